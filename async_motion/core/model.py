@@ -1,0 +1,200 @@
+"""The nouns that the rooms hand to each other. All are frozen; none knows where it came from or goes to.
+
+    Frame ──detector──▶ Detection ──tracker──▶ MotionEvent ──policy, encoder──▶ Record ──store──▶ StoredFrame
+
+Areas, boxes and polygons are shares of the picture, 0..1, so that they hold at every resolution.
+`captured_at` and its kin are aware UTC datetimes and only labels; every interval is taken from `monotonic`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Luma = NDArray[np.uint8]
+"""(H, W) uint8, 0..255: the brightness plane."""
+
+Picture = NDArray[np.uint8]
+"""(H, W, 3) uint8, channels in the order blue, green, red."""
+
+
+class Box(NamedTuple):
+    """A rectangle as shares of the picture: left, top, width, height, each 0..1."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """One picture from a camera with its two clocks.
+
+    `luma` may be a view into a decoder's buffer: it is read, never written, and lives as long as the frame.
+    `bgr` makes the (H, W, 3) uint8 colour picture from the data already decoded, at the best resolution that
+    the camera has, which may be larger than `luma`. It blocks: call it in an executor, only for frames kept.
+    """
+
+    camera: str
+    captured_at: datetime
+    monotonic: float
+    luma: Luma
+    bgr: Callable[[], Picture]
+    nbytes: int
+    """What keeping this frame costs in memory, for the ring of pre-roll frames."""
+
+
+class Reason(StrEnum):
+    """Why a frame got its verdict."""
+
+    MOTION = "motion"
+    STILL = "still"
+    LEARNING = "learning"
+    BELOW_AREA = "below_area"
+    ABOVE_AREA = "above_area"
+    MASKED = "masked"
+    SCENE_CHANGE = "scene_change"
+    DEBOUNCE = "debounce"
+    """Large enough, but not yet seen in enough frames."""
+
+
+class SceneChange(StrEnum):
+    """What kind of change took the whole picture at once."""
+
+    LIGHT = "light"
+    INFRARED = "infrared"
+    EXPOSURE = "exposure"
+    MOVED = "moved"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """The verdict on one frame.
+
+    `score` is the share of the watched picture that moved, 0..1, and 0 where `motion` is False and nothing
+    was seen at all. `boxes` are the connected regions, largest first. `zones` are the named zones in which
+    something moved, in the order of the settings. `scene_change` is set when `reason` is SCENE_CHANGE.
+    `changed` is the raw share of pixels that differed before any test; `noise` is the scene's typical
+    deviation in grey levels; `gain` is the global change of brightness that was compensated (1.0: none).
+    """
+
+    motion: bool
+    reason: Reason
+    score: float = 0.0
+    boxes: tuple[Box, ...] = ()
+    zones: tuple[str, ...] = ()
+    scene_change: SceneChange | None = None
+    changed: float = 0.0
+    noise: float = 0.0
+    gain: float = 1.0
+
+
+class Phase(StrEnum):
+    """The phases of an event, in their order."""
+
+    START = "start"
+    UPDATE = "update"
+    END = "end"
+
+
+class EndReason(StrEnum):
+    """Why an event ended."""
+
+    QUIET = "quiet"
+    """Nothing moved for the off-delay."""
+    MAX_LENGTH = "max_length"
+    """The event was cut; if motion goes on, the next one begins."""
+    CAMERA_LOST = "camera_lost"
+    DETECTION_OFF = "detection_off"
+    STOPPED = "stopped"
+    """The service was stopped on purpose, or the video file has ended."""
+    INTERRUPTED = "interrupted"
+    """The service died during the event; the next start closed it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MotionEvent:
+    """A stretch of motion on one camera, as far as it is known now.
+
+    `ended_at` and `end_reason` are set from the end on. `zones` are those touched so far, `peak_score` the
+    highest score so far.
+    """
+
+    event_id: str
+    instance: str
+    camera: str
+    started_at: datetime
+    peak_score: float = 0.0
+    zones: tuple[str, ...] = ()
+    ended_at: datetime | None = None
+    end_reason: EndReason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventPhase:
+    """An event's start or end on its way through the spool.
+
+    It is delivered after every record of the same event that was accepted before it, so that an automation
+    on the start finds the opening frame, and the end comes after the event's last announcement.
+    """
+
+    phase: Phase
+    event: MotionEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameInfo:
+    """All that is said of a kept frame but its bytes. `seq` counts from 0 within its event.
+
+    `size` is the JPEG's length in bytes, `width` and `height` are its pixels, `sha256` its hex digest.
+    """
+
+    instance: str
+    camera: str
+    event_id: str
+    seq: int
+    captured_at: datetime
+    object_key: str
+    sha256: str
+    size: int
+    width: int
+    height: int
+    score: float = 0.0
+    boxes: tuple[Box, ...] = ()
+    zones: tuple[str, ...] = ()
+
+    @property
+    def frame_id(self) -> str:
+        """The identity by which subscribers drop repeats."""
+        return f"{self.event_id}-{self.seq:06d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A motion frame that the service accepts: it is never lost from the moment its commit is on the disk."""
+
+    info: FrameInfo
+    jpeg: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFrame:
+    """A record that the store has confirmed, as it is announced.
+
+    `delayed` says that the announcement is late because something was away; `url` is a presigned GET link.
+    """
+
+    info: FrameInfo
+    bucket: str
+    etag: str
+    stored_at: datetime
+    delayed: bool = False
+    url: str | None = None

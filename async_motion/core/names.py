@@ -1,0 +1,134 @@
+"""Ids, object keys and topics: the only place where such strings are made or taken apart.
+
+    event_id    YYYYMMDDTHHMMSSmmmZ-xxxxxx            sorts by time, reads well
+    frame_id    {event_id}-{seq:06d}
+    object key  {prefix}{instance}/{camera}/{YYYY}/{MM}/{DD}/{event_id}/{seq:06d}.jpg      UTC
+    topic       {base_topic}/{instance}/…
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlsplit, urlunsplit
+
+NAME = re.compile(r"[a-z0-9_-]{1,64}")
+"""What a camera, an instance and a zone may be called: safe in a key, a topic and an entity id."""
+
+EVENT_ID = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{6}")
+
+SETTINGS = ("detection", "sensitivity", "threshold", "min_area")
+"""The settings of a camera that can be changed over MQTT."""
+
+
+def is_name(text: str) -> bool:
+    """Say whether `text` may name a camera, an instance or a zone."""
+    return NAME.fullmatch(text) is not None
+
+
+def slug(text: str) -> str:
+    """Return the name nearest to `text`: ASCII, lower case, at most 64 characters, never empty."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9_-]+", "-", plain.lower()).strip("-")[:64] or "async-motion"
+
+
+def event_id(started_at: datetime, random24: int) -> str:
+    """Return the id of an event from its start (aware) and 24 random bits."""
+    at = started_at.astimezone(UTC)
+    return f"{at:%Y%m%dT%H%M%S}{at.microsecond // 1000:03d}Z-{random24 & 0xFFFFFF:06x}"
+
+
+def event_folder(prefix: str, instance: str, camera: str, event: str) -> str:
+    """Return the part of the object keys that all frames of an event share, with its closing slash.
+
+    The date is the event's start, so that an event which crosses midnight stays together.
+    """
+    return f"{prefix}{instance}/{camera}/{event[0:4]}/{event[4:6]}/{event[6:8]}/{event}/"
+
+
+def frame_key(folder: str, seq: int) -> str:
+    """Return the object key of frame `seq` in an event's folder."""
+    return f"{folder}{seq:06d}.jpg"
+
+
+def event_key(folder: str) -> str:
+    """Return the object key of an event's summary."""
+    return f"{folder}event.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The MQTT topics of one instance. `base` is `{base_topic}/{instance}`."""
+
+    base: str
+
+    @property
+    def status(self) -> str:
+        return f"{self.base}/status"
+
+    @property
+    def state(self) -> str:
+        return f"{self.base}/state"
+
+    def camera_status(self, camera: str) -> str:
+        return f"{self.base}/{camera}/status"
+
+    def motion(self, camera: str) -> str:
+        return f"{self.base}/{camera}/motion"
+
+    def zone_motion(self, camera: str, zone: str) -> str:
+        return f"{self.base}/{camera}/zone/{zone}/motion"
+
+    def frame(self, camera: str) -> str:
+        return f"{self.base}/{camera}/frame"
+
+    def event(self, camera: str) -> str:
+        return f"{self.base}/{camera}/event"
+
+    def snapshot(self, camera: str) -> str:
+        return f"{self.base}/{camera}/snapshot"
+
+    def snapshot_frame(self, camera: str) -> str:
+        return f"{self.base}/{camera}/snapshot/frame"
+
+    def camera_state(self, camera: str) -> str:
+        return f"{self.base}/{camera}/state"
+
+    def setting(self, camera: str, setting: str) -> str:
+        return f"{self.base}/{camera}/{setting}"
+
+    def command(self, camera: str, setting: str) -> str:
+        return f"{self.base}/{camera}/{setting}/set"
+
+    @property
+    def commands(self) -> str:
+        """The filter that matches every command to every camera of this instance."""
+        return f"{self.base}/+/+/set"
+
+    def parse_command(self, topic: str) -> tuple[str, str] | None:
+        """Return (camera, setting) of a command topic of this instance, else None."""
+        if not topic.startswith(f"{self.base}/"):
+            return None
+        parts = topic[len(self.base) + 1 :].split("/")
+        return (parts[0], parts[1]) if len(parts) == 3 and parts[2] == "set" else None
+
+
+def redact_url(url: str) -> str:
+    """Return `url` without its user information and without its query: fit for a log.
+
+    What cannot be parsed as a URL is not returned at all. A plain path or device number comes back as it is.
+    """
+    try:
+        parts = urlsplit(url)
+        if not parts.scheme or not parts.netloc:
+            return url if "@" not in url else "(unreadable address)"
+        host = parts.hostname or ""
+        port = parts.port
+    except ValueError:
+        return "(unreadable address)"
+    host = f"[{host}]" if ":" in host else host
+    secret = "***@" if "@" in parts.netloc else ""
+    query = "***" if parts.query else ""
+    return urlunsplit((parts.scheme, f"{secret}{host}{f':{port}' if port else ''}", parts.path, query, ""))

@@ -1,0 +1,76 @@
+"""Every error that async_motion raises on purpose.
+
+    AsyncMotionError
+    ├── SettingsError            the settings are wrong; the text names file, line, key and what was expected
+    ├── FrameShapeError          a detector was given a picture of another shape: start a new detector
+    ├── TransientError           trouble that may pass: wait, with backoff, and try again
+    │   ├── CameraUnavailable
+    │   │   └── CameraRefused    401, 404, an unreadable stream: retried, but slowly: a person must act
+    │   ├── StoreUnavailable
+    │   │   └── StoreRefused     wrong credentials, missing bucket, missing right: pause, probe, go on
+    │   └── BrokerUnavailable
+    │       └── BrokerRefused    login or publish refused by the broker: pause, probe, go on
+    ├── RecordRejected           this one record is at fault: set it aside, never stop the line
+    └── SpoolError               the spool cannot take or give records (disk full, no right, I/O error)
+
+Adapters translate at their edge with ``raise … from exc``. No text of any of these carries a secret:
+URLs pass through `async_motion.core.names.redact_url` first.
+"""
+
+from __future__ import annotations
+
+
+class AsyncMotionError(Exception):
+    """The root: whatever a user may meet has a text that says what, where and what to do."""
+
+
+class SettingsError(AsyncMotionError):
+    """The settings are wrong. `problems` holds one line for each, ``file:line: key: what, expected``."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class FrameShapeError(AsyncMotionError):
+    """A detector was given a picture of another shape than the one that it has learned."""
+
+
+class TransientError(AsyncMotionError):
+    """Trouble that may pass by itself. `retry_after_s` is the other side's own wish, where it gave one."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class CameraUnavailable(TransientError):
+    """A camera cannot be opened, stalls, or broke off."""
+
+
+class CameraRefused(CameraUnavailable):
+    """A camera answers, and says no (401, 404, unreadable): the settings or the camera need a person."""
+
+
+class StoreUnavailable(TransientError):
+    """The store cannot be reached, timed out, or is in trouble. A put may or may not have happened."""
+
+
+class StoreRefused(StoreUnavailable):
+    """The store refuses us, not the record: credentials, bucket, rights or our clock."""
+
+
+class BrokerUnavailable(TransientError):
+    """The broker cannot be reached, or did not acknowledge. A publish may or may not have happened."""
+
+
+class BrokerRefused(BrokerUnavailable):
+    """The broker refuses us: login, access list, quota, packet size."""
+
+
+class RecordRejected(AsyncMotionError):
+    """The store refuses this record for good, or it cannot be read."""
+
+
+class SpoolError(AsyncMotionError):
+    """The spool cannot take or give records."""
