@@ -1,9 +1,9 @@
 """Ids, object keys and topics: the only place where such strings are made or taken apart.
 
-    event_id    YYYYMMDDTHHMMSSmmmZ-xxxxxx            sorts by time, reads well
-    frame_id    {event_id}-{seq:06d}
-    object key  {prefix}{instance}/{camera}/{YYYY}/{MM}/{DD}/{event_id}/{seq:06d}.jpg      UTC
-    topic       {base_topic}/{instance}/…
+event_id    YYYYMMDDTHHMMSSmmmZ-xxxxxx            sorts by time, reads well
+frame_id    {event_id}-{seq:06d}
+object key  {prefix}{instance}/{camera}/{YYYY}/{MM}/{DD}/{event_id}/{seq:06d}.jpg      UTC
+topic       {base_topic}/{instance}/…
 """
 
 from __future__ import annotations

@@ -132,9 +132,7 @@ def event_payload(
     }
 
 
-def summary_payload(
-    end: Mapping[str, Any], frames: Iterable[Mapping[str, Any]]
-) -> dict[str, Any]:
+def summary_payload(end: Mapping[str, Any], frames: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what `event.json` in the bucket says: the event's end and a line for each stored frame.
 
     `frames` are announcements; what all lines would repeat, and links that expire, are left out.
