@@ -1,0 +1,220 @@
+"""The detector's promises, on pictures made with numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from async_motion.core.detector import Detector, DetectorSettings, Zone
+from async_motion.core.model import Detection, Luma, Reason
+from async_motion.errors import FrameShapeError
+
+FPS = 10
+LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+RIGHT = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
+
+
+def scene(height: int = 120, width: int = 160, seed: int = 0) -> Luma:
+    """Return a still scene with texture: soft patches, no pixel at the ends of the range."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(70, 180, (height // 8 + 1, width // 8 + 1))
+    return np.kron(coarse, np.ones((8, 8), int))[:height, :width].astype(np.uint8)
+
+
+def with_box(luma: Luma, x: int, y: int, width: int = 20, height: int = 30) -> Luma:
+    """Return a copy with a dark box that has its left top corner at (x, y)."""
+    picture = luma.copy()
+    picture[max(0, y) : y + height, max(0, x) : x + width] = 15
+    return picture
+
+
+def watch(detector: Detector, frames: list[Luma], start: float = 0.0) -> list[Detection]:
+    return [detector.update(frame, start + index / FPS) for index, frame in enumerate(frames)]
+
+
+def rested(luma: Luma, **options: object) -> Detector:
+    """Return a detector that has seen `luma` at rest for three seconds."""
+    detector = Detector(DetectorSettings(**options))  # type: ignore[arg-type]
+    watch(detector, [luma] * (3 * FPS))
+    return detector
+
+
+def walk(luma: Luma, xs: range, y: int = 40) -> list[Luma]:
+    return [with_box(luma, x, y) for x in xs]
+
+
+SHAPES = st.tuples(st.integers(16, 90), st.integers(16, 90))
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=SHAPES, seed=st.integers(0, 2**31), kind=st.sampled_from(["noise", "flat", "scene"]))
+def test_a_still_scene_scores_zero_whatever_its_content(shape: tuple[int, int], seed: int, kind: str) -> None:
+    random = np.random.default_rng(seed)
+    still: NDArray[np.uint8] = {
+        "noise": random.integers(0, 256, shape, np.uint8),
+        "flat": np.full(shape, random.integers(0, 256), np.uint8),
+        "scene": scene(*shape, seed=seed),
+    }[kind]
+    for detection in watch(Detector(DetectorSettings()), [still] * 40):
+        assert not detection.motion
+        assert detection.score == 0.0
+        assert detection.reason in (Reason.LEARNING, Reason.STILL)
+
+
+@settings(max_examples=20, deadline=None)
+@given(x=st.integers(10, 60), y=st.integers(2, 80), seed=st.integers(0, 1000))
+def test_a_moved_box_moves_its_box(x: int, y: int, seed: int) -> None:
+    still = scene(seed=seed)
+    detector = rested(still)
+    seen = watch(detector, walk(still, range(x, x + 60, 4), y), start=10.0)
+    assert all(detection.motion for detection in seen[2:])
+    for step, detection in enumerate(seen[2:], start=2):
+        box = detection.boxes[0]
+        assert abs(box.x * 160 - (x + 4 * step)) <= 6
+        assert abs(box.y * 120 - y) <= 4
+        assert abs(box.width * 160 - 20) <= 10
+        assert abs(box.height * 120 - 30) <= 8
+    assert all(detection.reason is Reason.MOTION and detection.score > 0.01 for detection in seen[2:])
+
+
+@settings(max_examples=30, deadline=None)
+@given(gain=st.floats(0.6, 1.3), offset=st.floats(-20, 20), seed=st.integers(0, 1000))
+def test_gain_and_offset_of_the_whole_picture_change_nothing(gain: float, offset: float, seed: int) -> None:
+    still = scene(seed=seed)
+    changed = np.clip(still * gain + offset, 0, 255).astype(np.uint8)
+    detector = rested(still)
+    assert not any(detection.motion for detection in watch(detector, [changed] * 30, start=3.0))
+    seen = watch(
+        detector,
+        [np.clip(f * gain + offset, 0, 255).astype(np.uint8) for f in walk(still, range(20, 80, 4))],
+        start=6.0,
+    )
+    assert all(detection.motion for detection in seen[3:])
+
+
+def test_what_moves_under_a_mask_is_never_reported() -> None:
+    still = scene()
+    detector = rested(still, masks=(LEFT,))
+    seen = watch(detector, walk(still, range(5, 55, 4)), start=10.0)
+    assert not any(detection.motion or detection.boxes for detection in seen)
+    assert seen[-1].reason is Reason.MASKED
+
+
+def test_a_mask_over_everything_sees_nothing() -> None:
+    still = scene()
+    detector = rested(still, masks=(LEFT, RIGHT))
+    assert not any(
+        detection.motion for detection in watch(detector, walk(still, range(5, 120, 4)), start=10.0)
+    )
+
+
+def test_the_zone_that_is_entered_is_named() -> None:
+    still = scene()
+    zones = (Zone(name="left", polygon=LEFT), Zone(name="right", polygon=RIGHT))
+    detector = rested(still, zones=zones)
+    seen = watch(detector, walk(still, range(0, 140, 4)), start=10.0)
+    assert seen[6].zones == ("left",)
+    assert seen[19].zones == ("left", "right")
+    assert seen[-3].zones == ("right",)
+
+
+def test_a_zone_has_its_own_minimum_area_and_sensitivity() -> None:
+    still = scene()
+    small = {"x": 30, "y": 50, "width": 6, "height": 8}
+    zone = Zone(name="left", polygon=LEFT, min_area=0.0015)
+    for zones, expected in (((), Reason.BELOW_AREA), ((zone,), Reason.MOTION)):
+        detector = rested(still, min_area=0.01, zones=zones)
+        frames = [with_box(still, small["x"] + step, small["y"], 6, 8) for step in range(6)]
+        assert watch(detector, frames, start=10.0)[-1].reason is expected
+
+    faint = [np.clip(still.astype(int) + 18 * (np.arange(160) // 30 == 1), 0, 255).astype(np.uint8)] * 6
+    blind = rested(still, sensitivity="low")
+    keen = rested(still, sensitivity="low", zones=(Zone(name="left", polygon=LEFT, sensitivity="high"),))
+    assert not any(detection.motion for detection in watch(blind, faint, start=10.0))
+    assert watch(keen, faint, start=10.0)[-1].motion
+
+
+def test_too_large_and_too_small_are_said() -> None:
+    still = scene()
+    assert (
+        watch(rested(still, max_area=0.02), walk(still, range(40, 60, 4)), start=10.0)[-1].reason
+        is Reason.ABOVE_AREA
+    )
+    assert (
+        watch(rested(still, min_area=0.2), walk(still, range(40, 60, 4)), start=10.0)[-1].reason
+        is Reason.BELOW_AREA
+    )
+
+
+def test_another_scene_is_no_motion_and_is_learned_at_once() -> None:
+    detector = rested(scene(seed=1))
+    other = scene(seed=2)
+    seen = watch(detector, [other] * 20, start=10.0)
+    assert not any(detection.motion for detection in seen)
+    assert seen[0].reason is Reason.SCENE_CHANGE
+    assert seen[0].scene_change is not None
+    assert watch(detector, walk(other, range(20, 60, 4)), start=12.0)[-1].motion
+
+
+def test_the_first_frames_only_teach() -> None:
+    seen = watch(Detector(DetectorSettings()), [scene()] * 3)
+    assert [detection.reason for detection in seen] == [Reason.LEARNING] * 3
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (17, 31), (16, 500), (1080, 1920), (480, 640)])
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_constant_pictures_of_any_shape(shape: tuple[int, int], level: int) -> None:
+    detector = Detector(DetectorSettings())
+    frame = np.full(shape, level, np.uint8)
+    assert not any(detection.motion for detection in watch(detector, [frame] * 20))
+
+
+def test_a_picture_that_is_not_contiguous_gives_the_same_verdicts() -> None:
+    still = scene()
+    plain = [still] * 20 + walk(still, range(10, 60, 4))
+    wide = np.zeros((240, 400), np.uint8)
+    strided = []
+    for frame in plain:
+        wide[::2, ::2][:120, :160] = frame
+        strided.append(wide.copy()[::2, ::2][:120, :160])
+    assert watch(Detector(DetectorSettings()), strided) == watch(Detector(DetectorSettings()), plain)
+
+
+def test_the_luma_is_only_read() -> None:
+    still = scene()
+    still.setflags(write=False)
+    watch(Detector(DetectorSettings()), [still] * 3)
+
+
+def test_another_shape_needs_another_detector() -> None:
+    detector = rested(scene())
+    with pytest.raises(FrameShapeError, match=r"\(120, 160\).*\(60, 160\)"):
+        detector.update(scene(60, 160), 9.0)
+    with pytest.raises(FrameShapeError, match="two dimensions"):
+        detector.update(np.zeros((4, 4, 3), np.uint8), 9.0)
+
+
+def test_the_same_frames_give_the_same_verdicts() -> None:
+    still = scene()
+    frames = [still] * 20 + walk(still, range(10, 60, 4))
+    assert watch(Detector(DetectorSettings()), frames) == watch(Detector(DetectorSettings()), frames)
+
+
+def test_what_it_thinks_can_be_looked_at() -> None:
+    assert Detector(DetectorSettings()).debug_maps() == {}
+    still = scene()
+    detector = rested(still)
+    watch(detector, walk(still, range(10, 60, 4)), start=10.0)
+    maps = detector.debug_maps()
+    assert {"background", "noise", "threshold", "distance", "mask"} <= maps.keys()
+    assert all(plane.shape == (120, 160) and plane.dtype == np.uint8 for plane in maps.values())
+    assert maps["mask"].any()
+
+
+def test_verdicts_are_counted_by_reason() -> None:
+    detector = rested(scene())
+    assert detector.counts[Reason.LEARNING] > 0
+    assert sum(detector.counts.values()) == 30
