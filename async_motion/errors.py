@@ -10,6 +10,7 @@
     │   │   └── StoreRefused     wrong credentials, missing bucket, missing right: pause, probe, go on
     │   └── BrokerUnavailable
     │       └── BrokerRefused    login or publish refused by the broker: pause, probe, go on
+    ├── PictureError             a picture cannot be decoded or encoded: it is left out and counted
     ├── RecordRejected           this one record is at fault: set it aside, never stop the line
     └── SpoolError               the spool cannot take or give records (disk full, no right, I/O error)
 
@@ -66,6 +67,10 @@ class BrokerUnavailable(TransientError):
 
 class BrokerRefused(BrokerUnavailable):
     """The broker refuses us: login, access list, quota, packet size."""
+
+
+class PictureError(AsyncMotionError):
+    """A picture cannot be made, decoded or encoded: this one frame is at fault, the next may be well."""
 
 
 class RecordRejected(AsyncMotionError):
