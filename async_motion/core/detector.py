@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.errors import FrameShapeError
 from async_motion.core.background import Background, Plane
 from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
 from async_motion.core.picture import working_picture, working_size
 from async_motion.core.regions import Confirmation, Region, clean, find_regions
 from async_motion.core.scene import Light, fit_light
 from async_motion.core.zones import Polygon, Zone, draw
+from async_motion.errors import FrameShapeError
 
 __all__ = ["Detector", "DetectorSettings", "Polygon", "Sensitivity", "Zone"]
 
