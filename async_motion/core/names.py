@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit, urlunsplit
@@ -96,6 +97,9 @@ class Topics:
     def camera_state(self, camera: str) -> str:
         return f"{self.base}/{camera}/state"
 
+    def preview(self, camera: str) -> str:
+        return f"{self.base}/{camera}/preview"
+
     def setting(self, camera: str, setting: str) -> str:
         return f"{self.base}/{camera}/{setting}"
 
@@ -103,9 +107,35 @@ class Topics:
         return f"{self.base}/{camera}/{setting}/set"
 
     @property
+    def restart(self) -> str:
+        """The command that makes every camera connect anew."""
+        return f"{self.base}/restart/set"
+
+    @property
     def commands(self) -> str:
         """The filter that matches every command to every camera of this instance."""
         return f"{self.base}/+/+/set"
+
+    @property
+    def retained(self) -> tuple[str, ...]:
+        """The filters that match everything this service retains, and no command to a camera.
+
+        Filters that overlap with `commands` would bring a command twice from some brokers.
+        """
+        zones = f"{self.base}/+/zone/+/motion"
+        return (f"{self.base}/+", f"{self.base}/+/+", f"{self.base}/+/snapshot/frame", zones)
+
+    def retained_of(self, camera: str, zones: Iterable[str]) -> tuple[str, ...]:
+        """Return every topic on which something about `camera` may be retained."""
+        return (
+            self.camera_status(camera),
+            self.motion(camera),
+            *(self.zone_motion(camera, zone) for zone in zones),
+            self.snapshot(camera),
+            self.snapshot_frame(camera),
+            self.camera_state(camera),
+            *(self.setting(camera, setting) for setting in SETTINGS),
+        )
 
     def parse_command(self, topic: str) -> tuple[str, str] | None:
         """Return (camera, setting) of a command topic of this instance, else None."""
@@ -113,6 +143,34 @@ class Topics:
             return None
         parts = topic[len(self.base) + 1 :].split("/")
         return (parts[0], parts[1]) if len(parts) == 3 and parts[2] == "set" else None
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryTopics:
+    """Where Home Assistant looks for one instance's devices. `prefix` is Home Assistant's own, with no slash.
+
+    Instance and camera stand in levels of their own: joined in one, two pairs could make the same name.
+    """
+
+    prefix: str
+    instance: str
+
+    @property
+    def hub(self) -> str:
+        return f"{self.prefix}/device/async_motion_{self.instance}/config"
+
+    def camera(self, camera: str) -> str:
+        return f"{self.prefix}/device/async_motion_{self.instance}/{camera}/config"
+
+    @property
+    def cameras(self) -> str:
+        """The filter that matches the devices of all cameras of this instance."""
+        return self.camera("+")
+
+    @property
+    def birth(self) -> str:
+        """Where Home Assistant says that it has come up."""
+        return f"{self.prefix}/status"
 
 
 def redact_url(url: str) -> str:
