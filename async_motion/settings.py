@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from pydantic import (
@@ -741,6 +741,26 @@ class Settings(Section):
     def origin(self) -> str:
         """Where the settings came from, in words: the file, and the names of the variables that were used."""
         return self._origin
+
+    def secrets(self) -> frozenset[str]:
+        """Every secret text in the settings, and the passwords inside the cameras' addresses: never to be shown."""
+        return frozenset(_secrets(self))
+
+
+def _secrets(value: object) -> Iterator[str]:
+    if isinstance(value, Camera):
+        # A source is secret for the password in it alone: `demo:` and a file's name may be said.
+        for source in (value.source, value.record_source):
+            if source is not None and (password := urlsplit(source.get_secret_value()).password):
+                yield from (source.get_secret_value(), password, unquote(password))
+    elif isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _secrets(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _secrets(item)
 
 
 # ---- from text to the tree ----
