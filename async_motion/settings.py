@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 from pydantic import (
@@ -57,6 +57,7 @@ RESERVED_CAMERAS = frozenset({"status", "state"})
 """Words that stand in a camera's place in the topics of the instance."""
 
 _LONGEST_SECRET_FILE = 64 * 1024
+_SECRET_PARAMETER = re.compile(r"pass|pwd|token|key|secret|auth|sig", re.IGNORECASE)
 _STATIC_KEYS = {"MINIO_ACCESS_KEY": ("minio", "access_key"), "MINIO_SECRET_KEY": ("minio", "secret_key")}
 
 Place = tuple[str | int, ...]
@@ -743,16 +744,16 @@ class Settings(Section):
         return self._origin
 
     def secrets(self) -> frozenset[str]:
-        """Every secret text in the settings, and the passwords inside the cameras' addresses: never to be shown."""
-        return frozenset(_secrets(self))
+        """Return every text that no log may show: keys, passwords and tokens, also those within sources."""
+        return frozenset(_secrets(self)) - {"", PLACEHOLDER}
 
 
 def _secrets(value: object) -> Iterator[str]:
     if isinstance(value, Camera):
-        # A source is secret for the password in it alone: `demo:` and a file's name may be said.
+        # A source is secret for what is in it: `demo:` and a file's name may be said.
         for source in (value.source, value.record_source):
-            if source is not None and (password := urlsplit(source.get_secret_value()).password):
-                yield from (source.get_secret_value(), password, unquote(password))
+            if source is not None:
+                yield from _secrets_in_address(source.get_secret_value())
     elif isinstance(value, SecretStr):
         yield value.get_secret_value()
     elif isinstance(value, BaseModel):
@@ -761,6 +762,15 @@ def _secrets(value: object) -> Iterator[str]:
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from _secrets(item)
+
+
+def _secrets_in_address(source: str) -> Iterator[str]:
+    """Give the password and the query of an address, as written and as meant, and the tokens in the query."""
+    if "://" in source:
+        parts = urlsplit(source)
+        for text in (parts.password or "", parts.query):
+            yield from (text, unquote(text))
+        yield from (value for key, value in parse_qsl(parts.query) if _SECRET_PARAMETER.search(key))
 
 
 # ---- from text to the tree ----
