@@ -1,0 +1,154 @@
+"""The command line: arguments, output for people, exit codes.
+
+Exit codes: 0 done or stopped on purpose, 1 failure, 2 wrong usage or settings. What a person must read
+goes to the terminal; `--json` prints what a program may read. Imports are made where they are needed:
+`--help` must not wait for OpenCV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from async_motion import __version__
+from async_motion.errors import AsyncMotionError, SettingsError
+
+SCHEMAS = ("frame", "event", "event_summary")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.command(args)
+    except SettingsError as exc:
+        for problem in exc.problems:
+            _say(problem)
+        return 2
+    except AsyncMotionError as exc:
+        _say(f"async-motion: {exc}")
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:
+        # Our reader has left (`listen | head`): that is its right. Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def run_async(work: Coroutine[Any, Any, int]) -> int:
+    """Run `work` on a uvloop event loop (asyncio's own on Windows) and return its exit code."""
+    if sys.platform == "win32":
+        return asyncio.run(work)
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="async-motion", description="Turns cameras into motion events: frames in a bucket, their keys over MQTT."
+    )
+    parser.add_argument("--version", action="version", version=f"async-motion {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    config = argparse.ArgumentParser(add_help=False)
+    config.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the settings (default: $ASYNC_MOTION_CONFIG, then config/processor/variables.yaml here,"
+        " then the embedded defaults)",
+    )
+
+    run = commands.add_parser("run", parents=[config], help="the service: watch, detect, store, announce")
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check", parents=[config], help="are the settings right? with --probe: does it work?")
+    check.add_argument(
+        "--probe",
+        action="store_true",
+        help="open each camera, write, read and delete a test object, send a test message",
+    )
+    check.add_argument("--json", action="store_true", help="print the findings as JSON Lines")
+    check.set_defaults(command=_check)
+
+    listen = commands.add_parser("listen", parents=[config], help="show announcements as they come")
+    listen.add_argument("--json", action="store_true", help="print each announcement as a line of JSON")
+    listen.add_argument("--save", type=Path, metavar="DIR", help="fetch each frame by its key into this folder")
+    listen.add_argument("--camera", metavar="NAME", help="only this camera")
+    listen.add_argument("--all-instances", action="store_true", help="of every instance on the broker")
+    listen.add_argument("--count", type=_positive, metavar="N", help="end after N announcements")
+    listen.set_defaults(command=_listen)
+
+    schema = commands.add_parser("schema", help="print the JSON Schemas of what is published")
+    schema.add_argument("name", nargs="?", choices=SCHEMAS, help="only this one")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 on")
+    return number
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _load(args: argparse.Namespace) -> Any:
+    from async_motion.settings import load
+
+    return load(args.config, os.environ)
+
+
+def _run(args: argparse.Namespace) -> int:
+    settings = _load(args)
+    from async_motion.logs import setup_logging
+    from async_motion.service import serve
+
+    setup_logging(settings.log.level, settings.log.format, settings.secrets())
+    return run_async(serve(settings))
+
+
+def _check(args: argparse.Namespace) -> int:
+    settings = _load(args)
+    from async_motion.check import check
+
+    return run_async(check(settings, probe=args.probe, as_json=args.json))
+
+
+def _listen(args: argparse.Namespace) -> int:
+    settings = _load(args)
+    from async_motion.listen import listen
+    from async_motion.logs import setup_logging
+
+    setup_logging("warning", settings.log.format, settings.secrets())
+    return run_async(
+        listen(
+            settings,
+            as_json=args.json,
+            save=args.save,
+            camera=args.camera,
+            all_instances=args.all_instances,
+            count=args.count,
+        )
+    )
+
+
+def _schema(args: argparse.Namespace) -> int:
+    names = (args.name,) if args.name else SCHEMAS
+    folder = resources.files("async_motion") / "schemas"
+    texts = [(folder / f"{name}-1.json").read_text(encoding="utf-8").rstrip() for name in names]
+    print(texts[0] if args.name else "[\n" + ",\n".join(texts) + "\n]")
+    return 0

@@ -1,0 +1,181 @@
+"""From settings to rooms: which class, with which plain values. The only place that knows both sides.
+
+The rooms take plain values and know no settings; whoever needs one of them (the service, `check`, `listen`)
+asks here, so that all of them connect in the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from async_motion.broker.client import BrokerClient
+from async_motion.broker.embedded import EmbeddedBroker
+from async_motion.capture import CaptureSpec, Source, open_source
+from async_motion.core.detector import DetectorSettings, Zone
+from async_motion.core.names import Topics
+from async_motion.errors import BrokerUnavailable
+from async_motion.settings import Camera, Settings
+from async_motion.store.directory import DirectoryStore
+from async_motion.store.minio import MinioStore
+
+LOOPBACK = "127.0.0.1"
+EMBEDDED_ANSWER_S = 2.0
+"""How long a broker on this machine may take to show its retained status."""
+
+
+def topics(settings: Settings) -> Topics:
+    """Return the topics of this instance."""
+    return Topics(f"{settings.mqtt.base_topic}/{settings.instance}")
+
+
+def build_store(settings: Settings, *, reading: bool = False) -> MinioStore | DirectoryStore:
+    """Return the store that the settings name. `reading`: nothing is to be made on the other side."""
+    minio = settings.minio
+    if minio.endpoint is None:
+        return DirectoryStore(settings.directory.path, bucket=minio.bucket)
+    return MinioStore(
+        endpoint=minio.endpoint,
+        bucket=minio.bucket,
+        access_key=minio.access_key,
+        secret_key=minio.secret_key.get_secret_value() if minio.secret_key else None,
+        session_token=minio.session_token.get_secret_value() if minio.session_token else None,
+        credentials=minio.credentials,
+        secure=minio.secure,
+        ca_file=_text(minio.ca_file),
+        region=minio.region,
+        create_bucket=minio.create_bucket and not reading,
+        path_style=minio.path_style,
+        concurrency=minio.concurrency,
+        connect_timeout_s=minio.timeout.connect,
+        put_timeout_s=minio.timeout.put,
+        tags=minio.tags,
+        encryption=minio.encryption,
+        probe_key=f"{minio.prefix}{settings.instance}/.async_motion_probe",
+    )
+
+
+def build_client(settings: Settings, host: str, port: int, *, status_topic: str | None = None) -> BrokerClient:
+    """Return a client for the broker at `host` and `port`; with `status_topic` it is the service itself.
+
+    The embedded broker knows neither a login nor TLS: it listens on this machine alone.
+    """
+    mqtt = settings.mqtt
+    remote = mqtt.host is not None
+    return BrokerClient(
+        host=host,
+        port=port,
+        username=mqtt.username if remote else None,
+        password=mqtt.password.get_secret_value() if remote and mqtt.password else None,
+        client_id=(mqtt.client_id or f"async_motion-{settings.instance}") if status_topic else None,
+        protocol=mqtt.protocol,
+        keepalive_s=mqtt.keepalive,
+        tls=remote and mqtt.tls.enabled,
+        ca_file=_text(mqtt.tls.ca_file),
+        cert_file=_text(mqtt.tls.cert_file),
+        key_file=_text(mqtt.tls.key_file),
+        insecure=mqtt.tls.insecure,
+        status_topic=status_topic,
+    )
+
+
+@asynccontextmanager
+async def run_broker(settings: Settings) -> AsyncIterator[tuple[str, int]]:
+    """Give the broker's host and port; the embedded one runs for as long as the context is open."""
+    mqtt = settings.mqtt
+    if mqtt.host is not None:
+        yield mqtt.host, mqtt.port
+        return
+    async with EmbeddedBroker(port=mqtt.port) as address:
+        yield address
+
+
+async def find_broker(settings: Settings) -> tuple[str, int]:
+    """Return where the service's broker is, for a command beside it.
+
+    The embedded broker may have taken the next free port: the right one retains the service's status. While
+    no service runs, it is the port of the settings, so that a listener may be started first.
+    """
+    mqtt = settings.mqtt
+    if mqtt.host is not None:
+        return mqtt.host, mqtt.port
+    for port in range(mqtt.port, min(mqtt.port + EmbeddedBroker.PORTS_TRIED, 65536)):
+        if await _knows_us(settings, port):
+            return LOOPBACK, port
+    return LOOPBACK, mqtt.port
+
+
+async def _knows_us(settings: Settings, port: int) -> bool:
+    """Say whether the broker on this port retains a status of our instance."""
+    try:
+        _, writer = await asyncio.open_connection(LOOPBACK, port)
+    except OSError:
+        return False
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    found = asyncio.Event()
+    client = build_client(settings, LOOPBACK, port)
+    client.subscribe(topics(settings).status, lambda *_: found.set())
+    connection = asyncio.create_task(client.run(), name="find broker")
+    try:
+        async with asyncio.timeout(EMBEDDED_ANSWER_S):
+            await found.wait()
+    except (TimeoutError, BrokerUnavailable):
+        return False
+    finally:
+        connection.cancel()
+        with suppress(asyncio.CancelledError):
+            await connection
+    return True
+
+
+def capture_spec(name: str, camera: Camera) -> CaptureSpec:
+    """Return how a camera is to be read."""
+    capture = camera.capture
+    return CaptureSpec(
+        camera=name,
+        source=camera.source.get_secret_value(),
+        record_source=camera.record_source.get_secret_value() if camera.record_source else None,
+        fps=camera.detect.fps,
+        transport=capture.transport,
+        decode=capture.decode,
+        hwaccel=capture.hwaccel,
+        isolation=capture.isolation,
+        open_timeout_s=capture.open_timeout,
+        stall_timeout_s=capture.stall_timeout,
+        max_pixels=capture.max_pixels,
+        speed=capture.speed,
+        loop=capture.loop,
+        ring_bytes=capture.ring_bytes,
+        ring_seconds=capture.ring_seconds,
+        threads=capture.threads,
+    )
+
+
+def build_source(name: str, camera: Camera) -> Source:
+    """Return a camera's source, not opened."""
+    return open_source(capture_spec(name, camera))
+
+
+def detector_settings(camera: Camera) -> DetectorSettings:
+    """Return how a camera's pictures are to be judged."""
+    detect = camera.detect
+    zones = (
+        Zone(name=name, polygon=zone.polygon, sensitivity=zone.sensitivity, min_area=zone.min_area)
+        for name, zone in detect.zones.items()
+    )
+    return DetectorSettings(
+        sensitivity=detect.sensitivity,
+        threshold=detect.threshold,
+        min_area=detect.min_area,
+        max_area=detect.max_area,
+        masks=detect.masks,
+        zones=tuple(zones),
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path is not None else None
