@@ -1,0 +1,392 @@
+"""The embedded store: a directory with the keys and the promises of a bucket.
+
+    {path}/{key}                            the object, its bytes and nothing else
+    {path}/…/.{last part of key}.meta.json  content type, etag, size, metadata, tags
+    {path}/.async_motion/{random}/          files being written, one directory for each open store
+
+A put, each step durable before the next may be seen:
+
+    1. the key's directories are made, and each is synced into its parent
+    2. the metadata: temporary file, fsync, rename
+    3. the object:   temporary file, fsync, rename
+    4. fsync of the directory that holds both
+
+It returns after 4. A crash before 3 leaves no object and perhaps a metadata file, which the repeat of the put
+overwrites; a reader who sees the object sees it whole. Temporary files are kept apart from the objects, so
+that no listing meets one; each store locks its own directory of them, and a new store clears those that
+nobody holds any more.
+
+A disk that is full is trouble that may pass (StoreUnavailable); a missing right or a read-only file system
+needs a person (StoreRefused).
+
+File work happens in daemon threads of our own, at most `workers` at once. A disk that hangs (a NAS that is
+gone) must take neither the threads that look up names nor the interpreter's exit with it. Such a thread
+cannot be stopped: what takes too long is given up on, counts as unknown like a time-out of a server, and its
+place stays taken until the disk answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from async_motion.errors import RecordRejected, StoreRefused, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_WORK = ".async_motion"
+_MOST_KNOWN = 4096
+
+_NEEDS_A_PERSON = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_KEY_AT_FAULT = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# SMB and some FUSE file systems know no sync of a directory; theirs are as durable as they get.
+_NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
+_CLOSE_S = 2.0
+
+
+class DirectoryStore:
+    """A directory as a bucket. `async with` makes it, or raises StoreUnavailable, StoreRefused on use."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        bucket: str = "motion",
+        workers: int = 4,
+        put_timeout_s: float = 30.0,
+    ) -> None:
+        """Touch no file. `bucket` is only what announcements call this store."""
+        self.bucket = bucket
+        self._path = Path(path).absolute()
+        self._put_timeout_s = put_timeout_s
+        self._files = _Files(self._path)
+        self._places = asyncio.Semaphore(workers)
+
+    async def __aenter__(self) -> Self:
+        """Do nothing: the directory is made on first use, and a missing disk is no reason not to run."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(StoreUnavailable):
+            await self._run("close", self._files.close, limit_s=_CLOSE_S)
+
+    async def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> str:
+        """Store `data` under `key`, durably, and return its MD5 in hex, as S3 does. A repeat overwrites.
+
+        Raises StoreUnavailable (the object may or may not be there), StoreRefused, RecordRejected.
+        """
+        place = self._place(key)
+        etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        about = {
+            "content_type": content_type,
+            "etag": etag,
+            "size": len(data),
+            "metadata": dict(metadata),
+            "tags": dict(tags),
+        }
+        beside = json.dumps(about, indent=1).encode() + b"\n"
+        await self._run(f"put {key}", self._files.put, place, data, beside)
+        return etag
+
+    async def get(self, key: str) -> bytes:
+        """Return the object's bytes. Raises RecordRejected where there is none."""
+        return await self._run(f"get {key}", self._files.get, self._place(key))
+
+    async def delete(self, key: str) -> None:
+        """Remove the object and its metadata; that there is none is no error."""
+        await self._run(f"delete {key}", self._files.delete, self._place(key))
+
+    async def probe(self) -> None:
+        """Find out whether puts are accepted: write, sync and remove a small file."""
+        await self._run("probe", self._files.probe)
+
+    async def link(self, key: str, expires_s: float) -> str | None:  # noqa: ARG002
+        """Return None: a file has no link that would mean anything elsewhere."""
+        return None
+
+    async def metadata(self, key: str) -> dict[str, Any]:
+        """Return what is said beside the object: content_type, etag, size, metadata, tags."""
+        place = self._place(key)
+        about = await self._run(f"get {key}", self._files.get, _beside(place))
+        try:
+            said = json.loads(about)
+        except ValueError as exc:
+            raise RecordRejected(f"{key}: its metadata cannot be read: {exc}") from exc
+        return dict(said)
+
+    async def keys(self, prefix: str = "") -> AsyncIterator[str]:
+        """Yield the keys that begin with `prefix`, sorted within each directory."""
+        for key in await self._run(f"list {prefix}", self._files.keys, prefix):
+            yield key
+
+    def _place(self, key: str) -> Path:
+        """Return the file of `key`. Raises RecordRejected for a key that is none, or would lead elsewhere."""
+        parts = key.split("/")
+        if "\0" in key or any(not part or part.startswith(".") for part in parts):
+            raise RecordRejected(
+                f"{key!r} is no key for a directory: parts are not empty, and begin with no dot"
+            )
+        return self._path.joinpath(*parts)
+
+    async def _run(self, what: str, work: Callable[..., T], *args: object, limit_s: float | None = None) -> T:
+        """Do blocking work in a thread of its own, for a bounded time, and translate what it raises."""
+        limit_s = self._put_timeout_s if limit_s is None else limit_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._places.acquire()
+                return await _in_thread(work, *args, done=self._places.release)
+        except TimeoutError as exc:
+            raise StoreUnavailable(
+                f"{self._path}: {what}: the disk did not answer within {limit_s:g} s"
+            ) from exc
+        except OSError as exc:
+            raise _translated(self._path, what, exc) from exc
+
+
+class _Files:
+    """The blocking half: all of it raises OSError, and may be called from several threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opening = threading.Lock()
+        self._work: Path | None = None
+        self._claim: int | None = None
+        # Directories that are synced into their parents. They may be tidied away by others at any time.
+        self._known: set[Path] = set()
+
+    def put(self, place: Path, data: bytes, beside: bytes) -> None:
+        """Make the object and its metadata durable, the metadata first."""
+        try:
+            self._put(place, data, beside)
+        except FileNotFoundError:
+            # Somebody has tidied up between two steps, or since the directories were made.
+            self._forget()
+            self._put(place, data, beside)
+
+    def get(self, place: Path) -> bytes:
+        """Return a file's bytes."""
+        return place.read_bytes()
+
+    def delete(self, place: Path) -> None:
+        """Remove the object, then its metadata, durably."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            place.unlink()
+            _beside(place).unlink(missing_ok=True)
+            _sync_directory(place.parent)
+
+    def probe(self) -> None:
+        """Write, sync and remove a file."""
+        try:
+            work = self._open()
+            _written(work, b"async_motion may write here\n").unlink()
+        except FileNotFoundError:
+            self._forget()
+            _written(self._open(), b"async_motion may write here\n").unlink()
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with `prefix`, sorted."""
+        found: list[str] = []
+        for folder, folders, files in os.walk(self._path / prefix.rpartition("/")[0]):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            at = Path(folder).relative_to(self._path).as_posix()
+            start = "" if at == "." else f"{at}/"
+            found += [f"{start}{name}" for name in files if not name.startswith(".")]
+        return sorted(key for key in found if key.startswith(prefix))
+
+    def close(self) -> None:
+        """Give up the directory of temporary files. What is still being written there stays for the next."""
+        with self._opening:
+            work, self._work = self._work, None
+            claim, self._claim = self._claim, None
+        if work is not None:
+            with suppress(OSError):
+                work.rmdir()
+        if claim is not None:
+            os.close(claim)
+
+    def _put(self, place: Path, data: bytes, beside: bytes) -> None:
+        work = self._open()
+        self._settle(place.parent)
+        for target, content in ((_beside(place), beside), (place, data)):
+            temporary = _written(work, content)
+            try:
+                temporary.replace(target)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+        _sync_directory(place.parent)
+
+    def _open(self) -> Path:
+        """Return our directory of temporary files; on first use, make it and clear what the dead left."""
+        with self._opening:
+            if self._work is None:
+                try:
+                    self._settle(self._path)
+                except NotADirectoryError as exc:
+                    raise StoreRefused(f"{self._path}: {exc.filename} is not a directory") from exc
+                work = self._path / _WORK
+                self._settle(work)
+                _clear(work)
+                self._work, self._claim = _claimed(work)
+            return self._work
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self.close()
+
+    def _settle(self, directory: Path) -> None:
+        """Make `directory` and all above it, and make sure that each is in its parent for good.
+
+        One that exists may have been made by a process that died before its sync: below the store's own
+        directory, each is synced once in our life. Above it, only what we make.
+        """
+        waiting: list[Path] = []
+        at = directory
+        while at not in self._known and at != at.parent:
+            if self._path not in (at, *at.parents) and at.is_dir():
+                break
+            waiting.append(at)
+            at = at.parent
+        if len(self._known) > _MOST_KNOWN:
+            self._known.clear()
+        for each in reversed(waiting):
+            try:
+                each.mkdir()
+            except FileExistsError:
+                if not each.is_dir():
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each)) from None
+            _sync_directory(each.parent)
+            self._known.add(each)
+
+
+def _beside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.meta.json")
+
+
+def _written(work: Path, content: bytes) -> Path:
+    """Return a new file in `work` whose bytes are on the disk."""
+    path = work / secrets.token_hex(8)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            rest = memoryview(content)
+            while rest:
+                # A disk that is nearly full takes a part, and complains only when asked for more.
+                rest = rest[os.write(file, rest) :]
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError:
+        # After a failed sync the pages count as clean: only a new file can be trusted.
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        # Above the store there may be what we may walk through but not read; it is not ours to sync.
+        return
+    try:
+        os.fsync(directory)
+    except OSError as exc:
+        if exc.errno not in _NO_DIRECTORY_SYNC:
+            raise
+    finally:
+        os.close(directory)
+
+
+def _claimed(work: Path) -> tuple[Path, int | None]:
+    """Make a directory that is ours as long as we live: (path, file descriptor that holds its lock)."""
+    while True:
+        mine = work / secrets.token_hex(8)
+        mine.mkdir()
+        claim = os.open(mine, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(claim)  # another store is clearing it: it took it for a leftover
+            continue
+        except OSError:
+            # No locks on this file system: nobody can tell who lives, so nobody clears.
+            os.close(claim)
+            return mine, None
+        if mine.is_dir():
+            return mine, claim
+        os.close(claim)
+
+
+def _clear(work: Path) -> None:
+    """Remove the temporary files of stores that are no more."""
+    for leftover in work.iterdir():
+        with suppress(OSError):
+            claim = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(leftover)
+                log.debug("%s: cleared the temporary files of a store that was not closed", leftover)
+            finally:
+                os.close(claim)
+
+
+async def _in_thread(work: Callable[..., T], *args: object, done: Callable[[], None]) -> T:
+    """Return what `work` returns in a daemon thread; `done` is called in the loop when it truly ends."""
+    loop = asyncio.get_running_loop()
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            value = work(*args)
+        except BaseException as exc:  # handed over whole: the caller raises it
+            result.set_exception(exc)
+        else:
+            result.set_result(value)
+        with suppress(RuntimeError):  # the loop may be gone before a hung disk answers
+            loop.call_soon_threadsafe(done)
+
+    result.set_running_or_notify_cancel()
+    threading.Thread(target=run, name="store-directory", daemon=True).start()
+    return await asyncio.wrap_future(result)
+
+
+def _translated(path: Path, what: str, exc: OSError) -> StoreUnavailable | RecordRejected:
+    said = f"{path}: {what}: {exc.strerror or exc}"
+    if isinstance(exc, FileNotFoundError) and what.startswith("get "):
+        return RecordRejected(f"{path}: {what}: there is no such object")
+    if exc.errno in _FULL:
+        return StoreUnavailable(f"{said}: free some space, or set directory.path to a larger disk")
+    if exc.errno in _NEEDS_A_PERSON:
+        return StoreRefused(f"{said}: this user must be able to write there")
+    if exc.errno in _KEY_AT_FAULT:
+        return RecordRejected(said)
+    return StoreUnavailable(said)

@@ -1,0 +1,363 @@
+"""The S3 store: MinIO, AWS S3 and whatever speaks like them, over miniopy-async.
+
+A put is one request: signed, checked by the server against a digest of the body, and over when the server
+has confirmed it. A repeat overwrites the same key with the same bytes, so that "unknown" (a time-out, a lost
+connection) may always be answered by putting again.
+
+Errors are translated here and nowhere else (`s3errors` has the tables):
+
+    StoreUnavailable   may pass by itself: put again later
+    StoreRefused       us: credentials, rights, bucket, region, clock. Every record would meet the same
+    RecordRejected     this object, for good
+
+Whether `AccessDenied` or an unknown refusal is about us or about the object, the answer does not tell: then
+the probe is asked, which carries the same kinds of headers (tags, encryption). Where it passes, the object is
+put once more, and refused once more it is the object's fault. A missing bucket is made, if allowed, when a
+put or the probe meets it: no right to list is needed, and nothing is asked of the server at the start.
+
+Deadlines: a put has `put_timeout_s` for each started MiB of its body, all retries by HTTP included (there are
+none: backoff is the caller's); so does what a get returns; every other request has `put_timeout_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import Literal, NoReturn, Self
+
+import aiohttp
+from miniopy_async.api import Minio
+from miniopy_async.commonconfig import Tags
+from miniopy_async.credentials.providers import StaticProvider
+from miniopy_async.helpers import check_bucket_name
+from miniopy_async.sse import Sse, SseKMS, SseS3
+
+from async_motion.errors import RecordRejected, SettingsError, StoreRefused, StoreUnavailable
+from async_motion.store.s3credentials import Rotating
+from async_motion.store.s3errors import CREDENTIALS, S3Answer, Verdict
+from async_motion.store.s3wire import Wire, tls_context
+
+log = logging.getLogger(__name__)
+
+PROBE = b"async_motion may write here\n"
+
+_MIB = 1024 * 1024
+_SINGLE_PART = 5 * _MIB  # below this, miniopy-async takes no other part size
+_MOST_LINK_S = 7 * 24 * 3600.0  # what the signature's version allows
+
+
+class _BucketMissing(StoreRefused):
+    """The bucket is not there: it may be ours to make."""
+
+
+class _BucketIsThere(StoreRefused):
+    """Somebody has made the bucket: where it was not us, the next put will say so."""
+
+
+class _Doubtful(StoreRefused):
+    """Refused, and the answer does not tell whether it is us or the object."""
+
+
+class MinioStore:
+    """One bucket. `async with` opens the session; nothing is sent before the first call."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        bucket: str,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        session_token: str | None = None,
+        credentials: Literal["static", "env", "aws"] = "static",
+        secure: bool = False,
+        ca_file: str | None = None,
+        region: str = "us-east-1",
+        create_bucket: bool = True,
+        path_style: bool | Literal["auto"] = "auto",
+        concurrency: int = 8,
+        connect_timeout_s: float = 3.0,
+        put_timeout_s: float = 15.0,
+        tags: bool = False,
+        encryption: str = "none",
+        probe_key: str = ".async_motion_probe",
+        link_endpoint: str | None = None,
+    ) -> None:
+        """Check the values; touch neither the network nor a file.
+
+        `endpoint` is ``host[:port]``. `path_style` "auto" puts the bucket into the host for AWS and into
+        the path elsewhere. `encryption` is ``none``, ``sse-s3`` or ``sse-kms:<key id>``. `link_endpoint` is
+        the URL that presigned links begin with, where readers reach the server by another one.
+        Raises SettingsError.
+        """
+        self.bucket = bucket
+        self._name = f"{'https' if secure else 'http'}://{endpoint}"
+        self._secure = secure
+        self._ca_file = ca_file
+        self._create_bucket = create_bucket
+        self._put_timeout_s = put_timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._tags = tags
+        self._sse = _encryption(encryption)
+        self._probe_key = probe_key
+        # Two more than the puts, so that a probe and a reader never wait for a slow put.
+        self._wire = Wire(
+            concurrency=concurrency + 2, connect_timeout_s=connect_timeout_s, idle_timeout_s=put_timeout_s
+        )
+        self._rotating: Rotating | None = None
+        provider: StaticProvider | Rotating
+        if credentials == "static":
+            if not access_key or not secret_key:
+                raise SettingsError("the S3 store needs both access_key and secret_key")
+            provider = StaticProvider(access_key, secret_key, session_token)
+        else:
+            provider = self._rotating = Rotating(credentials)
+        if "://" in endpoint:
+            raise SettingsError("endpoint: expected host[:port]; whether it is TLS is said by `secure`")
+        try:
+            check_bucket_name(bucket, strict=True)
+            self._client = Minio(
+                endpoint,
+                secure=secure,
+                region=region,
+                credentials=provider,
+                session=self._wire,  # type: ignore[arg-type]  # it uses request() and close() alone
+                server_url=link_endpoint,
+            )
+        except ValueError as exc:
+            raise SettingsError(f"endpoint, region or bucket: {exc}") from exc
+        if path_style is True:
+            self._client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+        elif path_style is False:
+            self._client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+
+    async def __aenter__(self) -> Self:
+        """Open the session. Raises SettingsError where `ca_file` cannot be read."""
+        tls = None
+        if self._secure:
+            loop = asyncio.get_running_loop()
+            try:
+                tls = await loop.run_in_executor(None, tls_context, self._ca_file)
+            except OSError as exc:
+                raise SettingsError(f"ca_file: {self._ca_file}: {exc.strerror or exc}") from exc
+        self._wire.open(tls)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._wire.close()
+        if self._rotating is not None:
+            await self._rotating.close()
+
+    async def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> str:
+        """Store `data` under `key`, and return its etag without quotes. A repeat overwrites.
+
+        `metadata` is ASCII; `tags` are sent only where the constructor said so.
+        Raises StoreUnavailable (the object may or may not be there), StoreRefused, RecordRejected.
+        """
+
+        async def write() -> str:
+            return await self._write(key, data, content_type, metadata, tags)
+
+        try:
+            return await write()
+        except _BucketMissing:
+            await self._make_bucket()
+            return await write()
+        except _Doubtful:
+            await self.probe()
+        try:
+            return await write()
+        except _Doubtful as exc:
+            raise RecordRejected(f"{key}: {exc} (while the probe was accepted)") from exc
+
+    async def get(self, key: str) -> bytes:
+        """Return the object's bytes. Raises RecordRejected where there is none."""
+        async with self._talking("get", key, self._put_timeout_s):
+            response = await self._client.get_object(self.bucket, key)
+        async with response, self._talking("get", key, self._time_for(response.content_length or 0)):
+            return await response.read()
+
+    async def delete(self, key: str) -> None:
+        """Remove the object; that there is none is no error."""
+        try:
+            async with self._talking("delete", key, self._put_timeout_s):
+                await self._client.remove_object(self.bucket, key)
+        except RecordRejected:
+            log.debug("%s: nothing to delete at %s", self._name, key)
+
+    async def probe(self) -> None:
+        """Find out whether puts are accepted, by one: a right to list or to read is not needed.
+
+        Leaves a tiny object at the probe key. Raises StoreUnavailable, StoreRefused.
+        """
+
+        async def write() -> str:
+            return await self._write(
+                self._probe_key, PROBE, "text/plain", {"kind": "probe"}, {"kind": "probe"}
+            )
+
+        try:
+            await write()
+        except _BucketMissing:
+            await self._make_bucket()
+            await write()
+        except RecordRejected as exc:
+            # The probe is beyond reproach: whatever would refuse it would refuse every record.
+            raise StoreRefused(f"{self._name}: the probe was rejected: {exc}") from exc
+
+    async def link(self, key: str, expires_s: float) -> str | None:
+        """Return a presigned link for a GET, good for `expires_s` (at least 1 s, at most 7 days)."""
+        expires = timedelta(seconds=min(max(1.0, expires_s), _MOST_LINK_S))
+        async with self._talking("link", key, self._put_timeout_s):
+            return await self._client.presigned_get_object(self.bucket, key, expires=expires)
+
+    async def keys(self, prefix: str = "") -> AsyncIterator[str]:
+        """Yield the keys that begin with `prefix`, sorted. Needs the right to list."""
+        listing = aiter(self._client.list_objects(self.bucket, prefix=prefix or None, recursive=True))
+        while True:
+            async with self._talking("list", prefix, self._put_timeout_s):
+                found = await anext(listing, None)
+            if found is None:
+                return
+            if found.object_name is not None:
+                yield found.object_name
+
+    async def _write(
+        self,
+        key: str,
+        data: bytes,
+        content_type: str,
+        metadata: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> str:
+        """Put once. Raises what `put` does, with _BucketMissing and _Doubtful told apart."""
+        async with self._talking("put", key, self._time_for(len(data))):
+            result = await self._client.put_object(
+                self.bucket,
+                key,
+                io.BytesIO(data),
+                len(data),
+                content_type,
+                metadata=dict(metadata),
+                sse=self._sse,
+                tags=_tags(tags) if self._tags and tags else None,
+                # One part whatever the size: parts need more rights and their etag is no digest.
+                part_size=max(len(data), _SINGLE_PART),
+            )
+        if not result.etag:
+            # A captive portal or a web server says 200 to anything.
+            raise StoreUnavailable(f"{self._name}: the answer to a put has no ETag: is this an S3 server?")
+        return result.etag
+
+    async def _make_bucket(self) -> None:
+        if not self._create_bucket:
+            raise StoreRefused(
+                f"{self._name}: bucket {self.bucket} does not exist: make it, or set create_bucket"
+            )
+        try:
+            async with self._talking("make", self.bucket, self._put_timeout_s):
+                await self._client.make_bucket(self.bucket)
+        except _BucketIsThere:
+            return
+        except (_Doubtful, RecordRejected) as exc:
+            raise StoreRefused(
+                f"{self._name}: bucket {self.bucket} does not exist, and may not be made: {exc}"
+            ) from exc
+        log.info("%s: bucket %s made", self._name, self.bucket)
+
+    def _time_for(self, size: int) -> float:
+        return self._put_timeout_s * max(1, -(-size // _MIB))
+
+    @asynccontextmanager
+    async def _talking(self, verb: str, key: str, limit_s: float) -> AsyncIterator[None]:
+        """Bound what happens inside, and translate what it raises."""
+        try:
+            async with asyncio.timeout(limit_s):
+                yield
+        except S3Answer as exc:
+            self._answered(verb, key, exc)
+        except aiohttp.ConnectionTimeoutError as exc:
+            raise StoreUnavailable(
+                f"{self._name}: no connection within {self._connect_timeout_s:g} s"
+            ) from exc
+        except TimeoutError as exc:
+            raise StoreUnavailable(f"{self._name}: {verb} {key}: no answer within {limit_s:g} s") from exc
+        except aiohttp.ClientConnectorCertificateError as exc:
+            why = getattr(exc.certificate_error, "verify_message", "") or "not trusted"
+            raise StoreUnavailable(
+                f"{self._name}: its certificate is refused: {why} (a home-made authority goes into ca_file)"
+            ) from exc
+        except aiohttp.ClientConnectorDNSError as exc:
+            raise StoreUnavailable(f"{self._name}: the host's name is not known ({exc.os_error})") from exc
+        except aiohttp.ClientConnectorError as exc:
+            raise StoreUnavailable(f"{self._name}: cannot connect ({exc.os_error})") from exc
+        except aiohttp.ClientError as exc:
+            raise StoreUnavailable(f"{self._name}: {verb} {key}: {_broken(exc)}") from exc
+        except ValueError as exc:
+            raise RecordRejected(f"{key}: {exc}") from exc
+
+    def _answered(self, verb: str, key: str, answer: S3Answer) -> NoReturn:
+        """Raise the error that the answer to `verb` stands for."""
+        said = f"{self._name}: {verb} {key}: {answer.words()}"
+        log.debug("%s (HTTP %d)", said, answer.status)
+        if answer.code in CREDENTIALS and self._rotating is not None:
+            self._rotating.forget()
+        if answer.code in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+            raise _BucketIsThere(said) from answer
+        if answer.code == "NoSuchBucket":
+            raise _BucketMissing(said) from answer
+        match answer.verdict:
+            case Verdict.UNAVAILABLE:
+                raise StoreUnavailable(said, retry_after_s=answer.retry_after_s) from answer
+            case Verdict.REFUSED:
+                raise StoreRefused(said, retry_after_s=answer.retry_after_s) from answer
+            case Verdict.REJECTED:
+                raise RecordRejected(f"{key}: {answer.words()}") from answer
+            case Verdict.DOUBTFUL:
+                raise _Doubtful(said, retry_after_s=answer.retry_after_s) from answer
+
+
+def _encryption(text: str) -> Sse | None:
+    if text == "none":
+        return None
+    if text == "sse-s3":
+        return SseS3()
+    kind, _, key_id = text.partition(":")
+    if kind == "sse-kms" and key_id:
+        return SseKMS(key_id, {})
+    raise SettingsError(f"encryption: {text!r}: expected none, sse-s3 or sse-kms:<key id>")
+
+
+def _tags(tags: Mapping[str, str]) -> Tags:
+    made = Tags.new_object_tags()
+    for name, value in tags.items():
+        made[name] = value
+    return made
+
+
+def _broken(exc: aiohttp.ClientError) -> str:
+    """Return why a connection broke off: some of aiohttp's texts are empty, some hold whole headers."""
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        return "the server closed the connection"
+    if isinstance(exc, aiohttp.ClientOSError):
+        return f"the connection broke ({exc.strerror or type(exc).__name__})"
+    if isinstance(exc, aiohttp.ClientPayloadError):
+        return "the answer broke off"
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return "the answer is not HTTP"
+    return type(exc).__name__

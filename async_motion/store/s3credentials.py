@@ -1,0 +1,119 @@
+"""Where the keys come from when they are not in the settings, and how they stay fresh.
+
+    env    AWS_ACCESS_KEY_ID …, then MINIO_ACCESS_KEY …
+    aws    the environment, the shared credentials file (profile), then what the machine or the container
+           is given: web identity, ECS and EKS, EC2
+
+The providers are miniopy-async's. Theirs cache by a clock that mixes UTC with local time, and the chain keeps
+what does not expire for good, also after its file was changed; so `Rotating` caches instead, asks new
+providers each time, and forgets what the store has refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import configparser
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+from xml.etree import ElementTree
+
+import aiohttp
+from miniopy_async.credentials.credentials import Credentials
+from miniopy_async.credentials.providers import (
+    AWSConfigProvider,
+    EnvAWSProvider,
+    EnvMinioProvider,
+    IamAwsProvider,
+    Provider,
+)
+
+from async_motion.errors import StoreRefused
+
+Kind = Literal["env", "aws"]
+Sources = Callable[[], Sequence[tuple[str, Provider]]]
+"""Makes the providers to ask, in order, each with its name for an operator."""
+
+EARLY = timedelta(minutes=5)
+"""Keys are renewed this long before they expire; while that fails, the old ones serve to their end."""
+
+# A token service and the metadata addresses of a cloud answer in milliseconds or, elsewhere, never.
+_TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=2)
+
+_FAILURES = (
+    ValueError,
+    KeyError,
+    OSError,
+    TimeoutError,
+    aiohttp.ClientError,
+    configparser.Error,
+    ElementTree.ParseError,
+)
+
+
+class Rotating(Provider):
+    """The credentials for each request: cached until shortly before they expire, or until refused."""
+
+    def __init__(self, kind: Kind, *, sources: Sources | None = None) -> None:
+        self._kind = kind
+        self._sources = sources or (self._env if kind == "env" else self._aws)
+        self._cloud: aiohttp.ClientSession | None = None
+        self._credentials: Credentials | None = None
+        self._lock: asyncio.Lock | None = None
+
+    def forget(self) -> None:
+        """Drop the cached credentials: the store has refused them."""
+        self._credentials = None
+
+    async def close(self) -> None:
+        """Close the connections to token services."""
+        if self._cloud is not None:
+            await self._cloud.close()
+            self._cloud = None
+
+    async def retrieve(self) -> Credentials:
+        """Return credentials that are good for now. Raises StoreRefused where there are none."""
+        if self._fresh(EARLY):
+            return self._held()
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        async with self._lock:
+            if not self._fresh(EARLY):
+                try:
+                    self._credentials = await self._ask()
+                except StoreRefused:
+                    if not self._fresh(timedelta()):
+                        raise
+            return self._held()
+
+    def _held(self) -> Credentials:
+        assert self._credentials is not None
+        return self._credentials
+
+    def _fresh(self, before: timedelta) -> bool:
+        if self._credentials is None:
+            return False
+        expires = self._credentials._expiration  # naive UTC, and public nowhere
+        return expires is None or datetime.now(UTC) + before < expires.replace(tzinfo=UTC)
+
+    async def _ask(self) -> Credentials:
+        tried: list[str] = []
+        for name, provider in self._sources():
+            try:
+                return await provider.retrieve()
+            except _FAILURES as exc:
+                # The text stays out, and so does the cause: a web identity's address contains its token.
+                tried.append(f"{name} ({type(exc).__name__})")
+        raise StoreRefused(f"no S3 credentials found; looked in: {', '.join(tried)}") from None
+
+    def _env(self) -> Sequence[tuple[str, Provider]]:
+        return (("AWS_… environment", EnvAWSProvider()), ("MINIO_… environment", EnvMinioProvider()))
+
+    def _aws(self) -> Sequence[tuple[str, Provider]]:
+        if self._cloud is None:
+            self._cloud = aiohttp.ClientSession(timeout=_TIMEOUT)
+        return (
+            ("AWS_… environment", EnvAWSProvider()),
+            ("shared credentials file", AWSConfigProvider()),
+            ("role of the container or machine", IamAwsProvider(session=self._cloud)),
+        )

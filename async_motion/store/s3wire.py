@@ -1,0 +1,101 @@
+"""The one HTTP session that miniopy-async works through, seen from its side.
+
+miniopy-async brings a session that answers HTTP 5xx with five fast retries of its own, ignores Retry-After
+and follows redirects with a signature that no longer fits. `Wire` stands in its place (its constructor takes
+a session; it uses `request` and `close` alone) and does each request once: the backoff is delivery's.
+
+    success        the response, its body read unless the method is GET
+    anything else  `S3Answer`, with what the server said
+
+The bodies go out as `BytesIO`: aiohttp sends large `bytes` in one piece and warns about it.
+"""
+
+from __future__ import annotations
+
+import io
+import ssl
+from datetime import UTC, datetime
+
+import aiohttp
+import certifi
+from multidict import CIMultiDict
+from yarl import URL
+
+from async_motion.store.s3errors import S3Answer
+
+_MOST_ERROR_BYTES = 64 * 1024
+_SUCCESS = frozenset({200, 204, 206})
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Return the TLS context for a client. Blocks for tens of ms.
+
+    With `ca_file` (PEM) only that authority is trusted. Without, those of the system and of `certifi`:
+    slim images bring none of their own. Raises OSError, which ssl.SSLError is one of.
+    """
+    if ca_file:
+        return ssl.create_default_context(cafile=ca_file)
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+class Wire:
+    """A session for miniopy-async: one request each, judged at once. Open it in the running loop."""
+
+    def __init__(self, *, concurrency: int, connect_timeout_s: float, idle_timeout_s: float) -> None:
+        self._limit = concurrency
+        # The time for a whole request depends on its body: the store sets it around the call.
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=connect_timeout_s, sock_read=idle_timeout_s
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    def open(self, tls: ssl.SSLContext | None) -> None:
+        """Make the session. Nothing is connected yet."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._limit, ssl=True if tls is None else tls),
+            timeout=self._timeout,
+            # An object comes back as it is stored, and a proxy's cookies are nobody's business.
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def request(
+        self,
+        method: str,
+        url: URL,
+        *,
+        data: bytes | io.BytesIO | None = None,
+        headers: CIMultiDict[str] | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Send one request. Raises S3Answer, aiohttp.ClientError, TimeoutError."""
+        if self._session is None:
+            raise RuntimeError("the store is not open: use it as an async context manager")
+        body = io.BytesIO(data) if isinstance(data, bytes) else data
+        response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+        if response.status in _SUCCESS and method == "GET":
+            return response
+        async with response:
+            if response.status in _SUCCESS:
+                await response.read()
+                return response
+            beginning = await _beginning(response)
+            raise S3Answer.read(response.status, response.headers, beginning, datetime.now(UTC))
+
+    async def close(self) -> None:
+        """Close the session and its connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """Return the first bytes of a body: an error page may be of any size."""
+    beginning = bytearray()
+    while len(beginning) < _MOST_ERROR_BYTES:
+        chunk = await response.content.read(_MOST_ERROR_BYTES - len(beginning))
+        if not chunk:
+            break
+        beginning += chunk
+    return bytes(beginning)
