@@ -1,0 +1,408 @@
+"""The broker as the service sees it: one object for its whole life, whatever the connection does.
+
+    run() ──▶ connect ──▶ subscribe ──▶ say everything retained ──▶ "online" ──▶ connected, callbacks
+      ▲                                                                              │
+      └────────────── wait: backoff, slower when we are refused ◀── lost ────────────┘
+
+- Works without a broker from the first moment: `publish` then fails at once, `retain` remembers.
+- "online" comes after everything retained, so that who waits for it finds every state in place; the commands
+  are subscribed before it, so that none of an eager sender is lost.
+- The last will is "offline"; so is the goodbye. A broker that notices late that an *earlier* connection of
+  ours is dead publishes its will over our "online": we listen to our own status and say "online" again.
+- What is refused is refused by itself: a topic that the access list forbids does not hold up the others.
+- Handlers and callbacks are called from the event loop, in order. One that raises ends up in the loop's
+  exception handler, and the connection lives on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import random
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from aiomqtt import Topic
+
+from async_motion.broker.connection import Connection, Incoming, Options, Protocol
+from async_motion.broker.retained import Change, Retained
+from async_motion.broker.tls import TlsFiles
+from async_motion.core.backoff import Backoff
+from async_motion.errors import BrokerRefused, BrokerUnavailable
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[str, bytes, bool], None]
+"""(topic, payload, was it retained: there before we subscribed)"""
+
+SETTLED_S: Final = 10.0
+"""A connection that lasted this long was a good one: the next loss starts with the shortest wait again."""
+
+
+class BrokerClient:
+    """A client that connects, and connects again, for as long as `run` runs.
+
+    `tls`, `ca_file`, `cert_file`, `key_file`, `insecure` are as `mqtt.tls` says. `status_topic` is retained
+    as "online" and "offline". `client_id`: give the same after a restart, then the broker drops what is left
+    of the connection before; by default it is drawn. `retry_first_s` to `retry_most_s` bound the waits
+    between tries, `refused_first_s` to `refused_most_s` those after a refusal, which a person has to mend.
+    `timeout_s` is the patience for each answer, `stop_timeout_s` that for the whole goodbye. `max_incoming`
+    is in bytes.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int = 1883,
+        username: str | None = None,
+        password: str | None = None,
+        client_id: str | None = None,
+        protocol: Protocol = 5,
+        keepalive_s: float = 30.0,
+        tls: bool = False,
+        ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
+        insecure: bool = False,
+        status_topic: str | None = None,
+        birth: bytes = b"online",
+        will: bytes = b"offline",
+        connect_timeout_s: float = 5.0,
+        timeout_s: float = 10.0,
+        stop_timeout_s: float = 3.0,
+        max_incoming: int = 1 << 20,
+        retry_first_s: float = 1.0,
+        retry_most_s: float = 60.0,
+        refused_first_s: float = 10.0,
+        refused_most_s: float = 300.0,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        files = TlsFiles(ca_file=ca_file, cert_file=cert_file, key_file=key_file, insecure=insecure)
+        self._options = Options(
+            host=host,
+            port=port,
+            client_id=client_id or f"async_motion-{secrets.token_hex(4)}",
+            username=username,
+            password=password,
+            protocol=protocol,
+            keepalive_s=keepalive_s,
+            tls=files if tls else None,
+            will_topic=status_topic,
+            will=will,
+            connect_timeout_s=connect_timeout_s,
+            timeout_s=timeout_s,
+            max_incoming=max_incoming,
+        )
+        self._birth = birth
+        self._stop_timeout_s = stop_timeout_s
+        self._retry = Backoff(draw=draw, first_s=retry_first_s, most_s=retry_most_s)
+        self._refused_retry = Backoff(draw=draw, first_s=refused_first_s, most_s=refused_most_s)
+        self._retained = Retained()
+        self._handlers: list[tuple[str, Handler]] = []
+        self._new_filters: list[str] = []
+        self._callbacks: list[Callable[[], None]] = []
+        self._refusals: dict[str, str] = {}
+        self._connection: Connection | None = None
+        self._wake = asyncio.Event()
+        self._arrived_at: float | None = None
+        self._status_due = False
+        self._trouble = "unavailable: not connected yet"
+        self._max_packet: int | None = None
+        if status_topic is not None:
+            self.subscribe(status_topic, self._on_status)
+
+    # -- what it is like
+
+    @property
+    def connected(self) -> bool:
+        """True from the moment in which everything retained has been said."""
+        return self._connection is not None
+
+    @property
+    def state(self) -> str:
+        """`connected`, `unavailable: why` or `refused: why`."""
+        if not self.connected:
+            return self._trouble
+        if self._refusals:
+            topic, reason = next(iter(self._refusals.items()))
+            more = f" (and {len(self._refusals) - 1} more topics)" if len(self._refusals) > 1 else ""
+            return f"refused: {topic}: {reason}{more}"
+        return "connected"
+
+    @property
+    def address(self) -> str:
+        """Where the broker is: `host:port`."""
+        return self._options.address
+
+    @property
+    def max_packet(self) -> int | None:
+        """The largest packet that the broker takes, in bytes, as last announced; None: unknown."""
+        return self._max_packet
+
+    # -- what it can do
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish with QoS 1 and return after a good PUBACK.
+
+        Raises BrokerUnavailable when the broker is away, goes away or does not answer: the message may or may
+        not have arrived. Raises BrokerRefused for a bad reason code and for a packet above the broker's
+        limit. With `retain` the payload is remembered as `retain` does, also when the broker is away, and
+        keeps its place among the retained changes.
+        """
+        _check_topic(topic)
+        try:
+            if retain:
+                await self._publish_retained(topic, payload)
+            else:
+                if self._connection is None:
+                    raise self._away()
+                await (await self._connection.send(topic, payload, retain=False))
+        except BrokerRefused as exc:
+            self._refusals[topic] = _reason(topic, exc)
+            raise
+        self._refusals.pop(topic, None)
+
+    async def _publish_retained(self, topic: str, payload: bytes) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def outcome(error: BrokerUnavailable | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        self._retained.set(topic, payload, outcome)
+        if self._connection is None:
+            raise self._away()
+        self._wake.set()
+        await done
+
+    def retain(self, topic: str, payload: bytes | str) -> None:
+        """Keep `payload` retained on the broker, now and after each connect. Never blocks, never fails."""
+        _check_topic(topic)
+        self._retained.set(topic, payload.encode() if isinstance(payload, str) else payload)
+        self._wake.set()
+
+    def forget(self, topic: str) -> None:
+        """Clear a retained topic on the broker, now or on the next connect."""
+        _check_topic(topic)
+        self._retained.set(topic, b"")
+        self._refusals.pop(topic, None)
+        self._wake.set()
+
+    def subscribe(self, topic_filter: str, handler: Handler) -> None:
+        """Call `handler` for every message that matches, now and after each connect.
+
+        Where two filters overlap, a broker may deliver a message once for each.
+        """
+        known = any(topic_filter == other for other, _ in self._handlers)
+        self._handlers.append((topic_filter, handler))
+        if not known:
+            self._new_filters.append(topic_filter)
+            self._wake.set()
+
+    def on_connect(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each connect, when everything retained has been said."""
+        self._callbacks.append(callback)
+
+    async def run(self) -> None:
+        """Connect and stay connected until cancelled; then publish what is left and "offline", and leave."""
+        while True:
+            try:
+                await self._connect_and_serve()
+            except BrokerUnavailable as exc:
+                await asyncio.sleep(self._note_trouble(exc))
+
+    # -- one connection
+
+    async def _connect_and_serve(self) -> None:
+        """Live through one connection. Raises why it could not be made or why it ended."""
+        self._arrived_at = None
+        connection = Connection(self._options)
+        await connection.open()
+        self._max_packet = connection.limits.max_packet or self._max_packet
+        lost: BrokerUnavailable | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(connection.receive(self._dispatch), name="broker-receive")
+                tasks.create_task(self._talk(connection), name="broker-send")
+        except* BrokerUnavailable as group:
+            lost = _first(group)
+        finally:
+            self._leave(lost)
+            await connection.close()
+        if lost is not None:
+            raise lost
+
+    async def _talk(self, connection: Connection) -> None:
+        """Say everything, then what is new, in order; when cancelled, say goodbye."""
+        self._refusals.clear()
+        self._retained.came_back()
+        self._new_filters = list(dict.fromkeys(topic_filter for topic_filter, _ in self._handlers))
+        try:
+            said = await self._say_new(connection)
+            if said:
+                await asyncio.wait(said)
+            await self._say_status(connection, self._birth)
+            self._arrive(connection, len(said))
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                await self._say_new(connection)
+                if self._status_due:
+                    await self._say_status(connection, self._birth)
+        except asyncio.CancelledError:
+            self._connection = None
+            await self._say_goodbye(connection)
+            raise
+
+    async def _say_new(self, connection: Connection) -> list[asyncio.Future[None]]:
+        """Subscribe and send what waits; return what the PUBACKs will resolve."""
+        while self._new_filters:
+            try:
+                await connection.subscribe(self._new_filters[0])
+            except BrokerRefused as exc:
+                log.warning("broker %s: %s", self.address, exc)
+            del self._new_filters[0]
+        said = []
+        while self._retained.pending:
+            # The slot first: a change that is taken must be sent, also when we are cancelled meanwhile.
+            await connection.slot()
+            change = self._retained.next()
+            if change is None:
+                connection.give_back_slot()
+                break
+            done = self._put(connection, change)
+            if done is not None:
+                said.append(done)
+        return said
+
+    def _put(self, connection: Connection, change: Change) -> asyncio.Future[None] | None:
+        try:
+            done = connection.put(change.topic, change.payload, retain=True)
+        except BrokerRefused as exc:
+            self._retained.drop(change.topic, change.payload)
+            self._settle(change, exc)
+            return None
+        except BrokerUnavailable as exc:
+            self._settle(change, exc)
+            raise
+        done.add_done_callback(functools.partial(self._answered, change))
+        return done
+
+    def _answered(self, change: Change, done: asyncio.Future[None]) -> None:
+        error = done.exception()
+        assert error is None or isinstance(error, BrokerUnavailable)
+        self._settle(change, error)
+
+    def _settle(self, change: Change, error: BrokerUnavailable | None) -> None:
+        """Tell the end of a retained change to who waits for it; where nobody does, it is handled here."""
+        if error is None:
+            self._retained.acknowledged(change)
+            self._refusals.pop(change.topic, None)
+        elif change.outcome is None and isinstance(error, BrokerRefused):
+            reason = _reason(change.topic, error)
+            if self._refusals.get(change.topic) != reason:
+                self._refusals[change.topic] = reason
+                log.warning("broker %s: refused %s: %s", self.address, change.topic, reason)
+        if change.outcome is not None:
+            change.outcome(error)
+
+    async def _say_status(self, connection: Connection, payload: bytes) -> None:
+        self._status_due = False
+        topic = self._options.will_topic
+        if topic is None:
+            return
+        done = await connection.send(topic, payload, retain=True)
+        await asyncio.wait([done])
+        if isinstance(error := done.exception(), BrokerRefused):
+            self._settle(Change(topic=topic, payload=payload), error)
+
+    async def _say_goodbye(self, connection: Connection) -> None:
+        """Publish what is left and "offline", for as long as `stop_timeout_s` allows."""
+        if connection.ended:
+            return
+        try:
+            async with asyncio.timeout(self._stop_timeout_s):
+                said = await self._say_new(connection)
+                if said:
+                    await asyncio.wait(said)
+                await self._say_status(connection, self._options.will)
+        except TimeoutError:
+            connection.abort(BrokerUnavailable("the goodbye took too long"))  # the last will says it for us
+        except BrokerUnavailable as exc:
+            log.debug("broker %s: lost during the goodbye: %s", self.address, exc)
+
+    def _dispatch(self, message: Incoming) -> None:
+        topic = Topic(message.topic)
+        loop = asyncio.get_running_loop()
+        for topic_filter, handler in self._handlers:
+            if topic.matches(topic_filter):
+                loop.call_soon(handler, message.topic, message.payload, message.retained)
+
+    def _on_status(self, _topic: str, payload: bytes, retained: bool) -> None:
+        if payload == self._options.will and not retained and self.connected:
+            log.info("broker %s: somebody said that we are offline; saying that we are not", self.address)
+            self._status_due = True
+            self._wake.set()
+
+    # -- changes of state
+
+    def _arrive(self, connection: Connection, said: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._arrived_at = loop.time()
+        self._connection = connection
+        secure = ", TLS" if self._options.tls else ""
+        log.info(
+            "broker %s: connected (MQTT %s%s), %d retained messages published",
+            self.address,
+            self._options.protocol,
+            secure,
+            said,
+        )
+        for callback in self._callbacks:
+            loop.call_soon(callback)
+
+    def _leave(self, lost: BrokerUnavailable | None) -> None:
+        self._connection = None
+        self._trouble = "unavailable: stopped"
+        error = lost or BrokerUnavailable("stopped")
+        for change in self._retained.went_away():
+            self._settle(change, type(error)(str(error)))
+
+    def _note_trouble(self, exc: BrokerUnavailable) -> float:
+        """Remember and log why there is no connection; return the seconds to wait."""
+        if self._arrived_at is not None and asyncio.get_running_loop().time() - self._arrived_at > SETTLED_S:
+            self._retry.reset()
+            self._refused_retry.reset()
+        refused = isinstance(exc, BrokerRefused)
+        delay_s = (self._refused_retry if refused else self._retry).next_s()
+        before, self._trouble = self._trouble, f"{'refused' if refused else 'unavailable'}: {exc}"
+        # A refusal stays until a person acts: once is enough.
+        level = logging.DEBUG if refused and before == self._trouble else logging.WARNING
+        log.log(level, "broker %s: %s; next try in %.1f s", self.address, self._trouble, delay_s)
+        return delay_s
+
+    def _away(self) -> BrokerUnavailable:
+        error = BrokerRefused if self._trouble.startswith("refused") else BrokerUnavailable
+        return error(f"broker {self.address}: {self._trouble}")
+
+
+def _first(group: BaseExceptionGroup[BrokerUnavailable]) -> BrokerUnavailable:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _reason(topic: str, error: BrokerRefused) -> str:
+    return str(error).removeprefix(f"{topic}: ")
+
+
+def _check_topic(topic: str) -> None:
+    """Raise ValueError for what is no topic to publish to: that is a bug of the caller."""
+    if not topic or "+" in topic or "#" in topic or "\0" in topic or len(topic.encode()) > 65535:
+        raise ValueError(f"not a topic: {topic!r}")

@@ -1,0 +1,385 @@
+"""One connection to a broker, from CONNECT to its end. A lost one is never used again.
+
+aiomqtt does the protocol; three things that it leaves open are closed here, through the paho client inside it
+(`Client._client` is private: the dependency is pinned to 2.5):
+
+- The reason code of each PUBACK is looked at: with MQTT 5 an access list says no only there.
+- A publish that waits for its PUBACK ends in the moment in which the connection ends, not at its time-out.
+- What the broker announced in its CONNACK (packet size, messages in flight, retained messages) is kept to.
+
+A publish whose PUBACK does not come ends the *connection*: paho would go on to deliver it behind our back, on
+this connection, after the caller has given up and sent it again. A new connection starts with an empty queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import aiomqtt
+from paho.mqtt.client import MQTT_ERR_SUCCESS
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from async_motion.broker.tls import TlsFiles, client_context
+from async_motion.errors import BrokerRefused, BrokerUnavailable
+
+log = logging.getLogger(__name__)
+
+Protocol = Literal[5, "3.1.1"]
+
+MAX_IN_FLIGHT: Final = 16
+"""Publishes that wait for their PUBACK at the same time: more of them are not faster."""
+
+SLOWEST_BYTES_PER_S: Final = 32 * 1024
+"""The slowest link that is still taken for a living one: large payloads may take longer."""
+
+_REFUSALS: Final = frozenset(
+    {0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x8E, 0x90, 0x95, 0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9D}
+)
+"""Reason codes of CONNACK and DISCONNECT that do not pass by themselves: a person must act."""
+
+_ADVICE: Final = {
+    0x84: "the broker does not speak this version of MQTT: set mqtt.protocol",
+    0x85: "the broker does not take this mqtt.client_id",
+    0x86: "wrong mqtt.username or mqtt.password",
+    0x87: "mqtt.username has no right to connect",
+    0x8E: "another client took over our client id: does a second instance run under this name?",
+    0x95: "a packet was larger than the broker takes",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to connect. `will` is published by the broker, retained, when we vanish without a goodbye."""
+
+    host: str
+    port: int
+    client_id: str
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    protocol: Protocol = 5
+    keepalive_s: float = 30.0
+    tls: TlsFiles | None = None
+    will_topic: str | None = None
+    will: bytes = b"offline"
+    connect_timeout_s: float = 5.0
+    timeout_s: float = 10.0
+    max_incoming: int = 1 << 20
+
+    @property
+    def address(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the broker announced. `max_packet` is in bytes, None: nothing said (so always with MQTT 3.1.1)."""
+
+    max_packet: int | None = None
+    in_flight: int = MAX_IN_FLIGHT
+    retain: bool = True
+    acknowledges: bool = True
+    """False: the broker takes QoS 0 alone and so confirms nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A message from the broker. `retained`: it was there before we subscribed."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class _Waiting:
+    """A publish that has no PUBACK yet. Its slot is taken until then, also when its caller has gone."""
+
+    topic: str
+    size: int
+    done: asyncio.Future[None]
+    deadline: asyncio.TimerHandle
+
+
+def packet_size(topic: str, payload: bytes) -> int:
+    """Return the bytes of the PUBLISH packet, at most 3 too many."""
+    # Fixed header and length, topic with its length, packet id, length of the properties.
+    return 5 + 2 + len(topic.encode()) + 2 + 1 + len(payload)
+
+
+def _again(error: BrokerUnavailable) -> BrokerUnavailable:
+    """Return the same error anew: one object would collect the traces of all who raise it."""
+    return type(error)(str(error))
+
+
+class Connection:
+    """One connection: `open`, `receive` in a task of its own, `send` from anywhere; `close` on every path."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._client: aiomqtt.Client | None = None
+        self._paho: Any = None
+        self._error: BrokerUnavailable | None = None
+        self._opening = False
+        self._accept: Any = None
+        self._release: Any = None
+        self._waiting: dict[int, _Waiting] = {}
+        self._bytes_waiting = 0
+        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self.limits = Limits()
+        self.largest_at_loss = 0
+        """Bytes of the largest packet that had no PUBACK when the connection ended."""
+
+    # -- life
+
+    async def open(self) -> None:
+        """Connect. Raises BrokerUnavailable or BrokerRefused; then nothing is left open."""
+        options = self._options
+        context = await client_context(options.tls) if options.tls else None
+        self._client = client = self._make_client(context)
+        self._opening = True
+        entering = asyncio.create_task(client.__aenter__(), name=f"broker-connect[{options.address}]")
+        try:
+            await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            # paho connects in a thread that cannot be interrupted, only waited for (connect_timeout_s).
+            self._shut_socket()
+            with contextlib.suppress(aiomqtt.MqttError):
+                await entering
+            self._shut_socket()
+            raise
+        except aiomqtt.MqttError as exc:
+            self._shut_socket()
+            raise self._explain(exc) from exc
+        except ValueError as exc:
+            raise BrokerRefused(f"mqtt.host, mqtt.port: {self._options.address} is no address") from exc
+        finally:
+            self._opening = False
+        if not self.limits.acknowledges:
+            await self.close()
+            raise BrokerRefused("the broker acknowledges nothing (maximum QoS 0): QoS 1 is needed")
+
+    def _make_client(self, context: ssl.SSLContext | None) -> aiomqtt.Client:
+        options = self._options
+        five = options.protocol == 5
+        properties = None
+        if five:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = options.max_incoming
+        will = None
+        if options.will_topic is not None:
+            will = aiomqtt.Will(options.will_topic, options.will, qos=1, retain=True)
+        client = aiomqtt.Client(
+            options.host,
+            options.port,
+            username=options.username,
+            password=options.password,
+            identifier=options.client_id,
+            protocol=aiomqtt.ProtocolVersion.V5 if five else aiomqtt.ProtocolVersion.V311,
+            will=will,
+            keepalive=max(1, round(options.keepalive_s)),
+            timeout=options.timeout_s,
+            properties=properties,
+            tls_context=context,
+            # paho would otherwise look for ssl.match_hostname, which is gone from Python 3.12 on.
+            tls_insecure=True if options.tls and options.tls.insecure else None,
+            max_inflight_messages=MAX_IN_FLIGHT,
+            max_queued_incoming_messages=10_000,
+        )
+        paho: Any = client._client
+        self._paho = paho
+        paho.connect_timeout = options.connect_timeout_s
+        self._accept, paho.on_connect = paho.on_connect, self._on_connect
+        self._release, paho.on_disconnect = paho.on_disconnect, self._on_disconnect
+        paho.on_publish = self._on_publish
+        return client
+
+    async def close(self) -> None:
+        """Say goodbye, if the connection still stands, so that the broker keeps the last will to itself."""
+        if self._client is None:
+            return
+        client, self._client = self._client, None
+        if self._error is None:
+            self._fail(BrokerUnavailable("disconnected"))
+            with contextlib.suppress(aiomqtt.MqttError):
+                await client.__aexit__(None, None, None)
+        self._shut_socket()
+
+    def abort(self, error: BrokerUnavailable) -> None:
+        """End the connection without a goodbye: waiting publishes fail with `error`, `receive` raises it."""
+        if self._error is None:
+            self._fail(error)
+            self._shut_socket()
+
+    @property
+    def ended(self) -> bool:
+        """True once nothing can be sent any more."""
+        return self._error is not None
+
+    def _fail(self, error: BrokerUnavailable) -> None:
+        self._error = error
+        self.largest_at_loss = max((waiting.size for waiting in self._waiting.values()), default=0)
+        for waiting in self._waiting.values():
+            waiting.deadline.cancel()
+            if not waiting.done.done():
+                waiting.done.set_exception(_again(error))
+            self._slots.release()
+        self._waiting.clear()
+
+    def _shut_socket(self) -> None:
+        # The event loop then reads the end of the stream, and paho and aiomqtt clear up as after any loss.
+        sock = self._paho.socket() if self._paho is not None else None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    # -- messages
+
+    async def receive(self, handle: Callable[[Incoming], None]) -> None:
+        """Hand every incoming message to `handle`, in order, until the connection ends; then raise why."""
+        assert self._client is not None, "open() comes first"
+        try:
+            async for message in self._client.messages:
+                payload = message.payload
+                if len(payload) > self._options.max_incoming:
+                    log.warning("broker: dropped a message of %d bytes on %s", len(payload), message.topic)
+                    continue
+                handle(Incoming(topic=str(message.topic), payload=payload, retained=message.retain))
+        except aiomqtt.MqttError as exc:
+            self.abort(self._explain(exc))
+            raise self._error or BrokerUnavailable("connection lost") from exc
+
+    async def subscribe(self, topic_filter: str) -> None:
+        """Subscribe with QoS 1. Raises BrokerRefused when the broker does not let us, BrokerUnavailable."""
+        assert self._client is not None, "open() comes first"
+        try:
+            codes = await self._client.subscribe(topic_filter, qos=1)
+        except aiomqtt.MqttError as exc:
+            error = BrokerUnavailable(f"subscribing to {topic_filter} failed")
+            self.abort(error)
+            raise error from exc
+        code = codes[0]
+        number = code if isinstance(code, int) else int(code.value)
+        if number >= 0x80:
+            raise BrokerRefused(f"subscribing to {topic_filter}: {code}")
+
+    async def send(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
+        """Wait for a slot and `put`."""
+        self._check_size(topic, payload)
+        await self.slot()
+        return self.put(topic, payload, retain=retain)
+
+    async def slot(self) -> None:
+        """Wait, in line, until one more message may be under way. Raises BrokerUnavailable at the end."""
+        await self._slots.acquire()
+        if self._error is not None:
+            self._slots.release()
+            raise _again(self._error)
+
+    def give_back_slot(self) -> None:
+        """Leave a slot unused."""
+        self._slots.release()
+
+    def put(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
+        """Send one message with QoS 1 into a slot, and return what its PUBACK resolves.
+
+        Messages leave in the order of the calls. Raises BrokerRefused for a packet above the broker's limit,
+        before a byte of it is sent, and BrokerUnavailable when the connection has ended; the slot is free
+        again. The future raises BrokerRefused for a bad reason code, BrokerUnavailable when the connection
+        ends.
+        """
+        try:
+            self._check_size(topic, payload)
+            if self._error is not None:
+                raise _again(self._error)
+            info = self._paho.publish(topic, payload, qos=1, retain=retain and self.limits.retain)
+            if info.rc != MQTT_ERR_SUCCESS:
+                raise BrokerUnavailable("connection lost")
+        except BrokerUnavailable:
+            self._slots.release()
+            raise
+        loop = asyncio.get_running_loop()
+        size = packet_size(topic, payload)
+        self._bytes_waiting += size
+        allowed_s = self._options.timeout_s + self._bytes_waiting / SLOWEST_BYTES_PER_S
+        done: asyncio.Future[None] = loop.create_future()
+        self._waiting[info.mid] = _Waiting(
+            topic=topic,
+            size=size,
+            done=done,
+            deadline=loop.call_later(allowed_s, self._overdue, allowed_s),
+        )
+        return done
+
+    def _check_size(self, topic: str, payload: bytes) -> None:
+        most, size = self.limits.max_packet, packet_size(topic, payload)
+        if most is not None and size > most:
+            raise BrokerRefused(f"{topic}: {size} bytes, the broker takes {most} at most")
+
+    def _overdue(self, allowed_s: float) -> None:
+        self.abort(BrokerUnavailable(f"no acknowledgement within {allowed_s:.0f} s"))
+
+    # -- paho's callbacks, in the event loop's thread
+
+    def _on_connect(self, paho: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        in_flight = min(MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT))
+        self._slots = asyncio.Semaphore(in_flight)
+        self.limits = Limits(
+            max_packet=getattr(properties, "MaximumPacketSize", None),
+            in_flight=in_flight,
+            retain=bool(getattr(properties, "RetainAvailable", 1)),
+            acknowledges=getattr(properties, "MaximumQoS", 1) >= 1,
+        )
+        self._accept(paho, userdata, flags, reason, properties)
+
+    def _on_disconnect(
+        self, paho: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any
+    ) -> None:
+        if self._opening:
+            # Closed before its CONNACK: aiomqtt would wait for that until its time-out.
+            self._accept(paho, userdata, None, reason, properties)
+        self._release(paho, userdata, flags, reason, properties)
+
+    def _on_publish(self, _paho: Any, _userdata: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
+        waiting = self._waiting.pop(mid, None)
+        if waiting is None:
+            return
+        waiting.deadline.cancel()
+        self._bytes_waiting -= waiting.size
+        self._slots.release()
+        if waiting.done.done():
+            return  # its caller was cancelled
+        if reason.is_failure:
+            waiting.done.set_exception(BrokerRefused(f"{waiting.topic}: {reason}"))
+        else:
+            waiting.done.set_result(None)
+
+    def _explain(self, exc: aiomqtt.MqttError) -> BrokerUnavailable:
+        """Say in an operator's words why a connection could not be made, or ended."""
+        code = getattr(exc, "rc", None) or getattr(exc.__cause__, "rc", None)
+        if isinstance(code, ReasonCode):
+            words = _ADVICE.get(code.value, str(code).lower())
+            if code.value in _REFUSALS:
+                return BrokerRefused(words)
+            if code.value == 0x80:  # paho's name for a connection that just ended
+                words = "closed before it was accepted" if self._opening else "connection lost"
+            return BrokerUnavailable(words)
+        origin = exc.__cause__ or exc.__context__
+        if isinstance(origin, ssl.SSLCertVerificationError):
+            reason = origin.verify_message
+            return BrokerRefused(f"the broker's certificate is not trusted ({reason}): see mqtt.tls.ca_file")
+        if isinstance(origin, ssl.SSLError):
+            return BrokerRefused(f"TLS failed ({origin.reason or 'handshake'}): is this a TLS port?")
+        if isinstance(origin, TimeoutError) or str(exc) == "Operation timed out":
+            return BrokerUnavailable("no answer")
+        if isinstance(origin, OSError):
+            return BrokerUnavailable((origin.strerror or type(origin).__name__).lower())
+        return BrokerUnavailable("connection lost")
