@@ -1,0 +1,111 @@
+"""What an address in the settings means, and what may be reached through it.
+
+FFmpeg would follow whatever it is pointed at: playlists, redirects, `concat:` and dozens of protocols. So the
+protocols are listed for each scheme, the containers are listed or forced, and redirects are off: a camera can
+make us talk to nobody but itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from async_motion.capture.spec import CaptureSpec
+from async_motion.core.names import redact_url
+from async_motion.errors import SettingsError
+
+CONTAINERS = "asf,avi,flv,h264,hevc,ivf,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,mpjpeg,nut,ogg"
+"""What a file or an HTTP answer may be: containers that hold pictures, none that points elsewhere."""
+
+
+class Kind(Enum):
+    """How a source is read."""
+
+    RTSP = "rtsp"
+    HTTP = "http"
+    FILE = "file"
+    STILLS = "stills"
+    USB = "usb"
+    DEMO = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A source, understood. `url` may hold a password; `shown` does not and is fit for a log."""
+
+    kind: Kind
+    url: str = field(repr=False)
+    shown: str
+
+    @property
+    def live(self) -> bool:
+        """Whether it goes on without us: it cannot be paused or read again."""
+        return self.kind in (Kind.RTSP, Kind.HTTP, Kind.USB, Kind.DEMO)
+
+
+def parse(source: str) -> Address:
+    """Return what `source` addresses. Raises SettingsError for a scheme that is not ours.
+
+    A path is looked at to tell a folder from a file; one that does not exist is taken for a file, which
+    opening will report.
+    """
+    shown = redact_url(source)
+    if source.startswith("demo:"):
+        return Address(Kind.DEMO, source, shown)
+    if device := re.fullmatch(r"(?:usb:|/dev/video)(\d+)", source):
+        return Address(Kind.USB, device[1], shown)
+    scheme = source.partition("://")[0].lower() if "://" in source else ""
+    if scheme in ("rtsp", "rtsps", "http", "https"):
+        if not urlsplit(source).hostname:
+            raise SettingsError(f"source: {shown}: no host in it, expected {scheme}://host/path")
+        kind = Kind.RTSP if scheme.startswith("rtsp") else Kind.HTTP
+        return Address(kind, source, shown)
+    if scheme not in ("", "file"):
+        raise SettingsError(
+            f"source: {scheme}:// is not supported, expected rtsp(s)://, http(s)://, usb:0, demo:, a video "
+            "file or a folder of pictures"
+        )
+    path = Path(source.removeprefix("file://")).expanduser()
+    return Address(Kind.STILLS if path.is_dir() else Kind.FILE, str(path), str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One way to open a source with FFmpeg: a container that is forced (or None) and options."""
+
+    url: str = field(repr=False)
+    container: str | None
+    options: dict[str, str] = field(repr=False)
+
+
+def attempts(address: Address, spec: CaptureSpec) -> list[Attempt]:
+    """Return the ways to open an RTSP, HTTP or file source, to be tried in this order."""
+    scheme = address.url.partition("://")[0].lower()
+    if address.kind is Kind.RTSP:
+        # With "rtsps" the control connection is TLS, and only interleaved media goes through it.
+        transport = "tcp" if scheme == "rtsps" else spec.transport
+        lower = "tls,tcp,rtp,srtp" if scheme == "rtsps" else "tcp,udp,rtp"
+        options = {
+            "protocol_whitelist": f"rtsp,{lower}",
+            "rtsp_transport": transport,
+            "allowed_media_types": "video",
+            # Microseconds. Bounds each socket call, also those on closing, which PyAV does not bound.
+            "timeout": str(int(spec.stall_timeout_s * 1e6)),
+        }
+        if transport == "udp":
+            # A key picture comes as a burst that the default socket buffer of many systems cannot hold.
+            options["buffer_size"] = str(2 * 1024 * 1024)
+        return [Attempt(address.url, None, options)]
+    if address.kind is Kind.HTTP:
+        whitelist = "https,tls,tcp" if scheme == "https" else "http,tcp"
+        options = {"protocol_whitelist": whitelist, "max_redirects": "0"}
+        return [
+            Attempt(address.url, "mpjpeg", options),
+            Attempt(address.url, None, {**options, "format_whitelist": CONTAINERS}),
+        ]
+    # The prefix keeps FFmpeg from reading a protocol into a file's name.
+    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+    return [Attempt(f"file:{address.url}", None, options)]

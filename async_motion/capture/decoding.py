@@ -1,0 +1,91 @@
+"""From packets to pictures that can be trusted.
+
+A picture that FFmpeg marks as corrupt, and those after it up to the next key picture, which are predicted
+from it, are let go and counted: smears are neither judged nor stored. A stream that refreshes itself without
+key pictures is trusted again after `DISTRUST_S`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import av
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from async_motion.capture.spec import CaptureSpec
+
+DISTRUST_S = 5.0
+
+VideoPacket: TypeAlias = "Packet[VideoStream]"
+
+
+def media_of(packet: VideoPacket) -> float | None:
+    """Return a packet's media time in seconds, or None where the stream does not say."""
+    ticks = packet.pts if packet.pts is not None else packet.dts
+    return None if ticks is None else float(ticks * packet.time_base)
+
+
+def prepare(context: VideoCodecContext, spec: CaptureSpec) -> VideoCodecContext:
+    """Bound what a decoder may take, before it opens."""
+    context.options = {"max_pixels": str(spec.max_pixels)}
+    context.thread_count = spec.threads
+    if spec.threads > 1:
+        context.thread_type = "AUTO"
+    return context
+
+
+class Decoder:
+    """Decodes one stream's packets into trusted pictures. For one thread."""
+
+    def __init__(self, context: VideoCodecContext, on_corrupt: Callable[[], None]) -> None:
+        self._context = context
+        self._on_corrupt = on_corrupt
+        self._distrust_until: float | None = None
+
+    def decode(self, packet: VideoPacket | None) -> Iterator[tuple[float | None, VideoFrame]]:
+        """Yield (media time, picture) for what `packet` completes; None drains what is held back."""
+        if packet is not None and packet.is_corrupt:
+            self._distrust(media_of(packet))
+        try:
+            frames = self._context.decode(packet)
+        except (av.error.InvalidDataError, av.error.UndefinedError, av.error.PatchWelcomeError):
+            self._on_corrupt()
+            self._distrust(media_of(packet) if packet is not None else None)
+            return
+        except av.error.EOFError:
+            return
+        for frame in frames:
+            media = frame.time if frame.pts is not None else None
+            if self._is_trusted(frame, media):
+                yield media, frame
+            else:
+                self._on_corrupt()
+
+    def single(self, packet: VideoPacket) -> Iterator[tuple[float | None, VideoFrame]]:
+        """Yield the picture of a key packet by itself: the decoder keeps nothing back and starts anew."""
+        yield from self.decode(packet)
+        yield from self.decode(None)
+        self._context.flush_buffers()
+
+    def restart(self) -> None:
+        """Forget all that came before: the next packet is a key packet."""
+        self._context.flush_buffers()
+        self._distrust_until = None
+
+    def _distrust(self, media: float | None) -> None:
+        self._distrust_until = float("inf") if media is None else media + DISTRUST_S
+
+    def _is_trusted(self, frame: VideoFrame, media: float | None) -> bool:
+        if frame.is_corrupt:
+            self._distrust(media)
+            return False
+        if self._distrust_until is None:
+            return True
+        if frame.key_frame or (media is not None and media >= self._distrust_until):
+            self._distrust_until = None
+            return True
+        return False

@@ -1,0 +1,111 @@
+"""From a decoder's frame to ours: the luma plane as it lies in memory, colour only when asked for."""
+
+from __future__ import annotations
+
+import threading
+from typing import cast
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
+from av.video.reformatter import Colorspace
+from numpy.typing import NDArray
+
+from async_motion.capture.clock import Stamp
+from async_motion.core.model import Frame, Luma, Picture
+
+PLANAR_LUMA = frozenset(
+    f"{family}{chroma}p"
+    for family in ("yuv", "yuvj")
+    for chroma in ("410", "411", "420", "422", "440", "444")
+) | {"gray", "nv12", "nv21", "nv16", "nv24", "yuva420p", "yuva422p", "yuva444p"}
+"""Pixel formats whose first plane is 8-bit luma, one byte for each pixel."""
+
+HD_HEIGHT = 720
+"""From this height on, a stream that does not name its colours means BT.709; below it, BT.601."""
+
+UNSPECIFIED = 2
+"""AVCOL_SPC_UNSPECIFIED."""
+
+
+def luma_of(frame: VideoFrame) -> Luma:
+    """Return the (H, W) brightness of a decoded frame; for the usual formats a view that copies nothing.
+
+    The view holds on to the frame's buffer, rows may be padded, and it cannot be written to.
+    """
+    if frame.format.name not in PLANAR_LUMA:
+        frame = frame.reformat(format="gray", threads=1)
+    plane = frame.planes[0]
+    rows = _rows(plane)
+    luma = rows[:, : plane.width]
+    luma.flags.writeable = False
+    return luma
+
+
+def bytes_of(frame: VideoFrame) -> int:
+    """Return what a decoded frame occupies."""
+    return sum(plane.buffer_size for plane in frame.planes)
+
+
+def to_bgr(frame: VideoFrame) -> Picture:
+    """Return the (H, W, 3) colour picture of a decoded frame, in an array of its own."""
+    unnamed = frame.colorspace == UNSPECIFIED and frame.height >= HD_HEIGHT
+    converted = frame.reformat(
+        format="bgr24", src_colorspace=Colorspace.ITU709.value if unnamed else None, threads=1
+    )
+    plane = converted.planes[0]
+    rows = _rows(plane)
+    return np.ascontiguousarray(rows[:, : plane.width * 3]).reshape(plane.height, plane.width, 3)
+
+
+def _rows(plane: VideoPlane) -> NDArray[np.uint8]:
+    """Return a plane as (H, bytes of a padded row), top row first, without a copy."""
+    # PyAV's stubs do not say that a plane is a buffer.
+    rows = np.frombuffer(cast(memoryview, plane), np.uint8).reshape(plane.height, abs(plane.line_size))
+    return rows if plane.line_size > 0 else rows[::-1]
+
+
+class Colour:
+    """The `bgr` of a frame that is already decoded."""
+
+    __slots__ = ("_frame", "_lock")
+
+    def __init__(self, frame: VideoFrame) -> None:
+        self._frame = frame
+        # Converting changes the frame's tags for a moment: two executors must not do so at once.
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Picture:
+        with self._lock:
+            return to_bgr(self._frame)
+
+
+def frame_of(camera: str, stamp: Stamp, picture: VideoFrame) -> Frame:
+    """Return the frame that shows a decoder's picture."""
+    return Frame(
+        camera=camera,
+        captured_at=stamp.captured_at,
+        monotonic=stamp.monotonic,
+        luma=luma_of(picture),
+        bgr=Colour(picture),
+        nbytes=bytes_of(picture),
+    )
+
+
+class Picker:
+    """Chooses `fps` frames a second by media time, the ones nearest to an even pace."""
+
+    def __init__(self, fps: float) -> None:
+        self._step = 1.0 / fps
+        self._due: float | None = None
+
+    def wants(self, media: float) -> bool:
+        """Say whether the frame at media time `media` (seconds) is to be handed out."""
+        step = self._step
+        if self._due is None or media < self._due - 2.5 * step:
+            self._due = media
+        if media < self._due - step / 2:
+            return False
+        # After a gap the pace starts anew: lost time is not made up for with a burst.
+        self._due = max(self._due + step, media - step / 2)
+        return True

@@ -1,0 +1,118 @@
+"""One camera's source: connections, one after the other, each read by a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+from async_motion.capture.clock import Floor, MediaClock
+from async_motion.capture.link import Counters, Link
+from async_motion.capture.spec import CaptureSpec
+from async_motion.core.model import Frame
+from async_motion.errors import CameraUnavailable
+
+log = logging.getLogger(__name__)
+
+CLOSE_GRACE_S = 1.0
+"""How long a healthy reader is waited for on closing: time for it to say goodbye to the camera."""
+
+MOST_STUCK = 4
+"""With so many threads of one camera hanging in the video library, no further one is started."""
+
+Reader = Callable[[Link, MediaClock], None]
+"""Reads one connection on the calling thread until the source ends or `link.stopping`; blocks.
+
+Raises CameraUnavailable or CameraRefused, with texts that carry no secret. Closes all that it has opened.
+"""
+
+
+class CameraSource:
+    """What a pipeline reads frames from; it lives across reconnects. Use it from one event loop.
+
+    `live` is False where every frame is delivered and the reader waits for us; `counters` says how it goes.
+    """
+
+    def __init__(self, spec: CaptureSpec, reader: Reader, *, live: bool) -> None:
+        self.camera = spec.camera
+        self.live = live
+        self.counters = Counters()
+        self._spec = spec
+        self._reader = reader
+        self._floor = Floor()
+        self._link: Link | None = None
+        self._left: list[threading.Thread] = []
+        self._hanging: list[threading.Thread] = []
+        self._closed = False
+
+    @property
+    def stuck(self) -> int:
+        """How many threads of this camera hang in a library call that has not come back."""
+        self._hanging = [thread for thread in self._hanging if thread.is_alive()]
+        return len(self._hanging)
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        """Open the source and yield its frames until it ends.
+
+        One call is one connection. Ends when a file has ended. Raises CameraUnavailable when the source
+        cannot be opened, stalls or breaks off, CameraRefused when a person must act.
+        """
+        if self._closed:
+            raise RuntimeError(f"{self.camera}: this source is closed")
+        if self._link is not None:  # an iterator that its consumer did not close
+            self._link.stop()
+        self._count_hanging()
+        spec = self._spec
+        link = self._link = Link(
+            counters=self.counters,
+            lossless=not self.live,
+            open_timeout_s=spec.open_timeout_s,
+            stall_timeout_s=spec.stall_timeout_s,
+            monotonic=spec.monotonic,
+        )
+        clock = MediaClock(monotonic=spec.monotonic, wall=spec.wall, floor=replace(self._floor))
+        thread = threading.Thread(
+            target=self._read, args=(link, clock), name=f"capture[{self.camera}]", daemon=True
+        )
+        overdue = False
+        try:
+            thread.start()
+            while (frame := await link.get()) is not None:
+                self._floor = Floor(frame.monotonic, frame.captured_at.timestamp())
+                yield frame
+        except CameraUnavailable:
+            overdue = not await link.finished(0)
+            raise
+        finally:
+            link.stop()
+            if self._link is link:
+                self._link = None
+            if overdue or not await link.finished(CLOSE_GRACE_S):
+                self._left.append(thread)
+
+    async def aclose(self) -> None:
+        """Stop reading. Returns within `CLOSE_GRACE_S`, whatever the video library does."""
+        self._closed = True
+        if (link := self._link) is not None:
+            link.stop()
+            await link.finished(CLOSE_GRACE_S)
+
+    def _count_hanging(self) -> None:
+        """Count the threads that did not come back; raise CameraUnavailable when they are too many."""
+        hanging = [thread for thread in self._left if thread.is_alive()]
+        self._left.clear()
+        self._hanging.extend(hanging)
+        if hanging:
+            self.counters.abandoned += len(hanging)
+            log.warning("%s: the last connection hangs in the video library and is left behind", self.camera)
+        if (stuck := self.stuck) >= MOST_STUCK:
+            raise CameraUnavailable(f"{stuck} connections hang in the video library; waiting for one to end")
+
+    def _read(self, link: Link, clock: MediaClock) -> None:
+        error: BaseException | None = None
+        try:
+            self._reader(link, clock)
+        except BaseException as exc:  # a thread's end: whatever it met is raised again on the loop
+            error = exc
+        link.reader_ended(error)

@@ -1,0 +1,53 @@
+"""What a camera's capture is told: plain values, frozen, without a thought for where they came from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Transport = Literal["tcp", "udp"]
+Decode = Literal["auto", "all", "keyframes"]
+HwAccel = Literal["none", "vaapi", "videotoolbox", "cuda", "drm"]
+Isolation = Literal["thread", "process"]
+Speed = Literal["real", "max"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureSpec:
+    """How one camera is read.
+
+    `source` is an `rtsp://`, `rtsps://`, `http://` or `https://` URL, the path of a video file or of a
+    folder of stills, `usb:<n>`, `/dev/video<n>`, or `demo:`. It may hold a password and is never shown.
+    `record_source` is a second, full-resolution stream of the same camera that kept pictures are taken from.
+    `fps` is how many pictures a second are handed out (`inf`: every one); they are chosen by media time.
+    `max_pixels` bounds one picture, `ring_bytes` and `ring_seconds` the undecoded packets that are kept.
+    `speed: max` reads a file as fast as it is consumed and loses nothing. `loop` starts a file or a folder
+    again when it has ended. `threads` are the decoder's own. `monotonic` and `wall` are the two clocks.
+    """
+
+    camera: str
+    source: str = field(repr=False)
+    record_source: str | None = field(default=None, repr=False)
+    fps: float = 5.0
+    transport: Transport = "tcp"
+    decode: Decode = "auto"
+    hwaccel: HwAccel = "none"
+    isolation: Isolation = "thread"
+    open_timeout_s: float = 10.0
+    stall_timeout_s: float = 5.0
+    max_pixels: int = 33_554_432
+    speed: Speed = "real"
+    loop: bool = True
+    ring_bytes: int = 32 * 1024 * 1024
+    ring_seconds: float = 10.0
+    threads: int = 1
+    monotonic: Callable[[], float] = field(default=time.monotonic, repr=False)
+    wall: Callable[[], float] = field(default=time.time, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.fps > 0:
+            raise ValueError(f"fps: {self.fps!r}: expected more than 0")
+        if not (self.open_timeout_s > 0 and self.stall_timeout_s > 0):
+            raise ValueError("open_timeout_s and stall_timeout_s: expected more than 0")
