@@ -1,0 +1,143 @@
+"""Which frames of an event are kept: `all`, `first`, `best`, `every`, and at most `max_frames` of them.
+
+Kept are frames with motion, and before them the pre-roll, as long as the policy wants more than one picture:
+
+    all      every frame with motion, after the whole pre-roll
+    every    the first frame with motion in each interval; the intervals are counted from the opening frame,
+             both ways, so that the pre-roll has the same rhythm
+    first    the opening frame: the first one with motion
+    best     the one frame with the highest score, known only at the end: the best so far is held
+
+*The cap.* An event that would exceed `max_frames` is thinned, not broken off: what matters most is its
+opening, then its best frame, then that the whole of it is covered. So the stride doubles each time that half
+of the remaining places is used: half of them at the full rhythm, a quarter at half the rhythm, and so on.
+Once thinned, a frame that is clearly better than all kept before (PEAK_GAIN) is kept out of turn, and the
+last place is for such a frame alone. The pre-roll takes at most a quarter of the places, its newest frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+PEAK_GAIN = 1.25
+"""How much better a frame must score to be kept out of turn. Scores span less than four decades: the ladder
+has at most some forty steps, so that a slowly growing score does not use up the places."""
+
+_ROUNDING = 1e-6
+"""A frame that is early by this share of an interval is on time: times are sums of floats."""
+
+
+class Keep(StrEnum):
+    """What an event keeps."""
+
+    ALL = "all"
+    FIRST = "first"
+    BEST = "best"
+    EVERY = "every"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """What an event keeps. `every_s` is the interval of `every`, in seconds. Raises ValueError."""
+
+    keep: Keep = Keep.EVERY
+    every_s: float = 1.0
+    max_frames: int = 300
+
+    def __post_init__(self) -> None:
+        if self.keep is Keep.EVERY and not self.every_s > 0:
+            raise ValueError("frames: every: expected a duration above 0")
+        if self.max_frames < 1:
+            raise ValueError("max_frames: expected 1 or more")
+
+
+class Choice(Enum):
+    """What becomes of one frame."""
+
+    SKIP = "skip"
+    KEEP = "keep"
+    HOLD = "hold"
+    """Hold it in place of the one held so far; what is held when the event ends is kept."""
+
+
+class Selection:
+    """The choice for one event, whose first frame with motion came at `opening` (monotonic seconds).
+
+    Ask `pre_roll` once, then `choose` for each frame from the opening frame on, in order.
+    """
+
+    def __init__(self, settings: PolicySettings, opening: float) -> None:
+        self._keep = settings.keep
+        self._every_s = settings.every_s
+        self._places = settings.max_frames
+        self._left = settings.max_frames
+        self._opening = opening
+        self._best = -1.0
+        """The highest score among the frames kept or held; -1 before the first."""
+        self._cell = -1
+        """The last interval from which a frame was taken, or passed over."""
+        self._passed = 0
+        """Frames that were due and passed over since the last one kept."""
+
+    def pre_roll(self, times: Sequence[float]) -> list[int]:
+        """Return the places in `times` (monotonic, rising, before the opening) of the frames to keep."""
+        if self._keep in (Keep.FIRST, Keep.BEST):
+            return []
+        chosen = list(range(len(times)))
+        if self._keep is Keep.EVERY:
+            cells = [self._cell_of(at) for at in times]
+            chosen = [i for i in chosen if i == 0 or cells[i] != cells[i - 1]]
+        most = self._places // 4
+        chosen = chosen[-most:] if most else []
+        self._left -= len(chosen)
+        return chosen
+
+    def choose(self, monotonic: float, score: float, *, motion: bool) -> Choice:
+        """Decide on the next frame of the event."""
+        if not motion:
+            return Choice.SKIP
+        if self._keep is Keep.BEST:
+            if score <= self._best:
+                return Choice.SKIP
+            self._best = score
+            return Choice.HOLD
+        if self._best < 0:
+            return self._take(monotonic, score)
+        if self._keep is Keep.FIRST or self._left == 0:
+            return Choice.SKIP
+        stride = self._stride()
+        if stride > 1 and score >= self._best * PEAK_GAIN:
+            return self._take(monotonic, score)
+        if self._left == 1 or not self._is_due(monotonic):
+            return Choice.SKIP
+        self._passed += 1
+        return self._take(monotonic, score) if self._passed >= stride else Choice.SKIP
+
+    def _take(self, monotonic: float, score: float) -> Choice:
+        self._left -= 1
+        self._passed = 0
+        self._cell = self._cell_of(monotonic)
+        self._best = max(self._best, score, 0.0)
+        return Choice.KEEP
+
+    def _stride(self) -> int:
+        """Return 1, and twice as much each time that half of the remaining places was used."""
+        return 1 << int(math.log2(self._places / self._left))
+
+    def _is_due(self, monotonic: float) -> bool:
+        """Say whether the rhythm wants this frame, and remember that it was offered."""
+        if self._keep is Keep.ALL:
+            return True
+        cell = self._cell_of(monotonic)
+        if cell <= self._cell:
+            return False
+        self._cell = cell
+        return True
+
+    def _cell_of(self, monotonic: float) -> int:
+        if self._keep is not Keep.EVERY:
+            return 0
+        return math.floor((monotonic - self._opening) / self._every_s + _ROUNDING)

@@ -1,0 +1,246 @@
+"""Detections in, event phases out: when does motion become an event, and when is it over?
+
+    verdicts   . . M . M M M . . . . . . . . . . .
+                   │   └ confirmed (2 of 3)      └ quiet for the off-delay
+    event          └───────── started_at ──────── ended_at
+
+The rules, all on `monotonic` alone (`captured_at` is a label, and may jump):
+
+- *Debounce.* A frame with motion starts an event when at least M of the last N frames had motion.
+- *Hold-back.* The frames that waited for that confirmation belong to the event: it starts at the first of
+  them. A scene change, or a detector that learns anew, wipes them: what looked like motion was its beginning.
+- *Off-delay.* The event ends QUIET at the first still frame that comes `off_delay_s` after the last motion.
+- *Silence.* Without frames nobody can say that it is quiet. Motion before and after a silence longer than the
+  off-delay, and never shorter than SILENCE_S, is two events; `tick` ends the first during the silence.
+- *Maximum length.* The event is cut; a cut at a frame with motion begins the next event with that frame.
+- *Cool-down.* After an event has ended by itself none begins for `cool_down_s`.
+- *Zones.* Within an event a zone is ON from its first motion until it has been still for the off-delay.
+
+Invariants, for every input: start and end alternate, every start has its end once `close` was called, a zone
+is ON only within an event, and no duration is negative: `ended_at` is `started_at` plus monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from async_motion.core.model import Detection, EndReason, EventPhase, MotionEvent, Phase, Reason
+
+SILENCE_S = 5.0
+"""A gap up to this is a slow camera, not a silence: keyframes alone come every few seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackerSettings:
+    """When an event starts and ends. `confirm` is (M, N): motion in M of the last N frames, 1 <= M <= N.
+
+    Raises ValueError for what cannot be meant.
+    """
+
+    confirm: tuple[int, int] = (2, 3)
+    off_delay_s: float = 10.0
+    max_length_s: float = 300.0
+    cool_down_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        needed, of = self.confirm
+        if not 1 <= needed <= of:
+            raise ValueError(f"confirm: {needed}/{of}: expected M/N with 1 <= M <= N")
+        if self.off_delay_s < 0 or self.cool_down_s < 0:
+            raise ValueError("off_delay and cool_down: expected 0 or more")
+        if self.max_length_s <= 0:
+            raise ValueError("max_length: expected more than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneChange:
+    """Motion in a zone began or ended."""
+
+    zone: str
+    on: bool
+
+
+Change = EventPhase | ZoneChange
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One frame with motion, as far as the debounce remembers it."""
+
+    captured_at: datetime
+    monotonic: float
+    detection: Detection
+
+
+class Tracker:
+    """Follow one camera. `make_id` turns the event's start into a new id, a different one for each call."""
+
+    def __init__(
+        self,
+        settings: TrackerSettings,
+        *,
+        instance: str,
+        camera: str,
+        make_id: Callable[[datetime], str],
+    ) -> None:
+        self._settings = settings
+        self._instance = instance
+        self._camera = camera
+        self._make_id = make_id
+        self._now = float("-inf")
+        self._window: deque[_Seen | None] = deque(maxlen=settings.confirm[1])
+        """The last N frames; None for those without motion."""
+        self._event: MotionEvent | None = None
+        self._started = 0.0
+        self._last_motion = 0.0
+        self._not_before = float("-inf")
+        self._moved: dict[str, float] = {}
+        """The zones that are ON, with the time of their last motion."""
+        self._on: tuple[str, ...] = ()
+        """The zones that were reported as ON."""
+
+    @property
+    def event(self) -> MotionEvent | None:
+        """The open event, as far as it is known now."""
+        return self._event
+
+    @property
+    def zones_on(self) -> tuple[str, ...]:
+        """The zones that are ON."""
+        return self._on
+
+    @property
+    def started(self) -> float | None:
+        """The monotonic time at which the open event began."""
+        return self._started if self._event is not None else None
+
+    @property
+    def held_since(self) -> float | None:
+        """The monotonic time of the first frame that would belong to an event confirmed now."""
+        held = self._held()
+        return held[0].monotonic if held and self._event is None else None
+
+    def update(self, captured_at: datetime, monotonic: float, detection: Detection) -> list[Change]:
+        """Take the verdict on the next frame; return what changed, in order.
+
+        `monotonic` that runs backwards counts as standing still.
+        """
+        self._advance(monotonic)
+        now = self._now
+        if detection.reason in (Reason.SCENE_CHANGE, Reason.LEARNING):
+            self._window.clear()
+        seen = _Seen(captured_at, now, detection) if detection.motion else None
+        self._window.append(seen)
+
+        changes: list[Change] = []
+        cut = False
+        if self._event is not None:
+            if self._is_over(now - self._last_motion, still=seen is None):
+                changes.append(self._end(EndReason.QUIET))
+            elif now - self._started >= self._settings.max_length_s:
+                changes.append(self._end(EndReason.MAX_LENGTH))
+                cut = True
+            elif seen is not None:
+                self._touch(seen)
+        if self._event is None and seen is not None and (cut or self._is_confirmed()):
+            held = self._held()
+            if held:
+                changes.append(self._start(held))
+        changes.extend(self._zone_changes(still=True))
+        return changes
+
+    def tick(self, monotonic: float) -> list[Change]:
+        """Let time pass without a frame; return what changed."""
+        self._advance(monotonic)
+        changes: list[Change] = []
+        if self._event is not None:
+            if self._is_over(self._now - self._last_motion, still=False):
+                changes.append(self._end(EndReason.QUIET))
+            elif self._now - self._started >= self._settings.max_length_s:
+                changes.append(self._end(EndReason.MAX_LENGTH))
+        changes.extend(self._zone_changes(still=False))
+        return changes
+
+    def close(self, reason: EndReason) -> list[Change]:
+        """End an open event for `reason`, at the time of the last frame, and forget what was seen.
+
+        The next frame finds the tracker as new; no cool-down follows.
+        """
+        changes: list[Change] = []
+        if self._event is not None:
+            changes.append(self._end(reason))
+        self._window.clear()
+        self._now = self._not_before = float("-inf")
+        changes.extend(self._zone_changes(still=False))
+        return changes
+
+    def _advance(self, monotonic: float) -> None:
+        self._now = max(self._now, monotonic)
+
+    def _is_over(self, since_s: float, *, still: bool) -> bool:
+        """Say whether motion is over that was last seen `since_s` ago; `still`: a frame has shown that."""
+        off_delay_s = self._settings.off_delay_s
+        return since_s >= off_delay_s if still else since_s > max(off_delay_s, SILENCE_S)
+
+    def _is_confirmed(self) -> bool:
+        return sum(seen is not None for seen in self._window) >= self._settings.confirm[0]
+
+    def _held(self) -> list[_Seen]:
+        """Return the frames with motion that belong to an event which starts now.
+
+        Older ones still count as evidence, so that a camera with a picture a minute can confirm anything.
+        """
+        oldest = max(self._not_before, self._now - max(self._settings.off_delay_s, SILENCE_S))
+        return [seen for seen in self._window if seen is not None and seen.monotonic >= oldest]
+
+    def _start(self, held: list[_Seen]) -> EventPhase:
+        first = held[0]
+        self._started = first.monotonic
+        self._event = MotionEvent(
+            event_id=self._make_id(first.captured_at),
+            instance=self._instance,
+            camera=self._camera,
+            started_at=first.captured_at,
+        )
+        for seen in held:
+            self._touch(seen)
+        return EventPhase(phase=Phase.START, event=self._event)
+
+    def _touch(self, seen: _Seen) -> None:
+        assert self._event is not None
+        new = [zone for zone in seen.detection.zones if zone not in self._event.zones]
+        self._moved.update(dict.fromkeys(seen.detection.zones, seen.monotonic))
+        self._event = replace(
+            self._event,
+            peak_score=max(self._event.peak_score, seen.detection.score),
+            zones=(*self._event.zones, *new),
+        )
+        self._last_motion = seen.monotonic
+
+    def _end(self, reason: EndReason) -> EventPhase:
+        assert self._event is not None
+        until = self._now
+        if reason is EndReason.QUIET:
+            until = min(until, self._last_motion + self._settings.off_delay_s)
+        elif reason is EndReason.MAX_LENGTH:
+            until = min(until, self._started + self._settings.max_length_s)
+        length = timedelta(seconds=until - self._started)
+        ended = replace(self._event, ended_at=self._event.started_at + length, end_reason=reason)
+        self._event = None
+        self._not_before = self._now + self._settings.cool_down_s
+        return EventPhase(phase=Phase.END, event=ended)
+
+    def _zone_changes(self, *, still: bool) -> list[Change]:
+        """Return the zones that changed; all are OFF without an event."""
+        if self._event is None:
+            self._moved.clear()
+        for zone, last in list(self._moved.items()):
+            if last < self._now and self._is_over(self._now - last, still=still):
+                del self._moved[zone]
+        off: list[Change] = [ZoneChange(zone=zone, on=False) for zone in self._on if zone not in self._moved]
+        on: list[Change] = [ZoneChange(zone=zone, on=True) for zone in self._moved if zone not in self._on]
+        self._on = tuple(self._moved)
+        return off + on
