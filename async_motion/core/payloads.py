@@ -106,12 +106,20 @@ def parse_frame(payload: bytes | str) -> StoredFrame:
 
 
 def event_payload(
-    phase: Phase, event: MotionEvent, *, now: datetime, frames_stored: int, best_frame: str | None
+    phase: Phase,
+    event: MotionEvent,
+    *,
+    now: datetime,
+    frames_stored: int,
+    best_frame: str | None,
+    bucket: str | None = None,
+    url: str | None = None,
 ) -> dict[str, Any]:
     """Return the message for one phase of an event.
 
-    `best_frame` is the object key of the best frame stored so far. Before the end, `duration_s` runs until
-    `now` and `reason` is "motion"; from the end on, `reason` says why it ended.
+    `best_frame` is the object key of the best frame stored so far, `bucket` is where it lies and `url` its
+    presigned link. Before the end, `duration_s` runs until `now` and `reason` is "motion"; from the end on,
+    `reason` says why it ended.
     """
     until = event.ended_at or now
     return {
@@ -127,6 +135,8 @@ def event_payload(
         "frames_stored": frames_stored,
         "peak_score": round(event.peak_score, 6),
         "best_frame": best_frame,
+        "bucket": bucket,
+        "url": url,
         "zones": list(event.zones),
         "reason": event.end_reason.value if event.end_reason else "motion",
     }
@@ -139,7 +149,7 @@ def summary_payload(end: Mapping[str, Any], frames: Iterable[Mapping[str, Any]])
     """
     shared = {"schema", "instance", "camera", "event_id", "bucket", "content_type", "url", "delayed"}
     lines = [{k: v for k, v in frame.items() if k not in shared} for frame in frames]
-    head = {k: v for k, v in end.items() if k not in ("schema", "type", "event_type")}
+    head = {k: v for k, v in end.items() if k not in ("schema", "type", "event_type", "bucket", "url")}
     return {"schema": SUMMARY_SCHEMA, **head, "frames": lines}
 
 
