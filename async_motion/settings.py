@@ -255,12 +255,12 @@ def _structure(value: object) -> object:
 def _polygon(value: object) -> tuple[tuple[float, float], ...]:
     expected = "expected three or more points [x, y], each a share of the picture from 0 to 1"
     value = _structure(value)
-    if not isinstance(value, list) or len(value) < 3:
-        what = f"{len(value)} points" if isinstance(value, list) else _shown(value)
+    if not isinstance(value, list | tuple) or len(value) < 3:
+        what = f"{len(value)} points" if isinstance(value, list | tuple) else _shown(value)
         raise ValueError(f"{what}, {expected}")
     points = []
     for point in value:
-        if not isinstance(point, list) or len(point) != 2:
+        if not isinstance(point, list | tuple) or len(point) != 2:
             raise ValueError(f"{_shown(point)} is not a point, {expected}")
         x, y = (_share_of(side) for side in point)
         if x is None or y is None or not (0 <= x <= 1 and 0 <= y <= 1):
@@ -275,7 +275,7 @@ def _polygon(value: object) -> tuple[tuple[float, float], ...]:
 
 def _polygons(value: object) -> tuple[tuple[tuple[float, float], ...], ...]:
     value = _structure(value)
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         raise ValueError(f"{_shown(value)}, expected a list of polygons: [[[0, 0], [1, 0], [1, 0.1]], …]")
     return tuple(_polygon(polygon) for polygon in value)
 
@@ -819,6 +819,10 @@ def load(config: Path | None, env: Mapping[str, str]) -> Settings:
     raise SettingsError(*document.sorted_problems())
 
 
+_LAST = 10**9
+"""Stands for a line beyond every file: the environment's problems come after the file's."""
+
+
 class _Document:
     """The plain data of the settings, and for each value the file and line, or the variable, it came from."""
 
@@ -835,13 +839,19 @@ class _Document:
         return f"{file}, with {', '.join(used)} from the environment" if used else file
 
     def problem(self, place: Place, text: str) -> None:
-        """Note what is wrong at `place`; its origin is that of the nearest enclosing value that has one."""
+        """Note what is wrong at `place`, with the nearest origin: its own, one within it, one around it."""
         key = _dotted(place)
         for depth in range(len(place), -1, -1):
-            if variable := self._variables.get(place[:depth]):
-                self.problems.append((10**9, f"{variable}: {key}: {text}"))
+            near = place[:depth]
+            within = (
+                v
+                for p, v in self._variables.items()
+                if near and near not in self._lines and p[:depth] == near
+            )
+            if variable := self._variables.get(near) or next(within, None):
+                self.problems.append((_LAST, f"{variable}: {key}: {text}"))
                 return
-            if line := self._lines.get(place[:depth]):
+            if line := self._lines.get(near):
                 self._at(line, f"{key}: {text}")
                 return
         self.problems.append((0, f"{self._file or 'settings'}: {key}: {text}"))
@@ -886,7 +896,7 @@ class _Document:
         line = node.start_mark.line + 1
         self._lines.setdefault(place, line)
         if id(node) in above:
-            self._at(line, f"{_dotted(place)}: an alias that holds itself, expected a value")
+            self.problem(place, "an alias that holds itself, expected a value")
             return None
         above = (*above, id(node))
         if isinstance(node, yaml.SequenceNode):
@@ -896,7 +906,7 @@ class _Document:
         try:
             return loader.construct_object(node)
         except ValueError:
-            self._at(line, f"{_dotted(place)}: cannot be read, expected text: put it in quotes")
+            self.problem(place, "cannot be read, expected text: put it in quotes")
             return None
 
     def _mapping(
@@ -958,7 +968,7 @@ class _Document:
     ) -> None:
         key = _dotted(place)
         if from_file and env.get(twin):
-            self.problems.append((10**9, f"{variable}: {key}: {twin} is set too, expected one of the two"))
+            self.problems.append((_LAST, f"{variable}: {key}: {twin} is set too, expected one of the two"))
             return
         value = env[variable]
         if from_file:
@@ -966,10 +976,10 @@ class _Document:
                 value = _secret_file(Path(value))
             except OSError as exc:
                 why = f"cannot read {env[variable]} ({exc.strerror})"
-                self.problems.append((10**9, f"{variable}: {key}: {why}, expected a file with the value"))
+                self.problems.append((_LAST, f"{variable}: {key}: {why}, expected a file with the value"))
                 return
             except ValueError as exc:
-                self.problems.append((10**9, f"{variable}: {key}: {env[variable]} {exc}"))
+                self.problems.append((_LAST, f"{variable}: {key}: {env[variable]} {exc}"))
                 return
         self._put(place, _EnvText(value), variable)
 
