@@ -28,7 +28,7 @@ from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypedDict, TypeVar, get_args
+from typing import Protocol, TypeVar, get_args
 
 from async_motion.buffers import Backlog, Job, NewestFirst
 from async_motion.core import names
@@ -107,18 +107,6 @@ Encode = Callable[[Picture], tuple[bytes, int, int]]
 
 Health = Callable[[Luma, float], str | None]
 """(luma, monotonic) -> what is wrong with the picture, or None. Pure."""
-
-
-class Controls(TypedDict):
-    """The settings of a camera that can be changed while it runs, as in `names.SETTINGS`.
-
-    `threshold` is in grey levels, None where `sensitivity` gives it; `min_area` is a share, 0..1.
-    """
-
-    detection: bool
-    sensitivity: Sensitivity
-    threshold: float | None
-    min_area: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -565,10 +553,10 @@ class CameraUnit:
 
     # Commands
 
-    async def snapshot(self) -> Record:
-        """Make a record of the newest frame, moving or not, with an event id of its own; return it accepted.
+    async def snapshot(self) -> None:
+        """Accept the newest frame, moving or not, as a lone record with an event id of its own.
 
-        Raises CameraUnavailable without a picture, PictureError, SpoolError.
+        Returns once it is durable. Raises CameraUnavailable without a picture, PictureError, SpoolError.
         """
         frame = self._newest
         if frame is None:
@@ -577,16 +565,26 @@ class CameraUnit:
         detection = judged[1] if judged is not None and judged[0] is frame else _NOT_JUDGED
         record = await self._record(frame, detection, self._new_id(frame.captured_at), 0)
         await self._outbox.accept([record])
-        return record
 
-    def values(self) -> Controls:
-        """Return the settings in force."""
-        return Controls(
-            detection=self._detecting,
-            sensitivity=self._detection.sensitivity,
-            threshold=self._detection.threshold,
-            min_area=self._detection.min_area,
-        )
+    async def picture(self) -> bytes | None:
+        """Return the newest frame as a JPEG; None without one. Raises PictureError."""
+        frame = self._newest
+        if frame is None:
+            return None
+        jpeg, _, _, _ = await self._in_executor(self._make_jpeg, frame)
+        return jpeg
+
+    def values(self) -> dict[str, bool | str | float | None]:
+        """Return the settings in force, by their names in `names.SETTINGS`.
+
+        `threshold` is in grey levels, None where the sensitivity gives it; `min_area` is a share, 0..1.
+        """
+        return {
+            "detection": self._detecting,
+            "sensitivity": self._detection.sensitivity,
+            "threshold": self._detection.threshold,
+            "min_area": self._detection.min_area,
+        }
 
     def set_detection(self, on: bool) -> None:
         """Switch detection; an open event ends at once. Frames are still captured, for snapshots."""
@@ -609,11 +607,11 @@ class CameraUnit:
             raise ValueError("threshold: expected 0 to 255")
         self._retune(dataclasses.replace(self._detection, threshold=threshold))
 
-    def set_min_area(self, min_area: float) -> None:
+    def set_min_area(self, share: float) -> None:
         """Set the smallest area that counts, as a share of the picture, 0..1. Raises ValueError."""
-        if not 0 <= min_area <= 1:
+        if not 0 <= share <= 1:
             raise ValueError("min_area: expected a share from 0 to 1")
-        self._retune(dataclasses.replace(self._detection, min_area=min_area))
+        self._retune(dataclasses.replace(self._detection, min_area=share))
 
     def _retune(self, detection: DetectorSettings) -> None:
         if detection != self._detection:
