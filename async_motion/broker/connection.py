@@ -193,6 +193,9 @@ class Connection:
             tls_insecure=True if options.tls and options.tls.insecure else None,
             max_inflight_messages=MAX_IN_FLIGHT,
             max_queued_incoming_messages=10_000,
+            # Small packets both ways: with Nagle's algorithm they wait 40 ms for each other's
+            # acknowledgements.
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
         paho: Any = client._client
         self._paho = paho
