@@ -141,7 +141,7 @@ class DirectoryStore:
             raise RecordRejected(f"{key}: its metadata cannot be read: {exc}") from exc
         return dict(said)
 
-    async def keys(self, prefix: str = "") -> AsyncIterator[str]:
+    async def find(self, prefix: str = "") -> AsyncIterator[str]:
         """Yield the keys that begin with `prefix`, sorted within each directory."""
         for key in await self._run(f"list {prefix}", self._files.keys, prefix):
             yield key

