@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aiomqtt import Topic
 
 from async_motion.broker.client import Handler
 from async_motion.broker.connection import packet_size
+from async_motion.broker.retained import Retained
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 
 
@@ -86,8 +88,7 @@ class FakeBroker:
         self.status_topic = status_topic
         self.connected = False
         self._trouble = "unavailable: not connected yet"
-        self._values: dict[str, bytes] = {}
-        self._cleared: dict[str, None] = {}
+        self._retained = Retained()
         self._handlers: list[tuple[str, Handler]] = []
         self._callbacks: list[Callable[[], None]] = []
         self._refusals: dict[str, str] = {}
@@ -118,23 +119,25 @@ class FakeBroker:
         # The real one always gives way to other tasks here.
         await asyncio.sleep(0)
         if retain:
-            self._remember(topic, payload)
+            self._retained.set(topic, payload)
         if not self.connected:
             refused = self._trouble.startswith("refused")
             raise (BrokerRefused if refused else BrokerUnavailable)(f"broker {self.address}: {self._trouble}")
-        self._send(topic, payload, retain=retain)
+        if retain:
+            self._say_next()
+        else:
+            self._send(topic, payload, retain=False)
 
     def retain(self, topic: str, payload: bytes | str) -> None:
         """Keep `payload` retained, now and after each connect."""
-        data = payload.encode() if isinstance(payload, str) else payload
-        self._remember(topic, data)
-        self._send_if_taken(topic, data)
+        self._retained.set(topic, payload.encode() if isinstance(payload, str) else payload)
+        self._say_all()
 
     def forget(self, topic: str) -> None:
         """Clear a retained topic, now or on the next connect."""
-        self._remember(topic, b"")
+        self._retained.set(topic, b"")
         self._refusals.pop(topic, None)
-        self._send_if_taken(topic, b"")
+        self._say_all()
 
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
         """Call `handler` for every message that matches."""
@@ -173,12 +176,10 @@ class FakeBroker:
         self.server.clients.append(self)
         for topic_filter, handler in list(self._handlers):
             self._deliver_retained(topic_filter, handler)
-        for topic in list(self._cleared):
-            self._send_if_taken(topic, b"")
-        for topic, payload in list(self._values.items()):
-            self._send_if_taken(topic, payload)
+        self._retained.came_back()
+        self._say_all()
         if self.status_topic is not None:
-            self._send_if_taken(self.status_topic, b"online")
+            self.server.take(self.status_topic, b"online", retain=True)
         for callback in list(self._callbacks):
             callback()
 
@@ -187,6 +188,7 @@ class FakeBroker:
         if not self.connected:
             return
         self.connected = False
+        self._retained.went_away()
         self._trouble = f"unavailable: {problem}"
         self.server.clients.remove(self)
         if last_will and self.status_topic is not None:
@@ -203,32 +205,27 @@ class FakeBroker:
             if Topic(topic).matches(topic_filter):
                 handler(topic, payload, True)
 
-    def _remember(self, topic: str, payload: bytes) -> None:
-        if payload:
-            self._values[topic] = payload
-            self._cleared.pop(topic, None)
-        else:
-            self._values.pop(topic, None)
-            self._cleared[topic] = None
+    def _say_all(self) -> None:
+        while self._retained.pending:
+            with suppress(BrokerRefused):
+                self._say_next()
 
-    def _send_if_taken(self, topic: str, payload: bytes) -> None:
-        if self.connected:
-            try:
-                self._send(topic, payload, retain=True)
-            except BrokerRefused:
-                return
+    def _say_next(self) -> None:
+        change = self._retained.next()
+        if change is not None:
+            self._send(change.topic, change.payload, retain=True)
+            self._retained.acknowledged(change)
 
     def _send(self, topic: str, payload: bytes, *, retain: bool) -> None:
         limit, size = self.server.max_packet, packet_size(topic, payload)
         reason = None
         if limit is not None and size > limit:
             reason = f"{size} bytes, the broker takes {limit} at most"
-            self._values.pop(topic, None)
+            self._retained.drop(topic, payload)
         elif any(Topic(topic).matches(topic_filter) for topic_filter in self.server.refuse):
             reason = "Not authorized"
         if reason is not None:
             self._refusals[topic] = reason
             raise BrokerRefused(f"{topic}: {reason}")
         self._refusals.pop(topic, None)
-        self._cleared.pop(topic, None)
         self.server.take(topic, payload, retain=retain)
