@@ -138,6 +138,17 @@ class MotionEvent:
     end_reason: EndReason | None = None
 
 
+class CameraStatus(StrEnum):
+    """What a camera is doing, as its state says it."""
+
+    STARTING = "starting"
+    """It has not given a picture yet."""
+    WATCHING = "watching"
+    PAUSED = "paused"
+    """It gives pictures, and detection is switched off."""
+    OFFLINE = "offline"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventPhase:
     """An event's start or end on its way through the spool.
