@@ -103,6 +103,7 @@ class BrokerClient:
         self._retained = Retained()
         self._handlers: list[tuple[str, Handler]] = []
         self._new_filters: list[str] = []
+        self._old_filters: list[str] = []
         self._callbacks: list[Callable[[], None]] = []
         self._refusals: dict[str, str] = {}
         self._connection: Connection | None = None
@@ -206,6 +207,16 @@ class BrokerClient:
             self._new_filters.append(topic_filter)
             self._wake.set()
 
+    def unsubscribe(self, topic_filter: str, handler: Handler) -> None:
+        """Call `handler` no longer for what matches. What is under way may still come."""
+        self._handlers.remove((topic_filter, handler))
+        if any(topic_filter == other for other, _ in self._handlers):
+            return
+        if topic_filter in self._new_filters:
+            self._new_filters.remove(topic_filter)
+        self._old_filters.append(topic_filter)
+        self._wake.set()
+
     def on_connect(self, callback: Callable[[], None]) -> None:
         """Call `callback` after each connect, when everything retained has been said."""
         self._callbacks.append(callback)
@@ -243,6 +254,7 @@ class BrokerClient:
         """Say everything, then what is new, in order; when cancelled, say goodbye."""
         self._refusals.clear()
         self._retained.came_back()
+        self._old_filters.clear()
         self._new_filters = list(dict.fromkeys(topic_filter for topic_filter, _ in self._handlers))
         try:
             said = await self._say_new(connection)
@@ -262,13 +274,15 @@ class BrokerClient:
             raise
 
     async def _say_new(self, connection: Connection) -> list[asyncio.Future[None]]:
-        """Subscribe and send what waits; return what the PUBACKs will resolve."""
+        """Subscribe, unsubscribe and send what waits; return what the PUBACKs will resolve."""
+        while self._old_filters:
+            await connection.unsubscribe(self._old_filters.pop(0))
         while self._new_filters:
+            topic_filter = self._new_filters.pop(0)
             try:
-                await connection.subscribe(self._new_filters[0])
+                await connection.subscribe(topic_filter)
             except BrokerRefused as exc:
                 log.warning("broker %s: %s", self.address, exc)
-            del self._new_filters[0]
         said = []
         while self._retained.pending:
             # The slot first: a change that is taken must be sent, also when we are cancelled meanwhile.

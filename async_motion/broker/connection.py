@@ -274,6 +274,16 @@ class Connection:
         if number >= 0x80:
             raise BrokerRefused(f"subscribing to {topic_filter}: {code}")
 
+    async def unsubscribe(self, topic_filter: str) -> None:
+        """Give a subscription back. Raises BrokerUnavailable."""
+        assert self._client is not None, "open() comes first"
+        try:
+            await self._client.unsubscribe(topic_filter)
+        except aiomqtt.MqttError as exc:
+            error = BrokerUnavailable(f"giving back {topic_filter} failed")
+            self.abort(error)
+            raise error from exc
+
     async def send(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
         """Wait for a slot and `put`."""
         self._check_size(topic, payload)

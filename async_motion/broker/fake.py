@@ -145,6 +145,10 @@ class FakeBroker:
         if self.connected:
             self._deliver_retained(topic_filter, handler)
 
+    def unsubscribe(self, topic_filter: str, handler: Handler) -> None:
+        """Call `handler` no longer for what matches."""
+        self._handlers.remove((topic_filter, handler))
+
     def on_connect(self, callback: Callable[[], None]) -> None:
         """Call `callback` after each connect."""
         self._callbacks.append(callback)
