@@ -94,9 +94,7 @@ class MinioStore:
         self._sse = _encryption(encryption)
         self._probe_key = probe_key
         # Two more than the puts, so that a probe and a reader never wait for a slow put.
-        self._wire = Wire(
-            concurrency=concurrency + 2, connect_timeout_s=connect_timeout_s, idle_timeout_s=put_timeout_s
-        )
+        self._wire = Wire(concurrency=concurrency + 2, connect_timeout_s=connect_timeout_s)
         self._rotating: Rotating | None = None
         provider: StaticProvider | Rotating
         if credentials == "static":

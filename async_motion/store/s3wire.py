@@ -43,12 +43,11 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 class Wire:
     """A session for miniopy-async: one request each, judged at once. Open it in the running loop."""
 
-    def __init__(self, *, concurrency: int, connect_timeout_s: float, idle_timeout_s: float) -> None:
+    def __init__(self, *, concurrency: int, connect_timeout_s: float) -> None:
         self._limit = concurrency
-        # The time for a whole request depends on its body: the store sets it around the call.
-        self._timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=connect_timeout_s, sock_read=idle_timeout_s
-        )
+        # The time for a whole request depends on its body: the store sets it around the call. `sock_read`
+        # would not do: its clock runs while the body is still being sent.
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
     def open(self, tls: ssl.SSLContext | None) -> None:

@@ -1,0 +1,164 @@
+"""What an S3 server's refusal means, and how it reads."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from async_motion.store.s3errors import (
+    S3Answer,
+    Verdict,
+    judge,
+    parse_date,
+    parse_error,
+    parse_retry_after,
+)
+
+NOW = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "verdict"),
+    [
+        (500, None, Verdict.UNAVAILABLE),
+        (502, None, Verdict.UNAVAILABLE),
+        (503, "SlowDown", Verdict.UNAVAILABLE),
+        (599, "SomethingNew", Verdict.UNAVAILABLE),
+        (408, None, Verdict.UNAVAILABLE),
+        (429, None, Verdict.UNAVAILABLE),
+        (400, "RequestTimeout", Verdict.UNAVAILABLE),
+        (400, "XAmzContentSHA256Mismatch", Verdict.UNAVAILABLE),
+        (400, "IncompleteBody", Verdict.UNAVAILABLE),
+        (507, "XMinioStorageFull", Verdict.UNAVAILABLE),
+        (301, None, Verdict.REFUSED),
+        (307, "TemporaryRedirect", Verdict.REFUSED),
+        (400, "AuthorizationHeaderMalformed", Verdict.REFUSED),
+        (401, None, Verdict.REFUSED),
+        (403, "InvalidAccessKeyId", Verdict.REFUSED),
+        (403, "SignatureDoesNotMatch", Verdict.REFUSED),
+        (403, "RequestTimeTooSkewed", Verdict.REFUSED),
+        (404, "NoSuchBucket", Verdict.REFUSED),
+        (400, "EntityTooLarge", Verdict.REJECTED),
+        (404, "NoSuchKey", Verdict.REJECTED),
+        (413, None, Verdict.REJECTED),
+        (400, "KeyTooLongError", Verdict.REJECTED),
+        (400, "MetadataTooLarge", Verdict.REJECTED),
+        (403, "AccessDenied", Verdict.DOUBTFUL),
+        (403, None, Verdict.DOUBTFUL),
+        (404, None, Verdict.DOUBTFUL),
+        (400, "InvalidArgument", Verdict.DOUBTFUL),
+        (501, "NotImplemented", Verdict.DOUBTFUL),
+        (418, "SomethingNew", Verdict.DOUBTFUL),
+    ],
+)
+def test_verdicts(status: int, code: str | None, verdict: Verdict) -> None:
+    assert judge(status, code) is verdict
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"<Error><Code>SlowDown</Code><Message>Reduce it</Message></Error>", ("SlowDown", "Reduce it")),
+        (b"<Error><Code> SlowDown\n</Code></Error>", ("SlowDown", "")),
+        (
+            b"<Error xmlns='http://s3.amazonaws.com/doc/2006-03-01/'><Code>NoSuchKey</Code></Error>",
+            ("NoSuchKey", ""),
+        ),
+        (b"<Error><Message>no code</Message></Error>", (None, "")),
+        (b"<html><body>Bad Gateway</body></html>", (None, "")),
+        (b"not xml", (None, "")),
+        (b"", (None, "")),
+        (b"<Error><Code>Cut", (None, "")),
+    ],
+)
+def test_errors_are_read(body: bytes, found: tuple[str | None, str]) -> None:
+    assert parse_error(body) == found
+
+
+@given(st.binary(max_size=300))
+def test_no_body_is_too_strange(body: bytes) -> None:
+    code, message = parse_error(body)
+
+    assert code is None or code
+    assert "\n" not in message
+
+
+def test_a_bomb_of_entities_is_no_error_of_s3() -> None:
+    levels = "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 10}'>" for n in range(1, 12))
+    bomb = f"<!DOCTYPE x [<!ENTITY e0 'ha'>{levels}]><Error><Code>&e11;</Code></Error>"
+
+    assert parse_error(bomb.encode()) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        ("-5", 0.0),
+        ("1.5", 1.5),
+        ("999999", 3600.0),
+        ("inf", 3600.0),
+        ("nan", 0.0),
+        ("Sun, 22 Nov 2026 07:32:12 GMT", 60.0),
+        ("Sun, 22 Nov 2026 07:00:00 GMT", 0.0),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_servers_wish(value: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(value, NOW) == seconds
+
+
+def test_a_date_without_its_zone_is_utc() -> None:
+    assert parse_date("Sun, 22 Nov 2026 07:31:12 -0000") == NOW
+    assert parse_date("Sun, 22 Nov 2026 08:31:12 +0100") == NOW
+    assert parse_date("yesterday") is None
+
+
+@pytest.mark.parametrize(
+    ("date", "words"),
+    [
+        ("Sun, 22 Nov 2026 07:51:12 GMT", "ours is 1200 s behind the store's"),
+        ("Sun, 22 Nov 2026 07:11:12 GMT", "ours is 1200 s ahead of the store's"),
+        (None, "the clocks differ: set"),
+    ],
+)
+def test_a_clock_that_is_off_is_measured(date: str | None, words: str) -> None:
+    headers = {"Date": date} if date else {}
+    body = b"<Error><Code>RequestTimeTooSkewed</Code></Error>"
+
+    assert words in S3Answer.read(403, headers, body, NOW).words()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "words"),
+    [
+        (400, {"x-amz-bucket-region": "eu-west-1"}, b"", "the bucket is in region eu-west-1"),
+        (301, {}, b"<Error><Code>PermanentRedirect</Code></Error>", "the bucket is in another region"),
+        (302, {}, b"", "HTTP 302, a redirect"),
+        (502, {}, b"<html>secret page</html>", "HTTP 502 without an S3 error"),
+        (
+            503,
+            {},
+            b"<Error><Code>SlowDown</Code><Message>a\n b\x7f c</Message></Error>",
+            "SlowDown: a b c",
+        ),
+        (503, {}, b"<Error><Code>SlowDown</Code></Error>", "SlowDown"),
+    ],
+)
+def test_words_for_an_operator(status: int, headers: dict[str, str], body: bytes, words: str) -> None:
+    said = S3Answer.read(status, headers, body, NOW).words()
+
+    assert said.startswith(words)
+    assert "secret page" not in said
+
+
+def test_long_words_are_cut() -> None:
+    body = b"<Error><Code>SlowDown</Code><Message>" + b"very " * 500 + b"</Message></Error>"
+
+    assert len(S3Answer.read(503, {}, body, NOW).words()) < 250
