@@ -32,7 +32,7 @@ _MOST_HEAD = 64 * 1024
 
 @dataclass(kw_only=True)
 class Answer:
-    """What the proxy says itself to requests with `path` in their first line, `times` times (None: always)."""
+    """What the proxy says to requests with `path` in their first line, `times` times (None: always)."""
 
     status: int
     path: str = ""
