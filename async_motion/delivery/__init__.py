@@ -1,0 +1,37 @@
+"""Delivery: from the spool to the store, and from the store to the subscribers.
+
+    spool ──take_uploads──▶ put ──▶ mark_stored ──▶ spool ──take_…_news──▶ publish ──▶ remove
+            (store's gate)                                 (broker's gate)
+
+The two halves meet only in the spool's tables, so that each peer may be away without the other: without a
+store nothing is announced; without a broker frames are stored, marked, and announced later without a second
+put. The order is the promise: a frame is announced after the store has confirmed it and after the spool
+knows; it leaves the spool after the broker has confirmed the announcement. A crash between any two steps
+repeats the later ones, with the same key and the same ids.
+
+For one frame, in this order: the object; `snapshot` and `snapshot/frame` (retained; if it is the best frame
+so far of its camera's newest event); `frame`; then, if due, an update on `event`. An event's start follows
+its opening frame; its end follows its last frame, after `event.json`.
+
+Two lanes. What was accepted in this run and less than `delayed_after_s` ago is fresh: it is announced in the
+order of acceptance for each camera, and a frame that is not stored yet holds up those behind it. What is
+older, or left
+from an earlier run, is the backlog: oldest first, at most `backlog_share` of the slots, marked `delayed`. So
+after an outage new frames pass at once. A picture is read from the disk when its slot is free, never before:
+the memory needed is that of `concurrency` pictures, whatever waits.
+
+Trouble
+    StoreUnavailable, BrokerUnavailable   that peer's gate shuts, one probe at a time, backoff; the piece
+    comes again StoreRefused, BrokerRefused           the same, slowly; said once in the log, and in
+    `health()` RecordRejected                        the record is set aside with its reason; the others go on
+    SpoolError                            the spool says why; the note is made again until it holds
+A piece that fails while its neighbours pass is tried later and later, and never holds up more than its
+camera's fresh line until it is late. A snapshot that is refused (too large) does not hold up its
+announcement.
+"""
+
+from async_motion.delivery.delivery import Delivery
+from async_motion.delivery.gate import Pace
+from async_motion.delivery.protocols import Broker, Outbox, Store
+
+__all__ = ["Broker", "Delivery", "Outbox", "Pace", "Store"]

@@ -1,0 +1,568 @@
+"""The walk from the spool to the subscribers: two dispatchers, and a task for each piece of work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from async_motion.core import names, payloads
+from async_motion.core.backoff import Backoff
+from async_motion.core.model import FrameInfo, Phase, StoredFrame
+from async_motion.core.names import Topics
+from async_motion.core.work import FrameNews, FrameUpload, News, PhaseNews, SummaryUpload, Upload
+from async_motion.delivery.gate import Gate, Pace
+from async_motion.delivery.protocols import Broker, Outbox, Store
+from async_motion.errors import (
+    BrokerRefused,
+    BrokerUnavailable,
+    PictureError,
+    RecordRejected,
+    SpoolError,
+    StoreUnavailable,
+    TransientError,
+)
+
+log = logging.getLogger(__name__)
+
+BATCH = 16
+"""Announcements of one camera that are taken from the spool at once."""
+PUBLISHERS = 16
+"""Publishes at once; beyond this a broker gets no faster."""
+FREE_FAILURES = 2
+"""How often a piece may fail before it waits by itself, beside its peer's gate."""
+MOST_REMEMBERED = 4096
+SHOWN = "delivery/shown"
+
+
+@dataclass(slots=True)
+class _Lane:
+    """How many pieces of one half are under way, fresh and of the backlog."""
+
+    fresh: int = 0
+    late: int = 0
+
+    @property
+    def all(self) -> int:
+        return self.fresh + self.late
+
+
+@dataclass(slots=True)
+class _Figures:
+    """What `health` reports."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    upload_s: deque[float] = field(default_factory=lambda: deque(maxlen=512))
+
+
+class Delivery:
+    """Deliver what the spool holds. `run` runs until it is cancelled; `drain` waits for it to have finished.
+
+    `topics` and `prefix` are where announcements and summaries go. `concurrency` bounds the uploads at once,
+    `backlog_share` (0..1) the part of them that the backlog may have. `presign_s` is the life of the links in
+    announcements, None for none. `shrink` makes a snapshot of a JPEG (in a thread); None: no snapshots.
+    `put_timeout_s` and `publish_timeout_s` are the last resort behind the adapters' own deadlines.
+    `on_stored` is called in the event loop for each frame that the store has confirmed.
+    """
+
+    def __init__(
+        self,
+        *,
+        spool: Outbox,
+        store: Store,
+        broker: Broker,
+        topics: Topics,
+        prefix: str = "",
+        concurrency: int = 8,
+        backlog_share: float = 0.5,
+        delayed_after_s: float = 10.0,
+        update_every_s: float = 1.0,
+        presign_s: float | None = None,
+        shrink: Callable[[bytes], bytes] | None = None,
+        on_stored: Callable[[StoredFrame], None] | None = None,
+        put_timeout_s: float = 120.0,
+        publish_timeout_s: float = 30.0,
+        pace: Pace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._spool = spool
+        self._store = store
+        self._broker = broker
+        self._topics = topics
+        self._prefix = prefix
+        self._concurrency = max(1, concurrency)
+        self._delayed_after_s = delayed_after_s
+        self._update_every_s = update_every_s
+        self._presign_s = presign_s
+        self._shrink = shrink
+        self._on_stored = on_stored
+        self._put_timeout_s = put_timeout_s
+        self._publish_timeout_s = publish_timeout_s
+        self._pace = pace or Pace()
+        self._clock = clock
+        self._now = now
+        self._draw = draw
+        # One slot always belongs to the fresh: at no share does the backlog stand before them.
+        self._late_uploads = min(self._concurrency - 1, _share_of(self._concurrency, backlog_share))
+        self._late_batches = max(1, _share_of(PUBLISHERS // 2, backlog_share))
+        self._store_gate = Gate("store", self._probe_store, pace=self._pace, draw=draw, clock=clock)
+        # The broker's client says itself when it comes and goes.
+        self._broker_gate = Gate(
+            "broker", self._probe_broker, pace=self._pace, draw=draw, clock=clock, loud=False
+        )
+        self._uploads, self._news = _Lane(), _Lane()
+        self._publishers = asyncio.Semaphore(PUBLISHERS)
+        self._bell = _Bell()
+        self._failures: dict[int, int] = {}
+        self._updated: dict[str, float] = {}
+        self._candidates: dict[str, tuple[int, float]] = {}
+        self._shown: dict[str, tuple[int, float]] = {}
+        self._snapshot_problems: dict[str, str] = {}
+        self._figures = _Figures()
+        self._shrinker: ThreadPoolExecutor | None = None
+
+    # -- the outside
+
+    async def run(self) -> None:
+        """Deliver, for ever. Whatever was handed out before is handed out again."""
+        self._spool.on_work(self._bell.ring)
+        self._broker.on_connect(self._broker_gate.hurry)
+        await self._insist(self._start)
+        # Its threads end by themselves: shrinking a picture is a matter of milliseconds.
+        with ThreadPoolExecutor(1, thread_name_prefix="snapshot") as self._shrinker:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._store_gate.run(), name="delivery: store's gate")
+                tasks.create_task(self._broker_gate.run(), name="delivery: broker's gate")
+                uploads = self._dispatch(tasks, self._start_uploads, self._store_gate)
+                tasks.create_task(uploads, name="delivery: uploads")
+                news = self._dispatch(tasks, self._start_news, self._broker_gate)
+                tasks.create_task(news, name="delivery: news")
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until nothing is left to deliver, at most `timeout_s`. Say whether that is so."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._spool.stats.empty or self._uploads.all or self._news.all:
+                    await self._bell.wait(self._pace.poll_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def health(self) -> dict[str, Any]:
+        """Return the state of both peers (`ok`, `unavailable: …`, `refused: …`) and the counters since the
+        start.
+
+        `stored`, `announced` count frames, `repeats` those that were tried before, `retries` failed tries,
+        `upload_s` the middle and the worst percent of the last 512 uploads, in seconds.
+        """
+        broker = self._broker_gate.state
+        if broker == "ok" and not self._broker.connected:
+            broker = "unavailable: not connected"
+        counts = self._figures.counts
+        latencies = sorted(self._figures.upload_s)
+        upload = {
+            name: round(latencies[int(share * (len(latencies) - 1))], 4) if latencies else None
+            for name, share in (("p50", 0.5), ("p99", 0.99))
+        }
+        return {
+            "store": self._store_gate.state,
+            "broker": broker,
+            **{
+                name: counts[name]
+                for name in ("stored", "announced", "repeats", "set_aside", "retries", "stored_bytes")
+            },
+            "upload_s": upload,
+        }
+
+    # -- dispatching
+
+    async def _start(self) -> None:
+        await self._spool.release_all()
+        shown = await self._spool.recall(SHOWN)
+        if shown is not None:
+            self._shown = {camera: (number, score) for camera, (number, score) in json.loads(shown).items()}
+            self._candidates = dict(self._shown)
+
+    async def _dispatch(
+        self, tasks: asyncio.TaskGroup, start: Callable[[asyncio.TaskGroup], Awaitable[int]], gate: Gate
+    ) -> None:
+        """Start work whenever there is some, a slot for it, and the gate is open."""
+        backoff = Backoff(draw=self._draw, first_s=self._pace.first_s, most_s=self._pace.most_s)
+        while True:
+            await gate.passable()
+            heard = self._bell.count
+            try:
+                started = 0 if self._spool.stats.empty else await start(tasks)
+                backoff.reset()
+            except SpoolError:
+                # The spool has said why. It cannot be read now; later it can.
+                await asyncio.sleep(backoff.next_s())
+                continue
+            if not started:
+                await self._bell.wait(self._pace.poll_s, heard)
+
+    async def _start_uploads(self, tasks: asyncio.TaskGroup) -> int:
+        lane, trial = self._uploads, self._store_gate.on_trial
+        slots = (1 if trial else self._concurrency) - lane.all
+        if slots <= 0:
+            return 0
+        late_slots = 0 if trial else min(slots, self._late_uploads - lane.late)
+        late = await self._take(fresh=False, limit=late_slots)
+        fresh = await self._take(fresh=True, limit=slots - len(late))
+        if not fresh and not late and not lane.all:
+            # No slot is reserved for the backlog, or the gate is on trial: it takes one that nobody wants.
+            late = await self._take(fresh=False, limit=1)
+        for item in late:
+            lane.late += 1
+            tasks.create_task(self._upload(item), name=f"upload {item.number}")
+        for item in fresh:
+            lane.fresh += 1
+            tasks.create_task(self._upload(item), name=f"upload {item.number}")
+        return len(late) + len(fresh)
+
+    async def _take(self, *, fresh: bool, limit: int) -> list[Upload]:
+        return await self._spool.take_uploads(fresh=fresh, limit=limit) if limit > 0 else []
+
+    async def _start_news(self, tasks: asyncio.TaskGroup) -> int:
+        lane, trial = self._news, self._broker_gate.on_trial
+        if trial and lane.all:
+            return 0
+        limit = 1 if trial else BATCH
+        batches = await self._spool.take_fresh_news(limit)
+        for spare in batches[1:] if trial else ():
+            await self._spool.release([news.number for news in spare])
+        batches = batches[:1] if trial else batches
+        late: list[News] = []
+        if lane.late < self._late_batches and not (trial and batches):
+            late = await self._spool.take_late_news(limit)
+        for batch in batches:
+            lane.fresh += 1
+            tasks.create_task(self._announce(batch, late=False), name=f"announce {batch[0].number}")
+        if late:
+            lane.late += 1
+            tasks.create_task(self._announce(late, late=True), name=f"announce {late[0].number}")
+        return len(batches) + len(late)
+
+    # -- to the store
+
+    async def _upload(self, item: Upload) -> None:
+        try:
+            if isinstance(item, FrameUpload):
+                await self._store_frame(item)
+            else:
+                await self._store_summary(item)
+        finally:
+            if item.late:
+                self._uploads.late -= 1
+            else:
+                self._uploads.fresh -= 1
+            self._bell.ring()
+
+    async def _store_frame(self, item: FrameUpload) -> None:
+        info = item.info
+        started = self._clock()
+        try:
+            etag = await self._put(
+                info.object_key,
+                item.jpeg,
+                content_type=payloads.CONTENT_TYPE,
+                metadata=payloads.object_metadata(info),
+                tags=payloads.object_tags(info),
+            )
+        except RecordRejected as exc:
+            reason = str(exc)
+            log.error("%s: %s is set aside: %s", info.camera, info.object_key, reason)
+            self._figures.counts["set_aside"] += 1
+            self._failures.pop(item.number, None)
+            await self._insist(lambda: self._spool.set_aside(item.number, reason))
+            return
+        except StoreUnavailable as exc:
+            await self._again(item.number, exc, self._store_gate)
+            return
+        self._store_gate.succeeded()
+        self._figures.upload_s.append(self._clock() - started)
+        self._figures.counts["stored"] += 1
+        self._figures.counts["stored_bytes"] += info.size
+        self._figures.counts["repeats"] += self._failures.pop(item.number, 0) > 0
+        stored = StoredFrame(info=info, bucket=self._store.bucket, etag=etag, stored_at=self._now())
+        keep = self._is_candidate(item)
+        await self._insist(lambda: self._spool.mark_stored(item.number, stored, keep_jpeg=keep))
+        size_kib = info.size // 1024
+        log.info("%s: stored %s (%d KiB, score %.3f)", info.camera, info.object_key, size_kib, info.score)
+        if self._on_stored is not None:
+            self._on_stored(stored)
+
+    async def _store_summary(self, item: SummaryUpload) -> None:
+        event = item.event
+        if item.lines:
+            folder = str(item.lines[0]["object_key"]).rpartition("/")[0] + "/"
+        else:
+            folder = names.event_folder(self._prefix, event.instance, event.camera, event.event_id)
+        best = max(item.lines, key=lambda line: (line["score"], -line["seq"]), default=None)
+        end = payloads.event_payload(
+            Phase.END,
+            event,
+            now=self._now(),
+            frames_stored=len(item.lines),
+            best_frame=best["object_key"] if best else None,
+        )
+        try:
+            await self._put(
+                names.event_key(folder),
+                payloads.encode(payloads.summary_payload(end, item.lines)),
+                content_type="application/json",
+                metadata={"camera": event.camera, "instance": event.instance, "event-id": event.event_id},
+                tags={"camera": event.camera, "kind": "event"},
+            )
+        except RecordRejected as exc:
+            # The frames are stored and announced; that the event has ended must be said all the same.
+            log.error("%s: event %s stays without its summary: %s", event.camera, event.event_id, exc)
+        except StoreUnavailable as exc:
+            await self._again(item.number, exc, self._store_gate)
+            return
+        self._store_gate.succeeded()
+        self._failures.pop(item.number, None)
+        await self._insist(lambda: self._spool.mark_stored(item.number, None))
+
+    async def _put(self, key: str, data: bytes, **how: Any) -> str:
+        try:
+            async with asyncio.timeout(self._put_timeout_s):
+                return await self._store.put(key, data, **how)
+        except TimeoutError as exc:
+            raise StoreUnavailable(f"no answer within {self._put_timeout_s:g} s") from exc
+
+    async def _probe_store(self) -> None:
+        try:
+            async with asyncio.timeout(self._put_timeout_s):
+                await self._store.probe()
+        except TimeoutError as exc:
+            raise StoreUnavailable(f"no answer within {self._put_timeout_s:g} s") from exc
+
+    def _is_candidate(self, item: FrameUpload) -> bool:
+        """Say whether this may become the snapshot: then its bytes are kept until it is announced."""
+        if self._shrink is None:
+            return False
+        camera, rank = item.info.camera, (item.event_number, item.info.score)
+        if camera in self._candidates and rank <= self._candidates[camera]:
+            return False
+        self._candidates[camera] = rank
+        return True
+
+    # -- to the broker
+
+    async def _announce(self, batch: Sequence[News], *, late: bool) -> None:
+        """Announce these in their order. What comes after a failure is given back."""
+        done: list[int] = []
+        try:
+            for news in batch:
+                try:
+                    if isinstance(news, FrameNews):
+                        await self._announce_frame(news)
+                    else:
+                        await self._announce_phase(news)
+                except TransientError as exc:
+                    gate = self._store_gate if isinstance(exc, StoreUnavailable) else self._broker_gate
+                    rest = [other.number for other in batch if other.number not in (*done, news.number)]
+                    await self._insist(lambda rest=rest: self._spool.release(rest))  # type: ignore[misc]
+                    await self._again(news.number, exc, gate)
+                    break
+                done.append(news.number)
+                self._failures.pop(news.number, None)
+        except asyncio.CancelledError:
+            await self._spool.remove(done)
+            raise
+        finally:
+            if late:
+                self._news.late -= 1
+            else:
+                self._news.fresh -= 1
+            self._bell.ring()
+        await self._insist(lambda: self._spool.remove(done))
+
+    async def _announce_frame(self, news: FrameNews) -> None:
+        info = news.stored.info
+        taken = self._clock()
+        url = await self._link(info.object_key) if self._presign_s is not None else None
+        rank = (news.event_number, info.score)
+        if self._shrink is not None and rank > self._shown.get(info.camera, (-1, -1.0)):
+            await self._show(news, self._announcement(news, taken, url))
+        await self._publish(self._topics.frame(info.camera), self._announcement(news, taken, url))
+        self._broker_gate.succeeded()
+        self._figures.counts["announced"] += 1
+        self._figures.counts["repeats"] += self._failures.get(news.number, 0) > 0
+        try:
+            await self._announce_update(info)
+        except BrokerUnavailable as exc:
+            # The frame is announced. The next update, or the end, says more than this one would have.
+            self._broker_gate.failed(exc)
+
+    def _announcement(self, news: FrameNews, taken: float, url: str | None) -> bytes:
+        age_s = news.age_s + self._clock() - taken
+        stored = replace(news.stored, delayed=news.late or age_s > self._delayed_after_s, url=url)
+        return payloads.encode(payloads.frame_payload(stored))
+
+    async def _show(self, news: FrameNews, announcement: bytes) -> None:
+        """Publish a frame as its camera's snapshot; without a picture, or refused, it holds up nothing."""
+        info = news.stored.info
+        camera, rank = info.camera, (news.event_number, info.score)
+        jpeg = await self._snapshot_of(news)
+        if jpeg is None:
+            return
+        try:
+            await self._publish(self._topics.snapshot(camera), jpeg, retain=True)
+            await self._publish(self._topics.snapshot_frame(camera), announcement, retain=True)
+        except BrokerRefused as exc:
+            self._snapshot_problem(camera, f"the broker refused the snapshot: {exc}")
+            return
+        self._snapshot_problems.pop(camera, None)
+        self._shown[camera] = rank
+        await self._insist(
+            lambda: self._spool.remember(SHOWN, json.dumps(self._shown).encode(), durable=False)
+        )
+
+    async def _snapshot_of(self, news: FrameNews) -> bytes | None:
+        info = news.stored.info
+        jpeg = await self._spool.jpeg(news.number) if news.has_jpeg else None
+        if jpeg is None:
+            if self._candidates.get(info.camera, (-1, -1.0)) > (news.event_number, info.score):
+                return None  # a better one is on its way, with its bytes
+            try:
+                async with asyncio.timeout(self._put_timeout_s):
+                    jpeg = await self._store.get(info.object_key)
+            except (StoreUnavailable, RecordRejected, TimeoutError) as exc:
+                log.debug("%s: no snapshot of %s: %s", info.camera, info.object_key, exc)
+                return None
+        assert self._shrink is not None
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._shrinker, self._shrink, jpeg)
+        except PictureError as exc:
+            self._snapshot_problem(info.camera, str(exc))
+            return None
+
+    def _snapshot_problem(self, camera: str, problem: str) -> None:
+        if self._snapshot_problems.get(camera) != problem:
+            self._snapshot_problems[camera] = problem
+            log.warning("%s: %s; frames are announced without it", camera, problem)
+
+    async def _announce_update(self, info: FrameInfo) -> None:
+        """Publish an event's update if its start is announced, and none came within `update_every_s`."""
+        last = self._updated.get(info.event_id)
+        if last is not None and self._clock() - last < self._update_every_s:
+            return
+        known = await self._spool.event_now(info.event_id)
+        # Our own note of the start is newer than the spool's: that one is made for a whole batch.
+        if known is None or not (known.announced or last is not None):
+            return
+        self._note_update(info.event_id)
+        payload = payloads.event_payload(
+            Phase.UPDATE,
+            known.event,
+            now=self._now(),
+            frames_stored=known.frames_stored,
+            best_frame=known.best_frame,
+        )
+        await self._publish(self._topics.event(info.camera), payloads.encode(payload))
+
+    async def _announce_phase(self, news: PhaseNews) -> None:
+        event = news.phase.event
+        payload = payloads.event_payload(
+            news.phase.phase,
+            event,
+            now=self._now(),
+            frames_stored=news.frames_stored,
+            best_frame=news.best_frame,
+        )
+        await self._publish(self._topics.event(event.camera), payloads.encode(payload))
+        self._broker_gate.succeeded()
+        if news.phase.phase is Phase.END:
+            self._updated.pop(event.event_id, None)
+        else:
+            self._note_update(event.event_id)
+
+    def _note_update(self, event_id: str) -> None:
+        self._updated[event_id] = self._clock()
+        if len(self._updated) > MOST_REMEMBERED:  # events whose end was dropped at the spool's bounds
+            self._updated.pop(next(iter(self._updated)))
+
+    async def _link(self, key: str) -> str | None:
+        assert self._presign_s is not None
+        try:
+            async with asyncio.timeout(self._put_timeout_s):
+                return await self._store.link(key, self._presign_s)
+        except TimeoutError as exc:
+            raise StoreUnavailable(f"no link within {self._put_timeout_s:g} s") from exc
+
+    async def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        async with self._publishers:
+            try:
+                async with asyncio.timeout(self._publish_timeout_s):
+                    await self._broker.publish(topic, payload, retain=retain)
+            except TimeoutError as exc:
+                raise BrokerUnavailable(f"no answer within {self._publish_timeout_s:g} s") from exc
+
+    async def _probe_broker(self) -> None:
+        # There is nothing to ask a broker for but to take a message: the trial is the next announcement.
+        if not self._broker.connected:
+            raise BrokerUnavailable("not connected")
+
+    # -- trouble
+
+    async def _again(self, number: int, error: TransientError, gate: Gate) -> None:
+        """Give a piece back that failed; one that fails again and again waits longer and longer by itself."""
+        gate.failed(error)
+        self._figures.counts["retries"] += 1
+        failures = self._failures[number] = self._failures.get(number, 0) + 1
+        if len(self._failures) > MOST_REMEMBERED:
+            self._failures.pop(next(iter(self._failures)))
+        log.debug("item %d failed %d times: %s", number, failures, error)
+        delay_s = 0.0
+        if failures > FREE_FAILURES:
+            delay_s = min(self._pace.most_s, self._pace.first_s * 2.0 ** min(failures - FREE_FAILURES, 64))
+        await self._insist(lambda: self._spool.release([number], delay_s))
+
+    async def _insist(self, note: Callable[[], Awaitable[None]]) -> None:
+        """Make a note in the spool until it holds: a full or failing disk is waited for."""
+        backoff = Backoff(draw=self._draw, first_s=self._pace.first_s, most_s=self._pace.most_s)
+        while True:
+            try:
+                return await note()
+            except SpoolError:
+                await asyncio.sleep(backoff.next_s())
+
+
+class _Bell:
+    """Wakes all who wait; a ring since `heard` is not missed."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        self.count += 1
+        self._event.set()
+
+    async def wait(self, timeout_s: float, heard: int | None = None) -> None:
+        """Wait for a ring, at most `timeout_s`."""
+        if heard is not None and heard != self.count:
+            return
+        self._event.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            pass
+
+
+def _share_of(slots: int, share: float) -> int:
+    """Return the slots of a share: at least one of a share above 0."""
+    return max(1 if share > 0 else 0, int(slots * share))

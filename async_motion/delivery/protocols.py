@@ -1,0 +1,76 @@
+"""What delivery needs of the others: the spool behind it, the store and the broker before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from async_motion.core.model import StoredFrame
+from async_motion.core.work import EventNow, News, Upload
+
+
+class Outbox(Protocol):
+    """The spool. Everything may raise SpoolError; what it hands out is kept until its fate was noted."""
+
+    @property
+    def stats(self) -> OutboxStats: ...
+    def on_work(self, callback: Callable[[], None]) -> None: ...
+    async def take_uploads(self, *, fresh: bool, limit: int) -> list[Upload]: ...
+    async def take_fresh_news(self, limit: int) -> list[list[News]]: ...
+    async def take_late_news(self, limit: int) -> list[News]: ...
+    async def mark_stored(
+        self, number: int, stored: StoredFrame | None, *, keep_jpeg: bool = False
+    ) -> None: ...
+    async def remove(self, numbers: Collection[int]) -> None: ...
+    async def set_aside(self, number: int, reason: str) -> None: ...
+    async def release(self, numbers: Collection[int], delay_s: float = 0.0) -> None: ...
+    async def release_all(self) -> None: ...
+    async def event_now(self, event_id: str) -> EventNow | None: ...
+    async def jpeg(self, number: int) -> bytes | None: ...
+    async def remember(self, key: str, value: bytes | None, *, durable: bool = True) -> None: ...
+    async def recall(self, key: str) -> bytes | None: ...
+
+
+class OutboxStats(Protocol):
+    """What delivery reads of the spool's figures."""
+
+    @property
+    def empty(self) -> bool: ...
+
+
+class Store(Protocol):
+    """The bucket, or a directory that keeps the same promises."""
+
+    bucket: str
+
+    async def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> str:
+        """Return the etag. Raises StoreUnavailable, StoreRefused, RecordRejected."""
+
+    async def get(self, key: str) -> bytes:
+        """Raises StoreUnavailable, StoreRefused, RecordRejected (there is none)."""
+
+    async def probe(self) -> None:
+        """Return if we may write now. Raises StoreUnavailable, StoreRefused."""
+
+    async def link(self, key: str, expires_s: float) -> str | None:
+        """Return a presigned GET, None where there is no such thing. Raises StoreUnavailable."""
+
+
+class Broker(Protocol):
+    """The connection to the broker, whether or not there is one now."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Return after a good answer of the broker. Raises BrokerUnavailable, BrokerRefused."""
+
+    def on_connect(self, callback: Callable[[], None]) -> None: ...

@@ -1,0 +1,81 @@
+"""Nouns to JSON text and back, as the spool's columns hold them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from async_motion.core import payloads
+from async_motion.core.model import Box, EndReason, FrameInfo, MotionEvent, StoredFrame
+
+
+def dump_info(info: FrameInfo) -> str:
+    """Return a frame's description as JSON text."""
+    return _dump(
+        {
+            "instance": info.instance,
+            "camera": info.camera,
+            "event_id": info.event_id,
+            "seq": info.seq,
+            "captured_at": payloads.iso(info.captured_at),
+            "object_key": info.object_key,
+            "sha256": info.sha256,
+            "size": info.size,
+            "width": info.width,
+            "height": info.height,
+            "score": info.score,
+            "boxes": info.boxes,
+            "zones": info.zones,
+        }
+    )
+
+
+def load_info(text: str) -> FrameInfo:
+    """Return what `dump_info` wrote."""
+    data = json.loads(text)
+    data["captured_at"] = payloads.parse_iso(data["captured_at"])
+    data["boxes"] = tuple(Box(*box) for box in data["boxes"])
+    data["zones"] = tuple(data["zones"])
+    return FrameInfo(**data)
+
+
+def dump_event(event: MotionEvent) -> str:
+    """Return an event as JSON text."""
+    return _dump(
+        {
+            "event_id": event.event_id,
+            "instance": event.instance,
+            "camera": event.camera,
+            "started_at": payloads.iso(event.started_at),
+            "peak_score": event.peak_score,
+            "zones": event.zones,
+            "ended_at": payloads.iso(event.ended_at) if event.ended_at else None,
+            "end_reason": event.end_reason.value if event.end_reason else None,
+        }
+    )
+
+
+def load_event(text: str) -> MotionEvent:
+    """Return what `dump_event` wrote."""
+    data = json.loads(text)
+    data["started_at"] = payloads.parse_iso(data["started_at"])
+    data["zones"] = tuple(data["zones"])
+    if data["ended_at"]:
+        data["ended_at"] = payloads.parse_iso(data["ended_at"])
+    if data["end_reason"]:
+        data["end_reason"] = EndReason(data["end_reason"])
+    return MotionEvent(**data)
+
+
+def dump_stored(stored: StoredFrame) -> str:
+    """Return a stored frame as JSON text: its announcement."""
+    return _dump(payloads.frame_payload(stored))
+
+
+def load_stored(text: str) -> StoredFrame:
+    """Return what `dump_stored` wrote."""
+    return payloads.parse_frame(text)
+
+
+def _dump(data: dict[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,196 @@
+"""The spool as files: who may open it, what goes wrong with it, and what happens to one that is no good."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from async_motion.errors import SpoolError
+
+log = logging.getLogger(__name__)
+
+MEMORY = ":memory:"
+DAMAGED, NEWER = "damaged", "newer"
+PAGE_BYTES = 8192
+KEPT_DAMAGED = 2
+"""How many damaged spools are kept beside the living one: more would fill the disk."""
+
+_KEEP_FREE_BYTES = 16 * 1024 * 1024
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
+_IO = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
+
+
+class Lock:
+    """The right to open a spool: one process at a time, let go by the kernel when the process dies."""
+
+    def __init__(self, path: Path) -> None:
+        """Take it. Raises SpoolError, in words for an operator."""
+        self._path = path.with_name(path.name + ".lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a+")
+        except OSError as exc:
+            raise cannot_write(path, exc) from exc
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            with self._file:
+                self._file.seek(0)
+                owner = self._file.read(32).strip()
+            if exc.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise cannot_write(path, exc) from exc
+            raise SpoolError(
+                f"{path}: in use by another async_motion{f' (process {owner})' if owner.isdigit() else ''}:"
+                " stop it, or give each its own spool.path"
+            ) from exc
+        with contextlib.suppress(OSError):  # a full disk: the number is only for the message above
+            self._file.truncate(0)
+            self._file.write(str(os.getpid()))
+            self._file.flush()
+
+    def release(self) -> None:
+        """Let it go. The file stays: deleting it would let two processes hold two locks."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def connect(path: Path | None) -> sqlite3.Connection:
+    """Open the database (None: in memory) in autocommit mode, set up for us. Raises sqlite3.Error."""
+    db = sqlite3.connect(
+        path or MEMORY, isolation_level=None, timeout=5.0, cached_statements=256, check_same_thread=False
+    )
+    try:
+        # These two only take effect before the first table is made.
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("PRAGMA journal_mode = WAL").fetchone()
+        db.execute("PRAGMA synchronous = FULL")
+        # A checkpoint for each 4 MiB: what it copies while an acceptance may be waiting stays small.
+        db.execute(f"PRAGMA wal_autocheckpoint = {4 * 1024 * 1024 // PAGE_BYTES}")
+        db.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")
+        db.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def sync_folder(path: Path) -> None:
+    """Make the database's name durable: SQLite does so for its WAL only."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def is_damage(exc: sqlite3.Error) -> bool:
+    """Say whether the error means that the file itself is no good."""
+    return _code(exc) in _DAMAGE
+
+
+def is_io(exc: sqlite3.Error) -> bool:
+    """Say whether the disk failed or is full."""
+    return _code(exc) in _IO
+
+
+def _code(exc: sqlite3.Error) -> int:
+    # The low byte is the primary code. An error of the module itself carries none.
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF
+
+
+def translate(path: Path | None, exc: sqlite3.Error) -> SpoolError:
+    """Return the same trouble in one line for an operator: what, where, what to do."""
+    where = path or MEMORY
+    code, name = _code(exc), getattr(exc, "sqlite_errorname", "")
+    if code == sqlite3.SQLITE_FULL or (
+        code == sqlite3.SQLITE_IOERR and path and free_bytes(path) < PAGE_BYTES
+    ):
+        return no_space(where)
+    if code == sqlite3.SQLITE_IOERR:
+        return SpoolError(f"{where}: the disk fails ({name}): check it, or move spool.path to another one")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return SpoolError(
+            f"{where}: cannot be written ({name}): choose another spool.path, or let this user write there"
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return SpoolError(f"{where}: another program holds it locked: end that program")
+    return SpoolError(f"{where}: {name or type(exc).__name__}: {exc}")
+
+
+def no_space(where: Path | str) -> SpoolError:
+    """Return the error for a full disk."""
+    return SpoolError(f"{where}: no space left on its disk: free some, or lower spool.max_bytes")
+
+
+def cannot_write(path: Path, exc: OSError) -> SpoolError:
+    """Return the error for a path that cannot be used."""
+    if exc.errno == errno.ENOSPC:
+        return no_space(path)
+    reason = exc.strerror or type(exc).__name__
+    return SpoolError(
+        f"{path}: cannot be written ({reason}): choose another spool.path, or let this user write there"
+    )
+
+
+def free_bytes(path: Path) -> int:
+    """Return how much room the disk has for us; a lot if it cannot be asked."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return 1 << 62
+    return disk.f_bavail * disk.f_frsize
+
+
+def is_nearly_full(path: Path, size: int) -> bool:
+    """Say whether `size` more bytes would eat into the room that deletions need."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    keep = min(_KEEP_FREE_BYTES, disk.f_blocks * disk.f_frsize // 8)
+    return disk.f_bavail * disk.f_frsize < size + keep
+
+
+def move_away(path: Path, why: str, wall: Callable[[], float]) -> Path:
+    """Rename a spool that is no good, with its WAL, and return its new name. Raises SpoolError."""
+    stamp = datetime.fromtimestamp(wall(), UTC).strftime("%Y%m%dT%H%M%SZ")
+    away = path.with_name(f"{path.name}.{why}-{stamp}")
+    count = 1
+    while away.exists():
+        count += 1
+        away = path.with_name(f"{path.name}.{why}-{stamp}-{count}")
+    try:
+        path.rename(away)
+        for ending in ("-wal", "-journal"):
+            part = path.with_name(path.name + ending)
+            if part.exists():
+                part.rename(away.with_name(away.name + ending))
+        path.with_name(path.name + "-shm").unlink(missing_ok=True)
+        sync_folder(path)
+        if why == DAMAGED:
+            _forget_oldest(path)
+    except OSError as exc:
+        raise cannot_write(path, exc) from exc
+    return away
+
+
+def _forget_oldest(path: Path) -> None:
+    prefix = f"{path.name}.{DAMAGED}-"
+    found = [
+        p
+        for p in path.parent.iterdir()
+        if p.name.startswith(prefix) and not p.name.endswith(("-wal", "-journal"))
+    ]
+    found.sort(key=lambda p: p.stat().st_mtime)
+    for old in found[:-KEPT_DAMAGED]:
+        log.warning("spool: deleting %s, which was set aside as damaged before", old)
+        for ending in ("", "-wal", "-journal"):
+            old.with_name(old.name + ending).unlink(missing_ok=True)

@@ -1,0 +1,184 @@
+"""What `async-motion spool` does: look at a spool, let records that were set aside try again, take records
+out.
+
+All of these work beside the running service (it notices within a second) and on files that were set aside.
+They block: call them from a command, not from the event loop.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from async_motion.core.model import FrameInfo
+from async_motion.errors import SpoolError
+from async_motion.spool import codec, files
+from async_motion.spool.tables import (
+    APPLICATION_ID,
+    ASIDE,
+    END,
+    RECORD,
+    ROW_BYTES,
+    START,
+    TO_STORE,
+    VERSION,
+)
+
+_KINDS = {RECORD: "frame", START: "start", END: "end"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What waits for one camera: records for the store, stored frames for the broker, event phases."""
+
+    camera: str
+    to_store: int
+    to_announce: int
+    phases: int
+    bytes: int
+    oldest_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """A record that was set aside, and why."""
+
+    number: int
+    info: FrameInfo
+    accepted_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What is in a spool. `file_bytes` is the database with its log on the disk."""
+
+    path: Path
+    file_bytes: int
+    waiting: tuple[Waiting, ...]
+    aside: tuple[Aside, ...]
+    set_aside_spools: tuple[Path, ...]
+    """Whole spools that were set aside as damaged or newer, beside this one."""
+
+    @property
+    def records(self) -> int:
+        """How many records are on their way."""
+        return sum(w.to_store + w.to_announce for w in self.waiting)
+
+
+def look(path: Path) -> Report:
+    """Return what waits in the spool at `path` and what was set aside. Raises SpoolError."""
+    with _opened(path) as db:
+        waiting = [
+            Waiting(
+                camera=camera,
+                to_store=to_store,
+                to_announce=to_announce,
+                phases=phases,
+                bytes=size,
+                oldest_at=datetime.fromtimestamp(oldest, UTC),
+            )
+            for camera, to_store, to_announce, phases, size, oldest in db.execute(
+                f"SELECT camera, sum(kind = {RECORD} AND state = {TO_STORE}),"
+                f" sum(kind = {RECORD} AND state > {TO_STORE}), sum(kind > {RECORD}), sum(bytes), min(wall)"
+                f" FROM items WHERE state < {ASIDE} GROUP BY camera ORDER BY camera"
+            )
+        ]
+        aside = [
+            Aside(
+                number=number,
+                info=codec.load_info(body),
+                accepted_at=datetime.fromtimestamp(wall, UTC),
+                reason=reason or "",
+            )
+            for number, body, wall, reason in db.execute(
+                f"SELECT number, body, wall, reason FROM items WHERE state = {ASIDE} ORDER BY number"
+            )
+        ]
+    parts = [path, path.with_name(path.name + "-wal")]
+    others = sorted(
+        other
+        for why in (files.DAMAGED, files.NEWER)
+        for other in path.parent.glob(f"{path.name}.{why}-*")
+        if not other.name.endswith(("-wal", "-shm", "-journal"))
+    )
+    return Report(
+        path=path,
+        file_bytes=sum(part.stat().st_size for part in parts if part.exists()),
+        waiting=tuple(waiting),
+        aside=tuple(aside),
+        set_aside_spools=tuple(others),
+    )
+
+
+def retry(path: Path, numbers: Collection[int] | None = None) -> int:
+    """Let records that were set aside be delivered again (None: all of them). Return how many.
+
+    A running service takes them up within a second; otherwise the next start does. Raises SpoolError.
+    """
+    with _opened(path) as db:
+        db.execute("BEGIN IMMEDIATE")
+        found = [
+            number
+            for (number,) in db.execute(
+                f"SELECT number FROM items WHERE state = {ASIDE} AND number IN (SELECT number FROM jpegs)"
+            )
+            if numbers is None or number in numbers
+        ]
+        # As young as the youngest: the age at which they were set aside must not end them at once.
+        db.executemany(
+            f"UPDATE items SET state = {TO_STORE}, reason = NULL, clock = (SELECT max(clock) FROM items)"
+            " WHERE number = ?",
+            [(number,) for number in found],
+        )
+        db.execute("COMMIT")
+    return len(found)
+
+
+def export(path: Path, folder: Path, *, aside_only: bool = False) -> Iterator[Path]:
+    """Write each record's JPEG to `folder`, under its object key, and yield the file's path.
+
+    The spool is only read. Records whose bytes were stored already are left out. Raises SpoolError.
+    """
+    with _opened(path) as db:
+        rows = db.execute(
+            "SELECT items.body, jpegs.jpeg FROM items JOIN jpegs USING (number)"
+            f" WHERE kind = {RECORD} AND bytes > {ROW_BYTES} AND state >= ? ORDER BY number",
+            (ASIDE if aside_only else 0,),
+        )
+        for body, jpeg in rows:
+            # The key is ours, but the file may have been damaged: nothing is written outside of the folder.
+            file = folder / codec.load_info(body).object_key.lstrip("/")
+            if not file.resolve().is_relative_to(folder.resolve()):
+                raise SpoolError(f"{path}: a record's key leads out of {folder}: {file}")
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(jpeg)
+            except OSError as exc:
+                raise SpoolError(f"{file}: cannot be written ({exc.strerror or exc})") from exc
+            yield file
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a spool that is there, without a change to it. Raises SpoolError."""
+    if not path.is_file():
+        raise SpoolError(f"{path}: there is no spool: has the service run with this spool.path?")
+    try:
+        db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+        try:
+            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise SpoolError(f"{path}: is not a spool of async_motion")
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise SpoolError(f"{path}: was written by a newer version of async_motion: use that one")
+            db.execute("PRAGMA synchronous = FULL")
+            yield db
+        finally:
+            db.close()
+    except sqlite3.Error as exc:
+        raise files.translate(path, exc) from exc

@@ -1,0 +1,832 @@
+"""The spool's tables and every change to them: synchronous, one connection, no thread and no loop.
+
+    items    one row for each record (its description) and each event's start and end, in the order of
+    acceptance jpegs    the records' bytes, apart, so that a walk over items reads no pictures events   one
+    row for each event whose end is not announced yet: what is known of it, and what protects its frames lines
+    one row for each stored frame of these events: what `event.json` will say memory   small values by key:
+    runtime settings, what the detectors have learned
+
+An item's walk (`state`); whatever is announced or dropped leaves the tables:
+
+    record           TO_STORE ───put───▶ TO_ANNOUNCE ───published───▶ (gone)
+                        └──refused for good──▶ ASIDE ───retry──▶ TO_STORE
+    start   HELD ──no earlier record of the event left──▶ TO_ANNOUNCE ──▶ (gone)
+    end     HELD ──no record and no start left──▶ TO_STORE ──event.json put──▶ TO_ANNOUNCE ──▶ (gone, and with
+                                                                              it the event and its lines)
+
+Invariants, each held by tests/unit/test_spool_model.py with a crash at every statement:
+  1. An item exists exactly from its acceptance to its end as drawn; a record in TO_STORE has its bytes in
+     `jpegs`.
+  2. `events` has a row exactly for the events of which a phase was accepted and whose end is not gone.
+  3. A phase in HELD has something of its event before it, that is not gone and not aside.
+  4. `Counters` equals what a recount of the tables gives.
+  5. `bytes` exceeds `max_bytes` by no more than what is being handed out right now, phases, and lines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from async_motion.core import payloads
+from async_motion.core.model import EndReason, EventPhase, MotionEvent, Phase, Record, StoredFrame
+from async_motion.core.work import EventNow, FrameNews, FrameUpload, News, PhaseNews, SummaryUpload, Upload
+from async_motion.spool import codec
+
+APPLICATION_ID = 0x616D7370  # "amsp"
+VERSION = 1
+
+RECORD, START, END = 0, 1, 2
+HELD, TO_STORE, TO_ANNOUNCE, ASIDE = 0, 1, 2, 3
+MIDDLE, PROTECTED = 0, 1
+
+ROW_BYTES = 1024
+"""What an item counts beside its JPEG: its row, its part of the indexes, the slack of its pages."""
+LINE_BYTES = 768
+
+WhenFull = Literal["drop_oldest", "drop_newest"]
+
+_NEWS = "number, kind, state, event_id, event_number, clock, bytes, body, stored"
+
+_SCHEMA = f"""
+CREATE TABLE items (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, state INTEGER NOT NULL,
+    rank INTEGER NOT NULL, camera TEXT NOT NULL, event_id TEXT NOT NULL, event_number INTEGER NOT NULL,
+    seq INTEGER, clock REAL NOT NULL, wall REAL NOT NULL, bytes INTEGER NOT NULL, body TEXT NOT NULL,
+    stored TEXT, reason TEXT);
+CREATE UNIQUE INDEX items_frame ON items(event_id, seq) WHERE kind = {RECORD};
+CREATE INDEX items_phase ON items(event_id) WHERE kind > {RECORD};
+CREATE INDEX items_to_store ON items(number) WHERE state = {TO_STORE};
+CREATE INDEX items_to_announce ON items(number) WHERE state = {TO_ANNOUNCE};
+CREATE INDEX items_aside ON items(number) WHERE state = {ASIDE};
+CREATE INDEX items_victim ON items(rank, number) WHERE kind = {RECORD} AND state = {TO_STORE};
+CREATE INDEX items_line ON items(camera, number) WHERE state < {ASIDE};
+CREATE INDEX items_clock ON items(clock);
+CREATE TABLE jpegs (number INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
+CREATE TABLE events (
+    event_id TEXT PRIMARY KEY, number INTEGER NOT NULL, body TEXT NOT NULL, ended INTEGER NOT NULL,
+    announced INTEGER NOT NULL, last_captured TEXT, opener INTEGER, best INTEGER, best_score REAL) WITHOUT
+    ROWID;
+CREATE TABLE lines (
+    event_id TEXT NOT NULL, seq INTEGER NOT NULL, score REAL NOT NULL, object_key TEXT NOT NULL,
+    body TEXT NOT NULL, PRIMARY KEY (event_id, seq)) WITHOUT ROWID;
+CREATE TABLE memory (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+
+
+class ForeignDatabase(Exception):
+    """The file is a database of another program."""
+
+
+class NewerDatabase(Exception):
+    """The file was written by a newer version of async_motion."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the tables hold. `records` are those on their way, `aside` those set aside."""
+
+    records: int = 0
+    phases: int = 0
+    aside: int = 0
+    lines: int = 0
+    bytes: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    accepted: int = 0
+
+    def copy(self) -> Counters:
+        return replace(self, dropped=Counter(self.dropped))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """An item without its description."""
+
+    number: int
+    kind: int
+    state: int
+    event_id: str
+    bytes: int
+
+
+class Tables:
+    """One open spool. Every change happens inside `transaction`; the `take` functions outside of it.
+
+    `clock` is the spool's own clock (seconds, never backwards, going on over restarts); `wall` is Unix time
+    and only a label. `fresh_s` is the age up to which an item accepted in this run is fresh.
+    """
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        *,
+        max_bytes: int,
+        max_age_s: float,
+        when_full: WhenFull,
+        fresh_s: float,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        least_number: int = 1,
+    ) -> None:
+        """Take over `db`, in autocommit mode; make the schema where there is none.
+
+        `least_number`: no smaller number is given out. Raises ForeignDatabase, NewerDatabase, sqlite3.Error.
+        """
+        self._db = db
+        self._max_bytes = max_bytes
+        self._max_age_s = max_age_s
+        self._when_full = when_full
+        self._fresh_s = fresh_s
+        self._wall = wall
+        self._make_schema()
+        self._clock = self._start_clock(clock, wall)
+        last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'items'").fetchone()
+        self.next_number = max(least_number, (last[0] if last else 0) + 1)
+        self.counters = self.recount()
+        self._leased: set[int] = set()
+        self._not_before: dict[int, float] = {}
+        self._released: list[int] = []
+        self._marks: deque[tuple[float, int]] = deque()
+        self._fresh_cameras: dict[str, int] = {}
+
+    # -- opening
+
+    def _make_schema(self) -> None:
+        application = self._db.execute("PRAGMA application_id").fetchone()[0]
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        empty = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+        if empty and application in (0, APPLICATION_ID):
+            # One transaction: a crash in its middle leaves an empty file again.
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        elif application != APPLICATION_ID:
+            raise ForeignDatabase
+        elif version > VERSION:
+            raise NewerDatabase
+
+    def _start_clock(self, clock: Callable[[], float], wall: Callable[[], float]) -> Callable[[], float]:
+        """Return the spool's clock: it goes on from the youngest item, the time since then by the wall clock.
+
+        A wall clock that went backwards adds nothing, and neither does one that had not been set at the time
+        (a board without a battery): records must not be dropped as too old because the clock became right.
+        """
+        row = self._db.execute("SELECT clock, wall FROM items ORDER BY clock DESC LIMIT 1").fetchone()
+        begin = 0.0
+        if row is not None:
+            was_set = row[1] > 1_600_000_000
+            begin = row[0] + (max(0.0, wall() - row[1]) if was_set else 0.0)
+        opened = clock()
+        return lambda: begin + clock() - opened
+
+    def close_interrupted(self) -> list[str]:
+        """End every event that the last run left open, as of its last known frame. Return their ids."""
+        rows = self._db.execute("SELECT event_id, body, last_captured FROM events WHERE ended = 0").fetchall()
+        for _, body, last_captured in rows:
+            event = codec.load_event(body)
+            ended_at = payloads.parse_iso(last_captured) if last_captured else event.started_at
+            event = replace(event, ended_at=max(ended_at, event.started_at), end_reason=EndReason.INTERRUPTED)
+            self._accept_phase(EventPhase(phase=Phase.END, event=event))
+        return [row[0] for row in rows]
+
+    def recount(self) -> Counters:
+        """Count the tables. Walks over all items, not over their bytes."""
+        counters = Counters()
+        for kind, state, count, size in self._db.execute(
+            "SELECT kind, state, count(*), sum(bytes) FROM items GROUP BY kind, state"
+        ):
+            counters.bytes += size
+            if state == ASIDE:
+                counters.aside += count
+            elif kind == RECORD:
+                counters.records += count
+            else:
+                counters.phases += count
+        counters.lines = self._db.execute("SELECT count(*) FROM lines").fetchone()[0]
+        counters.bytes += counters.lines * LINE_BYTES
+        return counters
+
+    # -- transactions
+
+    @contextmanager
+    def transaction(self, *, durable: bool) -> Iterator[None]:
+        """Make the changes inside one transaction: all or none, also in memory.
+
+        `durable`: on the disk when this returns. Otherwise the changes survive the process, not the power:
+        they reach the disk with the next durable ones, never out of order.
+        """
+        before, next_number = self.counters.copy(), self.next_number
+        self._released.clear()
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self.counters = before
+            raise
+        self._leased.difference_update(self._released)
+        for number in self._released:
+            self._not_before.pop(number, None)
+        if self.next_number > next_number:
+            self._marks.append((self._clock(), next_number))
+
+    def release(self, numbers: Collection[int], delay_s: float = 0.0) -> None:
+        """Let these pieces be handed out again, after `delay_s`."""
+        self._leased.difference_update(numbers)
+        if delay_s > 0:
+            self._not_before.update(dict.fromkeys(numbers, self._clock() + delay_s))
+
+    def release_all(self) -> None:
+        """Let everything be handed out again: there is a new delivery."""
+        self._leased.clear()
+        self._not_before.clear()
+
+    # -- acceptance
+
+    def accept(self, items: Sequence[Record | EventPhase]) -> None:
+        """Take these in, in their order; make room for them as the bounds demand.
+
+        A frame or a phase that is already here is left alone, so that a caller who did not hear our answer
+        may ask again.
+        """
+        for item in items:
+            # First, so that the records before a start know their event.
+            if isinstance(item, EventPhase) and item.phase is Phase.START:
+                self._open_event(item.event)
+        opener: Record | None = None
+        openers: dict[str, Record] = {}
+        for item in items:
+            if isinstance(item, Record):
+                opener = item
+            elif item.phase is Phase.START and opener and opener.info.event_id == item.event.event_id:
+                openers[item.event.event_id] = opener
+        for item in items:
+            if isinstance(item, Record):
+                self._accept_record(item, openers.get(item.info.event_id) is item)
+            else:
+                self._accept_phase(item)
+        self._expire()
+
+    def _open_event(self, event: MotionEvent) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO events VALUES (?, ?, ?, 0, 0, NULL, NULL, NULL, NULL)",
+            (event.event_id, self.next_number, codec.dump_event(event)),
+        )
+
+    def _accept_record(self, record: Record, opens: bool) -> None:
+        info = record.info
+        known = self._db.execute(
+            f"SELECT 1 FROM items WHERE event_id = ? AND seq = ? AND kind = {RECORD}",
+            (info.event_id, info.seq),
+        ).fetchone()
+        if known:
+            return
+        row = self._db.execute(
+            "SELECT number, body, last_captured, opener, best, best_score FROM events WHERE event_id = ?",
+            (info.event_id,),
+        ).fetchone()
+        if row is None:
+            # A frame without an event, as a snapshot on command is: the only one of its kind.
+            self._add_record(record, PROTECTED, self.next_number)
+            return
+        event_number, body, last_captured, opener, best, best_score = row
+        event = codec.load_event(body)
+        opens = opens or (opener is None and info.seq == 0 and self._started(info.event_id))
+        is_best = best_score is None or info.score > best_score
+        rank = PROTECTED if opens or is_best else MIDDLE
+        number = self._add_record(record, rank, event_number)
+        if number is not None and opens:
+            opener = number
+        if number is not None and is_best:
+            if best not in (None, opener):
+                self._db.execute("UPDATE items SET rank = ? WHERE number = ?", (MIDDLE, best))
+            best, best_score = number, info.score
+        captured = payloads.iso(info.captured_at)
+        event = replace(
+            event,
+            peak_score=max(event.peak_score, info.score),
+            zones=event.zones + tuple(zone for zone in info.zones if zone not in event.zones),
+        )
+        self._db.execute(
+            "UPDATE events SET body = ?, last_captured = ?, opener = ?, best = ?, best_score = ?"
+            " WHERE event_id = ?",
+            (
+                codec.dump_event(event),
+                max(last_captured or captured, captured),
+                opener,
+                best,
+                best_score,
+                info.event_id,
+            ),
+        )
+
+    def _started(self, event_id: str) -> bool:
+        """Say whether an event's start was accepted before: then the next record is the one that opens it."""
+        row = self._db.execute(
+            f"SELECT announced OR EXISTS (SELECT 1 FROM items WHERE event_id = ?1 AND kind = {START})"
+            " FROM events WHERE event_id = ?1",
+            (event_id,),
+        ).fetchone()
+        return bool(row and row[0])
+
+    def _add_record(self, record: Record, rank: int, event_number: int) -> int | None:
+        """Insert a record if there is room. Return its number, or None for one dropped."""
+        size = len(record.jpeg) + ROW_BYTES
+        if not self._make_room(size, rank):
+            self.counters.dropped["too_large" if size > self._max_bytes else "full"] += 1
+            return None
+        number = self._insert(
+            RECORD,
+            TO_STORE,
+            rank,
+            record.info.camera,
+            record.info.event_id,
+            event_number,
+            record.info.seq,
+            size,
+            codec.dump_info(record.info),
+        )
+        self._db.execute("INSERT INTO jpegs VALUES (?, ?)", (number, record.jpeg))
+        self.counters.records += 1
+        self.counters.accepted += 1
+        return number
+
+    def _accept_phase(self, item: EventPhase) -> None:
+        event = item.event
+        kind = END if item.phase is Phase.END else START
+        self._open_event(event)
+        number, announced, ended = self._db.execute(
+            "SELECT number, announced, ended FROM events WHERE event_id = ?", (event.event_id,)
+        ).fetchone()
+        if ended or (kind == START and (announced or self._started(event.event_id))):
+            return
+        if kind == END:
+            self._db.execute("UPDATE events SET ended = 1 WHERE event_id = ?", (event.event_id,))
+        self._make_room(ROW_BYTES, PROTECTED)
+        self._insert(
+            kind,
+            HELD,
+            PROTECTED,
+            event.camera,
+            event.event_id,
+            number,
+            None,
+            ROW_BYTES,
+            codec.dump_event(event),
+        )
+        self.counters.phases += 1
+        self._settle(event.event_id)
+
+    def _insert(
+        self,
+        kind: int,
+        state: int,
+        rank: int,
+        camera: str,
+        event_id: str,
+        event_number: int,
+        seq: int | None,
+        size: int,
+        body: str,
+    ) -> int:
+        number = self.next_number
+        self._db.execute(
+            "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
+            (
+                number,
+                kind,
+                state,
+                rank,
+                camera,
+                event_id,
+                event_number,
+                seq,
+                self._clock(),
+                self._wall(),
+                size,
+                body,
+            ),
+        )
+        self.next_number += 1
+        self.counters.bytes += size
+        self._fresh_cameras[camera] = number
+        return number
+
+    # -- bounds
+
+    def _make_room(self, size: int, rank: int) -> bool:
+        """Drop what the policy says until `size` bytes fit. Say whether they do.
+
+        What goes first: records set aside, bytes kept of frames already stored, then waiting records from the
+        middle of events, then (for a newcomer that is protected itself) those that open an event or are its
+        best, then the announcements of stored frames. Frames in the hands of delivery are left alone.
+        """
+        if self.counters.bytes + size <= self._max_bytes:
+            return True
+        if size > self._max_bytes:
+            return False
+        for row, reason in self._victims(rank):
+            if reason is None:
+                self._shed(row)
+            else:
+                self._drop(row, reason)
+            if self.counters.bytes + size <= self._max_bytes:
+                return True
+        return False
+
+    def _victims(self, rank: int) -> Iterator[tuple[_Row, str | None]]:
+        """Yield what may go, with the reason by which it is counted; None: its bytes alone."""
+        waiting = f"kind = {RECORD} AND state = {TO_STORE} AND rank ="
+        stored = f"kind = {RECORD} AND state = {TO_ANNOUNCE}"
+        steps: list[tuple[str, str | None]] = [
+            (f"state = {ASIDE} ORDER BY number", "full_aside"),
+            (f"{stored} AND bytes > {ROW_BYTES} ORDER BY number", None),
+        ]
+        if self._when_full == "drop_oldest":
+            steps.append((f"{waiting} {MIDDLE} ORDER BY number", "full"))
+        elif rank == PROTECTED:
+            steps.append((f"{waiting} {MIDDLE} ORDER BY number DESC", "full"))
+        if self._when_full == "drop_oldest" and rank == PROTECTED:
+            steps.append((f"{waiting} {PROTECTED} ORDER BY number", "full"))
+            steps.append((f"{stored} ORDER BY number", "full_stored"))
+        for where, reason in steps:
+            for row in self._search(where):
+                yield row, reason
+
+    def _search(self, where: str) -> Iterator[_Row]:
+        """Yield the rows that match, one by one, without those in delivery's hands.
+
+        Each is looked for anew: the caller deletes while it walks.
+        """
+        skipped = 0
+        while True:
+            found = self._db.execute(
+                f"SELECT number, kind, state, event_id, bytes FROM items WHERE {where} LIMIT 1 OFFSET ?",
+                (skipped,),
+            ).fetchone()
+            if found is None:
+                return
+            if found[0] in self._leased:
+                skipped += 1
+            else:
+                yield _Row(*found)
+
+    def _expire(self) -> None:
+        """Drop what is older than `max_age_s`, oldest first, at most some hundred at once."""
+        before = self._clock() - self._max_age_s
+        for found in self._db.execute(
+            "SELECT number, kind, state, event_id, bytes FROM items WHERE clock < ? ORDER BY clock LIMIT 256",
+            (before,),
+        ).fetchall():
+            row = _Row(*found)
+            if row.number not in self._leased:
+                self._drop(row, "age" if row.kind == RECORD else "age_phase")
+
+    def expire(self) -> bool:
+        """Drop what is too old; say whether there was something. In a transaction."""
+        before = self.counters.records + self.counters.phases + self.counters.aside
+        self._expire()
+        return self.counters.records + self.counters.phases + self.counters.aside < before
+
+    def has_expired(self) -> bool:
+        """Say whether something is too old and can be dropped now."""
+        before = self._clock() - self._max_age_s
+        rows = self._db.execute(
+            "SELECT number FROM items WHERE clock < ? ORDER BY clock LIMIT 256", (before,)
+        )
+        return any(number not in self._leased for (number,) in rows)
+
+    def _shed(self, row: _Row) -> None:
+        """Let the bytes of a frame go that the store has already."""
+        self._db.execute("DELETE FROM jpegs WHERE number = ?", (row.number,))
+        self._resize(row, ROW_BYTES)
+
+    def _resize(self, row: _Row, size: int) -> None:
+        self._db.execute("UPDATE items SET bytes = ? WHERE number = ?", (size, row.number))
+        self.counters.bytes += size - row.bytes
+
+    def _drop(self, row: _Row, reason: str) -> None:
+        self.counters.dropped[reason] += 1
+        self._forget(row)
+
+    # -- what becomes of the pieces
+
+    def _row(self, number: int) -> _Row | None:
+        found = self._db.execute(
+            "SELECT number, kind, state, event_id, bytes FROM items WHERE number = ?", (number,)
+        ).fetchone()
+        return _Row(*found) if found else None
+
+    def mark_stored(self, number: int, stored: StoredFrame | None, keep_jpeg: bool) -> None:
+        """Note that the store has confirmed a frame (`stored`) or an event's summary (None)."""
+        self._released.append(number)
+        row = self._row(number)
+        if row is None or row.state != TO_STORE:
+            return
+        if stored is None:
+            self._db.execute("UPDATE items SET state = ? WHERE number = ?", (TO_ANNOUNCE, number))
+            return
+        text = codec.dump_stored(stored)
+        self._db.execute(
+            "UPDATE items SET state = ?, stored = ? WHERE number = ?", (TO_ANNOUNCE, text, number)
+        )
+        if not keep_jpeg:
+            self._shed(row)
+        info = stored.info
+        event = self._db.execute("SELECT 1 FROM events WHERE event_id = ?", (info.event_id,)).fetchone()
+        if event is not None:
+            added = self._db.execute(
+                "INSERT OR IGNORE INTO lines VALUES (?, ?, ?, ?, ?)",
+                (info.event_id, info.seq, info.score, info.object_key, text),
+            ).rowcount
+            self.counters.lines += added
+            self.counters.bytes += added * LINE_BYTES
+
+    def remove(self, numbers: Collection[int]) -> None:
+        """Note that these pieces are announced: they are done."""
+        for number in numbers:
+            self._released.append(number)
+            row = self._row(number)
+            if row is not None:
+                self._forget(row)
+
+    def set_aside(self, number: int, reason: str) -> None:
+        """Note that a record is refused for good, or cannot be read."""
+        self._released.append(number)
+        row = self._row(number)
+        if row is None or row.kind != RECORD or row.state == ASIDE:
+            return
+        self._db.execute("UPDATE items SET state = ?, reason = ? WHERE number = ?", (ASIDE, reason, number))
+        self.counters.records -= 1
+        self.counters.aside += 1
+        self._settle(row.event_id)
+
+    def retry(self, numbers: Collection[int] | None = None) -> int:
+        """Let records that were set aside try again (None: all of them). Return how many."""
+        count = 0
+        for (number,) in self._db.execute(
+            f"SELECT number FROM items WHERE state = {ASIDE} AND number IN (SELECT number FROM jpegs)"
+        ).fetchall():
+            if numbers is None or number in numbers:
+                self._db.execute(
+                    "UPDATE items SET state = ?, reason = NULL, clock = ? WHERE number = ?",
+                    (TO_STORE, self._clock(), number),
+                )
+                self.counters.aside -= 1
+                self.counters.records += 1
+                count += 1
+        return count
+
+    def _forget(self, row: _Row) -> None:
+        """Delete an item, and let go what waited for it."""
+        self._db.execute("DELETE FROM items WHERE number = ?", (row.number,))
+        self._db.execute("DELETE FROM jpegs WHERE number = ?", (row.number,))
+        self._released.append(row.number)
+        self.counters.bytes -= row.bytes
+        if row.state == ASIDE:
+            self.counters.aside -= 1
+        elif row.kind == RECORD:
+            self.counters.records -= 1
+        else:
+            self.counters.phases -= 1
+        if row.kind == START:
+            self._db.execute("UPDATE events SET announced = 1 WHERE event_id = ?", (row.event_id,))
+        if row.kind == END:
+            lines = self._db.execute("DELETE FROM lines WHERE event_id = ?", (row.event_id,)).rowcount
+            self._db.execute("DELETE FROM events WHERE event_id = ?", (row.event_id,))
+            self.counters.lines -= lines
+            self.counters.bytes -= lines * LINE_BYTES
+        else:
+            self._settle(row.event_id)
+
+    def _settle(self, event_id: str) -> None:
+        """Let an event's phases go on that nothing of their event holds back any more."""
+        left = f"SELECT min(number) FROM items WHERE event_id = ? AND kind = {RECORD} AND state < {ASIDE}"
+        for number, kind in self._db.execute(
+            f"SELECT number, kind FROM items WHERE event_id = ? AND kind > {RECORD} AND state = {HELD}"
+            " ORDER BY kind",
+            (event_id,),
+        ).fetchall():
+            first = self._db.execute(left, (event_id,)).fetchone()[0]
+            if kind == START and (first is None or first > number):
+                self._db.execute("UPDATE items SET state = ? WHERE number = ?", (TO_ANNOUNCE, number))
+            elif kind == END and first is None and not self._has_start(event_id):
+                self._db.execute("UPDATE items SET state = ? WHERE number = ?", (TO_STORE, number))
+
+    def _has_start(self, event_id: str) -> bool:
+        found = self._db.execute(
+            f"SELECT 1 FROM items WHERE event_id = ? AND kind > {RECORD} AND kind = {START}", (event_id,)
+        ).fetchone()
+        return found is not None
+
+    # -- handing out
+
+    def _floor(self) -> int:
+        """Return the number from which on items are fresh."""
+        young = self._clock() - self._fresh_s
+        while self._marks and self._marks[0][0] <= young:
+            self._marks.popleft()
+        return self._marks[0][1] if self._marks else self.next_number
+
+    def _is_free(self, number: int) -> bool:
+        if number in self._leased:
+            return False
+        until = self._not_before.get(number)
+        if until is None:
+            return True
+        if until > self._clock():
+            return False
+        del self._not_before[number]
+        return True
+
+    def take_uploads(self, *, fresh: bool, limit: int) -> tuple[list[Upload], list[tuple[int, str]]]:
+        """Hand out what is to be stored next, oldest first, at most `limit` pieces.
+
+        The second value lists the records that cannot be read, with the reason: set them aside.
+        """
+        floor = self._floor()
+        found: list[Upload] = []
+        broken: list[tuple[int, str]] = []
+        rows = self._db.execute(
+            "SELECT number, kind, event_id, event_number, clock, body FROM items"
+            f" WHERE state = {TO_STORE} AND number {'>=' if fresh else '<'} ? ORDER BY number",
+            (floor,),
+        )
+        for number, kind, event_id, event_number, clock, body in rows:
+            if len(found) >= limit:
+                break
+            if not self._is_free(number):
+                continue
+            age_s = self._clock() - clock
+            if kind == END:
+                lines = self._db.execute(
+                    "SELECT body FROM lines WHERE event_id = ? ORDER BY seq", (event_id,)
+                )
+                found.append(
+                    SummaryUpload(
+                        number=number,
+                        late=not fresh,
+                        age_s=age_s,
+                        event=codec.load_event(body),
+                        lines=tuple(json.loads(line) for (line,) in lines),
+                    )
+                )
+                continue
+            info = codec.load_info(body)
+            jpeg = self.jpeg(number)
+            if jpeg is None or hashlib.sha256(jpeg).hexdigest() != info.sha256:
+                broken.append((number, "its bytes cannot be read back from the spool as they were accepted"))
+                continue
+            found.append(
+                FrameUpload(
+                    number=number,
+                    event_number=event_number,
+                    late=not fresh,
+                    age_s=age_s,
+                    info=info,
+                    jpeg=jpeg,
+                )
+            )
+        rows.close()
+        self._leased.update(item.number for item in found)
+        self._leased.update(number for number, _ in broken)
+        return found, broken
+
+    def take_fresh_news(self, limit: int) -> list[list[News]]:
+        """Hand out what is to be announced next of each camera's fresh line, in its order, `limit` for each.
+
+        A line stands still before what is not stored yet or is in somebody's hands. A phase that waits for
+        frames of the backlog is passed by.
+        """
+        floor = self._floor()
+        batches: list[list[News]] = []
+        for camera, last in list(self._fresh_cameras.items()):
+            if last < floor:
+                del self._fresh_cameras[camera]
+                continue
+            batch: list[News] = []
+            rows = self._db.execute(
+                f"SELECT {_NEWS} FROM items WHERE camera = ? AND number >= ? AND state < {ASIDE}"
+                " ORDER BY number",
+                (camera, floor),
+            )
+            for row in rows:
+                number, kind, state = row[:3]
+                if kind != RECORD and state == HELD and not batch:
+                    continue
+                if state != TO_ANNOUNCE or not self._is_free(number) or len(batch) >= limit:
+                    break
+                batch.append(self._news(row, late=False))
+            rows.close()
+            if batch:
+                self._leased.update(item.number for item in batch)
+                batches.append(batch)
+        return batches
+
+    def take_late_news(self, limit: int) -> list[News]:
+        """Hand out what is to be announced next of the backlog, oldest first."""
+        batch: list[News] = []
+        rows = self._db.execute(
+            f"SELECT {_NEWS} FROM items WHERE state = {TO_ANNOUNCE} AND number < ? ORDER BY number",
+            (self._floor(),),
+        )
+        for row in rows:
+            if len(batch) >= limit:
+                break
+            if self._is_free(row[0]):
+                batch.append(self._news(row, late=True))
+        rows.close()
+        self._leased.update(item.number for item in batch)
+        return batch
+
+    def _news(self, row: tuple[Any, ...], *, late: bool) -> News:
+        number, kind, _, event_id, event_number, clock, size, body, stored = row
+        age_s = self._clock() - clock
+        if kind == RECORD:
+            return FrameNews(
+                number=number,
+                event_number=event_number,
+                late=late,
+                age_s=age_s,
+                stored=codec.load_stored(stored),
+                has_jpeg=size > ROW_BYTES,
+            )
+        frames_stored, best = self._stored_so_far(event_id)
+        phase = EventPhase(phase=Phase.START if kind == START else Phase.END, event=codec.load_event(body))
+        return PhaseNews(
+            number=number, late=late, age_s=age_s, phase=phase, frames_stored=frames_stored, best_frame=best
+        )
+
+    def _stored_so_far(self, event_id: str) -> tuple[int, str | None]:
+        """Return how many frames of an event are stored, and the key of the best of them."""
+        count = self._db.execute("SELECT count(*) FROM lines WHERE event_id = ?", (event_id,)).fetchone()[0]
+        best = self._db.execute(
+            "SELECT object_key FROM lines WHERE event_id = ? ORDER BY score DESC, seq LIMIT 1", (event_id,)
+        ).fetchone()
+        return count, best[0] if best else None
+
+    def event_now(self, event_id: str) -> EventNow | None:
+        """Return what is known of an event, None where there is none or its end is announced."""
+        row = self._db.execute(
+            "SELECT body, announced FROM events WHERE event_id = ?", (event_id,)
+        ).fetchone()
+        if row is None:
+            return None
+        frames_stored, best = self._stored_so_far(event_id)
+        return EventNow(
+            event=codec.load_event(row[0]),
+            announced=bool(row[1]),
+            frames_stored=frames_stored,
+            best_frame=best,
+        )
+
+    def jpeg(self, number: int) -> bytes | None:
+        """Return a record's bytes if they are still here."""
+        row = self._db.execute("SELECT jpeg FROM jpegs WHERE number = ?", (number,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def oldest_age_s(self) -> float:
+        """Return the age of the oldest item on its way, 0 for none."""
+        row = self._db.execute(
+            f"SELECT clock FROM items WHERE state < {ASIDE} ORDER BY clock LIMIT 1"
+        ).fetchone()
+        return max(0.0, self._clock() - row[0]) if row else 0.0
+
+    # -- memory
+
+    def remember(self, key: str, value: bytes | None) -> None:
+        """Keep a small value; None forgets it."""
+        if value is None:
+            self._db.execute("DELETE FROM memory WHERE key = ?", (key,))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, value))
+
+    def recall(self, key: str) -> bytes | None:
+        """Return what was kept under `key`."""
+        row = self._db.execute("SELECT value FROM memory WHERE key = ?", (key,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    # -- space
+
+    def spare_pages(self) -> int:
+        """Return how many pages of the file are free."""
+        return int(self._db.execute("PRAGMA freelist_count").fetchone()[0])
+
+    def vacuum(self, pages: int) -> None:
+        """Give up to `pages` free pages back to the file system. Outside of a transaction."""
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        # A pragma that steps: only a walk to its end does all of the work.
+        self._db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+
+    def data_version(self) -> int:
+        """Return a number that changes when another process has changed the tables."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
