@@ -35,7 +35,7 @@ from typing import Any, Final, Protocol
 
 from async_motion.core import commands, names, payloads
 from async_motion.core.commands import OFF, ON, Value
-from async_motion.core.model import Detection, MotionEvent, StoredFrame
+from async_motion.core.model import CameraStatus, Detection, MotionEvent, StoredFrame
 from async_motion.core.names import Topics
 from async_motion.errors import AsyncMotionError, SpoolError
 
@@ -45,9 +45,6 @@ STATE_SCHEMA: Final = "async_motion.state/1"
 CAMERA_STATE_SCHEMA: Final = "async_motion.camera_state/1"
 
 ONLINE, OFFLINE = "online", "offline"
-
-STATUSES: Final = ("starting", "watching", "paused", "offline")
-"""A camera's `status` in its state: not seen yet; looked at; detection is switched off; lost."""
 
 STATE_GAP_S = 5.0
 """Two states of one camera, or of the service, are at least this far apart, unless the first is due."""
@@ -135,11 +132,11 @@ class _Camera:
         return self.ailment if self.online else self.trouble
 
     @property
-    def status(self) -> str:
+    def status(self) -> CameraStatus:
         if not self.online:
-            return "offline" if self.seen or self.trouble else "starting"
+            return CameraStatus.OFFLINE if self.seen or self.trouble else CameraStatus.STARTING
         detecting = self.controls is None or self.controls.values()["detection"]
-        return "watching" if detecting else "paused"
+        return CameraStatus.WATCHING if detecting else CameraStatus.PAUSED
 
     def fps(self, monotonic: float) -> float:
         if not self.online or not self.rate:
@@ -429,7 +426,7 @@ class Reporter:
         latency = round(statistics.median(camera.latencies_s), 3) if camera.latencies_s else None
         return {
             "schema": CAMERA_STATE_SCHEMA,
-            "status": camera.status,
+            "status": camera.status.value,
             "problem": camera.problem,
             "fps": round(camera.fps(self._monotonic()), 1),
             "score": round(camera.peak, 6),

@@ -1,0 +1,380 @@
+"""Devices announced to Home Assistant, kept in step, and taken away; and our own leftovers cleared.
+
+    connected ──▶ look at what we retain ──▶ clear what no longer exists ──▶ announce: hub, then cameras
+                                                    │
+    Home Assistant's birth ──▶ a short while ──▶ show and remove again what it may have missed, announce again
+
+- What this instance retains is found by looking, not by remembering: whatever lies on the broker below our
+  topics and is not ours any more (a camera or a zone that was renamed or removed, an entity of an earlier
+  release, a device when discovery was switched off) is cleared at the start. Commands are left alone.
+- A component that is left out of a payload stays in Home Assistant; it has to be struck while it is loaded.
+  Nobody can tell whether Home Assistant is there at that moment, so whatever went is remembered, shown and
+  struck again when Home Assistant is next born, and only then forgotten (or after `MISSED_DAYS`).
+- When the user deletes a device in Home Assistant, its config topic is emptied. That is respected: the device
+  stays away, also over reconnects and births, until the service starts again. Should it be the hub, the
+  cameras no longer name it, for an unknown hub would come back as a nameless device.
+- When the instance, the base topic or the discovery prefix is renamed, the remembered old place is cleared in
+  the same way, unless its status says that another service is online there: then this is a copy, not a
+  renamed service, and the old place is left alone. Home Assistant knows devices by their instance: those of
+  the old name are removed before those of the new one come, so that the entity ids stay the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+from async_motion.core import discovery, payloads
+from async_motion.core.discovery import Payload, Removal
+from async_motion.core.names import DiscoveryTopics, Topics
+from async_motion.errors import SpoolError
+
+log = logging.getLogger(__name__)
+
+PLACES_KEY: Final = "announcer/places"
+MISSED_KEY: Final = "announcer/missed"
+
+QUIET_S = 1.0
+"""Retained messages come at once: after this long without one, we have seen them all."""
+LOOK_S = 15.0
+"""No look at the broker takes longer."""
+STEP_S = 3.0
+"""Time for Home Assistant to do one thing before the next."""
+BIRTH_DELAY_S = (0.5, 3.0)
+"""Drawn from this range, so that not every service answers Home Assistant's birth in the same moment."""
+MISSED_DAYS = 30
+MOST_PLACES = 8
+
+Handler = Callable[[str, bytes, bool], None]
+Remember = Callable[[str, bytes], Awaitable[None]]
+
+
+class Broker(Protocol):
+    """What this room needs of the MQTT client."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    def retain(self, topic: str, payload: bytes | str) -> None: ...
+
+    def forget(self, topic: str) -> None: ...
+
+    def subscribe(self, topic_filter: str, handler: Handler) -> None: ...
+
+    def unsubscribe(self, topic_filter: str, handler: Handler) -> None: ...
+
+    def on_connect(self, callback: Callable[[], None]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place at which this service says things: what is remembered to find it again after a renaming."""
+
+    base: str
+    prefix: str
+    instance: str
+    foreign: frozenset[str] = frozenset()
+
+    @property
+    def topics(self) -> Topics:
+        return Topics(self.base)
+
+    @property
+    def discovery(self) -> DiscoveryTopics:
+        return DiscoveryTopics(self.prefix, self.instance)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "base": self.base,
+            "prefix": self.prefix,
+            "instance": self.instance,
+            "foreign": sorted(self.foreign),
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Where:
+        """Raises KeyError, TypeError."""
+        foreign = frozenset(str(topic) for topic in data["foreign"])
+        return Where(str(data["base"]), str(data["prefix"]), str(data["instance"]), foreign)
+
+
+class Announcer:
+    """Announces `hub` and `cameras` to Home Assistant, and clears what is not ours any more.
+
+    `hub` and `cameras` are discovery payloads, by camera name; None and {} when discovery is switched off:
+    then what was announced earlier is taken away. `retained` are all topics under the base on which this
+    service retains something, `foreign` those outside. `republish` says every state again. `recalled` is what
+    earlier runs gave to `remember`.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Topics,
+        *,
+        instance: str,
+        prefix: str,
+        hub: Payload | None,
+        cameras: Mapping[str, Payload],
+        retained: frozenset[str],
+        republish: Callable[[], None],
+        remember: Remember,
+        recalled: Mapping[str, bytes] | None = None,
+        foreign: frozenset[str] = frozenset(),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        draw: Callable[[], float] = random.random,
+        quiet_s: float = QUIET_S,
+        step_s: float = STEP_S,
+        birth_delay_s: tuple[float, float] = BIRTH_DELAY_S,
+    ) -> None:
+        self._broker = broker
+        self._here = Where(topics.base, prefix, instance, foreign)
+        self._retained = retained
+        self._republish = republish
+        self._remember = remember
+        self._now = now
+        self._draw = draw
+        self._quiet_s = quiet_s
+        self._step_s = step_s
+        self._birth_delay_s = birth_delay_s
+        at = self._here.discovery
+        self._hub_topic = at.hub
+        self._configs: dict[str, Payload] = {at.hub: hub} if hub is not None else {}
+        self._configs |= {at.camera(name): payload for name, payload in cameras.items()}
+        self._deleted: set[str] = set()
+        self._announced = False
+        self._places = _read_places(recalled)
+        self._missed = _read_missed(recalled, now())
+        self._connected = asyncio.Event()
+        self._born = asyncio.Event()
+        broker.on_connect(self._connected.set)
+
+    async def run(self) -> None:
+        """Look, clear, announce; then answer Home Assistant's births until cancelled."""
+        found = await self._look()
+        clear = self._sort(found)
+        for topic in sorted(clear):
+            self._broker.forget(topic)
+        if clear:
+            log.info("cleared %d retained topics of what no longer exists", len(clear))
+        await self._save()
+        await self._let_go(show=False)
+        self._broker.subscribe(self._here.discovery.hub, self._on_config)
+        self._broker.subscribe(self._here.discovery.cameras, self._on_config)
+        self._broker.subscribe(self._here.discovery.birth, self._on_birth)
+        self._announce()
+        while True:
+            await self._born.wait()
+            await self._answer_birth()
+
+    # ---- the look at the start ----
+
+    async def _look(self) -> dict[str, bytes]:
+        """Return everything retained at our places. Starts anew when the connection is lost meanwhile."""
+        while True:
+            self._connected.clear()
+            if not self._broker.connected:
+                await self._connected.wait()
+            found = await self._listen()
+            if self._broker.connected and not self._connected.is_set():
+                return found
+
+    async def _listen(self) -> dict[str, bytes]:
+        loop = asyncio.get_running_loop()
+        started = latest = loop.time()
+        found: dict[str, bytes] = {}
+
+        def on_message(topic: str, payload: bytes, was_retained: bool) -> None:
+            nonlocal latest
+            if was_retained and payload:
+                # Pictures are large, and nothing here reads them.
+                found[topic] = payload if topic.endswith(("/config", "/status")) else b"?"
+                latest = loop.time()
+
+        filters = dict.fromkeys(
+            topic_filter
+            for place in (self._here, *self._places)
+            for topic_filter in (*place.topics.retained, place.discovery.hub, place.discovery.cameras)
+        )
+        for topic_filter in filters:
+            self._broker.subscribe(topic_filter, on_message)
+        try:
+            while loop.time() - started < LOOK_S:
+                await asyncio.sleep(self._quiet_s / 10)
+                # Our own status is retained before we count as connected: until it comes, the broker is slow.
+                if self._here.topics.status in found and loop.time() - latest >= self._quiet_s:
+                    break
+        finally:
+            for topic_filter in filters:
+                self._broker.unsubscribe(topic_filter, on_message)
+        return found
+
+    def _sort(self, found: Mapping[str, bytes]) -> set[str]:
+        """Note which devices and components have gone; return the topics that are to be cleared."""
+        clear = {topic for topic in found if self._is_leftover(topic, self._here)} - self._retained
+        configs = dict.fromkeys(self._configs_at(self._here, found))
+        online_elsewhere = set()
+        for place in sorted(self._places - {self._here}, key=repr):
+            if place.base != self._here.base:
+                if found.get(place.topics.status) == b"online":
+                    said = "another service is online there: it is left alone"
+                    log.warning("%s was ours before a renaming, and %s", place.base, said)
+                    online_elsewhere.add(place)
+                    continue
+                clear |= {topic for topic in found if self._is_leftover(topic, place)}
+            clear |= place.foreign - self._here.foreign
+            configs |= dict.fromkeys(self._configs_at(place, found))
+        self._places = online_elsewhere
+        for topic in configs:
+            if not self._note_missed(topic, found[topic]) and topic not in self._configs:
+                clear.add(topic)
+        return clear
+
+    @staticmethod
+    def _is_leftover(topic: str, place: Where) -> bool:
+        return topic.startswith(f"{place.base}/") and not topic.endswith("/set")
+
+    @staticmethod
+    def _configs_at(place: Where, found: Mapping[str, bytes]) -> list[str]:
+        at = place.discovery
+        cameras = at.cameras.split("+")
+        return [
+            topic
+            for topic in found
+            if topic == at.hub or (topic.startswith(cameras[0]) and topic.endswith(cameras[1]))
+        ]
+
+    def _note_missed(self, topic: str, payload: bytes) -> bool:
+        """Remember what went from a device, until Home Assistant has certainly seen it go."""
+        try:
+            before = json.loads(payload)
+        except ValueError:
+            return False
+        if not isinstance(before, dict) or discovery.removal(before, self._configs.get(topic)) is None:
+            return False
+        known = self._missed.get(topic)
+        self._missed[topic] = (self._now(), discovery.merged(known[1], before) if known else before)
+        return True
+
+    # ---- announcing and removing ----
+
+    def _announce(self) -> None:
+        """Announce the hub, then the cameras: a camera that names an unknown hub makes a nameless device."""
+        self._announced = True
+        for topic, payload in self._configs.items():
+            if topic not in self._deleted:
+                self._say(topic, payload)
+
+    def _say(self, topic: str, payload: Payload | None) -> None:
+        if payload is None:
+            self._broker.forget(topic)
+            return
+        if self._hub_topic in self._deleted:
+            payload = discovery.without_hub(payload)
+        self._broker.retain(topic, payloads.encode(payload))
+
+    async def _let_go(self, *, show: bool) -> None:
+        """Strike in Home Assistant what went; with `show`, make it known first to one just come up."""
+        removals: dict[str, Removal] = {}
+        for topic, (_, before) in list(self._missed.items()):
+            removal = discovery.removal(before, self._configs.get(topic))
+            if removal is None or topic in self._deleted:
+                del self._missed[topic]  # it is back
+            else:
+                removals[topic] = removal
+        if not removals:
+            return
+        if show:
+            # The hub stands behind the cameras that name it.
+            for topic in sorted(removals, key=len):
+                self._say(topic, removals[topic].shown)
+            await asyncio.sleep(self._step_s)
+        for topic, removal in removals.items():
+            self._say(topic, removal.struck)
+        await asyncio.sleep(self._step_s)
+        for topic, removal in removals.items():
+            self._say(topic, removal.left)
+        log.info("removed from Home Assistant what no longer exists: %d devices changed", len(removals))
+
+    async def _answer_birth(self) -> None:
+        least, most = self._birth_delay_s
+        await asyncio.sleep(least + (most - least) * self._draw())
+        self._born.clear()
+        if not self._broker.connected:
+            return  # everything is said again on the next connect, and the next birth is answered
+        if self._missed:
+            await self._let_go(show=True)
+            self._missed.clear()
+            await self._save()
+        self._announce()
+        # Home Assistant subscribes to an entity's topics a moment after it has seen its config.
+        await asyncio.sleep(self._step_s / 3)
+        self._republish()
+        log.info("Home Assistant has come up: everything was announced again")
+
+    # ---- what Home Assistant says ----
+
+    def _on_birth(self, _topic: str, payload: bytes, was_retained: bool) -> None:
+        if payload == b"online" and not was_retained:
+            self._born.set()
+
+    def _on_config(self, topic: str, payload: bytes, was_retained: bool) -> None:
+        if payload or was_retained or not self._announced or topic not in self._configs:
+            return
+        if topic in self._deleted:
+            return
+        self._deleted.add(topic)
+        self._broker.forget(topic)
+        name = self._configs[topic]["device"]["name"]
+        log.info("%s was deleted in Home Assistant; it stays away until the service starts again", name)
+        if topic == self._hub_topic:
+            self._announce()
+
+    # ---- memory ----
+
+    async def _save(self) -> None:
+        elsewhere = sorted(self._places, key=repr)[: MOST_PLACES - 1]
+        here = [where.to_json() for where in (self._here, *elsewhere)]
+        missed = {
+            topic: {"since": payloads.iso(since), "before": before}
+            for topic, (since, before) in self._missed.items()
+        }
+        try:
+            await self._remember(PLACES_KEY, payloads.encode({"places": here}))
+            await self._remember(MISSED_KEY, payloads.encode(missed))
+        except SpoolError as exc:
+            log.warning("what Home Assistant may have missed would not survive a restart now: %s", exc)
+
+
+def _recall(recalled: Mapping[str, bytes] | None, key: str) -> dict[str, Any]:
+    try:
+        data = json.loads((recalled or {}).get(key, b"{}"))
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _read_places(recalled: Mapping[str, bytes] | None) -> set[Where]:
+    data = _recall(recalled, PLACES_KEY)
+    try:
+        return {Where.from_json(place) for place in data.get("places", ())}
+    except (KeyError, TypeError):
+        return set()
+
+
+def _read_missed(recalled: Mapping[str, bytes] | None, now: datetime) -> dict[str, tuple[datetime, Payload]]:
+    missed = {}
+    for topic, entry in _recall(recalled, MISSED_KEY).items():
+        try:
+            since, before = payloads.parse_iso(entry["since"]), dict(entry["before"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if now - since < timedelta(days=MISSED_DAYS) and discovery.removal(before, None) is not None:
+            missed[topic] = (since, before)
+    return missed

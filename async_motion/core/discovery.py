@@ -1,0 +1,582 @@
+"""Home Assistant: a table of entities, and the device discovery payloads that it becomes.
+
+    HUB, CAMERA, ZONE (tables) ──▶ hub_payload, camera_payload ──▶ {prefix}/device/…/config, retained
+
+What Home Assistant makes of it, and what therefore holds here:
+- One refused component can take its whole device with it: every component has a platform and a unique id,
+  no key is unknown, no URL is made up.
+- Ids are for good. A unique id is made of the instance, the camera and the entity's key, with a separator
+  that none of them can hold; a display name is in none of them. `object_id` and `default_entity_id` are both
+  given: different releases read one or the other, and each then proposes the same entity id.
+- `qos` stands in each component: older releases ignore it at the root.
+- What depends on a camera is unavailable while the camera or the service is. What tells of a loss, or is
+  true beyond it (connection, status, problem, the last picture, settings), depends on the service alone; the
+  service's own status on nothing, so that it shows *off*, not *unavailable*.
+- A component that is left out stays. It is removed by its platform alone, and left out after that; whoever
+  was not there at that moment must be shown it once more (`removal`).
+- An entity's state changes when its value does: states that repeat cost nothing in Home Assistant's database.
+  Values are rounded, what changes all the time is disabled until somebody wants it, and the event entity
+  takes an update only when it has news (`EVENT_TEMPLATE`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from async_motion.core import commands, payloads
+from async_motion.core.model import CameraStatus
+from async_motion.core.names import Topics
+
+Payload = dict[str, Any]
+
+ORIGIN: Final = "async_motion"
+EVENT_GAP_S = 10
+"""A better picture alone is news for the event entity at most this often."""
+
+EVENT_TEMPLATE: Final = f"""\
+{{%- set was = this.attributes -%}}
+{{%- set recent = as_timestamp(now()) - as_timestamp(this.state, 0) < {EVENT_GAP_S} -%}}
+{{%- set old = value_json.event_type == 'motion_updated'
+  and was.get('event_id') == value_json.event_id and was.get('zones') == value_json.zones
+  and (recent or was.get('object_key') == value_json.best_frame) -%}}
+{{{{ ({{}} if old else {{
+  'event_type': value_json.event_type, 'event_id': value_json.event_id, 'camera': value_json.camera,
+  'object_key': value_json.best_frame, 'bucket': value_json.bucket, 'url': value_json.url,
+  'score': value_json.peak_score, 'zones': value_json.zones, 'frames_stored': value_json.frames_stored,
+  'started_at': value_json.started_at, 'ended_at': value_json.ended_at,
+  'duration_s': value_json.duration_s, 'reason': value_json.reason}}) | tojson }}}}"""
+"""An event's message as the event entity's attributes; empty, and so ignored, when an update has no news.
+
+News is another zone, at once, or a better picture, at most once in `EVENT_GAP_S`.
+"""
+
+FRAME_TEMPLATE: Final = """\
+{{ {'event_id': value_json.event_id, 'frame_id': value_json.frame_id, 'captured_at': value_json.captured_at,
+  'object_key': value_json.object_key, 'bucket': value_json.bucket, 'url': value_json.url,
+  'score': value_json.score, 'zones': value_json.zones} | tojson }}"""
+"""An announcement as the attributes of the last picture: which frame it is, and where the original lies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The service as Home Assistant shall see it. `web_url` is its page, where people can reach it."""
+
+    instance: str
+    version: str
+    topics: Topics
+    restart: bool = True
+    preview: bool = False
+    web_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraSite:
+    """A camera as Home Assistant shall see it. `title` is what people call it."""
+
+    name: str
+    title: str | None = None
+    zones: tuple[str, ...] = ()
+
+
+class Needs(Enum):
+    """What must be online for an entity to be available."""
+
+    CAMERA = "camera"
+    SERVICE = "service"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an entity's topics are: the instance's, one camera's, one zone's."""
+
+    topics: Topics
+    camera: str = ""
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entity:
+    """One line of the table.
+
+    `key` names the entity within its device for good. `fields` are the platform's own keys, `topics` those
+    that hold topics, made for a place.
+    """
+
+    platform: str
+    key: str
+    name: str
+    topics: Callable[[Place], Mapping[str, Any]]
+    fields: Mapping[str, Any]
+    needs: Needs = Needs.CAMERA
+    category: str | None = None
+    enabled: bool = True
+
+
+def _state(at: Place) -> Mapping[str, Any]:
+    return {"state_topic": at.topics.camera_state(at.camera)}
+
+
+def _service_state(at: Place) -> Mapping[str, Any]:
+    return {"state_topic": at.topics.state}
+
+
+def _setting(setting: str) -> Callable[[Place], Mapping[str, Any]]:
+    def topics(at: Place) -> Mapping[str, Any]:
+        return {
+            "state_topic": at.topics.setting(at.camera, setting),
+            "command_topic": at.topics.command(at.camera, setting),
+        }
+
+    return topics
+
+
+CAMERA: Final[Sequence[Entity]] = (
+    Entity(
+        platform="binary_sensor",
+        key="motion",
+        name="Motion",
+        topics=lambda at: {"state_topic": at.topics.motion(at.camera)},
+        fields={"device_class": "motion"},
+    ),
+    Entity(
+        platform="event",
+        key="motion_event",
+        name="Motion event",
+        topics=lambda at: {"state_topic": at.topics.event(at.camera)},
+        fields={
+            "device_class": "motion",
+            "event_types": list(payloads.EVENT_TYPES.values()),
+            "value_template": EVENT_TEMPLATE,
+        },
+        # An event that is delivered late, or ends because its camera was lost, is news all the same.
+        needs=Needs.SERVICE,
+    ),
+    Entity(
+        platform="image",
+        key="last_motion_image",
+        name="Last motion image",
+        topics=lambda at: {
+            "image_topic": at.topics.snapshot(at.camera),
+            "json_attributes_topic": at.topics.snapshot_frame(at.camera),
+        },
+        fields={"content_type": payloads.CONTENT_TYPE, "json_attributes_template": FRAME_TEMPLATE},
+        needs=Needs.SERVICE,
+    ),
+    Entity(
+        platform="switch",
+        key="detection",
+        name="Detection",
+        topics=_setting("detection"),
+        fields={"payload_on": commands.ON, "payload_off": commands.OFF, "icon": "mdi:motion-sensor"},
+        needs=Needs.SERVICE,
+    ),
+    Entity(
+        platform="select",
+        key="sensitivity",
+        name="Sensitivity",
+        topics=_setting("sensitivity"),
+        fields={"options": list(commands.SENSITIVITIES), "icon": "mdi:tune-vertical"},
+        needs=Needs.SERVICE,
+        category="config",
+    ),
+    Entity(
+        platform="number",
+        key="threshold",
+        name="Threshold",
+        topics=_setting("threshold"),
+        fields={
+            "min": commands.THRESHOLD_RANGE[0],
+            "max": commands.THRESHOLD_RANGE[1],
+            "step": 0.5,
+            "mode": "box",
+            "icon": "mdi:brightness-6",
+        },
+        needs=Needs.SERVICE,
+        category="config",
+    ),
+    Entity(
+        platform="number",
+        key="min_area",
+        name="Minimum area",
+        topics=_setting("min_area"),
+        fields={
+            "min": commands.MIN_AREA_RANGE[0],
+            "max": commands.MIN_AREA_RANGE[1],
+            "step": 0.01,
+            "mode": "box",
+            "unit_of_measurement": "%",
+            "icon": "mdi:resize",
+        },
+        needs=Needs.SERVICE,
+        category="config",
+    ),
+    Entity(
+        platform="button",
+        key="snapshot",
+        name="Snapshot",
+        topics=lambda at: {"command_topic": at.topics.command(at.camera, commands.SNAPSHOT)},
+        fields={"payload_press": commands.PRESS, "icon": "mdi:camera"},
+    ),
+    Entity(
+        platform="sensor",
+        key="last_motion",
+        name="Last motion",
+        topics=_state,
+        fields={"device_class": "timestamp", "value_template": "{{ value_json.last_motion }}"},
+        needs=Needs.SERVICE,
+    ),
+    Entity(
+        platform="sensor",
+        key="score",
+        name="Motion score",
+        topics=_state,
+        fields={
+            "value_template": "{{ (value_json.score * 100) | round(1) }}",
+            "unit_of_measurement": "%",
+            "state_class": "measurement",
+            "suggested_display_precision": 1,
+            "icon": "mdi:chart-bell-curve",
+        },
+    ),
+    Entity(
+        platform="sensor",
+        key="events_today",
+        name="Events today",
+        topics=_state,
+        fields={
+            "value_template": "{{ value_json.events_today }}",
+            "state_class": "total_increasing",
+            "icon": "mdi:counter",
+        },
+        needs=Needs.SERVICE,
+    ),
+    Entity(
+        platform="sensor",
+        key="status",
+        name="Status",
+        topics=_state,
+        fields={
+            "device_class": "enum",
+            "options": [status.value for status in CameraStatus],
+            "value_template": "{{ value_json.status }}",
+        },
+        needs=Needs.SERVICE,
+        category="diagnostic",
+    ),
+    Entity(
+        platform="binary_sensor",
+        key="connection",
+        name="Connection",
+        topics=lambda at: {"state_topic": at.topics.camera_status(at.camera)},
+        fields={"device_class": "connectivity", "payload_on": "online", "payload_off": "offline"},
+        needs=Needs.SERVICE,
+        category="diagnostic",
+    ),
+    Entity(
+        platform="binary_sensor",
+        key="problem",
+        name="Problem",
+        topics=lambda at: {
+            "state_topic": at.topics.camera_state(at.camera),
+            "json_attributes_topic": at.topics.camera_state(at.camera),
+        },
+        fields={
+            "device_class": "problem",
+            "value_template": "{{ 'ON' if value_json.problem else 'OFF' }}",
+            "json_attributes_template": "{{ {'reason': value_json.problem} | tojson }}",
+        },
+        needs=Needs.SERVICE,
+        category="diagnostic",
+    ),
+    Entity(
+        platform="sensor",
+        key="fps",
+        name="Frame rate",
+        topics=_state,
+        fields={
+            "value_template": "{{ value_json.fps }}",
+            "unit_of_measurement": "fps",
+            "state_class": "measurement",
+            "suggested_display_precision": 1,
+            "icon": "mdi:speedometer",
+        },
+        category="diagnostic",
+        enabled=False,
+    ),
+    Entity(
+        platform="sensor",
+        key="dropped",
+        name="Dropped frames",
+        topics=_state,
+        fields={
+            "value_template": "{{ value_json.dropped_total }}",
+            "state_class": "total_increasing",
+            "icon": "mdi:image-remove",
+        },
+        needs=Needs.SERVICE,
+        category="diagnostic",
+        enabled=False,
+    ),
+    Entity(
+        platform="sensor",
+        key="upload_latency",
+        name="Upload latency",
+        topics=_state,
+        fields={
+            "device_class": "duration",
+            "value_template": "{{ value_json.upload_latency_s }}",
+            "unit_of_measurement": "s",
+            "state_class": "measurement",
+            "suggested_display_precision": 2,
+        },
+        needs=Needs.SERVICE,
+        category="diagnostic",
+        enabled=False,
+    ),
+)
+
+PREVIEW: Final = Entity(
+    platform="camera",
+    key="preview",
+    name="Preview",
+    topics=lambda at: {"topic": at.topics.preview(at.camera)},
+    fields={},
+)
+
+ZONE: Final = Entity(
+    platform="binary_sensor",
+    key="zone_{zone}",
+    name="{title} motion",
+    topics=lambda at: {"state_topic": at.topics.zone_motion(at.camera, at.zone)},
+    fields={"device_class": "motion"},
+)
+
+HUB: Final[Sequence[Entity]] = (
+    Entity(
+        platform="binary_sensor",
+        key="status",
+        name="Status",
+        topics=lambda at: {"state_topic": at.topics.status},
+        fields={"device_class": "connectivity", "payload_on": "online", "payload_off": "offline"},
+        needs=Needs.NOTHING,
+        category="diagnostic",
+    ),
+    Entity(
+        platform="binary_sensor",
+        key="storage_problem",
+        name="Storage problem",
+        topics=lambda at: {"state_topic": at.topics.state, "json_attributes_topic": at.topics.state},
+        fields={
+            "device_class": "problem",
+            "value_template": "{{ 'ON' if value_json.store.problem else 'OFF' }}",
+            "json_attributes_template": "{{ {'reason': value_json.store.problem} | tojson }}",
+        },
+        needs=Needs.SERVICE,
+        category="diagnostic",
+    ),
+    Entity(
+        platform="sensor",
+        key="upload_queue",
+        name="Upload queue",
+        topics=_service_state,
+        fields={
+            "value_template": "{{ value_json.spool.records }}",
+            "unit_of_measurement": "frames",
+            "state_class": "measurement",
+            "icon": "mdi:tray-full",
+        },
+        needs=Needs.SERVICE,
+        category="diagnostic",
+    ),
+    Entity(
+        platform="sensor",
+        key="version",
+        name="Version",
+        topics=_service_state,
+        fields={"value_template": "{{ value_json.version }}", "icon": "mdi:package-up"},
+        needs=Needs.SERVICE,
+        category="diagnostic",
+    ),
+)
+
+RESTART: Final = Entity(
+    platform="button",
+    key="restart_capture",
+    name="Restart capture",
+    topics=lambda at: {"command_topic": at.topics.restart},
+    fields={"payload_press": commands.PRESS, "device_class": "restart"},
+    needs=Needs.SERVICE,
+    category="config",
+)
+
+
+# ---- payloads ----
+
+
+def hub_payload(site: Site) -> Payload:
+    """Return the discovery payload of the service itself."""
+    entities = [*HUB, RESTART] if site.restart else list(HUB)
+    identity = f"{ORIGIN}:{site.instance}"
+    slug = entity_slug(f"{ORIGIN}_{site.instance}")
+    place = Place(topics=site.topics)
+    device = {
+        "identifiers": [identity],
+        "name": f"async_motion {site.instance}",
+        "manufacturer": ORIGIN,
+        "model": "Motion service",
+        "sw_version": site.version,
+    }
+    components = {entity.key: _component(entity, place, identity, slug) for entity in entities}
+    return _payload(site, device, [site.topics.status], components)
+
+
+def camera_payload(site: Site, camera: CameraSite) -> Payload:
+    """Return the discovery payload of one camera."""
+    identity = f"{ORIGIN}:{site.instance}:{camera.name}"
+    slug = entity_slug(camera.name)
+    place = Place(topics=site.topics, camera=camera.name)
+    device = {
+        "identifiers": [identity],
+        "name": camera.title or title(camera.name),
+        "manufacturer": ORIGIN,
+        "model": "Camera",
+        "via_device": f"{ORIGIN}:{site.instance}",
+    }
+    entities = [*CAMERA, PREVIEW] if site.preview else list(CAMERA)
+    components = {entity.key: _component(entity, place, identity, slug) for entity in entities}
+    for zone in camera.zones:
+        at = Place(topics=site.topics, camera=camera.name, zone=zone)
+        component = _component(ZONE, at, identity, slug)
+        components[ZONE.key.format(zone=zone)] = component
+    for event_type in payloads.EVENT_TYPES.values():
+        components[f"trigger_{event_type}"] = _trigger(site.topics, camera.name, event_type)
+    return _payload(site, device, [site.topics.status, site.topics.camera_status(camera.name)], components)
+
+
+def without_hub(payload: Mapping[str, Any]) -> Payload:
+    """Return a camera's payload that does not name the hub: an unknown one would make a nameless device."""
+    device = {key: value for key, value in payload["device"].items() if key != "via_device"}
+    return {**payload, "device": device}
+
+
+def _payload(
+    site: Site, device: dict[str, Any], availability: Sequence[str], components: dict[str, Payload]
+) -> Payload:
+    if site.web_url is not None:
+        device["configuration_url"] = site.web_url
+    return {
+        "device": device,
+        "origin": {"name": ORIGIN, "sw_version": site.version},
+        "availability": [{"topic": topic} for topic in availability],
+        "availability_mode": "all",
+        "components": components,
+    }
+
+
+def _component(entity: Entity, at: Place, identity: str, slug: str) -> Payload:
+    key = entity.key.format(zone=at.zone)
+    object_id = f"{slug}_{entity_slug(key)}"
+    component: Payload = {
+        "platform": entity.platform,
+        "unique_id": f"{identity}:{key}",
+        "object_id": object_id,
+        "default_entity_id": f"{entity.platform}.{object_id}",
+        "name": entity.name.format(title=title(at.zone)) if at.zone else entity.name,
+        "qos": 1,
+        **entity.topics(at),
+        **entity.fields,
+    }
+    if entity.needs is Needs.SERVICE and at.camera:
+        component["availability"] = [{"topic": at.topics.status}]
+    if entity.needs is Needs.NOTHING:
+        component["availability"] = []
+    if entity.category is not None:
+        component["entity_category"] = entity.category
+    if not entity.enabled:
+        component["enabled_by_default"] = False
+    return component
+
+
+def _trigger(topics: Topics, camera: str, event_type: str) -> Payload:
+    return {
+        "platform": "device_automation",
+        "automation_type": "trigger",
+        # Automations hold on to type and subtype: neither may follow the display name.
+        "type": event_type,
+        "subtype": camera,
+        "topic": topics.event(camera),
+        "payload": event_type,
+        "value_template": "{{ value_json.event_type }}",
+        "qos": 1,
+    }
+
+
+def entity_slug(text: str) -> str:
+    """Return `text` as a part of an entity id: no dash, no doubled, leading or closing underscore."""
+    return re.sub(r"_+", "_", re.sub(r"[^a-z0-9]", "_", text.lower())).strip("_") or "unnamed"
+
+
+def title(name: str) -> str:
+    """Return a name as people read it: `front-door` is "Front door"."""
+    words = re.sub(r"[-_]+", " ", name).strip()
+    return words[:1].upper() + words[1:] if words else name
+
+
+# ---- removal ----
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """How to make Home Assistant let go of what a device no longer has.
+
+    First `shown`, for whoever was away when it was still there; then `struck`, where only components go; then
+    `left`, which stays: None is the empty payload, which removes the whole device.
+    """
+
+    shown: Payload
+    struck: Payload | None
+    left: Payload | None
+
+
+def removal(before: Mapping[str, Any], now: Payload | None) -> Removal | None:
+    """Compare a device as it was announced with what it is now (None: gone). Returns None if nothing went.
+
+    `before` was read from the broker: what cannot be a payload of ours has nothing to remove.
+    """
+    gone = _removed_components(before, now)
+    if now is None:
+        return Removal(shown=dict(before), struck=None, left=None) if gone else None
+    if not gone:
+        return None
+    struck = {key: {"platform": component["platform"]} for key, component in gone.items()}
+    return Removal(
+        shown={**now, "components": {**now["components"], **gone}},
+        struck={**now, "components": {**now["components"], **struck}},
+        left=now,
+    )
+
+
+def _removed_components(before: Mapping[str, Any], now: Payload | None) -> dict[str, Payload]:
+    components = before.get("components")
+    if not isinstance(components, dict):
+        return {}
+    kept = now["components"] if now is not None else {}
+    return {
+        key: component
+        for key, component in components.items()
+        if isinstance(component, dict)
+        # What was being struck when we were stopped has only its platform left: it cannot be shown again.
+        and len(component) > 1
+        and isinstance(component.get("platform"), str)
+        and kept.get(key, {}).get("platform") != component["platform"]
+    }
+
+
+def merged(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Payload:
+    """Return `newer` with whatever components only `older` has: all that somebody may still know."""
+    return {**newer, "components": {**older.get("components", {}), **newer.get("components", {})}}
