@@ -148,8 +148,9 @@ class Delivery:
                 news = self._dispatch(tasks, self._start_news, self._broker_gate)
                 tasks.create_task(news, name="delivery: news")
 
-    async def drain(self, timeout_s: float) -> bool:
-        """Wait until nothing is left to deliver, at most `timeout_s`. Say whether that is so."""
+    async def drain(self, timeout_s: float | None) -> bool:
+        """Wait until nothing is left to deliver, at most `timeout_s` (None: as long as it takes). Say whether that
+        is so."""
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._spool.stats.empty or self._uploads.all or self._news.all:

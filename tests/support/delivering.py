@@ -87,7 +87,7 @@ class FakeStore:
     metadata: dict[str, Mapping[str, str]] = field(default_factory=dict)
     puts: list[str] = field(default_factory=list)
     probes: int = 0
-    trouble: Callable[[str], Exception | None] = lambda key: None
+    trouble: Callable[[str], Exception | None] = lambda _key: None
     hold: asyncio.Event | None = None
     busy: int = 0
     most_busy: int = 0
@@ -147,8 +147,8 @@ class FakeBroker:
     connected: bool = True
     messages: list[tuple[str, bytes, bool]] = field(default_factory=list)
     tries: int = 0
-    trouble: Callable[[str], Exception | None] = lambda topic: None
-    check: Callable[[str, bytes], None] = lambda topic, payload: None
+    trouble: Callable[[str], Exception | None] = lambda _topic: None
+    check: Callable[[str, bytes], None] = lambda _topic, _payload: None
     callbacks: list[Callable[[], None]] = field(default_factory=list)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -165,7 +165,7 @@ class FakeBroker:
 
     def come_back(self) -> None:
         self.connected = True
-        self.trouble = lambda topic: None
+        self.trouble = lambda _topic: None
         for callback in self.callbacks:
             callback()
 
