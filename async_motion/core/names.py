@@ -176,17 +176,20 @@ class DiscoveryTopics:
 def redact_url(url: str) -> str:
     """Return `url` without its user information and without its query: fit for a log.
 
-    What cannot be parsed as a URL is not returned at all. A plain path or device number comes back as it is.
+    Whatever stands before the last "@" is taken for a secret, as people put passwords with "/", "?" and "#"
+    into URLs as they are. What cannot be parsed as a URL is not returned at all. A plain path or device
+    number comes back as it is.
     """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url if "@" not in url else "(unreadable address)"
+    _, secret, place = rest.rpartition("@")
     try:
-        parts = urlsplit(url)
-        if not parts.scheme or not parts.netloc:
-            return url if "@" not in url else "(unreadable address)"
+        parts = urlsplit(f"{scheme}://{place}")
         host = parts.hostname or ""
         port = parts.port
     except ValueError:
         return "(unreadable address)"
     host = f"[{host}]" if ":" in host else host
-    secret = "***@" if "@" in parts.netloc else ""
-    query = "***" if parts.query else ""
-    return urlunsplit((parts.scheme, f"{secret}{host}{f':{port}' if port else ''}", parts.path, query, ""))
+    shown = f"{'***@' if secret else ''}{host}{f':{port}' if port is not None else ''}"
+    return urlunsplit((parts.scheme, shown, parts.path, "***" if parts.query else "", ""))
