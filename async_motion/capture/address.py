@@ -92,6 +92,8 @@ def attempts(address: Address, spec: CaptureSpec) -> list[Attempt]:
             "protocol_whitelist": f"rtsp,{lower}",
             "rtsp_transport": transport,
             "allowed_media_types": "video",
+            # The frame rate would be measured over 20 pictures before anything is handed out.
+            "fpsprobesize": "0",
             # Microseconds. Bounds each socket call, also those on closing, which PyAV does not bound.
             "timeout": str(int(spec.stall_timeout_s * 1e6)),
         }

@@ -8,6 +8,7 @@ key pictures is trusted again after `DISTRUST_S`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import TypeAlias
 
 import av
@@ -17,6 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from async_motion.capture.spec import CaptureSpec
+from async_motion.errors import CameraRefused
 
 DISTRUST_S = 5.0
 
@@ -29,20 +31,36 @@ def media_of(packet: VideoPacket) -> float | None:
     return None if ticks is None else float(ticks * packet.time_base)
 
 
+def time_base(stream: VideoStream) -> Fraction:
+    """Return the unit of a stream's times, in seconds."""
+    return stream.time_base or Fraction(1, 90_000)
+
+
 def prepare(context: VideoCodecContext, spec: CaptureSpec) -> VideoCodecContext:
-    """Bound what a decoder may take, before it opens."""
+    """Bound what a decoder may take, and open it. Raises CameraRefused."""
     context.options = {"max_pixels": str(spec.max_pixels)}
     context.thread_count = spec.threads
     if spec.threads > 1:
         context.thread_type = "AUTO"
+    try:
+        context.open(strict=False)
+    except av.error.ArgumentError:
+        raise CameraRefused(
+            f"{context.name} {context.width}x{context.height}: more than {spec.max_pixels} pixels a picture, "
+            "or damaged beyond use"
+        ) from None
     return context
 
 
 class Decoder:
     """Decodes one stream's packets into trusted pictures. For one thread."""
 
-    def __init__(self, context: VideoCodecContext, on_corrupt: Callable[[], None]) -> None:
+    def __init__(
+        self, context: VideoCodecContext, time_base: Fraction, on_corrupt: Callable[[], None]
+    ) -> None:
         self._context = context
+        # Of the packets: a picture that is drained from the decoder does not know it.
+        self._time_base = time_base
         self._on_corrupt = on_corrupt
         self._distrust_until: float | None = None
 
@@ -59,7 +77,7 @@ class Decoder:
         except av.error.EOFError:
             return
         for frame in frames:
-            media = frame.time if frame.pts is not None else None
+            media = None if frame.pts is None else float(frame.pts * self._time_base)
             if self._is_trusted(frame, media):
                 yield media, frame
             else:

@@ -15,10 +15,9 @@ from async_motion.capture.clock import Stamp
 from async_motion.core.model import Frame, Luma, Picture
 
 PLANAR_LUMA = frozenset(
-    f"{family}{chroma}p"
-    for family in ("yuv", "yuvj")
-    for chroma in ("410", "411", "420", "422", "440", "444")
-) | {"gray", "nv12", "nv21", "nv16", "nv24", "yuva420p", "yuva422p", "yuva444p"}
+    {"gray", "nv12", "nv21", "nv16", "nv24", "yuv410p", "yuv411p", "yuv420p", "yuv422p", "yuv440p", "yuv444p"}
+    | {"yuvj411p", "yuvj420p", "yuvj422p", "yuvj440p", "yuvj444p", "yuva420p", "yuva422p", "yuva444p"}
+)
 """Pixel formats whose first plane is 8-bit luma, one byte for each pixel."""
 
 HD_HEIGHT = 720
@@ -104,8 +103,8 @@ class Picker:
         step = self._step
         if self._due is None or media < self._due - 2.5 * step:
             self._due = media
-        if media < self._due - step / 2:
+        if media < self._due - step / 4:
             return False
         # After a gap the pace starts anew: lost time is not made up for with a burst.
-        self._due = max(self._due + step, media - step / 2)
+        self._due = (media if media > self._due + step else self._due) + step
         return True

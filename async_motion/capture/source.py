@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 
 from async_motion.capture.clock import Floor, MediaClock
@@ -52,7 +52,7 @@ class CameraSource:
         self._hanging = [thread for thread in self._hanging if thread.is_alive()]
         return len(self._hanging)
 
-    async def frames(self) -> AsyncIterator[Frame]:
+    async def frames(self) -> AsyncGenerator[Frame, None]:
         """Open the source and yield its frames until it ends.
 
         One call is one connection. Ends when a file has ended. Raises CameraUnavailable when the source

@@ -29,6 +29,8 @@ REFUSALS: tuple[tuple[type[Exception], str], ...] = (
     (av.error.ProtocolNotFoundError, "leads to a protocol that is not allowed"),
     (av.error.DecoderNotFoundError, "is encoded in a way that cannot be decoded here"),
     (av.error.InvalidDataError, "is not a video that can be read"),
+    # What FFmpeg says of a container that is not on the list.
+    (av.error.ArgumentError, "is not a video that can be read"),
 )
 """What a person must act on."""
 

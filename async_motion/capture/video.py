@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import cast
@@ -13,7 +14,7 @@ from av.video.stream import VideoStream
 
 from async_motion.capture.address import Address, Kind
 from async_motion.capture.clock import MediaClock
-from async_motion.capture.decoding import Decoder, VideoPacket, media_of, prepare
+from async_motion.capture.decoding import Decoder, VideoPacket, media_of, prepare, time_base
 from async_motion.capture.link import Link
 from async_motion.capture.pictures import Picker, frame_of
 from async_motion.capture.spec import CaptureSpec
@@ -24,6 +25,14 @@ log = logging.getLogger(__name__)
 
 BEHIND_S = 1.0
 """A file that is so much behind its own pace (a slow or suspended machine) goes on from where it is."""
+
+BURST_GAP_S = 0.01
+"""A packet that took longer than this to come was not lying there already."""
+
+MOST_HELD = 256
+
+MOST_FPS = 1000.0
+"""A stream that claims more than this has not said its rate, but its clock's."""
 
 BLIND_STALLS = 4
 """After so many stall time-outs of data without one picture, the stream counts as unreadable for now."""
@@ -54,21 +63,31 @@ class VideoReader:
             # MJPEG over HTTP has no times of its own: FFmpeg would invent 25 pictures a second.
             timeless = self._address.kind is Kind.HTTP and stream.codec_context.name == "mjpeg"
             last_picture = spec.monotonic()
-            for packet in _packets(container, stream, shown):
+            for packet, media, burst in _settled(self._arrivals(container, stream, link, clock, timeless)):
                 if link.stopping:
                     return
-                now = spec.monotonic()
-                media = now if timeless else media_of(packet)
-                if media is None or clock.arrived(media):
-                    link.reader_progress()
-                if view.show(packet, media if timeless else None):
-                    last_picture = now
-                elif now - last_picture > BLIND_STALLS * spec.stall_timeout_s:
+                if view.show(packet, media, trust_decoder=not timeless, patient=burst):
+                    last_picture = spec.monotonic()
+                elif spec.monotonic() - last_picture > BLIND_STALLS * spec.stall_timeout_s:
                     raise CameraUnavailable(f"{shown}: sends data, but no picture that can be decoded")
         finally:
             container.close()
         if not link.stopping:
             raise CameraUnavailable(f"{shown}: closed the stream")
+
+    def _arrivals(
+        self, container: InputContainer, stream: VideoStream, link: Link, clock: MediaClock, timeless: bool
+    ) -> Iterator[tuple[VideoPacket, float]]:
+        """Yield each packet as it comes, with its media time; tell the clock and the watchdog."""
+        length = _picture_length(stream)
+        latest = -length
+        for packet in _packets(container, stream, self._address.shown):
+            known = self._spec.monotonic() if timeless else media_of(packet)
+            # The first packets of an RTSP stream may come without a time.
+            latest = latest + length if known is None else known
+            if clock.arrived(latest):
+                link.reader_progress()
+            yield packet, latest
 
     def _read_file(self, link: Link, clock: MediaClock) -> None:
         spec = self._spec
@@ -99,26 +118,19 @@ class VideoReader:
         Return the media time at which the next round starts, None when nothing could be decoded.
         """
         view = _View(self._spec, stream, link, clock)
-        length = 1.0 / float(stream.average_rate or 25)
-        first: float | None = None
-        latest = start
+        length = _picture_length(stream)
+        latest = start - length
         seen = False
-        for number, packet in enumerate(_packets(container, stream, self._address.shown)):
-            media = media_of(packet)
-            if media is None:
-                media = number * length if packet.size else latest
-                timeless = True
-            else:
-                timeless = False
-                first = media if first is None else first
-                media -= first
-            media += start
+        for packet in _packets(container, stream, self._address.shown):
+            known = media_of(packet) if packet.size else latest - (view.shift or 0.0)
+            if known is not None and view.shift is None:
+                view.shift = start - known
+            media = latest + length if known is None else known + (view.shift or 0.0)
             latest = max(latest, media)
             if not link.lossless and not self._keep_pace(media, link, clock):
                 return None
             link.reader_progress()
-            view.shift = start - (first or 0.0)
-            seen = view.show(packet, media if timeless else None) or seen
+            seen = view.show(packet, media) or seen
             if link.stopping:
                 return None
         return latest + length if seen else None
@@ -131,11 +143,9 @@ class VideoReader:
         return ahead <= 0 or link.reader_wait(ahead)
 
     def _describe(self, stream: VideoStream) -> None:
+        """Say once what the stream is, and again when it has become another."""
         context = stream.codec_context
-        rate = stream.average_rate or stream.guessed_rate
-        text = f"{context.name} {context.width}x{context.height}" + (
-            f", {float(rate):.3g} fps" if rate else ""
-        )
+        text = f"{context.name} {context.width}x{context.height}"
         if text != self._described:
             self._described = text
             log.info("%s: %s is %s", self._spec.camera, self._address.shown, text)
@@ -149,14 +159,18 @@ class _View:
         self._link = link
         self._clock = clock
         self._keys_only = spec.decode == "keyframes"
-        self._decoder = Decoder(prepare(stream.codec_context, spec), link.reader_corrupt)
+        self._decoder = Decoder(prepare(stream.codec_context, spec), time_base(stream), link.reader_corrupt)
         self._picker = Picker(spec.fps)
-        self.shift = 0.0
+        self.shift: float | None = None
+        """What turns the stream's own times into ours."""
 
-    def show(self, packet: VideoPacket, media: float | None) -> bool:
-        """Decode a packet and offer what is wanted; say whether a picture came out.
+    def show(
+        self, packet: VideoPacket, media: float, *, trust_decoder: bool = True, patient: bool = False
+    ) -> bool:
+        """Decode a packet of media time `media` and offer what is wanted; say whether a picture came out.
 
-        `media` overrides the stream's own times.
+        Decoders hand out pictures later than their packets and say of which time they are; `media` stands
+        in where they do not, or may not be trusted. `patient`: these come in a burst.
         """
         if packet.size == 0:
             pictures = self._decoder.decode(None)
@@ -169,12 +183,40 @@ class _View:
         seen = False
         for own, frame in pictures:
             seen = True
-            at = media if media is not None else (own or 0.0) + self.shift
+            at = own + (self.shift or 0.0) if trust_decoder and own is not None else media
             if self._picker.wants(at):
                 taken = frame_of(self._spec.camera, self._clock.stamp(at), frame)
-                if not self._link.reader_offer(taken):
+                if not self._link.reader_offer(taken, patient=patient):
                     break
         return seen
+
+
+def _settled(
+    arrivals: Iterator[tuple[VideoPacket, float]],
+) -> Iterator[tuple[VideoPacket, float, bool]]:
+    """Yield (packet, media time, part of the opening burst).
+
+    What piled up while the stream was opened (or a server's whole last GOP) comes at once. It is held until
+    the first packet that had to be waited for, so that the clock knows the true delay before it stamps.
+    """
+    held: list[tuple[VideoPacket, float]] = []
+    before = time.monotonic()
+    for arrival in arrivals:
+        held.append(arrival)
+        now = time.monotonic()
+        if now - before > BURST_GAP_S or len(held) >= MOST_HELD:
+            break
+        before = now
+    for packet, media in held:
+        yield packet, media, len(held) > 1
+    for packet, media in arrivals:
+        yield packet, media, False
+
+
+def _picture_length(stream: VideoStream) -> float:
+    """Return how long one picture stands, in seconds, as far as the stream says."""
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    return 1.0 / rate if 0 < rate < MOST_FPS else 1.0 / 25
 
 
 def _packets(container: InputContainer, stream: VideoStream, shown: str) -> Iterator[VideoPacket]:

@@ -1,0 +1,33 @@
+"""Reading a source to its end, or for so many frames, in a test."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+from async_motion.capture import CameraSource
+from async_motion.core.model import Frame
+
+
+async def take(source: CameraSource, most: int | None = None) -> list[Frame]:
+    """Return the frames of one connection: all of them, or the first `most`."""
+    frames: list[Frame] = []
+    async with aclosing(source.frames()) as connection:
+        async for frame in connection:
+            frames.append(frame)
+            if len(frames) == most:
+                break
+    return frames
+
+
+def read(source: CameraSource, most: int | None = None, *, within_s: float = 60.0) -> list[Frame]:
+    """Do the same from a test that is not async, and close the source."""
+
+    async def run() -> list[Frame]:
+        async with asyncio.timeout(within_s):
+            try:
+                return await take(source, most)
+            finally:
+                await source.aclose()
+
+    return asyncio.run(run())

@@ -1,0 +1,287 @@
+"""RTSP servers for tests.
+
+Three of them, because no one can do all: `gstreamer` (Debian's, the real thing: TCP, UDP, basic auth),
+`toolkit` (from pip, TCP only), each a process that can be stopped with SIGSTOP; and `Scripted`, in this
+process, which sends just the packets that a test wants, also wrong ones.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import av
+from av.bitstream import BitStreamFilterContext
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+SERVER = str(Path(__file__).with_name("rtsp_server.py"))
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A server process that can be stopped, resumed and killed."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.port = port
+
+    def stop(self) -> None:
+        """Freeze the process: its connections stay open and say nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
+@contextmanager
+def _serve(command: list[str], port: int) -> Iterator[Server]:
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    server = Server(process, port)
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                said = process.stderr.read().decode(errors="replace") if process.stderr else ""
+                raise RuntimeError(f"the RTSP server did not start: {said[-2000:]}")
+            time.sleep(0.02)
+        yield server
+    finally:
+        server.kill()
+        if process.stderr:
+            process.stderr.close()
+
+
+def has_gstreamer() -> bool:
+    """Say whether Debian's GStreamer RTSP server is installed here."""
+    probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+    try:
+        return subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def gstreamer(clip: Path, *, port: int | None = None, login: str | None = None) -> Iterator[Server]:
+    """Serve `clip` (MP4, H.264) as `/clip`, from its start for each client; `login` is `user:password`."""
+    chosen = port or free_port()
+    command = [SYSTEM_PYTHON, SERVER, "gstreamer", str(clip), str(chosen), login or ""]
+    with _serve(command, chosen) as server:
+        yield server
+
+
+@contextmanager
+def toolkit(folder: Path, *, port: int | None = None) -> Iterator[Server]:
+    """Serve each MP4 of `folder` as `/<name>` over TCP; `/<name>/play_count_0` repeats it for ever."""
+    chosen = port or free_port()
+    with _serve([sys.executable, SERVER, "toolkit", str(folder), str(chosen)], chosen) as server:
+        yield server
+
+
+# The scripted server.
+
+
+class AccessUnit:
+    """One picture's NAL units with its time in seconds."""
+
+    def __init__(self, nals: list[bytes], at_s: float, *, key: bool) -> None:
+        self.nals = nals
+        self.at_s = at_s
+        self.key = key
+
+
+def access_units(clip: Path) -> list[AccessUnit]:
+    """Return the pictures of an H.264 clip, each key picture with its parameter sets."""
+    units: list[AccessUnit] = []
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        annexb = BitStreamFilterContext("h264_mp4toannexb", stream)
+        for packet in container.demux(stream):
+            at_s = float(packet.pts * packet.time_base) if packet.pts is not None else 0.0
+            key = packet.is_keyframe
+            for out in annexb.filter(packet) if packet.size else []:
+                parts = bytes(out).replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")
+                units.append(AccessUnit([part for part in parts if part], at_s, key=key))
+    return units
+
+
+def rtp_packets(unit: AccessUnit, sequence: int, *, most: int = 1200) -> list[bytes]:
+    """Return one picture as RTP packets (RFC 6184, FU-A where a NAL unit is large)."""
+    payloads: list[bytes] = []
+    for nal in unit.nals:
+        if len(nal) <= most:
+            payloads.append(nal)
+            continue
+        head, body = nal[0], nal[1:]
+        pieces = [body[i : i + most] for i in range(0, len(body), most)]
+        for number, piece in enumerate(pieces):
+            start, end = number == 0, number == len(pieces) - 1
+            fu = bytes([(head & 0xE0) | 28, (start << 7) | (end << 6) | (head & 0x1F)])
+            payloads.append(fu + piece)
+    packets = []
+    ticks = int(unit.at_s * 90000) & 0xFFFFFFFF
+    for number, payload in enumerate(payloads):
+        marker = 0x80 if number == len(payloads) - 1 else 0
+        header = bytes([0x80, 96 | marker]) + ((sequence + number) & 0xFFFF).to_bytes(2, "big")
+        packets.append(header + ticks.to_bytes(4, "big") + b"\x12\x34\x56\x78" + payload)
+    return packets
+
+
+class Client:
+    """One connection, in its `PLAY`; what a script sends through."""
+
+    def __init__(self, connection: socket.socket, stopping: threading.Event) -> None:
+        self._connection = connection
+        self._stopping = stopping
+        self._sequence = 0
+
+    def send(
+        self, unit: AccessUnit, *, spoil: Callable[[bytes], bytes | None] = lambda packet: packet
+    ) -> None:
+        """Send one picture now; `spoil` may change a packet or, with None, lose it."""
+        packets = rtp_packets(unit, self._sequence)
+        self._sequence += len(packets)
+        for packet in packets:
+            if (spoilt := spoil(packet)) is not None:
+                self._connection.sendall(b"$\0" + len(spoilt).to_bytes(2, "big") + spoilt)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass; raises ConnectionError when the server is being closed."""
+        if self._stopping.wait(seconds):
+            raise ConnectionError("the test is over")
+
+    def play(
+        self,
+        units: list[AccessUnit],
+        *,
+        start_s: float = 0.0,
+        pace: float = 1.0,
+        spoil: Callable[[bytes], bytes | None] = lambda packet: packet,
+    ) -> float:
+        """Send pictures at `pace` times their speed, the first at media time `start_s`; return the end."""
+        began = time.monotonic()
+        step = units[1].at_s - units[0].at_s if len(units) > 1 else 0.1
+        at_s = start_s
+        for unit in units:
+            at_s = start_s + unit.at_s - units[0].at_s
+            self.wait(max(0.0, began + (at_s - start_s) / pace - time.monotonic()))
+            self.send(AccessUnit(unit.nals, at_s, key=unit.key), spoil=spoil)
+        return at_s + step
+
+
+Script = Callable[[Client], object]
+
+
+class Scripted:
+    """An RTSP server in a thread, TCP only. `script` plays to one client at a time; its end closes.
+
+    `status` is what DESCRIBE answers; `location` is where a 3xx sends the client. `connections` counts.
+    """
+
+    def __init__(self, script: Script, *, status: str = "200 OK", location: str = "") -> None:
+        self.script = script
+        self.status = status
+        self.location = location
+        self.connections = 0
+        self._stopping = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(0.1)
+        self.port = int(self._listener.getsockname()[1])
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    @property
+    def url(self) -> str:
+        return f"rtsp://127.0.0.1:{self.port}/cam"
+
+    def close(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(5)
+        self._listener.close()
+
+    def __enter__(self) -> Scripted:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def _accept(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            self.connections += 1
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(30)
+        with connection, suppress(OSError):
+            reader = connection.makefile("rb")
+            while (request := self._request(reader)) is not None:
+                method, cseq = request
+                connection.sendall(self._answer(method, cseq))
+                if method == "PLAY":
+                    self.script(Client(connection, self._stopping))
+                    return
+                if method == "TEARDOWN":
+                    return
+
+    @staticmethod
+    def _request(reader: Any) -> tuple[str, str] | None:
+        line = reader.readline().decode()
+        if not line:
+            return None
+        cseq = "0"
+        while (header := reader.readline().decode().strip()) != "":
+            name, _, value = header.partition(":")
+            cseq = value.strip() if name.lower() == "cseq" else cseq
+        return line.split()[0], cseq
+
+    def _answer(self, method: str, cseq: str) -> bytes:
+        head, body = "RTSP/1.0 200 OK", ""
+        extra: list[str] = []
+        if method == "OPTIONS":
+            extra = ["Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN"]
+        elif method == "DESCRIBE":
+            head = f"RTSP/1.0 {self.status}"
+            if self.location:
+                extra = [f"Location: {self.location}"]
+            elif self.status.startswith("200"):
+                body = (
+                    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"
+                    "c=IN IP4 0.0.0.0\r\na=rtpmap:96 H264/90000\r\n"
+                    "a=fmtp:96 packetization-mode=1\r\na=control:video\r\n"
+                )
+                extra = ["Content-Type: application/sdp"]
+        elif method == "SETUP":
+            extra = ["Transport: RTP/AVP/TCP;unicast;interleaved=0-1", "Session: 1;timeout=60"]
+        elif method == "PLAY":
+            extra = ["Session: 1", "Range: npt=0.000-"]
+        lines = [head, f"CSeq: {cseq}", *extra, f"Content-Length: {len(body)}", "", body]
+        return "\r\n".join(lines).encode()

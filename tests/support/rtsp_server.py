@@ -1,0 +1,49 @@
+"""The server processes that `tests/support/rtsp.py` starts, under any Python; imports nothing of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+
+
+def _run_gstreamer(clip: str, port: str, login: str) -> None:
+    gi = importlib.import_module("gi")
+    for name in ("Gst", "GstRtsp", "GstRtspServer"):
+        gi.require_version(name, "1.0")
+    gst, glib, gst_rtsp, rtsp = (
+        importlib.import_module(f"gi.repository.{name}")
+        for name in ("Gst", "GLib", "GstRtsp", "GstRtspServer")
+    )
+    gst.init(None)
+    server = rtsp.RTSPServer(address="127.0.0.1", service=port)
+    factory = rtsp.RTSPMediaFactory()
+    factory.set_launch(
+        f"( filesrc location={clip} ! qtdemux ! h264parse ! rtph264pay name=pay0 config-interval=-1 )"
+    )
+    if login:
+        user, _, password = login.partition(":")
+        auth, token = rtsp.RTSPAuth(), rtsp.RTSPToken()
+        token.set_string("media.factory.role", user)
+        auth.add_basic(rtsp.RTSPAuth.make_basic(user, password), token)
+        auth.set_supported_methods(gst_rtsp.RTSPAuthMethod.BASIC)
+        server.set_auth(auth)
+        permissions = rtsp.RTSPPermissions()
+        permissions.add_permission_for_role(user, "media.factory.access", True)
+        permissions.add_permission_for_role(user, "media.factory.construct", True)
+        factory.set_permissions(permissions)
+    server.get_mount_points().add_factory("/clip", factory)
+    server.attach(None)
+    glib.MainLoop().run()
+
+
+def _run_toolkit(folder: str, port: str) -> None:
+    server = importlib.import_module("aio_rtsp_toolkit.server")
+    asyncio.run(server.serve(folder, host="127.0.0.1", port=int(port)))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "gstreamer":
+        _run_gstreamer(*sys.argv[2:])
+    else:
+        _run_toolkit(*sys.argv[2:])

@@ -1,0 +1,81 @@
+"""What a source means, and what may be reached through it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from async_motion.capture.address import Kind, attempts, parse
+from async_motion.capture.spec import CaptureSpec
+from async_motion.errors import SettingsError
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "live"),
+    [
+        ("rtsp://u:p@192.0.2.1/stream1", Kind.RTSP, True),
+        ("RTSP://192.0.2.1:554/stream1?x=1", Kind.RTSP, True),
+        ("rtsps://192.0.2.1/stream1", Kind.RTSP, True),
+        ("http://192.0.2.1/mjpg", Kind.HTTP, True),
+        ("https://192.0.2.1/mjpg", Kind.HTTP, True),
+        ("usb:0", Kind.USB, True),
+        ("/dev/video12", Kind.USB, True),
+        ("demo:", Kind.DEMO, True),
+        ("clips/one.mp4", Kind.FILE, False),
+        ("file:///srv/one.mp4", Kind.FILE, False),
+    ],
+)
+def test_kinds(source: str, kind: Kind, live: bool) -> None:
+    address = parse(source)
+    assert address.kind is kind
+    assert address.live is live
+
+
+def test_a_folder_is_a_folder_of_stills(tmp_path: Path) -> None:
+    assert parse(str(tmp_path)).kind is Kind.STILLS
+
+
+def test_the_number_of_a_device() -> None:
+    assert parse("/dev/video12").url == "12"
+
+
+def test_passwords_are_not_shown() -> None:
+    address = parse("rtsp://admin:geheim@192.0.2.1/s?token=abc")
+    assert "geheim" not in address.shown
+    assert "abc" not in address.shown
+    assert "geheim" not in repr(address)
+    assert "geheim" not in repr(CaptureSpec(camera="porch", source=address.url))
+
+
+@pytest.mark.parametrize("source", ["ftp://192.0.2.1/x", "concat://a", "rtmp://192.0.2.1/x", "rtsp:///x"])
+def test_others_are_refused(source: str) -> None:
+    with pytest.raises(SettingsError, match="expected"):
+        parse(source)
+
+
+@pytest.mark.parametrize("source", ["rtsp://h/x", "rtsps://h/x", "http://h/x", "https://h/x", "x.mp4"])
+def test_each_scheme_reaches_only_what_it_needs(source: str) -> None:
+    spec = CaptureSpec(camera="porch", source=source)
+    for attempt in attempts(parse(source), spec):
+        allowed = set(attempt.options["protocol_whitelist"].split(","))
+        assert allowed.isdisjoint(
+            {"hls", "crypto", "data", "concat", "subfile", "ftp", "gopher", "pipe", "fd"}
+        )
+        assert ("file" in allowed) == (source == "x.mp4")
+        assert ("http" in allowed) == source.startswith("http:")
+        listed = attempt.options.get("format_whitelist", attempt.container or "rtsp").split(",")
+        assert set(listed).isdisjoint({"hls", "dash", "concat", "sdp", "image2", "tty", "lavfi"})
+
+
+def test_a_files_name_is_no_protocol() -> None:
+    spec = CaptureSpec(camera="porch", source="concat:a.mp4|b.mp4")
+    (attempt,) = attempts(parse(spec.source), spec)
+    assert attempt.url == "file:concat:a.mp4|b.mp4"
+
+
+def test_transport() -> None:
+    spec = CaptureSpec(camera="porch", source="rtsp://h/x", transport="udp")
+    assert attempts(parse(spec.source), spec)[0].options["rtsp_transport"] == "udp"
+    secure = CaptureSpec(camera="porch", source="rtsps://h/x", transport="udp")
+    assert attempts(parse(secure.source), secure)[0].options["rtsp_transport"] == "tcp"

@@ -1,0 +1,84 @@
+"""A folder of pictures as a camera."""
+
+from __future__ import annotations
+
+import logging
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from async_motion.capture import CaptureSpec, open_source
+from async_motion.errors import CameraRefused
+from tests.support.capture import read
+
+
+def write(folder: Path, name: str, grey: int, size: tuple[int, int] = (64, 48)) -> None:
+    picture = np.full((size[1], size[0], 3), grey, np.uint8)
+    assert cv2.imwrite(str(folder / name), picture)
+
+
+def spec(folder: Path, **changes: Any) -> CaptureSpec:
+    return CaptureSpec(
+        camera="porch", source=str(folder), **{"speed": "max", "loop": False, "fps": 10.0, **changes}
+    )
+
+
+def test_pictures_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name, grey in (("c.png", 90), ("a.jpg", 30), ("b.bmp", 60), ("d.webp", 120)):
+        write(tmp_path, name, grey)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    frames = read(open_source(spec(tmp_path)))
+    assert [float(frame.bgr().mean()) for frame in frames] == pytest.approx([30, 60, 90, 120], abs=3)
+    gaps = [after.monotonic - before.monotonic for before, after in pairwise(frames)]
+    assert gaps == pytest.approx([0.1] * 3)
+    assert all(frame.luma.shape == (48, 64) for frame in frames)
+
+
+def test_real_speed_takes_real_time(tmp_path: Path) -> None:
+    for number in range(5):
+        write(tmp_path, f"{number}.jpg", 100)
+    started = time.monotonic()
+    assert read(open_source(spec(tmp_path, speed="real")))
+    assert time.monotonic() - started >= 0.39
+
+
+def test_a_new_round_sees_new_pictures(tmp_path: Path) -> None:
+    write(tmp_path, "0.jpg", 50)
+    source = open_source(spec(tmp_path, loop=True))
+    write(tmp_path, "1.jpg", 100)
+    assert len(read(source, 7)) == 7
+
+
+def test_what_cannot_be_read_is_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, "0.jpg", 50)
+    (tmp_path / "1.jpg").write_bytes(b"\xff\xd8\xff\xe0 not really")
+    (tmp_path / "2.png").write_bytes(b"")
+    write(tmp_path, "3.jpg", 50, size=(640, 480))
+    write(tmp_path, "4.jpg", 50, size=(32, 24))
+    source = open_source(spec(tmp_path, max_pixels=64 * 48))
+    with caplog.at_level(logging.WARNING):
+        frames = read(source)
+    assert [frame.luma.shape for frame in frames] == [(48, 64), (24, 32)]
+    assert source.counters.corrupt == 3
+    assert all(f"{number}." in caplog.text for number in (1, 2, 3))
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CameraRefused, match="holds no picture"):
+        read(open_source(spec(tmp_path, loop=True)))
+
+
+def test_a_folder_that_goes_away_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "stills"
+    folder.mkdir()
+    write(folder, "0.jpg", 50)
+    source = open_source(spec(folder))
+    (folder / "0.jpg").unlink()
+    folder.rmdir()
+    with pytest.raises(CameraRefused):
+        read(source)
