@@ -219,7 +219,7 @@ class CameraUnit:
         if self._stopping:
             return
         self._enter()
-        reason = EndReason.INTERRUPTED
+        reason, why = EndReason.INTERRUPTED, "failed"
         try:
             async with asyncio.TaskGroup() as tasks:
                 keeping = tasks.create_task(self._keep(), name=f"keep[{self._camera}]")
@@ -228,17 +228,17 @@ class CameraUnit:
                 # A callback, because a task that is cancelled before its first step has no `finally`.
                 self._capturing.add_done_callback(lambda _: self._waiting.close())
                 await self._watch()
-                reason = EndReason.STOPPED if self._lost is None else EndReason.CAMERA_LOST
+                reason, why = self._outcome()
                 self._end_event(reason)
                 ticking.cancel()
                 self._backlog.close()
                 await asyncio.wait([keeping], timeout=self._settings.settle_s)
                 keeping.cancel()
         except asyncio.CancelledError:
-            reason = EndReason.STOPPED
+            reason, why = EndReason.STOPPED, "stopped"
             raise
         finally:
-            await self._leave(reason)
+            await self._leave(reason, why)
         if self._lost is not None and not self._stopping:
             raise self._lost
 
@@ -276,26 +276,25 @@ class CameraUnit:
         self._waiting = NewestFirst(self._settings.depth)
         self._backlog = self._new_backlog()
 
-    async def _leave(self, reason: EndReason) -> None:
+    def _outcome(self) -> tuple[EndReason, str]:
+        """Return why the capture has ended, for the event and for people."""
+        if self._lost is not None:
+            return EndReason.CAMERA_LOST, str(self._lost)
+        return EndReason.STOPPED, "stopped" if self._stopping else "the video has ended"
+
+    async def _leave(self, reason: EndReason, why: str) -> None:
         """Bring `run` to an end, whatever the reason: no event stays open, no frame is held."""
         try:
             self._end_event(reason)
             self._ring.clear()
             self._newest = self._judged = None
             self._online = False
-            self._observer.camera_offline(self._camera, self._why_offline(reason))
+            self._observer.camera_offline(self._camera, why)
             await self._settle()
         finally:
             self._capturing = None
             self._running = False
             self._ended.set()
-
-    def _why_offline(self, reason: EndReason) -> str:
-        if self._lost is not None:
-            return str(self._lost)
-        if reason is EndReason.INTERRUPTED:
-            return "failed"
-        return "stopped" if self._stopping else "the video has ended"
 
     async def _settle(self) -> None:
         """Give up the pictures that still wait, and let the outbox accept the phases that do."""

@@ -9,6 +9,7 @@ import gc
 import hashlib
 import logging
 import random
+import threading
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -137,10 +138,15 @@ class MemoryOutbox:
     failures: int = 0
     """How many of the next acceptances fail."""
     gate: asyncio.Event | None = None
+    bug: bool = False
+    """The first acceptance fails in a way that nobody expects."""
 
     async def accept(self, items: Sequence[Record | EventPhase]) -> None:
         if self.gate is not None:
             await self.gate.wait()
+        if self.bug:
+            self.bug = False
+            raise ZeroDivisionError
         if self.failures:
             self.failures -= 1
             raise SpoolError("disk full")
@@ -587,6 +593,51 @@ async def test_a_bug_comes_out_and_the_event_is_closed_as_interrupted() -> None:
     assert caught.group_contains(ZeroDivisionError)
     assert b.outbox.phases[-1].event.end_reason is EndReason.INTERRUPTED
     assert_off(b.seen)
+
+
+@pytest.mark.parametrize("where", ["source", "outbox", "encoder"])
+async def test_a_bug_anywhere_comes_out_and_leaves_nothing_running(where: str) -> None:
+    def broken(_picture: Picture) -> tuple[bytes, int, int]:
+        raise ZeroDivisionError
+
+    b = make(
+        ListSource(scene("...MMMM"), then=ZeroDivisionError() if where == "source" else None),
+        encode_with=broken if where == "encoder" else None,
+        outbox=MemoryOutbox(bug=where == "outbox"),
+        depth=1,
+        backlog_bytes=0,
+        pre_bytes=0,
+    )
+    with pytest.raises(ExceptionGroup) as caught:
+        await b.run()
+    assert caught.group_contains(ZeroDivisionError)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert [phase.event.end_reason for phase in b.outbox.phases] == [None, EndReason.INTERRUPTED]
+    assert b.seen.of("offline") == [("offline", "failed")]
+    assert_off(b.seen)
+
+
+async def test_who_is_cancelled_waits_for_its_thread() -> None:
+    """Else the next connection would use the same detector at the same time."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(picture: Picture) -> tuple[bytes, int, int]:
+        entered.set()
+        assert leave.wait(30)
+        return encode(picture)
+
+    with ThreadPoolExecutor(2) as executor:
+        b = make(ListSource(scene("..MM"), stay=True), executor=executor, encode_with=slow)
+        running = asyncio.create_task(b.run())
+        await eventually_async(entered.is_set)
+        running.cancel()
+        done, _ = await asyncio.wait([running], timeout=0.05)
+        assert not done
+        leave.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert_off(b.seen)
+    assert b.seen.of("offline") == [("offline", "stopped")]
 
 
 @pytest.mark.parametrize("keep", [Keep.ALL, Keep.BEST])
