@@ -33,7 +33,9 @@ class Finding:
 async def check(settings: Settings, *, probe: bool, as_json: bool) -> int:
     """Say that the settings are right; with `probe` try what they name. Return 1 if anything failed."""
     cameras = [name for name, camera in settings.cameras.items() if camera.enabled]
-    store = f"s3 {settings.minio.endpoint}" if settings.minio.endpoint else f"directory {settings.directory.path}"
+    store = (
+        f"s3 {settings.minio.endpoint}" if settings.minio.endpoint else f"directory {settings.directory.path}"
+    )
     broker = f"{settings.mqtt.host}:{settings.mqtt.port}" if settings.mqtt.host else "embedded"
     text = f"{settings.origin}; cameras: {', '.join(cameras) or 'none'}; store: {store}; broker: {broker}"
     _print(Finding(what="settings", ok=True, text=text), as_json)
@@ -96,14 +98,18 @@ async def _probe_store(settings: Settings) -> AsyncIterator[Finding]:
                 same = await store.get(key) == text
             except (StoreRefused, RecordRejected) as exc:
                 # An uploader needs no more than the right to write; a subscriber reads with its own.
-                yield Finding(what=what, ok=None, text=f"these credentials may not read it (not needed to run): {exc}")
+                yield Finding(
+                    what=what, ok=None, text=f"these credentials may not read it (not needed to run): {exc}"
+                )
             else:
                 yield Finding(what=what, ok=same, text="read it back" if same else "read back other bytes")
             try:
                 await store.delete(key)
             except (StoreRefused, RecordRejected) as exc:
                 yield Finding(
-                    what=what, ok=None, text=f"these credentials may not delete {key}, it stays (not needed to run): {exc}"
+                    what=what,
+                    ok=None,
+                    text=f"these credentials may not delete {key}, it stays (not needed to run): {exc}",
                 )
             else:
                 yield Finding(what=what, ok=True, text="deleted it")

@@ -55,7 +55,8 @@ def run_async(work: Coroutine[Any, Any, int]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="async-motion", description="Turns cameras into motion events: frames in a bucket, their keys over MQTT."
+        prog="async-motion",
+        description="Turns cameras into motion events: frames in a bucket, their keys over MQTT.",
     )
     parser.add_argument("--version", action="version", version=f"async-motion {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -72,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[config], help="the service: watch, detect, store, announce")
     run.set_defaults(command=_run)
 
-    check = commands.add_parser("check", parents=[config], help="are the settings right? with --probe: does it work?")
+    check = commands.add_parser(
+        "check", parents=[config], help="are the settings right? with --probe: does it work?"
+    )
     check.add_argument(
         "--probe",
         action="store_true",
@@ -83,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
 
     listen = commands.add_parser("listen", parents=[config], help="show announcements as they come")
     listen.add_argument("--json", action="store_true", help="print each announcement as a line of JSON")
-    listen.add_argument("--save", type=Path, metavar="DIR", help="fetch each frame by its key into this folder")
+    listen.add_argument(
+        "--save", type=Path, metavar="DIR", help="fetch each frame by its key into this folder"
+    )
     listen.add_argument("--camera", metavar="NAME", help="only this camera")
     listen.add_argument("--all-instances", action="store_true", help="of every instance on the broker")
     listen.add_argument("--count", type=_positive, metavar="N", help="end after N announcements")

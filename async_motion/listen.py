@@ -54,7 +54,10 @@ async def listen(
     client.on_connect(lambda: _tell(f"listening to {topic} on {host}:{port}"))
 
     async with AsyncExitStack() as stack:
-        reader = await stack.enter_async_context(wiring.build_store(settings, reading=True)) if save else None
+        reader = None
+        if save is not None:
+            reader = wiring.build_store(settings, reading=True)
+            await stack.enter_async_context(reader)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         connection = tasks.create_task(client.run(), name="broker")
         try:
@@ -65,7 +68,12 @@ async def listen(
 
 
 async def _show(
-    arrived: asyncio.Queue[bytes], *, as_json: bool, save: Path | None, reader: Reader | None, count: int | None
+    arrived: asyncio.Queue[bytes],
+    *,
+    as_json: bool,
+    save: Path | None,
+    reader: Reader | None,
+    count: int | None,
 ) -> int:
     """Print what arrives; return how many frames could not be fetched."""
     seen: OrderedDict[str, None] = OrderedDict()
@@ -130,12 +138,11 @@ def _row(stored: StoredFrame) -> str:
     info = stored.info
     notes = [*info.zones, *(["delayed"] if stored.delayed else [])]
     return (
-        f"{info.captured_at:%Y-%m-%d %H:%M:%S}.{info.captured_at.microsecond // 1000:03d}  {info.camera:<12}  "
-        f"{info.score:>6.1%}  {info.size / 1024:>5.0f}  {info.object_key}" + (f"  [{', '.join(notes)}]" if notes else "")
+        f"{info.captured_at:%Y-%m-%d %H:%M:%S}.{info.captured_at.microsecond // 1000:03d}"
+        f"  {info.camera:<12}  {info.score:>6.1%}  {info.size / 1024:>5.0f}  {info.object_key}"
+        + (f"  [{', '.join(notes)}]" if notes else "")
     )
 
 
 def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-

@@ -7,21 +7,41 @@ asks here, so that all of them connect in the same way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from async_motion import __version__
 from async_motion.broker.client import BrokerClient
 from async_motion.broker.embedded import EmbeddedBroker
-from async_motion.capture import CaptureSpec, Source, open_source
+from async_motion.capture import CameraSource, CaptureSpec, open_source
 from async_motion.core.detector import DetectorSettings, Zone
+from async_motion.core.model import StoredFrame
 from async_motion.core.names import Topics
+from async_motion.core.policy import Keep, PolicySettings
+from async_motion.core.tracker import TrackerSettings
+from async_motion.delivery import Delivery
+from async_motion.encode import encode, shrink
 from async_motion.errors import BrokerUnavailable
+from async_motion.pipeline import CameraUnit, Observer, Outbox, UnitSettings
+from async_motion.reporter import Reporter
 from async_motion.settings import Camera, Settings
+from async_motion.spool import Spool
 from async_motion.store.directory import DirectoryStore
 from async_motion.store.minio import MinioStore
 
+AnyStore = MinioStore | DirectoryStore
+
 LOOPBACK = "127.0.0.1"
+SNAPSHOT_BYTES = 1_900_000
+"""The longest snapshot: below the limit at which brokers in the field cut the connection (2,000,000)."""
+PACKET_MARGIN = 4096
+"""What a packet needs beside its payload."""
 EMBEDDED_ANSWER_S = 2.0
 """How long a broker on this machine may take to show its retained status."""
 
@@ -31,7 +51,7 @@ def topics(settings: Settings) -> Topics:
     return Topics(f"{settings.mqtt.base_topic}/{settings.instance}")
 
 
-def build_store(settings: Settings, *, reading: bool = False) -> MinioStore | DirectoryStore:
+def build_store(settings: Settings, *, reading: bool = False) -> AnyStore:
     """Return the store that the settings name. `reading`: nothing is to be made on the other side."""
     minio = settings.minio
     if minio.endpoint is None:
@@ -57,7 +77,9 @@ def build_store(settings: Settings, *, reading: bool = False) -> MinioStore | Di
     )
 
 
-def build_client(settings: Settings, host: str, port: int, *, status_topic: str | None = None) -> BrokerClient:
+def build_client(
+    settings: Settings, host: str, port: int, *, status_topic: str | None = None
+) -> BrokerClient:
     """Return a client for the broker at `host` and `port`; with `status_topic` it is the service itself.
 
     The embedded broker knows neither a login nor TLS: it listens on this machine alone.
@@ -70,7 +92,7 @@ def build_client(settings: Settings, host: str, port: int, *, status_topic: str 
         username=mqtt.username if remote else None,
         password=mqtt.password.get_secret_value() if remote and mqtt.password else None,
         client_id=(mqtt.client_id or f"async_motion-{settings.instance}") if status_topic else None,
-        protocol=mqtt.protocol,
+        protocol=5 if mqtt.protocol == 5 else "3.1.1",
         keepalive_s=mqtt.keepalive,
         tls=remote and mqtt.tls.enabled,
         ca_file=_text(mqtt.tls.ca_file),
@@ -155,7 +177,7 @@ def capture_spec(name: str, camera: Camera) -> CaptureSpec:
     )
 
 
-def build_source(name: str, camera: Camera) -> Source:
+def build_source(name: str, camera: Camera) -> CameraSource:
     """Return a camera's source, not opened."""
     return open_source(capture_spec(name, camera))
 
@@ -175,6 +197,142 @@ def detector_settings(camera: Camera) -> DetectorSettings:
         masks=detect.masks,
         zones=tuple(zones),
     )
+
+
+def unit_settings(settings: Settings, name: str) -> UnitSettings:
+    """Return how a camera's frames become events and records."""
+    camera = settings.cameras[name]
+    event = camera.event
+    return UnitSettings(
+        instance=settings.instance,
+        camera=name,
+        prefix=settings.minio.prefix,
+        detecting=camera.detect.enabled,
+        detection=detector_settings(camera),
+        tracking=TrackerSettings(
+            confirm=(event.confirm.hits, event.confirm.of),
+            off_delay_s=event.off_delay,
+            max_length_s=event.max_length,
+            cool_down_s=event.cool_down,
+        ),
+        policy=PolicySettings(
+            keep=Keep(event.frames.kind), every_s=event.frames.every_s or 1.0, max_frames=event.max_frames
+        ),
+        pre_s=event.pre,
+        pre_bytes=event.pre_bytes,
+    )
+
+
+def build_unit(
+    settings: Settings,
+    name: str,
+    *,
+    source: CameraSource,
+    outbox: Outbox,
+    observer: Observer,
+    executor: Executor,
+) -> CameraUnit:
+    """Return a camera's walk from its source to the spool."""
+    jpeg = settings.cameras[name].jpeg
+    return CameraUnit(
+        unit_settings(settings, name),
+        source=source,
+        outbox=outbox,
+        observer=observer,
+        executor=executor,
+        encode=partial(encode, quality=jpeg.quality, max_width=jpeg.max_width),
+        draw24=partial(secrets.randbits, 24),
+    )
+
+
+def build_spool(settings: Settings) -> Spool:
+    """Return the spool, not opened."""
+    spool = settings.spool
+    return Spool(
+        spool.path,
+        max_bytes=spool.max_bytes,
+        max_age_s=spool.max_age,
+        when_full=spool.when_full,
+        fresh_s=spool.delayed_after,
+    )
+
+
+def build_delivery(
+    settings: Settings,
+    *,
+    spool: Spool,
+    store: AnyStore,
+    broker: BrokerClient,
+    on_stored: Callable[[StoredFrame], None],
+) -> Delivery:
+    """Return the walk from the spool to the subscribers."""
+    snapshot = settings.mqtt.snapshot
+
+    def smaller(jpeg: bytes) -> bytes:
+        return shrink(jpeg, snapshot.max_width, snapshot.quality, _snapshot_bytes(broker.max_packet))
+
+    return Delivery(
+        spool=spool,
+        store=store,
+        broker=broker,
+        topics=topics(settings),
+        prefix=settings.minio.prefix,
+        concurrency=settings.minio.concurrency,
+        backlog_share=settings.spool.backlog_share,
+        delayed_after_s=settings.spool.delayed_after,
+        update_every_s=settings.mqtt.update_every,
+        presign_s=settings.minio.presign,
+        shrink=smaller if snapshot.enabled else None,
+        on_stored=on_stored,
+    )
+
+
+def _snapshot_bytes(max_packet: int | None) -> int:
+    """Return how long a snapshot may be, so that its packet stays below the broker's limit."""
+    return min(max_packet or SNAPSHOT_BYTES, SNAPSHOT_BYTES) - PACKET_MARGIN
+
+
+async def build_reporter(
+    settings: Settings,
+    *,
+    broker: BrokerClient,
+    spool: Spool,
+    health: Callable[[], Mapping[str, Any]],
+    restart_capture: Callable[[], None],
+) -> Reporter:
+    """Return what tells the world how the cameras are, with what earlier runs have remembered."""
+    cameras = {
+        name: tuple(camera.detect.zones) for name, camera in settings.cameras.items() if camera.enabled
+    }
+
+    async def remember(key: str, value: bytes) -> None:
+        await spool.remember(key, value)
+
+    def delivery_health() -> Mapping[str, Any]:
+        return {k: _peer(v) if k in ("store", "broker") else v for k, v in health().items()}
+
+    recalled = {key: await spool.recall(key) for key in Reporter.memory_keys(cameras)}
+    return Reporter(
+        broker,
+        topics(settings),
+        cameras,
+        instance=settings.instance,
+        version=__version__,
+        spool_stats=lambda: asdict(spool.stats),
+        delivery_health=delivery_health,
+        remember=remember,
+        recalled={key: value for key, value in recalled.items() if value is not None},
+        restart_capture=restart_capture,
+        state_every_s=settings.mqtt.state_every,
+        preview_every_s=settings.mqtt.discovery.preview_every,
+        frigate_topic=settings.mqtt.frigate_topic,
+    )
+
+
+def _peer(state: str) -> dict[str, str | None]:
+    """Return `ok` or `unavailable: why` as a mapping."""
+    word, _, why = state.partition(": ")
+    return {"state": word, "problem": why or None}
 
 
 def _text(path: Path | None) -> str | None:

@@ -39,7 +39,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("ASYNC_MOTION", "MINIO_", "PYTHON", "VIRTUAL"))}
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("ASYNC_MOTION", "MINIO_", "PYTHON", "VIRTUAL"))
+    }
     # The defaults prefer fixed ports; a test must not take what somebody else may be using.
     return env | {"ASYNC_MOTION__MQTT__PORT": str(free_port()), "ASYNC_MOTION__WEB__PORT": str(free_port())}
 
@@ -49,8 +53,15 @@ def running(clone: Path, environment: dict[str, str]) -> Iterator[subprocess.Pop
     """The first command, until the tests are done with it; then SIGTERM, which must end it well."""
     with (clone / "out.log").open("wb") as out:
         process = subprocess.Popen(
-            ["bash", "-c", commands()[0].replace(".venv/bin/async-motion run", "exec .venv/bin/async-motion run")],
-            cwd=clone, env=environment, stdout=out, stderr=subprocess.STDOUT,
+            [
+                "bash",
+                "-c",
+                commands()[0].replace(".venv/bin/async-motion run", "exec .venv/bin/async-motion run"),
+            ],
+            cwd=clone,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
         )
     try:
         yield process
@@ -74,7 +85,11 @@ def test_first_and_third_command(
 
     eventually(started, within_s=600, what="the first event in the log")
     listener = subprocess.run(
-        ["bash", "-c", f"{commands()[2]} --json"], cwd=clone, env=environment, capture_output=True, timeout=240,
+        ["bash", "-c", f"{commands()[2]} --json"],
+        cwd=clone,
+        env=environment,
+        capture_output=True,
+        timeout=240,
         check=False,
     )
     assert listener.returncode == 0, listener.stderr.decode()

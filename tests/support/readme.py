@@ -11,7 +11,9 @@ README = Path(__file__).parents[2] / "README.md"
 
 def commands() -> list[str]:
     """Return the shell commands of the README's code blocks, in their order, one string a block."""
-    blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+    blocks = re.findall(
+        r"^```(?:sh|bash|console)\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S
+    )
     return [block.strip() for block in blocks]
 
 

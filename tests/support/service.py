@@ -122,7 +122,7 @@ class Service:
         return [str(entry["event"]) for entry in self.log()]
 
     def wait_for_log(self, text: str, *, within_s: float = 60.0, times: int = 1) -> str:
-        """Return the `times`-th message that contains `text`, waiting for it; fail early if the service ends."""
+        """Return the `times`-th message that contains `text`; wait, and fail early if the service ends."""
 
         def found() -> str | None:
             ended = not self.running

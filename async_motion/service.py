@@ -1,0 +1,246 @@
+"""The service: builds the rooms, supervises them, stops them.
+
+    signals ──▶ stopping                       one TaskGroup of named tasks
+                   │      ┌ broker ┬ delivery ┬ reporter ┬ web ┐   end only when we stop, or with a bug
+                   └────▶ └ camera[porch] ┬ camera[yard] …     ┘   each restarts alone, with backoff
+
+- A camera that fails restarts alone; the others never notice. A camera that answers and says no (wrong
+  password, no such stream) is asked again too, but slowly: a person may be mending it.
+- The store or the broker may be away at the start and for days after it: nothing here waits for them.
+- A bug (any error that is not ours) ends the process loudly with exit code 1: a supervisor restarts it, and
+  the spool still holds whatever was accepted.
+- SIGTERM or SIGINT: cameras stop, queued frames reach the spool, delivery goes on for at most
+  `shutdown_grace`, every retained state says offline, exit code 0. What is left in the spool is delivered
+  by the next start. A second signal ends at once.
+- When every camera was a recording that has ended, the service delivers what it has and ends by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, contextmanager, suppress
+
+import cv2
+
+from async_motion import __version__, wiring
+from async_motion.core.backoff import Backoff
+from async_motion.delivery import Delivery
+from async_motion.errors import AsyncMotionError, CameraRefused, CameraUnavailable
+from async_motion.pipeline import CameraUnit
+from async_motion.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RETRY_S = (1.0, 30.0)
+"""First and longest delay before a camera that was lost is tried again."""
+REFUSED_RETRY_S = (30.0, 300.0)
+"""The same for a camera that said no: a person must act, and some cameras lock out who asks too often."""
+GOOD_CONNECTION_S = 60.0
+"""A camera that gave pictures for so long was well: its next failure starts with the first delay again."""
+SAME_SIGNAL_S = 0.5
+"""A signal that comes again so soon is the same one: wrappers such as `timeout` signal us and our group."""
+WORKERS = min(4, os.cpu_count() or 1)
+"""Threads for detection and encoding, shared by all cameras."""
+
+
+async def serve(settings: Settings) -> int:
+    """Run the service until it is stopped, or until all its recordings have ended; return the exit code.
+
+    Raises AsyncMotionError for what a person must put right before it can start.
+    """
+    # OpenCV's own threads cost more than they bring on pictures this small, and would multiply by camera.
+    cv2.setNumThreads(1)
+    stopping = asyncio.Event()
+    with _signals(stopping):
+        try:
+            await Service(settings, stopping).run()
+        except AsyncMotionError:
+            raise
+        except Exception:
+            log.exception("async_motion ends: this is a bug; what was accepted stays in the spool")
+            return 1
+    return 0
+
+
+@contextmanager
+def _signals(stopping: asyncio.Event) -> Iterator[None]:
+    """Set `stopping` on the first SIGTERM or SIGINT; end the process at once on the second."""
+    loop = asyncio.get_running_loop()
+    first: float | None = None
+
+    def stop(name: str) -> None:
+        nonlocal first
+        if first is None:
+            first = loop.time()
+        if stopping.is_set():
+            if loop.time() - first < SAME_SIGNAL_S:
+                return
+            log.warning("%s again: ending at once; what was accepted stays in the spool", name)
+            os._exit(1)
+        log.info("%s: stopping", name)
+        stopping.set()
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop, number.name)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+class Service:
+    """One instance of async_motion, from its settings to its end."""
+
+    def __init__(self, settings: Settings, stopping: asyncio.Event) -> None:
+        self._settings = settings
+        self._stopping = stopping
+        self._keepers: list[CameraKeeper] = []
+
+    async def run(self) -> None:
+        """Run until `stopping` is set or all recordings have ended, then stop in order."""
+        settings = self._settings
+        log.info(
+            "async_motion %s, instance %s, settings: %s", __version__, settings.instance, settings.origin
+        )
+        async with AsyncExitStack() as stack:
+            executor = stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="work"))
+            spool = await stack.enter_async_context(wiring.build_spool(settings))
+            store = wiring.build_store(settings)
+            await stack.enter_async_context(store)
+            address = await stack.enter_async_context(wiring.run_broker(settings))
+            broker = wiring.build_client(settings, *address, status_topic=wiring.topics(settings).status)
+            reporter = await wiring.build_reporter(
+                settings,
+                broker=broker,
+                spool=spool,
+                health=lambda: delivery.health(),
+                restart_capture=self._reconnect_all,
+            )
+            delivery = wiring.build_delivery(
+                settings, spool=spool, store=store, broker=broker, on_stored=reporter.on_stored
+            )
+            for name in (name for name, camera in settings.cameras.items() if camera.enabled):
+                source = wiring.build_source(name, settings.cameras[name])
+                stack.push_async_callback(source.aclose)
+                unit = wiring.build_unit(
+                    settings, name, source=source, outbox=spool, observer=reporter, executor=executor
+                )
+                reporter.attach(name, unit)
+                self._keepers.append(CameraKeeper(name, unit))
+
+            async with asyncio.TaskGroup() as tasks:
+                talking = tasks.create_task(broker.run(), name="broker")
+                delivering = tasks.create_task(delivery.run(), name="delivery")
+                reporting = tasks.create_task(reporter.run(), name="reporter")
+                await self._watch_cameras()
+                await self._deliver_the_rest(delivery)
+                # Each says its last words through the next: the broker is the last to go.
+                for task in (delivering, reporting, talking):
+                    await _end(task)
+            waiting = spool.stats.records
+            log.info(
+                "stopped%s", f"; {waiting} records wait in the spool for the next start" if waiting else ""
+            )
+
+    async def _watch_cameras(self) -> None:
+        """Keep the cameras going until we are stopped, or each of them was a recording that has ended."""
+        async with asyncio.TaskGroup() as tasks:
+            watching = [
+                tasks.create_task(keeper.run(), name=f"camera[{keeper.name}]") for keeper in self._keepers
+            ]
+            stopping = tasks.create_task(self._stopping.wait(), name="stopping")
+            if not watching:
+                await stopping
+            while watching and not stopping.done():
+                await asyncio.wait([stopping, *watching], return_when=asyncio.FIRST_COMPLETED)
+                watching = [task for task in watching if not task.done()]
+            for keeper in self._keepers:
+                tasks.create_task(keeper.stop(), name=f"stop camera[{keeper.name}]")
+            stopping.cancel()
+
+    async def _deliver_the_rest(self, delivery: Delivery) -> None:
+        """Deliver what waits: for at most the grace once we are stopped, as long as it takes before that."""
+        async with asyncio.TaskGroup() as tasks:
+            draining = tasks.create_task(delivery.drain(None), name="drain")
+            stopping = tasks.create_task(self._stopping.wait(), name="stopping")
+            await asyncio.wait([draining, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not draining.done():
+                await asyncio.wait([draining], timeout=self._settings.shutdown_grace)
+            draining.cancel()
+            stopping.cancel()
+
+    def _reconnect_all(self) -> None:
+        for keeper in self._keepers:
+            keeper.reconnect()
+
+
+class CameraKeeper:
+    """Keep one camera going: connect, and when it is lost connect again, for ever and alone."""
+
+    def __init__(self, name: str, unit: CameraUnit, draw: Callable[[], float] = random.random) -> None:
+        self.name = name
+        self._unit = unit
+        self._lost = Backoff(draw=draw, first_s=RETRY_S[0], most_s=RETRY_S[1])
+        self._refused = Backoff(draw=draw, first_s=REFUSED_RETRY_S[0], most_s=REFUSED_RETRY_S[1])
+        self._connection: asyncio.Task[CameraUnavailable | None] | None = None
+        self._wake = asyncio.Event()
+        self._stopped = False
+
+    async def run(self) -> None:
+        """Return when `stop` was called, or the recording has ended."""
+        loop = asyncio.get_running_loop()
+        while not self._stopped:
+            self._wake.clear()
+            began = loop.time()
+            async with asyncio.TaskGroup() as tasks:
+                self._connection = tasks.create_task(self._connect(), name=f"connection[{self.name}]")
+            if self._connection.cancelled():
+                continue
+            trouble = self._connection.result()
+            if trouble is None:
+                if not self._stopped:
+                    log.info("%s: the recording has ended", self.name)
+                return
+            if loop.time() - began > GOOD_CONNECTION_S:
+                self._lost.reset()
+                self._refused.reset()
+            backoff = self._refused if isinstance(trouble, CameraRefused) else self._lost
+            delay = backoff.next_s(at_least_s=trouble.retry_after_s)
+            log.warning("%s: %s; trying again in %.0f s", self.name, trouble, delay)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
+
+    def reconnect(self) -> None:
+        """End the connection, or the wait for the next one, and connect now."""
+        if self._connection is not None and not self._stopped:
+            self._connection.cancel()
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """End the capture; return when the queued frames have reached the spool."""
+        self._stopped = True
+        self._wake.set()
+        await self._unit.stop()
+
+    async def _connect(self) -> CameraUnavailable | None:
+        """Walk one connection; return why it was lost, or None."""
+        try:
+            await self._unit.run()
+        except CameraUnavailable as exc:
+            return exc
+        return None
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task of ours and wait for its last words."""
+    task.cancel()
+    await asyncio.wait([task])
