@@ -28,7 +28,7 @@ import logging
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Final, Protocol
@@ -207,6 +207,14 @@ class Reporter:
         broker.subscribe(topics.restart, self._on_restart)
 
     # ---- what the service calls ----
+
+    @staticmethod
+    def memory_keys(cameras: Collection[str]) -> list[str]:
+        """Return every key that `remember` may be given for these cameras, to recall them at the start."""
+        keys = [_TODAY_KEY.format(camera=camera) for camera in cameras]
+        return keys + [
+            _SETTING_KEY.format(camera=camera, setting=setting) for camera in cameras for setting in names.SETTINGS
+        ]
 
     def attach(self, camera: str, controls: Controls, preview: Preview | None = None) -> None:
         """Take over a camera's controls, fresh from its settings, and put remembered settings in force."""
