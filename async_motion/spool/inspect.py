@@ -17,7 +17,7 @@ from pathlib import Path
 from async_motion.core.model import FrameInfo
 from async_motion.errors import SpoolError
 from async_motion.spool import codec, files
-from async_motion.spool.tables import (
+from async_motion.spool.schema import (
     APPLICATION_ID,
     ASIDE,
     END,

@@ -28,7 +28,8 @@ from async_motion.core.model import EventPhase, Record, StoredFrame
 from async_motion.core.work import EventNow, News, Upload
 from async_motion.errors import SpoolError
 from async_motion.spool import files
-from async_motion.spool.tables import ForeignDatabase, NewerDatabase, Tables, WhenFull
+from async_motion.spool.schema import ForeignDatabase, NewerDatabase, WhenFull
+from async_motion.spool.tables import Tables
 
 log = logging.getLogger(__name__)
 
@@ -230,7 +231,7 @@ class Spool:
         Records that cannot be read back are set aside on the way. Raises SpoolError.
         """
         found, broken = await self._call(
-            _Kind.LOOK, lambda tables: tables.take_uploads(fresh=fresh, limit=limit)
+            _Kind.LOOK, lambda tables: tables.lanes.take_uploads(fresh=fresh, limit=limit)
         )
         for number, reason in broken:
             log.error("spool: record %d is set aside: %s", number, reason)
@@ -239,11 +240,11 @@ class Spool:
 
     async def take_fresh_news(self, limit: int) -> list[list[News]]:
         """Hand out what is to be announced next: at most `limit` of each camera's fresh line, in order."""
-        return await self._call(_Kind.LOOK, lambda tables: tables.take_fresh_news(limit))
+        return await self._call(_Kind.LOOK, lambda tables: tables.lanes.take_fresh_news(limit))
 
     async def take_late_news(self, limit: int) -> list[News]:
         """Hand out what is to be announced next of the backlog, oldest first."""
-        return await self._call(_Kind.LOOK, lambda tables: tables.take_late_news(limit))
+        return await self._call(_Kind.LOOK, lambda tables: tables.lanes.take_late_news(limit))
 
     async def mark_stored(self, number: int, stored: StoredFrame | None, *, keep_jpeg: bool = False) -> None:
         """Note that a frame, or (None) an event's summary, is in the store.
@@ -262,19 +263,19 @@ class Spool:
 
     async def release(self, numbers: Collection[int], delay_s: float = 0.0) -> None:
         """Give back pieces that were handed out; they come again after `delay_s`."""
-        await self._call(_Kind.LOOK, lambda tables: tables.release(numbers, delay_s))
+        await self._call(_Kind.LOOK, lambda tables: tables.lanes.release(numbers, delay_s))
 
     async def release_all(self) -> None:
         """Give back whatever was handed out: a new delivery begins."""
-        await self._call(_Kind.LOOK, lambda tables: tables.release_all())
+        await self._call(_Kind.LOOK, lambda tables: tables.lanes.release_all())
 
     async def event_now(self, event_id: str) -> EventNow | None:
         """Return what is known of an event whose end is not announced yet."""
-        return await self._call(_Kind.LOOK, lambda tables: tables.event_now(event_id))
+        return await self._call(_Kind.LOOK, lambda tables: tables.lanes.event_now(event_id))
 
     async def jpeg(self, number: int) -> bytes | None:
         """Return a record's bytes while the spool has them."""
-        return await self._call(_Kind.LOOK, lambda tables: tables.jpeg(number))
+        return await self._call(_Kind.LOOK, lambda tables: tables.lanes.jpeg(number))
 
     async def _call(self, kind: _Kind, function: Callable[[Tables], T], size: int = 0) -> T:
         if self._thread is None:
@@ -476,10 +477,8 @@ class Spool:
 
         A failed fsync leaves pages marked clean that are on no disk, and the next fsync says nothing of them.
         """
-        if self._doubtful and self._db is not None:
-            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if not busy:
-                self._doubtful = False
+        if self._doubtful:
+            self._doubtful = not self._living_tables().checkpoint()
 
     def _on_error(self, exc: sqlite3.Error) -> SpoolError:
         """Do what an error of the database asks for; return it in an operator's words."""
@@ -522,6 +521,8 @@ class Spool:
         self._spare = max(0, tables.spare_pages() - SPARE_PAGES)
         if self._spare and idle:
             tables.vacuum(min(self._spare, VACUUM_PAGES))
+            if self._spare <= VACUUM_PAGES:
+                tables.checkpoint()  # only now does the file get shorter
         if idle:
             if tables.has_expired():
                 with tables.transaction(durable=False):

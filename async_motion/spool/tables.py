@@ -25,69 +25,30 @@ Invariants, each held by tests/unit/test_spool_model.py with a crash at every st
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sqlite3
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
 
 from async_motion.core import payloads
 from async_motion.core.model import EndReason, EventPhase, MotionEvent, Phase, Record, StoredFrame
-from async_motion.core.work import EventNow, FrameNews, FrameUpload, News, PhaseNews, SummaryUpload, Upload
-from async_motion.spool import codec
-
-APPLICATION_ID = 0x616D7370  # "amsp"
-VERSION = 1
-
-RECORD, START, END = 0, 1, 2
-HELD, TO_STORE, TO_ANNOUNCE, ASIDE = 0, 1, 2, 3
-MIDDLE, PROTECTED = 0, 1
-
-ROW_BYTES = 1024
-"""What an item counts beside its JPEG: its row, its part of the indexes, the slack of its pages."""
-LINE_BYTES = 768
-
-WhenFull = Literal["drop_oldest", "drop_newest"]
-
-_NEWS = "number, kind, state, event_id, event_number, clock, bytes, body, stored"
-
-_SCHEMA = f"""
-CREATE TABLE items (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, state INTEGER NOT NULL,
-    rank INTEGER NOT NULL, camera TEXT NOT NULL, event_id TEXT NOT NULL, event_number INTEGER NOT NULL,
-    seq INTEGER, clock REAL NOT NULL, wall REAL NOT NULL, bytes INTEGER NOT NULL, body TEXT NOT NULL,
-    stored TEXT, reason TEXT);
-CREATE UNIQUE INDEX items_frame ON items(event_id, seq) WHERE kind = {RECORD};
-CREATE INDEX items_phase ON items(event_id) WHERE kind > {RECORD};
-CREATE INDEX items_to_store ON items(number) WHERE state = {TO_STORE};
-CREATE INDEX items_to_announce ON items(number) WHERE state = {TO_ANNOUNCE};
-CREATE INDEX items_aside ON items(number) WHERE state = {ASIDE};
-CREATE INDEX items_victim ON items(rank, number) WHERE kind = {RECORD} AND state = {TO_STORE};
-CREATE INDEX items_line ON items(camera, number) WHERE state < {ASIDE};
-CREATE INDEX items_clock ON items(clock);
-CREATE TABLE jpegs (number INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
-CREATE TABLE events (
-    event_id TEXT PRIMARY KEY, number INTEGER NOT NULL, body TEXT NOT NULL, ended INTEGER NOT NULL,
-    announced INTEGER NOT NULL, last_captured TEXT, opener INTEGER, best INTEGER, best_score REAL) WITHOUT
-    ROWID;
-CREATE TABLE lines (
-    event_id TEXT NOT NULL, seq INTEGER NOT NULL, score REAL NOT NULL, object_key TEXT NOT NULL,
-    body TEXT NOT NULL, PRIMARY KEY (event_id, seq)) WITHOUT ROWID;
-CREATE TABLE memory (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
-"""
-
-
-class ForeignDatabase(Exception):
-    """The file is a database of another program."""
-
-
-class NewerDatabase(Exception):
-    """The file was written by a newer version of async_motion."""
+from async_motion.spool import codec, schema
+from async_motion.spool.lanes import Lanes
+from async_motion.spool.schema import (
+    ASIDE,
+    END,
+    HELD,
+    LINE_BYTES,
+    MIDDLE,
+    PROTECTED,
+    RECORD,
+    ROW_BYTES,
+    START,
+    TO_ANNOUNCE,
+    TO_STORE,
+    WhenFull,
+)
 
 
 @dataclass(slots=True)
@@ -118,7 +79,7 @@ class _Row:
 
 
 class Tables:
-    """One open spool. Every change happens inside `transaction`; the `take` functions outside of it.
+    """One open spool. Every change happens inside `transaction`; `lanes` hands out, outside of it.
 
     `clock` is the spool's own clock (seconds, never backwards, going on over restarts); `wall` is Unix time
     and only a label. `fresh_s` is the age up to which an item accepted in this run is fresh.
@@ -144,32 +105,17 @@ class Tables:
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
         self._when_full = when_full
-        self._fresh_s = fresh_s
         self._wall = wall
-        self._make_schema()
+        schema.prepare(db)
         self._clock = self._start_clock(clock, wall)
         last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'items'").fetchone()
         self.next_number = max(least_number, (last[0] if last else 0) + 1)
         self.counters = self.recount()
-        self._leased: set[int] = set()
-        self._not_before: dict[int, float] = {}
+        self.lanes = Lanes(db, fresh_s=fresh_s, clock=self._clock, next_number=self.next_number)
         self._released: list[int] = []
-        self._marks: deque[tuple[float, int]] = deque()
-        self._fresh_cameras: dict[str, int] = {}
+        self._cameras: set[str] = set()
 
     # -- opening
-
-    def _make_schema(self) -> None:
-        application = self._db.execute("PRAGMA application_id").fetchone()[0]
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        empty = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-        if empty and application in (0, APPLICATION_ID):
-            # One transaction: a crash in its middle leaves an empty file again.
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        elif application != APPLICATION_ID:
-            raise ForeignDatabase
-        elif version > VERSION:
-            raise NewerDatabase
 
     def _start_clock(self, clock: Callable[[], float], wall: Callable[[], float]) -> Callable[[], float]:
         """Return the spool's clock: it goes on from the youngest item, the time since then by the wall clock.
@@ -223,6 +169,7 @@ class Tables:
         """
         before, next_number = self.counters.copy(), self.next_number
         self._released.clear()
+        self._cameras.clear()
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -233,22 +180,9 @@ class Tables:
                 self._db.execute("ROLLBACK")
             self.counters = before
             raise
-        self._leased.difference_update(self._released)
-        for number in self._released:
-            self._not_before.pop(number, None)
+        self.lanes.done(self._released)
         if self.next_number > next_number:
-            self._marks.append((self._clock(), next_number))
-
-    def release(self, numbers: Collection[int], delay_s: float = 0.0) -> None:
-        """Let these pieces be handed out again, after `delay_s`."""
-        self._leased.difference_update(numbers)
-        if delay_s > 0:
-            self._not_before.update(dict.fromkeys(numbers, self._clock() + delay_s))
-
-    def release_all(self) -> None:
-        """Let everything be handed out again: there is a new delivery."""
-        self._leased.clear()
-        self._not_before.clear()
+            self.lanes.added(next_number, self.next_number, self._cameras)
 
     # -- acceptance
 
@@ -418,7 +352,7 @@ class Tables:
         )
         self.next_number += 1
         self.counters.bytes += size
-        self._fresh_cameras[camera] = number
+        self._cameras.add(camera)
         return number
 
     # -- bounds
@@ -475,7 +409,7 @@ class Tables:
             ).fetchone()
             if found is None:
                 return
-            if found[0] in self._leased:
+            if self.lanes.is_leased(found[0]):
                 skipped += 1
             else:
                 yield _Row(*found)
@@ -488,7 +422,7 @@ class Tables:
             (before,),
         ).fetchall():
             row = _Row(*found)
-            if row.number not in self._leased:
+            if not self.lanes.is_leased(row.number):
                 self._drop(row, "age" if row.kind == RECORD else "age_phase")
 
     def expire(self) -> bool:
@@ -503,7 +437,7 @@ class Tables:
         rows = self._db.execute(
             "SELECT number FROM items WHERE clock < ? ORDER BY clock LIMIT 256", (before,)
         )
-        return any(number not in self._leased for (number,) in rows)
+        return any(not self.lanes.is_leased(number) for (number,) in rows)
 
     def _shed(self, row: _Row) -> None:
         """Let the bytes of a frame go that the store has already."""
@@ -570,22 +504,6 @@ class Tables:
         self.counters.aside += 1
         self._settle(row.event_id)
 
-    def retry(self, numbers: Collection[int] | None = None) -> int:
-        """Let records that were set aside try again (None: all of them). Return how many."""
-        count = 0
-        for (number,) in self._db.execute(
-            f"SELECT number FROM items WHERE state = {ASIDE} AND number IN (SELECT number FROM jpegs)"
-        ).fetchall():
-            if numbers is None or number in numbers:
-                self._db.execute(
-                    "UPDATE items SET state = ?, reason = NULL, clock = ? WHERE number = ?",
-                    (TO_STORE, self._clock(), number),
-                )
-                self.counters.aside -= 1
-                self.counters.records += 1
-                count += 1
-        return count
-
     def _forget(self, row: _Row) -> None:
         """Delete an item, and let go what waited for it."""
         self._db.execute("DELETE FROM items WHERE number = ?", (row.number,))
@@ -628,171 +546,7 @@ class Tables:
         ).fetchone()
         return found is not None
 
-    # -- handing out
-
-    def _floor(self) -> int:
-        """Return the number from which on items are fresh."""
-        young = self._clock() - self._fresh_s
-        while self._marks and self._marks[0][0] <= young:
-            self._marks.popleft()
-        return self._marks[0][1] if self._marks else self.next_number
-
-    def _is_free(self, number: int) -> bool:
-        if number in self._leased:
-            return False
-        until = self._not_before.get(number)
-        if until is None:
-            return True
-        if until > self._clock():
-            return False
-        del self._not_before[number]
-        return True
-
-    def take_uploads(self, *, fresh: bool, limit: int) -> tuple[list[Upload], list[tuple[int, str]]]:
-        """Hand out what is to be stored next, oldest first, at most `limit` pieces.
-
-        The second value lists the records that cannot be read, with the reason: set them aside.
-        """
-        floor = self._floor()
-        found: list[Upload] = []
-        broken: list[tuple[int, str]] = []
-        rows = self._db.execute(
-            "SELECT number, kind, event_id, event_number, clock, body FROM items"
-            f" WHERE state = {TO_STORE} AND number {'>=' if fresh else '<'} ? ORDER BY number",
-            (floor,),
-        )
-        for number, kind, event_id, event_number, clock, body in rows:
-            if len(found) >= limit:
-                break
-            if not self._is_free(number):
-                continue
-            age_s = self._clock() - clock
-            if kind == END:
-                lines = self._db.execute(
-                    "SELECT body FROM lines WHERE event_id = ? ORDER BY seq", (event_id,)
-                )
-                found.append(
-                    SummaryUpload(
-                        number=number,
-                        late=not fresh,
-                        age_s=age_s,
-                        event=codec.load_event(body),
-                        lines=tuple(json.loads(line) for (line,) in lines),
-                    )
-                )
-                continue
-            info = codec.load_info(body)
-            jpeg = self.jpeg(number)
-            if jpeg is None or hashlib.sha256(jpeg).hexdigest() != info.sha256:
-                broken.append((number, "its bytes cannot be read back from the spool as they were accepted"))
-                continue
-            found.append(
-                FrameUpload(
-                    number=number,
-                    event_number=event_number,
-                    late=not fresh,
-                    age_s=age_s,
-                    info=info,
-                    jpeg=jpeg,
-                )
-            )
-        rows.close()
-        self._leased.update(item.number for item in found)
-        self._leased.update(number for number, _ in broken)
-        return found, broken
-
-    def take_fresh_news(self, limit: int) -> list[list[News]]:
-        """Hand out what is to be announced next of each camera's fresh line, in its order, `limit` for each.
-
-        A line stands still before what is not stored yet or is in somebody's hands. A phase that waits for
-        frames of the backlog is passed by.
-        """
-        floor = self._floor()
-        batches: list[list[News]] = []
-        for camera, last in list(self._fresh_cameras.items()):
-            if last < floor:
-                del self._fresh_cameras[camera]
-                continue
-            batch: list[News] = []
-            rows = self._db.execute(
-                f"SELECT {_NEWS} FROM items WHERE camera = ? AND number >= ? AND state < {ASIDE}"
-                " ORDER BY number",
-                (camera, floor),
-            )
-            for row in rows:
-                number, kind, state = row[:3]
-                if kind != RECORD and state == HELD and not batch:
-                    continue
-                if state != TO_ANNOUNCE or not self._is_free(number) or len(batch) >= limit:
-                    break
-                batch.append(self._news(row, late=False))
-            rows.close()
-            if batch:
-                self._leased.update(item.number for item in batch)
-                batches.append(batch)
-        return batches
-
-    def take_late_news(self, limit: int) -> list[News]:
-        """Hand out what is to be announced next of the backlog, oldest first."""
-        batch: list[News] = []
-        rows = self._db.execute(
-            f"SELECT {_NEWS} FROM items WHERE state = {TO_ANNOUNCE} AND number < ? ORDER BY number",
-            (self._floor(),),
-        )
-        for row in rows:
-            if len(batch) >= limit:
-                break
-            if self._is_free(row[0]):
-                batch.append(self._news(row, late=True))
-        rows.close()
-        self._leased.update(item.number for item in batch)
-        return batch
-
-    def _news(self, row: tuple[Any, ...], *, late: bool) -> News:
-        number, kind, _, event_id, event_number, clock, size, body, stored = row
-        age_s = self._clock() - clock
-        if kind == RECORD:
-            return FrameNews(
-                number=number,
-                event_number=event_number,
-                late=late,
-                age_s=age_s,
-                stored=codec.load_stored(stored),
-                has_jpeg=size > ROW_BYTES,
-            )
-        frames_stored, best = self._stored_so_far(event_id)
-        phase = EventPhase(phase=Phase.START if kind == START else Phase.END, event=codec.load_event(body))
-        return PhaseNews(
-            number=number, late=late, age_s=age_s, phase=phase, frames_stored=frames_stored, best_frame=best
-        )
-
-    def _stored_so_far(self, event_id: str) -> tuple[int, str | None]:
-        """Return how many frames of an event are stored, and the key of the best of them."""
-        count = self._db.execute("SELECT count(*) FROM lines WHERE event_id = ?", (event_id,)).fetchone()[0]
-        best = self._db.execute(
-            "SELECT object_key FROM lines WHERE event_id = ? ORDER BY score DESC, seq LIMIT 1", (event_id,)
-        ).fetchone()
-        return count, best[0] if best else None
-
-    def event_now(self, event_id: str) -> EventNow | None:
-        """Return what is known of an event, None where there is none or its end is announced."""
-        row = self._db.execute(
-            "SELECT body, announced FROM events WHERE event_id = ?", (event_id,)
-        ).fetchone()
-        if row is None:
-            return None
-        frames_stored, best = self._stored_so_far(event_id)
-        return EventNow(
-            event=codec.load_event(row[0]),
-            announced=bool(row[1]),
-            frames_stored=frames_stored,
-            best_frame=best,
-        )
-
-    def jpeg(self, number: int) -> bytes | None:
-        """Return a record's bytes if they are still here."""
-        row = self._db.execute("SELECT jpeg FROM jpegs WHERE number = ?", (number,)).fetchone()
-        return bytes(row[0]) if row else None
+    # -- looking
 
     def oldest_age_s(self) -> float:
         """Return the age of the oldest item on its way, 0 for none."""
@@ -824,8 +578,14 @@ class Tables:
     def vacuum(self, pages: int) -> None:
         """Give up to `pages` free pages back to the file system. Outside of a transaction."""
         self._db.execute("PRAGMA synchronous = NORMAL")
-        # A pragma that steps: only a walk to its end does all of the work.
-        self._db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        # This pragma frees a page for each step, and `execute` steps once.
+        self._db.executescript(f"PRAGMA incremental_vacuum({pages})")
+
+    def checkpoint(self) -> bool:
+        """Write the log to the database, fsync that, empty the log. False: a reader is in the way."""
+        self._db.execute("PRAGMA synchronous = FULL")
+        busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
 
     def data_version(self) -> int:
         """Return a number that changes when another process has changed the tables."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -37,7 +38,7 @@ def make_event(camera: str = "porch", index: int = 0, **more: Any) -> MotionEven
     """Return an event that began `index` seconds after BEGIN."""
     started_at = BEGIN + timedelta(seconds=index)
     return MotionEvent(
-        event_id=names.event_id(started_at, index),
+        event_id=names.event_id(started_at, zlib.crc32(camera.encode())),
         instance="edge1",
         camera=camera,
         started_at=started_at,
