@@ -10,6 +10,7 @@ from typing import Any
 from async_motion.web.state import problem_of
 
 REFRESH_S = 5
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 _STYLE = """
 :root { color-scheme: light dark;
@@ -147,9 +148,6 @@ def _duration(value: object) -> str:
 
 
 def _size(value: int) -> str:
-    size = float(value)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+    power = min(4, max(0, value.bit_length() - 1) // 10)
+    size = value / 1024**power
+    return f"{size:.0f} {_UNITS[power]}" if size >= 100 else f"{size:.3g} {_UNITS[power]}"
