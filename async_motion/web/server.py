@@ -154,7 +154,7 @@ def _is_loopback(host: str) -> bool:
 def _why(exc: OSError, host: str, port: int) -> str:
     if exc.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is taken by another program"
-    if exc.errno == errno.EADDRNOTAVAIL:
+    if exc.errno in (errno.EADDRNOTAVAIL, None):  # None: asyncio's own, since Python 3.13
         return f"this machine has no address {host}"
     if exc.errno in (errno.EACCES, errno.EPERM):
         return f"no right to open port {port} on {host}"
