@@ -139,11 +139,12 @@ def test_an_off_delay_of_zero_ends_with_the_first_still_frame() -> None:
 
 def test_the_length_comes_from_the_monotonic_clock_whatever_the_wall_clock_does() -> None:
     tracker = make(off_delay_s=1.0)
+    begin = 1000.0
     wall = [BEGIN, BEGIN + timedelta(days=1), BEGIN - timedelta(days=1), BEGIN]
     told: list[Change] = []
     for place, at in enumerate(wall):
-        told += tracker.update(at, place * 0.25, moving())
-    told += tracker.update(BEGIN - timedelta(days=300), 2.0, STILL)
+        told += tracker.update(at, begin + place * 0.25, moving())
+    told += tracker.update(BEGIN - timedelta(days=300), begin + 2.0, STILL)
     (end,) = ends(told)
     assert end.event.started_at == BEGIN
     assert end.event.ended_at == BEGIN + timedelta(seconds=1.75)
@@ -190,10 +191,21 @@ def test_a_tick_with_a_short_off_delay_waits_for_a_silence() -> None:
     assert words(tracker.tick(0.5 + SILENCE_S)) == ["end: quiet"]
 
 
+def test_the_zones_of_a_slow_camera_stay_on_between_its_frames() -> None:
+    tracker = make((1, 1), off_delay_s=1.0)
+    tracker.update(BEGIN, 0.0, moving("drive"))
+    assert tracker.tick(SILENCE_S) == []
+    assert tracker.zones_on == ("drive",)
+    assert words(tracker.tick(SILENCE_S + 0.1)) == ["end: quiet", "-drive"]
+
+
 def test_a_tick_cuts_too() -> None:
     tracker = make(off_delay_s=100.0, max_length_s=10.0)
-    feed(tracker, "MM")
-    assert words(tracker.tick(11.0)) == ["end: max_length"]
+    feed(tracker, "MM", begin=1000.0)
+    assert tracker.tick(1009.9) == []
+    changes = tracker.tick(1011.0)
+    assert words(changes) == ["end: max_length"]
+    assert ends(changes)[0].event.ended_at == BEGIN + timedelta(seconds=1010.0)
 
 
 def test_an_event_is_cut_at_its_maximum_length_and_the_next_begins_with_that_frame() -> None:
@@ -255,6 +267,13 @@ def test_a_zone_goes_off_by_itself_after_the_off_delay() -> None:
     assert words(tracker.update(BEGIN, 1.25, moving("drive"))) == ["+drive"]
     assert words(tracker.update(BEGIN, 2.0, STILL)) == ["-door"]
     assert words(tracker.update(BEGIN, 2.25, STILL)) == ["end: quiet", "-drive"]
+
+
+def test_a_zone_that_moves_in_every_frame_is_on_though_the_off_delay_is_zero() -> None:
+    tracker = make((1, 1), off_delay_s=0.0)
+    assert words(tracker.update(BEGIN, 0.0, moving("drive"))) == ["start", "+drive"]
+    assert words(tracker.update(BEGIN, 0.2, moving("drive"))) == []
+    assert words(tracker.update(BEGIN, 0.4, moving())) == ["-drive"]
 
 
 def test_a_zone_stays_on_over_a_cut() -> None:

@@ -1,0 +1,295 @@
+"""What a camera costs: ``python -m tests.benchmarks.pipeline [--quick]``.
+
+Prints four tables: CPU of each stage at 720p and 1080p; how fast a recording is worked off; the time from a
+picture's capture to its announcement in a subscriber's hands; resident memory with 1, 4 and 8 cameras.
+
+The stages are measured one by one in this process, as CPU time of the thread (of the process for the spool,
+which has a thread of its own). All else is the real service as a process, `python -m async_motion run`, with
+its directory store on a disk, a broker of its own beside it and a synthetic H.264 clip as its camera: 25
+frames a second, 4 Mbit/s, something crossing the picture for half of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import av
+import cv2
+from av.video.frame import VideoFrame
+
+from async_motion.capture.pictures import luma_of, to_bgr
+from async_motion.core import names, payloads
+from async_motion.core.detector import Detector, DetectorSettings
+from async_motion.core.model import FrameInfo, Record
+from async_motion.encode import encode
+from async_motion.spool import Spool
+from tests.support.mqtt import Received, Recorder, Rumqttd
+from tests.support.service import Service
+from tests.support.video import make_clip
+from tests.support.wait import eventually
+
+T = TypeVar("T")
+
+SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
+FPS = 25
+CLIP_S = 8.0
+INSTANCE = "bench"
+TOPICS = names.Topics(f"async_motion/{INSTANCE}")
+
+
+def clip(folder: Path, size: tuple[int, int]) -> Path:
+    """Make the clip: quiet for a quarter, half of it motion, quiet for a quarter."""
+    path = folder / f"{size[1]}.mp4"
+    return make_clip(
+        path,
+        seconds=CLIP_S,
+        fps=FPS,
+        size=size,
+        gop=2 * FPS,
+        start_s=CLIP_S / 4,
+        length_s=CLIP_S / 2,
+        noise=2.0,
+        bit_rate=4_000_000,
+        options={"preset": "veryfast"},
+    )
+
+
+# The stages, one by one
+
+
+def pictures(path: Path) -> Iterator[VideoFrame]:
+    with av.open(str(path)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        yield from container.decode(video=0)
+
+
+def stages(path: Path, folder: Path) -> dict[str, float]:
+    """Return the median CPU ms of each stage, for one frame that goes through it."""
+    found: dict[str, list[float]] = {}
+
+    def measure(stage: str, work: Callable[..., T], *arguments: object) -> T:
+        began = time.thread_time()
+        result = work(*arguments)
+        found.setdefault(stage, []).append((time.thread_time() - began) * 1000)
+        return result
+
+    detector = Detector(DetectorSettings())
+    records: list[Record] = []
+    source = pictures(path)
+    for number in range(round(CLIP_S * FPS)):
+        picture = measure("decode H.264", next, source)
+        luma = measure("luma plane", luma_of, picture)
+        measure("detect", detector.update, luma, number / FPS)
+        if number % 5 == 0:
+            bgr = measure("colour", to_bgr, picture)
+            jpeg, width, height = measure("JPEG, quality 85", encode, bgr)
+            records.append(record(jpeg, width, height, len(records)))
+    typical = {stage: statistics.median(times) for stage, times in found.items()}
+    typical["spool, durable"] = asyncio.run(spool_ms(records, folder / f"{path.stem}.db"))
+    return typical
+
+
+def record(jpeg: bytes, width: int, height: int, seq: int) -> Record:
+    event_id = names.event_id(datetime.now(UTC), 0)
+    folder = names.event_folder("", INSTANCE, "porch", event_id)
+    info = FrameInfo(
+        instance=INSTANCE,
+        camera="porch",
+        event_id=event_id,
+        seq=seq,
+        captured_at=datetime.now(UTC),
+        object_key=names.frame_key(folder, seq),
+        sha256="0" * 64,
+        size=len(jpeg),
+        width=width,
+        height=height,
+    )
+    return Record(info=info, jpeg=jpeg)
+
+
+async def spool_ms(records: Sequence[Record], path: Path) -> float:
+    """Return the process's CPU ms of accepting one record by itself."""
+    async with Spool(path) as spool:
+        began = time.process_time()
+        for one in records:
+            await spool.accept([one])
+        return (time.process_time() - began) * 1000 / len(records)
+
+
+# The service as a process
+
+
+class Stamped(Recorder):
+    """Notes when each message came, in Unix time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.times: list[tuple[float, Received]] = []
+
+    def _on_message(self, client: Any, userdata: object, message: Any) -> None:
+        now = time.time()
+        super()._on_message(client, userdata, message)
+        self.times.append((now, self.messages[-1]))
+
+    def since(self, topic: str, text: str | None = None) -> float:
+        """Return when the first message on a topic came; wait for it."""
+
+        def found() -> float | None:
+            for at, message in list(self.times):
+                if message.topic == topic and text in (None, message.text) and not message.retain:
+                    return at
+            return None
+
+        at = eventually(found, within_s=300, what=f"{text or 'a message'} on {topic}")
+        assert at is not None
+        return at
+
+
+def settings(port: int, sources: Sequence[Path], **capture: Any) -> dict[str, Any]:
+    return {
+        "instance": INSTANCE,
+        "mqtt": {"host": "127.0.0.1", "port": port},
+        "web": {"port": 0},
+        "cameras": {
+            f"cam{number}": {"source": str(path), "capture": capture, "event": {"off_delay": "1s"}}
+            for number, path in enumerate(sources)
+        },
+    }
+
+
+def status_kib(pid: int, field: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1])
+    raise ValueError(f"{field} of process {pid}")
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process and its threads have used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def full_speed(path: Path, folder: Path) -> float:
+    """Return the frames a second at which a recording is worked off, each second's five judged."""
+    with Rumqttd(folder / "broker") as broker, Stamped(broker.port, (f"{TOPICS.base}/#",)) as heard:
+        config = settings(broker.port, [path], speed="max", loop=False)
+        with Service(config, folder / "service") as service:
+            assert service.wait(300) == 0, service.log_text()
+        topic = TOPICS.camera_status("cam0")
+        online = heard.since(topic, "online")
+        offline = next(at for at, message in heard.times if message.topic == topic and at > online)
+        return CLIP_S * FPS / (offline - online)
+
+
+def latency(path: Path, folder: Path, seconds: float) -> tuple[list[float], list[float], float]:
+    """Return ms from capture to announcement, of opening frames and of later ones, and CPU % of a core."""
+    with Rumqttd(folder / "broker") as broker, Stamped(broker.port, (f"{TOPICS.base}/#",)) as heard:
+        config = settings(broker.port, [path])
+        config["cameras"]["cam0"]["event"] |= {"frames": "all", "pre": "0s"}
+        with Service(config, folder / "service") as service:
+            heard.since(TOPICS.camera_status("cam0"), "online")
+            before, began = cpu_s(service.pid), time.monotonic()
+            time.sleep(seconds)
+            share = (cpu_s(service.pid) - before) / (time.monotonic() - began)
+        opening: list[float] = []
+        later: list[float] = []
+        for at, message in heard.times:
+            if message.topic == TOPICS.frame("cam0"):
+                info = payloads.parse_frame(message.payload).info
+                took_ms = (at - info.captured_at.timestamp()) * 1000
+                (later if info.seq else opening).append(took_ms)
+        return opening, later, share * 100
+
+
+def memory(path: Path, folder: Path, cameras: int, seconds: float) -> tuple[float, float]:
+    """Return the service's resident MiB with so many cameras after some time, and at most."""
+    with Rumqttd(folder / "broker") as broker, Stamped(broker.port, (f"{TOPICS.base}/#",)) as heard:
+        with Service(settings(broker.port, [path] * cameras), folder / "service") as service:
+            for number in range(cameras):
+                heard.since(TOPICS.camera_status(f"cam{number}"), "online")
+            time.sleep(seconds)
+            now, most = status_kib(service.pid, "VmRSS"), status_kib(service.pid, "VmHWM")
+        return now / 1024, most / 1024
+
+
+# What is printed
+
+
+def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+
+    print(f"\n{title}\n{line(heads)}\n{line(['-' * width for width in widths])}")
+    for row in rows:
+        print(line(row), flush=True)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="what a camera costs")
+    parser.add_argument("--quick", action="store_true", help="a shorter run, with figures that vary more")
+    seconds = 10.0 if parser.parse_args().quick else 40.0
+    cv2.setNumThreads(1)
+    print(f"Python {sys.version.split()[0]}, OpenCV {cv2.__version__}, PyAV {av.__version__}")
+    with tempfile.TemporaryDirectory(prefix="async_motion-bench-") as name:
+        folder = Path(name)
+        clips = {size: clip(folder, pixels) for size, pixels in SIZES.items()}
+
+        costs = {size: stages(path, folder) for size, path in clips.items()}
+        table(
+            "CPU ms a frame, by stage (the last three for kept frames only)",
+            ["stage", *SIZES],
+            [[stage, *(f"{costs[size][stage]:.2f}" for size in SIZES)] for stage in costs["720p"]],
+        )
+        table(
+            "a recording at full speed",
+            ["", *SIZES],
+            [
+                [
+                    "video frames/s",
+                    *(f"{full_speed(path, folder / f'max-{size}'):.0f}" for size, path in clips.items()),
+                ]
+            ],
+        )
+        rows = []
+        for size, path in clips.items():
+            opening, later, share = latency(path, folder / f"latency-{size}", seconds)
+            for kind, values in (("opening frame", opening), ("later frames", later)):
+                p50, p99 = percentile(values, 0.5), percentile(values, 0.99)
+                rows.append([f"{size}, {kind}", str(len(values)), f"{p50:.0f}", f"{p99:.0f}", f"{share:.0f}"])
+        table(
+            "from capture to announcement, ms (an opening frame waits for its confirmation)",
+            ["", "frames", "p50", "p99", "CPU %"],
+            rows,
+        )
+        found = [
+            (cameras, *memory(clips["720p"], folder / f"memory-{cameras}", cameras, seconds / 2))
+            for cameras in (1, 4, 8)
+        ]
+        table(
+            "resident memory, 720p cameras",
+            ["cameras", "MiB", "at most"],
+            [[str(cameras), f"{now:.0f}", f"{most:.0f}"] for cameras, now, most in found],
+        )
+
+
+if __name__ == "__main__":
+    main()
