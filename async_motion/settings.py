@@ -116,12 +116,12 @@ def _one_of(literal: Any) -> PlainValidator:
 
 
 def _number_of(value: object) -> float | None:
-    if isinstance(value, _EnvText):
-        try:
-            return float(value)
-        except ValueError:
-            return None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float | _EnvText):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _whole(least: int, most: int, unit: str = "") -> PlainValidator:
