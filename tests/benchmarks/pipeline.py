@@ -33,6 +33,7 @@ from async_motion.core.model import FrameInfo, Record
 from async_motion.encode import encode
 from async_motion.spool import Spool
 from tests.support.mqtt import Received, Recorder, Rumqttd
+from tests.support.ports import free_port
 from tests.support.service import Service
 from tests.support.video import make_clip
 from tests.support.wait import eventually
@@ -158,7 +159,7 @@ def settings(port: int, sources: Sequence[Path], **capture: Any) -> dict[str, An
     return {
         "instance": INSTANCE,
         "mqtt": {"host": "127.0.0.1", "port": port},
-        "web": {"port": 0},
+        "web": {"port": free_port()},
         "cameras": {
             f"cam{number}": {"source": str(path), "capture": capture, "event": {"off_delay": "1s"}}
             for number, path in enumerate(sources)

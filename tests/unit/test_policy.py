@@ -110,6 +110,11 @@ def test_the_cap_thins_an_event_so_that_the_whole_of_it_is_covered() -> None:
     assert times[-1] > 30
 
 
+def test_a_thinned_event_leaves_out_whole_intervals() -> None:
+    times = kept(PolicySettings(every_s=1.0, max_frames=8), frames(30))
+    assert times == [0, 1, 2, 3, 5, 7, 11]
+
+
 def test_the_default_cap_covers_the_default_maximum_length() -> None:
     """300 s at 5 frames a second: the opening in full, and pictures until the end."""
     times = kept(PolicySettings(keep=Keep.ALL, max_frames=300), frames(300))
