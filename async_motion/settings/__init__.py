@@ -1,0 +1,80 @@
+"""Settings: `variables.yaml`, the environment and secret files become one frozen tree, or an error.
+
+    YAML nodes ──┐                                            ┌──▶ Settings (frozen)
+                 ├──▶ plain data + where each value came from ─┤
+    environment ─┘                                            └──▶ SettingsError, one line for each problem
+
+The attribute names are the keys of `config/processor/variables.yaml`, which describes every one of them;
+the defaults stand here, and a test holds the two together. Units: durations are float seconds, sizes int
+bytes, shares and areas float 0..1. A blank value means the default.
+
+Order of the file: `--config`, `$ASYNC_MOTION_CONFIG`, `config/processor/variables.yaml` under the working
+directory, the copy that ships in the package. On top of it, weakest first: `MINIO_ACCESS_KEY` and
+`MINIO_SECRET_KEY`, then `ASYNC_MOTION__SECTION__KEY`; each of them also as `…_FILE`, the name of a file that
+holds the value (Docker and systemd credentials).
+
+Nothing here opens a camera, a socket or any file but the settings and the `_FILE`s. No text of any problem
+holds the value of a secret: secrets are never shown, not even when they are wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from async_motion.errors import SettingsError
+from async_motion.settings.document import Document
+from async_motion.settings.places import explain
+from async_motion.settings.rules import contradictions
+from async_motion.settings.tree import Camera, Section, Settings, Zone
+from async_motion.settings.values import Confirm, Frames
+
+__all__ = ["Camera", "Confirm", "Frames", "Section", "Settings", "Zone", "find", "load", "shipped"]
+
+CONFIG_VARIABLE = "ASYNC_MOTION_CONFIG"
+DEFAULT_PATH = Path("config/processor/variables.yaml")
+
+
+def find(config: Path | None, env: Mapping[str, str]) -> Path | None:
+    """Return the settings file that `load` will read; None when there is none, and all is embedded."""
+    if config is not None:
+        return config
+    if env.get(CONFIG_VARIABLE):
+        return Path(env[CONFIG_VARIABLE]).expanduser()
+    return DEFAULT_PATH if DEFAULT_PATH.is_file() else shipped()
+
+
+def shipped() -> Path | None:
+    """Return the settings file that came with the package, or, in a checkout, stands beside it."""
+    here = Path(__file__).resolve()
+    for path in (here.parents[1] / "variables.yaml", here.parents[2] / DEFAULT_PATH):
+        if path.is_file():
+            return path
+    return None
+
+
+def load(config: Path | None, env: Mapping[str, str]) -> Settings:
+    """Return the settings from the file that `find` names and from `env` on top of it.
+
+    Raises SettingsError with every problem found, those of the file in the order of its lines.
+    """
+    document = Document()
+    path = find(config, env)
+    if path is not None:
+        document.read(path)
+    document.overlay(env)
+    try:
+        settings = Settings.model_validate(document.data)
+    except ValidationError as exc:
+        for error in exc.errors(include_url=False, include_input=False):
+            place, text = explain(error["loc"], error["type"], error.get("ctx", {}), error["msg"])
+            document.problem(place, text)
+    else:
+        for place, text in contradictions(settings):
+            document.problem(place, text)
+        if not document.problems:
+            settings._origin = document.origin(path)
+            return settings
+    raise SettingsError(*document.sorted_problems())

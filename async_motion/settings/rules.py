@@ -1,0 +1,62 @@
+"""What values that are right by themselves must not say together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from async_motion.settings.places import Place
+from async_motion.settings.tree import Camera, Settings
+from async_motion.settings.values import is_loopback, shown
+
+
+def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
+    """Say where values that are right by themselves do not go together."""
+    minio, mqtt, web = settings.minio, settings.mqtt, settings.web
+    if minio.endpoint is not None and minio.credentials == "static":
+        for key in ("access_key", "secret_key"):
+            if not getattr(minio, key):
+                variable = f"MINIO_{key.upper()}"
+                yield (
+                    ("minio", key),
+                    f"blank though `endpoint` is set, expected the uploader's key here, in {variable} or in "
+                    f"{variable}_FILE, or `credentials: env` or `aws`",
+                )
+    if minio.ca_file is not None and not minio.secure:
+        yield ("minio", "ca_file"), "set though TLS is off, expected `secure: true` with it"
+    tls = mqtt.tls
+    if not tls.enabled:
+        for key in ("ca_file", "cert_file", "key_file"):
+            if getattr(tls, key) is not None:
+                yield ("mqtt", "tls", key), "set though TLS is off, expected `enabled: true` with it"
+    elif (tls.cert_file is None) != (tls.key_file is None):
+        there, other = ("cert_file", "key_file") if tls.key_file is None else ("key_file", "cert_file")
+        yield ("mqtt", "tls", there), f"set alone, expected `{other}` with it"
+    if mqtt.password is not None and mqtt.username is None:
+        yield ("mqtt", "password"), "set alone, expected `username` with it"
+    if mqtt.frigate_topic == f"{mqtt.base_topic}/{settings.instance}":
+        yield ("mqtt", "frigate_topic"), "is this instance's own topic, expected another"
+    if web.token is None and not is_loopback(web.host):
+        yield (
+            ("web", "host"),
+            f"{shown(web.host)} can be reached from other machines, expected `web.token` with it, "
+            "or 127.0.0.1",
+        )
+    for name, camera in settings.cameras.items():
+        yield from _camera_contradictions(("cameras", name), camera)
+
+
+def _camera_contradictions(place: Place, camera: Camera) -> Iterator[tuple[Place, str]]:
+    detect, event = camera.detect, camera.event
+    if detect.min_area >= detect.max_area:
+        yield (*place, "detect", "min_area"), "not below `max_area`, expected a smaller share"
+    for name, zone in detect.zones.items():
+        if zone.min_area is not None and zone.min_area >= detect.max_area:
+            yield (
+                (*place, "detect", "zones", name, "min_area"),
+                "not below the camera's `max_area`, expected a smaller share",
+            )
+    if camera.record_source is not None and event.pre > camera.capture.ring_seconds:
+        yield (
+            (*place, "event", "pre"),
+            "reaches back further than `capture.ring_seconds`, expected a shorter time or a longer ring",
+        )

@@ -1,0 +1,324 @@
+"""The tree itself. Attribute names are the keys of the file; the defaults stand here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
+
+from async_motion.settings.values import (
+    Confirm,
+    EnvText,
+    Frames,
+    check_bucket,
+    check_camera_name,
+    check_confirm,
+    check_credential,
+    check_encryption,
+    check_endpoint,
+    check_file,
+    check_flag,
+    check_frames,
+    check_host,
+    check_instance,
+    check_name,
+    check_path_style,
+    check_polygon,
+    check_polygons,
+    check_prefix,
+    check_protocol,
+    check_region,
+    check_source,
+    check_spool_path,
+    check_text,
+    check_topic,
+    duration_between,
+    hostname,
+    number_between,
+    one_of,
+    share_between,
+    shown,
+    size_between,
+    structure,
+    whole_between,
+)
+
+PLACEHOLDER = "change-me"
+"""The secret key that the shipped settings hold: it opens nothing."""
+
+_SECRET_PARAMETER = re.compile(r"pass|pwd|token|key|secret|auth|sig", re.IGNORECASE)
+
+Flag = Annotated[bool, PlainValidator(check_flag)]
+Text = Annotated[str, PlainValidator(check_text)]
+OptionalText = Annotated[str | None, PlainValidator(lambda value: check_text(value) or None)]
+OptionalFile = Annotated[Path | None, PlainValidator(check_file)]
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(check_credential)]
+Topic = Annotated[str, PlainValidator(check_topic)]
+Port = Annotated[int, whole_between(1, 65535)]
+Quality = Annotated[int, whole_between(1, 100)]
+Polygon = tuple[tuple[float, float], ...]
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "text", "json"]
+Credentials = Literal["static", "env", "aws"]
+WhenFull = Literal["drop_oldest", "drop_newest"]
+Transport = Literal["tcp", "udp"]
+Decode = Literal["auto", "all", "keyframes"]
+HwAccel = Literal["none", "vaapi", "videotoolbox", "cuda", "drm"]
+Isolation = Literal["thread", "process"]
+Speed = Literal["real", "max"]
+Sensitivity = Literal["low", "medium", "high"]
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, no unknown keys, a blank value means the default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    keeps_blank: ClassVar[frozenset[str]] = frozenset()
+    """Keys for which a blank value is not the default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blank_is_default(cls, value: Any) -> Any:
+        if isinstance(value, Section):
+            return value
+        value = structure(value)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{shown(value)}, expected a section with keys of its own")
+        return {
+            str(key): item
+            for key, item in value.items()
+            if (item is not None and not (isinstance(item, EnvText) and not item)) or key in cls.keeps_blank
+        }
+
+
+class Log(Section):
+    level: Annotated[LogLevel, one_of(LogLevel)] = "info"
+    format: Annotated[LogFormat, one_of(LogFormat)] = "auto"
+
+
+class StoreTimeout(Section):
+    connect: Annotated[float, duration_between("100ms", "2min")] = 3.0
+    put: Annotated[float, duration_between("1s", "10min")] = 15.0
+
+
+class Minio(Section):
+    """The S3 store. `endpoint` None: the embedded directory store is used instead."""
+
+    keeps_blank = frozenset({"access_key", "secret_key"})
+
+    endpoint: Annotated[str | None, PlainValidator(check_endpoint)] = None
+    access_key: Annotated[str | None, PlainValidator(check_credential)] = "uploader"
+    secret_key: OptionalSecret = SecretStr(PLACEHOLDER)
+    session_token: OptionalSecret = None
+    secure: Flag = False
+    ca_file: OptionalFile = None
+    region: Annotated[str, PlainValidator(check_region)] = "us-east-1"
+    bucket: Annotated[str, PlainValidator(check_bucket)] = "motion"
+    prefix: Annotated[str, PlainValidator(check_prefix)] = ""
+    create_bucket: Flag = True
+    path_style: Annotated[bool | Literal["auto"], PlainValidator(check_path_style)] = "auto"
+    presign: Annotated[float | None, duration_between("1s", "7d")] = None
+    credentials: Annotated[Credentials, one_of(Credentials)] = "static"
+    concurrency: Annotated[int, whole_between(1, 64, "uploads at once")] = 8
+    timeout: StoreTimeout = StoreTimeout()
+    tags: Flag = False
+    encryption: Annotated[str, PlainValidator(check_encryption)] = "none"
+
+
+class Directory(Section):
+    path: Annotated[Path, PlainValidator(check_file)] = Path("data/objects")
+
+
+class Tls(Section):
+    enabled: Flag = False
+    ca_file: OptionalFile = None
+    cert_file: OptionalFile = None
+    key_file: OptionalFile = None
+    insecure: Flag = False
+
+
+class Discovery(Section):
+    enabled: Flag = True
+    prefix: Topic = "homeassistant"
+    preview_every: Annotated[float | None, duration_between("1s", "1h")] = None
+
+
+class Snapshot(Section):
+    enabled: Flag = True
+    max_width: Annotated[int, whole_between(64, 8192, "pixels")] = 1280
+    quality: Quality = 80
+
+
+class Mqtt(Section):
+    """The broker. `host` None: the embedded broker is used. `protocol` is 5, or 4 for MQTT 3.1.1."""
+
+    host: Annotated[str | None, PlainValidator(check_host)] = None
+    port: Port = 1883
+    username: OptionalText = None
+    password: OptionalSecret = None
+    client_id: OptionalText = None
+    keepalive: Annotated[float, duration_between("5s", "18h")] = 30.0
+    protocol: Annotated[int, PlainValidator(check_protocol)] = 5
+    base_topic: Topic = "async_motion"
+    update_every: Annotated[float, duration_between("100ms", "1min")] = 1.0
+    state_every: Annotated[float, duration_between("1s", "1h")] = 15.0
+    tls: Tls = Tls()
+    discovery: Discovery = Discovery()
+    snapshot: Snapshot = Snapshot()
+    frigate_topic: Annotated[str | None, PlainValidator(check_topic)] = None
+
+
+class Spool(Section):
+    """The outbox on disk. `path` is text: the name of a file, or ``:memory:``."""
+
+    path: Annotated[str, PlainValidator(check_spool_path)] = "data/spool.db"
+    max_bytes: Annotated[int, size_between("1MiB", "1000TiB")] = 2 * 2**30
+    max_age: Annotated[float, duration_between("1s", "3650d")] = 7 * 86400.0
+    when_full: Annotated[WhenFull, one_of(WhenFull)] = "drop_oldest"
+    backlog_share: Annotated[float, share_between("1%", "100%")] = 0.5
+    delayed_after: Annotated[float, duration_between("1s", "1h")] = 10.0
+
+
+class Web(Section):
+    host: Annotated[str, PlainValidator(check_host)] = "127.0.0.1"
+    port: Port = 8585
+    token: OptionalSecret = None
+
+
+class Capture(Section):
+    transport: Annotated[Transport, one_of(Transport)] = "tcp"
+    decode: Annotated[Decode, one_of(Decode)] = "auto"
+    hwaccel: Annotated[HwAccel, one_of(HwAccel)] = "none"
+    isolation: Annotated[Isolation, one_of(Isolation)] = "thread"
+    open_timeout: Annotated[float, duration_between("500ms", "2min")] = 10.0
+    stall_timeout: Annotated[float, duration_between("500ms", "5min")] = 5.0
+    max_pixels: Annotated[int, whole_between(4096, 268435456, "pixels")] = 33554432
+    speed: Annotated[Speed, one_of(Speed)] = "real"
+    loop: Flag = True
+    ring_bytes: Annotated[int, size_between("1MiB", "4GiB")] = 32 * 2**20
+    ring_seconds: Annotated[float, duration_between("1s", "5min")] = 10.0
+    threads: Annotated[int, whole_between(1, 16, "threads")] = 1
+
+
+class Zone(Section):
+    polygon: Annotated[Polygon, BeforeValidator(check_polygon)]
+    sensitivity: Annotated[Sensitivity | None, one_of(Sensitivity)] = None
+    min_area: Annotated[float | None, share_between("0%", "100%")] = None
+
+
+class Detect(Section):
+    enabled: Flag = True
+    fps: Annotated[float, number_between(0.1, 60, "frames a second")] = 5.0
+    sensitivity: Annotated[Sensitivity, one_of(Sensitivity)] = "medium"
+    threshold: Annotated[float | None, number_between(1, 255, "grey levels")] = None
+    min_area: Annotated[float, share_between("0%", "100%")] = 0.002
+    max_area: Annotated[float, share_between("0.1%", "100%")] = 0.9
+    masks: Annotated[tuple[Polygon, ...], BeforeValidator(check_polygons)] = ()
+    zones: Annotated[
+        Mapping[Annotated[str, AfterValidator(check_name)], Zone], BeforeValidator(structure)
+    ] = {}
+
+
+class Event(Section):
+    frames: Annotated[Frames, BeforeValidator(check_frames)] = Frames("every", 1.0)
+    max_frames: Annotated[int, whole_between(1, 100000, "frames")] = 300
+    pre: Annotated[float, duration_between("0s", "1min")] = 1.0
+    pre_bytes: Annotated[int, size_between("1MiB", "4GiB")] = 64 * 2**20
+    confirm: Annotated[Confirm, BeforeValidator(check_confirm)] = Confirm(2, 3)
+    off_delay: Annotated[float, duration_between("0s", "1h")] = 10.0
+    max_length: Annotated[float, duration_between("1s", "24h")] = 300.0
+    cool_down: Annotated[float, duration_between("0s", "24h")] = 0.0
+
+
+class Jpeg(Section):
+    quality: Quality = 85
+    max_width: Annotated[int | None, whole_between(64, 16384, "pixels")] = None
+
+
+class Camera(Section):
+    """A camera. Its sources are secrets: they carry passwords."""
+
+    name: OptionalText = None
+    enabled: Flag = True
+    source: Annotated[SecretStr, BeforeValidator(check_source)]
+    record_source: Annotated[SecretStr | None, BeforeValidator(check_source)] = None
+    capture: Capture = Capture()
+    detect: Detect = Detect()
+    event: Event = Event()
+    jpeg: Jpeg = Jpeg()
+
+
+def _cameras(value: object) -> object:
+    """Return the cameras as written, or the demonstration camera where there are none."""
+    value = structure(value)
+    return value or {"demo": {"source": "demo:"}}
+
+
+class Settings(Section):
+    """Everything that can be set. Made by `load`, which also holds the values against each other."""
+
+    instance: Annotated[str, PlainValidator(check_instance)] = Field(default_factory=hostname)
+    shutdown_grace: Annotated[float, duration_between("0s", "10min")] = 10.0
+    log: Log = Log()
+    minio: Minio = Minio()
+    directory: Directory = Directory()
+    mqtt: Mqtt = Mqtt()
+    spool: Spool = Spool()
+    web: Web = Web()
+    cameras: Annotated[
+        Mapping[Annotated[str, AfterValidator(check_camera_name)], Camera], BeforeValidator(_cameras)
+    ] = {"demo": Camera(source=SecretStr("demo:"))}
+
+    _origin: str = PrivateAttr(default="defaults")
+
+    @property
+    def origin(self) -> str:
+        """Where the settings came from, in words: the file, and the names of the variables that were used."""
+        return self._origin
+
+    def secrets(self) -> frozenset[str]:
+        """Return every text that no log may show: keys, passwords and tokens, also those within sources."""
+        return frozenset(_secrets(self)) - {"", PLACEHOLDER}
+
+
+def _secrets(value: object) -> Iterator[str]:
+    if isinstance(value, Camera):
+        # A source is secret for what is in it: `demo:` and a file's name may be said.
+        for source in (value.source, value.record_source):
+            if source is not None:
+                yield from _secrets_in_address(source.get_secret_value())
+    elif isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _secrets(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _secrets(item)
+
+
+def _secrets_in_address(source: str) -> Iterator[str]:
+    """Give the password and the query of an address, as written and as meant, and the tokens in the query."""
+    if "://" in source:
+        parts = urlsplit(source)
+        for text in (parts.password or "", parts.query):
+            yield from (text, unquote(text))
+        yield from (value for key, value in parse_qsl(parts.query) if _SECRET_PARAMETER.search(key))
