@@ -5,7 +5,7 @@
     environment ─┘                                            └──▶ SettingsError, one line for each problem
 
 The attribute names are the keys of `config/processor/variables.yaml`, which describes every one of them;
-the defaults stand here, and a test holds the two together. Units: durations are float seconds, sizes int
+the defaults stand in `tree`, and a test holds the two together. Units: durations are float seconds, sizes int
 bytes, shares and areas float 0..1. A blank value means the default.
 
 Order of the file: `--config`, `$ASYNC_MOTION_CONFIG`, `config/processor/variables.yaml` under the working
