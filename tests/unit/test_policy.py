@@ -45,6 +45,14 @@ def test_first_keeps_the_opening_frame_alone() -> None:
     assert Selection(policy, 0.0).pre_roll([-1.0, -0.5]) == []
 
 
+def test_a_first_frame_that_scores_nothing_is_still_the_only_one() -> None:
+    assert kept(PolicySettings(keep=Keep.FIRST), [0.0, 1.0, 2.0], [0.0, 0.0, 0.5]) == [0.0]
+
+
+def test_a_better_frame_does_not_break_the_rhythm_while_there_are_places() -> None:
+    assert kept(PolicySettings(every_s=1.0), [0.0, 0.5, 1.0], [0.1, 0.9, 0.1]) == [0.0, 1.0]
+
+
 def test_best_holds_each_frame_that_beats_all_before_it() -> None:
     selection = Selection(PolicySettings(keep=Keep.BEST, max_frames=1), 0.0)
     assert selection.pre_roll([-1.0]) == []
