@@ -51,7 +51,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _WORK = ".async_motion"
+_BESIDE = ".meta.json"
 _MOST_KNOWN = 4096
+_TRIES = 3
 
 _NEEDS_A_PERSON = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _KEY_AT_FAULT = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ})
@@ -148,11 +150,11 @@ class DirectoryStore:
 
     def _place(self, key: str) -> Path:
         """Return the file of `key`. Raises RecordRejected for a key that is none, or would lead elsewhere."""
+        if not _is_key(key):
+            raise RecordRejected(f"{key!r} is no key for a directory: a part is empty, a dot or two dots")
         parts = key.split("/")
-        if "\0" in key or any(not part or part.startswith(".") for part in parts):
-            raise RecordRejected(
-                f"{key!r} is no key for a directory: parts are not empty, and begin with no dot"
-            )
+        if parts[0] == _WORK or _is_beside(parts[-1]):
+            raise RecordRejected(f"{key!r} is a name that the directory store keeps for itself")
         return self._path.joinpath(*parts)
 
     async def _run(self, what: str, work: Callable[..., T], *args: object, limit_s: float | None = None) -> T:
@@ -178,28 +180,43 @@ class _Files:
         self._opening = threading.Lock()
         self._work: Path | None = None
         self._claim: int | None = None
+        self._pruning = threading.Lock()
+        self._putting = 0
         # Directories that are synced into their parents. They may be tidied away by others at any time.
         self._known: set[Path] = set()
 
     def put(self, place: Path, data: bytes, beside: bytes) -> None:
         """Make the object and its metadata durable, the metadata first."""
+        with self._pruning:
+            self._putting += 1
         try:
-            self._put(place, data, beside)
-        except FileNotFoundError:
-            # Somebody has tidied up between two steps, or since the directories were made.
-            self._forget()
-            self._put(place, data, beside)
+            for _ in range(_TRIES - 1):
+                try:
+                    return self._put(place, data, beside)
+                except FileNotFoundError:
+                    # Others have tidied up between two steps, or since the directories were made.
+                    self._forget()
+            return self._put(place, data, beside)
+        finally:
+            with self._pruning:
+                self._putting -= 1
 
     def get(self, place: Path) -> bytes:
         """Return a file's bytes."""
         return place.read_bytes()
 
     def delete(self, place: Path) -> None:
-        """Remove the object, then its metadata, durably."""
+        """Remove the object, its metadata, and directories that are empty then: a bucket has none either."""
         with suppress(FileNotFoundError, NotADirectoryError):
             place.unlink()
             _beside(place).unlink(missing_ok=True)
             _sync_directory(place.parent)
+        with self._pruning, suppress(OSError):
+            for folder in place.parents:
+                if self._putting or folder == self._path:
+                    return
+                folder.rmdir()
+                self._known.discard(folder)
 
     def probe(self) -> None:
         """Write, sync and remove a file."""
@@ -213,11 +230,15 @@ class _Files:
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that begin with `prefix`, sorted."""
         found: list[str] = []
-        for folder, folders, files in os.walk(self._path / prefix.rpartition("/")[0]):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+        start = prefix.rpartition("/")[0]
+        if start and not _is_key(start):
+            return found
+        for folder, folders, files in os.walk(self._path / start):
             at = Path(folder).relative_to(self._path).as_posix()
             start = "" if at == "." else f"{at}/"
-            found += [f"{start}{name}" for name in files if not name.startswith(".")]
+            if not start and _WORK in folders:
+                folders.remove(_WORK)
+            found += [f"{start}{name}" for name in files if not _is_beside(name)]
         return sorted(key for key in found if key.startswith(prefix))
 
     def close(self) -> None:
@@ -287,7 +308,15 @@ class _Files:
 
 
 def _beside(place: Path) -> Path:
-    return place.with_name(f".{place.name}.meta.json")
+    return place.with_name(f".{place.name}{_BESIDE}")
+
+
+def _is_key(text: str) -> bool:
+    return "\0" not in text and all(part not in ("", ".", "..") for part in text.split("/"))
+
+
+def _is_beside(name: str) -> bool:
+    return name.startswith(".") and name.endswith(_BESIDE)
 
 
 def _written(work: Path, content: bytes) -> Path:

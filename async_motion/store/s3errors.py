@@ -89,6 +89,7 @@ _REJECTED = frozenset(
         "MetadataTooLarge",
         "NoSuchKey",
         "XMinioInvalidObjectName",
+        "XMinioInvalidResourceName",
         "XMinioObjectExistsAsDirectory",
         "XMinioParentIsObject",
     }

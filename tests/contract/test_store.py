@@ -163,12 +163,22 @@ class TestEveryStore:
         assert [key async for key in store.find()] == []
 
     async def test_keys_are_listed_by_prefix_in_order(self, store: Store) -> None:
-        for key in ("b/2.jpg", "a/x/1.jpg", "b/1.jpg", "ab/1.jpg"):
+        for key in ("b/2.jpg", "a/x/1.jpg", "b/1.jpg", "ab/1.jpg", "a/.hidden/.1"):
             await put(store, key)
 
-        assert [key async for key in store.find("a")] == ["a/x/1.jpg", "ab/1.jpg"]
+        assert [key async for key in store.find("a")] == ["a/.hidden/.1", "a/x/1.jpg", "ab/1.jpg"]
         assert [key async for key in store.find("b/")] == ["b/1.jpg", "b/2.jpg"]
         assert [key async for key in store.find("nobody/")] == []
+
+    @pytest.mark.parametrize("prefix", ["../", "/etc/", "a//", "./"])
+    async def test_a_prefix_leads_nowhere_else(self, store: Store, prefix: str) -> None:
+        await put(store)
+        found = []
+
+        with contextlib.suppress(RecordRejected):  # MinIO's way to find nothing
+            found = [key async for key in store.find(prefix)]
+
+        assert found == []
 
     async def test_the_probe_passes_and_is_never_a_frame(self, store: Store) -> None:
         await store.probe()

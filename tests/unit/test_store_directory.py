@@ -77,6 +77,19 @@ async def test_what_was_said_beside_it_may_be_damaged(tmp_path: Path) -> None:
         assert (await store.metadata("a.jpg"))["size"] == len(JPEG)
 
 
+async def test_a_delete_leaves_no_empty_directories(tmp_path: Path) -> None:
+    async with DirectoryStore(tmp_path) as store:
+        await put(store, "a/b/c/1.jpg")
+        await put(store, "a/2.jpg")
+
+        await store.delete("a/b/c/1.jpg")
+
+        assert sorted(each.name for each in (tmp_path / "a").iterdir()) == [".2.jpg.meta.json", "2.jpg"]
+        await store.delete("a/2.jpg")
+        await put(store, "a/b/c/1.jpg")
+        assert visible(tmp_path) == ["a/b/c/1.jpg"]
+
+
 async def test_there_is_no_link(tmp_path: Path) -> None:
     async with DirectoryStore(tmp_path) as store:
         assert await store.link(KEY, 60) is None
@@ -436,6 +449,22 @@ asyncio.run(main())
 
     assert child.stdout == b"given up\n"
     assert child.stderr == b""
+
+
+async def test_puts_and_deletes_in_one_directory_do_not_meet(tmp_path: Path) -> None:
+    async with DirectoryStore(tmp_path) as store:
+
+        async def come_and_go(key: str) -> None:
+            for _ in range(20):
+                await put(store, key)
+                assert await store.get(key) == JPEG
+                await store.delete(key)
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(4):
+                tasks.create_task(come_and_go(f"a/b/{number}.jpg"), name=f"come and go {number}")
+
+    assert visible(tmp_path) == []
 
 
 async def test_many_stores_share_one_directory(tmp_path: Path) -> None:
