@@ -39,6 +39,8 @@ PUBLISHERS = 16
 """Publishes at once; beyond this a broker gets no faster."""
 FREE_FAILURES = 2
 """How often a piece may fail before it waits by itself, beside its peer's gate."""
+TRIED = 4
+"""Among how many pieces of a lane a trial chooses."""
 MOST_REMEMBERED = 4096
 SHOWN = "delivery/shown"
 
@@ -123,7 +125,7 @@ class Delivery:
         self._uploads, self._news = _Lane(), _Lane()
         self._publishers = asyncio.Semaphore(PUBLISHERS)
         self._bell = _Bell()
-        self._failures: dict[int, int] = {}
+        self._failures: dict[int, tuple[int, int]] = {}
         self._updated: dict[str, float] = {}
         self._candidates: dict[str, tuple[int, float]] = {}
         self._shown: dict[str, tuple[int, float]] = {}
@@ -149,8 +151,10 @@ class Delivery:
                 tasks.create_task(news, name="delivery: news")
 
     async def drain(self, timeout_s: float | None) -> bool:
-        """Wait until nothing is left to deliver, at most `timeout_s` (None: as long as it takes). Say whether that
-        is so."""
+        """Wait until nothing is left to deliver, at most `timeout_s` (None: for ever).
+
+        Say whether that is so.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._spool.stats.empty or self._uploads.all or self._news.all:
@@ -213,46 +217,60 @@ class Delivery:
                 await self._bell.wait(self._pace.poll_s, heard)
 
     async def _start_uploads(self, tasks: asyncio.TaskGroup) -> int:
-        lane, trial = self._uploads, self._store_gate.on_trial
-        slots = (1 if trial else self._concurrency) - lane.all
-        if slots <= 0:
-            return 0
-        late_slots = 0 if trial else min(slots, self._late_uploads - lane.late)
-        late = await self._take(fresh=False, limit=late_slots)
-        fresh = await self._take(fresh=True, limit=slots - len(late))
-        if not fresh and not late and not lane.all:
-            # No slot is reserved for the backlog, or the gate is on trial: it takes one that nobody wants.
-            late = await self._take(fresh=False, limit=1)
-        for item in late:
-            lane.late += 1
+        lane = self._uploads
+        slots = self._concurrency - lane.all
+        if self._store_gate.on_trial:
+            uploads = await self._try_upload() if not lane.all else []
+        else:
+            late = await self._take(fresh=False, limit=min(slots, self._late_uploads - lane.late))
+            uploads = late + await self._take(fresh=True, limit=slots - len(late))
+            if not uploads and not lane.all:
+                # No slot belongs to the backlog: it takes one that nobody wants.
+                uploads = await self._take(fresh=False, limit=1)
+        for item in uploads:
+            if item.late:
+                lane.late += 1
+            else:
+                lane.fresh += 1
             tasks.create_task(self._upload(item), name=f"upload {item.number}")
-        for item in fresh:
-            lane.fresh += 1
-            tasks.create_task(self._upload(item), name=f"upload {item.number}")
-        return len(late) + len(fresh)
+        return len(uploads)
 
     async def _take(self, *, fresh: bool, limit: int) -> list[Upload]:
         return await self._spool.take_uploads(fresh=fresh, limit=limit) if limit > 0 else []
 
+    async def _try_upload(self) -> list[Upload]:
+        """Take one piece for a trial, each time another: the first one may itself be what fails."""
+        found = await self._take(fresh=True, limit=TRIED) + await self._take(fresh=False, limit=TRIED)
+        chosen = found[self._store_gate.trials % len(found)] if found else None
+        await self._spool.release([item.number for item in found if item is not chosen])
+        return [chosen] if chosen is not None else []
+
     async def _start_news(self, tasks: asyncio.TaskGroup) -> int:
-        lane, trial = self._news, self._broker_gate.on_trial
-        if trial and lane.all:
-            return 0
-        limit = 1 if trial else BATCH
-        batches = await self._spool.take_fresh_news(limit)
-        for spare in batches[1:] if trial else ():
-            await self._spool.release([news.number for news in spare])
-        batches = batches[:1] if trial else batches
-        late: list[News] = []
-        if lane.late < self._late_batches and not (trial and batches):
-            late = await self._spool.take_late_news(limit)
-        for batch in batches:
-            lane.fresh += 1
-            tasks.create_task(self._announce(batch, late=False), name=f"announce {batch[0].number}")
-        if late:
-            lane.late += 1
-            tasks.create_task(self._announce(late, late=True), name=f"announce {late[0].number}")
-        return len(batches) + len(late)
+        lane = self._news
+        if self._broker_gate.on_trial:
+            batches = await self._try_news() if not lane.all else []
+        else:
+            batches = [(batch, False) for batch in await self._spool.take_fresh_news(BATCH)]
+            late = await self._spool.take_late_news(BATCH) if lane.late < self._late_batches else []
+            if late:
+                batches.append((late, True))
+        for batch, is_late in batches:
+            if is_late:
+                lane.late += 1
+            else:
+                lane.fresh += 1
+            tasks.create_task(self._announce(batch, late=is_late), name=f"announce {batch[0].number}")
+        return len(batches)
+
+    async def _try_news(self) -> list[tuple[list[News], bool]]:
+        """Take one announcement for a trial, each time another."""
+        found = [(batch, False) for batch in await self._spool.take_fresh_news(1)]
+        found += [([news], True) for news in await self._spool.take_late_news(TRIED)]
+        if not found:
+            return []
+        chosen = found.pop(self._broker_gate.trials % len(found))
+        await self._spool.release([news.number for batch, _ in found for news in batch])
+        return [chosen]
 
     # -- to the store
 
@@ -294,8 +312,14 @@ class Delivery:
         self._figures.upload_s.append(self._clock() - started)
         self._figures.counts["stored"] += 1
         self._figures.counts["stored_bytes"] += info.size
-        self._figures.counts["repeats"] += self._failures.pop(item.number, 0) > 0
-        stored = StoredFrame(info=info, bucket=self._store.bucket, etag=etag, stored_at=self._now())
+        self._figures.counts["repeats"] += self._failures.pop(item.number, None) is not None
+        stored = StoredFrame(
+            info=info,
+            bucket=self._store.bucket,
+            etag=etag,
+            stored_at=self._now(),
+            delayed=item.late or item.age_s + self._clock() - started > self._delayed_after_s,
+        )
         keep = self._is_candidate(item)
         await self._insist(lambda: self._spool.mark_stored(item.number, stored, keep_jpeg=keep))
         size_kib = info.size // 1024
@@ -400,7 +424,7 @@ class Delivery:
         await self._publish(self._topics.frame(info.camera), self._announcement(news, taken, url))
         self._broker_gate.succeeded()
         self._figures.counts["announced"] += 1
-        self._figures.counts["repeats"] += self._failures.get(news.number, 0) > 0
+        self._figures.counts["repeats"] += news.number in self._failures
         try:
             await self._announce_update(info)
         except BrokerUnavailable as exc:
@@ -519,13 +543,20 @@ class Delivery:
     # -- trouble
 
     async def _again(self, number: int, error: TransientError, gate: Gate) -> None:
-        """Give a piece back that failed; one that fails again and again waits longer and longer by itself."""
+        """Give a piece back that failed.
+
+        One that fails again and again while others pass waits longer and longer by itself. In an outage
+        nobody passes: its pieces come again at once when it is over.
+        """
         gate.failed(error)
         self._figures.counts["retries"] += 1
-        failures = self._failures[number] = self._failures.get(number, 0) + 1
+        failures, successes = self._failures.pop(number, (0, -1))
+        if gate.successes != successes:
+            failures += 1
+        self._failures[number] = failures, gate.successes
         if len(self._failures) > MOST_REMEMBERED:
             self._failures.pop(next(iter(self._failures)))
-        log.debug("item %d failed %d times: %s", number, failures, error)
+        log.debug("item %d failed: %s", number, error)
         delay_s = 0.0
         if failures > FREE_FAILURES:
             delay_s = min(self._pace.most_s, self._pace.first_s * 2.0 ** min(failures - FREE_FAILURES, 64))

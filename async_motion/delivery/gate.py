@@ -61,6 +61,8 @@ class Gate:
         self._loud = loud
         self._unavailable = Backoff(draw=draw, first_s=pace.first_s, most_s=pace.most_s)
         self._refused = Backoff(draw=draw, first_s=pace.refused_first_s, most_s=pace.refused_most_s)
+        self.successes = 0
+        self.trials = 0
         self._state = _State.OPEN
         self._error: TransientError | None = None
         self._shut_at = 0.0
@@ -105,6 +107,7 @@ class Gate:
 
     def succeeded(self) -> None:
         """Note that the peer served somebody."""
+        self.successes += 1
         if self._state is _State.OPEN:
             return
         if self._state is _State.SHUT and self._error is not None and self._error.retry_after_s:
@@ -128,7 +131,8 @@ class Gate:
             await self._shut.wait()
             self._hurry.clear()
             error = self._error
-            assert error is not None
+            if error is None:
+                continue  # it was opened again before we got here
             backoff = self._refused if _is_refusal(error) else self._unavailable
             delay_s = backoff.next_s(at_least_s=min(error.retry_after_s or 0.0, MOST_RETRY_AFTER_S))
             if self._said is not None and not _is_refusal(error):
@@ -148,6 +152,7 @@ class Gate:
                     self._say()
                 continue
             if self.shut:
+                self.trials += 1
                 self._state = _State.TRIAL
                 self._shut.clear()
                 self._passable.set()
