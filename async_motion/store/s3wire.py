@@ -15,13 +15,17 @@ from __future__ import annotations
 import io
 import ssl
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import aiohttp
 import certifi
-from multidict import CIMultiDict
-from yarl import URL
 
 from async_motion.store.s3errors import S3Answer
+
+if TYPE_CHECKING:
+    # aiohttp's own: what miniopy-async hands over.
+    from multidict import CIMultiDict
+    from yarl import URL
 
 _MOST_ERROR_BYTES = 64 * 1024
 _SUCCESS = frozenset({200, 204, 206})
