@@ -33,9 +33,7 @@ class Finding:
 async def check(settings: Settings, *, probe: bool, as_json: bool) -> int:
     """Say that the settings are right; with `probe` try what they name. Return 1 if anything failed."""
     cameras = [name for name, camera in settings.cameras.items() if camera.enabled]
-    store = (
-        f"s3 {settings.minio.endpoint}" if settings.minio.endpoint else f"directory {settings.directory.path}"
-    )
+    store = wiring.store_name(settings)
     broker = f"{settings.mqtt.host}:{settings.mqtt.port}" if settings.mqtt.host else "embedded"
     text = f"{settings.origin}; cameras: {', '.join(cameras) or 'none'}; store: {store}; broker: {broker}"
     _print(Finding(what="settings", ok=True, text=text), as_json)

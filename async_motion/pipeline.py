@@ -259,6 +259,8 @@ class CameraUnit:
                     if not self._online:
                         self._online = True
                         self._observer.camera_online(self._camera)
+                        height, width = frame.luma.shape
+                        log.info("%s: watching, pictures of %dx%d", self._camera, width, height)
                     self._newest = frame
                     dropped = self._waiting.put(frame)
                     if dropped:

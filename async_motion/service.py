@@ -31,7 +31,13 @@ import cv2
 from async_motion import __version__, wiring
 from async_motion.core.backoff import Backoff
 from async_motion.delivery import Delivery
-from async_motion.errors import AsyncMotionError, CameraRefused, CameraUnavailable
+from async_motion.errors import (
+    AsyncMotionError,
+    CameraRefused,
+    CameraUnavailable,
+    RecordRejected,
+    TransientError,
+)
 from async_motion.pipeline import CameraUnit
 from async_motion.settings import Settings
 
@@ -127,23 +133,30 @@ class Service:
             delivery = wiring.build_delivery(
                 settings, spool=spool, store=store, broker=broker, on_stored=reporter.on_stored
             )
+            announcer = await wiring.build_announcer(settings, broker=broker, spool=spool, reporter=reporter)
+            web = wiring.build_web(settings, state=reporter.snapshot)
             for name in (name for name, camera in settings.cameras.items() if camera.enabled):
                 source = wiring.build_source(name, settings.cameras[name])
                 stack.push_async_callback(source.aclose)
                 unit = wiring.build_unit(
                     settings, name, source=source, outbox=spool, observer=reporter, executor=executor
                 )
-                reporter.attach(name, unit)
+                reporter.attach(name, unit, wiring.build_preview(settings, unit, broker, executor))
                 self._keepers.append(CameraKeeper(name, unit))
 
             async with asyncio.TaskGroup() as tasks:
                 talking = tasks.create_task(broker.run(), name="broker")
                 delivering = tasks.create_task(delivery.run(), name="delivery")
                 reporting = tasks.create_task(reporter.run(), name="reporter")
+                greeting = tasks.create_task(
+                    _greet(store, wiring.store_name(settings)), name="greet the store"
+                )
+                announcing = tasks.create_task(announcer.run(), name="announcer")
+                serving = tasks.create_task(web.run(), name="web")
                 await self._watch_cameras()
                 await self._deliver_the_rest(delivery)
                 # Each says its last words through the next: the broker is the last to go.
-                for task in (delivering, reporting, talking):
+                for task in (greeting, serving, announcing, delivering, reporting, talking):
                     await _end(task)
             waiting = spool.stats.records
             log.info(
@@ -238,6 +251,18 @@ class CameraKeeper:
         except CameraUnavailable as exc:
             return exc
         return None
+
+
+async def _greet(store: wiring.AnyStore, name: str) -> None:
+    """Say at the start whether the store takes frames: better known before the first motion."""
+    try:
+        await store.probe()
+    except TransientError as exc:
+        log.warning("store: %s; frames wait in the spool until it takes them", exc)
+    except RecordRejected as exc:
+        log.warning("store: %s", exc)
+    else:
+        log.info("store: %s: takes frames", name)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
@@ -17,23 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from async_motion import __version__
+from async_motion.announcer import MISSED_KEY, PLACES_KEY, Announcer
 from async_motion.broker.client import BrokerClient
 from async_motion.broker.embedded import EmbeddedBroker
 from async_motion.capture import CameraSource, CaptureSpec, open_source
 from async_motion.core.detector import DetectorSettings, Zone
+from async_motion.core.discovery import CameraSite, Site, camera_payload, hub_payload
 from async_motion.core.model import StoredFrame
 from async_motion.core.names import Topics
 from async_motion.core.policy import Keep, PolicySettings
 from async_motion.core.tracker import TrackerSettings
 from async_motion.delivery import Delivery
 from async_motion.encode import encode, shrink
-from async_motion.errors import BrokerUnavailable
+from async_motion.errors import BrokerUnavailable, CameraUnavailable, PictureError
 from async_motion.pipeline import CameraUnit, Observer, Outbox, UnitSettings
 from async_motion.reporter import Reporter
 from async_motion.settings import Camera, Settings
 from async_motion.spool import Spool
 from async_motion.store.directory import DirectoryStore
 from async_motion.store.minio import MinioStore
+from async_motion.web import Web
 
 AnyStore = MinioStore | DirectoryStore
 
@@ -75,6 +78,14 @@ def build_store(settings: Settings, *, reading: bool = False) -> AnyStore:
         encryption=minio.encryption,
         probe_key=f"{minio.prefix}{settings.instance}/.async_motion_probe",
     )
+
+
+def store_name(settings: Settings) -> str:
+    """Return what people call the store."""
+    minio = settings.minio
+    if minio.endpoint is None:
+        return f"directory {settings.directory.path}"
+    return f"{'https' if minio.secure else 'http'}://{minio.endpoint}, bucket {minio.bucket}"
 
 
 def build_client(
@@ -266,11 +277,6 @@ def build_delivery(
     on_stored: Callable[[StoredFrame], None],
 ) -> Delivery:
     """Return the walk from the spool to the subscribers."""
-    snapshot = settings.mqtt.snapshot
-
-    def smaller(jpeg: bytes) -> bytes:
-        return shrink(jpeg, snapshot.max_width, snapshot.quality, _snapshot_bytes(broker.max_packet))
-
     return Delivery(
         spool=spool,
         store=store,
@@ -282,14 +288,9 @@ def build_delivery(
         delayed_after_s=settings.spool.delayed_after,
         update_every_s=settings.mqtt.update_every,
         presign_s=settings.minio.presign,
-        shrink=smaller if snapshot.enabled else None,
+        shrink=_snapshot_maker(settings, broker) if settings.mqtt.snapshot.enabled else None,
         on_stored=on_stored,
     )
-
-
-def _snapshot_bytes(max_packet: int | None) -> int:
-    """Return how long a snapshot may be, so that its packet stays below the broker's limit."""
-    return min(max_packet or SNAPSHOT_BYTES, SNAPSHOT_BYTES) - PACKET_MARGIN
 
 
 async def build_reporter(
@@ -301,17 +302,11 @@ async def build_reporter(
     restart_capture: Callable[[], None],
 ) -> Reporter:
     """Return what tells the world how the cameras are, with what earlier runs have remembered."""
-    cameras = {
-        name: tuple(camera.detect.zones) for name, camera in settings.cameras.items() if camera.enabled
-    }
-
-    async def remember(key: str, value: bytes) -> None:
-        await spool.remember(key, value)
+    cameras = watched_zones(settings)
 
     def delivery_health() -> Mapping[str, Any]:
         return {k: _peer(v) if k in ("store", "broker") else v for k, v in health().items()}
 
-    recalled = {key: await spool.recall(key) for key in Reporter.memory_keys(cameras)}
     return Reporter(
         broker,
         topics(settings),
@@ -320,13 +315,89 @@ async def build_reporter(
         version=__version__,
         spool_stats=lambda: asdict(spool.stats),
         delivery_health=delivery_health,
-        remember=remember,
-        recalled={key: value for key, value in recalled.items() if value is not None},
+        remember=spool.remember,
+        recalled=await _recall(spool, Reporter.memory_keys(cameras)),
         restart_capture=restart_capture,
         state_every_s=settings.mqtt.state_every,
         preview_every_s=settings.mqtt.discovery.preview_every,
         frigate_topic=settings.mqtt.frigate_topic,
     )
+
+
+async def build_announcer(
+    settings: Settings, *, broker: BrokerClient, spool: Spool, reporter: Reporter
+) -> Announcer:
+    """Return what announces the devices to Home Assistant and clears what no longer exists."""
+    mqtt = settings.mqtt
+    site = Site(
+        instance=settings.instance,
+        version=__version__,
+        topics=topics(settings),
+        preview=mqtt.discovery.preview_every is not None,
+    )
+    cameras = {
+        name: camera_payload(site, CameraSite(name=name, title=settings.cameras[name].name, zones=zones))
+        for name, zones in watched_zones(settings).items()
+    }
+    return Announcer(
+        broker,
+        site.topics,
+        instance=settings.instance,
+        prefix=mqtt.discovery.prefix,
+        hub=hub_payload(site) if mqtt.discovery.enabled else None,
+        cameras=cameras if mqtt.discovery.enabled else {},
+        retained=reporter.retained_topics,
+        republish=reporter.republish,
+        remember=spool.remember,
+        recalled=await _recall(spool, (PLACES_KEY, MISSED_KEY)),
+        foreign=reporter.foreign_topics,
+    )
+
+
+def build_web(settings: Settings, *, state: Callable[[], Mapping[str, Any]]) -> Web:
+    """Return the pages about the service's `state`."""
+    web = settings.web
+    token = web.token.get_secret_value() if web.token else None
+    return Web(host=web.host, port=web.port, token=token, snapshot=state)
+
+
+def build_preview(
+    settings: Settings, unit: CameraUnit, broker: BrokerClient, executor: Executor
+) -> Callable[[], Awaitable[bytes | None]]:
+    """Return what makes a small JPEG of a camera's newest frame, None while there is none."""
+    smaller = _snapshot_maker(settings, broker)
+
+    async def preview() -> bytes | None:
+        try:
+            jpeg = await unit.picture()
+            if jpeg is None:
+                return None
+            return await asyncio.get_running_loop().run_in_executor(executor, smaller, jpeg)
+        except (PictureError, CameraUnavailable):
+            return None
+
+    return preview
+
+
+def _snapshot_maker(settings: Settings, broker: BrokerClient) -> Callable[[bytes], bytes]:
+    """Return what makes a JPEG small enough for the broker. Blocks."""
+    snapshot = settings.mqtt.snapshot
+
+    def smaller(jpeg: bytes) -> bytes:
+        most = min(broker.max_packet or SNAPSHOT_BYTES, SNAPSHOT_BYTES) - PACKET_MARGIN
+        return shrink(jpeg, snapshot.max_width, snapshot.quality, most)
+
+    return smaller
+
+
+def watched_zones(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Return the zones of each camera that is enabled."""
+    return {name: tuple(camera.detect.zones) for name, camera in settings.cameras.items() if camera.enabled}
+
+
+async def _recall(spool: Spool, keys: Iterable[str]) -> dict[str, bytes]:
+    found = {key: await spool.recall(key) for key in keys}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _peer(state: str) -> dict[str, str | None]:

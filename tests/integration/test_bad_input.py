@@ -126,7 +126,7 @@ def test_a_wrong_secret(tmp_path: Path, seaweedfs: s3.S3Server) -> None:
     (tmp_path / "v.yaml").write_text(yaml.safe_dump(settings))
     answer = command("check", "--probe", "--config", "v.yaml", folder=tmp_path)
     assert answer.returncode == 1
-    (line,) = [line for line in answer.stdout.splitlines() if "store:" in line]
+    (line,) = [line for line in answer.stdout.splitlines() if line[6:].startswith("store:")]
     assert line.startswith("FAIL  store: ")
     assert "SignatureDoesNotMatch" in line or "secret" in line
     assert "not-the-secret" not in answer.stdout + answer.stderr
@@ -152,7 +152,7 @@ def test_a_missing_bucket_that_may_not_be_made(tmp_path: Path, seaweedfs: s3.S3S
     (tmp_path / "v.yaml").write_text(yaml.safe_dump(settings))
     answer = command("check", "--probe", "--config", "v.yaml", folder=tmp_path)
     assert answer.returncode == 1
-    (line,) = [line for line in answer.stdout.splitlines() if "store:" in line]
+    (line,) = [line for line in answer.stdout.splitlines() if line[6:].startswith("store:")]
     assert line.startswith("FAIL  store: ")
     assert str(settings["minio"]["bucket"]) in line  # type: ignore[index]
 
@@ -171,7 +171,6 @@ def test_an_uploader_that_may_only_put_is_enough(tmp_path: Path, seaweedfs: s3.S
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "ok    store: wrote a test object" in answer.stdout
     assert "note  store: these credentials may not read it" in answer.stdout
-    assert "note  store: these credentials may not delete" in answer.stdout
 
 
 def test_a_broker_that_refuses_the_login(tmp_path: Path) -> None:
@@ -184,7 +183,7 @@ def test_a_broker_that_refuses_the_login(tmp_path: Path) -> None:
         (tmp_path / "v.yaml").write_text(yaml.safe_dump(settings))
         answer = command("check", "--probe", "--config", "v.yaml", folder=tmp_path)
         assert answer.returncode == 1
-        (line,) = [line for line in answer.stdout.splitlines() if "broker:" in line.split("  ")[1][:8]]
+        (line,) = [line for line in answer.stdout.splitlines() if line[6:].startswith("broker:")]
         assert line.startswith("FAIL  broker: ")
         assert "refused" in line
         with Service(settings, tmp_path / "run") as service:
