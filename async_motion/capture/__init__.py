@@ -15,11 +15,13 @@ from pathlib import Path
 from async_motion.capture.address import Kind, parse
 from async_motion.capture.demo import DemoReader
 from async_motion.capture.link import Counters
+from async_motion.capture.record import RecordStream
 from async_motion.capture.source import CameraSource, Reader
 from async_motion.capture.spec import CaptureSpec
 from async_motion.capture.stills import StillsReader
 from async_motion.capture.usb import UsbReader
 from async_motion.capture.video import VideoReader
+from async_motion.errors import SettingsError
 
 __all__ = ["CameraSource", "CaptureSpec", "Counters", "open_source"]
 
@@ -40,4 +42,13 @@ def open_source(spec: CaptureSpec) -> CameraSource:
             reader = StillsReader(Path(address.url), spec)
         case Kind.FILE | Kind.RTSP | Kind.HTTP:
             reader = VideoReader(address, spec)
-    return CameraSource(spec, reader, live=address.live or spec.speed == "real")
+    return CameraSource(spec, reader, live=address.live or spec.speed == "real", record=_record(spec))
+
+
+def _record(spec: CaptureSpec) -> RecordStream | None:
+    if spec.record_source is None:
+        return None
+    address = parse(spec.record_source)
+    if address.kind not in (Kind.RTSP, Kind.HTTP):
+        raise SettingsError(f"record_source: {address.shown}: expected rtsp(s):// or http(s)://")
+    return RecordStream(address, spec)

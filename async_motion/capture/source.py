@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from async_motion.capture.clock import Floor, MediaClock
 from async_motion.capture.link import Counters, Link
+from async_motion.capture.record import RecordedColour, RecordStream
 from async_motion.capture.spec import CaptureSpec
 from async_motion.core.model import Frame
 from async_motion.errors import CameraUnavailable
@@ -34,9 +35,12 @@ class CameraSource:
     `live` is False where every frame is delivered and the reader waits for us; `counters` says how it goes.
     """
 
-    def __init__(self, spec: CaptureSpec, reader: Reader, *, live: bool) -> None:
+    def __init__(
+        self, spec: CaptureSpec, reader: Reader, *, live: bool, record: RecordStream | None = None
+    ) -> None:
         self.camera = spec.camera
         self.live = live
+        self._record = record
         self.counters = Counters()
         self._spec = spec
         self._reader = reader
@@ -76,11 +80,14 @@ class CameraSource:
             target=self._read, args=(link, clock), name=f"capture[{self.camera}]", daemon=True
         )
         overdue = False
+        record = self._record
+        if record is not None:
+            record.start()
         try:
             thread.start()
             while (frame := await link.get()) is not None:
                 self._floor = Floor(frame.monotonic, frame.captured_at.timestamp())
-                yield frame
+                yield frame if record is None else self._recorded(frame, record)
         except CameraUnavailable:
             overdue = not await link.finished(0)
             raise
@@ -94,9 +101,17 @@ class CameraSource:
     async def aclose(self) -> None:
         """Stop reading. Returns within `CLOSE_GRACE_S`, whatever the video library does."""
         self._closed = True
+        if self._record is not None:
+            self._record.stop()
         if (link := self._link) is not None:
             link.stop()
             await link.finished(CLOSE_GRACE_S)
+
+    def _recorded(self, frame: Frame, record: RecordStream) -> Frame:
+        """Return the frame with the colours of the full-resolution stream; look after that stream."""
+        if record.start():
+            self.counters.abandoned += 1
+        return replace(frame, bgr=RecordedColour(record, frame.monotonic, frame.bgr))
 
     def _count_hanging(self) -> None:
         """Count the threads that did not come back; raise CameraUnavailable when they are too many."""

@@ -7,13 +7,17 @@ sentence of ours about the redacted address. PyAV's log is off by default and st
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import cast
 
 import av
 import av.error
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from async_motion.capture.address import Address, Attempt, attempts
+from async_motion.capture.address import Address, Attempt, Kind, attempts
+from async_motion.capture.decoding import VideoPacket, media_of
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
 
@@ -46,6 +50,10 @@ TROUBLE: tuple[tuple[type[Exception], str], ...] = (
     (av.error.MemoryError, "needs more memory than there is"),
 )
 """What may pass by itself."""
+
+
+MOST_FPS = 1000.0
+"""A stream that claims more than this has not said its rate, but its clock's."""
 
 
 def translate(exc: av.FFmpegError, shown: str, *, timed_out: bool = False) -> CameraUnavailable:
@@ -103,3 +111,38 @@ def _open(attempt: Attempt, spec: CaptureSpec) -> InputContainer:
         timeout=(spec.open_timeout_s, spec.stall_timeout_s),
         metadata_errors="replace",
     )
+
+
+def picture_length(stream: VideoStream) -> float:
+    """Return how long one picture stands, in seconds, as far as the stream says."""
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    return 1.0 / rate if 0 < rate < MOST_FPS else 1.0 / 25
+
+
+def packets_of(container: InputContainer, stream: VideoStream, shown: str) -> Iterator[VideoPacket]:
+    """Yield the packets of `stream`, the last one empty; translate FFmpeg's errors."""
+    try:
+        # It is a generator, whatever the stubs say; closed before the container, since it owns buffers.
+        with closing(cast("Generator[VideoPacket]", container.demux(stream))) as packets:
+            yield from packets
+    except av.FFmpegError as exc:
+        raise translate(exc, shown) from None
+
+
+def arrivals(
+    container: InputContainer, stream: VideoStream, address: Address, spec: CaptureSpec
+) -> Iterator[tuple[VideoPacket, float]]:
+    """Yield each packet of a live stream as it comes, with its media time in seconds."""
+    length = picture_length(stream)
+    latest = -length
+    timeless = is_timeless(address, stream)
+    for packet in packets_of(container, stream, address.shown):
+        known = spec.monotonic() if timeless else media_of(packet)
+        # The first packets of an RTSP stream may come without a time.
+        latest = latest + length if known is None else known
+        yield packet, latest
+
+
+def is_timeless(address: Address, stream: VideoStream) -> bool:
+    """Say whether the stream has no times: MJPEG over HTTP, for which FFmpeg would invent them."""
+    return address.kind is Kind.HTTP and stream.codec_context.name == "mjpeg"

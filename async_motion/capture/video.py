@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing
-from typing import cast
+from collections.abc import Iterator
 
-import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -18,7 +15,7 @@ from async_motion.capture.decoding import Decoder, VideoPacket, media_of, prepar
 from async_motion.capture.link import Link
 from async_motion.capture.pictures import Picker, frame_of
 from async_motion.capture.spec import CaptureSpec
-from async_motion.capture.streams import open_stream, translate
+from async_motion.capture.streams import arrivals, is_timeless, open_stream, packets_of, picture_length
 from async_motion.errors import CameraRefused, CameraUnavailable
 
 log = logging.getLogger(__name__)
@@ -30,9 +27,6 @@ BURST_GAP_S = 0.01
 """A packet that took longer than this to come was not lying there already."""
 
 MOST_HELD = 256
-
-MOST_FPS = 1000.0
-"""A stream that claims more than this has not said its rate, but its clock's."""
 
 BLIND_STALLS = 4
 """After so many stall time-outs of data without one picture, the stream counts as unreadable for now."""
@@ -60,15 +54,15 @@ class VideoReader:
             self._describe(stream)
             link.reader_opened()
             view = _View(spec, stream, link, clock)
-            # MJPEG over HTTP has no times of its own: FFmpeg would invent 25 pictures a second.
-            timeless = self._address.kind is Kind.HTTP and stream.codec_context.name == "mjpeg"
+            timeless = is_timeless(self._address, stream)
             last_picture = spec.monotonic()
-            for packet, media, burst in _settled(self._arrivals(container, stream, link, clock, timeless)):
+            for packet, media, burst in _settled(self._arrivals(container, stream, link, clock)):
                 if link.stopping:
                     return
-                if view.show(packet, media, trust_decoder=not timeless, patient=burst):
+                seen = view.show(packet, media, trust_decoder=not timeless, patient=burst)
+                if seen:
                     last_picture = spec.monotonic()
-                elif spec.monotonic() - last_picture > BLIND_STALLS * spec.stall_timeout_s:
+                elif seen is False and spec.monotonic() - last_picture > BLIND_STALLS * spec.stall_timeout_s:
                     raise CameraUnavailable(f"{shown}: sends data, but no picture that can be decoded")
         finally:
             container.close()
@@ -76,18 +70,13 @@ class VideoReader:
             raise CameraUnavailable(f"{shown}: closed the stream")
 
     def _arrivals(
-        self, container: InputContainer, stream: VideoStream, link: Link, clock: MediaClock, timeless: bool
+        self, container: InputContainer, stream: VideoStream, link: Link, clock: MediaClock
     ) -> Iterator[tuple[VideoPacket, float]]:
-        """Yield each packet as it comes, with its media time; tell the clock and the watchdog."""
-        length = _picture_length(stream)
-        latest = -length
-        for packet in _packets(container, stream, self._address.shown):
-            known = self._spec.monotonic() if timeless else media_of(packet)
-            # The first packets of an RTSP stream may come without a time.
-            latest = latest + length if known is None else known
-            if clock.arrived(latest):
+        """Yield each packet as it comes; tell the clock and the watchdog."""
+        for packet, media in arrivals(container, stream, self._address, self._spec):
+            if clock.arrived(media):
                 link.reader_progress()
-            yield packet, latest
+            yield packet, media
 
     def _read_file(self, link: Link, clock: MediaClock) -> None:
         spec = self._spec
@@ -118,10 +107,10 @@ class VideoReader:
         Return the media time at which the next round starts, None when nothing could be decoded.
         """
         view = _View(self._spec, stream, link, clock)
-        length = _picture_length(stream)
+        length = picture_length(stream)
         latest = start - length
         seen = False
-        for packet in _packets(container, stream, self._address.shown):
+        for packet in packets_of(container, stream, self._address.shown):
             known = media_of(packet) if packet.size else latest - (view.shift or 0.0)
             if known is not None and view.shift is None:
                 view.shift = start - known
@@ -130,7 +119,7 @@ class VideoReader:
             if not link.lossless and not self._keep_pace(media, link, clock):
                 return None
             link.reader_progress()
-            seen = view.show(packet, media) or seen
+            seen = bool(view.show(packet, media)) or seen
             if link.stopping:
                 return None
         return latest + length if seen else None
@@ -166,9 +155,10 @@ class _View:
 
     def show(
         self, packet: VideoPacket, media: float, *, trust_decoder: bool = True, patient: bool = False
-    ) -> bool:
-        """Decode a packet of media time `media` and offer what is wanted; say whether a picture came out.
+    ) -> bool | None:
+        """Decode a packet of media time `media` and offer what is wanted.
 
+        Say whether a picture came out, None where none was looked for.
         Decoders hand out pictures later than their packets and say of which time they are; `media` stands
         in where they do not, or may not be trusted. `patient`: these come in a burst.
         """
@@ -179,7 +169,7 @@ class _View:
         elif packet.is_keyframe:
             pictures = self._decoder.single(packet)
         else:
-            return False
+            return None
         seen = False
         for own, frame in pictures:
             seen = True
@@ -211,19 +201,3 @@ def _settled(
         yield packet, media, len(held) > 1
     for packet, media in arrivals:
         yield packet, media, False
-
-
-def _picture_length(stream: VideoStream) -> float:
-    """Return how long one picture stands, in seconds, as far as the stream says."""
-    rate = float(stream.average_rate or stream.guessed_rate or 0)
-    return 1.0 / rate if 0 < rate < MOST_FPS else 1.0 / 25
-
-
-def _packets(container: InputContainer, stream: VideoStream, shown: str) -> Iterator[VideoPacket]:
-    """Yield the packets of `stream`, the last one empty; translate FFmpeg's errors."""
-    try:
-        # It is a generator, whatever the stubs say; closed before the container, since it owns buffers.
-        with closing(cast("Generator[VideoPacket]", container.demux(stream))) as packets:
-            yield from packets
-    except av.FFmpegError as exc:
-        raise translate(exc, shown) from None

@@ -1,0 +1,205 @@
+"""A second stream of full resolution: stills come from it, at the right moment; without it all goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from async_motion.capture import CameraSource, CaptureSpec, open_source
+from async_motion.core.model import Frame, Picture
+from async_motion.errors import SettingsError
+from tests.support import rtsp
+from tests.support.capture import take
+from tests.support.video import scene, write_clip
+from tests.support.wait import eventually_async
+
+SMALL, LARGE = (320, 240), (1280, 960)
+FPS = 10
+
+
+def number_of(picture: Picture) -> float:
+    """Return where the box stands, as a share of the way: both streams show the same scene."""
+    blue, red = picture[..., 0].astype(int), picture[..., 2].astype(int)
+    columns = np.flatnonzero(((red - blue) > 120).mean(axis=0) > 0.1)
+    return float(columns.mean()) / picture.shape[1] if len(columns) else -1.0
+
+
+def clip(path: Path, size: tuple[int, int], *, gop: int) -> list[rtsp.AccessUnit]:
+    """Write the scene in one size: a box that moves right all the time, over and over."""
+    width, height = size
+    side = width // 10
+
+    def box(at_s: float) -> tuple[int, int, int, int]:
+        along = (at_s % 8.0) / 8.0
+        return int(along * (width - side)), height // 3, side, height // 3
+
+    write_clip(path, scene(seconds=16, fps=FPS, size=size, box=box), fps=FPS, gop=gop)
+    return rtsp.access_units(path)
+
+
+@pytest.fixture(scope="module")
+def streams(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]]:
+    folder = tmp_path_factory.mktemp("clips")
+    return clip(folder / "small.mp4", SMALL, gop=10), clip(folder / "large.mp4", LARGE, gop=20)
+
+
+class Clock:
+    """Plays a stream as a camera does: by the wall clock, whenever somebody comes."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+
+    def script(self, units: list[rtsp.AccessUnit], *, delay_s: float = 0.0) -> rtsp.Script:
+        def play(client: rtsp.Client) -> None:
+            now = time.monotonic() - self.began
+            first = int(now * FPS) % len(units)
+            while not units[first].key:
+                first = (first - 1) % len(units)
+            start = now - (now * FPS - int(now * FPS)) / FPS - (int(now * FPS) % len(units) - first) / FPS
+            # The pictures since the last key picture come at once, as many servers do it.
+            for step in range(10_000):
+                due = start + step / FPS
+                client.wait(max(0.0, self.began + due + delay_s - time.monotonic()))
+                unit = units[(first + step) % len(units)]
+                client.send(rtsp.AccessUnit(unit.nals, due, key=unit.key))
+
+        return play
+
+
+def camera(url: str, record: str, **changes: Any) -> CameraSource:
+    values: dict[str, Any] = {"fps": 5.0, "stall_timeout_s": 2.0, "decode": "all", **changes}
+    return open_source(CaptureSpec(camera="porch", source=url, record_source=record, **values))
+
+
+async def once_recorded(source: CameraSource, count: int) -> list[tuple[Frame, Picture]]:
+    """Return frames with their pictures, from the first full-resolution one on."""
+    kept: list[tuple[Frame, Picture]] = []
+    async for frame in source.frames():
+        picture = await asyncio.to_thread(frame.bgr)
+        if kept or picture.shape[1] == LARGE[0]:
+            kept.append((frame, picture))
+        if len(kept) == count:
+            break
+    await source.aclose()
+    return kept
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3])
+def test_stills_are_full_resolution_pictures_of_the_same_moment(
+    streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]], delay_s: float
+) -> None:
+    small, large = streams
+    clock = Clock()
+    with (
+        rtsp.Scripted(clock.script(small)) as sub,
+        rtsp.Scripted(clock.script(large, delay_s=delay_s)) as main,
+    ):
+        kept = asyncio.run(once_recorded(camera(sub.url, main.url), 10))
+    assert all(picture.shape == (LARGE[1], LARGE[0], 3) for _, picture in kept)
+    # The streams' delays differ by `delay_s`, which no clock can see from here; beyond it they match.
+    for frame, picture in kept:
+        apart = abs(number_of(picture) - number_of_luma(frame))
+        assert min(apart, 0.9 - apart) <= 0.9 / 8.0 * (delay_s + 1.5 / FPS)
+
+
+def number_of_luma(frame: Frame) -> float:
+    """Return where the box stands in the watched stream: its luma is the brightest block of its rows."""
+    rows = frame.luma[90:150].astype(int)
+    bright = np.flatnonzero((rows > 190).mean(axis=0) > 0.8)
+    return float(bright.mean()) / int(rows.shape[1])
+
+
+def test_without_the_second_stream_stills_come_from_the_first(
+    streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]], caplog: pytest.LogCaptureFixture
+) -> None:
+    small, _ = streams
+    clock = Clock()
+    record = f"rtsp://me:geheim@127.0.0.1:{rtsp.free_port()}/cam"
+    with rtsp.Scripted(clock.script(small)) as sub, caplog.at_level(logging.INFO):
+
+        async def run() -> list[Picture]:
+            source = camera(sub.url, record)
+            frames = await take(source, 3)
+            pictures = [await asyncio.to_thread(frame.bgr) for frame in frames]
+            await source.aclose()
+            return pictures
+
+        pictures = asyncio.run(run())
+    assert all(picture.shape == (240, 320, 3) for picture in pictures)
+    warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "stills come from the watched stream" in warnings[0]
+    assert "geheim" not in caplog.text
+
+
+def test_the_second_stream_comes_back_by_itself(
+    streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]], caplog: pytest.LogCaptureFixture
+) -> None:
+    small, large = streams
+    clock = Clock()
+    main = rtsp.Scripted(lambda client: client.play(large[:5]))  # hangs up soon, the first time
+    with main, rtsp.Scripted(clock.script(small)) as sub, caplog.at_level(logging.INFO):
+
+        async def run() -> None:
+            source = camera(sub.url, main.url)
+            async for frame in source.frames():
+                picture = await asyncio.to_thread(frame.bgr)
+                if main.connections and picture.shape[1] == SMALL[0]:
+                    main.script = clock.script(large)
+                if main.connections > 1 and picture.shape[1] == LARGE[0]:
+                    break
+            await source.aclose()
+
+        asyncio.run(asyncio.wait_for(run(), 60))
+    assert "stills have its resolution again" in caplog.text
+
+
+def test_a_frame_that_is_older_than_the_ring_keeps_its_own_colours(
+    streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]],
+) -> None:
+    small, large = streams
+    clock = Clock()
+    with rtsp.Scripted(clock.script(small)) as sub, rtsp.Scripted(clock.script(large)) as main:
+
+        async def run() -> Picture:
+            source = camera(sub.url, main.url, ring_seconds=1.0)
+            old: Frame | None = None
+            async for frame in source.frames():
+                picture = await asyncio.to_thread(frame.bgr)
+                if old is None and picture.shape[1] == LARGE[0]:
+                    old = frame
+                if old is not None and frame.monotonic - old.monotonic > 6:
+                    break
+            assert old is not None
+            picture = await asyncio.to_thread(old.bgr)
+            await source.aclose()
+            return picture
+
+        assert asyncio.run(run()).shape == (240, 320, 3)
+
+
+def test_closing_lets_the_packets_go(streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]]) -> None:
+    small, large = streams
+    clock = Clock()
+    with rtsp.Scripted(clock.script(small)) as sub, rtsp.Scripted(clock.script(large)) as main:
+
+        async def run() -> None:
+            source = camera(sub.url, main.url)
+            kept = await once_recorded(source, 1)
+            assert kept
+            record = source._record
+            assert record is not None
+            await eventually_async(lambda: record.nbytes == 0)
+
+        asyncio.run(run())
+
+
+def test_only_a_stream_can_be_the_second_source(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="record_source"):
+        camera("rtsp://127.0.0.1/x", str(tmp_path / "x.mp4"))
