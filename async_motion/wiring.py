@@ -23,6 +23,7 @@ from async_motion.broker.embedded import EmbeddedBroker
 from async_motion.capture import CameraSource, CaptureSpec, open_source
 from async_motion.core.detector import DetectorSettings, Zone
 from async_motion.core.discovery import CameraSite, Site, camera_payload, hub_payload
+from async_motion.core.health import PictureHealth
 from async_motion.core.model import StoredFrame
 from async_motion.core.names import Topics
 from async_motion.core.policy import Keep, PolicySettings
@@ -253,6 +254,7 @@ def build_unit(
         executor=executor,
         encode=partial(encode, quality=jpeg.quality, max_width=jpeg.max_width),
         draw24=partial(secrets.randbits, 24),
+        health=PictureHealth().update,
     )
 
 
