@@ -135,7 +135,8 @@ class UnitSettings:
 class CameraUnit:
     """Walk one camera's frames from its source to the outbox.
 
-    `executor` runs detection and encoding. `draw24` returns 24 random bits for an event's id. `clock` is the
+    `executor` runs detection and, unless `encoder` is given, encoding. A picture from a second stream may wait
+    for its packets, and must not keep the detection of other cameras waiting. `draw24` returns 24 random bits for an event's id. `clock` is the
     monotonic clock and `sleep` waits on it: both matter only while no frames come.
     """
 
@@ -149,6 +150,7 @@ class CameraUnit:
         executor: Executor,
         encode: Encode,
         draw24: Callable[[], int],
+        encoder: Executor | None = None,
         health: Health | None = None,
         make_detector: Callable[[DetectorSettings], Judge] = Detector,
         clock: Callable[[], float] = time.monotonic,
@@ -160,6 +162,7 @@ class CameraUnit:
         self._outbox = outbox
         self._observer = observer
         self._executor = executor
+        self._encoder = encoder or executor
         self._encode = encode
         self._draw24 = draw24
         self._health = health
@@ -333,7 +336,7 @@ class CameraUnit:
 
     async def _judge(self, frame: Frame) -> None:
         detector = self._detector_for(frame) if self._detecting else None
-        started, detection, problem = await self._in_executor(self._look, detector, frame)
+        started, detection, problem = await _finish(self._executor, self._look, detector, frame)
         if problem != self._problem:
             self._problem = problem
             self._observer.problem(self._camera, problem)
@@ -499,7 +502,7 @@ class CameraUnit:
 
     async def _record(self, frame: Frame, detection: Detection, event_id: str, seq: int) -> Record:
         """Make a frame's JPEG and all that is said of it. Raises PictureError."""
-        jpeg, width, height, sha256 = await self._in_executor(self._make_jpeg, frame)
+        jpeg, width, height, sha256 = await _finish(self._encoder, self._make_jpeg, frame)
         settings = self._settings
         folder = names.event_folder(settings.prefix, settings.instance, self._camera, event_id)
         info = FrameInfo(
@@ -572,7 +575,7 @@ class CameraUnit:
         frame = self._newest
         if frame is None:
             return None
-        jpeg, _, _, _ = await self._in_executor(self._make_jpeg, frame)
+        jpeg, _, _, _ = await _finish(self._encoder, self._make_jpeg, frame)
         return jpeg
 
     def values(self) -> dict[str, bool | str | float | None]:
@@ -627,16 +630,17 @@ class CameraUnit:
     def _new_backlog(self) -> Backlog:
         return Backlog(self._settings.pre_bytes + self._settings.backlog_bytes)
 
-    async def _in_executor(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run blocking work in the executor; a caller that is cancelled waits until it is done."""
-        future = asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()  # looked at, so that asyncio does not complain
-            raise
+
+async def _finish(executor: Executor, work: Callable[..., T], *arguments: object) -> T:
+    """Run blocking work in an executor; a caller that is cancelled waits until it is done."""
+    future = asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()  # looked at, so that asyncio does not complain
+        raise
 
 
 @asynccontextmanager

@@ -233,6 +233,7 @@ def make(
     outbox: MemoryOutbox | None = None,
     encode_with: Encode | None = None,
     executor: Executor | None = None,
+    encoder: Executor | None = None,
     health: Health | None = None,
     clock: Callable[[], float] = lambda: 0.0,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -265,6 +266,7 @@ def make(
         encode=encode_with or partial(encode, quality=85),
         draw24=partial(random.Random(7).getrandbits, 24),
         make_detector=make_detector,
+        encoder=encoder,
         health=health,
         clock=clock,
         sleep=sleep,
@@ -952,6 +954,23 @@ async def test_no_more_frames_are_alive_than_the_bounds_allow() -> None:
     assert count() <= 1
     # The ring, the backlog with the job at work, two waiting, the newest, those in hand.
     assert most <= 5 + 6 + 2 + 4
+
+
+async def test_a_picture_that_is_slow_to_come_does_not_hold_up_detection() -> None:
+    leave = threading.Event()
+
+    def slow(picture: Picture) -> tuple[bytes, int, int]:
+        assert leave.wait(30)
+        return encode(picture)
+
+    with ThreadPoolExecutor(1) as executor, ThreadPoolExecutor(1) as encoder:
+        b = make(in_step("MM" + "." * 10), executor=executor, encoder=encoder, encode_with=slow)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(b.run())
+            await eventually_async(lambda: ("motion", False) in b.seen.calls)
+            leave.set()
+            await b.unit.stop()
+    assert shape_of(b.outbox.items) == [0, "start", 1, "end"]
 
 
 async def test_cameras_share_nothing_but_the_executor() -> None:
