@@ -135,9 +135,10 @@ class UnitSettings:
 class CameraUnit:
     """Walk one camera's frames from its source to the outbox.
 
-    `executor` runs detection and, unless `encoder` is given, encoding. A picture from a second stream may wait
-    for its packets, and must not keep the detection of other cameras waiting. `draw24` returns 24 random bits for an event's id. `clock` is the
-    monotonic clock and `sleep` waits on it: both matter only while no frames come.
+    `executor` runs detection and, unless `encoder` is given, encoding. With many cameras give one: a picture
+    from a second stream may wait for its packets, and must not hold up detection. `draw24` returns 24 random
+    bits for an event's id. `clock` is the monotonic clock and `sleep` waits on it: both matter only while no
+    frames come.
     """
 
     def __init__(

@@ -118,6 +118,8 @@ class Service:
         )
         async with AsyncExitStack() as stack:
             executor = stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="work"))
+            # A still from a second stream may wait for its packets: that must not hold up detection.
+            encoder = stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="encode"))
             spool = await stack.enter_async_context(wiring.build_spool(settings))
             store = wiring.build_store(settings)
             await stack.enter_async_context(store)
@@ -139,7 +141,13 @@ class Service:
                 source = wiring.build_source(name, settings.cameras[name])
                 stack.push_async_callback(source.aclose)
                 unit = wiring.build_unit(
-                    settings, name, source=source, outbox=spool, observer=reporter, executor=executor
+                    settings,
+                    name,
+                    source=source,
+                    outbox=spool,
+                    observer=reporter,
+                    executor=executor,
+                    encoder=encoder,
                 )
                 reporter.attach(name, unit, wiring.build_preview(settings, unit, broker, executor))
                 self._keepers.append(CameraKeeper(name, unit))

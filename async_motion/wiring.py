@@ -243,6 +243,7 @@ def build_unit(
     outbox: Outbox,
     observer: Observer,
     executor: Executor,
+    encoder: Executor,
 ) -> CameraUnit:
     """Return a camera's walk from its source to the spool."""
     jpeg = settings.cameras[name].jpeg
@@ -252,6 +253,7 @@ def build_unit(
         outbox=outbox,
         observer=observer,
         executor=executor,
+        encoder=encoder,
         encode=partial(encode, quality=jpeg.quality, max_width=jpeg.max_width),
         draw24=partial(secrets.randbits, 24),
         health=PictureHealth().update,
