@@ -158,3 +158,28 @@ def test_the_backlog_says_when_it_is_within_its_bound() -> None:
             await backlog.get()
 
     asyncio.run(main())
+
+
+def test_there_is_room_again_once_frames_were_let_go() -> None:
+    async def main() -> None:
+        backlog = Backlog(100)
+        backlog.put(start(0, 1, 2))
+        assert backlog.trim() == 2
+        await backlog.room()
+
+    asyncio.run(main())
+
+
+def test_a_drained_backlog_is_empty_but_not_closed() -> None:
+    async def main() -> None:
+        backlog = Backlog(100)
+        backlog.put(middle(0))
+        backlog.drain()
+        async with asyncio.TaskGroup() as tasks:
+            got = tasks.create_task(backlog.get())
+            await asyncio.sleep(0)
+            assert not got.done()
+            backlog.put(middle(1))
+        assert times_of(got.result()) == [1]
+
+    asyncio.run(main())
