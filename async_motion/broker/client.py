@@ -9,7 +9,8 @@
   are subscribed before it, so that none of an eager sender is lost.
 - The last will is "offline"; so is the goodbye. A broker that notices late that an *earlier* connection of
   ours is dead publishes its will over our "online": we listen to our own status and say "online" again.
-- What is refused is refused by itself: a topic that the access list forbids does not hold up the others.
+- What is refused is refused by itself: a topic that the access list forbids is held back (refusals.py) and
+  does not hold up the others.
 - Handlers and callbacks are called from the event loop, in order. One that raises ends up in the loop's
   exception handler, and the connection lives on.
 """
@@ -17,6 +18,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import random
@@ -26,7 +28,8 @@ from typing import Final
 
 from aiomqtt import Topic
 
-from async_motion.broker.connection import Connection, Incoming, Options, Protocol
+from async_motion.broker.connection import Connection, Incoming, Options, PacketTooLarge, Protocol, again
+from async_motion.broker.refusals import Refusals
 from async_motion.broker.retained import Change, Retained
 from async_motion.broker.tls import TlsFiles
 from async_motion.core.backoff import Backoff
@@ -48,8 +51,9 @@ class BrokerClient:
     as "online" and "offline". `client_id`: give the same after a restart, then the broker drops what is left
     of the connection before; by default it is drawn. `retry_first_s` to `retry_most_s` bound the waits
     between tries, `refused_first_s` to `refused_most_s` those after a refusal, which a person has to mend.
-    `timeout_s` is the patience for each answer, `stop_timeout_s` that for the whole goodbye. `max_incoming`
-    is in bytes.
+    `timeout_s` is the patience for each answer, `stop_timeout_s` that for the whole goodbye. Sizes
+    are in bytes: `max_incoming` of a payload that we take, `max_packet` that the broker takes, where that is
+    known though it does not announce it.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class BrokerClient:
         timeout_s: float = 10.0,
         stop_timeout_s: float = 3.0,
         max_incoming: int = 1 << 20,
+        max_packet: int | None = None,
         retry_first_s: float = 1.0,
         retry_most_s: float = 60.0,
         refused_first_s: float = 10.0,
@@ -95,6 +100,7 @@ class BrokerClient:
             connect_timeout_s=connect_timeout_s,
             timeout_s=timeout_s,
             max_incoming=max_incoming,
+            max_packet=max_packet,
         )
         self._birth = birth
         self._stop_timeout_s = stop_timeout_s
@@ -105,13 +111,14 @@ class BrokerClient:
         self._new_filters: list[str] = []
         self._old_filters: list[str] = []
         self._callbacks: list[Callable[[], None]] = []
-        self._refusals: dict[str, str] = {}
+        self._refusals = Refusals(lambda: Backoff(draw=draw, first_s=refused_first_s, most_s=refused_most_s))
         self._connection: Connection | None = None
         self._wake = asyncio.Event()
-        self._arrived_at: float | None = None
+        self._opened_at: float | None = None
+        self._short_lived = 0
         self._status_due = False
         self._trouble = "unavailable: not connected yet"
-        self._max_packet: int | None = None
+        self._max_packet = max_packet
         if status_topic is not None:
             self.subscribe(status_topic, self._on_status)
 
@@ -120,18 +127,17 @@ class BrokerClient:
     @property
     def connected(self) -> bool:
         """True from the moment in which everything retained has been said."""
-        return self._connection is not None
+        return self._connection is not None and self._connection.error is None
 
     @property
     def state(self) -> str:
         """`connected`, `unavailable: why` or `refused: why`."""
-        if not self.connected:
+        if self._connection is None:
             return self._trouble
-        if self._refusals:
-            topic, reason = next(iter(self._refusals.items()))
-            more = f" (and {len(self._refusals) - 1} more topics)" if len(self._refusals) > 1 else ""
-            return f"refused: {topic}: {reason}{more}"
-        return "connected"
+        if self._connection.error is not None:
+            return _trouble(self._connection.error)
+        refusals = str(self._refusals)
+        return f"refused: {refusals}" if refusals else "connected"
 
     @property
     def address(self) -> str:
@@ -154,17 +160,24 @@ class BrokerClient:
         keeps its place among the retained changes.
         """
         _check_topic(topic)
+        if retain:
+            await self._publish_retained(topic, payload)
+            return
+        connection = self._connection
+        if connection is None:
+            raise self._away()
+        held = self._refusals.held(topic, self._now())
+        if held is not None:
+            raise BrokerRefused(f"{topic}: {held}")
         try:
-            if retain:
-                await self._publish_retained(topic, payload)
-            else:
-                if self._connection is None:
-                    raise self._away()
-                await (await self._connection.send(topic, payload, retain=False))
-        except BrokerRefused as exc:
-            self._refusals[topic] = _reason(topic, exc)
+            await (await connection.send(topic, payload, retain=False))
+        except PacketTooLarge as exc:
+            self._refusals.refused(topic, _reason(topic, exc), self._now(), hold=False)
             raise
-        self._refusals.pop(topic, None)
+        except BrokerRefused as exc:
+            self._refusals.refused(topic, _reason(topic, exc), self._now())
+            raise
+        self._refusals.taken(topic)
 
     async def _publish_retained(self, topic: str, payload: bytes) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -193,7 +206,7 @@ class BrokerClient:
         """Clear a retained topic on the broker, now or on the next connect."""
         _check_topic(topic)
         self._retained.set(topic, b"")
-        self._refusals.pop(topic, None)
+        self._refusals.taken(topic)
         self._wake.set()
 
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
@@ -233,26 +246,26 @@ class BrokerClient:
 
     async def _connect_and_serve(self) -> None:
         """Live through one connection. Raises why it could not be made or why it ended."""
-        self._arrived_at = None
+        self._opened_at = None
         connection = Connection(self._options)
         await connection.open()
+        self._opened_at = self._now()
         self._max_packet = connection.limits.max_packet or self._max_packet
-        lost: BrokerUnavailable | None = None
+        lost = BrokerUnavailable("stopped")
         try:
+            # No task of this group ends by an error: a group that does keeps a cancellation of the same
+            # moment to itself.
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(connection.receive(self._dispatch), name="broker-receive")
-                tasks.create_task(self._talk(connection), name="broker-send")
-        except* BrokerUnavailable as group:
-            lost = _first(group)
+                talking = tasks.create_task(self._talk(connection), name="broker-send")
+                lost = await connection.receive(self._dispatch)
+                talking.cancel()
         finally:
             self._leave(lost)
             await connection.close()
-        if lost is not None:
-            raise lost
+        raise lost
 
     async def _talk(self, connection: Connection) -> None:
         """Say everything, then what is new, in order; when cancelled, say goodbye."""
-        self._refusals.clear()
         self._retained.came_back()
         self._old_filters.clear()
         self._new_filters = list(dict.fromkeys(topic_filter for topic_filter, _ in self._handlers))
@@ -263,15 +276,27 @@ class BrokerClient:
             await self._say_status(connection, self._birth)
             self._arrive(connection, len(said))
             while True:
-                await self._wake.wait()
-                self._wake.clear()
+                await self._wait_for_news()
                 await self._say_new(connection)
                 if self._status_due:
                     await self._say_status(connection, self._birth)
+        except BrokerUnavailable as exc:
+            log.debug("broker %s: cannot go on: %s", self.address, exc)  # `receive` tells why
         except asyncio.CancelledError:
             self._connection = None
             await self._say_goodbye(connection)
             raise
+
+    async def _wait_for_news(self) -> None:
+        """Return when there is something new to say, or a refused topic to try again."""
+        retry_at = self._refusals.next_due(self._now())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(retry_at):
+                await self._wake.wait()
+                self._wake.clear()
+        if retry_at is not None and self._now() >= retry_at:
+            for topic in self._refusals.due(self._now()):
+                self._retained.repeat(topic)
 
     async def _say_new(self, connection: Connection) -> list[asyncio.Future[None]]:
         """Subscribe, unsubscribe and send what waits; return what the PUBACKs will resolve."""
@@ -297,9 +322,14 @@ class BrokerClient:
         return said
 
     def _put(self, connection: Connection, change: Change) -> asyncio.Future[None] | None:
+        held = self._refusals.held(change.topic, self._now())
+        if held is not None:
+            connection.give_back_slot()
+            self._tell(change, BrokerRefused(f"{change.topic}: {held}"))
+            return None
         try:
             done = connection.put(change.topic, change.payload, retain=True)
-        except BrokerRefused as exc:
+        except PacketTooLarge as exc:
             self._retained.drop(change.topic, change.payload)
             self._settle(change, exc)
             return None
@@ -315,15 +345,19 @@ class BrokerClient:
         self._settle(change, error)
 
     def _settle(self, change: Change, error: BrokerUnavailable | None) -> None:
-        """Tell the end of a retained change to who waits for it; where nobody does, it is handled here."""
+        """Note how a retained change ended, and tell who waits for it; where nobody does, log it."""
         if error is None:
             self._retained.acknowledged(change)
-            self._refusals.pop(change.topic, None)
-        elif change.outcome is None and isinstance(error, BrokerRefused):
+            self._refusals.taken(change.topic)
+        elif isinstance(error, BrokerRefused):
             reason = _reason(change.topic, error)
-            if self._refusals.get(change.topic) != reason:
-                self._refusals[change.topic] = reason
+            hold = not isinstance(error, PacketTooLarge)
+            news = self._refusals.refused(change.topic, reason, self._now(), hold=hold)
+            if news and change.outcome is None:
                 log.warning("broker %s: refused %s: %s", self.address, change.topic, reason)
+        self._tell(change, error)
+
+    def _tell(self, change: Change, error: BrokerUnavailable | None) -> None:
         if change.outcome is not None:
             change.outcome(error)
 
@@ -339,7 +373,7 @@ class BrokerClient:
 
     async def _say_goodbye(self, connection: Connection) -> None:
         """Publish what is left and "offline", for as long as `stop_timeout_s` allows."""
-        if connection.ended:
+        if connection.error is not None:
             return
         try:
             async with asyncio.timeout(self._stop_timeout_s):
@@ -369,7 +403,6 @@ class BrokerClient:
 
     def _arrive(self, connection: Connection, said: int) -> None:
         loop = asyncio.get_running_loop()
-        self._arrived_at = loop.time()
         self._connection = connection
         secure = ", TLS" if self._options.tls else ""
         log.info(
@@ -382,34 +415,45 @@ class BrokerClient:
         for callback in self._callbacks:
             loop.call_soon(callback)
 
-    def _leave(self, lost: BrokerUnavailable | None) -> None:
+    def _leave(self, lost: BrokerUnavailable) -> None:
         self._connection = None
-        self._trouble = "unavailable: stopped"
-        error = lost or BrokerUnavailable("stopped")
+        self._trouble = _trouble(lost)
         for change in self._retained.went_away():
-            self._settle(change, type(error)(str(error)))
+            self._settle(change, again(lost))
 
     def _note_trouble(self, exc: BrokerUnavailable) -> float:
         """Remember and log why there is no connection; return the seconds to wait."""
-        if self._arrived_at is not None and asyncio.get_running_loop().time() - self._arrived_at > SETTLED_S:
+        refused = isinstance(exc, BrokerRefused)
+        hint = ""
+        if self._opened_at is None:
+            # Nobody there, or a login refused: what comes next may be another broker, or the same one mended.
+            self._refusals.clear()
+            self._short_lived = 0
+        elif self._now() - self._opened_at > SETTLED_S:
             self._retry.reset()
             self._refused_retry.reset()
-        refused = isinstance(exc, BrokerRefused)
+            self._short_lived = 0
+        else:
+            self._short_lived += 1
+            if self._short_lived >= 3 and not refused and not str(self._refusals):
+                hint = f" ({self._short_lived} times soon after connecting: is our client id used twice?)"
         delay_s = (self._refused_retry if refused else self._retry).next_s()
-        before, self._trouble = self._trouble, f"{'refused' if refused else 'unavailable'}: {exc}"
+        before, self._trouble = self._trouble, _trouble(exc)
         # A refusal stays until a person acts: once is enough.
         level = logging.DEBUG if refused and before == self._trouble else logging.WARNING
-        log.log(level, "broker %s: %s; next try in %.1f s", self.address, self._trouble, delay_s)
+        log.log(level, "broker %s: %s%s; next try in %.1f s", self.address, self._trouble, hint, delay_s)
         return delay_s
 
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
     def _away(self) -> BrokerUnavailable:
-        error = BrokerRefused if self._trouble.startswith("refused") else BrokerUnavailable
-        return error(f"broker {self.address}: {self._trouble}")
+        error = BrokerRefused if self.state.startswith("refused") else BrokerUnavailable
+        return error(f"broker {self.address}: {self.state}")
 
 
-def _first(group: BaseExceptionGroup[BrokerUnavailable]) -> BrokerUnavailable:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+def _trouble(error: BrokerUnavailable) -> str:
+    return f"{'refused' if isinstance(error, BrokerRefused) else 'unavailable'}: {error}"
 
 
 def _reason(topic: str, error: BrokerRefused) -> str:

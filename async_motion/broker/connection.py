@@ -32,6 +32,9 @@ from async_motion.broker.tls import TlsFiles, client_context
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 
 log = logging.getLogger(__name__)
+paho_log = log.getChild("paho")
+# It logs as an error what we explain, and handle, as a lost connection.
+paho_log.setLevel(logging.CRITICAL)
 
 Protocol = Literal[5, "3.1.1"]
 
@@ -73,6 +76,7 @@ class Options:
     connect_timeout_s: float = 5.0
     timeout_s: float = 10.0
     max_incoming: int = 1 << 20
+    max_packet: int | None = None
 
     @property
     def address(self) -> str:
@@ -115,7 +119,11 @@ def packet_size(topic: str, payload: bytes) -> int:
     return 5 + 2 + len(topic.encode()) + 2 + 1 + len(payload)
 
 
-def _again(error: BrokerUnavailable) -> BrokerUnavailable:
+class PacketTooLarge(BrokerRefused):
+    """This payload, not its topic, is at fault: nothing was sent."""
+
+
+def again(error: BrokerUnavailable) -> BrokerUnavailable:
     """Return the same error anew: one object would collect the traces of all who raise it."""
     return type(error)(str(error))
 
@@ -127,8 +135,11 @@ class Connection:
         self._options = options
         self._client: aiomqtt.Client | None = None
         self._paho: Any = None
-        self._error: BrokerUnavailable | None = None
+        self._loop = asyncio.get_running_loop()
+        self.error: BrokerUnavailable | None = None
+        """Why the connection has ended; None while it stands."""
         self._opening = False
+        self._lost_early = False
         self._accept: Any = None
         self._release: Any = None
         self._waiting: dict[int, _Waiting] = {}
@@ -150,11 +161,14 @@ class Connection:
         try:
             await asyncio.shield(entering)
         except asyncio.CancelledError:
-            # paho connects in a thread that cannot be interrupted, only waited for (connect_timeout_s).
+            # paho connects in a thread that nothing interrupts: wait for it (connect_timeout_s), but for no
+            # answer.
+            while not entering.done():
+                self._shut_socket()
+                await asyncio.wait([entering], timeout=0.05)
             self._shut_socket()
-            with contextlib.suppress(aiomqtt.MqttError):
-                await entering
-            self._shut_socket()
+            if not entering.cancelled():
+                entering.exception()  # nobody asks for it any more
             raise
         except aiomqtt.MqttError as exc:
             self._shut_socket()
@@ -163,6 +177,8 @@ class Connection:
             raise BrokerRefused(f"mqtt.host, mqtt.port: {self._options.address} is no address") from exc
         finally:
             self._opening = False
+        if self._lost_early:
+            raise BrokerUnavailable("connection lost")
         if not self.limits.acknowledges:
             await self.close()
             raise BrokerRefused("the broker acknowledges nothing (maximum QoS 0): QoS 1 is needed")
@@ -182,6 +198,7 @@ class Connection:
             options.port,
             username=options.username,
             password=options.password,
+            logger=paho_log,
             identifier=options.client_id,
             protocol=aiomqtt.ProtocolVersion.V5 if five else aiomqtt.ProtocolVersion.V311,
             will=will,
@@ -203,6 +220,7 @@ class Connection:
         self._accept, paho.on_connect = paho.on_connect, self._on_connect
         self._release, paho.on_disconnect = paho.on_disconnect, self._on_disconnect
         paho.on_publish = self._on_publish
+        paho.on_socket_register_write = self._on_want_write
         return client
 
     async def close(self) -> None:
@@ -210,30 +228,25 @@ class Connection:
         if self._client is None:
             return
         client, self._client = self._client, None
-        if self._error is None:
+        if self.error is None:
             self._fail(BrokerUnavailable("disconnected"))
             with contextlib.suppress(aiomqtt.MqttError):
                 await client.__aexit__(None, None, None)
         self._shut_socket()
 
     def abort(self, error: BrokerUnavailable) -> None:
-        """End the connection without a goodbye: waiting publishes fail with `error`, `receive` raises it."""
-        if self._error is None:
+        """End the connection without a goodbye: waiting publishes fail with `error`, `receive` returns it."""
+        if self.error is None:
             self._fail(error)
             self._shut_socket()
 
-    @property
-    def ended(self) -> bool:
-        """True once nothing can be sent any more."""
-        return self._error is not None
-
     def _fail(self, error: BrokerUnavailable) -> None:
-        self._error = error
+        self.error = error
         self.largest_at_loss = max((waiting.size for waiting in self._waiting.values()), default=0)
         for waiting in self._waiting.values():
             waiting.deadline.cancel()
             if not waiting.done.done():
-                waiting.done.set_exception(_again(error))
+                waiting.done.set_exception(again(error))
             self._slots.release()
         self._waiting.clear()
 
@@ -246,8 +259,8 @@ class Connection:
 
     # -- messages
 
-    async def receive(self, handle: Callable[[Incoming], None]) -> None:
-        """Hand every incoming message to `handle`, in order, until the connection ends; then raise why."""
+    async def receive(self, handle: Callable[[Incoming], None]) -> BrokerUnavailable:
+        """Hand every incoming message to `handle`, in order, until the connection ends; return why."""
         assert self._client is not None, "open() comes first"
         try:
             async for message in self._client.messages:
@@ -258,7 +271,7 @@ class Connection:
                 handle(Incoming(topic=str(message.topic), payload=payload, retained=message.retain))
         except aiomqtt.MqttError as exc:
             self.abort(self._explain(exc))
-            raise self._error or BrokerUnavailable("connection lost") from exc
+        return self.error or BrokerUnavailable("connection lost")
 
     async def subscribe(self, topic_filter: str) -> None:
         """Subscribe with QoS 1. Raises BrokerRefused when the broker does not let us, BrokerUnavailable."""
@@ -293,9 +306,9 @@ class Connection:
     async def slot(self) -> None:
         """Wait, in line, until one more message may be under way. Raises BrokerUnavailable at the end."""
         await self._slots.acquire()
-        if self._error is not None:
+        if self.error is not None:
             self._slots.release()
-            raise _again(self._error)
+            raise again(self.error)
 
     def give_back_slot(self) -> None:
         """Leave a slot unused."""
@@ -304,38 +317,38 @@ class Connection:
     def put(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
         """Send one message with QoS 1 into a slot, and return what its PUBACK resolves.
 
-        Messages leave in the order of the calls. Raises BrokerRefused for a packet above the broker's limit,
+        Messages leave in the order of the calls. Raises PacketTooLarge for a packet above the broker's limit,
         before a byte of it is sent, and BrokerUnavailable when the connection has ended; the slot is free
         again. The future raises BrokerRefused for a bad reason code, BrokerUnavailable when the connection
         ends.
         """
         try:
             self._check_size(topic, payload)
-            if self._error is not None:
-                raise _again(self._error)
+            if self.error is not None:
+                raise again(self.error)
             info = self._paho.publish(topic, payload, qos=1, retain=retain and self.limits.retain)
             if info.rc != MQTT_ERR_SUCCESS:
+                self.abort(BrokerUnavailable("connection lost"))
                 raise BrokerUnavailable("connection lost")
         except BrokerUnavailable:
             self._slots.release()
             raise
-        loop = asyncio.get_running_loop()
         size = packet_size(topic, payload)
         self._bytes_waiting += size
         allowed_s = self._options.timeout_s + self._bytes_waiting / SLOWEST_BYTES_PER_S
-        done: asyncio.Future[None] = loop.create_future()
+        done: asyncio.Future[None] = self._loop.create_future()
         self._waiting[info.mid] = _Waiting(
             topic=topic,
             size=size,
             done=done,
-            deadline=loop.call_later(allowed_s, self._overdue, allowed_s),
+            deadline=self._loop.call_later(allowed_s, self._overdue, allowed_s),
         )
         return done
 
     def _check_size(self, topic: str, payload: bytes) -> None:
         most, size = self.limits.max_packet, packet_size(topic, payload)
         if most is not None and size > most:
-            raise BrokerRefused(f"{topic}: {size} bytes, the broker takes {most} at most")
+            raise PacketTooLarge(f"{topic}: {size} bytes, the broker takes {most} at most")
 
     def _overdue(self, allowed_s: float) -> None:
         self.abort(BrokerUnavailable(f"no acknowledgement within {allowed_s:.0f} s"))
@@ -345,8 +358,9 @@ class Connection:
     def _on_connect(self, paho: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         in_flight = min(MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT))
         self._slots = asyncio.Semaphore(in_flight)
+        sizes = (self._options.max_packet, getattr(properties, "MaximumPacketSize", None))
         self.limits = Limits(
-            max_packet=getattr(properties, "MaximumPacketSize", None),
+            max_packet=min((size for size in sizes if size is not None), default=None),
             in_flight=in_flight,
             retain=bool(getattr(properties, "RetainAvailable", 1)),
             acknowledges=getattr(properties, "MaximumQoS", 1) >= 1,
@@ -357,9 +371,26 @@ class Connection:
         self, paho: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any
     ) -> None:
         if self._opening:
-            # Closed before its CONNACK: aiomqtt would wait for that until its time-out.
+            # Closed before its CONNACK, for which aiomqtt would wait until its time-out; or just after it,
+            # which aiomqtt would forget.
+            self._lost_early = True
             self._accept(paho, userdata, None, reason, properties)
-        self._release(paho, userdata, flags, reason, properties)
+        else:
+            self._release(paho, userdata, flags, reason, properties)
+
+    def _on_want_write(self, _paho: Any, _userdata: Any, sock: socket.socket) -> None:
+        # Called from the connecting thread too.
+        self._loop.call_soon_threadsafe(self._add_writer, sock)
+
+    def _add_writer(self, sock: socket.socket) -> None:
+        # The socket may be closed by now, and its number given to another: aiomqtt would watch that one for
+        # ever.
+        if self._paho.socket() is sock and sock.fileno() >= 0:
+            self._loop.add_writer(sock.fileno(), self._write)
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):  # the reader hears of it too
+            self._paho.loop_write()
 
     def _on_publish(self, _paho: Any, _userdata: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         waiting = self._waiting.pop(mid, None)
@@ -394,5 +425,7 @@ class Connection:
         if isinstance(origin, TimeoutError) or str(exc) == "Operation timed out":
             return BrokerUnavailable("no answer")
         if isinstance(origin, OSError):
-            return BrokerUnavailable((origin.strerror or type(origin).__name__).lower())
+            words = (origin.strerror or type(origin).__name__).lower()
+            tls = self._options.tls is not None and isinstance(origin, ConnectionResetError)
+            return BrokerUnavailable(f"{words}: is this a TLS port?" if tls else words)
         return BrokerUnavailable("connection lost")

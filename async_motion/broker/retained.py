@@ -64,6 +64,13 @@ class Retained:
             if len(self._changes) > self._most:
                 self._thin_out()
 
+    def repeat(self, topic: str) -> None:
+        """Say once more what `topic` should be, if it is ours."""
+        if topic in self._cleared:
+            self.set(topic, b"")
+        elif topic in self._values:
+            self.set(topic, self._values[topic])
+
     def drop(self, topic: str, payload: bytes) -> None:
         """Forget `payload`, which the broker will never take, without saying anything."""
         if self._values.get(topic) == payload:

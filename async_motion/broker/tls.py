@@ -29,6 +29,17 @@ async def client_context(files: TlsFiles) -> ssl.SSLContext:
     return await asyncio.to_thread(_client_context, files)
 
 
+class _Socket(ssl.SSLSocket):
+    """A socket that is closed when its handshake fails: paho forgets about it."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _client_context(files: TlsFiles) -> ssl.SSLContext:
     for setting in ("ca_file", "cert_file", "key_file"):
         path = getattr(files, setting)
@@ -42,6 +53,7 @@ def _client_context(files: TlsFiles) -> ssl.SSLContext:
         # From Python 3.13 on a home-made CA without keyUsage is rejected; it was named by hand, so it is
         # meant.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.sslsocket_class = _Socket
     if files.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
