@@ -1,0 +1,269 @@
+"""How well verdicts fit what was there: frames, events, latency, false alarms.
+
+    labels    . . . ? M M M M ? . . . . . . . .      M motion, . nothing, ? not scored
+    verdicts  . . . . . M M M M . . . . m m . .
+                        │                └ false alarm: a run more than 1 s from any motion
+                        └ found, 1 frame late
+
+- *Frames.* Those with a label count as right or wrong, one by one.
+- *Events.* Runs of labelled motion; gaps up to 1 s are joined. One is found when an alarm overlaps it; it is
+  late by the frames from its beginning to the first alarm that overlaps it, 0 if that began earlier.
+- *Alarms.* Runs of at least `MIN_RUN` frames with motion; gaps up to 1 s are joined. Where the frames are
+  given at which an alarm is up (`confirmed` does as the tracker does), these are the alarms.
+- *False alarms.* Alarms on frames labelled as empty, more than 1 s from labelled motion. A long one counts
+  once, which is why the share of empty frames is given beside it.
+
+Ranges of frames are (first, last), both inclusive. All of it is pure arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+UNSCORED, EMPTY, MOVING = -1, 0, 1
+"""What a label says of its frame."""
+
+MIN_RUN = 2
+"""A single frame is no alarm."""
+MARGIN = 2
+"""So many frames on each side of a change between two labels made from masks are not scored."""
+MOVING_SHARE = 0.001
+"""From this share of moving pixels on, at least `MOVING_PIXELS`, a mask's frame is labelled as motion."""
+MOVING_PIXELS = 8
+
+MASK_OUTSIDE, MASK_UNKNOWN, MASK_MOVING = 85, 170, 255
+"""The codes of changedetection.net's masks that matter here; 0 (static) and 50 (shadow) are background."""
+
+Labels = NDArray[np.int8]
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What one clip, or several together, came to.
+
+    `latency` (frames) and `latency_s` have one entry for each event that was found and whose beginning is
+    known. `alarm_frames` are the empty frames with motion, `empty_frames` all empty ones, `empty_s` their
+    length.
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+    tn: int = 0
+    events: int = 0
+    missed: int = 0
+    latency: tuple[int, ...] = ()
+    latency_s: tuple[float, ...] = ()
+    false_alarms: int = 0
+    empty_s: float = 0.0
+
+    @property
+    def alarm_frames(self) -> int:
+        return self.fp
+
+    @property
+    def empty_frames(self) -> int:
+        return self.fp + self.tn
+
+    @property
+    def found(self) -> int:
+        return self.events - self.missed
+
+    @property
+    def precision(self) -> float | None:
+        """The share of the frames with motion that are right; None where there are none."""
+        return _share(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float | None:
+        """The share of the frames labelled as motion that were seen; None where there are none."""
+        return _share(self.tp, self.tp + self.fn)
+
+    @property
+    def f1(self) -> float | None:
+        """The harmonic mean of the two; None where neither is known."""
+        return _share(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    @property
+    def alarms_an_hour(self) -> float | None:
+        """False alarms in an hour without motion; None where no frame is labelled as empty."""
+        return self.false_alarms / self.empty_s * 3600 if self.empty_s else None
+
+    def latency_quantile_s(self, share: float) -> float | None:
+        """Return the latency that `share` (0..1) of the found events keep; None where none is known."""
+        return float(np.quantile(self.latency_s, share)) if self.latency_s else None
+
+
+def total(scores: Iterable[Score]) -> Score:
+    """Return the score of several clips together."""
+    each = list(scores)
+    return Score(
+        tp=sum(score.tp for score in each),
+        fp=sum(score.fp for score in each),
+        fn=sum(score.fn for score in each),
+        tn=sum(score.tn for score in each),
+        events=sum(score.events for score in each),
+        missed=sum(score.missed for score in each),
+        latency=tuple(frames for score in each for frames in score.latency),
+        latency_s=tuple(seconds for score in each for seconds in score.latency_s),
+        false_alarms=sum(score.false_alarms for score in each),
+        empty_s=sum(score.empty_s for score in each),
+    )
+
+
+def score_frames(
+    detected: ArrayLike, labels: Labels, fps: float, *, alarms: ArrayLike | None = None
+) -> Score:
+    """Hold the verdicts `detected` (n,) against `labels` (n,), at `fps` frames a second.
+
+    `alarms` (n,) says at which frames an alarm is up; None: wherever a run of `MIN_RUN` frames is. Raises
+    ValueError where the lengths differ.
+    """
+    motion = _flags(detected, len(labels))
+    moving, empty = labels == MOVING, labels == EMPTY
+    second = round(fps)
+    up, least = (motion, MIN_RUN) if alarms is None else (_flags(alarms, len(labels)), 1)
+    raised = _alarms(up, least, second)
+
+    latency = []
+    missed = 0
+    events = join(runs(moving), second)
+    for first, last in events:
+        found = next((alarm for alarm in raised if alarm[1] >= first and alarm[0] <= last), None)
+        if found is None:
+            missed += 1
+        else:
+            latency.append(max(0, found[0] - first))
+
+    away = empty.copy()
+    for first, last in runs(moving):
+        away[max(0, first - second) : last + second + 1] = False
+    return Score(
+        tp=int(np.count_nonzero(motion & moving)),
+        fp=int(np.count_nonzero(motion & empty)),
+        fn=int(np.count_nonzero(~motion & moving)),
+        tn=int(np.count_nonzero(~motion & empty)),
+        events=len(events),
+        missed=missed,
+        latency=tuple(latency),
+        latency_s=tuple(frames / fps for frames in latency),
+        false_alarms=len(_alarms(up & away, least, second)),
+        empty_s=float(np.count_nonzero(empty) / fps),
+    )
+
+
+def score_somewhere(detected: ArrayLike, fps: float, *, alarms: ArrayLike | None = None) -> Score:
+    """Score a clip of which only is known that something moves in it: one event, found by any alarm.
+
+    No frame counts, and no latency: nobody said when it began.
+    """
+    motion = np.asarray(detected, np.bool_)
+    up, least = (motion, MIN_RUN) if alarms is None else (_flags(alarms, len(motion)), 1)
+    return Score(events=1, missed=0 if _alarms(up, least, round(fps)) else 1)
+
+
+def confirmed(motion: Sequence[bool], wiped: Sequence[bool], confirm: tuple[int, int]) -> NDArray[np.bool_]:
+    """Say at which frames an alarm is up, as the tracker says it: motion, in M of the last N frames.
+
+    `wiped`: frames at which the tracker forgets what it saw, since the scene changed or is being learned.
+    """
+    needed, of = confirm
+    window: deque[bool] = deque(maxlen=of)
+    up = np.zeros(len(motion), np.bool_)
+    for number, (moves, forget) in enumerate(zip(motion, wiped, strict=True)):
+        if forget:
+            window.clear()
+        window.append(moves)
+        up[number] = moves and sum(window) >= needed
+    return up
+
+
+def event_labels(
+    frames: int, events: Iterable[Range], *, unscored: Iterable[Range] = (), span: Range | None = None
+) -> Labels:
+    """Return the labels of a clip of which is known when something moves.
+
+    `unscored` ranges are those where nobody can tell; motion that was marked within them counts. Frames
+    outside of `span` are not scored.
+    """
+    first, last = span if span is not None else (0, frames - 1)
+    labels = np.full(frames, UNSCORED, np.int8)
+    labels[first : last + 1] = EMPTY
+    for begin, end in events:
+        labels[max(first, begin) : min(last, end) + 1] = MOVING
+    for begin, end in unscored:
+        part = labels[max(0, begin) : end + 1]
+        part[part == EMPTY] = UNSCORED
+    return labels
+
+
+def mask_labels(
+    masks: NDArray[np.uint8],
+    *,
+    frames: int,
+    first: int = 0,
+    span: Range | None = None,
+    empty: Iterable[Range] = (),
+) -> Labels:
+    """Return the labels of a clip from masks (n, H, W) in changedetection.net's codes.
+
+    `first` is the frame of the first mask. Frames with a few moving pixels, or unknown ones, are not scored,
+    nor are `MARGIN` frames on each side of a change. `empty` ranges are known to be so.
+    """
+    begin, end = span if span is not None else (0, frames - 1)
+    labels = np.full(frames, UNSCORED, np.int8)
+    for number, mask in enumerate(masks, start=first):
+        watched = np.count_nonzero(mask != MASK_OUTSIDE)
+        if not watched or not begin <= number <= min(end, frames - 1):
+            continue
+        moving = np.count_nonzero(mask == MASK_MOVING)
+        if moving >= max(MOVING_SHARE * watched, MOVING_PIXELS):
+            labels[number] = MOVING
+        elif not moving and not np.count_nonzero(mask == MASK_UNKNOWN):
+            labels[number] = EMPTY
+    for change in np.flatnonzero(np.diff(labels)):
+        # In order and in place: a margin may swallow the next change.
+        if labels[change] >= 0 and labels[change + 1] >= 0:
+            labels[max(0, change - MARGIN + 1) : change + MARGIN + 1] = UNSCORED
+    for begin, end in empty:
+        labels[begin : end + 1] = EMPTY
+    return labels
+
+
+def runs(flags: ArrayLike) -> list[Range]:
+    """Return the ranges in which `flags` (n,) are true."""
+    steps = np.diff(np.concatenate(([0], np.asarray(flags, np.int8), [0])))
+    begins, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1) - 1
+    return [(int(first), int(last)) for first, last in zip(begins, ends, strict=True)]
+
+
+def join(ranges: Iterable[Range], gap: int) -> list[Range]:
+    """Return `ranges`, in order, with those joined that are at most `gap` frames apart."""
+    joined: list[Range] = []
+    for first, last in ranges:
+        if joined and first - joined[-1][1] - 1 <= gap:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def _alarms(up: NDArray[np.bool_], least: int, gap: int) -> list[Range]:
+    return join([(first, last) for first, last in runs(up) if last - first + 1 >= least], gap)
+
+
+def _flags(flags: ArrayLike, length: int) -> NDArray[np.bool_]:
+    array = np.asarray(flags, np.bool_)
+    if array.shape != (length,):
+        raise ValueError(f"{array.shape} verdicts for {length} labels")
+    return array
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
