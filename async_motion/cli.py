@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Coroutine, Sequence
 from importlib import resources
@@ -20,6 +21,15 @@ from async_motion import __version__
 from async_motion.errors import AsyncMotionError, SettingsError
 
 SCHEMAS = ("frame", "event", "event_summary")
+
+MISSING_LIBRARY = re.compile(r"(lib\S+): cannot open shared object file")
+"""How Linux says that a compiled module wants what the system has not."""
+
+OPENCV_LIBRARIES = ("libGL.so.1", "libglib-2.0.so.0", "libgthread-2.0.so.0", "libxcb.so.1")
+"""What opencv-python expects of the system; a server or a slim image may have none of it."""
+
+OPENCV_PACKAGES = "libgl1 libglib2.0-0 libxcb1"
+"""The same as packages of Debian and Ubuntu; docker/processor/Dockerfile installs them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except AsyncMotionError as exc:
         _say(f"async-motion: {exc}")
+        return 1
+    except ImportError as exc:
+        library = MISSING_LIBRARY.search(str(exc))
+        if library is None:
+            raise
+        _say(f"async-motion: {_missing(library[1])}")
         return 1
     except KeyboardInterrupt:
         return 0
@@ -105,6 +121,16 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 on")
     return number
+
+
+def _missing(library: str) -> str:
+    if library not in OPENCV_LIBRARIES:
+        return f"the shared library {library} is missing on this system: install the package that has it"
+    # All of them: the loader names only the first.
+    return (
+        f"the shared library {library} is missing, which OpenCV needs:"
+        f" apt-get install {OPENCV_PACKAGES} (Debian, Ubuntu)"
+    )
 
 
 def _say(line: str) -> None:

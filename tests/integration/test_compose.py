@@ -391,11 +391,7 @@ async def test_the_broker_takes_its_users_and_nobody_else(tmp_path: Path) -> Non
 def pinned() -> dict[str, str]:
     lines = (DOCKER / "processor/constraints.txt").read_text().splitlines()
     found = dict(line.split("==") for line in lines if not line.startswith("#"))
-    # The image has OpenCV without its windows: the same module under another name.
-    return {
-        name.lower().replace("_", "-").replace("opencv-python-headless", "opencv-python"): v
-        for name, v in found.items()
-    }
+    return {name.lower().replace("_", "-"): v for name, v in found.items()}
 
 
 def test_the_image_has_every_dependency_in_a_version_that_we_allow() -> None:
@@ -405,9 +401,7 @@ def test_the_image_has_every_dependency_in_a_version_that_we_allow() -> None:
         if requirement.marker is None or requirement.marker.evaluate(
             {"sys_platform": "linux", "python_version": "3.13"}
         ):
-            name = (
-                requirement.name.lower().replace("_", "-").replace("opencv-python-headless", "opencv-python")
-            )
+            name = requirement.name.lower().replace("_", "-")
             assert name in pinned(), f"{line} is not in the image: renew docker/processor/constraints.txt"
             assert requirement.specifier.contains(pinned()[name]), (
                 f"{line}, but the image has {pinned()[name]}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-from async_motion.cli import SCHEMAS, main
+from async_motion.cli import OPENCV_PACKAGES, SCHEMAS, main
+from tests.support.service import ROOT, clean_environment
 
 
 def test_schema_prints_each_schema(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,3 +61,44 @@ def test_check_says_what_it_read(tmp_path: Path, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr()
     assert "porch" in said.out
     assert "hunter2" not in said.out + said.err
+
+
+def with_a_cv2_that_raises(error: str, command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    (folder / "fakes").mkdir()
+    (folder / "fakes/cv2.py").write_text(f"raise {error}\n")
+    (folder / "v.yaml").write_text("instance: edge1\n")
+    return subprocess.run(
+        [sys.executable, "-m", "async_motion", command, "--config", "v.yaml"],
+        cwd=folder, env=clean_environment(PYTHONPATH=f"{folder / 'fakes'}:{ROOT}"),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["run", "check", "listen"])
+def test_a_library_that_opencv_lacks_is_one_line(command: str, tmp_path: Path) -> None:
+    error = "ImportError('libGL.so.1: cannot open shared object file: No such file or directory')"
+    answer = with_a_cv2_that_raises(error, command, tmp_path)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    (line,) = answer.stderr.splitlines()
+    assert "libGL.so.1" in line
+    assert "OpenCV" in line
+    assert f"apt-get install {OPENCV_PACKAGES} " in line
+
+
+def test_a_library_that_something_else_lacks_is_one_line(tmp_path: Path) -> None:
+    error = "ImportError('libodd.so.7: cannot open shared object file: No such file or directory')"
+    answer = with_a_cv2_that_raises(error, "check", tmp_path)
+    assert answer.returncode == 1
+    (line,) = answer.stderr.splitlines()
+    assert "libodd.so.7" in line
+    assert "apt-get" not in line
+
+
+def test_an_import_that_fails_for_another_reason_is_a_bug_and_shown_as_one(tmp_path: Path) -> None:
+    answer = with_a_cv2_that_raises("ImportError('no such name')", "check", tmp_path)
+    assert answer.returncode == 1
+    assert "Traceback" in answer.stderr
+
+
+def test_the_image_has_what_we_tell_people_to_install() -> None:
+    assert OPENCV_PACKAGES in (ROOT / "docker/processor/Dockerfile").read_text()
