@@ -318,7 +318,11 @@ class MinioStore:
         match answer.verdict:
             case Verdict.UNAVAILABLE:
                 raise StoreUnavailable(said, retry_after_s=answer.retry_after_s) from answer
-            case Verdict.REFUSED | Verdict.DOUBTFUL:
+            case Verdict.REFUSED:
+                # Every key would meet the same: without it, the log tells a change of the trouble from none.
+                said = f"{self._name}: {answer.words()}"
+                raise StoreRefused(said, retry_after_s=answer.retry_after_s) from answer
+            case Verdict.DOUBTFUL:
                 raise StoreRefused(said, retry_after_s=answer.retry_after_s) from answer
             case Verdict.REJECTED:
                 raise RecordRejected(f"{key}: {answer.words()}") from answer

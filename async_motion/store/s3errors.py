@@ -175,7 +175,7 @@ class S3Answer(Exception):
             return f"HTTP {self.status}, a redirect: check the endpoint and `secure`"
         if self.code is None:
             return f"HTTP {self.status} without an S3 error: is this an S3 server?"
-        return f"{self.code}: {self.message}" if self.message else self.code
+        return f"{self.code}: {self.message.rstrip('.')}" if self.message else self.code
 
     def _skew(self) -> str:
         if self.clock_ahead_s is None or abs(self.clock_ahead_s) < 1:
