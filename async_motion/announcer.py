@@ -10,9 +10,12 @@
 - A component that is left out of a payload stays in Home Assistant; it has to be struck while it is loaded.
   Nobody can tell whether Home Assistant is there at that moment, so whatever went is remembered, shown and
   struck again when Home Assistant is next born, and only then forgotten (or after `MISSED_DAYS`).
-- When the user deletes a device in Home Assistant, its config topic is emptied. That is respected: the device
-  stays away, also over reconnects and births, until the service starts again. Should it be the hub, the
-  cameras no longer name it, for an unknown hub would come back as a nameless device.
+- When the user deletes a device in Home Assistant, it empties the config topic, once for each component. That
+  is respected: the device stays away, also over reconnects and births, until the service starts again. Should
+  it be the hub, the cameras no longer name it, for an unknown hub would come back as a nameless device. When
+  a single entity is deleted, Home Assistant empties the topic too, and so loses the whole device: a much
+  shorter burst. Then the device is announced again; an entity that nobody wants can be disabled.
+- State topics are cleared last: an empty message is an error to an entity that still listens.
 - When the instance, the base topic or the discovery prefix is renamed, the remembered old place is cleared in
   the same way, unless its status says that another service is online there: then this is a copy, not a
   renamed service, and the old place is left alone. Home Assistant knows devices by their instance: those of
@@ -25,6 +28,7 @@ import asyncio
 import json
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -148,30 +152,30 @@ class Announcer:
         self._configs: dict[str, Payload] = {at.hub: hub} if hub is not None else {}
         self._configs |= {at.camera(name): payload for name, payload in cameras.items()}
         self._deleted: set[str] = set()
-        self._announced = False
+        self._emptied: Counter[str] = Counter()
         self._places = _read_places(recalled)
         self._missed = _read_missed(recalled, now())
         self._connected = asyncio.Event()
         self._born = asyncio.Event()
+        self._bereft = asyncio.Event()
         broker.on_connect(self._connected.set)
 
     async def run(self) -> None:
-        """Look, clear, announce; then answer Home Assistant's births until cancelled."""
-        found = await self._look()
-        clear = self._sort(found)
-        for topic in sorted(clear):
-            self._broker.forget(topic)
-        if clear:
-            log.info("cleared %d retained topics of what no longer exists", len(clear))
+        """Look, clear, announce; then answer Home Assistant until cancelled."""
+        leftovers = self._sort(await self._look())
         await self._save()
         await self._let_go(show=False)
+        for topic in sorted(leftovers):
+            self._broker.forget(topic)
+        if leftovers:
+            log.info("cleared %d retained topics of what no longer exists", len(leftovers))
+        self._announce()
         self._broker.subscribe(self._here.discovery.hub, self._on_config)
         self._broker.subscribe(self._here.discovery.cameras, self._on_config)
         self._broker.subscribe(self._here.discovery.birth, self._on_birth)
-        self._announce()
-        while True:
-            await self._born.wait()
-            await self._answer_birth()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._answer_births(), name="announcer[births]")
+            tasks.create_task(self._answer_deletions(), name="announcer[deletions]")
 
     # ---- the look at the start ----
 
@@ -266,7 +270,6 @@ class Announcer:
 
     def _announce(self) -> None:
         """Announce the hub, then the cameras: a camera that names an unknown hub makes a nameless device."""
-        self._announced = True
         for topic, payload in self._configs.items():
             if topic not in self._deleted:
                 self._say(topic, payload)
@@ -299,24 +302,9 @@ class Announcer:
             self._say(topic, removal.struck)
         await asyncio.sleep(self._step_s)
         for topic, removal in removals.items():
-            self._say(topic, removal.left)
+            if removal.left is not None:
+                self._say(topic, removal.left)
         log.info("removed from Home Assistant what no longer exists: %d devices changed", len(removals))
-
-    async def _answer_birth(self) -> None:
-        least, most = self._birth_delay_s
-        await asyncio.sleep(least + (most - least) * self._draw())
-        self._born.clear()
-        if not self._broker.connected:
-            return  # everything is said again on the next connect, and the next birth is answered
-        if self._missed:
-            await self._let_go(show=True)
-            self._missed.clear()
-            await self._save()
-        self._announce()
-        # Home Assistant subscribes to an entity's topics a moment after it has seen its config.
-        await asyncio.sleep(self._step_s / 3)
-        self._republish()
-        log.info("Home Assistant has come up: everything was announced again")
 
     # ---- what Home Assistant says ----
 
@@ -324,16 +312,45 @@ class Announcer:
         if payload == b"online" and not was_retained:
             self._born.set()
 
+    async def _answer_births(self) -> None:
+        least, most = self._birth_delay_s
+        while True:
+            await self._born.wait()
+            await asyncio.sleep(least + (most - least) * self._draw())
+            self._born.clear()
+            if not self._broker.connected:
+                continue  # everything is said again on the next connect
+            if self._missed:
+                await self._let_go(show=True)
+                self._missed.clear()
+                await self._save()
+            self._announce()
+            # Home Assistant listens to an entity's topics a moment after it has seen its config.
+            await asyncio.sleep(self._step_s / 3)
+            self._republish()
+            log.info("Home Assistant has come up: everything was announced again")
+
     def _on_config(self, topic: str, payload: bytes, was_retained: bool) -> None:
-        if payload or was_retained or not self._announced or topic not in self._configs:
-            return
-        if topic in self._deleted:
-            return
-        self._deleted.add(topic)
-        self._broker.forget(topic)
-        name = self._configs[topic]["device"]["name"]
-        log.info("%s was deleted in Home Assistant; it stays away until the service starts again", name)
-        if topic == self._hub_topic:
+        if not payload and not was_retained and topic in self._configs and topic not in self._deleted:
+            self._emptied[topic] += 1
+            self._bereft.set()
+
+    async def _answer_deletions(self) -> None:
+        while True:
+            await self._bereft.wait()
+            # Home Assistant takes its time: first its messages, then the entities.
+            await asyncio.sleep(self._step_s)
+            self._bereft.clear()
+            emptied, self._emptied = self._emptied, Counter()
+            for topic, times in emptied.items():
+                name = self._configs[topic]["device"]["name"]
+                if 2 * times > len(self._configs[topic]["components"]):
+                    self._deleted.add(topic)
+                    self._broker.forget(topic)
+                    log.info("%s was deleted in Home Assistant; it stays away until the next start", name)
+                else:
+                    log.info("Home Assistant lost %s with one deleted entity: announced again", name)
+            # The hub may have gone, or come back.
             self._announce()
 
     # ---- memory ----
