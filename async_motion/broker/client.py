@@ -177,6 +177,9 @@ class BrokerClient:
         except BrokerRefused as exc:
             self._refusals.refused(topic, _reason(topic, exc), self._now())
             raise
+        except BrokerUnavailable:
+            self._refusals.lost(topic, len(payload), self._now())
+            raise
         self._refusals.taken(topic)
 
     async def _publish_retained(self, topic: str, payload: bytes) -> None:
@@ -342,6 +345,9 @@ class BrokerClient:
     def _answered(self, change: Change, done: asyncio.Future[None]) -> None:
         error = done.exception()
         assert error is None or isinstance(error, BrokerUnavailable)
+        lost = error is not None and not isinstance(error, BrokerRefused)
+        if lost and self._refusals.lost(change.topic, len(change.payload), self._now()):
+            log.warning("broker %s: holding back %s", self.address, self._refusals)
         self._settle(change, error)
 
     def _settle(self, change: Change, error: BrokerUnavailable | None) -> None:

@@ -1,0 +1,450 @@
+"""The client against a broker that plays a script: answers that real ones give rarely, or only when ill."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from async_motion.broker.client import BrokerClient
+from async_motion.broker.connection import Protocol, packet_size
+from async_motion.broker.refusals import LARGE
+from async_motion.errors import BrokerRefused, BrokerUnavailable
+from tests.support.wait import eventually_async
+
+CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, DISCONNECT = 0x20, 0x30, 0x40, 0x82, 0x90, 0xE0
+LOG = "async_motion.broker.client"
+QUICK: dict[str, Any] = {
+    "retry_first_s": 0.01,
+    "retry_most_s": 0.02,
+    "refused_first_s": 0.01,
+    "refused_most_s": 0.02,
+}
+
+
+@dataclass
+class Packet:
+    kind: int
+    body: bytes
+
+    @property
+    def retain(self) -> bool:
+        return bool(self.kind & 1)
+
+    @property
+    def number(self) -> bytes:
+        """The packet id of a PUBLISH with QoS 1, or of a SUBSCRIBE."""
+        if self.kind == SUBSCRIBE:
+            return self.body[:2]
+        size = int.from_bytes(self.body[:2])
+        return self.body[2 + size : 4 + size]
+
+
+@dataclass
+class Script:
+    """A broker whose answers the test writes. `on_publish` answers a PUBLISH; by default: acknowledged."""
+
+    connack: bytes | None = b"\0\0\0"
+    publishes: list[Packet] = field(default_factory=list)
+    connects: int = 0
+    on_publish: Callable[[Packet, asyncio.StreamWriter], Awaitable[None]] | None = None
+    writer: asyncio.StreamWriter | None = None
+    port: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        with contextlib.suppress(OSError, EOFError):
+            await read_packet(reader)
+            self.connects += 1
+            if self.connack is not None:
+                send(writer, CONNACK, self.connack)
+                while True:
+                    packet = await read_packet(reader)
+                    if packet.kind & 0xF0 == PUBLISH:
+                        self.publishes.append(packet)
+                        if self.on_publish is not None:
+                            await self.on_publish(packet, writer)
+                        else:
+                            send(writer, PUBACK, packet.number)
+                    elif packet.kind == SUBSCRIBE:
+                        send(writer, SUBACK, packet.number + b"\0\1")
+                    elif packet.kind == DISCONNECT:
+                        break
+        writer.close()
+
+
+def send(writer: asyncio.StreamWriter, kind: int, body: bytes) -> None:
+    head, size = bytes([kind]), len(body)
+    while True:
+        size, digit = divmod(size, 128)
+        head += bytes([digit | (0x80 if size else 0)])
+        if not size:
+            break
+    writer.write(head + body)
+
+
+async def read_packet(reader: asyncio.StreamReader) -> Packet:
+    kind, size, shift = (await reader.readexactly(1))[0], 0, 0
+    while True:
+        digit = (await reader.readexactly(1))[0]
+        size |= (digit & 0x7F) << shift
+        shift += 7
+        if not digit & 0x80:
+            return Packet(kind, await reader.readexactly(size))
+
+
+def accepted(properties: bytes) -> bytes:
+    """Return the body of a good CONNACK of MQTT 5 with these properties."""
+    return b"\0\0" + bytes([len(properties)]) + properties
+
+
+@contextlib.asynccontextmanager
+async def against(script: Script, **options: Any) -> AsyncIterator[BrokerClient]:
+    """Run a client against `script` inside the block."""
+    async with await asyncio.start_server(script.serve, "127.0.0.1", 0) as server:
+        script.port = server.sockets[0].getsockname()[1]
+        client = BrokerClient(host="127.0.0.1", port=script.port, **QUICK | options)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(client.run(), name="client")
+            try:
+                yield client
+            finally:
+                running.cancel()
+
+
+async def connected(client: BrokerClient) -> None:
+    await eventually_async(lambda: client.connected, what="the connection")
+
+
+async def troubled(client: BrokerClient) -> str:
+    await eventually_async(lambda: client.state != "unavailable: not connected yet", what="a state")
+    assert not client.connected
+    return client.state
+
+
+# -- what the broker announces
+
+
+def test_a_packet_up_to_the_announced_size_is_sent_and_one_byte_more_is_refused() -> None:
+    async def case() -> None:
+        script = Script(connack=accepted(b"\x27" + (200).to_bytes(4)))
+        async with against(script) as client:
+            await connected(client)
+            assert client.max_packet == 200
+            payload = bytes(200 - packet_size("am/t", b""))
+            await client.publish("am/t", payload)
+            with pytest.raises(BrokerRefused, match="201 bytes, the broker takes 200 at most"):
+                await client.publish("am/t", payload + b"x")
+            assert [packet.body[-len(payload) :] for packet in script.publishes] == [payload]
+
+    asyncio.run(case())
+
+
+def test_no_more_messages_are_in_flight_than_the_broker_takes() -> None:
+    async def case() -> None:
+        waiting: list[tuple[Packet, asyncio.StreamWriter]] = []
+
+        async def hold(packet: Packet, writer: asyncio.StreamWriter) -> None:
+            waiting.append((packet, writer))
+
+        script = Script(connack=accepted(b"\x21\x00\x03"), on_publish=hold)
+        async with against(script) as client:
+            await connected(client)
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(10):
+                    tasks.create_task(client.publish("am/t", str(number).encode()), name=f"publish-{number}")
+                for done in range(10):
+                    await eventually_async(lambda done=done: len(waiting) == min(10, done + 3))  # type: ignore[misc]
+                    packet, writer = waiting[done]
+                    assert packet.body.endswith(str(done).encode()), "in order"
+                    send(writer, PUBACK, packet.number)
+
+    asyncio.run(case())
+
+
+def test_a_broker_without_retained_messages_gets_them_as_plain_ones() -> None:
+    async def case() -> None:
+        script = Script(connack=accepted(b"\x25\x00"))
+        async with against(script) as client:
+            client.retain("am/t", "ON")
+            await connected(client)
+            await client.publish("am/t", b"OFF", retain=True)
+            assert [packet.retain for packet in script.publishes] == [False, False]
+
+    asyncio.run(case())
+
+
+def test_a_broker_that_acknowledges_nothing_is_refused() -> None:
+    async def case() -> None:
+        async with against(Script(connack=accepted(b"\x24\x00"))) as client:
+            assert "QoS 1 is needed" in await troubled(client)
+            assert client.state.startswith("refused: ")
+
+    asyncio.run(case())
+
+
+# -- how it says no
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [
+        (0x84, "refused: the broker does not speak this version of MQTT: set mqtt.protocol"),
+        (0x85, "refused: the broker does not take this mqtt.client_id"),
+        (0x86, "refused: wrong mqtt.username or mqtt.password"),
+        (0x87, "refused: mqtt.username has no right to connect"),
+        (0x8A, "refused: banned"),
+        (0x88, "unavailable: server unavailable"),
+        (0x89, "unavailable: server busy"),
+        (0x9F, "unavailable: connection rate exceeded"),
+    ],
+)
+def test_a_refused_connection_says_why(code: int, wanted: str) -> None:
+    async def case() -> None:
+        async with against(Script(connack=bytes([0, code, 0]))) as client:
+            assert await troubled(client) == wanted
+            error = BrokerRefused if wanted.startswith("refused") else BrokerUnavailable
+            with pytest.raises(BrokerUnavailable) as caught:
+                await client.publish("am/t", b"x")
+            assert type(caught.value) is error
+
+    asyncio.run(case())
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [
+        (4, "refused: wrong mqtt.username or mqtt.password"),
+        (5, "refused: mqtt.username has no right to connect"),
+        (3, "unavailable: server unavailable"),
+    ],
+)
+def test_so_it_does_with_mqtt_3_1_1(code: int, wanted: str) -> None:
+    async def case() -> None:
+        async with against(Script(connack=bytes([0, code])), protocol="3.1.1") as client:
+            assert await troubled(client) == wanted
+
+    asyncio.run(case())
+
+
+def test_a_broker_of_3_1_1_alone_points_to_the_setting() -> None:
+    async def case() -> None:
+        async with against(Script(connack=b"\0\1")) as client:
+            assert (
+                await troubled(client)
+                == "refused: the broker does not speak this version of MQTT: set mqtt.protocol"
+            )
+
+    asyncio.run(case())
+
+
+@pytest.mark.parametrize("protocol", [5, "3.1.1"])
+def test_a_connection_closed_before_its_answer_is_noticed_at_once(protocol: Protocol) -> None:
+    async def case() -> None:
+        async with against(Script(connack=None), protocol=protocol, timeout_s=3600) as client:
+            assert await troubled(client) == "unavailable: closed before it was accepted"
+
+    asyncio.run(case())
+
+
+def test_a_connection_closed_right_after_its_answer_is_noticed() -> None:
+    """The end of the stream comes with the CONNACK: aiomqtt forgets it and would wait for ever."""
+
+    async def case() -> None:
+        class Closing(Script):
+            async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await read_packet(reader)
+                self.connects += 1
+                send(writer, CONNACK, b"\0\0\0")
+                writer.close()
+
+        script = Closing()
+        async with against(script):
+            await eventually_async(lambda: script.connects >= 3, what="more tries")
+
+    asyncio.run(case())
+
+
+def test_nonsense_in_place_of_mqtt_is_no_broker() -> None:
+    async def case() -> None:
+        class Web(Script):
+            async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.read(1)
+                writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                writer.close()
+
+        async with against(Web(), timeout_s=3600) as client:
+            assert (await troubled(client)).startswith("unavailable: ")
+
+    asyncio.run(case())
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    async def case() -> None:
+        client = BrokerClient(host="a" * 70 + ".example", **QUICK)
+        task = asyncio.create_task(client.run(), name="client")
+        assert "mqtt.host, mqtt.port" in await troubled(client)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(case())
+
+
+def test_another_client_with_our_id_is_named() -> None:
+    async def case() -> None:
+        script = Script()
+        async with against(script, refused_first_s=3600, refused_most_s=3600) as client:
+            await connected(client)
+            assert script.writer is not None
+            send(script.writer, DISCONNECT, b"\x8e\x00")
+            await eventually_async(lambda: "took over our client id" in client.state)
+            assert client.state.startswith("refused: ")
+
+    asyncio.run(case())
+
+
+def test_a_refused_publish_says_why_and_the_topic_is_held_back() -> None:
+    async def case() -> None:
+        async def refuse(packet: Packet, writer: asyncio.StreamWriter) -> None:
+            send(writer, PUBACK, packet.number + b"\x97\x00")
+
+        script = Script(on_publish=refuse)
+        async with against(script, refused_first_s=3600, refused_most_s=3600) as client:
+            await connected(client)
+            for _ in range(3):
+                with pytest.raises(BrokerRefused, match="am/t: Quota exceeded"):
+                    await client.publish("am/t", b"x")
+            assert len(script.publishes) == 1
+            assert client.state == "refused: am/t: Quota exceeded"
+
+    asyncio.run(case())
+
+
+@pytest.mark.parametrize("retain", [True, False])
+def test_a_payload_that_costs_every_connection_does_not_cost_them_for_ever(retain: bool) -> None:
+    """As with MQTT 3.1.1 and a payload above the broker's limit: it drops us without a word."""
+
+    async def case() -> None:
+        async def drop_large(packet: Packet, writer: asyncio.StreamWriter) -> None:
+            if len(packet.body) > LARGE:
+                writer.close()
+            else:
+                send(writer, PUBACK, packet.number)
+
+        script = Script(connack=b"\0\0", on_publish=drop_large)
+        slow = {"refused_first_s": 3600, "refused_most_s": 3600}
+        async with against(script, protocol="3.1.1", **slow) as client:
+            await connected(client)
+
+            async def held() -> bool:
+                try:
+                    await client.publish("am/snapshot", bytes(LARGE), retain=retain)
+                except BrokerRefused as exc:
+                    return "was lost 3 times over" in str(exc)
+                except BrokerUnavailable:
+                    return False
+                return False
+
+            await eventually_async(held, what="the refusal")
+            await connected(client)
+            await client.publish("am/frame", b"x")
+            assert client.connected
+
+    asyncio.run(case())
+
+
+# -- messages to us
+
+
+def test_a_message_above_our_bound_is_dropped_and_the_next_one_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def case() -> None:
+        script = Script(connack=b"\0\0")
+        got: list[bytes] = []
+        async with against(script, protocol="3.1.1", max_incoming=100) as client:
+            client.subscribe("am/set", lambda _topic, payload, _was: got.append(payload))
+            await connected(client)
+            assert script.writer is not None
+            for payload in (bytes(101), bytes(100), b"x"):
+                send(script.writer, PUBLISH, len(b"am/set").to_bytes(2) + b"am/set" + payload)
+            await eventually_async(lambda: got == [bytes(100), b"x"])
+
+    asyncio.run(case())
+    assert "dropped a message of 101 bytes on am/set" in caplog.text
+
+
+def test_a_refused_subscription_is_said_and_the_others_hold(caplog: pytest.LogCaptureFixture) -> None:
+    async def case() -> None:
+        class Choosy(Script):
+            async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await read_packet(reader)
+                send(writer, CONNACK, b"\0\0")
+                with contextlib.suppress(EOFError):
+                    while True:
+                        packet = await read_packet(reader)
+                        if packet.kind == SUBSCRIBE:
+                            allowed = b"\1" if b"mine" in packet.body else b"\x80"
+                            send(writer, SUBACK, packet.number + allowed)
+                writer.close()
+
+        script = Choosy()
+        async with against(script, protocol="3.1.1") as client:
+            client.subscribe("theirs/#", lambda *_: None)
+            client.subscribe("mine/#", lambda *_: None)
+            await connected(client)
+
+    asyncio.run(case())
+    assert "subscribing to theirs/#" in caplog.text
+    assert "mine" not in caplog.text
+
+
+# -- what it says of itself
+
+
+def test_no_password_is_shown() -> None:
+    client = BrokerClient(host="127.0.0.1", username="edge", password="correct horse")
+    assert "horse" not in repr(client._options)
+
+
+def test_an_outage_is_one_warning_for_each_try_and_one_info_on_recovery(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, LOG)
+
+    async def case() -> None:
+        script = Script()
+        async with against(script) as client:
+            await connected(client)
+            script.connack = None
+            assert script.writer is not None
+            script.writer.close()
+            await eventually_async(lambda: script.connects >= 4, what="tries")
+            tries = script.connects - 1
+            warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+            assert tries <= len(warnings) <= tries + 2
+            assert all("next try in" in record.message for record in warnings)
+            script.connack = b"\0\0\0"
+            await connected(client)
+
+    asyncio.run(case())
+    recoveries = [record.message for record in caplog.records if record.levelno == logging.INFO]
+    assert len(recoveries) == 2
+    assert all("connected (MQTT 5), 0 retained messages published" in message for message in recoveries)
+
+
+def test_waits_grow_from_try_to_try_and_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    async def case() -> None:
+        script = Script(connack=None)
+        options = {"retry_first_s": 0.02, "retry_most_s": 0.1, "draw": lambda: 0.999}
+        async with against(script, **options):
+            await eventually_async(lambda: script.connects >= 6, what="tries")
+
+    asyncio.run(case())
+    waits = [record.args[-1] for record in caplog.records if isinstance(record.args, tuple)]
+    assert [f"{wait:.2f}" for wait in waits[:5]] == ["0.02", "0.04", "0.08", "0.10", "0.10"]
