@@ -2,6 +2,7 @@
 
     AsyncMotionError
     ├── SettingsError            the settings are wrong; the text names file, line, key and what was expected
+    ├── UsageError               what was given to a command cannot be used; the text says what was expected
     ├── FrameShapeError          a detector was given a picture of another shape: start a new detector
     ├── TransientError           trouble that may pass: wait, with backoff, and try again
     │   ├── CameraUnavailable
@@ -27,6 +28,14 @@ class AsyncMotionError(Exception):
 
 class SettingsError(AsyncMotionError):
     """The settings are wrong. `problems` holds one line for each, ``file:line: key: what, expected``."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class UsageError(AsyncMotionError):
+    """What was given to a command cannot be used: `problems` holds one line for each."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
