@@ -804,9 +804,18 @@ async def test_frames_are_not_judged_while_detection_is_off_but_their_health_is(
     await b.run()
     assert b.seen.of("detected") == []
     assert b.seen.of("problem") == [("problem", "dark"), ("problem", None)]
-    b.unit.set_detection(True)
-    b.source.items = []
-    await b.run()
+    assert b.outbox.batches == []
+
+
+async def test_a_snapshot_needs_no_detection() -> None:
+    b = make(ListSource(scene("M"), live=True, stay=True), detecting=False)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(b.run())
+        await eventually_async(lambda: b.seen.of("online"))
+        await b.unit.snapshot()
+        await b.unit.stop()
+    (record,) = b.outbox.records
+    assert (record.info.score, record.info.boxes, record.info.zones) == (0.0, (), ())
 
 
 async def test_settings_change_while_it_runs_and_a_new_detector_takes_them() -> None:
