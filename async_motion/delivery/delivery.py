@@ -559,7 +559,8 @@ class Delivery:
         log.debug("item %d failed: %s", number, error)
         delay_s = 0.0
         if failures > FREE_FAILURES:
-            delay_s = min(self._pace.most_s, self._pace.first_s * 2.0 ** min(failures - FREE_FAILURES, 64))
+            doubled_s = self._pace.first_s * 2.0 ** min(failures - FREE_FAILURES, 64)
+            delay_s = min(self._pace.piece_most_s, doubled_s)
         await self._insist(lambda: self._spool.release([number], delay_s))
 
     async def _insist(self, note: Callable[[], Awaitable[None]]) -> None:

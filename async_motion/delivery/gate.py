@@ -27,12 +27,15 @@ MOST_RETRY_AFTER_S = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How delivery waits: bounds of the backoff in seconds, and how often it looks without being called."""
+    """How delivery waits, in seconds: bounds of the backoff before a peer that is away, and before one that
+    refuses us; the longest delay of a piece that fails by itself; how often it looks without being called.
+    """
 
     first_s: float = 0.25
-    most_s: float = 60.0
+    most_s: float = 10.0
     refused_first_s: float = 5.0
-    refused_most_s: float = 60.0
+    refused_most_s: float = 30.0
+    piece_most_s: float = 300.0
     poll_s: float = 0.5
 
 

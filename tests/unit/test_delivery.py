@@ -41,7 +41,9 @@ from tests.support.delivering import (
 from tests.support.wait import eventually_async
 
 BASE = "async_motion/edge1"
-QUICK = Pace(first_s=0.001, most_s=0.02, refused_first_s=0.005, refused_most_s=0.02, poll_s=0.01)
+QUICK = Pace(
+    first_s=0.001, most_s=0.02, refused_first_s=0.005, refused_most_s=0.02, piece_most_s=0.02, poll_s=0.01
+)
 NEVER = Pace(first_s=3600, most_s=3600, refused_first_s=3600, refused_most_s=3600, poll_s=0.01)
 
 

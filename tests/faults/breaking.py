@@ -1,0 +1,310 @@
+"""The catalogue: each fault breaks one thing on a stage for a while, and heals it.
+
+A fault is a coroutine `(stage, hold_s)` that returns when everything that it broke is whole again. What it
+touches (`service`, `store`, `broker`, `machine`) says which may be mixed: two of different kinds at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.stage import CLOSED_ACL, OPEN_ACL, SERVICE_LOGIN, Stage
+from tests.support.wait import eventually_async
+
+Break = Callable[[Stage, float], Awaitable[None]]
+
+ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>on purpose</Message></Error>"
+CGROUP_CPU = Path("/sys/fs/cgroup/cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A named way to break something."""
+
+    name: str
+    touches: str
+    run: Break
+    possible: Callable[[], bool]
+
+
+CATALOGUE: dict[str, Fault] = {}
+
+
+def fault(touches: str, possible: Callable[[], bool] = lambda: True) -> Callable[[Break], Break]:
+    """Put a coroutine into the catalogue, under its name with dashes."""
+
+    def add(run: Break) -> Break:
+        name = run.__name__.replace("_", "-")
+        CATALOGUE[name] = Fault(name, touches, run, possible)
+        return run
+
+    return add
+
+
+# -- the service
+
+
+@fault("service")
+async def service_killed(stage: Stage, hold_s: float) -> None:
+    """SIGKILL, at whatever moment this is."""
+    stage.kill_service()
+    await asyncio.sleep(min(hold_s, 1.0))
+    stage.service.start()
+    await _service_is_back(stage)
+
+
+@fault("service")
+async def service_killed_twice(stage: Stage, _hold_s: float) -> None:
+    """SIGKILL, and again while it recovers."""
+    stage.kill_service()
+    stage.service.start()
+    await asyncio.sleep(stage.rng.uniform(0.3, 2.0))
+    stage.kill_service()
+    stage.service.start()
+    await _service_is_back(stage)
+
+
+@fault("service")
+async def service_restarted(stage: Stage, _hold_s: float) -> None:
+    """SIGTERM: it stops in order, with exit code 0."""
+    os.kill(stage.service_pid, signal.SIGTERM)
+    code = await asyncio.to_thread(stage.service.wait, 60)
+    assert code == 0, f"exit code {code} after SIGTERM"
+    stage.service.start()
+    await _service_is_back(stage)
+
+
+@fault("service")
+async def service_frozen(stage: Stage, hold_s: float) -> None:
+    """SIGSTOP: to everybody else it looks as if the machine hangs."""
+    pid = stage.service_pid
+    os.kill(pid, signal.SIGSTOP)
+    await asyncio.sleep(hold_s)
+    os.kill(pid, signal.SIGCONT)
+
+
+async def _service_is_back(stage: Stage) -> None:
+    """Wait until it accepts again: it learns its cameras, and has to be broken while it works."""
+    await stage.more_accepted(within_s=90)
+
+
+# -- the store
+
+
+@fault("store")
+async def store_killed(stage: Stage, hold_s: float) -> None:
+    """SIGKILL, and started again."""
+    stage.store.kill()
+    await asyncio.sleep(hold_s)
+    await asyncio.to_thread(stage.store.start)
+
+
+@fault("store")
+async def store_frozen(stage: Stage, hold_s: float) -> None:
+    """SIGSTOP: connections are open and nobody answers; what was sent is worked off afterwards."""
+    stage.store.pause()
+    await asyncio.sleep(hold_s)
+    stage.store.resume()
+
+
+@fault("store")
+async def store_slow(stage: Stage, hold_s: float) -> None:
+    """Bytes trickle."""
+    stage.store_proxy.limit(rate=4_000)
+    await asyncio.sleep(hold_s)
+    stage.store_proxy.heal()
+
+
+@fault("store")
+async def store_late(stage: Stage, hold_s: float) -> None:
+    """Every answer takes half a second."""
+    stage.store_proxy.limit(delay_s=0.5)
+    await asyncio.sleep(hold_s)
+    stage.store_proxy.heal()
+
+
+@fault("store")
+async def store_cut_in_the_body(stage: Stage, hold_s: float) -> None:
+    """Each connection breaks after some bytes of the picture."""
+    stage.store_proxy.reset()
+    stage.store_proxy.cut(up=stage.rng.randrange(200, 6_000))
+    await asyncio.sleep(hold_s)
+    stage.store_proxy.heal()
+
+
+@fault("store")
+async def store_cut_in_the_answer(stage: Stage, hold_s: float) -> None:
+    """The store gets everything and confirms, and nobody hears it."""
+    stage.store_proxy.reset()
+    stage.store_proxy.cut(down=stage.rng.randrange(0, 40))
+    await asyncio.sleep(hold_s)
+    stage.store_proxy.heal()
+
+
+@fault("store")
+async def store_resets(stage: Stage, hold_s: float) -> None:
+    """Every connection is reset, ten times a second."""
+    for _ in range(max(1, int(hold_s * 10))):
+        stage.store_proxy.reset()
+        await asyncio.sleep(0.1)
+
+
+@fault("store")
+async def store_port_closed(stage: Stage, hold_s: float) -> None:
+    """Connections are refused."""
+    await stage.store_proxy.close_port()
+    await asyncio.sleep(hold_s)
+    await stage.store_proxy.open_port()
+
+
+@fault("store")
+async def store_says_500(stage: Stage, hold_s: float) -> None:
+    """The server is in trouble."""
+    await _answers(stage, hold_s, 500, "InternalError")
+
+
+@fault("store")
+async def store_says_503(stage: Stage, hold_s: float) -> None:
+    """The server wishes to be left alone for two seconds."""
+    await _answers(stage, hold_s, 503, "SlowDown", {"Retry-After": "2"})
+
+
+@fault("store")
+async def store_says_403(stage: Stage, hold_s: float) -> None:
+    """The key is known no more."""
+    await _answers(stage, hold_s, 403, "InvalidAccessKeyId")
+
+
+@fault("store")
+async def store_says_no_bucket(stage: Stage, hold_s: float) -> None:
+    """The bucket is gone."""
+    await _answers(stage, hold_s, 404, "NoSuchBucket")
+
+
+@fault("store")
+async def store_says_clock_skewed(stage: Stage, hold_s: float) -> None:
+    """Our clock is 20 minutes off, it says."""
+    await _answers(stage, hold_s, 403, "RequestTimeTooSkewed")
+
+
+async def _answers(
+    stage: Stage, hold_s: float, status: int, code: str, headers: dict[str, str] | None = None
+) -> None:
+    body = ERROR.format(code).encode()
+    stage.store_proxy.answer(
+        status, headers={"Content-Type": "application/xml", **(headers or {})}, body=body
+    )
+    await asyncio.sleep(hold_s)
+    stage.store_proxy.heal()
+
+
+# -- the broker
+
+
+@fault("broker")
+async def broker_killed(stage: Stage, hold_s: float) -> None:
+    """SIGKILL; it comes back without its retained messages and its sessions."""
+    await stage.restart_broker(hold_s)
+
+
+@fault("broker")
+async def broker_frozen(stage: Stage, hold_s: float) -> None:
+    """SIGSTOP: half open, nobody answers."""
+    stage.broker.pause()
+    await asyncio.sleep(hold_s)
+    stage.broker.resume()
+
+
+@fault("broker")
+async def broker_half_open(stage: Stage, hold_s: float) -> None:
+    """No byte passes, no connection ends."""
+    stage.broker_proxy.hold()
+    await asyncio.sleep(hold_s)
+    stage.broker_proxy.heal()
+
+
+@fault("broker")
+async def broker_resets(stage: Stage, hold_s: float) -> None:
+    """Every connection is reset, again and again."""
+    for _ in range(max(1, int(hold_s))):
+        stage.broker_proxy.reset()
+        await asyncio.sleep(1.0)
+
+
+@fault("broker")
+async def broker_port_closed(stage: Stage, hold_s: float) -> None:
+    """Connections are refused."""
+    await stage.broker_proxy.close_port()
+    await asyncio.sleep(hold_s)
+    await stage.broker_proxy.open_port()
+
+
+@fault("broker")
+async def broker_refuses_topics(stage: Stage, hold_s: float) -> None:
+    """The access list forbids every publish, which MQTT 5 says in the acknowledgement's reason code."""
+    stage.broker.allow(CLOSED_ACL)
+    await asyncio.sleep(hold_s)
+    stage.broker.allow(OPEN_ACL)
+
+
+@fault("broker")
+async def broker_refuses_login(stage: Stage, hold_s: float) -> None:
+    """The password is another one now."""
+    user, password = SERVICE_LOGIN
+    stage.set_password(user, "another")
+    stage.broker.reload()
+    stage.broker_proxy.reset()
+    await asyncio.sleep(hold_s)
+    stage.set_password(user, password)
+    stage.broker.reload()
+
+
+# -- the machine
+
+
+def _may_squeeze() -> bool:
+    return os.geteuid() == 0 and (CGROUP_CPU / "cgroup.procs").exists()
+
+
+@fault("machine", _may_squeeze)
+async def cpu_squeezed(stage: Stage, hold_s: float) -> None:
+    """A fifth of one CPU."""
+    group = CGROUP_CPU / f"async_motion_faults_{os.getpid()}"
+    group.mkdir(exist_ok=True)
+    (group / "cpu.cfs_quota_us").write_text("20000")
+    (group / "cgroup.procs").write_text(str(stage.service_pid))
+    try:
+        await asyncio.sleep(hold_s)
+    finally:
+        for pid in (group / "cgroup.procs").read_text().split():
+            (CGROUP_CPU / "cgroup.procs").write_text(pid)
+        group.rmdir()
+
+
+def _may_trace() -> bool:
+    return os.geteuid() == 0 and shutil.which("strace") is not None
+
+
+@fault("machine", _may_trace)
+async def fsync_fails(stage: Stage, hold_s: float) -> None:
+    """Each fsync of the service fails with EIO."""
+    words = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(stage.service_pid)]
+    words += ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"]
+    tracer = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.DEVNULL)
+    try:
+        await asyncio.sleep(hold_s)
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        await tracer.wait()
+    await eventually_async(lambda: _untraced(stage), what="the tracer to let go")
+
+
+def _untraced(stage: Stage) -> bool:
+    status = Path(f"/proc/{stage.service_pid}/status").read_text()
+    return "TracerPid:\t0" in status

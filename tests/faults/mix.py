@@ -1,0 +1,88 @@
+"""The mix: faults drawn from the catalogue by a seed, alone and two at a time, until the time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults.breaking import CATALOGUE, Fault
+from tests.faults.oracle import Verdict
+from tests.faults.stage import Stage, staged
+
+HOLD_S = (0.5, 6.0)
+LONG_HOLD_S = (12.0, 20.0)
+"""Now and then an outage lasts until frames are late."""
+
+
+def drawn(rng: random.Random, faults: Sequence[Fault]) -> list[tuple[Fault, float]]:
+    """Draw what is broken next: one thing, or two of different kinds, and for how long."""
+    first = rng.choice(faults)
+    hold_s = rng.uniform(*LONG_HOLD_S) if rng.random() < 0.15 else rng.uniform(*HOLD_S)
+    chosen = [(first, hold_s)]
+    others = [f for f in faults if f.touches != first.touches]
+    # A service that is being traced or squeezed must not be exchanged meanwhile.
+    others = [f for f in others if {f.touches, first.touches} != {"service", "machine"}]
+    if others and rng.random() < 0.35:
+        chosen.append((rng.choice(others), rng.uniform(*HOLD_S)))
+    return chosen
+
+
+async def run_mix(
+    folder: Path, seed: int, seconds: float, names: Sequence[str] = (), say: bool = True
+) -> Verdict:
+    """Break things for `seconds`, heal, settle, and let the oracle judge."""
+    rng = random.Random(seed)
+    faults = [f for f in CATALOGUE.values() if f.possible() and (not names or f.name in names)]
+    counts: Counter[str] = Counter()
+    async with staged(folder, seed) as stage:
+        deadline = time.monotonic() + seconds
+        begun = time.monotonic()
+        while time.monotonic() < deadline:
+            chosen = drawn(rng, faults)
+            if say:
+                what = " and ".join(f"{f.name} for {hold_s:.1f} s" for f, hold_s in chosen)
+                print(f"{time.monotonic() - begun:7.1f} s  {what}", flush=True)
+            await break_things(stage, chosen)
+            counts.update(f.name for f, _ in chosen)
+            await asyncio.sleep(rng.uniform(0.5, 3.0))
+        return await finish(stage, seed, counts, time.monotonic() - begun)
+
+
+async def break_things(stage: Stage, chosen: Sequence[tuple[Fault, float]]) -> None:
+    """Break these at once; return when all is healed."""
+    async with asyncio.TaskGroup() as tasks:
+        for each, hold_s in chosen:
+            tasks.create_task(_run(each, stage, hold_s), name=each.name)
+    stage.oracle.healed.append((" and ".join(f.name for f, _ in chosen), time.monotonic()))
+
+
+async def _run(each: Fault, stage: Stage, hold_s: float) -> None:
+    await each.run(stage, hold_s)
+
+
+async def finish(stage: Stage, seed: int, counts: Counter[str], seconds: float) -> Verdict:
+    """Let everything settle, judge, and stop the service in order."""
+    await stage.more_accepted(within_s=90)
+    await stage.settle()
+    verdict = await stage.oracle.judge()
+    verdict.problems += [f"leaked: {leak}" for leak in await stage.leaks()]
+    code = await asyncio.to_thread(stage.service.stop)
+    verdict.require(code == 0, f"exit code {code} after SIGTERM")
+    for secret in (stage.store.admin.secret_key, "the-service"):
+        verdict.require(secret not in stage.service.log_text(), "a secret is in the log")
+    verdict.figures |= {"seed": seed, "seconds": round(seconds), "faults": sum(counts.values()), **counts}
+    return verdict
+
+
+def report(verdict: Verdict) -> int:
+    """Print a verdict; return the exit code."""
+    print(json.dumps(verdict.figures, indent=2))
+    for problem in verdict.problems:
+        print(f"BROKEN PROMISE: {problem}", file=sys.stderr)
+    return 1 if verdict.problems else 0

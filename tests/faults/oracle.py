@@ -1,0 +1,280 @@
+"""What must be true at the end, held against what was seen all along.
+
+The oracle knows three things by itself: what the service has accepted (the witness file), what subscribers
+received and when, and what lay in the bucket when an announcement came in. It trusts neither the spool nor
+the service's own figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from paho.mqtt.client import Client, MQTTMessage
+
+from tests.support.mqtt import Recorder
+from tests.support.service import ROOT
+
+Fetch = Callable[[str], Awaitable[bytes | None]]
+"""Key to bytes, None where there is no such object; raises ConnectionError while the store is away."""
+
+BROKER_LOSS_S = 5.0
+"""How long before a broker's death its acknowledgements may be worth nothing: it keeps nothing on a disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A message as the subscriber got it. `at` is the machine's monotonic clock."""
+
+    topic: str
+    payload: dict[str, Any]
+    at: float
+
+
+class Subscriber(Recorder):
+    """Receives announcements and events; hands each on to the oracle's loop at once."""
+
+    def __init__(
+        self, port: int, filters: tuple[str, ...], heard: Callable[[Heard], None], **more: Any
+    ) -> None:
+        super().__init__(port, filters, **more)
+        self._heard = heard
+        self._lock = threading.Lock()
+
+    def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        if message.retain or message.topic.endswith("/snapshot"):
+            return
+        self._heard(Heard(message.topic, json.loads(bytes(message.payload)), time.monotonic()))
+
+    @property
+    def connected(self) -> bool:
+        """True while every subscription is confirmed."""
+        return self._client.is_connected() and self._subscribed == len(self.filters)
+
+
+@dataclass
+class Verdict:
+    """What the oracle found. `problems` is empty when every promise was kept."""
+
+    problems: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def require(self, holds: bool, problem: str) -> None:
+        if not holds:
+            self.problems.append(problem)
+
+
+class Oracle:
+    """Collects. `fetch` asks the store itself, past every proxy."""
+
+    def __init__(self, witness: Path, fetch: Fetch) -> None:
+        self.witness = witness
+        self.heard: list[Heard] = []
+        self.missing: list[str] = []
+        """Keys that were announced and could not be fetched."""
+        self.wrong: list[str] = []
+        self.postponed = 0
+        """Announcements whose key could only be fetched later, because the store was away just then."""
+        self.broker_deaths: list[float] = []
+        self.healed: list[tuple[str, float]] = []
+        """When each outage was over, by the fault's name."""
+        self._fetch = fetch
+        self._queue: asyncio.Queue[Heard] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self._fetched: dict[str, str] = {}
+
+    def hear(self, message: Heard) -> None:
+        """Take a message, from the subscriber's thread."""
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, message)
+
+    async def run(self) -> None:
+        """Fetch each announced key the moment it is announced; for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                message = await self._queue.get()
+                self.heard.append(message)
+                if message.topic.endswith("/frame"):
+                    tasks.create_task(
+                        self._look(message.payload), name=f"fetch {message.payload['frame_id']}"
+                    )
+
+    async def _look(self, frame: dict[str, Any]) -> None:
+        at_once, data = True, None
+        while True:
+            try:
+                data = await self._fetch(frame["object_key"])
+                break
+            except ConnectionError:
+                at_once = False
+                await asyncio.sleep(0.2)
+        self.postponed += not at_once
+        if data is None:
+            self.missing.append(frame["object_key"])
+        elif hashlib.sha256(data).hexdigest() != frame["sha256"]:
+            self.wrong.append(frame["object_key"])
+
+    # -- the end
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what the witness wrote, in its order."""
+        if not self.witness.exists():
+            return []
+        return [json.loads(line) for line in self.witness.read_text().splitlines() if line.endswith("}")]
+
+    def accepted(self) -> dict[str, dict[str, Any]]:
+        """Return what was accepted, by frame id, in the order of acceptance."""
+        return {line["accepted"]: line for line in self.lines() if "accepted" in line}
+
+    def frames(self) -> list[Heard]:
+        """Return the announcements."""
+        return [
+            h for h in self.heard if h.topic.endswith("/frame") and not h.topic.endswith("/snapshot/frame")
+        ]
+
+    def unannounced(self) -> set[str]:
+        """Return the frames that are accepted and that no subscriber has heard of."""
+        return self.accepted().keys() - {h.payload["frame_id"] for h in self.frames()}
+
+    async def judge(self, *, fresh_within_s: float | None = 15.0) -> Verdict:
+        """Hold everything against everything. Call it when the spool is empty and all is quiet."""
+        verdict = Verdict()
+        accepted, frames = self.accepted(), self.frames()
+        lines = self.lines()
+        verdict.require(bool(accepted), "nothing was accepted: the run shows nothing")
+        dropped = [line["dropped"] for line in lines if "dropped" in line]
+        verdict.require(not dropped, f"the spool has dropped records: {dropped[-1:]}")
+        await self._judge_bucket(verdict, accepted)
+        self._judge_announcements(verdict, accepted, frames, lines)
+        self._judge_order(verdict, accepted, frames)
+        self._judge_events(verdict, accepted)
+        if fresh_within_s is not None:
+            self._judge_recovery(verdict, accepted, frames, fresh_within_s)
+        first = {h.payload["frame_id"] for h in frames}
+        verdict.figures |= {
+            "accepted": len(accepted),
+            "announced": len(first),
+            "lost": len([p for p in verdict.problems if p.startswith("lost")]),
+            "repeats": len(frames) - len(first),
+            "repeats_share": round((len(frames) - len(first)) / max(1, len(frames)), 4),
+            "delayed": len({h.payload["frame_id"] for h in frames if h.payload["delayed"]}),
+            "fetched_later": self.postponed,
+        }
+        return verdict
+
+    async def _judge_bucket(self, verdict: Verdict, accepted: dict[str, dict[str, Any]]) -> None:
+        for frame_id, line in accepted.items():
+            data = await self._fetch(line["key"])
+            if data is None:
+                verdict.problems.append(f"lost: {frame_id} was accepted and is not in the bucket")
+            elif hashlib.sha256(data).hexdigest() != line["sha256"]:
+                verdict.problems.append(f"lost: {frame_id} is in the bucket with other bytes")
+        verdict.require(not self.missing, f"announced before it was stored: {self.missing[:5]}")
+        verdict.require(not self.wrong, f"announced with other bytes than stored: {self.wrong[:5]}")
+
+    def _judge_announcements(
+        self,
+        verdict: Verdict,
+        accepted: dict[str, dict[str, Any]],
+        frames: list[Heard],
+        lines: list[dict[str, Any]],
+    ) -> None:
+        schema = json.loads((ROOT / "async_motion/schemas/frame-1.json").read_text())
+        for heard in frames:
+            jsonschema.validate(heard.payload, schema)
+        acked = {line["acked"]: line["at"] for line in lines if "acked" in line}
+        by_broker = 0
+        for frame_id in self.unannounced():
+            at = acked.get(frame_id)
+            if at is None:
+                verdict.problems.append(f"lost: {frame_id} was accepted and never announced")
+            elif any(0 <= death - at <= BROKER_LOSS_S for death in self.broker_deaths):
+                by_broker += 1
+            else:
+                verdict.problems.append(
+                    f"lost: {frame_id} was confirmed by a living broker, and nobody heard it"
+                )
+        verdict.figures["acknowledged_by_a_dying_broker"] = by_broker
+        known = {h.payload["frame_id"]: h.payload for h in frames}
+        for frame_id, line in accepted.items():
+            if frame_id in known and known[frame_id]["object_key"] != line["key"]:
+                verdict.problems.append(f"{frame_id} was announced under another key")
+
+    def _judge_order(
+        self, verdict: Verdict, accepted: dict[str, dict[str, Any]], frames: list[Heard]
+    ) -> None:
+        """Of each camera, the first announcements that were not delayed come in the order of acceptance."""
+        place = {frame_id: index for index, frame_id in enumerate(accepted)}
+        seen: set[str] = set()
+        last: dict[str, int] = {}
+        for heard in frames:
+            frame = heard.payload
+            if frame["frame_id"] in seen:
+                continue
+            seen.add(frame["frame_id"])
+            at = place.get(frame["frame_id"])
+            if frame["delayed"] or at is None:
+                continue
+            if at < last.get(frame["camera"], -1):
+                verdict.problems.append(f"out of order: {frame['frame_id']}")
+            last[frame["camera"]] = max(at, last.get(frame["camera"], -1))
+
+    def _judge_events(self, verdict: Verdict, accepted: dict[str, dict[str, Any]]) -> None:
+        """Every event that has begun has ended, after its last first announcement."""
+        schema = json.loads((ROOT / "async_motion/schemas/event-1.json").read_text())
+        types: dict[str, list[str]] = {}
+        reasons: Counter[str] = Counter()
+        heard_frames: dict[str, set[str]] = {}
+        for heard in self.heard:
+            payload = heard.payload
+            if heard.topic.endswith("/event"):
+                jsonschema.validate(payload, schema)
+                types.setdefault(payload["event_id"], []).append(payload["type"])
+                if payload["type"] == "end":
+                    reasons[payload["reason"]] += 1
+            elif not heard.topic.endswith("/snapshot/frame"):
+                ids = heard_frames.setdefault(payload["event_id"], set())
+                fresh = payload["frame_id"] not in ids
+                ids.add(payload["frame_id"])
+                if fresh and types.get(payload["event_id"], [""])[-1] == "end":
+                    verdict.problems.append(
+                        f"{payload['frame_id']} was first announced after its event's end"
+                    )
+        without_end = [event for event, seen in types.items() if "end" not in seen]
+        # What a dying broker has swallowed, nobody can hear.
+        verdict.require(
+            len(without_end) <= 2 * len(self.broker_deaths), f"events without an end: {without_end[:5]}"
+        )
+        verdict.figures["events"] = len({frame_id[:-7] for frame_id in accepted})
+        verdict.figures["ends"] = dict(reasons)
+
+    def _judge_recovery(
+        self, verdict: Verdict, accepted: dict[str, dict[str, Any]], frames: list[Heard], within_s: float
+    ) -> None:
+        """After each outage, the next frame that is accepted is announced soon, whatever else waits."""
+        first: dict[str, float] = {}
+        for heard in frames:
+            first.setdefault(heard.payload["frame_id"], heard.at)
+        worst = 0.0
+        ends = [at for _, at in self.healed[1:]] + [float("inf")]
+        for (name, at), following in zip(self.healed, ends, strict=True):
+            waits = [
+                first[frame_id] - line["at"]
+                for frame_id, line in accepted.items()
+                if at <= line["at"] < following and frame_id in first
+            ]
+            if not waits:
+                continue
+            worst = max(worst, min(waits))
+            verdict.require(
+                min(waits) <= within_s, f"after {name} the first fresh frame took {min(waits):.1f} s"
+            )
+        verdict.figures["first_fresh_frame_s"] = round(worst, 2)

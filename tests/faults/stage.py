@@ -1,0 +1,306 @@
+"""The stage: the real service between real servers, with a proxy before each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from miniopy_async.api import Minio
+from miniopy_async.error import MinioException, S3Error
+
+from async_motion.spool import Report, look
+from tests.faults.oracle import Oracle, Subscriber
+from tests.support import s3
+from tests.support.mqtt import Mosquitto, need
+from tests.support.ports import free_port
+from tests.support.proxy import Proxy
+from tests.support.service import Service
+from tests.support.video import make_clip
+from tests.support.wait import eventually_async
+
+INSTANCE = "edge1"
+BASE = f"async_motion/{INSTANCE}"
+CAMERAS = ("porch", "yard")
+SERVICE_LOGIN = ("async_motion", "the-service")
+WATCHER_LOGIN = ("watcher", "the-oracle")
+OPEN_ACL = "".join(f"user {user}\ntopic readwrite #\n" for user, _ in (SERVICE_LOGIN, WATCHER_LOGIN))
+CLOSED_ACL = f"user {WATCHER_LOGIN[0]}\ntopic readwrite #\nuser {SERVICE_LOGIN[0]}\ntopic read #\n"
+
+
+class Witnessed(Service):
+    """The service, run by the witness. Keeps its witness file over restarts."""
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        folder: Path,
+        *,
+        witness: Path,
+        wrapper: Sequence[str] = (),
+        **env: str,
+    ) -> None:
+        super().__init__(settings, folder, env={"WITNESS_FILE": str(witness), **env}, wrapper=wrapper)
+
+    def start(self, wrapper: Sequence[str] | None = None) -> Witnessed:
+        """Start it, perhaps under another wrapper than last time."""
+        words = list(self._wrapper if wrapper is None else wrapper)
+        words += [sys.executable, "-m", "tests.faults.witness", "run", "--config", str(self.config)]
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                words, cwd=self.folder, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        return self
+
+
+class Stage:
+    """Everything, with the handles by which it is broken. `async with` starts it.
+
+    `spool` is where the spool lies: give a path on another file system to break that.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        rng: random.Random,
+        *,
+        spool: Path | None = None,
+        settings: dict[str, Any] | None = None,
+        env: dict[str, str] | None = None,
+        fps: int = 10,
+    ) -> None:
+        self.folder = folder
+        self.rng = rng
+        self.spool = spool or folder / "spool" / "spool.db"
+        self._more = settings or {}
+        self._env = env or {}
+        self._fps = fps
+        self._stack = contextlib.AsyncExitStack()
+        self.baseline: dict[str, Any] = {}
+
+    async def __aenter__(self) -> Stage:
+        try:
+            await self._begin()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def _begin(self) -> None:
+        folder, stack = self.folder, self._stack
+        folder.mkdir(parents=True, exist_ok=True)
+        clip = make_clip(
+            folder / "clip.mp4", seconds=6.0, fps=self._fps, start_s=2.0, length_s=3.0, noise=1.0
+        )
+        self.store = stack.enter_context(s3.seaweedfs(folder / "seaweedfs"))
+        self.bucket = self.store.make_bucket()
+        (folder / "broker").mkdir(exist_ok=True)
+        self.broker = Mosquitto(folder / "broker", login=SERVICE_LOGIN, acl=OPEN_ACL)
+        self.set_password(*WATCHER_LOGIN)
+        stack.enter_context(self.broker)
+        self.store_proxy = await stack.enter_async_context(Proxy("127.0.0.1", self.store.port))
+        self.broker_proxy = await stack.enter_async_context(Proxy("127.0.0.1", self.broker.port))
+        self._session = await stack.enter_async_context(
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
+        )
+        user = self.store.admin
+        self._client = Minio(
+            self.store.endpoint,
+            user.access_key,
+            user.secret_key,
+            secure=False,
+            region=s3.REGION,
+            session=self._session,
+        )
+        self.oracle = Oracle(folder / "witness.jsonl", self.fetch)
+        watching = asyncio.create_task(self.oracle.run(), name="oracle")
+        stack.push_async_callback(_end, watching)
+        self.subscriber = Subscriber(
+            self.broker.port,
+            (f"{BASE}/+/frame", f"{BASE}/+/event"),
+            self.oracle.hear,
+            username=WATCHER_LOGIN[0],
+            password=WATCHER_LOGIN[1],
+        )
+        stack.enter_context(self.subscriber)
+        self.service = Witnessed(
+            self._settings(clip), folder / "service", witness=self.oracle.witness, **self._env
+        )
+        stack.callback(self._stop_service)
+        self.service.start()
+
+    def _settings(self, clip: Path) -> dict[str, Any]:
+        camera = {
+            "source": str(clip),
+            "capture": {"speed": "real", "loop": True},
+            "detect": {"fps": self._fps},
+            "event": {"frames": "all", "pre": "300ms", "off_delay": "500ms", "max_length": "30s"},
+        }
+        settings: dict[str, Any] = {
+            "instance": INSTANCE,
+            "shutdown_grace": "5s",
+            "minio": {
+                "endpoint": f"127.0.0.1:{self.store_proxy.port}",
+                "access_key": self.store.admin.access_key,
+                "secret_key": self.store.admin.secret_key,
+                "bucket": self.bucket,
+                "create_bucket": False,
+                "timeout": {"connect": "1s", "put": "3s"},
+            },
+            "mqtt": {
+                "host": "127.0.0.1",
+                "port": self.broker_proxy.port,
+                "username": SERVICE_LOGIN[0],
+                "password": SERVICE_LOGIN[1],
+                "keepalive": "5s",
+                "discovery": {"enabled": False},
+            },
+            "spool": {"path": str(self.spool)},
+            "web": {"port": free_port()},
+            "cameras": dict.fromkeys(CAMERAS, camera),
+        }
+        for room, values in self._more.items():
+            settings[room] = {**settings.get(room, {}), **values}
+        return settings
+
+    # -- what tests look at
+
+    async def fetch(self, key: str) -> bytes | None:
+        """Return an object's bytes, None where there is none. Raises ConnectionError."""
+        try:
+            response = await self._client.get_object(self.bucket, key)
+            async with response:
+                return await response.read()
+        except S3Error as exc:
+            if exc.code == "NoSuchKey":
+                return None
+            raise ConnectionError(exc.code) from exc
+        except (aiohttp.ClientError, TimeoutError, MinioException) as exc:
+            raise ConnectionError(str(exc)) from exc
+
+    def accepted(self) -> int:
+        """Return how many frames were accepted so far."""
+        return len(self.oracle.accepted())
+
+    async def more_accepted(self, count: int = 1, within_s: float = 60.0) -> None:
+        """Wait until so many more frames are accepted."""
+        target = self.accepted() + count
+        await eventually_async(
+            lambda: self.accepted() >= target, within_s=within_s, what=f"{count} more accepted frames"
+        )
+
+    async def first_frames(self) -> None:
+        """Wait until frames come through; note what a healthy service keeps open."""
+        await eventually_async(lambda: len(self.oracle.frames()) >= 3, within_s=90, what="the first frames")
+        self.baseline = await self.alive()
+
+    async def alive(self) -> dict[str, Any]:
+        """Ask the service what is alive in it."""
+        before = sum("leak" in line for line in self.oracle.lines())
+        os.kill(self.service_pid, signal.SIGUSR1)
+        await eventually_async(
+            lambda: sum("leak" in line for line in self.oracle.lines()) > before, what="the service's report"
+        )
+        leak: dict[str, Any] = [line["leak"] for line in self.oracle.lines() if "leak" in line][-1]
+        return leak
+
+    @property
+    def service_pid(self) -> int:
+        """The service's own process, below a wrapper if there is one."""
+        pid = self.service.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+        return int(children.read_text().split()[0]) if name in ("strace", "faketime") else pid
+
+    # -- what faults do
+
+    def set_password(self, user: str, password: str) -> None:
+        """Give a user of the broker this password, from the next reload on."""
+        path = self.folder / "broker" / "passwords"
+        subprocess.run(
+            [need("mosquitto_passwd"), "-b", str(path), user, password], check=True, capture_output=True
+        )
+
+    def kill_service(self) -> None:
+        """SIGKILL."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.service_pid, signal.SIGKILL)
+        self.service.kill()
+
+    async def restart_broker(self, away_s: float) -> None:
+        """Kill the broker, and let the service back only when the subscriber listens again."""
+        self.broker.kill()
+        self.oracle.broker_deaths.append(time.monotonic())
+        await self.broker_proxy.close_port()
+        await asyncio.sleep(away_s)
+        self.broker.start()
+        await eventually_async(lambda: self.subscriber.connected, what="the subscriber to be back")
+        await self.broker_proxy.open_port()
+
+    # -- the end
+
+    async def settle(self, within_s: float = 120.0) -> None:
+        """Let no more motion count, and wait until nothing waits in the spool."""
+        for camera in CAMERAS:
+            self.subscriber.publish(f"{BASE}/{camera}/detection/set", "OFF")
+        await eventually_async(self._is_settled, within_s=within_s, what=f"an empty spool ({self.look()})")
+        await eventually_async(
+            lambda: not self.oracle.unannounced() or self._quiet(), what="the last messages"
+        )
+
+    def _is_settled(self) -> bool:
+        report = self.look()
+        return report is not None and not report.waiting and self._quiet()
+
+    def _quiet(self) -> bool:
+        lines = [line["at"] for line in self.oracle.lines() if "accepted" in line or "acked" in line]
+        return bool(lines) and time.monotonic() - lines[-1] > 2.0
+
+    def look(self) -> Report | None:
+        """Return what waits in the spool."""
+        return look(self.spool) if self.spool.exists() else None
+
+    async def leaks(self) -> list[str]:
+        """Return what the service keeps open beyond what it did in its first health."""
+        now, problems = await self.alive(), []
+        extra = [t for t in now["tasks"] if t not in self.baseline["tasks"]]
+        if len(now["tasks"]) > len(self.baseline["tasks"]) + 2 or any(t.startswith("upload") for t in extra):
+            problems.append(f"tasks: {extra}")
+        # The loop's own pool fills up to its bound as names are looked up: that is no leak.
+        new = set(now["threads"]) - set(self.baseline["threads"])
+        new = {name for name in new if not name.startswith(("uvloop_", "asyncio_"))}
+        if len(new) > 2:
+            problems.append(f"threads: {sorted(new)}")
+        if now["files"] > self.baseline["files"] + 12:
+            problems.append(f"files: {self.baseline['files']} -> {now['files']}")
+        return problems
+
+    def _stop_service(self) -> None:
+        if self.service.running:
+            self.kill_service()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+@contextlib.asynccontextmanager
+async def staged(folder: Path, seed: int, **more: Any) -> AsyncIterator[Stage]:
+    """Start a stage, and wait until frames come through."""
+    async with Stage(folder, random.Random(seed), **more) as stage:
+        await stage.first_frames()
+        yield stage

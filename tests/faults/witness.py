@@ -1,0 +1,73 @@
+"""Run the service as ``python -m async_motion`` does, and write down what it has promised.
+
+``$WITNESS_FILE`` gets a line of JSON, in one `write`, after each
+
+    {"accepted": frame_id, "key": …, "sha256": …, "at": …}    `Spool.accept` has returned
+    {"acked": frame_id, "at": …}                              the broker has confirmed a frame's announcement
+    {"leak": {"tasks": […], "threads": […], "files": …}}      upon SIGUSR1: what is alive in the process
+
+`at` is the machine's monotonic clock, which other processes share. Nothing of the service is changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from async_motion.broker.client import BrokerClient
+from async_motion.core.model import EventPhase, Record
+from async_motion.spool import Spool
+
+_real_accept = Spool.accept
+_real_open = Spool.open
+_real_publish = BrokerClient.publish
+
+
+def write(line: dict[str, Any]) -> None:
+    """Append one line: on the way to the file when this returns, whatever becomes of the process."""
+    os.write(_file, (json.dumps({**line, "at": time.monotonic()}) + "\n").encode())
+
+
+async def accept(self: Spool, items: Sequence[Record | EventPhase]) -> None:
+    dropped = sum(self.stats.dropped.values())
+    await _real_accept(self, items)
+    if sum(self.stats.dropped.values()) != dropped:
+        write({"dropped": dict(self.stats.dropped)})
+    for item in items:
+        if isinstance(item, Record):
+            info = item.info
+            write({"accepted": info.frame_id, "key": info.object_key, "sha256": info.sha256})
+
+
+async def publish(self: BrokerClient, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    await _real_publish(self, topic, payload, retain=retain)
+    if topic.endswith("/frame") and not retain:
+        write({"acked": json.loads(payload)["frame_id"]})
+
+
+async def opened(self: Spool) -> None:
+    await _real_open(self)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, report)
+
+
+def report() -> None:
+    tasks = sorted(task.get_name() for task in asyncio.all_tasks())
+    threads = sorted(thread.name for thread in threading.enumerate())
+    write({"leak": {"tasks": tasks, "threads": threads, "files": len(os.listdir("/proc/self/fd"))}})  # noqa: PTH208
+
+
+if __name__ == "__main__":
+    _file = os.open(os.environ["WITNESS_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    Spool.accept = accept  # type: ignore[method-assign]
+    Spool.open = opened  # type: ignore[method-assign]
+    BrokerClient.publish = publish  # type: ignore[method-assign]
+    from async_motion.cli import main
+
+    sys.exit(main())
