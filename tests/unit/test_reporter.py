@@ -15,8 +15,9 @@ import pytest
 from async_motion.core.commands import Value
 from async_motion.core.model import CameraStatus, Detection, FrameInfo, MotionEvent, Reason, StoredFrame
 from async_motion.core.names import Topics
-from async_motion.errors import CameraUnavailable, SpoolError
-from async_motion.reporter import STATE_GAP_S, Reporter
+from async_motion.errors import AsyncMotionError, CameraUnavailable, PictureError, SpoolError
+from async_motion.reporter import Reporter
+from async_motion.reporter.states import STATE_GAP_S
 from tests.support.wait import eventually_async
 
 BASE = "async_motion/edge1"
@@ -561,12 +562,16 @@ def test_the_restart_button() -> None:
 
 async def test_previews_are_shown_while_the_camera_is_online() -> None:
     bench = Bench(preview_every_s=0.001)
+    outcomes: list[bytes | AsyncMotionError | None] = [None, PictureError("no colours"), b"jpeg"]
     shots = 0
 
     async def preview() -> bytes | None:
         nonlocal shots
+        outcome = outcomes[min(shots, 2)]
         shots += 1
-        return b"jpeg" if shots > 1 else None
+        if isinstance(outcome, AsyncMotionError):
+            raise outcome
+        return outcome
 
     bench.reporter.attach("porch", bench.controls, preview)
     async with bench.running():
@@ -574,3 +579,4 @@ async def test_previews_are_shown_while_the_camera_is_online() -> None:
         bench.reporter.camera_online("porch")
         await eventually_async(lambda: bench.broker.of(TOPICS.preview("porch")))
     assert TOPICS.preview("porch") in bench.reporter.retained_topics
+    assert TOPICS.preview("porch") not in Bench().reporter.retained_topics

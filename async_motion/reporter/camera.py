@@ -1,0 +1,137 @@
+"""What is known of one camera now, and how its state says it. No loop or clock: times are passed in."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Final
+
+from async_motion.core import payloads
+from async_motion.core.model import CameraStatus, Detection
+
+SCHEMA: Final = "async_motion.camera_state/1"
+
+RATE_WINDOW_TICKS = 15
+"""The frame rate is a mean over this many ticks."""
+LATENCIES = 32
+"""The upload latency is the median of this many frames."""
+
+
+@dataclass(slots=True, kw_only=True)
+class CameraState:
+    """One camera's figures. `zones` maps each zone to whether something moves in it."""
+
+    zones: dict[str, bool]
+    online: bool = False
+    seen: bool = False
+    """It has been online, or we have said goodbye."""
+    detecting: bool = True
+    trouble: str | None = None
+    """Why it is offline."""
+    ailment: str | None = None
+    """What is wrong with its picture while it is online."""
+    motion: bool = False
+    frames: int = 0
+    motion_frames: int = 0
+    stored: int = 0
+    events: int = 0
+    day: date | None = None
+    events_today: int = 0
+    last_motion: datetime | None = None
+    """When motion began, and once it has ended: when it was last seen."""
+    latest_motion_frame: datetime | None = None
+    peak: float = 0.0
+    """Highest score of a moving frame since the last state."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
+    rate: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RATE_WINDOW_TICKS + 1))
+    """(monotonic, frames) at each tick."""
+
+    @property
+    def problem(self) -> str | None:
+        return self.ailment if self.online else self.trouble
+
+    @property
+    def status(self) -> CameraStatus:
+        if not self.online:
+            return CameraStatus.OFFLINE if self.seen or self.trouble else CameraStatus.STARTING
+        return CameraStatus.WATCHING if self.detecting else CameraStatus.PAUSED
+
+    def goes_online(self, monotonic: float) -> None:
+        """Note that it gives pictures; the frame rate starts anew."""
+        self.online, self.seen, self.trouble = True, True, None
+        self.rate.clear()
+        self.rate.append((monotonic, self.frames))
+
+    def goes_offline(self, problem: str | None) -> None:
+        """Note that it gives none, and why."""
+        self.online, self.seen, self.trouble, self.ailment = False, self.seen or self.online, problem, None
+
+    def judged(self, detection: Detection, now: datetime) -> None:
+        """Count one judged frame."""
+        self.frames += 1
+        if detection.motion:
+            self.motion_frames += 1
+            self.peak = max(self.peak, detection.score)
+            self.latest_motion_frame = now
+
+    def moves(self, on: bool, now: datetime) -> None:
+        """Note that motion began or ended."""
+        self.motion = on
+        self.last_motion = now if on else self.latest_motion_frame or self.last_motion
+
+    def roll_day(self, today: date) -> None:
+        """Start the day's count anew when the day is new."""
+        if self.day != today:
+            self.day, self.events_today = today, 0
+
+    def tick(self, monotonic: float) -> None:
+        """Take a sample for the frame rate."""
+        self.rate.append((monotonic, self.frames))
+
+    def fps(self, monotonic: float) -> float:
+        """Return the frames judged in a second, of late."""
+        if not self.online or not self.rate:
+            return 0.0
+        since, frames = self.rate[0]
+        return (self.frames - frames) / (monotonic - since) if monotonic > since else 0.0
+
+    def to_json(self, monotonic: float) -> dict[str, Any]:
+        """Return what `{base}/{camera}/state` says."""
+        return {
+            "schema": SCHEMA,
+            "status": self.status.value,
+            "problem": self.problem,
+            "fps": round(self.fps(monotonic), 1),
+            "score": round(self.peak, 6),
+            "last_motion": payloads.iso(self.last_motion) if self.last_motion else None,
+            "events_today": self.events_today,
+            "events": self.events,
+            "frames": self.frames,
+            "motion_frames": self.motion_frames,
+            "stored": self.stored,
+            "dropped": dict(self.dropped),
+            "dropped_total": self.dropped.total(),
+            "upload_latency_s": round(statistics.median(self.latencies_s), 3) if self.latencies_s else None,
+        }
+
+    def day_to_json(self) -> dict[str, Any]:
+        """Return what is remembered of the day."""
+        return {
+            "day": self.day.isoformat() if self.day else None,
+            "events": self.events_today,
+            "last_motion": payloads.iso(self.last_motion) if self.last_motion else None,
+        }
+
+    def recall_day(self, remembered: Mapping[str, Any]) -> None:
+        """Take over what `day_to_json` said in an earlier run; what cannot be read counts as nothing."""
+        try:
+            if remembered.get("last_motion") is not None:
+                self.last_motion = payloads.parse_iso(str(remembered["last_motion"]))
+            self.day = date.fromisoformat(str(remembered["day"]))
+            self.events_today = max(0, int(remembered["events"]))
+        except (KeyError, ValueError, TypeError):
+            self.day, self.events_today = None, 0

@@ -1,0 +1,80 @@
+"""What the reporter remembers beyond the process: small values, kept at once, written when it suits.
+
+The newest value of a key wins; a spool in trouble is asked again, and once more at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from async_motion.core import payloads
+from async_motion.errors import SpoolError
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 10.0
+LAST_SAVE_S = 3.0
+"""Patience for the writes that are left at the end."""
+
+Remember = Callable[[str, bytes], Awaitable[None]]
+"""Keeps a small value under a key beyond the process. Raises SpoolError."""
+
+
+class Memory:
+    """Values of earlier runs and of this one. `recalled` is what earlier runs gave to `remember`."""
+
+    def __init__(self, remember: Remember, recalled: Mapping[str, bytes] | None = None) -> None:
+        self._remember = remember
+        self._values = dict(recalled or {})
+        self._unsaved: dict[str, bytes] = {}
+        self._to_save = asyncio.Event()
+
+    def recall(self, key: str) -> dict[str, Any]:
+        """Return what is remembered; nothing where that cannot be read."""
+        try:
+            value = json.loads(self._values.get(key) or b"{}")
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def keep(self, key: str, value: Mapping[str, Any]) -> None:
+        """Remember `value`, from now on."""
+        self._values[key] = self._unsaved[key] = payloads.encode(value)
+        self._to_save.set()
+
+    async def run(self) -> None:
+        """Write what is kept until cancelled; a spool in trouble is asked again later."""
+        failing = False
+        while True:
+            await self._to_save.wait()
+            self._to_save.clear()
+            try:
+                await self._save_all()
+            except SpoolError as exc:
+                if not failing:
+                    log.warning("changes by command would not survive a restart now: %s", exc)
+                failing = True
+                self._to_save.set()
+                await asyncio.sleep(RETRY_S)
+            else:
+                failing = False
+
+    async def flush(self) -> None:
+        """Write what is left, at the end."""
+        try:
+            async with asyncio.timeout(LAST_SAVE_S):
+                await self._save_all()
+        except (SpoolError, TimeoutError) as exc:
+            why = str(exc) or "the spool did not answer"
+            log.warning("the last changes by command may not survive the restart: %s", why)
+
+    async def _save_all(self) -> None:
+        while self._unsaved:
+            key, value = next(iter(self._unsaved.items()))
+            await self._remember(key, value)
+            if self._unsaved.get(key) is value:
+                del self._unsaved[key]
