@@ -33,7 +33,9 @@ def media_of(packet: VideoPacket) -> float | None:
 
 def time_base(stream: VideoStream) -> Fraction:
     """Return the unit of a stream's times, in seconds."""
-    return stream.time_base or Fraction(1, 90_000)
+    # PyAV has a rational type of its own since 19, whose "unset" may be 0/0.
+    unit = stream.time_base
+    return Fraction(unit.numerator, unit.denominator) if unit else Fraction(1, 90_000)
 
 
 def prepare(context: VideoCodecContext, spec: CaptureSpec) -> VideoCodecContext:
@@ -42,12 +44,14 @@ def prepare(context: VideoCodecContext, spec: CaptureSpec) -> VideoCodecContext:
     context.thread_count = spec.threads
     if spec.threads > 1:
         context.thread_type = "AUTO"
+    # Read before it is opened: a context that failed to open no longer has a codec, and asking it for the
+    # name is a segmentation fault (PyAV 19).
+    shown = f"{context.name} {context.width}x{context.height}"
     try:
         context.open(strict=False)
     except av.error.ArgumentError:
         raise CameraRefused(
-            f"{context.name} {context.width}x{context.height}: more than {spec.max_pixels} pixels a picture, "
-            "or damaged beyond use"
+            f"{shown}: more than {spec.max_pixels} pixels a picture, or damaged beyond use"
         ) from None
     return context
 

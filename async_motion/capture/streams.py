@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from typing import cast
+from typing import Any, Final, cast
 
 import av
 import av.error
@@ -20,6 +20,11 @@ from async_motion.capture.address import Address, Attempt, Kind, attempts
 from async_motion.capture.decoding import VideoPacket, media_of
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
+
+LENIENT: Final[dict[str, Any]] = (
+    {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
+)
+"""A title that is not UTF-8 is no reason to refuse a stream. PyAV takes it by itself since 19."""
 
 REFUSALS: tuple[tuple[type[Exception], str], ...] = (
     (av.error.HTTPUnauthorizedError, "wrong user or password (401)"),
@@ -103,14 +108,15 @@ def open_stream(address: Address, spec: CaptureSpec) -> tuple[InputContainer, Vi
 
 
 def _open(attempt: Attempt, spec: CaptureSpec) -> InputContainer:
-    return av.open(
+    container: InputContainer = av.open(
         attempt.url,
         mode="r",
         format=attempt.container,
         options={**attempt.options, "max_pixels": str(spec.max_pixels)},
         timeout=(spec.open_timeout_s, spec.stall_timeout_s),
-        metadata_errors="replace",
+        **LENIENT,
     )
+    return container
 
 
 def picture_length(stream: VideoStream) -> float:
