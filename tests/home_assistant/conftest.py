@@ -1,0 +1,52 @@
+"""One Home Assistant and one broker for all tests here, and a lab of its own for each of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.home_assistant.ha_harness import HomeAssistant
+from tests.home_assistant.lab import Home, Lab
+from tests.support.mqtt import Mosquitto
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.home_assistant)
+            item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.fixture(scope="session")
+def ha_python() -> str:
+    """The interpreter of Home Assistant's own virtual environment."""
+    python = os.environ.get("HA_PYTHON")
+    if python:
+        return python
+    message = "HA_PYTHON is not set: tests/home_assistant/make_venv.sh makes the environment"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def home(ha_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A running Home Assistant with its broker. Whoever stops one of them brings it back."""
+    folder = tmp_path_factory.mktemp("home")
+    with (
+        Mosquitto(folder / "broker") as broker,
+        HomeAssistant(mqtt_port=broker.port, python=ha_python, workdir=folder) as ha,
+    ):
+        yield Home(ha=ha, broker=broker)
+
+
+@pytest.fixture
+def lab(home: Home, tmp_path: Path) -> Iterator[Lab]:
+    """A place for one service with its camera, and clean surroundings before and after."""
+    with Lab(home, tmp_path) as lab:
+        yield lab

@@ -1,0 +1,201 @@
+"""A real service with a real camera beside a real Home Assistant, and what tests ask of the three."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from tests.home_assistant.ha_harness import HarnessError, HomeAssistant, WebSocket
+from tests.support.mqtt import Recorder, Server, retained
+from tests.support.ports import free_port
+from tests.support.service import Service
+from tests.support.stage_camera import StageCamera
+from tests.support.wait import eventually
+
+BASE = "async_motion"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What all tests share."""
+
+    ha: HomeAssistant
+    broker: Server
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A state change as Home Assistant announced it; `state` is None when the entity has gone."""
+
+    entity_id: str
+    state: str | None
+    attributes: Mapping[str, Any]
+
+
+@dataclass
+class Watch:
+    """Every state change since it began, in order, collected by a thread."""
+
+    connection: WebSocket
+    changes: list[Change] = field(default_factory=list)
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError, HarnessError, ValueError):
+            while True:
+                message = self.connection.receive(timeout=3600)
+                if message["type"] == "event":
+                    data = message["event"]["data"]
+                    new = data["new_state"] or {}
+                    self.changes.append(
+                        Change(data["entity_id"], new.get("state"), new.get("attributes") or {})
+                    )
+
+    def of(self, entity_id: str) -> list[Change]:
+        return [change for change in list(self.changes) if change.entity_id == entity_id]
+
+    def states(self, entity_id: str) -> list[str | None]:
+        """Return the states of one entity without repetitions, oldest first."""
+        return [state for state, _ in itertools.groupby(change.state for change in self.of(entity_id))]
+
+
+class Lab:
+    """One instance with names of its own, so that tests do not meet in Home Assistant.
+
+    `camera` is a network camera, `name` its name in the settings, `instance` the service's.
+    """
+
+    def __init__(self, home: Home, folder: Path) -> None:
+        number = next(_numbers)
+        self.ha = home.ha
+        self.broker = home.broker
+        self.folder = folder
+        self.instance = f"lab{number}"
+        self.name = f"porch{number}"
+        self.camera = StageCamera()
+        self.services: list[Service] = []
+
+    def __enter__(self) -> Self:
+        self.camera.start()
+        self.ha.clear_logs()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for service in self.services:
+            if service.running:
+                service.kill()
+        self.camera.stop()
+        problems = self.ha.problems()
+        self.sweep()
+        if kind is None:
+            assert problems == [], "what Home Assistant complained of"
+
+    def sweep(self) -> None:
+        """Clear what this lab left on the broker, so that its devices go from Home Assistant."""
+        with Recorder(self.broker.port, (), 5) as recorder:
+            found = retained(self.broker.port)
+            # Devices first: an empty message is an error to an entity that still listens.
+            for topic in sorted(found, key=lambda topic: not topic.startswith("homeassistant/")):
+                recorder.publish(topic, b"", retain=True)
+                if topic.startswith("homeassistant/"):
+                    continue
+            eventually(lambda: not self.devices(), what="an empty Home Assistant")
+
+    # -- the service
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """Return settings for this lab; `changes` replace whole sections, `cameras` replaces all cameras."""
+        return {
+            "instance": self.instance,
+            "mqtt": self.mqtt(),
+            "spool": {"path": "spool.db"},
+            "directory": {"path": "objects"},
+            "web": {"port": free_port()},
+            "cameras": {self.name: self.camera_settings()},
+            **changes,
+        }
+
+    def mqtt(self, **changes: Any) -> dict[str, Any]:
+        return {"host": "127.0.0.1", "port": self.broker.port, "state_every": "1s", **changes}
+
+    def camera_settings(self, **changes: Any) -> dict[str, Any]:
+        left = {"polygon": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]}
+        return {
+            "source": self.camera.url,
+            "detect": {"zones": {"drive": left}},
+            "event": {"frames": {"every": "400ms"}, "pre": "400ms", "off_delay": "1s"},
+            **changes,
+        }
+
+    def service(self, settings: dict[str, Any] | None = None, *, folder: str = "service") -> Service:
+        """Return a service that is not started yet. The same `folder` is the same service with its spool."""
+        service = Service(settings or self.settings(), self.folder / folder)
+        self.services.append(service)
+        return service
+
+    @contextlib.contextmanager
+    def running(
+        self, settings: dict[str, Any] | None = None, *, folder: str = "service"
+    ) -> Iterator[Service]:
+        """Run a service inside the block, from the moment in which Home Assistant has its first camera."""
+        with self.service(settings, folder=folder) as service:
+            names = list((settings or self.settings())["cameras"])
+            for name in names:
+                self.wait(f"binary_sensor.{name}_motion", "off", within_s=90)
+            yield service
+
+    @property
+    def base(self) -> str:
+        return f"{BASE}/{self.instance}"
+
+    def entity(self, platform: str, key: str, name: str | None = None) -> str:
+        """Return the id of an entity of the lab's camera."""
+        return f"{platform}.{name or self.name}_{key}"
+
+    # -- Home Assistant
+
+    def wait(
+        self, entity_id: str, wanted: str | Callable[[dict[str, Any]], bool], *, within_s: float = 60
+    ) -> Any:
+        """Wait until an entity's state fits, and return it."""
+        return self.ha.wait_for_state(entity_id, wanted, timeout=within_s)
+
+    def state(self, platform: str, key: str) -> str | None:
+        return self.ha.state(self.entity(platform, key))
+
+    def devices(self) -> list[dict[str, Any]]:
+        """Return the devices that async_motion has made."""
+        return [device for device in self.ha.devices() if device["manufacturer"] == BASE]
+
+    def device(self, camera: str | None = None, *, instance: str | None = None) -> dict[str, Any] | None:
+        """Return the device of a camera of this lab, or of the hub for an empty name."""
+        return self.ha.device(self.identifier(camera, instance=instance))
+
+    def identifier(self, camera: str | None = None, *, instance: str | None = None) -> str:
+        name = self.name if camera is None else camera
+        return ":".join(part for part in (BASE, instance or self.instance, name) if part)
+
+    def entities(self, camera: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return the registry's entries of a device with their states, by entity id."""
+        return self.ha.entities_for(self.identifier(camera))
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """Collect every state change inside the block."""
+        with self.ha.websocket() as connection:
+            connection.command(type="subscribe_events", event_type="state_changed")
+            watch = Watch(connection)
+            thread = threading.Thread(target=watch.run, daemon=True, name="watch")
+            thread.start()
+            yield watch
+            connection.shut()
+        thread.join(10)
+
+    def retained(self) -> dict[str, bytes]:
+        """Return everything that the broker retains."""
+        return retained(self.broker.port)

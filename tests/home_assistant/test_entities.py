@@ -1,0 +1,74 @@
+"""A camera and its service as Home Assistant shows them: every entity, trigger and device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.home_assistant.lab import Lab
+from tests.support.wait import eventually
+
+CAMERA = {
+    # entity: (device class, category, enabled, state at rest)
+    "binary_sensor.{c}_motion": ("motion", None, True, "off"),
+    "binary_sensor.{c}_zone_drive": ("motion", None, True, "off"),
+    "event.{c}_motion_event": ("motion", None, True, "unknown"),
+    "image.{c}_last_motion_image": (None, None, True, "unknown"),
+    "switch.{c}_detection": (None, None, True, "on"),
+    "select.{c}_sensitivity": (None, "config", True, "medium"),
+    "number.{c}_threshold": (None, "config", True, "0"),
+    "number.{c}_min_area": (None, "config", True, "0.2"),
+    "button.{c}_snapshot": (None, None, True, "unknown"),
+    "sensor.{c}_last_motion": ("timestamp", None, True, "unknown"),
+    "sensor.{c}_score": (None, None, True, "0.0"),
+    "sensor.{c}_events_today": (None, None, True, "0"),
+    "sensor.{c}_status": ("enum", "diagnostic", True, None),
+    "binary_sensor.{c}_connection": ("connectivity", "diagnostic", True, "on"),
+    "binary_sensor.{c}_problem": ("problem", "diagnostic", True, "off"),
+    "sensor.{c}_fps": (None, "diagnostic", False, None),
+    "sensor.{c}_dropped": (None, "diagnostic", False, None),
+    "sensor.{c}_upload_latency": ("duration", "diagnostic", False, None),
+}
+HUB = {
+    "binary_sensor.async_motion_{i}_status": ("connectivity", "diagnostic", True, "on"),
+    "binary_sensor.async_motion_{i}_storage_problem": ("problem", "diagnostic", True, "off"),
+    "sensor.async_motion_{i}_upload_queue": (None, "diagnostic", True, "0"),
+    "sensor.async_motion_{i}_version": (None, "diagnostic", True, None),
+    "button.async_motion_{i}_restart_capture": ("restart", "config", True, "unknown"),
+}
+
+
+def seen(entry: dict[str, Any], wanted: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what the registry says of an entity, in the form of the tables above."""
+    enabled = entry["disabled_by"] is None
+    state = entry["state"]["state"] if entry["state"] and wanted[3] is not None else None
+    device_class = (entry["state"] or {}).get("attributes", {}).get("device_class", wanted[0])
+    return device_class, entry["entity_category"], enabled, state
+
+
+def all_entities(lab: Lab, camera: str | None, wanted: set[str]) -> dict[str, dict[str, Any]]:
+    """Return a device's entities once all wanted ones are there: Home Assistant loads platform by platform."""
+    return eventually(
+        lambda: found if (found := lab.entities(camera)).keys() >= wanted else {}, what=f"{wanted}"
+    )
+
+
+def test_every_entity_with_its_id_class_category_and_state(lab: Lab) -> None:
+    with lab.running():
+        lab.wait(lab.entity("sensor", "score"), "0.0")
+        lab.wait(lab.entity("number", "min_area"), "0.2")
+        for table, camera in ((CAMERA, None), (HUB, "")):
+            wanted = {key.format(c=lab.name, i=lab.instance): value for key, value in table.items()}
+            found = all_entities(lab, camera, set(wanted))
+            assert set(found) == set(wanted)
+            assert {key: seen(found[key], value) for key, value in wanted.items()} == wanted
+        porch, hub = lab.device(), lab.device("")
+        assert porch is not None
+        assert hub is not None
+        assert porch["via_device_id"] == hub["id"]
+        assert porch["name"] == lab.name.capitalize()
+        assert hub["name"] == f"async_motion {lab.instance}"
+        assert {trigger["type"] for trigger in lab.ha.triggers_for(lab.identifier())} == {
+            "motion_started",
+            "motion_updated",
+            "motion_ended",
+        }
