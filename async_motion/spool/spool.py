@@ -43,6 +43,8 @@ SPARE_PAGES = 4 * 1024 * 1024 // files.PAGE_BYTES
 """Free pages that the file keeps for the next records."""
 VACUUM_PAGES = 64
 """Free pages given back in one step: half a MiB."""
+RECLAIM_S = 5.0
+"""How often, on a disk that is nearly full, all that is not needed is given back at once."""
 SUMMARY_S = 60.0
 """How often drops that go on are reported, and how long none must have happened to call it over."""
 
@@ -136,6 +138,8 @@ class Spool:
         self._tables: Tables | None = None
         self._least_number = 1
         self._doubtful = False
+        self._spare = 0
+        self._next_reclaim = 0.0
         self._data_version = 0
         self._problem: str | None = None
         self._commits = 0
@@ -445,10 +449,8 @@ class Spool:
     def _try_write(self, calls: Sequence[_Call]) -> SpoolError | None:
         try:
             durable = any(call.kind is _Kind.ACCEPT for call in calls)
-            size = sum(call.size for call in calls)
-            if size and self._path is not None and files.is_nearly_full(self._path, size):
-                raise files.no_space(self._path)
             tables = self._living_tables()
+            self._check_space(tables, sum(call.size for call in calls))
             if durable:
                 self._clear_doubts()
             with tables.transaction(durable=durable):
@@ -464,6 +466,20 @@ class Spool:
         if durable:
             self._problem_is(None)
         return None
+
+    def _check_space(self, tables: Tables, size: int) -> None:
+        """Refuse `size` bytes that would fill the disk. Raises SpoolError, sqlite3.Error."""
+        if not size or self._path is None or not files.is_nearly_full(self._path, size):
+            return
+        now = time.monotonic()
+        if now >= self._next_reclaim:
+            # What deletions have freed is of use to us, but the log, and pages kept for later, are not.
+            self._next_reclaim = now + RECLAIM_S
+            tables.checkpoint()
+            tables.vacuum(tables.spare_pages())
+            tables.checkpoint()
+        if files.is_nearly_full(self._path, size):
+            raise files.no_space(self._path)
 
     def _living_tables(self) -> Tables:
         """Return the tables; open them again if an accident closed them. Raises SpoolError."""
@@ -511,8 +527,6 @@ class Spool:
 
     def _has_spare(self) -> bool:
         return self._tables is not None and self._problem is None and self._spare > 0
-
-    _spare = 0
 
     def _keep_house(self, *, idle: bool) -> None:
         tables = self._tables

@@ -264,7 +264,7 @@ class Oracle:
         for heard in frames:
             first.setdefault(heard.payload["frame_id"], heard.at)
         worst = 0.0
-        ends = [at for _, at in self.healed[1:]] + [float("inf")]
+        ends = [*(at for _, at in self.healed[1:]), float("inf")][: len(self.healed)]
         for (name, at), following in zip(self.healed, ends, strict=True):
             waits = [
                 first[frame_id] - line["at"]
