@@ -517,6 +517,39 @@ async def test_a_lost_camera_ends_its_event_and_the_next_run_begins_as_new() -> 
     assert_off(b.seen)
 
 
+async def test_a_connection_that_ends_well_forgets_how_the_last_one_was_lost() -> None:
+    b = make(ListSource(scene(".."), then=CameraUnavailable("gone")))
+    with pytest.raises(CameraUnavailable):
+        await b.run()
+    b.source.then = None
+    await b.run()
+    assert b.seen.of("offline") == [("offline", "gone"), ("offline", "the video has ended")]
+
+
+async def test_what_a_cancellation_gave_up_is_given_up_once() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(picture: Picture) -> tuple[bytes, int, int]:
+        entered.set()
+        assert leave.wait(30)
+        return encode(picture)
+
+    with ThreadPoolExecutor(1) as executor, ThreadPoolExecutor(1) as encoder:
+        b = make(in_step("..MM"), executor=executor, encoder=encoder, encode_with=slow)
+        running = asyncio.create_task(b.run())
+        await eventually_async(entered.is_set)
+        running.cancel()
+        leave.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert shape_of(b.outbox.items) == ["start", "end"]
+        assert b.seen.count("spool") == 4
+        b.source.items, b.source.stay = [], False
+        await b.run()
+    assert shape_of(b.outbox.items) == ["start", "end"]
+    assert b.seen.count("spool") == 4
+
+
 async def test_frames_that_came_before_the_loss_are_judged() -> None:
     b = make(ListSource(scene("MMM"), live=True, then=CameraUnavailable("gone")))
     with pytest.raises(CameraUnavailable):
@@ -793,6 +826,23 @@ async def test_switching_detection_off_ends_the_event_at_once_and_on_begins_anew
     assert_off(b.seen)
 
 
+async def test_frames_from_before_detection_was_switched_off_are_no_pre_roll() -> None:
+    b = make(in_step("...MM"), keep=Keep.ALL)
+    judged = b.source.judged
+    assert judged is not None
+    b.seen.judged = None
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(b.run())
+        for count in range(1, 6):
+            await eventually_async(lambda count=count: len(b.seen.of("detected")) == count)  # type: ignore[misc]
+            if count == 3:
+                b.unit.set_detection(False)
+                b.unit.set_detection(True)
+            judged.put_nowait(None)
+        await b.unit.stop()
+    assert times_of(b.outbox) == [0.6, 0.8]
+
+
 async def test_frames_are_not_judged_while_detection_is_off_but_their_health_is() -> None:
     problems = iter([None, None, "dark", "dark", None])
     b = make(
@@ -907,7 +957,7 @@ async def test_a_snapshot_that_the_spool_refuses_says_so() -> None:
 
 
 async def test_an_event_ends_while_no_frames_come() -> None:
-    now = 0.0
+    now = 500.0
     slept: asyncio.Queue[None] = asyncio.Queue()
 
     async def sleep(seconds: float) -> None:
@@ -922,7 +972,7 @@ async def test_an_event_ends_while_no_frames_come() -> None:
         await eventually_async(lambda: len(b.seen.of("detected")) == 5)
         for _ in range(10):
             slept.put_nowait(None)
-        await eventually_async(lambda: now == 10.0)
+        await eventually_async(lambda: now == 510.0)
         assert b.seen.of("motion") == [("motion", True)]
         slept.put_nowait(None)
         await eventually_async(lambda: b.seen.of("ended") == [("ended", EndReason.QUIET)])
