@@ -417,7 +417,7 @@ class Delivery:
     async def _announce_frame(self, news: FrameNews) -> None:
         info = news.stored.info
         taken = self._clock()
-        url = await self._link(info.object_key) if self._presign_s is not None else None
+        url = await self._link(info.object_key)
         rank = (news.event_number, info.score)
         if self._shrink is not None and rank > self._shown.get(info.camera, (-1, -1.0)):
             await self._show(news, self._announcement(news, taken, url))
@@ -495,6 +495,8 @@ class Delivery:
             now=self._now(),
             frames_stored=known.frames_stored,
             best_frame=known.best_frame,
+            bucket=self._store.bucket,
+            url=await self._link(known.best_frame),
         )
         await self._publish(self._topics.event(info.camera), payloads.encode(payload))
 
@@ -506,6 +508,8 @@ class Delivery:
             now=self._now(),
             frames_stored=news.frames_stored,
             best_frame=news.best_frame,
+            bucket=self._store.bucket,
+            url=await self._link(news.best_frame),
         )
         await self._publish(self._topics.event(event.camera), payloads.encode(payload))
         self._broker_gate.succeeded()
@@ -519,8 +523,10 @@ class Delivery:
         if len(self._updated) > MOST_REMEMBERED:  # events whose end was dropped at the spool's bounds
             self._updated.pop(next(iter(self._updated)))
 
-    async def _link(self, key: str) -> str | None:
-        assert self._presign_s is not None
+    async def _link(self, key: str | None) -> str | None:
+        """Return a presigned link to an object, where there is one and links are made."""
+        if key is None or self._presign_s is None:
+            return None
         try:
             async with asyncio.timeout(self._put_timeout_s):
                 return await self._store.link(key, self._presign_s)

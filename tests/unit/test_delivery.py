@@ -131,6 +131,7 @@ async def test_an_event_from_the_spool_to_the_subscribers(room: Room) -> None:
     assert room.announced() == [0, 1, 2]
     end = room.broker.events[-1]
     assert (end["frames_stored"], end["best_frame"]) == (3, records[2].info.object_key)
+    assert (end["bucket"], end["url"]) == (room.store.bucket, None)
     assert [frame["delayed"] for frame in room.broker.frames] == [False] * 3
     assert not any(retain for _, _, retain in room.broker.messages)
 
