@@ -981,6 +981,32 @@ async def test_an_event_ends_while_no_frames_come() -> None:
     assert_off(b.seen)
 
 
+async def test_time_does_not_pass_while_a_frame_is_being_judged() -> None:
+    """On a machine that is too slow an event must not end before its next frame was looked at."""
+    now = 0.0
+    leave = threading.Event()
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        await asyncio.sleep(0)
+        now += seconds
+
+    def slow(luma: Luma, monotonic: float) -> None:
+        assert monotonic < 0.6 or leave.wait(30), luma.shape
+
+    with ThreadPoolExecutor(1) as executor:
+        b = make(in_step("MMMM"), executor=executor, clock=lambda: now, sleep=sleep, health=slow)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(b.run())
+            await eventually_async(lambda: len(b.seen.of("detected")) == 3)
+            begin = now
+            await eventually_async(lambda: now > begin + 100)
+            assert b.seen.of("motion") == [("motion", True)]
+            leave.set()
+            await eventually_async(lambda: len(b.seen.of("detected")) == 4)
+            await b.unit.stop()
+
+
 # Memory, and more than one camera
 
 
