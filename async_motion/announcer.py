@@ -172,7 +172,8 @@ class Announcer:
         self._announce()
         self._broker.subscribe(self._here.discovery.hub, self._on_config)
         self._broker.subscribe(self._here.discovery.cameras, self._on_config)
-        self._broker.subscribe(self._here.discovery.birth, self._on_birth)
+        for birth in self._here.discovery.births:
+            self._broker.subscribe(birth, self._on_birth)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._answer_births(), name="announcer[births]")
             tasks.create_task(self._answer_deletions(), name="announcer[deletions]")

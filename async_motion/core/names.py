@@ -168,9 +168,9 @@ class DiscoveryTopics:
         return self.camera("+")
 
     @property
-    def birth(self) -> str:
-        """Where Home Assistant says that it has come up."""
-        return f"{self.prefix}/status"
+    def births(self) -> tuple[str, ...]:
+        """Where Home Assistant may say that it has come up: by default not below a prefix of one's own."""
+        return tuple(dict.fromkeys((f"{self.prefix}/status", "homeassistant/status")))
 
 
 def redact_url(url: str) -> str:

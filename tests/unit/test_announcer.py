@@ -85,7 +85,8 @@ class Bench:
         self.broker.connect()
         task = asyncio.create_task(self.announcer.run(), name="announcer")
         await eventually_async(
-            lambda: task.done() or any(f == self.at.birth for f, _ in self.broker._handlers), what="the start"
+            lambda: task.done() or any(f == self.at.births[-1] for f, _ in self.broker._handlers),
+            what="the start",
         )
         try:
             yield
@@ -104,7 +105,7 @@ class Bench:
         return [json.loads(m.payload) if m.payload else None for m in self.server.on(topic)]
 
     def birth(self) -> None:
-        self.server.take(self.at.birth, b"online")
+        self.server.take("homeassistant/status", b"online")
 
     def empty(self, topic: str, times: int) -> None:
         """Do as Home Assistant does when a device is deleted."""
@@ -145,7 +146,7 @@ async def test_a_retained_birth_and_a_farewell_are_no_birth() -> None:
     server = FakeServer(retained={f"{PREFIX}/status": b"online"})
     bench = Bench(server, {"porch": ()})
     async with bench.running():
-        bench.server.take(bench.at.birth, b"offline")
+        bench.server.take("homeassistant/status", b"offline")
         assert not bench.announcer._born.is_set()
         assert len(bench.said(bench.at.hub)) == 1
 

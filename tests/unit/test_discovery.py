@@ -120,6 +120,11 @@ def test_a_discovery_topic_is_one_that_home_assistant_reads(name: str) -> None:
     assert re.fullmatch(pattern, at.camera(name))
 
 
+def test_a_birth_is_heard_whatever_the_prefix() -> None:
+    assert DiscoveryTopics("homeassistant", "edge1").births == ("homeassistant/status",)
+    assert DiscoveryTopics("ha", "edge1").births == ("ha/status", "homeassistant/status")
+
+
 def test_a_display_name_is_in_no_id() -> None:
     first = discovery.camera_payload(SITE, PORCH)
     second = discovery.camera_payload(SITE, CameraSite(name="porch", title="Entrée 2", zones=PORCH.zones))
