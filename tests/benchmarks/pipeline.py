@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import sys
 import tempfile
@@ -249,7 +250,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a shorter run, with figures that vary more")
     seconds = 10.0 if parser.parse_args().quick else 40.0
     cv2.setNumThreads(1)
-    print(f"Python {sys.version.split()[0]}, OpenCV {cv2.__version__}, PyAV {av.__version__}")
+    print(
+        f"Python {sys.version.split()[0]}, OpenCV {cv2.__version__}, PyAV {av.__version__}; "
+        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} (others' work makes all but the first table worse)"
+    )
     with tempfile.TemporaryDirectory(prefix="async_motion-bench-") as name:
         folder = Path(name)
         clips = {size: clip(folder, pixels) for size, pixels in SIZES.items()}
