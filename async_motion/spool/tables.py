@@ -266,8 +266,9 @@ class Tables:
     def _started(self, event_id: str) -> bool:
         """Say whether an event's start was accepted before: then the next record is the one that opens it."""
         row = self._db.execute(
-            f"SELECT announced OR EXISTS (SELECT 1 FROM items WHERE event_id = ?1 AND kind = {START})"
-            " FROM events WHERE event_id = ?1",
+            "SELECT announced OR EXISTS"
+            f" (SELECT 1 FROM items WHERE items.event_id = events.event_id AND kind = {START})"
+            " FROM events WHERE event_id = ?",
             (event_id,),
         ).fetchone()
         return bool(row and row[0])
