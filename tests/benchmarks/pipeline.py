@@ -252,7 +252,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     print(
         f"Python {sys.version.split()[0]}, OpenCV {cv2.__version__}, PyAV {av.__version__}; "
-        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} (others' work makes all but the first table worse)"
+        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before the start"
     )
     with tempfile.TemporaryDirectory(prefix="async_motion-bench-") as name:
         folder = Path(name)
