@@ -50,6 +50,9 @@ from async_motion.spool.schema import (
     WhenFull,
 )
 
+GRACE_S = 3600.0
+"""How long, at least, what an earlier run has left is kept, whatever the wall clock says of its age."""
+
 
 @dataclass(slots=True)
 class Counters:
@@ -118,16 +121,21 @@ class Tables:
     # -- opening
 
     def _start_clock(self, clock: Callable[[], float], wall: Callable[[], float]) -> Callable[[], float]:
-        """Return the spool's clock: it goes on from the youngest item, the time since then by the wall clock.
+        """Return the spool's clock: it goes on from the youngest item.
 
-        A wall clock that went backwards adds nothing, and neither does one that had not been set at the time
-        (a board without a battery): records must not be dropped as too old because the clock became right.
+        The time since then is known by the wall clock alone, which may have been wrong then or be wrong now.
+        So it counts, but it ends nothing by itself: what it would make too old has another `GRACE_S` to be
+        delivered. A wall clock that went backwards counts as no time.
         """
-        row = self._db.execute("SELECT clock, wall FROM items ORDER BY clock DESC LIMIT 1").fetchone()
+        oldest, youngest = self._db.execute("SELECT min(clock), max(clock) FROM items").fetchone()
         begin = 0.0
-        if row is not None:
-            was_set = row[1] > 1_600_000_000
-            begin = row[0] + (max(0.0, wall() - row[1]) if was_set else 0.0)
+        if youngest is not None:
+            (accepted,) = self._db.execute(
+                "SELECT max(wall) FROM items WHERE clock = ?", (youngest,)
+            ).fetchone()
+            away_s = max(0.0, wall() - accepted)
+            most = oldest + self._max_age_s - min(GRACE_S, self._max_age_s / 10)
+            begin = max(youngest, min(youngest + away_s, most))
         opened = clock()
         return lambda: begin + clock() - opened
 

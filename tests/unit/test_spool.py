@@ -340,19 +340,27 @@ async def test_numbers_are_never_used_twice(path: Path, clock: Clock) -> None:
         assert again.number > upload.number
 
 
-async def test_a_wall_clock_that_jumps_ages_nothing(path: Path, clock: Clock) -> None:
+async def test_a_wall_clock_that_jumps_ends_nothing_by_itself(path: Path, clock: Clock) -> None:
     event = make_event()
     wall = 1000.0  # 1970: the board has no battery
     async with Spool(path, clock=clock, wall=lambda: wall) as spool:
         await spool.accept([make_record(event, 0)])
     wall = BEGIN.timestamp()
     async with Spool(path, clock=clock, wall=lambda: wall) as spool:
-        assert spool.stats.oldest_age_s == pytest.approx(0)
+        assert spool.stats.oldest_age_s == pytest.approx(7 * 86400 - 3600)
         await spool.accept([make_record(event, 1)])
         assert spool.stats.records == 2
     wall -= 86400
     async with Spool(path, clock=clock, wall=lambda: wall) as spool:
-        assert spool.stats.oldest_age_s == pytest.approx(0)
+        await spool.accept([make_record(event, 2)])
+        assert spool.stats.records == 3
+    wall += 400 * 86400
+    async with Spool(path, clock=clock, wall=lambda: wall) as spool:
+        await spool.accept([make_record(event, 3)])
+        assert spool.stats.records == 4
+        clock.sleep(3601)
+        # The oldest had its grace; of the others it is known that they are younger.
+        await eventually_async(lambda: spool.stats.dropped == {"age": 1}, what="the grace to be over")
 
 
 # -- bounds
