@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from async_motion import __version__
-from async_motion.errors import AsyncMotionError, SettingsError
+from async_motion.errors import AsyncMotionError, SettingsError, UsageError
 
 SCHEMAS = ("frame", "event", "event_summary")
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         code: int = args.command(args)
-    except SettingsError as exc:
+    except (SettingsError, UsageError) as exc:
         for problem in exc.problems:
             _say(problem)
         return 2
@@ -110,6 +110,35 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--count", type=_positive, metavar="N", help="end after N announcements")
     listen.set_defaults(command=_listen)
 
+    tune = commands.add_parser(
+        "tune", parents=[config], help="try settings on clips that you have sorted, and find better ones"
+    )
+    tune.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="clips, or folders of clips; those in a folder motion/ or quiet/ are labelled by it",
+    )
+    tune.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="what is in which clip, as YAML, JSON or CSV: quiet, motion, or from when to when",
+    )
+    tune.add_argument(
+        "--camera", metavar="NAME", help="start from this camera's settings (default: from the defaults)"
+    )
+    tune.add_argument(
+        "--miss-cost",
+        type=_cost,
+        default=5.0,
+        metavar="N",
+        help="so many false alarms are as bad as an event that was not seen (default: 5)",
+    )
+    tune.add_argument("--json", action="store_true", help="print the findings as JSON")
+    tune.set_defaults(command=_tune)
+
     schema = commands.add_parser("schema", help="print the JSON Schemas of what is published")
     schema.add_argument("name", nargs="?", choices=SCHEMAS, help="only this one")
     schema.set_defaults(command=_schema)
@@ -131,6 +160,13 @@ def _missing(library: str) -> str:
         f"the shared library {library} is missing, which OpenCV needs:"
         f" apt-get install {OPENCV_PACKAGES} (Debian, Ubuntu)"
     )
+
+
+def _cost(text: str) -> float:
+    cost = float(text)
+    if not 0 < cost < 1e6:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
+    return cost
 
 
 def _say(line: str) -> None:
@@ -174,6 +210,19 @@ def _listen(args: argparse.Namespace) -> int:
             all_instances=args.all_instances,
             count=args.count,
         )
+    )
+
+
+def _tune(args: argparse.Namespace) -> int:
+    settings = _load(args) if args.camera is not None or args.config is not None else None
+    from async_motion.tune import present, tune
+
+    return tune(
+        args.files,
+        present(settings, args.camera),
+        labels=args.labels,
+        as_json=args.json,
+        miss_cost=args.miss_cost,
     )
 
 

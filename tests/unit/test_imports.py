@@ -2,7 +2,7 @@
 
     core ◀── adapters (capture, encode, spool, store, broker) ◀─┐
       ▲ ◀─── pipeline, delivery, reporter, announcer        ◀───┤
-      │      logs, web, settings                            ◀───┴── wiring ◀── service, check, listen ◀── cli
+      │      logs, web, settings                            ◀───┴── wiring ◀── service, check … ◀── cli
       └───── errors
 
 A room is a module or a package right below `async_motion`. An import inside a function counts as any other.
@@ -46,7 +46,8 @@ LAW: dict[str, frozenset[str]] = {
     "service": ASSEMBLY | {"wiring", "logs"},
     "check": ASSEMBLY | {"wiring"},
     "listen": ASSEMBLY | {"wiring"},
-    "cli": LEAVES | {"settings", "logs", "service", "check", "listen"},
+    "tune": ASSEMBLY | {"wiring"},
+    "cli": LEAVES | {"settings", "logs", "service", "check", "listen", "tune"},
     "__main__": frozenset({"cli"}),
 }
 """Every room, and which others it may import."""
@@ -56,17 +57,18 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "aiomqtt": frozenset({"broker"}),
     "av": frozenset({"capture"}),
     "certifi": frozenset({"store"}),
-    "cv2": frozenset({"core", "capture", "encode", "service"}),
+    "cv2": frozenset({"core", "capture", "encode", "service", "tune"}),
     "iotcore": frozenset({"broker"}),
     "miniopy_async": frozenset({"store"}),
     "multidict": frozenset({"store"}),
-    "numpy": frozenset({"core", "capture", "encode"}),
+    "numpy": frozenset({"core", "capture", "encode", "tune"}),
     "paho": frozenset({"broker"}),
     "prometheus_client": frozenset({"web"}),
     "pydantic": frozenset({"settings"}),
+    "rich": frozenset({"tune"}),
     "structlog": frozenset({"logs"}),
     "uvloop": frozenset({"cli"}),
-    "yaml": frozenset({"settings"}),
+    "yaml": frozenset({"settings", "tune"}),
     "yarl": frozenset({"store"}),
     # Of the standard library, what one room hides from the rest:
     "sqlite3": frozenset({"spool"}),

@@ -1,0 +1,111 @@
+"""`async-motion tune`: how well do a camera's settings do on clips with labels, and which would do better?
+
+    clips ──read once──▶ Bench ──a look at each clip for each candidate, remembered──▶ search ──▶ report
+                                                                                         └ held out in turn
+
+The camera's masks and zones stay as they are. What is printed are figures on these clips and no others, so
+where there are enough of them some are held out in turn, and the gain is judged on those: settings whose gain
+does not hold there are shown, and not recommended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+from rich.console import Console
+from rich.progress import (
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from async_motion.core import tuning
+from async_motion.errors import UsageError
+from async_motion.settings import Camera, Settings
+from async_motion.tune import clips as footage
+from async_motion.tune.report import print_json, print_report
+from async_motion.tune.trials import Bench, Present, find
+from async_motion.wiring import detector_settings
+
+__all__ = ["Present", "present", "tune"]
+
+MEMORY_BYTES = 512 << 20
+"""What the small pictures may take: about half an hour at 5 frames a second."""
+
+
+def present(settings: Settings | None, name: str | None) -> Present:
+    """Return the settings of a camera as they are; the defaults where `name` is None.
+
+    Raises UsageError when there is no such camera.
+    """
+    cameras = settings.cameras if settings is not None else {}
+    if name is not None and name not in cameras:
+        raise UsageError(f"--camera {name}: no such camera, expected one of {', '.join(cameras)}")
+    camera = cameras[name] if name is not None else Camera.model_validate({"source": "demo:"})
+    return Present(
+        camera=name,
+        fps=camera.detect.fps,
+        detection=detector_settings(camera),
+        confirm=(camera.event.confirm.hits, camera.event.confirm.of),
+    )
+
+
+def tune(
+    files: Sequence[Path],
+    start: Present,
+    *,
+    labels: Path | None,
+    as_json: bool,
+    miss_cost: float = tuning.MISS_COST,
+    confirms: Sequence[tuple[int, int]] = tuning.CONFIRMS,
+    memory_bytes: int = MEMORY_BYTES,
+) -> int:
+    """Score the settings `start` on the clips, search better ones, print both; return the exit code.
+
+    Raises UsageError for clips and labels that cannot be used. Blocks; not from within an event loop.
+    """
+    cv2.setNumThreads(1)
+    said = footage.read_labels(labels) if labels is not None else {}
+    chosen, unused = footage.label_clips(footage.find_clips(files), said, labels)
+    notes = Console(stderr=True, highlight=False)
+    if unused:
+        notes.print(f"{labels}: not among the given clips: {', '.join(unused)}", markup=False, soft_wrap=True)
+
+    memory = footage.Memory(memory_bytes)
+    clips = []
+    with _progress(notes, "reading the clips", len(chosen)) as step:
+        for path, label in chosen:
+            step(path.name)
+            clips.append(footage.read_clip(path, label, fps=start.fps, memory=memory))
+    with _progress(notes, "trying settings", None) as step:
+        bench = Bench(
+            clips, start.detection, miss_cost=miss_cost, on_look=lambda tried: step(f"{tried} so far")
+        )
+        outcome = find(bench, start, confirms)
+    (print_json if as_json else print_report)(bench, start, outcome)
+    return 0
+
+
+@contextmanager
+def _progress(console: Console, what: str, count: int | None) -> Iterator[Callable[[str], None]]:
+    """Give what notes one more step, with a word about it; drawn on a terminal alone."""
+    columns: list[ProgressColumn] = [
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+    ]
+    if count is not None:
+        columns.insert(2, MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=count)
+
+        def step(word: str) -> None:
+            progress.update(task, description=f"{what}: {word}", advance=1)
+
+        yield step

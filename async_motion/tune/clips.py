@@ -1,0 +1,436 @@
+"""Clips that people have sorted or marked, as footage that settings can be tried on.
+
+    files, folders ──▶ clips ──┐
+    motion/, quiet/            ├──▶ Clip: pictures at the detector's own size, times, what was there
+    a file of labels ──────────┘
+
+A clip is *quiet* (nothing moves in it), *moving* (something moves somewhere in it), or *marked*: then its
+label says when something moves, and everything else is quiet but for what is marked as unsure. The folder
+`motion/` or `quiet/` that a clip lies in says the first two, a file of labels any of them, and wins.
+
+What the detector makes of a picture before it looks is done once, and the small pictures are kept as long as
+there is memory for them; a clip beyond that is read again for each trial. Reading is what the service does
+with a file: the same pictures at the same rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import math
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from async_motion.capture import CaptureSpec, open_source
+from async_motion.core.detector import Detector, DetectorSettings
+from async_motion.core.model import Luma, Reason
+from async_motion.core.picture import working_picture
+from async_motion.core.scoring import (
+    EMPTY,
+    Labels,
+    Score,
+    confirmed,
+    event_labels,
+    score_frames,
+    score_somewhere,
+)
+from async_motion.errors import CameraUnavailable, FrameShapeError, UsageError
+
+SUFFIXES = frozenset(
+    {".avi", ".flv", ".h264", ".h265", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov"}
+    | {".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
+)
+"""What counts as a clip when a folder is given."""
+
+END_S = 1.0
+"""A mark may be so much beyond the clip's last picture: players round."""
+
+FORGETS = (Reason.SCENE_CHANGE, Reason.LEARNING)
+"""Verdicts at which the tracker forgets what it saw."""
+
+Span = tuple[float, float]
+"""From and to, in seconds from the clip's first picture."""
+
+
+class Kind(Enum):
+    """What is known of a clip."""
+
+    QUIET = "quiet"
+    MOVING = "motion"
+    MARKED = "marked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """What people say of a clip. `said_in` says where, for those who must put it right."""
+
+    kind: Kind
+    events: tuple[Span, ...] = ()
+    unsure: tuple[Span, ...] = ()
+    said_in: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What the detector said of a clip's frames: motion (n,), and where the tracker would forget (n,)."""
+
+    motion: list[bool]
+    forgets: list[bool]
+
+
+@dataclass(slots=True, kw_only=True)
+class Clip:
+    """A clip that was read once. `pictures` is None where they did not fit into memory."""
+
+    path: Path
+    label: Label
+    fps: float
+    """Frames a second that are judged: the camera's, or fewer where the clip has fewer."""
+    times: NDArray[np.float64]
+    """Of the frames that are judged, in seconds from the first."""
+    labels: Labels | None
+    """For each frame; None: something moves somewhere."""
+    spec: CaptureSpec = field(repr=False)
+    pictures: list[Luma] | None = field(default=None, repr=False)
+
+    @property
+    def seconds(self) -> float:
+        return float(self.times[-1]) + 1.0 / self.fps
+
+    @property
+    def moves(self) -> bool:
+        """Whether something is to be found in it."""
+        return self.label.kind is not Kind.QUIET and (self.labels is None or bool(self.label.events))
+
+    @property
+    def rests(self) -> bool:
+        """Whether false alarms can be counted in it."""
+        return self.labels is not None and bool((self.labels == EMPTY).any())
+
+    def judge(self, settings: DetectorSettings) -> Verdicts:
+        """Return what a new detector says of each frame. Blocks; not from within an event loop."""
+        judge = _Judge(settings)
+        if self.pictures is not None:
+            for picture, at in zip(self.pictures, self.times, strict=True):
+                judge.see(picture, float(at))
+        else:
+            asyncio.run(self._judge_anew(judge))
+        return judge.verdicts
+
+    async def _judge_anew(self, judge: _Judge) -> None:
+        async for picture, at in _read(self.spec):
+            judge.see(picture, at)
+
+    def score(self, verdicts: Verdicts, confirm: tuple[int, int]) -> Score:
+        """Hold verdicts against the label, with alarms that are confirmed as the tracker does it."""
+        alarms = confirmed(verdicts.motion, verdicts.forgets, confirm)
+        if self.labels is None:
+            return score_somewhere(verdicts.motion, self.fps, alarms=alarms)
+        return score_frames(verdicts.motion, self.labels, self.fps, alarms=alarms)
+
+
+class _Judge:
+    def __init__(self, settings: DetectorSettings) -> None:
+        self._settings = settings
+        self._detector = Detector(settings)
+        self.verdicts = Verdicts([], [])
+
+    def see(self, picture: Luma, at: float) -> None:
+        try:
+            detection = self._detector.update(picture, at)
+        except FrameShapeError:  # the camera was set to another size: as the service does it
+            self._detector = Detector(self._settings)
+            detection = self._detector.update(picture, at)
+        self.verdicts.motion.append(detection.motion)
+        self.verdicts.forgets.append(detection.reason in FORGETS)
+
+
+class Memory:
+    """How many bytes of pictures may still be kept."""
+
+    def __init__(self, limit: int) -> None:
+        self.left = limit
+
+    def take(self, size: int) -> bool:
+        """Take `size` bytes; say whether there was room for them."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+
+def read_clip(path: Path, label: Label, *, fps: float, memory: Memory) -> Clip:
+    """Read a clip as a camera of `fps` judged frames a second. Blocks; not from within an event loop.
+
+    Raises UsageError when it cannot be read, or its label does not fit it.
+    """
+    spec = CaptureSpec(camera=path.name, source=str(path.absolute()), fps=fps, speed="max", loop=False)
+    try:
+        times, kept = asyncio.run(_read_all(spec, memory))
+    except CameraUnavailable as exc:
+        raise UsageError(str(exc)) from exc
+    if len(times) < 2 or times[-1] <= times[0]:
+        raise UsageError(f"{path}: holds {len(times)} picture(s), expected a clip of some seconds")
+    at_s = np.asarray(times)
+    # A clip of fewer frames than are asked for gives what it has.
+    own_fps = min(fps, (len(times) - 1) / (times[-1] - times[0]))
+    return Clip(
+        path=path,
+        label=label,
+        fps=own_fps,
+        times=at_s,
+        labels=_labels(path, label, at_s, own_fps),
+        spec=spec,
+        pictures=kept,
+    )
+
+
+async def _read_all(spec: CaptureSpec, memory: Memory) -> tuple[list[float], list[Luma] | None]:
+    """Return the times and the pictures; None for these where memory does not take them all."""
+    times: list[float] = []
+    kept: list[Luma] | None = []
+    before = memory.left
+    async for picture, at in _read(spec):
+        times.append(at)
+        if kept is not None:
+            if memory.take(picture.nbytes):
+                kept.append(picture)
+            else:
+                kept, memory.left = None, before
+    return times, kept
+
+
+async def _read(spec: CaptureSpec) -> AsyncIterator[tuple[Luma, float]]:
+    """Yield each frame's small picture and its time from the first. Raises CameraUnavailable."""
+    source = open_source(spec)
+    first: float | None = None
+    try:
+        async with aclosing(source.frames()) as frames:
+            async for frame in frames:
+                if first is None:
+                    first = frame.monotonic
+                yield working_picture(frame.luma), frame.monotonic - first
+    finally:
+        await source.aclose()
+
+
+def _labels(path: Path, label: Label, times: NDArray[np.float64], fps: float) -> Labels | None:
+    """Return the label of each frame; None where only is known that something moves."""
+    if label.kind is Kind.MOVING:
+        return None
+    length = float(times[-1]) + 1.0 / fps
+    for name, spans in (("event", label.events), ("unsure", label.unsure)):
+        for begin, end in spans:
+            if begin >= length or end > length + END_S:
+                raise UsageError(
+                    f"{label.said_in}: {path.name}: {name} {begin:g} to {end:g} s is outside of the clip, "
+                    f"expected 0 to {length:.1f} s"
+                )
+    return event_labels(len(times), _frames(label.events, times), unscored=_frames(label.unsure, times))
+
+
+def _frames(spans: Iterable[Span], times: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Return the first and last frame of each span; at least the frame that is nearest to its beginning."""
+    found = []
+    for begin, end in spans:
+        first = int(np.searchsorted(times, begin - 1e-6))
+        last = int(np.searchsorted(times, end + 1e-6)) - 1
+        nearest = int(np.argmin(np.abs(times - begin)))
+        found.append((first, last) if first <= last else (nearest, nearest))
+    return found
+
+
+# ---- which clips, and what is said of them ----
+
+
+def find_clips(files: Sequence[Path]) -> list[tuple[Path, Kind | None]]:
+    """Return the clips among `files` and within the folders among them, with what their folders say.
+
+    Raises UsageError for what is not there, and for a folder without clips.
+    """
+    found: dict[Path, Kind | None] = {}
+    for given in files:
+        if given.is_dir():
+            clips = sorted(path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES)
+            if not clips:
+                raise UsageError(f"{given}: holds no clip, expected files such as .mp4 or .mkv")
+            # No further up than what was given: a clip is not in motion since it lies in /srv/motion.
+            above = given.absolute().name
+            for path in clips:
+                found[path] = _said_by_folders((above, *path.relative_to(given).parts[:-1]))
+        elif given.exists():
+            found[given] = _said_by_folders((given.absolute().parent.name,))
+        else:
+            raise UsageError(f"{given}: no such file")
+    return list(found.items())
+
+
+def _said_by_folders(names: Sequence[str]) -> Kind | None:
+    """Return what the nearest folder that says anything says."""
+    said = {"motion": Kind.MOVING, "quiet": Kind.QUIET}
+    return next((said[name.lower()] for name in reversed(names) if name.lower() in said), None)
+
+
+def label_clips(
+    clips: Sequence[tuple[Path, Kind | None]], labels: Mapping[str, Label], file: Path | None
+) -> tuple[list[tuple[Path, Label]], list[str]]:
+    """Return each clip with its label, and the names in the file of labels that no clip has.
+
+    A name stands for the clip whose path ends in it. Raises UsageError for clips without a label, and for
+    names that stand for several.
+    """
+    labelled: dict[Path, Label] = {}
+    unused = []
+    for name, label in labels.items():
+        wanted = Path(name).parts
+        same = [path for path, _ in clips if path.absolute().parts[-len(wanted) :] == wanted]
+        if len(same) > 1:
+            raise UsageError(f"{file}: {name}: is the name of {len(same)} clips, expected more of its path")
+        if same:
+            labelled[same[0]] = label
+        else:
+            unused.append(name)
+    for path, said in clips:
+        if path not in labelled and said is not None:
+            labelled[path] = Label(kind=said, said_in=f"{path.parent}/")
+    without = [path for path, _ in clips if path not in labelled]
+    if without:
+        raise UsageError(
+            *(
+                f"{path}: has no label, expected it in a folder motion/ or quiet/, or in the --labels file"
+                for path in without
+            )
+        )
+    return [(path, labelled[path]) for path, _ in clips], unused
+
+
+def read_labels(path: Path) -> dict[str, Label]:
+    """Return what a file of labels says of each clip. Its suffix tells YAML, JSON and CSV apart.
+
+    Raises UsageError with every problem.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as exc:
+        raise UsageError(f"{path}: cannot be read ({exc.strerror}), expected a file of labels") from exc
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: is no text, expected a file of labels in YAML, JSON or CSV") from None
+    if path.suffix.lower() == ".csv":
+        return _from_csv(path, text)
+    try:
+        data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except json.JSONDecodeError as exc:
+        raise UsageError(f"{path}:{exc.lineno}: broken JSON: {exc.msg}") from None
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else f"{path}"
+        raise UsageError(f"{where}: broken YAML: {getattr(exc, 'problem', None) or 'no text'}") from None
+    if not isinstance(data, Mapping) or not data:
+        raise UsageError(
+            f"{path}: says nothing of any clip, expected lines such as `porch.mp4: [[12.5, 18]]`"
+        )
+    labels = {}
+    problems = []
+    for name, said in data.items():
+        try:
+            labels[str(name)] = _label(said, str(path))
+        except ValueError as exc:
+            problems.append(f"{path}: {name}: {exc}")
+    if problems:
+        raise UsageError(*problems)
+    return labels
+
+
+def _label(said: Any, said_in: str) -> Label:
+    """Return the label that `said` means. Raises ValueError."""
+    if said in ("quiet", "motion"):
+        return Label(kind=Kind(said), said_in=said_in)
+    if isinstance(said, Sequence) and not isinstance(said, str):
+        said = {"events": said}
+    if not isinstance(said, Mapping) or not said or set(said) - {"events", "unsure"}:
+        raise ValueError("cannot be read, expected quiet, motion, [[from, to], …] or {events: …, unsure: …}")
+    events, unsure = _spans(said.get("events")), _spans(said.get("unsure"))
+    return Label(kind=Kind.MARKED, events=events, unsure=unsure, said_in=said_in)
+
+
+def _spans(said: Any) -> tuple[Span, ...]:
+    if said is None:
+        return ()
+    pairs = isinstance(said, Sequence) and not isinstance(said, str)
+    if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in said):
+        raise ValueError("cannot be read, expected a list of [from, to] in seconds or m:ss")
+    return tuple(_span(begin, end) for begin, end in said)
+
+
+def _span(begin: Any, end: Any) -> Span:
+    span = _seconds(begin), _seconds(end)
+    if span[0] > span[1]:
+        raise ValueError(f"from {begin} to {end}: ends before it begins")
+    return span
+
+
+_TIME = re.compile(r"\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)\s*s?\s*", re.ASCII)
+
+
+def _seconds(said: Any) -> float:
+    """Return a time in seconds: a number, or text such as ``12.5``, ``12.5s``, ``1:02.5``, ``1:00:02``."""
+    if isinstance(said, int | float) and not isinstance(said, bool) and math.isfinite(said) and said >= 0:
+        return float(said)
+    match = _TIME.fullmatch(said) if isinstance(said, str) else None
+    if match is None:
+        raise ValueError(f"{said!r} is not a time in the clip, expected seconds or m:ss")
+    return int(match[1] or 0) * 3600 + int(match[2] or 0) * 60 + float(match[3])
+
+
+def _from_csv(path: Path, text: str) -> dict[str, Label]:
+    rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    columns = [(name or "").strip().lower() for name in rows.fieldnames or ()]
+    rows.fieldnames = columns
+    if not {"clip", "start", "end"} <= set(columns):
+        raise UsageError(f"{path}:1: expected a first line `clip,start,end` or `clip,start,end,label`")
+    marks: dict[str, tuple[list[Span], list[Span], set[Kind]]] = {}
+    problems = []
+    for row in rows:
+        where = f"{path}:{rows.line_num}"
+        name = (row["clip"] or "").strip()
+        begin, end = (row["start"] or "").strip(), (row["end"] or "").strip()
+        label = (row.get("label") or "").strip().lower()
+        events, unsure, whole = marks.setdefault(name, ([], [], set()))
+        try:
+            if not name:
+                raise ValueError("names no clip")
+            if not begin and not end:
+                if label not in ("quiet", "motion"):
+                    raise ValueError("expected times, or label quiet or motion for the whole clip")
+                whole.add(Kind(label))
+            elif label in ("", "motion"):
+                events.append(_span(begin, end))
+            elif label == "unsure":
+                unsure.append(_span(begin, end))
+            else:
+                raise ValueError(f"label {label!r} is not known, expected motion or unsure with times")
+            if len(whole) + bool(events) > 1:
+                raise ValueError("is called two things, expected quiet, motion or times")
+        except ValueError as exc:
+            problems.append(f"{where}: {name}: {exc}" if name else f"{where}: {exc}")
+    if problems:
+        raise UsageError(*problems)
+    return {
+        name: Label(
+            kind=next(iter(whole), Kind.MARKED),
+            events=tuple(events),
+            unsure=tuple(unsure),
+            said_in=str(path),
+        )
+        for name, (events, unsure, whole) in marks.items()
+    }

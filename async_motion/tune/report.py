@@ -1,0 +1,247 @@
+"""What `async-motion tune` prints: figures, the settings to copy, and how far both can be trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from async_motion.core import tuning
+from async_motion.core.scoring import Score
+from async_motion.core.tuning import KEYS, Candidate
+from async_motion.tune.clips import Kind
+from async_motion.tune.trials import Bench, Outcome, Present
+
+SCHEMA = "async_motion.tune/1"
+SECTIONS = {"sensitivity": "detect", "threshold": "detect", "min_area": "detect", "confirm": "event"}
+"""Where each setting stands in the settings of a camera."""
+
+
+def changes(present: Candidate, found: Candidate) -> dict[str, Candidate]:
+    """Return the present settings with one alone changed, for each that differs in those found."""
+    return {
+        key: dataclasses.replace(present, **{key: getattr(found, key)})
+        for key in KEYS
+        if getattr(found, key) != getattr(present, key)
+    }
+
+
+def written(key: str, candidate: Candidate) -> str:
+    """Return a setting as the settings file has it."""
+    value = getattr(candidate, key)
+    match key:
+        case "threshold":
+            return "" if value is None else f"{value:g}"
+        case "min_area":
+            return f"{value * 100:.4g}%"
+        case "confirm":
+            return f"{value[0]}/{value[1]}"
+        case _:
+            return str(value)
+
+
+def _snippet(bench: Bench, present: Present, outcome: Outcome) -> list[str]:
+    """Return the lines to copy, each with what it would change by itself."""
+    before = bench.total(outcome.present)
+    lines = ["cameras:", f"  {present.camera or '<camera>'}:"]
+    section = ""
+    for key, alone in changes(outcome.present, outcome.found).items():
+        if section != (section := SECTIONS[key]):
+            lines.append(f"    {section}:")
+        setting = f"      {key}: {written(key, outcome.found)}"
+        was = written(key, outcome.present) or "blank"
+        lines.append(f"{setting:<32}# was {was}; alone: {_difference(before, bench.total(alone))}")
+    return lines
+
+
+def _difference(before: Score, after: Score) -> str:
+    """Say in words what `after` would have cost or saved."""
+    words = []
+    if after.missed != before.missed:
+        words.append(
+            _count(abs(after.missed - before.missed), "event", after.missed > before.missed, "missed")
+        )
+    if after.false_alarms != before.false_alarms:
+        more = after.false_alarms > before.false_alarms
+        words.append(_count(abs(after.false_alarms - before.false_alarms), "false alarm", more, ""))
+    late, was = after.latency_quantile_s(0.5), before.latency_quantile_s(0.5)
+    if late is not None and was is not None and abs(late - was) >= 0.05:
+        words.append(f"{abs(late - was):.1f} s {'later' if late > was else 'sooner'}")
+    if not words and after.f1 is not None and before.f1 is not None and abs(after.f1 - before.f1) >= 0.001:
+        words.append(f"frames F1 {before.f1:.3f} -> {after.f1:.3f}")
+    return ", ".join(words) or "no difference"
+
+
+def _count(number: int, what: str, more: bool, end: str) -> str:
+    return " ".join(
+        word
+        for word in (f"{number} {what}{'s' if number > 1 else ''}", "more" if more else "fewer", end)
+        if word
+    )
+
+
+def print_json(bench: Bench, present: Present, outcome: Outcome) -> None:
+    """Print all of it for programs."""
+    print(json.dumps(document(bench, present, outcome), ensure_ascii=False, indent=1))
+
+
+def print_report(bench: Bench, present: Present, outcome: Outcome) -> None:
+    """Print figures, the clips in which something goes wrong, and the settings to copy."""
+    console = Console(highlight=False, soft_wrap=True)
+    clips = bench.clips
+    of_kind = {kind: sum(clip.label.kind is kind for clip in clips) for kind in Kind}
+    length_s = sum(clip.seconds for clip in clips)
+    again = sum(clip.pictures is None for clip in clips)
+    console.print(
+        f"{len(clips)} clips, {length_s:.0f} s at {present.fps:g} frames a second: "
+        f"{of_kind[Kind.QUIET]} quiet, {of_kind[Kind.MOVING]} with motion somewhere, "
+        f"{of_kind[Kind.MARKED]} marked"
+        + (f"; {again} beyond the memory for pictures, read anew each time" if again else "")
+    )
+    before, after, held_out = bench.total(outcome.present), bench.total(outcome.found), outcome.held_out
+    table = Table(Column("", no_wrap=True), "present", "found", box=None, pad_edge=False)
+    figures = [_figures(before), _figures(after)]
+    if held_out is not None:
+        table.add_column("held out: present")
+        table.add_column("found")
+        figures += [_figures(held_out.present), _figures(held_out.found)]
+    for key in figures[0]:
+        table.add_row(key, *(figure[key] for figure in figures))
+    console.print()
+    console.print(table)
+    _report_clips(console, bench, outcome)
+    console.print()
+    for line in _verdict(outcome):
+        console.print(line, markup=False)
+    if outcome.found != outcome.present:
+        console.print()
+        for line in _snippet(bench, present, outcome):
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _figures(score: Score) -> dict[str, str]:
+    def number(value: float | None, unit: str = "", digits: int = 3) -> str:
+        return "-" if value is None else f"{value:.{digits}f}{unit}"
+
+    return {
+        "events found": f"{score.found} of {score.events}",
+        "latency, median": number(score.latency_quantile_s(0.5), " s", 1),
+        "latency, 90 %": number(score.latency_quantile_s(0.9), " s", 1),
+        "false alarms": str(score.false_alarms),
+        "false alarms an hour": number(score.alarms_an_hour, digits=0),
+        "empty and flagged": f"{100 * score.alarm_frames / score.empty_frames:.1f} %"
+        if score.empty_frames
+        else "-",
+        "frames, precision": number(score.precision),
+        "frames, recall": number(score.recall),
+        "frames, F1": number(score.f1),
+    }
+
+
+def _report_clips(console: Console, bench: Bench, outcome: Outcome) -> None:
+    """Name the clips in which something goes wrong, now or with the settings found."""
+    table = Table(Column("clip", overflow="fold"), "present", "found", box=None, pad_edge=False)
+    for number, clip in enumerate(bench.clips):
+        before, after = (
+            _wrong(bench.score(number, candidate)) for candidate in (outcome.present, outcome.found)
+        )
+        if before or after:
+            table.add_row(str(clip.path), before or "right", after or "right")
+    if table.row_count:
+        console.print()
+        console.print(table)
+
+
+def _wrong(score: Score) -> str:
+    words = []
+    if score.missed:
+        words.append(f"{score.missed} missed")
+    if score.false_alarms:
+        words.append(f"{score.false_alarms} false alarm{'s' if score.false_alarms > 1 else ''}")
+    return ", ".join(words)
+
+
+def _verdict(outcome: Outcome) -> list[str]:
+    """Say what is to be done, and how far the figures can be trusted."""
+    held_out = outcome.held_out
+    if outcome.found == outcome.present:
+        return ["Nothing better was found: keep the present settings."]
+    if held_out is None:
+        return [
+            "These settings fit the clips that they were chosen on. Whether they fit others is not known:",
+            f"to hold clips out, at least {tuning.LEAST_OF_A_KIND} clips with motion and "
+            f"{tuning.LEAST_OF_A_KIND} with quiet in them are needed.",
+        ]
+    seen = f"Held out in turn, {held_out.clips} clips were judged by settings that were found without them:"
+    if held_out.holds:
+        return [seen, "the gain holds there too. To copy:"]
+    return [
+        seen,
+        "there is no gain there. Keep the present settings, or add clips. What fits these clips best:",
+    ]
+
+
+def document(bench: Bench, present: Present, outcome: Outcome) -> Mapping[str, Any]:
+    """Return all of it for programs."""
+    held_out = outcome.held_out
+    before = bench.total(outcome.present)
+    return {
+        "schema": SCHEMA,
+        "camera": present.camera,
+        "fps": present.fps,
+        "present": _settings(outcome.present) | {"score": _score(before)},
+        "found": _settings(outcome.found) | {"score": _score(bench.total(outcome.found))},
+        "recommended": outcome.recommended,
+        "alone": {
+            key: {"value": written(key, alone) or None, "score": _score(bench.total(alone))}
+            for key, alone in changes(outcome.present, outcome.found).items()
+        },
+        "held_out": None
+        if held_out is None
+        else {
+            "clips": held_out.clips,
+            "present": _score(held_out.present),
+            "found": _score(held_out.found),
+            "holds": held_out.holds,
+        },
+        "clips": [
+            {
+                "clip": str(clip.path),
+                "label": clip.label.kind.value,
+                "seconds": round(clip.seconds, 3),
+                "present": _score(bench.score(number, outcome.present)),
+                "found": _score(bench.score(number, outcome.found)),
+            }
+            for number, clip in enumerate(bench.clips)
+        ],
+    }
+
+
+def _settings(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "sensitivity": candidate.sensitivity,
+        "threshold": candidate.threshold,
+        "min_area": candidate.min_area,
+        "confirm": written("confirm", candidate),
+    }
+
+
+def _score(score: Score) -> dict[str, Any]:
+    return {
+        "events": score.events,
+        "missed": score.missed,
+        "false_alarms": score.false_alarms,
+        "false_alarms_an_hour": score.alarms_an_hour,
+        "latency_median_s": score.latency_quantile_s(0.5),
+        "latency_90_s": score.latency_quantile_s(0.9),
+        "precision": score.precision,
+        "recall": score.recall,
+        "f1": score.f1,
+        "empty_frames": score.empty_frames,
+        "empty_frames_flagged": score.alarm_frames,
+        "empty_s": score.empty_s,
+    }

@@ -1,0 +1,146 @@
+"""Candidates on clips: looked at once, scored, searched, and held out in turn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from async_motion.core import tuning
+from async_motion.core.detector import DetectorSettings
+from async_motion.core.scoring import Score, total
+from async_motion.core.tuning import Candidate
+from async_motion.tune.clips import Clip, Verdicts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """What is tuned: a camera's settings as they are. `camera` is None for the defaults."""
+
+    camera: str | None
+    fps: float
+    detection: DetectorSettings
+    confirm: tuple[int, int]
+
+    @property
+    def candidate(self) -> Candidate:
+        settings = self.detection
+        return Candidate(
+            sensitivity=settings.sensitivity,
+            threshold=settings.threshold,
+            min_area=settings.min_area,
+            confirm=self.confirm,
+        )
+
+
+class Bench:
+    """Scores candidates on clips, and remembers what the detector said: no clip is judged twice alike."""
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        detection: DetectorSettings,
+        *,
+        miss_cost: float,
+        on_look: Callable[[int], None] = lambda _tried: None,
+    ) -> None:
+        self.clips = clips
+        self._detection = detection
+        self._miss_cost = miss_cost
+        self._on_look = on_look
+        self._verdicts: dict[tuple[int, DetectorSettings], Verdicts] = {}
+        self._scores: dict[tuple[int, Candidate], Score] = {}
+        self._tried: dict[DetectorSettings, Candidate] = {}
+
+    @property
+    def tried(self) -> list[Candidate]:
+        """What was looked at so far, one candidate for all that differ in their confirmation alone."""
+        return list(self._tried.values())
+
+    def score(self, number: int, candidate: Candidate) -> Score:
+        """Return what clip `number` comes to with `candidate`."""
+        key = (number, candidate)
+        if key not in self._scores:
+            self._scores[key] = self.clips[number].score(self._look(number, candidate), candidate.confirm)
+        return self._scores[key]
+
+    def total(self, candidate: Candidate, numbers: Iterable[int] | None = None) -> Score:
+        """Return what the clips (all of them: None) come to together."""
+        chosen = range(len(self.clips)) if numbers is None else numbers
+        return total(self.score(number, candidate) for number in chosen)
+
+    def cost(self, candidate: Candidate, numbers: Iterable[int] | None = None) -> float:
+        """Return what `candidate` costs on those clips."""
+        chosen = range(len(self.clips)) if numbers is None else numbers
+        return sum(
+            tuning.cost_of(self.score(number, candidate), self.clips[number].fps, self._miss_cost)
+            for number in chosen
+        )
+
+    def _look(self, number: int, candidate: Candidate) -> Verdicts:
+        settings = dataclasses.replace(
+            self._detection,
+            sensitivity=candidate.sensitivity,
+            threshold=candidate.threshold,
+            min_area=candidate.min_area,
+        )
+        key = (number, settings)
+        if key not in self._verdicts:
+            self._tried.setdefault(settings, candidate)
+            self._on_look(len(self._tried))
+            self._verdicts[key] = self.clips[number].judge(settings)
+        return self._verdicts[key]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """What the choice comes to on clips that it did not see. `clips` of them were held out in turn."""
+
+    clips: int
+    present: Score
+    found: Score
+    present_cost: float
+    found_cost: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether something is gained on clips that were not seen."""
+        return self.found_cost <= self.present_cost - tuning.LEAST_GAIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the command found. `held_out` is None where there are too few clips for it."""
+
+    present: Candidate
+    found: Candidate
+    held_out: HeldOut | None
+
+    @property
+    def recommended(self) -> bool:
+        return self.found != self.present and (self.held_out is None or self.held_out.holds)
+
+
+def find(bench: Bench, present: Present, confirms: Sequence[tuple[int, int]] = tuning.CONFIRMS) -> Outcome:
+    """Search the best settings on all clips, and how well such a choice does on clips held out in turn."""
+    start = present.candidate
+    found = tuning.search(start, bench.cost, max_area=present.detection.max_area, confirms=confirms)
+    tried = bench.tried
+
+    def best_without(fold: Sequence[int]) -> Candidate:
+        rest = [number for number in range(len(bench.clips)) if number not in fold]
+        return tuning.choose(start, tried, lambda candidate: bench.cost(candidate, rest), confirms=confirms)
+
+    held_out = None
+    folds = tuning.folds([clip.moves for clip in bench.clips], [clip.rests for clip in bench.clips])
+    if folds:
+        chosen = {fold: best_without(fold) for fold in folds}
+        unseen = [number for fold in folds for number in fold]
+        held_out = HeldOut(
+            clips=len(unseen),
+            present=bench.total(start, unseen),
+            found=total(bench.total(candidate, fold) for fold, candidate in chosen.items()),
+            present_cost=bench.cost(start, unseen),
+            found_cost=sum(bench.cost(candidate, fold) for fold, candidate in chosen.items()),
+        )
+    return Outcome(present=start, found=found, held_out=held_out)
