@@ -273,6 +273,7 @@ class BrokerClient:
         self._old_filters.clear()
         self._new_filters = list(dict.fromkeys(topic_filter for topic_filter, _ in self._handlers))
         try:
+            await self._ask_new(connection)
             said = await self._say_new(connection)
             if said:
                 await asyncio.wait(said)
@@ -280,6 +281,7 @@ class BrokerClient:
             self._arrive(connection, len(said))
             while True:
                 await self._wait_for_news()
+                await self._ask_new(connection)
                 await self._say_new(connection)
                 if self._status_due:
                     await self._say_status(connection, self._birth)
@@ -301,8 +303,8 @@ class BrokerClient:
             for topic in self._refusals.due(self._now()):
                 self._retained.repeat(topic)
 
-    async def _say_new(self, connection: Connection) -> list[asyncio.Future[None]]:
-        """Subscribe, unsubscribe and send what waits; return what the PUBACKs will resolve."""
+    async def _ask_new(self, connection: Connection) -> None:
+        """Subscribe and unsubscribe what waits for that."""
         while self._old_filters:
             await connection.unsubscribe(self._old_filters.pop(0))
         while self._new_filters:
@@ -311,6 +313,9 @@ class BrokerClient:
                 await connection.subscribe(topic_filter)
             except BrokerRefused as exc:
                 log.warning("broker %s: %s", self.address, exc)
+
+    async def _say_new(self, connection: Connection) -> list[asyncio.Future[None]]:
+        """Send the changes that wait; return what the PUBACKs will resolve."""
         said = []
         while self._retained.pending:
             # The slot first: a change that is taken must be sent, also when we are cancelled meanwhile.

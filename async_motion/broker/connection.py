@@ -128,6 +128,17 @@ def again(error: BrokerUnavailable) -> BrokerUnavailable:
     return type(error)(str(error))
 
 
+def stop_if_cancelled() -> None:
+    """Raise CancelledError when this task has been cancelled.
+
+    aiomqtt waits for answers with `asyncio.wait_for`, which on Python 3.11 swallows a cancellation that comes
+    in the same moment as the answer.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class Connection:
     """One connection: `open`, `receive` in a task of its own, `send` from anywhere; `close` on every path."""
 
@@ -163,6 +174,7 @@ class Connection:
         except asyncio.CancelledError:
             # paho connects in a thread that nothing interrupts: wait for it (connect_timeout_s), but for no
             # answer.
+            self.error = BrokerUnavailable("stopped")
             while not entering.done():
                 self._shut_socket()
                 await asyncio.wait([entering], timeout=0.05)
@@ -233,6 +245,7 @@ class Connection:
             with contextlib.suppress(aiomqtt.MqttError):
                 await client.__aexit__(None, None, None)
         self._shut_socket()
+        stop_if_cancelled()
 
     def abort(self, error: BrokerUnavailable) -> None:
         """End the connection without a goodbye: waiting publishes fail with `error`, `receive` returns it."""
@@ -278,6 +291,7 @@ class Connection:
         assert self._client is not None, "open() comes first"
         try:
             codes = await self._client.subscribe(topic_filter, qos=1)
+            stop_if_cancelled()
         except aiomqtt.MqttError as exc:
             error = BrokerUnavailable(f"subscribing to {topic_filter} failed")
             self.abort(error)
@@ -292,6 +306,7 @@ class Connection:
         assert self._client is not None, "open() comes first"
         try:
             await self._client.unsubscribe(topic_filter)
+            stop_if_cancelled()
         except aiomqtt.MqttError as exc:
             error = BrokerUnavailable(f"giving back {topic_filter} failed")
             self.abort(error)
@@ -376,7 +391,8 @@ class Connection:
             self._lost_early = True
             self._accept(paho, userdata, None, reason, properties)
         else:
-            self._release(paho, userdata, flags, reason, properties)
+            # aiomqtt keeps a bad reason in a future that nobody asks when we have ended the connection.
+            self._release(paho, userdata, flags, reason if self.error is None else 0, properties)
 
     def _on_want_write(self, _paho: Any, _userdata: Any, sock: socket.socket) -> None:
         # Called from the connecting thread too.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -55,12 +56,14 @@ class Script:
     on_publish: Callable[[Packet, asyncio.StreamWriter], Awaitable[None]] | None = None
     writer: asyncio.StreamWriter | None = None
     port: int = 0
+    came: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
         with contextlib.suppress(OSError, EOFError):
             await read_packet(reader)
             self.connects += 1
+            self.came.set()
             if self.connack is not None:
                 send(writer, CONNACK, self.connack)
                 while True:
@@ -402,6 +405,29 @@ def test_a_refused_subscription_is_said_and_the_others_hold(caplog: pytest.LogCa
     asyncio.run(case())
     assert "subscribing to theirs/#" in caplog.text
     assert "mine" not in caplog.text
+
+
+@pytest.mark.parametrize("steps", range(40))
+def test_a_stop_in_the_very_moment_of_an_answer_is_not_lost(
+    steps: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def case() -> None:
+        script = Script()
+        async with await asyncio.start_server(script.serve, "127.0.0.1", 0) as server:
+            client = BrokerClient(host="127.0.0.1", port=server.sockets[0].getsockname()[1], **QUICK)
+            for number in range(3):
+                client.subscribe(f"am/{number}", lambda *_: None)
+            task = asyncio.create_task(client.run(), name="client")
+            await script.came.wait()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task], timeout=20)
+            assert task.cancelled()
+
+    asyncio.run(case())
+    gc.collect()
+    assert not [record for record in caplog.records if "never retrieved" in record.message]
 
 
 # -- what it says of itself
