@@ -40,7 +40,7 @@ def home(ha_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
     folder = tmp_path_factory.mktemp("home")
     with (
         Mosquitto(folder / "broker") as broker,
-        HomeAssistant(mqtt_port=broker.port, python=ha_python, workdir=folder) as ha,
+        HomeAssistant(mqtt_port=broker.port, python=ha_python, workdir=folder, log_level="warning") as ha,
     ):
         yield Home(ha=ha, broker=broker)
 

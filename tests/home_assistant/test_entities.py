@@ -46,7 +46,7 @@ def seen(entry: dict[str, Any], wanted: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def all_entities(lab: Lab, camera: str | None, wanted: set[str]) -> dict[str, dict[str, Any]]:
-    """Return a device's entities once all wanted ones are there: Home Assistant loads platform by platform."""
+    """Return a device's entities once all wanted ones are there: platforms are loaded one by one."""
     return eventually(
         lambda: found if (found := lab.entities(camera)).keys() >= wanted else {}, what=f"{wanted}"
     )

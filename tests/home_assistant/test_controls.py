@@ -1,0 +1,100 @@
+"""Every control, as Home Assistant's user works it: applied, confirmed, kept, and in the log."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.home_assistant.lab import Lab
+from tests.support.mqtt import Recorder
+from tests.support.wait import eventually
+
+SETTINGS: list[tuple[str, str, str, dict[str, Any], str, str]] = [
+    # platform, key, service, data, state in Home Assistant, what the topic says
+    ("switch", "detection", "turn_off", {}, "off", "OFF"),
+    ("select", "sensitivity", "select_option", {"option": "high"}, "high", "high"),
+    ("number", "threshold", "set_value", {"value": 12.5}, "12.5", "12.5"),
+    ("number", "min_area", "set_value", {"value": 1.5}, "1.5", "1.5"),
+]
+
+
+def test_every_setting_is_applied_confirmed_logged_and_survives_a_restart(lab: Lab) -> None:
+    settings = lab.settings()
+    with lab.running(settings) as service:
+        with Recorder(lab.broker.port, (f"{lab.base}/#",)) as recorder:
+            for platform, key, action, data, state, said in SETTINGS:
+                entity = lab.entity(platform, key)
+                lab.wait(entity, lambda found: found["state"] != "unavailable")
+                asked = time.monotonic()
+                lab.ha.call_service(platform, action, entity_id=entity, **data)
+                lab.wait(entity, state)
+                took = time.monotonic() - asked
+                assert recorder.texts(f"{lab.base}/{lab.name}/{key}")[-1] == said
+                assert took < 5, "a second, on a machine with nothing else to do"
+                service.wait_for_log(f"{lab.name}: {key} changed from")
+        lab.wait(lab.entity("sensor", "status"), "paused")
+        with lab.camera.moving():
+            lab.ha.call_service("switch", "turn_on", entity_id=lab.entity("switch", "detection"))
+            lab.wait(lab.entity("binary_sensor", "motion"), "on")
+            lab.ha.call_service("switch", "turn_off", entity_id=lab.entity("switch", "detection"))
+            lab.wait(lab.entity("binary_sensor", "motion"), "off")
+    with lab.running(settings):
+        for platform, key, _, _, state, _ in SETTINGS:
+            lab.wait(lab.entity(platform, key), state)
+
+
+@pytest.mark.parametrize(
+    ("platform", "key", "bad", "before"),
+    [
+        ("switch", "detection", "MAYBE", "on"),
+        ("select", "sensitivity", "extreme", "medium"),
+        ("number", "threshold", "256", "0"),
+        ("number", "min_area", "x" * 100_000, "0.2"),
+    ],
+)
+def test_a_command_that_makes_no_sense_changes_nothing(
+    lab: Lab, platform: str, key: str, bad: str, before: str
+) -> None:
+    with lab.running() as service, Recorder(lab.broker.port, ()) as recorder:
+        lab.wait(lab.entity(platform, key), before)
+        recorder.publish(f"{lab.base}/{lab.name}/{key}/set", bad)
+        service.wait_for_log(f"/{key}/set refused")
+        assert lab.ha.state(lab.entity(platform, key)) == before
+
+
+def test_a_retained_command_is_ignored(lab: Lab) -> None:
+    with Recorder(lab.broker.port, ()) as recorder:
+        recorder.publish(f"{lab.base}/{lab.name}/detection/set", "OFF", retain=True)
+    with lab.running() as service:
+        service.wait_for_log("ignored: it is retained")
+        lab.wait(lab.entity("switch", "detection"), "on")
+
+
+def test_the_snapshot_button_stores_and_shows_a_picture(lab: Lab) -> None:
+    with lab.running():
+        lab.wait(lab.entity("sensor", "status"), "watching")
+        image = lab.entity("image", "last_motion_image")
+        lab.wait(lab.entity("button", "snapshot"), "unknown")
+        lab.ha.call_service("button", "press", entity_id=lab.entity("button", "snapshot"))
+        shown = lab.wait(image, lambda s: "object_key" in s["attributes"])["attributes"]
+        status, kind, data = lab.ha.image(image)
+        assert (status, kind) == (200, "image/jpeg")
+        assert (
+            (lab.folder / "service" / "objects" / shown["object_key"]).read_bytes()[:2]
+            == data[:2]
+            == b"\xff\xd8"
+        )
+        assert lab.state("binary_sensor", "motion") == "off"
+
+
+def test_the_hubs_button_connects_every_camera_anew(lab: Lab) -> None:
+    with lab.running() as service:
+        lab.wait(lab.entity("sensor", "status"), "watching")
+        button = f"button.async_motion_{lab.instance}_restart_capture"
+        lab.wait(button, "unknown")
+        lab.ha.call_service("button", "press", entity_id=button)
+        service.wait_for_log("every camera connects anew")
+        eventually(lambda: lab.state("sensor", "status") == "watching", what="the camera again")
+        lab.wait(lab.entity("binary_sensor", "connection"), "on")

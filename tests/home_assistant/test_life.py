@@ -1,0 +1,348 @@
+"""What comes, changes and goes: no orphan, no nameless device, no stuck state, and ids that stay."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.home_assistant.lab import Lab
+from tests.support.mqtt import Recorder
+from tests.support.wait import eventually
+
+
+def ids(lab: Lab, camera: str | None = None) -> dict[str, str]:
+    """Return the registry's own id and the unique id of each entity of a device."""
+    return {entity: f"{entry['id']} {entry['unique_id']}" for entity, entry in lab.entities(camera).items()}
+
+
+def names(lab: Lab) -> set[str]:
+    """Return the names of all devices in Home Assistant: a nameless one is None."""
+    return {
+        device["name_by_user"] or device["name"] for device in lab.ha.devices() if not device["disabled_by"]
+    }
+
+
+def gone(lab: Lab, entity: str) -> None:
+    """Wait until an entity is neither a state nor in the registry, and forgive what that makes HA say."""
+    eventually(
+        lambda: (
+            lab.ha.state(entity) is None and all(entry["entity_id"] != entity for entry in lab.ha.entities())
+        ),
+        what=f"the end of {entity}",
+    )
+
+
+def orphans(lab: Lab) -> list[str]:
+    """Return the entities of MQTT that belong to no device of a running instance, or have no state."""
+    ours = {device["id"] for device in lab.devices()}
+    mqtt = [entry for entry in lab.ha.entities() if entry["platform"] == "mqtt"]
+    states = lab.ha.states()
+    return [
+        entry["entity_id"]
+        for entry in mqtt
+        if entry["device_id"] not in ours or (not entry["disabled_by"] and entry["entity_id"] not in states)
+    ]
+
+
+def whole(lab: Lab, camera: str | None = None) -> None:
+    """Wait until a camera is in Home Assistant with all that it has, available and at rest."""
+    name = camera or lab.name
+    lab.wait(f"binary_sensor.{name}_motion", "off")
+    lab.wait(f"binary_sensor.{name}_connection", "on")
+    lab.wait(f"number.{name}_min_area", "0.2")
+    lab.wait(f"switch.{name}_detection", "on")
+    lab.wait(f"image.{name}_last_motion_image", lambda state: state["state"] != "unavailable")
+
+
+def test_a_restart_keeps_every_id_and_shows_off_meanwhile(lab: Lab) -> None:
+    settings = lab.settings()
+    with lab.running(settings):
+        whole(lab)
+        before = ids(lab) | ids(lab, "")
+    lab.wait(lab.entity("binary_sensor", "connection"), "unavailable")
+    lab.wait(lab.entity("binary_sensor", "motion"), "unavailable")
+    lab.wait(f"binary_sensor.async_motion_{lab.instance}_status", "off")
+    with lab.running(settings):
+        whole(lab)
+        lab.wait(f"binary_sensor.async_motion_{lab.instance}_status", "on")
+        assert ids(lab) | ids(lab, "") == before
+        assert orphans(lab) == []
+
+
+def test_a_crash_in_the_middle_of_motion_leaves_nothing_stuck(lab: Lab) -> None:
+    settings = lab.settings()
+    with lab.running(settings) as service:
+        whole(lab)
+        with lab.camera.moving():
+            lab.wait(lab.entity("binary_sensor", "motion"), "on")
+            lab.wait(lab.entity("event", "motion_event"), lambda s: "event_type" in s["attributes"])
+            service.kill()
+            lab.wait(lab.entity("binary_sensor", "motion"), "unavailable")
+            lab.wait(f"binary_sensor.async_motion_{lab.instance}_status", "off")
+    with lab.running(settings):
+        whole(lab)
+        ended = lab.wait(
+            lab.entity("event", "motion_event"), lambda s: s["attributes"].get("event_type") == "motion_ended"
+        )
+        assert ended["attributes"]["reason"] == "interrupted"
+
+
+def test_a_lost_camera_is_off_and_its_entities_are_unavailable_until_it_is_back(lab: Lab) -> None:
+    with lab.running():
+        whole(lab)
+        lab.camera.stop()
+        lab.wait(lab.entity("binary_sensor", "connection"), "off")
+        lab.wait(lab.entity("binary_sensor", "motion"), "unavailable")
+        lab.wait(lab.entity("sensor", "status"), "offline")
+        problem = lab.wait(lab.entity("binary_sensor", "problem"), "on")
+        assert problem["attributes"]["reason"]
+        lab.wait(lab.entity("switch", "detection"), "on")
+        lab.camera.start()
+        whole(lab)
+        lab.wait(lab.entity("binary_sensor", "problem"), "off")
+
+
+def test_an_upgrade_that_drops_an_entity_and_a_zone_removes_them(lab: Lab) -> None:
+    older = lab.settings(mqtt=lab.mqtt(discovery={"preview_every": "1s"}))
+    with lab.running(older):
+        whole(lab)
+        preview = lab.entity("camera", "preview")
+        lab.wait(preview, lambda state: state["state"] != "unavailable")
+        before = ids(lab)
+    newer = lab.settings(cameras={lab.name: lab.camera_settings(detect={"zones": {}})})
+    with lab.running(newer):
+        whole(lab)
+        gone(lab, preview)
+        gone(lab, lab.entity("binary_sensor", "zone_drive"))
+        after = ids(lab)
+        assert after.items() <= before.items()
+        assert len(before) - len(after) == 2
+        assert orphans(lab) == []
+        eventually(lambda: not [topic for topic in lab.retained() if "preview" in topic or "zone" in topic])
+
+
+def test_an_upgrade_from_a_release_that_had_other_entities(lab: Lab) -> None:
+    """What an older release retained is on the broker, with an entity that this one does not know."""
+    with lab.running():
+        whole(lab)
+    topic = f"homeassistant/device/async_motion_{lab.instance}/{lab.name}/config"
+    config: dict[str, Any] = json.loads(lab.retained()[topic])
+    config["components"]["bitrate"] = {
+        "platform": "sensor",
+        "unique_id": f"async_motion:{lab.instance}:{lab.name}:bitrate",
+        "object_id": f"{lab.name}_bitrate",
+        "default_entity_id": f"sensor.{lab.name}_bitrate",
+        "name": "Bit rate",
+        "qos": 1,
+        "state_topic": f"{lab.base}/{lab.name}/bitrate",
+    }
+    with Recorder(lab.broker.port, ()) as recorder:
+        recorder.publish(topic, json.dumps(config), retain=True)
+        recorder.publish(f"{lab.base}/{lab.name}/bitrate", "12", retain=True)
+    lab.wait(lab.entity("sensor", "bitrate"), "unavailable")
+    with lab.running():
+        whole(lab)
+        gone(lab, lab.entity("sensor", "bitrate"))
+        eventually(lambda: f"{lab.base}/{lab.name}/bitrate" not in lab.retained(), what="a clean broker")
+        assert orphans(lab) == []
+
+
+def test_a_camera_is_added_and_another_removed(lab: Lab) -> None:
+    garden = f"garden_of_{lab.name}"
+    with lab.running(lab.settings()):
+        whole(lab)
+        before = ids(lab, "")
+    both = {lab.name: lab.camera_settings(), garden: lab.camera_settings()}
+    with lab.running(lab.settings(cameras=both)):
+        whole(lab)
+        whole(lab, garden)
+        kept = ids(lab, garden)
+    with lab.running(lab.settings(cameras={garden: lab.camera_settings()})):
+        whole(lab, garden)
+        eventually(lambda: lab.device() is None, what="the end of the device")
+        assert lab.entities() == {}
+        eventually(lambda: not [topic for topic in lab.retained() if f"/{lab.name}/" in topic])
+        assert ids(lab, garden) == kept
+        assert ids(lab, "") == before
+        assert orphans(lab) == []
+    lab.forgive_removals()
+
+
+def test_a_renamed_camera_is_one_device_and_a_display_name_changes_no_id(lab: Lab) -> None:
+    with lab.running(lab.settings(cameras={lab.name: lab.camera_settings(name="Front door")})):
+        whole(lab)
+        assert "Front door" in names(lab)
+        before = ids(lab)
+    with lab.running(lab.settings(cameras={lab.name: lab.camera_settings(name="Haustür ☂")})):
+        whole(lab)
+        eventually(lambda: "Haustür ☂" in names(lab), what="the new name")
+        assert "Front door" not in names(lab)
+        assert ids(lab) == before
+    yard = f"yard_of_{lab.name}"
+    with lab.running(lab.settings(cameras={yard: lab.camera_settings(name="Haustür ☂")})):
+        whole(lab, yard)
+        eventually(lambda: lab.device() is None, what="the end of the old device")
+        assert len([name for name in names(lab) if name == "Haustür ☂"]) == 1
+        assert orphans(lab) == []
+    lab.forgive_removals()
+
+
+def test_a_renamed_instance_leaves_nothing_of_the_old_name(lab: Lab) -> None:
+    old = lab.instance
+    with lab.running():
+        whole(lab)
+        before = set(lab.entities())
+    lab.instance = f"{old}_new"
+    with lab.running():
+        whole(lab)
+        eventually(lambda: lab.device("", instance=old) is None, what="the end of the old hub")
+        assert lab.device(instance=old) is None
+        assert set(lab.entities()) == before, "the camera's entity ids"
+        assert not [
+            topic for topic in lab.retained() if f"/{old}/" in topic or topic.endswith(f"_{old}/config")
+        ]
+        assert orphans(lab) == []
+        assert None not in names(lab)
+    lab.forgive_removals()
+
+
+def test_discovery_switched_off_takes_the_devices_away_and_on_brings_them_back(lab: Lab) -> None:
+    with lab.running():
+        whole(lab)
+        before = set(lab.entities())
+    with lab.service(lab.settings(mqtt=lab.mqtt(discovery={"enabled": False}))):
+        eventually(lambda: lab.device() is None and lab.device("") is None, what="the end of the devices")
+        eventually(lambda: not [topic for topic in lab.retained() if topic.startswith("homeassistant/")])
+        assert lab.retained()[f"{lab.base}/status"] == b"online"
+    lab.forgive_removals()
+    with lab.running():
+        whole(lab)
+        assert set(lab.entities()) == before
+
+
+def test_a_broker_that_has_forgotten_everything_is_told_again(lab: Lab) -> None:
+    with lab.running():
+        whole(lab)
+        before = ids(lab)
+        lab.broker.kill()
+        lab.wait(lab.entity("binary_sensor", "motion"), "unavailable")
+        lab.broker.start()
+        whole(lab)
+        assert ids(lab) == before
+        with lab.camera.moving():
+            lab.wait(lab.entity("binary_sensor", "motion"), "on")
+        lab.wait(lab.entity("binary_sensor", "motion"), "off")
+    lab.ha.clear_logs()  # it says that the broker was away
+
+
+def test_home_assistant_restarted_shows_everything_at_once(lab: Lab) -> None:
+    with lab.running():
+        whole(lab)
+        before = ids(lab)
+        lab.ha.restart()
+        whole(lab)
+        assert ids(lab) == before
+        with lab.camera.moving():
+            lab.wait(lab.entity("binary_sensor", "motion"), "on")
+        lab.wait(lab.entity("binary_sensor", "motion"), "off")
+
+
+def test_what_went_while_home_assistant_was_away_is_gone_when_it_is_back(lab: Lab) -> None:
+    garden = f"garden_of_{lab.name}"
+    both = {lab.name: lab.camera_settings(), garden: lab.camera_settings()}
+    with lab.running(lab.settings(cameras=both)):
+        whole(lab)
+        whole(lab, garden)
+    lab.ha.stop()
+    bare = lab.camera_settings(detect={"zones": {}})
+    with lab.service(lab.settings(cameras={garden: bare})) as service:
+        service.wait_for_log("removed from Home Assistant")
+        lab.ha.start()
+        whole(lab, garden)
+        eventually(lambda: lab.device() is None, within_s=60, what="the end of the device")
+        gone(lab, f"binary_sensor.{garden}_zone_drive")
+        assert orphans(lab) == []
+        assert None not in names(lab)
+    lab.forgive_removals()
+
+
+def remove_device(lab: Lab, camera: str | None = None) -> None:
+    """Delete a device as its owner does on the device's page."""
+    device = lab.device(camera)
+    assert device is not None
+    lab.ha.ws(
+        type="config/device_registry/remove_config_entry",
+        device_id=device["id"],
+        config_entry_id=device["config_entries"][0],
+    )
+
+
+def test_a_device_that_its_owner_deletes_stays_away_until_the_next_start(lab: Lab) -> None:
+    with lab.running() as service:
+        whole(lab)
+        remove_device(lab)
+        service.wait_for_log("was deleted in Home Assistant")
+        # It has said all that it will say: what it retains from now on is what counts.
+        assert f"homeassistant/device/async_motion_{lab.instance}/{lab.name}/config" not in lab.retained()
+        assert lab.device() is None
+        assert orphans(lab) == []
+    lab.forgive_removals()
+    with lab.running():
+        whole(lab)
+
+
+def test_a_deleted_hub_comes_back_as_no_nameless_device(lab: Lab) -> None:
+    with lab.running() as service:
+        whole(lab)
+        remove_device(lab, "")
+        service.wait_for_log("was deleted in Home Assistant")
+        whole(lab)
+        assert lab.device("") is None
+        assert None not in names(lab)
+        assert orphans(lab) == []
+    lab.forgive_removals()
+
+
+def test_an_entity_that_its_owner_deletes_does_not_take_the_device_with_it(lab: Lab) -> None:
+    with lab.running() as service:
+        whole(lab)
+        lab.ha.ws(type="config/entity_registry/remove", entity_id=lab.entity("button", "snapshot"))
+        service.wait_for_log("announced again")
+        whole(lab)
+        lab.wait(lab.entity("button", "snapshot"), "unknown")
+        assert orphans(lab) == []
+    lab.forgive_removals()
+
+
+def test_an_entity_that_its_owner_renames_or_disables_stays_so(lab: Lab) -> None:
+    settings = lab.settings()
+    mine = f"binary_sensor.my_{lab.name}"
+    with lab.running(settings):
+        whole(lab)
+        lab.ha.ws(
+            type="config/entity_registry/update",
+            entity_id=lab.entity("binary_sensor", "zone_drive"),
+            new_entity_id=mine,
+            name="My drive",
+        )
+        lab.ha.ws(
+            type="config/entity_registry/update",
+            entity_id=lab.entity("sensor", "score"),
+            disabled_by="user",
+        )
+        lab.wait(mine, "off")
+    with lab.running(settings):
+        whole(lab)
+        assert lab.wait(mine, "off")["attributes"]["friendly_name"].endswith("My drive")
+        assert lab.entities()[lab.entity("sensor", "score")]["disabled_by"] == "user"
+        assert orphans(lab) == []
+
+
+def test_the_frigate_style_topic_follows_motion_too(lab: Lab) -> None:
+    settings = lab.settings(mqtt=lab.mqtt(frigate_topic=f"frigate_{lab.instance}"))
+    topic = f"frigate_{lab.instance}/{lab.name}/motion"
+    with lab.running(settings), Recorder(lab.broker.port, (topic,)) as recorder:
+        lab.wait(lab.entity("sensor", "status"), "watching")
+        with lab.camera.moving():
+            recorder.wait(lambda message: message.text == "ON")
+        eventually(lambda: recorder.texts(topic)[-2:] == ["ON", "OFF"], what="ON and OFF")
