@@ -31,17 +31,20 @@ class Fault:
     touches: str
     run: Break
     possible: Callable[[], bool]
+    is_refusal: bool
 
 
 CATALOGUE: dict[str, Fault] = {}
 
 
-def fault(touches: str, possible: Callable[[], bool] = lambda: True) -> Callable[[Break], Break]:
+def fault(
+    touches: str, possible: Callable[[], bool] = lambda: True, *, is_refusal: bool = False
+) -> Callable[[Break], Break]:
     """Put a coroutine into the catalogue, under its name with dashes."""
 
     def add(run: Break) -> Break:
         name = run.__name__.replace("_", "-")
-        CATALOGUE[name] = Fault(name, touches, run, possible)
+        CATALOGUE[name] = Fault(name, touches, run, possible, is_refusal)
         return run
 
     return add
@@ -175,19 +178,19 @@ async def store_says_503(stage: Stage, hold_s: float) -> None:
     await _answers(stage, hold_s, 503, "SlowDown", {"Retry-After": "2"})
 
 
-@fault("store")
+@fault("store", is_refusal=True)
 async def store_says_403(stage: Stage, hold_s: float) -> None:
     """The key is known no more."""
     await _answers(stage, hold_s, 403, "InvalidAccessKeyId")
 
 
-@fault("store")
+@fault("store", is_refusal=True)
 async def store_says_no_bucket(stage: Stage, hold_s: float) -> None:
     """The bucket is gone."""
     await _answers(stage, hold_s, 404, "NoSuchBucket")
 
 
-@fault("store")
+@fault("store", is_refusal=True)
 async def store_says_clock_skewed(stage: Stage, hold_s: float) -> None:
     """Our clock is 20 minutes off, it says."""
     await _answers(stage, hold_s, 403, "RequestTimeTooSkewed")
@@ -245,7 +248,7 @@ async def broker_port_closed(stage: Stage, hold_s: float) -> None:
     await stage.broker_proxy.open_port()
 
 
-@fault("broker")
+@fault("broker", is_refusal=True)
 async def broker_refuses_topics(stage: Stage, hold_s: float) -> None:
     """The access list forbids every publish, which MQTT 5 says in the acknowledgement's reason code."""
     stage.broker.allow(CLOSED_ACL)
@@ -253,7 +256,7 @@ async def broker_refuses_topics(stage: Stage, hold_s: float) -> None:
     stage.broker.allow(OPEN_ACL)
 
 
-@fault("broker")
+@fault("broker", is_refusal=True)
 async def broker_refuses_login(stage: Stage, hold_s: float) -> None:
     """The password is another one now."""
     user, password = SERVICE_LOGIN

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults.breaking import CATALOGUE, Fault
-from tests.faults.oracle import Verdict
+from tests.faults.oracle import SLOWLY_S, SOON_S, Healed, Verdict
 from tests.faults.stage import Stage, staged
 
 HOLD_S = (0.5, 6.0)
@@ -59,7 +59,8 @@ async def break_things(stage: Stage, chosen: Sequence[tuple[Fault, float]]) -> N
     async with asyncio.TaskGroup() as tasks:
         for each, hold_s in chosen:
             tasks.create_task(_run(each, stage, hold_s), name=each.name)
-    stage.oracle.healed.append((" and ".join(f.name for f, _ in chosen), time.monotonic()))
+    within_s = SLOWLY_S if any(f.is_refusal for f, _ in chosen) else SOON_S
+    stage.oracle.healed.append(Healed(" and ".join(f.name for f, _ in chosen), time.monotonic(), within_s))
 
 
 async def _run(each: Fault, stage: Stage, hold_s: float) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.oracle import Verdict
+from tests.faults.oracle import SLOWLY_S, Healed, Verdict
 from tests.faults.stage import Stage, staged
 from tests.support.need import need
 from tests.support.wait import eventually, eventually_async
@@ -28,7 +28,7 @@ FS_IOC_SHUTDOWN = 0x8004587D
 WITHOUT_THE_LOG = 2
 """What is only in memory is gone, the journal's as well: a power loss."""
 
-STEPS = {"fsync": 30, "pwrite64": 150, "sendto": 120, "write": 60}
+STEPS = {"fsync": 40, "pwrite64": 250, "sendto": 200, "write": 60}
 """The system calls at which the service is killed, and among how many of each the moment is drawn.
 
 strace counts them for each thread: the fsyncs and pwrites are the spool's.
@@ -225,7 +225,7 @@ async def test_the_wall_clock_may_jump_by_a_day(tmp_path: Path) -> None:
             offset.write_text(f"{jump}\n")
             await stage.more_accepted(10)
             offset.write_text("+0\n")
-            stage.oracle.healed.append((f"a clock at {jump}", time.monotonic()))
+            stage.oracle.healed.append(Healed(f"a clock at {jump}", time.monotonic(), SLOWLY_S))
             await stage.more_accepted(10)
         # A restart in the wrong year, then in the right one: nothing is too old, nothing is too new.
         await stage.store_proxy.close_port()
@@ -252,7 +252,7 @@ def moments(seed: int, count: int) -> list[tuple[str, int]]:
 
 async def killed_at(stage: Stage, call: str, number: int) -> bool:
     """Run the service until its `number`-th `call` kills it. Say whether it came to that."""
-    words = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
+    words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
     words += ["-e", f"inject={call}:signal=SIGKILL:when={number}"]
     stage.service.start(words)
     try:
@@ -267,9 +267,9 @@ async def test_a_kill_at_any_system_call_loses_nothing_accepted(tmp_path: Path) 
     need(shutil.which("strace") is not None, "strace")
     async with staged(tmp_path, 12) as stage:
         stage.kill_service()
-        deaths = [await killed_at(stage, call, number) for call, number in moments(12, 12)]
+        deaths = [await killed_at(stage, call, number) for call, number in moments(12, 10)]
         stage.service.start()
         verdict = await verdict_of(stage)
     print(verdict.figures, deaths)
     assert verdict.problems == []
-    assert sum(deaths) >= 8
+    assert sum(deaths) >= 7
