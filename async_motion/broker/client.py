@@ -294,14 +294,13 @@ class BrokerClient:
 
     async def _wait_for_news(self) -> None:
         """Return when there is something new to say, or a refused topic to try again."""
-        retry_at = self._refusals.next_due(self._now())
+        retry_at = self._refusals.next_due()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(retry_at):
                 await self._wake.wait()
                 self._wake.clear()
-        if retry_at is not None and self._now() >= retry_at:
-            for topic in self._refusals.due(self._now()):
-                self._retained.repeat(topic)
+        for topic in self._refusals.due(self._now()):
+            self._retained.repeat(topic)
 
     async def _ask_new(self, connection: Connection) -> None:
         """Subscribe and unsubscribe what waits for that."""

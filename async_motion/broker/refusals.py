@@ -28,6 +28,8 @@ class _Refusal:
     backoff: Backoff
     held_until: float
     """In the caller's monotonic seconds."""
+    waiting: bool = False
+    """Something was held back, or refused, that is to be said when `held_until` has come."""
 
 
 class Refusals:
@@ -47,8 +49,10 @@ class Refusals:
         else:
             news = known.reason != reason
             known.reason = reason
-        if hold and now >= known.held_until:  # several at once count as one
-            known.held_until = now + known.backoff.next_s()
+        if hold:
+            known.waiting = True
+            if now >= known.held_until:  # several at once count as one
+                known.held_until = now + known.backoff.next_s()
         return news
 
     def lost(self, topic: str, size: int, now: float) -> bool:
@@ -63,19 +67,23 @@ class Refusals:
         return self.refused(topic, f"the connection was lost {LOSSES} times over {size} bytes", now)
 
     def held(self, topic: str, now: float) -> str | None:
-        """Return why `topic` was refused, while it must not be tried again."""
+        """Return why `topic` was refused, while it must not be tried again; then it will be `due`."""
         known = self._topics.get(topic)
-        return known.reason if known is not None and now < known.held_until else None
+        if known is None or now >= known.held_until:
+            return None
+        known.waiting = True
+        return known.reason
+
+    def next_due(self) -> float | None:
+        """Return the time at which the next topic is due, when one waits; it may have passed."""
+        return min((known.held_until for known in self._topics.values() if known.waiting), default=None)
 
     def due(self, now: float) -> list[str]:
-        """Return the topics that may be tried again."""
-        return [topic for topic, known in self._topics.items() if now >= known.held_until]
-
-    def next_due(self, now: float) -> float | None:
-        """Return the time at which the next topic may be tried again, when one is held."""
-        return min(
-            (known.held_until for known in self._topics.values() if known.held_until > now), default=None
-        )
+        """Return, once, the topics that wait and may be tried again."""
+        topics = [topic for topic, known in self._topics.items() if known.waiting and now >= known.held_until]
+        for topic in topics:
+            self._topics[topic].waiting = False
+        return topics
 
     def taken(self, topic: str) -> None:
         """The broker has taken something on `topic`, or nobody wants it to any more."""

@@ -16,19 +16,34 @@ def test_a_refused_topic_is_held_longer_each_time() -> None:
     assert topics.held("t", 0.0) is None
     assert topics.refused("t", "no", 0.0), "news"
     assert topics.held("t", 4.9) == "no"
-    assert topics.next_due(1.0) == 5.0
+    assert topics.next_due() == 5.0
     assert topics.due(4.9) == []
     assert topics.held("t", 5.0) is None
     assert topics.due(5.0) == ["t"]
     assert not topics.refused("t", "no", 5.0), "no news"
-    assert topics.next_due(5.0) == 15.0
+    assert topics.next_due() == 15.0
+
+
+def test_a_topic_is_due_once_and_again_when_it_was_held_back_meanwhile() -> None:
+    topics = refusals()
+    topics.refused("t", "no", 0.0)
+    assert topics.due(5.0) == ["t"]
+    assert topics.due(6.0) == []
+    assert topics.next_due() is None
+    topics.refused("t", "no", 6.0)
+    topics.due(16.0)
+    topics.refused("t", "no", 16.0)
+    assert topics.held("t", 17.0) == "no"
+    # The time may pass before anybody asks when it comes: it is due all the same.
+    assert topics.next_due() == 36.0
+    assert topics.due(40.0) == ["t"]
 
 
 def test_refusals_of_the_same_moment_count_as_one() -> None:
     topics = refusals()
     for _ in range(16):
         topics.refused("t", "no", 0.0)
-    assert topics.next_due(0.0) == 5.0
+    assert topics.next_due() == 5.0
 
 
 def test_another_reason_is_news() -> None:
@@ -41,7 +56,7 @@ def test_a_refusal_of_one_payload_holds_nothing_back() -> None:
     topics = refusals()
     topics.refused("t", "too large", 0.0, hold=False)
     assert topics.held("t", 0.0) is None
-    assert topics.next_due(0.0) is None
+    assert topics.next_due() is None
     assert str(topics) == "t: too large"
 
 
