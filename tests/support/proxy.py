@@ -178,7 +178,7 @@ class Proxy:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._pump(link, "up", reader, link.far), name="proxy-up")
                 tasks.create_task(self._pump(link, "down", far_reader, writer), name="proxy-down")
-        except (OSError, asyncio.IncompleteReadError):
+        except* (OSError, asyncio.IncompleteReadError):
             # One side is gone, so the other goes too.
             link.reset()
         finally:
