@@ -111,6 +111,7 @@ def build_client(
         cert_file=_text(mqtt.tls.cert_file),
         key_file=_text(mqtt.tls.key_file),
         insecure=mqtt.tls.insecure,
+        max_packet=None if remote else EmbeddedBroker.MAX_PACKET,
         status_topic=status_topic,
     )
 

@@ -128,6 +128,12 @@ def again(error: BrokerUnavailable) -> BrokerUnavailable:
     return type(error)(str(error))
 
 
+def _asked(done: asyncio.Future[None]) -> None:
+    # Whoever waits for it gets its error; nobody has to.
+    if not done.cancelled():
+        done.exception()
+
+
 def stop_if_cancelled() -> None:
     """Raise CancelledError when this task has been cancelled.
 
@@ -157,8 +163,6 @@ class Connection:
         self._bytes_waiting = 0
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self.limits = Limits()
-        self.largest_at_loss = 0
-        """Bytes of the largest packet that had no PUBACK when the connection ended."""
 
     # -- life
 
@@ -255,7 +259,6 @@ class Connection:
 
     def _fail(self, error: BrokerUnavailable) -> None:
         self.error = error
-        self.largest_at_loss = max((waiting.size for waiting in self._waiting.values()), default=0)
         for waiting in self._waiting.values():
             waiting.deadline.cancel()
             if not waiting.done.done():
@@ -352,6 +355,7 @@ class Connection:
         self._bytes_waiting += size
         allowed_s = self._options.timeout_s + self._bytes_waiting / SLOWEST_BYTES_PER_S
         done: asyncio.Future[None] = self._loop.create_future()
+        done.add_done_callback(_asked)
         self._waiting[info.mid] = _Waiting(
             topic=topic,
             size=size,
