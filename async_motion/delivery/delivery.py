@@ -306,7 +306,7 @@ class Delivery:
             await self._insist(lambda: self._spool.set_aside(item.number, reason))
             return
         except StoreUnavailable as exc:
-            await self._again(item.number, exc, self._store_gate)
+            await self._again(item.number, exc)
             return
         self._store_gate.succeeded()
         self._figures.upload_s.append(self._clock() - started)
@@ -353,7 +353,7 @@ class Delivery:
             # The frames are stored and announced; that the event has ended must be said all the same.
             log.error("%s: event %s stays without its summary: %s", event.camera, event.event_id, exc)
         except StoreUnavailable as exc:
-            await self._again(item.number, exc, self._store_gate)
+            await self._again(item.number, exc)
             return
         self._store_gate.succeeded()
         self._failures.pop(item.number, None)
@@ -396,10 +396,9 @@ class Delivery:
                     else:
                         await self._announce_phase(news)
                 except TransientError as exc:
-                    gate = self._store_gate if isinstance(exc, StoreUnavailable) else self._broker_gate
                     rest = [other.number for other in batch if other.number not in (*done, news.number)]
                     await self._insist(lambda rest=rest: self._spool.release(rest))  # type: ignore[misc]
-                    await self._again(news.number, exc, gate)
+                    await self._again(news.number, exc)
                     break
                 done.append(news.number)
                 self._failures.pop(news.number, None)
@@ -427,9 +426,9 @@ class Delivery:
         self._figures.counts["repeats"] += news.number in self._failures
         try:
             await self._announce_update(info)
-        except BrokerUnavailable as exc:
+        except TransientError as exc:
             # The frame is announced. The next update, or the end, says more than this one would have.
-            self._broker_gate.failed(exc)
+            self._gate_of(exc).failed(exc)
 
     def _announcement(self, news: FrameNews, taken: float, url: str | None) -> bytes:
         age_s = news.age_s + self._clock() - taken
@@ -548,12 +547,16 @@ class Delivery:
 
     # -- trouble
 
-    async def _again(self, number: int, error: TransientError, gate: Gate) -> None:
+    def _gate_of(self, error: TransientError) -> Gate:
+        return self._store_gate if isinstance(error, StoreUnavailable) else self._broker_gate
+
+    async def _again(self, number: int, error: TransientError) -> None:
         """Give a piece back that failed.
 
         One that fails again and again while others pass waits longer and longer by itself. In an outage
         nobody passes: its pieces come again at once when it is over.
         """
+        gate = self._gate_of(error)
         gate.failed(error)
         self._figures.counts["retries"] += 1
         failures, successes = self._failures.pop(number, (0, -1))

@@ -448,6 +448,28 @@ async def test_an_update_that_fails_does_not_repeat_its_frame(room: Room) -> Non
     assert [e["frames_stored"] for e in room.broker.events] == [1, 3]
 
 
+async def test_a_link_that_cannot_be_made_for_an_update_does_not_repeat_its_frame(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event, asked = make_event(), 0
+
+    async def link(_key: str, _expires_s: float) -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 4:  # the frame's and the start's were made, then the next frame's
+            raise StoreUnavailable("no credentials now")
+        return "https://store/x"
+
+    monkeypatch.setattr(room.store, "link", link)
+    async with room.delivering(update_every_s=0.0, presign_s=60.0) as delivery:
+        for seq in range(3):
+            items: list[Any] = [make_record(event, seq)]
+            await room.spool.accept(items + ([start_of(event)] if seq == 0 else []))
+            assert await delivery.drain(20)
+    assert room.announced() == [0, 1, 2]
+    assert [e["frames_stored"] for e in room.broker.events] == [1, 3]
+
+
 # -- snapshots
 
 
