@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import pytest
 from paho.mqtt.client import Client, ConnectFlags, MQTTMessage, MQTTv5, MQTTv311
@@ -49,6 +49,8 @@ def listens(port: int) -> bool:
 
 class Server:
     """A broker as a child process on a port of its own, with a life in the test's hands."""
+
+    STOP: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,12 +92,12 @@ class Server:
         """What it has printed."""
         return (self.folder / "broker.log").read_text(errors="replace")
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def stop(self, number: signal.Signals | None = None) -> None:
         """End it by a signal and wait for that."""
         process, self._process = self._process, None
         if process is None:
             return
-        process.send_signal(number)
+        process.send_signal(number or self.STOP)
         process.send_signal(signal.SIGCONT)  # a paused one dies of SIGKILL alone
         assert process.stdin is not None
         process.stdin.close()
@@ -200,12 +202,16 @@ class Mosquitto(Server):
 class Rumqttd(Server):
     """The embedded broker's process, by itself. It announces no limit and drops who sends more."""
 
+    # It ends by its standard input and ignores SIGTERM, which is a test of its own.
+    STOP = signal.SIGKILL
+
     def __init__(self, folder: Path, *, max_packet: int = EmbeddedBroker.MAX_PACKET) -> None:
         super().__init__(folder)
         self._max_packet = max_packet
         self._listening: socket.socket | None = None
 
     def command(self) -> list[str]:
+        (self.folder / "broker.log").write_text("")  # what an earlier process has said is not "ready"
         self._listening = sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((HOST, self.port))
@@ -228,12 +234,6 @@ class Rumqttd(Server):
             self._listening.close()
             self._listening = None
         return up
-
-    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
-        # It ignores SIGTERM, and ends by its standard input; that is the embedded broker's own test.
-        super().stop(signal.SIGKILL)
-        (self.folder / "broker.log").unlink(missing_ok=True)
-        del number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
