@@ -159,7 +159,7 @@ CAMERA: Final[Sequence[Entity]] = (
     Entity(
         platform="image",
         key="last_motion_image",
-        name="Last motion image",
+        name="Picture",
         topics=lambda at: {
             "image_topic": at.topics.snapshot(at.camera),
             "json_attributes_topic": at.topics.snapshot_frame(at.camera),
