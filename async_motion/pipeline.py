@@ -23,12 +23,12 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeVar, get_args
+from typing import Protocol, TypeVar, get_args, runtime_checkable
 
 from async_motion.buffers import Backlog, Job, NewestFirst
 from async_motion.core import names
@@ -100,6 +100,14 @@ class Judge(Protocol):
 
     def update(self, luma: Luma, monotonic: float) -> Detection:
         """Return the verdict on the next frame. Raises FrameShapeError when the shape changes."""
+
+
+@runtime_checkable
+class Retunable(Protocol):
+    """A detector that goes on with what it has learned when its thresholds change."""
+
+    def retune(self, settings: DetectorSettings) -> None:
+        """Judge by the sensitivity, threshold and minimum area of `settings` from now on."""
 
 
 Encode = Callable[[Picture], tuple[bytes, int, int]]
@@ -174,6 +182,8 @@ class CameraUnit:
         self._detecting = settings.detecting
         self._detection = settings.detection
         self._detector = make_detector(settings.detection)
+        self._retuned = False
+        """The detector is to take the settings in force before it sees the next frame."""
         self._tracker = Tracker(
             settings.tracking, instance=settings.instance, camera=settings.camera, make_id=self._new_id
         )
@@ -337,7 +347,8 @@ class CameraUnit:
 
     async def _judge(self, frame: Frame) -> None:
         detector = self._detector_for(frame) if self._detecting else None
-        started, detection, problem = await _finish(self._executor, self._look, detector, frame)
+        retuned, self._retuned = self._retuned, False
+        started, detection, problem = await _finish(self._executor, self._look, detector, frame, retuned)
         if problem != self._problem:
             self._problem = problem
             self._observer.problem(self._camera, problem)
@@ -357,12 +368,14 @@ class CameraUnit:
         self._follow(changes, frame, detection)
 
     def _look(
-        self, detector: Judge | None, frame: Frame
+        self, detector: Judge | None, frame: Frame, retuned: bool
     ) -> tuple[Judge | None, Detection | None, str | None]:
         """Return (new detector if the old one did not fit, detection, picture's problem). Blocks."""
         problem = self._health(frame.luma, frame.monotonic) if self._health is not None else None
         if detector is None:
             return None, None, problem
+        if retuned and isinstance(detector, Retunable):
+            detector.retune(self._detection)
         try:
             return None, detector.update(frame.luma, frame.monotonic), problem
         except FrameShapeError:
@@ -579,6 +592,16 @@ class CameraUnit:
         jpeg, _, _, _ = await _finish(self._encoder, self._make_jpeg, frame)
         return jpeg
 
+    async def look(self, work: Callable[[Picture], T]) -> T | None:
+        """Return what `work` makes of the newest frame's colours, in an executor; None without a frame.
+
+        Raises PictureError, CameraUnavailable.
+        """
+        frame = self._newest
+        if frame is None:
+            return None
+        return await _finish(self._encoder, lambda: work(frame.bgr()))
+
     def values(self) -> dict[str, bool | str | float | None]:
         """Return the settings in force, by their names in `names.SETTINGS`.
 
@@ -601,26 +624,28 @@ class CameraUnit:
 
     def set_sensitivity(self, sensitivity: str) -> None:
         """Change the sensitivity. Raises ValueError."""
-        for known in get_args(Sensitivity):
-            if sensitivity == known:
-                return self._retune(dataclasses.replace(self._detection, sensitivity=known))
-        raise ValueError(f"sensitivity: expected one of {', '.join(get_args(Sensitivity))}")
+        self.adopt({"sensitivity": sensitivity})
 
     def set_threshold(self, threshold: float | None) -> None:
         """Set the threshold in grey levels, 0..255; None: from the sensitivity. Raises ValueError."""
-        if threshold is not None and not 0 <= threshold <= 255:
-            raise ValueError("threshold: expected 0 to 255")
-        self._retune(dataclasses.replace(self._detection, threshold=threshold))
+        self.adopt({"threshold": threshold})
 
     def set_min_area(self, share: float) -> None:
         """Set the smallest area that counts, as a share of the picture, 0..1. Raises ValueError."""
-        if not 0 <= share <= 1:
-            raise ValueError("min_area: expected a share from 0 to 1")
-        self._retune(dataclasses.replace(self._detection, min_area=share))
+        self.adopt({"min_area": share})
 
-    def _retune(self, detection: DetectorSettings) -> None:
-        if detection != self._detection:
-            self._detection = detection
+    def adopt(self, values: Mapping[str, bool | str | float | None]) -> None:
+        """Change any of these settings at once. Raises ValueError, and then changes none."""
+        detection = self._detection
+        for setting, value in values.items():
+            detection = _with(detection, setting, value)
+        if detection == self._detection:
+            return
+        self._detection = detection
+        if isinstance(self._detector, Retunable):
+            # In the executor, where it may be at work now.
+            self._retuned = True
+        else:
             self._detector = self._make_detector(detection)
 
     # Small parts
@@ -630,6 +655,26 @@ class CameraUnit:
 
     def _new_backlog(self) -> Backlog:
         return Backlog(self._settings.pre_bytes + self._settings.backlog_bytes)
+
+
+def _with(detection: DetectorSettings, setting: str, value: bool | str | float | None) -> DetectorSettings:
+    """Return `detection` with one setting changed. Raises ValueError for what cannot be."""
+    match setting, value:
+        case "sensitivity", str():
+            for known in get_args(Sensitivity):
+                if value == known:
+                    return dataclasses.replace(detection, sensitivity=known)
+            raise ValueError(f"sensitivity: expected one of {', '.join(get_args(Sensitivity))}")
+        case "threshold", int() | float() | None:
+            if value is not None and not 0 <= value <= 255:
+                raise ValueError("threshold: expected 0 to 255")
+            return dataclasses.replace(detection, threshold=value)
+        case "min_area", int() | float():
+            if not 0 <= value <= 1:
+                raise ValueError("min_area: expected a share from 0 to 1")
+            return dataclasses.replace(detection, min_area=value)
+        case _:
+            raise ValueError(f"{setting}: {value!r}: expected sensitivity, threshold or min_area")
 
 
 async def _finish(executor: Executor, work: Callable[..., T], *arguments: object) -> T:

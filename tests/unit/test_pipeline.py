@@ -237,6 +237,7 @@ def make(
     health: Health | None = None,
     clock: Callable[[], float] = lambda: 0.0,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    make_detector: Callable[[DetectorSettings], FakeDetector] = FakeDetector,
     **settings: Any,
 ) -> Bench:
     outbox = outbox or MemoryOutbox()
@@ -244,8 +245,8 @@ def make(
     seen.judged = source.judged
     detectors: list[FakeDetector] = []
 
-    def make_detector(chosen: DetectorSettings) -> FakeDetector:
-        detectors.append(FakeDetector(chosen))
+    def remembered(chosen: DetectorSettings) -> FakeDetector:
+        detectors.append(make_detector(chosen))
         return detectors[-1]
 
     unit = CameraUnit(
@@ -265,7 +266,7 @@ def make(
         executor=executor or InlineExecutor(),
         encode=encode_with or partial(encode, quality=85),
         draw24=partial(random.Random(7).getrandbits, 24),
-        make_detector=make_detector,
+        make_detector=remembered,
         encoder=encoder,
         health=health,
         clock=clock,
@@ -894,6 +895,74 @@ async def test_settings_change_while_it_runs_and_a_new_detector_takes_them() -> 
     await b.run()
     assert b.detectors[-1].shape == (16, 16)
     assert b.detectors[0].shape is None
+
+
+async def test_several_settings_change_at_once_or_none() -> None:
+    b = make(ListSource([]))
+    b.unit.adopt({"sensitivity": "low", "threshold": None, "min_area": 0.01})
+    assert [detector.settings for detector in b.detectors[1:]] == [
+        DetectorSettings(sensitivity="low", min_area=0.01)
+    ]
+    with pytest.raises(ValueError, match="min_area: expected a share"):
+        b.unit.adopt({"sensitivity": "high", "min_area": 1.5})
+    with pytest.raises(ValueError, match="detection: False: expected sensitivity, threshold or min_area"):
+        b.unit.adopt({"sensitivity": "high", "detection": False})
+    assert b.unit.values()["sensitivity"] == "low"
+    assert len(b.detectors) == 2
+
+
+class LearnedDetector(FakeDetector):
+    """One that takes other thresholds and goes on; says by whose settings each frame was judged."""
+
+    def __init__(self, settings: DetectorSettings) -> None:
+        super().__init__(settings)
+        self.judged_by: list[float | None] = []
+        self.threads: set[str] = set()
+
+    def update(self, luma: Luma, monotonic: float) -> Detection:
+        self.judged_by.append(self.settings.threshold)
+        self.threads.add(threading.current_thread().name)
+        return super().update(luma, monotonic)
+
+    def retune(self, settings: DetectorSettings) -> None:
+        self.settings = settings
+        self.threads.add(threading.current_thread().name)
+
+
+async def test_a_detector_that_can_goes_on_with_what_it_has_learned() -> None:
+    detectors: list[LearnedDetector] = []
+
+    def learned(chosen: DetectorSettings) -> LearnedDetector:
+        detectors.append(LearnedDetector(chosen))
+        return detectors[-1]
+
+    source = in_step("....")
+    judged = source.judged
+    assert judged is not None
+    with ThreadPoolExecutor(1, thread_name_prefix="work") as executor:
+        b = make(source, executor=executor, make_detector=learned)
+        b.seen.judged = None
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(b.run())
+            for count, threshold in ((1, 20.0), (2, 20.0), (3, 30.0), (4, None)):
+                await eventually_async(lambda count=count: len(b.seen.of("detected")) == count)  # type: ignore[misc]
+                b.unit.set_threshold(threshold)
+                judged.put_nowait(None)
+            await b.unit.stop()
+    (detector,) = detectors
+    assert detector.judged_by == [None, 20.0, 20.0, 30.0]
+    assert detector.threads == {"work_0"}, "it may be at work while the setting changes"
+
+
+async def test_the_newest_frame_can_be_looked_at() -> None:
+    b = make(ListSource(scene("."), live=True, stay=True))
+    assert await b.unit.look(lambda picture: picture.shape) is None
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(b.run())
+        await eventually_async(lambda: b.seen.of("online"))
+        assert await b.unit.look(lambda picture: picture.shape) == (16, 16, 3)
+        await b.unit.stop()
+    assert await b.unit.look(lambda picture: picture.shape) is None
 
 
 async def test_values_that_cannot_be_meant_are_refused() -> None:
