@@ -25,6 +25,7 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
 
 import cv2
 
@@ -39,6 +40,7 @@ from async_motion.errors import (
     TransientError,
 )
 from async_motion.pipeline import CameraUnit
+from async_motion.profiles import ProfileKeeper
 from async_motion.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -109,6 +111,7 @@ class Service:
         self._settings = settings
         self._stopping = stopping
         self._keepers: list[CameraKeeper] = []
+        self._profiles: dict[str, ProfileKeeper] = {}
 
     async def run(self) -> None:
         """Run until `stopping` is set or all recordings have ended, then stop in order."""
@@ -149,8 +152,14 @@ class Service:
                     executor=executor,
                     encoder=encoder,
                 )
-                reporter.attach(name, unit, wiring.build_preview(settings, unit, broker, executor))
+                profiles = wiring.build_profiles(
+                    settings, name, unit=unit, changed=partial(reporter.profile_changed, name)
+                )
+                preview = wiring.build_preview(settings, unit, broker, executor)
+                reporter.attach(name, unit, preview, profiles)
                 self._keepers.append(CameraKeeper(name, unit))
+                if profiles is not None:
+                    self._profiles[name] = profiles
 
             async with asyncio.TaskGroup() as tasks:
                 talking = tasks.create_task(broker.run(), name="broker")
@@ -161,10 +170,14 @@ class Service:
                 )
                 announcing = tasks.create_task(announcer.run(), name="announcer")
                 serving = tasks.create_task(web.run(), name="web")
+                profiling = [
+                    tasks.create_task(profiles.run(), name=f"profile[{name}]")
+                    for name, profiles in self._profiles.items()
+                ]
                 await self._watch_cameras()
                 await self._deliver_the_rest(delivery)
                 # Each says its last words through the next: the broker is the last to go.
-                for task in (greeting, serving, announcing, delivering, reporting, talking):
+                for task in (*profiling, greeting, serving, announcing, delivering, reporting, talking):
                     await _end(task)
             waiting = spool.stats.records
             log.info(

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,19 @@ from async_motion.core.health import PictureHealth
 from async_motion.core.model import StoredFrame
 from async_motion.core.names import Topics
 from async_motion.core.policy import Keep, PolicySettings
+from async_motion.core.profiles import COLOUR, SUN, colour_share
 from async_motion.core.tracker import TrackerSettings
 from async_motion.delivery import Delivery
 from async_motion.encode import encode, shrink
 from async_motion.errors import BrokerUnavailable, CameraUnavailable, PictureError
 from async_motion.pipeline import CameraUnit, Observer, Outbox, UnitSettings
+from async_motion.profiles import PICTURE_EVERY_S, SUN_EVERY_S, Light, ProfileKeeper
 from async_motion.reporter import Reporter
 from async_motion.settings import Camera, Settings
 from async_motion.spool import Spool
 from async_motion.store.directory import DirectoryStore
 from async_motion.store.minio import MinioStore
+from async_motion.sun import sun_elevation
 from async_motion.web import Web
 
 AnyStore = MinioStore | DirectoryStore
@@ -261,6 +265,59 @@ def build_unit(
     )
 
 
+def build_profiles(
+    settings: Settings, name: str, *, unit: CameraUnit, changed: Callable[[], None]
+) -> ProfileKeeper | None:
+    """Return what switches a camera between day and night; None where night is as day."""
+    profiles = settings.cameras[name].profiles
+    if profiles.night.is_blank:
+        return None
+    return ProfileKeeper(
+        name,
+        unit,
+        night_values(settings.cameras[name]),
+        basis=profiles.switch,
+        light=_light(settings, profiles.switch, unit),
+        changed=changed,
+    )
+
+
+def night_values(camera: Camera) -> dict[str, str | float | None]:
+    """Return the settings that a camera has for the night alone. A sensitivity brings its own threshold."""
+    night = camera.profiles.night
+    values: dict[str, str | float | None] = {}
+    if night.sensitivity is not None:
+        values |= {"sensitivity": night.sensitivity, "threshold": None}
+    if night.threshold is not None:
+        values["threshold"] = night.threshold
+    if night.min_area is not None:
+        values["min_area"] = night.min_area
+    return values
+
+
+def _light(settings: Settings, switch: str, unit: CameraUnit) -> Light | None:
+    latitude, longitude = settings.location.latitude, settings.location.longitude
+    if switch == "sun" and latitude is not None and longitude is not None:
+
+        async def elevation() -> float:
+            return sun_elevation(latitude, longitude, datetime.now(UTC))
+
+        return Light(
+            limits=SUN,
+            every_s=SUN_EVERY_S,
+            read=elevation,
+            words=lambda degrees: f"the sun stands at {degrees:.1f}°",
+        )
+    if switch == "picture":
+        return Light(
+            limits=COLOUR,
+            every_s=PICTURE_EVERY_S,
+            read=partial(unit.look, colour_share),
+            words=lambda share: f"{share:.1%} of the picture has colour",
+        )
+    return None
+
+
 def build_spool(settings: Settings) -> Spool:
     """Return the spool, not opened."""
     spool = settings.spool
@@ -326,6 +383,7 @@ async def build_reporter(
         state_every_s=settings.mqtt.state_every,
         preview_every_s=settings.mqtt.discovery.preview_every,
         frigate_topic=settings.mqtt.frigate_topic,
+        profiled=[name for name in cameras if not settings.cameras[name].profiles.night.is_blank],
     )
 
 

@@ -6,6 +6,7 @@
     threshold     0 to 255 grey levels; 0 or auto: automatic  float, None when automatic
     min_area      0 to 100, percent of the picture            float, a share 0..1
     snapshot      PRESS                                       None; nothing is in force
+    profile       day, night; auto: by the sun or the picture str; day or night is in force
 
 An automatic threshold is written as 0, so that the topic always holds a number that is in range.
 Nothing here is trusted: a payload is bounded in size before it is read, and what cannot be read is never
@@ -28,6 +29,9 @@ SNAPSHOT = "snapshot"
 PRESS = "PRESS"
 ON, OFF = "ON", "OFF"
 SENSITIVITIES = ("low", "medium", "high")
+AUTO = "auto"
+PROFILES = ("day", "night", AUTO)
+"""What may be asked for of a camera that has a profile for the night."""
 THRESHOLD_RANGE = (0.0, 255.0)
 """Grey levels; 0 stands for the threshold that belongs to the sensitivity."""
 MIN_AREA_RANGE = (0.0, 100.0)
@@ -50,7 +54,7 @@ def parse(setting: str, payload: bytes) -> Value:
         case "sensitivity":
             return _choice(text, SENSITIVITIES)
         case "threshold":
-            if text.lower() == "auto":
+            if text.lower() == AUTO:
                 return None
             return _number(text, THRESHOLD_RANGE, "grey levels, or auto") or None
         case "min_area":
@@ -58,8 +62,10 @@ def parse(setting: str, payload: bytes) -> Value:
         case "snapshot":
             _choice(text, (PRESS,))
             return None
+        case names.PROFILE:
+            return _choice(text, PROFILES)
         case _:
-            known = ", ".join((*names.SETTINGS, SNAPSHOT))
+            known = ", ".join((*names.SETTINGS, SNAPSHOT, names.PROFILE))
             raise ValueError(f"there is no setting of this name, expected one of {known}")
 
 

@@ -23,6 +23,9 @@ EVENT_ID = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{6}")
 SETTINGS = ("detection", "sensitivity", "threshold", "min_area")
 """The settings of a camera that can be changed over MQTT."""
 
+PROFILE = "profile"
+"""Which of its settings are in force, day's or night's: of a camera that has both."""
+
 
 def is_name(text: str) -> bool:
     """Say whether `text` may name a camera, an instance or a zone."""

@@ -24,8 +24,8 @@
 Times of day are the machine's own: "today" begins at local midnight.
 """
 
-from async_motion.reporter.commands import Controls
+from async_motion.reporter.commands import Controls, Profiles
 from async_motion.reporter.memory import Remember
 from async_motion.reporter.states import Broker, Preview, Reporter
 
-__all__ = ["Broker", "Controls", "Preview", "Remember", "Reporter"]
+__all__ = ["Broker", "Controls", "Preview", "Profiles", "Remember", "Reporter"]

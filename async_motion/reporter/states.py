@@ -16,7 +16,7 @@ from async_motion.core.names import Topics
 from async_motion.errors import AsyncMotionError
 from async_motion.reporter import commands
 from async_motion.reporter.camera import CameraState
-from async_motion.reporter.commands import Commands, Controls
+from async_motion.reporter.commands import Commands, Controls, Profiles
 from async_motion.reporter.memory import Memory, Remember
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,8 @@ class Reporter:
     `memory_keys`. `spool_stats` returns at least `records`, `bytes` and `oldest_age_s`; `delivery_health`
     returns at least `store` and `broker`, each a mapping with a `problem` (text, or None when it is well).
     Both are published as they are: they must return at once and hold JSON values only. `restart_capture`
-    makes every camera connect anew. `timezone` says where midnight is: None is the machine's own.
+    makes every camera connect anew. `profiled` are the cameras with settings for the night. `timezone` says
+    where midnight is: None is the machine's own.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Reporter:
         state_every_s: float = 15.0,
         preview_every_s: float | None = None,
         frigate_topic: str | None = None,
+        profiled: Collection[str] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         timezone: tzinfo | None = None,
@@ -98,6 +100,7 @@ class Reporter:
         self._delivery_health = delivery_health
         self._preview_every_s = preview_every_s
         self._frigate = Topics(frigate_topic) if frigate_topic else None
+        self._profiled = frozenset(profiled)
         self._now = now
         self._monotonic = monotonic
         self._timezone = timezone
@@ -128,19 +131,30 @@ class Reporter:
     @staticmethod
     def memory_keys(cameras: Collection[str]) -> list[str]:
         """Return every key that `remember` may be given for these cameras, to recall them at the start."""
-        keys = [_TODAY_KEY.format(camera=camera) for camera in cameras]
+        keys = [key.format(camera=camera) for camera in cameras for key in (_TODAY_KEY, commands.PROFILE_KEY)]
         return keys + [
-            commands.KEY.format(camera=camera, setting=setting)
+            key.format(camera=camera, setting=setting)
             for camera in cameras
             for setting in names.SETTINGS
+            for key in (commands.KEY, commands.NIGHT_KEY)
         ]
 
-    def attach(self, camera: str, controls: Controls, preview: Preview | None = None) -> None:
+    def attach(
+        self,
+        camera: str,
+        controls: Controls,
+        preview: Preview | None = None,
+        profiles: Profiles | None = None,
+    ) -> None:
         """Take over a camera's controls, fresh from its settings, and put remembered settings in force."""
         if preview is not None:
             self._previews[camera] = preview
-        self._commands.attach(camera, controls)
+        self._commands.attach(camera, controls, profiles)
         self._settings_changed(camera)
+
+    def profile_changed(self, camera: str) -> None:
+        """Other settings of a camera are in force: day's or night's."""
+        self._commands.publish(camera)
 
     async def run(self) -> None:
         """Publish what is due, and carry out commands that take time, until cancelled; then close."""
@@ -202,6 +216,8 @@ class Reporter:
             topics.update(self._topics.retained_of(name, camera.zones))
             if self._preview_every_s is not None:
                 topics.add(self._topics.preview(name))
+            if name in self._profiled:
+                topics.add(self._topics.setting(name, names.PROFILE))
         return frozenset(topics)
 
     @property

@@ -41,12 +41,32 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
             f"{shown(web.host)} can be reached from other machines, expected `web.token` with it, "
             "or 127.0.0.1",
         )
+    location = settings.location
+    if (location.latitude is None) != (location.longitude is None):
+        latitude_alone = location.longitude is None
+        there, other = ("latitude", "longitude") if latitude_alone else ("longitude", "latitude")
+        yield ("location", there), f"set alone, expected `{other}` with it"
     for name, camera in settings.cameras.items():
         yield from _camera_contradictions(("cameras", name), camera)
+        if camera.profiles.switch == "sun" and location.latitude is None and location.longitude is None:
+            yield (
+                ("cameras", name, "profiles", "switch"),
+                "sun, but nobody knows where, expected `location.latitude` and `location.longitude` with it",
+            )
 
 
 def _camera_contradictions(place: Place, camera: Camera) -> Iterator[tuple[Place, str]]:
-    detect, event = camera.detect, camera.event
+    detect, event, profiles = camera.detect, camera.event, camera.profiles
+    if profiles.switch != "manual" and profiles.night.is_blank:
+        yield (
+            (*place, "profiles", "switch"),
+            f"{profiles.switch}, but night is as day, expected a value in `night` with it",
+        )
+    if profiles.night.min_area is not None and profiles.night.min_area >= detect.max_area:
+        yield (
+            (*place, "profiles", "night", "min_area"),
+            "not below `detect.max_area`, expected a smaller share",
+        )
     if detect.min_area >= detect.max_area:
         yield (*place, "detect", "min_area"), "not below `max_area`, expected a smaller share"
     for name, zone in detect.zones.items():

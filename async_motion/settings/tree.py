@@ -82,6 +82,7 @@ HwAccel = Literal["none", "vaapi", "videotoolbox", "cuda", "drm"]
 Isolation = Literal["thread", "process"]
 Speed = Literal["real", "max"]
 Sensitivity = Literal["low", "medium", "high"]
+ProfileSwitch = Literal["manual", "sun", "picture"]
 
 
 class Section(BaseModel):
@@ -218,6 +219,13 @@ class Capture(Section):
     threads: Annotated[int, whole_between(1, 16, "threads")] = 1
 
 
+class Location(Section):
+    """Where the cameras are, for the sun: degrees, north and east positive."""
+
+    latitude: Annotated[float | None, number_between(-90, 90, "degrees")] = None
+    longitude: Annotated[float | None, number_between(-180, 180, "degrees")] = None
+
+
 class Zone(Section):
     polygon: Annotated[Polygon, BeforeValidator(check_polygon)]
     sensitivity: Annotated[Sensitivity | None, one_of(Sensitivity)] = None
@@ -235,6 +243,23 @@ class Detect(Section):
     zones: Annotated[
         Mapping[Annotated[str, AfterValidator(check_name)], Zone], BeforeValidator(structure)
     ] = {}
+
+
+class Night(Section):
+    """What is different at night; None: as by day."""
+
+    sensitivity: Annotated[Sensitivity | None, one_of(Sensitivity)] = None
+    threshold: Annotated[float | None, number_between(1, 255, "grey levels")] = None
+    min_area: Annotated[float | None, share_between("0%", "100%")] = None
+
+    @property
+    def is_blank(self) -> bool:
+        return self.sensitivity is None and self.threshold is None and self.min_area is None
+
+
+class Profiles(Section):
+    switch: Annotated[ProfileSwitch, one_of(ProfileSwitch)] = "manual"
+    night: Night = Night()
 
 
 class Event(Section):
@@ -262,6 +287,7 @@ class Camera(Section):
     record_source: Annotated[SecretStr | None, BeforeValidator(check_source)] = None
     capture: Capture = Capture()
     detect: Detect = Detect()
+    profiles: Profiles = Profiles()
     event: Event = Event()
     jpeg: Jpeg = Jpeg()
 
@@ -283,6 +309,7 @@ class Settings(Section):
     mqtt: Mqtt = Mqtt()
     spool: Spool = Spool()
     web: Web = Web()
+    location: Location = Location()
     cameras: Annotated[
         Mapping[Annotated[str, AfterValidator(check_camera_name)], Camera], BeforeValidator(_cameras)
     ] = {"demo": Camera(source=SecretStr("demo:"))}

@@ -27,6 +27,9 @@ from async_motion.core import commands, names
         ("min_area", b"100", 1.0),
         ("min_area", b"5e-1", 0.005),
         ("snapshot", b"PRESS", None),
+        ("profile", b"day", "day"),
+        ("profile", b" NIGHT", "night"),
+        ("profile", b"auto\n", "auto"),
     ],
 )
 def test_what_is_asked_for_is_understood(setting: str, payload: bytes, value: commands.Value) -> None:
@@ -48,7 +51,8 @@ def test_what_is_asked_for_is_understood(setting: str, payload: bytes, value: co
         ("min_area", b"100.1", "out of range, expected a number from 0 to 100 percent"),
         ("min_area", "٣".encode(), "not plain text"),
         ("snapshot", b"ON", "expected PRESS"),
-        ("colour", b"red", "expected one of detection, sensitivity, threshold, min_area, snapshot"),
+        ("profile", b"ON", "expected day or night or auto"),
+        ("colour", b"red", "expected one of detection, sensitivity, threshold, min_area, snapshot, profile"),
         ("detection", b"ON" + b" " * 1000, "1002 bytes are too many"),
     ],
 )
@@ -64,7 +68,9 @@ def test_a_refusal_repeats_little_and_no_control_characters() -> None:
     assert str(refusal.value).isprintable()
 
 
-@given(setting=st.sampled_from([*names.SETTINGS, "snapshot", "other"]), payload=st.binary(max_size=80))
+@given(
+    setting=st.sampled_from([*names.SETTINGS, "snapshot", "profile", "other"]), payload=st.binary(max_size=80)
+)
 def test_no_payload_does_anything_but_parse_or_be_refused(setting: str, payload: bytes) -> None:
     try:
         value = commands.parse(setting, payload)

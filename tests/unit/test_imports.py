@@ -2,7 +2,7 @@
 
     core ◀── adapters (capture, encode, spool, store, broker) ◀─┐
       ▲ ◀─── pipeline, delivery, reporter, announcer        ◀───┤
-      │      logs, web, settings                            ◀───┴── wiring ◀── service, check … ◀── cli
+      │      logs, sun, web, settings                       ◀───┴── wiring ◀── service, check … ◀── cli
       └───── errors
 
 A room is a module or a package right below `async_motion`. An import inside a function counts as any other.
@@ -27,10 +27,10 @@ LEAVES = frozenset({"core", "errors"})
 ADAPTERS = frozenset({"capture", "encode", "spool", "store", "broker"})
 """Each knows one thing outside; none knows another, nor the settings."""
 
-MIDDLE = frozenset({"pipeline", "delivery", "reporter", "announcer", "web"})
+MIDDLE = frozenset({"pipeline", "delivery", "reporter", "announcer", "profiles", "web"})
 """What stands between the adapters declares the protocols that it needs."""
 
-ASSEMBLY = LEAVES | ADAPTERS | MIDDLE | {"settings"}
+ASSEMBLY = LEAVES | ADAPTERS | MIDDLE | {"settings", "sun"}
 
 LAW: dict[str, frozenset[str]] = {
     "": NOTHING,  # async_motion/__init__.py
@@ -41,6 +41,7 @@ LAW: dict[str, frozenset[str]] = {
     **dict.fromkeys(MIDDLE, LEAVES),
     "pipeline": LEAVES | {"buffers"},
     "logs": NOTHING,
+    "sun": NOTHING,
     "settings": LEAVES,
     "wiring": ASSEMBLY,
     "service": ASSEMBLY | {"wiring", "logs"},
@@ -55,6 +56,7 @@ LAW: dict[str, frozenset[str]] = {
 OUTSIDE: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"store", "web"}),
     "aiomqtt": frozenset({"broker"}),
+    "astral": frozenset({"sun"}),
     "av": frozenset({"capture"}),
     "certifi": frozenset({"store"}),
     "cv2": frozenset({"core", "capture", "encode", "service", "tune"}),

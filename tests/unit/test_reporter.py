@@ -16,6 +16,7 @@ from async_motion.core.commands import Value
 from async_motion.core.model import CameraStatus, Detection, FrameInfo, MotionEvent, Reason, StoredFrame
 from async_motion.core.names import Topics
 from async_motion.errors import AsyncMotionError, CameraUnavailable, PictureError, SpoolError
+from async_motion.profiles import ProfileKeeper
 from async_motion.reporter import Reporter
 from async_motion.reporter.states import STATE_GAP_S
 from tests.support.wait import eventually_async
@@ -580,3 +581,119 @@ async def test_previews_are_shown_while_the_camera_is_online() -> None:
         await eventually_async(lambda: bench.broker.of(TOPICS.preview("porch")))
     assert TOPICS.preview("porch") in bench.reporter.retained_topics
     assert TOPICS.preview("porch") not in Bench().reporter.retained_topics
+
+
+# ---- day and night ----
+
+
+class NightlyControls(FakeControls):
+    """The same, for a camera with settings for the night."""
+
+    def adopt(self, values: Mapping[str, Value]) -> None:
+        self.current |= values
+
+
+class NightBench(Bench):
+    """A reporter with a camera whose nights have a sensitivity of their own."""
+
+    def __init__(self, *, basis: str = "manual", night: str = "low", **options: Any) -> None:
+        super().__init__(attach=False, profiled=["porch"], **options)
+        self.controls = self.nightly = NightlyControls()
+        self.profiles = ProfileKeeper(
+            "porch",
+            self.nightly,
+            {"sensitivity": night, "threshold": None},
+            basis=basis,
+            changed=lambda: self.reporter.profile_changed("porch"),
+        )
+        self.reporter.attach("porch", self.nightly, profiles=self.profiles)
+
+    def profile(self) -> str:
+        return self.broker.last(TOPICS.setting("porch", "profile"))
+
+    def sensitivity(self) -> str:
+        return self.broker.last(TOPICS.setting("porch", "sensitivity"))
+
+
+def test_a_profile_is_published_with_the_settings_that_it_puts_in_force(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    bench = NightBench()
+    assert (bench.profile(), bench.sensitivity()) == ("day", "medium")
+    bench.broker.command("porch", "profile", b"Night")
+    assert (bench.profile(), bench.sensitivity()) == ("night", "low")
+    assert caplog.messages == [
+        "porch: settings of the night, by command: sensitivity low, threshold 0",
+        f"porch: profile changed from auto to night by a command on {BASE}/porch/profile/set",
+    ]
+    bench.broker.command("porch", "profile", b"auto")
+    assert (bench.profile(), bench.sensitivity()) == ("day", "medium")
+    bench.broker.log.clear()
+    bench.reporter.republish()
+    assert bench.profile() == "day"
+
+
+def test_a_camera_without_a_night_has_no_profile(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    bench.broker.command("porch", "profile", b"night")
+    (said,) = caplog.messages
+    assert said.endswith("refused: there is no profile for the night, expected cameras.porch.profiles")
+    bench.reporter.republish()
+    assert bench.broker.of(TOPICS.setting("porch", "profile")) == []
+    assert TOPICS.setting("porch", "profile") not in bench.reporter.retained_topics
+
+
+def test_a_wrong_profile_is_refused_and_what_holds_is_said_again(caplog: pytest.LogCaptureFixture) -> None:
+    bench = NightBench()
+    said = len(bench.broker.of(TOPICS.setting("porch", "profile")))
+    bench.broker.command("porch", "profile", b"dusk")
+    assert "'dusk' is not known, expected day or night or auto" in caplog.text
+    assert bench.broker.of(TOPICS.setting("porch", "profile"))[said:] == ["day"]
+    bench.broker.command("porch", "profile", b"night", retained=True)
+    assert bench.profile() == "day"
+
+
+def test_the_topic_of_a_profile_is_ours() -> None:
+    bench = NightBench()
+    bench.broker.command("porch", "profile", b"night")
+    bench.reporter.republish()
+    assert {topic for topic, _ in bench.broker.log} <= bench.reporter.retained_topics
+    assert TOPICS.setting("yard", "profile") not in bench.reporter.retained_topics
+
+
+async def test_a_chosen_profile_survives_a_restart_until_the_settings_go_by_something_else() -> None:
+    bench = NightBench()
+    async with bench.running():
+        bench.broker.command("porch", "profile", b"night")
+    again = NightBench(recalled=bench.memory)
+    assert (again.profiles.mode, again.profile(), again.sensitivity()) == ("night", "night", "low")
+    assert again.nightly.current["sensitivity"] == "low"
+    changed = NightBench(recalled=bench.memory, basis="picture")
+    assert (changed.profiles.mode, changed.profile()) == ("auto", "day")
+
+
+async def test_what_is_commanded_at_night_is_remembered_for_the_night() -> None:
+    bench = NightBench()
+    async with bench.running():
+        bench.broker.command("porch", "min_area", b"1")
+        bench.broker.command("porch", "profile", b"night")
+        bench.broker.command("porch", "sensitivity", b"high")
+        bench.broker.command("porch", "min_area", b"2")
+        bench.broker.command("porch", "profile", b"day")
+        assert bench.sensitivity() == "medium"
+    assert set(bench.memory) <= set(bench.reporter.memory_keys(["porch"]))
+    again = NightBench(recalled=bench.memory)
+    assert again.nightly.current["sensitivity"] == "medium"
+    assert again.nightly.current["min_area"] == 0.02, "the night has none of its own"
+    again.broker.command("porch", "profile", b"night")
+    assert again.sensitivity() == "high"
+    edited = NightBench(recalled=bench.memory, night="medium")
+    edited.broker.command("porch", "profile", b"night")
+    assert edited.sensitivity() == "medium", "the settings have changed since"
+
+
+@pytest.mark.parametrize("junk", [b"", b"null", b'{"mode": "dusk", "basis": "manual"}', b'{"mode": 3}'])
+def test_a_remembered_profile_that_cannot_be_read_is_none(junk: bytes) -> None:
+    bench = NightBench(recalled={"profile/porch": junk})
+    assert (bench.profiles.mode, bench.profile()) == ("auto", "day")

@@ -601,6 +601,18 @@ def test_what_is_no_source(tmp_path: Path, source: object, problem: str) -> None
             "cameras.a.detect.fps: 0 is out of range, expected a number from 0.1 to 60 frames a second",
         ),
         (
+            "location: {latitude: 90.1, longitude: 0}",
+            "location.latitude: 90.1 is out of range, expected a number from -90 to 90 degrees",
+        ),
+        (
+            "location: {latitude: 0, longitude: -181}",
+            "location.longitude: -181 is out of range, expected a number from -180 to 180 degrees",
+        ),
+        (
+            "cameras: {a: {source: usb:0, profiles: {switch: moon}}}",
+            "cameras.a.profiles.switch: 'moon' is not known, expected one of manual, sun, picture",
+        ),
+        (
             "cameras:\n  a:\n    source: usb:0\n    detect:\n      zones:\n        x:\n"
             "          polygon: [[0, 0], [1, 1]]",
             "settings.yaml:7: cameras.a.detect.zones.x.polygon: 2 points, expected three or more points",
@@ -757,6 +769,20 @@ def test_anchors_and_merges_spare_repetition(tmp_path: Path) -> None:
             "cameras: {a: {source: usb:0, record_source: usb:1, event: {pre: 20s}}}",
             "cameras.a.event.pre: reaches back further than `capture.ring_seconds`",
         ),
+        ("location: {latitude: 52.5}", "location.latitude: set alone, expected `longitude`"),
+        ("location: {longitude: 0}", "location.longitude: set alone, expected `latitude`"),
+        (
+            "cameras: {a: {source: usb:0, profiles: {switch: sun, night: {sensitivity: low}}}}",
+            "cameras.a.profiles.switch: sun, but nobody knows where, expected `location.latitude`",
+        ),
+        (
+            "cameras: {a: {source: usb:0, profiles: {switch: picture}}}",
+            "cameras.a.profiles.switch: picture, but night is as day, expected a value in `night`",
+        ),
+        (
+            "cameras: {a: {source: usb:0, profiles: {night: {min_area: 90%}}}}",
+            "cameras.a.profiles.night.min_area: not below `detect.max_area`",
+        ),
     ],
 )
 def test_contradictions(tmp_path: Path, text: str, place: str) -> None:
@@ -776,6 +802,10 @@ def test_contradictions(tmp_path: Path, text: str, place: str) -> None:
         "minio: {endpoint: '[2001:db8::1]:9000'}",
         "minio: {endpoint: s3.eu-central-1.amazonaws.com, secure: true, credentials: env}",
         "minio: {endpoint: my_minio:9000}",
+        "location: {latitude: -90, longitude: 180}\n"
+        "cameras: {a: {source: usb:0, profiles: {switch: sun, night: {threshold: 40}}}}",
+        "cameras: {a: {source: usb:0, profiles: {night: {min_area: 1%}}}}",
+        "cameras: {a: {source: usb:0, profiles: {night: }}}",
     ],
 )
 def test_what_does_go_together(tmp_path: Path, text: str) -> None:
