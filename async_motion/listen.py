@@ -53,6 +53,8 @@ async def listen(
     client.subscribe(topic, lambda _topic, payload, _retained: arrived.put_nowait(payload))
     client.on_connect(lambda: _tell(f"listening to {topic} on {host}:{port}"))
 
+    failed = 0
+    left: BrokenPipeError | None = None
     async with AsyncExitStack() as stack:
         reader = None
         if save is not None:
@@ -62,8 +64,13 @@ async def listen(
         connection = tasks.create_task(client.run(), name="broker")
         try:
             failed = await _show(arrived, as_json=as_json, save=save, reader=reader, count=count)
+        except BrokenPipeError as exc:
+            # Who reads our output has left (`listen | head`). Raised below: the group would wrap it.
+            left = exc
         finally:
             connection.cancel()
+    if left is not None:
+        raise left
     return 1 if failed else 0
 
 

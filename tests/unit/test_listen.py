@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from async_motion import wiring
+from async_motion.core import payloads
 from async_motion.core.model import FrameInfo, StoredFrame
 from async_motion.errors import RecordRejected
-from async_motion.listen import FetchError, fetch
+from async_motion.listen import FetchError, fetch, listen
+from async_motion.settings import Settings, load
 
 JPEG = b"\xff\xd8 not really a picture \xff\xd9"
 AT = datetime(2026, 11, 22, 7, 31, 12, 345000, UTC)
@@ -63,3 +69,32 @@ async def test_a_missing_object_says_so(tmp_path: Path) -> None:
     gone = replace(stored, info=replace(stored.info, object_key="edge1/porch/2.jpg"))
     with pytest.raises(RecordRejected, match="no such object"):
         await fetch(gone, Shelf(), tmp_path)
+
+
+class Wire:
+    """A connection on which one announcement comes as soon as somebody listens."""
+
+    def subscribe(self, topic: str, handler: Callable[[str, bytes, bool], None]) -> None:
+        handler(topic, payloads.encode(payloads.frame_payload(announced())), False)
+
+    def on_connect(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_reader_of_our_output_that_has_left_is_no_group_of_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def find_broker(_: Settings) -> tuple[str, int]:
+        return "127.0.0.1", 1883
+
+    def gone(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(wiring, "find_broker", find_broker)
+    monkeypatch.setattr(wiring, "build_client", lambda *_: Wire())
+    monkeypatch.setattr(sys.stdout, "write", gone)
+    with pytest.raises(BrokenPipeError):  # the command line ends quietly on this one alone
+        await listen(load(None, {}), as_json=True, save=None, camera=None, all_instances=False, count=None)
