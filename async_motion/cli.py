@@ -130,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
         "--camera", metavar="NAME", help="start from this camera's settings (default: from the defaults)"
     )
     tune.add_argument(
+        "--night", action="store_true", help="the clips are from the night: tune its profile's settings"
+    )
+    tune.add_argument(
         "--miss-cost",
         type=_cost,
         default=5.0,
@@ -219,7 +222,7 @@ def _tune(args: argparse.Namespace) -> int:
 
     return tune(
         args.files,
-        present(settings, args.camera),
+        present(settings, args.camera, night=args.night),
         labels=args.labels,
         as_json=args.json,
         miss_cost=args.miss_cost,

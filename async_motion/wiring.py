@@ -11,7 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -199,14 +199,14 @@ def build_source(name: str, camera: Camera) -> CameraSource:
     return open_source(capture_spec(name, camera))
 
 
-def detector_settings(camera: Camera) -> DetectorSettings:
-    """Return how a camera's pictures are to be judged."""
+def detector_settings(camera: Camera, *, night: bool = False) -> DetectorSettings:
+    """Return how a camera's pictures are to be judged, by day or at night."""
     detect = camera.detect
     zones = (
         Zone(name=name, polygon=zone.polygon, sensitivity=zone.sensitivity, min_area=zone.min_area)
         for name, zone in detect.zones.items()
     )
-    return DetectorSettings(
+    by_day = DetectorSettings(
         sensitivity=detect.sensitivity,
         threshold=detect.threshold,
         min_area=detect.min_area,
@@ -214,6 +214,7 @@ def detector_settings(camera: Camera) -> DetectorSettings:
         masks=detect.masks,
         zones=tuple(zones),
     )
+    return replace(by_day, **night_values(camera)) if night else by_day
 
 
 def unit_settings(settings: Settings, name: str) -> UnitSettings:
@@ -282,10 +283,10 @@ def build_profiles(
     )
 
 
-def night_values(camera: Camera) -> dict[str, str | float | None]:
+def night_values(camera: Camera) -> dict[str, Any]:
     """Return the settings that a camera has for the night alone. A sensitivity brings its own threshold."""
     night = camera.profiles.night
-    values: dict[str, str | float | None] = {}
+    values: dict[str, Any] = {}
     if night.sensitivity is not None:
         values |= {"sensitivity": night.sensitivity, "threshold": None}
     if night.threshold is not None:
@@ -399,7 +400,15 @@ async def build_announcer(
         preview=mqtt.discovery.preview_every is not None,
     )
     cameras = {
-        name: camera_payload(site, CameraSite(name=name, title=settings.cameras[name].name, zones=zones))
+        name: camera_payload(
+            site,
+            CameraSite(
+                name=name,
+                title=settings.cameras[name].name,
+                zones=zones,
+                profiles=not settings.cameras[name].profiles.night.is_blank,
+            ),
+        )
         for name, zones in watched_zones(settings).items()
     }
     return Announcer(

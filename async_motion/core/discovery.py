@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from async_motion.core import commands, payloads
+from async_motion.core import commands, names, payloads
 from async_motion.core.model import CameraStatus
 from async_motion.core.names import Topics
 
@@ -75,11 +75,15 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraSite:
-    """A camera as Home Assistant shall see it. `title` is what people call it."""
+    """A camera as Home Assistant shall see it. `title` is what people call it.
+
+    `profiles`: it has settings for the night.
+    """
 
     name: str
     title: str | None = None
     zones: tuple[str, ...] = ()
+    profiles: bool = False
 
 
 class Needs(Enum):
@@ -340,6 +344,17 @@ CAMERA: Final[Sequence[Entity]] = (
     ),
 )
 
+PROFILE: Final = Entity(
+    platform="select",
+    key="profile",
+    name="Profile",
+    topics=_setting(names.PROFILE),
+    # What is shown is the profile in force, so that `auto` never is: it can be chosen all the same.
+    fields={"options": list(commands.PROFILES), "icon": "mdi:theme-light-dark"},
+    needs=Needs.SERVICE,
+    category="config",
+)
+
 PREVIEW: Final = Entity(
     platform="camera",
     key="preview",
@@ -447,7 +462,8 @@ def camera_payload(site: Site, camera: CameraSite) -> Payload:
         "model": "Camera",
         "via_device": f"{ORIGIN}:{site.instance}",
     }
-    entities = [*CAMERA, PREVIEW] if site.preview else list(CAMERA)
+    optional = [*([PREVIEW] if site.preview else []), *([PROFILE] if camera.profiles else [])]
+    entities = [*CAMERA, *optional]
     components = {entity.key: _component(entity, place, identity, slug) for entity in entities}
     for zone in camera.zones:
         at = Place(topics=site.topics, camera=camera.name, zone=zone)

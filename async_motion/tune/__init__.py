@@ -39,8 +39,8 @@ MEMORY_BYTES = 512 << 20
 """What the small pictures may take: about half an hour at 5 frames a second."""
 
 
-def present(settings: Settings | None, name: str | None) -> Present:
-    """Return the settings of a camera as they are; the defaults where `name` is None.
+def present(settings: Settings | None, name: str | None, *, night: bool = False) -> Present:
+    """Return the settings of a camera as they are by day or at night; the defaults where `name` is None.
 
     Raises UsageError when there is no such camera.
     """
@@ -50,8 +50,9 @@ def present(settings: Settings | None, name: str | None) -> Present:
     camera = cameras[name] if name is not None else Camera.model_validate({"source": "demo:"})
     return Present(
         camera=name,
+        night=night,
         fps=camera.detect.fps,
-        detection=detector_settings(camera),
+        detection=detector_settings(camera, night=night),
         confirm=(camera.event.confirm.hits, camera.event.confirm.of),
     )
 
@@ -63,7 +64,6 @@ def tune(
     labels: Path | None,
     as_json: bool,
     miss_cost: float = tuning.MISS_COST,
-    confirms: Sequence[tuple[int, int]] = tuning.CONFIRMS,
     memory_bytes: int = MEMORY_BYTES,
 ) -> int:
     """Score the settings `start` on the clips, search better ones, print both; return the exit code.
@@ -87,7 +87,7 @@ def tune(
         bench = Bench(
             clips, start.detection, miss_cost=miss_cost, on_look=lambda tried: step(f"{tried} so far")
         )
-        outcome = find(bench, start, confirms)
+        outcome = find(bench, start)
     (print_json if as_json else print_report)(bench, start, outcome)
     return 0
 

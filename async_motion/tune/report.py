@@ -46,13 +46,20 @@ def written(key: str, candidate: Candidate) -> str:
 
 def _snippet(bench: Bench, present: Present, outcome: Outcome) -> list[str]:
     """Return the lines to copy, each with what it would change by itself."""
-    before = bench.total(outcome.present)
+    before, found = bench.total(outcome.present), outcome.found
     lines = ["cameras:", f"  {present.camera or '<camera>'}:"]
+    if present.night:
+        lines += ["    profiles:", "      night:"]
+    indent = "        " if present.night else "      "
     section = ""
-    for key, alone in changes(outcome.present, outcome.found).items():
-        if section != (section := SECTIONS[key]):
+    changed = changes(outcome.present, found)
+    if present.night and found.threshold is None and "threshold" in changed and "sensitivity" not in changed:
+        # A blank threshold alone would be the day's.
+        lines.append(f"{indent}sensitivity: {found.sensitivity}")
+    for key, alone in changed.items():
+        if not present.night and section != (section := SECTIONS[key]):
             lines.append(f"    {section}:")
-        setting = f"      {key}: {written(key, outcome.found)}"
+        setting = f"{indent}{key}: {written(key, found)}"
         was = written(key, outcome.present) or "blank"
         lines.append(f"{setting:<32}# was {was}; alone: {_difference(before, bench.total(alone))}")
     return lines
@@ -192,6 +199,7 @@ def document(bench: Bench, present: Present, outcome: Outcome) -> Mapping[str, A
     return {
         "schema": SCHEMA,
         "camera": present.camera,
+        "profile": "night" if present.night else "day",
         "fps": present.fps,
         "present": _settings(outcome.present) | {"score": _score(before)},
         "found": _settings(outcome.found) | {"score": _score(bench.total(outcome.found))},

@@ -15,12 +15,21 @@ from async_motion.tune.clips import Clip, Verdicts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present:
-    """What is tuned: a camera's settings as they are. `camera` is None for the defaults."""
+    """What is tuned: a camera's settings as they are. `camera` is None for the defaults.
+
+    `night`: those of its night, which has no confirmation of its own.
+    """
 
     camera: str | None
+    night: bool = False
     fps: float
     detection: DetectorSettings
     confirm: tuple[int, int]
+
+    @property
+    def confirms(self) -> Sequence[tuple[int, int]]:
+        """The confirmations that may be chosen, beside the present one."""
+        return () if self.night else tuning.CONFIRMS
 
     @property
     def candidate(self) -> Candidate:
@@ -121,9 +130,9 @@ class Outcome:
         return self.found != self.present and (self.held_out is None or self.held_out.holds)
 
 
-def find(bench: Bench, present: Present, confirms: Sequence[tuple[int, int]] = tuning.CONFIRMS) -> Outcome:
+def find(bench: Bench, present: Present) -> Outcome:
     """Search the best settings on all clips, and how well such a choice does on clips held out in turn."""
-    start = present.candidate
+    start, confirms = present.candidate, present.confirms
     found = tuning.search(start, bench.cost, max_area=present.detection.max_area, confirms=confirms)
     tried = bench.tried
 

@@ -23,7 +23,9 @@ PORCH = CameraSite(name="porch", title="Front porch", zones=("drive", "path"))
 
 NAME = st.from_regex(names.NAME, fullmatch=True)
 ZONES = st.lists(NAME, max_size=4, unique=True).map(tuple)
-CAMERA = st.builds(CameraSite, name=NAME, title=st.none() | st.text(min_size=1), zones=ZONES)
+CAMERA = st.builds(
+    CameraSite, name=NAME, title=st.none() | st.text(min_size=1), zones=ZONES, profiles=st.booleans()
+)
 SITES = st.builds(
     Site,
     instance=NAME,
@@ -73,6 +75,8 @@ def known_topics(camera: CameraSite) -> set[str]:
     }
     topics.update(TOPICS.retained_of(camera.name, camera.zones))
     topics.update(TOPICS.command(camera.name, setting) for setting in (*names.SETTINGS, "snapshot"))
+    if camera.profiles:
+        topics.update(make(camera.name, names.PROFILE) for make in (TOPICS.setting, TOPICS.command))
     return topics
 
 
@@ -177,6 +181,15 @@ def test_the_entities_of_the_hub_and_what_is_optional() -> None:
     assert "restart_capture" not in discovery.hub_payload(plain)["components"]
     assert "preview" not in discovery.camera_payload(plain, PORCH)["components"]
     assert "configuration_url" not in discovery.hub_payload(plain)["device"]
+
+
+def test_a_camera_with_settings_for_the_night_can_be_switched() -> None:
+    site = Site(instance="edge1", version="1", topics=TOPICS)
+    plain = discovery.camera_payload(site, CameraSite(name="porch"))["components"]
+    nightly = discovery.camera_payload(site, CameraSite(name="porch", profiles=True))["components"]
+    assert nightly.keys() - plain.keys() == {"profile"}
+    assert nightly["profile"]["options"] == ["day", "night", "auto"]
+    assert nightly["profile"]["command_topic"].endswith("/porch/profile/set")
 
 
 def test_who_tells_of_a_loss_does_not_go_with_it() -> None:

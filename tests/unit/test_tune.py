@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from async_motion.core.picture import working_picture
 from async_motion.core.scoring import Score
 from async_motion.core.tuning import Candidate
 from async_motion.errors import UsageError
+from async_motion.settings import load
 from async_motion.tune import Present, present, report
 from async_motion.tune.clips import Kind, Label, Memory, find_clips, label_clips, read_clip, read_labels
 from async_motion.tune.trials import Bench, HeldOut, Outcome, find
@@ -187,7 +189,7 @@ def test_costs_of_clips_add_up(bench: Bench) -> None:
 def test_without_enough_clips_none_is_held_out(bench: Bench) -> None:
     few = Bench(bench.clips[:2], DetectorSettings(), miss_cost=5)
     start = Present(camera=None, fps=5, detection=DetectorSettings(), confirm=(2, 3))
-    assert find(few, start, confirms=()).held_out is None
+    assert find(few, start).held_out is None
 
 
 def test_the_present_settings_are_those_of_the_camera() -> None:
@@ -229,6 +231,33 @@ def test_where_none_was_held_out_it_says_so(bench: Bench, capsys: pytest.Capture
     said = capsys.readouterr().out
     assert "Nothing better was found: keep the present settings." in said
     assert "cameras:" not in said
+
+
+def test_the_settings_of_the_night_are_tuned_for_the_night(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "v.yaml"
+    path.write_text(
+        "cameras:\n  porch:\n    source: 'demo:'\n    detect: {threshold: 30}\n"
+        "    profiles: {night: {sensitivity: low, min_area: 30%}}\n"
+    )
+    settings = load(path, {})
+    start = present(settings, "porch", night=True)
+    assert start.candidate == Candidate(sensitivity="low", threshold=None, min_area=0.3, confirm=(2, 3))
+    assert present(settings, "porch").candidate.threshold == 30
+    result = find(bench, start)
+    assert result.found.confirm == (2, 3), "the night has none of its own"
+    assert result.found.min_area < 0.3
+    report.print_report(bench, start, result)
+    said = capsys.readouterr().out
+    assert "  porch:\n    profiles:\n      night:\n        " in said
+    assert report.document(bench, start, result)["profile"] == "night"
+
+    loud = dataclasses.replace(start.candidate, threshold=40.0)
+    quiet = Outcome(present=loud, found=start.candidate, held_out=None)
+    report.print_report(bench, start, quiet)
+    said = capsys.readouterr().out
+    assert "        sensitivity: low\n        threshold: " in said, "else the day's threshold would hold"
 
 
 # ---- labels ----
