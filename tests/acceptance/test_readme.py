@@ -103,6 +103,11 @@ def test_first_and_third_command(
         assert fetched == stored
         assert hashlib.sha256(stored).hexdigest() == said["sha256"]
         assert len(stored) == said["size"]
+        file = clone / "data/objects" / said["object_key"]
+        metadata = json.loads(file.with_name(f".{file.name}.meta.json").read_text())["metadata"]
+        words = ("instance", "camera", "event_id", "frame_id", "captured_at", "sha256")
+        assert {word.replace("_", "-"): said[word] for word in words}.items() <= metadata.items()
+        assert float(metadata["score"]) == pytest.approx(said["score"], abs=1e-6)
         picture = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR)
         assert picture is not None
         assert picture.shape == (said["height"], said["width"], 3)
