@@ -175,6 +175,10 @@ def _wrong(score: Score) -> str:
 def _verdict(outcome: Outcome) -> list[str]:
     """Say what is to be done, and how far the figures can be trusted."""
     held_out = outcome.held_out
+    if not outcome.searched:
+        return [
+            "Scored only: to look for better settings, clips with motion and clips without are both needed.",
+        ]
     if outcome.found == outcome.present:
         return ["Nothing better was found: keep the present settings."]
     if held_out is None:
@@ -203,6 +207,7 @@ def document(bench: Bench, present: Present, outcome: Outcome) -> Mapping[str, A
         "fps": present.fps,
         "present": _settings(outcome.present) | {"score": _score(before)},
         "found": _settings(outcome.found) | {"score": _score(bench.total(outcome.found))},
+        "searched": outcome.searched,
         "recommended": outcome.recommended,
         "alone": {
             key: {"value": written(key, alone) or None, "score": _score(bench.total(alone))}

@@ -62,6 +62,11 @@ class Bench:
         self._tried: dict[DetectorSettings, Candidate] = {}
 
     @property
+    def searchable(self) -> bool:
+        """Whether there is something to find and somewhere to raise a false alarm."""
+        return any(clip.moves for clip in self.clips) and any(clip.rests for clip in self.clips)
+
+    @property
     def tried(self) -> list[Candidate]:
         """What was looked at so far, one candidate for all that differ in their confirmation alone."""
         return list(self._tried.values())
@@ -124,6 +129,8 @@ class Outcome:
     present: Candidate
     found: Candidate
     held_out: HeldOut | None
+    searched: bool = True
+    """False where only the present settings could be scored."""
 
     @property
     def recommended(self) -> bool:
@@ -131,8 +138,13 @@ class Outcome:
 
 
 def find(bench: Bench, present: Present) -> Outcome:
-    """Search the best settings on all clips, and how well such a choice does on clips held out in turn."""
+    """Search the best settings on all clips, and how well such a choice does on clips held out in turn.
+
+    Without clips of both kinds nothing is searched: blindness raises no false alarm.
+    """
     start, confirms = present.candidate, present.confirms
+    if not bench.searchable:
+        return Outcome(present=start, found=start, held_out=None, searched=False)
     found = tuning.search(start, bench.cost, max_area=present.detection.max_area, confirms=confirms)
     tried = bench.tried
 

@@ -192,6 +192,23 @@ def test_without_enough_clips_none_is_held_out(bench: Bench) -> None:
     assert find(few, start).held_out is None
 
 
+@pytest.mark.parametrize("kind", [Kind.QUIET, Kind.MOVING])
+def test_clips_of_one_kind_are_scored_and_nothing_is_searched(
+    bench: Bench, kind: Kind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best settings for quiet clips alone would be blind."""
+    one_sided = Bench(
+        [clip for clip in bench.clips if clip.label.kind is kind], DetectorSettings(), miss_cost=5
+    )
+    start = Present(camera=None, fps=5, detection=DetectorSettings(min_area=0), confirm=(1, 1))
+    result = find(one_sided, start)
+    assert result.found == start.candidate
+    assert not result.searched
+    assert len(one_sided.tried) == 0
+    report.print_report(one_sided, start, result)
+    assert "Scored only: to look for better settings" in capsys.readouterr().out
+
+
 def test_the_present_settings_are_those_of_the_camera() -> None:
     start = present(None, None)
     assert (start.camera, start.fps, start.confirm) == (None, 5.0, (2, 3))
