@@ -142,6 +142,20 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--json", action="store_true", help="print the findings as JSON")
     tune.set_defaults(command=_tune)
 
+    spool = commands.add_parser(
+        "spool", parents=[config], help="what waits for delivery, and what was set aside"
+    )
+    spool.add_argument("--json", action="store_true", help="print it as JSON")
+    spool.set_defaults(command=_spool_show)
+    actions = spool.add_subparsers(title="actions", metavar="ACTION")
+    again = actions.add_parser("retry", help="deliver again what was set aside")
+    again.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="only these (default: all)")
+    again.set_defaults(command=_spool_retry)
+    take = actions.add_parser("export", help="write the pictures in the spool to a folder; it keeps them")
+    take.add_argument("folder", type=Path, metavar="DIR")
+    take.add_argument("--aside", action="store_true", help="only those that were set aside")
+    take.set_defaults(command=_spool_export)
+
     schema = commands.add_parser("schema", help="print the JSON Schemas of what is published")
     schema.add_argument("name", nargs="?", choices=SCHEMAS, help="only this one")
     schema.set_defaults(command=_schema)
@@ -227,6 +241,27 @@ def _tune(args: argparse.Namespace) -> int:
         as_json=args.json,
         miss_cost=args.miss_cost,
     )
+
+
+def _spool_show(args: argparse.Namespace) -> int:
+    settings = _load(args)
+    from async_motion.outbox import show
+
+    return show(settings, as_json=args.json)
+
+
+def _spool_retry(args: argparse.Namespace) -> int:
+    settings = _load(args)
+    from async_motion.outbox import retry
+
+    return retry(settings, args.numbers)
+
+
+def _spool_export(args: argparse.Namespace) -> int:
+    settings = _load(args)
+    from async_motion.outbox import export
+
+    return export(settings, args.folder, aside_only=args.aside)
 
 
 def _schema(args: argparse.Namespace) -> int:

@@ -48,7 +48,8 @@ LAW: dict[str, frozenset[str]] = {
     "check": ASSEMBLY | {"wiring"},
     "listen": ASSEMBLY | {"wiring"},
     "tune": ASSEMBLY | {"wiring"},
-    "cli": LEAVES | {"settings", "logs", "service", "check", "listen", "tune"},
+    "outbox": LEAVES | {"settings", "spool"},
+    "cli": LEAVES | {"settings", "logs", "service", "check", "listen", "tune", "outbox"},
     "__main__": frozenset({"cli"}),
 }
 """Every room, and which others it may import."""

@@ -1,0 +1,84 @@
+"""`async-motion spool`: what waits, what was set aside and why; retry it, or take the pictures out.
+
+Works beside the running service, and without it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from async_motion import spool
+from async_motion.core.payloads import iso
+from async_motion.errors import UsageError
+from async_motion.settings import Settings
+
+
+def show(settings: Settings, *, as_json: bool) -> int:
+    """Print what is in the spool."""
+    report = spool.look(_path(settings))
+    if as_json:
+        waiting = [
+            {
+                "camera": w.camera,
+                "to_store": w.to_store,
+                "to_announce": w.to_announce,
+                "phases": w.phases,
+                "bytes": w.bytes,
+                "oldest_at": iso(w.oldest_at),
+            }
+            for w in report.waiting
+        ]
+        aside = [
+            {
+                "number": a.number,
+                "frame_id": a.info.frame_id,
+                "object_key": a.info.object_key,
+                "accepted_at": iso(a.accepted_at),
+                "reason": a.reason,
+            }
+            for a in report.aside
+        ]
+        spools = [str(path) for path in report.set_aside_spools]
+        told = {"path": str(report.path), "file_bytes": report.file_bytes}
+        print(json.dumps(told | {"waiting": waiting, "aside": aside, "set_aside_spools": spools}, indent=2))
+        return 0
+    print(f"{report.path}: {report.records} frames wait, {len(report.aside)} were set aside")
+    if report.waiting:
+        print(f"\n{'camera':<16}  {'to store':>8}  {'to announce':>11}  {'KiB':>8}  oldest (UTC)")
+    for w in report.waiting:
+        print(
+            f"{w.camera:<16}  {w.to_store:>8}  {w.to_announce:>11}  {w.bytes / 1024:>8.0f}"
+            f"  {w.oldest_at:%Y-%m-%d %H:%M:%S}"
+        )
+    if report.aside:
+        print("\nset aside (async-motion spool retry [NUMBER …]):")
+    for a in report.aside:
+        print(f"  {a.number}  {a.info.object_key}: {a.reason}")
+    for path in report.set_aside_spools:
+        print(f"\nA whole spool was set aside: {path}")
+    return 0
+
+
+def retry(settings: Settings, numbers: Collection[int]) -> int:
+    """Let records that were set aside be delivered again: these, or all of them."""
+    count = spool.retry(_path(settings), set(numbers) or None)
+    print(f"{count} set aside records are tried again")
+    return 0
+
+
+def export(settings: Settings, folder: Path, *, aside_only: bool) -> int:
+    """Write the pictures in the spool to a folder, under their object keys; the spool keeps them."""
+    count = 0
+    for path in spool.export(_path(settings), folder, aside_only=aside_only):
+        print(path)
+        count += 1
+    print(f"{count} pictures in {folder}")
+    return 0
+
+
+def _path(settings: Settings) -> Path:
+    if settings.spool.path == ":memory:":
+        raise UsageError("spool.path is :memory:, which only the running service can see, expected a file")
+    return Path(settings.spool.path)

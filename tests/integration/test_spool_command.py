@@ -1,0 +1,65 @@
+"""`async-motion spool` on a spool that a real service has left behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from async_motion.cli import main
+from tests.support.ports import free_port
+from tests.support.service import Service
+from tests.support.video import make_clip
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Settings of a service that has met a store that was away, and has stopped."""
+    clip = make_clip(tmp_path / "clip.mp4", seconds=6.0)
+    settings = {
+        "instance": "edge1",
+        "shutdown_grace": "0s",
+        "minio": {"endpoint": f"127.0.0.1:{free_port()}"},
+        "mqtt": {"port": free_port()},
+        "web": {"port": free_port()},
+        "spool": {"path": str(tmp_path / "spool.db")},
+        "cameras": {"porch": {"source": str(clip), "event": {"off_delay": "500ms"}}},
+    }
+    with Service(settings, tmp_path / "run") as service:
+        service.wait_for_log("motion ended")
+    return service.config
+
+
+def test_what_waits_can_be_seen_and_taken_out(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["spool", "--config", str(config)]) == 0
+    said = capsys.readouterr().out
+    assert "frames wait, 0 were set aside" in said
+    assert "porch" in said
+    assert main(["spool", "--config", str(config), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    (porch,) = report["waiting"]
+    assert porch["camera"] == "porch"
+    assert porch["to_store"] > 0
+    assert main(["spool", "--config", str(config), "export", str(tmp_path / "out")]) == 0
+    pictures = sorted((tmp_path / "out").rglob("*.jpg"))
+    assert len(pictures) == porch["to_store"]
+    for picture in pictures:
+        assert cv2.imdecode(np.frombuffer(picture.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
+    capsys.readouterr()
+    assert main(["spool", "--config", str(config), "retry"]) == 0
+    assert capsys.readouterr().out == "0 set aside records are tried again\n"
+
+
+def test_no_spool_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "v.yaml"
+    file.write_text(f"spool: {{path: {tmp_path}/none.db}}\n")
+    assert main(["spool", "--config", str(file)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    file.write_text('spool: {path: ":memory:"}\n')
+    assert main(["spool", "--config", str(file)]) == 2
+    assert "memory" in capsys.readouterr().err
