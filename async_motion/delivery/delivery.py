@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -403,7 +404,8 @@ class Delivery:
                 done.append(news.number)
                 self._failures.pop(news.number, None)
         except asyncio.CancelledError:
-            await self._spool.remove(done)
+            with contextlib.suppress(SpoolError):
+                await self._spool.remove(done)
             raise
         finally:
             if late:

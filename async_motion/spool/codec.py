@@ -1,12 +1,26 @@
-"""Nouns to JSON text and back, as the spool's columns hold them."""
+"""Nouns to JSON text and back, as the spool's columns hold them.
+
+A text that cannot be read back means a damaged file: SQLite knows its own structure, not what is in a column.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from async_motion.core import payloads
 from async_motion.core.model import Box, EndReason, FrameInfo, MotionEvent, StoredFrame
+
+T = TypeVar("T")
+
+
+class Unreadable(sqlite3.DatabaseError):
+    """A column does not hold what was written to it."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    sqlite_errorname = "SQLITE_CORRUPT"
 
 
 def dump_info(info: FrameInfo) -> str:
@@ -31,12 +45,8 @@ def dump_info(info: FrameInfo) -> str:
 
 
 def load_info(text: str) -> FrameInfo:
-    """Return what `dump_info` wrote."""
-    data = json.loads(text)
-    data["captured_at"] = payloads.parse_iso(data["captured_at"])
-    data["boxes"] = tuple(Box(*box) for box in data["boxes"])
-    data["zones"] = tuple(data["zones"])
-    return FrameInfo(**data)
+    """Return what `dump_info` wrote. Raises Unreadable."""
+    return _read(_info, text)
 
 
 def dump_event(event: MotionEvent) -> str:
@@ -56,7 +66,34 @@ def dump_event(event: MotionEvent) -> str:
 
 
 def load_event(text: str) -> MotionEvent:
-    """Return what `dump_event` wrote."""
+    """Return what `dump_event` wrote. Raises Unreadable."""
+    return _read(_event, text)
+
+
+def dump_stored(stored: StoredFrame) -> str:
+    """Return a stored frame as JSON text: its announcement."""
+    return _dump(payloads.frame_payload(stored))
+
+
+def load_stored(text: str) -> StoredFrame:
+    """Return what `dump_stored` wrote. Raises Unreadable."""
+    return _read(payloads.parse_frame, text)
+
+
+def load_line(text: str) -> dict[str, Any]:
+    """Return what `dump_stored` wrote, as an event's summary has it. Raises Unreadable."""
+    return _read(_line, text)
+
+
+def _info(text: str) -> FrameInfo:
+    data = json.loads(text)
+    data["captured_at"] = payloads.parse_iso(data["captured_at"])
+    data["boxes"] = tuple(Box(*box) for box in data["boxes"])
+    data["zones"] = tuple(data["zones"])
+    return FrameInfo(**data)
+
+
+def _event(text: str) -> MotionEvent:
     data = json.loads(text)
     data["started_at"] = payloads.parse_iso(data["started_at"])
     data["zones"] = tuple(data["zones"])
@@ -67,14 +104,16 @@ def load_event(text: str) -> MotionEvent:
     return MotionEvent(**data)
 
 
-def dump_stored(stored: StoredFrame) -> str:
-    """Return a stored frame as JSON text: its announcement."""
-    return _dump(payloads.frame_payload(stored))
+def _line(text: str) -> dict[str, Any]:
+    # Through the announcement, so that it is whole.
+    return payloads.frame_payload(payloads.parse_frame(text))
 
 
-def load_stored(text: str) -> StoredFrame:
-    """Return what `dump_stored` wrote."""
-    return payloads.parse_frame(text)
+def _read(load: Callable[[str], T], text: str) -> T:
+    try:
+        return load(text)
+    except (ValueError, TypeError, KeyError) as exc:
+        raise Unreadable(f"a column cannot be read: {exc}") from exc
 
 
 def _dump(data: dict[str, Any]) -> str:

@@ -76,10 +76,16 @@ def connect(path: Path | None) -> sqlite3.Connection:
         db.execute(f"PRAGMA wal_autocheckpoint = {4 * 1024 * 1024 // PAGE_BYTES}")
         db.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")
         db.execute("PRAGMA temp_store = MEMORY")
+        # What is damaged must not raise in the middle of a walk over rows: its reader finds out.
+        db.text_factory = _text
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def sync_folder(path: Path) -> None:

@@ -6,7 +6,6 @@ Who has what in his hands is known in memory alone: after a crash nobody has any
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Collection
@@ -35,6 +34,8 @@ class Lanes:
         self._fresh_s = fresh_s
         self._clock = clock
         self._next_number = next_number
+        self.broken: list[tuple[int, str]] = []
+        """What could not be handed out because it cannot be read, and why: set it aside."""
         self._leased: set[int] = set()
         self._not_before: dict[int, float] = {}
         self._marks: deque[tuple[float, int]] = deque()
@@ -85,58 +86,49 @@ class Lanes:
         del self._not_before[number]
         return True
 
-    def take_uploads(self, *, fresh: bool, limit: int) -> tuple[list[Upload], list[tuple[int, str]]]:
+    def take_uploads(self, *, fresh: bool, limit: int) -> list[Upload]:
         """Hand out what is to be stored next, oldest first, at most `limit` pieces.
 
-        The second value lists the records that cannot be read, with the reason: set them aside.
+        What cannot be read back is noted in `broken` and passed by.
         """
-        floor = self._floor()
         found: list[Upload] = []
-        broken: list[tuple[int, str]] = []
         rows = self._db.execute(
             "SELECT number, kind, event_id, event_number, clock, body FROM items"
             f" WHERE state = {TO_STORE} AND number {'>=' if fresh else '<'} ? ORDER BY number",
-            (floor,),
+            (self._floor(),),
         )
-        for number, kind, event_id, event_number, clock, body in rows:
+        for row in rows:
             if len(found) >= limit:
                 break
-            if not self._is_free(number):
-                continue
-            age_s = self._clock() - clock
-            if kind == END:
-                lines = self._db.execute(
-                    "SELECT body FROM lines WHERE event_id = ? ORDER BY seq", (event_id,)
-                )
-                found.append(
-                    SummaryUpload(
-                        number=number,
-                        late=not fresh,
-                        age_s=age_s,
-                        event=codec.load_event(body),
-                        lines=tuple(json.loads(line) for (line,) in lines),
-                    )
-                )
-                continue
-            info = codec.load_info(body)
-            jpeg = self.jpeg(number)
-            if jpeg is None or hashlib.sha256(jpeg).hexdigest() != info.sha256:
-                broken.append((number, "its bytes cannot be read back from the spool as they were accepted"))
-                continue
-            found.append(
-                FrameUpload(
-                    number=number,
-                    event_number=event_number,
-                    late=not fresh,
-                    age_s=age_s,
-                    info=info,
-                    jpeg=jpeg,
-                )
-            )
+            if self._is_free(row[0]):
+                try:
+                    found.append(self._upload(row, late=not fresh))
+                except codec.Unreadable as exc:
+                    self._note_broken(row[0], exc)
         rows.close()
         self._leased.update(item.number for item in found)
-        self._leased.update(number for number, _ in broken)
-        return found, broken
+        return found
+
+    def _upload(self, row: tuple[Any, ...], *, late: bool) -> Upload:
+        number, kind, event_id, event_number, clock, body = row
+        age_s = self._clock() - clock
+        if kind == END:
+            rows = self._db.execute("SELECT body FROM lines WHERE event_id = ? ORDER BY seq", (event_id,))
+            lines = tuple(codec.load_line(line) for (line,) in rows)
+            return SummaryUpload(
+                number=number, late=late, age_s=age_s, event=codec.load_event(body), lines=lines
+            )
+        info = codec.load_info(body)
+        jpeg = self.jpeg(number)
+        if jpeg is None or hashlib.sha256(jpeg).hexdigest() != info.sha256:
+            raise codec.Unreadable("its bytes are not those that were accepted")
+        return FrameUpload(
+            number=number, event_number=event_number, late=late, age_s=age_s, info=info, jpeg=jpeg
+        )
+
+    def _note_broken(self, number: int, exc: codec.Unreadable) -> None:
+        self._leased.add(number)
+        self.broken.append((number, f"cannot be read back from the spool: {exc}"))
 
     def take_fresh_news(self, limit: int) -> list[list[News]]:
         """Hand out what is to be announced next of each camera's fresh line, in its order, `limit` for each.
@@ -162,7 +154,11 @@ class Lanes:
                     continue
                 if state != TO_ANNOUNCE or not self._is_free(number) or len(batch) >= limit:
                     break
-                batch.append(self._news(row, late=False))
+                try:
+                    batch.append(self._news(row, late=False))
+                except codec.Unreadable as exc:
+                    self._note_broken(number, exc)
+                    break
             rows.close()
             if batch:
                 self._leased.update(item.number for item in batch)
@@ -180,7 +176,10 @@ class Lanes:
             if len(batch) >= limit:
                 break
             if self._is_free(row[0]):
-                batch.append(self._news(row, late=True))
+                try:
+                    batch.append(self._news(row, late=True))
+                except codec.Unreadable as exc:
+                    self._note_broken(row[0], exc)
         rows.close()
         self._leased.update(item.number for item in batch)
         return batch

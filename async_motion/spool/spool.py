@@ -28,6 +28,7 @@ from async_motion.core.model import EventPhase, Record, StoredFrame
 from async_motion.core.work import EventNow, News, Upload
 from async_motion.errors import SpoolError
 from async_motion.spool import files
+from async_motion.spool.lanes import Lanes
 from async_motion.spool.schema import ForeignDatabase, NewerDatabase, WhenFull
 from async_motion.spool.tables import Tables
 
@@ -130,6 +131,7 @@ class Spool:
         self._callbacks: list[tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = []
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
+        self._bug: Exception | None = None
         self._stats = SpoolStats(max_bytes=max_bytes)
         self._stats_at = clock()
         # What follows belongs to the thread.
@@ -152,8 +154,9 @@ class Spool:
 
     async def open(self) -> None:
         """Open the spool, replay what a crash has left, close interrupted events. Raises SpoolError."""
-        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = loop.create_future()
+        self._closed.clear()
         self._thread = threading.Thread(
             # A daemon: a disk that hangs must not hold up the interpreter's exit.
             target=self._main,
@@ -234,21 +237,29 @@ class Spool:
 
         Records that cannot be read back are set aside on the way. Raises SpoolError.
         """
-        found, broken = await self._call(
-            _Kind.LOOK, lambda tables: tables.lanes.take_uploads(fresh=fresh, limit=limit)
-        )
-        for number, reason in broken:
-            log.error("spool: record %d is set aside: %s", number, reason)
-            await self.set_aside(number, reason)
-        return found
+        return await self._take(lambda lanes: lanes.take_uploads(fresh=fresh, limit=limit))
 
     async def take_fresh_news(self, limit: int) -> list[list[News]]:
         """Hand out what is to be announced next: at most `limit` of each camera's fresh line, in order."""
-        return await self._call(_Kind.LOOK, lambda tables: tables.lanes.take_fresh_news(limit))
+        return await self._take(lambda lanes: lanes.take_fresh_news(limit))
 
     async def take_late_news(self, limit: int) -> list[News]:
         """Hand out what is to be announced next of the backlog, oldest first."""
-        return await self._call(_Kind.LOOK, lambda tables: tables.lanes.take_late_news(limit))
+        return await self._take(lambda lanes: lanes.take_late_news(limit))
+
+    async def _take(self, take: Callable[[Lanes], T]) -> T:
+        """Hand out; set aside what cannot be read on the way. Raises SpoolError."""
+
+        def look(tables: Tables) -> tuple[T, list[tuple[int, str]]]:
+            found = take(tables.lanes)
+            broken, tables.lanes.broken = tables.lanes.broken, []
+            return found, broken
+
+        found, broken = await self._call(_Kind.LOOK, look)
+        for number, reason in broken:
+            log.error("spool: item %d is set aside: it %s", number, reason)
+            await self.set_aside(number, reason)
+        return found
 
     async def mark_stored(self, number: int, stored: StoredFrame | None, *, keep_jpeg: bool = False) -> None:
         """Note that a frame, or (None) an event's summary, is in the store.
@@ -282,8 +293,10 @@ class Spool:
         return await self._call(_Kind.LOOK, lambda tables: tables.lanes.jpeg(number))
 
     async def _call(self, kind: _Kind, function: Callable[[Tables], T], size: int = 0) -> T:
-        if self._thread is None:
-            raise SpoolError(f"{self._path or files.MEMORY}: the spool is closed")
+        if self._bug is not None:
+            raise self._bug
+        if self._thread is None or self._closed.is_set():
+            raise self._is_closed()
         loop = asyncio.get_running_loop()
         call = _Call(kind, function, loop.create_future(), loop, size)
         self._calls.put(call)
@@ -295,6 +308,9 @@ class Spool:
             )
             raise
         return result
+
+    def _is_closed(self) -> SpoolError:
+        return SpoolError(f"{self._path or files.MEMORY}: the spool is closed")
 
     # -- the thread
 
@@ -312,16 +328,33 @@ class Spool:
         going_on = True
         while going_on:
             calls, going_on = self._gather()
-            if calls:
-                self._serve(calls)
             try:
-                self._keep_house(idle=not calls)
-            except sqlite3.Error as exc:
-                self._on_error(exc)
-            self._publish_stats()
+                self._work(calls)
+            except Exception as exc:
+                # A bug. Whoever waits gets it raised, and so ends the process, which supervises us.
+                log.exception("spool: this is a bug")
+                self._bug = exc
+                going_on = False
+            for call in calls:
+                call.error = self._bug or call.error
             self._answer(calls)
         self._end()
         self._closed.set()
+        # Nobody comes any more, or nobody will be served: none of them may wait for ever.
+        while not self._calls.empty():
+            left = self._calls.get()
+            if left is not None:
+                left.error = self._bug or self._is_closed()
+                self._answer([left])
+
+    def _work(self, calls: Sequence[_Call]) -> None:
+        if calls:
+            self._serve(calls)
+        try:
+            self._keep_house(idle=not calls)
+        except sqlite3.Error as exc:
+            self._on_error(exc)
+        self._publish_stats()
 
     def _begin(self) -> None:
         """Open file and tables; move away what cannot be used. Raises SpoolError."""

@@ -503,10 +503,13 @@ class Tables:
                 self._forget(row)
 
     def set_aside(self, number: int, reason: str) -> None:
-        """Note that a record is refused for good, or cannot be read."""
+        """Note that a record is refused for good, or cannot be read. A phase that cannot be read goes."""
         self._released.append(number)
         row = self._row(number)
-        if row is None or row.kind != RECORD or row.state == ASIDE:
+        if row is None or row.state == ASIDE:
+            return
+        if row.kind != RECORD:
+            self._drop(row, "unreadable_phase")
             return
         self._db.execute("UPDATE items SET state = ?, reason = ? WHERE number = ?", (ASIDE, reason, number))
         self.counters.records -= 1

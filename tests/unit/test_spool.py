@@ -650,6 +650,56 @@ async def test_a_record_that_cannot_be_read_back_is_set_aside(path: Path, clock:
     assert "cannot be read back" in aside[0].reason
 
 
+@pytest.mark.parametrize("column", ["body = '{'", "stored = 'x'", "body = CAST(x'ff00fe' AS TEXT)"])
+async def test_an_item_whose_description_is_damaged_stops_nothing(
+    path: Path, clock: Clock, column: str
+) -> None:
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0), start_of(event), make_record(event, 1), end_of(event)])
+        (first, _) = await spool.take_uploads(fresh=True, limit=10)
+        await spool.mark_stored(first.number, stored(first))
+    db = sqlite3.connect(path)
+    db.execute(f"UPDATE items SET {column} WHERE number IN (1, 2)")
+    db.commit()
+    db.close()
+    async with new_spool(path, clock) as spool:
+        news = await announce_all(spool)
+        await store_all(spool, fresh=False)
+        news += await announce_all(spool)
+        await store_all(spool, fresh=False)
+        news += await announce_all(spool)
+        assert 1 in seqs(news)
+        assert seqs(news)[-1] == "end"
+        assert spool.stats.empty
+    assert list(path.parent.glob("spool.db.damaged-*")) == []
+
+
+async def test_a_bug_in_the_thread_reaches_whoever_waits(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    async with new_spool(path, clock) as spool:
+        monkeypatch.setattr(Tables, "accept", bug)
+        async with asyncio.TaskGroup() as tasks:
+            waiting = [
+                tasks.create_task(_meets_a_bug(spool, make_record(make_event(), seq)), name=f"{seq}")
+                for seq in range(3)
+            ]
+        assert all(task.result() for task in waiting)
+        assert await _meets_a_bug(spool, make_record(make_event(), 9))
+
+
+async def _meets_a_bug(spool: Spool, record: Record) -> bool:
+    try:
+        await spool.accept([record])
+    except ZeroDivisionError:
+        return True
+    return False
+
+
 async def test_a_full_disk_refuses_records_but_takes_deletions(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

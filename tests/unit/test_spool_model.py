@@ -46,6 +46,7 @@ SIZE = 2000
 ROOM = 6 * (SIZE + ROW_BYTES)
 FRESH_S = 10.0
 MOST_COPIES = 60
+AFTER = "after the commit"
 
 Content = frozenset[tuple[Any, ...]]
 
@@ -94,6 +95,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.current: dict[str, MotionEvent] = {}
         self.next_seq: Counter[str] = Counter()
         self.made = 0
+        self.number = 0
         self.leased: set[int] = set()
         self.copies: list[Path] = []
         self.watching = False
@@ -129,9 +131,9 @@ class SpoolMachine(RuleBasedStateMachine):
 
     # -- the crashes
 
-    def copy(self, _statement: str) -> None:
+    def copy(self, statement: str) -> None:
         """Keep the files as they are, as SIGKILL would."""
-        if not self.watching or len(self.copies) >= MOST_COPIES:
+        if not self.watching or (len(self.copies) >= MOST_COPIES and statement != AFTER):
             return
         target = self.folder / f"crash{len(self.copies)}" / "spool.db"
         target.parent.mkdir()
@@ -148,7 +150,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.watching = True
         with self.tables.transaction(durable=True):
             yield
-        self.copy("after the commit")
+        self.copy(AFTER)
         self.watching = False
         after = self.content(self.tables_db())
         seen_after = False
@@ -177,7 +179,7 @@ class SpoolMachine(RuleBasedStateMachine):
         dropped = tables.counters.dropped
         tables.counters.dropped, recount = Counter(), tables.recount()
         assert tables.counters == recount
-        assert dropped.keys() <= {"full", "full_aside", "full_stored"}
+        assert dropped.keys() <= {"full", "full_aside", "full_stored", "unreadable_phase"}
 
     def tables_db(self) -> sqlite3.Connection:
         assert self.db is not None
@@ -238,9 +240,9 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule()
     def too_large(self) -> None:
         self.made += 1
-        before = len(self.items)
-        self.accept([make_record(make_event("porch", self.made), 0, size=ROOM)])
-        assert len(self.items) == before
+        event = make_event("porch", self.made)
+        self.accept([make_record(event, 0, size=ROOM)])
+        assert all(item.event_id != event.event_id for item in self.items.values())
 
     @rule(value=st.binary(max_size=20))
     def remember(self, value: bytes) -> None:
@@ -249,6 +251,7 @@ class SpoolMachine(RuleBasedStateMachine):
         assert self.tables.recall("detector") == value
 
     def accept(self, items: list[Record | EventPhase]) -> None:
+        self.number = self.tables.next_number
         with self.step():
             self.tables.accept(items)
         self.model_accept(items)
@@ -270,7 +273,6 @@ class SpoolMachine(RuleBasedStateMachine):
     def model_record(self, record: Record, *, opens: bool) -> None:
         info = record.info
         event = self.events.get(info.event_id)
-        number = self.number_of(info.event_id, info.seq)
         item = Item(
             RECORD, info.event_id, TO_STORE, info.seq, PROTECTED, info.score, SIZE + ROW_BYTES, self.clock.now
         )
@@ -280,9 +282,8 @@ class SpoolMachine(RuleBasedStateMachine):
             best = event.best_score is None or info.score > event.best_score
             item.rank = PROTECTED if opens or best else MIDDLE
         if len(record.jpeg) > SIZE or not self.model_room(item.size, item.rank):
-            assert number is None, "a frame was taken for which there is no room"
             return
-        assert number is not None, "a frame was dropped for which there was room"
+        number = self.take_number()
         self.items[number] = item
         if event is not None:
             if opens:
@@ -292,13 +293,10 @@ class SpoolMachine(RuleBasedStateMachine):
                     self.items[event.best].rank = MIDDLE
                 event.best, event.best_score = number, info.score
 
-    def number_of(self, event_id: str, seq: int) -> int | None:
-        row = (
-            self.tables_db()
-            .execute("SELECT number FROM items WHERE kind = 0 AND event_id = ? AND seq = ?", (event_id, seq))
-            .fetchone()
-        )
-        return row[0] if row else None
+    def take_number(self) -> int:
+        """Return the number that the next item gets."""
+        self.number += 1
+        return self.number - 1
 
     def model_phase(self, item: EventPhase) -> None:
         event_id = item.event.event_id
@@ -309,11 +307,7 @@ class SpoolMachine(RuleBasedStateMachine):
         else:
             event.ended = True
         self.model_room(ROW_BYTES, PROTECTED)
-        (number,) = (
-            self.tables_db()
-            .execute("SELECT number FROM items WHERE kind = ? AND event_id = ?", (kind, event_id))
-            .fetchone()
-        )
+        number = self.take_number()
         self.items[number] = Item(kind, event_id, HELD, rank=PROTECTED, age_from=self.clock.now)
         self.settle()
 
@@ -378,8 +372,8 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(fresh=st.booleans(), limit=st.integers(1, 4))
     def take_and_store(self, fresh: bool, limit: int) -> None:
-        uploads, broken = self.tables.lanes.take_uploads(fresh=fresh, limit=limit)
-        assert broken == []
+        uploads = self.tables.lanes.take_uploads(fresh=fresh, limit=limit)
+        assert self.tables.lanes.broken == []
         expected = [
             n for n, item in sorted(self.items.items()) if item.state == TO_STORE and n not in self.leased
         ]
@@ -389,7 +383,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.leased.update(numbers)
         for upload in uploads:
             assert upload.late == (not fresh)
-            assert (upload.age_s < FRESH_S) == fresh or upload.age_s == FRESH_S
+            assert upload.age_s < FRESH_S or not fresh
             stored = None
             if isinstance(upload, FrameUpload):
                 item = self.items[upload.number]
@@ -439,13 +433,14 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule()
     def refuse(self) -> None:
-        uploads, _ = self.tables.lanes.take_uploads(fresh=False, limit=1)
-        for upload in uploads:
+        for upload in self.tables.lanes.take_uploads(fresh=False, limit=1):
             with self.step():
                 self.tables.set_aside(upload.number, "refused")
             if self.items[upload.number].kind == RECORD:
                 self.items[upload.number].state = ASIDE
-            self.settle()
+                self.settle()
+            else:
+                self.forget(upload.number)
 
     @rule()
     def give_back(self) -> None:
@@ -493,6 +488,7 @@ class SpoolMachine(RuleBasedStateMachine):
             kept.rmdir()
         self.leased.clear()
         self.open()
+        self.number = self.tables.next_number
         with self.step():
             self.tables.close_interrupted()
         for event_id, event in list(self.events.items()):
@@ -532,15 +528,11 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_bound_holds(self) -> None:
-        """Only what cannot be dropped may go beyond: phases, lines, what delivery has in its hands."""
-        movable = [
-            item
-            for number, item in self.items.items()
-            if item.kind == RECORD and item.state == TO_STORE and number not in self.leased
-        ]
-        if movable:
-            fixed = self.bytes() - sum(item.size for item in movable)
-            assert self.bytes() <= ROOM or fixed + movable[-1].size > ROOM - 4 * (ROW_BYTES + LINE_BYTES)
+        """Records are never taken beyond it. Phases are, and lines, but neither at the cost of the other."""
+        if self.bytes() <= ROOM:
+            return
+        records = [item for item in self.items.values() if item.kind == RECORD]
+        assert sum(item.size for item in records) <= ROOM
 
 
 def _fast_folder() -> str | None:
@@ -550,7 +542,8 @@ def _fast_folder() -> str | None:
 
 TestSpool = SpoolMachine.TestCase
 TestSpool.settings = settings(
-    max_examples=25,
+    derandomize=True,  # the same steps in every run; to search further: without it, and with more examples
+    max_examples=40,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
