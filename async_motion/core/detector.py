@@ -1,16 +1,22 @@
 """luma -> Detection: what moved in front of one fixed camera, and why we think so.
 
-    luma ─reduce─▶ picture ─undo light─▶ distance to the background ─threshold─▶ mask ─▶ regions ─▶ verdict
-                                              ▲                                             │
-                                              └────────────── learn where nothing moves ◀───┘
+    luma ─reduce─▶ picture ─undo shake, undo light─▶ distance to the background ─▶ mask ─▶ regions ─▶ verdict
+                                                            ▲                                     │
+                                                            └──── learn where nothing moves ◀─────┘
 
-Pure arithmetic on arrays: no clock, no file, no randomness; the same frames give the same verdicts. Every
-time constant is in seconds of `monotonic`, so that 5 and 30 frames a second behave alike.
+Each part stands in a module of its own: `picture` (reduction), `alignment` (shake), `scene` (light, steps),
+`background` (the model), `shadows`, `regions` (evidence), `zones`. Pure arithmetic on arrays: no clock, no
+file, no randomness; the same frames give the same verdicts. Every time constant is in seconds of
+`monotonic`, so that 5 and 30 frames a second behave alike.
+
+What was tried, with figures, is told in the README's section on detection.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import io
+import zipfile
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,11 +24,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.background import Background, Plane
+from async_motion.core.alignment import STEADY, Shift, shifted
+from async_motion.core.background import NOISE_UNIT, Background
 from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
-from async_motion.core.picture import working_picture, working_size
-from async_motion.core.regions import Confirmation, Region, clean, find_regions
-from async_motion.core.scene import Light, fit_light
+from async_motion.core.picture import Plane, u8, working_picture, working_size
+from async_motion.core.regions import Persistence, Regions, Unrest, clean
+from async_motion.core.scene import Light, find_light, jumped, kind_of
+from async_motion.core.shadows import shadows
 from async_motion.core.zones import Polygon, Zone, draw
 from async_motion.errors import FrameShapeError
 
@@ -30,14 +38,26 @@ __all__ = ["Detector", "DetectorSettings", "Polygon", "Sensitivity", "Zone"]
 
 Sensitivity = Literal["low", "medium", "high"]
 
-THRESHOLDS: dict[str, float] = {"low": 30.0, "medium": 20.0, "high": 13.0}
+THRESHOLDS: dict[str, float] = {"low": 18.0, "medium": 12.0, "high": 8.0}
 """How many grey levels a pixel must differ in a picture without noise, by sensitivity."""
 
-_NOISE_FACTOR = 2.5
-_LEARNING_S = 1.0
-_SCENE_SHARE = 0.6
-_SETTLE_S = 0.3
-_MIN_PIXELS = 4
+_NOISE_WEIGHT = 1.0
+_STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
+"""A pixel is strong from so many thresholds plus so many times its noise on."""
+_STRONG_SHARE = 0.5
+"""The strong pixels that a region needs, as a share of its minimum area, where the scene is calm."""
+_UNREST_WEIGHT, _UNREST_CAP = 50.0, 2.5
+"""By exp(weight * unrest) more where it is not; exp(cap), twelve times, is the floor of sensitivity."""
+_FEWEST_PIXELS = 4
+
+_LEARNING_S = 0.4
+_JUMP, _STILL_DIFFERENT, _CALM_AGAIN, _UNEXPLAINED = 0.5, 0.2, 0.25, 0.15
+_AFTER_JUMP_S = 0.5
+_FOLLOW_LIGHT_S = 8.0
+_FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
+_PAST_S, _PAST_STEP_S = 0.5, 0.25
+_LONGEST_STEP_S = 0.5
+_STATE_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +75,19 @@ class DetectorSettings:
     zones: tuple[Zone, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One frame on its way to a verdict: the picture in the background's place and light, what differs."""
+
+    picture: Plane
+    shift: Shift
+    light: Light
+    distance: Plane
+    threshold: Plane
+    differs: Plane
+    changed: float
+
+
 class Detector:
     """Watches one camera. Not thread-safe: one caller at a time."""
 
@@ -63,9 +96,43 @@ class Detector:
         self.counts: Counter[Reason] = Counter()
         """Frames judged so far, by reason."""
         self._shape: tuple[int, int] | None = None
-        self._confirmation = Confirmation(3)
-        self._mask: Plane = np.zeros((1, 1), np.uint8)
-        self._distance: Plane = self._mask
+        self._saved: dict[str, NDArray[np.generic]] | None = None
+
+    @classmethod
+    def restore(cls, settings: DetectorSettings, state: bytes) -> Detector:
+        """Return a detector that knows what another knew when its `state` was taken.
+
+        Raises ValueError when `state` cannot be read: start a new detector then.
+        """
+        detector = cls(settings)
+        try:
+            with np.load(io.BytesIO(state), allow_pickle=False) as saved:
+                arrays = {name: saved[name] for name in saved.files}
+            if int(arrays["version"]) != _STATE_VERSION:
+                raise ValueError("the saved state is of another version")
+            height, width = (int(side) for side in arrays["shape"])
+        except (KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError("the saved state cannot be read") from error
+        detector._shape, detector._saved = (height, width), arrays
+        detector._draw_areas()
+        return detector
+
+    def state(self) -> bytes:
+        """Return what was learned, for `restore`; empty before the first frame. About 0.5 MB at 1080p."""
+        if self._saved is not None:
+            arrays = self._saved
+        elif self._shape is None:
+            return b""
+        else:
+            arrays = {
+                **self._background.state(self._now),
+                "unrest": self._unrest.cells,
+                "shape": np.array(self._shape),
+                "version": np.array(_STATE_VERSION),
+            }
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        return buffer.getvalue()
 
     def update(self, luma: Luma, monotonic: float) -> Detection:
         """Compare `luma` (H, W) uint8 with the background, then learn from it.
@@ -75,157 +142,273 @@ class Detector:
         """
         if luma.ndim != 2 or min(luma.shape) < 1:
             raise FrameShapeError(f"a luma plane has two dimensions, this array is {luma.shape}")
-        if self._shape is None:
-            detection = self._begin(luma, monotonic)
-        elif luma.shape != self._shape:
+        if self._shape is not None and luma.shape != self._shape:
             raise FrameShapeError(f"the picture was {self._shape} so far and is {luma.shape} now")
+        picture = working_picture(luma)
+        if self._shape is None:
+            self._shape = (luma.shape[0], luma.shape[1])
+            self._draw_areas()
+            detection = self._begin(picture, monotonic)
+        elif self._saved is not None:
+            detection = self._resume(picture, monotonic)
         else:
-            detection = self._judge(working_picture(luma), monotonic)
+            detection = self._judge(picture, monotonic)
         self.counts[detection.reason] += 1
         return detection
 
     def debug_maps(self) -> dict[str, Plane]:
-        """Return pictures of the inner state, (h, w) uint8 each at the working size, empty before a frame."""
-        if self._shape is None:
+        """Return pictures of the inner state, (h, w) uint8 each at the working size, empty before a frame.
+
+        `mask` is everything large enough that differs, `moving` what of it was believed.
+        """
+        if self._shape is None or self._saved is not None:
             return {}
         return {
             "background": self._background.reference.copy(),
-            "noise": np.clip(self._background.noise * 8.0, 0, 255).astype(np.uint8),
-            "threshold": np.clip(self._threshold() * 2.0, 0, 255).astype(np.uint8),
+            "noise": self._background.noise.copy(),
+            "threshold": self._threshold.copy(),
+            "unrest": np.clip(self._unrest.plane() * 2000.0, 0, 255).astype(np.uint8),
             "distance": self._distance.copy(),
             "mask": self._mask.copy(),
+            "moving": self._moving.copy(),
             "ignored": self._ignored.copy(),
         }
 
-    def _begin(self, luma: Luma, monotonic: float) -> Detection:
-        height, width = luma.shape
-        self._shape = (height, width)
-        size = working_size(height, width)
-        self._ignored = draw(self.settings.masks, size)
-        self._watched = max(1, int(np.count_nonzero(self._ignored == 0)))
-        self._zones = [(zone, draw([zone.polygon], size) > 0) for zone in self.settings.zones]
-        self._floor = self._floor_map(size)
-        self._start(working_picture(luma), monotonic)
-        return Detection(motion=False, reason=Reason.LEARNING)
-
-    def _start(self, picture: Plane, monotonic: float) -> None:
-        self._background = Background(picture, monotonic)
-        self._confirmation.forget()
-        self._mask = np.zeros_like(picture)
-        self._distance = np.zeros_like(picture)
-        self._learning_until = monotonic + _LEARNING_S
-        self._settling_until = monotonic
-
-    def _floor_map(self, size: tuple[int, int]) -> NDArray[np.float32]:
+    def _draw_areas(self) -> None:
+        """Draw masks, zones and the thresholds of zones at the working size."""
+        assert self._shape is not None
+        size = working_size(*self._shape)
         settings = self.settings
+        self._ignored = draw(settings.masks, size)
+        self._watched = u8(cv2.bitwise_not(self._ignored))
+        self._watched_pixels = max(1, cv2.countNonZero(self._watched))
+        self._zones = [(zone, draw([zone.polygon], size)) for zone in settings.zones]
         own = settings.threshold if settings.threshold is not None else THRESHOLDS[settings.sensitivity]
-        floor = np.full(size, own, np.float32)
+        self._floor = np.full(size, min(max(round(own), 1), 255), np.uint8)
         for zone, inside in reversed(self._zones):
             if zone.sensitivity is not None:
-                floor[inside] = THRESHOLDS[zone.sensitivity]
-        return floor
+                self._floor[inside > 0] = round(THRESHOLDS[zone.sensitivity])
 
-    def _threshold(self) -> NDArray[np.float32]:
-        return np.asarray(self._floor + _NOISE_FACTOR * self._background.noise, np.float32)
+    def _begin(self, picture: Plane, now: float) -> Detection:
+        self._learning_until = now + _LEARNING_S
+        self._now = now
+        self._start(picture, now)
+        return Detection(motion=False, reason=Reason.LEARNING)
 
-    def _judge(self, raw: Plane, monotonic: float) -> Detection:
-        light = fit_light(raw, self._background.reference)
-        picture = light.undo(raw)
-        self._distance = self._background.distance(picture)
-        differs = cv2.compare(
-            self._distance, np.minimum(self._threshold(), 254.0).astype(np.uint8), cv2.CMP_GT
-        )
-        changed = cv2.countNonZero(differs) / differs.size
-        noise = float(self._background.noise.mean())
-        if changed > _SCENE_SHARE:
-            self._start(raw, monotonic)
-            self._settling_until = monotonic + _SETTLE_S
+    def _resume(self, picture: Plane, now: float) -> Detection:
+        """Go on from a saved state with the first frame after it."""
+        assert self._saved is not None
+        saved, self._saved = self._saved, None
+        self._begin(picture, now)
+        self._learning_until = now
+        self._background = Background.restored(saved, now)
+        self._unrest.cells = np.asarray(saved["unrest"], np.float32)
+        return self._judge(picture, now)
+
+    def _start(self, picture: Plane, now: float) -> None:
+        """Learn the scene anew from `picture`."""
+        self._background = Background(picture, now)
+        self._unrest = Unrest((picture.shape[0], picture.shape[1]))
+        self._persistence = Persistence()
+        self._past: deque[tuple[float, Plane]] = deque([(now, picture)])
+        self._before = picture
+        self._mask = self._moving = self._distance = np.zeros_like(picture)
+        self._threshold = self._floor
+        self._jump = 0.0
+        self._no_jump_until = self._light_since = self._shift_since = now
+
+    def _judge(self, picture: Plane, now: float) -> Detection:
+        passed = min(max(now - self._now, 1e-3), _LONGEST_STEP_S)
+        self._now = now
+        jump = jumped(picture, self._before)
+        self._before = picture
+        look = self._look(picture, now)
+        self._distance, self._threshold = look.distance, look.threshold
+        step = self._step(picture, look, jump, now)
+        if step is not None:
+            self._mask = self._moving = np.zeros_like(picture)
             return Detection(
                 motion=False,
                 reason=Reason.SCENE_CHANGE,
-                scene_change=_kind(light),
-                changed=changed,
-                noise=noise,
+                scene_change=step,
+                changed=look.changed,
+                noise=self._noise(),
+                gain=look.light.gain,
             )
-        whole = clean(np.asarray(differs, np.uint8))
-        detection = self._verdict(whole, changed, noise, light, monotonic)
-        self._background.learn(picture, self._distance, whole, monotonic)
-        return detection
+        return self._verdict(look, now, passed)
 
-    def _verdict(
-        self, whole: Plane, changed: float, noise: float, light: Light, monotonic: float
-    ) -> Detection:
-        watched = cv2.copyTo(whole, cv2.bitwise_not(self._ignored))
-        labels, regions = find_regions(np.asarray(watched, np.uint8))
-        large = [region for region in regions if region.area >= self._required(labels, region)]
-        fitting = [region for region in large if region.area <= self.settings.max_area * watched.size]
-        real = [region for region in fitting if self._confirmation.confirmed(labels == region.label)]
-        self._confirmation.remember(np.asarray(watched, np.uint8))
+    def _look(self, picture: Plane, now: float) -> _Look:
+        """Undo the shake and the light of `picture`, and compare it with the background."""
+        background = self._background
+        shift = background.aligner.shift(picture)
+        aligned = shifted(picture, shift) if shift else picture
+        light = find_light(aligned, background.reference)
+        if not light.large:
+            self._light_since = now
+        elif now - self._light_since > _FOLLOW_LIGHT_S:
+            background.follow(light)
+            self._past.clear()
+            light, self._light_since = Light(), now
+        compared = light.undo(aligned) if light else aligned
+        distance = background.distance(compared)
+        if light:
+            distance[light.clipped(aligned, background.reference) > 0] = 0
+        # In a dimmed picture the same noise is larger once the light is undone.
+        dimmed = max(1.0, 1.0 / light.gain)
+        weight = _NOISE_WEIGHT / NOISE_UNIT
+        threshold = u8(cv2.addWeighted(self._floor, dimmed, background.noise, weight, 0.0))
+        differs = u8(cv2.compare(distance, threshold, cv2.CMP_GT))
+        if shift:
+            rim = int(np.ceil(max(abs(shift.x), abs(shift.y))))
+            differs[:rim] = differs[-rim:] = 0
+            differs[:, :rim] = differs[:, -rim:] = 0
+        changed = cv2.countNonZero(differs) / differs.size
+        return _Look(compared, shift, light, distance, threshold, differs, changed)
 
-        keep = np.zeros(int(labels.max()) + 1, np.uint8)
-        keep[[region.label for region in real]] = 255
-        self._mask = keep[labels]
-        pixels = cv2.countNonZero(self._mask)
+    def _step(self, picture: Plane, look: _Look, jump: float, now: float) -> SceneChange | None:
+        """Tell a change of the whole scene from motion; learn the new scene once it is certain."""
+        if self._jump:
+            settled = jump < _CALM_AGAIN * self._jump and look.changed > _UNEXPLAINED
+            self._jump = 0.0
+            if settled:
+                kind = kind_of(picture, self._background.reference)
+                self._start(picture, now)
+                return kind
+            self._no_jump_until = now + _AFTER_JUMP_S
+        elif jump > _JUMP and now > self._no_jump_until:
+            if look.changed > _STILL_DIFFERENT:
+                self._jump = jump
+                return kind_of(picture, self._background.reference)
+            if look.light.large:
+                return SceneChange.EXPOSURE
+        if max(abs(look.shift.x), abs(look.shift.y)) < _LASTING_SHIFT:
+            self._shift_since = now
+        elif now - self._shift_since > _FOLLOW_SHIFT_S:
+            self._start(picture, now)
+            return SceneChange.MOVED
+        return None
+
+    def _verdict(self, look: _Look, now: float, passed: float) -> Detection:
+        background = self._background
+        differs = look.differs
+        if look.changed:
+            shaded = shadows(look.picture, background.reference, differs)
+            differs = u8(cv2.subtract(differs, shaded))
+        whole = clean(differs)
+        regions = Regions(u8(cv2.bitwise_and(whole, self._watched)))
+        required = self._required(regions)
+        large = regions.area >= required
+        large[0] = False
+        if large.any():
+            large &= ~self._heal(regions, whole, look, large, now)
+        fitting = large & (regions.area <= self.settings.max_area * whole.size)
+        evident = fitting & self._evident(regions, required, look) if fitting.any() else fitting
+        real = evident & self._persistence.seen(regions) if evident.any() else evident
+        self._mask, self._moving = regions.mask_of(large), regions.mask_of(real)
+        self._persistence.remember(self._mask, passed)
+        self._learn(look, regions.mask_of(evident), now, passed)
+
         reason = Reason.MOTION
-        if monotonic < self._settling_until:
-            reason = Reason.SCENE_CHANGE
-        elif monotonic < self._learning_until:
+        if now < self._learning_until - 1e-6:
             reason = Reason.LEARNING
-        elif not real:
+        elif not real.any():
             reason = self._why_not(whole, regions, large, fitting)
         motion = reason is Reason.MOTION
         return Detection(
             motion=motion,
             reason=reason,
-            score=pixels / self._watched if motion else 0.0,
-            boxes=tuple(_box(region, watched.shape) for region in real) if motion else (),
-            zones=self._touched(labels, real) if motion else (),
-            scene_change=SceneChange.UNKNOWN if reason is Reason.SCENE_CHANGE else None,
-            changed=changed,
-            noise=noise,
-            gain=light.gain,
+            score=cv2.countNonZero(self._moving) / self._watched_pixels if motion else 0.0,
+            boxes=_boxes(regions, real, look.shift) if motion else (),
+            zones=self._touched(regions, real) if motion else (),
+            changed=look.changed,
+            noise=self._noise(),
+            gain=look.light.gain,
         )
 
+    def _evident(self, regions: Regions, required: NDArray[np.float64], look: _Look) -> NDArray[np.bool_]:
+        """Say for which regions there is enough evidence of something that moves."""
+        dimmed = max(1.0, 1.0 / look.light.gain)
+        limit = cv2.addWeighted(
+            self._floor,
+            _STRONG * dimmed,
+            self._background.noise,
+            _STRONG_NOISE_WEIGHT / NOISE_UNIT,
+            0.0,
+        )
+        strong = regions.sums(u8(cv2.compare(look.distance, limit, cv2.CMP_GT)) > 0)
+        unrest = regions.sums(self._unrest.plane()) / np.maximum(regions.area, 1)
+        wanted = _STRONG_SHARE * required * np.exp(np.minimum(_UNREST_WEIGHT * unrest, _UNREST_CAP))
+        return np.asarray(strong >= wanted, np.bool_)
+
+    def _heal(
+        self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_], now: float
+    ) -> NDArray[np.bool_]:
+        """Find the holes that things have left, and take the ground there over at once."""
+        if not self._past or now - self._past[0][0] < _PAST_S - 1e-6:
+            return np.zeros_like(large)
+        watched = u8(cv2.bitwise_and(whole, self._watched))
+        holes = large & regions.left_behind(
+            watched, look.picture, self._background.edges, self._past[0][1], look.threshold
+        )
+        if holes.any():
+            grown = u8(cv2.dilate(regions.mask_of(holes), np.ones((5, 5), np.uint8)))
+            self._background.take_over(look.picture, grown)
+        return holes
+
+    def _learn(self, look: _Look, moving: Plane, now: float, passed: float) -> None:
+        background = self._background
+        specks = u8(cv2.subtract(look.differs, self._mask))
+        self._unrest.learn(specks, passed, now - background.born)
+        background.learn(look.picture, look.distance, moving, now)
+        if not self._past or now - self._past[-1][0] >= _PAST_STEP_S - 1e-6:
+            self._past.append((now, look.picture))
+        while len(self._past) > 1 and now - self._past[1][0] >= _PAST_S:
+            self._past.popleft()
+
     def _why_not(
-        self, whole: Plane, regions: list[Region], large: list[Region], fitting: list[Region]
+        self, whole: Plane, regions: Regions, large: NDArray[np.bool_], fitting: NDArray[np.bool_]
     ) -> Reason:
-        if fitting:
+        if fitting.any():
             return Reason.DEBOUNCE
-        if large:
+        if large.any():
             return Reason.ABOVE_AREA
-        hidden = cv2.countNonZero(cv2.copyTo(whole, self._ignored))
+        hidden = cv2.countNonZero(cv2.bitwise_and(whole, self._ignored))
         if hidden >= self._pixels(self.settings.min_area):
             return Reason.MASKED
-        return Reason.BELOW_AREA if regions else Reason.STILL
+        return Reason.BELOW_AREA if regions.count > 1 else Reason.STILL
+
+    def _noise(self) -> float:
+        return float(cv2.mean(self._background.noise)[0]) / NOISE_UNIT
 
     def _pixels(self, share: float) -> float:
-        return max(share * self._ignored.size, _MIN_PIXELS)
+        return max(share * self._ignored.size, _FEWEST_PIXELS)
 
-    def _required(self, labels: NDArray[np.uint16], region: Region) -> float:
-        """Return the pixels that this region needs: the minimum of the zone that it mostly lies in."""
-        for zone, inside in self._zones:
-            if zone.min_area is not None and 2 * _overlap(labels, region, inside) > region.area:
-                return self._pixels(zone.min_area)
-        return self._pixels(self.settings.min_area)
+    def _required(self, regions: Regions) -> NDArray[np.float64]:
+        """Return the pixels that each region needs: the minimum of the zone that it mostly lies in."""
+        required = np.full(regions.count, self._pixels(self.settings.min_area))
+        for zone, inside in reversed(self._zones):
+            if zone.min_area is not None:
+                required[regions.share(inside) > 0.5] = self._pixels(zone.min_area)
+        return required
 
-    def _touched(self, labels: NDArray[np.uint16], regions: list[Region]) -> tuple[str, ...]:
+    def _touched(self, regions: Regions, real: NDArray[np.bool_]) -> tuple[str, ...]:
         touched = []
         for zone, inside in self._zones:
             least = self._pixels(self.settings.min_area if zone.min_area is None else zone.min_area)
-            if any(_overlap(labels, region, inside) >= min(least, region.area / 2) for region in regions):
+            overlap = regions.share(inside) * regions.area
+            if np.any(real & (overlap >= np.minimum(least, regions.area / 2)) & (overlap > 0)):
                 touched.append(zone.name)
         return tuple(touched)
 
 
-def _overlap(labels: NDArray[np.uint16], region: Region, inside: NDArray[np.bool_]) -> int:
-    rows, columns = slice(region.y, region.y + region.height), slice(region.x, region.x + region.width)
-    return int(np.count_nonzero((labels[rows, columns] == region.label) & inside[rows, columns]))
-
-
-def _box(region: Region, shape: tuple[int, ...]) -> Box:
-    height, width = shape
-    return Box(region.x / width, region.y / height, region.width / width, region.height / height)
-
-
-def _kind(light: Light) -> SceneChange:
-    return SceneChange.LIGHT if abs(light.gain - 1.0) > 0.1 or abs(light.offset) > 10 else SceneChange.UNKNOWN
+def _boxes(regions: Regions, real: NDArray[np.bool_], shift: Shift = STEADY) -> tuple[Box, ...]:
+    """Return the real regions' boxes as shares of the picture as it came, largest first."""
+    height, width = regions.labels.shape
+    chosen = np.flatnonzero(real)
+    order = chosen[np.argsort(-regions.area[chosen], kind="stable")]
+    boxes = []
+    for left, top, wide, high in regions.boxes[order].tolist():
+        x0, x1 = (min(max(x + shift.x, 0.0), width) / width for x in (left, left + wide))
+        y0, y1 = (min(max(y + shift.y, 0.0), height) / height for y in (top, top + high))
+        boxes.append(Box(x0, y0, x1 - x0, y1 - y0))
+    return tuple(boxes)

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from async_motion.core.model import Luma
 
+Plane = NDArray[np.uint8]
+"""(h, w) uint8 at the working size: a picture, or a mask of 0 and 255."""
+
 LONGEST = 400
 """The longer side of the working picture, in pixels, is at most this."""
+
+
+def u8(array: object) -> Plane:
+    """Say that what OpenCV returned is a uint8 array, as the arguments given to it made sure."""
+    return np.asarray(array, np.uint8)
 
 
 def working_size(height: int, width: int) -> tuple[int, int]:
@@ -22,13 +31,51 @@ def working_size(height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
-def working_picture(luma: Luma) -> Luma:
-    """Reduce (H, W) uint8 to `working_size`. The result is the caller's own, contiguous, never a view."""
+def halved(picture: Plane) -> Plane:
+    """Return the 2x2 means of `picture`; an odd last row or column is left out."""
+    height, width = picture.shape[0] // 2, picture.shape[1] // 2
+    even = picture[: 2 * height, : 2 * width]
+    return u8(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def working_picture(luma: Luma) -> Plane:
+    """Reduce (H, W) uint8 to `working_size` and smooth it by one pixel. The result is never a view."""
     small = luma
     while max(small.shape) > LONGEST and min(small.shape) >= 2:
-        height, width = small.shape[0] // 2, small.shape[1] // 2
-        small = np.asarray(
-            cv2.resize(small[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA),
-            dtype=np.uint8,
-        )
-    return small.copy() if small is luma else small
+        small = halved(small)
+    return u8(cv2.GaussianBlur(np.ascontiguousarray(small), (3, 3), 0))
+
+
+def gradient(picture: Plane) -> Plane:
+    """Return how steep each pixel is, in quarter grey levels of the Sobel sums, both directions added."""
+    across = cv2.convertScaleAbs(cv2.Sobel(picture, cv2.CV_16S, 1, 0), alpha=0.25)
+    down = cv2.convertScaleAbs(cv2.Sobel(picture, cv2.CV_16S, 0, 1), alpha=0.25)
+    return u8(cv2.add(across, down))
+
+
+def median_of(planes: list[Plane]) -> Plane:
+    """Return the upper median of each pixel over `planes`, by a network of minima and maxima (Batcher)."""
+    sorted_planes = list(planes)
+    count = len(planes)
+    for low, high in _network(count):
+        first, second = sorted_planes[low], sorted_planes[high]
+        sorted_planes[low] = u8(cv2.min(first, second))
+        sorted_planes[high] = u8(cv2.max(first, second))
+    return sorted_planes[count // 2].copy()
+
+
+def _network(count: int) -> list[tuple[int, int]]:
+    """Return the pairs to compare, in order, that sort `count` values."""
+    pairs = []
+    run = 1
+    while run < count:
+        step = run
+        while step >= 1:
+            for start in range(step % run, count - step, 2 * step):
+                for offset in range(min(step, count - start - step)):
+                    low = start + offset
+                    if low // (run * 2) == (low + step) // (run * 2):
+                        pairs.append((low, low + step))
+            step //= 2
+        run *= 2
+    return pairs
