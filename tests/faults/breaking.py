@@ -21,6 +21,7 @@ Break = Callable[[Stage, float], Awaitable[None]]
 
 ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>on purpose</Message></Error>"
 CGROUP_CPU = Path("/sys/fs/cgroup/cpu")
+CGROUP_MEMORY = Path("/sys/fs/cgroup/memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,23 +272,45 @@ async def broker_refuses_login(stage: Stage, hold_s: float) -> None:
 # -- the machine
 
 
-def _may_squeeze() -> bool:
-    return os.geteuid() == 0 and (CGROUP_CPU / "cgroup.procs").exists()
+def _is_root_with(group: Path) -> Callable[[], bool]:
+    return lambda: os.geteuid() == 0 and (group / "cgroup.procs").exists()
 
 
-@fault("machine", _may_squeeze)
+@fault("machine", _is_root_with(CGROUP_CPU))
 async def cpu_squeezed(stage: Stage, hold_s: float) -> None:
     """A fifth of one CPU."""
-    group = CGROUP_CPU / f"async_motion_faults_{os.getpid()}"
+    await _squeeze(stage, hold_s, CGROUP_CPU, {"cpu.cfs_quota_us": "20000"})
+
+
+@fault("machine", _is_root_with(CGROUP_MEMORY))
+async def memory_squeezed(stage: Stage, hold_s: float) -> None:
+    """24 MiB more than it has, its files' pages included; beyond that the kernel may kill it."""
+    await _squeeze(stage, hold_s, CGROUP_MEMORY, {"memory.limit_in_bytes": str(24 * 1024 * 1024)})
+    if not stage.service.running:
+        stage.service.start()
+        await _service_is_back(stage)
+
+
+async def _squeeze(stage: Stage, hold_s: float, root: Path, limits: dict[str, str]) -> None:
+    group = root / f"async_motion_faults_{os.getpid()}"
     group.mkdir(exist_ok=True)
-    (group / "cpu.cfs_quota_us").write_text("20000")
+    for name, value in limits.items():
+        (group / name).write_text(value)
     (group / "cgroup.procs").write_text(str(stage.service_pid))
     try:
         await asyncio.sleep(hold_s)
     finally:
         for pid in (group / "cgroup.procs").read_text().split():
-            (CGROUP_CPU / "cgroup.procs").write_text(pid)
+            (root / "cgroup.procs").write_text(pid)
+        await eventually_async(lambda: _removed(group), what="the group to be empty")
+
+
+def _removed(group: Path) -> bool:
+    try:
         group.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _may_trace() -> bool:
