@@ -10,12 +10,23 @@ import asyncio
 import json
 import secrets
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from async_motion import wiring
-from async_motion.errors import AsyncMotionError, RecordRejected, StoreRefused, TransientError
+from async_motion.broker.client import BrokerClient
+from async_motion.errors import (
+    AsyncMotionError,
+    BrokerUnavailable,
+    RecordRejected,
+    SpoolError,
+    StoreRefused,
+    TransientError,
+)
 from async_motion.settings import Settings
+from async_motion.spool import look
 
 BROKER_DEADLINE_S = 15.0
 """How long the broker may take to connect and to return our own message."""
@@ -59,6 +70,7 @@ async def _probe(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding(what=f"camera {name}", ok=None, text="not enabled, not opened")
             continue
         yield await _probe_camera(settings, name)
+    yield await asyncio.to_thread(_probe_spool, settings)
     async for finding in _probe_store(settings):
         yield finding
     yield await _probe_broker(settings)
@@ -134,14 +146,41 @@ async def _probe_broker(settings: Settings) -> Finding:
             connection = tasks.create_task(client.run(), name="probe broker")
             try:
                 async with asyncio.timeout(BROKER_DEADLINE_S):
-                    await ready.wait()
+                    await _answered(client, ready)
                     await client.publish(topic, token)
                     await back.wait()
                 return Finding(what=what, ok=True, text=f"{host}:{port} returned our own message")
+            except BrokerUnavailable as exc:
+                return Finding(what=what, ok=False, text=f"{host}:{port}: {exc}")
             except TimeoutError:
                 why = "took our message but did not return it" if ready.is_set() else client.state
                 return Finding(what=what, ok=False, text=f"{host}:{port}: {why}")
-            except TransientError as exc:
-                return Finding(what=what, ok=False, text=f"{host}:{port}: {exc}")
             finally:
                 connection.cancel()
+
+
+async def _answered(client: BrokerClient, ready: asyncio.Event) -> None:
+    """Wait for the connection. Raises BrokerUnavailable with the first trouble: a probe tries once."""
+    before = client.state
+    while not ready.is_set():
+        if client.state not in (before, "connected"):
+            raise BrokerUnavailable(client.state)
+        await asyncio.sleep(0.05)
+
+
+def _probe_spool(settings: Settings) -> Finding:
+    """Say whether the spool's folder takes files, and what waits there. Blocks as the disk does."""
+    what = "spool"
+    if settings.spool.path == ":memory:":
+        return Finding(what=what, ok=None, text="in memory: what waits is lost with the process")
+    path = Path(settings.spool.path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".check-"):
+            pass
+        waiting = f"{look(path).records} frames wait" if path.exists() else "not there yet, it can be made"
+    except OSError as exc:
+        return Finding(what=what, ok=False, text=f"{path}: cannot be written ({exc.strerror})")
+    except SpoolError as exc:
+        return Finding(what=what, ok=False, text=str(exc))
+    return Finding(what=what, ok=True, text=f"{path}: {waiting}")

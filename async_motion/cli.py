@@ -11,16 +11,19 @@ import argparse
 import asyncio
 import os
 import re
+import signal
 import sys
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from async_motion import __version__
 from async_motion.errors import AsyncMotionError, SettingsError, UsageError
 
-SCHEMAS = ("frame", "event", "event_summary")
+SCHEMAS = ("frame", "event", "event_summary", "state", "camera_state")
 
 MISSING_LIBRARY = re.compile(r"(lib\S+): cannot open shared object file")
 """How Linux says that a compiled module wants what the system has not."""
@@ -35,6 +38,10 @@ OPENCV_PACKAGES = "libgl1 libglib2.0-0 libxcb1"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     args = _parser().parse_args(argv)
+    # What OpenCV thinks of a camera is said by us, in one line that names the camera.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    with suppress(ValueError):  # not in the main thread: then the signals are somebody else's
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         code: int = args.command(args)
     except (SettingsError, UsageError) as exc:
@@ -57,6 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Let SIGTERM stop a command as Ctrl-C does, until the service handles both by itself."""
+    raise KeyboardInterrupt
 
 
 def run_async(work: Coroutine[Any, Any, int]) -> int:
@@ -208,7 +220,10 @@ def _run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     settings = _load(args)
     from async_motion.check import check
+    from async_motion.logs import setup_logging
 
+    # The findings say it all; the rooms' own words would come between them.
+    setup_logging("error", settings.log.format, settings.secrets())
     return run_async(check(settings, probe=args.probe, as_json=args.json))
 
 

@@ -45,7 +45,7 @@ async def listen(
     With `save`, each frame is fetched into `save/{object_key}`; one that cannot be fetched, or whose sha256
     differs, is said on standard error and makes the exit code 1 in the end.
     """
-    host, port = await wiring.find_broker(settings)
+    host, port = await wiring.find_broker(settings, _tell)
     arrived: asyncio.Queue[bytes] = asyncio.Queue()
     client = wiring.build_client(settings, host, port)
     instance = "+" if all_instances else settings.instance

@@ -51,6 +51,8 @@ REFUSED_RETRY_S = (30.0, 300.0)
 """The same for a camera that said no: a person must act, and some cameras lock out who asks too often."""
 GOOD_CONNECTION_S = 60.0
 """A camera that gave pictures for so long was well: its next failure starts with the first delay again."""
+LAST_WORDS_S = 20.0
+"""No task of ours takes longer to end; a process that should have stopped must not stay for ever."""
 SAME_SIGNAL_S = 0.5
 """A signal that comes again so soon is the same one: wrappers such as `timeout` signal us and our group."""
 WORKERS = min(4, os.cpu_count() or 1)
@@ -287,6 +289,9 @@ async def _greet(store: wiring.AnyStore, name: str) -> None:
 
 
 async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel a task of ours and wait for its last words."""
+    """Cancel a task of ours and wait for its last words; who has none within the bound is not waited for."""
     task.cancel()
-    await asyncio.wait([task])
+    done, _ = await asyncio.wait([task], timeout=LAST_WORDS_S)
+    if not done:
+        log.error("%s does not end: ending without it; what was accepted stays in the spool", task.get_name())
+        os._exit(1)

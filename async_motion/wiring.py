@@ -131,23 +131,33 @@ async def run_broker(settings: Settings) -> AsyncIterator[tuple[str, int]]:
         yield address
 
 
-async def find_broker(settings: Settings) -> tuple[str, int]:
-    """Return where the service's broker is, for a command beside it.
+async def find_broker(settings: Settings, say: Callable[[str], None]) -> tuple[str, int]:
+    """Return where the service's broker is, for a command beside it; wait for it if need be.
 
     The embedded broker may have taken the next free port: the right one retains the service's status. While
-    no service runs, it is the port of the settings, so that a listener may be started first.
+    nobody has the port of the settings, that is the port, so that a listener may be started first; while
+    somebody else has it, our service will come up on another one, which is looked for each second. `say` is
+    told of that wait.
     """
     mqtt = settings.mqtt
     if mqtt.host is not None:
         return mqtt.host, mqtt.port
-    for port in range(mqtt.port, min(mqtt.port + EmbeddedBroker.PORTS_TRIED, 65536)):
-        if await _knows_us(settings, port):
-            return LOOPBACK, port
-    return LOOPBACK, mqtt.port
+    ports = range(mqtt.port, min(mqtt.port + EmbeddedBroker.PORTS_TRIED, 65536))
+    told = False
+    while True:
+        for port in ports:
+            if await _knows_us(settings, port):
+                return LOOPBACK, port
+        if not await _listens(mqtt.port):
+            return LOOPBACK, mqtt.port
+        if not told:
+            told = True
+            say(f"{LOOPBACK}:{mqtt.port} is not the broker of {settings.instance}; waiting for the service")
+        await asyncio.sleep(1.0)
 
 
-async def _knows_us(settings: Settings, port: int) -> bool:
-    """Say whether the broker on this port retains a status of our instance."""
+async def _listens(port: int) -> bool:
+    """Say whether anybody listens on a port of this machine."""
     try:
         _, writer = await asyncio.open_connection(LOOPBACK, port)
     except OSError:
@@ -155,6 +165,13 @@ async def _knows_us(settings: Settings, port: int) -> bool:
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
+    return True
+
+
+async def _knows_us(settings: Settings, port: int) -> bool:
+    """Say whether the broker on this port retains a status of our instance."""
+    if not await _listens(port):
+        return False
     found = asyncio.Event()
     client = build_client(settings, LOOPBACK, port)
     client.subscribe(topics(settings).status, lambda *_: found.set())

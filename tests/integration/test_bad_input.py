@@ -193,10 +193,40 @@ def test_a_broker_that_refuses_the_login(tmp_path: Path) -> None:
         assert "Traceback" not in service.log_text()
 
 
+def test_a_listener_waits_while_a_stranger_has_the_port(tmp_path: Path) -> None:
+    (tmp_path / "stranger").mkdir()
+    with mqtt.Rumqttd(tmp_path / "stranger") as stranger:
+        settings = embedded(tmp_path) | {"mqtt": {"port": stranger.port}}
+        (tmp_path / "v.yaml").write_text(yaml.safe_dump(settings))
+        listener = subprocess.Popen(
+            [sys.executable, "-m", "async_motion", "listen", "--config", "v.yaml", "--json", "--count", "1"],
+            cwd=tmp_path,
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert listener.stderr is not None
+            assert "waiting for the service" in listener.stderr.readline()
+            with Service(settings, tmp_path / "run") as service:
+                service.wait_for_log("motion started")
+                out, _ = listener.communicate(timeout=60)
+        finally:
+            listener.kill()
+            listener.communicate()
+    assert listener.returncode == 0
+    assert '"object_key"' in out
+
+
 def test_a_spool_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "occupied").write_text("a file where a folder is expected")
     settings = embedded(tmp_path) | {"spool": {"path": str(tmp_path / "occupied" / "spool.db")}}
     (tmp_path / "v.yaml").write_text(yaml.safe_dump(settings))
+    probe = command("check", "--probe", "--config", "v.yaml", folder=tmp_path)
+    assert probe.returncode == 1
+    assert "FAIL  spool: " in probe.stdout
+    assert probe.stderr == ""
     answer = command("run", "--config", "v.yaml", folder=tmp_path)
     assert answer.returncode == 1
     assert "Traceback" not in answer.stderr

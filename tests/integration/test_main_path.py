@@ -22,7 +22,7 @@ from tests.support.wait import eventually
 
 SCHEMAS = {
     name: json.loads((ROOT / f"async_motion/schemas/{name}-1.json").read_text())
-    for name in ("frame", "event", "event_summary")
+    for name in ("frame", "event", "event_summary", "state", "camera_state")
 }
 BASE = "async_motion/edge1"
 CAMERA = f"{BASE}/porch"
@@ -108,6 +108,11 @@ def test_from_a_camera_to_an_announced_object_key(stage: Stage) -> None:
     for message in recorder.on(f"{CAMERA}/event"):
         jsonschema.validate(message.json(), SCHEMAS["event"])
         assert not message.retain
+
+    for topic, schema in ((f"{BASE}/state", "state"), (f"{CAMERA}/state", "camera_state")):
+        assert recorder.on(topic)
+        for message in recorder.on(topic):
+            jsonschema.validate(message.json(), SCHEMAS[schema])
 
     frames = [m.json() for m in recorder.on(f"{CAMERA}/frame") if m.json()["event_id"] == ended["event_id"]]
     assert len(frames) >= 3

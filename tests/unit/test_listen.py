@@ -87,7 +87,7 @@ class Wire:
 async def test_a_reader_of_our_output_that_has_left_is_no_group_of_errors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def find_broker(_: Settings) -> tuple[str, int]:
+    async def find_broker(_: Settings, _say: object) -> tuple[str, int]:
         return "127.0.0.1", 1883
 
     def gone(*_: object, **__: object) -> None:
