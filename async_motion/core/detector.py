@@ -156,6 +156,18 @@ class Detector:
         self.counts[detection.reason] += 1
         return detection
 
+    @property
+    def mask(self) -> Plane:
+        """Everything large enough that differed in the last frame, (h, w) uint8 0 or 255, working size.
+
+        It lies where the things are in the picture as it came, also while the camera shakes. It is the
+        generous mask: not all of it need have been believed. Shape (1, 1) before the first frame.
+        """
+        if self._shape is None or self._saved is not None:
+            return np.zeros((1, 1), np.uint8)
+        back = Shift(-float(round(self._shift.x)), -float(round(self._shift.y)))
+        return shifted(self._mask, back) if back else self._mask
+
     def debug_maps(self) -> dict[str, Plane]:
         """Return pictures of the inner state, (h, w) uint8 each at the working size, empty before a frame.
 
@@ -213,6 +225,7 @@ class Detector:
         self._past: deque[tuple[float, Plane]] = deque([(now, picture)])
         self._before = picture
         self._mask = self._moving = self._distance = np.zeros_like(picture)
+        self._shift = STEADY
         self._threshold = self._floor
         self._jump = 0.0
         self._no_jump_until = self._light_since = self._shift_since = now
@@ -224,6 +237,7 @@ class Detector:
         self._before = picture
         look = self._look(picture, now)
         self._distance, self._threshold = look.distance, look.threshold
+        self._shift = look.shift
         step = self._step(picture, look, jump, now)
         if step is not None:
             self._mask = self._moving = np.zeros_like(picture)
