@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from async_motion.capture.address import Kind, parse
+from async_motion.capture.attention import Interest
 from async_motion.capture.demo import DemoReader
 from async_motion.capture.link import Counters
 from async_motion.capture.record import RecordStream
@@ -32,6 +33,7 @@ def open_source(spec: CaptureSpec) -> CameraSource:
     Raises SettingsError when the address is of a kind that is not supported.
     """
     address = parse(spec.source)
+    interest = Interest()
     reader: Reader
     match address.kind:
         case Kind.DEMO:
@@ -41,8 +43,9 @@ def open_source(spec: CaptureSpec) -> CameraSource:
         case Kind.STILLS:
             reader = StillsReader(Path(address.url), spec)
         case Kind.FILE | Kind.RTSP | Kind.HTTP:
-            reader = VideoReader(address, spec)
-    return CameraSource(spec, reader, live=address.live or spec.speed == "real", record=_record(spec))
+            reader = VideoReader(address, spec, interest)
+    live = address.live or spec.speed == "real"
+    return CameraSource(spec, reader, live=live, record=_record(spec), interest=interest)
 
 
 def _record(spec: CaptureSpec) -> RecordStream | None:

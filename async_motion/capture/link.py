@@ -76,7 +76,9 @@ class Link:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[tuple[Frame, bool]] = deque()
+        self.late = False
+        """Whether the frame fetched last belongs to a burst."""
         self._ended = False
         self._error: BaseException | None = None
         self._deadline = monotonic() + open_timeout_s + OPEN_GRACE_S
@@ -126,7 +128,7 @@ class Link:
             while len(self._frames) >= DEPTH:
                 self._frames.popleft()
                 self.counters.dropped += 1
-            self._frames.append(frame)
+            self._frames.append((frame, patient))
         self._notify(self._wake)
         return True
 
@@ -156,7 +158,7 @@ class Link:
             self._wake.clear()
             with self._room:
                 if self._frames:
-                    frame = self._frames.popleft()
+                    frame, self.late = self._frames.popleft()
                     self._room.notify()
                     self.counters.frames += 1
                     return frame

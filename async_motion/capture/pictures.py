@@ -99,12 +99,20 @@ class Picker:
         self._due: float | None = None
 
     def wants(self, media: float) -> bool:
-        """Say whether the frame at media time `media` (seconds) is to be handed out."""
-        step = self._step
-        if self._due is None or media < self._due - 2.5 * step:
-            self._due = media
-        if media < self._due - step / 4:
+        """Say whether the frame at media time `media` (seconds) is to be handed out, and count it as such."""
+        if not self.would_want(media):
             return False
+        step = self._step
+        if self._due is None or self._is_back(media):
+            self._due = media
         # After a gap the pace starts anew: lost time is not made up for with a burst.
         self._due = (media if media > self._due + step else self._due) + step
         return True
+
+    def would_want(self, media: float) -> bool:
+        """Say the same without counting."""
+        return self._due is None or self._is_back(media) or media >= self._due - self._step / 4
+
+    def _is_back(self, media: float) -> bool:
+        """Say whether time has jumped back."""
+        return self._due is not None and media < self._due - 2.5 * self._step

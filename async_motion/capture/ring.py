@@ -62,13 +62,14 @@ class PacketRing:
         self._trim()
         return bool(self._groups)
 
+    @property
+    def is_tight(self) -> bool:
+        """Whether the group that is growing alone is about to fill the ring."""
+        return bool(self._groups) and self._groups[-1].nbytes > 0.9 * self._max_bytes
+
     def current(self) -> Group | None:
         """Return the group that is still growing."""
         return self._groups[-1] if self._groups else None
-
-    def previous(self) -> Group | None:
-        """Return the group before it, where it is still kept."""
-        return self._groups[-2] if len(self._groups) > 1 else None
 
     def group_of(self, media: float) -> Group | None:
         """Return the group that holds the picture of this time; the oldest kept may begin after it: None."""

@@ -7,11 +7,12 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 
+from async_motion.capture.attention import Interest
 from async_motion.capture.clock import Floor, MediaClock
 from async_motion.capture.link import Counters, Link
 from async_motion.capture.record import RecordedColour, RecordStream
 from async_motion.capture.spec import CaptureSpec
-from async_motion.core.model import Frame
+from async_motion.core.model import Detection, Frame
 from async_motion.errors import CameraUnavailable
 
 log = logging.getLogger(__name__)
@@ -32,14 +33,22 @@ Raises CameraUnavailable or CameraRefused, with texts that carry no secret. Clos
 class CameraSource:
     """What a pipeline reads frames from; it lives across reconnects. Use it from one event loop.
 
-    `live` is False where every frame is delivered and the reader waits for us; `counters` says how it goes.
+    `counters` says how it goes.
     """
 
     def __init__(
-        self, spec: CaptureSpec, reader: Reader, *, live: bool, record: RecordStream | None = None
+        self,
+        spec: CaptureSpec,
+        reader: Reader,
+        *,
+        live: bool,
+        record: RecordStream | None = None,
+        interest: Interest | None = None,
     ) -> None:
         self.camera = spec.camera
-        self.live = live
+        self._live = live
+        self._late = False
+        self._interest = interest or Interest()
         self._record = record
         self.counters = Counters()
         self._spec = spec
@@ -49,6 +58,22 @@ class CameraSource:
         self._left: list[threading.Thread] = []
         self._hanging: list[threading.Thread] = []
         self._closed = False
+
+    @property
+    def live(self) -> bool:
+        """Whether the newest frame wins. False: every frame counts and the reader waits for its consumer.
+
+        A file at full speed is not live. A camera is not for as long as frames come in a burst, all of them
+        filmed earlier (`decode: auto` that has been woken, or a server that sends the last seconds at once).
+        """
+        return self._live and not self._late
+
+    def judged(self, monotonic: float, detection: Detection) -> None:
+        """Hear what a detector made of the frame of time `monotonic`; `decode: auto` goes by it.
+
+        Without it, `auto` judges by its own, more sensitive evidence alone, and idles less.
+        """
+        self._interest.tell(monotonic, detection)
 
     @property
     def stuck(self) -> int:
@@ -70,7 +95,7 @@ class CameraSource:
         spec = self._spec
         link = self._link = Link(
             counters=self.counters,
-            lossless=not self.live,
+            lossless=not self._live,
             open_timeout_s=spec.open_timeout_s,
             stall_timeout_s=spec.stall_timeout_s,
             monotonic=spec.monotonic,
@@ -86,6 +111,7 @@ class CameraSource:
         try:
             thread.start()
             while (frame := await link.get()) is not None:
+                self._late = link.late
                 self._floor = Floor(frame.monotonic, frame.captured_at.timestamp())
                 yield frame if record is None else self._recorded(frame, record)
         except CameraUnavailable:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from async_motion.capture.address import Address, Kind
+from async_motion.capture.attention import Interest, Scene
 from async_motion.capture.clock import MediaClock
 from async_motion.capture.decoding import Decoder, VideoPacket, media_of, prepare, time_base
 from async_motion.capture.link import Link
 from async_motion.capture.pictures import Picker, frame_of
+from async_motion.capture.ring import PacketRing
 from async_motion.capture.spec import CaptureSpec
 from async_motion.capture.streams import arrivals, is_timeless, open_stream, packets_of, picture_length
+from async_motion.capture.views import Attentive, EveryPicture, KeyPictures, View
 from async_motion.errors import CameraRefused, CameraUnavailable
 
 log = logging.getLogger(__name__)
@@ -32,12 +36,21 @@ BLIND_STALLS = 4
 """After so many stall time-outs of data without one picture, the stream counts as unreadable for now."""
 
 
+@dataclass(slots=True)
+class Memory:
+    """What is known of a camera from one connection to the next."""
+
+    interest: Interest
+    scene: Scene = field(default_factory=Scene)
+
+
 class VideoReader:
     """Reads one connection of an RTSP or HTTP stream, or a video file over and over."""
 
-    def __init__(self, address: Address, spec: CaptureSpec) -> None:
+    def __init__(self, address: Address, spec: CaptureSpec, interest: Interest) -> None:
         self._address = address
         self._spec = spec
+        self._memory = Memory(interest)
         self._described = ""
 
     def __call__(self, link: Link, clock: MediaClock) -> None:
@@ -53,13 +66,13 @@ class VideoReader:
         try:
             self._describe(stream)
             link.reader_opened()
-            view = _View(spec, stream, link, clock)
-            timeless = is_timeless(self._address, stream)
+            feed = _Feed(spec, stream, link, clock, self._memory)
+            feed.trust_decoder = not is_timeless(self._address, stream)
             last_picture = spec.monotonic()
             for packet, media, burst in _settled(self._arrivals(container, stream, link, clock)):
                 if link.stopping:
                     return
-                seen = view.show(packet, media, trust_decoder=not timeless, patient=burst)
+                seen = feed.show(packet, media, patient=burst)
                 if seen:
                     last_picture = spec.monotonic()
                 elif seen is False and spec.monotonic() - last_picture > BLIND_STALLS * spec.stall_timeout_s:
@@ -106,20 +119,20 @@ class VideoReader:
 
         Return the media time at which the next round starts, None when nothing could be decoded.
         """
-        view = _View(self._spec, stream, link, clock)
+        feed = _Feed(self._spec, stream, link, clock, self._memory)
         length = picture_length(stream)
         latest = start - length
         seen = False
         for packet in packets_of(container, stream, self._address.shown):
-            known = media_of(packet) if packet.size else latest - (view.shift or 0.0)
-            if known is not None and view.shift is None:
-                view.shift = start - known
-            media = latest + length if known is None else known + (view.shift or 0.0)
+            known = media_of(packet) if packet.size else latest - (feed.shift or 0.0)
+            if known is not None and feed.shift is None:
+                feed.shift = start - known
+            media = latest + length if known is None else known + (feed.shift or 0.0)
             latest = max(latest, media)
             if not link.lossless and not self._keep_pace(media, link, clock):
                 return None
             link.reader_progress()
-            seen = bool(view.show(packet, media)) or seen
+            seen = bool(feed.show(packet, media)) or seen
             if link.stopping:
                 return None
         return latest + length if seen else None
@@ -140,45 +153,61 @@ class VideoReader:
             log.info("%s: %s is %s", self._spec.camera, self._address.shown, text)
 
 
-class _View:
-    """Turns one connection's packets into the frames that are handed over."""
+class _Feed:
+    """From one connection's packets to the frames that are handed over."""
 
-    def __init__(self, spec: CaptureSpec, stream: VideoStream, link: Link, clock: MediaClock) -> None:
+    def __init__(
+        self, spec: CaptureSpec, stream: VideoStream, link: Link, clock: MediaClock, memory: Memory
+    ) -> None:
         self._spec = spec
         self._link = link
         self._clock = clock
-        self._keys_only = spec.decode == "keyframes"
-        self._decoder = Decoder(prepare(stream.codec_context, spec), time_base(stream), link.reader_corrupt)
         self._picker = Picker(spec.fps)
+        self.trust_decoder = True
+        """Whether the decoder's word on a picture's time counts; else its packet's does."""
         self.shift: float | None = None
         """What turns the stream's own times into ours."""
+        self._view = self._look(stream, memory)
 
-    def show(
-        self, packet: VideoPacket, media: float, *, trust_decoder: bool = True, patient: bool = False
-    ) -> bool | None:
-        """Decode a packet of media time `media` and offer what is wanted.
+    def show(self, packet: VideoPacket, media: float, *, patient: bool = False) -> bool | None:
+        """Take a packet of media time `media` and offer the frames that are wanted.
 
-        Say whether a picture came out, None where none was looked for.
-        Decoders hand out pictures later than their packets and say of which time they are; `media` stands
-        in where they do not, or may not be trusted. `patient`: these come in a burst.
+        `patient`: it is part of a burst. Say whether a picture came out, None where none was looked for.
         """
-        if packet.size == 0:
-            pictures = self._decoder.decode(None)
-        elif not self._keys_only:
-            pictures = self._decoder.decode(packet)
-        elif packet.is_keyframe:
-            pictures = self._decoder.single(packet)
-        else:
+        pictures = self._view.show(packet, media)
+        if pictures is None:
             return None
         seen = False
-        for own, frame in pictures:
+        for shown in pictures:
             seen = True
-            at = own + (self.shift or 0.0) if trust_decoder and own is not None else media
-            if self._picker.wants(at):
-                taken = frame_of(self._spec.camera, self._clock.stamp(at), frame)
-                if not self._link.reader_offer(taken, patient=patient):
+            if self._picker.wants(shown.media):
+                frame = frame_of(self._spec.camera, self._clock.stamp(shown.media), shown.picture)
+                if not self._link.reader_offer(frame, patient=patient or shown.late):
                     break
         return seen
+
+    def _look(self, stream: VideoStream, memory: Memory) -> View:
+        spec, context = self._spec, prepare(stream.codec_context, self._spec)
+        decoder = Decoder(context, time_base(stream), self._link.reader_corrupt)
+        standalone = context.codec.intra_only
+        if spec.decode == "keyframes" and not standalone:
+            return KeyPictures(decoder, self._time_of)
+        if spec.decode == "auto" and not standalone:
+            return Attentive(
+                decoder,
+                self._time_of,
+                camera=spec.camera,
+                ring=PacketRing(max_bytes=spec.ring_bytes, max_seconds=spec.ring_seconds),
+                max_seconds=spec.ring_seconds,
+                rate=1.0 / picture_length(stream),
+                stamp_of=self._clock.due,
+                interest=memory.interest,
+                scene=memory.scene,
+            )
+        return EveryPicture(decoder, self._time_of, self._picker, standalone=standalone)
+
+    def _time_of(self, own: float | None, media: float) -> float:
+        return own + (self.shift or 0.0) if self.trust_decoder and own is not None else media
 
 
 def _settled(
