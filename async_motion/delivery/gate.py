@@ -32,7 +32,7 @@ class Pace:
     """
 
     first_s: float = 0.25
-    most_s: float = 10.0
+    most_s: float = 5.0
     refused_first_s: float = 5.0
     refused_most_s: float = 30.0
     piece_most_s: float = 300.0

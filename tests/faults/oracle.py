@@ -29,6 +29,8 @@ Fetch = Callable[[str], Awaitable[bytes | None]]
 
 SOON_S, SLOWLY_S = 15.0, 45.0
 """How long after an outage a fresh frame may take; and after a refusal, where a person is waited for."""
+REFUSAL_LASTS_S = 120.0
+"""For how long after a refusal the waits may still be those of a refusal."""
 BROKER_LOSS_S = 5.0
 """How long before a broker's death its acknowledgements may be worth nothing: it keeps nothing on a disk."""
 
@@ -63,13 +65,14 @@ class Subscriber(Recorder):
         return self._client.is_connected() and self._subscribed == len(self.filters)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Healed:
-    """An outage that was over at `at`; then a fresh frame must be announced `within_s`."""
+    """Everything was whole from `at` until `until`, after a fault of this name."""
 
     name: str
     at: float
-    within_s: float = SOON_S
+    is_refusal: bool = False
+    until: float = float("inf")
 
 
 @dataclass
@@ -268,25 +271,32 @@ class Oracle:
     def _judge_recovery(
         self, verdict: Verdict, accepted: dict[str, dict[str, Any]], frames: list[Heard]
     ) -> None:
-        """After each outage, the next frame that is accepted is announced soon, whatever else waits."""
+        """After an outage, a fresh frame is announced soon, whatever else waits.
+
+        Judged are the times in which all was whole for long enough. What refused us lately is asked again
+        slowly, also after other faults came in between.
+        """
         first: dict[str, float] = {}
         for heard in frames:
             first.setdefault(heard.payload["frame_id"], heard.at)
-        worst: dict[str, float] = {"soon": 0.0, "slowly": 0.0}
-        ends = [*(healed.at for healed in self.healed[1:]), float("inf")][: len(self.healed)]
-        for healed, following in zip(self.healed, ends, strict=True):
-            waits = [
-                first[frame_id] - line["at"]
-                for frame_id, line in accepted.items()
-                if healed.at <= line["at"] < following and frame_id in first
-            ]
-            if not waits:
+        worst: dict[float, float] = {SOON_S: 0.0, SLOWLY_S: 0.0}
+        judged = 0
+        for number, healed in enumerate(self.healed):
+            lately = [h for h in self.healed[: number + 1] if healed.at - h.at < REFUSAL_LASTS_S]
+            within_s = SLOWLY_S if any(h.is_refusal for h in lately) else SOON_S
+            if healed.until - healed.at < within_s:
                 continue
-            kind = "soon" if healed.within_s <= SOON_S else "slowly"
-            worst[kind] = max(worst[kind], min(waits))
+            fresh = [i for i, line in accepted.items() if healed.at <= line["at"] < healed.until]
+            if not fresh:
+                continue
+            judged += 1
+            # From the first acceptance on: cameras see nothing for seconds at a time.
+            begun = min(accepted[i]["at"] for i in fresh)
+            wait_s = min((first.get(i, float("inf")) for i in fresh), default=float("inf")) - begun
+            worst[within_s] = max(worst[within_s], wait_s)
             verdict.require(
-                min(waits) <= healed.within_s,
-                f"after {healed.name} the first fresh frame took {min(waits):.1f} s",
+                wait_s <= within_s, f"after {healed.name} the first fresh frame took {wait_s:.1f} s"
             )
-        verdict.figures["first_fresh_frame_s"] = round(worst["soon"], 2)
-        verdict.figures["first_fresh_frame_after_refusal_s"] = round(worst["slowly"], 2)
+        verdict.figures["recoveries"] = judged
+        verdict.figures["first_fresh_frame_s"] = round(worst[SOON_S], 2)
+        verdict.figures["first_fresh_frame_after_refusal_s"] = round(worst[SLOWLY_S], 2)

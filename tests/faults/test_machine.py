@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.oracle import SLOWLY_S, Healed, Verdict
+from tests.faults.oracle import Healed, Verdict
 from tests.faults.stage import Stage, staged
 from tests.support.need import need
 from tests.support.wait import eventually, eventually_async
@@ -225,7 +225,7 @@ async def test_the_wall_clock_may_jump_by_a_day(tmp_path: Path) -> None:
             offset.write_text(f"{jump}\n")
             await stage.more_accepted(10)
             offset.write_text("+0\n")
-            stage.oracle.healed.append(Healed(f"a clock at {jump}", time.monotonic(), SLOWLY_S))
+            stage.oracle.healed.append(Healed(f"a clock at {jump}", time.monotonic(), is_refusal=True))
             await stage.more_accepted(10)
         # A restart in the wrong year, then in the right one: nothing is too old, nothing is too new.
         await stage.store_proxy.close_port()
