@@ -12,6 +12,8 @@ from fractions import Fraction
 from typing import TypeAlias
 
 import av
+from av.codec import CodecContext
+from av.codec.hwaccel import HWAccel
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -53,6 +55,32 @@ def prepare(context: VideoCodecContext, spec: CaptureSpec) -> VideoCodecContext:
         raise CameraRefused(
             f"{shown}: more than {spec.max_pixels} pixels a picture, or damaged beyond use"
         ) from None
+    return context
+
+
+def decoder_of(stream: VideoStream, spec: CaptureSpec) -> VideoCodecContext:
+    """Return a decoder for the stream's packets that shares nothing with the stream. Raises CameraRefused."""
+    return prepare(_fresh(stream, None), spec)
+
+
+def watching_decoder(stream: VideoStream, spec: CaptureSpec) -> tuple[VideoCodecContext, str | None]:
+    """Return the decoder for a watched stream, and why it is not the hardware's where that was asked for."""
+    if spec.hwaccel == "none":
+        return prepare(stream.codec_context, spec), None
+    try:
+        context = _fresh(stream, HWAccel(spec.hwaccel, allow_software_fallback=True))
+        if context.is_hwaccel:
+            return prepare(context, spec), None
+        reason = f"it does not decode {context.name}"
+    except (av.FFmpegError, ValueError, RuntimeError, NotImplementedError) as exc:
+        reason = f"no such device ({type(exc).__name__})"
+    return prepare(stream.codec_context, spec), reason
+
+
+def _fresh(stream: VideoStream, hwaccel: HWAccel | None) -> VideoCodecContext:
+    context = CodecContext.create(stream.codec_context.codec.name, "r", hwaccel)
+    assert isinstance(context, VideoCodecContext)
+    context.extradata = stream.codec_context.extradata
     return context
 
 

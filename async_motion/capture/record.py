@@ -14,20 +14,18 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from av.codec import CodecContext
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from async_motion.capture.address import Address
 from async_motion.capture.clock import Floor, MediaClock
-from async_motion.capture.decoding import Decoder, prepare, time_base
+from async_motion.capture.decoding import Decoder, decoder_of, time_base
 from async_motion.capture.pictures import to_bgr
 from async_motion.capture.ring import Group, Kept, PacketRing
 from async_motion.capture.spec import CaptureSpec
 from async_motion.capture.streams import arrivals, open_stream
 from async_motion.core.model import Picture
-from async_motion.errors import CameraUnavailable
+from async_motion.errors import CameraRefused, CameraUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +114,11 @@ class RecordStream:
             if found is None:
                 return None
             media, group, packets, stream = found
-            frame = self._seek(media, group, packets, stream)
+            try:
+                frame = self._seek(media, group, packets, stream)
+            except CameraRefused as exc:
+                self._say(str(exc), self._stop)
+                return None
             return None if frame is None else to_bgr(frame)
 
     def _locate(self, monotonic: float) -> tuple[float, Group, list[Kept], VideoStream] | None:
@@ -144,7 +146,7 @@ class RecordStream:
         cursor = self._cursor
         if cursor is None or cursor.group is not group or (cursor.latest and cursor.latest[0] > media):
             cursor = self._cursor = _Cursor(
-                Decoder(_own_context(stream, self._spec), time_base(stream), _ignore), group
+                Decoder(decoder_of(stream, self._spec), time_base(stream), _ignore), group
             )
         best = cursor.latest
         for kept in packets[cursor.fed :]:
@@ -238,14 +240,6 @@ class RecordedColour:
     def __call__(self) -> Picture:
         picture = self._record.picture_at(self._monotonic)
         return self._own() if picture is None else picture
-
-
-def _own_context(stream: VideoStream, spec: CaptureSpec) -> VideoCodecContext:
-    """Return a decoder for the stream's packets that shares nothing with the receiving thread."""
-    context = CodecContext.create(stream.codec_context.name, "r")
-    assert isinstance(context, VideoCodecContext)
-    context.extradata = stream.codec_context.extradata
-    return prepare(context, spec)
 
 
 def _ignore() -> None:

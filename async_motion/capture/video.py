@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 from async_motion.capture.address import Address, Kind
 from async_motion.capture.attention import Interest, Scene
 from async_motion.capture.clock import MediaClock
-from async_motion.capture.decoding import Decoder, VideoPacket, media_of, prepare, time_base
+from async_motion.capture.decoding import Decoder, VideoPacket, media_of, time_base, watching_decoder
 from async_motion.capture.link import Link
 from async_motion.capture.pictures import Picker, frame_of
 from async_motion.capture.ring import PacketRing
@@ -42,6 +42,8 @@ class Memory:
 
     interest: Interest
     scene: Scene = field(default_factory=Scene)
+    said_software: bool = False
+    """Whether it was said that there is no hardware for it."""
 
 
 class VideoReader:
@@ -187,7 +189,11 @@ class _Feed:
         return seen
 
     def _look(self, stream: VideoStream, memory: Memory) -> View:
-        spec, context = self._spec, prepare(stream.codec_context, self._spec)
+        spec = self._spec
+        context, in_software = watching_decoder(stream, spec)
+        if in_software and not memory.said_software:
+            memory.said_software = True
+            log.warning("%s: hwaccel %s: %s; decoding in software", spec.camera, spec.hwaccel, in_software)
         decoder = Decoder(context, time_base(stream), self._link.reader_corrupt)
         standalone = context.codec.intra_only
         if spec.decode == "keyframes" and not standalone:
