@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.picture import Plane, halved, u8
+from async_motion.core.picture import Plane, halved, middle, u8
 
 _CELL = 5
 _STEEP = 4.0
@@ -117,11 +117,11 @@ class _Points:
         """Return by how much `picture` at the moved points differs from the points' values."""
         seen = cv2.remap(picture, self._x + np.float32(at[0]), self._y + np.float32(at[1]), cv2.INTER_LINEAR)
         error = np.asarray(seen, np.float32)[0] - self._value
-        return np.asarray(error - np.median(error), np.float32)
+        return np.asarray(error - np.float32(middle(error)), np.float32)
 
     def disagreement(self, picture: Plane, at: NDArray[np.float64]) -> float:
         """Return the median difference in grey levels, apart from what all points share."""
-        return float(np.median(np.abs(self._error(picture, at))))
+        return middle(np.abs(self._error(picture, at)))
 
     def follow(
         self, picture: Plane, at: NDArray[np.float64], *, rounds: int
@@ -130,7 +130,7 @@ class _Points:
         error = self._error(picture, at)
         for _ in range(rounds):
             size = np.abs(error)
-            agree = (size < max(3.0 * float(np.median(size)), 4.0)).astype(np.float32)
+            agree = (size < max(3.0 * middle(size), 4.0)).astype(np.float32)
             xx, xy, yy = float(agree @ self._xx), float(agree @ self._xy), float(agree @ self._yy)
             determinant = xx * yy - xy * xy
             if determinant < 1e-3 * (xx + yy) ** 2:  # stripes say nothing along themselves
@@ -140,4 +140,4 @@ class _Points:
             step = np.array([yy * u - xy * v, xx * v - xy * u]) / determinant
             at = at - np.clip(step, -1.5, 1.5)
             error = self._error(picture, at)
-        return at, float(np.median(np.abs(error)))
+        return at, middle(np.abs(error))

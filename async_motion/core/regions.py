@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.picture import Plane, gradient, u8
+from async_motion.core.picture import Plane, eighth, gradient, u8
 
 _DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 _SQUARE = np.ones((5, 5), np.uint8)
@@ -31,7 +31,6 @@ _UNCHANGED = 0.85
 _SEEN_BEFORE = 0.05
 _REACH = 0.3
 """How far things go: picture widths in a second."""
-_CELL = 8
 _UNREST_S = 8.0
 
 
@@ -76,7 +75,7 @@ class Regions:
         self.area: NDArray[np.int64] = np.asarray(stats[:, cv2.CC_STAT_AREA], np.int64).copy()
         self.area[0] = 0
         self.boxes = np.asarray(stats[:, :4], np.int64)
-        self._pixels = np.flatnonzero(mask)
+        self._pixels = np.flatnonzero(mask > 0)
         self._label_of = self.labels.ravel()[self._pixels]
 
     def sums(self, plane: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -91,14 +90,23 @@ class Regions:
 
     def mask_of(self, chosen: NDArray[np.bool_]) -> Plane:
         """Return the mask of the chosen regions."""
-        return u8((chosen.astype(np.uint8) * 255)[self.labels])
+        mask = np.zeros(self.labels.shape, np.uint8)
+        for label in np.flatnonzero(chosen).tolist():
+            left, top, width, height = self.boxes[label].tolist()
+            box = (slice(top, top + height), slice(left, left + width))
+            mask[box] |= u8(cv2.inRange(self.labels[box], label, label))
+        return mask
 
     def left_behind(
         self, mask: Plane, picture: Plane, edges_at_rest: Plane, past: Plane, tolerance: Plane
     ) -> NDArray[np.bool_]:
         """Say which regions are holes: unchanged since `past`, their outline an edge of the background's."""
+        unchanged = cv2.compare(cv2.absdiff(picture, past), tolerance, cv2.CMP_LE)
+        gone = self.share(u8(unchanged)) > _UNCHANGED
+        if not gone.any():
+            return gone
         band = cv2.subtract(cv2.dilate(mask, _SQUARE), cv2.erode(mask, _SQUARE))
-        pixels = np.flatnonzero(band)
+        pixels = np.flatnonzero(u8(band) > 0)
         label = cv2.dilate(self.labels, _SQUARE).ravel()[pixels]
         now = gradient(picture).ravel()[pixels].astype(np.float64)
         then = edges_at_rest.ravel()[pixels].astype(np.float64)
@@ -106,12 +114,9 @@ class Regions:
         def total(values: NDArray[np.generic]) -> NDArray[np.float64]:
             return np.asarray(np.bincount(label, weights=values, minlength=self.count), np.float64)
 
-        gone = total(now) < _VANISHED * total(then)
+        gone &= total(now) < _VANISHED * total(then)
         gone &= total(then > now + _EDGE) > total(now > then + _EDGE)
         gone[0] = False
-        if gone.any():
-            unchanged = cv2.compare(cv2.absdiff(picture, past), tolerance, cv2.CMP_LE)
-            gone &= self.share(u8(unchanged)) > _UNCHANGED
         return gone
 
 
@@ -139,16 +144,15 @@ class Unrest:
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape = shape
-        self.cells = np.zeros((-(-shape[0] // _CELL), -(-shape[1] // _CELL)), np.float32)
+        self.cells = np.zeros(eighth(np.zeros(shape, np.uint8)).shape, np.float32)
 
     def learn(self, specks: Plane, passed_s: float, age_s: float) -> None:
         """Take the share of `specks` (h, w) of this frame in."""
-        size = (self.cells.shape[1], self.cells.shape[0])
-        now = cv2.resize(specks, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-        now = np.asarray(cv2.blur(now, (3, 3)), np.float32) / np.float32(255.0)
+        now = np.asarray(cv2.blur(eighth(specks).astype(np.float32), (3, 3)), np.float32)
+        now /= np.float32(255.0)
         self.cells += np.float32(passed_s / min(_UNREST_S, 1.0 + age_s)) * (now - self.cells)
 
     def plane(self) -> NDArray[np.float32]:
         """Return the unrest of each pixel, (h, w)."""
-        whole = np.repeat(np.repeat(self.cells, _CELL, axis=0), _CELL, axis=1)
-        return whole[: self._shape[0], : self._shape[1]]
+        size = (self._shape[1], self._shape[0])
+        return np.asarray(cv2.resize(self.cells, size, interpolation=cv2.INTER_NEAREST), np.float32)

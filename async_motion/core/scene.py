@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.model import SceneChange
-from async_motion.core.picture import Plane, gradient, u8
+from async_motion.core.picture import Plane, eighth, gradient, middle, u8
 
 _SAMPLES = 2500
 _DARK, _BRIGHT = 2, 252
@@ -23,9 +23,8 @@ _CLIPPED_DARK, _CLIPPED_BRIGHT = 6, 248
 _TOLERANCE = 6.0
 _FITS = 0.8
 """When so many samples agree with the background as they are, no line is looked for."""
-_GRID = (16, 12)
 _JUMP = 6
-"""A cell of the grid has jumped when its pixels changed by more than this on average, in grey levels."""
+"""A cell of 8x8 pixels has jumped when its pixels changed by more than this on average, in grey levels."""
 _LEVELS = np.arange(256)
 
 
@@ -76,8 +75,8 @@ def find_light(picture: Plane, background: Plane) -> Light:
     if as_it_is > _FITS:
         return Light()
     best, explained = Light(), as_it_is
-    shift = Light(1.0, float(np.median(frame - rest)))
-    scale = Light(float(np.median((frame + 2.0) / (rest + 2.0))), 0.0)
+    shift = Light(1.0, middle(frame - rest))
+    scale = Light(middle((frame + 2.0) / (rest + 2.0)), 0.0)
     for start in (shift, scale):
         light = _refined(start, frame, rest)
         tolerance = _TOLERANCE * min(max(light.gain, 0.5), 1.0)
@@ -93,7 +92,7 @@ def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]
     gain, offset = light
     for _ in range(4):
         error = np.abs(frame - gain * rest - offset)
-        near = error <= max(_TOLERANCE, 2.0 * float(np.median(error)))
+        near = error <= max(_TOLERANCE, 2.0 * middle(error))
         x, y = rest[near], frame[near]
         mean_x, mean_y = float(x.mean()), float(y.mean())
         spread = float(((x - mean_x) ** 2).mean())
@@ -105,8 +104,8 @@ def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]
 
 def jumped(picture: Plane, before: Plane) -> float:
     """Return the share of the picture, 0..1, that changed from one frame to the next."""
-    cells = cv2.resize(cv2.absdiff(picture, before), _GRID, interpolation=cv2.INTER_AREA)
-    return float(np.mean(np.asarray(cells) > _JUMP))
+    cells = eighth(u8(cv2.absdiff(picture, before)))
+    return float(np.mean(cells > _JUMP))
 
 
 def kind_of(picture: Plane, background: Plane) -> SceneChange:
