@@ -108,11 +108,12 @@ class Detector:
         try:
             with np.load(io.BytesIO(state), allow_pickle=False) as saved:
                 arrays = {name: saved[name] for name in saved.files}
-            if int(arrays["version"]) != _STATE_VERSION:
-                raise ValueError("the saved state is of another version")
+            version = int(arrays["version"])
             height, width = (int(side) for side in arrays["shape"])
-        except (KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except (KeyError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError("the saved state cannot be read") from error
+        if version != _STATE_VERSION:
+            raise ValueError(f"the saved state has version {version}, expected {_STATE_VERSION}")
         detector._shape, detector._saved = (height, width), arrays
         detector._draw_areas()
         return detector

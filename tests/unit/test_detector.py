@@ -218,3 +218,55 @@ def test_verdicts_are_counted_by_reason() -> None:
     detector = rested(scene())
     assert detector.counts[Reason.LEARNING] > 0
     assert sum(detector.counts.values()) == 30
+
+
+def test_a_restart_does_not_blind_the_camera() -> None:
+    still = scene()
+    first = rested(still)
+    second = Detector.restore(DetectorSettings(), first.state())
+    assert second.debug_maps() == {}
+    assert second.state()
+    seen = watch(second, walk(still, range(20, 40, 4)), start=1000.0)
+    expected = watch(first, walk(still, range(20, 40, 4)), start=3.0)
+    assert [(now.motion, now.reason, now.boxes) for now in seen] == [
+        (then.motion, then.reason, then.boxes) for then in expected
+    ]
+    assert seen[-1].motion
+
+
+def test_a_state_that_cannot_be_read_says_so() -> None:
+    assert Detector(DetectorSettings()).state() == b""
+    for broken in (b"", b"nonsense", rested(scene()).state()[:200]):
+        with pytest.raises(ValueError, match="state"):
+            Detector.restore(DetectorSettings(), broken)
+
+
+def test_the_mask_shows_what_moved() -> None:
+    still = scene()
+    detector = Detector(DetectorSettings())
+    assert detector.mask.shape == (1, 1)
+    detector = rested(still)
+    watch(detector, walk(still, range(20, 60, 4)), start=3.0)
+    assert detector.mask[55, 66] == 255
+    assert detector.mask[5, 5] == 0
+
+
+def test_a_light_that_is_switched_is_a_scene_change_at_its_first_frame() -> None:
+    still = scene()
+    detector = rested(still)
+    dark = (still * 0.4).astype(np.uint8)
+    seen = watch(detector, [dark] * 10, start=3.0)
+    assert seen[0].reason is Reason.SCENE_CHANGE
+    assert not any(detection.motion for detection in seen)
+    assert watch(detector, walk(dark, range(20, 60, 4)), start=4.0)[-1].motion
+
+
+def test_a_shaking_camera_alone_is_no_motion() -> None:
+    wide = scene(160, 220, seed=4)
+    random = np.random.default_rng(0)
+    frames = []
+    for _ in range(60):
+        x, y = random.integers(-3, 4, 2)
+        frames.append(np.ascontiguousarray(wide[20 + y : 140 + y, 30 + x : 190 + x]))
+    seen = watch(Detector(DetectorSettings()), frames)
+    assert sum(detection.motion for detection in seen[20:]) == 0

@@ -1,0 +1,83 @@
+"""The model of the scene at rest."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from async_motion.core.background import SLOW_LOOKS, SLOW_PERIOD_S, Background
+from async_motion.core.picture import Plane
+from async_motion.core.scene import Light
+
+STILL = np.full((40, 60), 100, np.uint8)
+NOTHING = np.zeros_like(STILL)
+THING = STILL.copy()
+THING[10:20, 10:30] = 200
+WHERE = (THING != STILL).astype(np.uint8) * 255
+
+
+def watch(
+    background: Background, picture: Plane, begin: float, seconds: float, moving: Plane = NOTHING
+) -> None:
+    for step in range(1, round(seconds * 10) + 1):
+        background.learn(picture, background.distance(picture), moving, begin + step / 10)
+
+
+def rested() -> Background:
+    background = Background(STILL, 0.0)
+    watch(background, STILL, 0.0, 8.0)
+    return background
+
+
+def test_what_is_known_has_no_distance() -> None:
+    background = rested()
+    assert not background.learning
+    assert not background.distance(STILL).any()
+    assert np.array_equal(background.distance(THING) > 0, WHERE > 0)
+
+
+def test_what_moved_through_the_first_seconds_is_not_learned() -> None:
+    background = Background(THING, 0.0)
+    watch(background, THING, 0.0, 1.0)
+    watch(background, STILL, 1.0, 5.5)
+    assert np.array_equal(background.reference, STILL)
+
+
+def test_what_moves_does_not_poison_the_background() -> None:
+    background = rested()
+    watch(background, THING, 8.0, 15.0, WHERE)
+    assert background.distance(THING)[15, 20] == 100
+
+
+def test_what_stays_is_taken_over_in_the_end() -> None:
+    background = rested()
+    watch(background, THING, 8.0, SLOW_LOOKS * SLOW_PERIOD_S, WHERE)
+    assert not background.distance(THING).any()
+
+
+def test_noise_rises_where_the_picture_strays_and_never_below_its_floor() -> None:
+    background = rested()
+    assert background.noise.max() == 4
+    watch(background, THING, 8.0, 1.0)
+    assert background.noise[15, 20] > background.noise[0, 0]
+
+
+def test_ground_is_taken_over_at_once() -> None:
+    background = rested()
+    background.take_over(THING, WHERE)
+    assert not background.distance(THING).any()
+
+
+def test_it_follows_another_light() -> None:
+    background = rested()
+    light = Light(0.5, 10.0)
+    background.follow(light)
+    assert not background.distance(light.apply(STILL)).any()
+
+
+def test_its_state_comes_back_at_another_time() -> None:
+    background = rested()
+    again = Background.restored(background.state(8.0), 1000.0)
+    assert np.array_equal(again.distance(THING), background.distance(THING))
+    assert np.array_equal(again.noise, background.noise)
+    assert not again.learning
+    assert again.born == 1000.0 - 8.0
