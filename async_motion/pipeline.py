@@ -103,11 +103,15 @@ class Judge(Protocol):
 
 
 @runtime_checkable
-class Retunable(Protocol):
-    """A detector that goes on with what it has learned when its thresholds change."""
+class Learned(Protocol):
+    """A detector whose knowledge of the scene another can take over."""
 
-    def retune(self, settings: DetectorSettings) -> None:
-        """Judge by the sensitivity, threshold and minimum area of `settings` from now on."""
+    def state(self) -> bytes:
+        """Return what was learned; empty before the first frame."""
+
+    @classmethod
+    def restore(cls, settings: DetectorSettings, state: bytes) -> Judge:
+        """Return a detector that knows it. Raises ValueError where `state` cannot be used."""
 
 
 Encode = Callable[[Picture], tuple[bytes, int, int]]
@@ -182,8 +186,8 @@ class CameraUnit:
         self._detecting = settings.detecting
         self._detection = settings.detection
         self._detector = make_detector(settings.detection)
-        self._retuned = False
-        """The detector is to take the settings in force before it sees the next frame."""
+        self._judged_by = settings.detection
+        """The settings that the detector was made with: others come into force with the next frame."""
         self._tracker = Tracker(
             settings.tracking, instance=settings.instance, camera=settings.camera, make_id=self._new_id
         )
@@ -347,18 +351,15 @@ class CameraUnit:
 
     async def _judge(self, frame: Frame) -> None:
         detector = self._detector_for(frame) if self._detecting else None
-        retuned, self._retuned = self._retuned, False
-        started, detection, problem = await _finish(self._executor, self._look, detector, frame, retuned)
+        settings = self._detection
+        used, detection, problem = await _finish(self._executor, self._look, detector, frame, settings)
+        if detector is not None and used is not None and self._detector is detector:
+            self._detector, self._judged_by = used, settings
         if problem != self._problem:
             self._problem = problem
             self._observer.problem(self._camera, problem)
         if detection is None or not self._detecting:
             return
-        # A setting may have changed meanwhile, and with it the detector.
-        if started is not None and self._detector is detector:
-            self._detector = started
-            height, width = frame.luma.shape
-            log.info("%s: the picture is now %dx%d: learning anew", self._camera, width, height)
         self._resumed = False
         self._judged = (frame, detection)
         self._last_monotonic = frame.monotonic
@@ -368,23 +369,37 @@ class CameraUnit:
         self._follow(changes, frame, detection)
 
     def _look(
-        self, detector: Judge | None, frame: Frame, retuned: bool
+        self, detector: Judge | None, frame: Frame, settings: DetectorSettings
     ) -> tuple[Judge | None, Detection | None, str | None]:
-        """Return (new detector if the old one did not fit, detection, picture's problem). Blocks."""
+        """Return (the detector that was used, detection, picture's problem). Blocks.
+
+        It is another than `detector` where that did not fit the settings in force, or the picture.
+        """
         problem = self._health(frame.luma, frame.monotonic) if self._health is not None else None
         if detector is None:
             return None, None, problem
-        if retuned and isinstance(detector, Retunable):
-            detector.retune(self._detection)
+        if settings != self._judged_by:
+            detector = self._heir(detector, settings)
         try:
-            return None, detector.update(frame.luma, frame.monotonic), problem
-        except FrameShapeError:
-            detector = self._make_detector(self._detection)
             return detector, detector.update(frame.luma, frame.monotonic), problem
+        except FrameShapeError:
+            height, width = frame.luma.shape
+            log.info("%s: the picture is now %dx%d: learning anew", self._camera, width, height)
+            detector = self._make_detector(settings)
+            return detector, detector.update(frame.luma, frame.monotonic), problem
+
+    def _heir(self, detector: Judge, settings: DetectorSettings) -> Judge:
+        """Return a detector with other settings that knows what `detector` knew, where it can. Blocks."""
+        if isinstance(detector, Learned) and (state := detector.state()):
+            try:
+                return detector.restore(settings, state)
+            except ValueError as exc:
+                log.debug("%s: what was learned cannot be taken over: %s", self._camera, exc)
+        return self._make_detector(settings)
 
     def _detector_for(self, frame: Frame) -> Judge:
         if self._resumed and frame.monotonic - self._last_monotonic > STALE_S:
-            self._detector = self._make_detector(self._detection)
+            self._detector, self._judged_by = self._make_detector(self._detection), self._detection
         return self._detector
 
     def _follow(self, changes: list[Change], frame: Frame, detection: Detection) -> None:
@@ -639,14 +654,8 @@ class CameraUnit:
         detection = self._detection
         for setting, value in values.items():
             detection = _with(detection, setting, value)
-        if detection == self._detection:
-            return
+        # The next frame finds a detector that fits: this one may be at work now, in the executor.
         self._detection = detection
-        if isinstance(self._detector, Retunable):
-            # In the executor, where it may be at work now.
-            self._retuned = True
-        else:
-            self._detector = self._make_detector(detection)
 
     # Small parts
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import hashlib
+import json
 import logging
 import random
 import threading
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from async_motion.core import names
-from async_motion.core.detector import DetectorSettings
+from async_motion.core.detector import Detector, DetectorSettings
 from async_motion.core.model import (
     Detection,
     EndReason,
@@ -43,7 +44,7 @@ from async_motion.core.policy import Keep, PolicySettings
 from async_motion.core.tracker import TrackerSettings
 from async_motion.encode import encode
 from async_motion.errors import CameraRefused, CameraUnavailable, FrameShapeError, PictureError, SpoolError
-from async_motion.pipeline import STALE_S, CameraUnit, Encode, Health, UnitSettings
+from async_motion.pipeline import STALE_S, CameraUnit, Encode, Health, Learned, UnitSettings
 from tests.support.wait import eventually_async
 
 BEGIN = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
@@ -888,70 +889,121 @@ async def test_settings_change_while_it_runs_and_a_new_detector_takes_them() -> 
         "min_area": 0.5,
     }
     b.unit.set_threshold(None)
-    made = len(b.detectors)
-    b.unit.set_threshold(None)
-    assert len(b.detectors) == made, "no change, nothing to learn"
-    assert b.detectors[-1].settings == DetectorSettings(sensitivity="high", min_area=0.5)
     await b.run()
+    assert [detector.settings for detector in b.detectors[1:]] == [
+        DetectorSettings(sensitivity="high", min_area=0.5)
+    ], "one for all changes"
     assert b.detectors[-1].shape == (16, 16)
     assert b.detectors[0].shape is None
 
 
 async def test_several_settings_change_at_once_or_none() -> None:
-    b = make(ListSource([]))
+    b = make(ListSource(scene("..")))
     b.unit.adopt({"sensitivity": "low", "threshold": None, "min_area": 0.01})
-    assert [detector.settings for detector in b.detectors[1:]] == [
-        DetectorSettings(sensitivity="low", min_area=0.01)
-    ]
     with pytest.raises(ValueError, match="min_area: expected a share"):
         b.unit.adopt({"sensitivity": "high", "min_area": 1.5})
     with pytest.raises(ValueError, match="detection: False: expected sensitivity, threshold or min_area"):
         b.unit.adopt({"sensitivity": "high", "detection": False})
     assert b.unit.values()["sensitivity"] == "low"
-    assert len(b.detectors) == 2
+    await b.run()
+    assert [detector.settings for detector in b.detectors[1:]] == [
+        DetectorSettings(sensitivity="low", min_area=0.01)
+    ]
 
 
 class LearnedDetector(FakeDetector):
-    """One that takes other thresholds and goes on; says by whose settings each frame was judged."""
+    """One that another can learn from: knows how many frames were seen, and by which thresholds."""
 
     def __init__(self, settings: DetectorSettings) -> None:
         super().__init__(settings)
         self.judged_by: list[float | None] = []
         self.threads: set[str] = set()
+        self.torn = False
 
     def update(self, luma: Luma, monotonic: float) -> Detection:
         self.judged_by.append(self.settings.threshold)
         self.threads.add(threading.current_thread().name)
         return super().update(luma, monotonic)
 
-    def retune(self, settings: DetectorSettings) -> None:
-        self.settings = settings
+    def state(self) -> bytes:
         self.threads.add(threading.current_thread().name)
+        return b"torn" if self.torn else json.dumps(self.judged_by).encode() if self.judged_by else b""
+
+    @classmethod
+    def restore(cls, settings: DetectorSettings, state: bytes) -> LearnedDetector:
+        heir = cls(settings)
+        heir.judged_by = json.loads(state)
+        return heir
 
 
-async def test_a_detector_that_can_goes_on_with_what_it_has_learned() -> None:
-    detectors: list[LearnedDetector] = []
-
-    def learned(chosen: DetectorSettings) -> LearnedDetector:
-        detectors.append(LearnedDetector(chosen))
-        return detectors[-1]
-
-    source = in_step("....")
+async def retuned(*thresholds: float | None, torn: bool = False) -> tuple[CameraUnit, list[FakeDetector]]:
+    """Set each threshold after one more frame; return the unit, and the detectors that were made anew."""
+    source = in_step("." * (len(thresholds) + 1))
     judged = source.judged
     assert judged is not None
     with ThreadPoolExecutor(1, thread_name_prefix="work") as executor:
-        b = make(source, executor=executor, make_detector=learned)
+        b = make(source, executor=executor, make_detector=LearnedDetector)
         b.seen.judged = None
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(b.run())
-            for count, threshold in ((1, 20.0), (2, 20.0), (3, 30.0), (4, None)):
+            for count, threshold in enumerate(thresholds, start=1):
                 await eventually_async(lambda count=count: len(b.seen.of("detected")) == count)  # type: ignore[misc]
+                detector = b.unit._detector
+                assert isinstance(detector, LearnedDetector)
+                detector.torn = torn
                 b.unit.set_threshold(threshold)
                 judged.put_nowait(None)
+            await eventually_async(lambda: len(b.seen.of("detected")) == len(thresholds) + 1)
             await b.unit.stop()
-    (detector,) = detectors
+    return b.unit, b.detectors
+
+
+async def test_a_change_of_thresholds_does_not_cost_what_was_learned() -> None:
+    unit, made = await retuned(20.0, 20.0, 30.0)
+    detector = unit._detector
+    assert isinstance(detector, LearnedDetector)
     assert detector.judged_by == [None, 20.0, 20.0, 30.0]
-    assert detector.threads == {"work_0"}, "it may be at work while the setting changes"
+    assert detector.threads == {"work_0"}, "never from the loop: it may be at work"
+    assert len(made) == 1
+
+
+async def test_what_cannot_be_taken_over_is_learned_anew() -> None:
+    unit, made = await retuned(20.0, torn=True)
+    assert unit._detector is made[-1]
+    assert [detector.settings.threshold for detector in made] == [None, 20.0]
+
+
+async def test_thresholds_changed_while_detection_is_off_hold_when_it_is_on_again() -> None:
+    b = make(in_step("...."), make_detector=LearnedDetector)
+    judged = b.source.judged
+    assert judged is not None
+    b.seen.judged = None
+    b.unit.set_detection(False)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(b.run())
+        await eventually_async(lambda: b.seen.of("online"))
+        b.unit.set_threshold(20.0)
+        judged.put_nowait(None)
+        b.unit.set_detection(True)
+        for _ in range(3):
+            judged.put_nowait(None)
+        await eventually_async(lambda: b.seen.of("detected"))
+        await b.unit.stop()
+    detector = b.unit._detector
+    assert isinstance(detector, LearnedDetector)
+    assert set(detector.judged_by) == {20.0}
+
+
+def test_the_real_detector_hands_on_what_it_has_learned() -> None:
+    luma = np.random.default_rng(1).integers(0, 255, (90, 160), np.uint8)
+    detector: object = Detector(DetectorSettings())
+    assert isinstance(detector, Detector)
+    for number in range(30):
+        detector.update(luma, number / 5)
+    assert isinstance(detector, Learned)
+    heir = detector.restore(DetectorSettings(sensitivity="high"), detector.state())
+    assert heir.update(luma, 6.0).reason is Reason.STILL
+    assert Detector(DetectorSettings()).update(luma, 6.0).reason is Reason.LEARNING
 
 
 async def test_the_newest_frame_can_be_looked_at() -> None:
