@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from async_motion.capture import CaptureSpec, open_source
 from async_motion.core.detector import Detector, DetectorSettings
 from async_motion.core.model import Luma, Reason
-from async_motion.core.picture import working_picture
+from async_motion.core.picture import LONGEST, halved, quartered
 from async_motion.core.scoring import (
     EMPTY,
     Labels,
@@ -219,9 +219,20 @@ async def _read(spec: CaptureSpec) -> AsyncIterator[tuple[Luma, float]]:
             async for frame in frames:
                 if first is None:
                     first = frame.monotonic
-                yield working_picture(frame.luma), frame.monotonic - first
+                yield reduced(frame.luma), frame.monotonic - first
     finally:
         await source.aclose()
+
+
+def reduced(luma: Luma) -> Luma:
+    """Return a picture of the detector's own size, that means the same to it as `luma`; never a view.
+
+    It is `working_picture` up to what that does once the picture is small, and would do again.
+    """
+    small = quartered(luma) if max(luma.shape) > 4 * LONGEST and min(luma.shape) >= 8 else luma
+    while max(small.shape) > LONGEST and min(small.shape) >= 2:
+        small = halved(small)
+    return small.copy() if small is luma else small
 
 
 def _labels(path: Path, label: Label, times: NDArray[np.float64], fps: float) -> Labels | None:

@@ -13,13 +13,22 @@ import pytest
 
 from async_motion.cli import main
 from async_motion.core.detector import Detector, DetectorSettings
-from async_motion.core.picture import working_picture
+from async_motion.core.picture import working_picture, working_size
 from async_motion.core.scoring import Score
 from async_motion.core.tuning import Candidate
 from async_motion.errors import UsageError
 from async_motion.settings import load
 from async_motion.tune import Present, present, report
-from async_motion.tune.clips import Kind, Label, Memory, find_clips, label_clips, read_clip, read_labels
+from async_motion.tune.clips import (
+    Kind,
+    Label,
+    Memory,
+    find_clips,
+    label_clips,
+    read_clip,
+    read_labels,
+    reduced,
+)
 from async_motion.tune.trials import Bench, HeldOut, Outcome, find
 from tests.support.video import Picture, crossing, ground, scene, write_clip
 
@@ -113,6 +122,18 @@ def test_the_report_for_people_holds_the_settings_to_copy(
 # ---- clips ----
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1), (16, 16), (405, 399), (719, 1281), (1080, 1920), (2160, 3840), (7, 5000), (5000, 7), (1, 900)],
+)
+def test_small_pictures_are_to_the_detector_what_whole_ones_are(shape: tuple[int, int]) -> None:
+    luma = np.random.default_rng(5).integers(0, 256, shape, np.uint8)
+    small = reduced(luma)
+    assert small.shape == working_size(*shape)
+    assert not np.shares_memory(small, luma)
+    np.testing.assert_array_equal(working_picture(small), working_picture(luma))
+
+
 def test_small_pictures_are_judged_as_whole_ones() -> None:
     """What is kept of a clip must mean the same to the detector."""
     size = (1280, 720)
@@ -122,7 +143,7 @@ def test_small_pictures_are_judged_as_whole_ones() -> None:
     for number, picture in enumerate(scene(seconds=4.4, fps=5, size=size, box=box)):
         luma = np.ascontiguousarray(picture[:, :, 1])
         at = number / 5
-        kept = working_picture(luma)
+        kept = reduced(luma)
         assert kept.size < luma.size
         verdict = whole.update(luma, at)
         assert small.update(kept, at) == verdict
