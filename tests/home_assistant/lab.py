@@ -99,8 +99,8 @@ class Lab:
     def problems(self, *, removals: bool = True) -> list[LogRecord]:
         """Return what Home Assistant complained of.
 
-        When a device is removed, it empties the config topic once more for each entity, and then wonders about
-        that. Without `removals` this is left out, as it always is for devices of other tests.
+        When a device is removed, it empties the config topic once more for each entity, and then wonders
+        about that. Without `removals` this is left out, as it always is for devices of other tests.
         """
         return [
             record
@@ -129,7 +129,7 @@ class Lab:
     # -- the service
 
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """Return settings for this lab; `changes` replace whole sections, `cameras` replaces all cameras."""
+        """Return settings for this lab; `changes` replace whole sections."""
         return {
             "instance": self.instance,
             "mqtt": self.mqtt(),
@@ -166,7 +166,10 @@ class Lab:
         with self.service(settings, folder=folder) as service:
             names = list((settings or self.settings())["cameras"])
             for name in names:
-                self.wait(f"binary_sensor.{name}_motion", "off", within_s=90)
+                try:
+                    self.wait(f"binary_sensor.{name}_motion", "off", within_s=90)
+                except HarnessError as exc:
+                    raise HarnessError(f"{exc}; the service said:\n{service.log_text()[-3000:]}") from None
             yield service
 
     @property
