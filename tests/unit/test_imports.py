@@ -81,7 +81,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
 PURE = frozenset(
     {"__future__", "abc", "bisect", "collections", "dataclasses", "datetime", "enum", "fractions"}
     | {"functools", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "statistics"}
-    | {"string", "types", "typing", "unicodedata", "urllib.parse", "cv2", "numpy"}
+    | {"string", "types", "typing", "unicodedata", "urllib.parse", "zlib", "cv2", "numpy"}
 )
 """What `core` may import from outside: no loop, clock, file, socket, log or chance of its own."""
 
