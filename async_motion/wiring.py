@@ -199,7 +199,6 @@ def capture_spec(name: str, camera: Camera) -> CaptureSpec:
         transport=capture.transport,
         decode=capture.decode,
         hwaccel=capture.hwaccel,
-        isolation=capture.isolation,
         open_timeout_s=capture.open_timeout,
         stall_timeout_s=capture.stall_timeout,
         max_pixels=capture.max_pixels,

@@ -10,7 +10,6 @@ from typing import Literal
 Transport = Literal["tcp", "udp"]
 Decode = Literal["auto", "all", "keyframes"]
 HwAccel = Literal["none", "vaapi", "videotoolbox", "cuda", "drm"]
-Isolation = Literal["thread", "process"]
 Speed = Literal["real", "max"]
 
 
@@ -32,9 +31,8 @@ class CaptureSpec:
     record_source: str | None = field(default=None, repr=False)
     fps: float = 5.0
     transport: Transport = "tcp"
-    decode: Decode = "auto"
+    decode: Decode = "all"
     hwaccel: HwAccel = "none"
-    isolation: Isolation = "thread"
     open_timeout_s: float = 10.0
     stall_timeout_s: float = 5.0
     max_pixels: int = 33_554_432

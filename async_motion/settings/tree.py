@@ -79,7 +79,6 @@ WhenFull = Literal["drop_oldest", "drop_newest"]
 Transport = Literal["tcp", "udp"]
 Decode = Literal["auto", "all", "keyframes"]
 HwAccel = Literal["none", "vaapi", "videotoolbox", "cuda", "drm"]
-Isolation = Literal["thread", "process"]
 Speed = Literal["real", "max"]
 Sensitivity = Literal["low", "medium", "high"]
 ProfileSwitch = Literal["manual", "sun", "picture"]
@@ -206,9 +205,8 @@ class Web(Section):
 
 class Capture(Section):
     transport: Annotated[Transport, one_of(Transport)] = "tcp"
-    decode: Annotated[Decode, one_of(Decode)] = "auto"
+    decode: Annotated[Decode, one_of(Decode)] = "all"
     hwaccel: Annotated[HwAccel, one_of(HwAccel)] = "none"
-    isolation: Annotated[Isolation, one_of(Isolation)] = "thread"
     open_timeout: Annotated[float, duration_between("500ms", "2min")] = 10.0
     stall_timeout: Annotated[float, duration_between("500ms", "5min")] = 5.0
     max_pixels: Annotated[int, whole_between(4096, 268435456, "pixels")] = 33554432
