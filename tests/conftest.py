@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import structlog
 
 from async_motion.logs import QUIET
 from tests.support import s3, tls
+
+# What CI finds must be found again by whoever runs the same commit; to look further is for everyone else.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)
