@@ -16,6 +16,7 @@ from async_motion.core.model import Frame, Picture
 from async_motion.errors import SettingsError
 from tests.support import rtsp
 from tests.support.capture import take
+from tests.support.ports import free_port
 from tests.support.video import scene, write_clip
 from tests.support.wait import eventually_async
 
@@ -120,7 +121,7 @@ def test_without_the_second_stream_stills_come_from_the_first(
 ) -> None:
     small, _ = streams
     clock = Clock()
-    record = f"rtsp://me:geheim@127.0.0.1:{rtsp.free_port()}/cam"
+    record = f"rtsp://me:geheim@127.0.0.1:{free_port()}/cam"
     with rtsp.Scripted(clock.script(small)) as sub, caplog.at_level(logging.INFO):
 
         async def run() -> list[Picture]:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.support import mqtt, rtsp, s3
+from tests.support.ports import free_port
 from tests.support.service import ROOT, Service
 from tests.support.video import make_clip
 from tests.support.wait import eventually
@@ -82,7 +83,7 @@ def settings(url: str, broker_port: int, store: s3.S3Server, bucket: str) -> dic
         },
         "mqtt": {"host": "127.0.0.1", "port": broker_port},
         "spool": {"path": "spool.db"},
-        "web": {"port": rtsp.free_port()},
+        "web": {"port": free_port()},
         "cameras": {
             "porch": {
                 "source": url,

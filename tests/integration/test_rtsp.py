@@ -21,6 +21,7 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 from tests.support import rtsp
 from tests.support.capture import read, take
 from tests.support.need import need
+from tests.support.ports import free_port
 from tests.support.video import make_clip
 from tests.support.wait import eventually_async
 
@@ -113,7 +114,7 @@ def test_what_a_camera_answers_is_said(status: str, error: type[Exception], mess
 
 def test_nobody_listens() -> None:
     with pytest.raises(CameraUnavailable, match="nothing listens"):
-        read(camera(f"rtsp://127.0.0.1:{rtsp.free_port()}/cam"))
+        read(camera(f"rtsp://127.0.0.1:{free_port()}/cam"))
 
 
 def test_a_server_that_accepts_and_says_nothing() -> None:

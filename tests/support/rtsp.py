@@ -22,15 +22,10 @@ from typing import Any
 import av
 from av.bitstream import BitStreamFilterContext
 
+from tests.support.ports import free_port
+
 SYSTEM_PYTHON = "/usr/bin/python3"
 SERVER = str(Path(__file__).with_name("rtsp_server.py"))
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:
