@@ -1,7 +1,7 @@
 """Devices announced to Home Assistant, kept in step, and taken away; and our own leftovers cleared.
 
-    connected ──▶ look at what we retain ──▶ clear what no longer exists ──▶ announce: hub, then cameras
-                                                    │
+    connected ──▶ look ──▶ who are we? ──▶ remove what went ──▶ announce: hub, cameras ──▶ clear leftovers
+                                                 │
     Home Assistant's birth ──▶ a short while ──▶ show and remove again what it may have missed, announce again
 
 - What this instance retains is found by looking, not by remembering: whatever lies on the broker below our
@@ -16,10 +16,12 @@
   a single entity is deleted, Home Assistant empties the topic too, and so loses the whole device: a much
   shorter burst. Then the device is announced again; an entity that nobody wants can be disabled.
 - State topics are cleared last: an empty message is an error to an entity that still listens.
+- Home Assistant knows a service by its identity, which is the name that the instance had first: a renamed one
+  is the same devices with other topics, and keeps its entities, their history and what people made of them,
+  whether Home Assistant is there or away. An identity belongs to the service that its payloads name: where
+  another is online there (a copy of this one, or a namesake with another base topic), we take the next one.
 - When the instance, the base topic or the discovery prefix is renamed, the remembered old place is cleared in
-  the same way, unless its status says that another service is online there: then this is a copy, not a
-  renamed service, and the old place is left alone. Home Assistant knows devices by their instance: those of
-  the old name are removed before those of the new one come, so that the entity ids stay the same.
+  the same way, unless its status says that another service is online there.
 """
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
-from async_motion.core import discovery, payloads
-from async_motion.core.discovery import Payload, Removal
+from async_motion.core import discovery, names, payloads
+from async_motion.core.discovery import CameraSite, Payload, Removal, Site
 from async_motion.core.names import DiscoveryTopics, Topics
 from async_motion.errors import SpoolError
 
@@ -82,7 +84,7 @@ class Where:
 
     base: str
     prefix: str
-    instance: str
+    identity: str
     foreign: frozenset[str] = frozenset()
 
     @property
@@ -91,13 +93,13 @@ class Where:
 
     @property
     def discovery(self) -> DiscoveryTopics:
-        return DiscoveryTopics(self.prefix, self.instance)
+        return DiscoveryTopics(self.prefix, self.identity)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "base": self.base,
             "prefix": self.prefix,
-            "instance": self.instance,
+            "identity": self.identity,
             "foreign": sorted(self.foreign),
         }
 
@@ -105,27 +107,25 @@ class Where:
     def from_json(data: Mapping[str, Any]) -> Where:
         """Raises KeyError, TypeError."""
         foreign = frozenset(str(topic) for topic in data["foreign"])
-        return Where(str(data["base"]), str(data["prefix"]), str(data["instance"]), foreign)
+        return Where(str(data["base"]), str(data["prefix"]), str(data["identity"]), foreign)
 
 
 class Announcer:
-    """Announces `hub` and `cameras` to Home Assistant, and clears what is not ours any more.
+    """Announces `site` and its `cameras` to Home Assistant, and clears what is not ours any more.
 
-    `hub` and `cameras` are discovery payloads, by camera name; None and {} when discovery is switched off:
-    then what was announced earlier is taken away. `retained` are all topics under the base on which this
-    service retains something, `foreign` those outside. `republish` says every state again. `recalled` is what
-    earlier runs gave to `remember`.
+    `enabled` is false when discovery is switched off: then what was announced earlier is taken away.
+    `retained` are all topics under the base on which this service retains something, `foreign` those outside.
+    `republish` says every state again. `recalled` is what earlier runs gave to `remember`.
     """
 
     def __init__(
         self,
         broker: Broker,
-        topics: Topics,
+        site: Site,
+        cameras: Sequence[CameraSite],
         *,
-        instance: str,
         prefix: str,
-        hub: Payload | None,
-        cameras: Mapping[str, Payload],
+        enabled: bool = True,
         retained: frozenset[str],
         republish: Callable[[], None],
         remember: Remember,
@@ -138,7 +138,9 @@ class Announcer:
         birth_delay_s: tuple[float, float] = BIRTH_DELAY_S,
     ) -> None:
         self._broker = broker
-        self._here = Where(topics.base, prefix, instance, foreign)
+        self._site = site
+        self._cameras = cameras
+        self._enabled = enabled
         self._retained = retained
         self._republish = republish
         self._remember = remember
@@ -147,13 +149,18 @@ class Announcer:
         self._quiet_s = quiet_s
         self._step_s = step_s
         self._birth_delay_s = birth_delay_s
-        at = self._here.discovery
-        self._hub_topic = at.hub
-        self._configs: dict[str, Payload] = {at.hub: hub} if hub is not None else {}
-        self._configs |= {at.camera(name): payload for name, payload in cameras.items()}
+        self._configs: dict[str, Payload] = {}
         self._deleted: set[str] = set()
         self._emptied: Counter[str] = Counter()
-        self._places = _read_places(recalled)
+        places = _read_places(recalled)
+        self._places = set(places)
+        self._taken: set[str] = set()
+        names_of_ours = names.identities(site.instance, site.topics.base)
+        # The first place of the last run is where that was.
+        identities = dict.fromkeys((*(place.identity for place in places[:1]), *names_of_ours))
+        self._here, *self._others = (
+            Where(site.topics.base, prefix, identity, foreign) for identity in identities
+        )
         self._missed = _read_missed(recalled, now())
         self._connected = asyncio.Event()
         self._born = asyncio.Event()
@@ -162,18 +169,17 @@ class Announcer:
 
     async def run(self) -> None:
         """Look, clear, announce; then answer Home Assistant until cancelled."""
-        leftovers = self._sort(await self._look())
+        found = await self._look()
+        await self._identify(found)
+        leftovers = self._sort(found)
         await self._save()
         await self._let_go(show=False)
-        for topic in sorted(leftovers):
-            self._broker.forget(topic)
-        if leftovers:
-            log.info("cleared %d retained topics of what no longer exists", len(leftovers))
         self._announce()
         self._broker.subscribe(self._here.discovery.hub, self._on_config)
         self._broker.subscribe(self._here.discovery.cameras, self._on_config)
         for birth in self._here.discovery.births:
             self._broker.subscribe(birth, self._on_birth)
+        await self._clear(leftovers)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._answer_births(), name="announcer[births]")
             tasks.create_task(self._answer_deletions(), name="announcer[deletions]")
@@ -186,11 +192,15 @@ class Announcer:
             self._connected.clear()
             if not self._broker.connected:
                 await self._connected.wait()
-            found = await self._listen()
+            found = await self._listen(
+                topic_filter
+                for place in (self._here, *self._others, *self._places)
+                for topic_filter in (*place.topics.retained, place.discovery.hub, place.discovery.cameras)
+            )
             if self._broker.connected and not self._connected.is_set():
                 return found
 
-    async def _listen(self) -> dict[str, bytes]:
+    async def _listen(self, topic_filters: Iterable[str]) -> dict[str, bytes]:
         loop = asyncio.get_running_loop()
         started = latest = loop.time()
         found: dict[str, bytes] = {}
@@ -202,11 +212,7 @@ class Announcer:
                 found[topic] = payload if topic.endswith(("/config", "/status")) else b"?"
                 latest = loop.time()
 
-        filters = dict.fromkeys(
-            topic_filter
-            for place in (self._here, *self._places)
-            for topic_filter in (*place.topics.retained, place.discovery.hub, place.discovery.cameras)
-        )
+        filters = dict.fromkeys(topic_filters)
         for topic_filter in filters:
             self._broker.subscribe(topic_filter, on_message)
         try:
@@ -219,6 +225,37 @@ class Announcer:
             for topic_filter in filters:
                 self._broker.unsubscribe(topic_filter, on_message)
         return found
+
+    async def _identify(self, found: Mapping[str, bytes]) -> None:
+        """Choose the first identity that no other service uses, and describe our devices under it."""
+        owners = {place: self._owners(place, found) for place in (self._here, *self._others)}
+        bases = set().union(*owners.values())
+        online = {base for base in bases if found.get(Topics(base).status) == b"online"}
+        unknown = {Topics(base).status: base for base in bases if Topics(base).status not in found}
+        if unknown:
+            said = await self._listen((self._here.topics.status, *unknown))
+            online |= {base for topic, base in unknown.items() if said.get(topic) == b"online"}
+        for place, others in owners.items():
+            if not others & online:
+                break
+            self._taken.add(place.identity)
+            log.warning(
+                "Home Assistant's devices of %s belong to the service at %s, which is online: left alone",
+                place.identity,
+                ", ".join(sorted(others & online)),
+            )
+        self._here = place
+        site = replace(self._site, identity=place.identity)
+        if self._enabled:
+            at = place.discovery
+            self._configs = {at.hub: discovery.hub_payload(site)}
+            self._configs |= {at.camera(c.name): discovery.camera_payload(site, c) for c in self._cameras}
+
+    def _owners(self, place: Where, found: Mapping[str, bytes]) -> set[str]:
+        """Return the bases of other services that the devices under a place's identity name."""
+        payloads_found = (_read_config(found[topic]) for topic in self._configs_at(place, found))
+        bases = {discovery.owner(payload) for payload in payloads_found if payload is not None}
+        return {base for base in bases if base is not None} - {place.base}
 
     def _sort(self, found: Mapping[str, bytes]) -> set[str]:
         """Note which devices and components have gone; return the topics that are to be cleared."""
@@ -234,7 +271,8 @@ class Announcer:
                     continue
                 clear |= {topic for topic in found if self._is_leftover(topic, place)}
             clear |= place.foreign - self._here.foreign
-            configs |= dict.fromkeys(self._configs_at(place, found))
+            if place.identity not in self._taken:
+                configs |= dict.fromkeys(self._configs_at(place, found))
         self._places = online_elsewhere
         for topic in configs:
             if not self._note_missed(topic, found[topic]) and topic not in self._configs:
@@ -257,11 +295,8 @@ class Announcer:
 
     def _note_missed(self, topic: str, payload: bytes) -> bool:
         """Remember what went from a device, until Home Assistant has certainly seen it go."""
-        try:
-            before = json.loads(payload)
-        except ValueError:
-            return False
-        if not isinstance(before, dict) or discovery.removal(before, self._configs.get(topic)) is None:
+        before = _read_config(payload)
+        if before is None or discovery.removal(before, self._configs.get(topic)) is None:
             return False
         known = self._missed.get(topic)
         self._missed[topic] = (self._now(), discovery.merged(known[1], before) if known else before)
@@ -275,11 +310,20 @@ class Announcer:
             if topic not in self._deleted:
                 self._say(topic, payload)
 
+    async def _clear(self, leftovers: set[str]) -> None:
+        """Clear topics, as soon as Home Assistant has had the time to turn away from them."""
+        if not leftovers:
+            return
+        await asyncio.sleep(self._step_s)
+        for topic in sorted(leftovers):
+            self._broker.forget(topic)
+        log.info("cleared %d retained topics of what no longer exists", len(leftovers))
+
     def _say(self, topic: str, payload: Payload | None) -> None:
         if payload is None:
             self._broker.forget(topic)
             return
-        if self._hub_topic in self._deleted:
+        if self._here.discovery.hub in self._deleted:
             payload = discovery.without_hub(payload)
         self._broker.retain(topic, payloads.encode(payload))
 
@@ -370,6 +414,15 @@ class Announcer:
             log.warning("what Home Assistant may have missed would not survive a restart now: %s", exc)
 
 
+def _read_config(payload: bytes) -> Payload | None:
+    """Return a device's payload as it was read from the broker; None for what cannot be one."""
+    try:
+        config = json.loads(payload)
+    except ValueError:
+        return None
+    return config if isinstance(config, dict) else None
+
+
 def _recall(recalled: Mapping[str, bytes] | None, key: str) -> dict[str, Any]:
     try:
         data = json.loads((recalled or {}).get(key, b"{}"))
@@ -378,12 +431,12 @@ def _recall(recalled: Mapping[str, bytes] | None, key: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _read_places(recalled: Mapping[str, bytes] | None) -> set[Where]:
+def _read_places(recalled: Mapping[str, bytes] | None) -> list[Where]:
     data = _recall(recalled, PLACES_KEY)
     try:
-        return {Where.from_json(place) for place in data.get("places", ())}
+        return [Where.from_json(place) for place in data.get("places", ())]
     except (KeyError, TypeError):
-        return set()
+        return []
 
 
 def _read_missed(recalled: Mapping[str, bytes] | None, now: datetime) -> dict[str, tuple[datetime, Payload]]:

@@ -23,7 +23,7 @@ from async_motion.broker.client import BrokerClient
 from async_motion.broker.embedded import EmbeddedBroker
 from async_motion.capture import CameraSource, CaptureSpec, open_source
 from async_motion.core.detector import DetectorSettings, Zone
-from async_motion.core.discovery import CameraSite, Site, camera_payload, hub_payload
+from async_motion.core.discovery import CameraSite, Site
 from async_motion.core.health import PictureHealth
 from async_motion.core.model import StoredFrame
 from async_motion.core.names import Topics
@@ -415,25 +415,21 @@ async def build_announcer(
         topics=topics(settings),
         preview=mqtt.discovery.preview_every is not None,
     )
-    cameras = {
-        name: camera_payload(
-            site,
-            CameraSite(
-                name=name,
-                title=settings.cameras[name].name,
-                zones=zones,
-                profiles=not settings.cameras[name].profiles.night.is_blank,
-            ),
+    cameras = [
+        CameraSite(
+            name=name,
+            title=settings.cameras[name].name,
+            zones=zones,
+            profiles=not settings.cameras[name].profiles.night.is_blank,
         )
         for name, zones in watched_zones(settings).items()
-    }
+    ]
     return Announcer(
         broker,
-        site.topics,
-        instance=settings.instance,
+        site,
+        cameras,
         prefix=mqtt.discovery.prefix,
-        hub=hub_payload(site) if mqtt.discovery.enabled else None,
-        cameras=cameras if mqtt.discovery.enabled else {},
+        enabled=mqtt.discovery.enabled,
         retained=reporter.retained_topics,
         republish=reporter.republish,
         remember=spool.remember,

@@ -5,9 +5,10 @@
 What Home Assistant makes of it, and what therefore holds here:
 - One refused component can take its whole device with it: every component has a platform and a unique id,
   no key is unknown, no URL is made up.
-- Ids are for good. A unique id is made of the instance, the camera and the entity's key, with a separator
-  that none of them can hold; a display name is in none of them. `object_id` and `default_entity_id` are both
-  given: different releases read one or the other, and each then proposes the same entity id.
+- Ids are for good. A unique id is made of the service's identity, the camera and the entity's key, with a
+  separator that none of them can hold; a display name is in none of them, nor is the instance, which may be
+  renamed. `object_id` and `default_entity_id` are both given: different releases read one or the other, and
+  each then proposes the same entity id.
 - `qos` stands in each component: older releases ignore it at the root.
 - What depends on a camera is unavailable while the camera or the service is. What tells of a loss, or is
   true beyond it (connection, status, problem, the last picture, settings), depends on the service alone; the
@@ -29,7 +30,7 @@ from typing import Any, Final
 
 from async_motion.core import commands, names, payloads
 from async_motion.core.model import CameraStatus
-from async_motion.core.names import Topics
+from async_motion.core.names import STATUS, Topics
 
 Payload = dict[str, Any]
 
@@ -63,7 +64,11 @@ FRAME_TEMPLATE: Final = """\
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """The service as Home Assistant shall see it. `web_url` is its page, where people can reach it."""
+    """The service as Home Assistant shall see it. `web_url` is its page, where people can reach it.
+
+    `identity` is what Home Assistant knows it by for good, also after the instance was renamed; by default
+    that is the instance.
+    """
 
     instance: str
     version: str
@@ -71,6 +76,12 @@ class Site:
     restart: bool = True
     preview: bool = False
     web_url: str | None = None
+    identity: str = ""
+
+    @property
+    def unique(self) -> str:
+        """What every id of this service begins with."""
+        return f"{ORIGIN}:{self.identity or self.instance}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -436,23 +447,22 @@ RESTART: Final = Entity(
 def hub_payload(site: Site) -> Payload:
     """Return the discovery payload of the service itself."""
     entities = [*HUB, RESTART] if site.restart else list(HUB)
-    identity = f"{ORIGIN}:{site.instance}"
     slug = entity_slug(f"{ORIGIN}_{site.instance}")
     place = Place(topics=site.topics)
     device = {
-        "identifiers": [identity],
+        "identifiers": [site.unique],
         "name": f"async_motion {site.instance}",
         "manufacturer": ORIGIN,
         "model": "Motion service",
         "sw_version": site.version,
     }
-    components = {entity.key: _component(entity, place, identity, slug) for entity in entities}
+    components = {entity.key: _component(entity, place, site.unique, slug) for entity in entities}
     return _payload(site, device, [site.topics.status], components)
 
 
 def camera_payload(site: Site, camera: CameraSite) -> Payload:
     """Return the discovery payload of one camera."""
-    identity = f"{ORIGIN}:{site.instance}:{camera.name}"
+    identity = f"{site.unique}:{camera.name}"
     slug = entity_slug(camera.name)
     place = Place(topics=site.topics, camera=camera.name)
     device = {
@@ -460,7 +470,7 @@ def camera_payload(site: Site, camera: CameraSite) -> Payload:
         "name": camera.title or title(camera.name),
         "manufacturer": ORIGIN,
         "model": "Camera",
-        "via_device": f"{ORIGIN}:{site.instance}",
+        "via_device": site.unique,
     }
     optional = [*([PREVIEW] if site.preview else []), *([PROFILE] if camera.profiles else [])]
     entities = [*CAMERA, *optional]
@@ -472,6 +482,15 @@ def camera_payload(site: Site, camera: CameraSite) -> Payload:
     for event_type in payloads.EVENT_TYPES.values():
         components[f"trigger_{event_type}"] = _trigger(site.topics, camera.name, event_type)
     return _payload(site, device, [site.topics.status, site.topics.camera_status(camera.name)], components)
+
+
+def owner(payload: Mapping[str, Any]) -> str | None:
+    """Return the base of the topics of whoever announced `payload`; None for what is no payload of ours."""
+    try:
+        topic = payload["availability"][0]["topic"]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return topic.removesuffix(STATUS) if isinstance(topic, str) and topic.endswith(STATUS) else None
 
 
 def without_hub(payload: Mapping[str, Any]) -> Payload:

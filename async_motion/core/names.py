@@ -8,6 +8,7 @@ topic       {base_topic}/{instance}/…
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -23,6 +24,9 @@ EVENT_ID = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{6}")
 SETTINGS = ("detection", "sensitivity", "threshold", "min_area")
 """The settings of a camera that can be changed over MQTT."""
 
+STATUS = "/status"
+"""What follows a base in the topic that says whether its service is online."""
+
 PROFILE = "profile"
 """Which of its settings are in force, day's or night's: of a camera that has both."""
 
@@ -36,6 +40,11 @@ def slug(text: str) -> str:
     """Return the name nearest to `text`: ASCII, lower case, at most 64 characters, never empty."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9_-]+", "-", plain.lower()).strip("-")[:64] or "async-motion"
+
+
+def identities(instance: str, base: str) -> tuple[str, str]:
+    """Return by what Home Assistant may know an instance: its own name, else one that nobody else has."""
+    return instance, f"{instance}-{hashlib.sha256(base.encode()).hexdigest()[:6]}"
 
 
 def event_id(started_at: datetime, random24: int) -> str:
@@ -70,7 +79,7 @@ class Topics:
 
     @property
     def status(self) -> str:
-        return f"{self.base}/status"
+        return f"{self.base}{STATUS}"
 
     @property
     def state(self) -> str:
@@ -150,24 +159,24 @@ class Topics:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryTopics:
-    """Where Home Assistant looks for one instance's devices. `prefix` is Home Assistant's own, with no slash.
+    """Where Home Assistant looks for one service's devices. `prefix` is Home Assistant's own, with no slash.
 
-    Instance and camera stand in levels of their own: joined in one, two pairs could make the same name.
+    Identity and camera stand in levels of their own: joined in one, two pairs could make the same name.
     """
 
     prefix: str
-    instance: str
+    identity: str
 
     @property
     def hub(self) -> str:
-        return f"{self.prefix}/device/async_motion_{self.instance}/config"
+        return f"{self.prefix}/device/async_motion_{self.identity}/config"
 
     def camera(self, camera: str) -> str:
-        return f"{self.prefix}/device/async_motion_{self.instance}/{camera}/config"
+        return f"{self.prefix}/device/async_motion_{self.identity}/{camera}/config"
 
     @property
     def cameras(self) -> str:
-        """The filter that matches the devices of all cameras of this instance."""
+        """The filter that matches the devices of all cameras of this service."""
         return self.camera("+")
 
     @property

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,7 +15,7 @@ from async_motion.announcer import MISSED_DAYS, MISSED_KEY, PLACES_KEY, Announce
 from async_motion.broker.fake import FakeBroker, FakeServer
 from async_motion.core import discovery
 from async_motion.core.discovery import CameraSite, Payload, Site
-from async_motion.core.names import DiscoveryTopics, Topics
+from async_motion.core.names import DiscoveryTopics, Topics, identities
 from async_motion.errors import SpoolError
 from tests.support.wait import eventually_async
 
@@ -31,34 +32,33 @@ class Bench:
         cameras: Mapping[str, tuple[str, ...]],
         *,
         instance: str = "edge1",
+        base_topic: str = "async_motion",
+        identity: str | None = None,
         announce: bool = True,
         memory: dict[str, bytes] | None = None,
         foreign: frozenset[str] = frozenset(),
         now: datetime = NOW,
     ) -> None:
         self.server = server
-        self.topics = Topics(f"async_motion/{instance}")
-        self.at = DiscoveryTopics(PREFIX, instance)
+        self.topics = Topics(f"{base_topic}/{instance}")
+        self.at = DiscoveryTopics(PREFIX, identity or instance)
         self.memory = {} if memory is None else memory
         self.spool_trouble: SpoolError | None = None
         self.republished = 0
         self.broker = FakeBroker(server, status_topic=self.topics.status)
-        site = Site(instance=instance, version="0.1.0", topics=self.topics)
+        site = Site(instance=instance, version="0.1.0", topics=self.topics, identity=identity or instance)
         retained = {self.topics.status, self.topics.state}
         for name, zones in cameras.items():
             retained.update(self.topics.retained_of(name, zones))
-        self.payloads = {
-            name: discovery.camera_payload(site, CameraSite(name=name, zones=zones))
-            for name, zones in cameras.items()
-        }
+        sites = [CameraSite(name=name, zones=zones) for name, zones in cameras.items()]
+        self.payloads = {camera.name: discovery.camera_payload(site, camera) for camera in sites}
         self.hub = discovery.hub_payload(site)
         self.announcer = Announcer(
             self.broker,
-            self.topics,
-            instance=instance,
+            replace(site, identity=""),
+            sites,
             prefix=PREFIX,
-            hub=self.hub if announce else None,
-            cameras=self.payloads if announce else {},
+            enabled=announce,
             retained=frozenset(retained),
             republish=self.republish,
             remember=self.remember,
@@ -82,10 +82,11 @@ class Bench:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run until the first announcement is through."""
+        others = self.answering()
         self.broker.connect()
         task = asyncio.create_task(self.announcer.run(), name="announcer")
         await eventually_async(
-            lambda: task.done() or any(f == self.at.births[-1] for f, _ in self.broker._handlers),
+            lambda: task.done() or self.answering() > others,
             what="the start",
         )
         try:
@@ -95,6 +96,11 @@ class Bench:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+
+    @staticmethod
+    def answering() -> int:
+        """Return how many announcers have told everything and answer Home Assistant now."""
+        return sum(task.get_name() == "announcer[births]" for task in asyncio.all_tasks())
 
     def config(self, topic: str) -> Payload | None:
         payload = self.server.retained.get(topic)
@@ -161,8 +167,8 @@ async def test_a_lost_connection_during_the_look_makes_it_look_again() -> None:
     assert not server.on(f"{PREFIX}/#")
     server.retained["async_motion/edge1/late/status"] = b"offline"
     bench.broker.connect()
-    await eventually_async(lambda: server.on(bench.at.hub))
-    assert not {"async_motion/edge1/gone/status", "async_motion/edge1/late/status"} & set(server.retained)
+    gone = {"async_motion/edge1/gone/status", "async_motion/edge1/late/status"}
+    await eventually_async(lambda: server.on(bench.at.hub) and not gone & set(server.retained))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -299,22 +305,39 @@ async def test_discovery_switched_off_takes_every_device_away() -> None:
         assert not [topic for topic in server.retained if topic.startswith(PREFIX)]
 
 
-async def test_a_renamed_instance_leaves_nothing_at_its_old_name() -> None:
+async def test_a_renamed_instance_is_the_same_devices_with_other_topics() -> None:
     server = FakeServer()
     memory: dict[str, bytes] = {}
     first = Bench(server, {"porch": ()}, memory=memory)
     async with first.running():
         first.broker.retain(first.topics.motion("porch"), b"OFF")
     server.messages.clear()
-    second = Bench(server, {"porch": ()}, instance="edge2", memory=memory)
+    second = Bench(server, {"porch": ()}, instance="edge2", identity="edge1", memory=memory)
     async with second.running():
-        assert not [topic for topic in server.retained if "edge1" in topic]
-        configs = [m.topic for m in server.on(f"{PREFIX}/#")]
-        assert configs.index(first.at.camera("porch")) < configs.index(second.at.camera("porch"))
-    assert [place["instance"] for place in json.loads(memory[PLACES_KEY])["places"]] == ["edge2"]
+        assert not [topic for topic in server.retained if topic.startswith(first.topics.base + "/")]
+        assert second.said(first.at.hub) == [second.hub]
+        assert second.said(first.at.camera("porch")) == [second.payloads["porch"]]
+        # Home Assistant turns away from a topic before it is cleared.
+        order = [m.topic for m in server.messages]
+        assert order.index(second.at.camera("porch")) < order.index(first.topics.motion("porch"))
+    for key in ("unique_id", "default_entity_id"):
+        before, after = (
+            {k: c.get(key) for k, c in bench.payloads["porch"]["components"].items()}
+            for bench in (first, second)
+        )
+        assert before == after
+    assert second.hub["device"]["identifiers"] == first.hub["device"]["identifiers"]
+    assert second.hub["device"]["name"] != first.hub["device"]["name"]
+    # It is the same one after the next start, and after yet another name.
+    for instance in ("edge2", "edge3"):
+        later = Bench(server, {"porch": ()}, instance=instance, identity="edge1", memory=memory)
+        async with later.running():
+            configs = {topic for topic in server.retained if topic.startswith(PREFIX)}
+            assert configs == {later.at.hub, later.at.camera("porch")}
+            assert later.config(later.at.hub) == later.hub
 
 
-async def test_an_old_name_at_which_another_service_is_online_is_left_alone() -> None:
+async def test_a_copy_of_a_service_that_is_online_gets_devices_of_its_own() -> None:
     server = FakeServer()
     memory: dict[str, bytes] = {}
     first = Bench(server, {"porch": ()}, memory=memory)
@@ -325,10 +348,50 @@ async def test_an_old_name_at_which_another_service_is_online_is_left_alone() ->
     copy = Bench(server, {"porch": ()}, instance="edge2", memory=memory)
     async with copy.running():
         assert before.items() <= server.retained.items()
-    assert {place["instance"] for place in json.loads(memory[PLACES_KEY])["places"]} == {"edge1", "edge2"}
+        assert copy.config(copy.at.hub) == copy.hub
+    assert {place["identity"] for place in json.loads(memory[PLACES_KEY])["places"]} == {"edge1", "edge2"}
     server.retained[first.topics.status] = b"offline"
     async with Bench(server, {"porch": ()}, instance="edge2", memory=memory).running():
         assert not [topic for topic in server.retained if "edge1" in topic]
+
+
+async def test_a_namesake_of_a_renamed_service_does_not_take_its_devices() -> None:
+    server = FakeServer()
+    memory: dict[str, bytes] = {}
+    async with Bench(server, {"porch": ()}, memory=memory).running():
+        pass
+    renamed = Bench(server, {"porch": ()}, instance="edge2", identity="edge1", memory=memory)
+    async with renamed.running():
+        _, another = identities("edge1", "async_motion/edge1")
+        namesake = Bench(server, {"yard": ()}, instance="edge1", identity=another)
+        for _ in range(2):
+            async with namesake.running():
+                assert namesake.config(namesake.at.hub) == namesake.hub
+                assert namesake.config(namesake.at.camera("yard")) == namesake.payloads["yard"]
+                assert renamed.config(renamed.at.hub) == renamed.hub
+                assert renamed.config(renamed.at.camera("porch")) == renamed.payloads["porch"]
+            namesake = Bench(server, {"yard": ()}, instance="edge1", identity=another, memory=namesake.memory)
+
+
+async def test_two_of_one_name_with_different_base_topics_do_not_share_devices() -> None:
+    server = FakeServer()
+    first = Bench(server, {"porch": ()}, base_topic="a")
+    async with first.running():
+        _, another = identities("edge1", "b/edge1")
+        second = Bench(server, {"porch": ()}, base_topic="b", identity=another)
+        async with second.running():
+            assert first.config(first.at.hub) == first.hub
+            assert second.config(second.at.hub) == second.hub
+
+
+async def test_devices_of_a_service_that_is_gone_are_taken_over() -> None:
+    server = FakeServer()
+    async with Bench(server, {"porch": (), "yard": ()}, base_topic="a").running():
+        pass
+    second = Bench(server, {"porch": ()}, base_topic="b")  # it does not remember: its spool was lost
+    async with second.running():
+        assert second.config(second.at.hub) == second.hub
+        assert second.config(second.at.camera("yard")) is None
 
 
 # ---- deletion by the user ----
