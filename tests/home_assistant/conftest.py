@@ -14,6 +14,27 @@ from tests.support.mqtt import Mosquitto
 
 HERE = Path(__file__).parent
 
+CONFIGURATION = """\
+automation: !include automations.yaml
+lovelace:
+input_boolean:
+  siren:
+alarm_control_panel:
+  - platform: manual
+    name: Panel
+    arming_time: 0
+    code_arm_required: false
+script:
+  tell:
+    sequence:
+      - event: lab_told
+        event_data:
+          title: "{{ title }}"
+          message: "{{ message }}"
+          data: "{{ data | default({}) }}"
+"""
+"""What automations of the tests need: a siren, an alarm panel, and a script in place of a phone."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -38,9 +59,17 @@ def ha_python() -> str:
 def home(ha_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A running Home Assistant with its broker. Whoever stops one of them brings it back."""
     folder = tmp_path_factory.mktemp("home")
+    (folder / "config").mkdir()
+    (folder / "config" / "automations.yaml").write_text("[]\n")
     with (
         Mosquitto(folder / "broker") as broker,
-        HomeAssistant(mqtt_port=broker.port, python=ha_python, workdir=folder, log_level="warning") as ha,
+        HomeAssistant(
+            mqtt_port=broker.port,
+            python=ha_python,
+            workdir=folder,
+            log_level="warning",
+            extra_yaml=CONFIGURATION,
+        ) as ha,
     ):
         yield Home(ha=ha, broker=broker)
 
