@@ -72,3 +72,28 @@ def test_every_entity_with_its_id_class_category_and_state(lab: Lab) -> None:
             "motion_updated",
             "motion_ended",
         }
+
+
+def test_odd_names_many_zones_and_all_that_is_optional(lab: Lab) -> None:
+    title = 'Haustür ☂ «7» "{{ 1/0 }}"'
+    zones = {f"zone-{n}": {"polygon": [[0, 0], [0.5, 0], [0.5, 1]]} for n in range(20)}
+    camera = lab.camera_settings(
+        name=title, detect={"zones": zones}, profiles={"night": {"sensitivity": "low"}}
+    )
+    mqtt = lab.mqtt(discovery={"preview_every": "1s"})
+    with lab.running(lab.settings(mqtt=mqtt, cameras={lab.name: camera})):
+        wanted = {key.format(c=lab.name) for key in CAMERA} - {f"binary_sensor.{lab.name}_zone_drive"}
+        wanted |= {f"binary_sensor.{lab.name}_zone_zone_{n}" for n in range(20)}
+        wanted |= {f"select.{lab.name}_profile", f"camera.{lab.name}_preview"}
+        found = all_entities(lab, None, wanted)
+        assert set(found) == wanted
+        device = lab.device()
+        assert device is not None
+        assert device["name"] == title
+        lab.wait(f"binary_sensor.{lab.name}_zone_zone_19", "off")
+        lab.wait(f"select.{lab.name}_profile", "day")
+        preview = f"camera.{lab.name}_preview"
+        eventually(lambda: lab.ha.image(preview)[0] == 200, what="a preview")
+        status, kind, data = lab.ha.image(preview)
+        assert (status, kind) == (200, "image/jpeg")
+        assert data[:2] == b"\xff\xd8"
