@@ -1,8 +1,8 @@
 """What an address in the settings means, and what may be reached through it.
 
 FFmpeg would follow whatever it is pointed at: playlists, redirects, `concat:` and dozens of protocols. So the
-protocols are listed for each scheme, the containers are listed or forced, and redirects are off: a camera can
-make us talk to nobody but itself.
+protocols are listed for each scheme, the containers are listed or forced, and redirects are off (for RTSP by
+`relay`): a camera can make us talk to nobody but itself.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Final, cast
 
 import av
@@ -18,6 +19,7 @@ from av.video.stream import VideoStream
 
 from async_motion.capture.address import Address, Attempt, Kind, attempts
 from async_motion.capture.decoding import VideoPacket, media_of
+from async_motion.capture.relay import Relay
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
 
@@ -82,6 +84,20 @@ def open_stream(address: Address, spec: CaptureSpec) -> tuple[InputContainer, Vi
     Blocks for at most twice `open_timeout_s` (FFmpeg opens, then looks into the stream).
     Raises CameraUnavailable or CameraRefused.
     """
+    if address.kind is not Kind.RTSP:
+        return _open_at(address, spec)
+    # It ends with FFmpeg's connection to it.
+    relay = Relay(address, spec)
+    try:
+        return _open_at(replace(address, url=relay.url), spec)
+    except CameraUnavailable:
+        relay.close()
+        if relay.problem is not None:
+            raise CameraRefused(f"{address.shown}: {relay.problem}") from None
+        raise
+
+
+def _open_at(address: Address, spec: CaptureSpec) -> tuple[InputContainer, VideoStream]:
     started = time.monotonic()
     container: InputContainer | None = None
     ways = attempts(address, spec)

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import av
@@ -145,12 +147,17 @@ def rtp_packets(unit: AccessUnit, sequence: int, *, most: int = 1200) -> list[by
 
 
 class Client:
-    """One connection, in its `PLAY`; what a script sends through."""
+    """One connection, in its `PLAY`; what a script sends through. `port` is where it wants media by UDP."""
 
-    def __init__(self, connection: socket.socket, stopping: threading.Event) -> None:
+    def __init__(self, connection: socket.socket, stopping: threading.Event, port: int) -> None:
         self._connection = connection
         self._stopping = stopping
         self._sequence = 0
+        self.port = port
+
+    def say(self, data: bytes) -> None:
+        """Send these bytes as they are."""
+        self._connection.sendall(data)
 
     def send(
         self, unit: AccessUnit, *, spoil: Callable[[bytes], bytes | None] = lambda packet: packet
@@ -192,13 +199,28 @@ Script = Callable[[Client], object]
 class Scripted:
     """An RTSP server in a thread, TCP only. `script` plays to one client at a time; its end closes.
 
-    `status` is what DESCRIBE answers; `location` is where a 3xx sends the client. `connections` counts.
+    `status` is what DESCRIBE answers. `replies` maps a method to a whole answer in place of the usual one,
+    in which `{cseq}` stands for the number of the request. `tls` makes it rtsps. `udp` is the header that
+    answers SETUP where media does not come over the connection, with `{ports}` for the client's. `piece`
+    bounds the bytes that are sent at once in answers. `connections` counts.
     """
 
-    def __init__(self, script: Script, *, status: str = "200 OK", location: str = "") -> None:
+    def __init__(
+        self,
+        script: Script,
+        *,
+        status: str = "200 OK",
+        replies: Mapping[str, str] = MappingProxyType({}),
+        tls: ssl.SSLContext | None = None,
+        udp: str | None = None,
+        piece: int | None = None,
+    ) -> None:
         self.script = script
         self.status = status
-        self.location = location
+        self.replies = replies
+        self.tls = tls
+        self.udp = udp
+        self.piece = piece
         self.connections = 0
         self._stopping = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -209,7 +231,7 @@ class Scripted:
 
     @property
     def url(self) -> str:
-        return f"rtsp://127.0.0.1:{self.port}/cam"
+        return f"rtsp{'s' if self.tls else ''}://127.0.0.1:{self.port}/cam"
 
     def close(self) -> None:
         self._stopping.set()
@@ -236,38 +258,46 @@ class Scripted:
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(30)
+        with suppress(OSError):
+            if self.tls is not None:
+                connection = self.tls.wrap_socket(connection, server_side=True)
         with connection, suppress(OSError):
             reader = connection.makefile("rb")
+            ports = "0-1"
             while (request := self._request(reader)) is not None:
-                method, cseq = request
-                connection.sendall(self._answer(method, cseq))
+                method, headers = request
+                ports = headers.get("transport", f"client_port={ports}").partition("client_port=")[2] or ports
+                answer = self._answer(method, headers.get("cseq", "0"), ports)
+                piece = self.piece or len(answer)
+                for start in range(0, len(answer), piece):
+                    connection.sendall(answer[start : start + piece])
                 if method == "PLAY":
-                    self.script(Client(connection, self._stopping))
+                    self.script(Client(connection, self._stopping, int(ports.partition("-")[0])))
                     return
                 if method == "TEARDOWN":
                     return
 
     @staticmethod
-    def _request(reader: Any) -> tuple[str, str] | None:
-        line = reader.readline().decode()
+    def _request(reader: Any) -> tuple[str, dict[str, str]] | None:
+        line = reader.readline().decode(errors="replace")
         if not line:
             return None
-        cseq = "0"
-        while (header := reader.readline().decode().strip()) != "":
+        headers = {}
+        while (header := reader.readline().decode(errors="replace").strip()) != "":
             name, _, value = header.partition(":")
-            cseq = value.strip() if name.lower() == "cseq" else cseq
-        return line.split()[0], cseq
+            headers[name.lower()] = value.strip()
+        return line.partition(" ")[0], headers
 
-    def _answer(self, method: str, cseq: str) -> bytes:
+    def _answer(self, method: str, cseq: str, ports: str) -> bytes:
+        if method in self.replies:
+            return self.replies[method].replace("{cseq}", cseq).encode()
         head, body = "RTSP/1.0 200 OK", ""
         extra: list[str] = []
         if method == "OPTIONS":
             extra = ["Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN"]
         elif method == "DESCRIBE":
             head = f"RTSP/1.0 {self.status}"
-            if self.location:
-                extra = [f"Location: {self.location}"]
-            elif self.status.startswith("200"):
+            if self.status.startswith("200"):
                 body = (
                     "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"
                     "c=IN IP4 0.0.0.0\r\na=rtpmap:96 H264/90000\r\n"
@@ -275,7 +305,8 @@ class Scripted:
                 )
                 extra = ["Content-Type: application/sdp"]
         elif method == "SETUP":
-            extra = ["Transport: RTP/AVP/TCP;unicast;interleaved=0-1", "Session: 1;timeout=60"]
+            tcp = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1"
+            extra = [self.udp.replace("{ports}", ports) if self.udp else tcp, "Session: 1;timeout=60"]
         elif method == "PLAY":
             extra = ["Session: 1", "Range: npt=0.000-"]
         lines = [head, f"CSeq: {cseq}", *extra, f"Content-Length: {len(body)}", "", body]
