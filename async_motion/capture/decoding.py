@@ -51,7 +51,7 @@ def prepare(context: VideoCodecContext, spec: CaptureSpec) -> VideoCodecContext:
     shown = f"{context.name} {context.width}x{context.height}"
     try:
         context.open(strict=False)
-    except av.error.ArgumentError:
+    except av.FFmpegError:
         raise CameraRefused(
             f"{shown}: more than {spec.max_pixels} pixels a picture, or damaged beyond use"
         ) from None
@@ -102,11 +102,12 @@ class Decoder:
             self._distrust(media_of(packet))
         try:
             frames = self._context.decode(packet)
-        except (av.error.InvalidDataError, av.error.UndefinedError, av.error.PatchWelcomeError):
+        except av.error.EOFError:
+            return
+        except av.FFmpegError:
+            # Which error number a damaged packet makes of itself depends on the codec: any of them.
             self._on_corrupt()
             self._distrust(media_of(packet) if packet is not None else None)
-            return
-        except av.error.EOFError:
             return
         for frame in frames:
             media = None if frame.pts is None else float(frame.pts * self._time_base)

@@ -1,0 +1,110 @@
+"""The child: reads a case from each line of stdin, says on stdout what came of it.
+
+A case is `{"source": …, "transport": …, "decode": …}`. What comes of it: `outcome` (`ended`, or the class of
+one of our errors), `bug` (the traceback of any other), `frames`, and what the process holds afterwards:
+`rss`, `peak` (bytes), `threads`, `fds`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import resource
+import sys
+import threading
+import time
+import traceback
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from async_motion.capture import CaptureSpec, open_source
+from async_motion.core.detector import Detector, DetectorSettings
+from async_motion.core.health import PictureHealth
+from async_motion.errors import CameraUnavailable, FrameShapeError
+
+CASE_S = 6.0
+"""How long a case is looked at: a stream may go on for ever."""
+
+MOST_FRAMES = 60
+SETTLE_S = 15.0
+"""How long threads may take to go: the time-outs of a case's connection, and a slow machine."""
+
+
+async def watch(case: dict[str, Any], shapes: list[tuple[int, ...]]) -> None:
+    """Read one source as the pipeline does; note the shape of each frame."""
+    spec = CaptureSpec(
+        camera="x",
+        source=case["source"],
+        transport=case.get("transport", "tcp"),
+        decode=case.get("decode", "all"),
+        fps=float("inf"),
+        open_timeout_s=1.5,
+        stall_timeout_s=0.5,
+        max_pixels=1_000_000,
+        speed="max",
+        loop=False,
+        ring_bytes=4 << 20,
+    )
+    source = open_source(spec)
+    settings = DetectorSettings()
+    detector, health = Detector(settings), PictureHealth()
+    try:
+        async with asyncio.timeout(CASE_S), aclosing(source.frames()) as connection:
+            async for frame in connection:
+                shapes.append(frame.luma.shape)
+                health.update(frame.luma, frame.monotonic)
+                try:
+                    detector.update(frame.luma, frame.monotonic)
+                except FrameShapeError:
+                    detector = Detector(settings)
+                    detector.update(frame.luma, frame.monotonic)
+                if len(shapes) % 4 == 1:
+                    assert frame.bgr().shape == (*frame.luma.shape, 3)
+                if len(shapes) == MOST_FRAMES:
+                    break
+    except TimeoutError:
+        pass
+    finally:
+        await source.aclose()
+
+
+def readers() -> int:
+    return sum(thread.name.startswith(("capture[", "relay[")) for thread in threading.enumerate())
+
+
+def run(case: dict[str, Any]) -> dict[str, Any]:
+    """Run one case; return what came of it."""
+    shapes: list[tuple[int, ...]] = []
+    outcome, bug = "ended", None
+    try:
+        asyncio.run(watch(case, shapes))
+    except CameraUnavailable as exc:
+        outcome = type(exc).__name__
+        if "secret" in str(exc):
+            bug = f"a secret is told: {exc}"
+    except Exception:
+        outcome, bug = "bug", traceback.format_exc()
+    deadline = time.monotonic() + SETTLE_S
+    while readers() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    gc.collect()
+    return {
+        "outcome": outcome,
+        "bug": bug,
+        "frames": len(shapes),
+        "left": readers(),
+        "rss": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "threads": threading.active_count(),
+        "fds": len(list(Path("/proc/self/fd").iterdir())),
+    }
+
+
+if __name__ == "__main__":
+    logging.disable()  # what is skipped, and why, is not for this run
+    for line in sys.stdin:
+        print(json.dumps(run(json.loads(line))), flush=True)
