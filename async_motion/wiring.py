@@ -207,6 +207,8 @@ def capture_spec(name: str, camera: Camera) -> CaptureSpec:
         ring_bytes=capture.ring_bytes,
         ring_seconds=capture.ring_seconds,
         threads=capture.threads,
+        isolation=capture.isolation,
+        process_memory=capture.process_memory,
     )
 
 

@@ -2,7 +2,8 @@
 
     spec ──open_source──▶ CameraSource ──frames()──▶ one connection ──▶ frames, newest first to survive
                               │
-                              └─ one daemon thread for each connection: opens, decodes, picks by media time
+                              └─ one daemon thread for each connection: opens, decodes, picks by media time;
+                                 with `isolation: process`, it has a child process do so (see `isolation`)
 
 What a camera can do to us is bounded here: in time (its thread is watched by the event loop and left behind
 when it hangs), in memory (pixels, packets, frames in hand-over) and in reach (no address but its own).
@@ -10,14 +11,18 @@ when it hangs), in memory (pixels, packets, frames in hand-over) and in reach (n
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from async_motion.capture.address import Kind, parse
+from async_motion.capture.address import Address, Kind, parse
 from async_motion.capture.attention import Interest
+from async_motion.capture.clock import MediaClock
 from async_motion.capture.demo import DemoReader
-from async_motion.capture.link import Counters
+from async_motion.capture.isolation import IsolatedInterest, IsolatedReader, IsolatedRecord
+from async_motion.capture.link import Counters, ReaderLink
 from async_motion.capture.record import RecordStream
-from async_motion.capture.source import CameraSource, Reader
+from async_motion.capture.source import CameraSource
 from async_motion.capture.spec import CaptureSpec
 from async_motion.capture.stills import StillsReader
 from async_motion.capture.usb import UsbReader
@@ -32,26 +37,53 @@ def open_source(spec: CaptureSpec) -> CameraSource:
 
     Raises SettingsError when the address is of a kind that is not supported.
     """
-    address = parse(spec.source)
+    live = is_live(spec)
+    if spec.isolation == "process":
+        if sys.platform != "linux":
+            raise SettingsError("capture.isolation: process needs Linux, expected thread")
+        _record_address(spec)
+        isolated = IsolatedReader(spec)
+        return CameraSource(
+            spec,
+            isolated,
+            live=live,
+            record=IsolatedRecord(isolated) if spec.record_source is not None else None,
+            interest=IsolatedInterest(isolated),
+            release=isolated.aclose,
+        )
     interest = Interest()
-    reader: Reader
+    return CameraSource(spec, reader_of(spec, interest), live=live, record=record_of(spec), interest=interest)
+
+
+def is_live(spec: CaptureSpec) -> bool:
+    """Say whether the newest frame wins: always, but for a file that is read at full speed."""
+    return parse(spec.source).live or spec.speed == "real"
+
+
+def reader_of(spec: CaptureSpec, interest: Interest) -> Callable[[ReaderLink, MediaClock], None]:
+    """Return what reads the watched stream, in the process that calls it."""
+    address = parse(spec.source)
     match address.kind:
         case Kind.DEMO:
-            reader = DemoReader(spec)
+            return DemoReader(spec)
         case Kind.USB:
-            reader = UsbReader(int(address.url), spec)
+            return UsbReader(int(address.url), spec)
         case Kind.STILLS:
-            reader = StillsReader(Path(address.url), spec)
+            return StillsReader(Path(address.url), spec)
         case Kind.FILE | Kind.RTSP | Kind.HTTP:
-            reader = VideoReader(address, spec, interest)
-    live = address.live or spec.speed == "real"
-    return CameraSource(spec, reader, live=live, record=_record(spec), interest=interest)
+            return VideoReader(address, spec, interest)
 
 
-def _record(spec: CaptureSpec) -> RecordStream | None:
+def record_of(spec: CaptureSpec) -> RecordStream | None:
+    """Return what keeps the full-resolution stream, None where the camera has none."""
+    address = _record_address(spec)
+    return None if address is None else RecordStream(address, spec)
+
+
+def _record_address(spec: CaptureSpec) -> Address | None:
     if spec.record_source is None:
         return None
     address = parse(spec.record_source)
     if address.kind not in (Kind.RTSP, Kind.HTTP):
         raise SettingsError(f"record_source: {address.shown}: expected rtsp(s):// or http(s)://")
-    return RecordStream(address, spec)
+    return address

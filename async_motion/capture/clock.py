@@ -55,6 +55,11 @@ class MediaClock:
         self._media = float("-inf")
         self._seen = 0.0
 
+    @property
+    def floor(self) -> Floor:
+        """The latest stamp given so far."""
+        return self._floor
+
     def arrived(self, media: float) -> bool:
         """Learn from a packet of media time `media` that has just come. Say whether media time moved on."""
         now = self._monotonic()

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.capture.clock import MediaClock
-from async_motion.capture.link import Link
+from async_motion.capture.link import ReaderLink
 from async_motion.capture.spec import CaptureSpec
 from async_motion.core.model import Frame, Picture
 
@@ -62,7 +62,7 @@ class DemoReader:
     def __init__(self, spec: CaptureSpec) -> None:
         self._spec = spec
 
-    def __call__(self, link: Link, clock: MediaClock) -> None:
+    def __call__(self, link: ReaderLink, clock: MediaClock) -> None:
         """Draw, wait, draw."""
         spec = self._spec
         scene = Scene()

@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 from async_motion.core.model import Frame
 from async_motion.errors import CameraUnavailable
@@ -38,7 +39,7 @@ class Counters:
     `opened`: connections that delivered a stream. `frames`: handed to the pipeline. `dropped`: let go since
     the pipeline was slower than the camera. `corrupt`: pictures or packets that could not be trusted.
     `stalls`: connections given up since nothing new came. `abandoned`: threads or processes that hung in the
-    video library and were replaced.
+    video library and were replaced. `crashed`: processes that died of a signal or of their bound of memory.
     """
 
     opened: int = 0
@@ -47,10 +48,38 @@ class Counters:
     corrupt: int = 0
     stalls: int = 0
     abandoned: int = 0
+    crashed: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts by name."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+class ReaderLink(Protocol):
+    """What a reader sees of its connection, in a thread of the service or in a process of its own."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the reader should close what it holds and return."""
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every frame counts, and `reader_offer` waits for its consumer."""
+
+    def reader_wait(self, seconds: float) -> bool:
+        """Wait on purpose, without this counting as a stall. Say whether the reader should go on."""
+
+    def reader_opened(self) -> None:
+        """The source is open and is what it should be: from now on stalls are judged."""
+
+    def reader_progress(self) -> None:
+        """The source has delivered something newer than before."""
+
+    def reader_corrupt(self) -> None:
+        """A picture or packet could not be trusted and was let go."""
+
+    def reader_offer(self, frame: Frame, *, patient: bool = False) -> bool:
+        """Hand a frame over. Say whether the reader should go on."""
 
 
 class Link:
@@ -81,8 +110,10 @@ class Link:
         """Whether the frame fetched last belongs to a burst."""
         self._ended = False
         self._error: BaseException | None = None
-        self._deadline = monotonic() + open_timeout_s + OPEN_GRACE_S
+        self.overdue = False
+        """Whether the reader was given up since it was past its deadline."""
         self._is_open = False
+        self._deadline = monotonic() + open_timeout_s + OPEN_GRACE_S
 
     # The reader's side.
 
@@ -93,8 +124,16 @@ class Link:
 
     def reader_wait(self, seconds: float) -> bool:
         """Wait on purpose, without this counting as a stall. Say whether the reader should go on."""
-        self._deadline = max(self._deadline, self._monotonic() + seconds + self._stall_timeout_s)
+        self.reader_expects(seconds)
         return not self._stop.wait(max(0.0, seconds))
+
+    def reader_expects(self, seconds: float) -> None:
+        """Nothing may come for so long, and that is as it should be."""
+        self._deadline = max(self._deadline, self._monotonic() + seconds + self._stall_timeout_s)
+
+    def reader_begins(self) -> None:
+        """What went before, such as the start of a process, does not count: opening begins now."""
+        self._deadline = self._monotonic() + self._open_timeout_s + OPEN_GRACE_S
 
     def reader_opened(self) -> None:
         """The source is open and is what it should be: from now on stalls are judged."""
@@ -176,6 +215,7 @@ class Link:
                 continue
 
     def _overdue(self) -> CameraUnavailable:
+        self.overdue = True
         self.stop()
         if not self._is_open:
             return CameraUnavailable(f"did not open within {self._open_timeout_s:g} s")

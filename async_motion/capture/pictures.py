@@ -35,7 +35,7 @@ def luma_of(frame: VideoFrame) -> Luma:
     if frame.format.name not in PLANAR_LUMA:
         frame = frame.reformat(format="gray", threads=1)
     plane = frame.planes[0]
-    rows = _rows(plane)
+    rows = rows_of(plane)
     luma = rows[:, : plane.width]
     luma.flags.writeable = False
     return luma
@@ -53,11 +53,11 @@ def to_bgr(frame: VideoFrame) -> Picture:
         format="bgr24", src_colorspace=Colorspace.ITU709.value if unnamed else None, threads=1
     )
     plane = converted.planes[0]
-    rows = _rows(plane)
+    rows = rows_of(plane)
     return np.ascontiguousarray(rows[:, : plane.width * 3]).reshape(plane.height, plane.width, 3)
 
 
-def _rows(plane: VideoPlane) -> NDArray[np.uint8]:
+def rows_of(plane: VideoPlane) -> NDArray[np.uint8]:
     """Return a plane as (H, bytes of a padded row), top row first, without a copy."""
     # PyAV's stubs do not say that a plane is a buffer.
     rows = np.frombuffer(cast(memoryview, plane), np.uint8).reshape(plane.height, abs(plane.line_size))
@@ -67,16 +67,16 @@ def _rows(plane: VideoPlane) -> NDArray[np.uint8]:
 class Colour:
     """The `bgr` of a frame that is already decoded."""
 
-    __slots__ = ("_frame", "_lock")
+    __slots__ = ("_lock", "picture")
 
     def __init__(self, frame: VideoFrame) -> None:
-        self._frame = frame
+        self.picture = frame
         # Converting changes the frame's tags for a moment: two executors must not do so at once.
         self._lock = threading.Lock()
 
     def __call__(self) -> Picture:
         with self._lock:
-            return to_bgr(self._frame)
+            return to_bgr(self.picture)
 
 
 def frame_of(camera: str, stamp: Stamp, picture: VideoFrame) -> Frame:

@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -227,12 +228,29 @@ class RecordStream:
             log.warning("%s: %s: stills come from the watched stream until it is back", camera, problem)
 
 
+class Recorded(Protocol):
+    """A full-resolution stream, here or in the process that reads the camera."""
+
+    @property
+    def nbytes(self) -> int:
+        """What the kept packets take here."""
+
+    def start(self) -> bool:
+        """Begin to receive, unless it already does; say whether this replaced a thread that hangs."""
+
+    def stop(self) -> None:
+        """Let the packets go; does not wait."""
+
+    def picture_at(self, monotonic: float) -> Picture | None:
+        """Return the picture filmed at `monotonic`, None where there is none. Blocks."""
+
+
 class RecordedColour:
     """The `bgr` of a watched frame: the full-resolution picture of its time, or the frame's own colours."""
 
     __slots__ = ("_monotonic", "_own", "_record")
 
-    def __init__(self, record: RecordStream, monotonic: float, own: Callable[[], Picture]) -> None:
+    def __init__(self, record: Recorded, monotonic: float, own: Callable[[], Picture]) -> None:
         self._record = record
         self._monotonic = monotonic
         self._own = own

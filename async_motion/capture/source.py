@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 
 from async_motion.capture.attention import Interest
 from async_motion.capture.clock import Floor, MediaClock
 from async_motion.capture.link import Counters, Link
-from async_motion.capture.record import RecordedColour, RecordStream
+from async_motion.capture.record import Recorded, RecordedColour
 from async_motion.capture.spec import CaptureSpec
 from async_motion.core.model import Detection, Frame
 from async_motion.errors import CameraUnavailable
@@ -42,9 +42,11 @@ class CameraSource:
         reader: Reader,
         *,
         live: bool,
-        record: RecordStream | None = None,
+        record: Recorded | None = None,
         interest: Interest | None = None,
+        release: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`release`: lets go of what `reader` holds between connections, which also cannot hang then."""
         self.camera = spec.camera
         self._live = live
         self._late = False
@@ -53,6 +55,7 @@ class CameraSource:
         self.counters = Counters()
         self._spec = spec
         self._reader = reader
+        self._release = release
         self._floor = Floor()
         self._link: Link | None = None
         self._left: list[threading.Thread] = []
@@ -115,7 +118,8 @@ class CameraSource:
                 self._floor = Floor(frame.monotonic, frame.captured_at.timestamp())
                 yield frame if record is None else self._recorded(frame, record)
         except CameraUnavailable:
-            overdue = not await link.finished(0)
+            # A thread that hangs is not waited for. A process that hangs is killed, and its reader returns.
+            overdue = not await link.finished(0 if self._release is None else CLOSE_GRACE_S)
             raise
         finally:
             link.stop()
@@ -125,15 +129,17 @@ class CameraSource:
                 self._left.append(thread)
 
     async def aclose(self) -> None:
-        """Stop reading. Returns within `CLOSE_GRACE_S`, whatever the video library does."""
+        """Stop reading. Returns within twice `CLOSE_GRACE_S`, whatever the video library does."""
         self._closed = True
         if self._record is not None:
             self._record.stop()
         if (link := self._link) is not None:
             link.stop()
             await link.finished(CLOSE_GRACE_S)
+        if self._release is not None:
+            await self._release()
 
-    def _recorded(self, frame: Frame, record: RecordStream) -> Frame:
+    def _recorded(self, frame: Frame, record: Recorded) -> Frame:
         """Return the frame with the colours of the full-resolution stream; look after that stream."""
         if record.start():
             self.counters.abandoned += 1

@@ -10,6 +10,7 @@ from typing import Literal
 Transport = Literal["tcp", "udp"]
 Decode = Literal["auto", "all", "keyframes"]
 HwAccel = Literal["none", "vaapi", "videotoolbox", "cuda", "drm"]
+Isolation = Literal["thread", "process"]
 Speed = Literal["real", "max"]
 
 
@@ -23,7 +24,9 @@ class CaptureSpec:
     `fps` is how many pictures a second are handed out (`inf`: every one); they are chosen by media time.
     `max_pixels` bounds one picture, `ring_bytes` and `ring_seconds` the undecoded packets that are kept.
     `speed: max` reads a file as fast as it is consumed and loses nothing. `loop` starts a file or a folder
-    again when it has ended. `threads` are the decoder's own. `monotonic` and `wall` are the two clocks.
+    again when it has ended. `threads` are the decoder's own. With `isolation: process` all of it happens in a
+    process of its own, whose private memory is bounded to `process_memory` bytes. `monotonic` and `wall` are
+    the two clocks; a process of its own has the system's.
     """
 
     camera: str
@@ -41,6 +44,8 @@ class CaptureSpec:
     ring_bytes: int = 32 * 1024 * 1024
     ring_seconds: float = 10.0
     threads: int = 1
+    isolation: Isolation = "thread"
+    process_memory: int = 512 * 1024 * 1024
     monotonic: Callable[[], float] = field(default=time.monotonic, repr=False)
     wall: Callable[[], float] = field(default=time.time, repr=False)
 

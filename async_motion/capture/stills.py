@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 
 from async_motion.capture.clock import MediaClock
 from async_motion.capture.decoding import prepare
-from async_motion.capture.link import Link
+from async_motion.capture.link import ReaderLink
 from async_motion.capture.pictures import frame_of
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused
@@ -38,7 +38,7 @@ class StillsReader:
         self._folder = folder
         self._spec = spec
 
-    def __call__(self, link: Link, clock: MediaClock) -> None:
+    def __call__(self, link: ReaderLink, clock: MediaClock) -> None:
         """Read until the folder's end or `link.stopping`."""
         spec = self._spec
         step = 1.0 / (spec.fps if spec.fps != float("inf") else DEFAULT_FPS)
@@ -79,7 +79,7 @@ class StillsReader:
         except OSError as exc:
             raise CameraRefused(f"{self._folder}: {exc.strerror}") from exc
 
-    def _decode(self, path: Path, link: Link) -> VideoFrame | None:
+    def _decode(self, path: Path, link: ReaderLink) -> VideoFrame | None:
         """Return the picture in `path`, None when there is none that we would read."""
         try:
             if path.stat().st_size > MOST_BYTES:

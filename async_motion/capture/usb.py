@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from async_motion.capture.clock import MediaClock
-from async_motion.capture.link import Link
+from async_motion.capture.link import ReaderLink
 from async_motion.capture.pictures import Picker
 from async_motion.capture.spec import CaptureSpec
 from async_motion.core.model import Frame, Picture
@@ -50,7 +50,7 @@ class UsbReader:
         self._spec = spec
         self._opener = opener
 
-    def __call__(self, link: Link, clock: MediaClock) -> None:
+    def __call__(self, link: ReaderLink, clock: MediaClock) -> None:
         """Read until the camera goes away."""
         spec, shown = self._spec, f"usb:{self._number}"
         device = self._opener(self._number)

@@ -14,7 +14,7 @@ from async_motion.capture.address import Address, Kind
 from async_motion.capture.attention import Interest, Scene
 from async_motion.capture.clock import MediaClock
 from async_motion.capture.decoding import Decoder, VideoPacket, media_of, time_base, watching_decoder
-from async_motion.capture.link import Link
+from async_motion.capture.link import ReaderLink
 from async_motion.capture.pictures import Picker, frame_of
 from async_motion.capture.ring import PacketRing
 from async_motion.capture.spec import CaptureSpec
@@ -55,14 +55,14 @@ class VideoReader:
         self._memory = Memory(interest)
         self._described = ""
 
-    def __call__(self, link: Link, clock: MediaClock) -> None:
+    def __call__(self, link: ReaderLink, clock: MediaClock) -> None:
         """Read until the source ends or `link.stopping`."""
         if self._address.kind is Kind.FILE:
             self._read_file(link, clock)
         else:
             self._read_live(link, clock)
 
-    def _read_live(self, link: Link, clock: MediaClock) -> None:
+    def _read_live(self, link: ReaderLink, clock: MediaClock) -> None:
         spec, shown = self._spec, self._address.shown
         container, stream = open_stream(self._address, spec)
         try:
@@ -85,7 +85,7 @@ class VideoReader:
             raise CameraUnavailable(f"{shown}: closed the stream")
 
     def _arrivals(
-        self, container: InputContainer, stream: VideoStream, link: Link, clock: MediaClock
+        self, container: InputContainer, stream: VideoStream, link: ReaderLink, clock: MediaClock
     ) -> Iterator[tuple[VideoPacket, float]]:
         """Yield each packet as it comes; tell the clock and the watchdog."""
         for packet, media in arrivals(container, stream, self._address, self._spec):
@@ -93,7 +93,7 @@ class VideoReader:
                 link.reader_progress()
             yield packet, media
 
-    def _read_file(self, link: Link, clock: MediaClock) -> None:
+    def _read_file(self, link: ReaderLink, clock: MediaClock) -> None:
         spec = self._spec
         start = 0.0
         while not link.stopping:
@@ -115,7 +115,12 @@ class VideoReader:
             start = shown
 
     def _read_once(
-        self, container: InputContainer, stream: VideoStream, link: Link, clock: MediaClock, start: float
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        link: ReaderLink,
+        clock: MediaClock,
+        start: float,
     ) -> float | None:
         """Read the file through, its first picture at media time `start`.
 
@@ -139,7 +144,7 @@ class VideoReader:
                 return None
         return latest + length if seen else None
 
-    def _keep_pace(self, media: float, link: Link, clock: MediaClock) -> bool:
+    def _keep_pace(self, media: float, link: ReaderLink, clock: MediaClock) -> bool:
         """Wait until `media` is due; say whether to go on."""
         ahead = clock.due(media) - self._spec.monotonic()
         if ahead < -BEHIND_S:
@@ -159,7 +164,7 @@ class _Feed:
     """From one connection's packets to the frames that are handed over."""
 
     def __init__(
-        self, spec: CaptureSpec, stream: VideoStream, link: Link, clock: MediaClock, memory: Memory
+        self, spec: CaptureSpec, stream: VideoStream, link: ReaderLink, clock: MediaClock, memory: Memory
     ) -> None:
         self._spec = spec
         self._link = link

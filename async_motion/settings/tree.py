@@ -79,6 +79,7 @@ WhenFull = Literal["drop_oldest", "drop_newest"]
 Transport = Literal["tcp", "udp"]
 Decode = Literal["auto", "all", "keyframes"]
 HwAccel = Literal["none", "vaapi", "videotoolbox", "cuda", "drm"]
+Isolation = Literal["thread", "process"]
 Speed = Literal["real", "max"]
 Sensitivity = Literal["low", "medium", "high"]
 ProfileSwitch = Literal["manual", "sun", "picture"]
@@ -215,6 +216,8 @@ class Capture(Section):
     ring_bytes: Annotated[int, size_between("1MiB", "4GiB")] = 32 * 2**20
     ring_seconds: Annotated[float, duration_between("1s", "5min")] = 10.0
     threads: Annotated[int, whole_between(1, 16, "threads")] = 1
+    isolation: Annotated[Isolation, one_of(Isolation)] = "thread"
+    process_memory: Annotated[int, size_between("128MiB", "64GiB")] = 512 * 2**20
 
 
 class Location(Section):
