@@ -1,7 +1,7 @@
 """The process that reads one camera for a service: `python -m async_motion.capture.child NAME`.
 
     stdin: a socket   ─▶ settings (with two handles), then `read`, `stop`, `taken`, `judged`
-                      ◀─ `ready`, then `opened`, `progress`, `corrupt`, `abandoned`, `frame`, `log`, `ended`
+                      ◀─ `ready`; `opened`, `progress`, `waits`, `corrupt`, `abandoned`, `frame`; `ended`; `log`
     first handle      ─▶ the time of a kept frame  ◀─ its full-resolution picture
     second handle     the lifeline: the kernel kills us when our service has closed it
 
@@ -42,7 +42,7 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 log = logging.getLogger("async_motion.capture.child")
 
 MOST_QUIET_S = 0.2
-"""Progress is told at most this often: each message wakes the service."""
+"""Progress is told at most this often: each message wakes the service. So much sooner a stall may be seen."""
 
 OOM_SCORE = 500
 """When the machine runs out of memory, the kernel is to take a decoder before a service."""
@@ -70,7 +70,7 @@ class Outlet:
     def reader_wait(self, seconds: float) -> bool:
         """Wait on purpose, without this counting as a stall. Say whether the reader should go on."""
         if seconds > self._quiet_s:
-            self._expect(seconds)
+            tell(self._control, {"is": "waits", "seconds": seconds})
         return not self._stop.wait(max(0.0, seconds))
 
     def reader_opened(self) -> None:
@@ -79,8 +79,10 @@ class Outlet:
 
     def reader_progress(self) -> None:
         """The source has delivered something newer than before."""
-        if time.monotonic() - self._said >= self._quiet_s:
-            self._expect(self._quiet_s)
+        now = time.monotonic()
+        if now - self._said >= self._quiet_s:
+            self._said = now
+            tell(self._control, {"is": "progress"})
 
     def reader_corrupt(self) -> None:
         """A picture or packet could not be trusted and was let go."""
@@ -116,10 +118,6 @@ class Outlet:
         self._stop.set()
         with self._room:
             self._room.notify_all()
-
-    def _expect(self, seconds: float) -> None:
-        self._said = time.monotonic() + seconds - self._quiet_s
-        tell(self._control, {"is": "progress", "seconds": seconds})
 
 
 def main() -> None:

@@ -281,6 +281,8 @@ class IsolatedReader:
                 case "opened":
                     link.reader_opened()
                 case "progress":
+                    link.reader_progress()
+                case "waits":
                     link.reader_expects(float(message["seconds"]))
                 case "corrupt":
                     link.reader_corrupt()
