@@ -80,9 +80,9 @@ class BrokerClient:
         max_incoming: int = 1 << 20,
         max_packet: int | None = None,
         retry_first_s: float = 1.0,
-        retry_most_s: float = 60.0,
+        retry_most_s: float = 5.0,
         refused_first_s: float = 10.0,
-        refused_most_s: float = 300.0,
+        refused_most_s: float = 30.0,
         draw: Callable[[], float] = random.random,
     ) -> None:
         files = TlsFiles(ca_file=ca_file, cert_file=cert_file, key_file=key_file, insecure=insecure)

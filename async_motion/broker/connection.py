@@ -16,14 +16,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import select
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import aiomqtt
-from paho.mqtt.client import MQTT_ERR_SUCCESS
+from paho.mqtt.client import MQTT_ERR_SUCCESS, Client
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -134,6 +136,15 @@ def _asked(done: asyncio.Future[None]) -> None:
         done.exception()
 
 
+def _is_broken(sock: socket.socket | None) -> bool:
+    """Say whether both ways of a socket have ended, or it was reset."""
+    if sys.platform == "win32" or sock is None or sock.fileno() < 0:
+        return False  # without uvloop the loop itself goes on to look
+    poll = select.poll()
+    poll.register(sock, 0)  # errors and hang-ups are always reported
+    return bool(poll.poll(0))
+
+
 def stop_if_cancelled() -> None:
     """Raise CancelledError when this task has been cancelled.
 
@@ -237,6 +248,7 @@ class Connection:
         self._release, paho.on_disconnect = paho.on_disconnect, self._on_disconnect
         paho.on_publish = self._on_publish
         paho.on_socket_register_write = self._on_want_write
+        paho.loop_read = self._read
         return client
 
     async def close(self) -> None:
@@ -397,6 +409,17 @@ class Connection:
         else:
             # aiomqtt keeps a bad reason in a future that nobody asks when we have ended the connection.
             self._release(paho, userdata, flags, reason if self.error is None else 0, properties)
+
+    def _read(self, *arguments: Any) -> Any:
+        """Read as paho does, and from a socket that is broken all that there is, up to its end.
+
+        uvloop ends its watch over a socket at an error, after one read. If there was a packet before the
+        error, nobody would notice the loss before the keepalive does.
+        """
+        outcome = Client.loop_read(self._paho, *arguments)
+        while outcome == MQTT_ERR_SUCCESS and _is_broken(self._paho.socket()):
+            outcome = Client.loop_read(self._paho)
+        return outcome
 
     def _on_want_write(self, _paho: Any, _userdata: Any, sock: socket.socket) -> None:
         # Called from the connecting thread too.

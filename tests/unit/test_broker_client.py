@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import gc
 import logging
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import uvloop
 
 from async_motion.broker.client import BrokerClient
 from async_motion.broker.connection import Protocol, packet_size
@@ -326,6 +329,26 @@ def test_a_refused_publish_says_why_and_the_topic_is_held_back() -> None:
             assert client.state == "refused: am/t: Quota exceeded"
 
     asyncio.run(case())
+
+
+def test_a_reset_after_packets_is_noticed_at_once() -> None:
+    """uvloop looks no more at a socket that was reset, also where there was more to read than one packet."""
+
+    async def case() -> None:
+        async def breaks(_packet: Packet, writer: asyncio.StreamWriter) -> None:
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            for number in range(8):
+                send(writer, PUBLISH, b"\0\1a\0" + bytes([number]))
+            writer.transport.abort()
+
+        script = Script(on_publish=breaks)
+        async with against(script, keepalive_s=3600, timeout_s=3600) as client:
+            await eventually_async(lambda: client.connected, what="the connection")
+            with pytest.raises(BrokerUnavailable, match="connection lost"):
+                await asyncio.wait_for(client.publish("a", b"1"), 10)
+
+    uvloop.run(case())
 
 
 @pytest.mark.parametrize("retain", [True, False])
