@@ -40,6 +40,8 @@ class Lanes:
         self._not_before: dict[int, float] = {}
         self._marks: deque[tuple[float, int]] = deque()
         self._cameras: dict[str, int] = {}
+        self._batches: dict[str, list[int]] = {}
+        """Of each camera, what was last handed out of its fresh line."""
 
     def added(self, first: int, next_number: int, cameras: Collection[str]) -> None:
         """Note that the items from `first` up to `next_number` were accepted now, for these cameras."""
@@ -133,14 +135,17 @@ class Lanes:
     def take_fresh_news(self, limit: int) -> list[list[News]]:
         """Hand out what is to be announced next of each camera's fresh line, in its order, `limit` for each.
 
-        A line stands still before what is not stored yet or is in somebody's hands. A phase that waits for
-        frames of the backlog is passed by.
+        A line stands still before what is not stored yet or is in somebody's hands, also when that has become
+        late meanwhile. A phase that waits for frames of the backlog is passed by.
         """
         floor = self._floor()
         batches: list[list[News]] = []
         for camera, last in list(self._cameras.items()):
             if last < floor:
                 del self._cameras[camera]
+                self._batches.pop(camera, None)
+                continue
+            if not self._leased.isdisjoint(self._batches.get(camera, ())):
                 continue
             batch: list[News] = []
             rows = self._db.execute(
@@ -161,7 +166,8 @@ class Lanes:
                     break
             rows.close()
             if batch:
-                self._leased.update(item.number for item in batch)
+                self._batches[camera] = [item.number for item in batch]
+                self._leased.update(self._batches[camera])
                 batches.append(batch)
         return batches
 

@@ -194,6 +194,25 @@ async def test_what_is_late_lets_fresh_frames_pass(spool: Spool, clock: Clock) -
     assert seqs(await announce_all(spool)) == ["end"]
 
 
+async def test_a_line_stands_still_also_when_what_is_in_hands_becomes_late(
+    spool: Spool, clock: Clock
+) -> None:
+    event = make_event()
+    await spool.accept([make_record(event, 0), start_of(event)])
+    clock.sleep(5)
+    await spool.accept([make_record(event, 1)])
+    for upload in await spool.take_uploads(fresh=True, limit=10):
+        await spool.mark_stored(upload.number, stored(upload))
+    (batch,) = await spool.take_fresh_news(1)
+    assert seqs(batch) == [0]
+    clock.sleep(6)
+    # The first frame is on its way, perhaps not announced as delayed: the second must not overtake it.
+    assert await spool.take_fresh_news(10) == []
+    await spool.remove([batch[0].number])
+    (batch,) = await spool.take_fresh_news(10)
+    assert seqs(batch) == [1]
+
+
 async def test_a_piece_given_back_comes_again_after_its_delay(spool: Spool, clock: Clock) -> None:
     event = make_event()
     await spool.accept([make_record(event, 0)])
