@@ -1,4 +1,4 @@
-"""``python -m tests.faults [--seed N] [--minutes M] [--only FAULT …] [--keep DIR] [--list]``."""
+"""``python -m tests.faults [--seed N] [--minutes M] [--only FAULT …] [--spare KIND …] [--keep DIR]``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="the same seed breaks the same things")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--only", nargs="+", default=[], metavar="FAULT", choices=sorted(CATALOGUE))
+    parser.add_argument(
+        "--spare",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        choices=sorted({fault.touches for fault in CATALOGUE.values()}),
+        help="nothing of this kind; without `service` one process lives through all, and leaks add up",
+    )
     parser.add_argument("--keep", type=Path, default=None, metavar="DIR", help="work here, and keep it")
     parser.add_argument("--list", action="store_true", help="show what can be broken")
     args = parser.parse_args()
@@ -30,10 +38,11 @@ def main() -> int:
         return 0
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"seed {seed}, {args.minutes:g} minutes", flush=True)
+    seconds = args.minutes * 60
     if args.keep is not None:
-        return report(asyncio.run(run_mix(args.keep, seed, args.minutes * 60, args.only)))
+        return report(asyncio.run(run_mix(args.keep, seed, seconds, args.only, args.spare)))
     with tempfile.TemporaryDirectory(prefix="async_motion-faults-") as folder:
-        return report(asyncio.run(run_mix(Path(folder), seed, args.minutes * 60, args.only)))
+        return report(asyncio.run(run_mix(Path(folder), seed, seconds, args.only, args.spare)))
 
 
 if __name__ == "__main__":

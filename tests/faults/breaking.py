@@ -1,7 +1,8 @@
 """The catalogue: each fault breaks one thing on a stage for a while, and heals it.
 
 A fault is a coroutine `(stage, hold_s)` that returns when everything that it broke is whole again. What it
-touches (`service`, `store`, `broker`, `machine`) says which may be mixed: two of different kinds at once.
+touches (`service`, `store`, `broker`, `names`, `machine`) says which may be mixed: two of different kinds at
+once. It waits until what it breaks is felt, where it can: a fault that nobody meets shows nothing.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.stage import CLOSED_ACL, OPEN_ACL, SERVICE_LOGIN, Stage
+from tests.faults.disk import Disk, fill
+from tests.faults.mqttwire import QUOTA_EXCEEDED, Refusing
+from tests.faults.nameserver import Mood, NameServer
+from tests.faults.stage import BASE, CLOSED_ACL, OPEN_ACL, SERVICE_LOGIN, WATCHER_LOGIN, Stage
+from tests.support.mqtt import retained
 from tests.support.wait import eventually_async
 
 Break = Callable[[Stage, float], Awaitable[None]]
@@ -91,6 +97,60 @@ async def service_frozen(stage: Stage, hold_s: float) -> None:
     os.kill(pid, signal.SIGSTOP)
     await asyncio.sleep(hold_s)
     os.kill(pid, signal.SIGCONT)
+
+
+@fault("service", Disk.possible)
+async def power_lost(stage: Stage, hold_s: float) -> None:
+    """The spool's file system stops as at a power loss, and the service with it."""
+    assert stage.disk is not None
+    stage.disk.lose_power()
+    await _reboot(stage, hold_s)
+
+
+@fault("service", Disk.possible)
+async def disk_error(stage: Stage, hold_s: float) -> None:
+    """The file system finds an error and makes itself read-only, while the service runs; then a reboot."""
+    assert stage.disk is not None
+    stage.disk.turn_read_only()
+    await asyncio.sleep(hold_s)
+    await _reboot(stage, 0.5)
+
+
+async def _reboot(stage: Stage, away_s: float) -> None:
+    assert stage.disk is not None
+    stage.kill_service()
+    await asyncio.to_thread(stage.disk.unmount)
+    await asyncio.sleep(min(away_s, 2.0))
+    stage.disk.mount()
+    stage.service.start()
+    await _service_is_back(stage)
+
+
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+@fault("service", lambda: FAKETIME is not None, is_refusal=True)
+async def clock_jumps(stage: Stage, hold_s: float) -> None:
+    """The wall clock of the running service is a day, or 20 minutes, off, and jumps back."""
+    offset = stage.folder / "clock"
+    offset.write_text("+0\n")
+    stage.kill_service()
+    stage.service.start(**clock_environment(offset))
+    await _service_is_back(stage)
+    offset.write_text(stage.rng.choice(["+1d", "-1d", "+20m", "-20m"]) + "\n")
+    await asyncio.sleep(hold_s)
+    offset.write_text("+0\n")
+
+
+def clock_environment(offset: Path) -> dict[str, str]:
+    """Return what makes a process's wall clock differ from ours by what stands in the file `offset`."""
+    return {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_DONT_RESET": "1",
+    }
 
 
 async def _service_is_back(stage: Stage) -> None:
@@ -213,8 +273,15 @@ async def _answers(
 
 @fault("broker")
 async def broker_killed(stage: Stage, hold_s: float) -> None:
-    """SIGKILL; it comes back without its retained messages and its sessions."""
+    """SIGKILL; it comes back without its retained messages and its sessions, and hears of all of them."""
     await stage.restart_broker(hold_s)
+    await eventually_async(
+        lambda: asyncio.to_thread(_is_online, stage), within_s=90, what="what was retained to be said again"
+    )
+
+
+def _is_online(stage: Stage) -> bool:
+    return retained(stage.broker.port, f"{BASE}/status", login=WATCHER_LOGIN) == {f"{BASE}/status": b"online"}
 
 
 @fault("broker")
@@ -258,6 +325,23 @@ async def broker_refuses_topics(stage: Stage, hold_s: float) -> None:
 
 
 @fault("broker", is_refusal=True)
+async def broker_is_full(stage: Stage, hold_s: float) -> None:
+    """Its queue is full: it takes no publish, which MQTT 5 says by the reason code "quota exceeded"."""
+    refusing: list[Refusing] = []
+
+    def make() -> Refusing:
+        refusing.append(Refusing(QUOTA_EXCEEDED))
+        return refusing[-1]
+
+    stage.broker_proxy.edit(make)
+    await asyncio.sleep(hold_s)
+    await eventually_async(
+        lambda: any(each.refused for each in refusing), within_s=60, what="a publish that is refused"
+    )
+    stage.broker_proxy.heal()
+
+
+@fault("broker", is_refusal=True)
 async def broker_refuses_login(stage: Stage, hold_s: float) -> None:
     """The password is another one now."""
     user, password = SERVICE_LOGIN
@@ -267,6 +351,44 @@ async def broker_refuses_login(stage: Stage, hold_s: float) -> None:
     await asyncio.sleep(hold_s)
     stage.set_password(user, password)
     stage.broker.reload()
+
+
+# -- the names
+
+
+@fault("names", NameServer.possible)
+async def dns_silent(stage: Stage, hold_s: float) -> None:
+    """The name server does not answer, while store and broker have to be found again."""
+    await _names(stage, hold_s, "silent")
+
+
+@fault("names", NameServer.possible)
+async def dns_fails(stage: Stage, hold_s: float) -> None:
+    """The name server answers with SERVFAIL, while store and broker have to be found again."""
+    await _names(stage, hold_s, "fails")
+
+
+@fault("names", NameServer.possible)
+async def dns_knows_nothing(stage: Stage, hold_s: float) -> None:
+    """The name server says that there are no such names, while store and broker have to be found again."""
+    await _names(stage, hold_s, "knows nothing")
+
+
+async def _names(stage: Stage, hold_s: float, mood: Mood) -> None:
+    names = stage.names
+    assert names is not None
+    before, names.mood = names.refused, mood
+    deadline = time.monotonic() + hold_s
+    for _ in range(120):
+        # Only who has to connect asks for a name; answers are kept for ten seconds.
+        stage.store_proxy.reset()
+        stage.broker_proxy.reset()
+        await asyncio.sleep(0.5)
+        if names.refused > before:
+            break
+    assert names.refused > before, "nobody asked the name server"
+    await asyncio.sleep(deadline - time.monotonic())
+    names.mood = "answers"
 
 
 # -- the machine
@@ -296,13 +418,23 @@ async def _squeeze(stage: Stage, hold_s: float, root: Path, limits: dict[str, st
     group.mkdir(exist_ok=True)
     for name, value in limits.items():
         (group / name).write_text(value)
+    before = root / _group_of(root.name)
     (group / "cgroup.procs").write_text(str(stage.service_pid))
     try:
         await asyncio.sleep(hold_s)
     finally:
         for pid in (group / "cgroup.procs").read_text().split():
-            (root / "cgroup.procs").write_text(pid)
+            (before / "cgroup.procs").write_text(pid)
         await eventually_async(lambda: _removed(group), what="the group to be empty")
+
+
+def _group_of(controller: str) -> str:
+    """Return the path, without its first slash, of our own group."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            return path.lstrip("/")
+    return ""
 
 
 def _removed(group: Path) -> bool:
@@ -320,8 +452,28 @@ def _may_trace() -> bool:
 @fault("machine", _may_trace)
 async def fsync_fails(stage: Stage, hold_s: float) -> None:
     """Each fsync of the service fails with EIO."""
+    await _inject(stage, hold_s, "fsync,fdatasync", "EIO")
+
+
+@fault("machine", _may_trace)
+async def disk_read_only(stage: Stage, hold_s: float) -> None:
+    """Each write to the spool fails as on a file system that is read-only, until it is writable again."""
+    await _inject(stage, hold_s, "pwrite64,ftruncate,fsync,fdatasync", "EROFS")
+
+
+@fault("machine", Disk.possible)
+async def disk_full(stage: Stage, hold_s: float) -> None:
+    """The spool's disk is full to the last byte."""
+    assert stage.disk is not None
+    ballast = stage.disk.point / "ballast"
+    await asyncio.to_thread(fill, ballast)
+    await asyncio.sleep(hold_s)
+    ballast.unlink()
+
+
+async def _inject(stage: Stage, hold_s: float, calls: str, error: str) -> None:
     words = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(stage.service_pid)]
-    words += ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"]
+    words += ["-e", f"trace={calls}", "-e", f"inject={calls}:error={error}"]
     tracer = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.DEVNULL)
     try:
         await asyncio.sleep(hold_s)

@@ -4,7 +4,7 @@
 
     {"accepted": frame_id, "key": …, "sha256": …, "at": …}    `Spool.accept` has returned
     {"acked": frame_id, "at": …}                              the broker has confirmed a frame's announcement
-    {"leak": {"tasks": […], "threads": […], "files": …}}      upon SIGUSR1: what is alive in the process
+    {"leak": {"tasks": […], "threads": […], "connections": …, "files": …}}     upon SIGUSR1: what is alive
 
 `at` is the machine's monotonic clock, which other processes share. Nothing of the service is changed.
 """
@@ -60,7 +60,17 @@ async def opened(self: Spool) -> None:
 def report() -> None:
     tasks = sorted(task.get_name() for task in asyncio.all_tasks())
     threads = sorted(thread.name for thread in threading.enumerate())
-    write({"leak": {"tasks": tasks, "threads": threads, "files": len(os.listdir("/proc/self/fd"))}})  # noqa: PTH208
+    handles = [_handle(number) for number in os.listdir("/proc/self/fd")]  # noqa: PTH208
+    connections = sum(handle.startswith("socket:") for handle in handles)
+    files = len(handles) - connections
+    write({"leak": {"tasks": tasks, "threads": threads, "connections": connections, "files": files}})
+
+
+def _handle(number: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
+    except FileNotFoundError:
+        return ""  # the folder itself
 
 
 if __name__ == "__main__":

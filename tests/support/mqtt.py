@@ -348,10 +348,13 @@ class Recorder:
         return message
 
 
-def retained(port: int, topic_filter: str = "#", *, version: Version = 5) -> dict[str, bytes]:
+def retained(
+    port: int, topic_filter: str = "#", *, version: Version = 5, login: tuple[str, str] | None = None
+) -> dict[str, bytes]:
     """Return what the broker on `port` retains now."""
     mark = f"recorder/{free_port()}"
-    with Recorder(port, (topic_filter, mark), version) as recorder:
+    username, password = login or (None, None)
+    with Recorder(port, (topic_filter, mark), version, username, password) as recorder:
         # What is retained comes before anything that is published after the subscription.
         recorder.publish(mark, b"end")
         recorder.wait(mark)

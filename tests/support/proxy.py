@@ -9,10 +9,11 @@
         await proxy.close_port()         # connection refused, open connections too, until open_port()
         proxy.reset()                    # every open connection breaks now
         proxy.answer(503, path="/x", headers={"Retry-After": "7"}, times=1)
+        proxy.edit(make)                 # each connection's bytes towards the server go through make()
         proxy.heal()                     # all of the above is over
 
-What is changed holds for open connections too, but for `answer`, which needs the beginning of a request:
-it breaks off the open connections, and from then on each carries one request.
+What is changed holds for open connections too, but for `answer` and `edit`, which need the beginning of a
+connection: they break off the open ones. While there are answers, each connection carries one request.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
+
+Edit = Callable[[bytes], tuple[bytes, bytes]]
+"""Bytes from the client: what goes on to the server instead, and what the client is answered at once."""
 
 _CHUNK = 64 * 1024
 _MOST_HEAD = 64 * 1024
@@ -59,6 +63,7 @@ class _Link:
     near: asyncio.StreamWriter
     task: asyncio.Task[None] | None
     far: asyncio.StreamWriter | None = None
+    edit: Edit | None = None
     passed: dict[str, int] = field(default_factory=lambda: {"up": 0, "down": 0})
 
     def reset(self) -> None:
@@ -85,6 +90,7 @@ class Proxy:
         self._rate: float | None = None
         self._delay_s = 0.0
         self._answers: list[Answer] = []
+        self._edit: Callable[[], Edit] | None = None
 
     async def __aenter__(self) -> Self:
         await self.open_port()
@@ -150,8 +156,16 @@ class Proxy:
         self.reset()
         return made
 
+    def edit(self, make: Callable[[], Edit]) -> None:
+        """Put an editor from `make` into each new connection; break the open ones."""
+        self._edit = make
+        self.reset()
+
     def heal(self) -> None:
-        """End all faults. A closed port stays closed."""
+        """End all faults. A closed port stays closed; connections with an editor break."""
+        if self._edit is not None:
+            self._edit = None
+            self.reset()
         self._answers.clear()
         self.cut()
         self.limit()
@@ -159,7 +173,8 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        link = _Link(near=writer, task=asyncio.current_task())
+        edit = self._edit() if self._edit is not None else None
+        link = _Link(near=writer, task=asyncio.current_task(), edit=edit)
         self._links.add(link)
         try:
             head = b""
@@ -213,6 +228,9 @@ class Proxy:
             await self._going.wait()
             if self._delay_s:
                 await asyncio.sleep(self._delay_s)
+            if way == "up" and link.edit is not None:
+                data, back = link.edit(data)
+                link.near.write(back)
             cut = self._cuts[way]
             if cut is not None and link.passed[way] + len(data) >= cut:
                 writer.write(data[: max(0, cut - link.passed[way])])
