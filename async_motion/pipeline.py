@@ -73,6 +73,9 @@ class Source(Protocol):
     def frames(self) -> AsyncIterator[Frame]:
         """Yield the frames of one connection. Ends with a file. Raises CameraUnavailable, CameraRefused."""
 
+    def judged(self, monotonic: float, detection: Detection) -> None:
+        """Hear the verdict on the frame of time `monotonic`: what is decoded may depend on it. Never blocks."""
+
 
 class Outbox(Protocol):
     """Where accepted records are durable."""
@@ -364,6 +367,7 @@ class CameraUnit:
         self._judged = (frame, detection)
         self._last_monotonic = frame.monotonic
         self._judged_at = self._clock()
+        self._source.judged(frame.monotonic, detection)
         self._observer.detected(self._camera, detection)
         changes = self._tracker.update(frame.captured_at, frame.monotonic, detection)
         self._follow(changes, frame, detection)

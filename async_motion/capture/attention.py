@@ -5,8 +5,10 @@ at rest: the mean of each cell and how much it usually strays from it. Light tha
 out first.
 
 `Weights` watches what the packets between the key pictures weigh. A packet says what has changed since the
-picture before; while nothing happens they weigh about the same, at the same place in each group. A few in a
-row that weigh more than this camera's usual scatter are a sign, long before the next key picture comes.
+picture before; while nothing happens they weigh about the same, at the same place in each group. An encoder
+that holds its bit rate quantises more coarsely instead, so a weight is size and quantiser together. The
+surplus over the usual is summed up (CUSUM): a few packets that weigh much more are a sign, and so are many
+that weigh a little more, mostly long before the next key picture comes.
 
 Both are made to be more sensitive than any detector behind them: a false sign costs the decoding of a group
 of pictures, a missed one may cost an event. `Interest` carries back what the detector made of the frames.
@@ -57,32 +59,45 @@ SETTLED_LOOKS = 8
 FIRST_LOOKS = 4
 """Looks after which the usual scatter is known."""
 
-WINDOW_S = 0.3
-"""Packets are weighed together over this time: one alone may be heavy for no reason."""
-
 SMALL = 48
 """Bytes that every packet has, whatever is in it."""
+
+HALVING = 6
+"""Steps of the quantiser that halve a packet."""
 
 MOST_PLACES = 512
 """Places in a group of pictures that are told apart."""
 
-LEAST_EXCESS = 0.2
-"""In powers of two: nothing is a sign that weighs less than 15 % more than usual."""
+ALLOWED = 1.0
+"""A packet's surplus, in this camera's median deviations, that is not summed up."""
 
-SIGN = 4.0
-"""A sign is this many times the usual scatter."""
+MOST_SURPLUS = 4.0
+"""More than this a single packet adds nothing: one alone may be heavy for no reason."""
 
-MOST_EXCESS = 1.5
-"""In powers of two: the floor of sensitivity. Packets of 2.8 times the usual weight are always a sign."""
+SIGN = 12.0
+"""The sum that is a sign."""
+
+DOUBT, MOST_DOUBT = 1.5, 3.0
+"""A sign in which a detector found nothing raises that by so much, and all of them together by no more."""
+
+REGAIN = 0.005
+"""The share of the raise that is taken back with each group of pictures."""
+
+LEAST_DEVIATION = 0.03
+"""In powers of two: 2 %."""
 
 FIRST_WEIGHTS = 50
-"""Packets after which the usual scatter is known."""
+"""Packets after which the usual deviation is known."""
 
 SEEN_SHARE = 0.01
 """What moves costs about as large a share of a key picture's bytes as it covers of the picture."""
 
 DULL = frozenset({Reason.STILL, Reason.MASKED, Reason.ABOVE_AREA})
-"""Verdicts after which an idle camera may go on idling. What is too small as yet may come nearer."""
+"""Verdicts after which an idle camera may go on idling."""
+
+USUAL_SPECKS, LEAST_SPECKS = 2.0, 0.0005
+"""What is too small as yet may come nearer, but noise always leaves some specks: it holds the attention when
+more of the picture differs than this many times the usual, and than so large a share of it."""
 
 
 class Interest:
@@ -93,12 +108,24 @@ class Interest:
         """Whether anybody tells."""
         self.latest = float("-inf")
         """The monotonic time of the newest frame that was worth a closer look."""
+        self._specks = 0.0
 
     def tell(self, monotonic: float, detection: Detection) -> None:
         """Take note of the verdict on the frame of time `monotonic`."""
         self.told = True
-        if detection.reason not in DULL:
+        if self._is_interesting(detection):
             self.latest = max(self.latest, monotonic)
+
+    def _is_interesting(self, detection: Detection) -> bool:
+        if detection.reason in DULL:
+            return False
+        if detection.reason is not Reason.BELOW_AREA:
+            return True
+        more = detection.changed > max(LEAST_SPECKS, USUAL_SPECKS * self._specks)
+        # What is usual is the middle: a step up for each frame with more, one down for each with less.
+        self._specks += LEAST_SPECKS / 10 * (1 if detection.changed > self._specks else -1)
+        self._specks = max(self._specks, 0.0)
+        return more
 
 
 class Scene:
@@ -170,83 +197,84 @@ class Weights:
     """What the packets of one camera weigh between its key pictures."""
 
     def __init__(self, packets_a_second: float) -> None:
-        self._window = max(2, round(WINDOW_S * packets_a_second))
-        self._usual: list[float] = []
+        self._rate = packets_a_second
+        self._usual: list[float | None] = []
         self._seen: list[int] = []
-        self._recent: list[float] = []
-        self._scatter = MOST_EXCESS / SIGN
+        self._deviation = 0.3
         self._samples = 0
-        self._unexplained = 0.0
-        self._key_size = 0.0
+        self._sum = 0.0
+        self._doubt = 1.0
+        self._key: float | None = None
 
-    def key(self, size: int) -> None:
+    def key(self, size: int, quantiser: int | None) -> None:
         """Take note of a key picture's packet: the next group begins."""
-        self._recent.clear()
-        self._key_size += (size - self._key_size) * (0.2 if self._key_size else 1.0)
+        weight = _weight(size, quantiser)
+        self._key = weight if self._key is None else self._key + 0.2 * (weight - self._key)
+        self._doubt += REGAIN * (1.0 - self._doubt)
 
     @property
     def tell(self) -> bool:
-        """Whether something of `SEEN_SHARE` of the picture would be a sign between this camera's packets.
+        """Whether something of `SEEN_SHARE` of the picture would be a sign within a second.
 
-        Where noise fills the packets it would not, nor where the encoder holds them all at one size.
+        Where noise fills the packets it would not.
         """
-        known = [usual for usual, seen in zip(self._usual, self._seen, strict=True) if seen]
-        if self._samples < FIRST_WEIGHTS or not known:
+        known = [usual for usual in self._usual if usual is not None]
+        if self._samples < FIRST_WEIGHTS or not known or self._key is None:
             return False
-        typical = 2.0 ** (sum(known) / len(known))
-        return math.log2(1 + SEEN_SHARE * self._key_size / typical) > self._least()
+        seen = math.log2(1 + SEEN_SHARE * 2.0 ** min(self._key - sum(known) / len(known), 64.0))
+        return seen > self._deviation * (ALLOWED + SIGN * self._doubt / max(1.0, self._rate))
 
-    def _least(self) -> float:
-        """Return from which excess on a few packets in a row are a sign."""
-        return max(LEAST_EXCESS, min(MOST_EXCESS, SIGN * self._scatter))
+    def weigh(self, size: int, position: int, *, quiet: bool | None, quantiser: int | None = None) -> bool:
+        """Take note of packet `position` (from 1) of a group; say whether the last ones are a sign.
 
-    def weigh(self, size: int, position: int, *, learn: bool) -> bool:
-        """Take note of packet `position` (from 1) of a group; say whether the last few are a sign.
-
-        Learns from it only with `learn`, and never from a sign.
+        `quantiser` where it is known. `quiet`: whether it is known that nothing happens, None where nobody
+        knows: then it is learned from as long as no sign may be coming.
         """
-        weight = math.log2(size + SMALL)
+        weight = _weight(size, quantiser)
         place = min(position, MOST_PLACES) - 1
         while len(self._usual) <= place:
-            self._usual.append(weight)
+            self._usual.append(None)
             self._seen.append(0)
-        # Of a place that was never seen at rest nothing can be said.
-        excess = weight - self._usual[place] if self._seen[place] else 0.0
-        self._recent.append(excess)
-        if len(self._recent) > self._window:
-            self._recent.pop(0)
-        if len(self._recent) < self._window or self._samples < FIRST_WEIGHTS:
-            sign = False
-        else:
-            mean = sum(self._recent) / self._window
-            sign = mean > self._least()
-            if sign:
-                self._unexplained = max(self._unexplained, mean)
-        if learn and not sign:
-            self._learn(place, weight)
-        return sign
+        usual = self._usual[place]
+        if usual is None:
+            # Of a place that was never seen at rest nothing can be said.
+            if quiet is not False:
+                self._usual[place], self._seen[place] = weight, 1
+            return False
+        excess = weight - usual
+        surplus = min(MOST_SURPLUS, excess / self._deviation) - ALLOWED
+        self._sum = max(0.0, self._sum + surplus)
+        limit = SIGN * self._doubt
+        if quiet or (quiet is None and self._sum < limit / 2):
+            self._learn(place, excess)
+        if self._samples < FIRST_WEIGHTS or self._sum < limit:
+            return False
+        self._sum = limit  # so that it calms down as soon as the packets do
+        return True
 
     def forgive(self) -> None:
-        """Learn that whatever was a sign since the last call is usual here."""
-        self._scatter = max(self._scatter, min(PARDON * self._unexplained, MOST_EXCESS) / SIGN)
-        self._unexplained = 0.0
+        """Learn that the last sign meant nothing."""
+        self._doubt = min(MOST_DOUBT, self._doubt * DOUBT)
+        self._sum = 0.0
 
     def explained(self) -> None:
-        """Learn nothing from the signs since the last call."""
-        self._unexplained = 0.0
+        """Begin anew after a sign that meant something."""
+        self._sum = 0.0
 
-    def _learn(self, place: int, weight: float) -> None:
-        first = not self._seen[place]
+    def _learn(self, place: int, excess: float) -> None:
         self._seen[place] += 1
-        excess = weight - self._usual[place]
-        if first:
-            self._usual[place] = weight
-            return
-        self._usual[place] += max(0.1, 1.0 / self._seen[place]) * max(-1.0, min(1.0, excess))
-        if len(self._recent) == self._window:
-            self._samples += 1
-            strays = abs(sum(self._recent)) / self._window
-            self._scatter += max(0.005, 1.0 / (1 + self._samples)) * (strays - self._scatter)
+        usual = self._usual[place]
+        assert usual is not None
+        self._usual[place] = usual + max(0.1, 1.0 / self._seen[place]) * max(-1.0, min(1.0, excess))
+        self._samples += 1
+        # By steps up and down to the median: what is rare and large does not blind it.
+        step = 0.01 + 0.03 * (self._samples < FIRST_WEIGHTS * 4)
+        self._deviation *= 1 + step if abs(excess) > self._deviation else 1 - step
+        self._deviation = max(self._deviation, LEAST_DEVIATION)
+
+
+def _weight(size: int, quantiser: int | None) -> float:
+    return math.log2(size + SMALL) + (0.0 if quantiser is None else quantiser / HALVING)
 
 
 def _grid(luma: Luma) -> Grid:

@@ -78,6 +78,10 @@ class PacketRing:
                 return group
         return None
 
+    def since(self, media: float) -> list[Group]:
+        """Return the groups that begin at this time or later, in order."""
+        return [group for group in self._groups if group.start >= media]
+
     def clear(self) -> None:
         """Let everything go."""
         self._groups.clear()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 from av.container import InputContainer
 from av.video.stream import VideoStream
@@ -17,6 +18,7 @@ from async_motion.capture.decoding import Decoder, VideoPacket, media_of, time_b
 from async_motion.capture.link import ReaderLink
 from async_motion.capture.pictures import Picker, frame_of
 from async_motion.capture.ring import PacketRing
+from async_motion.capture.slices import Quantisers
 from async_motion.capture.spec import CaptureSpec
 from async_motion.capture.streams import arrivals, is_timeless, open_stream, packets_of, picture_length
 from async_motion.capture.views import Attentive, EveryPicture, KeyPictures, View
@@ -214,11 +216,22 @@ class _Feed:
                 stamp_of=self._clock.due,
                 interest=memory.interest,
                 scene=memory.scene,
+                quantiser_of=_quantisers(stream),
             )
         return EveryPicture(decoder, self._time_of, self._picker, standalone=standalone)
 
     def _time_of(self, own: float | None, media: float) -> float:
         return own + (self.shift or 0.0) if self.trust_decoder and own is not None else media
+
+
+def _quantisers(stream: VideoStream) -> Callable[[VideoPacket], int | None]:
+    """Return what reads a packet's quantiser, where the codec is one that we can read."""
+    context = stream.codec_context
+    if context.name != "h264":
+        return lambda _packet: None
+    quantisers = Quantisers(context.extradata)
+    # PyAV's stubs do not say that a packet is a buffer.
+    return lambda packet: quantisers.of(cast(memoryview, memoryview(packet)))
 
 
 def _settled(

@@ -3,11 +3,10 @@
 A view is fed one connection's packets in their order and yields the pictures that they complete, each later
 than the one before.
 
-`auto` (`Attentive`) decodes only key pictures while nothing happens, and keeps the packets between them. At
-the first sign it decodes what it has kept, so that the detector gets the very pictures that `all` would have
-given it: those of the group that is growing where its packets were the sign, those of the group before where
-the new key picture was. It goes on in full until nothing has been worth a look for `HOLD_S`, and idles again
-from the next key picture on.
+`auto` (`Attentive`) looks only at a key picture now and then while nothing happens, and keeps the packets
+since the last one. At the first sign, in the weight of the packets or in a key picture, it decodes what it
+has kept, so that the detector gets the very pictures that `all` would have given it. It goes on in full until
+nothing has been worth a look for `HOLD_S`, and idles again from the next key picture on.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from av.video.frame import VideoFrame
 from async_motion.capture.attention import Interest, Scene, Weights
 from async_motion.capture.decoding import Decoder, VideoPacket
 from async_motion.capture.pictures import Picker, luma_of
-from async_motion.capture.ring import Group, PacketRing
+from async_motion.capture.ring import PacketRing
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,14 @@ START_S = 10.0
 HOLD_S = 2.0
 """How long all is decoded after the last thing that was worth a look."""
 
+WAKE_S = 1.0
+"""How long it is after a sign that meant nothing to the detector."""
+
 LOOK_S = 1.0
+"""How often the scene is looked at while all is decoded."""
+
+IDLE_LOOK_S = 1.9
+"""How often it is while idling, at the first key picture after it."""
 
 BLIND_S = 2.1
 """Key pictures this close to each other are evidence enough. Further apart, the packets must tell too."""
@@ -107,6 +113,7 @@ class Attentive:
         stamp_of: Callable[[float], float],
         interest: Interest,
         scene: Scene,
+        quantiser_of: Callable[[VideoPacket], int | None],
     ) -> None:
         self._decoder = decoder
         self._time_of = time_of
@@ -118,11 +125,15 @@ class Attentive:
         self._interest = interest
         self._scene = scene
         self._weights = Weights(rate)
+        self._quantiser_of = quantiser_of
         self._position = 0
         self._awake = True
         self._awake_until: float | None = None
         self._woken_from: float | None = None
+        self._woken_by: Scene | Weights | None = None
         self._looked = float("-inf")
+        self._anchor = float("-inf")
+        """The key picture that was looked at last while idling: what came after it was not decoded."""
         self._shown = float("-inf")
         self._keyed = False
         """Whether a key picture has come: before it nothing can be kept."""
@@ -145,7 +156,7 @@ class Attentive:
     def _key(self, packet: VideoPacket, media: float) -> Iterator[Shown]:
         self._position = 0
         self._keyed = True
-        self._weights.key(packet.size)
+        self._weights.key(packet.size, self._quantiser_of(packet))
         before = self._ring.current()
         if before is not None:
             self._length = media - before.start
@@ -162,35 +173,37 @@ class Attentive:
             self._decoder.restart()
             yield from self._decode(packet, media)
             return
+        elif media - self._anchor < IDLE_LOOK_S:
+            return
         pictures = list(self._decode_single(packet, media))
         signs = [self._scene.look(luma_of(shown.picture)) for shown in pictures]
+        since, self._anchor = self._anchor, media
         if not any(signs):
             yield from self._newer(iter(pictures))
             return
-        self._wake(media, before.start if before is not None else media)
-        if before is not None:
-            yield from self._replay(before, media)
-        self._decoder.restart()
-        yield from self._decode(packet, media)
+        self._wake(media, min(since, media) if since > float("-inf") else media, self._scene)
+        yield from self._replay(since, media)
 
     def _between(self, packet: VideoPacket, media: float) -> Iterator[Shown] | None:
         self._position += 1
         kept = self._ring.add(media, packet)
         group = self._ring.current()
-        if group is None or not kept or self._is_too_long(group, media):
+        if group is None or not kept or self._is_too_long(group.start, media):
             self._give_up()
+        quantiser = self._quantiser_of(packet)
         if self._awake:
-            self._weights.weigh(packet.size, self._position, learn=self._is_dull(media))
+            quiet = self._is_dull(media)
+            self._weights.weigh(packet.size, self._position, quiet=quiet, quantiser=quantiser)
             return self._decode(packet, media)
-        sign = self._weights.weigh(packet.size, self._position, learn=True)
+        sign = self._weights.weigh(packet.size, self._position, quiet=None, quantiser=quantiser)
         if group is None or not (sign or self._too_long):
             return None
-        self._wake(media, group.start)
-        return self._replay(group, media)
+        self._wake(media, self._anchor, self._weights if sign else None)
+        return self._replay(self._anchor, media)
 
-    def _is_too_long(self, group: Group, media: float) -> bool:
+    def _is_too_long(self, start: float, media: float) -> bool:
         """Say whether the group outgrows the ring: then nothing could be decoded at a later sign."""
-        return self._ring.is_tight or media - group.start > self._max_seconds
+        return self._ring.is_tight or media - start > self._max_seconds
 
     def _give_up(self) -> None:
         """Decode in full for good: this stream's groups do not fit into the ring."""
@@ -200,12 +213,12 @@ class Attentive:
 
     # Waking and resting.
 
-    def _wake(self, media: float, since: float) -> None:
-        """Decode in full from now on, beginning with the pictures kept `since`."""
+    def _wake(self, media: float, since: float, by: Scene | Weights | None = None) -> None:
+        """Decode in full from now on, beginning with the pictures kept `since`, for a sign in `by`."""
         self._awake = True
         self.woken += 1
-        self._woken_from = since
-        self._awake_until = media + HOLD_S
+        self._woken_from, self._woken_by = since, by
+        self._awake_until = media + (WAKE_S if self._interest.told else HOLD_S)
 
     def _may_rest(self, media: float) -> bool:
         """Say whether nothing has been worth a look for long enough."""
@@ -223,12 +236,13 @@ class Attentive:
         """Idle from here on, and learn whether the sign that woke us meant anything."""
         self._awake = False
         since = self._woken_from
-        if self._interest.told and since is not None and self._interest.latest < self._stamp_of(since):
-            self._scene.forgive()
-            self._weights.forgive()
-        else:
-            self._scene.explained()
-            self._weights.explained()
+        meaningless = self._interest.told and since is not None
+        meaningless = meaningless and self._interest.latest < self._stamp_of(since)
+        for evidence in (self._scene, self._weights):
+            if meaningless and evidence is self._woken_by:
+                evidence.forgive()
+            else:
+                evidence.explained()
 
     # Decoding.
 
@@ -252,14 +266,14 @@ class Attentive:
         for own, picture in self._decoder.single(packet):
             yield Shown(self._time_of(own, media), picture)
 
-    def _replay(self, group: Group, until: float) -> Iterator[Shown]:
-        """Decode a group that was kept; the newest of its packets may be the one that was a sign."""
+    def _replay(self, since: float, until: float) -> Iterator[Shown]:
+        """Decode all that was kept from the key picture `since` on; the newest is shown as it comes."""
         self._decoder.restart()
-        for kept in list(group.packets):
-            for own, picture in self._decoder.decode(kept.packet):
-                yield from self._newer(iter([Shown(self._time_of(own, kept.media), picture, late=True)]))
-        if group is not self._ring.current():
-            yield from self._drain(until)
+        for group in self._ring.since(since):
+            for kept in list(group.packets):
+                late = kept.media < until
+                for own, picture in self._decoder.decode(kept.packet):
+                    yield from self._newer(iter([Shown(self._time_of(own, kept.media), picture, late=late)]))
 
     def _drain(self, media: float) -> Iterator[Shown]:
         for own, picture in self._decoder.decode(None):

@@ -8,7 +8,6 @@ import pytest
 from async_motion.capture.attention import (
     FIRST_LOOKS,
     FIRST_WEIGHTS,
-    MOST_EXCESS,
     SETTLED_LOOKS,
     Interest,
     Scene,
@@ -98,15 +97,20 @@ def test_another_resolution_begins_anew() -> None:
     assert scene.look(Place((320, 240)).shot())
 
 
-def weighed(*, groups: int = 20, length: int = 50, scatter: float = 0.1, rate: float = 25.0) -> Weights:
+def weighed(*, groups: int = 20, length: int = 50, scatter: float = 0.1, size: int = 400) -> Weights:
+    """Weights that know a camera at 25 packets a second, whose packets grow along each group."""
     draw = np.random.default_rng(3)
-    weights = Weights(rate)
+    weights = Weights(25.0)
     for _ in range(groups):
-        weights.key(KEY)
+        weights.key(KEY, None)
         for place in range(1, length):
-            size = int(400 * (1 + place / length) * draw.lognormal(0, scatter))
-            weights.weigh(size, place, learn=True)
+            grown = size * (1 + place / length) * draw.lognormal(0, scatter)
+            weights.weigh(int(grown), place, quiet=True)
     return weights
+
+
+def usual(place: int, times: float = 1.0) -> int:
+    return int(400 * (1 + place / 50) * times)
 
 
 def test_quiet_packets_are_quiet_wherever_they_stand_in_their_group() -> None:
@@ -114,69 +118,90 @@ def test_quiet_packets_are_quiet_wherever_they_stand_in_their_group() -> None:
     draw = np.random.default_rng(4)
     signs = 0
     for _ in range(50):
-        weights.key(KEY)
+        weights.key(KEY, None)
         for place in range(1, 50):
-            signs += weights.weigh(int(400 * (1 + place / 50) * draw.lognormal(0, 0.1)), place, learn=True)
+            signs += weights.weigh(usual(place, draw.lognormal(0, 0.1)), place, quiet=None)
     assert signs <= 2
 
 
-def test_heavier_packets_are_a_sign_within_the_window() -> None:
+@pytest.mark.parametrize(("times", "within"), [(1.8, 8), (1.2, 20)])
+def test_heavier_packets_are_a_sign_the_sooner_the_heavier(times: float, within: int) -> None:
     weights = weighed()
-    weights.key(KEY)
+    weights.key(KEY, None)
     signs = [
-        weights.weigh(int(400 * (1 + place / 50) * (1.0 if place < 20 else 1.8)), place, learn=True)
-        for place in range(1, 40)
+        weights.weigh(usual(place, 1.0 if place < 20 else times), place, quiet=None) for place in range(1, 50)
     ]
-    assert not any(signs[:18])
-    assert any(signs[19:27])
+    assert not any(signs[:19])
+    assert any(signs[19 : 19 + within])
 
 
 def test_a_single_heavy_packet_is_not() -> None:
     weights = weighed()
-    weights.key(KEY)
-    signs = [weights.weigh(800 if place == 20 else 560, place, learn=True) for place in range(15, 26)]
+    weights.key(KEY, None)
+    signs = [weights.weigh(usual(place, 10 if place == 20 else 1), place, quiet=None) for place in range(15, 26)]
     assert not any(signs)
 
 
-@pytest.mark.parametrize(("size", "tells"), [(200, True), (1000, True), (2000, False), (8000, False)])
-def test_packets_tell_only_where_something_small_would_stand_out(size: int, tells: bool) -> None:
-    weights = Weights(25)
-    assert not weights.tell  # nothing is known yet
-    for _ in range(5):
-        weights.key(KEY)
+def test_an_encoder_that_holds_its_rate_tells_by_its_quantiser() -> None:
+    weights = Weights(25.0)
+    draw = np.random.default_rng(3)
+
+    def signs(quantiser: int) -> list[bool]:
+        weights.key(KEY, 24)
+        return [
+            weights.weigh(int(700 * draw.lognormal(0, 0.1)), place, quiet=None, quantiser=quantiser)
+            for place in range(1, 50)
+        ]
+
+    for _ in range(20):
+        signs(28)
+    assert not any(signs(28))
+    assert any(signs(31))
+
+
+def test_what_a_detector_sees_nothing_in_becomes_usual() -> None:
+    weights = weighed()
+    for _ in range(20):
+        weights.key(KEY, None)
         for place in range(1, 50):
-            weights.weigh(size + place % 3, place, learn=True)
-    assert weights.tell == tells
+            weights.weigh(usual(place, 1.5), place, quiet=True)
+    weights.explained()
+    weights.key(KEY, None)
+    assert not any(weights.weigh(usual(place, 1.5), place, quiet=None) for place in range(1, 50))
+
+
+def test_a_sign_that_means_nothing_makes_the_next_one_rarer_but_not_impossible() -> None:
+    weights = weighed()
+
+    def packets_until_a_sign() -> int:
+        weights.key(KEY, None)
+        for place in range(1, 50):
+            if weights.weigh(usual(place, 2.0), place, quiet=False):
+                return place
+        raise AssertionError("no sign")
+
+    first = packets_until_a_sign()
+    for _ in range(30):
+        weights.forgive()
+    last = packets_until_a_sign()
+    assert first < last < 4 * first
+
+
+@pytest.mark.parametrize(("size", "tells"), [(200, True), (600, True), (8000, False)])
+def test_packets_tell_only_where_something_small_would_stand_out(size: int, tells: bool) -> None:
+    assert not Weights(25.0).tell  # nothing is known yet
+    assert weighed(size=size, scatter=0.05).tell == tells
 
 
 def test_packets_that_scatter_do_not_tell() -> None:
-    draw = np.random.default_rng(1)
-    weights = Weights(25)
-    for _ in range(20):
-        weights.key(KEY)
-        for place in range(1, 50):
-            weights.weigh(int(200 * draw.lognormal(0, 0.9)), place, learn=True)
-    assert not weights.tell
+    assert not weighed(size=200, scatter=0.9).tell
 
 
 def test_nothing_is_said_before_anything_is_known() -> None:
-    weights = Weights(25)
+    weights = Weights(25.0)
     assert not any(
-        weights.weigh(100 if n < 20 else 5000, n + 1, learn=True) for n in range(FIRST_WEIGHTS // 2)
+        weights.weigh(100 if n < 20 else 5000, n + 1, quiet=None) for n in range(FIRST_WEIGHTS // 2)
     )
-
-
-def test_the_floor_for_weights_cannot_be_unlearned() -> None:
-    weights = weighed()
-    for _ in range(20):
-        weights.key(KEY)
-        for place in range(1, 30):
-            weights.weigh(100_000, place, learn=False)
-        weights.forgive()
-    weights.key(KEY)
-    heavy = 2 ** (MOST_EXCESS + 0.7)
-    signs = [weights.weigh(int(400 * (1 + place / 50) * heavy), place, learn=False) for place in range(1, 20)]
-    assert any(signs)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +209,7 @@ def test_the_floor_for_weights_cannot_be_unlearned() -> None:
     [
         (Reason.MOTION, True),
         (Reason.DEBOUNCE, True),
-        (Reason.BELOW_AREA, True),
+        (Reason.BELOW_AREA, False),
         (Reason.LEARNING, True),
         (Reason.SCENE_CHANGE, True),
         (Reason.STILL, False),
@@ -198,3 +223,16 @@ def test_interest(reason: Reason, interesting: bool) -> None:
     interest.tell(7.0, Detection(motion=reason is Reason.MOTION, reason=reason))
     assert interest.told
     assert (interest.latest == 7.0) == interesting
+
+
+def test_specks_hold_the_attention_where_they_are_more_than_usual() -> None:
+    interest = Interest()
+
+    def tell(at: float, changed: float) -> bool:
+        interest.tell(at, Detection(motion=False, reason=Reason.BELOW_AREA, changed=changed))
+        return interest.latest == at
+
+    for at in range(100):
+        tell(float(at), 0.002)
+    assert not tell(100.0, 0.002)
+    assert tell(101.0, 0.006)

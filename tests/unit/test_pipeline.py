@@ -107,22 +107,26 @@ class InlineExecutor(Executor):
 class ListSource:
     """Yields what it was given; then ends, raises or waits for ever.
 
-    With `judged` it is a live camera in step with us: each frame comes once the one before was judged.
+    With `pace` it is a live camera in step with us: each frame comes once the one before was judged.
     """
 
     items: Sequence[Frame]
     live: bool = False
     then: Exception | None = None
     stay: bool = False
-    judged: asyncio.Queue[None] | None = None
+    pace: asyncio.Queue[None] | None = None
     closed: int = 0
+    heard: list[tuple[float, Detection]] = field(default_factory=list)
+
+    def judged(self, monotonic: float, detection: Detection) -> None:
+        self.heard.append((monotonic, detection))
 
     async def frames(self) -> AsyncIterator[Frame]:
         try:
             for frame in self.items:
                 yield frame
-                if self.judged is not None:
-                    await self.judged.get()
+                if self.pace is not None:
+                    await self.pace.get()
             if self.then is not None:
                 raise self.then
             if self.stay:
@@ -171,7 +175,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
-        self.judged: asyncio.Queue[None] | None = None
+        self.pace: asyncio.Queue[None] | None = None
 
     def camera_online(self, _camera: str) -> None:
         self.calls.append(("online",))
@@ -187,8 +191,8 @@ class Recorder:
 
     def detected(self, _camera: str, detection: Detection) -> None:
         self.calls.append(("detected", detection.motion))
-        if self.judged is not None:
-            self.judged.put_nowait(None)
+        if self.pace is not None:
+            self.pace.put_nowait(None)
 
     def event_started(self, event: MotionEvent) -> None:
         self.calls.append(("started", event.event_id))
@@ -243,7 +247,7 @@ def make(
 ) -> Bench:
     outbox = outbox or MemoryOutbox()
     seen = Recorder()
-    seen.judged = source.judged
+    seen.pace = source.pace
     detectors: list[FakeDetector] = []
 
     def remembered(chosen: DetectorSettings) -> FakeDetector:
@@ -278,7 +282,7 @@ def make(
 
 def in_step(verdicts: str) -> ListSource:
     """Return a live camera that stays, in step with the unit that judges its frames."""
-    return ListSource(scene(verdicts), live=True, stay=True, judged=asyncio.Queue())
+    return ListSource(scene(verdicts), live=True, stay=True, pace=asyncio.Queue())
 
 
 def shape_of(batch: Sequence[Record | EventPhase]) -> list[str | int]:
@@ -830,9 +834,9 @@ async def test_switching_detection_off_ends_the_event_at_once_and_on_begins_anew
 
 async def test_frames_from_before_detection_was_switched_off_are_no_pre_roll() -> None:
     b = make(in_step("...MM"), keep=Keep.ALL)
-    judged = b.source.judged
-    assert judged is not None
-    b.seen.judged = None
+    pace = b.source.pace
+    assert pace is not None
+    b.seen.pace = None
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(b.run())
         for count in range(1, 6):
@@ -840,7 +844,7 @@ async def test_frames_from_before_detection_was_switched_off_are_no_pre_roll() -
             if count == 3:
                 b.unit.set_detection(False)
                 b.unit.set_detection(True)
-            judged.put_nowait(None)
+            pace.put_nowait(None)
         await b.unit.stop()
     assert times_of(b.outbox) == [0.6, 0.8]
 
@@ -857,6 +861,13 @@ async def test_frames_are_not_judged_while_detection_is_off_but_their_health_is(
     assert b.seen.of("detected") == []
     assert b.seen.of("problem") == [("problem", "dark"), ("problem", None)]
     assert b.outbox.batches == []
+
+
+async def test_the_source_hears_what_the_detector_saw() -> None:
+    b = make(ListSource(scene("..MM.")))
+    await b.run()
+    assert [at for at, _ in b.source.heard] == [frame.monotonic for frame in b.source.items]
+    assert [verdict.motion for _, verdict in b.source.heard] == [False, False, True, True, False]
 
 
 async def test_a_snapshot_needs_no_detection() -> None:
@@ -939,11 +950,11 @@ class LearnedDetector(FakeDetector):
 async def retuned(*thresholds: float | None, torn: bool = False) -> tuple[CameraUnit, list[FakeDetector]]:
     """Set each threshold after one more frame; return the unit, and the detectors that were made anew."""
     source = in_step("." * (len(thresholds) + 1))
-    judged = source.judged
-    assert judged is not None
+    pace = source.pace
+    assert pace is not None
     with ThreadPoolExecutor(1, thread_name_prefix="work") as executor:
         b = make(source, executor=executor, make_detector=LearnedDetector)
-        b.seen.judged = None
+        b.seen.pace = None
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(b.run())
             for count, threshold in enumerate(thresholds, start=1):
@@ -952,7 +963,7 @@ async def retuned(*thresholds: float | None, torn: bool = False) -> tuple[Camera
                 assert isinstance(detector, LearnedDetector)
                 detector.torn = torn
                 b.unit.set_threshold(threshold)
-                judged.put_nowait(None)
+                pace.put_nowait(None)
             await eventually_async(lambda: len(b.seen.of("detected")) == len(thresholds) + 1)
             await b.unit.stop()
     return b.unit, b.detectors
@@ -975,18 +986,18 @@ async def test_what_cannot_be_taken_over_is_learned_anew() -> None:
 
 async def test_thresholds_changed_while_detection_is_off_hold_when_it_is_on_again() -> None:
     b = make(in_step("...."), make_detector=LearnedDetector)
-    judged = b.source.judged
-    assert judged is not None
-    b.seen.judged = None
+    pace = b.source.pace
+    assert pace is not None
+    b.seen.pace = None
     b.unit.set_detection(False)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(b.run())
         await eventually_async(lambda: b.seen.of("online"))
         b.unit.set_threshold(20.0)
-        judged.put_nowait(None)
+        pace.put_nowait(None)
         b.unit.set_detection(True)
         for _ in range(3):
-            judged.put_nowait(None)
+            pace.put_nowait(None)
         await eventually_async(lambda: b.seen.of("detected"))
         await b.unit.stop()
     detector = b.unit._detector

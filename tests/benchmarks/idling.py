@@ -1,0 +1,380 @@
+"""What `decode: auto` saves and what it costs: ``python -m tests.benchmarks.idling --data PATH [--only A,B]``.
+
+PATH holds `evaluate.py` and folders of sequences with labels, as for `tests.benchmarks.accuracy`. Each sequence
+is re-cut: it keeps its order, but wherever nothing moves it stands still, back and forth over those frames,
+for `QUIET_S`, so that a camera comes to rest. It is then encoded as cameras do (H.264, no B frames, no scene
+cuts, no look-ahead; key pictures every 1, 2 and 4 s; constant quality, and constant bit rate), and watched
+twice, with `all` and with `auto`, by the detector at its defaults, five pictures a second.
+
+For each GOP and rate mode: the labelled events that `all` reports; how many of them `auto` misses; how many it
+reports on a later picture than `all`, and by how much at most; how much later than with `all` a report is out,
+since pictures of the ring are decoded only when a sign has come; reports that only `auto` made, away from
+every label; which share of packets it decoded, over all and while nothing was labelled nor reported; CPU of
+demuxing, deciding and decoding in those quiet spans as a share of that of `all`. Everything runs on one
+thread in step; a verdict is told one packet late, as in the service.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import av
+import cv2
+import numpy as np
+from av.video.stream import VideoStream
+
+from async_motion.capture.attention import Interest, Scene
+from async_motion.capture.decoding import Decoder, prepare, time_base
+from async_motion.capture.pictures import Picker, luma_of
+from async_motion.capture.ring import PacketRing
+from async_motion.capture.spec import CaptureSpec
+from async_motion.capture.streams import picture_length
+from async_motion.capture.video import _quantisers
+from async_motion.capture.views import Attentive, EveryPicture, View
+from async_motion.core.detector import Detector, DetectorSettings
+from async_motion.core.model import Detection
+
+DEFAULT_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+GOPS_S = (1.0, 2.0, 4.0)
+QUIET_S = 20.0
+FIRST_QUIET_S = 30.0
+LEAST_QUIET_S = 0.2
+"""A stretch without motion that is shorter than this is not stretched."""
+EXCERPTS, EXCERPT_S = 6, 3.0
+EMPTY, GRAINS = -1, 50
+"""From EMPTY down, a place in the order is a picture of the empty scene."""
+FPS = 5.0
+NEAR_S = 1.0
+"""A report this close to a label belongs to it."""
+BITS_A_PIXEL = 0.08
+RATES: dict[str, dict[str, str]] = {"VBR": {"crf": "26"}, "CBR": {}}
+
+SPEC = CaptureSpec(camera="bench", source="", fps=FPS)
+
+
+@dataclass(frozen=True, slots=True)
+class Recut:
+    """A sequence with quiet stretches: which of its frames are shown, and what each is labelled."""
+
+    name: str
+    fps: Fraction
+    order: list[int]
+    labels: list[int]
+
+
+@dataclass(slots=True)
+class Watched:
+    """What came of one clip. Times are media seconds."""
+
+    verdicts: list[tuple[float, float, Detection]] = field(default_factory=list)
+    """(of the picture, of the packet at which it was shown, verdict)"""
+    packets: list[tuple[float, bool, float]] = field(default_factory=list)
+    """(time, decoded, CPU seconds)"""
+    woken: list[float] = field(default_factory=list)
+
+    def motion(self) -> list[tuple[float, float]]:
+        return [(at, out) for at, out, detection in self.verdicts if detection.motion]
+
+
+def recut(folder: Path, meta: dict[str, Any], evaluate: ModuleType) -> Recut | None:
+    """Stretch a sequence; None where nothing in it is at rest and nothing moves."""
+    labels, _ = evaluate.labels(str(folder), meta)
+    fps = Fraction(meta["fps"]).limit_denominator(1000)
+    order: list[int] = []
+    for start, end in evaluate.runs(labels == 0):
+        if end - start + 1 >= LEAST_QUIET_S * fps:
+            break
+    else:
+        return _excerpts(meta["name"], fps, labels)
+    position = int(start)
+    wanted_s = FIRST_QUIET_S
+    for start, end in evaluate.runs(labels == 0):
+        if end - start + 1 < LEAST_QUIET_S * fps or start < position:
+            continue
+        order += range(position, start)
+        order += _to_and_fro(start, end, round(wanted_s * fps))
+        position, wanted_s = end + 1, QUIET_S
+    order += range(position, len(labels))
+    return Recut(meta["name"], fps, order, [int(labels[at]) for at in order])
+
+
+def _excerpts(name: str, fps: Fraction, labels: np.ndarray[Any, np.dtype[np.int8]]) -> Recut | None:
+    """Cut a sequence in which it is never quiet into excerpts, with its empty scene between them."""
+    moving = np.flatnonzero(labels == 1)
+    if not moving.size:
+        return None
+    length = round(EXCERPT_S * fps)
+    draw = np.random.default_rng(1)
+    order: list[int] = []
+    shown: list[int] = []
+    wanted_s = FIRST_QUIET_S
+    for start in moving[np.linspace(0, len(moving) - 1, EXCERPTS + 1).astype(int)][:-1]:
+        end = min(int(start) + length, len(labels))
+        # A little more each time, so that excerpts begin anywhere in a group of pictures.
+        quiet = round((wanted_s + 0.3 * (len(order) % 7)) * fps)
+        order += [EMPTY - int(one) for one in draw.integers(0, GRAINS, quiet)] + list(range(start, end))
+        shown += [0] * quiet + [int(label) for label in labels[start:end]]
+        wanted_s = QUIET_S
+    quiet = round(QUIET_S / 2 * fps)
+    order += [EMPTY - int(one) for one in draw.integers(0, GRAINS, quiet)]
+    return Recut(name, fps, order, shown + [0] * quiet)
+
+
+def empty_scene(pictures: list[Any]) -> list[Any]:
+    """Return what a camera sees that sees nothing: the median of its pictures with their own noise, `GRAINS` times."""
+    some = np.stack(pictures[:: max(1, len(pictures) // 41)])
+    still = np.median(some, axis=0)
+    pairs = [pictures[at + 1].astype(np.int16) - pictures[at] for at in range(0, len(pictures) - 1, len(pictures) // 21)]
+    noise = 1.4826 / 2**0.5 * np.median(np.abs(np.stack(pairs)), axis=0)
+    draw = np.random.default_rng(2)
+    grains = (draw.standard_normal((*still.shape[:2], 1)) for _ in range(GRAINS))
+    return [np.clip(still + grain * np.maximum(noise, 0.5), 0, 255).astype(np.uint8) for grain in grains]
+
+
+def _to_and_fro(start: int, end: int, least: int) -> list[int]:
+    """Walk from `start` to `end`, and back and forth until it took so many frames."""
+    walk = list(range(start, end + 1))
+    while len(walk) < least:
+        walk += [*range(end - 1, start, -1), *range(start, end + 1)]
+    return walk
+
+
+def frames_of(folder: Path, meta: dict[str, Any]) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    """Return a sequence's pictures, cropped to the zone that it is labelled for, with even sides."""
+    capture = cv2.VideoCapture(str(folder / "input.mkv"))
+    left, top, width, height = meta.get("roi_rect") or (0, 0, 1 << 20, 1 << 20)
+    pictures = []
+    while True:
+        good, picture = capture.read()
+        if not good:
+            return pictures
+        picture = picture[top : top + height, left : left + width]
+        even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+        pictures.append(np.ascontiguousarray(even))
+
+
+def encode(path: Path, cut: Recut, pictures: list[Any], gop_s: float, rate: str) -> None:
+    """Write a clip as a camera sends it."""
+    height, width = pictures[0].shape[:2]
+    options = {"preset": "veryfast", "tune": "zerolatency", "sc_threshold": "0", "bf": "0", **RATES[rate]}
+    bits = round(BITS_A_PIXEL * width * height * cut.fps)
+    if rate == "CBR":
+        options |= {"maxrate": str(bits), "bufsize": str(bits)}
+    with av.open(str(path), "w") as container:
+        stream = cast(VideoStream, container.add_stream("libx264", rate=cut.fps, options=options))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.gop_size = round(gop_s * cut.fps)
+        stream.codec_context.thread_count = 1
+        if rate == "CBR":
+            stream.codec_context.bit_rate = bits
+        empty = empty_scene(pictures) if min(cut.order) < 0 else []
+        for number, at in enumerate(cut.order):
+            picture = pictures[at] if at >= 0 else empty[EMPTY - at]
+            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+            frame.pts, frame.time_base = number, 1 / cut.fps
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+class _Counting(Decoder):
+    """Counts the packets that it decodes."""
+
+    decoded = 0
+
+    def decode(self, packet: Any) -> Any:
+        if packet is not None:
+            self.decoded += 1
+        return super().decode(packet)
+
+
+def watch(path: Path, mode: str) -> Watched:
+    """Read a clip in one mode, with a detector behind it."""
+    watched = Watched()
+    detector = Detector(DetectorSettings())
+    interest = Interest()
+    picker = Picker(FPS)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder = _Counting(prepare(stream.codec_context, SPEC), time_base(stream), lambda: None)
+
+        def time_of(own: float | None, media: float) -> float:
+            return media if own is None else own
+
+        view: View
+        if mode == "all":
+            view = EveryPicture(decoder, time_of, picker, standalone=False)
+        else:
+            view = Attentive(
+                decoder,
+                time_of,
+                camera="bench",
+                ring=PacketRing(max_bytes=SPEC.ring_bytes, max_seconds=SPEC.ring_seconds),
+                max_seconds=SPEC.ring_seconds,
+                rate=1.0 / picture_length(stream),
+                stamp_of=lambda media: media,
+                interest=interest,
+                scene=Scene(),
+                quantiser_of=_quantisers(stream),
+            )
+        media = 0.0
+        untold: list[tuple[float, Detection]] = []
+        woken = 0
+        packets = container.demux(stream)
+        while True:
+            began = time.thread_time()
+            packet = next(packets, None)
+            if packet is None:
+                break
+            if packet.pts is not None:
+                media = float(packet.pts * packet.time_base)
+            before = decoder.decoded
+            shown = [
+                (one.media, luma_of(one.picture))
+                for one in view.show(packet, media) or ()
+                if picker.wants(one.media)
+            ]
+            took = time.thread_time() - began
+            for at, detection in untold:
+                interest.tell(at, detection)
+            untold.clear()
+            for at, luma in shown:
+                detection = detector.update(luma, at)
+                untold.append((at, detection))
+                watched.verdicts.append((at, media, detection))
+            watched.packets.append((media, decoder.decoded - before, took))
+            if isinstance(view, Attentive) and view.woken > woken:
+                woken = view.woken
+                watched.woken.append(media)
+    return watched
+
+
+@dataclass(slots=True)
+class Tally:
+    """The figures of one GOP and rate mode."""
+
+    events: int = 0
+    missed: list[str] = field(default_factory=list)
+    later: list[float] = field(default_factory=list)
+    delay: list[float] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+    packets: int = 0
+    decoded: int = 0
+    quiet_packets: int = 0
+    quiet_decoded: int = 0
+    quiet_cpu: dict[str, float] = field(default_factory=lambda: {"all": 0.0, "auto": 0.0})
+    woken: int = 0
+
+    def add(self, cut: Recut, every: Watched, auto: Watched, evaluate: ModuleType) -> None:
+        """Count one clip in."""
+        fps = float(cut.fps)
+        labels = np.array(cut.labels)
+        for start, end in evaluate.join(evaluate.runs(labels == 1), round(fps)):
+            first, last = start / fps - NEAR_S / 2, end / fps + NEAR_S / 2
+            all_in = [found for found in every.motion() if first <= found[0] <= last]
+            if not all_in or last < FIRST_QUIET_S / 2:
+                continue
+            self.events += 1
+            auto_in = [found for found in auto.motion() if first <= found[0] <= last]
+            if not auto_in:
+                self.missed.append(f"{cut.name} at {first:.1f} s ({len(all_in)} in all)")
+                continue
+            if auto_in[0][0] > all_in[0][0] + 0.01:
+                self.later.append(auto_in[0][0] - all_in[0][0])
+            self.delay.append(max(0.0, auto_in[0][1] - all_in[0][1]))
+        busy = np.convolve(labels != 0, np.ones(2 * round(NEAR_S * fps) + 1), "same") > 0
+        heard = [at for at, _ in every.motion()]
+        for at, _ in auto.motion():
+            if not busy[min(len(busy) - 1, round(at * fps))] and not any(
+                abs(at - one) <= 2 * NEAR_S for one in heard
+            ):
+                if not self.added or not self.added[-1].startswith(f"{cut.name} at {at:.0f}"):
+                    self.added.append(f"{cut.name} at {at:.0f} s")
+        self.packets += len(auto.packets)
+        self.decoded += sum(min(1, count) if count < 2 else count for _, count, _ in auto.packets)
+        for at in heard:
+            middle = round(at * fps)
+            busy[max(0, middle - round(3 * fps)) : middle + round(3 * fps)] = True
+        busy[: round(12 * fps)] = True  # everything is decoded at first
+        for mode, watched in (("all", every), ("auto", auto)):
+            for at, count, took in watched.packets:
+                if not busy[min(len(busy) - 1, round(at * fps))]:
+                    self.quiet_cpu[mode] += took
+                    if mode == "auto":
+                        self.quiet_packets += 1
+                        self.quiet_decoded += count
+        self.woken += len(auto.woken)
+
+
+def sequences(data: Path, only: set[str] | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted(data.rglob("meta.json")):
+        meta = json.loads(path.read_text())
+        if not only or meta["name"] in only:
+            yield path.parent, meta
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="what `decode: auto` saves and what it costs")
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA)
+    parser.add_argument("--only", help="names of sequences, with commas between")
+    parser.add_argument("--clips", type=Path, help="keep the encoded clips here and use them again")
+    parser.add_argument("--verbose", action="store_true", help="name what was missed and added")
+    options = parser.parse_args()
+    if not (options.data / "evaluate.py").is_file():
+        print(f"{options.data}: no evaluate.py there; see --data", file=sys.stderr)
+        return 2
+    sys.path.insert(0, str(options.data))
+    evaluate = importlib.import_module("evaluate")
+    cv2.setNumThreads(1)
+    tallies = {(rate, gop_s): Tally() for rate in RATES for gop_s in GOPS_S}
+    with tempfile.TemporaryDirectory(prefix="async_motion-idling-") as name:
+        clips = options.clips or Path(name)
+        clips.mkdir(parents=True, exist_ok=True)
+        for folder, meta in sequences(options.data, set(options.only.split(",")) if options.only else None):
+            cut = recut(folder, meta, evaluate)
+            if cut is None:
+                continue
+            pictures: list[Any] = []
+            line = []
+            for (rate, gop_s), tally in tallies.items():
+                path = clips / f"{cut.name}-{rate}-{gop_s:g}.mp4"
+                if not path.exists():
+                    pictures = pictures or frames_of(folder, meta)
+                    encode(path, cut, pictures, gop_s, rate)
+                every, auto = watch(path, "all"), watch(path, "auto")
+                before = (tally.events, len(tally.missed), tally.quiet_packets, tally.quiet_decoded)
+                tally.add(cut, every, auto, evaluate)
+                events, missed = tally.events - before[0], len(tally.missed) - before[1]
+                quiet = (tally.quiet_decoded - before[3]) / max(1, tally.quiet_packets - before[2])
+                line.append(f"{events}/{missed} {100 * quiet:.0f}%/{len(auto.woken)}")
+            print(f"{cut.name:24s} {'  '.join(line)}", file=sys.stderr, flush=True)
+    print("rate  GOP s  events  missed  later  by s  out by s (mean, most)  added  decoded %  idle %  idle CPU %  woken")
+    for (rate, gop_s), tally in tallies.items():
+        delay = tally.delay or [0.0]
+        print(
+            f"{rate:4s}  {gop_s:5g}  {tally.events:6d}  {len(tally.missed):6d}  {len(tally.later):5d}"
+            f"  {max(tally.later, default=0):4.1f}  {np.mean(delay):14.2f} {max(delay):6.1f}"
+            f"  {len(tally.added):5d}  {100 * tally.decoded / max(1, tally.packets):9.0f}"
+            f"  {100 * tally.quiet_decoded / max(1, tally.quiet_packets):6.0f}"
+            f"  {100 * tally.quiet_cpu['auto'] / max(1e-9, tally.quiet_cpu['all']):10.0f}  {tally.woken:5d}"
+        )
+        if options.verbose:
+            for text in tally.missed:
+                print(f"    missed: {text}")
+            for text in tally.added:
+                print(f"    added: {text}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
