@@ -56,6 +56,8 @@ _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
 _PAST_S, _PAST_STEP_S = 0.5, 0.25
 _LONGEST_STEP_S = 0.5
+TRUSTED_S = 60.0
+"""A saved state that is older may be of a scene that has changed unseen."""
 _STATE_VERSION = 1
 
 
@@ -98,10 +100,12 @@ class Detector:
         self._saved: dict[str, NDArray[np.generic]] | None = None
 
     @classmethod
-    def restore(cls, settings: DetectorSettings, state: bytes) -> Detector:
-        """Return a detector that knows what another knew when its `state` was taken.
+    def restore(cls, settings: DetectorSettings, state: bytes, *, away_s: float = 0.0) -> Detector:
+        """Return a detector that knows what another knew when its `state` was taken, `away_s` ago.
 
-        Raises ValueError when `state` cannot be read: start a new detector then.
+        After more than `TRUSTED_S` nobody knows what has changed unseen: for half a second nothing is
+        reported, and what differs then, but does not move, is taken for the ground. Raises ValueError when
+        `state` cannot be read: start a new detector then.
         """
         detector = cls(settings)
         try:
@@ -112,6 +116,8 @@ class Detector:
             raise ValueError("the saved state cannot be read") from error
         if version != _STATE_VERSION:
             raise ValueError(f"the saved state has version {version}, expected {_STATE_VERSION}")
+        # A state may be handed on before it was used.
+        arrays["away"] = np.array(max(away_s, float(arrays.get("away", np.zeros(())))))
         detector._shape, detector._saved = (height, width), arrays
         detector._draw_areas()
         return detector
@@ -212,6 +218,10 @@ class Detector:
         self._learning_until = now
         self._background = Background.restored(saved, now)
         self._unrest.cells = np.asarray(saved["unrest"], np.float32)
+        self._doubt = float(saved["away"]) > TRUSTED_S
+        self._past.clear()
+        # Another scene than the one that was left is told from motion as every jump is.
+        self._before, self._no_jump_until = self._background.reference, now - _AFTER_JUMP_S
         return self._judge(picture, now)
 
     def _start(self, picture: Plane, now: float) -> None:
@@ -225,6 +235,7 @@ class Detector:
         self._shift = STEADY
         self._threshold = self._floor
         self._jump = 0.0
+        self._doubt = False
         self._no_jump_until = self._light_since = self._shift_since = now
 
     def _judge(self, picture: Plane, now: float) -> Detection:
@@ -310,8 +321,10 @@ class Detector:
         required = self._required(regions)
         large = regions.area >= required
         large[0] = False
-        if large.any():
-            large &= ~self._heal(regions, whole, look, large, now)
+        if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
+            if large.any():
+                large &= ~self._heal(regions, whole, look, large)
+            self._doubt = False
         fitting = large & (regions.area <= self.settings.max_area * whole.size)
         evident = fitting & self._evident(regions, required, look) if fitting.any() else fitting
         real = evident & self._persistence.seen(regions) if evident.any() else evident
@@ -320,7 +333,7 @@ class Detector:
         self._learn(look, regions.mask_of(evident), now, passed)
 
         reason = Reason.MOTION
-        if now < self._learning_until - 1e-6:
+        if self._doubt or now < self._learning_until - 1e-6:
             reason = Reason.LEARNING
         elif not real.any():
             reason = self._why_not(whole, regions, large, fitting)
@@ -352,15 +365,17 @@ class Detector:
         return np.asarray(strong >= wanted, np.bool_)
 
     def _heal(
-        self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_], now: float
+        self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
         """Find the holes that things have left, and take the ground there over at once."""
-        if not self._past or now - self._past[0][0] < _PAST_S - 1e-6:
-            return np.zeros_like(large)
-        watched = u8(cv2.bitwise_and(whole, self._watched))
-        holes = large & regions.left_behind(
-            watched, look.picture, self._background.edges, self._past[0][1], look.threshold
-        )
+        past = self._past[0][1]
+        if self._doubt:
+            holes = large & regions.unchanged(look.picture, past, look.threshold)
+        else:
+            watched = u8(cv2.bitwise_and(whole, self._watched))
+            holes = large & regions.left_behind(
+                watched, look.picture, self._background.edges, past, look.threshold
+            )
         if holes.any():
             grown = u8(cv2.dilate(regions.mask_of(holes), np.ones((5, 5), np.uint8)))
             self._background.take_over(look.picture, grown)

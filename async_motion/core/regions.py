@@ -97,12 +97,16 @@ class Regions:
             mask[box] |= u8(cv2.inRange(self.labels[box], label, label))
         return mask
 
+    def unchanged(self, picture: Plane, past: Plane, tolerance: Plane) -> NDArray[np.bool_]:
+        """Say which regions are as they were in `past`, but for a few pixels."""
+        alike = cv2.compare(cv2.absdiff(picture, past), tolerance, cv2.CMP_LE)
+        return self.share(u8(alike)) > _UNCHANGED
+
     def left_behind(
         self, mask: Plane, picture: Plane, edges_at_rest: Plane, past: Plane, tolerance: Plane
     ) -> NDArray[np.bool_]:
         """Say which regions are holes: unchanged since `past`, their outline an edge of the background's."""
-        unchanged = cv2.compare(cv2.absdiff(picture, past), tolerance, cv2.CMP_LE)
-        gone = self.share(u8(unchanged)) > _UNCHANGED
+        gone = self.unchanged(picture, past, tolerance)
         if not gone.any():
             return gone
         band = cv2.subtract(cv2.dilate(mask, _SQUARE), cv2.erode(mask, _SQUARE))

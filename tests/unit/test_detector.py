@@ -234,6 +234,48 @@ def test_a_restart_does_not_blind_the_camera() -> None:
     assert seen[-1].motion
 
 
+def test_another_scene_after_a_restart_is_a_scene_change() -> None:
+    for away_s in (5.0, 6 * 3600.0):
+        second = Detector.restore(DetectorSettings(), rested(scene(seed=1)).state(), away_s=away_s)
+        other = scene(seed=2)
+        seen = watch(second, [other] * 20, start=1000.0)
+        assert seen[0].reason is Reason.SCENE_CHANGE
+        assert not any(detection.motion for detection in seen)
+        assert watch(second, walk(other, range(20, 60, 4)), start=1002.0)[-1].motion
+
+
+def test_another_light_after_a_restart_is_no_motion() -> None:
+    still = scene()
+    for gain, offset in ((0.7, 10), (1.25, 0), (1.0, 25)):
+        second = Detector.restore(DetectorSettings(), rested(still).state(), away_s=6 * 3600.0)
+        dusk = np.clip(still * gain + offset, 0, 255).astype(np.uint8)
+        assert not any(detection.motion for detection in watch(second, [dusk] * 60, start=1000.0))
+        assert watch(second, walk(dusk, range(20, 60, 4)), start=1006.0)[-1].motion
+
+
+def test_what_came_to_stand_while_nobody_looked_is_no_motion() -> None:
+    still = scene()
+    parked = with_box(still, 90, 60, 40, 30)
+    state = rested(still).state()
+    old = Detector.restore(DetectorSettings(), state, away_s=3600.0)
+    # Handed on unused, as when settings change before the first frame, it is no younger.
+    old = Detector.restore(DetectorSettings(), old.state())
+    seen = watch(old, [parked] * 60, start=1000.0)
+    assert [detection.reason for detection in seen[:5]] == [Reason.LEARNING] * 5
+    assert {detection.reason for detection in seen[6:]} == {Reason.STILL}
+    # Had it come within seconds, it would be news.
+    young = Detector.restore(DetectorSettings(), state, away_s=5.0)
+    assert any(detection.motion for detection in watch(young, [parked] * 10, start=1000.0))
+
+
+def test_who_walks_at_the_first_frame_after_hours_is_found_half_a_second_later() -> None:
+    still = scene()
+    old = Detector.restore(DetectorSettings(), rested(still).state(), away_s=6 * 3600.0)
+    seen = watch(old, walk(still, range(20, 100, 4)), start=1000.0)
+    assert [detection.reason for detection in seen[:5]] == [Reason.LEARNING] * 5
+    assert all(detection.motion for detection in seen[5:])
+
+
 def test_a_state_that_cannot_be_read_says_so() -> None:
     assert Detector(DetectorSettings()).state() == b""
     for broken in (b"", b"nonsense", rested(scene()).state()[:200]):
