@@ -46,8 +46,10 @@ _NOISE_UP, _NOISE_DOWN = np.uint8(8), np.uint8(1)
 class Background:
     """The looks, their median `reference`, and the `noise` of one camera, all (h, w) uint8."""
 
-    def __init__(self, picture: Plane, now: float) -> None:
-        """Prime everything with one picture."""
+    def __init__(self, picture: Plane, now: float, memory_s: float = MEMORY_S) -> None:
+        """Prime everything with one picture. `memory_s`: the stack holds the looks of so many seconds."""
+        self._look_period = memory_s / LOOKS
+        self._slow_period = memory_s * SLOW_PERIOD_S / MEMORY_S
         self.reference: Plane = picture
         self.noise: Plane = np.full_like(picture, _NOISE_START)
         self.born = now
@@ -103,14 +105,14 @@ class Background:
             self._follow_noise(distance, moving)
         if self._first:
             self._learn_first(picture, now)
-        elif now - self._looked_at >= MEMORY_S / LOOKS - 1e-6:
+        elif now - self._looked_at >= self._look_period - 1e-6:
             self._looked_at = now
             grown = cv2.dilate(moving, np.ones((3, 3), np.uint8))
             cv2.copyTo(picture, cv2.bitwise_not(grown), self._looks[self._next])
             self._next = (self._next + 1) % LOOKS
             if self._next % 4 == 0:
                 self._refer_to(median_of(self._looks))
-        if now - self._slow_at >= SLOW_PERIOD_S - 1e-6:
+        if now - self._slow_at >= self._slow_period - 1e-6:
             self._slow_at = now
             self._slow = [*self._slow, picture][-SLOW_LOOKS:]
             if len(self._slow) == SLOW_LOOKS:
@@ -130,9 +132,11 @@ class Background:
         }
 
     @classmethod
-    def restored(cls, state: Mapping[str, NDArray[np.generic]], now: float) -> Background:
+    def restored(
+        cls, state: Mapping[str, NDArray[np.generic]], now: float, memory_s: float = MEMORY_S
+    ) -> Background:
         """Return the background that gave `state`, as if it had been so at `now`."""
-        background = cls(u8(state["reference"]), now)
+        background = cls(u8(state["reference"]), now, memory_s)
         background.noise = u8(state["noise"])
         background._looks = [u8(look).copy() for look in state["looks"]]
         background._first = [u8(look) for look in state["first"]]

@@ -15,41 +15,32 @@ What was tried, with figures, is told in the README's section on detection.
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.alignment import STEADY, Shift, shifted
-from async_motion.core.background import NOISE_UNIT, Background
+from async_motion.core.background import MEMORY_S, NOISE_UNIT, Background
 from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
 from async_motion.core.packing import pack, unpack
 from async_motion.core.picture import Plane, u8, working_picture, working_size
 from async_motion.core.regions import Persistence, Regions, Unrest, clean
 from async_motion.core.scene import Light, find_light, jumped, kind_of
+from async_motion.core.sensitivity import MEASURES, Measures, Sensitivity
 from async_motion.core.shadows import shadows
 from async_motion.core.zones import Polygon, Zone, draw
 from async_motion.errors import FrameShapeError
 
 __all__ = ["Detector", "DetectorSettings", "Polygon", "Sensitivity", "Zone"]
 
-Sensitivity = Literal["low", "medium", "high"]
-
-THRESHOLDS: dict[str, float] = {"low": 18.0, "medium": 12.0, "high": 8.0}
-"""How many grey levels a pixel must differ in a picture without noise, by sensitivity."""
-
-_NOISE_WEIGHT = 1.0
 _STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
 """A pixel is strong from so many thresholds plus so many times its noise on."""
-_STRONG_SHARE = 0.5
-"""The strong pixels that a region needs, as a share of its minimum area, where the scene is calm."""
-_UNREST_WEIGHT, _UNREST_CAP = 50.0, 2.5
-"""By exp(weight * unrest) more where it is not; exp(cap), twelve times, is the floor of sensitivity."""
+_UNREST_WEIGHT = 50.0
+"""By exp(weight * unrest) more strong pixels are asked for where the scene is not calm, up to a factor."""
 _FEWEST_PIXELS = 4
 
-_LEARNING_S = 0.4
 _JUMP, _STILL_DIFFERENT, _CALM_AGAIN, _UNEXPLAINED = 0.5, 0.2, 0.25, 0.15
 _AFTER_JUMP_S = 0.5
 _FOLLOW_LIGHT_S = 8.0
@@ -65,15 +56,34 @@ _STATE_VERSION = 1
 class DetectorSettings:
     """How one camera is watched. Areas are shares of the picture, 0..1.
 
-    `threshold` is in grey levels (0..255) and stands in for the one that `sensitivity` gives.
+    `sensitivity` gives the measures of `core.sensitivity`; those that are not None stand in for its own.
+    `min_area` holds at the lower edge of the picture and `min_area_far` (None, or more: the same) from the
+    height `horizon` upwards, 0..1 from the top; between them the sides of things grow evenly with the height
+    of their foot. Nothing is reported for `learning_s` after the start; what has come to rest is background
+    after about `rest_s`.
     """
 
     sensitivity: Sensitivity = "medium"
     threshold: float | None = None
+    noise_factor: float | None = None
+    strong_share: float | None = None
+    unrest_factor: float | None = None
+    learning_s: float = 0.4
+    rest_s: float = MEMORY_S
     min_area: float = 0.002
+    min_area_far: float | None = None
+    horizon: float = 0.3
     max_area: float = 0.9
     masks: tuple[Polygon, ...] = ()
     zones: tuple[Zone, ...] = ()
+
+    @property
+    def measures(self) -> Measures:
+        """What holds outside of the zones that have a sensitivity of their own."""
+        own = {field.name: getattr(self, field.name) for field in fields(Measures)}
+        return replace(
+            MEASURES[self.sensitivity], **{name: value for name, value in own.items() if value is not None}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +208,14 @@ class Detector:
         self._watched = u8(cv2.bitwise_not(self._ignored))
         self._watched_pixels = max(1, cv2.countNonZero(self._watched))
         self._zones = [(zone, draw([zone.polygon], size)) for zone in settings.zones]
-        own = settings.threshold if settings.threshold is not None else THRESHOLDS[settings.sensitivity]
-        self._floor = np.full(size, min(max(round(own), 1), 255), np.uint8)
+        self._measures = settings.measures
+        self._floor = np.full(size, min(max(round(self._measures.threshold), 1), 255), np.uint8)
         for zone, inside in reversed(self._zones):
             if zone.sensitivity is not None:
-                self._floor[inside > 0] = round(THRESHOLDS[zone.sensitivity])
+                self._floor[inside > 0] = round(MEASURES[zone.sensitivity].threshold)
 
     def _begin(self, picture: Plane, now: float) -> Detection:
-        self._learning_until = now + _LEARNING_S
+        self._learning_until = now + self.settings.learning_s
         self._now = now
         self._start(picture, now)
         return Detection(motion=False, reason=Reason.LEARNING)
@@ -216,7 +226,7 @@ class Detector:
         saved, self._saved = self._saved, None
         self._begin(picture, now)
         self._learning_until = now
-        self._background = Background.restored(saved, now)
+        self._background = Background.restored(saved, now, self.settings.rest_s)
         self._unrest.cells = np.asarray(saved["unrest"], np.float32)
         self._doubt = float(saved["away"]) > TRUSTED_S
         self._past.clear()
@@ -226,7 +236,7 @@ class Detector:
 
     def _start(self, picture: Plane, now: float) -> None:
         """Learn the scene anew from `picture`."""
-        self._background = Background(picture, now)
+        self._background = Background(picture, now, self.settings.rest_s)
         self._unrest = Unrest((picture.shape[0], picture.shape[1]))
         self._persistence = Persistence()
         self._past: deque[tuple[float, Plane]] = deque([(now, picture)])
@@ -249,15 +259,22 @@ class Detector:
         step = self._step(picture, look, jump, now)
         if step is not None:
             self._mask = self._moving = np.zeros_like(picture)
-            return Detection(
-                motion=False,
-                reason=Reason.SCENE_CHANGE,
-                scene_change=step,
-                changed=look.changed,
-                noise=self._noise(),
-                gain=look.light.gain,
-            )
-        return self._verdict(look, now, passed)
+            return replace(self._figures(look, jump), reason=Reason.SCENE_CHANGE, scene_change=step)
+        return self._verdict(look, jump, now, passed)
+
+    def _figures(self, look: _Look, jump: float) -> Detection:
+        """Return what is said of every frame, whatever the verdict."""
+        height, width = look.picture.shape
+        return Detection(
+            motion=False,
+            reason=Reason.STILL,
+            changed=look.changed,
+            jump=jump,
+            noise=float(cv2.mean(self._background.noise)[0]) / NOISE_UNIT,
+            gain=look.light.gain,
+            offset=look.light.offset,
+            shift=(look.shift.x / width, look.shift.y / height),
+        )
 
     def _look(self, picture: Plane, now: float) -> _Look:
         """Undo the shake and the light of `picture`, and compare it with the background."""
@@ -277,7 +294,7 @@ class Detector:
             distance[light.clipped(aligned, background.reference) > 0] = 0
         # In a dimmed picture the same noise is larger once the light is undone.
         dimmed = max(1.0, 1.0 / light.gain)
-        weight = _NOISE_WEIGHT / NOISE_UNIT
+        weight = self._measures.noise_factor / NOISE_UNIT
         threshold = u8(cv2.addWeighted(self._floor, dimmed, background.noise, weight, 0.0))
         differs = u8(cv2.compare(distance, threshold, cv2.CMP_GT))
         if shift:
@@ -310,7 +327,7 @@ class Detector:
             return SceneChange.MOVED
         return None
 
-    def _verdict(self, look: _Look, now: float, passed: float) -> Detection:
+    def _verdict(self, look: _Look, jump: float, now: float, passed: float) -> Detection:
         background = self._background
         differs = look.differs
         if look.changed:
@@ -337,16 +354,16 @@ class Detector:
             reason = Reason.LEARNING
         elif not real.any():
             reason = self._why_not(whole, regions, large, fitting)
-        motion = reason is Reason.MOTION
-        return Detection(
-            motion=motion,
+        figures = self._figures(look, jump)
+        if reason is not Reason.MOTION:
+            return replace(figures, reason=reason)
+        return replace(
+            figures,
+            motion=True,
             reason=reason,
-            score=cv2.countNonZero(self._moving) / self._watched_pixels if motion else 0.0,
-            boxes=_boxes(regions, real, look.shift) if motion else (),
-            zones=self._touched(regions, real) if motion else (),
-            changed=look.changed,
-            noise=self._noise(),
-            gain=look.light.gain,
+            score=cv2.countNonZero(self._moving) / self._watched_pixels,
+            boxes=_boxes(regions, real, look.shift),
+            zones=self._touched(regions, real),
         )
 
     def _evident(self, regions: Regions, required: NDArray[np.float64], look: _Look) -> NDArray[np.bool_]:
@@ -356,13 +373,17 @@ class Detector:
             self._floor,
             _STRONG * dimmed,
             self._background.noise,
-            _STRONG_NOISE_WEIGHT / NOISE_UNIT,
+            _STRONG_NOISE_WEIGHT * self._measures.noise_factor / NOISE_UNIT,
             0.0,
         )
         strong = regions.sums(u8(cv2.compare(look.distance, limit, cv2.CMP_GT)) > 0)
         unrest = regions.sums(self._unrest.plane()) / np.maximum(regions.area, 1)
-        wanted = _STRONG_SHARE * required * np.exp(np.minimum(_UNREST_WEIGHT * unrest, _UNREST_CAP))
-        return np.asarray(strong >= wanted, np.bool_)
+        share = np.full(regions.count, self._measures.strong_share)
+        for zone, inside in reversed(self._zones):
+            if zone.sensitivity is not None:
+                share[regions.share(inside) > 0.5] = MEASURES[zone.sensitivity].strong_share
+        more = np.minimum(np.exp(_UNREST_WEIGHT * unrest), self._measures.unrest_factor)
+        return np.asarray(strong >= share * required * more, np.bool_)
 
     def _heal(
         self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_]
@@ -399,19 +420,29 @@ class Detector:
         if large.any():
             return Reason.ABOVE_AREA
         hidden = cv2.countNonZero(cv2.bitwise_and(whole, self._ignored))
-        if hidden >= self._pixels(self.settings.min_area):
+        if hidden >= self._pixels(self._far):
             return Reason.MASKED
         return Reason.BELOW_AREA if regions.count > 1 else Reason.STILL
-
-    def _noise(self) -> float:
-        return float(cv2.mean(self._background.noise)[0]) / NOISE_UNIT
 
     def _pixels(self, share: float) -> float:
         return max(share * self._ignored.size, _FEWEST_PIXELS)
 
+    @property
+    def _far(self) -> float:
+        far, near = self.settings.min_area_far, self.settings.min_area
+        return near if far is None else min(far, near)
+
+    def _by_distance(self, regions: Regions) -> NDArray[np.float64]:
+        """Return the pixels that each region needs where its foot is: nearer is lower, and larger."""
+        near, far, horizon = self.settings.min_area, self._far, self.settings.horizon
+        foot = (regions.boxes[:, 1] + regions.boxes[:, 3]) / regions.labels.shape[0]
+        nearness = np.clip((foot - horizon) / (1.0 - horizon), 0.0, 1.0)
+        area = (np.sqrt(far) + nearness * (np.sqrt(near) - np.sqrt(far))) ** 2
+        return np.asarray(np.maximum(area * self._ignored.size, _FEWEST_PIXELS), np.float64)
+
     def _required(self, regions: Regions) -> NDArray[np.float64]:
-        """Return the pixels that each region needs: the minimum of the zone that it mostly lies in."""
-        required = np.full(regions.count, self._pixels(self.settings.min_area))
+        """Return the pixels that each region needs; a zone that it mostly lies in may have its own."""
+        required = self._by_distance(regions)
         for zone, inside in reversed(self._zones):
             if zone.min_area is not None:
                 required[regions.share(inside) > 0.5] = self._pixels(zone.min_area)
@@ -419,8 +450,9 @@ class Detector:
 
     def _touched(self, regions: Regions, real: NDArray[np.bool_]) -> tuple[str, ...]:
         touched = []
+        by_distance = self._by_distance(regions)
         for zone, inside in self._zones:
-            least = self._pixels(self.settings.min_area if zone.min_area is None else zone.min_area)
+            least = by_distance if zone.min_area is None else self._pixels(zone.min_area)
             overlap = regions.share(inside) * regions.area
             if np.any(real & (overlap >= np.minimum(least, regions.area / 2)) & (overlap > 0)):
                 touched.append(zone.name)

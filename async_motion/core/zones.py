@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from async_motion.core.sensitivity import Sensitivity
+
 Polygon = tuple[tuple[float, float], ...]
 """Corners (x, y) as shares of the picture, 0..1 each, at least three."""
 
@@ -26,7 +28,7 @@ class Zone:
 
     name: str
     polygon: Polygon
-    sensitivity: str | None = None
+    sensitivity: Sensitivity | None = None
     min_area: float | None = None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from async_motion.core.detector import Detector, DetectorSettings, Zone
 from async_motion.core.model import Detection, Luma, Reason
+from async_motion.core.sensitivity import MEASURES
 from async_motion.errors import FrameShapeError
 
 FPS = 10
@@ -312,3 +315,95 @@ def test_a_shaking_camera_alone_is_no_motion() -> None:
         frames.append(np.ascontiguousarray(wide[20 + y : 140 + y, 30 + x : 190 + x]))
     seen = watch(Detector(DetectorSettings()), frames)
     assert sum(detection.motion for detection in seen[20:]) == 0
+
+
+def test_far_things_may_be_smaller_than_near_ones() -> None:
+    still = scene()
+    options = {"min_area": 0.02, "min_area_far": 0.002, "horizon": 0.25}
+
+    def seen(y: int, **more: object) -> Detection:
+        """Look at a thing of 10x10 pixels, 0.5 % of the picture, that walks with its foot at y + 10."""
+        frames = [with_box(still, x, y, 10, 10) for x in range(30, 60, 3)]
+        return watch(rested(still, **{**options, **more}), frames, start=10.0)[-1]
+
+    assert seen(15).motion, "above the horizon the far minimum holds"
+    assert seen(35).motion, "a foot a fifth of the way down"
+    assert seen(100).reason is Reason.BELOW_AREA, "as small and near"
+    assert seen(35, min_area_far=None).reason is Reason.BELOW_AREA
+    near = Zone(name="low", polygon=((0, 0.5), (1, 0.5), (1, 1), (0, 1)), min_area=0.002)
+    assert seen(100, zones=(near,)).motion, "a zone's own minimum holds in all of it"
+    # A command may lower the minimum below the far one.
+    assert seen(15, min_area=0.001, min_area_far=0.05).motion
+
+
+def test_each_measure_has_an_effect_of_its_own() -> None:
+    still = scene()
+    assert DetectorSettings().measures == MEASURES["medium"]
+    assert DetectorSettings(sensitivity="high", strong_share=0.9).measures == replace(
+        MEASURES["high"], strong_share=0.9
+    )
+
+    def faint(levels: int) -> list[Luma]:
+        patch = np.zeros((120, 160), int)
+        patch[40:80, 60:90] = levels
+        return [np.clip(still + patch, 0, 255).astype(np.uint8)] * 4
+
+    def motion(frames: list[Luma], teach: list[Luma] | None = None, **options: object) -> bool:
+        detector = Detector(DetectorSettings(**options))  # type: ignore[arg-type]
+        watch(detector, teach or [still] * 30)
+        return watch(detector, frames, start=10.0)[-1].motion
+
+    # Grey levels: strong from 5/3 of the threshold and six times the noise on.
+    assert not motion(faint(20))
+    assert motion(faint(20), threshold=8.0)
+    assert not motion(faint(40), threshold=60.0)
+    # A pixel's own noise.
+    assert motion(faint(20), threshold=9.0)
+    assert not motion(faint(20), threshold=9.0, noise_factor=3.0)
+    # The share of strong pixels: a faint thing with a strong core of a tenth of it.
+    core = faint(14)[0].copy()
+    core[58:62, 70:80] = 250
+    assert not motion([core] * 4, min_area=0.01)
+    assert motion([core] * 4, min_area=0.01, strong_share=0.1)
+    # Where specks come and go, more is asked for, but never more than the factor says.
+    random = np.random.default_rng(5)
+    restless = []
+    for _ in range(150):
+        speckled = still.copy()
+        speckled[random.random(still.shape) < 0.04] = 250
+        restless.append(speckled)
+    small = [with_box(frame, 60, 50, 12, 16) for frame in restless[:4]]
+    assert not motion(small, restless, min_area=0.004)
+    assert motion(small, restless, min_area=0.004, unrest_factor=1.0)
+
+
+def test_learning_and_rest_are_told_in_seconds() -> None:
+    still = scene()
+    slow = watch(Detector(DetectorSettings(learning_s=2.0)), [still] * 10 + walk(still, range(20, 120, 4)))
+    assert [detection.reason for detection in slow[:20]] == [Reason.LEARNING] * 20
+    assert slow[20].motion
+
+    def background_after(rest_s: float) -> float:
+        """Return after how many seconds a thing that came to stand is no motion any more."""
+        detector = rested(still, rest_s=rest_s)
+        walked = walk(still, range(20, 60, 4))
+        watch(detector, walked, start=7.0)
+        parked = watch(detector, [walked[-1]] * 600, start=8.0)
+        return 0.1 * max(number for number, detection in enumerate(parked) if detection.motion)
+
+    assert background_after(5.0) < 10.0
+    assert 15.0 < background_after(20.0) < 40.0
+
+
+def test_every_verdict_says_what_was_compensated() -> None:
+    wide = scene(160, 220, seed=4)
+    detector = Detector(DetectorSettings())
+    watch(detector, [np.ascontiguousarray(wide[20:140, 30:190])] * 30)
+    moved = detector.update(np.ascontiguousarray(wide[18:138, 27:187]), 4.0)
+    assert moved.shift == pytest.approx((3 / 160, 2 / 120), abs=0.004)
+    assert moved.jump > 0.0
+    darker = np.clip(wide[20:140, 30:190] * 0.8 + 25.0, 0, 255).astype(np.uint8)
+    dimmed = detector.update(darker, 5.0)
+    assert dimmed.gain == pytest.approx(0.8, abs=0.03)
+    assert dimmed.offset == pytest.approx(25.0, abs=3.0)
+    assert dimmed.noise > 0.0
