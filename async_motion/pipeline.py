@@ -22,6 +22,7 @@ import asyncio
 import dataclasses
 import hashlib
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -32,7 +33,8 @@ from typing import Protocol, TypeVar, get_args, runtime_checkable
 
 from async_motion.buffers import Backlog, Job, NewestFirst
 from async_motion.core import names
-from async_motion.core.detector import Detector, DetectorSettings, Sensitivity
+from async_motion.core.changes import SceneChanges
+from async_motion.core.detector import TRUSTED_S, Detector, DetectorSettings
 from async_motion.core.model import (
     Detection,
     EndReason,
@@ -45,9 +47,11 @@ from async_motion.core.model import (
     Picture,
     Reason,
     Record,
+    SceneChange,
 )
 from async_motion.core.policy import Choice, PolicySettings, Selection
 from async_motion.core.ring import Judged, PreRoll
+from async_motion.core.sensitivity import Sensitivity
 from async_motion.core.tracker import Change, Tracker, TrackerSettings, ZoneChange
 from async_motion.errors import CameraUnavailable, FrameShapeError, PictureError, SpoolError
 
@@ -55,8 +59,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-STALE_S = 60.0
-"""A background that has not been looked at for so long is not trusted after a gap: a new detector learns."""
+STALE_S = TRUSTED_S
+"""A background that has not been looked at for so long is not trusted after a gap without a doubt."""
 
 _TICK_S = 1.0
 _MAX_OWED = 64
@@ -92,6 +96,7 @@ class Observer(Protocol):
     def motion(self, camera: str, on: bool) -> None: ...
     def zone_motion(self, camera: str, zone: str, on: bool) -> None: ...
     def detected(self, camera: str, detection: Detection) -> None: ...
+    def scene_changed(self, camera: str, kind: SceneChange) -> None: ...
     def event_started(self, event: MotionEvent) -> None: ...
     def event_ended(self, event: MotionEvent) -> None: ...
     def dropped(self, camera: str, reason: str, count: int) -> None: ...
@@ -113,8 +118,8 @@ class Learned(Protocol):
         """Return what was learned; empty before the first frame."""
 
     @classmethod
-    def restore(cls, settings: DetectorSettings, state: bytes) -> Judge:
-        """Return a detector that knows it. Raises ValueError where `state` cannot be used."""
+    def restore(cls, settings: DetectorSettings, state: bytes, *, away_s: float = 0.0) -> Judge:
+        """Return a detector that knows it, `away_s` later. Raises ValueError where it cannot be used."""
 
 
 Encode = Callable[[Picture], tuple[bytes, int, int]]
@@ -152,8 +157,8 @@ class CameraUnit:
 
     `executor` runs detection and, unless `encoder` is given, encoding. With many cameras give one: a picture
     from a second stream may wait for its packets, and must not hold up detection. `draw24` returns 24 random
-    bits for an event's id. `clock` is the monotonic clock and `sleep` waits on it: both matter only while no
-    frames come.
+    bits for an event's id. `detector` is one that knows the scene already, made for `settings.detection`.
+    `clock` is the monotonic clock and `sleep` waits on it: both matter only while no frames come.
     """
 
     def __init__(
@@ -169,6 +174,7 @@ class CameraUnit:
         encoder: Executor | None = None,
         health: Health | None = None,
         make_detector: Callable[[DetectorSettings], Judge] = Detector,
+        detector: Judge | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -188,12 +194,13 @@ class CameraUnit:
 
         self._detecting = settings.detecting
         self._detection = settings.detection
-        self._detector = make_detector(settings.detection)
+        self._detector = detector or make_detector(settings.detection)
         self._judged_by = settings.detection
         """The settings that the detector was made with: others come into force with the next frame."""
         self._tracker = Tracker(
             settings.tracking, instance=settings.instance, camera=settings.camera, make_id=self._new_id
         )
+        self._changes = SceneChanges()
         self._ring = PreRoll(seconds=settings.pre_s, max_bytes=settings.pre_bytes)
         self._waiting = NewestFirst(settings.depth)
         self._backlog = self._new_backlog()
@@ -210,9 +217,12 @@ class CameraUnit:
         self._newest: Frame | None = None
         self._judging = False
         self._judged: Judged | None = None
-        self._last_monotonic = 0.0
-        """The last judged frame's time, and what `clock` said then."""
+        self._last_monotonic = math.inf
+        """The last judged frame's time, none yet: later than all; and what `clock` said then."""
         self._judged_at = 0.0
+        self._at_detector = asyncio.Lock()
+        self._taught_at: datetime | None = None
+        """When the last frame was taken that `learned` has not told of."""
         self._resumed = True
         """Nothing was judged since the camera came back or detection was switched on."""
 
@@ -353,11 +363,18 @@ class CameraUnit:
                 self._observer.dropped(self._camera, "too_slow", dropped)
 
     async def _judge(self, frame: Frame) -> None:
-        detector = self._detector_for(frame) if self._detecting else None
-        settings = self._detection
-        used, detection, problem = await _finish(self._executor, self._look, detector, frame, settings)
-        if detector is not None and used is not None and self._detector is detector:
-            self._detector, self._judged_by = used, settings
+        async with self._at_detector:
+            detector = self._detector if self._detecting else None
+            settings, away_s = (
+                self._detection,
+                frame.monotonic - self._last_monotonic if self._resumed else 0.0,
+            )
+            used, detection, problem = await _finish(
+                self._executor, self._look, detector, frame, settings, away_s
+            )
+            if used is not None:
+                self._detector, self._judged_by = used, settings
+                self._taught_at = frame.captured_at
         if problem != self._problem:
             self._problem = problem
             self._observer.problem(self._camera, problem)
@@ -369,21 +386,25 @@ class CameraUnit:
         self._judged_at = self._clock()
         self._source.judged(frame.monotonic, detection)
         self._observer.detected(self._camera, detection)
+        if (kind := self._changes.update(detection)) is not None:
+            log.info("%s: the scene has changed (%s): no motion", self._camera, kind)
+            self._observer.scene_changed(self._camera, kind)
         changes = self._tracker.update(frame.captured_at, frame.monotonic, detection)
         self._follow(changes, frame, detection)
 
     def _look(
-        self, detector: Judge | None, frame: Frame, settings: DetectorSettings
+        self, detector: Judge | None, frame: Frame, settings: DetectorSettings, away_s: float
     ) -> tuple[Judge | None, Detection | None, str | None]:
         """Return (the detector that was used, detection, picture's problem). Blocks.
 
-        It is another than `detector` where that did not fit the settings in force, or the picture.
+        It is another than `detector` where that did not fit the settings in force, or the picture, or has
+        seen nothing for the `away_s` before this frame, which are too many to be trusted.
         """
         problem = self._health(frame.luma, frame.monotonic) if self._health is not None else None
         if detector is None:
             return None, None, problem
-        if settings != self._judged_by:
-            detector = self._heir(detector, settings)
+        if settings != self._judged_by or away_s > STALE_S:
+            detector = self._heir(detector, settings, max(away_s, 0.0))
         try:
             return detector, detector.update(frame.luma, frame.monotonic), problem
         except FrameShapeError:
@@ -392,19 +413,14 @@ class CameraUnit:
             detector = self._make_detector(settings)
             return detector, detector.update(frame.luma, frame.monotonic), problem
 
-    def _heir(self, detector: Judge, settings: DetectorSettings) -> Judge:
-        """Return a detector with other settings that knows what `detector` knew, where it can. Blocks."""
+    def _heir(self, detector: Judge, settings: DetectorSettings, away_s: float) -> Judge:
+        """Return a detector for `settings` that knows what `detector` knew, where it can. Blocks."""
         if isinstance(detector, Learned) and (state := detector.state()):
             try:
-                return detector.restore(settings, state)
+                return detector.restore(settings, state, away_s=away_s)
             except ValueError as exc:
                 log.debug("%s: what was learned cannot be taken over: %s", self._camera, exc)
         return self._make_detector(settings)
-
-    def _detector_for(self, frame: Frame) -> Judge:
-        if self._resumed and frame.monotonic - self._last_monotonic > STALE_S:
-            self._detector, self._judged_by = self._make_detector(self._detection), self._detection
-        return self._detector
 
     def _follow(self, changes: list[Change], frame: Frame, detection: Detection) -> None:
         """Act on what the tracker said of this frame."""
@@ -620,6 +636,16 @@ class CameraUnit:
         if frame is None:
             return None
         return await _finish(self._encoder, lambda: work(frame.bgr()))
+
+    async def learned(self) -> tuple[bytes, datetime] | None:
+        """Return what the detector knows, and when its last frame was taken; None where nothing is new."""
+        async with self._at_detector:
+            detector, taught_at = self._detector, self._taught_at
+            if taught_at is None or not isinstance(detector, Learned):
+                return None
+            state = await _finish(self._executor, detector.state)
+            self._taught_at = None
+        return (state, taught_at) if state else None
 
     def values(self) -> dict[str, bool | str | float | None]:
         """Return the settings in force, by their names in `names.SETTINGS`.

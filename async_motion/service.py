@@ -142,9 +142,16 @@ class Service:
             )
             announcer = await wiring.build_announcer(settings, broker=broker, spool=spool, reporter=reporter)
             web = wiring.build_web(settings, state=reporter.snapshot)
+            learned = await wiring.build_learned(settings, spool)
             for name in (name for name, camera in settings.cameras.items() if camera.enabled):
                 source = wiring.build_source(name, settings.cameras[name])
                 stack.push_async_callback(source.aclose)
+                keeps = wiring.keeps_learned(settings, source)
+                detector = (
+                    await wiring.recall_detector(settings, name, spool=spool, executor=executor)
+                    if keeps
+                    else None
+                )
                 unit = wiring.build_unit(
                     settings,
                     name,
@@ -153,7 +160,10 @@ class Service:
                     observer=reporter,
                     executor=executor,
                     encoder=encoder,
+                    detector=detector,
                 )
+                if keeps:
+                    learned.attach(name, unit, wiring.scene_of(settings.cameras[name]))
                 profiles = wiring.build_profiles(
                     settings, name, unit=unit, changed=partial(reporter.profile_changed, name)
                 )
@@ -176,7 +186,10 @@ class Service:
                     tasks.create_task(profiles.run(), name=f"profile[{name}]")
                     for name, profiles in self._profiles.items()
                 ]
+                learning = tasks.create_task(learned.run(), name="learned")
                 await self._watch_cameras()
+                await _end(learning)
+                await learned.finish()
                 await self._deliver_the_rest(delivery)
                 # Each says its last words through the next: the broker is the last to go.
                 for task in (*profiling, greeting, serving, announcing, delivering, reporting, talking):

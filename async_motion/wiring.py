@@ -22,7 +22,7 @@ from async_motion.announcer import MISSED_KEY, PLACES_KEY, Announcer
 from async_motion.broker.client import BrokerClient
 from async_motion.broker.embedded import EmbeddedBroker
 from async_motion.capture import CameraSource, CaptureSpec, open_source
-from async_motion.core.detector import DetectorSettings, Zone
+from async_motion.core.detector import Detector, DetectorSettings, Zone
 from async_motion.core.discovery import CameraSite, Site
 from async_motion.core.health import PictureHealth
 from async_motion.core.model import StoredFrame
@@ -33,6 +33,7 @@ from async_motion.core.tracker import TrackerSettings
 from async_motion.delivery import Delivery
 from async_motion.encode import encode, shrink
 from async_motion.errors import BrokerUnavailable, CameraUnavailable, PictureError
+from async_motion.learned import KEYS, LearnedKeeper, fingerprint, key_of, recalled
 from async_motion.pipeline import CameraUnit, Observer, Outbox, UnitSettings
 from async_motion.profiles import PICTURE_EVERY_S, SUN_EVERY_S, Light, ProfileKeeper
 from async_motion.reporter import Reporter
@@ -227,7 +228,14 @@ def detector_settings(camera: Camera, *, night: bool = False) -> DetectorSetting
     by_day = DetectorSettings(
         sensitivity=detect.sensitivity,
         threshold=detect.threshold,
+        noise_factor=detect.noise_factor,
+        strong_share=detect.strong_share,
+        unrest_factor=detect.unrest_factor,
+        learning_s=detect.learning,
+        rest_s=detect.rest,
         min_area=detect.min_area,
+        min_area_far=detect.min_area_far,
+        horizon=detect.horizon,
         max_area=detect.max_area,
         masks=detect.masks,
         zones=tuple(zones),
@@ -268,8 +276,9 @@ def build_unit(
     observer: Observer,
     executor: Executor,
     encoder: Executor,
+    detector: Detector | None = None,
 ) -> CameraUnit:
-    """Return a camera's walk from its source to the spool."""
+    """Return a camera's walk from its source to the spool. `detector` is one that knows its scene already."""
     jpeg = settings.cameras[name].jpeg
     return CameraUnit(
         unit_settings(settings, name),
@@ -281,7 +290,38 @@ def build_unit(
         encode=partial(encode, quality=jpeg.quality, max_width=jpeg.max_width),
         draw24=partial(secrets.randbits, 24),
         health=PictureHealth().update,
+        detector=detector,
     )
+
+
+async def build_learned(settings: Settings, spool: Spool) -> LearnedKeeper:
+    """Return what keeps what detectors learn. What is kept of cameras that are no more is forgotten."""
+    await spool.forget(KEYS, but=[key_of(name) for name in settings.cameras])
+    return LearnedKeeper(partial(spool.remember, durable=False))
+
+
+def keeps_learned(settings: Settings, source: CameraSource) -> bool:
+    """Say whether what a camera learns outlives the process: with a disk, and no recording read at once."""
+    return settings.spool.path != ":memory:" and source.live
+
+
+async def recall_detector(
+    settings: Settings, name: str, *, spool: Spool, executor: Executor
+) -> Detector | None:
+    """Return a detector that knows what a camera's last one knew; None where nothing fitting is kept."""
+    camera = settings.cameras[name]
+    kept = await spool.recall(key_of(name))
+    if kept is None:
+        return None
+    work = partial(
+        recalled, name, detector_settings(camera), kept, source=scene_of(camera), now=datetime.now(UTC)
+    )
+    return await asyncio.get_running_loop().run_in_executor(executor, work)
+
+
+def scene_of(camera: Camera) -> str:
+    """Return what tells where a camera looks from where others look."""
+    return fingerprint(camera.source.get_secret_value())
 
 
 def build_profiles(

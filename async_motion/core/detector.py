@@ -49,6 +49,8 @@ _PAST_S, _PAST_STEP_S = 0.5, 0.25
 _LONGEST_STEP_S = 0.5
 TRUSTED_S = 60.0
 """A saved state that is older may be of a scene that has changed unseen."""
+OLD_S = 12 * 3600.0
+"""A saved state that is older is worth nothing."""
 _STATE_VERSION = 1
 
 
@@ -115,8 +117,12 @@ class Detector:
 
         After more than `TRUSTED_S` nobody knows what has changed unseen: for half a second nothing is
         reported, and what differs then, but does not move, is taken for the ground. Raises ValueError when
-        `state` cannot be read: start a new detector then.
+        `state` cannot be read or is older than `OLD_S`: start a new detector then.
         """
+        if away_s > OLD_S:
+            raise ValueError(
+                f"the saved state is {away_s / 3600:.0f} h old, expected at most {OLD_S / 3600:.0f}"
+            )
         detector = cls(settings)
         try:
             arrays = unpack(state)

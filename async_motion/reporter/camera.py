@@ -10,7 +10,7 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from async_motion.core import payloads
-from async_motion.core.model import CameraStatus, Detection
+from async_motion.core.model import CameraStatus, Detection, SceneChange
 
 SCHEMA: Final = "async_motion.camera_state/1"
 
@@ -36,6 +36,13 @@ class CameraState:
     motion: bool = False
     frames: int = 0
     motion_frames: int = 0
+    verdicts: Counter[str] = field(default_factory=Counter)
+    """Judged frames by the reason of their verdict."""
+    changes: Counter[str] = field(default_factory=Counter)
+    """Changes of the whole scene by kind."""
+    last_change: tuple[SceneChange, datetime] | None = None
+    noise: float | None = None
+    """Of the frame judged last, in grey levels."""
     stored: int = 0
     events: int = 0
     day: date | None = None
@@ -73,10 +80,17 @@ class CameraState:
     def judged(self, detection: Detection, now: datetime) -> None:
         """Count one judged frame."""
         self.frames += 1
+        self.verdicts[detection.reason.value] += 1
+        self.noise = detection.noise
         if detection.motion:
             self.motion_frames += 1
             self.peak = max(self.peak, detection.score)
             self.latest_motion_frame = now
+
+    def scene_changes(self, kind: SceneChange, now: datetime) -> None:
+        """Note that the whole scene has changed."""
+        self.changes[kind.value] += 1
+        self.last_change = (kind, now)
 
     def moves(self, on: bool, now: datetime) -> None:
         """Note that motion began or ended."""
@@ -112,6 +126,14 @@ class CameraState:
             "events": self.events,
             "frames": self.frames,
             "motion_frames": self.motion_frames,
+            "verdicts": dict(self.verdicts),
+            "noise": round(self.noise, 2) if self.noise is not None else None,
+            "scene_changes": dict(self.changes),
+            "last_scene_change": (
+                {"kind": self.last_change[0].value, "at": payloads.iso(self.last_change[1])}
+                if self.last_change
+                else None
+            ),
             "stored": self.stored,
             "dropped": dict(self.dropped),
             "dropped_total": self.dropped.total(),

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from async_motion.core import names, payloads
 from async_motion.core.commands import OFF, ON
-from async_motion.core.model import Detection, MotionEvent, StoredFrame
+from async_motion.core.model import Detection, MotionEvent, SceneChange, StoredFrame
 from async_motion.core.names import Topics
 from async_motion.errors import AsyncMotionError
 from async_motion.reporter import commands
@@ -267,6 +267,11 @@ class Reporter:
     def detected(self, camera: str, detection: Detection) -> None:
         """One frame was judged."""
         self._cameras[camera].judged(detection, self._now())
+
+    def scene_changed(self, camera: str, kind: SceneChange) -> None:
+        """The whole scene changed at once: a lamp, infrared, the exposure, or the camera was moved."""
+        self._cameras[camera].scene_changes(kind, self._now())
+        self._touch(camera)
 
     def event_started(self, event: MotionEvent) -> None:
         """An event began."""

@@ -69,6 +69,11 @@ def _camera_contradictions(place: Place, camera: Camera) -> Iterator[tuple[Place
         )
     if detect.min_area >= detect.max_area:
         yield (*place, "detect", "min_area"), "not below `max_area`, expected a smaller share"
+    if detect.min_area_far is not None and detect.min_area_far > detect.min_area:
+        yield (
+            (*place, "detect", "min_area_far"),
+            "more than `min_area`, expected a smaller share: what is far looks smaller",
+        )
     for name, zone in detect.zones.items():
         if zone.min_area is not None and zone.min_area >= detect.max_area:
             yield (

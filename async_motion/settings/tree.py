@@ -238,7 +238,14 @@ class Detect(Section):
     fps: Annotated[float, number_between(0.1, 60, "frames a second")] = 5.0
     sensitivity: Annotated[Sensitivity, one_of(Sensitivity)] = "medium"
     threshold: Annotated[float | None, number_between(1, 255, "grey levels")] = None
+    noise_factor: Annotated[float | None, number_between(0, 10, "times a pixel's noise")] = None
+    strong_share: Annotated[float | None, share_between("1%", "100%")] = None
+    unrest_factor: Annotated[float | None, number_between(1, 100, "times as many")] = None
+    learning: Annotated[float, duration_between("0s", "5min")] = 0.4
+    rest: Annotated[float, duration_between("2s", "1h")] = 20.0
     min_area: Annotated[float, share_between("0%", "100%")] = 0.002
+    min_area_far: Annotated[float | None, share_between("0%", "100%")] = None
+    horizon: Annotated[float, share_between("0%", "90%")] = 0.3
     max_area: Annotated[float, share_between("0.1%", "100%")] = 0.9
     masks: Annotated[tuple[Polygon, ...], BeforeValidator(check_polygons)] = ()
     zones: Annotated[

@@ -46,6 +46,7 @@ VACUUM_PAGES = 64
 """Free pages given back in one step: half a MiB."""
 RECLAIM_S = 5.0
 """How often, on a disk that is nearly full, all that is not needed is given back at once."""
+SMALL_BYTES = 64 * 1024
 SUMMARY_S = 60.0
 """How often drops that go on are reported, and how long none must have happened to call it over."""
 
@@ -209,16 +210,34 @@ class Spool:
             ) from exc
 
     async def remember(self, key: str, value: bytes | None, *, durable: bool = True) -> None:
-        """Keep a small value over restarts; None forgets it. `durable`: on the disk on return.
+        """Keep a value of at most a few MB over restarts; None forgets it. `durable`: on the disk on return.
 
-        Raises SpoolError.
+        Only a small one may take from the room that deletions need. Raises SpoolError.
         """
         kind = _Kind.ACCEPT if durable else _Kind.NOTE
-        await self._call(kind, lambda tables: tables.remember(key, value))
+
+        def note(tables: Tables) -> bool:
+            # No error: it would undo the acceptances that share the transaction.
+            size = len(value or b"")
+            if size > SMALL_BYTES and self._path is not None and files.is_nearly_full(self._path, size):
+                return False
+            tables.remember(key, value)
+            return True
+
+        if not await self._call(kind, note):
+            raise files.no_space(self._path or files.MEMORY)
 
     async def recall(self, key: str) -> bytes | None:
         """Return what was kept under `key`, None for nothing. Raises SpoolError."""
         return await self._call(_Kind.LOOK, lambda tables: tables.recall(key))
+
+    async def forget(self, prefix: str, *, but: Collection[str]) -> None:
+        """Forget the values whose keys begin with `prefix`, but those under the keys named.
+
+        Raises SpoolError.
+        """
+        kept = frozenset(but)
+        await self._call(_Kind.NOTE, lambda tables: tables.forget(prefix, kept))
 
     @property
     def stats(self) -> SpoolStats:

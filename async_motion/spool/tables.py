@@ -570,11 +570,19 @@ class Tables:
     # -- memory
 
     def remember(self, key: str, value: bytes | None) -> None:
-        """Keep a small value; None forgets it."""
+        """Keep a value; None forgets it."""
         if value is None:
             self._db.execute("DELETE FROM memory WHERE key = ?", (key,))
         else:
             self._db.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, value))
+
+    def forget(self, prefix: str, but: Collection[str]) -> None:
+        """Forget the values whose keys begin with `prefix`, but those under the keys named."""
+        for (key,) in self._db.execute(
+            "SELECT key FROM memory WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
+        ).fetchall():
+            if key not in but:
+                self._db.execute("DELETE FROM memory WHERE key = ?", (key,))
 
     def recall(self, key: str) -> bytes | None:
         """Return what was kept under `key`."""

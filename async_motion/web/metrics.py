@@ -68,6 +68,21 @@ CAMERA = (
     Row("camera_events", "Events since the start.", ("events",), counter=True),
     Row("camera_frames", "Frames judged since the start.", ("frames",), counter=True),
     Row("camera_motion_frames", "Frames with motion since the start.", ("motion_frames",), counter=True),
+    Row(
+        "camera_verdicts",
+        "Frames judged since the start, by the reason of their verdict.",
+        ("verdicts",),
+        counter=True,
+        by="reason",
+    ),
+    Row(
+        "camera_scene_changes",
+        "Changes of the whole scene since the start, by kind.",
+        ("scene_changes",),
+        counter=True,
+        by="kind",
+    ),
+    Row("camera_noise_grey_levels", "How much the picture's pixels stray by themselves.", ("noise",)),
     Row("camera_stored_frames", "Frames stored and announced since the start.", ("stored",), counter=True),
     Row(
         "camera_dropped_frames",

@@ -27,7 +27,7 @@ LEAVES = frozenset({"core", "errors"})
 ADAPTERS = frozenset({"capture", "encode", "spool", "store", "broker"})
 """Each knows one thing outside; none knows another, nor the settings."""
 
-MIDDLE = frozenset({"pipeline", "delivery", "reporter", "announcer", "profiles", "web"})
+MIDDLE = frozenset({"pipeline", "delivery", "reporter", "announcer", "profiles", "learned", "web"})
 """What stands between the adapters declares the protocols that it needs."""
 
 ASSEMBLY = LEAVES | ADAPTERS | MIDDLE | {"settings", "sun"}

@@ -39,6 +39,7 @@ from async_motion.core.model import (
     Picture,
     Reason,
     Record,
+    SceneChange,
 )
 from async_motion.core.policy import Keep, PolicySettings
 from async_motion.core.tracker import TrackerSettings
@@ -194,6 +195,9 @@ class Recorder:
         if self.pace is not None:
             self.pace.put_nowait(None)
 
+    def scene_changed(self, _camera: str, kind: SceneChange) -> None:
+        self.calls.append(("scene", kind))
+
     def event_started(self, event: MotionEvent) -> None:
         self.calls.append(("started", event.event_id))
 
@@ -243,6 +247,7 @@ def make(
     clock: Callable[[], float] = lambda: 0.0,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     make_detector: Callable[[DetectorSettings], FakeDetector] = FakeDetector,
+    detector: FakeDetector | None = None,
     **settings: Any,
 ) -> Bench:
     outbox = outbox or MemoryOutbox()
@@ -272,6 +277,7 @@ def make(
         encode=encode_with or partial(encode, quality=85),
         draw24=partial(random.Random(7).getrandbits, 24),
         make_detector=remembered,
+        detector=detector,
         encoder=encoder,
         health=health,
         clock=clock,
@@ -930,6 +936,7 @@ class LearnedDetector(FakeDetector):
         self.judged_by: list[float | None] = []
         self.threads: set[str] = set()
         self.torn = False
+        self.away_s = 0.0
 
     def update(self, luma: Luma, monotonic: float) -> Detection:
         self.judged_by.append(self.settings.threshold)
@@ -941,8 +948,9 @@ class LearnedDetector(FakeDetector):
         return b"torn" if self.torn else json.dumps(self.judged_by).encode() if self.judged_by else b""
 
     @classmethod
-    def restore(cls, settings: DetectorSettings, state: bytes) -> LearnedDetector:
+    def restore(cls, settings: DetectorSettings, state: bytes, *, away_s: float = 0.0) -> LearnedDetector:
         heir = cls(settings)
+        heir.away_s = away_s
         heir.judged_by = json.loads(state)
         return heir
 
@@ -1003,6 +1011,60 @@ async def test_thresholds_changed_while_detection_is_off_hold_when_it_is_on_agai
     detector = b.unit._detector
     assert isinstance(detector, LearnedDetector)
     assert set(detector.judged_by) == {20.0}
+
+
+async def test_what_was_learned_is_told_once_with_the_time_of_its_last_frame() -> None:
+    b = make(ListSource(scene("....")), make_detector=LearnedDetector)
+    assert await b.unit.learned() is None
+    await b.run()
+    assert await b.unit.learned() == (b"[null, null, null, null]", BEGIN + timedelta(seconds=0.6))
+    assert await b.unit.learned() is None
+    b.source.items = scene(".", begin=1.0)
+    await b.run()
+    assert await b.unit.learned() == (b"[null, null, null, null, null]", BEGIN + timedelta(seconds=1.0))
+    plain = make(ListSource(scene("....")))
+    await plain.run()
+    assert await plain.unit.learned() is None, "a detector that has nothing to hand on"
+
+
+async def test_after_a_long_absence_the_detector_is_told_how_long_it_was() -> None:
+    b = make(ListSource(scene("...")), make_detector=LearnedDetector)
+    await b.run()
+    b.source.items = scene("...", begin=0.4 + STALE_S)
+    await b.run()
+    detector = b.unit._detector
+    assert isinstance(detector, LearnedDetector)
+    assert detector.away_s == 0.0
+    b.source.items = scene("...", begin=1.0 + 2 * STALE_S)
+    await b.run()
+    heir = b.unit._detector
+    assert isinstance(heir, LearnedDetector)
+    assert heir.away_s == pytest.approx(STALE_S + 0.2)
+    assert len(heir.judged_by) == 9
+
+
+async def test_a_unit_takes_over_a_detector_that_knows_the_scene() -> None:
+    knowing = LearnedDetector(DetectorSettings())
+    b = make(ListSource(scene("..")), make_detector=LearnedDetector, detector=knowing)
+    await b.run()
+    assert b.detectors == []
+    assert len(knowing.judged_by) == 2
+
+
+async def test_a_change_of_the_scene_is_told_once_and_said_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Switched(FakeDetector):
+        def update(self, luma: Luma, monotonic: float) -> Detection:
+            if 0.3 < monotonic < 0.7:
+                return Detection(motion=False, reason=Reason.SCENE_CHANGE, scene_change=SceneChange.LIGHT)
+            return super().update(luma, monotonic)
+
+    b = make(ListSource(scene(".......")), make_detector=Switched)
+    with caplog.at_level(logging.INFO):
+        await b.run()
+    assert b.seen.of("scene") == [("scene", SceneChange.LIGHT)]
+    assert caplog.messages.count("porch: the scene has changed (light): no motion") == 1
 
 
 def test_the_real_detector_hands_on_what_it_has_learned() -> None:

@@ -7,13 +7,22 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from async_motion.core.commands import Value
-from async_motion.core.model import CameraStatus, Detection, FrameInfo, MotionEvent, Reason, StoredFrame
+from async_motion.core.model import (
+    CameraStatus,
+    Detection,
+    FrameInfo,
+    MotionEvent,
+    Reason,
+    SceneChange,
+    StoredFrame,
+)
 from async_motion.core.names import Topics
 from async_motion.errors import AsyncMotionError, CameraUnavailable, PictureError, SpoolError
 from async_motion.profiles import ProfileKeeper
@@ -357,6 +366,23 @@ def test_figures_of_a_camera() -> None:
     assert bench.broker.state("porch")["score"] == 0.125
     bench.wait(15)
     assert bench.broker.state("porch")["score"] == 0.0
+
+
+def test_verdicts_and_changes_of_the_scene_are_counted_and_said() -> None:
+    bench = Bench()
+    bench.reporter.republish()
+    bench.wait(6)
+    state = bench.reporter.snapshot()["cameras"]["porch"]
+    assert (state["verdicts"], state["scene_changes"], state["last_scene_change"]) == ({}, {}, None)
+    assert state["noise"] is None
+    for detection in (STILL, STILL, moving(0.125)):
+        bench.reporter.detected("porch", replace(detection, noise=1.234))
+    bench.reporter.scene_changed("porch", SceneChange.INFRARED)
+    state = bench.broker.state("porch")
+    assert state["verdicts"] == {"still": 2, "motion": 1}
+    assert state["noise"] == 1.23
+    assert state["scene_changes"] == {"infrared": 1}
+    assert state["last_scene_change"] == {"kind": "infrared", "at": "2026-11-22T07:31:18.000000Z"}
 
 
 def test_last_motion_is_when_it_began_and_then_when_it_was_last_seen() -> None:

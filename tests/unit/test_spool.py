@@ -297,6 +297,38 @@ async def test_a_refused_record_is_set_aside_and_stops_nothing(spool: Spool) -> 
 # -- memory over restarts
 
 
+async def test_what_is_forgotten_by_its_prefix(spool: Spool) -> None:
+    for key in ("learned/porch", "learned/yard", "learnedly", "today/porch"):
+        await spool.remember(key, b"x")
+    await spool.forget("learned/", but=["learned/porch"])
+    there = [
+        key
+        for key in ("learned/porch", "learned/yard", "learnedly", "today/porch")
+        if await spool.recall(key)
+    ]
+    assert there == ["learned/porch", "learnedly", "today/porch"]
+
+
+async def test_a_large_value_takes_no_room_that_deletions_need_and_no_acceptance_with_it(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        await spool.remember("learned/porch", b"old")
+        large = bytes(200_000)
+        monkeypatch.setattr(files, "is_nearly_full", lambda _path, size: size >= len(large))
+        async with asyncio.TaskGroup() as tasks:  # together, so that they share a transaction
+            accepting = tasks.create_task(spool.accept([make_record(event, 0), start_of(event)]))
+            with pytest.raises(SpoolError, match="no space left"):
+                await spool.remember("learned/porch", large, durable=False)
+            await accepting
+            await spool.remember("small", b"x")
+        assert spool.stats.records == 1
+        assert spool.stats.problem is None
+        assert await spool.recall("learned/porch") == b"old"
+        assert spool.stats.bytes < len(large), "it counts in no bound"
+
+
 async def test_everything_is_there_after_a_restart(path: Path, clock: Clock) -> None:
     event = make_event()
     async with new_spool(path, clock) as spool:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from async_motion.capture import CameraSource
+from async_motion.core.detector import DetectorSettings
 from async_motion.core.model import Picture
 from async_motion.core.profiles import COLOUR, SUN, Profile
 from async_motion.pipeline import CameraUnit
 from async_motion.settings import Settings, load
-from async_motion.wiring import build_profiles, night_values
+from async_motion.wiring import build_profiles, detector_settings, keeps_learned, night_values
 
 
 class FakeUnit:
@@ -83,3 +86,34 @@ async def test_each_switch_asks_the_right_light(tmp_path: Path) -> None:
     assert picture.limits == COLOUR
     assert await picture.read() == 0
     assert picture.words(0.5) == "50.0% of the picture has colour"
+
+
+@pytest.mark.parametrize(
+    ("spool", "live", "keeps"),
+    [("spool.db", True, True), (":memory:", True, False), ("spool.db", False, False)],
+)
+def test_what_is_learned_is_kept_on_a_disk_and_of_live_cameras(
+    tmp_path: Path, spool: str, live: bool, keeps: bool
+) -> None:
+    path = tmp_path / "v.yaml"
+    path.write_text(f"spool: {{path: '{spool}'}}\n")
+    assert keeps_learned(load(path, {}), cast(CameraSource, SimpleNamespace(live=live))) is keeps
+
+
+def test_each_measure_of_the_settings_reaches_the_detector(tmp_path: Path) -> None:
+    path = tmp_path / "v.yaml"
+    path.write_text(
+        "cameras: {porch: {source: usb:0, detect: {threshold: 9, noise_factor: 2, strong_share: 40%, "
+        "unrest_factor: 5, learning: 2s, rest: 1min, min_area: 1%, min_area_far: 0.1%, horizon: 20%}}}\n"
+    )
+    assert detector_settings(load(path, {}).cameras["porch"]) == DetectorSettings(
+        threshold=9.0,
+        noise_factor=2.0,
+        strong_share=0.4,
+        unrest_factor=5.0,
+        learning_s=2.0,
+        rest_s=60.0,
+        min_area=0.01,
+        min_area_far=0.001,
+        horizon=0.2,
+    )
