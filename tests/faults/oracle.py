@@ -33,7 +33,7 @@ SOON_S, SLOWLY_S = 15.0, 45.0
 REFUSAL_LASTS_S = 120.0
 """For how long after a refusal the waits may still be those of a refusal."""
 MOST_REPEATED, FEW_REPEATS = 0.05, 50
-"""Which share of the announcements may be repeats; in a short run this many may be."""
+"""The share of the announcements that may be repeats; in a short run so many may be."""
 BROKER_LOSS_S = 5.0
 """How long before a broker's death its acknowledgements may be worth nothing: it keeps nothing on a disk."""
 
@@ -189,8 +189,11 @@ class Oracle:
         """Return the frames that are accepted and that no subscriber has heard of."""
         return self.accepted().keys() - {h.payload["frame_id"] for h in self.frames()}
 
-    async def judge(self) -> Verdict:
-        """Hold everything against everything. Call it when the spool is empty and all is quiet."""
+    async def judge(self, *, most_repeated: float = MOST_REPEATED) -> Verdict:
+        """Hold everything against everything. Call it when the spool is empty and all is quiet.
+
+        `most_repeated` is the share of the announcements that may be repeats.
+        """
         verdict = Verdict()
         accepted, frames = self.accepted(), self.frames()
         verdict.require(bool(accepted), "nothing was accepted: the run shows nothing")
@@ -202,7 +205,7 @@ class Oracle:
             await asyncio.to_thread(judge, verdict)
         first = {h.payload["frame_id"] for h in frames}
         repeats = len(frames) - len(first)
-        most = max(FEW_REPEATS, round(MOST_REPEATED * len(frames)))
+        most = max(FEW_REPEATS, round(most_repeated * len(frames)))
         verdict.require(repeats <= most, f"{repeats} of {len(frames)} announcements were repeats")
         verdict.figures |= {
             "accepted": len(accepted),

@@ -21,7 +21,7 @@ from miniopy_async.error import MinioException, S3Error
 from async_motion.spool import Report, look
 from tests.faults.disk import Disk
 from tests.faults.nameserver import BROKER_NAME, STORE_NAME, NameServer
-from tests.faults.oracle import Oracle, Subscriber
+from tests.faults.oracle import Fetch, Oracle, Subscriber
 from tests.support import s3
 from tests.support.mqtt import Mosquitto, need, retained
 from tests.support.ports import free_port
@@ -136,21 +136,9 @@ class Stage:
         stack.enter_context(self.broker)
         self.store_proxy = await stack.enter_async_context(Proxy("127.0.0.1", self.store.port))
         self.broker_proxy = await stack.enter_async_context(Proxy("127.0.0.1", self.broker.port))
-        self._session = await stack.enter_async_context(
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
-        )
-        user = self.store.admin
-        self._client = Minio(
-            self.store.endpoint,
-            user.access_key,
-            user.secret_key,
-            secure=False,
-            region=s3.REGION,
-            session=self._session,
-        )
+        self.fetch = await stack.enter_async_context(bucket_fetch(self.store, self.bucket))
         self.oracle = Oracle(folder / "witness.jsonl", self.fetch)
-        watching = asyncio.create_task(self.oracle.run(self.spool), name="oracle")
-        stack.push_async_callback(_end, watching)
+        await stack.enter_async_context(watching(self.oracle, self.spool))
         self.subscriber = Subscriber(
             self.broker.port,
             (f"{BASE}/+/frame", f"{BASE}/+/event"),
@@ -204,19 +192,6 @@ class Stage:
         return settings
 
     # -- what tests look at
-
-    async def fetch(self, key: str) -> bytes | None:
-        """Return an object's bytes, None where there is none. Raises ConnectionError."""
-        try:
-            response = await self._client.get_object(self.bucket, key)
-            async with response:
-                return await response.read()
-        except S3Error as exc:
-            if exc.code == "NoSuchKey":
-                return None
-            raise ConnectionError(exc.code) from exc
-        except (aiohttp.ClientError, TimeoutError, MinioException) as exc:
-            raise ConnectionError(str(exc)) from exc
 
     def accepted(self) -> int:
         """Return how many frames were accepted so far."""
@@ -345,10 +320,40 @@ def leaked(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return problems
 
 
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+@contextlib.asynccontextmanager
+async def bucket_fetch(store: s3.S3Server, bucket: str) -> AsyncIterator[Fetch]:
+    """Yield what fetches an object from the store itself."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        user = store.admin
+        client = Minio(
+            store.endpoint, user.access_key, user.secret_key, secure=False, region=s3.REGION, session=session
+        )
+
+        async def fetch(key: str) -> bytes | None:
+            try:
+                response = await client.get_object(bucket, key)
+                async with response:
+                    return await response.read()
+            except S3Error as exc:
+                if exc.code == "NoSuchKey":
+                    return None
+                raise ConnectionError(exc.code) from exc
+            except (aiohttp.ClientError, TimeoutError, MinioException) as exc:
+                raise ConnectionError(str(exc)) from exc
+
+        yield fetch
+
+
+@contextlib.asynccontextmanager
+async def watching(oracle: Oracle, spool: Path | None = None) -> AsyncIterator[None]:
+    """Let the oracle see everything that happens inside the block."""
+    task = asyncio.create_task(oracle.run(spool), name="oracle")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 @contextlib.asynccontextmanager

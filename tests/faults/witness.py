@@ -19,8 +19,10 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from async_motion import cli
 from async_motion.broker.client import BrokerClient
 from async_motion.core.model import EventPhase, Record
 from async_motion.spool import Spool
@@ -28,6 +30,7 @@ from async_motion.spool import Spool
 _real_accept = Spool.accept
 _real_open = Spool.open
 _real_publish = BrokerClient.publish
+_file = -1
 
 
 def write(line: dict[str, Any]) -> None:
@@ -73,11 +76,15 @@ def _handle(number: str) -> str:
         return ""  # the folder itself
 
 
-if __name__ == "__main__":
-    _file = os.open(os.environ["WITNESS_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def run(file: Path) -> int:
+    """Be the service until it ends, and write to `file`; return its exit code."""
+    global _file
+    _file = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     Spool.accept = accept  # type: ignore[method-assign]
     Spool.open = opened  # type: ignore[method-assign]
     BrokerClient.publish = publish  # type: ignore[method-assign]
-    from async_motion.cli import main
+    return cli.main()
 
-    sys.exit(main())
+
+if __name__ == "__main__":
+    sys.exit(run(Path(os.environ["WITNESS_FILE"])))
