@@ -14,7 +14,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,10 @@ MOST_REPEATED, FEW_REPEATS = 0.05, 50
 """The share of the announcements that may be repeats; in a short run so many may be."""
 BROKER_LOSS_S = 5.0
 """How long before a broker's death its acknowledgements may be worth nothing: it keeps nothing on a disk."""
+
+
+LOOK_S = 60.0
+"""How long the last looks at announced keys may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +129,12 @@ class Oracle:
                 message = await self._queue.get()
                 self.heard.append(message)
                 if message.topic.endswith("/frame"):
-                    tasks.create_task(
+                    looking = tasks.create_task(
                         self._look(message.payload), name=f"fetch {message.payload['frame_id']}"
                     )
+                    looking.add_done_callback(lambda _: self._queue.task_done())
+                else:
+                    self._queue.task_done()
 
     async def _measure(self, spool: Path) -> None:
         while True:
@@ -195,6 +202,12 @@ class Oracle:
         `most_repeated` is the share of the announcements that may be repeats.
         """
         verdict = Verdict()
+        await asyncio.sleep(0)  # what was heard just now is on its way into the queue
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await self._queue.join()
+        except TimeoutError:
+            verdict.problems.append("there are announced keys at which nobody could look")
         accepted, frames = self.accepted(), self.frames()
         verdict.require(bool(accepted), "nothing was accepted: the run shows nothing")
         dropped = [line["dropped"] for line in self.lines() if "dropped" in line]
@@ -326,6 +339,18 @@ class Oracle:
         verdict.figures["recoveries"] = judged
         verdict.figures["first_fresh_frame_s"] = round(worst[SOON_S], 2)
         verdict.figures["first_fresh_frame_after_refusal_s"] = round(worst[SLOWLY_S], 2)
+
+
+@contextlib.asynccontextmanager
+async def watching(oracle: Oracle, spool: Path | None = None) -> AsyncIterator[None]:
+    """Let the oracle see everything that happens inside the block."""
+    task = asyncio.create_task(oracle.run(spool), name="oracle")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 def _judge_form(verdict: Verdict, kind: str, messages: list[Heard]) -> None:

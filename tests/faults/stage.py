@@ -21,7 +21,7 @@ from miniopy_async.error import MinioException, S3Error
 from async_motion.spool import Report, look
 from tests.faults.disk import Disk
 from tests.faults.nameserver import BROKER_NAME, STORE_NAME, NameServer
-from tests.faults.oracle import Fetch, Oracle, Subscriber
+from tests.faults.oracle import Fetch, Oracle, Subscriber, watching
 from tests.support import s3
 from tests.support.mqtt import Mosquitto, need, retained
 from tests.support.ports import free_port
@@ -342,18 +342,6 @@ async def bucket_fetch(store: s3.S3Server, bucket: str) -> AsyncIterator[Fetch]:
                 raise ConnectionError(str(exc)) from exc
 
         yield fetch
-
-
-@contextlib.asynccontextmanager
-async def watching(oracle: Oracle, spool: Path | None = None) -> AsyncIterator[None]:
-    """Let the oracle see everything that happens inside the block."""
-    task = asyncio.create_task(oracle.run(spool), name="oracle")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @contextlib.asynccontextmanager

@@ -28,8 +28,8 @@ from typing import Any, Literal
 import yaml
 
 from tests.faults.mix import report
-from tests.faults.oracle import Oracle, Subscriber, Verdict
-from tests.faults.stage import bucket_fetch, watching
+from tests.faults.oracle import Oracle, Subscriber, Verdict, watching
+from tests.faults.stage import bucket_fetch
 from tests.faults.trace import Outcome
 from tests.support import s3
 from tests.support.mqtt import mosquitto
