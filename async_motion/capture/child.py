@@ -1,7 +1,8 @@
 """The process that reads one camera for a service: `python -m async_motion.capture.child NAME`.
 
-    stdin: a socket   ─▶ settings (with two handles), then `read`, `stop`, `taken`, `judged`
-                      ◀─ `ready`; `opened`, `progress`, `waits`, `corrupt`, `abandoned`, `frame`; `ended`; `log`
+    stdin, a socket   ─▶ settings (with two handles), then `read`, `stop`, `taken`, `judged`
+                      ◀─ `ready`, then `opened`, `progress`, `waits`, `corrupt`, `abandoned`, `frame`, `log`
+                         and, for each `read`, `ended`
     first handle      ─▶ the time of a kept frame  ◀─ its full-resolution picture
     second handle     the lifeline: the kernel kills us when our service has closed it
 

@@ -1,0 +1,261 @@
+"""A camera in a process of its own: it may crash, swell or hang, alone, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from async_motion.capture import CameraSource, CaptureSpec, open_source
+from async_motion.core.model import Frame
+from async_motion.errors import CameraUnavailable
+from tests.support import rtsp
+from tests.support.capture import take
+from tests.support.children import capture_processes, is_alive
+from tests.support.video import make_clip, write_clip
+from tests.support.wait import eventually, eventually_async
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+
+
+def camera(source: str = "demo:", name: str = "porch", **changes: Any) -> CameraSource:
+    return open_source(CaptureSpec(camera=name, source=source, isolation="process", **changes))
+
+
+async def next_of(frames: AsyncIterator[Frame]) -> Frame:
+    async with asyncio.timeout(60):
+        return await anext(frames)
+
+
+async def until_it_breaks(frames: AsyncIterator[Frame]) -> str:
+    """Read on until the connection breaks off; return what was said."""
+    try:
+        async with asyncio.timeout(60):
+            async for _ in frames:
+                pass
+    except CameraUnavailable as exc:
+        return str(exc)
+    raise AssertionError("the connection ended as if all were well")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGKILL, "SIGKILL (is the machine out of memory?)"), (signal.SIGSEGV, "SIGSEGV")],
+)
+async def test_a_crash_restarts_one_camera_while_another_goes_on(number: signal.Signals, words: str) -> None:
+    porch, yard = camera(name="porch"), camera(name="yard")
+    async with aclosing(yard.frames()) as others:
+        async with aclosing(porch.frames()) as frames:
+            await next_of(frames)
+            await next_of(others)
+            pids = capture_processes()
+            assert pids.keys() == {"porch", "yard"}
+            os.kill(pids["porch"], number)
+            assert await until_it_breaks(frames) == f"the capture process was ended by {words}"
+        async with aclosing(porch.frames()) as frames:
+            kept = await next_of(frames)
+        again = capture_processes()
+        assert again["porch"] != pids["porch"]
+        assert again["yard"] == pids["yard"]
+        for _ in range(3):
+            await next_of(others)
+    assert (porch.counters.crashed, porch.counters.opened) == (1, 2)
+    assert (yard.counters.crashed, yard.counters.opened) == (0, 1)
+    await porch.aclose()
+    await yard.aclose()
+    assert capture_processes() == {}
+    assert kept.bgr().shape == (720, 1280, 3), "a frame outlives the process that it came from"
+
+
+async def test_a_reconnect_needs_no_new_process(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", seconds=1)
+    source = camera(str(clip), speed="max", loop=False)
+    pids = set()
+    for _ in range(3):
+        assert len(await take(source)) == 5
+        pids |= set(capture_processes().values())
+    await source.aclose()
+    assert len(pids) == 1
+    assert source.counters.opened == 3
+
+
+async def test_a_death_between_two_connections_is_told_and_passes(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", seconds=1)
+    source = camera(str(clip), speed="max", loop=False)
+    await take(source)
+    pid = capture_processes()["porch"]
+    os.kill(pid, signal.SIGSEGV)
+    await eventually_async(lambda: not is_alive(pid))
+    with pytest.raises(CameraUnavailable, match="ended by SIGSEGV"):
+        await take(source)
+    assert len(await take(source)) == 5
+    await source.aclose()
+
+
+async def test_more_memory_than_it_may_have_ends_the_process(tmp_path: Path) -> None:
+    flat = [np.full((4096, 8192, 3), 90, np.uint8)]
+    large = write_clip(tmp_path / "large.avi", flat, codec="mjpeg", pixels="yuvj420p")
+    bounded = camera(str(large), process_memory=128 * 2**20, stall_timeout_s=30.0)
+    with pytest.raises(CameraUnavailable) as info:
+        await take(bounded)
+    assert str(info.value) == (
+        "the capture process needed more than the 128 MiB that capture.process_memory allows"
+    )
+    assert bounded.counters.crashed == 1
+    await bounded.aclose()
+    roomy = camera(str(large), process_memory=1024 * 2**20, stall_timeout_s=30.0)
+    (frame,) = await take(roomy, 1)
+    assert frame.luma.shape == (4096, 8192)
+    await roomy.aclose()
+
+
+async def test_a_process_that_hangs_is_killed_counted_and_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    source = camera(stall_timeout_s=1.0)
+    async with aclosing(source.frames()) as frames:
+        await next_of(frames)
+        pid = capture_processes()["porch"]
+        os.kill(pid, signal.SIGSTOP)
+        assert await until_it_breaks(frames) == "no new picture for 1 s"
+    assert not is_alive(pid)
+    assert (source.counters.stalls, source.counters.abandoned, source.stuck) == (1, 1, 0)
+    assert [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING] == [
+        "porch: the capture process hangs in the video library: killed"
+    ]
+    assert len(await take(source, 2)) == 2
+    await source.aclose()
+
+
+async def test_closing_is_bounded_while_the_process_hangs() -> None:
+    source = camera(stall_timeout_s=300.0)
+    reading = asyncio.create_task(take(source), name="reading")
+    await eventually_async(lambda: source.counters.frames)
+    pid = capture_processes()["porch"]
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    await source.aclose()
+    assert time.monotonic() - began < 10
+    assert not is_alive(pid)
+    reading.cancel()
+    with suppress(asyncio.CancelledError, CameraUnavailable):
+        await reading
+
+
+PARENT = """
+import asyncio, sys
+from async_motion.capture import CaptureSpec, open_source
+
+async def main():
+    async def watch(name):
+        source = open_source(CaptureSpec(camera=name, source="demo:", isolation="process"))
+        async for _ in source.frames():
+            print(name, flush=True)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(watch("porch"), name="porch")
+        tasks.create_task(watch("yard"), name="yard")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_no_process_outlives_a_killed_service(stopped: bool) -> None:
+    before = set(Path("/dev/shm").iterdir())
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    try:
+        assert parent.stdout is not None
+        seen: set[str] = set()
+        while seen != {"porch", "yard"}:
+            seen.add(parent.stdout.readline().strip())
+        pids = list(capture_processes(parent.pid).values())
+        assert len(pids) == 2
+        if stopped:
+            # A process that can do nothing for itself any more.
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+    finally:
+        parent.kill()
+        parent.communicate()
+    eventually(lambda: not any(is_alive(pid) for pid in pids), what="the children's end")
+    assert [path for path in set(Path("/dev/shm").iterdir()) - before if "async_motion" in path.name] == []
+
+
+async def test_no_secret_is_in_the_process_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNC_MOTION__MINIO__SECRET_KEY", "geheim-1")
+    monkeypatch.setenv("MINIO_SECRET_KEY", "geheim-2")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "geheim-3")
+    monkeypatch.setenv("SOMETHING_ELSE", "geheim-4")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        source = camera(f"rtsp://admin:geheim-5@127.0.0.1:{mute.getsockname()[1]}/cam", open_timeout_s=60.0)
+        reading = asyncio.create_task(take(source), name="reading")
+        connection, _ = await asyncio.to_thread(mute.accept)
+        with connection:
+            place = Path("/proc") / str(capture_processes()["porch"])
+            seen = (place / "cmdline").read_bytes() + (place / "environ").read_bytes()
+            assert b"async_motion.capture.child" in seen
+            assert b"PYTHONPATH" in seen
+            assert b"geheim" not in seen
+        await source.aclose()
+        reading.cancel()
+        with suppress(asyncio.CancelledError, CameraUnavailable):
+            await reading
+
+
+async def test_what_a_child_logs_is_logged_here_and_shows_no_secret(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    units = rtsp.access_units(make_clip(tmp_path / "clip.mp4", seconds=2))
+    with rtsp.Scripted(lambda client: client.play(units)) as server, caplog.at_level(logging.INFO):
+        source = camera(server.url.replace("rtsp://", "rtsp://admin:geheim@"))
+        assert len(await take(source, 2)) == 2
+        await source.aclose()
+    assert f"porch: {server.url} is h264 320x240" in [one.getMessage() for one in caplog.records]
+    assert "geheim" not in caplog.text
+
+
+async def test_hardware_that_is_not_there_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", seconds=1)
+    source = camera(str(clip), speed="max", loop=False, hwaccel="cuda")
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            assert len(await take(source)) == 5
+    await source.aclose()
+    warnings = [one for one in caplog.records if one.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert warnings[0].name == "async_motion.capture.video"
+    assert "hwaccel cuda" in warnings[0].getMessage()
+
+
+async def test_restarts_leak_neither_handles_nor_threads() -> None:
+    source = camera()
+
+    def held() -> tuple[int, int]:
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+    async def crash() -> None:
+        async with aclosing(source.frames()) as frames:
+            await next_of(frames)
+            os.kill(capture_processes()["porch"], signal.SIGKILL)
+            await until_it_breaks(frames)
+
+    await crash()
+    before = held()
+    for _ in range(int(os.environ.get("ASYNC_MOTION_TEST_RESTARTS", "4"))):
+        await crash()
+        await eventually_async(lambda: held() == before, what="as many handles and threads as before")
+    await source.aclose()
+    assert source.counters.crashed == source.counters.opened
