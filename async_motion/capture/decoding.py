@@ -13,14 +13,14 @@ from typing import TypeAlias
 
 import av
 from av.codec import CodecContext
-from av.codec.hwaccel import HWAccel
+from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from async_motion.capture.spec import CaptureSpec
-from async_motion.errors import CameraRefused
+from async_motion.errors import CameraRefused, CameraUnavailable
 
 DISTRUST_S = 5.0
 
@@ -67,6 +67,8 @@ def watching_decoder(stream: VideoStream, spec: CaptureSpec) -> tuple[VideoCodec
     """Return the decoder for a watched stream, and why it is not the hardware's where that was asked for."""
     if spec.hwaccel == "none":
         return prepare(stream.codec_context, spec), None
+    if spec.hwaccel not in hwdevices_available():
+        return prepare(stream.codec_context, spec), "this build of FFmpeg has no such devices"
     try:
         context = _fresh(stream, HWAccel(spec.hwaccel, allow_software_fallback=True))
         if context.is_hwaccel:
@@ -97,13 +99,18 @@ class Decoder:
         self._distrust_until: float | None = None
 
     def decode(self, packet: VideoPacket | None) -> Iterator[tuple[float | None, VideoFrame]]:
-        """Yield (media time, picture) for what `packet` completes; None drains what is held back."""
+        """Yield (media time, picture) for what `packet` completes; None drains what is held back.
+
+        Raises CameraUnavailable when there is no memory for it.
+        """
         if packet is not None and packet.is_corrupt:
             self._distrust(media_of(packet))
         try:
             frames = self._context.decode(packet)
         except av.error.EOFError:
             return
+        except av.error.MemoryError:
+            raise CameraUnavailable("decoding needs more memory than there is") from None
         except av.FFmpegError:
             # Which error number a damaged packet makes of itself depends on the codec: any of them.
             self._on_corrupt()

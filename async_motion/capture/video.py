@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from av.container import InputContainer
@@ -46,6 +46,8 @@ class Memory:
     scene: Scene = field(default_factory=Scene)
     said_software: bool = False
     """Whether it was said that there is no hardware for it."""
+    blind_hardware: bool = False
+    """Whether the hardware took its packets and made no picture of them."""
 
 
 class VideoReader:
@@ -80,6 +82,7 @@ class VideoReader:
                 if seen:
                     last_picture = spec.monotonic()
                 elif seen is False and spec.monotonic() - last_picture > BLIND_STALLS * spec.stall_timeout_s:
+                    self._memory.blind_hardware = spec.hwaccel != "none"
                     raise CameraUnavailable(f"{shown}: sends data, but no picture that can be decoded")
         finally:
             container.close()
@@ -111,6 +114,7 @@ class VideoReader:
             if link.stopping:
                 return
             if shown is None:
+                self._memory.blind_hardware = spec.hwaccel != "none"
                 raise CameraRefused(f"{self._address.shown}: holds no picture that can be decoded")
             if not spec.loop:
                 return
@@ -197,10 +201,16 @@ class _Feed:
 
     def _look(self, stream: VideoStream, memory: Memory) -> View:
         spec = self._spec
+        if memory.blind_hardware:
+            spec = replace(spec, hwaccel="none")
         context, in_software = watching_decoder(stream, spec)
+        if memory.blind_hardware:
+            in_software = "it makes no picture of this stream"
         if in_software and not memory.said_software:
             memory.said_software = True
-            log.warning("%s: hwaccel %s: %s; decoding in software", spec.camera, spec.hwaccel, in_software)
+            log.warning(
+                "%s: hwaccel %s: %s; decoding in software", spec.camera, self._spec.hwaccel, in_software
+            )
         decoder = Decoder(context, time_base(stream), self._link.reader_corrupt)
         standalone = context.codec.intra_only
         if spec.decode == "keyframes" and not standalone:

@@ -8,6 +8,9 @@ from async_motion.settings.places import Place
 from async_motion.settings.tree import Camera, Settings
 from async_motion.settings.values import is_loopback, shown
 
+PROCESS_NEEDS = 128 * 2**20
+"""Bytes that a capture process takes before it keeps packets: Python, its libraries, a small picture."""
+
 
 def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
     """Say where values that are right by themselves do not go together."""
@@ -80,6 +83,15 @@ def _camera_contradictions(place: Place, camera: Camera) -> Iterator[tuple[Place
                 (*place, "detect", "zones", name, "min_area"),
                 "not below the camera's `max_area`, expected a smaller share",
             )
+    capture = camera.capture
+    rings = (capture.decode == "auto") + (camera.record_source is not None)
+    if capture.isolation == "process" and rings * capture.ring_bytes + PROCESS_NEEDS > capture.process_memory:
+        kept = "two rings" if rings > 1 else "a ring"
+        yield (
+            (*place, "capture", "process_memory"),
+            f"leaves less than {PROCESS_NEEDS // 2**20}MiB beside {kept} of `ring_bytes`, "
+            "expected more memory or a smaller ring",
+        )
     if camera.record_source is not None and event.pre > camera.capture.ring_seconds:
         yield (
             (*place, "event", "pre"),

@@ -217,7 +217,7 @@ class Capture(Section):
     ring_seconds: Annotated[float, duration_between("1s", "5min")] = 10.0
     threads: Annotated[int, whole_between(1, 16, "threads")] = 1
     isolation: Annotated[Isolation, one_of(Isolation)] = "thread"
-    process_memory: Annotated[int, size_between("128MiB", "64GiB")] = 512 * 2**20
+    process_memory: Annotated[int, size_between("192MiB", "64GiB")] = 512 * 2**20
 
 
 class Location(Section):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from fractions import Fraction
 from pathlib import Path
 from unittest.mock import patch
 
 import av
 import numpy as np
 import pytest
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from async_motion.capture import CaptureSpec, open_source
 from async_motion.capture.decoding import (
@@ -20,8 +25,8 @@ from async_motion.capture.decoding import (
     watching_decoder,
 )
 from async_motion.capture.spec import HwAccel
-from async_motion.errors import CameraRefused
-from tests.support.capture import read
+from async_motion.errors import CameraRefused, CameraUnavailable
+from tests.support.capture import read, take
 from tests.support.video import make_clip
 
 
@@ -115,3 +120,56 @@ def test_software_is_not_asked_why(clip: Path) -> None:
             container.streams.video[0], CaptureSpec(camera="porch", source=str(clip))
         )
     assert reason is None
+
+
+def test_hardware_that_this_build_knows_nothing_of_is_told_apart(clip: Path) -> None:
+    spec = CaptureSpec(camera="porch", source=str(clip), hwaccel="videotoolbox")
+    with (
+        patch("async_motion.capture.decoding.hwdevices_available", return_value=["cuda"]),
+        av.open(str(clip)) as container,
+    ):
+        _, reason = watching_decoder(container.streams.video[0], spec)
+    assert reason == "this build of FFmpeg has no such devices"
+
+
+def test_hardware_that_makes_no_picture_is_given_up(clip: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        """A decoder whose device takes packets and fails."""
+
+        def __init__(self, context: VideoCodecContext) -> None:
+            self.codec = context.codec
+
+        def decode(self, _packet: object) -> list[VideoFrame]:
+            raise av.error.ExternalError(542398533, "the device is lost")
+
+    def on_hardware(stream: VideoStream, spec: CaptureSpec) -> tuple[object, str | None]:
+        return (
+            (Broken(stream.codec_context), None) if spec.hwaccel != "none" else watching_decoder(stream, spec)
+        )
+
+    spec = CaptureSpec(camera="porch", source=str(clip), hwaccel="cuda", speed="max", loop=False, fps=10.0)
+    source = open_source(spec)
+
+    async def run() -> int:
+        with pytest.raises(CameraRefused, match="no picture that can be decoded"):
+            await take(source)
+        return len(await take(source)) + len(await take(source))
+
+    with (
+        patch("async_motion.capture.video.watching_decoder", on_hardware),
+        caplog.at_level(logging.WARNING),
+    ):
+        assert asyncio.run(run()) == 160
+    assert [one.getMessage() for one in caplog.records] == [
+        "porch: hwaccel cuda: it makes no picture of this stream; decoding in software"
+    ]
+
+
+def test_want_of_memory_is_not_taken_for_damage() -> None:
+    class Poor:
+        def decode(self, _packet: object) -> list[VideoFrame]:
+            raise av.error.MemoryError(12, "Cannot allocate memory")
+
+    decoder = Decoder(Poor(), Fraction(1, 90_000), lambda: pytest.fail("not damaged"))  # type: ignore[arg-type]
+    with pytest.raises(CameraUnavailable, match="more memory than there is"):
+        list(decoder.decode(None))

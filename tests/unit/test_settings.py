@@ -769,6 +769,15 @@ def test_anchors_and_merges_spare_repetition(tmp_path: Path) -> None:
             "cameras: {a: {source: usb:0, record_source: usb:1, event: {pre: 20s}}}",
             "cameras.a.event.pre: reaches back further than `capture.ring_seconds`",
         ),
+        (
+            "cameras: {a: {source: usb:0, capture: {isolation: process, decode: auto, ring_bytes: 400MiB}}}",
+            "cameras.a.capture.process_memory: leaves less than 128MiB beside a ring of `ring_bytes`",
+        ),
+        (
+            "cameras: {a: {source: usb:0, record_source: usb:1, capture: {isolation: process, decode: auto,"
+            " ring_bytes: 200MiB}}}",
+            "cameras.a.capture.process_memory: leaves less than 128MiB beside two rings of `ring_bytes`",
+        ),
         ("location: {latitude: 52.5}", "location.latitude: set alone, expected `longitude`"),
         ("location: {longitude: 0}", "location.longitude: set alone, expected `latitude`"),
         (
@@ -924,3 +933,10 @@ def test_any_variable_gets_an_answer(place: Any, value: str) -> None:
     problems = problems_of(None, {variable(place): value})
     assert is_answer(problems)
     assert all(problem.startswith(variable(place)) for problem in problems or ())
+
+
+def test_a_ring_that_is_not_used_needs_no_memory(tmp_path: Path) -> None:
+    text = "isolation: process, process_memory: 192MiB, ring_bytes: 1GiB"
+    path = written(tmp_path, f"cameras: {{a: {{source: usb:0, capture: {{{text}}}}}}}")
+    capture = load(path, {}).cameras["a"].capture
+    assert (capture.isolation, capture.process_memory) == ("process", 192 * 2**20)
