@@ -231,8 +231,9 @@ class Link:
 
     async def finished(self, within_s: float) -> bool:
         """Wait until the reader has returned, at most so long; say whether it has."""
-        if within_s <= 0:
-            return self._finished.is_set()
+        if self._ended or within_s <= 0:
+            # Its last words may be known before the loop hears that they were said.
+            return self._ended
         try:
             async with asyncio.timeout(within_s):
                 await self._finished.wait()
