@@ -467,7 +467,7 @@ def camera_payload(site: Site, camera: CameraSite) -> Payload:
     place = Place(topics=site.topics, camera=camera.name)
     device = {
         "identifiers": [identity],
-        "name": camera.title or title(camera.name),
+        "name": (camera.title or "").strip() or title(camera.name),
         "manufacturer": ORIGIN,
         "model": "Camera",
         "via_device": site.unique,

@@ -102,7 +102,7 @@ def _faults(topic: str, payload: Payload) -> Iterator[str]:
     device = payload.get("device", {})
     if not device.get("identifiers") or not all(isinstance(i, str) for i in device["identifiers"]):
         yield "device: no identifiers"
-    if not device.get("name"):
+    if not (device.get("name") or "").strip():
         yield "device: no name"
     for url in filter(None, (device.get("configuration_url"), payload.get("origin", {}).get("support_url"))):
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
@@ -189,6 +189,7 @@ def _sensor_faults(sensor: Payload) -> Iterator[str]:
 
 ODD_TITLES = (
     None,
+    " \u00a0",
     "Front door",
     "Haustür ☂ «№ 7»",
     '"; {{ 1/0 }} \\ \n',
@@ -220,8 +221,7 @@ SITES = [
 ]
 CAMERAS = [
     CameraSite(name=name, title=title, zones=zones, profiles=profiles)
-    for name in ODD_NAMES
-    for title in ODD_TITLES
+    for name, title in [*((name, None) for name in ODD_NAMES), *(("porch", title) for title in ODD_TITLES)]
     for zones, profiles in (((), False), (("drive", "-", "_"), True))
 ] + [CameraSite(name="porch", zones=MANY_ZONES, profiles=True)]
 
