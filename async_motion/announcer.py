@@ -71,6 +71,8 @@ class Broker(Protocol):
 
     def forget(self, topic: str) -> None: ...
 
+    def release(self, topic: str) -> None: ...
+
     def subscribe(self, topic_filter: str, handler: Handler) -> None: ...
 
     def unsubscribe(self, topic_filter: str, handler: Handler) -> None: ...
@@ -307,7 +309,7 @@ class Announcer:
     def _announce(self) -> None:
         """Announce the hub, then the cameras: a camera that names an unknown hub makes a nameless device."""
         for topic, payload in self._configs.items():
-            if topic not in self._deleted:
+            if topic not in self._deleted and topic not in self._emptied:
                 self._say(topic, payload)
 
     async def _clear(self, leftovers: set[str]) -> None:
@@ -391,7 +393,8 @@ class Announcer:
                 name = self._configs[topic]["device"]["name"]
                 if 2 * times > len(self._configs[topic]["components"]):
                     self._deleted.add(topic)
-                    self._broker.forget(topic)
+                    # It is empty already: to say so once more would be an error to Home Assistant.
+                    self._broker.release(topic)
                     log.info("%s was deleted in Home Assistant; it stays away until the next start", name)
                 else:
                     log.info("Home Assistant lost %s with one deleted entity: announced again", name)

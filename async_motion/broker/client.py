@@ -212,6 +212,10 @@ class BrokerClient:
         self._refusals.taken(topic)
         self._wake.set()
 
+    def release(self, topic: str) -> None:
+        """Retain nothing on a topic any more, and say nothing there: somebody else has cleared it."""
+        self._retained.release(topic)
+
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
         """Call `handler` for every message that matches, now and after each connect.
 

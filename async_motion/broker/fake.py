@@ -139,6 +139,10 @@ class FakeBroker:
         self._refusals.pop(topic, None)
         self._say_all()
 
+    def release(self, topic: str) -> None:
+        """Retain nothing on a topic any more, and say nothing there."""
+        self._retained.release(topic)
+
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
         """Call `handler` for every message that matches."""
         self._handlers.append((topic_filter, handler))

@@ -76,6 +76,11 @@ class Retained:
         if self._values.get(topic) == payload:
             del self._values[topic]
 
+    def release(self, topic: str) -> None:
+        """Forget what `topic` should be, without saying anything: somebody else has changed it."""
+        self._values.pop(topic, None)
+        self._cleared.pop(topic, None)
+
     def came_back(self) -> None:
         """Start a connection: everything is to be said again, what was cleared first."""
         self._connected = True

@@ -38,7 +38,7 @@ def logged_at(service: Service, text: str) -> str:
 
 
 def test_every_setting_is_applied_confirmed_logged_and_survives_a_restart(lab: Lab) -> None:
-    night = {"night": {"min_area": "5%"}}
+    night = {"night": {"min_area": "0.1%"}}
     settings = lab.settings(cameras={lab.name: lab.camera_settings(profiles=night)})
     with lab.running(settings) as service:
         with Recorder(lab.broker.port, (f"{lab.base}/#",)) as recorder:
@@ -61,7 +61,7 @@ def test_every_setting_is_applied_confirmed_logged_and_survives_a_restart(lab: L
     with lab.running(settings):
         profile = lab.entity("select", "profile")
         lab.wait(profile, "night")
-        lab.wait(lab.entity("number", "min_area"), "5")
+        lab.wait(lab.entity("number", "min_area"), "0.1")
         lab.ha.call_service("select", "select_option", entity_id=profile, option="day")
         for platform, key, _, _, state, _ in SETTINGS[:-1]:
             lab.wait(lab.entity(platform, key), state)

@@ -403,9 +403,11 @@ async def test_a_deleted_device_stays_away_until_the_next_start() -> None:
     topic = bench.at.camera("yard")
     async with bench.running():
         bench.empty(topic, times=len(bench.payloads["yard"]["components"]))
-        await eventually_async(lambda: topic in bench.announcer._deleted)
         bench.birth()
+        await eventually_async(lambda: topic in bench.announcer._deleted)
         await eventually_async(lambda: bench.republished)
+        emptied = bench.said(topic).count(None)
+        assert emptied == len(bench.payloads["yard"]["components"]), "Home Assistant's own, none of ours"
         bench.broker.lose()
         bench.broker.connect()
         assert topic not in server.retained

@@ -88,6 +88,17 @@ def test_a_dropped_payload_is_forgotten_but_not_a_newer_one() -> None:
     assert said(retained) == [("b", b"newer")]
 
 
+def test_a_released_topic_is_not_said_again_in_any_way() -> None:
+    retained = Retained()
+    retained.set("a", b"1")
+    retained.set("b", b"")
+    retained.release("a")
+    retained.release("b")
+    retained.release("not ours")
+    retained.came_back()
+    assert said(retained) == []
+
+
 @pytest.mark.parametrize(("payload", "again"), [(b"1", [("a", b"1")]), (b"", [("a", b"")])])
 def test_a_topic_can_be_said_once_more(payload: bytes, again: list[tuple[str, bytes]]) -> None:
     retained = Retained()
