@@ -530,6 +530,20 @@ class HomeAssistant:
             raise HarnessError(f"{domain}.{service}: {status} {body[:300]!r}")
         return json.loads(body)
 
+    def delete_device(self, identifier: str) -> None:
+        """Delete a device as its owner does on the device's page."""
+        device = self.device(identifier)
+        if device is None:
+            raise HarnessError(f"no device {identifier}")
+        command = "config/device_registry/remove"
+        try:
+            self.ws(type=command, device_id=device["id"])
+        except HarnessError as error:
+            if "unknown_command" not in str(error):
+                raise
+            (entry,) = device["config_entries"]
+            self.ws(type=f"{command}_config_entry", device_id=device["id"], config_entry_id=entry)
+
     def wait_for(self, check: Callable[[], Any], timeout: float = 10, what: str = "a condition") -> Any:
         return _wait(check, timeout, what, 0.05)
 
