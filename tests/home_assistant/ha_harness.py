@@ -53,6 +53,10 @@ NOISE = (
     "hassil",
     "infrared_protocols",
     "rf_protocols",
+    # On a machine that is slow just then.
+    "Updating state for",
+    "is taking over",
+    "Waiting for integrations to complete setup",
     "marketplace",
     "async_upnp",
     "Setup of config entry ''",
