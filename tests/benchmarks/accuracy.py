@@ -1,11 +1,13 @@
 """How right the detector is, on footage with labels, beside OpenCV's methods.
 
-    python -m tests.benchmarks.accuracy [--data PATH] [--only A,B] [--baselines all] [--sheets DIR]
+    python -m tests.benchmarks.accuracy [--data PATH] [--only A,B] [--baselines all] [--sensitivities]
+    python -m tests.benchmarks.accuracy --sheets DIR        a picture of each sequence, to be looked at
 
-PATH holds `evaluate.py`, `baselines.py` and folders of sequences with labels; it is not part of this
-repository, because some of the footage may not be passed on. Scoring is `evaluate.py`'s own: nothing here
-knows a sequence by name. Ours runs as in the product but for the minimum area, which is the one that the
-scoring itself counts as motion. Cost is process CPU time on one thread.
+PATH holds `evaluate.py` and folders of sequences with labels; it is not part of this repository, because some
+of the footage may not be passed on. `evaluate.py` runs the methods and measures pixels; frames, events and
+alarms are scored by it and by the product (`core/scoring.py`, as `async-motion tune` does), and both must
+agree. Nothing here knows a sequence by name. Ours runs as in the product but for the minimum area, which is
+the one that the scoring itself counts as motion. Cost is process CPU time on one thread.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +26,38 @@ import cv2
 import numpy as np
 
 from async_motion.core.detector import Detector, DetectorSettings
-from async_motion.core.model import Detection, Luma
-from async_motion.core.picture import Plane
+from async_motion.core.model import Detection, Luma, Picture
+from async_motion.core.picture import Plane, u8
+from async_motion.core.scoring import (
+    EMPTY,
+    MASK_MOVING,
+    MASK_OUTSIDE,
+    MASK_UNKNOWN,
+    UNSCORED,
+    Score,
+    event_labels,
+    mask_labels,
+    score_frames,
+    total,
+)
+from async_motion.core.sensitivity import Sensitivity
+from tests.benchmarks.baselines import BASELINES
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+_PANE = 260
+_FPS, _KNOWN = 5.0, 40
+"""Cost is measured at the frame rate of the product, once a method has seen so many frames."""
 MIN_AREA = 0.001
 """The share of the picture from which evaluate.py calls a frame motion."""
-BASELINES = "framediff,runavg,mog2,mog2_post,knn,knn_post"
+HEAD = """| method | pixel F, real | frame P / R / F1 | events found | latency, frames, median / 90 % \
+| empty frames flagged | false alarms/h, real / synthetic | CPU ms, 320x240 / 1080p |
+| --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 Detect = Callable[[Luma, float], tuple[bool, float, Plane]]
 
 
-def ours(width: int, height: int, fps: float, roi: object) -> Detect:  # noqa: ARG001
-    """Make our detector as evaluate.py wants it: (grey frame, seconds) -> (motion, score, mask)."""
-    detector = Detector(DetectorSettings(min_area=MIN_AREA))
+def _ours(sensitivity: Sensitivity) -> Detect:
+    detector = Detector(DetectorSettings(min_area=MIN_AREA, sensitivity=sensitivity))
 
     def detect(frame: Luma, seconds: float) -> tuple[bool, float, Plane]:
         detection = detector.update(frame, seconds)
@@ -46,10 +66,26 @@ def ours(width: int, height: int, fps: float, roi: object) -> Detect:  # noqa: A
     return detect
 
 
-ours.gray = True  # type: ignore[attr-defined]
+def ours(width: int, height: int, fps: float, zone: object) -> Detect:  # noqa: ARG001
+    """Make our detector as evaluate.py wants it: (grey frame, seconds) -> (motion, score, mask)."""
+    return _ours("medium")
 
 
-def cost_ms(width: int, height: int, *, frames: int = 120, repeats: int = 3) -> float:
+def ours_low(width: int, height: int, fps: float, zone: object) -> Detect:  # noqa: ARG001
+    return _ours("low")
+
+
+def ours_high(width: int, height: int, fps: float, zone: object) -> Detect:  # noqa: ARG001
+    return _ours("high")
+
+
+for _factory in (ours, ours_low, ours_high):
+    _factory.gray = True  # type: ignore[attr-defined]
+
+
+def cost_ms(
+    factory: Callable[..., Any], width: int, height: int, *, frames: int = 60, repeats: int = 3
+) -> float:
     """Return the least mean CPU time, in ms, for a frame of a noisy scene through which a box moves."""
     random = np.random.default_rng(1)
     small = random.integers(40, 200, (height // 24, width // 24), np.uint8)
@@ -58,20 +94,92 @@ def cost_ms(width: int, height: int, *, frames: int = 120, repeats: int = 3) -> 
     pictures = []
     for index in range(frames):
         picture = np.clip(still.astype(np.int16) + noise[index % 4], 0, 255).astype(np.uint8)
-        if index % 60 >= 30:
-            left = (index % 60 - 30) * width // 40
+        if index >= frames // 2:
+            left = (index - frames // 2) * width // 40
             picture[height // 3 : 2 * height // 3, left : left + width // 12] = 20
-        pictures.append(picture)
+        grey = getattr(factory, "gray", False)
+        pictures.append(picture if grey else cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR))
     best = float("inf")
     for _ in range(repeats):
-        detector = Detector(DetectorSettings())
-        for index, picture in enumerate(pictures[:10]):
-            detector.update(picture, index / 25)
+        detect = factory(width, height, _FPS, None)
+        for index in range(_KNOWN):
+            detect(pictures[index % (frames // 2)], index / _FPS)
         began = time.process_time()
-        for index, picture in enumerate(pictures, start=10):
-            detector.update(picture, index / 25)
+        for index, picture in enumerate(pictures, start=_KNOWN):
+            detect(picture, index / _FPS)
         best = min(best, 1000 * (time.process_time() - began) / frames)
     return best
+
+
+def score_of(folder: Path, result: Mapping[str, Any]) -> Score:
+    """Score the verdicts that evaluate.py has noted, as the product scores them."""
+    meta = json.loads((folder / "meta.json").read_text())
+    frames, span = meta["frames"], tuple(meta.get("eval_span", (0, meta["frames"] - 1)))
+    if meta["kind"] == "pixel":
+        with np.load(folder / "gt.npz") as truth:
+            labels = mask_labels(
+                truth["labels"],
+                frames=frames,
+                first=int(truth["first"]),
+                span=span,
+                empty=meta.get("empty", ()),
+            )
+    elif meta["kind"] == "event":
+        labels = event_labels(frames, meta["events"], unscored=meta.get("dontcare", ()), span=span)
+    else:
+        labels = np.full(frames, UNSCORED, np.int8)
+        for first, last in meta.get("empty", ()):
+            labels[first : last + 1] = EMPTY
+    motion = np.zeros(frames, np.bool_)
+    for first, last in result["det"]:
+        motion[first : last + 1] = True
+    return score_frames(motion, labels, meta["fps"])
+
+
+def differences(ours: Score, theirs: Mapping[str, Any]) -> list[str]:
+    """Name the figures in which our score differs from evaluate.py's."""
+    mine = {
+        **{key: getattr(ours, key) for key in ("tp", "fp", "fn", "tn", "events", "missed", "empty_s")},
+        "latency": list(ours.latency),
+        "false_alarms": ours.false_alarms,
+        "fa_frames": ours.alarm_frames,
+        "empty_frames": ours.empty_frames,
+    }
+    return [key for key, value in mine.items() if value != theirs[key]]
+
+
+def row(name: str, factory: Callable[..., Any], scored: Sequence[tuple[Mapping[str, Any], Score]]) -> str:
+    """Return a method's line of the README's table."""
+    by_category: dict[str, list[float]] = {}
+    for result, _ in scored:
+        if result.get("pix") and not result["synthetic"]:
+            tp, fp, fn = result["pix"][:3]
+            by_category.setdefault(result["category"], []).append(2 * tp / max(1, 2 * tp + fp + fn))
+    pixel = f"{np.mean([np.mean(each) for each in by_category.values()]):.3f}" if by_category else "–"
+    whole = total(score for _, score in scored)
+    real, made = (
+        total(score for result, score in scored if result["synthetic"] is synthetic)
+        for synthetic in (False, True)
+    )
+    late = "–"
+    if whole.latency:
+        late = f"{np.median(whole.latency):.0f} / {np.percentile(whole.latency, 90):.0f}"
+
+    def figure(value: float | None, digits: int = 3) -> str:
+        return "–" if value is None else f"{value:.{digits}f}"
+
+    flagged = f"{100 * whole.alarm_frames / whole.empty_frames:.1f} %" if whole.empty_frames else "–"
+    cells = [
+        name,
+        pixel,
+        f"{figure(whole.precision)} / {figure(whole.recall)} / {figure(whole.f1)}",
+        f"{whole.found}/{whole.events}",
+        late,
+        flagged,
+        f"{figure(real.alarms_an_hour, 0)} / {figure(made.alarms_an_hour, 0)}",
+        f"{cost_ms(factory, 320, 240):.2f} / {cost_ms(factory, 1920, 1080):.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def frames_of(folder: Path, meta: dict[str, Any]) -> Iterator[Luma]:
@@ -90,51 +198,116 @@ def frames_of(folder: Path, meta: dict[str, Any]) -> Iterator[Luma]:
         capture.release()
 
 
-def write_sheet(folder: Path, target: Path, *, rows: int = 8) -> None:
-    """Write one picture of a sequence: frame with boxes, truth, mask and reason, at `rows` moments."""
+def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
+    """Write one picture of a sequence: frame with boxes, truth, and mask, with verdict and figures.
+
+    Half of the moments are spread evenly, the others are those at which most is wrong. In the mask green is
+    right, red is false, blue is missed; white where nobody knows.
+    """
     meta = json.loads((folder / "meta.json").read_text())
-    truth, first = None, 0
+    truth: dict[int, Plane] = {}
     if (folder / "gt.npz").exists():
         with np.load(folder / "gt.npz") as labels:
-            truth, first = labels["labels"], int(labels["first"])
+            truth = dict(enumerate(labels["labels"], start=int(labels["first"])))
     begin, end = meta.get("eval_span", [0, meta["frames"] - 1])
-    moments = set(np.linspace(begin, min(end, meta["frames"] - 1), rows).astype(int).tolist())
+    end = min(end, meta["frames"] - 1)
+    chosen = set(np.linspace(begin, end, moments // 2).astype(int).tolist())
+    errors = [
+        _error(meta, index, detection, mask, truth.get(index))
+        for index, (_, detection, mask) in enumerate(_judged(folder, meta))
+    ]
+    for index in np.argsort(errors[begin : end + 1])[::-1] + begin:
+        if len(chosen) < moments and min(abs(index - other) for other in chosen) > (end - begin) / 40:
+            chosen.add(int(index))
+    tiles = [
+        _tile(index, frame, detection, mask, truth.get(index), errors[index])
+        for index, (frame, detection, mask) in enumerate(_judged(folder, meta))
+        if index in chosen
+    ]
+    tiles += [np.zeros_like(tiles[0])] * (len(tiles) % 2)
+    half = len(tiles) // 2
+    cv2.imwrite(str(target), np.hstack([np.vstack(tiles[:half]), np.vstack(tiles[half:])]))
+
+
+def _judged(folder: Path, meta: dict[str, Any]) -> Iterator[tuple[Luma, Detection, Plane]]:
+    """Yield each frame with its verdict, and its mask at the frame's size."""
     detector = Detector(DetectorSettings(min_area=MIN_AREA))
-    strips = []
     for index, frame in enumerate(frames_of(folder, meta)):
         detection = detector.update(frame, index / meta["fps"])
-        if index in moments:
-            inside = truth is not None and 0 <= index - first < len(truth)
-            label = truth[index - first] if truth is not None and inside else np.zeros_like(frame)
-            strips.append(_strip(frame, label, detector.mask, detection, index))
-    cv2.imwrite(str(target), np.vstack(strips))
+        size = (frame.shape[1], frame.shape[0])
+        yield frame, detection, u8(cv2.resize(detector.mask, size, interpolation=cv2.INTER_NEAREST))
 
 
-def _strip(frame: Luma, label: Plane, mask: Plane, detection: Detection, index: int) -> Plane:
-    size = (320, 320 * frame.shape[0] // frame.shape[1])
-    panes = [cv2.cvtColor(cv2.resize(frame, size), cv2.COLOR_GRAY2BGR)]
-    for plane in (label, mask):
-        resized = cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST)
-        panes.append(cv2.cvtColor(resized, cv2.COLOR_GRAY2BGR))
+def _error(meta: dict[str, Any], index: int, detection: Detection, mask: Plane, truth: Plane | None) -> float:
+    """Return how wrong a frame is: 1 for its verdict, and the share of the picture that is."""
+    if truth is not None:
+        known = (truth != MASK_OUTSIDE) & (truth != MASK_UNKNOWN)
+        moving = truth == MASK_MOVING
+        wrong = float(np.mean(((mask > 0) != moving) & known))
+        return wrong + (detection.motion != bool(np.mean(moving) >= MIN_AREA))
+
+    def within(what: str) -> bool:
+        return any(first <= index <= last for first, last in meta.get(what, ()))
+
+    if within("dontcare"):
+        return 0.0
+    moves = meta["kind"] == "event" and within("events")
+    false = 0.0 if moves else float(np.mean(mask > 0))
+    return false + (detection.motion != moves if meta["kind"] in ("event", "empty") else 0)
+
+
+def _tile(
+    index: int, frame: Luma, detection: Detection, mask: Plane, truth: Plane | None, error: float
+) -> Picture:
+    size = (_PANE, _PANE * frame.shape[0] // frame.shape[1])
+    colours = cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR)
+    label = np.zeros_like(frame) if truth is None else truth
+    if truth is not None:
+        colours[(mask > 0) & (truth == MASK_MOVING)] = (0, 200, 0)
+        colours[(mask > 0) & (truth != MASK_MOVING)] = (60, 60, 255)
+        colours[(mask == 0) & (truth == MASK_MOVING)] = (255, 120, 0)
+        colours[(truth == MASK_OUTSIDE) | (truth == MASK_UNKNOWN)] //= 3
+    panes = [
+        cv2.resize(pane, size, interpolation=how)
+        for pane, how in (
+            (cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), cv2.INTER_AREA),
+            (cv2.cvtColor(u8(label), cv2.COLOR_GRAY2BGR), cv2.INTER_NEAREST),
+            (colours, cv2.INTER_NEAREST),
+        )
+    ]
     for box in detection.boxes:
         corner = (round(box.x * size[0]), round(box.y * size[1]))
         opposite = (round((box.x + box.width) * size[0]), round((box.y + box.height) * size[1]))
         cv2.rectangle(panes[0], corner, opposite, (0, 255, 0), 1)
     kind = f" {detection.scene_change}" if detection.scene_change else ""
-    cv2.putText(panes[0], f"{index} {detection.reason}{kind}", (4, 14), 0, 0.42, (0, 255, 255), 1)
-    return np.asarray(np.hstack(panes), np.uint8)
+    words = (
+        f"{index} {detection.reason}{kind}  score {detection.score:.3f}  changed {detection.changed:.2f}  "
+        f"noise {detection.noise:.1f}  gain {detection.gain:.2f} {detection.offset:+.0f}  "
+        f"shift {detection.shift[0]:+.3f} {detection.shift[1]:+.3f}  wrong {error:.3f}"
+    )
+    line = np.zeros((18, 3 * size[0], 3), np.uint8)
+    cv2.putText(line, words, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 255, 255), 1, cv2.LINE_AA)
+    return np.asarray(np.vstack([line, np.hstack(panes)]), np.uint8)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run, print the tables, and say how long a frame takes."""
+    """Run, print the table, and say whether both scorings agree."""
     parser = argparse.ArgumentParser(description="Scores the detector on labelled footage.")
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA)
     parser.add_argument("--only", help="names of sequences, with commas")
-    parser.add_argument("--baselines", default="", help=f"with commas, of {BASELINES}; or all")
-    parser.add_argument("--sheets", type=Path, help="write a contact sheet of each sequence there")
+    parser.add_argument("--baselines", default="", help=f"with commas, of {','.join(BASELINES)}; or all")
+    parser.add_argument("--sensitivities", action="store_true", help="ours with low and high too")
+    parser.add_argument("--results", type=Path, help="keep each sequence's result there, and go on from them")
+    parser.add_argument(
+        "--sheets", type=Path, help="write a contact sheet of each sequence there, and no more"
+    )
     options = parser.parse_args(arguments)
     if not (options.data / "evaluate.py").exists():
         print(f"{options.data}: no evaluate.py there; name the footage with --data", file=sys.stderr)
+        return 2
+    named = BASELINES if options.baselines == "all" else [n for n in options.baselines.split(",") if n]
+    if unknown := [name for name in named if name not in BASELINES]:
+        print(f"{', '.join(unknown)}: not known, expected of {', '.join(BASELINES)}", file=sys.stderr)
         return 2
     cv2.setNumThreads(1)
     sys.path.insert(0, str(options.data))
@@ -147,18 +320,52 @@ def main(arguments: list[str] | None = None) -> int:
         for folder in folders:
             write_sheet(folder, options.sheets / f"{folder.name}.png")
         return 0
-    names = BASELINES if options.baselines == "all" else options.baselines
-    detectors = ["tests.benchmarks.accuracy:ours"]
-    detectors += [f"baselines:{name}" for name in names.split(",") if name]
-    with tempfile.TemporaryDirectory() as results:
-        for detector in detectors:
-            for folder in folders:
-                evaluate.run_sequence(str(folder), detector, results)
-        evaluate.report(results)
-        evaluate.perseq(results, None, None)
-    print(f"\nCPU for a frame, reduction included: {cost_ms(1920, 1080):.2f} ms at 1080p, ", end="")
-    print(f"{cost_ms(1280, 720):.2f} ms at 720p")
-    return 0
+    methods: dict[str, tuple[str, Callable[..., Any]]] = {
+        f"tests.benchmarks.baselines:{name}": BASELINES[name] for name in named
+    }
+    if options.sensitivities:
+        methods["tests.benchmarks.accuracy:ours_low"] = ("ours, low", ours_low)
+        methods["tests.benchmarks.accuracy:ours_high"] = ("ours, high", ours_high)
+    methods["tests.benchmarks.accuracy:ours"] = ("**ours**", ours)
+    with tempfile.TemporaryDirectory() as temporary:
+        return compare(evaluate, methods, folders, options.results or Path(temporary))
+
+
+def compare(
+    evaluate: Any,
+    methods: Mapping[str, tuple[str, Callable[..., Any]]],
+    folders: Sequence[Path],
+    results: Path,
+) -> int:
+    """Run each method on each sequence, as far as it has no result yet; print what they come to."""
+    rows = []
+    outputs, disagreements = 0, []
+    for method, (name, factory) in methods.items():
+        scored = []
+        for folder in folders:
+            (half,) = {json.loads((folder / "meta.json").read_text())["half"]}
+            kept = results / f"{method.partition(':')[2]}__{half}__{folder.name}.json"
+            if not kept.exists():
+                evaluate.run_sequence(str(folder), method, str(results))
+            result = json.loads(kept.read_text())
+            score = score_of(folder, result)
+            if different := differences(score, result["frame"]):
+                disagreements.append(f"{name}, {folder.name}: {', '.join(different)}")
+            outputs += 1
+            scored.append((result, score))
+        rows.append(row(name, factory, scored))
+        print(rows[-1], file=sys.stderr, flush=True)
+    ours_alone = [method.partition(":")[2] for method in methods if "accuracy" in method]
+    evaluate.report(str(results), dets=ours_alone)
+    evaluate.perseq(str(results), None, ours_alone)
+    print(f"\n{HEAD}", *rows, sep="\n")
+    print(
+        "\nevaluate.py's scoring and the product's: "
+        f"equal on {outputs - len(disagreements)} of {outputs} outputs"
+    )
+    for line in disagreements:
+        print(line)
+    return 1 if disagreements else 0
 
 
 if __name__ == "__main__":

@@ -597,6 +597,34 @@ def test_what_is_no_source(tmp_path: Path, source: object, problem: str) -> None
         ("cameras: {state: {source: usb:0}}", "cameras.state: this word has a meaning of its own"),
         ("cameras: {on: {source: 0}}", "cameras.on.source: a number, expected text; for a USB camera"),
         (
+            "cameras: {a: {source: usb:0, detect: {noise_factor: 11}}}",
+            "cameras.a.detect.noise_factor: 11 is out of range, expected a number from 0 to 10 times",
+        ),
+        (
+            "cameras: {a: {source: usb:0, detect: {strong_share: 0%}}}",
+            "cameras.a.detect.strong_share: '0%' is out of range, expected a share from 1% to 100%",
+        ),
+        (
+            "cameras: {a: {source: usb:0, detect: {unrest_factor: 0.5}}}",
+            "cameras.a.detect.unrest_factor: 0.5 is out of range, expected a number from 1 to 100 times",
+        ),
+        (
+            "cameras: {a: {source: usb:0, detect: {learning: 10min}}}",
+            "cameras.a.detect.learning: '10min' is out of range, expected a duration from 0s to 5min",
+        ),
+        (
+            "cameras: {a: {source: usb:0, detect: {rest: 1s}}}",
+            "cameras.a.detect.rest: '1s' is out of range, expected a duration from 2s to 1h",
+        ),
+        (
+            "cameras: {a: {source: usb:0, detect: {horizon: 95%}}}",
+            "cameras.a.detect.horizon: '95%' is out of range, expected a share from 0% to 90%",
+        ),
+        (
+            "cameras: {a: {source: usb:0, detect: {strong: 50%}}}",
+            "cameras.a.detect.strong: unknown key, expected strong_share?",
+        ),
+        (
             "cameras: {a: {source: usb:0, detect: {fps: 0}}}",
             "cameras.a.detect.fps: 0 is out of range, expected a number from 0.1 to 60 frames a second",
         ),
@@ -757,6 +785,10 @@ def test_anchors_and_merges_spare_repetition(tmp_path: Path) -> None:
             "mqtt.frigate_topic: is this instance's own topic",
         ),
         ("web: {host: edge1.example}", "web.host: 'edge1.example' can be reached from other machines"),
+        (
+            "cameras: {a: {source: usb:0, detect: {min_area_far: 1%}}}",
+            "cameras.a.detect.min_area_far: more than `min_area`, expected a smaller share",
+        ),
         (
             "cameras: {a: {source: usb:0, detect: {min_area: 95%}}}",
             "cameras.a.detect.min_area: not below `max_area`",
