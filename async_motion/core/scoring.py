@@ -76,6 +76,16 @@ class Score:
         return self.events - self.missed
 
     @property
+    def event_precision(self) -> float | None:
+        """The share of what rang that was right, a found event counting once; None where nothing rang."""
+        return _share(self.found, self.found + self.false_alarms)
+
+    @property
+    def event_recall(self) -> float | None:
+        """The share of the events that were found; None where there are none."""
+        return _share(self.found, self.events)
+
+    @property
     def precision(self) -> float | None:
         """The share of the frames with motion that are right; None where there are none."""
         return _share(self.tp, self.tp + self.fp)

@@ -67,16 +67,22 @@ def cost_of(score: Score, fps: float, miss_cost: float = MISS_COST) -> float:
 
 
 def search(
-    present: Candidate, cost: Cost, *, max_area: float = 1.0, confirms: Sequence[tuple[int, int]] = CONFIRMS
+    present: Candidate,
+    cost: Cost,
+    *,
+    least_area: float = 0.0,
+    max_area: float = 1.0,
+    confirms: Sequence[tuple[int, int]] = CONFIRMS,
 ) -> Candidate:
     """Return the best candidate that the search finds from `present`, which itself it may be.
 
-    `cost` is asked for the same candidate more than once and should remember. Minimum areas stay below
-    `max_area`. `confirms` are the confirmations that may be chosen, beside the present one.
+    `cost` is asked for the same candidate more than once and should remember. Minimum areas stay from
+    `least_area` on and below `max_area`. `confirms` are the confirmations that may be chosen, beside the
+    present one.
     """
     if cost(present) < LEAST_GAIN:
         return present  # nothing can be gained
-    axes = _Axes(present, [area for area in AREAS if area < max_area], confirms)
+    axes = _Axes(present, [area for area in AREAS if least_area <= area < max_area], confirms)
     best = _least(present, (present, *axes.everywhere(present)), cost, axes)
     for _ in range(ROUNDS):
         before = best

@@ -134,8 +134,12 @@ def _figures(score: Score) -> dict[str, str]:
     def number(value: float | None, unit: str = "", digits: int = 3) -> str:
         return "-" if value is None else f"{value:.{digits}f}{unit}"
 
+    # Where nobody said when something moves, frames with motion are neither right nor wrong.
+    marked = score.tp + score.fn > 0
     return {
         "events found": f"{score.found} of {score.events}",
+        "events, precision": number(score.event_precision),
+        "events, recall": number(score.event_recall),
         "latency, median": number(score.latency_quantile_s(0.5), " s", 1),
         "latency, 90 %": number(score.latency_quantile_s(0.9), " s", 1),
         "false alarms": str(score.false_alarms),
@@ -143,9 +147,9 @@ def _figures(score: Score) -> dict[str, str]:
         "empty and flagged": f"{100 * score.alarm_frames / score.empty_frames:.1f} %"
         if score.empty_frames
         else "-",
-        "frames, precision": number(score.precision),
+        "frames, precision": number(score.precision if marked else None),
         "frames, recall": number(score.recall),
-        "frames, F1": number(score.f1),
+        "frames, F1": number(score.f1 if marked else None),
     }
 
 
@@ -251,9 +255,11 @@ def _score(score: Score) -> dict[str, Any]:
         "false_alarms_an_hour": score.alarms_an_hour,
         "latency_median_s": score.latency_quantile_s(0.5),
         "latency_90_s": score.latency_quantile_s(0.9),
-        "precision": score.precision,
+        "event_precision": score.event_precision,
+        "event_recall": score.event_recall,
+        "precision": score.precision if score.tp + score.fn else None,
         "recall": score.recall,
-        "f1": score.f1,
+        "f1": score.f1 if score.tp + score.fn else None,
         "empty_frames": score.empty_frames,
         "empty_frames_flagged": score.alarm_frames,
         "empty_s": score.empty_s,

@@ -145,7 +145,14 @@ def find(bench: Bench, present: Present) -> Outcome:
     start, confirms = present.candidate, present.confirms
     if not bench.searchable:
         return Outcome(present=start, found=start, held_out=None, searched=False)
-    found = tuning.search(start, bench.cost, max_area=present.detection.max_area, confirms=confirms)
+    found = tuning.search(
+        start,
+        bench.cost,
+        # The settings want what is near to be larger than what is far.
+        least_area=present.detection.min_area_far or 0.0,
+        max_area=present.detection.max_area,
+        confirms=confirms,
+    )
     tried = bench.tried
 
     def best_without(fold: Sequence[int]) -> Candidate:

@@ -211,31 +211,29 @@ def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
             truth = dict(enumerate(labels["labels"], start=int(labels["first"])))
     begin, end = meta.get("eval_span", [0, meta["frames"] - 1])
     end = min(end, meta["frames"] - 1)
-    chosen = set(np.linspace(begin, end, moments // 2).astype(int).tolist())
-    errors = [
-        _error(meta, index, detection, mask, truth.get(index))
-        for index, (_, detection, mask) in enumerate(_judged(folder, meta))
-    ]
-    for index in np.argsort(errors[begin : end + 1])[::-1] + begin:
-        if len(chosen) < moments and min(abs(index - other) for other in chosen) > (end - begin) / 40:
-            chosen.add(int(index))
-    tiles = [
-        _tile(index, frame, detection, mask, truth.get(index), errors[index])
-        for index, (frame, detection, mask) in enumerate(_judged(folder, meta))
-        if index in chosen
-    ]
-    tiles += [np.zeros_like(tiles[0])] * (len(tiles) % 2)
-    half = len(tiles) // 2
-    cv2.imwrite(str(target), np.hstack([np.vstack(tiles[:half]), np.vstack(tiles[half:])]))
-
-
-def _judged(folder: Path, meta: dict[str, Any]) -> Iterator[tuple[Luma, Detection, Plane]]:
-    """Yield each frame with its verdict, and its mask at the frame's size."""
+    even = set(np.linspace(begin, end, moments // 2).astype(int).tolist())
+    shown: dict[int, Picture] = {}
+    worst: dict[int, tuple[float, int, Picture]] = {}  # of each fortieth of the sequence
     detector = Detector(DetectorSettings(min_area=MIN_AREA))
     for index, frame in enumerate(frames_of(folder, meta)):
         detection = detector.update(frame, index / meta["fps"])
         size = (frame.shape[1], frame.shape[0])
-        yield frame, detection, u8(cv2.resize(detector.mask, size, interpolation=cv2.INTER_NEAREST))
+        mask = u8(cv2.resize(detector.mask, size, interpolation=cv2.INTER_NEAREST))
+        error = _error(meta, index, detection, mask, truth.get(index)) if begin <= index <= end else 0.0
+        part = 40 * index // meta["frames"]
+        if index in even or (error and error > worst.get(part, (0.0,))[0]):
+            tile = _tile(index, frame, detection, mask, truth.get(index), error)
+            if index in even:
+                shown[index] = tile
+            else:
+                worst[part] = (error, index, tile)
+    for _, index, tile in sorted(worst.values(), key=lambda found: found[0], reverse=True):
+        if len(shown) < moments:
+            shown[index] = tile
+    tiles = [shown[index] for index in sorted(shown)]
+    tiles += [np.zeros_like(tiles[0])] * (len(tiles) % 2)
+    half = len(tiles) // 2
+    cv2.imwrite(str(target), np.hstack([np.vstack(tiles[:half]), np.vstack(tiles[half:])]))
 
 
 def _error(meta: dict[str, Any], index: int, detection: Detection, mask: Plane, truth: Plane | None) -> float:
@@ -317,7 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
     folders = [folder for folder in folders if wanted is None or folder.name in wanted]
     if options.sheets:
         options.sheets.mkdir(parents=True, exist_ok=True)
-        for folder in folders:
+        for folder in sorted(folders, key=lambda folder: (folder / "input.mkv").stat().st_size):
             write_sheet(folder, options.sheets / f"{folder.name}.png")
         return 0
     methods: dict[str, tuple[str, Callable[..., Any]]] = {

@@ -197,6 +197,10 @@ def test_clips_add_up() -> None:
     assert (two.tp, two.events, two.latency, two.empty_s) == (18, 2, (2, 2), 2 * one.empty_s)
     assert two.f1 == one.f1
     assert Score().precision is None
+    assert Score().event_precision is None
+    assert Score().event_recall is None
+    found = Score(events=4, missed=1, false_alarms=2)
+    assert (found.event_precision, found.event_recall) == (3 / 5, 3 / 4)
     assert Score().alarms_an_hour is None
     assert Score().latency_quantile_s(0.5) is None
 

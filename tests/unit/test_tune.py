@@ -257,6 +257,15 @@ def test_a_gain_that_does_not_hold_is_not_recommended(
     assert not report.document(bench, start, outcome(found, vain))["recommended"]
 
 
+def test_sorted_clips_alone_say_nothing_of_single_frames() -> None:
+    sorted_only = Score(events=4, missed=1, false_alarms=1, fp=20, tn=80)
+    figures = report._figures(sorted_only)
+    assert (figures["events, precision"], figures["events, recall"]) == ("0.750", "0.750")
+    assert (figures["frames, precision"], figures["frames, recall"], figures["frames, F1"]) == ("-", "-", "-")
+    told = report._score(sorted_only)
+    assert (told["event_precision"], told["precision"], told["f1"]) == (0.75, None, None)
+
+
 def test_where_none_was_held_out_it_says_so(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     start = Present(camera=None, fps=5, detection=DetectorSettings(), confirm=(2, 3))
     found = Candidate(sensitivity="low", threshold=20.0, min_area=0.002, confirm=(3, 4))

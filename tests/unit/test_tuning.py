@@ -71,6 +71,10 @@ def test_areas_stay_below_the_largest_and_confirmations_can_be_fixed() -> None:
     search(PRESENT, cost, max_area=0.01, confirms=())
     assert max(at.min_area for at in tried) < 0.01
     assert {at.confirm for at in tried} == {PRESENT.confirm}
+    assert min(at.min_area for at in tried) < 0.002
+    tried.clear()
+    search(PRESENT, cost, least_area=0.002, confirms=())
+    assert min(at.min_area for at in tried) == 0.002
 
 
 def test_a_choice_is_among_what_was_tried() -> None:
