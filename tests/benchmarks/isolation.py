@@ -1,0 +1,168 @@
+"""What a process for each camera costs, beside a thread: ``python -m tests.benchmarks.isolation [--quick]``.
+
+The same synthetic H.264 clips (4 Mbit/s, key pictures every 2 s) for both, five frames a second handed over:
+
+- CPU: of all processes together for a minute of video read at full speed, from the first frame on; every
+  frame's luma is looked at, one in a second is made colour.
+- start: from asking for frames to the first one.
+- latency: from the moment at which a frame of a file is due at its own speed to the moment at which it is
+  handed over; the median.
+- memory: what four cameras at their own speed add, for each of them: resident memory of this process, and the
+  proportional share (PSS) of the children's.
+
+Each figure is the least of `ROUNDS` runs, each in a process of its own, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from async_motion.capture import CameraSource, CaptureSpec, open_source
+from tests.benchmarks.pipeline import cpu_s, status_kib, table
+from tests.support.children import capture_processes
+from tests.support.video import make_clip
+
+SCENES = {"720p15": ((1280, 720), 15), "1080p25": ((1920, 1080), 25)}
+MODES = ("thread", "process")
+CLIP_S = 6.0
+COST_S = 60.0
+LIVE_S = 5.0
+CAMERAS = 4
+ROUNDS = 2
+DETECT_FPS = 5.0
+
+
+def source(path: Path, mode: Any, name: str = "cam", **changes: Any) -> CameraSource:
+    return open_source(CaptureSpec(camera=name, source=str(path), fps=DETECT_FPS, isolation=mode, **changes))
+
+
+def cpu_of_all() -> float:
+    return time.process_time() + sum(cpu_s(pid) for pid in capture_processes().values())
+
+
+async def cost(path: Path, mode: str, seconds: float) -> dict[str, float]:
+    """Return CPU seconds for a minute of video, and seconds to the first frame."""
+    camera = source(path, mode, speed="max")
+    asked = time.monotonic()
+    frames, start, before = 0, 0.0, 0.0
+    async with aclosing(camera.frames()) as connection:
+        async for frame in connection:
+            if not frames:
+                start, before = time.monotonic() - asked, cpu_of_all()
+            frame.luma[::4, ::4].mean()
+            if frames % DETECT_FPS == 0:
+                frame.bgr()
+            frames += 1
+            if frames == seconds * DETECT_FPS:
+                break
+        used = cpu_of_all() - before
+    await camera.aclose()
+    return {"cpu": used * 60 / seconds, "start": start}
+
+
+async def live(path: Path, mode: str, seconds: float) -> dict[str, float]:
+    """Return the median latency in seconds, and KiB for each of `CAMERAS`."""
+    before = status_kib(_own(), "VmRSS")
+    cameras = [source(path, mode, f"cam{number}") for number in range(CAMERAS)]
+    late: list[float] = []
+    enough = asyncio.Event()
+
+    async def watch(camera: CameraSource) -> None:
+        async with aclosing(camera.frames()) as connection:
+            async for frame in connection:
+                frame.luma[::4, ::4].mean()
+                if all(one.counters.frames for one in cameras):
+                    late.append(time.monotonic() - frame.monotonic)
+                if len(late) >= CAMERAS * DETECT_FPS * seconds:
+                    enough.set()
+                if enough.is_set() and measured.is_set():
+                    return
+
+    memory = 0.0
+    measured = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        for camera in cameras:
+            tasks.create_task(watch(camera), name=f"watch[{camera.camera}]")
+        await enough.wait()
+        memory = status_kib(_own(), "VmRSS") - before
+        memory += sum(_pss(pid) for pid in capture_processes().values())
+        measured.set()
+    for camera in cameras:
+        await camera.aclose()
+    return {"late": statistics.median(late), "memory": memory / CAMERAS}
+
+
+def _own() -> int:
+    return int(Path("/proc/self").readlink().name)
+
+
+def _pss(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def alone(what: str, path: Path, mode: str, seconds: float) -> dict[str, float]:
+    """Take a figure in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.isolation",
+        "--take",
+        what,
+        str(path),
+        mode,
+        str(seconds),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="less video, one run of each")
+    parser.add_argument("--take", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.take:
+        what, path, mode, seconds = options.take
+        figure = (cost if what == "cost" else live)(Path(path), mode, float(seconds))
+        print(json.dumps(asyncio.run(figure)))
+        return
+    rounds, cost_s, live_s = (1, 10.0, 2.0) if options.quick else (ROUNDS, COST_S, LIVE_S)
+    rows: list[list[str]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (size, fps) in SCENES.items():
+            file = Path(folder) / f"{name}.mp4"
+            path = make_clip(
+                file, seconds=CLIP_S, fps=fps, size=size, gop=2 * fps, noise=2.0, bit_rate=4_000_000
+            )
+            taken: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+            for _ in range(rounds):
+                for mode in MODES:  # in turns: what else the machine does hits both
+                    run = alone("cost", path, mode, cost_s) | alone("live", path, mode, live_s)
+                    taken[mode].append(run)
+            for mode, runs in taken.items():
+                cpu, start, late, memory = (
+                    min(run[key] for run in runs) for key in ("cpu", "start", "late", "memory")
+                )
+                figures = (f"{cpu:.2f}", f"{1000 * start:.0f}", f"{1000 * late:.1f}", f"{memory / 1024:.0f}")
+                rows.append([f"{name}, {mode}", *figures])
+    table(
+        "One camera, five frames a second",
+        ["", "CPU s a minute", "start ms", "latency ms", "memory MiB"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()
