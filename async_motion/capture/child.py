@@ -130,11 +130,11 @@ def main() -> None:
     control = socket.socket(fileno=0)
     data, (answers, lifeline), _, _ = socket.recv_fds(control, MOST_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
     hold_on(lifeline)
-    spec = CaptureSpec(**json.loads(data))
-    bound(spec.process_memory)
     logging.getLogger("async_motion").addHandler(Telling(control))
     logging.getLogger("async_motion").setLevel(logging.INFO)
     try:
+        spec = CaptureSpec(**json.loads(data))
+        bound(spec.process_memory)
         serve(control, socket.socket(fileno=answers), spec)
     except BaseException as exc:
         die(exc)
@@ -171,8 +171,8 @@ def serve(control: socket.socket, answers: socket.socket, spec: CaptureSpec) -> 
     tell(control, {"is": "ready"})
     while True:
         outlet = outlets.get()
-        if record is not None:
-            record.start()
+        if record is not None and record.start():
+            tell(control, {"is": "abandoned"})
         tell(control, {"is": "ended", **read(reader, outlet)})
 
 

@@ -60,6 +60,9 @@ PREFIXES = ("LC_", "LIBVA_", "CUDA_", "NVIDIA_", "MALLOC_")
 TICK_S = 0.2
 """How soon a reader notices that it is to stop."""
 
+START_WITHIN_S = 30.0
+"""How long a child may take to load its libraries on a busy machine; then the time to open begins."""
+
 STOP_GRACE_S = 0.5
 """How long a child may take to say goodbye to its camera. Then it is killed."""
 
@@ -238,6 +241,7 @@ class IsolatedReader:
                 # It died between two connections: that is told with the attempt that finds it so.
                 self._raise_death(child, link)
             if child is None:
+                link.reader_expects(START_WITHIN_S)
                 child = self._child = Child(self._spec)
             try:
                 self._read(child, link, clock)

@@ -26,7 +26,7 @@ from async_motion.capture.ring import Group, Kept, PacketRing
 from async_motion.capture.spec import CaptureSpec
 from async_motion.capture.streams import arrivals, open_stream
 from async_motion.core.model import Picture
-from async_motion.errors import CameraRefused, CameraUnavailable
+from async_motion.errors import CameraUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class RecordStream:
             media, group, packets, stream = found
             try:
                 frame = self._seek(media, group, packets, stream)
-            except CameraRefused as exc:
+            except CameraUnavailable as exc:
                 self._say(str(exc), self._stop)
                 return None
             return None if frame is None else to_bgr(frame)

@@ -122,6 +122,27 @@ async def test_more_memory_than_it_may_have_ends_the_process(tmp_path: Path) -> 
     await roomy.aclose()
 
 
+async def test_a_bug_ends_its_process_alone_and_says_where(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = CaptureSpec(camera="porch", source="demo:", isolation="process")
+    object.__setattr__(spec, "fps", "rtsp://admin:geheim@host")  # what no reader can be told
+    source = open_source(spec)
+    with pytest.raises(CameraUnavailable, match="ended by itself with code 1"):
+        await take(source)
+    await source.aclose()
+    errors = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert errors[0].startswith("porch: a bug in capture: TypeError at spec.py:")
+    assert capfd.readouterr().err == ""
+
+
+async def test_a_short_time_to_open_begins_when_the_process_is_up() -> None:
+    source = camera(open_timeout_s=0.5, stall_timeout_s=5.0)
+    assert len(await take(source, 1)) == 1
+    await source.aclose()
+
+
 async def test_a_process_that_hangs_is_killed_counted_and_replaced(caplog: pytest.LogCaptureFixture) -> None:
     source = camera(stall_timeout_s=1.0)
     async with aclosing(source.frames()) as frames:
