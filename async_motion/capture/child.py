@@ -180,14 +180,10 @@ def read(reader: Callable[[Outlet, MediaClock], None], outlet: Outlet) -> Messag
     """Read one connection; return what became of it."""
     try:
         reader(outlet, outlet.clock)
-    except MemoryError:
-        raise
-    except CameraRefused as exc:
-        return {"error": "refused", "text": str(exc)}
     except CameraUnavailable as exc:
-        if isinstance(exc.__context__, MemoryError):
-            raise exc.__context__ from None
-        return {"error": "unavailable", "text": str(exc)}
+        if is_want_of_memory(exc):
+            raise
+        return {"error": "refused" if isinstance(exc, CameraRefused) else "unavailable", "text": str(exc)}
     return {"error": None, "text": None}
 
 
@@ -254,9 +250,16 @@ def bound(memory: int) -> None:
         score.write(str(OOM_SCORE))
 
 
+def is_want_of_memory(error: BaseException | None) -> bool:
+    """Say whether an error, or the one that it was made of, is that memory was refused."""
+    return isinstance(error, MemoryError) or (
+        error is not None and isinstance(error.__context__, MemoryError)
+    )
+
+
 def die(error: BaseException | None) -> NoReturn:
     """End at once, in a way that the service can tell."""
-    if isinstance(error, MemoryError):
+    if is_want_of_memory(error):
         os._exit(OUT_OF_MEMORY)
     if error is not None:
         at = error.__traceback__

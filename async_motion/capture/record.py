@@ -26,7 +26,7 @@ from async_motion.capture.ring import Group, Kept, PacketRing
 from async_motion.capture.spec import CaptureSpec
 from async_motion.capture.streams import arrivals, open_stream
 from async_motion.core.model import Picture
-from async_motion.errors import CameraUnavailable
+from async_motion.errors import CameraRefused, CameraUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,10 @@ class RecordStream:
             self._arrived.notify_all()
 
     def picture_at(self, monotonic: float) -> Picture | None:
-        """Return the picture filmed at `monotonic`, None where there is none. Blocks, decodes."""
+        """Return the picture filmed at `monotonic`, None where there is none. Blocks, decodes.
+
+        Raises CameraUnavailable when there is no memory for it.
+        """
         with self._decoding:
             self._used = self._spec.monotonic()
             found = self._locate(monotonic)
@@ -117,7 +120,7 @@ class RecordStream:
             media, group, packets, stream = found
             try:
                 frame = self._seek(media, group, packets, stream)
-            except CameraUnavailable as exc:
+            except CameraRefused as exc:
                 self._say(str(exc), self._stop)
                 return None
             return None if frame is None else to_bgr(frame)
@@ -256,7 +259,11 @@ class RecordedColour:
         self._own = own
 
     def __call__(self) -> Picture:
-        picture = self._record.picture_at(self._monotonic)
+        try:
+            picture = self._record.picture_at(self._monotonic)
+        except CameraUnavailable as exc:  # no memory to decode a large picture
+            log.warning("a still has the watched stream's resolution: %s", exc)
+            picture = None
         return self._own() if picture is None else picture
 
 
