@@ -251,7 +251,7 @@ def bound(memory: int) -> None:
 
 
 def is_want_of_memory(error: BaseException | None) -> bool:
-    """Say whether an error, or the one that it was made of, is that memory was refused."""
+    """Say whether an error, or the one that it came of, is that memory was refused."""
     return isinstance(error, MemoryError) or (
         error is not None and isinstance(error.__context__, MemoryError)
     )
