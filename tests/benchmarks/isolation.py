@@ -34,7 +34,7 @@ from tests.support.video import make_clip
 
 SCENES = {"720p15": ((1280, 720), 15), "1080p25": ((1920, 1080), 25)}
 MODES = ("thread", "process")
-CLIP_S = 6.0
+CLIP_S = 4.0
 COST_S = 60.0
 LIVE_S = 5.0
 CAMERAS = 4
