@@ -18,16 +18,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import aclosing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from av.video.frame import VideoFrame
+
 from async_motion.capture import CameraSource, CaptureSpec, open_source
+from async_motion.capture.clock import Stamp
+from async_motion.capture.pictures import frame_of
+from async_motion.capture.shared import pack, unpack
 from tests.benchmarks.pipeline import cpu_s, status_kib, table
 from tests.support.children import capture_processes
 from tests.support.video import make_clip
@@ -39,6 +46,7 @@ COST_S = 60.0
 LIVE_S = 5.0
 CAMERAS = 4
 ROUNDS = 2
+HAND_OVERS = 200
 DETECT_FPS = 5.0
 
 
@@ -68,6 +76,18 @@ async def cost(path: Path, mode: str, seconds: float) -> dict[str, float]:
         used = cpu_of_all() - before
     await camera.aclose()
     return {"cpu": used * 60 / seconds, "start": start}
+
+
+def hand_over(size: tuple[int, int]) -> float:
+    """Return the CPU seconds for a frame to be written to shared memory, mapped, and given back."""
+    stamp = Stamp(datetime.now(UTC), 0.0)
+    frame = frame_of("cam", stamp, VideoFrame(*size, "yuv420p"))
+    before = time.process_time()
+    for _ in range(HAND_OVERS):
+        message, handle = pack(frame)
+        unpack(message, handle, camera="cam", max_pixels=10**8).luma[::4, ::4].mean()
+        os.close(handle)
+    return (time.process_time() - before) / HAND_OVERS
 
 
 async def live(path: Path, mode: str, seconds: float) -> dict[str, float]:
@@ -157,6 +177,8 @@ def main() -> None:
                 )
                 figures = (f"{cpu:.2f}", f"{1000 * start:.0f}", f"{1000 * late:.1f}", f"{memory / 1024:.0f}")
                 rows.append([f"{name}, {mode}", *figures])
+    for name, (size, _) in SCENES.items():
+        print(f"{name}: {1000 * hand_over(size):.2f} ms of CPU to hand over a frame")
     table(
         "One camera, five frames a second",
         ["", "CPU s a minute", "start ms", "latency ms", "memory MiB"],
