@@ -265,7 +265,7 @@ class HomeAssistant:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def start(self, timeout: float = 120) -> HomeAssistant:
+    def start(self, timeout: float = 300) -> HomeAssistant:
         """Start (or start again, keeping registries and states) and wait until it runs."""
         if self._process is not None and self._process.poll() is None:
             raise HarnessError("already started")
@@ -304,7 +304,7 @@ class HomeAssistant:
         self._process = None
         return code
 
-    def restart(self, timeout: float = 120) -> HomeAssistant:
+    def restart(self, timeout: float = 300) -> HomeAssistant:
         self.stop()
         return self.start(timeout)
 
