@@ -197,6 +197,8 @@ class CameraUnit:
         self._detector = detector or make_detector(settings.detection)
         self._judged_by = settings.detection
         """The settings that the detector was made with: others come into force with the next frame."""
+        self._codec = ""
+        """How the frames that it has seen were encoded."""
         self._tracker = Tracker(
             settings.tracking, instance=settings.instance, camera=settings.camera, make_id=self._new_id
         )
@@ -364,6 +366,10 @@ class CameraUnit:
 
     async def _judge(self, frame: Frame) -> None:
         async with self._at_detector:
+            before, self._codec = self._codec, frame.codec
+            if before and before != frame.codec:
+                log.info("%s: the stream is now %s: learning anew", self._camera, frame.codec)
+                self._detector, self._judged_by = self._make_detector(self._detection), self._detection
             detector = self._detector if self._detecting else None
             settings, away_s = (
                 self._detection,

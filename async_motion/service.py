@@ -168,7 +168,7 @@ class Service:
                     settings, name, unit=unit, changed=partial(reporter.profile_changed, name)
                 )
                 preview = wiring.build_preview(settings, unit, broker, executor)
-                reporter.attach(name, unit, preview, profiles)
+                reporter.attach(name, unit, preview, profiles, source.counters.as_dict)
                 self._keepers.append(CameraKeeper(name, unit))
                 if profiles is not None:
                     self._profiles[name] = profiles

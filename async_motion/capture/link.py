@@ -40,6 +40,7 @@ class Counters:
     the pipeline was slower than the camera. `corrupt`: pictures or packets that could not be trusted.
     `stalls`: connections given up since nothing new came. `abandoned`: threads or processes that hung in the
     video library and were replaced. `crashed`: processes that died of a signal or of their bound of memory.
+    `changed`: pictures of another size or codec than the one before.
     """
 
     opened: int = 0
@@ -49,6 +50,7 @@ class Counters:
     stalls: int = 0
     abandoned: int = 0
     crashed: int = 0
+    changed: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts by name."""

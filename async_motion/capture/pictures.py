@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import cast
 
+import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from async_motion.capture.clock import Stamp
 from async_motion.core.model import Frame, Luma, Picture
+from async_motion.errors import CameraRefused
 
 PLANAR_LUMA = frozenset(
     {"gray", "nv12", "nv21", "nv16", "nv24", "yuv410p", "yuv411p", "yuv420p", "yuv422p", "yuv440p", "yuv444p"}
@@ -26,14 +28,18 @@ HD_HEIGHT = 720
 UNSPECIFIED = 2
 """AVCOL_SPC_UNSPECIFIED."""
 
+DEEPEST = 16
+"""Bits of a sample. On some formats beyond, FFmpeg's scaler ends the process with an assertion."""
+
 
 def luma_of(frame: VideoFrame) -> Luma:
     """Return the (H, W) brightness of a decoded frame; for the usual formats a view that copies nothing.
 
-    The view holds on to the frame's buffer, rows may be padded, and it cannot be written to.
+    The view holds on to the frame's buffer, rows may be padded, and it cannot be written to. Raises
+    CameraRefused for a pixel format that cannot be shown.
     """
     if frame.format.name not in PLANAR_LUMA:
-        frame = frame.reformat(format="gray", threads=1)
+        frame = _converted(frame, "gray")
     plane = frame.planes[0]
     rows = rows_of(plane)
     luma = rows[:, : plane.width]
@@ -47,14 +53,24 @@ def bytes_of(frame: VideoFrame) -> int:
 
 
 def to_bgr(frame: VideoFrame) -> Picture:
-    """Return the (H, W, 3) colour picture of a decoded frame, in an array of its own."""
+    """Return the (H, W, 3) colour picture of a decoded frame, in an array of its own.
+
+    Raises CameraRefused for a pixel format that cannot be shown.
+    """
     unnamed = frame.colorspace == UNSPECIFIED and frame.height >= HD_HEIGHT
-    converted = frame.reformat(
-        format="bgr24", src_colorspace=Colorspace.ITU709.value if unnamed else None, threads=1
-    )
+    converted = _converted(frame, "bgr24", Colorspace.ITU709.value if unnamed else None)
     plane = converted.planes[0]
     rows = rows_of(plane)
     return np.ascontiguousarray(rows[:, : plane.width * 3]).reshape(plane.height, plane.width, 3)
+
+
+def _converted(frame: VideoFrame, name: str, colorspace: int | None = None) -> VideoFrame:
+    if all(component.bits <= DEEPEST for component in frame.format.components):
+        try:
+            return frame.reformat(format=name, src_colorspace=colorspace, threads=1)
+        except (av.FFmpegError, ValueError):
+            pass
+    raise CameraRefused(f"pictures in the format {frame.format.name} cannot be shown")
 
 
 def rows_of(plane: VideoPlane) -> NDArray[np.uint8]:
@@ -79,7 +95,7 @@ class Colour:
             return to_bgr(self.picture)
 
 
-def frame_of(camera: str, stamp: Stamp, picture: VideoFrame) -> Frame:
+def frame_of(camera: str, stamp: Stamp, picture: VideoFrame, codec: str = "") -> Frame:
     """Return the frame that shows a decoder's picture."""
     return Frame(
         camera=camera,
@@ -88,6 +104,7 @@ def frame_of(camera: str, stamp: Stamp, picture: VideoFrame) -> Frame:
         luma=luma_of(picture),
         bgr=Colour(picture),
         nbytes=bytes_of(picture),
+        codec=codec,
     )
 
 

@@ -120,10 +120,10 @@ class RecordStream:
             media, group, packets, stream = found
             try:
                 frame = self._seek(media, group, packets, stream)
+                return None if frame is None else to_bgr(frame)
             except CameraRefused as exc:
                 self._say(str(exc), self._stop)
                 return None
-            return None if frame is None else to_bgr(frame)
 
     def _locate(self, monotonic: float) -> tuple[float, Group, list[Kept], VideoStream] | None:
         """Return (media time, its group, the group's packets so far, the stream); waits a little for them."""

@@ -35,6 +35,9 @@ Message = dict[str, Any]
 BGR = "bgr"
 """In the place of a pixel format: a plane of luma, then one of BGR."""
 
+MOST_CODEC = 32
+"""Letters of a codec's name: the other process is not trusted to be brief."""
+
 MAP_FAILED = ctypes.c_void_p(-1).value
 
 
@@ -121,6 +124,7 @@ def pack(frame: Frame) -> tuple[Message, int]:
         "width": width,
         "height": height,
         "nbytes": frame.nbytes,
+        "codec": frame.codec,
     }
     if (
         picture is not None
@@ -168,6 +172,7 @@ def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Fr
         luma=views[0][:, :width],
         bgr=bgr,
         nbytes=block.nbytes,
+        codec=str(message["codec"])[:MOST_CODEC],
     )
 
 

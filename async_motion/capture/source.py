@@ -60,6 +60,8 @@ class CameraSource:
         self._link: Link | None = None
         self._left: list[threading.Thread] = []
         self._hanging: list[threading.Thread] = []
+        self._kind: tuple[object, ...] | None = None
+        """Shape and codec of the last frame."""
         self._closed = False
 
     @property
@@ -116,6 +118,9 @@ class CameraSource:
             while (frame := await link.get()) is not None:
                 self._late = link.late
                 self._floor = Floor(frame.monotonic, frame.captured_at.timestamp())
+                kind = (frame.luma.shape, frame.codec)
+                self.counters.changed += self._kind not in (None, kind)
+                self._kind = kind
                 yield frame if record is None else self._recorded(frame, record)
         except CameraUnavailable:
             # A thread that hangs is not waited for. A process that hangs is killed, and its reader returns.

@@ -180,6 +180,7 @@ class _Feed:
         """Whether the decoder's word on a picture's time counts; else its packet's does."""
         self.shift: float | None = None
         """What turns the stream's own times into ours."""
+        self._codec = stream.codec_context.name
         self._view = self._look(stream, memory)
 
     def show(self, packet: VideoPacket, media: float, *, patient: bool = False) -> bool | None:
@@ -194,7 +195,8 @@ class _Feed:
         for shown in pictures:
             seen = True
             if self._picker.wants(shown.media):
-                frame = frame_of(self._spec.camera, self._clock.stamp(shown.media), shown.picture)
+                stamp = self._clock.stamp(shown.media)
+                frame = frame_of(self._spec.camera, stamp, shown.picture, self._codec)
                 if not self._link.reader_offer(frame, patient=patient or shown.late):
                     break
         return seen

@@ -49,6 +49,8 @@ class Frame:
     bgr: Callable[[], Picture]
     nbytes: int
     """What keeping this frame costs in memory, for the ring of pre-roll frames."""
+    codec: str = ""
+    """How the camera had encoded it; empty where nothing was."""
 
 
 class Reason(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final
@@ -18,6 +18,8 @@ RATE_WINDOW_TICKS = 15
 """The frame rate is a mean over this many ticks."""
 LATENCIES = 32
 """The upload latency is the median of this many frames."""
+DROPS_EVERY_S = 60.0
+"""The log says at most this often that frames are lost."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,6 +55,11 @@ class CameraState:
     peak: float = 0.0
     """Highest score of a moving frame since the last state."""
     dropped: Counter[str] = field(default_factory=Counter)
+    """Frames that the pipeline lost, by reason; `drops` has those of the capture, too."""
+    capture: Callable[[], Mapping[str, int]] = dict
+    """Gives the capture's counters."""
+    drops_said: int = 0
+    drops_said_at: float = float("-inf")
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
     rate: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RATE_WINDOW_TICKS + 1))
     """(monotonic, frames) at each tick."""
@@ -113,8 +120,23 @@ class CameraState:
         since, frames = self.rate[0]
         return (self.frames - frames) / (monotonic - since) if monotonic > since else 0.0
 
+    def drops(self) -> Counter[str]:
+        """Return the frames that were lost before the spool accepted them, by reason."""
+        capture = self.capture()
+        lost = {"too_slow": capture.get("dropped", 0), "corrupt": capture.get("corrupt", 0)}
+        return +(self.dropped + Counter(lost))
+
+    def new_drops(self, monotonic: float) -> int:
+        """Return how many were lost since this was last said, 0 where that is not long ago."""
+        total = self.drops().total()
+        if total == self.drops_said or monotonic - self.drops_said_at < DROPS_EVERY_S:
+            return 0
+        new, self.drops_said, self.drops_said_at = total - self.drops_said, total, monotonic
+        return new
+
     def to_json(self, monotonic: float) -> dict[str, Any]:
         """Return what `{base}/{camera}/state` says."""
+        drops = self.drops()
         return {
             "schema": SCHEMA,
             "status": self.status.value,
@@ -135,8 +157,9 @@ class CameraState:
                 else None
             ),
             "stored": self.stored,
-            "dropped": dict(self.dropped),
-            "dropped_total": self.dropped.total(),
+            "dropped": dict(drops),
+            "dropped_total": drops.total(),
+            "capture": dict(self.capture()),
             "upload_latency_s": round(statistics.median(self.latencies_s), 3) if self.latencies_s else None,
         }
 

@@ -145,8 +145,13 @@ class Reporter:
         controls: Controls,
         preview: Preview | None = None,
         profiles: Profiles | None = None,
+        capture: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        """Take over a camera's controls, fresh from its settings, and put remembered settings in force."""
+        """Take over a camera's controls, fresh from its settings, and put remembered settings in force.
+
+        `capture` gives the counters of its capture; `dropped` and `corrupt` among them are lost frames.
+        """
+        self._cameras[camera].capture = capture
         if preview is not None:
             self._previews[camera] = preview
         self._commands.attach(camera, controls, profiles)
@@ -198,6 +203,8 @@ class Reporter:
         monotonic = self._monotonic()
         for name, camera in self._cameras.items():
             camera.tick(monotonic)
+            if new := camera.new_drops(monotonic):
+                log.warning("%s: %d frames lost, since the start: %s", name, new, _listed(camera.drops()))
             if self._paces[name].due(monotonic):
                 self._publish_camera(name)
         self._pace.changed = self._health_troubles() != self._troubles
@@ -370,7 +377,7 @@ class Reporter:
                 "motion_frames": sum(camera.motion_frames for camera in cameras),
                 "events": sum(camera.events for camera in cameras),
                 "stored": sum(camera.stored for camera in cameras),
-                "dropped": sum(camera.dropped.total() for camera in cameras),
+                "dropped": sum(camera.drops().total() for camera in cameras),
             },
         }
 
@@ -408,3 +415,7 @@ class Reporter:
             return
         if jpeg is not None:
             self._retain(self._topics.preview(camera), jpeg)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))

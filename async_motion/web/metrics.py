@@ -91,6 +91,26 @@ CAMERA = (
         counter=True,
         by="reason",
     ),
+    Row("camera_connections", "Connections that delivered a stream.", ("capture", "opened"), counter=True),
+    Row("camera_stalls", "Connections given up since nothing new came.", ("capture", "stalls"), counter=True),
+    Row(
+        "camera_abandoned_readers",
+        "Threads or processes that hung in the video library and were replaced.",
+        ("capture", "abandoned"),
+        counter=True,
+    ),
+    Row(
+        "camera_crashed_readers",
+        "Processes that died of a signal or of their bound of memory, and were replaced.",
+        ("capture", "crashed"),
+        counter=True,
+    ),
+    Row(
+        "camera_stream_changes",
+        "Pictures of another size or codec than the one before.",
+        ("capture", "changed"),
+        counter=True,
+    ),
 )
 
 

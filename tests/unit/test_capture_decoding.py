@@ -6,9 +6,10 @@ import asyncio
 import logging
 from fractions import Fraction
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import MagicMock, patch
 
 import av
+import av.error
 import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
@@ -173,3 +174,19 @@ def test_want_of_memory_is_not_taken_for_damage() -> None:
     decoder = Decoder(Poor(), Fraction(1, 90_000), lambda: pytest.fail("not damaged"))  # type: ignore[arg-type]
     with pytest.raises(CameraUnavailable, match="more memory than there is"):
         list(decoder.decode(None))
+
+
+@pytest.mark.parametrize(
+    "error", [av.error.InvalidDataError, av.error.PermissionError, av.error.ExternalError, av.error.OSError]
+)
+def test_whatever_a_damaged_packet_makes_of_the_decoder_it_is_counted(
+    clip: Path, error: type[av.error.FFmpegError]
+) -> None:
+    lost = []
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        context = MagicMock(spec=VideoCodecContext)
+        context.decode.side_effect = error(1, "no", "")
+        decoder = Decoder(context, time_base(stream), lambda: lost.append(1))
+        assert list(decoder.decode(next(container.demux(stream)))) == []
+    assert lost == [1]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 import av
+import av.video.format
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from async_motion.capture.clock import Stamp
 from async_motion.capture.pictures import PLANAR_LUMA, Picker, frame_of, luma_of, to_bgr
+from async_motion.errors import CameraRefused
 from tests.support.video import ground
 
 
@@ -127,3 +129,22 @@ def test_never_more_than_asked_for(fps: float, gaps: list[float]) -> None:
 def test_every_frame_when_no_pace_is_asked_for() -> None:
     picker = Picker(float("inf"))
     assert all(picker.wants(number / 25) for number in range(50))
+
+
+def test_every_pixel_format_is_shown_or_refused() -> None:
+    """A stream chooses its format, and on some of them FFmpeg's scaler would end the process."""
+    shown: set[str] = set()
+    refused: set[str] = set()
+    for name in sorted(av.video.format.names):  # type: ignore[attr-defined] # not in the stubs
+        try:
+            frame = av.VideoFrame(64, 48, name)
+        except ValueError:
+            continue  # of a hardware decoder
+        for convert in (luma_of, to_bgr):
+            try:
+                assert convert(frame).shape[:2] == (48, 64)
+                shown.add(name)
+            except CameraRefused:
+                refused.add(name)
+    assert {"yuv420p", "yuv420p10le", "gray16be", "rgb24", "pal8", "p010le"} <= shown
+    assert len(shown) > 4 * len(refused)

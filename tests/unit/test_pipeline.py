@@ -15,7 +15,7 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -505,6 +505,14 @@ async def test_pictures_that_the_encoder_cannot_keep_up_with_go_and_the_opening_
     assert len(outbox.records) + b.seen.count("too_slow") == 45
     assert b.seen.count("too_slow") > 20
     assert times_of(outbox)[:6] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.2]
+
+
+async def test_another_codec_starts_a_new_detector() -> None:
+    frames = [replace(frame, codec="h264" if i < 3 else "hevc") for i, frame in enumerate(scene("......"))]
+    b = make(ListSource(frames))
+    await b.run()
+    assert len(b.detectors) == 2
+    assert len(b.seen.of("detected")) == 6
 
 
 # Ways out of run

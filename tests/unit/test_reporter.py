@@ -344,6 +344,28 @@ def test_a_picture_problem_shows_while_online_and_goes_with_the_camera() -> None
     assert bench.reporter.snapshot()["cameras"]["porch"]["problem"] is None
 
 
+def test_what_the_capture_lost_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    counters = {"opened": 3, "frames": 90, "dropped": 2, "corrupt": 0, "stalls": 2, "abandoned": 1}
+    bench.reporter.attach("porch", bench.controls, capture=lambda: counters)
+    bench.reporter.dropped("porch", "too_slow", 3)
+    bench.wait(20)
+    state = bench.broker.state("porch")
+    assert (state["dropped"], state["dropped_total"]) == ({"too_slow": 5}, 5)
+    assert state["capture"] == counters
+    assert bench.reporter.snapshot()["counters"]["dropped"] == 5
+    for _ in range(30):
+        counters["corrupt"] += 2
+        bench.wait(1)
+    assert bench.broker.state("porch")["dropped"]["corrupt"] >= 10
+    bench.wait(60)
+    said = [line.getMessage() for line in caplog.records if "frames lost" in line.getMessage()]
+    assert said == [
+        "porch: 5 frames lost, since the start: 5 too_slow",
+        "porch: 60 frames lost, since the start: 60 corrupt, 5 too_slow",
+    ]
+
+
 def test_figures_of_a_camera() -> None:
     bench = Bench()
     bench.reporter.republish()

@@ -49,6 +49,7 @@ def camera(**changes: Any) -> dict[str, Any]:
         "score": 0.03,
         "last_motion": "2026-11-22T07:21:12.000000Z", "events_today": 4, "events": 9, "frames": 1000,
         "motion_frames": 60, "stored": 37, "dropped": {"too_slow": 5}, "dropped_total": 5,
+        "capture": {"opened": 3, "stalls": 2, "abandoned": 1, "changed": 4},
         "upload_latency_s": 0.08,
     } | changes  # fmt: skip
 
@@ -277,6 +278,10 @@ async def test_metrics_say_what_the_state_says() -> None:
         ("async_motion_camera_problem", (porch,)): 0,
         ("async_motion_camera_frames_total", (porch,)): 1000,
         ("async_motion_camera_dropped_frames_total", (porch, ("reason", "too_slow"))): 5,
+        ("async_motion_camera_connections_total", (porch,)): 3,
+        ("async_motion_camera_stalls_total", (porch,)): 2,
+        ("async_motion_camera_abandoned_readers_total", (porch,)): 1,
+        ("async_motion_camera_stream_changes_total", (porch,)): 4,
         ("async_motion_camera_last_motion_timestamp_seconds", (porch,)): datetime(
             2026, 11, 22, 7, 21, 12, tzinfo=UTC
         ).timestamp(),
