@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -158,6 +159,10 @@ class Client:
     def say(self, data: bytes) -> None:
         """Send these bytes as they are."""
         self._connection.sendall(data)
+
+    def reset(self) -> None:
+        """Break off without a goodbye."""
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def send(
         self, unit: AccessUnit, *, spoil: Callable[[bytes], bytes | None] = lambda packet: packet
