@@ -1,9 +1,9 @@
 """A day of cameras in minutes: ``python -m tests.soak [--hours 24] [--reconnects 2000]``.
 
 One child process walks the real capture and pipeline, from the sources to a spool in memory: a recording at
-full speed, whose clock is its own, until so many hours of it are over; and, at the same time, four RTSP cameras
-that break off in every way that they can (a clean end, a reset, a stall, garbage, 401, 404, another size), and
-are read again at once. The parent plays the cameras, and compares what the child holds with what it held when
+full speed, whose clock is its own, until so many hours of it are over; and at the same time four RTSP cameras
+that break off in every way they can (a clean end, a reset, a stall, garbage, 401, 404, another size), and are
+read again at once. The parent plays the cameras, and compares what the child holds with what it held when
 warm: memory, threads, handles.
 """
 
@@ -271,9 +271,10 @@ def _grown(samples: list[dict[str, Any]]) -> list[str]:
 
 def _shown(sample: dict[str, Any]) -> str:
     return (
-        f"{sample['hours']:5.1f} h, {sample['reconnects']} connections ({sample['opened']} gave a stream, "
-        f"{sample['stalls']} stalled, {sample['changed']} changes of size), "
-        f"{sample['judged']} frames judged, {sample['events']} events, {sample['corrupt']} corrupt, {sample['abandoned']} threads left behind; "
+        f"{sample['hours']:5.1f} h, {sample['judged']} frames judged, {sample['events']} events; "
+        f"{sample['reconnects']} connections: {sample['opened']} gave a stream, {sample['stalls']} stalled, "
+        f"{sample['abandoned']} threads left behind, {sample['changed']} changes of size, "
+        f"{sample['corrupt']} corrupt; "
         f"{sample['rss'] >> 20} MiB, {sample['threads']} threads, {sample['fds']} handles"
     )
 

@@ -213,6 +213,7 @@ def test_a_change_of_resolution(tmp_path: Path, units: list[rtsp.AccessUnit]) ->
             return shapes
 
         assert asyncio.run(run()) == {(240, 320), (120, 160)}
+    assert source.counters.changed == 1
 
 
 def test_flipped_bytes_are_survived_and_smears_are_not_shown(units: list[rtsp.AccessUnit]) -> None:

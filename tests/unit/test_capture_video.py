@@ -113,6 +113,7 @@ def test_containers_and_codecs(tmp_path: Path, name: str, codec: str, pixels: st
     path = write_clip(tmp_path / name, pictures, fps=10, gop=5, codec=codec, pixels=pixels)
     frames = read(open_source(spec(path)))
     assert len(frames) == 10
+    assert {frame.codec for frame in frames} == {codec.removeprefix("lib").replace("x264", "h264")}
     assert all(before.monotonic < after.monotonic for before, after in pairwise(frames))
 
 

@@ -1,0 +1,224 @@
+"""A camera breaks in every way it can, under the service's own keeper: what is said, how soon it is well."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from async_motion import service
+from async_motion.capture import CameraSource, CaptureSpec, open_source
+from async_motion.core.model import Detection, EventPhase, MotionEvent, Record
+from async_motion.encode import encode
+from async_motion.pipeline import CameraUnit, UnitSettings
+from async_motion.service import CameraKeeper
+from tests.support import rtsp
+from tests.support.need import need
+from tests.support.ports import free_port
+from tests.support.video import make_clip
+from tests.support.wait import eventually_async
+
+STALL_S = 1.0
+RETRY_S = 0.5
+"""The keeper's first delay, without its jitter."""
+
+LATE_S = 8.0
+"""What a slow machine may add to any bound."""
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", seconds=40, fps=15, gop=15)
+
+
+@pytest.fixture(scope="module")
+def units(clip: Path) -> list[rtsp.AccessUnit]:
+    return rtsp.access_units(clip)
+
+
+class Watch:
+    """An observer that notes when frames were judged, and why the camera was lost."""
+
+    def __init__(self, source: CameraSource) -> None:
+        self.source = source
+        self.judged: list[float] = []
+        self.lost: list[tuple[float, str]] = []
+
+    def camera_online(self, camera: str) -> None: ...
+    def motion(self, camera: str, on: bool) -> None: ...
+    def zone_motion(self, camera: str, zone: str, on: bool) -> None: ...
+    def event_started(self, event: MotionEvent) -> None: ...
+    def event_ended(self, event: MotionEvent) -> None: ...
+    def dropped(self, camera: str, reason: str, count: int) -> None: ...
+    def problem(self, camera: str, problem: str | None) -> None: ...
+
+    def camera_offline(self, _camera: str, problem: str) -> None:
+        self.lost.append((time.monotonic(), problem))
+
+    def detected(self, _camera: str, _detection: Detection) -> None:
+        self.judged.append(time.monotonic())
+
+    async def sees(self, *, within_s: float = LATE_S) -> float:
+        """Wait for frames that are newer than this call; return how long it took."""
+        began = time.monotonic()
+        await eventually_async(
+            lambda: bool(self.judged) and self.judged[-1] > began, within_s=within_s, what="a frame"
+        )
+        return time.monotonic() - began
+
+    async def loses(self, *, within_s: float) -> str:
+        """Wait until the camera is lost; return what is said of it."""
+        before = len(self.lost)
+        await eventually_async(lambda: len(self.lost) > before, within_s=within_s, what="the loss")
+        return self.lost[-1][1]
+
+
+class Outbox:
+    async def accept(self, items: Sequence[Record | EventPhase]) -> None: ...
+
+
+@asynccontextmanager
+async def kept(url: str, **changes: Any) -> AsyncIterator[Watch]:
+    """Keep one camera going as the service does."""
+    values = {"fps": 15.0, "stall_timeout_s": STALL_S, "open_timeout_s": 5.0, **changes}
+    source = open_source(CaptureSpec(camera="porch", source=url, **values))
+    watch = Watch(source)
+    with ThreadPoolExecutor(2) as executor:
+        unit = CameraUnit(
+            UnitSettings(instance="edge1", camera="porch"),
+            source=source,
+            outbox=Outbox(),
+            observer=watch,
+            executor=executor,
+            encode=partial(encode, quality=80, max_width=None),
+            draw24=lambda: 0,
+        )
+        keeper = CameraKeeper("porch", unit, draw=lambda: 0.0)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(keeper.run(), name="keeper")
+            try:
+                yield watch
+            finally:
+                await keeper.stop()
+                await source.aclose()
+
+
+def serve(clip: Path, transport: str, port: int) -> Any:
+    """Return a server process for `transport`, and what follows its address."""
+    if transport == "udp":
+        need(rtsp.has_gstreamer(), "python3-gi, gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-*")
+        return rtsp.gstreamer(clip, port=port), "clip"
+    return rtsp.toolkit(clip.parent, port=port), f"{clip.name}/play_count_0"
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+async def test_the_server_is_away_then_there_then_restarted(clip: Path, transport: str) -> None:
+    port = free_port()
+    server, path = serve(clip, transport, port)
+    async with kept(f"rtsp://127.0.0.1:{port}/{path}", transport=transport) as watch:
+        assert "nothing listens" in await watch.loses(within_s=LATE_S)
+        with server:
+            await watch.sees(within_s=8 * RETRY_S + LATE_S)
+        await watch.loses(within_s=STALL_S + LATE_S)
+        again, _ = serve(clip, transport, port)
+        with again:
+            await watch.sees(within_s=8 * RETRY_S + LATE_S)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+async def test_the_server_is_stopped_and_goes_on(clip: Path, transport: str) -> None:
+    with ExitStack() as stack:
+        port = free_port()
+        started, path = serve(clip, transport, port)
+        server = stack.enter_context(started)
+        async with kept(f"rtsp://127.0.0.1:{port}/{path}", transport=transport) as watch:
+            await watch.sees(within_s=5 + LATE_S)
+            server.stop()
+            said = await watch.loses(within_s=STALL_S + LATE_S)
+            assert "no new picture" in said or "timed out" in said
+            server.resume()
+            await watch.sees(within_s=8 * RETRY_S + 5 + LATE_S)
+
+
+async def test_media_freezes_while_the_connection_stays(units: list[rtsp.AccessUnit]) -> None:
+    def script(client: rtsp.Client) -> None:
+        client.play(units[:30], pace=2)
+        if server.connections == 1:
+            client.wait(600)
+        client.play(units)
+
+    with rtsp.Scripted(script) as server:
+        async with kept(server.url) as watch:
+            await watch.sees()
+            assert "no new picture" in await watch.loses(within_s=2 + STALL_S + LATE_S)
+            await watch.sees(within_s=RETRY_S + LATE_S)
+            assert watch.source.counters.stalls == 1
+
+
+async def test_bytes_are_flipped_for_a_while(units: list[rtsp.AccessUnit]) -> None:
+    over: list[float] = []
+
+    def script(client: rtsp.Client) -> None:
+        end = client.play(units[:20], pace=2)
+        number = 0
+
+        def spoil(packet: bytes) -> bytes | None:
+            nonlocal number
+            number += 1
+            return packet[:20] + b"\x55" + packet[21:-9] + bytes(9) if number % 3 else None
+
+        end = client.play(units[20:65], start_s=end, pace=2, spoil=spoil)
+        over.append(time.monotonic())
+        client.play(units[65:], start_s=end)
+
+    with rtsp.Scripted(script) as server:
+        async with kept(server.url) as watch:
+            await eventually_async(lambda: over, within_s=10 + LATE_S, what="clean media")
+            await watch.sees(within_s=1.0 + LATE_S)  # the next key picture
+            assert watch.source.counters.corrupt > 0
+        assert server.connections == 1
+        assert [said for _, said in watch.lost] == ["stopped"]
+
+
+async def test_the_resolution_changes(tmp_path: Path, units: list[rtsp.AccessUnit]) -> None:
+    small = rtsp.access_units(make_clip(tmp_path / "small.mp4", size=(160, 120), seconds=20, fps=15, gop=15))
+
+    def script(client: rtsp.Client) -> None:
+        client.play(small, start_s=client.play(units[:30], pace=3))
+
+    with rtsp.Scripted(script) as server:
+        async with kept(server.url) as watch:
+            await watch.sees()
+            await eventually_async(
+                lambda: watch.source.counters.changed == 1, within_s=2 + LATE_S, what="the new size"
+            )
+            await watch.sees()
+        assert server.connections == 1
+        assert [said for _, said in watch.lost] == ["stopped"]
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [("401 Unauthorized", "wrong user or password"), ("404 Not Found", "no such stream")],
+)
+async def test_a_refusal_is_mended(
+    units: list[rtsp.AccessUnit], status: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = 4 * RETRY_S
+    assert service.REFUSED_RETRY_S[0] >= 10 * service.RETRY_S[0], "who says no is asked more rarely"
+    monkeypatch.setattr(service, "REFUSED_RETRY_S", (2 * slow, 2 * slow))
+    with rtsp.Scripted(lambda client: client.play(units), status=status) as server:
+        async with kept(server.url) as watch:
+            assert message in await watch.loses(within_s=LATE_S)
+            server.status = "200 OK"
+            refused = watch.lost[-1][0]
+            await watch.sees(within_s=slow + LATE_S)
+            assert watch.judged[0] - refused >= slow
+        assert server.connections == 2
