@@ -106,7 +106,7 @@ async def child(clip: str, port: int, hours: float, reconnects: int) -> None:
             camera=name, source=source, **{"open_timeout_s": 3.0, "stall_timeout_s": 0.3, **changes}
         )
 
-    tape = open_source(spec("tape", clip, speed="max", loop=True))
+    tape = open_source(spec("tape", clip, speed="max", loop=True, stall_timeout_s=60.0))
     until = Until(tape, hours * 3600)
     streets = [
         open_source(spec(f"street{n}", f"rtsp://127.0.0.1:{port}/cam", fps=15)) for n in range(STREETS)

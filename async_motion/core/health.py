@@ -4,7 +4,8 @@ The camera answers and pictures come, and still nobody is watching: the sensor h
 hat hangs over the lens, somebody has turned the camera to the wall. Each is told from a small copy of the
 luma, looked at once a second:
 
-    frozen   bit for bit the same for `FROZEN_S`, over many key pictures: a living sensor has noise
+    frozen   for `FROZEN_S` no picture but, bit for bit, a few that are nearly alike: a living sensor has
+             noise, and an encoder that is given one picture over and over makes a few of it
     dark     nothing brighter than a few grey levels above black
     covered  hardly an edge left, where there were many
     turned   the edges are not where they were: the correlation with the learned map of edges is low
@@ -17,6 +18,8 @@ picture has been well for `WELL_S`. Pure and deterministic; the clock is the fra
 
 from __future__ import annotations
 
+import hashlib
+from collections import deque
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -33,6 +36,12 @@ LOOK_S = 1.0
 
 FROZEN_S = 30.0
 FROZEN_LOOKS = 10
+KNOWN = 64
+"""Pictures that are remembered to find them again: a frozen scene's differ with their place in the GOP."""
+
+STILL = 0.5
+"""Mean difference of two looks, in grey levels, up to which they may be one picture, encoded twice."""
+
 DARK_S = 10.0
 COVERED_S = 10.0
 TURNED_S = 20.0
@@ -91,6 +100,7 @@ class PictureHealth:
         """Know nothing yet."""
         self._looked: float | None = None
         self._samples: Luma | None = None
+        self._known: deque[bytes] = deque(maxlen=KNOWN)
         self._same_since = 0.0
         self._same_looks = 0
         self._edges: Grid | None = None
@@ -114,6 +124,7 @@ class PictureHealth:
         self._shape, self._looked = luma.shape, monotonic
         if passed is None or passed < 0 or passed > GAP_S:
             self._suspect, self._same_looks, self._samples, self._strange_since = None, 0, None, None
+            self._known.clear()
             passed = 0.0
         self._judge(self._examine(luma, monotonic, passed), monotonic)
         return self._reported
@@ -138,8 +149,14 @@ class PictureHealth:
         return None
 
     def _is_frozen(self, samples: Luma, now: float) -> bool:
-        if self._samples is None or not np.array_equal(samples, self._samples):
-            self._samples, self._same_since, self._same_looks = samples, now, 0
+        before, self._samples = self._samples, samples
+        moved = before is not None and cv2.norm(before, samples, cv2.NORM_L1) > STILL * samples.size
+        picture = hashlib.blake2b(samples.tobytes(), digest_size=16).digest()
+        if moved:
+            self._known.clear()
+        if picture not in self._known:
+            self._known.append(picture)
+            self._same_since, self._same_looks = now, 0
         self._same_looks += 1
         return now - self._same_since >= FROZEN_S and self._same_looks >= FROZEN_LOOKS
 
