@@ -30,7 +30,7 @@ from typing import Any
 
 from async_motion.capture import CameraSource, CaptureSpec, open_source
 from async_motion.core.health import PictureHealth
-from async_motion.core.model import Detection, Frame, MotionEvent
+from async_motion.core.model import Detection, Frame, MotionEvent, SceneChange
 from async_motion.encode import encode
 from async_motion.errors import CameraUnavailable
 from async_motion.pipeline import CameraUnit, UnitSettings
@@ -63,6 +63,7 @@ class Seen:
     def zone_motion(self, camera: str, zone: str, on: bool) -> None: ...
     def event_ended(self, event: MotionEvent) -> None: ...
     def problem(self, camera: str, problem: str | None) -> None: ...
+    def scene_changed(self, camera: str, kind: SceneChange) -> None: ...
 
     def detected(self, _camera: str, _detection: Detection) -> None:
         self.judged += 1
@@ -83,6 +84,9 @@ class Until:
         self._source = source
         self._seconds = seconds
         self.past_s = 0.0
+
+    def judged(self, monotonic: float, detection: Detection) -> None:
+        self._source.judged(monotonic, detection)
 
     async def frames(self) -> AsyncIterator[Frame]:
         first: float | None = None

@@ -15,7 +15,7 @@ import pytest
 
 from async_motion import service
 from async_motion.capture import CameraSource, CaptureSpec, open_source
-from async_motion.core.model import Detection, EventPhase, MotionEvent, Record
+from async_motion.core.model import Detection, EventPhase, MotionEvent, Record, SceneChange
 from async_motion.encode import encode
 from async_motion.pipeline import CameraUnit, UnitSettings
 from async_motion.service import CameraKeeper
@@ -58,6 +58,7 @@ class Watch:
     def event_ended(self, event: MotionEvent) -> None: ...
     def dropped(self, camera: str, reason: str, count: int) -> None: ...
     def problem(self, camera: str, problem: str | None) -> None: ...
+    def scene_changed(self, camera: str, kind: SceneChange) -> None: ...
 
     def camera_offline(self, _camera: str, problem: str) -> None:
         self.lost.append((time.monotonic(), problem))
