@@ -1,0 +1,146 @@
+"""What FFmpeg may hear of a camera before it plays; the real thing is in `integration/test_reach.py`."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from async_motion.capture.relay import MOST_TALK, _pointed_at, _Talk
+from async_motion.errors import CameraRefused
+
+
+def atoi(word: bytes) -> int:
+    """Return the number that C reads at the start of `word`."""
+    found = re.match(rb"[ \t\v\f\r\n]*([+-]?\d+)", word)
+    return int(found[1]) if found else 0
+
+
+def statuses(data: bytes) -> list[int]:
+    """Return the status of each answer that FFmpeg's reader would see in `data`, complete ones only."""
+    seen: list[int] = []
+    at = 0
+
+    def line() -> bytes:
+        nonlocal at
+        found = b""
+        while True:
+            byte = data[at : at + 1]
+            if not byte:
+                raise EOFError
+            at += 1
+            if byte == b"\n":
+                return found.partition(b"\0")[0]
+            if byte == b"$" and not found:
+                at += 3 + int.from_bytes(data[at + 1 : at + 3], "big")
+            elif byte != b"\r" and len(found) < 4095:
+                found += byte
+
+    try:
+        while True:
+            status, length = 0, 0
+            if first := line():
+                words = [word for word in re.split(rb"[ \t]+", first) if word]
+                if words and words[0].startswith(b"RTSP/") and len(words) > 1:
+                    status = atoi(words[1])
+                while header := line():
+                    if header.lower().startswith(b"content-length:"):
+                        length = atoi(header[15:])
+            seen.append(status)
+            at += max(0, length)
+    except EOFError:
+        return seen
+
+
+PIECES = st.sampled_from(
+    [
+        b"RTSP/1.0 302 Moved\r\n",
+        b"RTSP/1.0 200 OK\r\n",
+        b"RTSP/",
+        b"RT\rSP/",
+        b"1.0",
+        b" ",
+        b"\t",
+        b"302",
+        b"200",
+        b"3",
+        b"+",
+        b"0",
+        b"\v",
+        b"\0",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"$\0\0\4",
+        b"$\0\0\6RTSP/ ",
+        b"abcd",
+        b"CSeq: 1\r\n",
+        b"Content-Length: 4\r\n",
+        b"OPTIONS * RTSP/1.0\r\n",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=30).map(b"".join), st.integers(1, 40))
+def test_no_answer_that_leads_away_is_heard_to_its_end(data: bytes, step: int) -> None:
+    talk = _Talk(None)
+    heard = b""
+    try:
+        for start in range(0, len(data), step):
+            heard += talk.answered(data[start : start + step])
+    except CameraRefused:
+        pass
+    else:
+        assert heard == data
+    assert not [status for status in statuses(heard) if 300 <= status < 400]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "RTSP/1.0 200 OK",
+        "RTSP/1.0 401 Unauthorized",
+        "RTSP/1.0 454 Session Not Found",
+        "RTSP/1.0 503 Busy",
+        "RTSP/1.0 200 OK\r\nServer: Acme RTSP/2.0 Media Server",
+        "RTSP/1.0 200 OK\r\nServer: GStreamer RTSP server",
+    ],
+)
+def test_what_cameras_say_passes_as_it_is(head: str) -> None:
+    answer = f"{head}\r\nCSeq: 1\r\n\r\n".encode()
+    assert _Talk(None).answered(answer) == answer
+    assert _Talk("192.0.2.1").answered(answer) == answer
+
+
+def test_the_source_of_media_is_the_camera_itself_whatever_the_pieces() -> None:
+    answer = (
+        b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;so\rurce=198.51.100.7;server_port=5000-5001\r\n\r\n"
+    )
+    for step in range(1, len(answer) + 1):
+        talk = _Talk("192.0.2.1")
+        assert not talk.asked(b"SETUP rtsp://x RTSP/1.0\r\n\r\n")
+        heard = b"".join(talk.answered(answer[at : at + step]) for at in range(0, len(answer), step))
+        heard += talk.rest()
+        assert b"source=198" not in heard
+        assert b";source=192.0.2.1;server_port=5000-5001" in heard
+
+
+def test_talk_has_an_end() -> None:
+    talk = _Talk(None)
+    talk.answered(bytes(MOST_TALK))
+    with pytest.raises(CameraRefused, match="without end"):
+        talk.answered(b"x")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("rtsp://192.0.2.1/s", "rtsp://127.0.0.1:9/s"),
+        ("rtsps://u:p%40@cam:322/s?x=a@b", "rtsp://u:p%40@127.0.0.1:9/s?x=a@b"),
+        ("rtsp://u:p@x@[2001:db8::1]:554", "rtsp://u:p@x@127.0.0.1:9"),
+    ],
+)
+def test_the_login_and_the_path_stay(url: str, expected: str) -> None:
+    assert _pointed_at(url, "127.0.0.1:9") == expected
