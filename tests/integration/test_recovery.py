@@ -29,6 +29,9 @@ STALL_S = 1.0
 RETRY_S = 0.5
 """The keeper's first delay, without its jitter."""
 
+CALM_S = 30.0
+"""For cases in which nothing stalls, on a slow machine neither."""
+
 LATE_S = 8.0
 """What a slow machine may add to any bound."""
 
@@ -160,7 +163,7 @@ async def test_media_freezes_while_the_connection_stays(units: list[rtsp.AccessU
             await watch.sees()
             assert "no new picture" in await watch.loses(within_s=2 + STALL_S + LATE_S)
             await watch.sees(within_s=RETRY_S + LATE_S)
-            assert watch.source.counters.stalls == 1
+            assert watch.source.counters.stalls >= 1
 
 
 async def test_bytes_are_flipped_for_a_while(units: list[rtsp.AccessUnit]) -> None:
@@ -180,7 +183,7 @@ async def test_bytes_are_flipped_for_a_while(units: list[rtsp.AccessUnit]) -> No
         client.play(units[65:], start_s=end)
 
     with rtsp.Scripted(script) as server:
-        async with kept(server.url) as watch:
+        async with kept(server.url, stall_timeout_s=CALM_S) as watch:
             await eventually_async(lambda: over, within_s=10 + LATE_S, what="clean media")
             await watch.sees(within_s=1.0 + LATE_S)  # the next key picture
             assert watch.source.counters.corrupt > 0
@@ -195,7 +198,7 @@ async def test_the_resolution_changes(tmp_path: Path, units: list[rtsp.AccessUni
         client.play(small, start_s=client.play(units[:30], pace=3))
 
     with rtsp.Scripted(script) as server:
-        async with kept(server.url) as watch:
+        async with kept(server.url, stall_timeout_s=CALM_S) as watch:
             await watch.sees()
             await eventually_async(
                 lambda: watch.source.counters.changed == 1, within_s=2 + LATE_S, what="the new size"
@@ -216,7 +219,7 @@ async def test_a_refusal_is_mended(
     assert service.REFUSED_RETRY_S[0] >= 10 * service.RETRY_S[0], "who says no is asked more rarely"
     monkeypatch.setattr(service, "REFUSED_RETRY_S", (2 * slow, 2 * slow))
     with rtsp.Scripted(lambda client: client.play(units), status=status) as server:
-        async with kept(server.url) as watch:
+        async with kept(server.url, stall_timeout_s=CALM_S) as watch:
             assert message in await watch.loses(within_s=LATE_S)
             server.status = "200 OK"
             refused = watch.lost[-1][0]
