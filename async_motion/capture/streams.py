@@ -86,10 +86,13 @@ def open_stream(address: Address, spec: CaptureSpec) -> tuple[InputContainer, Vi
     """
     if address.kind is not Kind.RTSP:
         return _open_at(address, spec)
+    started = time.monotonic()
     # It ends with FFmpeg's connection to it.
     relay = Relay(address, spec)
+    # FFmpeg takes up to twice of this: half of the time at least, so that it is twice the time in all.
+    left_s = max(spec.open_timeout_s / 2, spec.open_timeout_s - (time.monotonic() - started))
     try:
-        return _open_at(replace(address, url=relay.url), spec)
+        return _open_at(replace(address, url=relay.url), replace(spec, open_timeout_s=left_s))
     except CameraUnavailable:
         relay.close()
         if relay.problem is not None:
