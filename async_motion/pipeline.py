@@ -78,7 +78,7 @@ class Source(Protocol):
         """Yield the frames of one connection. Ends with a file. Raises CameraUnavailable, CameraRefused."""
 
     def judged(self, monotonic: float, detection: Detection) -> None:
-        """Hear the verdict on the frame of time `monotonic`: what is decoded may depend on it. Never blocks."""
+        """Hear the verdict on the frame of time `monotonic`; what is decoded may depend on it. Quick."""
 
 
 class Outbox(Protocol):

@@ -181,7 +181,7 @@ class Attentive:
         if not any(signs):
             yield from self._newer(iter(pictures))
             return
-        self._wake(media, min(since, media) if since > float("-inf") else media, self._scene)
+        self._wake(media, since, self._scene)
         yield from self._replay(since, media)
 
     def _between(self, packet: VideoPacket, media: float) -> Iterator[Shown] | None:
@@ -236,8 +236,9 @@ class Attentive:
         """Idle from here on, and learn whether the sign that woke us meant anything."""
         self._awake = False
         since = self._woken_from
-        meaningless = self._interest.told and since is not None
-        meaningless = meaningless and self._interest.latest < self._stamp_of(since)
+        meaningless = (
+            self._interest.told and since is not None and self._interest.latest < self._stamp_of(since)
+        )
         for evidence in (self._scene, self._weights):
             if meaningless and evidence is self._woken_by:
                 evidence.forgive()

@@ -1,17 +1,20 @@
-"""What `decode: auto` saves and what it costs: ``python -m tests.benchmarks.idling --data PATH [--only A,B]``.
+"""What `decode: auto` saves and what it costs: ``python -m tests.benchmarks.idling --data PATH``.
 
-PATH holds `evaluate.py` and folders of sequences with labels, as for `tests.benchmarks.accuracy`. Each sequence
-is re-cut: it keeps its order, but wherever nothing moves it stands still, back and forth over those frames,
-for `QUIET_S`, so that a camera comes to rest. It is then encoded as cameras do (H.264, no B frames, no scene
-cuts, no look-ahead; key pictures every 1, 2 and 4 s; constant quality, and constant bit rate), and watched
-twice, with `all` and with `auto`, by the detector at its defaults, five pictures a second.
+PATH holds `evaluate.py` and folders of sequences with labels, as for `tests.benchmarks.accuracy`. Each
+sequence is re-cut so that a camera comes to rest: it keeps its order, but wherever nothing moves it stands
+still, back and forth over those frames, for `QUIET_S`; one in which it is never quiet is cut into excerpts,
+with its empty scene (the median with the noise of its own) between them. It is then encoded as cameras do
+(H.264, no B frames, no scene cuts, no look-ahead; key pictures every 1, 2 and 4 s; constant quality, and
+constant bit rate), and watched twice, with `all` and with `auto`, by the detector at its defaults, five
+pictures a second.
 
-For each GOP and rate mode: the labelled events that `all` reports; how many of them `auto` misses; how many it
-reports on a later picture than `all`, and by how much at most; how much later than with `all` a report is out,
-since pictures of the ring are decoded only when a sign has come; reports that only `auto` made, away from
-every label; which share of packets it decoded, over all and while nothing was labelled nor reported; CPU of
-demuxing, deciding and decoding in those quiet spans as a share of that of `all`. Everything runs on one
-thread in step; a verdict is told one packet late, as in the service.
+For each GOP and rate mode: the labelled events that `all` reports; how many of them `auto` misses; how many
+it reports on a later picture than `all`, and by how much at most; how much later than with `all` a report is
+out, since pictures of the ring are decoded only when a sign has come; reports that only `auto` made, away
+from every label; which share of packets it decoded, over all and while nothing was labelled nor reported;
+CPU of demuxing, deciding and decoding in those quiet spans as a share of that of `all` (the footage is small:
+at a camera's size deciding weighs less); how often it was woken. Everything runs on one thread in step; a
+verdict is told one packet late, as in the service.
 """
 
 from __future__ import annotations
@@ -27,12 +30,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import av
 import cv2
 import numpy as np
-from av.video.stream import VideoStream
 
 from async_motion.capture.attention import Interest, Scene
 from async_motion.capture.decoding import Decoder, prepare, time_base
@@ -79,8 +81,8 @@ class Watched:
 
     verdicts: list[tuple[float, float, Detection]] = field(default_factory=list)
     """(of the picture, of the packet at which it was shown, verdict)"""
-    packets: list[tuple[float, bool, float]] = field(default_factory=list)
-    """(time, decoded, CPU seconds)"""
+    packets: list[tuple[float, int, float]] = field(default_factory=list)
+    """(time, how many were decoded when it came, CPU seconds)"""
     woken: list[float] = field(default_factory=list)
 
     def motion(self) -> list[tuple[float, float]]:
@@ -132,10 +134,13 @@ def _excerpts(name: str, fps: Fraction, labels: np.ndarray[Any, np.dtype[np.int8
 
 
 def empty_scene(pictures: list[Any]) -> list[Any]:
-    """Return what a camera sees that sees nothing: the median of its pictures with their own noise, `GRAINS` times."""
+    """Return `GRAINS` pictures of what is there when nothing is: the median, with the noise of its own."""
     some = np.stack(pictures[:: max(1, len(pictures) // 41)])
     still = np.median(some, axis=0)
-    pairs = [pictures[at + 1].astype(np.int16) - pictures[at] for at in range(0, len(pictures) - 1, len(pictures) // 21)]
+    pairs = [
+        pictures[at + 1].astype(np.int16) - pictures[at]
+        for at in range(0, len(pictures) - 1, len(pictures) // 21)
+    ]
     noise = 1.4826 / 2**0.5 * np.median(np.abs(np.stack(pairs)), axis=0)
     draw = np.random.default_rng(2)
     grains = (draw.standard_normal((*still.shape[:2], 1)) for _ in range(GRAINS))
@@ -150,11 +155,11 @@ def _to_and_fro(start: int, end: int, least: int) -> list[int]:
     return walk
 
 
-def frames_of(folder: Path, meta: dict[str, Any]) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+def frames_of(folder: Path, meta: dict[str, Any]) -> list[Any]:
     """Return a sequence's pictures, cropped to the zone that it is labelled for, with even sides."""
     capture = cv2.VideoCapture(str(folder / "input.mkv"))
     left, top, width, height = meta.get("roi_rect") or (0, 0, 1 << 20, 1 << 20)
-    pictures = []
+    pictures: list[Any] = []
     while True:
         good, picture = capture.read()
         if not good:
@@ -171,8 +176,9 @@ def encode(path: Path, cut: Recut, pictures: list[Any], gop_s: float, rate: str)
     bits = round(BITS_A_PIXEL * width * height * cut.fps)
     if rate == "CBR":
         options |= {"maxrate": str(bits), "bufsize": str(bits)}
-    with av.open(str(path), "w") as container:
-        stream = cast(VideoStream, container.add_stream("libx264", rate=cut.fps, options=options))
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    with av.open(str(unfinished), "w") as container:
+        stream = container.add_stream("libx264", rate=cut.fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size = round(gop_s * cut.fps)
         stream.codec_context.thread_count = 1
@@ -185,6 +191,7 @@ def encode(path: Path, cut: Recut, pictures: list[Any], gop_s: float, rate: str)
             frame.pts, frame.time_base = number, 1 / cut.fps
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    unfinished.rename(path)
 
 
 class _Counting(Decoder):
@@ -295,13 +302,12 @@ class Tally:
         busy = np.convolve(labels != 0, np.ones(2 * round(NEAR_S * fps) + 1), "same") > 0
         heard = [at for at, _ in every.motion()]
         for at, _ in auto.motion():
-            if not busy[min(len(busy) - 1, round(at * fps))] and not any(
-                abs(at - one) <= 2 * NEAR_S for one in heard
-            ):
-                if not self.added or not self.added[-1].startswith(f"{cut.name} at {at:.0f}"):
-                    self.added.append(f"{cut.name} at {at:.0f} s")
+            text = f"{cut.name} at {at:.0f} s"
+            known = busy[min(len(busy) - 1, round(at * fps))] or text in self.added
+            if not known and not any(abs(at - one) <= 2 * NEAR_S for one in heard):
+                self.added.append(text)
         self.packets += len(auto.packets)
-        self.decoded += sum(min(1, count) if count < 2 else count for _, count, _ in auto.packets)
+        self.decoded += sum(count for _, count, _ in auto.packets)
         for at in heard:
             middle = round(at * fps)
             busy[max(0, middle - round(3 * fps)) : middle + round(3 * fps)] = True
@@ -358,15 +364,17 @@ def main() -> int:
                 quiet = (tally.quiet_decoded - before[3]) / max(1, tally.quiet_packets - before[2])
                 line.append(f"{events}/{missed} {100 * quiet:.0f}%/{len(auto.woken)}")
             print(f"{cut.name:24s} {'  '.join(line)}", file=sys.stderr, flush=True)
-    print("rate  GOP s  events  missed  later  by s  out by s (mean, most)  added  decoded %  idle %  idle CPU %  woken")
+    print(
+        "rate  GOP s  events  missed  later  by s  out s, mean most  added  decoded %  idle %  CPU %  woken"
+    )
     for (rate, gop_s), tally in tallies.items():
         delay = tally.delay or [0.0]
         print(
             f"{rate:4s}  {gop_s:5g}  {tally.events:6d}  {len(tally.missed):6d}  {len(tally.later):5d}"
-            f"  {max(tally.later, default=0):4.1f}  {np.mean(delay):14.2f} {max(delay):6.1f}"
+            f"  {max(tally.later, default=0):4.1f}  {np.mean(delay):11.2f} {max(delay):4.1f}"
             f"  {len(tally.added):5d}  {100 * tally.decoded / max(1, tally.packets):9.0f}"
             f"  {100 * tally.quiet_decoded / max(1, tally.quiet_packets):6.0f}"
-            f"  {100 * tally.quiet_cpu['auto'] / max(1e-9, tally.quiet_cpu['all']):10.0f}  {tally.woken:5d}"
+            f"  {100 * tally.quiet_cpu['auto'] / max(1e-9, tally.quiet_cpu['all']):5.0f}  {tally.woken:5d}"
         )
         if options.verbose:
             for text in tally.missed:

@@ -138,7 +138,8 @@ def test_heavier_packets_are_a_sign_the_sooner_the_heavier(times: float, within:
 def test_a_single_heavy_packet_is_not() -> None:
     weights = weighed()
     weights.key(KEY, None)
-    signs = [weights.weigh(usual(place, 10 if place == 20 else 1), place, quiet=None) for place in range(15, 26)]
+    sizes = {place: usual(place, 10 if place == 20 else 1) for place in range(15, 26)}
+    signs = [weights.weigh(size, place, quiet=None) for place, size in sizes.items()]
     assert not any(signs)
 
 
