@@ -25,7 +25,6 @@ import argparse
 import asyncio
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -108,7 +107,8 @@ class _Writer:
     """Encodes as a camera does: H.264, constant bit rate, no B frames, key pictures every 2 s."""
 
     def __init__(self, path: Path, size: tuple[int, int], fps: int, bits: int) -> None:
-        self._container = av.open(str(path), "w")
+        self._path, self._unfinished = path, path.with_name(f"unfinished-{path.name}")
+        self._container = av.open(str(self._unfinished), "w")
         options = {"preset": "veryfast", "tune": "zerolatency", "sc_threshold": "0", "bf": "0"}
         options |= {"maxrate": str(bits), "bufsize": str(bits)}
         stream = self._container.add_stream("libx264", rate=fps, options=options)
@@ -132,6 +132,7 @@ class _Writer:
     def close(self) -> None:
         self._container.mux(self._stream.encode(None))
         self._container.close()
+        self._unfinished.rename(self._path)
 
 
 def make(folder: Path, name: str, kind: str) -> Clip:
@@ -143,8 +144,8 @@ def make(folder: Path, name: str, kind: str) -> Clip:
         for luma in pictures((width, height), fps, busy=kind == "busy"):
             large.write(luma)
             small.write(cast("NDArray[np.uint8]", cv2.resize(luma, SUB, interpolation=cv2.INTER_AREA)))
-        large.close()
         small.close()
+        large.close()
     return Clip(name, kind, long, head(long), sub, head(sub), LONG_S - SHORT_S)
 
 
@@ -263,33 +264,22 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def measure(what: str, clip: Clip, folder: Path, repeats: int) -> Cost | None:
+def measure(what: str, clip: Clip, folder: Path) -> Cost | None:
     """Return what a minute costs; None where it has no file for it."""
     if what == "auto, sub-stream + ring" and clip.sub_long is None:
         return None
-    costs, memory = [], 0.0
-    for _ in range(repeats):
-        used = []
-        for path, sub in ((clip.short, clip.sub_short), (clip.long, clip.sub_long)):
-            if what == "dvr-scan":
-                dvr_scan = ["dvr-scan", "-q", "-so", "-i", str(path), "--ignore-user-config"]
-                cpu, memory, _ = run([_program(dvr_scan[0]), *dvr_scan[1:]], folder)
-            else:
-                command = [
-                    sys.executable,
-                    "-m",
-                    "tests.benchmarks.capture",
-                    "--child",
-                    what,
-                    str(path),
-                    str(sub),
-                ]
-                cpu, _, said = run(command, folder)
-                before, most = (int(kib) for kib in said.split()[-2:])
-                memory = (most - before) / 1024
-            used.append(cpu)
-        costs.append(used[1] - used[0])
-    return Cost(statistics.median(costs) * 60 / clip.seconds, memory)
+    used, memory = [], 0.0
+    for path, sub in ((clip.short, clip.sub_short), (clip.long, clip.sub_long)):
+        if what == "dvr-scan":
+            command = [_program(what), "-q", "-so", "-i", str(path), "--ignore-user-config"]
+            cpu, memory, _ = run(command, folder)
+        else:
+            command = [sys.executable, "-m", "tests.benchmarks.capture", "--child", what, str(path), str(sub)]
+            cpu, _, said = run(command, folder)
+            before, most = (int(kib) for kib in said.split()[-2:])
+            memory = (most - before) / 1024
+        used.append(cpu)
+    return Cost((used[1] - used[0]) * 60 / clip.seconds, memory)
 
 
 def measure_motion(clip: Clip, folder: Path) -> Cost:
@@ -335,7 +325,7 @@ def _program(name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="what watching a camera costs, beside others")
-    parser.add_argument("--quick", action="store_true", help="once each, 720p15 alone")
+    parser.add_argument("--scenes", help="720p15-idle, 720p15-busy, 1080p25-idle, 1080p25-busy: some of them")
     parser.add_argument("--file", type=Path, help="a video of your own, 30 s or longer")
     parser.add_argument("--clips", type=Path, help="keep the videos here, and use those that are there")
     parser.add_argument("--only", help="rows to measure, with semicolons between")
@@ -362,10 +352,11 @@ def main() -> None:
         if options.file:
             clips = [own(options.file, folder)]
         else:
-            scenes = list(SCENES)[: 1 if options.quick else None]
-            clips = [make(where, scene, kind) for scene in scenes for kind in KINDS]
+            wanted = options.scenes.split(",") if options.scenes else None
+            scenes = [(scene, kind) for scene in SCENES for kind in KINDS]
+            clips = [make(where, *one) for one in scenes if wanted is None or "-".join(one) in wanted]
         costs = {
-            (row, clip): measure_motion(clip, folder) if row == "motion" else measure(row, clip, folder, 1)
+            (row, clip): measure_motion(clip, folder) if row == "motion" else measure(row, clip, folder)
             for row in rows
             for clip in clips
         }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import av
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from async_motion.capture.slices import Quantisers
@@ -62,6 +62,7 @@ def test_without_parameters_nothing_is_told(tmp_path: Path) -> None:
         assert Quantisers(None).of(bytes(packet)) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_whatever_comes_is_survived(extradata: bytes, packet: bytes) -> None:
     for beginning in (b"", b"\x01", b"\x00\x00\x01\x67", b"\x00\x00\x01\x68"):
@@ -71,6 +72,7 @@ def test_whatever_comes_is_survived(extradata: bytes, packet: bytes) -> None:
             assert answer is None or isinstance(answer, int)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_header_is_survived(data: st.DataObject) -> None:
     # Parameters that are sound, so that the slice is read as far as it goes.
