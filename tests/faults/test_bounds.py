@@ -14,6 +14,8 @@ from tests.support.wait import eventually_async
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 MAX_BYTES = 1024 * 1024
+ON_DISK = 10 * 1024 * 1024
+"""What the file may hold beside: its log up to a checkpoint, pages kept for what comes next."""
 
 
 def spool_state(recorder: Recorder) -> dict[str, Any]:
@@ -39,6 +41,10 @@ async def test_every_event_outlives_a_spool_that_is_full(when_full: str, tmp_pat
             assert stage.accepted() > begun
             sizes = [m.json()["spool"]["bytes"] for m in watcher.on(f"{BASE}/state")]
             assert max(sizes) <= MAX_BYTES + 100_000  # the lines of events and the phases, beyond the records
+            report = stage.look()
+            assert report is not None
+            assert sum(waiting.bytes for waiting in report.waiting) <= MAX_BYTES + 100_000
+            assert stage.oracle.spool_bytes <= MAX_BYTES + ON_DISK
             assert "dropping records (full" in stage.service.log_text()
             await stage.store_proxy.open_port()
             await stage.more_accepted()

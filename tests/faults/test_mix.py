@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.mix import run_mix
 
-SEED = 20261122
+SEED = 2060
 
 
 @pytest.mark.faults
