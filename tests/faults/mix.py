@@ -101,7 +101,7 @@ async def _run(each: Fault, stage: Stage, hold_s: float) -> None:
 
 async def finish(stage: Stage) -> Verdict:
     """Let everything settle, judge, and stop the service in order."""
-    await stage.more_accepted(within_s=90)
+    await stage.fresh_frame()
     await stage.settle()
     verdict = await stage.oracle.judge()
     verdict.problems += [f"leaked: {leak}" for leak in await stage.leaks()]

@@ -204,6 +204,16 @@ class Stage:
             lambda: self.accepted() >= target, within_s=within_s, what=f"{count} more accepted frames"
         )
 
+    async def fresh_frame(self, within_s: float = 90.0) -> None:
+        """Wait until a frame that is accepted from now on has been announced."""
+        known = set(self.oracle.accepted())
+
+        def passed() -> bool:
+            fresh = self.oracle.accepted().keys() - known
+            return any(heard.payload["frame_id"] in fresh for heard in self.oracle.frames())
+
+        await eventually_async(passed, within_s=within_s, what="a fresh frame to pass")
+
     async def first_frames(self) -> None:
         """Wait until frames come through; note what a healthy service keeps open."""
         await eventually_async(lambda: len(self.oracle.frames()) >= 3, within_s=90, what="the first frames")
@@ -256,12 +266,22 @@ class Stage:
 
     async def settle(self, within_s: float = 120.0) -> None:
         """Let no more motion count, and wait until nothing waits in the spool."""
-        for camera in CAMERAS:
-            self.subscriber.publish(f"{BASE}/{camera}/detection/set", "OFF")
+        await eventually_async(self._switch_off, within_s=within_s, what="the cameras to be switched off")
         await eventually_async(self._is_settled, within_s=within_s, what=f"an empty spool ({self.look()})")
         await eventually_async(
             lambda: not self.oracle.unannounced() or self._quiet(), what="the last messages"
         )
+
+    async def _switch_off(self) -> bool:
+        """Switch detection off, and say whether the service has said so. Nobody keeps a command for it."""
+        for camera in CAMERAS:
+            self.subscriber.publish(f"{BASE}/{camera}/detection/set", "OFF")
+        await asyncio.sleep(0.5)
+        found = await self._retained()
+        return all(found.get(f"{BASE}/{camera}/detection") == b"OFF" for camera in CAMERAS)
+
+    async def _retained(self) -> dict[str, bytes]:
+        return await asyncio.to_thread(retained, self.broker.port, f"{BASE}/#", login=WATCHER_LOGIN)
 
     def _is_settled(self) -> bool:
         report = self.look()
@@ -284,7 +304,7 @@ class Stage:
         expected = {f"{BASE}/status": b"online"}
         for camera in CAMERAS:
             expected |= {f"{BASE}/{camera}/status": b"online", f"{BASE}/{camera}/motion": b"OFF"}
-        found = await asyncio.to_thread(retained, self.broker.port, f"{BASE}/#", login=WATCHER_LOGIN)
+        found = await self._retained()
         wrong = [
             f"{t}: {found.get(t)!r}, not {value!r}" for t, value in expected.items() if found.get(t) != value
         ]
