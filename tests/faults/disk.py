@@ -63,8 +63,17 @@ class Disk:
         subprocess.run(words, check=True, capture_output=True)
 
     def unmount(self) -> None:
-        """Unmount it, as soon as nobody uses it."""
+        """Unmount it, as soon as nobody uses it, and wait until the kernel has let go of it.
+
+        It does so later than `umount` returns, when a mount namespace that had it has just ended. Mounted
+        again before, it would be the same file system as it was: without power, or read-only.
+        """
         unmount(self.point)
+        eventually(self._is_let_go, within_s=60, what=f"{self.image} to be let go")
+
+    def _is_let_go(self) -> bool:
+        words = ["losetup", "-j", str(self.image)]
+        return not subprocess.run(words, check=True, capture_output=True, env=_SYSTEM).stdout
 
     def lose_power(self) -> None:
         """Stop the file system as a power loss would, whatever is under way."""
@@ -113,6 +122,9 @@ def fill(path: Path) -> None:
         file.seek(0, os.SEEK_END)
         while file.write(bytes(65536)):
             pass
+
+
+_SYSTEM = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
 
 
 def _program(name: str) -> str | None:
