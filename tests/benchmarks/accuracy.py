@@ -222,7 +222,16 @@ def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
         error = _error(meta, index, detection, mask, truth.get(index)) if begin <= index <= end else 0.0
         part = 40 * index // meta["frames"]
         if index in even or (error and error > worst.get(part, (0.0,))[0]):
-            tile = _tile(index, frame, detection, mask, truth.get(index), error)
+            known = {True: "motion", False: "nothing", None: "not known"}
+            tile = _tile(
+                index,
+                frame,
+                detection,
+                mask,
+                truth.get(index),
+                label=known[_should_move(meta, index, truth.get(index))],
+                error=error,
+            )
             if index in even:
                 shown[index] = tile
             else:
@@ -236,30 +245,43 @@ def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
     cv2.imwrite(str(target), np.hstack([np.vstack(tiles[:half]), np.vstack(tiles[half:])]))
 
 
-def _error(meta: dict[str, Any], index: int, detection: Detection, mask: Plane, truth: Plane | None) -> float:
-    """Return how wrong a frame is: 1 for its verdict, and the share of the picture that is."""
+def _should_move(meta: dict[str, Any], index: int, truth: Plane | None) -> bool | None:
+    """Say whether a frame is labelled as motion; None where nobody knows."""
     if truth is not None:
-        known = (truth != MASK_OUTSIDE) & (truth != MASK_UNKNOWN)
-        moving = truth == MASK_MOVING
-        wrong = float(np.mean(((mask > 0) != moving) & known))
-        return wrong + (detection.motion != bool(np.mean(moving) >= MIN_AREA))
+        return bool(np.mean(truth == MASK_MOVING) >= MIN_AREA)
 
     def within(what: str) -> bool:
         return any(first <= index <= last for first, last in meta.get(what, ()))
 
-    if within("dontcare"):
-        return 0.0
-    moves = meta["kind"] == "event" and within("events")
-    false = 0.0 if moves else float(np.mean(mask > 0))
-    return false + (detection.motion != moves if meta["kind"] in ("event", "empty") else 0)
+    if meta["kind"] not in ("event", "empty") or within("dontcare"):
+        return None
+    return meta["kind"] == "event" and within("events")
+
+
+def _error(meta: dict[str, Any], index: int, detection: Detection, mask: Plane, truth: Plane | None) -> float:
+    """Return how wrong a frame is: 1 for its verdict, and the share of the picture that is."""
+    should_move = _should_move(meta, index, truth)
+    if truth is not None:
+        known = (truth != MASK_OUTSIDE) & (truth != MASK_UNKNOWN)
+        wrong = float(np.mean(((mask > 0) != (truth == MASK_MOVING)) & known))
+    else:
+        wrong = 0.0 if should_move else float(np.mean(mask > 0))
+    return wrong + (should_move is not None and detection.motion != should_move)
 
 
 def _tile(
-    index: int, frame: Luma, detection: Detection, mask: Plane, truth: Plane | None, error: float
+    index: int,
+    frame: Luma,
+    detection: Detection,
+    mask: Plane,
+    truth: Plane | None,
+    *,
+    label: str,
+    error: float,
 ) -> Picture:
     size = (_PANE, _PANE * frame.shape[0] // frame.shape[1])
     colours = cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR)
-    label = np.zeros_like(frame) if truth is None else truth
+    shape = np.zeros_like(frame) if truth is None else truth
     if truth is not None:
         colours[(mask > 0) & (truth == MASK_MOVING)] = (0, 200, 0)
         colours[(mask > 0) & (truth != MASK_MOVING)] = (60, 60, 255)
@@ -269,7 +291,7 @@ def _tile(
         cv2.resize(pane, size, interpolation=how)
         for pane, how in (
             (cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), cv2.INTER_AREA),
-            (cv2.cvtColor(u8(label), cv2.COLOR_GRAY2BGR), cv2.INTER_NEAREST),
+            (cv2.cvtColor(u8(shape), cv2.COLOR_GRAY2BGR), cv2.INTER_NEAREST),
             (colours, cv2.INTER_NEAREST),
         )
     ]
@@ -279,7 +301,8 @@ def _tile(
         cv2.rectangle(panes[0], corner, opposite, (0, 255, 0), 1)
     kind = f" {detection.scene_change}" if detection.scene_change else ""
     words = (
-        f"{index} {detection.reason}{kind}  score {detection.score:.3f}  changed {detection.changed:.2f}  "
+        f"{index} {detection.reason}{kind} (truth: {label})  score {detection.score:.3f}  "
+        f"changed {detection.changed:.2f}  "
         f"noise {detection.noise:.1f}  gain {detection.gain:.2f} {detection.offset:+.0f}  "
         f"shift {detection.shift[0]:+.3f} {detection.shift[1]:+.3f}  wrong {error:.3f}"
     )
