@@ -223,9 +223,10 @@ class Delivery:
         if self._store_gate.on_trial:
             uploads = await self._try_upload() if not lane.all else []
         else:
-            late = await self._take(fresh=False, limit=min(slots, self._late_uploads - lane.late))
+            late_slots = self._late_uploads - lane.late if self._spool.stats.backlog else 0
+            late = await self._take(fresh=False, limit=min(slots, late_slots))
             uploads = late + await self._take(fresh=True, limit=slots - len(late))
-            if not uploads and not lane.all:
+            if not uploads and not lane.all and self._spool.stats.backlog:
                 # No slot belongs to the backlog: it takes one that nobody wants.
                 uploads = await self._take(fresh=False, limit=1)
         for item in uploads:
@@ -252,7 +253,8 @@ class Delivery:
             batches = await self._try_news() if not lane.all else []
         else:
             batches = [(batch, False) for batch in await self._spool.take_fresh_news(BATCH)]
-            late = await self._spool.take_late_news(BATCH) if lane.late < self._late_batches else []
+            room = lane.late < self._late_batches and self._spool.stats.backlog
+            late = await self._spool.take_late_news(BATCH) if room else []
             if late:
                 batches.append((late, True))
         for batch, is_late in batches:

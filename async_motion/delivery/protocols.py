@@ -36,6 +36,9 @@ class OutboxStats(Protocol):
 
     @property
     def empty(self) -> bool: ...
+    @property
+    def backlog(self) -> bool:
+        """Whether anything that waits is late."""
 
 
 class Store(Protocol):

@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from async_motion.core.model import EventPhase, Phase
 from async_motion.core.work import EventNow, FrameNews, FrameUpload, News, PhaseNews, SummaryUpload, Upload
 from async_motion.spool import codec
 from async_motion.spool.schema import ASIDE, END, HELD, RECORD, ROW_BYTES, START, TO_ANNOUNCE, TO_STORE
+
+WARM_BYTES = 8 * 1024 * 1024
 
 _NEWS = "number, kind, state, event_id, event_number, clock, bytes, body, stored"
 
@@ -23,8 +25,8 @@ class Lanes:
     """What is fresh, what is late, and what of it is in delivery's hands.
 
     `fresh_s` is the age up to which an item accepted in this run is fresh; `clock` is the spool's own.
-    Numbers
-    from `next_number` on are of this run.
+    Numbers from `next_number` on are of this run. The bytes of the newest records stay in memory, at most
+    `WARM_BYTES`, so that a record that is delivered at once is not read back from the disk.
     """
 
     def __init__(
@@ -42,12 +44,37 @@ class Lanes:
         self._cameras: dict[str, int] = {}
         self._batches: dict[str, list[int]] = {}
         """Of each camera, what was last handed out of its fresh line."""
+        self._warm: dict[int, bytes] = {}
+        self._warm_bytes = 0
 
-    def added(self, first: int, next_number: int, cameras: Collection[str]) -> None:
-        """Note that the items from `first` up to `next_number` were accepted now, for these cameras."""
+    def added(
+        self, first: int, next_number: int, cameras: Collection[str], jpegs: Mapping[int, bytes]
+    ) -> None:
+        """Note that the items from `first` up to `next_number` were accepted now, for these cameras.
+
+        `jpegs` are the bytes of the records among them.
+        """
         self._marks.append((self._clock(), first))
         self._next_number = next_number
         self._cameras.update(dict.fromkeys(cameras, next_number - 1))
+        for number, jpeg in jpegs.items():
+            self._warm[number] = jpeg
+            self._warm_bytes += len(jpeg)
+        while self._warm_bytes > WARM_BYTES:
+            self._cool(next(iter(self._warm)))
+
+    def _cool(self, number: int) -> bytes | None:
+        """Return a record's bytes that are in memory, and keep them no longer."""
+        jpeg = self._warm.pop(number, None)
+        self._warm_bytes -= len(jpeg or b"")
+        return jpeg
+
+    def has_backlog(self) -> bool:
+        """Say whether anything that is on its way is late."""
+        row = self._db.execute(
+            f"SELECT number FROM items WHERE state < {ASIDE} ORDER BY number LIMIT 1"
+        ).fetchone()
+        return row is not None and row[0] < self._floor()
 
     def is_leased(self, number: int) -> bool:
         """Say whether delivery has this in its hands."""
@@ -69,6 +96,7 @@ class Lanes:
         self._leased.difference_update(numbers)
         for number in numbers:
             self._not_before.pop(number, None)
+            self._cool(number)
 
     def _floor(self) -> int:
         """Return the number from which on items are fresh."""
@@ -121,9 +149,11 @@ class Lanes:
                 number=number, late=late, age_s=age_s, event=codec.load_event(body), lines=lines
             )
         info = codec.load_info(body)
-        jpeg = self.jpeg(number)
-        if jpeg is None or hashlib.sha256(jpeg).hexdigest() != info.sha256:
-            raise codec.Unreadable("its bytes are not those that were accepted")
+        jpeg = self._cool(number)
+        if jpeg is None:
+            jpeg = self.jpeg(number)
+            if jpeg is None or hashlib.sha256(jpeg).hexdigest() != info.sha256:
+                raise codec.Unreadable("its bytes are not those that were accepted")
         return FrameUpload(
             number=number, event_number=event_number, late=late, age_s=age_s, info=info, jpeg=jpeg
         )

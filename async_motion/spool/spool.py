@@ -78,8 +78,8 @@ class SpoolStats:
 
     `records` are those on their way, `phases` starts and ends; `set_aside` those refused for good. `dropped`
     counts since the start, by reason: `full`, `age`, `too_large` (records not yet stored), `full_stored`
-    (announcements), `full_aside` (records set aside), `age_phase`. `problem` is why the spool cannot take
-    records now, None while it can.
+    (announcements), `full_aside` (records set aside), `age_phase`. `backlog` says whether anything on its way
+    is late. `problem` is why the spool cannot take records now, None while it can.
     """
 
     records: int = 0
@@ -87,6 +87,7 @@ class SpoolStats:
     bytes: int = 0
     max_bytes: int = 0
     oldest_age_s: float = 0.0
+    backlog: bool = False
     set_aside: int = 0
     accepted: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -633,15 +634,17 @@ class Spool:
             return
         counters = tables.counters
         try:
-            oldest = tables.oldest_age_s()
+            oldest, backlog = tables.oldest_age_s(), tables.lanes.has_backlog()
         except sqlite3.Error:
-            oldest = self._stats.oldest_age_s  # whoever works with the tables next meets the same error
+            # Whoever works with the tables next meets the same error.
+            oldest, backlog = self._stats.oldest_age_s, True
         self._stats = SpoolStats(
             records=counters.records,
             phases=counters.phases,
             bytes=counters.bytes,
             max_bytes=self._max_bytes,
             oldest_age_s=oldest,
+            backlog=backlog,
             set_aside=counters.aside,
             accepted=counters.accepted,
             dropped=dict(counters.dropped),

@@ -1,10 +1,11 @@
 """The spool's tables and every change to them: synchronous, one connection, no thread and no loop.
 
-    items    one row for each record (its description) and each event's start and end, in the order of
-    acceptance jpegs    the records' bytes, apart, so that a walk over items reads no pictures events   one
-    row for each event whose end is not announced yet: what is known of it, and what protects its frames lines
-    one row for each stored frame of these events: what `event.json` will say memory   small values by key:
-    runtime settings, what the detectors have learned
+    items    one row for each record (its description) and each event's start and end, in order of acceptance
+    jpegs    the records' bytes, apart, so that a walk over items reads no pictures
+    events   one row for each event whose end is not announced yet: what is known of it, what protects its
+             frames
+    lines    one row for each stored frame of these events: what `event.json` will say
+    memory   small values by key: runtime settings, what the detectors have learned
 
 An item's walk (`state`); whatever is announced or dropped leaves the tables:
 
@@ -117,6 +118,7 @@ class Tables:
         self.lanes = Lanes(db, fresh_s=fresh_s, clock=self._clock, next_number=self.next_number)
         self._released: list[int] = []
         self._cameras: set[str] = set()
+        self._jpegs: dict[int, bytes] = {}
 
     # -- opening
 
@@ -178,6 +180,7 @@ class Tables:
         before, next_number = self.counters.copy(), self.next_number
         self._released.clear()
         self._cameras.clear()
+        self._jpegs.clear()
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -188,9 +191,10 @@ class Tables:
                 self._db.execute("ROLLBACK")
             self.counters = before
             raise
-        self.lanes.done(self._released)
         if self.next_number > next_number:
-            self.lanes.added(next_number, self.next_number, self._cameras)
+            self.lanes.added(next_number, self.next_number, self._cameras, self._jpegs)
+            self._jpegs.clear()
+        self.lanes.done(self._released)
 
     # -- acceptance
 
@@ -299,6 +303,7 @@ class Tables:
             codec.dump_info(record.info),
         )
         self._db.execute("INSERT INTO jpegs VALUES (?, ?)", (number, record.jpeg))
+        self._jpegs[number] = record.jpeg
         self.counters.records += 1
         self.counters.accepted += 1
         return number

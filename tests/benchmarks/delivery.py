@@ -3,7 +3,8 @@
 Prints two tables. The first: how fast JPEGs of 100 KB are accepted, and how long one acceptance takes, beside
 writing each to a file of its own with fsync. The second: how fast they come through to a subscriber's broker,
 end to end (accepted, committed, put, noted, announced, removed), beside a bare loop of `put_object` and
-`publish` with as many at once, on SeaweedFS and mosquitto on this machine.
+`publish` with as many at once, on SeaweedFS and mosquitto on this machine. Both run on uvloop, as the service
+does. The frames are those of an event, with its start, updates, end and `event.json`: the bare loop has none.
 
 `--folder` is where spool and files go: on tmpfs an fsync costs nothing, on an SD card it is everything.
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import aiohttp
 import aiomqtt
+import uvloop
 from miniopy_async.api import Minio
 
 from async_motion.broker.client import BrokerClient
@@ -36,7 +38,7 @@ from async_motion.delivery import Delivery
 from async_motion.spool import Spool
 from async_motion.store.minio import MinioStore
 from tests.support import s3
-from tests.support.delivering import make_event, make_record
+from tests.support.delivering import end_of, make_event, make_record, start_of
 from tests.support.mqtt import Mosquitto
 from tests.support.wait import eventually_async
 
@@ -100,7 +102,7 @@ def acceptance(folder: Path, count: int) -> None:
         place = folder / f"accept{at_once}"
         place.mkdir()
         begun = time.perf_counter()
-        taken = asyncio.run(accepting(place, frames, at_once))
+        taken = uvloop.run(accepting(place, frames, at_once))
         row(f"spool, {at_once} at once", taken, time.perf_counter() - begun)
     place = folder / "files"
     place.mkdir()
@@ -117,8 +119,10 @@ def row(name: str, taken: list[float], seconds: float) -> None:
 # -- end to end
 
 
-async def delivered(folder: Path, server: s3.S3Server, broker: Mosquitto, frames: list[Record]) -> float:
-    """Accept all while they are delivered; return the seconds until the last one is announced."""
+async def delivered(
+    folder: Path, server: s3.S3Server, broker: Mosquitto, frames: list[Record], index: int
+) -> float:
+    """Accept all of event `index` while they are delivered; return the seconds until its end is announced."""
     bucket = server.make_bucket()
     client = BrokerClient(host="127.0.0.1", port=broker.port)
     async with (
@@ -139,8 +143,11 @@ async def delivered(folder: Path, server: s3.S3Server, broker: Mosquitto, frames
         ]
         await eventually_async(lambda: client.connected, what="the broker")
         begun = time.perf_counter()
-        for start in range(0, len(frames), 5):
+        event = make_event("porch", index)
+        await spool.accept([*frames[:5], start_of(event)])
+        for start in range(5, len(frames), 5):
             await spool.accept(frames[start : start + 5])
+        await spool.accept([end_of(event)])
         assert await delivery.drain(600)
         seconds = time.perf_counter() - begun
         assert delivery.health()["announced"] == len(frames)
@@ -188,7 +195,7 @@ async def bare(server: s3.S3Server, broker: Mosquitto, frames: list[Record]) -> 
 def end_to_end(folder: Path, count: int, rounds: int) -> None:
     print(f"\nEnd to end, {count} JPEGs of 100 KB, {AT_ONCE} at once   frames/s   client CPU ms a frame")
     with s3.seaweedfs(folder / "seaweedfs") as server, Mosquitto(folder / "broker") as broker:
-        asyncio.run(bare(server, broker, records(50, "warm")))
+        uvloop.run(bare(server, broker, records(50, "warm")))
         rates: dict[str, list[float]] = {"delivery": [], "bare": []}
         costs: dict[str, list[float]] = {"delivery": [], "bare": []}
         for number in range(rounds):
@@ -201,13 +208,15 @@ def end_to_end(folder: Path, count: int, rounds: int) -> None:
                 name: str, work: Callable[[], Awaitable[float]], frames: list[Record] = frames
             ) -> None:
                 before = cpu()
-                rates[name].append(len(frames) / asyncio.run(_await(work)))
+                rates[name].append(len(frames) / uvloop.run(_await(work)))
                 costs[name].append((cpu() - before) / len(frames) * 1e3)
 
             measure("bare", lambda frames=frames: bare(server, broker, frames))  # type: ignore[misc]
             measure(
                 "delivery",
-                lambda place=place, frames=frames: delivered(place, server, broker, frames),  # type: ignore[misc]
+                lambda place=place, frames=frames, index=number: delivered(  # type: ignore[misc]
+                    place, server, broker, frames, index
+                ),
             )
         for name, words in (
             ("delivery", "spool, store, broker: every promise"),
