@@ -545,17 +545,25 @@ class Tables:
 
     def _settle(self, event_id: str) -> None:
         """Let an event's phases go on that nothing of their event holds back any more."""
-        left = f"SELECT min(number) FROM items WHERE event_id = ? AND kind = {RECORD} AND state < {ASIDE}"
         for number, kind in self._db.execute(
             f"SELECT number, kind FROM items WHERE event_id = ? AND kind > {RECORD} AND state = {HELD}"
             " ORDER BY kind",
             (event_id,),
         ).fetchall():
-            first = self._db.execute(left, (event_id,)).fetchone()[0]
-            if kind == START and (first is None or first > number):
+            if kind == START and not self._has_record(event_id, before=number):
                 self._db.execute("UPDATE items SET state = ? WHERE number = ?", (TO_ANNOUNCE, number))
-            elif kind == END and first is None and not self._has_start(event_id):
+            elif kind == END and not self._has_record(event_id) and not self._has_start(event_id):
                 self._db.execute("UPDATE items SET state = ? WHERE number = ?", (TO_STORE, number))
+
+    def _has_record(self, event_id: str, before: int | None = None) -> bool:
+        """Say whether a record of the event is on its way; with `before`, one of a smaller number."""
+        # In the order of `seq`, so that the first one tells: an event may have thousands.
+        found = self._db.execute(
+            f"SELECT 1 FROM items WHERE event_id = ? AND kind = {RECORD} AND state < {ASIDE}"
+            " AND number < ? ORDER BY seq LIMIT 1",
+            (event_id, self.next_number if before is None else before),
+        ).fetchone()
+        return found is not None
 
     def _has_start(self, event_id: str) -> bool:
         found = self._db.execute(

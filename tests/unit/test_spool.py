@@ -20,6 +20,8 @@ from async_motion.core.model import EndReason, EventPhase, Phase, Record, Stored
 from async_motion.core.work import FrameNews, FrameUpload, News, PhaseNews, SummaryUpload, Upload
 from async_motion.errors import SpoolError
 from async_motion.spool import Spool, files
+from async_motion.spool import lanes as lanes_module
+from async_motion.spool.lanes import Lanes
 from async_motion.spool.schema import ROW_BYTES
 from async_motion.spool.tables import Tables
 from tests.support.delivering import BEGIN, Clock, end_of, make_event, make_record, start_of
@@ -917,3 +919,56 @@ async def test_an_export_never_leaves_its_folder(path: Path, tmp_path: Path, clo
         await spool.accept([replace(record, info=replace(record.info, object_key="../../escaped.jpg"))])
     with pytest.raises(SpoolError, match="leads out of"):
         list(spool_package.export(path, tmp_path / "out"))
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the numbers of the records whose bytes are read from the database, as they are read."""
+    numbers: list[int] = []
+    real = Lanes.jpeg
+
+    def jpeg(lanes: Lanes, number: int) -> bytes | None:
+        numbers.append(number)
+        return real(lanes, number)
+
+    monkeypatch.setattr(Lanes, "jpeg", jpeg)
+    return numbers
+
+
+async def test_a_new_record_is_handed_out_from_memory_and_then_from_the_disk(
+    path: Path, clock: Clock, read: list[int]
+) -> None:
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0)])
+        (upload,) = await spool.take_uploads(fresh=True, limit=10)
+        assert isinstance(upload, FrameUpload)
+        assert read == []
+        await spool.release([upload.number])
+        (again,) = await spool.take_uploads(fresh=True, limit=10)
+        assert isinstance(again, FrameUpload)
+        assert read == [upload.number]
+        assert upload.jpeg == again.jpeg == make_record(event, 0).jpeg
+
+
+async def test_the_bytes_in_memory_are_bounded(
+    path: Path, clock: Clock, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes_module, "WARM_BYTES", 10_000)
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        for seq in range(8):
+            await spool.accept([make_record(event, seq, size=3000)])
+        uploads = await spool.take_uploads(fresh=True, limit=10)
+        assert [item.jpeg for item in uploads if isinstance(item, FrameUpload)] == [
+            make_record(event, seq, size=3000).jpeg for seq in range(8)
+        ]
+        assert read == [item.number for item in uploads[:5]]  # the newest three fit
+
+
+async def test_a_deleted_picture_is_not_written_once_more(path: Path, clock: Clock) -> None:
+    async with new_spool(path, clock):
+        pass
+    db = files.connect(path)
+    assert db.execute("PRAGMA secure_delete").fetchone() == (0,)
+    db.close()
