@@ -24,6 +24,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from async_motion.core.detector import Detector, DetectorSettings
 from async_motion.core.model import Detection, Luma, Picture
@@ -111,29 +112,33 @@ def cost_ms(
     return best
 
 
-def score_of(folder: Path, result: Mapping[str, Any]) -> Score:
-    """Score the verdicts that evaluate.py has noted, as the product scores them."""
-    meta = json.loads((folder / "meta.json").read_text())
+def labels_of(folder: Path, meta: Mapping[str, Any]) -> NDArray[np.int8]:
+    """Return the label of each frame of a sequence."""
     frames, span = meta["frames"], tuple(meta.get("eval_span", (0, meta["frames"] - 1)))
     if meta["kind"] == "pixel":
         with np.load(folder / "gt.npz") as truth:
-            labels = mask_labels(
+            return mask_labels(
                 truth["labels"],
                 frames=frames,
                 first=int(truth["first"]),
                 span=span,
                 empty=meta.get("empty", ()),
             )
-    elif meta["kind"] == "event":
-        labels = event_labels(frames, meta["events"], unscored=meta.get("dontcare", ()), span=span)
-    else:
-        labels = np.full(frames, UNSCORED, np.int8)
-        for first, last in meta.get("empty", ()):
-            labels[first : last + 1] = EMPTY
-    motion = np.zeros(frames, np.bool_)
+    if meta["kind"] == "event":
+        return event_labels(frames, meta["events"], unscored=meta.get("dontcare", ()), span=span)
+    labels = np.full(frames, UNSCORED, np.int8)
+    for first, last in meta.get("empty", ()):
+        labels[first : last + 1] = EMPTY
+    return labels
+
+
+def score_of(folder: Path, result: Mapping[str, Any]) -> Score:
+    """Score the verdicts that evaluate.py has noted, as the product scores them."""
+    meta = json.loads((folder / "meta.json").read_text())
+    motion = np.zeros(meta["frames"], np.bool_)
     for first, last in result["det"]:
         motion[first : last + 1] = True
-    return score_frames(motion, labels, meta["fps"])
+    return score_frames(motion, labels_of(folder, meta), meta["fps"])
 
 
 def differences(ours: Score, theirs: Mapping[str, Any]) -> list[str]:
