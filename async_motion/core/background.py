@@ -33,6 +33,9 @@ _OUTLIER = 20
 SLOW_LOOKS = 9
 SLOW_PERIOD_S = 4.0
 
+_NEAR = np.ones((7, 7), np.uint8)
+"""How far a pixel's neighbourhood goes."""
+
 NOISE_UNIT = 8
 """The noise plane counts in eighths of a grey level."""
 _NOISE_START = 2 * NOISE_UNIT
@@ -60,6 +63,7 @@ class Background:
         self._next = 0
         self._aligner: Aligner | None = None
         self._edges: Plane | None = None
+        self._envelope: tuple[Plane, Plane] | None = None
         self._first_period = _FIRST_PERIOD_S
         self._looked_at = self._slow_at = self._noise_at = now
         self._derive()
@@ -98,6 +102,17 @@ class Background:
             cv2.min(second, difference, second)
         return second
 
+    def beyond(self, picture: Plane) -> Plane:
+        """Return how far each pixel is from everything that its near neighbourhood has looked like."""
+        if self._envelope is None:
+            darkest, brightest = self._looks[0].copy(), self._looks[0].copy()
+            for look in self._looks[1:]:
+                cv2.min(darkest, look, darkest)
+                cv2.max(brightest, look, brightest)
+            self._envelope = u8(cv2.erode(darkest, _NEAR)), u8(cv2.dilate(brightest, _NEAR))
+        darkest, brightest = self._envelope
+        return u8(cv2.max(cv2.subtract(darkest, picture), cv2.subtract(picture, brightest)))
+
     def learn(self, picture: Plane, distance: Plane, moving: Plane, now: float) -> None:
         """Take `picture` over, as far as it is time to, where the mask `moving` is 0."""
         if now - self._noise_at >= _NOISE_PERIOD_S - 1e-6:
@@ -110,6 +125,7 @@ class Background:
             grown = cv2.dilate(moving, np.ones((3, 3), np.uint8))
             cv2.copyTo(picture, cv2.bitwise_not(grown), self._looks[self._next])
             self._next = (self._next + 1) % LOOKS
+            self._envelope = None
             if self._next % 4 == 0:
                 self._refer_to(median_of(self._looks))
         if now - self._slow_at >= self._slow_period - 1e-6:
@@ -152,6 +168,7 @@ class Background:
     def take_over(self, picture: Plane, where: Plane) -> None:
         """Make `picture` the only look of the pixels where the mask `where` is not 0."""
         self._looks = [_patched(look, picture, where) for look in self._looks]
+        self._envelope = None
         self._first = [_patched(look, picture, where) for look in self._first]
         self._refer_to(_patched(self.reference, picture, where))
 
@@ -165,7 +182,7 @@ class Background:
 
     def _refer_to(self, reference: Plane) -> None:
         self.reference = reference
-        self._aligner, self._edges = None, None
+        self._aligner, self._edges, self._envelope = None, None, None
 
     def _learn_first(self, picture: Plane, now: float) -> None:
         if now - self._looked_at >= self._first_period - 1e-6:

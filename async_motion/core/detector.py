@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -43,6 +44,12 @@ _FEWEST_PIXELS = 4
 
 _JUMP, _STILL_DIFFERENT, _CALM_AGAIN, _UNEXPLAINED = 0.5, 0.2, 0.25, 0.15
 _AFTER_JUMP_S = 0.5
+_BEYOND = 0.5
+"""A strong pixel is also so many thresholds beyond what its neighbourhood has ever looked like: leaves sway
+within the colours of the tree."""
+_LEAPT = 0.7
+_ABRUPT, _UNUSUAL, _USUAL_S = 0.05, 3.0, 2.0
+"""A jump of this share of the picture, and so many times the usual more, is a lamp or the like."""
 _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
 _PAST_S, _PAST_STEP_S = 0.5, 0.25
@@ -99,6 +106,14 @@ class _Look:
     threshold: Plane
     differs: Plane
     changed: float
+
+
+class _Switch(NamedTuple):
+    """A leap of the picture: when, the picture since, and what leapt; None for everything."""
+
+    at: float
+    picture: Plane
+    leapt: Plane | None
 
 
 class Detector:
@@ -250,23 +265,39 @@ class Detector:
         self._mask = self._moving = self._distance = np.zeros_like(picture)
         self._shift = STEADY
         self._threshold = self._floor
-        self._jump = 0.0
+        self._jump = self._usual_jump = self._jump_before = 0.0
         self._doubt = False
+        self._switched: _Switch | None = None
         self._no_jump_until = self._light_since = self._shift_since = now
 
     def _judge(self, picture: Plane, now: float) -> Detection:
         passed = min(max(now - self._now, 1e-3), _LONGEST_STEP_S)
         self._now = now
         jump = jumped(picture, self._before)
-        self._before = picture
         look = self._look(picture, now)
         self._distance, self._threshold = look.distance, look.threshold
         self._shift = look.shift
+        self._note_switch(picture, look, jump, passed)
+        self._before = picture
         step = self._step(picture, look, jump, now)
         if step is not None:
             self._mask = self._moving = np.zeros_like(picture)
             return replace(self._figures(look, jump), reason=Reason.SCENE_CHANGE, scene_change=step)
         return self._verdict(look, jump, now, passed)
+
+    def _note_switch(self, picture: Plane, look: _Look, jump: float, passed: float) -> None:
+        """Remember a sudden, unusual leap of a part of the picture or of all of it."""
+        sudden = jump > _JUMP or self._jump_before < _CALM_AGAIN * jump
+        self._jump_before = jump
+        if sudden and jump > _ABRUPT + _UNUSUAL * self._usual_jump:
+            leapt = None
+            if jump <= _JUMP:
+                changed = cv2.absdiff(picture, self._before)
+                leapt = u8(cv2.compare(changed, look.threshold, cv2.CMP_GT))
+            self._switched = _Switch(self._now, look.picture, leapt)
+        age = self._now - self._background.born
+        usual = min(jump, 2.0 * self._usual_jump + _ABRUPT) if age > _USUAL_S else jump
+        self._usual_jump += passed / min(_USUAL_S, passed + age) * (usual - self._usual_jump)
 
     def _figures(self, look: _Look, jump: float) -> Detection:
         """Return what is said of every frame, whatever the verdict."""
@@ -294,6 +325,8 @@ class Detector:
             background.follow(light)
             self._past.clear()
             light, self._light_since = Light(), now
+            # What the old light had made black or white is not known in the new one.
+            self._switched = _Switch(now, aligned, None)
         compared = light.undo(aligned) if light else aligned
         distance = background.distance(compared)
         if light:
@@ -344,6 +377,9 @@ class Detector:
         required = self._required(regions)
         large = regions.area >= required
         large[0] = False
+        self._lit_mask: Plane | None = None
+        if self._switched is not None:
+            large &= ~self._lit(regions, whole, look, large, now)
         if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
             if large.any():
                 large &= ~self._heal(regions, whole, look, large)
@@ -382,7 +418,10 @@ class Detector:
             _STRONG_NOISE_WEIGHT * self._measures.noise_factor / NOISE_UNIT,
             0.0,
         )
-        strong = regions.sums(u8(cv2.compare(look.distance, limit, cv2.CMP_GT)) > 0)
+        stands_out = u8(cv2.compare(look.distance, limit, cv2.CMP_GT))
+        near = u8(cv2.convertScaleAbs(look.threshold, alpha=_BEYOND))
+        stands_out &= u8(cv2.compare(self._background.beyond(look.picture), near, cv2.CMP_GT))
+        strong = regions.sums(stands_out > 0)
         unrest = regions.sums(self._unrest.plane()) / np.maximum(regions.area, 1)
         share = np.full(regions.count, self._measures.strong_share)
         for zone, inside in reversed(self._zones):
@@ -408,9 +447,30 @@ class Detector:
             self._background.take_over(look.picture, grown)
         return holes
 
+    def _lit(
+        self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_], now: float
+    ) -> NDArray[np.bool_]:
+        """Find what is as a lamp or the like has left it; take it over once it has been so for a while."""
+        assert self._switched is not None
+        since, picture, leapt = self._switched
+        lit = large & regions.unchanged(look.picture, picture, look.threshold)
+        if leapt is not None and lit.any():
+            lit &= regions.share(leapt) > _LEAPT
+            watched = u8(cv2.bitwise_and(whole, self._watched))
+            lit &= regions.without_outline(watched, look.picture, self._background.edges)
+        self._lit_mask = regions.mask_of(lit)
+        if now - since >= _PAST_S - 1e-6:
+            if lit.any():
+                grown = u8(cv2.dilate(self._lit_mask, np.ones((5, 5), np.uint8)))
+                self._background.take_over(look.picture, grown)
+            self._switched = None
+        return lit
+
     def _learn(self, look: _Look, moving: Plane, now: float, passed: float) -> None:
         background = self._background
         specks = u8(cv2.subtract(look.differs, self._mask))
+        if self._lit_mask is not None:
+            specks = u8(cv2.subtract(specks, self._lit_mask))
         self._unrest.learn(specks, passed, now - background.born)
         background.learn(look.picture, look.distance, moving, now)
         if not self._past or now - self._past[-1][0] >= _PAST_STEP_S - 1e-6:

@@ -27,6 +27,8 @@ _HOLE = 0.02
 _VANISHED = 0.7
 """The outline's edges in the frame, as a share of those in the background, below which it is a hole."""
 _EDGE = 6
+_NEW_OUTLINE = 0.25
+"""Light brings edges along no more than this share of its outline."""
 _UNCHANGED = 0.85
 _SEEN_BEFORE = 0.05
 _REACH = 0.3
@@ -109,11 +111,7 @@ class Regions:
         gone = self.unchanged(picture, past, tolerance)
         if not gone.any():
             return gone
-        band = cv2.subtract(cv2.dilate(mask, _SQUARE), cv2.erode(mask, _SQUARE))
-        pixels = np.flatnonzero(u8(band) > 0)
-        label = cv2.dilate(self.labels, _SQUARE).ravel()[pixels]
-        now = gradient(picture).ravel()[pixels].astype(np.float64)
-        then = edges_at_rest.ravel()[pixels].astype(np.float64)
+        label, now, then = self._outlines(mask, picture, edges_at_rest)
 
         def total(values: NDArray[np.generic]) -> NDArray[np.float64]:
             return np.asarray(np.bincount(label, weights=values, minlength=self.count), np.float64)
@@ -122,6 +120,22 @@ class Regions:
         gone &= total(then > now + _EDGE) > total(now > then + _EDGE)
         gone[0] = False
         return gone
+
+    def without_outline(self, mask: Plane, picture: Plane, edges_at_rest: Plane) -> NDArray[np.bool_]:
+        """Say which regions bring no edges along their outline: light does not, a thing does."""
+        label, now, then = self._outlines(mask, picture, edges_at_rest)
+        new = np.bincount(label, weights=now > then + _EDGE, minlength=self.count)
+        return np.asarray(new < _NEW_OUTLINE * np.bincount(label, minlength=self.count), np.bool_)
+
+    def _outlines(
+        self, mask: Plane, picture: Plane, edges_at_rest: Plane
+    ) -> tuple[NDArray[np.uint16], NDArray[np.float64], NDArray[np.float64]]:
+        """Return, of each pixel along the outlines, its label and how steep it is now and was at rest."""
+        band = cv2.subtract(cv2.dilate(mask, _SQUARE), cv2.erode(mask, _SQUARE))
+        pixels = np.flatnonzero(u8(band) > 0)
+        label = np.asarray(cv2.dilate(self.labels, _SQUARE), np.uint16).ravel()[pixels]
+        now = gradient(picture).ravel()[pixels].astype(np.float64)
+        return label, now, edges_at_rest.ravel()[pixels].astype(np.float64)
 
 
 class Persistence:

@@ -226,13 +226,17 @@ def h264(frames: Frames, random: Random, fps: float) -> Frames:
     height, width = (side // 2 * 2 for side in frames[0].shape)
     buffer = BytesIO()
     with av.open(buffer, "w", format="matroska") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        rate = Fraction(fps).limit_denominator(1000)
+        stream = container.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": str(crf), "g": str(max(1, round(seconds * fps))), "threads": "1"}
+        stream.codec_context.thread_count = 1
+        stream.options = {"crf": str(crf), "g": str(max(1, round(seconds * fps))), "preset": "veryfast"}
         grey = np.full((height // 2, width), 128, np.uint8)
-        for frame in frames:
+        for index, frame in enumerate(frames):
             planes = np.ascontiguousarray(np.vstack([frame[:height, :width], grey]))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+            picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            picture.pts, picture.time_base = index, 1 / rate
+            container.mux(stream.encode(picture))
         container.mux(stream.encode())
     buffer.seek(0)
     with av.open(buffer, "r") as encoded:

@@ -306,6 +306,46 @@ def test_a_light_that_is_switched_is_a_scene_change_at_its_first_frame() -> None
     assert watch(detector, walk(dark, range(20, 60, 4)), start=4.0)[-1].motion
 
 
+def test_a_lamp_that_lights_a_part_of_the_picture_is_no_motion_from_its_first_frame() -> None:
+    still = scene()
+    y, x = np.mgrid[:120, :160]
+    glow = 1.0 + 0.6 * np.exp(-((x - 60) ** 2 + (y - 50) ** 2) / (2 * 30.0**2))
+    lit = np.clip(still * glow, 0, 255).astype(np.uint8)
+    detector = rested(still)
+    seen = watch(detector, [lit] * 20 + [still] * 20, start=3.0)
+    assert max(detection.changed for detection in seen) > 0.05
+    assert not any(detection.motion for detection in seen)
+    assert watch(detector, walk(lit, range(20, 60, 4)), start=7.0)[-1].motion
+
+
+@pytest.mark.parametrize("gain", [0.4, 1.4])
+def test_who_walks_while_the_light_is_switched_is_found(gain: float) -> None:
+    still = scene()
+    detector = rested(still)
+    before = walk(still, range(20, 60, 4))
+    after = [np.clip(frame * gain, 0, 255).astype(np.uint8) for frame in walk(still, range(60, 120, 4))]
+    assert watch(detector, before, start=3.0)[-1].motion
+    seen = watch(detector, after, start=4.0)
+    assert seen[0].reason is not Reason.MOTION
+    assert all(detection.motion for detection in seen[3:])
+    assert all(len(detection.boxes) == 1 for detection in seen[8:])
+
+
+def test_what_sways_within_its_own_colours_is_no_motion_but_who_passes_is() -> None:
+    still = scene()
+    random = np.random.default_rng(3)
+    leaves = random.integers(40, 200, (60, 160)).astype(np.uint8)
+    frames = []
+    for index in range(60):
+        frame = still.copy()
+        frame[:60] = np.roll(leaves, round(3 * np.sin(index)), axis=1)
+        frames.append(frame)
+    detector = Detector(DetectorSettings())
+    assert not any(detection.motion for detection in watch(detector, frames)[20:])
+    passing = [with_box(frame, 20 + 4 * index, 30) for index, frame in enumerate(frames[:20])]
+    assert watch(detector, passing, start=6.0)[-1].motion
+
+
 def test_a_shaking_camera_alone_is_no_motion() -> None:
     wide = scene(160, 220, seed=4)
     random = np.random.default_rng(0)
