@@ -318,6 +318,20 @@ def test_a_lamp_that_lights_a_part_of_the_picture_is_no_motion_from_its_first_fr
     assert watch(detector, walk(lit, range(20, 60, 4)), start=7.0)[-1].motion
 
 
+@pytest.mark.parametrize("size", [(30, 45), (60, 64)])
+@pytest.mark.parametrize("look", ["dark", "bright", "patterned"])
+def test_who_comes_in_within_one_frame_and_stands_is_found(size: tuple[int, int], look: str) -> None:
+    still = scene()
+    width, height = size
+    pattern = np.random.default_rng(8).integers(0, 256, (height, width))
+    box = {"dark": 15, "bright": 235, "patterned": pattern}[look]
+    standing = still.copy()
+    standing[40 : 40 + height, 50 : 50 + width] = box
+    detector = rested(still)
+    seen = [detector.update(standing, 3.0 + index / 5) for index in range(15)]
+    assert all(detection.motion for detection in seen[1:])
+
+
 @pytest.mark.parametrize("gain", [0.4, 1.4])
 def test_who_walks_while_the_light_is_switched_is_found(gain: float) -> None:
     still = scene()
