@@ -98,6 +98,43 @@ def test_gain_and_offset_of_the_whole_picture_change_nothing(gain: float, offset
     assert all(detection.motion for detection in seen[3:])
 
 
+@settings(max_examples=20, deadline=None)
+@given(gain=st.floats(1.5, 4.0), offset=st.floats(0, 80), seed=st.integers(0, 1000))
+def test_a_picture_that_a_light_saturates_is_no_motion(gain: float, offset: float, seed: int) -> None:
+    still = scene(seed=seed)
+    glaring = np.clip(still * gain + offset, 0, 255).astype(np.uint8)
+    detector = rested(still)
+    assert not any(detection.motion for detection in watch(detector, [glaring] * 20, start=3.0))
+    assert not any(detection.motion for detection in watch(detector, [still] * 20, start=5.0))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    shape=SHAPES, level=st.sampled_from([0, 1, 128, 254, 255]), strides=st.tuples(*[st.integers(1, 3)] * 2)
+)
+def test_black_white_and_grey_in_any_layout_score_zero(
+    shape: tuple[int, int], level: int, strides: tuple[int, int]
+) -> None:
+    whole = np.full((shape[0] * strides[0], shape[1] * strides[1]), level, np.uint8)
+    frame = whole[:: strides[0], :: strides[1]]
+    assert all(detection.score == 0.0 for detection in watch(Detector(DetectorSettings()), [frame] * 20))
+
+
+@settings(max_examples=15, deadline=None)
+@given(left=st.floats(0.1, 0.6), top=st.floats(0.1, 0.5), seed=st.integers(0, 1000))
+def test_nothing_within_a_mask_is_ever_reported(left: float, top: float, seed: int) -> None:
+    still = scene(seed=seed)
+    right, bottom = left + 0.35, top + 0.4
+    mask = ((left, top), (right, top), (right, bottom), (left, bottom))
+    detector = rested(still, masks=(mask,))
+    first = round(left * 160) + 3
+    inside = walk(still, range(first, first + 30, 4), round(top * 120) + 4)
+    for detection in watch(detector, inside, start=10.0):
+        assert not detection.motion
+        assert detection.score == 0.0
+        assert detection.boxes == ()
+
+
 def test_what_moves_under_a_mask_is_never_reported() -> None:
     still = scene()
     detector = rested(still, masks=(LEFT,))

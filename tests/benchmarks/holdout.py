@@ -1,0 +1,98 @@
+"""What choosing the parameters on other footage than that which is scored comes to.
+
+    python -m tests.benchmarks.holdout [--data PATH]
+
+Runs the detector with a small star of settings around the defaults. For each category of sequences in turn,
+the settings that score best on all other categories are taken, and scored on the one that was left out. The
+sum of these is the held-out figure. One that is close to that of the defaults says that the choice does not
+hang on single sequences; it cannot say so of the design itself, which was made while all were looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from async_motion.core.detector import Detector, DetectorSettings
+from async_motion.core.scoring import Score, score_frames, total
+from tests.benchmarks.accuracy import DEFAULT_DATA, MIN_AREA, frames_of, labels_of
+
+DEFAULTS = DetectorSettings(min_area=MIN_AREA)
+STAR = {
+    "defaults": DEFAULTS,
+    "threshold 9": DetectorSettings(min_area=MIN_AREA, threshold=9.0),
+    "threshold 16": DetectorSettings(min_area=MIN_AREA, threshold=16.0),
+    "strong_share 35 %": DetectorSettings(min_area=MIN_AREA, strong_share=0.35),
+    "strong_share 75 %": DetectorSettings(min_area=MIN_AREA, strong_share=0.75),
+    "noise_factor 1.5": DetectorSettings(min_area=MIN_AREA, noise_factor=1.5),
+    "unrest_factor 4": DetectorSettings(min_area=MIN_AREA, unrest_factor=4.0),
+    "unrest_factor 24": DetectorSettings(min_area=MIN_AREA, unrest_factor=24.0),
+}
+
+
+def goodness(scores: Sequence[Score]) -> float:
+    """Return frame F1 less what missed events and false alarms take off: one in a hundred each."""
+    whole = total(scores)
+    return (whole.f1 or 0.0) - 0.01 * (whole.missed + whole.false_alarms)
+
+
+def said(name: str, scores: Sequence[Score]) -> str:
+    """Return a line of the table."""
+    whole = total(scores)
+    flagged = 100 * whole.alarm_frames / max(1, whole.empty_frames)
+    return (
+        f"| {name} | {whole.precision or 0:.3f} / {whole.recall or 0:.3f} / {whole.f1 or 0:.3f} "
+        f"| {whole.found}/{whole.events} | {whole.false_alarms} | {flagged:.1f} % |"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Score every setting on every sequence once, then leave categories out in turn."""
+    parser = argparse.ArgumentParser(description="Leaves categories out in turn.")
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA)
+    options = parser.parse_args(arguments)
+    folders = sorted(found.parent for found in options.data.rglob("meta.json"))
+    if not folders:
+        print(f"{options.data}: no footage there; name it with --data", file=sys.stderr)
+        return 2
+    cv2.setNumThreads(1)
+    scores: dict[str, dict[str, list[Score]]] = {name: {} for name in STAR}  # setting, category
+    for folder in folders:
+        meta = json.loads((folder / "meta.json").read_text())
+        labels, frames = labels_of(folder, meta), list(frames_of(folder, meta))
+        for name, settings in STAR.items():
+            detector = Detector(settings)
+            motion = [
+                detector.update(frame, index / meta["fps"]).motion for index, frame in enumerate(frames)
+            ]
+            result = score_frames(np.array(motion), labels[: len(motion)], meta["fps"])
+            scores[name].setdefault(meta["category"], []).append(result)
+    categories = sorted(scores["defaults"])
+
+    def of(name: str, without: str = "") -> list[Score]:
+        return [each for category in categories if category != without for each in scores[name][category]]
+
+    held_out: list[Score] = []
+    chosen: dict[str, list[str]] = {}
+    for category in categories:
+        best = max(STAR, key=lambda name: goodness(of(name, without=category)))
+        held_out += scores[best][category]
+        chosen.setdefault(best, []).append(category)
+    print("| settings | frame P / R / F1 | events found | false alarms | empty frames flagged |")
+    print("| --- | --- | --- | --- | --- |")
+    for name in STAR:
+        print(said(name, of(name)))
+    print(said("**held out**", held_out))
+    for name, without in chosen.items():
+        print(f"{name} is best without {', '.join(without)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
