@@ -361,7 +361,9 @@ def test_who_comes_in_within_one_frame_and_stands_is_found(size: tuple[int, int]
     still = scene()
     width, height = size
     pattern = np.random.default_rng(8).integers(0, 256, (height, width))
-    box = {"dark": 15, "bright": 235, "patterned": pattern}[look]
+    box = {"dark": np.full_like(pattern, 15), "bright": np.full_like(pattern, 235), "patterned": pattern}[
+        look
+    ]
     standing = still.copy()
     standing[40 : 40 + height, 50 : 50 + width] = box
     detector = rested(still)
