@@ -278,23 +278,17 @@ class Delivery:
     # -- to the store
 
     async def _upload(self, item: Upload) -> None:
-        try:
-            if isinstance(item, FrameUpload):
-                await self._store_frame(item)
-            else:
-                await self._store_summary(item)
-        finally:
-            if item.late:
-                self._uploads.late -= 1
-            else:
-                self._uploads.fresh -= 1
-            self._bell.ring()
+        if isinstance(item, FrameUpload):
+            await self._store_frame(item)
+        else:
+            await self._store_summary(item)
 
     async def _store_frame(self, item: FrameUpload) -> None:
         info = item.info
         started = self._clock()
         try:
             etag = await self._put(
+                item,
                 info.object_key,
                 item.jpeg,
                 content_type=payloads.CONTENT_TYPE,
@@ -346,6 +340,7 @@ class Delivery:
         )
         try:
             await self._put(
+                item,
                 names.event_key(folder),
                 payloads.encode(payloads.summary_payload(end, item.lines)),
                 content_type="application/json",
@@ -362,12 +357,19 @@ class Delivery:
         self._failures.pop(item.number, None)
         await self._insist(lambda: self._spool.mark_stored(item.number, None))
 
-    async def _put(self, key: str, data: bytes, **how: Any) -> str:
+    async def _put(self, item: Upload, key: str, data: bytes, **how: Any) -> str:
+        """Store, and free the item's slot: the next one need not wait until the spool has noted this one."""
         try:
             async with asyncio.timeout(self._put_timeout_s):
                 return await self._store.put(key, data, **how)
         except TimeoutError as exc:
             raise StoreUnavailable(f"no answer within {self._put_timeout_s:g} s") from exc
+        finally:
+            if item.late:
+                self._uploads.late -= 1
+            else:
+                self._uploads.fresh -= 1
+            self._bell.ring()
 
     async def _probe_store(self) -> None:
         try:
