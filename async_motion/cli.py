@@ -157,6 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     spool = commands.add_parser(
         "spool", parents=[config], help="what waits for delivery, and what was set aside"
     )
+    spool.add_argument(
+        "--path", type=Path, metavar="FILE", help="another spool than that of the settings: one set aside"
+    )
     spool.add_argument("--json", action="store_true", help="print it as JSON")
     spool.set_defaults(command=_spool_show)
     actions = spool.add_subparsers(title="actions", metavar="ACTION")
@@ -259,24 +262,31 @@ def _tune(args: argparse.Namespace) -> int:
 
 
 def _spool_show(args: argparse.Namespace) -> int:
-    settings = _load(args)
     from async_motion.outbox import show
 
-    return show(settings, as_json=args.json)
+    return show(_spool_path(args), as_json=args.json)
 
 
 def _spool_retry(args: argparse.Namespace) -> int:
-    settings = _load(args)
     from async_motion.outbox import retry
 
-    return retry(settings, args.numbers)
+    return retry(_spool_path(args), args.numbers)
 
 
 def _spool_export(args: argparse.Namespace) -> int:
-    settings = _load(args)
     from async_motion.outbox import export
 
-    return export(settings, args.folder, aside_only=args.aside)
+    return export(_spool_path(args), args.folder, aside_only=args.aside)
+
+
+def _spool_path(args: argparse.Namespace) -> Path:
+    """Return which spool is meant. The settings need not be right to save what is in one."""
+    if args.path is not None:
+        return Path(args.path)
+    path = _load(args).spool.path
+    if path == ":memory:":
+        raise UsageError("spool.path is :memory:, which only the running service can see, expected a file")
+    return Path(path)
 
 
 def _schema(args: argparse.Namespace) -> int:

@@ -11,13 +11,11 @@ from pathlib import Path
 
 from async_motion import spool
 from async_motion.core.payloads import iso
-from async_motion.errors import UsageError
-from async_motion.settings import Settings
 
 
-def show(settings: Settings, *, as_json: bool) -> int:
+def show(path: Path, *, as_json: bool) -> int:
     """Print what is in the spool."""
-    report = spool.look(_path(settings))
+    report = spool.look(path)
     if as_json:
         waiting = [
             {
@@ -40,7 +38,7 @@ def show(settings: Settings, *, as_json: bool) -> int:
             }
             for a in report.aside
         ]
-        spools = [str(path) for path in report.set_aside_spools]
+        spools = [str(whole) for whole in report.set_aside_spools]
         told = {"path": str(report.path), "file_bytes": report.file_bytes}
         print(json.dumps(told | {"waiting": waiting, "aside": aside, "set_aside_spools": spools}, indent=2))
         return 0
@@ -56,29 +54,23 @@ def show(settings: Settings, *, as_json: bool) -> int:
         print("\nset aside (async-motion spool retry [NUMBER …]):")
     for a in report.aside:
         print(f"  {a.number}  {a.info.object_key}: {a.reason}")
-    for path in report.set_aside_spools:
-        print(f"\nA whole spool was set aside: {path}")
+    for whole in report.set_aside_spools:
+        print(f"\nA whole spool was set aside (async-motion spool --path FILE …): {whole}")
     return 0
 
 
-def retry(settings: Settings, numbers: Collection[int]) -> int:
+def retry(path: Path, numbers: Collection[int]) -> int:
     """Let records that were set aside be delivered again: these, or all of them."""
-    count = spool.retry(_path(settings), set(numbers) or None)
+    count = spool.retry(path, set(numbers) or None)
     print(f"{count} set aside records are tried again")
     return 0
 
 
-def export(settings: Settings, folder: Path, *, aside_only: bool) -> int:
+def export(path: Path, folder: Path, *, aside_only: bool) -> int:
     """Write the pictures in the spool to a folder, under their object keys; the spool keeps them."""
     count = 0
-    for path in spool.export(_path(settings), folder, aside_only=aside_only):
-        print(path)
+    for file in spool.export(path, folder, aside_only=aside_only):
+        print(file)
         count += 1
     print(f"{count} pictures in {folder}")
     return 0
-
-
-def _path(settings: Settings) -> Path:
-    if settings.spool.path == ":memory:":
-        raise UsageError("spool.path is :memory:, which only the running service can see, expected a file")
-    return Path(settings.spool.path)

@@ -432,11 +432,12 @@ class Spool:
         self._close_db()
         away = files.move_away(self._path, why, self._wall)
         log.error(
-            "spool: %s %s. It is kept as %s, and a new one begins. What it holds can be had with: "
+            "spool: %s %s. It is kept as %s, and a new one begins. What it holds can be had%s with: "
             "async-motion spool --path %s export DIR",
             self._path,
             words,
             away.name,
+            " by that version" if why == files.NEWER else "",
             away,
         )
 

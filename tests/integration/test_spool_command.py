@@ -55,6 +55,18 @@ def test_what_waits_can_be_seen_and_taken_out(
     assert capsys.readouterr().out == "0 set aside records are tried again\n"
 
 
+def test_a_spool_that_was_set_aside_is_read_without_its_settings(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aside = (tmp_path / "spool.db").rename(tmp_path / "spool.db.damaged-20261122T073112Z")
+    config.write_text("instance: [not, settings]\n")
+    where = ["spool", "--config", str(config), "--path", str(aside)]
+    assert main([*where, "--json"]) == 0
+    (porch,) = json.loads(capsys.readouterr().out)["waiting"]
+    assert main([*where, "export", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out").rglob("*.jpg"))) == porch["to_store"] > 0
+
+
 def test_no_spool_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "v.yaml"
     file.write_text(f"spool: {{path: {tmp_path}/none.db}}\n")
