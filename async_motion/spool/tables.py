@@ -190,6 +190,7 @@ class Tables:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             self.counters = before
+            self._jpegs.clear()
             raise
         if self.next_number > next_number:
             self.lanes.added(next_number, self.next_number, self._cameras, self._jpegs)

@@ -196,6 +196,23 @@ async def test_what_is_late_lets_fresh_frames_pass(spool: Spool, clock: Clock) -
     assert seqs(await announce_all(spool)) == ["end"]
 
 
+async def test_the_backlog_is_what_is_late_and_still_to_be_delivered(spool: Spool, clock: Clock) -> None:
+    event = make_event()
+    await spool.accept([make_record(event, 0), make_record(event, 1)])
+    assert not spool.stats.backlog
+    clock.sleep(11.0)
+    # Nothing was written since: the next look tells all the same.
+    assert await spool.take_uploads(fresh=True, limit=10) == []
+    assert spool.stats.backlog
+    refused, upload = await spool.take_uploads(fresh=False, limit=10)
+    await spool.set_aside(refused.number, "the store refuses it")
+    assert spool.stats.backlog
+    await spool.mark_stored(upload.number, stored(upload))
+    assert spool.stats.backlog, "it is still to be announced"
+    await announce_all(spool)
+    assert not spool.stats.backlog, "what was set aside waits for nobody"
+
+
 async def test_a_line_stands_still_also_when_what_is_in_hands_becomes_late(
     spool: Spool, clock: Clock
 ) -> None:
