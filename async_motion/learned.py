@@ -22,6 +22,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
 from async_motion.core.detector import Detector, DetectorSettings
 from async_motion.core.names import redact_url
@@ -36,6 +37,8 @@ FIRST_SAVE_S = 60.0
 SAVE_EVERY_S = 600.0
 UNKNOWN_AGE_S = 3600.0
 """What a state counts as whose time cannot be right."""
+SHORT = 2
+"""Characters of a value in an address up to which it hides nothing."""
 LAST_SAVE_S = 5.0
 """Patience with all states together, at the end."""
 
@@ -58,7 +61,9 @@ def key_of(camera: str) -> str:
 
 def fingerprint(source: str) -> str:
     """Return what tells sources apart, without a secret: another password is no other scene."""
-    return hashlib.sha256(redact_url(source).encode()).hexdigest()[:16]
+    # What is so short is no secret, but may say which of a recorder's cameras it is: ?channel=2.
+    short = [pair for pair in parse_qsl(source.rpartition("?")[2]) if len(pair[1]) <= SHORT]
+    return hashlib.sha256(f"{redact_url(source)} {short}".encode()).hexdigest()[:16]
 
 
 def wrap(state: bytes, taken_at: datetime, source: str) -> bytes:
