@@ -157,6 +157,7 @@ class Announcer:
         places = _read_places(recalled)
         self._places = set(places)
         self._taken: set[str] = set()
+        self._has_lived = bool(places)
         names_of_ours = names.identities(site.instance, site.topics.base)
         # The first place of the last run is where that was.
         identities = dict.fromkeys((*(place.identity for place in places[:1]), *names_of_ours))
@@ -231,6 +232,9 @@ class Announcer:
     async def _identify(self, found: Mapping[str, bytes]) -> None:
         """Choose the first identity that no other service uses, and describe our devices under it."""
         owners = {place: self._owners(place, found) for place in (self._here, *self._others)}
+        if self._has_lived:
+            # A service has one identity: who has our old base and another identity has only taken our name.
+            owners[self._here] -= set().union(*(owners[place] for place in self._others))
         bases = set().union(*owners.values())
         online = {base for base in bases if found.get(Topics(base).status) == b"online"}
         unknown = {Topics(base).status: base for base in bases if Topics(base).status not in found}

@@ -373,6 +373,22 @@ async def test_a_namesake_of_a_renamed_service_does_not_take_its_devices() -> No
             namesake = Bench(server, {"yard": ()}, instance="edge1", identity=another, memory=namesake.memory)
 
 
+async def test_two_that_swap_their_names_keep_their_devices() -> None:
+    server = FakeServer()
+    memories: tuple[dict[str, bytes], dict[str, bytes]] = ({}, {})
+    for instance, camera, memory in zip(("edge1", "edge2"), ("porch", "yard"), memories, strict=True):
+        async with Bench(server, {camera: ()}, instance=instance, memory=memory).running():
+            pass
+    for _ in range(2):
+        porch = Bench(server, {"porch": ()}, instance="edge2", identity="edge1", memory=memories[0])
+        yard = Bench(server, {"yard": ()}, instance="edge1", identity="edge2", memory=memories[1])
+        async with porch.running(), yard.running():
+            configs = {topic for topic in server.retained if topic.startswith(PREFIX)}
+            assert configs == {porch.at.hub, porch.at.camera("porch"), yard.at.hub, yard.at.camera("yard")}
+            assert porch.config(porch.at.camera("porch")) == porch.payloads["porch"]
+            assert yard.config(yard.at.camera("yard")) == yard.payloads["yard"]
+
+
 async def test_two_of_one_name_with_different_base_topics_do_not_share_devices() -> None:
     server = FakeServer()
     first = Bench(server, {"porch": ()}, base_topic="a")
