@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from async_motion.core import names
 from async_motion.core.model import Box, FrameInfo, MotionEvent, Phase, StoredFrame
 
 FRAME_SCHEMA = "async_motion.frame/1"
@@ -169,8 +168,3 @@ def object_metadata(info: FrameInfo) -> dict[str, str]:
 def object_tags(info: FrameInfo) -> dict[str, str]:
     """Return the tags of a frame's object, for servers that take tags."""
     return {"camera": info.camera, "kind": "frame"}
-
-
-def folder_of(info: FrameInfo) -> str:
-    """Return the folder of the event that a frame belongs to, from its own key."""
-    return info.object_key.removesuffix(names.frame_key("", info.seq))

@@ -293,8 +293,3 @@ def test_metadata_is_what_s3_takes() -> None:
     }
     assert all(value.isascii() and "\n" not in value for value in metadata.values())
     assert payloads.object_tags(info()) == {"camera": "porch", "kind": "frame"}
-
-
-@given(st.integers(0, 10**7))
-def test_a_frame_knows_its_folder_by_its_own_key(seq: int) -> None:
-    assert payloads.folder_of(info(seq=seq, object_key=names.frame_key(FOLDER, seq))) == FOLDER
