@@ -62,7 +62,7 @@ def key_of(camera: str) -> str:
 def fingerprint(source: str) -> str:
     """Return what tells sources apart, without a secret: another password is no other scene."""
     # What is so short is no secret, but may say which of a recorder's cameras it is: ?channel=2.
-    short = [pair for pair in parse_qsl(source.rpartition("?")[2]) if len(pair[1]) <= SHORT]
+    short = [pair for pair in parse_qsl(source.rpartition("@")[2].partition("?")[2]) if len(pair[1]) <= SHORT]
     return hashlib.sha256(f"{redact_url(source)} {short}".encode()).hexdigest()[:16]
 
 

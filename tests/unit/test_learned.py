@@ -116,6 +116,7 @@ def test_another_version_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_password_is_no_other_scene_and_none_is_kept() -> None:
     assert fingerprint("rtsp://user:new@192.0.2.10/stream2") == SOURCE
     assert fingerprint("rtsp://user:pass@192.0.2.11/stream2") != SOURCE
+    assert fingerprint("rtsp://user:p?a=1&b@192.0.2.10/stream2") == SOURCE, "as people write passwords"
     recorder = "rtsp://192.0.2.10/live?password={}&channel={}"
     assert fingerprint(recorder.format("old", 1)) == fingerprint(recorder.format("new", 1))
     assert fingerprint(recorder.format("old", 1)) != fingerprint(recorder.format("old", 2))
