@@ -27,6 +27,7 @@ import selectors
 import socket
 import ssl
 import threading
+import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -44,9 +45,13 @@ LINE = 4096
 
 CHUNK = 64 * 1024
 
-# As FFmpeg reads an answer: carriage returns count for nothing, and a word ends at a blank. The look-ahead
-# finds those that overlap, too.
-_STATUS = re.compile(rb"RTSP/(?=[^ \t\n]*[ \t]+([^ \t\n]*)[ \t\n])")
+LEAST_S = 0.1
+"""What TLS has at least, when the connection took nearly all the time."""
+
+# As FFmpeg reads an answer: carriage returns count for nothing, a word ends at a blank. Each word with the
+# next one of its line; the look-ahead finds pairs that overlap, too. Nothing is looked at more than twice: a
+# camera must not hold up the service with what makes an expression slow.
+_WORDS = re.compile(rb"(?<![^ \t\n])([^ \t\n]++)[ \t]++(?=([^ \t\n]*+)[ \t\n])")
 _NUMBER = re.compile(rb"[\v\f]*[+-]?\d")
 _HARMLESS = re.compile(rb"[1245]\d\d")
 
@@ -65,14 +70,19 @@ class Relay:
         """Why the camera was not let through to FFmpeg."""
         self._camera = _connect(address, spec)
         udp = spec.transport == "udp"
-        self._talk: _Talk | None = _Talk(self._camera.getpeername()[0] if udp else None)
-        self._client: socket.socket | None = None
         # FFmpeg's sockets for media are of the family of its connection.
         six = udp and self._camera.family == socket.AF_INET6
         host = "::1" if six else "127.0.0.1"
-        self._door = socket.create_server(
-            (host, 0), family=socket.AF_INET6 if six else socket.AF_INET, backlog=1
-        )
+        try:
+            source = self._camera.getpeername()[0] if udp else None
+            self._door = socket.create_server(
+                (host, 0), family=socket.AF_INET6 if six else socket.AF_INET, backlog=1
+            )
+        except OSError as exc:  # it has hung up already, or there are no handles left
+            self._camera.close()
+            raise CameraUnavailable(f"{address.shown}: cannot be reached ({exc.strerror})") from None
+        self._talk: _Talk | None = _Talk(source)
+        self._client: socket.socket | None = None
         self._door.settimeout(spec.open_timeout_s)
         port = self._door.getsockname()[1]
         self.url = _pointed_at(address.url, f"[{host}]:{port}" if six else f"{host}:{port}")
@@ -82,9 +92,10 @@ class Relay:
         """End both connections, from any thread; does not wait."""
         for one in (self._door, self._client, self._camera):
             if one is not None:
-                # Not `close`: that is the thread's, which may be in the middle of a call on it.
+                # Not `close`: that is the thread's, which may be in the middle of a call on it. Nor TLS's own
+                # `shutdown`: what the thread sends after that would go in plain text.
                 with suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)
 
     def _run(self) -> None:
         with suppress(OSError), self._camera:
@@ -165,8 +176,8 @@ class _Talk:
         self._said += len(data)
         if self._said > MOST_TALK:
             raise CameraRefused("talks without end and does not play")
-        for word in _STATUS.findall(self._answers):
-            if _NUMBER.match(word) and not _HARMLESS.fullmatch(word):
+        for first, word in _WORDS.findall(self._answers):
+            if b"RTSP/" in first and _NUMBER.match(word) and not _HARMLESS.fullmatch(word):
                 raise CameraRefused("sends us to another address, where we do not go (redirect)")
         if self._source is None:
             return data
@@ -192,6 +203,7 @@ def _overlap(data: bytes, name: bytes) -> int:
 
 
 def _connect(address: Address, spec: CaptureSpec) -> socket.socket:
+    deadline = time.monotonic() + spec.open_timeout_s
     try:
         parts = urlsplit(address.url)
         host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
@@ -211,6 +223,7 @@ def _connect(address: Address, spec: CaptureSpec) -> socket.socket:
     try:
         camera.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if parts.scheme == "rtsps":
+            camera.settimeout(max(LEAST_S, deadline - time.monotonic()))
             camera = _unverified().wrap_socket(camera, server_hostname=host)
     except OSError:
         camera.close()

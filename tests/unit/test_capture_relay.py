@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_motion.capture.relay import MOST_TALK, _pointed_at, _Talk
-from async_motion.errors import CameraRefused
+from async_motion.capture import relay
+from async_motion.capture.address import Address, parse
+from async_motion.capture.relay import CHUNK, MOST_TALK, _pointed_at, _Talk
+from async_motion.capture.spec import CaptureSpec
+from async_motion.errors import CameraRefused, CameraUnavailable
 
 
 def atoi(word: bytes) -> int:
@@ -132,6 +143,65 @@ def test_talk_has_an_end() -> None:
     talk.answered(bytes(MOST_TALK))
     with pytest.raises(CameraRefused, match="without end"):
         talk.answered(b"x")
+
+
+@pytest.mark.parametrize("endless", [b"RTSP/", b"RTSP/ ", b"RTSP/\t\t"])
+def test_no_answer_is_slow_to_look_through(endless: bytes) -> None:
+    data = endless * (CHUNK // len(endless))
+    began = time.thread_time()
+    _Talk(None).answered(data)
+    assert time.thread_time() - began < 2, "of milliseconds; each that is more stops the whole service"
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        yield server
+
+
+def test_a_camera_that_hangs_up_at_once_is_unavailable(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hung_up(address: Address, spec: CaptureSpec) -> socket.socket:
+        ours = connect(address, spec)
+        theirs, _ = listener.accept()
+        # With nothing to wait for, `close` is a reset.
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        select.select([ours], [], [], 60)
+        opened.append(ours)
+        return ours
+
+    connect, opened = relay._connect, list[socket.socket]()
+    monkeypatch.setattr(relay, "_connect", hung_up)
+    spec = spec_of(listener, "rtsp", transport="udp")
+    with pytest.raises(CameraUnavailable, match="cannot be reached") as caught:
+        relay.Relay(parse(spec.source), spec)
+    assert "geheim" not in str(caught.value)
+    assert opened[0].fileno() == -1
+
+
+def test_tls_has_the_time_that_the_connection_has_left(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Context:
+        def wrap_socket(self, camera: socket.socket, **_: str) -> socket.socket:
+            left.append(camera.gettimeout() or math.inf)
+            return camera
+
+    left: list[float] = []
+    now = iter([100.0, 107.0])
+    monkeypatch.setattr(relay, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr(relay, "_unverified", Context)
+    spec = spec_of(listener, "rtsps", open_timeout_s=10.0)
+    relay._connect(parse(spec.source), spec).close()
+    assert left == [3.0]
+
+
+def spec_of(listener: socket.socket, scheme: str, **changes: Any) -> CaptureSpec:
+    port = listener.getsockname()[1]
+    return CaptureSpec(camera="porch", source=f"{scheme}://u:geheim@127.0.0.1:{port}/s", **changes)
 
 
 @pytest.mark.parametrize(
