@@ -67,7 +67,11 @@ def attach(handle: int, size: int) -> NDArray[np.uint8]:
     """
     if size <= 0 or os.fstat(handle).st_size != size:
         raise ValueError("the memory has another size than was said")
-    if fcntl.fcntl(handle, fcntl.F_GET_SEALS) & _seals() != _seals():
+    try:
+        seals = fcntl.fcntl(handle, fcntl.F_GET_SEALS)
+    except OSError:  # it is no memory file
+        seals = 0
+    if seals & _seals() != _seals():
         raise ValueError("the memory can still be changed")
     return np.asarray(_Mapping(handle, size))
 

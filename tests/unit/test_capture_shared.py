@@ -132,6 +132,12 @@ def test_memory_that_could_change_under_its_reader_is_refused() -> None:
         os.close(handle)
 
 
+def test_a_file_on_a_disk_is_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abcd")
+    with (tmp_path / "x").open("rb") as file, pytest.raises(ValueError, match="can still be changed"):
+        attach(file.fileno(), 4)
+
+
 @pytest.mark.parametrize(
     "lie",
     [
