@@ -59,7 +59,11 @@ def parse(source: str) -> Address:
         return Address(Kind.USB, device[1], shown)
     scheme = source.partition("://")[0].lower() if "://" in source else ""
     if scheme in ("rtsp", "rtsps", "http", "https"):
-        if not urlsplit(source).hostname:
+        try:
+            host = urlsplit(source).hostname
+        except ValueError:  # its text holds the password
+            raise SettingsError(f"source: {shown}: expected {scheme}://host/path") from None
+        if not host:
             raise SettingsError(f"source: {shown}: no host in it, expected {scheme}://host/path")
         kind = Kind.RTSP if scheme.startswith("rtsp") else Kind.HTTP
         return Address(kind, source, shown)

@@ -54,6 +54,13 @@ def test_others_are_refused(source: str) -> None:
         parse(source)
 
 
+@pytest.mark.parametrize("source", ["rtsp://u:geheim@[::1/x", "rtsp://u:geheim@h\u2100st/x"])
+def test_what_is_no_address_is_refused_without_its_password(source: str) -> None:
+    with pytest.raises(SettingsError, match="expected") as caught:
+        parse(source)
+    assert "geheim" not in str(caught.value)
+
+
 @pytest.mark.parametrize("source", ["rtsp://h/x", "rtsps://h/x", "http://h/x", "https://h/x", "x.mp4"])
 def test_each_scheme_reaches_only_what_it_needs(source: str) -> None:
     spec = CaptureSpec(camera="porch", source=source)
