@@ -35,7 +35,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import fields
 from typing import Any
 
@@ -148,9 +148,10 @@ class Child:
     """A process that reads one camera. Made and ended by one thread at a time."""
 
     def __init__(self, spec: CaptureSpec) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        asked, answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        lifeline, self._lifeline = os.pipe()
+        try:
+            (ours, theirs), (asked, answers), (lifeline, self._lifeline) = _ends()
+        except OSError as exc:
+            raise _no_start(exc) from None
         self.control = Channel(ours)
         self._pictures = Channel(asked)
         self._asking = threading.Lock()
@@ -173,7 +174,7 @@ class Child:
                 process.kill()
                 process.wait()
             self._let_go()
-            raise CameraUnavailable(f"the capture process cannot be started: {exc.strerror}") from None
+            raise _no_start(exc) from None
         finally:
             theirs.close()
             answers.close()
@@ -229,6 +230,7 @@ class IsolatedReader:
         self._child: Child | None = None
         self._busy = threading.Lock()
         """Held for a connection: the next one begins when its predecessor has left the child."""
+        self._closed = False
 
     def __call__(self, link: Link, clock: MediaClock) -> None:
         """Read until the source ends or `link.stopping`. Raises what the child's reader raised."""
@@ -253,6 +255,10 @@ class IsolatedReader:
                 raise CameraUnavailable(
                     f"the capture process sends nonsense ({type(exc).__name__}) and is replaced"
                 ) from None
+            finally:
+                # It was closed while the child was still being started: nobody else knows of it.
+                if self._closed and self._child is not None:
+                    self._bury(self._child, 0.0)
 
     def _read(self, child: Child, link: Link, clock: MediaClock) -> None:
         floor = clock.floor
@@ -336,6 +342,7 @@ class IsolatedReader:
 
     async def aclose(self) -> None:
         """End the child. Returns within `EXIT_GRACE_S`."""
+        self._closed = True
         child = self._child
         if child is None:
             return
@@ -382,6 +389,22 @@ class IsolatedInterest(Interest):
         """Take note of the verdict, and tell the child."""
         super().tell(monotonic, detection)
         self._reader.judged(self.latest)
+
+
+def _ends() -> tuple[tuple[socket.socket, ...], tuple[socket.socket, ...], tuple[int, int]]:
+    """Return both ends of two sockets and of a pipe. Raises OSError, and then nothing stays open."""
+    with ExitStack() as opened:
+        control, pictures = (
+            tuple(map(opened.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)))
+            for _ in range(2)
+        )
+        pipe = os.pipe()
+        opened.pop_all()
+    return control, pictures, pipe
+
+
+def _no_start(exc: OSError) -> CameraUnavailable:
+    return CameraUnavailable(f"the capture process cannot be started: {exc.strerror}")
 
 
 def _environment() -> dict[str, str]:

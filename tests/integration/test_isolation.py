@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from async_motion.capture import CameraSource, CaptureSpec, open_source
+from async_motion.capture import CameraSource, CaptureSpec, isolation, open_source
 from async_motion.core.model import Frame
 from async_motion.errors import CameraUnavailable
 from tests.support import rtsp
@@ -172,6 +173,43 @@ async def test_closing_is_bounded_while_the_process_hangs() -> None:
     reading.cancel()
     with suppress(asyncio.CancelledError, CameraUnavailable):
         await reading
+
+
+async def test_closing_while_the_process_is_started_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(spec: CaptureSpec) -> isolation.Child:
+        begun.set()
+        assert go_on.wait(60)
+        return start(spec)
+
+    start = isolation.Child
+    monkeypatch.setattr(isolation, "Child", slowly)
+    # So that it says goodbye in time, and is not killed for being late.
+    monkeypatch.setattr(isolation, "STOP_GRACE_S", 60.0)
+    source = camera()
+    reading = asyncio.create_task(take(source), name="reading")
+    await eventually_async(begun.is_set)
+    await source.aclose()
+    go_on.set()
+    await reading
+    await eventually_async(lambda: all("porch" not in one.name for one in threading.enumerate()))
+    assert capture_processes() == {}
+
+
+async def test_no_handles_left_is_trouble_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    source = camera()
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - not a folder on a disk
+    monkeypatch.setattr(os, "pipe", refused)
+    with pytest.raises(CameraUnavailable, match="cannot be started: Too many open files"):
+        await take(source)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    monkeypatch.undo()
+    assert len(await take(source, 1)) == 1
+    await source.aclose()
 
 
 PARENT = """
