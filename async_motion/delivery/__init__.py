@@ -18,7 +18,8 @@ order of acceptance for each camera, and a frame that is not stored yet holds up
 older, or left
 from an earlier run, is the backlog: oldest first, at most `backlog_share` of the slots, marked `delayed`. So
 after an outage new frames pass at once. A picture is read from the disk when its slot is free, never before:
-the memory needed is that of `concurrency` pictures, whatever waits.
+the memory needed is that of twice `concurrency` pictures (being stored, and stored but not yet noted),
+whatever waits.
 
 Trouble
     StoreUnavailable, BrokerUnavailable   that peer's gate shuts, one probe at a time, backoff; the piece

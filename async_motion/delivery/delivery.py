@@ -124,6 +124,7 @@ class Delivery:
             "broker", self._probe_broker, pace=self._pace, draw=draw, clock=clock, loud=False
         )
         self._uploads, self._news = _Lane(), _Lane()
+        self._pictures = 0
         self._publishers = asyncio.Semaphore(PUBLISHERS)
         self._bell = _Bell()
         self._failures: dict[int, tuple[int, int]] = {}
@@ -158,7 +159,7 @@ class Delivery:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                while not self._spool.stats.empty or self._uploads.all or self._news.all:
+                while not self._spool.stats.empty or self._pictures or self._news.all:
                     await self._bell.wait(self._pace.poll_s)
         except TimeoutError:
             return False
@@ -219,14 +220,15 @@ class Delivery:
 
     async def _start_uploads(self, tasks: asyncio.TaskGroup) -> int:
         lane = self._uploads
-        slots = self._concurrency - lane.all
+        # What waits for the spool's note still holds its picture: where none can be made, no more come.
+        slots = min(self._concurrency - lane.all, 2 * self._concurrency - self._pictures)
         if self._store_gate.on_trial:
-            uploads = await self._try_upload() if not lane.all else []
+            uploads = await self._try_upload() if not lane.all and slots > 0 else []
         else:
             late_slots = self._late_uploads - lane.late if self._spool.stats.backlog else 0
             late = await self._take(fresh=False, limit=min(slots, late_slots))
             uploads = late + await self._take(fresh=True, limit=slots - len(late))
-            if not uploads and not lane.all and self._spool.stats.backlog:
+            if not uploads and not lane.all and slots > 0 and self._spool.stats.backlog:
                 # No slot belongs to the backlog: it takes one that nobody wants.
                 uploads = await self._take(fresh=False, limit=1)
         for item in uploads:
@@ -234,6 +236,7 @@ class Delivery:
                 lane.late += 1
             else:
                 lane.fresh += 1
+            self._pictures += 1
             tasks.create_task(self._upload(item), name=f"upload {item.number}")
         return len(uploads)
 
@@ -278,10 +281,14 @@ class Delivery:
     # -- to the store
 
     async def _upload(self, item: Upload) -> None:
-        if isinstance(item, FrameUpload):
-            await self._store_frame(item)
-        else:
-            await self._store_summary(item)
+        try:
+            if isinstance(item, FrameUpload):
+                await self._store_frame(item)
+            else:
+                await self._store_summary(item)
+        finally:
+            self._pictures -= 1
+            self._bell.ring()
 
     async def _store_frame(self, item: FrameUpload) -> None:
         info = item.info

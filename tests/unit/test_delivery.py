@@ -253,6 +253,33 @@ async def test_uploads_are_bounded_and_concurrent(room: Room) -> None:
     assert room.store.most_busy == 4
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_where_no_note_can_be_made_no_more_pictures_are_taken(
+    room: Room, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    real, failures, writable = room.spool.mark_stored, 0, False
+
+    async def mark_stored(*what: Any, **how: Any) -> None:
+        nonlocal failures
+        if not writable:
+            failures += 1
+            raise SpoolError("the disk is read-only")
+        await real(*what, **how)
+
+    monkeypatch.setattr(room.spool, "mark_stored", mark_stored)
+    await room.accept_event(30)
+    if late:
+        room.clock.sleep(11)
+    async with room.delivering(concurrency=2) as delivery:
+        # Each of at most four notes is tried again and again: by then all that may be taken has been.
+        await eventually_async(lambda: failures >= 100, what="many tries")
+        assert 2 <= len(room.store.puts) <= 4
+        writable = True
+        assert await delivery.drain(20)
+    assert sorted(room.announced()) == list(range(30))
+    assert len(set(room.store.puts)) == len(room.store.puts)
+
+
 # -- the store in trouble
 
 
