@@ -42,6 +42,7 @@ from async_motion.errors import (
 from async_motion.pipeline import CameraUnit
 from async_motion.profiles import ProfileKeeper
 from async_motion.settings import Settings
+from async_motion.spool import SpoolStats
 
 log = logging.getLogger(__name__)
 
@@ -194,10 +195,7 @@ class Service:
                 # Each says its last words through the next: the broker is the last to go.
                 for task in (*profiling, greeting, serving, announcing, delivering, reporting, talking):
                     await _end(task)
-            waiting = spool.stats.records
-            log.info(
-                "stopped%s", f"; {waiting} records wait in the spool for the next start" if waiting else ""
-            )
+            _say_stopped(spool.stats, in_memory=settings.spool.path == ":memory:")
 
     async def _watch_cameras(self) -> None:
         """Keep the cameras going until we are stopped, or each of them was a recording that has ended."""
@@ -299,6 +297,24 @@ async def _greet(store: wiring.AnyStore, name: str) -> None:
         log.warning("store: %s", exc)
     else:
         log.info("store: %s: takes frames", name)
+
+
+def _say_stopped(stats: SpoolStats, *, in_memory: bool) -> None:
+    """Say what was not delivered: it waits on the disk, or was in memory alone and is lost."""
+    if not in_memory:
+        waiting = f"; {stats.records} records wait in the spool for the next start" if stats.records else ""
+        log.info("stopped%s", waiting)
+    elif stats.records or stats.phases or stats.set_aside:
+        log.warning(
+            "stopped; lost, since spool.path is :memory: - records that waited: %d, records set aside: %d,"
+            " starts and ends of events: %d (%.1f MiB)",
+            stats.records,
+            stats.set_aside,
+            stats.phases,
+            stats.bytes / 2**20,
+        )
+    else:
+        log.info("stopped")
 
 
 async def _end(task: asyncio.Task[None]) -> None:

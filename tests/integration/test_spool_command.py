@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -15,9 +16,8 @@ from tests.support.service import Service
 from tests.support.video import make_clip
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """Settings of a service that has met a store that was away, and has stopped."""
+def run_without_a_store(tmp_path: Path, spool: str) -> Service:
+    """Return a service that has met a store that was away, and has stopped."""
     clip = make_clip(tmp_path / "clip.mp4", seconds=6.0)
     settings = {
         "instance": "edge1",
@@ -25,12 +25,18 @@ def config(tmp_path: Path) -> Path:
         "minio": {"endpoint": f"127.0.0.1:{free_port()}"},
         "mqtt": {"port": free_port()},
         "web": {"port": free_port()},
-        "spool": {"path": str(tmp_path / "spool.db")},
+        "spool": {"path": spool},
         "cameras": {"porch": {"source": str(clip), "event": {"off_delay": "500ms"}}},
     }
     with Service(settings, tmp_path / "run") as service:
         service.wait_for_log("motion ended")
-    return service.config
+    return service
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Settings of a service that has left frames in its spool."""
+    return run_without_a_store(tmp_path, str(tmp_path / "spool.db")).config
 
 
 def test_what_waits_can_be_seen_and_taken_out(
@@ -75,3 +81,16 @@ def test_no_spool_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     file.write_text('spool: {path: ":memory:"}\n')
     assert main(["spool", "--config", str(file)]) == 2
     assert "memory" in capsys.readouterr().err
+
+
+def test_what_was_in_memory_alone_is_said_to_be_lost(tmp_path: Path) -> None:
+    service = run_without_a_store(tmp_path, ":memory:")
+    entry = service.log()[-1]
+    assert entry["level"] == "warning"
+    words = r"lost, .*:memory:.* records that waited: (\d+), .* starts and .*: (\d+)"
+    found = re.search(words, entry["event"])
+    assert found, entry
+    assert int(found[1]) > 0
+    assert int(found[2]) > 0
+    assert not any("next start" in message for message in service.messages())
+    assert not list(service.folder.rglob("*.db*"))
