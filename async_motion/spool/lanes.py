@@ -73,9 +73,9 @@ class Lanes:
         """Say whether anything that may be stored or announced is late."""
         # By their own indexes: behind thousands that were set aside, a walk in order would take its time.
         found = self._db.execute(
-            f"SELECT EXISTS (SELECT 1 FROM items WHERE state = {TO_STORE} AND number < ?1)"
-            f" OR EXISTS (SELECT 1 FROM items WHERE state = {TO_ANNOUNCE} AND number < ?1)",
-            (self._floor(),),
+            f"SELECT EXISTS (SELECT 1 FROM items WHERE state = {TO_STORE} AND number < ?)"
+            f" OR EXISTS (SELECT 1 FROM items WHERE state = {TO_ANNOUNCE} AND number < ?)",
+            (self._floor(),) * 2,
         ).fetchone()[0]
         return bool(found)
 
