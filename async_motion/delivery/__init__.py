@@ -15,17 +15,18 @@ its opening frame; its end follows its last frame, after `event.json`.
 
 Two lanes. What was accepted in this run and less than `delayed_after_s` ago is fresh: it is announced in the
 order of acceptance for each camera, and a frame that is not stored yet holds up those behind it. What is
-older, or left
-from an earlier run, is the backlog: oldest first, at most `backlog_share` of the slots, marked `delayed`. So
-after an outage new frames pass at once. A picture is read from the disk when its slot is free, never before:
-the memory needed is that of twice `concurrency` pictures (being stored, and stored but not yet noted),
-whatever waits.
+older, or left from an earlier run, is the backlog: oldest first, at most `backlog_share` of the slots, marked
+`delayed`. So after an outage new frames pass at once. A picture is read from the disk when its slot is free,
+never before: the memory needed is that of twice `concurrency` pictures (being stored, and stored but not yet
+noted), whatever waits.
 
 Trouble
-    StoreUnavailable, BrokerUnavailable   that peer's gate shuts, one probe at a time, backoff; the piece
-    comes again StoreRefused, BrokerRefused           the same, slowly; said once in the log, and in
-    `health()` RecordRejected                        the record is set aside with its reason; the others go on
+    StoreUnavailable, BrokerUnavailable   that peer's gate shuts, one probe at a time, backoff; the piece comes
+                                          again
+    StoreRefused, BrokerRefused           the same, slowly; said once in the log, and in `health()`
+    RecordRejected                        the record is set aside with its reason; the others go on
     SpoolError                            the spool says why; the note is made again until it holds
+
 A piece that fails while its neighbours pass is tried later and later, and never holds up more than its
 camera's fresh line until it is late. A snapshot that is refused (too large) does not hold up its
 announcement.
