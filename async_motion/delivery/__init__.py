@@ -21,8 +21,8 @@ never before: the memory needed is that of twice `concurrency` pictures (being s
 noted), whatever waits.
 
 Trouble
-    StoreUnavailable, BrokerUnavailable   that peer's gate shuts, one probe at a time, backoff; the piece comes
-                                          again
+    StoreUnavailable, BrokerUnavailable   that peer's gate shuts, one probe at a time, backoff; the piece
+                                          comes again
     StoreRefused, BrokerRefused           the same, slowly; said once in the log, and in `health()`
     RecordRejected                        the record is set aside with its reason; the others go on
     SpoolError                            the spool says why; the note is made again until it holds
