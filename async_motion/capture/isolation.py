@@ -69,6 +69,9 @@ STOP_GRACE_S = 0.5
 EXIT_GRACE_S = 1.0
 """How long a child whose socket has closed may take to end by itself."""
 
+MOST_LAST_WORDS = 100
+"""Messages of a child that is gone which are still looked at."""
+
 PICTURE_WAIT_S = 10.0
 """How long a full-resolution picture is waited for: its group may have to be decoded."""
 
@@ -316,6 +319,7 @@ class IsolatedReader:
 
     def _raise_death(self, child: Child, link: Link) -> None:
         """Raise CameraUnavailable for a child that is no longer there."""
+        _hear_last_words(child.control)
         code = self._bury(child, EXIT_GRACE_S)
         link.counters.crashed += 1
         raise CameraUnavailable(f"the capture process {_death(code, self._spec.process_memory)}") from None
@@ -440,6 +444,19 @@ def _raise(message: Message) -> None:
             raise CameraRefused(text)
         case "unavailable":
             raise CameraUnavailable(text)
+
+
+def _hear_last_words(control: Channel) -> None:
+    """Log what a child that is gone had logged: it may have said why."""
+    with suppress(Gone, *NONSENSE):
+        for _ in range(MOST_LAST_WORDS):
+            got = control.receive(0.0)
+            if got is None:
+                return
+            message, handle = got
+            close(handle)
+            if message["is"] == "log":
+                _repeat(message)
 
 
 def _repeat(message: Message) -> None:

@@ -123,9 +123,21 @@ async def test_more_memory_than_it_may_have_ends_the_process(tmp_path: Path) -> 
     await roomy.aclose()
 
 
+@pytest.mark.parametrize("early", [False, True], ids=["", "before it is asked"])
 async def test_a_bug_ends_its_process_alone_and_says_where(
-    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    early: bool,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def late(spec: CaptureSpec) -> isolation.Child:
+        child = start(spec)
+        child.process.wait(60)
+        return child
+
+    start = isolation.Child
+    if early:
+        monkeypatch.setattr(isolation, "Child", late)
     spec = CaptureSpec(camera="porch", source="demo:", isolation="process")
     object.__setattr__(spec, "fps", "rtsp://admin:geheim@host")  # what no reader can be told
     source = open_source(spec)
