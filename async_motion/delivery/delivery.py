@@ -252,6 +252,7 @@ class Delivery:
 
     async def _start_news(self, tasks: asyncio.TaskGroup) -> int:
         lane = self._news
+        taken = self._clock()  # before the spool says how old each is: its age counts on from here
         if self._broker_gate.on_trial:
             batches = await self._try_news() if not lane.all else []
         else:
@@ -265,7 +266,8 @@ class Delivery:
                 lane.late += 1
             else:
                 lane.fresh += 1
-            tasks.create_task(self._announce(batch, late=is_late), name=f"announce {batch[0].number}")
+            announcing = self._announce(batch, late=is_late, taken=taken)
+            tasks.create_task(announcing, name=f"announce {batch[0].number}")
         return len(batches)
 
     async def _try_news(self) -> list[tuple[list[News], bool]]:
@@ -397,14 +399,14 @@ class Delivery:
 
     # -- to the broker
 
-    async def _announce(self, batch: Sequence[News], *, late: bool) -> None:
-        """Announce these in their order. What comes after a failure is given back."""
+    async def _announce(self, batch: Sequence[News], *, late: bool, taken: float) -> None:
+        """Announce these, `taken` at this clock, in their order. What comes after a failure is given back."""
         done: list[int] = []
         try:
             for news in batch:
                 try:
                     if isinstance(news, FrameNews):
-                        await self._announce_frame(news)
+                        await self._announce_frame(news, taken)
                     else:
                         await self._announce_phase(news)
                 except TransientError as exc:
@@ -426,9 +428,8 @@ class Delivery:
             self._bell.ring()
         await self._insist(lambda: self._spool.remove(done))
 
-    async def _announce_frame(self, news: FrameNews) -> None:
+    async def _announce_frame(self, news: FrameNews, taken: float) -> None:
         info = news.stored.info
-        taken = self._clock()
         url = await self._link(info.object_key)
         rank = (news.event_number, info.score)
         if self._shrink is not None and rank > self._shown.get(info.camera, (-1, -1.0)):

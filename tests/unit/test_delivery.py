@@ -419,6 +419,28 @@ async def test_without_a_broker_frames_are_stored_once_and_announced_later(room:
     assert [e["type"] for e in room.broker.events] == ["start", "end"]
 
 
+async def test_what_becomes_late_behind_others_of_its_batch_is_delayed(room: Room) -> None:
+    frames = 0
+
+    def slow(topic: str) -> None:
+        nonlocal frames
+        frames += topic.endswith("/frame")
+        if topic.endswith("/frame") and frames == 2:
+            room.clock.sleep(11)
+
+    room.broker.connected = False
+    room.broker.trouble = lambda _: BrokerUnavailable("not connected")
+    await room.accept_event(4)
+    async with room.delivering(pace=NEVER) as delivery:
+        await eventually_async(lambda: len(room.store.objects) == 4, what="the frames to be stored")
+        # The first frame is the trial after the outage; the others are one batch.
+        room.broker.come_back()
+        room.broker.trouble = slow
+        assert await delivery.drain(20)
+    assert room.announced() == [0, 1, 2, 3]
+    assert [frame["delayed"] for frame in room.broker.frames] == [False, False, True, True]
+
+
 async def test_a_broker_that_refuses_is_tried_one_at_a_time(room: Room) -> None:
     room.broker.trouble = lambda _: BrokerRefused("not authorized")
     for camera in ("porch", "yard", "gate"):
