@@ -103,6 +103,8 @@ class Gate:
         if self._error is None:
             self._shut_at = self._clock()
         was_trial = self._state is _State.TRIAL
+        # Here, not when the wait begins: who comes back in between is not waited for.
+        self._hurry.clear()
         self._close(error)
         # The first failure may be one broken connection. It is an outage when a probe or a trial fails too.
         if was_trial or _is_refusal(error):
@@ -132,7 +134,6 @@ class Gate:
         """Wait and probe whenever the gate is shut; for ever."""
         while True:
             await self._shut.wait()
-            self._hurry.clear()
             error = self._error
             if error is None:
                 continue  # it was opened again before we got here
@@ -145,6 +146,7 @@ class Gate:
                     await self._hurry.wait()
             except TimeoutError:
                 pass
+            self._hurry.clear()
             if not self.shut:
                 continue
             try:
