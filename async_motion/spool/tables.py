@@ -180,7 +180,6 @@ class Tables:
         before, next_number = self.counters.copy(), self.next_number
         self._released.clear()
         self._cameras.clear()
-        self._jpegs.clear()
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         self._db.execute("BEGIN IMMEDIATE")
         try:

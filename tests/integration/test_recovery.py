@@ -36,16 +36,6 @@ LATE_S = 8.0
 """What a slow machine may add to any bound."""
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", seconds=40, fps=15, gop=15)
-
-
-@pytest.fixture(scope="module")
-def units(clip: Path) -> list[rtsp.AccessUnit]:
-    return rtsp.access_units(clip)
-
-
 class Watch:
     """An observer that notes when frames were judged, and why the camera was lost."""
 

@@ -30,16 +30,6 @@ LATE_S = 8.0
 """What a slow machine may add to any bound below."""
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", seconds=40, fps=15, gop=15)
-
-
-@pytest.fixture(scope="module")
-def units(clip: Path) -> list[rtsp.AccessUnit]:
-    return rtsp.access_units(clip)
-
-
 def camera(url: str, **changes: Any) -> CameraSource:
     values = {"fps": 15.0, "stall_timeout_s": STALL_S, "open_timeout_s": 10.0, "decode": "all", **changes}
     return open_source(CaptureSpec(camera="porch", source=url, **values))
