@@ -245,6 +245,7 @@ class HomeAssistant:
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _watchdog: threading.Timer | None = field(default=None, init=False)
     _log_from: int = field(default=0, init=False)
+    _births: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.http_port = self.http_port or free_port()
@@ -275,6 +276,7 @@ class HomeAssistant:
         env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         env |= {"PYTHONUNBUFFERED": "1", "TZ": "UTC"}
         began = time.monotonic()
+        self.expect_birth()
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -338,7 +340,9 @@ class HomeAssistant:
             f"http:\n  server_host: 127.0.0.1\n  server_port: {self.http_port}\n"
             "api:\nwebsocket_api:\nconfig:\nsystem_log:\n"
             "logger:\n  default: warning\n  logs:\n"
-            f"    homeassistant.components.mqtt: {self.log_level}\n" + self.extra_yaml
+            f"    homeassistant.components.mqtt: {self.log_level}\n"
+            # It says there when its birth message is out: wait_for_birth().
+            "    homeassistant.components.mqtt.client: info\n" + self.extra_yaml
         )
 
         def store(key: str, version: int, minor: int, data: Any) -> None:
@@ -568,6 +572,21 @@ class HomeAssistant:
         except HarnessError as error:
             raise HarnessError(f"{error}; it is {self.states().get(entity_id)}") from None
         return state
+
+    def expect_birth(self) -> None:
+        """Let wait_for_birth() wait for the next birth message."""
+        self._births = self._births_sent()
+
+    def wait_for_birth(self, timeout: float = 60) -> None:
+        """Wait for the birth message after the start, or after expect_birth().
+
+        It comes 5 s after the last discovery. Until then a broker that goes away costs Home Assistant an
+        unhandled error.
+        """
+        _wait(lambda: self._births_sent() > self._births, timeout, "Home Assistant's birth message")
+
+    def _births_sent(self) -> int:
+        return self.log_file.read_bytes().count(b"birth message sent") if self.log_file.exists() else 0
 
     # -- log
     def log_tail(self, lines: int = 15) -> str:

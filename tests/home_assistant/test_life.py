@@ -239,6 +239,8 @@ def test_a_broker_that_has_forgotten_everything_is_told_again(lab: Lab) -> None:
     with lab.running():
         whole(lab)
         before = ids(lab)
+        lab.ha.wait_for_birth()
+        lab.ha.expect_birth()
         lab.broker.kill()
         lab.wait(lab.entity("binary_sensor", "motion"), "unavailable")
         lab.broker.start()
@@ -247,6 +249,7 @@ def test_a_broker_that_has_forgotten_everything_is_told_again(lab: Lab) -> None:
         with lab.camera.moving():
             lab.wait(lab.entity("binary_sensor", "motion"), "on")
         lab.wait(lab.entity("binary_sensor", "motion"), "off")
+        lab.ha.wait_for_birth()
     lab.forgive(5, ".*MQTT server")  # it was away
 
 
