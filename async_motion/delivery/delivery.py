@@ -126,7 +126,7 @@ class Delivery:
         self._uploads, self._news = _Lane(), _Lane()
         self._pictures = 0
         self._publishers = asyncio.Semaphore(PUBLISHERS)
-        self._bell = _Bell()
+        self._upload_bell, self._news_bell, self._end_bell = _Bell(), _Bell(), _Bell()
         self._failures: dict[int, tuple[int, int]] = {}
         self._updated: dict[str, float] = {}
         self._candidates: dict[str, tuple[int, float]] = {}
@@ -139,7 +139,7 @@ class Delivery:
 
     async def run(self) -> None:
         """Deliver, for ever. Whatever was handed out before is handed out again."""
-        self._spool.on_work(self._bell.ring)
+        self._spool.on_work(self._ring)
         self._broker.on_connect(self._broker_gate.hurry)
         await self._insist(self._start)
         # Its threads end by themselves: shrinking a picture is a matter of milliseconds.
@@ -147,9 +147,9 @@ class Delivery:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._store_gate.run(), name="delivery: store's gate")
                 tasks.create_task(self._broker_gate.run(), name="delivery: broker's gate")
-                uploads = self._dispatch(tasks, self._start_uploads, self._store_gate)
+                uploads = self._dispatch(tasks, self._start_uploads, self._store_gate, self._upload_bell)
                 tasks.create_task(uploads, name="delivery: uploads")
-                news = self._dispatch(tasks, self._start_news, self._broker_gate)
+                news = self._dispatch(tasks, self._start_news, self._broker_gate, self._news_bell)
                 tasks.create_task(news, name="delivery: news")
 
     async def drain(self, timeout_s: float | None) -> bool:
@@ -160,7 +160,7 @@ class Delivery:
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._spool.stats.empty or self._pictures or self._news.all:
-                    await self._bell.wait(self._pace.poll_s)
+                    await self._end_bell.wait(self._pace.poll_s)
         except TimeoutError:
             return False
         return True
@@ -200,25 +200,37 @@ class Delivery:
             self._shown = {camera: (number, score) for camera, (number, score) in json.loads(shown).items()}
             self._candidates = dict(self._shown)
 
+    def _ring(self) -> None:
+        """Note that the spool has changed."""
+        self._upload_bell.ring()
+        self._news_bell.ring()
+        self._end_bell.ring()
+
     async def _dispatch(
-        self, tasks: asyncio.TaskGroup, start: Callable[[asyncio.TaskGroup], Awaitable[int]], gate: Gate
+        self,
+        tasks: asyncio.TaskGroup,
+        start: Callable[[asyncio.TaskGroup], Awaitable[int]],
+        gate: Gate,
+        bell: _Bell,
     ) -> None:
         """Start work whenever there is some, a slot for it, and the gate is open."""
         backoff = Backoff(draw=self._draw, first_s=self._pace.first_s, most_s=self._pace.most_s)
         while True:
             await gate.passable()
-            heard = self._bell.count
+            heard = bell.count
             try:
-                started = 0 if self._spool.stats.empty else await start(tasks)
+                started = await start(tasks)
                 backoff.reset()
             except SpoolError:
                 # The spool has said why. It cannot be read now; later it can.
                 await asyncio.sleep(backoff.next_s())
                 continue
             if not started:
-                await self._bell.wait(self._pace.poll_s, heard)
+                await bell.wait(self._pace.poll_s, heard)
 
     async def _start_uploads(self, tasks: asyncio.TaskGroup) -> int:
+        if not self._spool.stats.to_store:
+            return 0
         lane = self._uploads
         # What waits for the spool's note still holds its picture: where none can be made, no more come.
         slots = min(self._concurrency - lane.all, 2 * self._concurrency - self._pictures)
@@ -251,6 +263,8 @@ class Delivery:
         return [chosen] if chosen is not None else []
 
     async def _start_news(self, tasks: asyncio.TaskGroup) -> int:
+        if not self._spool.stats.to_announce:
+            return 0
         lane = self._news
         taken = self._clock()  # before the spool says how old each is: its age counts on from here
         if self._broker_gate.on_trial:
@@ -290,7 +304,8 @@ class Delivery:
                 await self._store_summary(item)
         finally:
             self._pictures -= 1
-            self._bell.ring()
+            self._upload_bell.ring()
+            self._end_bell.ring()
 
     async def _store_frame(self, item: FrameUpload) -> None:
         info = item.info
@@ -378,7 +393,7 @@ class Delivery:
                 self._uploads.late -= 1
             else:
                 self._uploads.fresh -= 1
-            self._bell.ring()
+            self._upload_bell.ring()
 
     async def _probe_store(self) -> None:
         try:
@@ -416,6 +431,7 @@ class Delivery:
                     break
                 done.append(news.number)
                 self._failures.pop(news.number, None)
+            await self._insist(lambda: self._spool.remove(done))
         except asyncio.CancelledError:
             with contextlib.suppress(SpoolError):
                 await self._spool.remove(done)
@@ -425,8 +441,8 @@ class Delivery:
                 self._news.late -= 1
             else:
                 self._news.fresh -= 1
-            self._bell.ring()
-        await self._insist(lambda: self._spool.remove(done))
+            self._news_bell.ring()
+            self._end_bell.ring()
 
     async def _announce_frame(self, news: FrameNews, taken: float) -> None:
         info = news.stored.info

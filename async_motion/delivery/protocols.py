@@ -37,6 +37,10 @@ class OutboxStats(Protocol):
     @property
     def empty(self) -> bool: ...
     @property
+    def to_store(self) -> bool: ...
+    @property
+    def to_announce(self) -> bool: ...
+    @property
     def backlog(self) -> bool:
         """Whether anything that waits is late."""
 

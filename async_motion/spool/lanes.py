@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from async_motion.core.model import EventPhase, Phase
+from async_motion.core.model import EventPhase, Phase, Record
 from async_motion.core.work import EventNow, FrameNews, FrameUpload, News, PhaseNews, SummaryUpload, Upload
 from async_motion.spool import codec
 from async_motion.spool.schema import ASIDE, END, HELD, RECORD, ROW_BYTES, START, TO_ANNOUNCE, TO_STORE
@@ -25,8 +25,8 @@ class Lanes:
     """What is fresh, what is late, and what of it is in delivery's hands.
 
     `fresh_s` is the age up to which an item accepted in this run is fresh; `clock` is the spool's own.
-    Numbers from `next_number` on are of this run. The bytes of the newest records stay in memory, at most
-    `WARM_BYTES`, so that a record that is delivered at once is not read back from the disk.
+    Numbers from `next_number` on are of this run. Records stay in memory while `WARM_BYTES` has room, so that
+    what is delivered soon is not read back from the disk: those that came first, since they also go first.
     """
 
     def __init__(
@@ -44,40 +44,33 @@ class Lanes:
         self._cameras: dict[str, int] = {}
         self._batches: dict[str, list[int]] = {}
         """Of each camera, what was last handed out of its fresh line."""
-        self._warm: dict[int, bytes] = {}
+        self._warm: dict[int, Record] = {}
         self._warm_bytes = 0
 
     def added(
-        self, first: int, next_number: int, cameras: Collection[str], jpegs: Mapping[int, bytes]
+        self, first: int, next_number: int, cameras: Collection[str], records: Mapping[int, Record]
     ) -> None:
         """Note that the items from `first` up to `next_number` were accepted now, for these cameras.
 
-        `jpegs` are the bytes of the records among them.
+        `records` are those among them, by number.
         """
         self._marks.append((self._clock(), first))
         self._next_number = next_number
         self._cameras.update(dict.fromkeys(cameras, next_number - 1))
-        for number, jpeg in jpegs.items():
-            self._warm[number] = jpeg
-            self._warm_bytes += len(jpeg)
-        while self._warm_bytes > WARM_BYTES:
-            self._cool(next(iter(self._warm)))
+        for number, record in records.items():
+            if self._warm_bytes + len(record.jpeg) <= WARM_BYTES:
+                self._warm[number] = record
+                self._warm_bytes += len(record.jpeg)
 
-    def _cool(self, number: int) -> bytes | None:
-        """Return a record's bytes that are in memory, and keep them no longer."""
-        jpeg = self._warm.pop(number, None)
-        self._warm_bytes -= len(jpeg or b"")
-        return jpeg
+    def _cool(self, number: int) -> Record | None:
+        """Return a record that is in memory, and keep it no longer."""
+        record = self._warm.pop(number, None)
+        self._warm_bytes -= len(record.jpeg) if record else 0
+        return record
 
-    def has_backlog(self) -> bool:
-        """Say whether anything that may be stored or announced is late."""
-        # By their own indexes: behind thousands that were set aside, a walk in order would take its time.
-        found = self._db.execute(
-            f"SELECT EXISTS (SELECT 1 FROM items WHERE state = {TO_STORE} AND number < ?)"
-            f" OR EXISTS (SELECT 1 FROM items WHERE state = {TO_ANNOUNCE} AND number < ?)",
-            (self._floor(),) * 2,
-        ).fetchone()[0]
-        return bool(found)
+    def is_late(self, number: int) -> bool:
+        """Say whether an item belongs to the backlog by now."""
+        return number < self._floor()
 
     def is_leased(self, number: int) -> bool:
         """Say whether delivery has this in its hands."""
@@ -151,15 +144,22 @@ class Lanes:
             return SummaryUpload(
                 number=number, late=late, age_s=age_s, event=codec.load_event(body), lines=lines
             )
-        info = codec.load_info(body)
-        jpeg = self._cool(number)
-        if jpeg is None:
-            jpeg = self.jpeg(number)
-            if jpeg is None or hashlib.sha256(jpeg).hexdigest() != info.sha256:
-                raise codec.Unreadable("its bytes are not those that were accepted")
+        record = self._cool(number) or self._read(number, body)
         return FrameUpload(
-            number=number, event_number=event_number, late=late, age_s=age_s, info=info, jpeg=jpeg
+            number=number,
+            event_number=event_number,
+            late=late,
+            age_s=age_s,
+            info=record.info,
+            jpeg=record.jpeg,
         )
+
+    def _read(self, number: int, body: str) -> Record:
+        """Read a record back. Raises Unreadable."""
+        info, jpeg = codec.load_info(body), self.jpeg(number)
+        if jpeg is None or hashlib.sha256(jpeg).hexdigest() != info.sha256:
+            raise codec.Unreadable("its bytes are not those that were accepted")
+        return Record(info=info, jpeg=jpeg)
 
     def _note_broken(self, number: int, exc: codec.Unreadable) -> None:
         self._leased.add(number)

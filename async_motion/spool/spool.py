@@ -29,7 +29,7 @@ from async_motion.core.work import EventNow, News, Upload
 from async_motion.errors import SpoolError
 from async_motion.spool import files
 from async_motion.spool.lanes import Lanes
-from async_motion.spool.schema import ForeignDatabase, NewerDatabase, WhenFull
+from async_motion.spool.schema import TO_ANNOUNCE, TO_STORE, ForeignDatabase, NewerDatabase, WhenFull
 from async_motion.spool.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -78,8 +78,9 @@ class SpoolStats:
 
     `records` are those on their way, `phases` starts and ends; `set_aside` those refused for good. `dropped`
     counts since the start, by reason: `full`, `age`, `too_large` (records not yet stored), `full_stored`
-    (announcements), `full_aside` (records set aside), `age_phase`. `backlog` says whether anything on its way
-    is late. `problem` is why the spool cannot take records now, None while it can.
+    (announcements), `full_aside` (records set aside), `age_phase`. `to_store` and `to_announce` say whether
+    anything is, `backlog` whether anything of it is late. `problem` is why the spool cannot take records now,
+    None while it can.
     """
 
     records: int = 0
@@ -87,6 +88,8 @@ class SpoolStats:
     bytes: int = 0
     max_bytes: int = 0
     oldest_age_s: float = 0.0
+    to_store: bool = False
+    to_announce: bool = False
     backlog: bool = False
     set_aside: int = 0
     accepted: int = 0
@@ -347,8 +350,9 @@ class Spool:
         self._answer([opening])
         going_on = True
         while going_on:
-            calls, going_on = self._gather()
+            calls: list[_Call] = []
             try:
+                going_on = self._gather(calls)
                 self._work(calls)
             except Exception as exc:
                 # A bug. Whoever waits gets it raised, and so ends the process, which supervises us.
@@ -370,6 +374,9 @@ class Spool:
     def _work(self, calls: Sequence[_Call]) -> None:
         if calls:
             self._serve(calls)
+        only_looked = calls and all(call.kind is _Kind.LOOK and call.error is None for call in calls)
+        if only_looked and self._clock() - self._stats_at < TICK_S:
+            return
         try:
             self._keep_house(idle=not calls)
         except sqlite3.Error as exc:
@@ -417,7 +424,7 @@ class Spool:
         with self._tables.transaction(durable=True):
             closed = self._tables.close_interrupted()
             # SQLite finds damage only where it reads: these are read all the time.
-            self._tables.oldest_age_s()
+            self._tables.first(TO_STORE), self._tables.first(TO_ANNOUNCE)
         for event_id in closed:
             log.info("spool: event %s was interrupted by the end of the last run; it is closed now", event_id)
         self._data_version = self._tables.data_version()
@@ -454,9 +461,8 @@ class Spool:
             self._lock.release()
             self._lock = None
 
-    def _gather(self) -> tuple[list[_Call], bool]:
-        """Wait for calls; give an acceptance a moment for others to join. False: the last ones."""
-        calls: list[_Call] = []
+    def _gather(self, calls: list[_Call]) -> bool:
+        """Wait for calls; give an acceptance a moment for others to join. False: these are the last ones."""
         size = 0
         deadline: float | None = None
         wait_s: float = 0.05 if self._has_spare() else TICK_S
@@ -464,15 +470,19 @@ class Spool:
             try:
                 call = self._calls.get(timeout=wait_s) if wait_s > 0 else self._calls.get_nowait()
             except queue.Empty:
-                return calls, True
+                return True
             if call is None:
-                return calls, False
+                return False
             calls.append(call)
+            if call.kind is _Kind.LOOK and deadline is not None:
+                # The transaction is not begun yet, and a slot of delivery's stands empty meanwhile.
+                self._look(call)
+                self._answer([calls.pop()])
             size += call.size
             if call.kind is _Kind.ACCEPT and deadline is None:
                 deadline = time.monotonic() + GROUP_S
             if size >= GROUP_BYTES:
-                return calls, True
+                return True
             wait_s = max(0.0, deadline - time.monotonic()) if deadline is not None else 0.0
 
     def _serve(self, calls: Sequence[_Call]) -> None:
@@ -480,14 +490,18 @@ class Spool:
         if writes:
             self._write(writes)
         for call in calls:
-            function = call.function
-            if call.kind is _Kind.LOOK and function is not None:
-                try:
-                    call.result = function(self._living_tables())
-                except sqlite3.Error as exc:
-                    call.error = self._on_error(exc)
-                except SpoolError as exc:
-                    call.error = exc
+            if call.kind is _Kind.LOOK:
+                self._look(call)
+
+    def _look(self, call: _Call) -> None:
+        if call.function is None:
+            return
+        try:
+            call.result = call.function(self._living_tables())
+        except sqlite3.Error as exc:
+            call.error = self._on_error(exc)
+        except SpoolError as exc:
+            call.error = exc
 
     def _write(self, calls: Sequence[_Call]) -> None:
         """Do these in one transaction; in the worst case, the notes in one and the acceptances not at all."""
@@ -634,24 +648,35 @@ class Spool:
         if tables is None:
             return
         counters = tables.counters
-        try:
-            oldest, backlog = tables.oldest_age_s(), tables.lanes.has_backlog()
-        except sqlite3.Error:
-            # Whoever works with the tables next meets the same error.
-            oldest, backlog = self._stats.oldest_age_s, True
         self._stats = SpoolStats(
             records=counters.records,
             phases=counters.phases,
             bytes=counters.bytes,
             max_bytes=self._max_bytes,
-            oldest_age_s=oldest,
-            backlog=backlog,
             set_aside=counters.aside,
             accepted=counters.accepted,
             dropped=dict(counters.dropped),
             commits=self._commits,
             problem=self._problem,
+            **self._waiting(tables),
         )
+        self._stats_at = self._clock()
+
+    def _waiting(self, tables: Tables) -> dict[str, Any]:
+        """Return what stats say of the items that delivery may take."""
+        try:
+            firsts = tables.first(TO_STORE), tables.first(TO_ANNOUNCE)
+            oldest = min((number for number in firsts if number is not None), default=None)
+            return {
+                "to_store": firsts[0] is not None,
+                "to_announce": firsts[1] is not None,
+                "oldest_age_s": 0.0 if oldest is None else tables.age_s(oldest),
+                "backlog": oldest is not None and tables.lanes.is_late(oldest),
+            }
+        except sqlite3.Error:
+            # Whoever works with the tables next meets the same error.
+            age_s = self._stats.oldest_age_s
+            return {"to_store": True, "to_announce": True, "oldest_age_s": age_s, "backlog": True}
 
     # -- back to the loop
 

@@ -110,6 +110,7 @@ class Tables:
         self._max_age_s = max_age_s
         self._when_full = when_full
         self._wall = wall
+        self._full: bool | None = None
         schema.prepare(db)
         self._clock = self._start_clock(clock, wall)
         last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'items'").fetchone()
@@ -118,7 +119,7 @@ class Tables:
         self.lanes = Lanes(db, fresh_s=fresh_s, clock=self._clock, next_number=self.next_number)
         self._released: list[int] = []
         self._cameras: set[str] = set()
-        self._jpegs: dict[int, bytes] = {}
+        self._new: dict[int, Record] = {}
 
     # -- opening
 
@@ -180,7 +181,7 @@ class Tables:
         before, next_number = self.counters.copy(), self.next_number
         self._released.clear()
         self._cameras.clear()
-        self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        self._synchronise(full=durable)
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -189,12 +190,18 @@ class Tables:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             self.counters = before
-            self._jpegs.clear()
+            self._new.clear()
             raise
         if self.next_number > next_number:
-            self.lanes.added(next_number, self.next_number, self._cameras, self._jpegs)
-            self._jpegs.clear()
+            self.lanes.added(next_number, self.next_number, self._cameras, self._new)
+            self._new.clear()
         self.lanes.done(self._released)
+
+    def _synchronise(self, *, full: bool) -> None:
+        """Have each commit from now on on the disk when it returns, or (not `full`) with a later one."""
+        if full is not self._full:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+            self._full = full
 
     # -- acceptance
 
@@ -303,7 +310,7 @@ class Tables:
             codec.dump_info(record.info),
         )
         self._db.execute("INSERT INTO jpegs VALUES (?, ?)", (number, record.jpeg))
-        self._jpegs[number] = record.jpeg
+        self._new[number] = record
         self.counters.records += 1
         self.counters.accepted += 1
         return number
@@ -456,11 +463,8 @@ class Tables:
     def _shed(self, row: _Row) -> None:
         """Let the bytes of a frame go that the store has already."""
         self._db.execute("DELETE FROM jpegs WHERE number = ?", (row.number,))
-        self._resize(row, ROW_BYTES)
-
-    def _resize(self, row: _Row, size: int) -> None:
-        self._db.execute("UPDATE items SET bytes = ? WHERE number = ?", (size, row.number))
-        self.counters.bytes += size - row.bytes
+        self._db.execute("UPDATE items SET bytes = ? WHERE number = ?", (ROW_BYTES, row.number))
+        self.counters.bytes += ROW_BYTES - row.bytes
 
     def _drop(self, row: _Row, reason: str) -> None:
         self.counters.dropped[reason] += 1
@@ -484,20 +488,21 @@ class Tables:
             self._db.execute("UPDATE items SET state = ? WHERE number = ?", (TO_ANNOUNCE, number))
             return
         text = codec.dump_stored(stored)
+        size = row.bytes if keep_jpeg else ROW_BYTES
         self._db.execute(
-            "UPDATE items SET state = ?, stored = ? WHERE number = ?", (TO_ANNOUNCE, text, number)
+            "UPDATE items SET state = ?, stored = ?, bytes = ? WHERE number = ?",
+            (TO_ANNOUNCE, text, size, number),
         )
         if not keep_jpeg:
-            self._shed(row)
+            self._db.execute("DELETE FROM jpegs WHERE number = ?", (number,))
+        self.counters.bytes += size - row.bytes
         info = stored.info
-        event = self._db.execute("SELECT 1 FROM events WHERE event_id = ?", (info.event_id,)).fetchone()
-        if event is not None:
-            added = self._db.execute(
-                "INSERT OR IGNORE INTO lines VALUES (?, ?, ?, ?, ?)",
-                (info.event_id, info.seq, info.score, info.object_key, text),
-            ).rowcount
-            self.counters.lines += added
-            self.counters.bytes += added * LINE_BYTES
+        added = self._db.execute(
+            "INSERT OR IGNORE INTO lines SELECT event_id, ?, ?, ?, ? FROM events WHERE event_id = ?",
+            (info.seq, info.score, info.object_key, text, info.event_id),
+        ).rowcount
+        self.counters.lines += added
+        self.counters.bytes += added * LINE_BYTES
 
     def remove(self, numbers: Collection[int]) -> None:
         """Note that these pieces are announced: they are done."""
@@ -573,11 +578,17 @@ class Tables:
 
     # -- looking
 
-    def oldest_age_s(self) -> float:
-        """Return the age of the oldest item on its way, 0 for none."""
-        row = self._db.execute(
-            f"SELECT clock FROM items WHERE state < {ASIDE} ORDER BY clock LIMIT 1"
-        ).fetchone()
+    def first(self, state: int) -> int | None:
+        """Return the smallest number in TO_STORE or TO_ANNOUNCE, None for none."""
+        # By its own index: behind thousands that were set aside, a walk in order would take its time.
+        found: int | None = self._db.execute(
+            f"SELECT min(number) FROM items WHERE state = {int(state)}"
+        ).fetchone()[0]
+        return found
+
+    def age_s(self, number: int) -> float:
+        """Return the age of an item, 0 where there is none."""
+        row = self._db.execute("SELECT clock FROM items WHERE number = ?", (number,)).fetchone()
         return max(0.0, self._clock() - row[0]) if row else 0.0
 
     # -- memory
@@ -610,13 +621,13 @@ class Tables:
 
     def vacuum(self, pages: int) -> None:
         """Give up to `pages` free pages back to the file system. Outside of a transaction."""
-        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._synchronise(full=False)
         # This pragma frees a page for each step, and `execute` steps once.
         self._db.executescript(f"PRAGMA incremental_vacuum({pages})")
 
     def checkpoint(self) -> bool:
         """Write the log to the database, fsync that, empty the log. False: a reader is in the way."""
-        self._db.execute("PRAGMA synchronous = FULL")
+        self._synchronise(full=True)
         busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
 

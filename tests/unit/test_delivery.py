@@ -136,6 +136,34 @@ async def test_an_event_from_the_spool_to_the_subscribers(room: Room) -> None:
     assert not any(retain for _, _, retain in room.broker.messages)
 
 
+async def test_the_spool_is_not_asked_for_what_it_does_not_have(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def noting(name: str) -> Callable[..., Any]:
+        take = getattr(room.spool, name)
+
+        async def noted(*args: Any, **how: Any) -> Any:
+            asked.append(name)
+            return await take(*args, **how)
+
+        return noted
+
+    for name in ("take_uploads", "take_fresh_news", "take_late_news"):
+        monkeypatch.setattr(room.spool, name, noting(name))
+    rung: list[None] = []
+    async with room.delivering() as delivery:
+        room.spool.on_work(lambda: rung.append(None))
+        for value in (b"1", b"2", b"3"):
+            await room.spool.remember("key", value)
+        await eventually_async(lambda: len(rung) >= 3, what="the spool's news of its changes")
+        assert asked == []
+        await room.accept_event(1)
+        assert await delivery.drain(20)
+        assert "take_late_news" not in asked
+
+
 async def test_what_is_published_and_written_keeps_to_the_schemas(room: Room) -> None:
     await room.accept_event(3)
     async with room.delivering(update_every_s=0.0, shrink=lambda jpeg: jpeg) as delivery:

@@ -21,6 +21,7 @@ from async_motion.core.work import FrameNews, FrameUpload, News, PhaseNews, Summ
 from async_motion.errors import SpoolError
 from async_motion.spool import Spool, files
 from async_motion.spool import lanes as lanes_module
+from async_motion.spool import spool as spool_module
 from async_motion.spool.lanes import Lanes
 from async_motion.spool.schema import ROW_BYTES
 from async_motion.spool.tables import Tables
@@ -968,6 +969,33 @@ async def test_a_new_record_is_handed_out_from_memory_and_then_from_the_disk(
         assert upload.jpeg == again.jpeg == make_record(event, 0).jpeg
 
 
+async def test_who_only_looks_does_not_wait_with_an_acceptance_for_company(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "GROUP_S", 3600.0)
+    accepting = asyncio.create_task(spool.accept([make_record(make_event(), 0)]), name="accept")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        assert await spool.take_uploads(fresh=True, limit=10) == [], "what is not committed is not handed out"
+    assert not accepting.done()
+    await spool.aclose()
+    await accepting
+
+
+async def test_a_bug_in_a_look_reaches_who_looked_and_all_others(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "GROUP_S", 3600.0)
+    accepting = asyncio.create_task(spool.accept([make_record(make_event(), 0)]), name="accept")
+    await asyncio.sleep(0)
+    monkeypatch.setattr(Lanes, "take_late_news", lambda *_: 1 // 0)
+    async with asyncio.timeout(20):
+        with pytest.raises(ZeroDivisionError):
+            await spool.take_late_news(1)
+        with pytest.raises(ZeroDivisionError):
+            await accepting
+
+
 async def test_the_bytes_in_memory_are_bounded(
     path: Path, clock: Clock, read: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -980,7 +1008,7 @@ async def test_the_bytes_in_memory_are_bounded(
         assert [item.jpeg for item in uploads if isinstance(item, FrameUpload)] == [
             make_record(event, seq, size=3000).jpeg for seq in range(8)
         ]
-        assert read == [item.number for item in uploads[:5]]  # the newest three fit
+        assert read == [item.number for item in uploads[3:]]  # the first three fit
 
 
 async def test_a_deleted_picture_is_not_written_once_more(path: Path, clock: Clock) -> None:
