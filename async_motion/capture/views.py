@@ -36,8 +36,8 @@ WAKE_S = 1.0
 LOOK_S = 1.0
 """How often the scene is looked at while all is decoded."""
 
-IDLE_LOOK_S = 1.9
-"""How often it is while idling, at the first key picture after it."""
+IDLE_LOOK_S, BLIND_LOOK_S = 1.9, 0.9
+"""How often it is while idling, at the next key picture: where the packets would tell, and where not."""
 
 BLIND_S = 2.1
 """Key pictures this close to each other are evidence enough. Further apart, the packets must tell too."""
@@ -167,13 +167,13 @@ class Attentive:
                 return
             # Pictures that the decoder still holds back belong to the group that ends here.
             yield from self._drain(media)
-            self._rest()
+            self._rest(media)
         elif self._too_long:
             self._wake(media, media)
             self._decoder.restart()
             yield from self._decode(packet, media)
             return
-        elif media - self._anchor < IDLE_LOOK_S:
+        elif media - self._anchor < (IDLE_LOOK_S if self._weights.tell else BLIND_LOOK_S):
             return
         pictures = list(self._decode_single(packet, media))
         signs = [self._scene.look(luma_of(shown.picture)) for shown in pictures]
@@ -232,9 +232,10 @@ class Attentive:
         """Say whether the detector has found nothing of late."""
         return self._interest.told and self._stamp_of(media) - self._interest.latest >= HOLD_S
 
-    def _rest(self) -> None:
-        """Idle from here on, and learn whether the sign that woke us meant anything."""
+    def _rest(self, media: float) -> None:
+        """Idle from the key picture `media` on, and learn whether the sign that woke us meant anything."""
         self._awake = False
+        self._anchor = media
         since = self._woken_from
         meaningless = (
             self._interest.told and since is not None and self._interest.latest < self._stamp_of(since)

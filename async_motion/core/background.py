@@ -42,8 +42,12 @@ _NOISE_START = 2 * NOISE_UNIT
 _NOISE_FLOOR = NOISE_UNIT // 2
 _NOISE_CAP = 25 * NOISE_UNIT
 _NOISE_PERIOD_S = 0.2
-_NOISE_UP, _NOISE_DOWN = np.uint8(8), np.uint8(1)
+_NOISE_UP, _NOISE_DOWN = 8, 1
 """Eight steps up for one down: the plane follows the 89 % quantile of the distances."""
+
+HOLDS_S = 5.0
+"""A picture stands for all the time since the one before, but for no more than this: who is shown one every
+two seconds learns as fast as who is shown five a second."""
 
 
 class Background:
@@ -115,19 +119,21 @@ class Background:
 
     def learn(self, picture: Plane, distance: Plane, moving: Plane, now: float) -> None:
         """Take `picture` over, as far as it is time to, where the mask `moving` is 0."""
-        if now - self._noise_at >= _NOISE_PERIOD_S - 1e-6:
+        periods = int((now - self._noise_at + 1e-6) / _NOISE_PERIOD_S)
+        if periods > 0:
             self._noise_at = now
-            self._follow_noise(distance, moving)
+            self._follow_noise(distance, moving, min(periods, round(HOLDS_S / _NOISE_PERIOD_S)))
         if self._first:
             self._learn_first(picture, now)
-        elif now - self._looked_at >= self._look_period - 1e-6:
-            self._looked_at = now
-            grown = cv2.dilate(moving, np.ones((3, 3), np.uint8))
-            cv2.copyTo(picture, cv2.bitwise_not(grown), self._looks[self._next])
-            self._next = (self._next + 1) % LOOKS
+        elif (due := int((now - self._looked_at + 1e-6) / self._look_period)) > 0:
+            self._looked_at += due * self._look_period
+            rest = cv2.bitwise_not(cv2.dilate(moving, np.ones((3, 3), np.uint8)))
+            for _ in range(min(due, max(1, round(HOLDS_S / self._look_period)))):
+                cv2.copyTo(picture, rest, self._looks[self._next])
+                self._next = (self._next + 1) % LOOKS
+                if self._next % 4 == 0:
+                    self._refer_to(median_of(self._looks))
             self._envelope = None
-            if self._next % 4 == 0:
-                self._refer_to(median_of(self._looks))
         if now - self._slow_at >= self._slow_period - 1e-6:
             self._slow_at = now
             self._slow = [*self._slow, picture][-SLOW_LOOKS:]
@@ -204,9 +210,16 @@ class Background:
             cleaned.append(_patched(look, self.reference, u8(far)))
         self._looks = [cleaned[index % len(cleaned)].copy() for index in range(LOOKS)]
 
-    def _follow_noise(self, distance: Plane, moving: Plane) -> None:
-        above = cv2.compare(cv2.convertScaleAbs(distance, alpha=NOISE_UNIT), self.noise, cv2.CMP_GT)
-        up, down = u8(above) & _NOISE_UP, ~u8(above) & _NOISE_DOWN
+    def _follow_noise(self, distance: Plane, moving: Plane, periods: int) -> None:
+        """Step towards the distances, once for each period since the last time: it was the same in all."""
+        strays = u8(cv2.convertScaleAbs(distance, alpha=NOISE_UNIT))
+        above = u8(cv2.compare(strays, self.noise, cv2.CMP_GT))
+        up, down = above & np.uint8(_NOISE_UP), ~above & np.uint8(_NOISE_DOWN)
+        if periods > 1:
+            # Further than one step only up to what was seen.
+            higher, lower = cv2.subtract(strays, self.noise), cv2.subtract(self.noise, strays)
+            up = np.maximum(up, np.minimum(higher, np.uint8(_NOISE_UP * periods)))
+            down = np.maximum(down, np.minimum(lower, np.uint8(_NOISE_DOWN * periods)))
         followed = u8(cv2.subtract(cv2.add(self.noise, up), down))
         np.clip(followed, _NOISE_FLOOR, _NOISE_CAP, out=followed)
         self.noise = _patched(followed, self.noise, moving)

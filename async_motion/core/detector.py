@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.alignment import STEADY, Shift, shifted
-from async_motion.core.background import MEMORY_S, NOISE_UNIT, Background
+from async_motion.core.background import HOLDS_S, MEMORY_S, NOISE_UNIT, Background
 from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
 from async_motion.core.packing import pack, unpack
 from async_motion.core.picture import Plane, u8, working_picture, working_size
@@ -271,13 +271,13 @@ class Detector:
         self._no_jump_until = self._light_since = self._shift_since = now
 
     def _judge(self, picture: Plane, now: float) -> Detection:
-        passed = min(max(now - self._now, 1e-3), _LONGEST_STEP_S)
+        passed = max(now - self._now, 1e-3)
         self._now = now
         jump = jumped(picture, self._before)
         look = self._look(picture, now)
         self._distance, self._threshold = look.distance, look.threshold
         self._shift = look.shift
-        self._note_switch(picture, look, jump, passed)
+        self._note_switch(picture, look, jump, min(passed, _LONGEST_STEP_S))
         self._before = picture
         step = self._step(picture, look, jump, now)
         if step is not None:
@@ -388,7 +388,7 @@ class Detector:
         evident = fitting & self._evident(regions, required, look) if fitting.any() else fitting
         real = evident & self._persistence.seen(regions) if evident.any() else evident
         self._mask, self._moving = regions.mask_of(large), regions.mask_of(real)
-        self._persistence.remember(self._mask, passed)
+        self._persistence.remember(self._mask, min(passed, _LONGEST_STEP_S))
         self._learn(look, regions.mask_of(evident), now, passed)
 
         reason = Reason.MOTION
@@ -471,7 +471,7 @@ class Detector:
         specks = u8(cv2.subtract(look.differs, self._mask))
         if self._lit_mask is not None:
             specks = u8(cv2.subtract(specks, self._lit_mask))
-        self._unrest.learn(specks, passed, now - background.born)
+        self._unrest.learn(specks, min(passed, HOLDS_S), now - background.born)
         background.learn(look.picture, look.distance, moving, now)
         if not self._past or now - self._past[-1][0] >= _PAST_STEP_S - 1e-6:
             self._past.append((now, look.picture))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from async_motion.core.background import SLOW_LOOKS, SLOW_PERIOD_S, Background
 from async_motion.core.picture import Plane
@@ -16,10 +17,15 @@ WHERE = (THING != STILL).astype(np.uint8) * 255
 
 
 def watch(
-    background: Background, picture: Plane, begin: float, seconds: float, moving: Plane = NOTHING
+    background: Background,
+    picture: Plane,
+    begin: float,
+    seconds: float,
+    moving: Plane = NOTHING,
+    every_s: float = 0.1,
 ) -> None:
-    for step in range(1, round(seconds * 10) + 1):
-        background.learn(picture, background.distance(picture), moving, begin + step / 10)
+    for step in range(1, round(seconds / every_s) + 1):
+        background.learn(picture, background.distance(picture), moving, begin + step * every_s)
 
 
 def rested() -> Background:
@@ -59,6 +65,28 @@ def test_noise_rises_where_the_picture_strays_and_never_below_its_floor() -> Non
     assert background.noise.max() == 4
     watch(background, THING, 8.0, 1.0)
     assert background.noise[15, 20] > background.noise[0, 0]
+
+
+@pytest.mark.parametrize("every_s", [0.2, 1.0, 2.0, 4.0])
+def test_from_few_pictures_it_learns_as_fast(every_s: float) -> None:
+    background = rested()
+    watch(background, THING, 8.0, 1.0)  # as when it was not recognised
+    assert background.noise.max() > 40
+    assert not background.distance(THING).all()
+    watch(background, STILL, 9.0, 12.0, every_s=every_s)
+    assert background.noise.max() == 4
+    watch(background, STILL, 21.0, 12.0, every_s=every_s)
+    assert np.array_equal(background.distance(THING) > 0, WHERE > 0)
+    darker = STILL - np.uint8(40)
+    watch(background, darker, 33.0, 24.0, every_s=every_s)
+    assert background.distance(STILL).all()
+
+
+def test_a_single_picture_does_not_speak_for_hours() -> None:
+    background = rested()
+    background.learn(THING, background.distance(THING), NOTHING, 8.0 + 3600.0)
+    assert not background.distance(STILL).any()
+    assert background.reference[15, 20] == STILL[15, 20]
 
 
 def test_ground_is_taken_over_at_once() -> None:

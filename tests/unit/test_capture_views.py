@@ -64,7 +64,14 @@ def counted() -> Iterator[list[VideoPacket]]:
         yield packets
 
 
-def watch(path: Path, *, decode: str, told: bool = True, **changes: Any) -> list[tuple[Frame, Detection]]:
+def watch(
+    path: Path,
+    *,
+    decode: str,
+    told: bool = True,
+    settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
+    **changes: Any,
+) -> list[tuple[Frame, Detection]]:
     """Read a clip with a detector behind it, as a pipeline does."""
     values: dict[str, Any] = {"fps": 5.0, "speed": "max", "loop": False, "decode": decode, **changes}
     spec = CaptureSpec(
@@ -73,7 +80,7 @@ def watch(path: Path, *, decode: str, told: bool = True, **changes: Any) -> list
 
     async def run() -> list[tuple[Frame, Detection]]:
         source = open_source(spec)
-        detector = Detector(DetectorSettings())
+        detector = Detector(settings)
         judged = []
         async for frame in source.frames():
             detection = detector.update(frame.luma, frame.monotonic)
@@ -105,6 +112,29 @@ def test_an_idle_camera_is_decoded_at_its_key_pictures_alone(tmp_path: Path) -> 
     gaps = [after.monotonic - before.monotonic for (before, _), (after, _) in pairwise(frames)]
     assert min(gaps) > 0
     assert max(gaps) <= 2.01  # the key pictures come, so detector and snapshots stay fresh
+
+
+@pytest.mark.parametrize(("noise", "most_s"), [(0.3, 2.01), (8.0, 1.01)])
+def test_every_key_picture_is_looked_at_where_the_packets_tell_nothing(
+    tmp_path: Path, noise: float, most_s: float
+) -> None:
+    path = clip(tmp_path / "idle.mp4", gop_s=1.0, noise=noise)
+    with counted() as packets:
+        watch(path, decode="auto")
+    times = [media(packet) for packet in packets if media(packet) >= 20]
+    assert all(time == int(time) for time in times)
+    assert max(after - before for before, after in pairwise(times)) == pytest.approx(most_s, abs=0.02)
+
+
+def test_what_was_seen_is_not_decoded_again(tmp_path: Path) -> None:
+    # The scene is stirred all the time, and the detector does not mind.
+    path = clip(tmp_path / "masked.mp4", *((at, at + 2.7) for at in np.arange(12.0, LENGTH_S, 3.0)))
+    everywhere = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    with counted() as packets:
+        watch(path, decode="auto", settings=DetectorSettings(masks=(everywhere,)))
+    between = [media(packet) for packet in packets if not packet.is_keyframe]
+    assert len(between) > LENGTH_S * FPS / 2
+    assert len(between) == len(set(between))
 
 
 @pytest.mark.parametrize("gop_s", [1.0, 2.0, 4.0])

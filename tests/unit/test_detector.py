@@ -49,6 +49,22 @@ def walk(luma: Luma, xs: range, y: int = 40) -> list[Luma]:
     return [with_box(luma, x, y) for x in xs]
 
 
+@pytest.mark.parametrize("every_s", [0.2, 2.0])
+def test_unrest_is_over_as_soon_where_few_pictures_are_shown(every_s: float) -> None:
+    still = scene()
+    detector = rested(still)
+    draw = np.random.default_rng(3)
+    for step in range(50):
+        leaves = still.copy()
+        leaves[draw.integers(0, 120, 40), draw.integers(0, 160, 40)] = 250
+        detector.update(leaves, 3.0 + step / 5)
+    stirred = int(detector.debug_maps()["unrest"].max())
+    assert stirred > 10
+    for step in range(1, round(16.0 / every_s) + 1):
+        detector.update(still, 13.0 + step * every_s)
+    assert detector.debug_maps()["unrest"].max() < stirred / 5
+
+
 SHAPES = st.tuples(st.integers(16, 90), st.integers(16, 90))
 
 
