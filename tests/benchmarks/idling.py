@@ -4,17 +4,17 @@ PATH holds `evaluate.py` and folders of sequences with labels, as for `tests.ben
 sequence is re-cut so that a camera comes to rest: it keeps its order, but wherever nothing moves it stands
 still, back and forth over those frames, for `QUIET_S`; one in which it is never quiet is cut into excerpts,
 with its empty scene (the median with the noise of its own) between them. It is then encoded as cameras do
-(H.264, no B frames, no scene cuts, no look-ahead; key pictures every 1, 2 and 4 s; constant quality, and
-constant bit rate), and watched twice, with `all` and with `auto`, by the detector at its defaults, five
-pictures a second.
+(no B frames, no scene cuts, no look-ahead; key pictures every 1, 2 and 4 s; constant quality, and constant
+bit rate), and watched twice, with `all` and with `auto`, by the detector at its defaults, five pictures a
+second.
 
 For each GOP and rate mode: the labelled events that `all` reports; how many of them `auto` misses; how many
 it reports on a later picture than `all`, and by how much at most; how much later than with `all` a report is
-out, since pictures of the ring are decoded only when a sign has come; reports that only `auto` made, away
-from every label; which share of packets it decoded, over all and while nothing was labelled nor reported;
-CPU of demuxing, deciding and decoding in those quiet spans as a share of that of `all` (the footage is small:
-at a camera's size deciding weighs less); how often it was woken. Everything runs on one thread in step; a
-verdict is told one packet late, as in the service.
+out (median, 90 %, most), since pictures of the ring are decoded only when a sign has come; stretches that
+only `auto` took for motion, away from every label; which share of the packets it decoded, in all and while
+nothing was labelled nor reported; CPU of demuxing, deciding and decoding in those quiet spans as a share of
+that of `all` (the footage is small: at a camera's size deciding weighs less); how often it was woken. Each
+clip is watched on one thread in step; a verdict is told one packet late, as in the service.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +36,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.video.stream import VideoStream
 
 from async_motion.capture.attention import Interest, Scene
 from async_motion.capture.decoding import Decoder, prepare, time_base
@@ -59,9 +61,11 @@ EMPTY, GRAINS = -1, 50
 FPS = 5.0
 NEAR_S = 1.0
 """A report this close to a label belongs to it."""
-BITS_A_PIXEL = 0.08
+BITS_A_PIXEL = {"h264": 0.08, "hevc": 0.05}
 RATES: dict[str, dict[str, str]] = {"VBR": {"crf": "26"}, "CBR": {}}
+CODECS = {"h264": "libx264", "hevc": "libx265"}
 
+ENCODINGS = [(rate, gop_s) for rate in RATES for gop_s in GOPS_S]
 SPEC = CaptureSpec(camera="bench", source="", fps=FPS)
 
 
@@ -73,6 +77,11 @@ class Recut:
     fps: Fraction
     order: list[int]
     labels: list[int]
+
+    def busy(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Say of each frame whether something is labelled near it."""
+        near = np.ones(2 * round(NEAR_S * float(self.fps)) + 1)
+        return np.asarray(np.convolve(np.array(self.labels) != 0, near, "same") > 0)
 
 
 @dataclass(slots=True)
@@ -169,18 +178,26 @@ def frames_of(folder: Path, meta: dict[str, Any]) -> list[Any]:
         pictures.append(np.ascontiguousarray(even))
 
 
-def encode(path: Path, cut: Recut, pictures: list[Any], gop_s: float, rate: str) -> None:
+def encode(path: Path, cut: Recut, pictures: list[Any], gop_s: float, rate: str, codec: str) -> None:
     """Write a clip as a camera sends it."""
     height, width = pictures[0].shape[:2]
-    options = {"preset": "veryfast", "tune": "zerolatency", "sc_threshold": "0", "bf": "0", **RATES[rate]}
-    bits = round(BITS_A_PIXEL * width * height * cut.fps)
-    if rate == "CBR":
-        options |= {"maxrate": str(bits), "bufsize": str(bits)}
+    gop = round(gop_s * cut.fps)
+    bits = round(BITS_A_PIXEL[codec] * width * height * cut.fps)
+    options = {"preset": "veryfast", "tune": "zerolatency", **RATES[rate]}
+    if codec == "hevc":
+        own = f"keyint={gop}:min-keyint={gop}:scenecut=0:bframes=0:open-gop=0:pools=1:log-level=none"
+        bound = f":vbv-maxrate={bits // 1000}:vbv-bufsize={bits // 1000}" if rate == "CBR" else ""
+        options |= {"preset": "ultrafast", "x265-params": own + bound}
+    else:
+        options |= {"sc_threshold": "0", "bf": "0"}
+        if rate == "CBR":
+            options |= {"maxrate": str(bits), "bufsize": str(bits)}
     unfinished = path.with_name(f"unfinished-{path.name}")
     with av.open(str(unfinished), "w") as container:
-        stream = container.add_stream("libx264", rate=cut.fps, options=options)
+        stream = container.add_stream(CODECS[codec], rate=cut.fps, options=options)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.gop_size = round(gop_s * cut.fps)
+        stream.codec_context.gop_size = gop
         stream.codec_context.thread_count = 1
         if rate == "CBR":
             stream.codec_context.bit_rate = bits
@@ -272,7 +289,7 @@ class Tally:
 
     events: int = 0
     missed: list[str] = field(default_factory=list)
-    later: list[float] = field(default_factory=list)
+    later: dict[str, float] = field(default_factory=dict)
     delay: list[float] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
     packets: int = 0
@@ -282,8 +299,18 @@ class Tally:
     quiet_cpu: dict[str, float] = field(default_factory=lambda: {"all": 0.0, "auto": 0.0})
     woken: int = 0
 
-    def add(self, cut: Recut, every: Watched, auto: Watched, evaluate: ModuleType) -> None:
-        """Count one clip in."""
+    def add(self, cut: Recut, every: Watched, auto: Watched, evaluate: ModuleType) -> str:
+        """Count one clip in; return a line about it: events/missed, share decoded while idle/times woken."""
+        before = replace(self, missed=list(self.missed))
+        self._compare(cut, every, auto, evaluate)
+        self._count(cut, every, auto)
+        events, missed = self.events - before.events, len(self.missed) - len(before.missed)
+        packets = max(1, self.quiet_packets - before.quiet_packets)
+        share = 100 * (self.quiet_decoded - before.quiet_decoded) / packets
+        return f"{events}/{missed} {share:.0f}%/{self.woken - before.woken}"
+
+    def _compare(self, cut: Recut, every: Watched, auto: Watched, evaluate: ModuleType) -> None:
+        """Hold the reports against each other, event for event and away from all events."""
         fps = float(cut.fps)
         labels = np.array(cut.labels)
         for start, end in evaluate.join(evaluate.runs(labels == 1), round(fps)):
@@ -297,18 +324,25 @@ class Tally:
                 self.missed.append(f"{cut.name} at {first:.1f} s ({len(all_in)} in all)")
                 continue
             if auto_in[0][0] > all_in[0][0] + 0.01:
-                self.later.append(auto_in[0][0] - all_in[0][0])
+                self.later[f"{cut.name} at {first:.1f} s"] = auto_in[0][0] - all_in[0][0]
             self.delay.append(max(0.0, auto_in[0][1] - all_in[0][1]))
-        busy = np.convolve(labels != 0, np.ones(2 * round(NEAR_S * fps) + 1), "same") > 0
+        busy = cut.busy()
         heard = [at for at, _ in every.motion()]
+        latest = float("-inf")
         for at, _ in auto.motion():
-            text = f"{cut.name} at {at:.0f} s"
-            known = busy[min(len(busy) - 1, round(at * fps))] or text in self.added
-            if not known and not any(abs(at - one) <= 2 * NEAR_S for one in heard):
-                self.added.append(text)
+            if busy[min(len(busy) - 1, round(at * fps))] or any(abs(at - one) <= 2 * NEAR_S for one in heard):
+                continue
+            if at - latest > 2 * NEAR_S:
+                self.added.append(f"{cut.name} at {at:.0f} s")
+            latest = at
+
+    def _count(self, cut: Recut, every: Watched, auto: Watched) -> None:
+        """Add up what was decoded, and what it took while nothing happened."""
+        fps = float(cut.fps)
+        busy = cut.busy()
         self.packets += len(auto.packets)
         self.decoded += sum(count for _, count, _ in auto.packets)
-        for at in heard:
+        for at, _ in every.motion():
             middle = round(at * fps)
             busy[max(0, middle - round(3 * fps)) : middle + round(3 * fps)] = True
         busy[: round(12 * fps)] = True  # everything is decoded at first
@@ -329,49 +363,78 @@ def sequences(data: Path, only: set[str] | None) -> Iterator[tuple[Path, dict[st
             yield path.parent, meta
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One sequence, to be watched in every encoding."""
+
+    folder: Path
+    meta: dict[str, Any]
+    data: Path
+    clips: Path
+    codec: str
+
+    def run(self) -> tuple[Recut, list[tuple[Watched, Watched]]] | None:
+        """Return what came of it with `all` and `auto`, for each rate mode and GOP; None: nothing to cut."""
+        cv2.setNumThreads(1)
+        cut = recut(self.folder, self.meta, scoring(self.data))
+        if cut is None:
+            return None
+        pictures: list[Any] = []
+        seen = []
+        for rate, gop_s in ENCODINGS:
+            path = self.clips / f"{cut.name}-{self.codec}-{rate}-{gop_s:g}.mp4"
+            if not path.exists():
+                pictures = pictures or frames_of(self.folder, self.meta)
+                encode(path, cut, pictures, gop_s, rate, self.codec)
+            seen.append((watch(path, "all"), watch(path, "auto")))
+        return cut, seen
+
+
+def scoring(data: Path) -> ModuleType:
+    """Return the footage's `evaluate.py`."""
+    if str(data) not in sys.path:
+        sys.path.insert(0, str(data))
+    return importlib.import_module("evaluate")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="what `decode: auto` saves and what it costs")
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA)
     parser.add_argument("--only", help="names of sequences, with commas between")
     parser.add_argument("--clips", type=Path, help="keep the encoded clips here and use them again")
-    parser.add_argument("--verbose", action="store_true", help="name what was missed and added")
+    parser.add_argument("--codec", choices=CODECS, default="h264")
+    parser.add_argument("--jobs", type=int, default=1, help="sequences at a time")
+    parser.add_argument("--verbose", action="store_true", help="name what was missed, later and added")
     options = parser.parse_args()
     if not (options.data / "evaluate.py").is_file():
         print(f"{options.data}: no evaluate.py there; see --data", file=sys.stderr)
         return 2
-    sys.path.insert(0, str(options.data))
-    evaluate = importlib.import_module("evaluate")
-    cv2.setNumThreads(1)
-    tallies = {(rate, gop_s): Tally() for rate in RATES for gop_s in GOPS_S}
+    evaluate = scoring(options.data)
+    tallies = {encoding: Tally() for encoding in ENCODINGS}
     with tempfile.TemporaryDirectory(prefix="async_motion-idling-") as name:
         clips = options.clips or Path(name)
         clips.mkdir(parents=True, exist_ok=True)
-        for folder, meta in sequences(options.data, set(options.only.split(",")) if options.only else None):
-            cut = recut(folder, meta, evaluate)
-            if cut is None:
-                continue
-            pictures: list[Any] = []
-            line = []
-            for (rate, gop_s), tally in tallies.items():
-                path = clips / f"{cut.name}-{rate}-{gop_s:g}.mp4"
-                if not path.exists():
-                    pictures = pictures or frames_of(folder, meta)
-                    encode(path, cut, pictures, gop_s, rate)
-                every, auto = watch(path, "all"), watch(path, "auto")
-                before = (tally.events, len(tally.missed), tally.quiet_packets, tally.quiet_decoded)
-                tally.add(cut, every, auto, evaluate)
-                events, missed = tally.events - before[0], len(tally.missed) - before[1]
-                quiet = (tally.quiet_decoded - before[3]) / max(1, tally.quiet_packets - before[2])
-                line.append(f"{events}/{missed} {100 * quiet:.0f}%/{len(auto.woken)}")
-            print(f"{cut.name:24s} {'  '.join(line)}", file=sys.stderr, flush=True)
+        only = set(options.only.split(",")) if options.only else None
+        jobs = [Job(*found, options.data, clips, options.codec) for found in sequences(options.data, only)]
+        with ProcessPoolExecutor(options.jobs) as workers:
+            for done in workers.map(Job.run, jobs):
+                if done is None:
+                    continue
+                cut, seen = done
+                line = [
+                    tally.add(cut, *watched, evaluate)
+                    for tally, watched in zip(tallies.values(), seen, strict=True)
+                ]
+                print(f"{cut.name:24s} {'  '.join(line)}", file=sys.stderr, flush=True)
     print(
-        "rate  GOP s  events  missed  later  by s  out s, mean most  added  decoded %  idle %  CPU %  woken"
+        "rate  GOP s  events  missed  later  by s  out s, 50%   90%  most  added  decoded %  idle %  CPU %"
+        "  woken"
     )
     for (rate, gop_s), tally in tallies.items():
-        delay = tally.delay or [0.0]
+        half, most, last = np.quantile(tally.delay or [0.0], [0.5, 0.9, 1.0])
         print(
             f"{rate:4s}  {gop_s:5g}  {tally.events:6d}  {len(tally.missed):6d}  {len(tally.later):5d}"
-            f"  {max(tally.later, default=0):4.1f}  {np.mean(delay):11.2f} {max(delay):4.1f}"
+            f"  {max(tally.later.values(), default=0):4.2f}  {half:10.2f}  {most:4.2f}  {last:4.2f}"
             f"  {len(tally.added):5d}  {100 * tally.decoded / max(1, tally.packets):9.0f}"
             f"  {100 * tally.quiet_decoded / max(1, tally.quiet_packets):6.0f}"
             f"  {100 * tally.quiet_cpu['auto'] / max(1e-9, tally.quiet_cpu['all']):5.0f}  {tally.woken:5d}"
@@ -379,6 +442,8 @@ def main() -> int:
         if options.verbose:
             for text in tally.missed:
                 print(f"    missed: {text}")
+            for text, by_s in tally.later.items():
+                print(f"    later: {text} by {by_s:.2f} s")
             for text in tally.added:
                 print(f"    added: {text}")
     return 0

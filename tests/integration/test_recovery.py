@@ -15,14 +15,14 @@ import pytest
 
 from async_motion import service
 from async_motion.capture import CameraSource, CaptureSpec, open_source
-from async_motion.core.model import Detection, EventPhase, MotionEvent, Record, SceneChange
+from async_motion.core.model import Detection, EventPhase, MotionEvent, Reason, Record, SceneChange
 from async_motion.encode import encode
 from async_motion.pipeline import CameraUnit, UnitSettings
 from async_motion.service import CameraKeeper
 from tests.support import rtsp
 from tests.support.need import need
 from tests.support.ports import free_port
-from tests.support.video import make_clip
+from tests.support.video import crossing, make_clip, scene, write_clip
 from tests.support.wait import eventually_async
 
 STALL_S = 1.0
@@ -42,6 +42,7 @@ class Watch:
     def __init__(self, source: CameraSource) -> None:
         self.source = source
         self.judged: list[float] = []
+        self.verdicts: list[Detection] = []
         self.lost: list[tuple[float, str]] = []
 
     def camera_online(self, camera: str) -> None: ...
@@ -56,8 +57,9 @@ class Watch:
     def camera_offline(self, _camera: str, problem: str) -> None:
         self.lost.append((time.monotonic(), problem))
 
-    def detected(self, _camera: str, _detection: Detection) -> None:
+    def detected(self, _camera: str, detection: Detection) -> None:
         self.judged.append(time.monotonic())
+        self.verdicts.append(detection)
 
     async def sees(self, *, within_s: float = LATE_S) -> float:
         """Wait for frames that are newer than this call; return how long it took."""
@@ -196,6 +198,47 @@ async def test_the_resolution_changes(tmp_path: Path, units: list[rtsp.AccessUni
             await watch.sees()
         assert server.connections == 1
         assert [said for _, said in watch.lost] == ["stopped"]
+
+
+@pytest.mark.parametrize("decode", ["all", "auto"])
+@pytest.mark.parametrize(
+    ("codec", "encoder", "pixels", "options"),
+    [
+        ("h264", "libx264", "yuv420p", {}),
+        ("hevc", "libx265", "yuv420p", {"preset": "ultrafast", "x265-params": "log-level=none:bframes=0"}),
+        ("mjpeg", "mjpeg", "yuvj420p", {"huffman": "default"}),  # as RTP wants it (RFC 2435)
+    ],
+)
+async def test_the_codec_changes_between_two_connections(
+    tmp_path: Path, codec: str, encoder: str, pixels: str, options: dict[str, str], decode: str
+) -> None:
+    need(rtsp.has_gstreamer(), "python3-gi, gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-*")
+    before = make_clip(tmp_path / "before.mp4", seconds=23, gop=10, start_s=3.0, length_s=20.0)
+    box = crossing((320, 240), start_s=3.0, length_s=20.0)
+    pictures = scene(seconds=23, fps=10, size=(320, 240), box=box)
+    after = tmp_path / ("after.avi" if codec == "mjpeg" else "after.mp4")
+    write_clip(after, pictures, gop=10, codec=encoder, pixels=pixels, options=options)
+    port = free_port()
+    async with kept(
+        f"rtsp://127.0.0.1:{port}/clip", stall_timeout_s=CALM_S, open_timeout_s=CALM_S, decode=decode
+    ) as watch:
+
+        async def moves(since: int) -> None:
+            await eventually_async(
+                lambda: any(one.motion for one in watch.verdicts[since:]),
+                within_s=8 * RETRY_S + 5 + LATE_S,
+                what="motion",
+            )
+
+        with rtsp.gstreamer(before, port=port):
+            await moves(0)
+        await watch.loses(within_s=LATE_S)
+        known = len(watch.verdicts)
+        with rtsp.gstreamer(after, port=port, codec=codec):
+            await moves(known)
+        assert watch.source.counters.changed == (codec != "h264")
+        # What another codec makes of the same scene is another picture: the detector begins anew.
+        assert (watch.verdicts[known].reason is Reason.LEARNING) == (codec != "h264")
 
 
 @pytest.mark.parametrize(

@@ -82,10 +82,15 @@ def has_gstreamer() -> bool:
 
 
 @contextmanager
-def gstreamer(clip: Path, *, port: int | None = None, login: str | None = None) -> Iterator[Server]:
-    """Serve `clip` (MP4, H.264) as `/clip`, from its start for each client; `login` is `user:password`."""
+def gstreamer(
+    clip: Path, *, port: int | None = None, login: str | None = None, codec: str = "h264"
+) -> Iterator[Server]:
+    """Serve `clip` as `/clip`, from its start for each client; `login` is `user:password`.
+
+    It is an MP4 with `codec` h264 or hevc, or an AVI with mjpeg.
+    """
     chosen = port or free_port()
-    command = [SYSTEM_PYTHON, SERVER, "gstreamer", str(clip), str(chosen), login or ""]
+    command = [SYSTEM_PYTHON, SERVER, "gstreamer", str(clip), str(chosen), login or "", codec]
     with _serve(command, chosen) as server:
         yield server
 

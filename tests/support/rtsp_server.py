@@ -6,8 +6,14 @@ import asyncio
 import importlib
 import sys
 
+PAYLOADS = {
+    "h264": "qtdemux ! h264parse ! rtph264pay config-interval=-1",
+    "hevc": "qtdemux ! h265parse ! rtph265pay config-interval=-1",
+    "mjpeg": "avidemux ! jpegparse ! rtpjpegpay",
+}
 
-def _run_gstreamer(clip: str, port: str, login: str) -> None:
+
+def _run_gstreamer(clip: str, port: str, login: str, codec: str) -> None:
     gi = importlib.import_module("gi")
     for name in ("Gst", "GstRtsp", "GstRtspServer"):
         gi.require_version(name, "1.0")
@@ -18,9 +24,7 @@ def _run_gstreamer(clip: str, port: str, login: str) -> None:
     gst.init(None)
     server = rtsp.RTSPServer(address="127.0.0.1", service=port)
     factory = rtsp.RTSPMediaFactory()
-    factory.set_launch(
-        f"( filesrc location={clip} ! qtdemux ! h264parse ! rtph264pay name=pay0 config-interval=-1 )"
-    )
+    factory.set_launch(f"( filesrc location={clip} ! {PAYLOADS[codec]} name=pay0 )")
     if login:
         user, _, password = login.partition(":")
         auth, token = rtsp.RTSPAuth(), rtsp.RTSPToken()
