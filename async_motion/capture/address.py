@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from async_motion.capture.spec import CaptureSpec
+from async_motion.capture.spec import CaptureSpec, Transport
 from async_motion.core.names import redact_url
 from async_motion.errors import SettingsError
 
@@ -39,6 +39,11 @@ class Address:
     kind: Kind
     url: str = field(repr=False)
     shown: str
+
+    @property
+    def scheme(self) -> str:
+        """What stands before `://`, in small letters; empty for a path or a device."""
+        return self.url.partition("://")[0].lower() if "://" in self.url else ""
 
     @property
     def live(self) -> bool:
@@ -85,28 +90,30 @@ class Attempt:
     options: dict[str, str] = field(repr=False)
 
 
+def transport_of(address: Address, spec: CaptureSpec) -> Transport:
+    """Return how media of an RTSP camera comes: where TLS is spoken, through it as well."""
+    return "tcp" if address.scheme == "rtsps" else spec.transport
+
+
 def attempts(address: Address, spec: CaptureSpec) -> list[Attempt]:
     """Return the ways to open an RTSP, HTTP or file source, to be tried in this order."""
-    scheme = address.url.partition("://")[0].lower()
     if address.kind is Kind.RTSP:
-        # With "rtsps" the control connection is TLS, and only interleaved media goes through it.
-        transport = "tcp" if scheme == "rtsps" else spec.transport
-        lower = "tls,tcp,rtp,srtp" if scheme == "rtsps" else "tcp,udp,rtp"
+        # Also of rtsps://: TLS ends in the relay.
         options = {
-            "protocol_whitelist": f"rtsp,{lower}",
-            "rtsp_transport": transport,
+            "protocol_whitelist": "rtsp,tcp,udp,rtp",
+            "rtsp_transport": spec.transport,
             "allowed_media_types": "video",
             # The frame rate would be measured over 20 pictures before anything is handed out.
             "fpsprobesize": "0",
             # Microseconds. Bounds each socket call, also those on closing, which PyAV does not bound.
             "timeout": str(int(spec.stall_timeout_s * 1e6)),
         }
-        if transport == "udp":
+        if spec.transport == "udp":
             # A key picture comes as a burst that the default socket buffer of many systems cannot hold.
             options["buffer_size"] = str(2 * 1024 * 1024)
         return [Attempt(address.url, None, options)]
     if address.kind is Kind.HTTP:
-        whitelist = "https,tls,tcp" if scheme == "https" else "http,tcp"
+        whitelist = "https,tls,tcp" if address.scheme == "https" else "http,tcp"
         options = {"protocol_whitelist": whitelist, "max_redirects": "0"}
         return [
             Attempt(address.url, "mpjpeg", options),

@@ -39,6 +39,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import fields
 from typing import Any
 
+from async_motion.capture.address import Kind, parse
 from async_motion.capture.attention import Interest
 from async_motion.capture.clock import MediaClock
 from async_motion.capture.link import Link
@@ -80,6 +81,12 @@ OUT_OF_MEMORY = 77
 
 MOST_BYTES = 65536
 """The longest message."""
+
+MOST_TEXT = 1000
+"""Letters of a line of log, or of what became of a connection."""
+
+AHEAD_S = 5.0
+"""How far a live frame may be ahead of our clock: a burst's frames are a millisecond apart at least."""
 
 NOT_SENT = frozenset({"monotonic", "wall"})
 """A process has the system's clocks; on one machine they agree."""
@@ -230,6 +237,7 @@ class IsolatedReader:
 
     def __init__(self, spec: CaptureSpec) -> None:
         self._spec = spec
+        self._networked = parse(spec.source).kind in (Kind.RTSP, Kind.HTTP)
         self._child: Child | None = None
         self._busy = threading.Lock()
         """Held for a connection: the next one begins when its predecessor has left the child."""
@@ -258,6 +266,9 @@ class IsolatedReader:
                 raise CameraUnavailable(
                     f"the capture process sends nonsense ({type(exc).__name__}) and is replaced"
                 ) from None
+            except MemoryError:
+                self._bury(child, 0.0)
+                raise CameraUnavailable("there is no memory for its pictures") from None
             finally:
                 # It was closed while the child was still being started: nobody else knows of it.
                 if self._closed and self._child is not None:
@@ -296,7 +307,7 @@ class IsolatedReader:
                 case "progress":
                     link.reader_progress()
                 case "waits":
-                    link.reader_expects(float(message["seconds"]))
+                    self._expect(float(message["seconds"]), link)
                 case "corrupt":
                     link.reader_corrupt()
                 case "abandoned":
@@ -306,6 +317,9 @@ class IsolatedReader:
                         raise ValueError("a frame without its picture")
                     spec = self._spec
                     frame = unpack(message, handle, camera=spec.camera, max_pixels=spec.max_pixels)
+                    if not link.lossless and frame.monotonic > time.monotonic() + AHEAD_S:
+                        # All that came after it would have to be later still.
+                        raise ValueError("a live picture from the future")
                     link.reader_offer(frame, patient=bool(message["patient"]))
                     child.control.send({"do": "taken"})
                 case "log":
@@ -316,6 +330,12 @@ class IsolatedReader:
         finally:
             close(handle)
         return False
+
+    def _expect(self, seconds: float, link: Link) -> None:
+        """Let a reader that keeps its own pace wait. A network camera's has none: it would hide a stall."""
+        if self._networked or not 0 <= seconds < float("inf"):
+            raise ValueError("waits where there is nothing to wait for")
+        link.reader_expects(seconds)
 
     def _raise_death(self, child: Child, link: Link) -> None:
         """Raise CameraUnavailable for a child that is no longer there."""
@@ -341,7 +361,7 @@ class IsolatedReader:
             return None
         try:
             return child.ask(monotonic, self._spec.max_pixels)
-        except (Gone, *NONSENSE):
+        except (Gone, MemoryError, *NONSENSE):
             return None  # the watched frame's own colours stand in
 
     async def aclose(self) -> None:
@@ -438,7 +458,7 @@ def _death(code: int, bound: int) -> str:
 
 def _raise(message: Message) -> None:
     """Raise what the child's reader raised, if it did."""
-    text = str(message["text"]) if message["text"] is not None else ""
+    text = _plain(message["text"])
     match message["error"]:
         case "refused":
             raise CameraRefused(text)
@@ -463,7 +483,12 @@ def _repeat(message: Message) -> None:
     """Log what the child has logged, in the name of a module of this room."""
     name = str(message["name"])
     logger = logging.getLogger(name) if name.startswith("async_motion.capture.") else log
-    logger.log(int(message["level"]), "%s", str(message["text"]))
+    logger.log(int(message["level"]), "%s", _plain(message["text"]))
+
+
+def _plain(text: object) -> str:
+    """Return a child's text without what ends a line or moves a terminal's cursor, and not without end."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text)[:MOST_TEXT])
 
 
 def close(handle: int | None) -> None:

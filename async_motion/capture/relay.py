@@ -13,7 +13,7 @@ no address but the loopback: we connect to the camera, it connects to us, and th
   is not 1xx, 2xx, 4xx or 5xx, wherever in the bytes it stands, ends the connection. Answers are not parsed:
   there is no second parser that might see something else than FFmpeg does.
 - With UDP `source` is renamed in the answers to SETUP, and the camera's own address set before each
-  `server_port`.
+  `server_port`. Without a `server_port` FFmpeg would report to a port of the loopback: then it does not play.
 - After PLAY bytes are passed on as they come, both ways, until either side closes.
 
 The camera sees `rtsp://127.0.0.1:port/path` in the requests, as one behind a forwarded port sees another
@@ -46,7 +46,7 @@ LINE = 4096
 CHUNK = 64 * 1024
 
 LEAST_S = 0.1
-"""What TLS has at least, when the connection took nearly all the time."""
+"""What TLS, or one more address, has at least when what came before took nearly all the time."""
 
 # As FFmpeg reads an answer: carriage returns count for nothing, a word ends at a blank. Each word with the
 # next one of its line; the look-ahead finds pairs that overlap, too. Nothing is looked at more than twice: a
@@ -107,9 +107,13 @@ class Relay:
                 self._client = client
                 selector.register(client, selectors.EVENT_READ)
                 selector.register(self._camera, selectors.EVENT_READ)
-                self._pass_on(client, selector)
+                try:
+                    self._pass_on(client, selector)
+                except CameraRefused as exc:
+                    self.problem = str(exc)
 
     def _pass_on(self, client: socket.socket, selector: selectors.BaseSelector) -> None:
+        """Pass bytes on until either side closes. Raises CameraRefused for what FFmpeg must not hear."""
         camera = self._camera
         while True:
             # TLS may have more in hand than its socket shows.
@@ -130,11 +134,7 @@ class Relay:
                 if not heard:
                     return
                 if self._talk is not None:
-                    try:
-                        heard = self._talk.answered(heard)
-                    except CameraRefused as exc:
-                        self.problem = str(exc)
-                        return
+                    heard = self._talk.answered(heard)
                 client.sendall(heard)
 
 
@@ -160,14 +160,18 @@ class _Talk:
         self._answers = b""
         self._said = 0
         self._setting_up = False
+        self._has_port = False
         self._held = b""
 
     def asked(self, data: bytes) -> bool:
-        """Take what FFmpeg says; say whether it plays from now on."""
+        """Take what FFmpeg says; say whether it plays from now on. Raises CameraRefused if it must not."""
         self._requests = self._requests[-LINE:] + data
         lines = self._requests.split(b"\n")
         self._setting_up = self._setting_up or any(line.startswith(b"SETUP ") for line in lines)
-        return any(line.startswith(b"PLAY ") for line in lines)
+        plays = any(line.startswith(b"PLAY ") for line in lines)
+        if plays and self._source is not None and not self._has_port:
+            raise CameraRefused("names no port for media by UDP (server_port): use capture.transport: tcp")
+        return plays
 
     def answered(self, data: bytes) -> bytes:
         """Take what the camera says; return what FFmpeg may hear of it. Raises CameraRefused."""
@@ -189,6 +193,7 @@ class _Talk:
         bare = self._held + bare
         kept = max(_overlap(bare, _SOURCE), _overlap(bare, _SERVER_PORT))
         bare, self._held = bare[: len(bare) - kept], bare[len(bare) - kept :]
+        self._has_port = self._has_port or _SERVER_PORT in bare
         ours = _SOURCE + self._source + b";" + _SERVER_PORT
         return bare.replace(_SOURCE, b"origin=").replace(_SERVER_PORT, ours)
 
@@ -206,11 +211,11 @@ def _connect(address: Address, spec: CaptureSpec) -> socket.socket:
     deadline = time.monotonic() + spec.open_timeout_s
     try:
         parts = urlsplit(address.url)
-        host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+        host, port = parts.hostname or "", parts.port or PORTS[address.scheme]
     except ValueError:
         raise CameraRefused(f"{address.shown}: no such port") from None
     try:
-        camera = socket.create_connection((host, port), spec.open_timeout_s)
+        camera = _first_that_answers(host, port, deadline)
     except ConnectionRefusedError:
         raise CameraUnavailable(f"{address.shown}: nothing listens there (connection refused)") from None
     except TimeoutError:
@@ -222,7 +227,7 @@ def _connect(address: Address, spec: CaptureSpec) -> socket.socket:
         raise CameraUnavailable(f"{address.shown}: cannot be reached ({name})") from None
     try:
         camera.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if parts.scheme == "rtsps":
+        if address.scheme == "rtsps":
             camera.settimeout(max(LEAST_S, deadline - time.monotonic()))
             camera = _unverified().wrap_socket(camera, server_hostname=host)
     except OSError:
@@ -230,6 +235,26 @@ def _connect(address: Address, spec: CaptureSpec) -> socket.socket:
         raise CameraUnavailable(f"{address.shown}: does not speak TLS, or not ours") from None
     camera.settimeout(None)
     return camera
+
+
+def _first_that_answers(host: str, port: int, deadline: float) -> socket.socket:
+    """Connect to one of a name's addresses. Each in turn has its share of the time. Raises OSError."""
+    places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    error = OSError("no address")
+    for left, (family, kind, protocol, _, place) in zip(range(len(places), 0, -1), places, strict=True):
+        try:
+            camera = socket.socket(family, kind, protocol)
+            try:
+                camera.settimeout(max(LEAST_S, (deadline - time.monotonic()) / left))
+                camera.connect(place)
+            except OSError:
+                camera.close()
+                raise
+        except OSError as exc:
+            error = exc
+        else:
+            return camera
+    raise error
 
 
 def _unverified() -> ssl.SSLContext:

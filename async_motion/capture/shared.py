@@ -35,6 +35,9 @@ Message = dict[str, Any]
 BGR = "bgr"
 """In the place of a pixel format: a plane of luma, then one of BGR."""
 
+MOST_PADDING = 256
+"""Bytes that a row may have beyond its pixels: decoders align them."""
+
 MOST_CODEC = 32
 """Letters of a codec's name: the other process is not trusted to be brief."""
 
@@ -154,7 +157,11 @@ def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Fr
         raise ValueError("a picture of impossible size or time")
     if planes[0][0] != height or planes[0][1] < width or min(map(min, planes)) <= 0:
         raise ValueError("planes that do not fit their picture")
-    block = attach(handle, sum(rows * stride for rows, stride in planes))
+    nbytes = sum(rows * stride for rows, stride in planes)
+    # Luma and BGR are four bytes a pixel. What is mapped is filled: a file of nothing but holes, too.
+    if nbytes > 4 * height * (width + MOST_PADDING):
+        raise ValueError("more memory than the picture needs")
+    block = attach(handle, nbytes)
     views: list[NDArray[np.uint8]] = []
     at = 0
     for rows, stride in planes:

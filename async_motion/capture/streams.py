@@ -17,7 +17,7 @@ import av.error
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from async_motion.capture.address import Address, Attempt, Kind, attempts
+from async_motion.capture.address import Address, Attempt, Kind, attempts, transport_of
 from async_motion.capture.decoding import VideoPacket, media_of
 from async_motion.capture.relay import Relay
 from async_motion.capture.spec import CaptureSpec
@@ -87,6 +87,7 @@ def open_stream(address: Address, spec: CaptureSpec) -> tuple[InputContainer, Vi
     if address.kind is not Kind.RTSP:
         return _open_at(address, spec)
     started = time.monotonic()
+    spec = replace(spec, transport=transport_of(address, spec))
     # It ends with FFmpeg's connection to it.
     relay = Relay(address, spec)
     # FFmpeg takes up to twice of this: half of the time at least, so that it is twice the time in all.

@@ -150,6 +150,63 @@ async def test_a_bug_ends_its_process_alone_and_says_where(
     assert capfd.readouterr().err == ""
 
 
+HOSTILE = """
+import json, os, socket, sys
+import numpy as np
+from datetime import UTC, datetime
+from av.video.frame import VideoFrame
+from async_motion.capture.clock import Stamp
+from async_motion.capture.pictures import frame_of
+from async_motion.capture.shared import pack
+
+control = socket.socket(fileno=0)
+control.recv(65536)
+control.send(json.dumps({"is": "ready"}).encode())
+control.recv(65536)
+control.send(json.dumps({"is": "opened"}).encode())
+picture = np.zeros((24, 32, 3), np.uint8)
+stamp = Stamp(datetime.now(UTC), 1e18)
+frame, handle = pack(frame_of("porch", stamp, VideoFrame.from_ndarray(picture, format="bgr24")))
+lie = eval(sys.argv[1])
+socket.send_fds(control, [json.dumps(lie).encode()], [handle] if lie["is"] == "frame" else [])
+while control.recv(65536):
+    pass
+"""
+"""A child that somebody else has taken over."""
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        '{"is": "waits", "seconds": 1e9}',
+        '{"is": "waits", "seconds": float("inf")}',
+        '{"is": "waits", "seconds": float("nan")}',
+        '{"is": "frame", "patient": False, **frame}',
+    ],
+    ids=["waits", "waits for ever", "waits for nothing", "shows the future"],
+)
+async def test_a_child_that_would_hide_a_stall_is_replaced(lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken_over(command: list[str], **more: Any) -> Any:
+        return start([command[0], "-c", HOSTILE, lie], **more)
+
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", taken_over)
+    source = camera("rtsp://192.0.2.1/cam")
+    with pytest.raises(CameraUnavailable, match=r"sends nonsense \(ValueError\) and is replaced"):
+        await take(source)
+    assert (source.counters.crashed, source.counters.stalls, source.counters.frames) == (1, 0, 0)
+    await source.aclose()
+
+
+def test_what_a_child_says_is_one_line_of_text(caplog: pytest.LogCaptureFixture) -> None:
+    text = "all is well\r\nERROR porch: forged\x1b[2J" + "x" * 10**6
+    with caplog.at_level(logging.INFO):
+        isolation._repeat({"name": "async_motion.capture.video", "level": logging.INFO, "text": text})
+    (record,) = caplog.records
+    assert record.getMessage().startswith("all is well  ERROR porch: forged [2Jx")
+    assert len(record.getMessage()) == isolation.MOST_TEXT
+
+
 async def test_a_short_time_to_open_begins_when_the_process_is_up() -> None:
     source = camera(open_timeout_s=0.5, stall_timeout_s=5.0)
     assert len(await take(source, 1)) == 1

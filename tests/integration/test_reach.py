@@ -181,6 +181,16 @@ def test_media_by_udp_goes_to_the_camera_alone(units: list[rtsp.AccessUnit], pie
         assert trap.caught == []
 
 
+def test_a_camera_that_names_no_port_for_media_by_udp() -> None:
+    """FFmpeg would report to a port of this machine."""
+    transport = "Transport: RTP/AVP/UDP;unicast;client_port={ports}"
+    with (
+        rtsp.Scripted(print, udp=transport) as server,
+        pytest.raises(CameraRefused, match=r"names no port for media by UDP.*capture\.transport: tcp"),
+    ):
+        read(camera(server.url, transport="udp"))
+
+
 def test_a_source_that_is_named_before_it_is_asked_for() -> None:
     early = "RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\nTransport: RTP/AVP/UDP;unicast;so\rurce=127.0.0.3\r\n\r\n"
     with (
@@ -203,6 +213,7 @@ def test_rtsps(tmp_path: Path, units: list[rtsp.AccessUnit]) -> None:
     tls = make_authority(tmp_path).server_context()
     with rtsp.Scripted(lambda client: client.play(units, pace=4), tls=tls) as server:
         assert len(read(camera(server.url), 5)) == 5
+        assert len(read(camera(server.url, transport="udp"), 5)) == 5
     with (
         rtsp.Scripted(print) as plain,
         pytest.raises(CameraUnavailable, match="TLS"),

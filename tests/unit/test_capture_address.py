@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from async_motion.capture.address import Kind, attempts, parse
+from async_motion.capture.address import Kind, attempts, parse, transport_of
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import SettingsError
 
@@ -84,5 +84,5 @@ def test_a_files_name_is_no_protocol() -> None:
 def test_transport() -> None:
     spec = CaptureSpec(camera="porch", source="rtsp://h/x", transport="udp")
     assert attempts(parse(spec.source), spec)[0].options["rtsp_transport"] == "udp"
-    secure = CaptureSpec(camera="porch", source="rtsps://h/x", transport="udp")
-    assert attempts(parse(secure.source), secure)[0].options["rtsp_transport"] == "tcp"
+    assert transport_of(parse(spec.source), spec) == "udp"
+    assert transport_of(parse("RTSPS://h/x"), spec) == "tcp"

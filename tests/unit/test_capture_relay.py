@@ -138,6 +138,24 @@ def test_the_source_of_media_is_the_camera_itself_whatever_the_pieces() -> None:
         assert b";source=192.0.2.1;server_port=5000-5001" in heard
 
 
+@pytest.mark.parametrize("step", [1, 1000])
+@pytest.mark.parametrize("port", [b"", b";server_port=5000-5001"])
+def test_media_by_udp_is_not_asked_for_where_nobody_is_named_to_report_to(port: bytes, step: int) -> None:
+    answer = b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;client_port=6000-6001" + port + b"\r\n\r\n"
+    by_udp, by_tcp = _Talk("192.0.2.1"), _Talk(None)
+    for talk in (by_udp, by_tcp):
+        assert not talk.asked(b"SETUP rtsp://x RTSP/1.0\r\n\r\n")
+        for at in range(0, len(answer), step):
+            talk.answered(answer[at : at + step])
+    play = b"PLAY rtsp://x RTSP/1.0\r\n"
+    assert by_tcp.asked(play)
+    if port:
+        assert by_udp.asked(play)
+    else:
+        with pytest.raises(CameraRefused, match=r"capture\.transport: tcp"):
+            by_udp.asked(play)
+
+
 def test_talk_has_an_end() -> None:
     talk = _Talk(None)
     talk.answered(bytes(MOST_TALK))
@@ -191,12 +209,58 @@ def test_tls_has_the_time_that_the_connection_has_left(
             return camera
 
     left: list[float] = []
-    now = iter([100.0, 107.0])
+    now = iter([100.0, 100.0, 107.0])
     monkeypatch.setattr(relay, "time", SimpleNamespace(monotonic=lambda: next(now)))
     monkeypatch.setattr(relay, "_unverified", Context)
     spec = spec_of(listener, "rtsps", open_timeout_s=10.0)
     relay._connect(parse(spec.source), spec).close()
     assert left == [3.0]
+
+
+def test_all_addresses_of_a_name_together_have_the_time_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent:
+        """A socket to an address from which nothing comes back."""
+
+        def __init__(self, *_: object) -> None:
+            self.closed = False
+            sockets.append(self)
+
+        def settimeout(self, seconds: float) -> None:
+            self.seconds = seconds
+
+        def connect(self, _place: object) -> None:
+            clock[0] += self.seconds
+            raise TimeoutError
+
+        def close(self) -> None:
+            self.closed = True
+
+    sockets: list[Silent] = []
+    clock = [100.0]
+    places = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{last}", 554)) for last in range(1, 5)]
+    monkeypatch.setattr(relay, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: places)
+    monkeypatch.setattr(socket, "socket", Silent)
+    spec = CaptureSpec(camera="porch", source="rtsp://camera.example/s", open_timeout_s=10.0)
+    with pytest.raises(CameraUnavailable, match="timed out"):
+        relay._connect(parse(spec.source), spec)
+    assert clock == [110.0]
+    assert len(sockets) == len(places)
+    assert all(one.closed for one in sockets)
+
+
+def test_an_address_that_cannot_be_reached_does_not_hide_the_next(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = listener.getsockname()[1]
+    unknown = (9999, socket.SOCK_STREAM, 0, "", ("0", 0))
+    refused = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.2", port))
+    there = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: [unknown, refused, there])
+    spec = spec_of(listener, "rtsp")
+    with relay._connect(parse(spec.source), spec) as camera:
+        assert camera.getpeername() == ("127.0.0.1", port)
+        assert camera.gettimeout() is None
 
 
 def spec_of(listener: socket.socket, scheme: str, **changes: Any) -> CaptureSpec:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from async_motion.capture import shared
 from async_motion.capture.clock import Stamp
 from async_motion.capture.pictures import frame_of, luma_of, to_bgr
 from async_motion.capture.shared import Message, attach, pack, share, unpack
@@ -168,6 +169,19 @@ def test_a_message_that_lies_is_refused(lie: dict[str, Any]) -> None:
         unpack(message, handle, camera="porch", max_pixels=10**6)
         with pytest.raises((ValueError, LookupError, TypeError, OverflowError)):
             unpack({**message, **lie}, handle, camera="porch", max_pixels=10**6)
+
+
+def test_more_memory_than_a_picture_needs_is_not_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of holes costs the other process nothing; mapped, it would fill this one."""
+
+    def mapped(*_: object) -> None:
+        raise AssertionError("it was mapped")
+
+    with packed(frame_of("porch", STAMP, picture())) as (message, handle):
+        monkeypatch.setattr(shared, "attach", mapped)
+        large = {"planes": [(242, 2**30), (121, 192), (121, 192)]}
+        with pytest.raises(ValueError, match="more memory than the picture needs"):
+            unpack({**message, **large}, handle, camera="porch", max_pixels=10**6)
 
 
 def test_planes_of_another_layout_make_a_wrong_picture_and_nothing_worse() -> None:
