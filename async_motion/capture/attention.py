@@ -104,15 +104,20 @@ class Interest:
     """What the detector made of the frames: told on the event loop, read by the reader thread."""
 
     def __init__(self) -> None:
-        self.told = False
-        """Whether anybody tells."""
+        self.heard = float("-inf")
+        """The monotonic time of the newest frame that was judged: detection may have been switched off."""
         self.latest = float("-inf")
         """The monotonic time of the newest frame that was worth a closer look."""
         self._specks = 0.0
 
+    @property
+    def told(self) -> bool:
+        """Whether anybody has ever told."""
+        return self.heard > float("-inf")
+
     def tell(self, monotonic: float, detection: Detection) -> None:
         """Take note of the verdict on the frame of time `monotonic`."""
-        self.told = True
+        self.heard = max(self.heard, monotonic)
         if self._is_interesting(detection):
             self.latest = max(self.latest, monotonic)
 

@@ -160,7 +160,7 @@ def serve(control: socket.socket, answers: socket.socket, spec: CaptureSpec) -> 
                 case "taken" if outlet is not None:
                     outlet.taken()
                 case "judged":
-                    interest.told = True
+                    interest.heard = message["heard"]
                     if (latest := message["latest"]) is not None:
                         interest.latest = latest
         os._exit(0)

@@ -348,11 +348,11 @@ class IsolatedReader:
         self._child = None
         return child.end(within_s)
 
-    def judged(self, latest: float) -> None:
-        """Tell the child until when frames were worth a closer look. Never waits; later news make up."""
+    def judged(self, heard: float, latest: float) -> None:
+        """Tell the child until when frames were judged, and worth a closer look. Never waits."""
         if (child := self._child) is not None:
-            with suppress(Gone):  # its reader finds out
-                child.control.send({"do": "judged", "latest": _finite(latest)})
+            with suppress(Gone):  # its reader finds out; what there is no room for, later news make up
+                child.control.send({"do": "judged", "heard": heard, "latest": _finite(latest)})
 
     def picture_at(self, monotonic: float) -> Picture | None:
         """Return the full-resolution picture of this time, None where there is none. Blocks."""
@@ -412,7 +412,7 @@ class IsolatedInterest(Interest):
     def tell(self, monotonic: float, detection: Detection) -> None:
         """Take note of the verdict, and tell the child."""
         super().tell(monotonic, detection)
-        self._reader.judged(self.latest)
+        self._reader.judged(self.heard, self.latest)
 
 
 def _ends() -> tuple[tuple[socket.socket, ...], tuple[socket.socket, ...], tuple[int, int]]:

@@ -236,10 +236,8 @@ class Attentive:
         """Idle from the key picture `media` on, and learn whether the sign that woke us meant anything."""
         self._awake = False
         self._anchor = media
-        since = self._woken_from
-        meaningless = (
-            self._interest.told and since is not None and self._interest.latest < self._stamp_of(since)
-        )
+        since = float("inf") if self._woken_from is None else self._stamp_of(self._woken_from)
+        meaningless = self._interest.latest < since <= self._interest.heard
         for evidence in (self._scene, self._weights):
             if meaningless and evidence is self._woken_by:
                 evidence.forgive()

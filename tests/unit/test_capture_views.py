@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from async_motion.capture import CaptureSpec, open_source
+from async_motion.capture.attention import Scene, Weights
 from async_motion.capture.decoding import Decoder, VideoPacket
 from async_motion.core.detector import Detector, DetectorSettings
 from async_motion.core.model import Detection, Frame
@@ -69,6 +70,7 @@ def watch(
     *,
     decode: str,
     told: bool = True,
+    told_until_s: float = float("inf"),
     settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
     **changes: Any,
 ) -> list[tuple[Frame, Detection]]:
@@ -84,7 +86,7 @@ def watch(
         judged = []
         async for frame in source.frames():
             detection = detector.update(frame.luma, frame.monotonic)
-            if told:
+            if told and frame.monotonic < told_until_s:
                 source.judged(frame.monotonic, detection)
             judged.append((frame, detection))
         await source.aclose()
@@ -135,6 +137,20 @@ def test_what_was_seen_is_not_decoded_again(tmp_path: Path) -> None:
     between = [media(packet) for packet in packets if not packet.is_keyframe]
     assert len(between) > LENGTH_S * FPS / 2
     assert len(between) == len(set(between))
+
+
+@pytest.mark.parametrize("until_s", [11.0, float("inf")])
+def test_while_detection_is_off_no_sign_is_taken_for_meaningless(tmp_path: Path, until_s: float) -> None:
+    path = clip(tmp_path / "off.mp4", *((at, at + 1.7) for at in np.arange(14.0, 34.0, 6.0)))
+    everywhere = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    with patch.object(Scene, "forgive") as scene_learns, patch.object(Weights, "forgive") as weights_learn:
+        watch(
+            path,
+            decode="auto",
+            told_until_s=until_s,
+            settings=DetectorSettings(masks=(everywhere,), rest_s=4),
+        )
+    assert (scene_learns.call_count + weights_learn.call_count > 0) == (until_s > LENGTH_S)
 
 
 @pytest.mark.parametrize("gop_s", [1.0, 2.0, 4.0])
