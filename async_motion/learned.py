@@ -107,7 +107,8 @@ class LearnedKeeper:
         self._remember = remember
         self._sleep = sleep
         self._units: dict[str, tuple[Unit, str]] = {}
-        self._well = True
+        self._unkept: set[str] = set()
+        """The cameras whose last state could not be written."""
 
     def attach(self, camera: str, unit: Unit, source: str) -> None:
         """Keep what this camera learns, from now on. `source` is the `fingerprint` of where it looks."""
@@ -130,14 +131,14 @@ class LearnedKeeper:
             except SpoolError as exc:
                 # Said once: it is tried again, and the state that is there stays until then.
                 log.log(
-                    logging.WARNING if self._well else logging.DEBUG,
+                    logging.DEBUG if camera in self._unkept else logging.WARNING,
                     "%s: what was learned would not survive a restart now: %s",
                     camera,
                     exc,
                 )
-                self._well = False
+                self._unkept.add(camera)
             else:
-                self._well = True
+                self._unkept.discard(camera)
 
     async def finish(self) -> None:
         """Write what is left once the cameras have stopped, within `LAST_SAVE_S`."""

@@ -145,19 +145,28 @@ async def test_it_is_written_soon_then_now_and_then() -> None:
     assert slept == [room.FIRST_SAVE_S, room.SAVE_EVERY_S, room.SAVE_EVERY_S]
 
 
-async def test_a_spool_in_trouble_costs_the_state_and_is_said_once(
+async def test_a_spool_in_trouble_costs_the_state_and_is_said_once_of_each_camera(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = FakeSpool()
-    spool.refusals = 2
-    units = {name: FakeUnit(b"x") for name in ("porch", "yard", "shed")}
+    units = {name: FakeUnit(b"x") for name in ("porch", "yard")}
     keeper = LearnedKeeper(spool.remember)
     for name, unit in units.items():
         keeper.attach(name, unit, SOURCE)
+    for _ in range(3):
+        spool.refusals = 1
+        await keeper.save()
+        assert list(spool.values) == ["learned/yard"]
+        for unit in units.values():
+            unit.state = b"x"
+    (said,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert said.message.startswith("porch: what was learned would not survive a restart now: spool.db")
     await keeper.save()
-    assert list(spool.values) == ["learned/shed"]
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert caplog.messages[0].startswith("porch: what was learned would not survive a restart now: spool.db")
+    spool.refusals, units["porch"].state = 1, b"y"
+    await keeper.save()
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 2, (
+        "it is new trouble"
+    )
 
     monkeypatch.setattr(room, "LAST_SAVE_S", 0.01)
     spool.hangs = True
