@@ -39,8 +39,7 @@ _NEAR = np.ones((7, 7), np.uint8)
 NOISE_UNIT = 8
 """The noise plane counts in eighths of a grey level."""
 _NOISE_START = 2 * NOISE_UNIT
-_NOISE_FLOOR = NOISE_UNIT // 2
-_NOISE_CAP = 25 * NOISE_UNIT
+_NOISE_FLOOR, _NOISE_CAP = np.uint8(NOISE_UNIT // 2), np.uint8(25 * NOISE_UNIT)
 _NOISE_PERIOD_S = 0.2
 _NOISE_UP, _NOISE_DOWN = 8, 1
 """Eight steps up for one down: the plane follows the 89 % quantile of the distances."""
@@ -107,7 +106,10 @@ class Background:
         return second
 
     def beyond(self, picture: Plane) -> Plane:
-        """Return how far each pixel is from everything that its near neighbourhood has looked like."""
+        """Return how far each pixel is from everything that its near neighbourhood has looked like.
+
+        What has left the stack counts until there is a new reference, which is every fourth look.
+        """
         if self._envelope is None:
             darkest, brightest = self._looks[0].copy(), self._looks[0].copy()
             for look in self._looks[1:]:
@@ -129,11 +131,15 @@ class Background:
             self._looked_at += due * self._look_period
             rest = cv2.bitwise_not(cv2.dilate(moving, np.ones((3, 3), np.uint8)))
             for _ in range(min(due, max(1, round(HOLDS_S / self._look_period)))):
-                cv2.copyTo(picture, rest, self._looks[self._next])
+                look = self._looks[self._next]
+                cv2.copyTo(picture, rest, look)
+                if self._envelope is not None:
+                    darkest, brightest = self._envelope
+                    cv2.min(darkest, cv2.erode(look, _NEAR), darkest)
+                    cv2.max(brightest, cv2.dilate(look, _NEAR), brightest)
                 self._next = (self._next + 1) % LOOKS
                 if self._next % 4 == 0:
                     self._refer_to(median_of(self._looks))
-            self._envelope = None
         if now - self._slow_at >= self._slow_period - 1e-6:
             self._slow_at = now
             self._slow = [*self._slow, picture][-SLOW_LOOKS:]
@@ -221,7 +227,7 @@ class Background:
             up = np.maximum(up, np.minimum(higher, np.uint8(_NOISE_UP * periods)))
             down = np.maximum(down, np.minimum(lower, np.uint8(_NOISE_DOWN * periods)))
         followed = u8(cv2.subtract(cv2.add(self.noise, up), down))
-        np.clip(followed, _NOISE_FLOOR, _NOISE_CAP, out=followed)
+        np.minimum(np.maximum(followed, _NOISE_FLOOR, out=followed), _NOISE_CAP, out=followed)
         self.noise = _patched(followed, self.noise, moving)
 
 

@@ -28,7 +28,7 @@ from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
 from async_motion.core.packing import pack, unpack
 from async_motion.core.picture import Plane, u8, working_picture, working_size
 from async_motion.core.regions import Persistence, Regions, Unrest, clean
-from async_motion.core.scene import Light, find_light, jumped, kind_of
+from async_motion.core.scene import Jump, Jumps, Light, find_light, kind_of
 from async_motion.core.sensitivity import MEASURES, Measures, Sensitivity
 from async_motion.core.shadows import shadows
 from async_motion.core.zones import Polygon, Zone, draw
@@ -42,14 +42,12 @@ _UNREST_WEIGHT = 50.0
 """By exp(weight * unrest) more strong pixels are asked for where the scene is not calm, up to a factor."""
 _FEWEST_PIXELS = 4
 
-_JUMP, _STILL_DIFFERENT, _CALM_AGAIN, _UNEXPLAINED = 0.5, 0.2, 0.25, 0.15
-_AFTER_JUMP_S = 0.5
+_STILL_DIFFERENT, _UNEXPLAINED = 0.2, 0.15
+_AFTER_LEAP_S = 0.5
 _BEYOND = 0.5
 """A strong pixel is also so many thresholds beyond what its neighbourhood has ever looked like: leaves sway
 within the colours of the tree."""
 _LEAPT = 0.7
-_ABRUPT, _UNUSUAL, _USUAL_S = 0.05, 3.0, 2.0
-"""A jump of this share of the picture, and so many times the usual more, is a lamp or the like."""
 _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
 _PAST_S, _PAST_STEP_S = 0.5, 0.25
@@ -97,8 +95,9 @@ class DetectorSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """One frame on its way to a verdict: the picture in the background's place and light, what differs."""
+    """One frame on its way to a verdict: `aligned` in the background's place, `picture` in its light too."""
 
+    aligned: Plane
     picture: Plane
     shift: Shift
     light: Light
@@ -252,7 +251,7 @@ class Detector:
         self._doubt = float(saved["away"]) > TRUSTED_S
         self._past.clear()
         # Another scene than the one that was left is told from motion as every jump is.
-        self._before, self._no_jump_until = self._background.reference, now - _AFTER_JUMP_S
+        self._jumps = Jumps(self._background.reference)
         return self._judge(picture, now)
 
     def _start(self, picture: Plane, now: float) -> None:
@@ -261,52 +260,55 @@ class Detector:
         self._unrest = Unrest((picture.shape[0], picture.shape[1]))
         self._persistence = Persistence()
         self._past: deque[tuple[float, Plane]] = deque([(now, picture)])
-        self._before = picture
+        self._jumps = Jumps(picture)
         self._mask = self._moving = self._distance = np.zeros_like(picture)
         self._shift = STEADY
         self._threshold = self._floor
-        self._jump = self._usual_jump = self._jump_before = 0.0
+        self._leap = 0.0
+        self._known = True
         self._doubt = False
         self._switched: _Switch | None = None
-        self._no_jump_until = self._light_since = self._shift_since = now
+        self._leap_until = self._light_since = self._shift_since = now
 
     def _judge(self, picture: Plane, now: float) -> Detection:
         passed = max(now - self._now, 1e-3)
         self._now = now
-        jump = jumped(picture, self._before)
         look = self._look(picture, now)
         self._distance, self._threshold = look.distance, look.threshold
         self._shift = look.shift
-        self._note_switch(picture, look, jump, min(passed, _LONGEST_STEP_S))
-        self._before = picture
+        age = now - self._background.born
+        jump = self._jumps.update(
+            picture,
+            look.aligned,
+            look.light,
+            known=self._known,
+            passed_s=min(passed, _LONGEST_STEP_S),
+            age_s=age,
+        )
+        self._known = look.changed < _UNEXPLAINED
+        if jump.whole:
+            self._switched = _Switch(now, look.picture, None)
+        elif jump.part:
+            changed = cv2.absdiff(look.aligned, jump.before)
+            leapt = u8(cv2.compare(changed, look.threshold, cv2.CMP_GT))
+            self._switched = _Switch(now, look.picture, leapt)
         step = self._step(picture, look, jump, now)
         if step is not None:
             self._mask = self._moving = np.zeros_like(picture)
             return replace(self._figures(look, jump), reason=Reason.SCENE_CHANGE, scene_change=step)
-        return self._verdict(look, jump, now, passed)
+        detection = self._verdict(look, jump, now, passed)
+        if jump.whole and look.light.large and not detection.motion:
+            return replace(detection, reason=Reason.SCENE_CHANGE, scene_change=SceneChange.EXPOSURE)
+        return detection
 
-    def _note_switch(self, picture: Plane, look: _Look, jump: float, passed: float) -> None:
-        """Remember a sudden, unusual leap of a part of the picture or of all of it."""
-        sudden = jump > _JUMP or self._jump_before < _CALM_AGAIN * jump
-        self._jump_before = jump
-        if sudden and jump > _ABRUPT + _UNUSUAL * self._usual_jump:
-            leapt = None
-            if jump <= _JUMP:
-                changed = cv2.absdiff(picture, self._before)
-                leapt = u8(cv2.compare(changed, look.threshold, cv2.CMP_GT))
-            self._switched = _Switch(self._now, look.picture, leapt)
-        age = self._now - self._background.born
-        usual = min(jump, 2.0 * self._usual_jump + _ABRUPT) if age > _USUAL_S else jump
-        self._usual_jump += passed / min(_USUAL_S, passed + age) * (usual - self._usual_jump)
-
-    def _figures(self, look: _Look, jump: float) -> Detection:
+    def _figures(self, look: _Look, jump: Jump) -> Detection:
         """Return what is said of every frame, whatever the verdict."""
         height, width = look.picture.shape
         return Detection(
             motion=False,
             reason=Reason.STILL,
             changed=look.changed,
-            jump=jump,
+            jump=jump.share,
             noise=float(cv2.mean(self._background.noise)[0]) / NOISE_UNIT,
             gain=look.light.gain,
             offset=look.light.offset,
@@ -341,24 +343,21 @@ class Detector:
             differs[:rim] = differs[-rim:] = 0
             differs[:, :rim] = differs[:, -rim:] = 0
         changed = cv2.countNonZero(differs) / differs.size
-        return _Look(compared, shift, light, distance, threshold, differs, changed)
+        return _Look(aligned, compared, shift, light, distance, threshold, differs, changed)
 
-    def _step(self, picture: Plane, look: _Look, jump: float, now: float) -> SceneChange | None:
+    def _step(self, picture: Plane, look: _Look, jump: Jump, now: float) -> SceneChange | None:
         """Tell a change of the whole scene from motion; learn the new scene once it is certain."""
-        if self._jump:
-            settled = jump < _CALM_AGAIN * self._jump and look.changed > _UNEXPLAINED
-            self._jump = 0.0
-            if settled:
-                kind = kind_of(picture, self._background.reference)
+        if self._leap:
+            calm = jump.calm_after(self._leap)
+            if calm and look.changed > _UNEXPLAINED:
+                kind = kind_of(look.aligned, self._background.reference)
                 self._start(picture, now)
                 return kind
-            self._no_jump_until = now + _AFTER_JUMP_S
-        elif jump > _JUMP and now > self._no_jump_until:
-            if look.changed > _STILL_DIFFERENT:
-                self._jump = jump
-                return kind_of(picture, self._background.reference)
-            if look.light.large:
-                return SceneChange.EXPOSURE
+            if calm or now > self._leap_until:
+                self._leap = 0.0
+        elif jump.broken and look.changed > _STILL_DIFFERENT:
+            self._leap, self._leap_until = jump.unexplained, now + _AFTER_LEAP_S
+            return kind_of(look.aligned, self._background.reference)
         if max(abs(look.shift.x), abs(look.shift.y)) < _LASTING_SHIFT:
             self._shift_since = now
         elif now - self._shift_since > _FOLLOW_SHIFT_S:
@@ -366,7 +365,7 @@ class Detector:
             return SceneChange.MOVED
         return None
 
-    def _verdict(self, look: _Look, jump: float, now: float, passed: float) -> Detection:
+    def _verdict(self, look: _Look, jump: Jump, now: float, passed: float) -> Detection:
         background = self._background
         differs = look.differs
         if look.changed:
@@ -388,7 +387,7 @@ class Detector:
         evident = fitting & self._evident(regions, required, look) if fitting.any() else fitting
         real = evident & self._persistence.seen(regions) if evident.any() else evident
         self._mask, self._moving = regions.mask_of(large), regions.mask_of(real)
-        self._persistence.remember(self._mask, min(passed, _LONGEST_STEP_S))
+        self._persistence.remember(self._mask, self._moving, min(passed, _LONGEST_STEP_S))
         self._learn(look, regions.mask_of(evident), now, passed)
 
         reason = Reason.MOTION
@@ -453,7 +452,11 @@ class Detector:
         """Find what is as a lamp or the like has left it; take it over once it has been so for a while."""
         assert self._switched is not None
         since, picture, leapt = self._switched
-        lit = large & regions.unchanged(look.picture, picture, look.threshold)
+        if now == since:
+            # In its very frame all is as the switch has left it, but for what moved before and goes on.
+            lit = large & ~self._persistence.moved(regions)
+        else:
+            lit = large & regions.unchanged(look.picture, picture, look.threshold)
         if leapt is not None and lit.any():
             lit &= regions.share(leapt) > _LEAPT
             watched = u8(cv2.bitwise_and(whole, self._watched))

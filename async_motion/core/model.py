@@ -84,10 +84,10 @@ class Detection:
     `score` is the share of the watched picture that moved, 0..1, and 0 where `motion` is False and nothing
     was seen at all. `boxes` are the connected regions, largest first. `zones` are the named zones in which
     something moved, in the order of the settings. `scene_change` is set when `reason` is SCENE_CHANGE.
-    `changed` is the raw share of pixels that differed before any test; `jump` the share of the picture that
-    is not as it was in the frame before; `noise` the scene's typical deviation in grey levels. What was
-    compensated: frame = `gain` * background + `offset` in grey levels (1.0 and 0.0: nothing), and `shift`, by
-    which the scene lay right of and below its place, in shares of the picture's width and height.
+    `changed` is the raw share of pixels that differed before any test; `jump` the share of the picture that,
+    a shake apart, is not as in the frame before; `noise` the scene's typical deviation in grey levels. What
+    was compensated: frame = `gain` * background + `offset` in grey levels (1.0 and 0.0: nothing), and
+    `shift`, by which the scene lay right of and below its place, in shares of the picture's width and height.
     """
 
     motion: bool

@@ -143,6 +143,7 @@ class Persistence:
 
     def __init__(self) -> None:
         self._masks: deque[Plane] = deque(maxlen=2)
+        self._moving: Plane | None = None
 
     def seen(self, regions: Regions) -> NDArray[np.bool_]:
         """Say which regions were near the same place before."""
@@ -151,10 +152,18 @@ class Persistence:
             seen |= regions.share(mask) > _SEEN_BEFORE
         return seen
 
-    def remember(self, mask: Plane, passed_s: float) -> None:
-        """Keep this frame's mask, grown by how far a thing goes until the next frame."""
+    def moved(self, regions: Regions) -> NDArray[np.bool_]:
+        """Say which regions are near what was believed to move in the frame before."""
+        if self._moving is None:
+            return np.zeros(regions.count, np.bool_)
+        return regions.share(self._moving) > _SEEN_BEFORE
+
+    def remember(self, mask: Plane, moving: Plane, passed_s: float) -> None:
+        """Keep this frame's mask, and what of it was believed, grown by how far things go until the next."""
         size = 2 * max(1, round(_REACH * mask.shape[1] * passed_s / 2)) + 1
-        self._masks.append(u8(cv2.dilate(mask, np.ones((size, size), np.uint8))))
+        reach = np.ones((size, size), np.uint8)
+        self._masks.append(u8(cv2.dilate(mask, reach)))
+        self._moving = u8(cv2.dilate(moving, reach)) if cv2.countNonZero(moving) else None
 
 
 class Unrest:

@@ -1,9 +1,10 @@
 """What takes the whole picture at once: gain, offset, a lamp, a switch to infrared, a turned camera.
 
 A robust straight line from the background's grey levels to the frame's says what the camera or the light did
-to the whole picture; it is undone before anything is compared. What no line explains is a step when most of
-the picture jumps within one frame and is calm again in the next: a lorry that fills the picture jumps in
-every frame, a switch only once. The jump itself is held back until the next frame has told them apart.
+to the whole picture; it is undone before anything is compared. What no line explains is a change of the scene
+when most of the picture leaps out of the calm and is calm again soon: a lorry that fills the picture, and
+traffic all the more, jumps in frame after frame. What jumps is told after a shake is undone. The leap itself
+is held back until the next frame has told them apart.
 """
 
 from __future__ import annotations
@@ -23,8 +24,15 @@ _CLIPPED_DARK, _CLIPPED_BRIGHT = 6, 248
 _TOLERANCE = 6.0
 _FITS = 0.8
 """When so many samples agree with the background as they are, no line is looked for."""
-_JUMP = 6
+_JUMPED = 6
 """A cell of 8x8 pixels has jumped when its pixels changed by more than this on average, in grey levels."""
+_WHOLE = 0.5
+"""The whole picture has leapt when this share of it has."""
+_CALM = 0.25
+"""After or before a leap it is calm when no more than this share of it jumps."""
+_PART, _UNUSUAL = 0.05, 3.0
+"""A part has leapt when this share of the picture, and so many times the usual more, has."""
+_USUAL_S = 2.0
 _LEVELS = np.arange(256)
 
 
@@ -105,7 +113,67 @@ def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]
 def jumped(picture: Plane, before: Plane) -> float:
     """Return the share of the picture, 0..1, that changed from one frame to the next."""
     cells = eighth(u8(cv2.absdiff(picture, before)))
-    return float(np.mean(cells > _JUMP))
+    return float(np.mean(cells > _JUMPED))
+
+
+class Jump(NamedTuple):
+    """What is not as it was one frame before.
+
+    `before`: that frame, in the background's place. `share` of the picture, 0..1, a shake apart;
+    `unexplained`: what of it no gain and offset explain. `part` and `whole` say whether so much has leapt out
+    of the calm, unlike what usually does; `broken` whether most has that is not explained.
+    """
+
+    before: Plane
+    share: float
+    unexplained: float
+    part: bool
+    whole: bool
+    broken: bool
+
+    def calm_after(self, leap: float) -> bool:
+        """Say whether it is calm again after `leap`, the unexplained share of a frame before."""
+        return self.unexplained < _CALM * leap
+
+
+class Jumps:
+    """Tells what leaps out of the calm from what jumps all the time, or in frame after frame."""
+
+    def __init__(self, picture: Plane) -> None:
+        self._before = self._aligned = picture
+        self._last = Jump(picture, 0.0, 0.0, part=False, whole=False, broken=False)
+        self._usual = 0.0
+
+    def update(
+        self, picture: Plane, aligned: Plane, light: Light, *, known: bool, passed_s: float, age_s: float
+    ) -> Jump:
+        """Compare `picture`, and it in the background's place, with the frame before; `light` is its own.
+
+        `known`: the frame before was the background, in whatever light. What passes close by jumps in frame
+        after frame: before it, it is not calm. A light may take several, and a flash be followed by a switch.
+        """
+        share = jumped(picture, self._before)
+        if share and (aligned is not picture or self._aligned is not self._before):
+            # A shake is no jump; nor does a picture jump that has no certain place in this background.
+            share = min(share, jumped(aligned, self._aligned))
+        unexplained = share
+        if share > _PART and (line := find_light(aligned, self._aligned)):
+            unexplained = min(share, jumped(line.undo(aligned), self._aligned))
+        before, usual = self._last, self._usual
+        unusual = share > _PART + _UNUSUAL * usual
+        abrupt, calm = before.share < _CALM * share, before.unexplained < _CALM * unexplained
+        self._last = Jump(
+            self._aligned,
+            share,
+            unexplained,
+            part=unusual and abrupt,
+            whole=unusual and (abrupt or light.large) and share > _WHOLE,
+            broken=(calm or (before.whole and known)) and unexplained > _WHOLE,
+        )
+        grows = min(share, 2.0 * usual + _PART) if age_s > _USUAL_S else share
+        self._usual += passed_s / min(_USUAL_S, passed_s + age_s) * (grows - usual)
+        self._before, self._aligned = picture, aligned
+        return self._last
 
 
 def kind_of(picture: Plane, background: Plane) -> SceneChange:

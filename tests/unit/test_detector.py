@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -387,17 +388,50 @@ def test_who_comes_in_within_one_frame_and_stands_is_found(size: tuple[int, int]
     assert all(detection.motion for detection in seen[1:])
 
 
-@pytest.mark.parametrize("gain", [0.4, 1.4])
-def test_who_walks_while_the_light_is_switched_is_found(gain: float) -> None:
+SWITCHES: dict[str, Callable[[Luma], NDArray[np.floating]]] = {
+    "light off": lambda luma: luma * 0.4,
+    "light on": lambda luma: luma * 1.4,
+    "exposure": lambda luma: luma * 0.7 + 70.0,
+    "gamma": lambda luma: 255.0 * (luma / 255.0) ** 0.6,
+    "infrared": lambda luma: 0.5 * luma + 0.5 * np.abs((luma * 3.0) % 256.0 - 128.0) + 20.0,
+    "moved": lambda luma: 0.9 * np.roll(luma, 37, axis=1)[::-1],
+}
+
+
+@pytest.mark.parametrize("kind", SWITCHES)
+def test_who_walks_while_the_scene_changes_is_found(kind: str) -> None:
     still = scene()
+    switched = np.clip(SWITCHES[kind](still), 0, 255).astype(np.uint8)
+    assert watch(rested(still), [switched] * 15, start=3.0)[0].reason is Reason.SCENE_CHANGE
+    assert not any(detection.motion for detection in watch(rested(still), [switched] * 15, start=3.0))
+
     detector = rested(still)
-    before = walk(still, range(20, 60, 4))
-    after = [np.clip(frame * gain, 0, 255).astype(np.uint8) for frame in walk(still, range(60, 120, 4))]
-    assert watch(detector, before, start=3.0)[-1].motion
-    seen = watch(detector, after, start=4.0)
-    assert seen[0].reason is not Reason.MOTION
-    assert all(detection.motion for detection in seen[3:])
-    assert all(len(detection.boxes) == 1 for detection in seen[8:])
+    assert watch(detector, walk(still, range(20, 60, 4)), start=3.0)[-1].motion
+    seen = watch(detector, walk(switched, range(60, 120, 4)), start=4.0)
+    # What a gain and an offset explain hides nobody; another scene has to be learned first.
+    blind = 4 if kind in ("infrared", "moved") else 0
+    assert all(detection.motion for detection in seen[blind:])
+    assert blind or all(len(detection.boxes) == 1 for detection in seen)
+
+
+def test_traffic_that_fills_the_picture_is_no_scene_change() -> None:
+    """Large things jump in most of the picture, frame after frame: a change of the scene jumps once."""
+    still = scene(240, 320)
+    random = np.random.default_rng(5)
+    lorries = [
+        (lane * 40, phase, int(random.integers(10, 250))) for lane in range(6) for phase in range(0, 320, 80)
+    ]
+    frames = []
+    for index in range(60):
+        frame = still.copy()
+        for y, phase, level in lorries:
+            x = (phase + 25 * index) % 320
+            frame[y : y + 34, x : x + 45] = level
+        frames.append(frame)
+    detector = rested(still)
+    seen = watch(detector, frames, start=3.0)
+    assert max(detection.jump for detection in seen) > 0.5
+    assert all(detection.motion for detection in seen[2:])
 
 
 def test_what_sways_within_its_own_colours_is_no_motion_but_who_passes_is() -> None:
@@ -510,7 +544,7 @@ def test_every_verdict_says_what_was_compensated() -> None:
     watch(detector, [np.ascontiguousarray(wide[20:140, 30:190])] * 30)
     moved = detector.update(np.ascontiguousarray(wide[18:138, 27:187]), 4.0)
     assert moved.shift == pytest.approx((3 / 160, 2 / 120), abs=0.004)
-    assert moved.jump > 0.0
+    assert moved.jump == 0.0, "a shake is undone before what jumps is told"
     darker = np.clip(wide[20:140, 30:190] * 0.8 + 25.0, 0, 255).astype(np.uint8)
     dimmed = detector.update(darker, 5.0)
     assert dimmed.gain == pytest.approx(0.8, abs=0.03)

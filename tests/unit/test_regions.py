@@ -44,14 +44,24 @@ def test_no_region_in_an_empty_mask() -> None:
 def test_a_thing_was_seen_before_when_it_is_near() -> None:
     memory = Persistence()
     assert not memory.seen(Regions(plane((20, 20, 8, 8)))).any()
-    memory.remember(plane((20, 20, 8, 8)), 0.04)
+    memory.remember(plane((20, 20, 8, 8)), plane(), 0.04)
     assert memory.seen(Regions(plane((25, 20, 8, 8))))[1]
     assert not memory.seen(Regions(plane((60, 20, 8, 8))))[1]
 
 
+def test_what_moved_is_what_was_believed_in_the_frame_before() -> None:
+    memory = Persistence()
+    there = Regions(plane((20, 20, 8, 8)))
+    assert not memory.moved(there).any()
+    memory.remember(plane((20, 20, 8, 8)), plane((20, 20, 8, 8)), 0.04)
+    assert memory.moved(there)[1]
+    memory.remember(plane((20, 20, 8, 8)), plane(), 0.04)
+    assert not memory.moved(there).any()
+
+
 def test_things_go_farther_when_frames_are_rare() -> None:
     memory = Persistence()
-    memory.remember(plane((20, 20, 8, 8)), 0.4)
+    memory.remember(plane((20, 20, 8, 8)), plane(), 0.4)
     assert memory.seen(Regions(plane((31, 20, 8, 8))))[1]
 
 
