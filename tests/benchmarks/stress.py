@@ -35,6 +35,7 @@ FRAMES = 150
 _REAL, _STILLS = 3, 2
 """Clips of each disturbance: over real sequences, and over stills."""
 _STILL_FPS = 10.0
+_RARE_FPS = 2.0
 _BOOTSTRAP_S = 1.0
 """What moves in the very first second cannot be known to move."""
 _SENSOR = 1.5
@@ -186,6 +187,37 @@ def night(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG001
     return _noisy([_luma(frame * dim) for frame in frames], random, random.uniform(3.0, 7.0))
 
 
+def street_lamp(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG001
+    """Light a night scene from one side only, and amplify it: the far side is almost noise."""
+    height, width = frames[0].shape
+    x = np.linspace(0, 1, width, dtype=np.float32)[None, :: int(random.choice([-1, 1]))]
+    light = (
+        random.uniform(0.4, 0.7) * np.exp(-random.uniform(1.5, 3.0) * x) * np.ones((height, 1), np.float32)
+    )
+    dim = [frame * light + 6.0 for frame in frames]
+    grain = 1.0 + random.uniform(1.0, 2.5) * (1.0 - light / light.max())
+    noise = [random.normal(0, 2.5, (height, width)).astype(np.float32) * grain for _ in range(16)]
+    return [_luma(frame + noise[int(random.integers(16))]) for frame in dim]
+
+
+def flicker(frames: Frames, random: Random, fps: float) -> Frames:
+    """Let lamps flicker with the mains: bright and dark bands that roll, or stand almost still."""
+    rows = np.linspace(0, 2 * np.pi * random.uniform(0.3, 3.0), frames[0].shape[0], dtype=np.float32)[:, None]
+    depth, rate = random.uniform(0.04, 0.2), random.uniform(0.1, fps / 2)
+    return [
+        _luma(frame * (1 + depth * np.sin(rows + 2 * np.pi * rate * index / fps)))
+        for index, frame in enumerate(frames)
+    ]
+
+
+def rows(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG001
+    """Give each row an offset of its own in each frame, and each column one that stays: a cheap sensor."""
+    height, width = frames[0].shape
+    columns = random.normal(0, random.uniform(1, 4), (1, width))
+    sigma = random.uniform(1.5, 5.0)
+    return [_luma(frame + columns + random.normal(0, sigma, (height, 1))) for frame in frames]
+
+
 def shake(frames: Frames, random: Random, fps: float) -> Frames:
     """Shake the camera: a mast that swings, or knocks."""
     reach, swings = random.choice([0.5, 1.5, 3.0, 6.0]), random.random() < 0.5
@@ -251,6 +283,11 @@ def mirrored(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG
     return [np.ascontiguousarray(frame[:, ::-1]) for frame in frames]
 
 
+def rare(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG001
+    """Leave the pictures as they are: `clips` shows them two a second."""
+    return frames
+
+
 DISTURBANCES: dict[str, Disturbance] = {
     each.__name__: each
     for each in (
@@ -265,11 +302,15 @@ DISTURBANCES: dict[str, Disturbance] = {
         snow,
         noise,
         night,
+        street_lamp,
+        flicker,
+        rows,
         shake,
         wind,
         h264,
         half_size,
         mirrored,
+        rare,
     )
 }
 
@@ -310,13 +351,15 @@ def clips(folders: Sequence[Path], seed: int, wanted: Sequence[str]) -> Iterator
         for which in random.permutation(len(scenes))[:_REAL].tolist():
             scene, frames, labels, fps = scenes[which]
             step = max(1, round(fps / 5)) if random.random() < 0.3 else 1  # as the product runs
+            if name == "rare":
+                step = max(1, round(fps / _RARE_FPS))
             frames, labels, fps = frames[::step], labels[::step].copy(), fps / step
             labels[: round(_BOOTSTRAP_S * fps)] = UNSCORED
             made = np.stack(disturb(frames, random, fps))
             yield Clip(f"{name}/{scene}@{fps:.0f}", name, False, made, labels, fps)
         for which in random.permutation(len(stills))[:_STILLS].tolist():
             scene, still = stills[which]
-            fps = float(random.choice([5.0, _STILL_FPS]))
+            fps = _RARE_FPS if name == "rare" else float(random.choice([5.0, _STILL_FPS]))
             frames = disturb([still] * FRAMES, random, fps)
             made = np.stack(_noisy(frames, random, _SENSOR))
             yield Clip(
