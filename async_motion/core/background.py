@@ -121,16 +121,17 @@ class Background:
 
     def learn(self, picture: Plane, distance: Plane, moving: Plane, now: float) -> None:
         """Take `picture` over, as far as it is time to, where the mask `moving` is 0."""
-        periods = int((now - self._noise_at + 1e-6) / _NOISE_PERIOD_S)
-        if periods > 0:
+        if now - self._noise_at >= _NOISE_PERIOD_S - 1e-6:
+            periods = round(min(now - self._noise_at, HOLDS_S) / _NOISE_PERIOD_S)
             self._noise_at = now
-            self._follow_noise(distance, moving, min(periods, round(HOLDS_S / _NOISE_PERIOD_S)))
+            self._follow_noise(distance, moving, periods)
         if self._first:
             self._learn_first(picture, now)
-        elif (due := int((now - self._looked_at + 1e-6) / self._look_period)) > 0:
-            self._looked_at += due * self._look_period
+        elif now - self._looked_at >= self._look_period - 1e-6:
+            due = round(min(now - self._looked_at, max(HOLDS_S, self._look_period)) / self._look_period)
+            self._looked_at = now
             rest = cv2.bitwise_not(cv2.dilate(moving, np.ones((3, 3), np.uint8)))
-            for _ in range(min(due, max(1, round(HOLDS_S / self._look_period)))):
+            for _ in range(due):
                 look = self._looks[self._next]
                 cv2.copyTo(picture, rest, look)
                 if self._envelope is not None:
