@@ -38,7 +38,7 @@ __all__ = ["Detector", "DetectorSettings", "Polygon", "Sensitivity", "Zone"]
 
 _STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
 """A pixel is strong from so many thresholds plus so many times its noise on."""
-_UNREST_WEIGHT = 50.0
+_UNREST_WEIGHT = 75.0
 """By exp(weight * unrest) more strong pixels are asked for where the scene is not calm, up to a factor."""
 _FEWEST_PIXELS = 4
 
