@@ -26,13 +26,14 @@ import io
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Literal, NoReturn, Self
+from typing import Any, BinaryIO, Literal, NoReturn, Self
 
 import aiohttp
 from miniopy_async.api import Minio
 from miniopy_async.commonconfig import Tags
+from miniopy_async.credentials.credentials import Credentials
 from miniopy_async.credentials.providers import StaticProvider
 from miniopy_async.helpers import check_bucket_name
 from miniopy_async.sse import Sse, SseKMS, SseS3
@@ -49,6 +50,32 @@ PROBE = b"async_motion may write here\n"
 _MIB = 1024 * 1024
 _SINGLE_PART = 5 * _MIB  # below this, miniopy-async takes no other part size
 _MOST_LINK_S = 7 * 24 * 3600.0  # what the signature's version allows
+
+
+class _Client(Minio):
+    """Minio that sends the digest of a body that its metadata name: the server checks the body against it.
+
+    miniopy-async hashes each body once more, in a thread: a sixth of the CPU that a picture's put takes.
+    `_build_headers` is private: the dependency is pinned to 1.23.
+    """
+
+    async def _build_headers(
+        self,
+        host: str,
+        headers: Any,  # a mapping, of three kinds
+        body: bytes | BinaryIO | None,
+        creds: Credentials | None,
+    ) -> tuple[dict[str, str], datetime]:
+        known = (headers or {}).get("X-Amz-Meta-sha256")
+        if known is None or creds is None or self._base_url.is_https:
+            return await super()._build_headers(host, headers, body, creds)
+        # Without credentials, and with the one digest that it would then make, it hashes nothing.
+        made, date = await super()._build_headers(host, {**headers, "Content-MD5": "known"}, body, None)
+        del made["Content-MD5"]
+        made["x-amz-content-sha256"] = known[0]
+        if creds.session_token:
+            made["X-Amz-Security-Token"] = creds.session_token
+        return made, date
 
 
 class MinioStore:
@@ -107,7 +134,7 @@ class MinioStore:
             raise SettingsError("endpoint: expected host[:port]; whether it is TLS is said by `secure`")
         try:
             check_bucket_name(bucket, strict=True)
-            self._client = Minio(
+            self._client = _Client(
                 endpoint,
                 secure=secure,
                 region=region,
@@ -152,7 +179,8 @@ class MinioStore:
     ) -> str:
         """Store `data` under `key`, and return its etag without quotes. A repeat overwrites.
 
-        `metadata` is ASCII; `tags` are sent only where the constructor said so.
+        `metadata` is ASCII; its `sha256`, where there is one, is the hex digest of `data`. `tags` are sent
+        only where the constructor said so.
         Raises StoreUnavailable (the object may or may not be there), StoreRefused, RecordRejected.
         """
 

@@ -7,7 +7,7 @@ a session; it uses `request` and `close` alone) and does each request once: the 
     success        the response, its body read unless the method is GET
     anything else  `S3Answer`, with what the server said
 
-The bodies go out as `BytesIO`: aiohttp sends large `bytes` in one piece and warns about it.
+Large bodies go out as `BytesIO`, in chunks: aiohttp warns about `bytes` above `_MOST_WHOLE_BYTES`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
 _MOST_ERROR_BYTES = 64 * 1024
+_MOST_WHOLE_BYTES = 1024 * 1024
 _SUCCESS = frozenset({200, 204, 206})
 
 
@@ -75,7 +76,7 @@ class Wire:
         """Send one request. Raises S3Answer, aiohttp.ClientError, TimeoutError."""
         if self._session is None:
             raise RuntimeError("the store is not open: use it as an async context manager")
-        body = io.BytesIO(data) if isinstance(data, bytes) else data
+        body = io.BytesIO(data) if isinstance(data, bytes) and len(data) > _MOST_WHOLE_BYTES else data
         response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
         if response.status in _SUCCESS and method == "GET":
             return response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,27 @@ async def test_tags_that_cannot_be_are_the_records_fault(tags: dict[str, str]) -
     async with make(tags=True) as store:
         with pytest.raises(RecordRejected, match=r"a\.jpg"):
             await store.put("a.jpg", b"", content_type="image/jpeg", metadata={}, tags=tags)
+
+
+@pytest.mark.parametrize("metadata", [{"sha256": hashlib.sha256(b"x").hexdigest()}, {}])
+async def test_the_digest_of_a_body_is_signed_whether_it_was_known_or_not(metadata: dict[str, str]) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
+        await reader.readexactly(1)
+        writer.write(b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
+        writer.close()
+
+    heads: list[str] = []
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, make(endpoint=f"127.0.0.1:{port}", session_token="For-A-While") as store:
+        await store.put("a.jpg", b"x", content_type="image/jpeg", metadata=metadata, tags={})
+
+    (head,) = heads
+    assert f"\r\nx-amz-content-sha256: {hashlib.sha256(b'x').hexdigest()}\r\n" in head
+    assert "\r\nx-amz-security-token: for-a-while\r\n" in head
+    assert "x-amz-content-sha256;x-amz-date;" in head
+    assert "content-md5" not in head
 
 
 async def test_a_put_that_is_cancelled_ends() -> None:
