@@ -1,4 +1,4 @@
-"""What durability costs: ``python -m tests.benchmarks.delivery [--quick] [--folder DIR]``.
+"""What durability costs: ``python -m tests.benchmarks.delivery [--quick | --backlog MIB] [--folder DIR]``.
 
 Prints three tables. The first: how fast JPEGs of 100 KB are accepted, and how long one acceptance takes,
 beside writing each to a file of its own with fsync. The second: how fast they come through to a subscriber's
@@ -8,6 +8,9 @@ meanwhile, on SeaweedFS and mosquitto on this machine. All run on uvloop, as the
 those of an event, with its start, updates, end and `event.json`: the loops have none. The machine is shared,
 so there are many short rounds, the three back to back in each, and what counts is the middle of their rounds'
 shares. The third: what of the client's CPU each of its threads takes.
+
+`--backlog` shows something else: how long a new frame waits while a backlog of that size is delivered, and
+while the spool gives its room back to the file system.
 
 `--folder` is where spool and files go: on tmpfs an fsync costs nothing, on an SD card it is everything.
 """
@@ -19,7 +22,9 @@ import asyncio
 import contextlib
 import hashlib
 import io
+import itertools
 import os
+import random
 import resource
 import shutil
 import statistics
@@ -27,9 +32,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -38,8 +44,9 @@ import uvloop
 from miniopy_async.api import Minio
 
 from async_motion.broker.client import BrokerClient
-from async_motion.core.model import Record
+from async_motion.core.model import Record, StoredFrame
 from async_motion.core.names import Topics
+from async_motion.core.work import FrameUpload
 from async_motion.delivery import Delivery
 from async_motion.spool import Spool
 from async_motion.spool.files import connect
@@ -121,10 +128,12 @@ def acceptance(folder: Path, count: int) -> None:
     row("a file and an fsync each", files(place, frames), time.perf_counter() - begun)
 
 
-def row(name: str, taken: list[float], seconds: float) -> None:
+def row(name: str, taken: list[float], seconds: float, *, worst: bool = False) -> None:
     ordered = sorted(taken)
     p99 = ordered[int(0.99 * (len(ordered) - 1))]
-    print(f"  {name:36} {len(taken) / seconds:8.0f} {statistics.median(taken) * 1e3:10.2f} {p99 * 1e3:10.2f}")
+    most = f" {ordered[-1] * 1e3:10.2f}" if worst else ""
+    p50 = statistics.median(ordered)
+    print(f"  {name:36} {len(taken) / seconds:8.0f} {p50 * 1e3:10.2f} {p99 * 1e3:10.2f}{most}")
 
 
 # -- end to end
@@ -357,13 +366,85 @@ def show(runs: Mapping[str, Sequence[Run]], count: int) -> None:
         print(f"  {name:40} {sum(map(sum, spent.values())):6.2f}  {cells}")
 
 
+# -- giving a backlog's room back
+
+
+async def giving_back(folder: Path, mib: int, seconds: float) -> None:
+    """Deliver a backlog of `mib` to nobody; show how long a camera's frames wait meanwhile and afterwards."""
+    pattern = records(1)[0]
+    path = folder / "spool.db"
+    numbers = itertools.count()
+
+    def some(count: int) -> list[Record]:
+        return [
+            replace(pattern, info=replace(pattern.info, seq=seq, object_key=f"{seq}.jpg"))
+            for seq in itertools.islice(numbers, count)
+        ]
+
+    async with Spool(path, max_bytes=1 << 40, fresh_s=86400.0) as spool:
+
+        async def camera(taken: list[float]) -> None:
+            """A frame now and then: the spool gives room back when nobody has come for 50 ms."""
+            while True:
+                frame = some(1)
+                begun = time.perf_counter()
+                await spool.accept(frame)
+                taken.append(time.perf_counter() - begun)
+                await asyncio.sleep(random.uniform(0.02, 0.2))
+
+        async def deliver() -> None:
+            """Note everything as stored and as announced, as fast as the spool takes it."""
+            while uploads := await spool.take_uploads(fresh=True, limit=16):
+                async with asyncio.TaskGroup() as tasks:
+                    for item in uploads:
+                        assert isinstance(item, FrameUpload)
+                        stored = StoredFrame(
+                            info=item.info, bucket="b", etag="e", stored_at=datetime.now(UTC)
+                        )
+                        tasks.create_task(spool.mark_stored(item.number, stored))
+                for batch in await spool.take_fresh_news(16):
+                    await spool.remove([news.number for news in batch])
+
+        async def beside(work: Awaitable[None]) -> tuple[list[float], float]:
+            taken: list[float] = []
+            begun = time.perf_counter()
+            filming = asyncio.create_task(camera(taken), name="camera")
+            await work
+            filming.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await filming
+            return taken, time.perf_counter() - begun
+
+        head = f"One frame now and then, and {mib} MiB"
+        print(f"\n{head:38} frames/s     p50 ms     p99 ms     max ms")
+        rows = [("before", await beside(asyncio.sleep(seconds)))]
+        for _ in range(mib * 2**20 // SIZE // 100):
+            await spool.accept(some(100))
+        rows.append(("while it is delivered", await beside(deliver())))
+        assert spool.stats.accepted > spool.stats.records + 100
+        assert not spool.stats.set_aside
+        full = path.stat().st_size
+        rows.append(("while its room is given back", await beside(asyncio.sleep(2 * seconds))))
+        for name, (taken, spent) in rows:
+            row(name, taken, spent, worst=True)
+        print(
+            f"  the file: {full / 2**20:.0f} MiB, {2 * seconds:.0f} s later {path.stat().st_size / 2**20:.0f}"
+        )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.delivery", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer frames")
     parser.add_argument("--folder", type=Path, default=None, help="where the files go (a temporary folder)")
+    parser.add_argument(
+        "--backlog", type=int, metavar="MIB", help="show what giving its room back costs instead"
+    )
     args = parser.parse_args()
     count = 150 if args.quick else 600
     with tempfile.TemporaryDirectory(prefix="async_motion-bench-", dir=args.folder) as folder:
+        if args.backlog:
+            uvloop.run(giving_back(Path(folder), args.backlog, 20.0))
+            return 0
         acceptance(Path(folder), count)
         end_to_end(Path(folder), 50 if args.quick else 200, 3 if args.quick else 21)
     return 0
