@@ -125,6 +125,9 @@ class Delivery:
         )
         self._uploads, self._news = _Lane(), _Lane()
         self._pictures = 0
+        self._ahead = max(1, self._concurrency // 2)
+        self._ready: deque[Upload] = deque()
+        """Taken from the spool: the next begins in the moment in which one is stored."""
         self._publishers = asyncio.Semaphore(PUBLISHERS)
         self._upload_bell, self._news_bell, self._end_bell = _Bell(), _Bell(), _Bell()
         self._failures: dict[int, tuple[int, int]] = {}
@@ -233,24 +236,33 @@ class Delivery:
             return 0
         lane = self._uploads
         # What waits for the spool's note still holds its picture: where none can be made, no more come.
-        slots = min(self._concurrency - lane.all, 2 * self._concurrency - self._pictures)
+        slots = min(self._concurrency - lane.all, 2 * self._concurrency - self._pictures) - len(self._ready)
         if self._store_gate.on_trial:
             uploads = await self._try_upload() if not lane.all and slots > 0 else []
-        else:
-            late_slots = self._late_uploads - lane.late if self._spool.stats.backlog else 0
-            late = await self._take(fresh=False, limit=min(slots, late_slots))
+        elif self._spool.stats.backlog:
+            late = await self._take(fresh=False, limit=min(slots, self._late_uploads - lane.late))
             uploads = late + await self._take(fresh=True, limit=slots - len(late))
-            if not uploads and not lane.all and slots > 0 and self._spool.stats.backlog:
+            if not uploads and not lane.all and slots > 0:
                 # No slot belongs to the backlog: it takes one that nobody wants.
                 uploads = await self._take(fresh=False, limit=1)
-        for item in uploads:
+        else:
+            uploads = await self._take(fresh=True, limit=slots + self._ahead)
+        self._ready.extend(uploads)
+        return self._begin_ready(tasks)
+
+    def _begin_ready(self, tasks: asyncio.TaskGroup) -> int:
+        """Begin what was taken, as far as there are slots; return how much."""
+        lane, begun = self._uploads, 0
+        while self._ready and lane.all < self._concurrency and self._pictures < 2 * self._concurrency:
+            item = self._ready.popleft()
             if item.late:
                 lane.late += 1
             else:
                 lane.fresh += 1
             self._pictures += 1
-            tasks.create_task(self._upload(item), name=f"upload {item.number}")
-        return len(uploads)
+            begun += 1
+            tasks.create_task(self._upload(item, tasks), name=f"upload {item.number}")
+        return begun
 
     async def _take(self, *, fresh: bool, limit: int) -> list[Upload]:
         return await self._spool.take_uploads(fresh=fresh, limit=limit) if limit > 0 else []
@@ -296,10 +308,10 @@ class Delivery:
 
     # -- to the store
 
-    async def _upload(self, item: Upload) -> None:
+    async def _upload(self, item: Upload, tasks: asyncio.TaskGroup) -> None:
         try:
             if isinstance(item, FrameUpload):
-                await self._store_frame(item)
+                await self._store_frame(item, tasks)
             else:
                 await self._store_summary(item)
         finally:
@@ -307,7 +319,7 @@ class Delivery:
             self._upload_bell.ring()
             self._end_bell.ring()
 
-    async def _store_frame(self, item: FrameUpload) -> None:
+    async def _store_frame(self, item: FrameUpload, tasks: asyncio.TaskGroup) -> None:
         info = item.info
         started = self._clock()
         try:
@@ -330,6 +342,7 @@ class Delivery:
             await self._again(item.number, exc)
             return
         self._store_gate.succeeded()
+        self._begin_ready(tasks)
         self._figures.upload_s.append(self._clock() - started)
         self._figures.counts["stored"] += 1
         self._figures.counts["stored_bytes"] += info.size
@@ -588,6 +601,10 @@ class Delivery:
         """
         gate = self._gate_of(error)
         gate.failed(error)
+        if gate is self._store_gate and self._ready:
+            ready = [item.number for item in self._ready]
+            self._ready.clear()
+            await self._insist(lambda: self._spool.release(ready))
         self._figures.counts["retries"] += 1
         failures, successes = self._failures.pop(number, (0, -1))
         if gate.successes != successes:

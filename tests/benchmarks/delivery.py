@@ -1,4 +1,4 @@
-"""What durability costs: ``python -m tests.benchmarks.delivery [--quick | --backlog MIB] [--folder DIR]``.
+"""What durability costs: ``python -m tests.benchmarks.delivery [--quick | --backlog MIB] [--apart]``.
 
 Prints three tables. The first: how fast JPEGs of 100 KB are accepted, and how long one acceptance takes,
 beside writing each to a file of its own with fsync. The second: how fast they come through to a subscriber's
@@ -8,6 +8,9 @@ meanwhile, on SeaweedFS and mosquitto on this machine. All run on uvloop, as the
 those of an event, with its start, updates, end and `event.json`: the loops have none. The machine is shared,
 so there are many short rounds, the three back to back in each, and what counts is the middle of their rounds'
 shares. The third: what of the client's CPU each of its threads takes.
+
+With `--apart` (Linux) the client has one core and the servers the others, as where the store is a machine of
+its own; without, whoever needs more CPU takes it from the store.
 
 `--backlog` shows something else: how long a new frame waits while a backlog of that size is delivered, and
 while the spool gives its room back to the file system.
@@ -318,9 +321,14 @@ async def least(
         kept.close()
 
 
-def end_to_end(folder: Path, count: int, rounds: int) -> None:
+def end_to_end(folder: Path, count: int, rounds: int, apart: bool) -> None:
     runs: dict[str, list[Run]] = {"delivery": [], "least": [], "bare": []}
+    cores = sorted(os.sched_getaffinity(0)) if apart else []
+    if apart:
+        os.sched_setaffinity(0, cores[1:])  # inherited by what is started
     with s3.seaweedfs(folder / "seaweedfs") as server, Mosquitto(folder / "broker") as broker:
+        if apart:
+            os.sched_setaffinity(0, cores[:1])
         bucket = server.make_bucket()
         uvloop.run(bare(server, bucket, broker, records(50, "warm")))
         for number in range(rounds):
@@ -435,18 +443,22 @@ async def giving_back(folder: Path, mib: int, seconds: float) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.delivery", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer frames")
+    parser.add_argument("--apart", action="store_true", help="the servers on other cores than the client")
     parser.add_argument("--folder", type=Path, default=None, help="where the files go (a temporary folder)")
     parser.add_argument(
         "--backlog", type=int, metavar="MIB", help="show what giving its room back costs instead"
     )
     args = parser.parse_args()
+    if args.apart and len(os.sched_getaffinity(0)) < 2:
+        print("--apart: there is only one core", file=sys.stderr)
+        return 2
     count = 150 if args.quick else 600
     with tempfile.TemporaryDirectory(prefix="async_motion-bench-", dir=args.folder) as folder:
         if args.backlog:
             uvloop.run(giving_back(Path(folder), args.backlog, 20.0))
             return 0
         acceptance(Path(folder), count)
-        end_to_end(Path(folder), 50 if args.quick else 200, 3 if args.quick else 21)
+        end_to_end(Path(folder), 50 if args.quick else 200, 3 if args.quick else 21, args.apart)
     return 0
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from async_motion.core.model import Record, StoredFrame
 from async_motion.core.names import Topics
+from async_motion.core.work import FrameUpload
 from async_motion.delivery import Delivery, Pace
 from async_motion.errors import (
     BrokerRefused,
@@ -353,6 +354,31 @@ async def test_retry_after_is_kept(room: Room) -> None:
         await eventually_async(lambda: room.store.probes == 1, what="the probe")
         assert loop.time() - refused_at > 0.25
         assert await delivery.drain(20)
+
+
+async def test_what_was_taken_ahead_is_given_back_when_the_store_fails(room: Room) -> None:
+    room.store.trouble = failing(1, StoreUnavailable("503", retry_after_s=0.3))
+    await room.accept_event(3)
+    async with room.delivering(concurrency=1) as delivery:
+        await eventually_async(lambda: delivery.health()["retries"] == 1, what="the first try")
+        again = await room.spool.take_uploads(fresh=True, limit=10)
+        assert 1 in [item.info.seq for item in again if isinstance(item, FrameUpload)]
+        assert len(room.store.puts) == 1
+        await room.spool.release([item.number for item in again])
+        assert await delivery.drain(20)
+    assert room.announced() == [0, 1, 2]
+
+
+async def test_the_next_upload_begins_in_the_moment_in_which_one_is_stored(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.store.hold = asyncio.Event()
+    await room.accept_event(3)
+    async with room.delivering(concurrency=1):
+        await eventually_async(lambda: room.store.busy == 1, what="the first upload")
+        monkeypatch.setattr(room.spool, "take_uploads", lambda **_: asyncio.Event().wait())
+        room.store.hold.set()
+        await eventually_async(lambda: len(room.store.puts) == 2, what="the second one")
 
 
 async def test_a_refusal_pauses_and_is_said_once(room: Room, caplog: pytest.LogCaptureFixture) -> None:
