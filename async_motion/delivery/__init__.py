@@ -16,9 +16,9 @@ its opening frame; its end follows its last frame, after `event.json`.
 Two lanes. What was accepted in this run and less than `delayed_after_s` ago is fresh: it is announced in the
 order of acceptance for each camera, and a frame that is not stored yet holds up those behind it. What is
 older, or left from an earlier run, is the backlog: oldest first, at most `backlog_share` of the slots, marked
-`delayed`. So after an outage new frames pass at once. A picture is read from the disk when its slot is free,
-never before: the memory needed is that of twice `concurrency` pictures (being stored, and stored but not yet
-noted), whatever waits.
+`delayed`. So after an outage new frames pass at once. A picture is taken from the spool when its slot is free
+or, while nothing is late, soon will be: the memory needed is that of two and a half times `concurrency`
+pictures (taken ahead, being stored, and stored but not yet noted), whatever waits.
 
 Trouble
     StoreUnavailable, BrokerUnavailable   that peer's gate shuts, one probe at a time, backoff; the piece

@@ -616,6 +616,7 @@ class Spool:
                 dropped, accepted = tables.counters.dropped, tables.counters.accepted
                 tables.counters = tables.recount()
                 tables.counters.dropped, tables.counters.accepted = dropped, accepted
+                self._publish_stats()  # before it is called for
                 self._call_back()
         self._report_drops(tables.counters.dropped)
 
