@@ -376,7 +376,7 @@ class Spool:
             self._serve(calls)
         only_looked = calls and all(call.kind is _Kind.LOOK and call.error is None for call in calls)
         if only_looked and self._clock() - self._stats_at < TICK_S:
-            return
+            return  # nothing has changed but the time
         try:
             self._keep_house(idle=not calls)
         except sqlite3.Error as exc:

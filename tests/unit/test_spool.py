@@ -969,12 +969,18 @@ async def test_a_new_record_is_handed_out_from_memory_and_then_from_the_disk(
         assert upload.jpeg == again.jpeg == make_record(event, 0).jpeg
 
 
-async def test_who_only_looks_does_not_wait_with_an_acceptance_for_company(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def waiting_for_company(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> asyncio.Task[None]:
+    """Return an acceptance that has been asked for and is not committed until the spool is closed."""
     monkeypatch.setattr(spool_module, "GROUP_S", 3600.0)
     accepting = asyncio.create_task(spool.accept([make_record(make_event(), 0)]), name="accept")
     await asyncio.sleep(0)
+    return accepting
+
+
+async def test_who_only_looks_does_not_wait_with_an_acceptance_for_company(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepting = await waiting_for_company(spool, monkeypatch)
     async with asyncio.timeout(20):
         assert await spool.take_uploads(fresh=True, limit=10) == [], "what is not committed is not handed out"
     assert not accepting.done()
@@ -985,9 +991,7 @@ async def test_who_only_looks_does_not_wait_with_an_acceptance_for_company(
 async def test_a_bug_in_a_look_reaches_who_looked_and_all_others(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_module, "GROUP_S", 3600.0)
-    accepting = asyncio.create_task(spool.accept([make_record(make_event(), 0)]), name="accept")
-    await asyncio.sleep(0)
+    accepting = await waiting_for_company(spool, monkeypatch)
     monkeypatch.setattr(Lanes, "take_late_news", lambda *_: 1 // 0)
     async with asyncio.timeout(20):
         with pytest.raises(ZeroDivisionError):
