@@ -248,7 +248,17 @@ class Delivery:
         else:
             uploads = await self._take(fresh=True, limit=slots + self._ahead)
         self._ready.extend(uploads)
+        if self._store_gate.shut:  # meanwhile
+            await self._give_back()
+            return len(uploads)
         return self._begin_ready(tasks)
+
+    async def _give_back(self) -> None:
+        """Give back what was taken and not begun: while the gate is shut, nothing may begin."""
+        numbers = [item.number for item in self._ready]
+        self._ready.clear()
+        if numbers:
+            await self._insist(lambda: self._spool.release(numbers))
 
     def _begin_ready(self, tasks: asyncio.TaskGroup) -> int:
         """Begin what was taken, as far as there are slots; return how much."""
@@ -601,10 +611,8 @@ class Delivery:
         """
         gate = self._gate_of(error)
         gate.failed(error)
-        if gate is self._store_gate and self._ready:
-            ready = [item.number for item in self._ready]
-            self._ready.clear()
-            await self._insist(lambda: self._spool.release(ready))
+        if gate is self._store_gate:
+            await self._give_back()
         self._figures.counts["retries"] += 1
         failures, successes = self._failures.pop(number, (0, -1))
         if gate.successes != successes:

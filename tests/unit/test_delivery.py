@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -367,6 +367,40 @@ async def test_what_was_taken_ahead_is_given_back_when_the_store_fails(room: Roo
         await room.spool.release([item.number for item in again])
         assert await delivery.drain(20)
     assert room.announced() == [0, 1, 2]
+
+
+async def test_what_was_being_taken_when_the_store_failed_does_not_begin(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.store.hold, taken = asyncio.Event(), asyncio.Event()
+    room.store.trouble = failing(1, StoreUnavailable("503", retry_after_s=3600.0))
+    await room.accept_event(1)
+    take, release = room.spool.take_uploads, room.spool.release
+    in_hand: list[int] = []
+    released: list[int] = []
+
+    async def slow_take(**how: Any) -> Any:
+        found = await take(**how)
+        in_hand.extend(item.number for item in found)
+        if found:
+            await taken.wait()
+        return found
+
+    async def noted_release(numbers: Collection[int], delay_s: float = 0.0) -> None:
+        await release(numbers, delay_s)
+        released.extend(numbers)
+
+    monkeypatch.setattr(room.spool, "release", noted_release)
+    async with room.delivering(concurrency=2) as delivery:
+        await eventually_async(lambda: room.store.busy == 1, what="the first upload")
+        monkeypatch.setattr(room.spool, "take_uploads", slow_take)
+        await room.accept_event(1, index=1)
+        await eventually_async(lambda: in_hand, what="the second one on its way")
+        room.store.hold.set()
+        await eventually_async(lambda: delivery.health()["retries"] == 1, what="the failure")
+        taken.set()
+        await eventually_async(lambda: in_hand[0] in released, what="its way back")
+    assert len(room.store.puts) == 1
 
 
 async def test_the_next_upload_begins_in_the_moment_in_which_one_is_stored(
