@@ -11,7 +11,7 @@
     │   │   └── StoreRefused     wrong credentials, missing bucket, missing right: pause, probe, go on
     │   └── BrokerUnavailable
     │       └── BrokerRefused    login or publish refused by the broker: pause, probe, go on
-    ├── PictureError             a picture cannot be decoded or encoded: it is left out and counted
+    ├── ImageError             a picture cannot be decoded or encoded: it is left out and counted
     ├── RecordRejected           this one record is at fault: set it aside, never stop the line
     └── SpoolError               the spool cannot take or give records (disk full, no right, I/O error)
 
@@ -78,7 +78,7 @@ class BrokerRefused(BrokerUnavailable):
     """The broker refuses us: login, access list, quota, packet size."""
 
 
-class PictureError(AsyncMotionError):
+class ImageError(AsyncMotionError):
     """A picture cannot be made, decoded or encoded: this one frame is at fault, the next may be well."""
 
 

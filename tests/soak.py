@@ -28,12 +28,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from async_motion.camera.unit import CameraUnit, UnitSettings
 from async_motion.capture import CameraSource, CaptureSpec, open_source
-from async_motion.core.health import PictureHealth
+from async_motion.core.events.image_health import ImageHealth
 from async_motion.core.model import Detection, Frame, MotionEvent, SceneChange
-from async_motion.encode import encode
 from async_motion.errors import CameraUnavailable
-from async_motion.pipeline import CameraUnit, UnitSettings
+from async_motion.jpeg import encode
 from async_motion.spool import Spool
 from tests.fuzz.target import readers
 from tests.support import rtsp
@@ -45,7 +45,7 @@ SAMPLE_S = 5.0
 WARM_SHARE = 0.15
 """What is loaded and cached once is there after this share of the way."""
 
-MOST_GROWTH = 48 << 20
+MAX_GROWTH = 48 << 20
 
 
 # The child
@@ -159,7 +159,7 @@ async def child(clip: str, port: int, hours: float, reconnects: int) -> None:
                     executor=executor,
                     encode=partial(encode, quality=80, max_width=None),
                     draw24=partial(random.getrandbits, 24),
-                    health=PictureHealth().update,
+                    health=ImageHealth().update,
                 )
 
             async def street(source: CameraSource, name: str) -> None:
@@ -268,7 +268,7 @@ def _grown(samples: list[dict[str, Any]]) -> list[str]:
         for what in ("threads", "fds")
         if last[what] > most[what]
     ]
-    if last["rss"] > most["rss"] + MOST_GROWTH:
+    if last["rss"] > most["rss"] + MAX_GROWTH:
         problems.append(f"memory grew from {most['rss'] >> 20} to {last['rss'] >> 20} MiB")
     return problems
 

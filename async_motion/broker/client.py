@@ -104,14 +104,14 @@ class BrokerClient:
         )
         self._birth = birth
         self._stop_timeout_s = stop_timeout_s
-        self._retry = Backoff(draw=draw, first_s=retry_first_s, most_s=retry_most_s)
-        self._refused_retry = Backoff(draw=draw, first_s=refused_first_s, most_s=refused_most_s)
+        self._retry = Backoff(draw=draw, first_s=retry_first_s, max_s=retry_most_s)
+        self._refused_retry = Backoff(draw=draw, first_s=refused_first_s, max_s=refused_most_s)
         self._retained = Retained()
         self._handlers: list[tuple[str, Handler]] = []
         self._new_filters: list[str] = []
         self._old_filters: list[str] = []
         self._callbacks: list[Callable[[], None]] = []
-        self._refusals = Refusals(lambda: Backoff(draw=draw, first_s=refused_first_s, most_s=refused_most_s))
+        self._refusals = Refusals(lambda: Backoff(draw=draw, first_s=refused_first_s, max_s=refused_most_s))
         self._connection: Connection | None = None
         self._wake = asyncio.Event()
         self._opened_at: float | None = None

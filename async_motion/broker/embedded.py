@@ -90,7 +90,7 @@ class EmbeddedBroker:
                 self._listening.close()
 
     async def _keep_running(self, listening: socket.socket) -> None:
-        backoff = Backoff(draw=random.random, first_s=0.2, most_s=30.0)
+        backoff = Backoff(draw=random.random, first_s=0.2, max_s=30.0)
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
@@ -100,7 +100,7 @@ class EmbeddedBroker:
                 trouble = f"cannot be started: {(exc.strerror or type(exc).__name__).lower()}"
             else:
                 trouble = f"ended with code {code}"
-            if loop.time() - began > backoff.most_s:
+            if loop.time() - began > backoff.max_s:
                 backoff.reset()
             delay_s = backoff.next_s()
             log.warning("embedded broker: %s; starting it again in %.1f s", trouble, delay_s)

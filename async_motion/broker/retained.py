@@ -17,7 +17,7 @@ from typing import Final
 
 from async_motion.errors import BrokerUnavailable
 
-MOST_CHANGES: Final = 10_000
+MAX_CHANGES: Final = 10_000
 """Changes waiting on one connection before they are thinned out."""
 
 Outcome = Callable[[BrokerUnavailable | None], None]
@@ -36,8 +36,8 @@ class Change:
 class Retained:
     """The retained topics of one client."""
 
-    def __init__(self, most_changes: int = MOST_CHANGES) -> None:
-        self._most = most_changes
+    def __init__(self, max_changes: int = MAX_CHANGES) -> None:
+        self._most = max_changes
         self._values: dict[str, bytes] = {}
         self._cleared: dict[str, None] = {}
         self._changes: deque[Change] = deque()

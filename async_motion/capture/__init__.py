@@ -16,17 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from async_motion.capture.address import Address, Kind, parse
-from async_motion.capture.attention import Interest
 from async_motion.capture.clock import MediaClock
-from async_motion.capture.demo import DemoReader
-from async_motion.capture.isolation import IsolatedInterest, IsolatedReader, IsolatedRecord
-from async_motion.capture.link import Counters, ReaderLink
-from async_motion.capture.record import RecordStream
+from async_motion.capture.handover import Counters, ReaderLink
+from async_motion.capture.main_stream import RecordStream
+from async_motion.capture.readers.demo import DemoReader
+from async_motion.capture.readers.stills import StillsReader
+from async_motion.capture.readers.usb import UsbReader
+from async_motion.capture.readers.video import VideoReader
+from async_motion.capture.selective.activity import Interest
 from async_motion.capture.source import CameraSource
 from async_motion.capture.spec import CaptureSpec
-from async_motion.capture.stills import StillsReader
-from async_motion.capture.usb import UsbReader
-from async_motion.capture.video import VideoReader
+from async_motion.capture.worker.parent import IsolatedInterest, IsolatedReader, IsolatedRecord
 from async_motion.errors import SettingsError
 
 __all__ = ["CameraSource", "CaptureSpec", "Counters", "open_source"]

@@ -7,10 +7,10 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 
-from async_motion.capture.attention import Interest
 from async_motion.capture.clock import Floor, MediaClock
-from async_motion.capture.link import Counters, Link
-from async_motion.capture.record import Recorded, RecordedColour
+from async_motion.capture.handover import Counters, Link
+from async_motion.capture.main_stream import Recorded, RecordedColour
+from async_motion.capture.selective.activity import Interest
 from async_motion.capture.spec import CaptureSpec
 from async_motion.core.model import Detection, Frame
 from async_motion.errors import CameraUnavailable
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 CLOSE_GRACE_S = 1.0
 """How long a healthy reader is waited for on closing: time for it to say goodbye to the camera."""
 
-MOST_STUCK = 4
+MAX_STUCK = 4
 """With so many threads of one camera hanging in the video library, no further one is started."""
 
 Reader = Callable[[Link, MediaClock], None]
@@ -158,7 +158,7 @@ class CameraSource:
         if hanging:
             self.counters.abandoned += len(hanging)
             log.warning("%s: the last connection hangs in the video library and is left behind", self.camera)
-        if (stuck := self.stuck) >= MOST_STUCK:
+        if (stuck := self.stuck) >= MAX_STUCK:
             raise CameraUnavailable(f"{stuck} connections hang in the video library; waiting for one to end")
 
     def _read(self, link: Link, clock: MediaClock) -> None:

@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 class Backoff:
     """Count failures; say how long to wait.
 
-    `draw` returns a float in [0, 1). `first_s` and `most_s` bound the delay before jitter.
+    `draw` returns a float in [0, 1). `first_s` and `max_s` bound the delay before jitter.
     """
 
     draw: Callable[[], float]
     first_s: float = 1.0
-    most_s: float = 60.0
+    max_s: float = 60.0
     factor: float = 2.0
     failures: int = field(default=0, init=False)
 
     def next_s(self, *, at_least_s: float | None = None) -> float:
         """Count one more failure and return the seconds to wait; never below `at_least_s`."""
         # The exponent is bounded: after months of failures the power would overflow a float.
-        delay = min(self.most_s, self.first_s * self.factor ** min(self.failures, 64))
+        delay = min(self.max_s, self.first_s * self.factor ** min(self.failures, 64))
         self.failures += 1
         jittered = delay / 2 + delay / 2 * self.draw()
         return max(jittered, at_least_s or 0.0)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Luma = NDArray[np.uint8]
 """(H, W) uint8, 0..255: the brightness plane."""
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 """(H, W, 3) uint8, channels in the order blue, green, red."""
 
 
@@ -46,7 +46,7 @@ class Frame:
     captured_at: datetime
     monotonic: float
     luma: Luma
-    bgr: Callable[[], Picture]
+    bgr: Callable[[], Image]
     nbytes: int
     """What keeping this frame costs in memory, for the ring of pre-roll frames."""
     codec: str = ""

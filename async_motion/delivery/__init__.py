@@ -32,8 +32,8 @@ camera's fresh line until it is late. A snapshot that is refused (too large) doe
 announcement.
 """
 
+from async_motion.delivery.circuit_breaker import Pace
 from async_motion.delivery.delivery import Delivery
-from async_motion.delivery.gate import Pace
 from async_motion.delivery.protocols import Broker, Outbox, Store
 
 __all__ = ["Broker", "Delivery", "Outbox", "Pace", "Store"]

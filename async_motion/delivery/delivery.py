@@ -17,15 +17,22 @@ from typing import Any
 
 from async_motion.core import names, payloads
 from async_motion.core.backoff import Backoff
+from async_motion.core.items import (
+    FrameAnnouncement,
+    FrameUpload,
+    News,
+    PhaseAnnouncement,
+    SummaryUpload,
+    Upload,
+)
 from async_motion.core.model import FrameInfo, Phase, StoredFrame
 from async_motion.core.names import Topics
-from async_motion.core.work import FrameNews, FrameUpload, News, PhaseNews, SummaryUpload, Upload
-from async_motion.delivery.gate import Gate, Pace
+from async_motion.delivery.circuit_breaker import CircuitBreaker, Pace
 from async_motion.delivery.protocols import Broker, Outbox, Store
 from async_motion.errors import (
     BrokerRefused,
     BrokerUnavailable,
-    PictureError,
+    ImageError,
     RecordRejected,
     SpoolError,
     StoreUnavailable,
@@ -42,7 +49,7 @@ FREE_FAILURES = 2
 """How often a piece may fail before it waits by itself, beside its peer's gate."""
 TRIED = 4
 """Among how many pieces of a lane a trial chooses."""
-MOST_REMEMBERED = 4096
+MAX_REMEMBERED = 4096
 SHOWN = "delivery/shown"
 
 
@@ -118,9 +125,9 @@ class Delivery:
         # One slot always belongs to the fresh: at no share does the backlog stand before them.
         self._late_uploads = min(self._concurrency - 1, _share_of(self._concurrency, backlog_share))
         self._late_batches = max(1, _share_of(PUBLISHERS // 2, backlog_share))
-        self._store_gate = Gate("store", self._probe_store, pace=self._pace, draw=draw, clock=clock)
+        self._store_gate = CircuitBreaker("store", self._probe_store, pace=self._pace, draw=draw, clock=clock)
         # The broker's client says itself when it comes and goes.
-        self._broker_gate = Gate(
+        self._broker_gate = CircuitBreaker(
             "broker", self._probe_broker, pace=self._pace, draw=draw, clock=clock, loud=False
         )
         self._uploads, self._news = _Lane(), _Lane()
@@ -213,11 +220,11 @@ class Delivery:
         self,
         tasks: asyncio.TaskGroup,
         start: Callable[[asyncio.TaskGroup], Awaitable[int]],
-        gate: Gate,
+        gate: CircuitBreaker,
         bell: _Bell,
     ) -> None:
         """Start work whenever there is some, a slot for it, and the gate is open."""
-        backoff = Backoff(draw=self._draw, first_s=self._pace.first_s, most_s=self._pace.most_s)
+        backoff = Backoff(draw=self._draw, first_s=self._pace.first_s, max_s=self._pace.max_s)
         while True:
             await gate.passable()
             heard = bell.count
@@ -443,7 +450,7 @@ class Delivery:
         try:
             for news in batch:
                 try:
-                    if isinstance(news, FrameNews):
+                    if isinstance(news, FrameAnnouncement):
                         await self._announce_frame(news, taken)
                     else:
                         await self._announce_phase(news)
@@ -467,7 +474,7 @@ class Delivery:
             self._news_bell.ring()
             self._end_bell.ring()
 
-    async def _announce_frame(self, news: FrameNews, taken: float) -> None:
+    async def _announce_frame(self, news: FrameAnnouncement, taken: float) -> None:
         info = news.stored.info
         url = await self._link(info.object_key)
         rank = (news.event_number, info.score)
@@ -483,12 +490,12 @@ class Delivery:
             # The frame is announced. The next update, or the end, says more than this one would have.
             self._gate_of(exc).failed(exc)
 
-    def _announcement(self, news: FrameNews, taken: float, url: str | None) -> bytes:
+    def _announcement(self, news: FrameAnnouncement, taken: float, url: str | None) -> bytes:
         age_s = news.age_s + self._clock() - taken
         stored = replace(news.stored, delayed=news.late or age_s > self._delayed_after_s, url=url)
         return payloads.encode(payloads.frame_payload(stored))
 
-    async def _show(self, news: FrameNews, announcement: bytes) -> None:
+    async def _show(self, news: FrameAnnouncement, announcement: bytes) -> None:
         """Publish a frame as its camera's snapshot; without a picture, or refused, it holds up nothing."""
         info = news.stored.info
         camera, rank = info.camera, (news.event_number, info.score)
@@ -507,7 +514,7 @@ class Delivery:
             lambda: self._spool.remember(SHOWN, json.dumps(self._shown).encode(), durable=False)
         )
 
-    async def _snapshot_of(self, news: FrameNews) -> bytes | None:
+    async def _snapshot_of(self, news: FrameAnnouncement) -> bytes | None:
         info = news.stored.info
         jpeg = await self._spool.jpeg(news.number) if news.has_jpeg else None
         if jpeg is None:
@@ -522,7 +529,7 @@ class Delivery:
         assert self._shrink is not None
         try:
             return await asyncio.get_running_loop().run_in_executor(self._shrinker, self._shrink, jpeg)
-        except PictureError as exc:
+        except ImageError as exc:
             self._snapshot_problem(info.camera, str(exc))
             return None
 
@@ -552,7 +559,7 @@ class Delivery:
         )
         await self._publish(self._topics.event(info.camera), payloads.encode(payload))
 
-    async def _announce_phase(self, news: PhaseNews) -> None:
+    async def _announce_phase(self, news: PhaseAnnouncement) -> None:
         event = news.phase.event
         payload = payloads.event_payload(
             news.phase.phase,
@@ -572,7 +579,7 @@ class Delivery:
 
     def _note_update(self, event_id: str) -> None:
         self._updated[event_id] = self._clock()
-        if len(self._updated) > MOST_REMEMBERED:  # events whose end was dropped at the spool's bounds
+        if len(self._updated) > MAX_REMEMBERED:  # events whose end was dropped at the spool's bounds
             self._updated.pop(next(iter(self._updated)))
 
     async def _link(self, key: str | None) -> str | None:
@@ -600,7 +607,7 @@ class Delivery:
 
     # -- trouble
 
-    def _gate_of(self, error: TransientError) -> Gate:
+    def _gate_of(self, error: TransientError) -> CircuitBreaker:
         return self._store_gate if isinstance(error, StoreUnavailable) else self._broker_gate
 
     async def _again(self, number: int, error: TransientError) -> None:
@@ -618,7 +625,7 @@ class Delivery:
         if gate.successes != successes:
             failures += 1
         self._failures[number] = failures, gate.successes
-        if len(self._failures) > MOST_REMEMBERED:
+        if len(self._failures) > MAX_REMEMBERED:
             self._failures.pop(next(iter(self._failures)))
         log.debug("item %d failed: %s", number, error)
         delay_s = 0.0
@@ -629,7 +636,7 @@ class Delivery:
 
     async def _insist(self, note: Callable[[], Awaitable[None]]) -> None:
         """Make a note in the spool until it holds: a full or failing disk is waited for."""
-        backoff = Backoff(draw=self._draw, first_s=self._pace.first_s, most_s=self._pace.most_s)
+        backoff = Backoff(draw=self._draw, first_s=self._pace.first_s, max_s=self._pace.max_s)
         while True:
             try:
                 return await note()

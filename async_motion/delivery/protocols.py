@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
+from async_motion.core.items import EventNow, News, Upload
 from async_motion.core.model import StoredFrame
-from async_motion.core.work import EventNow, News, Upload
 
 
 class Outbox(Protocol):

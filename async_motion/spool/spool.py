@@ -24,11 +24,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from async_motion.core.items import EventNow, News, Upload
 from async_motion.core.model import EventPhase, Record, StoredFrame
-from async_motion.core.work import EventNow, News, Upload
 from async_motion.errors import SpoolError
 from async_motion.spool import files
-from async_motion.spool.lanes import Lanes
+from async_motion.spool.leases import Leases
 from async_motion.spool.schema import TO_ANNOUNCE, TO_STORE, ForeignDatabase, NewerDatabase, WhenFull
 from async_motion.spool.tables import Tables
 
@@ -143,7 +143,7 @@ class Spool:
         self._lock: files.Lock | None = None
         self._db: sqlite3.Connection | None = None
         self._tables: Tables | None = None
-        self._least_number = 1
+        self._min_number = 1
         self._doubtful = False
         self._spare = 0
         self._next_reclaim = 0.0
@@ -270,7 +270,7 @@ class Spool:
         """Hand out what is to be announced next of the backlog, oldest first."""
         return await self._take(lambda lanes: lanes.take_late_news(limit))
 
-    async def _take(self, take: Callable[[Lanes], T]) -> T:
+    async def _take(self, take: Callable[[Leases], T]) -> T:
         """Hand out; set aside what cannot be read on the way. Raises SpoolError."""
 
         def look(tables: Tables) -> tuple[T, list[tuple[int, str]]]:
@@ -417,7 +417,7 @@ class Spool:
             fresh_s=self._fresh_s,
             clock=self._clock,
             wall=self._wall,
-            least_number=self._least_number,
+            min_number=self._min_number,
         )
         if self._path is not None:
             files.sync_folder(self._path)
@@ -435,7 +435,7 @@ class Spool:
         assert self._path is not None
         if self._tables is not None:
             # Delivery may still report on numbers of the old file: they must not mean records of the new one.
-            self._least_number = self._tables.next_number
+            self._min_number = self._tables.next_number
         self._close_db()
         away = files.move_away(self._path, why, self._wall)
         log.error(

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, replace
 from async_motion.core import payloads
 from async_motion.core.model import EndReason, EventPhase, MotionEvent, Phase, Record, StoredFrame
 from async_motion.spool import codec, schema
-from async_motion.spool.lanes import Lanes
+from async_motion.spool.leases import Leases
 from async_motion.spool.schema import (
     ASIDE,
     END,
@@ -99,11 +99,11 @@ class Tables:
         fresh_s: float,
         clock: Callable[[], float],
         wall: Callable[[], float],
-        least_number: int = 1,
+        min_number: int = 1,
     ) -> None:
         """Take over `db`, in autocommit mode; make the schema where there is none.
 
-        `least_number`: no smaller number is given out. Raises ForeignDatabase, NewerDatabase, sqlite3.Error.
+        `min_number`: no smaller number is given out. Raises ForeignDatabase, NewerDatabase, sqlite3.Error.
         """
         self._db = db
         self._max_bytes = max_bytes
@@ -114,9 +114,9 @@ class Tables:
         schema.prepare(db)
         self._clock = self._start_clock(clock, wall)
         last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'items'").fetchone()
-        self.next_number = max(least_number, (last[0] if last else 0) + 1)
+        self.next_number = max(min_number, (last[0] if last else 0) + 1)
         self.counters = self.recount()
-        self.lanes = Lanes(db, fresh_s=fresh_s, clock=self._clock, next_number=self.next_number)
+        self.lanes = Leases(db, fresh_s=fresh_s, clock=self._clock, next_number=self.next_number)
         self._released: list[int] = []
         self._cameras: set[str] = set()
         self._new: dict[int, Record] = {}

@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 _WORK = ".async_motion"
 _BESIDE = ".meta.json"
-_MOST_KNOWN = 4096
+_MAX_KNOWN = 4096
 _TRIES = 3
 
 _NEEDS_A_PERSON = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -295,7 +295,7 @@ class _Files:
                 break
             waiting.append(at)
             at = at.parent
-        if len(self._known) > _MOST_KNOWN:
+        if len(self._known) > _MAX_KNOWN:
             self._known.clear()
         for each in reversed(waiting):
             try:

@@ -49,7 +49,7 @@ PROBE = b"async_motion may write here\n"
 
 _MIB = 1024 * 1024
 _SINGLE_PART = 5 * _MIB  # below this, miniopy-async takes no other part size
-_MOST_LINK_S = 7 * 24 * 3600.0  # what the signature's version allows
+_MAX_LINK_S = 7 * 24 * 3600.0  # what the signature's version allows
 
 
 class _Client(Minio):
@@ -245,7 +245,7 @@ class MinioStore:
 
     async def link(self, key: str, expires_s: float) -> str | None:
         """Return a presigned link for a GET, good for `expires_s` (at least 1 s, at most 7 days)."""
-        expires = timedelta(seconds=min(max(1.0, expires_s), _MOST_LINK_S))
+        expires = timedelta(seconds=min(max(1.0, expires_s), _MAX_LINK_S))
         async with self._talking("link", key, self._put_timeout_s):
             return await self._client.presigned_get_object(self.bucket, key, expires=expires)
 

@@ -17,10 +17,10 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from xml.etree import ElementTree
 
-MOST_RETRY_AFTER_S = 3600.0
+MAX_RETRY_AFTER_S = 3600.0
 """A server, or what stands in front of it, that asks for more than an hour gets an hour."""
 
-_MOST_WORDS = 200
+_MAX_WORDS = 200
 
 
 class Verdict(Enum):
@@ -226,7 +226,7 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
             return None
         seconds = (at - now).total_seconds()
     # A NaN fails both comparisons and so becomes the lower bound.
-    return min(max(0.0, seconds), MOST_RETRY_AFTER_S)
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_S)
 
 
 def parse_date(value: str | None) -> datetime | None:
@@ -243,4 +243,4 @@ def parse_date(value: str | None) -> datetime | None:
 def _plain(text: str) -> str:
     """Return a stranger's words fit for one line of a log."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= _MOST_WORDS else line[: _MOST_WORDS - 1] + "…"
+    return line if len(line) <= _MAX_WORDS else line[: _MAX_WORDS - 1] + "…"

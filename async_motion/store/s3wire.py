@@ -7,7 +7,7 @@ a session; it uses `request` and `close` alone) and does each request once: the 
     success        the response, its body read unless the method is GET
     anything else  `S3Answer`, with what the server said
 
-Large bodies go out as `BytesIO`, in chunks: aiohttp warns about `bytes` above `_MOST_WHOLE_BYTES`.
+Large bodies go out as `BytesIO`, in chunks: aiohttp warns about `bytes` above `_MAX_WHOLE_BYTES`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
     from yarl import URL
 
-_MOST_ERROR_BYTES = 64 * 1024
-_MOST_WHOLE_BYTES = 1024 * 1024
+_MAX_ERROR_BYTES = 64 * 1024
+_MAX_WHOLE_BYTES = 1024 * 1024
 _SUCCESS = frozenset({200, 204, 206})
 
 
@@ -76,7 +76,7 @@ class Wire:
         """Send one request. Raises S3Answer, aiohttp.ClientError, TimeoutError."""
         if self._session is None:
             raise RuntimeError("the store is not open: use it as an async context manager")
-        body = io.BytesIO(data) if isinstance(data, bytes) and len(data) > _MOST_WHOLE_BYTES else data
+        body = io.BytesIO(data) if isinstance(data, bytes) and len(data) > _MAX_WHOLE_BYTES else data
         response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
         if response.status in _SUCCESS and method == "GET":
             return response
@@ -97,8 +97,8 @@ class Wire:
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:
     """Return the first bytes of a body: an error page may be of any size."""
     beginning = bytearray()
-    while len(beginning) < _MOST_ERROR_BYTES:
-        chunk = await response.content.read(_MOST_ERROR_BYTES - len(beginning))
+    while len(beginning) < _MAX_ERROR_BYTES:
+        chunk = await response.content.read(_MAX_ERROR_BYTES - len(beginning))
         if not chunk:
             break
         beginning += chunk

@@ -25,13 +25,13 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from async_motion.core import tuning
+from async_motion.app.specs import detector_settings
 from async_motion.errors import UsageError
 from async_motion.settings import Camera, Settings
 from async_motion.tune import clips as footage
+from async_motion.tune import search
 from async_motion.tune.report import print_json, print_report
 from async_motion.tune.trials import Bench, Present, find
-from async_motion.wiring import detector_settings
 
 __all__ = ["Present", "present", "tune"]
 
@@ -63,7 +63,7 @@ def tune(
     *,
     labels: Path | None,
     as_json: bool,
-    miss_cost: float = tuning.MISS_COST,
+    miss_cost: float = search.MISS_COST,
     memory_bytes: int = MEMORY_BYTES,
 ) -> int:
     """Score the settings `start` on the clips, search better ones, print both; return the exit code.

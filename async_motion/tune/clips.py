@@ -32,10 +32,11 @@ import yaml
 from numpy.typing import NDArray
 
 from async_motion.capture import CaptureSpec, open_source
-from async_motion.core.detector import Detector, DetectorSettings
+from async_motion.core.detection.detector import Detector, DetectorSettings
+from async_motion.core.detection.working_image import LONGEST, halved, quartered
 from async_motion.core.model import Luma, Reason
-from async_motion.core.picture import LONGEST, halved, quartered
-from async_motion.core.scoring import (
+from async_motion.errors import CameraUnavailable, FrameShapeError, UsageError
+from async_motion.tune.scoring import (
     EMPTY,
     Labels,
     Score,
@@ -44,7 +45,6 @@ from async_motion.core.scoring import (
     score_frames,
     score_somewhere,
 )
-from async_motion.errors import CameraUnavailable, FrameShapeError, UsageError
 
 SUFFIXES = frozenset(
     {".avi", ".flv", ".h264", ".h265", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov"}

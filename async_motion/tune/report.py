@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from async_motion.core import tuning
-from async_motion.core.scoring import Score
-from async_motion.core.tuning import KEYS, Candidate
+from async_motion.tune import search
 from async_motion.tune.clips import Kind
+from async_motion.tune.scoring import Score
+from async_motion.tune.search import KEYS, Candidate
 from async_motion.tune.trials import Bench, Outcome, Present
 
 SCHEMA = "async_motion.tune/1"
@@ -188,8 +188,8 @@ def _verdict(outcome: Outcome) -> list[str]:
     if held_out is None:
         return [
             "These settings fit the clips that they were chosen on. Whether they fit others is not known:",
-            f"to hold clips out, at least {tuning.LEAST_OF_A_KIND} clips with motion and "
-            f"{tuning.LEAST_OF_A_KIND} with quiet in them are needed.",
+            f"to hold clips out, at least {search.MIN_OF_A_KIND} clips with motion and "
+            f"{search.MIN_OF_A_KIND} with quiet in them are needed.",
         ]
     seen = f"Held out in turn, {held_out.clips} clips were judged by settings that were found without them:"
     if held_out.holds:

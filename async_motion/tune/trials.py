@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from async_motion.core import tuning
-from async_motion.core.detector import DetectorSettings
-from async_motion.core.scoring import Score, total
-from async_motion.core.tuning import Candidate
+from async_motion.core.detection.detector import DetectorSettings
+from async_motion.tune import search
 from async_motion.tune.clips import Clip, Verdicts
+from async_motion.tune.scoring import Score, total
+from async_motion.tune.search import Candidate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Present:
     @property
     def confirms(self) -> Sequence[tuple[int, int]]:
         """The confirmations that may be chosen, beside the present one."""
-        return () if self.night else tuning.CONFIRMS
+        return () if self.night else search.CONFIRMS
 
     @property
     def candidate(self) -> Candidate:
@@ -87,7 +87,7 @@ class Bench:
         """Return what `candidate` costs on those clips."""
         chosen = range(len(self.clips)) if numbers is None else numbers
         return sum(
-            tuning.cost_of(self.score(number, candidate), self.clips[number].fps, self._miss_cost)
+            search.cost_of(self.score(number, candidate), self.clips[number].fps, self._miss_cost)
             for number in chosen
         )
 
@@ -119,7 +119,7 @@ class HeldOut:
     @property
     def holds(self) -> bool:
         """Whether something is gained on clips that were not seen."""
-        return self.found_cost <= self.present_cost - tuning.LEAST_GAIN
+        return self.found_cost <= self.present_cost - search.MIN_GAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +145,7 @@ def find(bench: Bench, present: Present) -> Outcome:
     start, confirms = present.candidate, present.confirms
     if not bench.searchable:
         return Outcome(present=start, found=start, held_out=None, searched=False)
-    found = tuning.search(
+    found = search.search(
         start,
         bench.cost,
         # The settings want what is near to be larger than what is far.
@@ -157,10 +157,10 @@ def find(bench: Bench, present: Present) -> Outcome:
 
     def best_without(fold: Sequence[int]) -> Candidate:
         rest = [number for number in range(len(bench.clips)) if number not in fold]
-        return tuning.choose(start, tried, lambda candidate: bench.cost(candidate, rest), confirms=confirms)
+        return search.choose(start, tried, lambda candidate: bench.cost(candidate, rest), confirms=confirms)
 
     held_out = None
-    folds = tuning.folds([clip.moves for clip in bench.clips], [clip.rests for clip in bench.clips])
+    folds = search.folds([clip.moves for clip in bench.clips], [clip.rests for clip in bench.clips])
     if folds:
         chosen = {fold: best_without(fold) for fold in folds}
         unseen = [number for fold in folds for number in fold]

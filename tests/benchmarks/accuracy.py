@@ -26,10 +26,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.detector import Detector, DetectorSettings
-from async_motion.core.model import Detection, Luma, Picture
-from async_motion.core.picture import Plane, u8
-from async_motion.core.scoring import (
+from async_motion.core.detection.detector import Detector, DetectorSettings
+from async_motion.core.detection.sensitivity import Sensitivity
+from async_motion.core.detection.working_image import Plane, u8
+from async_motion.core.model import Detection, Image, Luma
+from async_motion.tune.scoring import (
     EMPTY,
     MASK_MOVING,
     MASK_OUTSIDE,
@@ -41,7 +42,6 @@ from async_motion.core.scoring import (
     score_frames,
     total,
 )
-from async_motion.core.sensitivity import Sensitivity
 from tests.benchmarks.baselines import BASELINES
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -217,8 +217,8 @@ def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
     begin, end = meta.get("eval_span", [0, meta["frames"] - 1])
     end = min(end, meta["frames"] - 1)
     even = set(np.linspace(begin, end, moments // 2).astype(int).tolist())
-    shown: dict[int, Picture] = {}
-    worst: dict[int, tuple[float, int, Picture]] = {}  # of each fortieth of the sequence
+    shown: dict[int, Image] = {}
+    worst: dict[int, tuple[float, int, Image]] = {}  # of each fortieth of the sequence
     detector = Detector(DetectorSettings(min_area=MIN_AREA))
     for index, frame in enumerate(frames_of(folder, meta)):
         detection = detector.update(frame, index / meta["fps"])
@@ -283,7 +283,7 @@ def _tile(
     *,
     label: str,
     error: float,
-) -> Picture:
+) -> Image:
     size = (_PANE, _PANE * frame.shape[0] // frame.shape[1])
     colours = cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR)
     shape = np.zeros_like(frame) if truth is None else truth

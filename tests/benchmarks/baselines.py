@@ -13,11 +13,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from async_motion.core.model import Picture
-from async_motion.core.picture import Plane, u8
+from async_motion.core.detection.working_image import Plane, u8
+from async_motion.core.model import Image
 
 Verdict = tuple[None, float, Plane]
-Look = Callable[[Picture, float], Verdict]
+Look = Callable[[Image, float], Verdict]
 Factory = Callable[[int, int, float, object], Look]
 
 _SMALL = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
@@ -29,15 +29,15 @@ _FOLLOWS = 0.02
 """How much of each frame the running average takes in."""
 
 
-def _look(mask_of: Callable[[Picture], Plane]) -> Look:
-    def look(frame: Picture, _seconds: float) -> Verdict:
+def _look(mask_of: Callable[[Image], Plane]) -> Look:
+    def look(frame: Image, _seconds: float) -> Verdict:
         mask = mask_of(frame)
         return None, float(np.count_nonzero(mask) / mask.size), mask
 
     return look
 
 
-def _smooth(frame: Picture) -> Plane:
+def _smooth(frame: Image) -> Plane:
     return u8(cv2.GaussianBlur(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), (5, 5), 0))
 
 
@@ -54,7 +54,7 @@ def _cleaned(mask: Plane) -> Plane:
 def frame_difference(*_: object) -> Look:
     before: list[Plane] = []
 
-    def mask_of(frame: Picture) -> Plane:
+    def mask_of(frame: Image) -> Plane:
         now = _smooth(frame)
         mask = _differs(now, before.pop() if before else now)
         before.append(now)
@@ -66,7 +66,7 @@ def frame_difference(*_: object) -> Look:
 def running_average(*_: object) -> Look:
     mean: list[Any] = []
 
-    def mask_of(frame: Picture) -> Plane:
+    def mask_of(frame: Image) -> Plane:
         now = _smooth(frame)
         if not mean:
             mean.append(now.astype(np.float32))

@@ -44,8 +44,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from async_motion.capture import CaptureSpec, open_source
-from async_motion.capture.ring import PacketRing
-from async_motion.core.detector import Detector, DetectorSettings
+from async_motion.capture.selective.gop_buffer import PacketRing
+from async_motion.core.detection.detector import Detector, DetectorSettings
 from tests.benchmarks.pipeline import cpu_s, status_kib, table
 from tests.support.video import BOX, crossing, ground
 

@@ -47,9 +47,9 @@ import uvloop
 from miniopy_async.api import Minio
 
 from async_motion.broker.client import BrokerClient
+from async_motion.core.items import FrameUpload
 from async_motion.core.model import Record, StoredFrame
 from async_motion.core.names import Topics
-from async_motion.core.work import FrameUpload
 from async_motion.delivery import Delivery
 from async_motion.spool import Spool
 from async_motion.spool.files import connect

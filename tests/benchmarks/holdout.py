@@ -19,8 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from async_motion.core.detector import Detector, DetectorSettings
-from async_motion.core.scoring import Score, score_frames, total
+from async_motion.core.detection.detector import Detector, DetectorSettings
+from async_motion.tune.scoring import Score, score_frames, total
 from tests.benchmarks.accuracy import DEFAULT_DATA, MIN_AREA, frames_of, labels_of
 
 DEFAULTS = DetectorSettings(min_area=MIN_AREA)

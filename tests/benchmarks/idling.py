@@ -38,22 +38,22 @@ import cv2
 import numpy as np
 from av.video.stream import VideoStream
 
-from async_motion.capture.attention import Interest, Scene
-from async_motion.capture.decoding import Decoder, prepare, time_base
-from async_motion.capture.pictures import Picker, luma_of
-from async_motion.capture.ring import PacketRing
+from async_motion.capture.ffmpeg.decoding import Decoder, prepare, time_base
+from async_motion.capture.ffmpeg.frames import Picker, luma_of
+from async_motion.capture.ffmpeg.streams import picture_length
+from async_motion.capture.readers.video import _quantisers
+from async_motion.capture.selective.activity import Interest, Scene
+from async_motion.capture.selective.decode_modes import Attentive, EveryPicture, View
+from async_motion.capture.selective.gop_buffer import PacketRing
 from async_motion.capture.spec import CaptureSpec
-from async_motion.capture.streams import picture_length
-from async_motion.capture.video import _quantisers
-from async_motion.capture.views import Attentive, EveryPicture, View
-from async_motion.core.detector import Detector, DetectorSettings
+from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.model import Detection
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 GOPS_S = (1.0, 2.0, 4.0)
 QUIET_S = 20.0
 FIRST_QUIET_S = 30.0
-LEAST_QUIET_S = 0.2
+MIN_QUIET_S = 0.2
 """A stretch without motion that is shorter than this is not stretched."""
 EXCERPTS, EXCERPT_S = 6, 3.0
 EMPTY, GRAINS = -1, 50
@@ -104,14 +104,14 @@ def recut(folder: Path, meta: dict[str, Any], evaluate: ModuleType) -> Recut | N
     fps = Fraction(meta["fps"]).limit_denominator(1000)
     order: list[int] = []
     for start, end in evaluate.runs(labels == 0):
-        if end - start + 1 >= LEAST_QUIET_S * fps:
+        if end - start + 1 >= MIN_QUIET_S * fps:
             break
     else:
         return _excerpts(meta["name"], fps, labels)
     position = int(start)
     wanted_s = FIRST_QUIET_S
     for start, end in evaluate.runs(labels == 0):
-        if end - start + 1 < LEAST_QUIET_S * fps or start < position:
+        if end - start + 1 < MIN_QUIET_S * fps or start < position:
             continue
         order += range(position, start)
         order += _to_and_fro(start, end, round(wanted_s * fps))

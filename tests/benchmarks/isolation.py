@@ -33,8 +33,8 @@ from av.video.frame import VideoFrame
 
 from async_motion.capture import CameraSource, CaptureSpec, open_source
 from async_motion.capture.clock import Stamp
-from async_motion.capture.pictures import frame_of
-from async_motion.capture.shared import pack, unpack
+from async_motion.capture.ffmpeg.frames import frame_of
+from async_motion.capture.worker.shm import pack, unpack
 from tests.benchmarks.pipeline import cpu_s, status_kib, table
 from tests.support.children import capture_processes
 from tests.support.video import make_clip

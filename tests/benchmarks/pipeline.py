@@ -27,11 +27,11 @@ import av
 import cv2
 from av.video.frame import VideoFrame
 
-from async_motion.capture.pictures import luma_of, to_bgr
+from async_motion.capture.ffmpeg.frames import luma_of, to_bgr
 from async_motion.core import names, payloads
-from async_motion.core.detector import Detector, DetectorSettings
+from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.model import FrameInfo, Record
-from async_motion.encode import encode
+from async_motion.jpeg import encode
 from async_motion.spool import Spool
 from tests.support.mqtt import Received, Recorder, Rumqttd
 from tests.support.ports import free_port

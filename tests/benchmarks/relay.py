@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 
 from async_motion.capture.address import parse
-from async_motion.capture.relay import Relay
+from async_motion.capture.ffmpeg.rtsp_proxy import Relay
 from async_motion.capture.spec import CaptureSpec
 
 PACKET = b"$\0" + (1400).to_bytes(2, "big") + bytes(1400)

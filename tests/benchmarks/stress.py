@@ -25,10 +25,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.detector import Detector, DetectorSettings
+from async_motion.core.detection.detector import Detector, DetectorSettings
+from async_motion.core.detection.working_image import u8
 from async_motion.core.model import Luma
-from async_motion.core.picture import u8
-from async_motion.core.scoring import EMPTY, UNSCORED, Score, score_frames, total
+from async_motion.tune.scoring import EMPTY, UNSCORED, Score, score_frames, total
 from tests.benchmarks.accuracy import DEFAULT_DATA, MIN_AREA, frames_of, labels_of
 
 FRAMES = 150

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from async_motion.capture import CameraSource, CaptureSpec, open_source
-from async_motion.capture.pictures import luma_of, to_bgr
+from async_motion.capture.ffmpeg.frames import luma_of, to_bgr
 from async_motion.core.model import Detection, Frame, Reason
 from async_motion.errors import CameraRefused, CameraUnavailable
 from tests.support import rtsp

@@ -21,11 +21,11 @@ from typing import Any
 import av
 import cv2
 
-import async_motion.service
-import async_motion.wiring
+import async_motion.app.build
+import async_motion.app.service
 from tests.faults import trace, witness
 
-IMPORTED = (av, cv2, async_motion.service, async_motion.wiring)
+IMPORTED = (av, cv2, async_motion.app.service, async_motion.app.build)
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ SOON_S, SLOWLY_S = 15.0, 45.0
 """How long after an outage a fresh frame may take; and after a refusal, where a person is waited for."""
 REFUSAL_LASTS_S = 120.0
 """For how long after a refusal the waits may still be those of a refusal."""
-MOST_REPEATED, FEW_REPEATS = 0.05, 50
+MAX_REPEATED, FEW_REPEATS = 0.05, 50
 """The share of the announcements that may be repeats; in a short run so many may be."""
 BROKER_LOSS_S = 5.0
 """How long before a broker's death its acknowledgements may be worth nothing: it keeps nothing on a disk."""
@@ -196,10 +196,10 @@ class Oracle:
         """Return the frames that are accepted and that no subscriber has heard of."""
         return self.accepted().keys() - {h.payload["frame_id"] for h in self.frames()}
 
-    async def judge(self, *, most_repeated: float = MOST_REPEATED) -> Verdict:
+    async def judge(self, *, max_repeated: float = MAX_REPEATED) -> Verdict:
         """Hold everything against everything. Call it when the spool is empty and all is quiet.
 
-        `most_repeated` is the share of the announcements that may be repeats.
+        `max_repeated` is the share of the announcements that may be repeats.
         """
         verdict = Verdict()
         await asyncio.sleep(0)  # what was heard just now is on its way into the queue
@@ -218,7 +218,7 @@ class Oracle:
             await asyncio.to_thread(judge, verdict)
         first = {h.payload["frame_id"] for h in frames}
         repeats = len(frames) - len(first)
-        most = max(FEW_REPEATS, round(most_repeated * len(frames)))
+        most = max(FEW_REPEATS, round(max_repeated * len(frames)))
         verdict.require(repeats <= most, f"{repeats} of {len(frames)} announcements were repeats")
         verdict.figures |= {
             "accepted": len(accepted),

@@ -42,7 +42,7 @@ StoreKind = Literal["s3", "directory"]
 
 CLEAN_RUNS = 5
 """How many runs in a row must end by themselves."""
-MOST_REPEATED = 0.5
+MAX_REPEATED = 0.5
 """Every second run is a recovery, so many announcements may be repeats."""
 RUN_S = 90.0
 
@@ -191,7 +191,7 @@ async def run_sweep(
         async with asyncio.TaskGroup() as tasks:
             for worker in range(workers):
                 tasks.create_task(work(), name=f"sweep-{worker}")
-        verdict = await sweep.oracle.judge(most_repeated=MOST_REPEATED)
+        verdict = await sweep.oracle.judge(max_repeated=MAX_REPEATED)
         verdict.problems += sweep.problems
         verdict.figures |= {"kills": sweep.points.total(), "at": dict(sweep.points.most_common())}
     return verdict

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from async_motion import cli
 from async_motion.broker.client import BrokerClient
+from async_motion.cli import main
 from async_motion.core.model import EventPhase, Record
 from async_motion.spool import Spool
 
@@ -83,7 +83,7 @@ def run(file: Path) -> int:
     Spool.accept = accept  # type: ignore[method-assign]
     Spool.open = opened  # type: ignore[method-assign]
     BrokerClient.publish = publish  # type: ignore[method-assign]
-    return cli.main()
+    return main()
 
 
 if __name__ == "__main__":

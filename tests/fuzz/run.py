@@ -25,8 +25,8 @@ ANSWER_S = 90.0
 WARM = 100
 """Cases after which the child has loaded what it ever will."""
 
-MOST_PEAK = 768 << 20
-MOST_GROWTH = 96 << 20
+MAX_PEAK = 768 << 20
+MAX_GROWTH = 96 << 20
 """What the child may hold at the end beyond what it held when warm: the allocator's pools are not flat."""
 
 
@@ -92,7 +92,7 @@ class Fuzz:
         if self._trap.caught:
             self.problems.append(f"{what}: came to another address: {self._trap.caught!r}")
             self._trap.caught.clear()
-        if result["peak"] > MOST_PEAK:
+        if result["peak"] > MAX_PEAK:
             self.problems.append(f"{what}: {result['peak'] >> 20} MiB of memory")
         if self._warm is None and number >= WARM:
             self._warm = result
@@ -102,7 +102,7 @@ class Fuzz:
         """Print what came of it; return the exit code."""
         warm, last = self._warm, self._last
         if warm is not None:
-            if last["rss"] - warm["rss"] > MOST_GROWTH:
+            if last["rss"] - warm["rss"] > MAX_GROWTH:
                 self.problems.append(f"memory grew from {warm['rss'] >> 20} to {last['rss'] >> 20} MiB")
             for what in ("threads", "fds"):
                 if last[what] > warm[what] + 1:

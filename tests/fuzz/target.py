@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from async_motion.capture import CaptureSpec, open_source
-from async_motion.core.detector import Detector, DetectorSettings
-from async_motion.core.health import PictureHealth
+from async_motion.core.detection.detector import Detector, DetectorSettings
+from async_motion.core.events.image_health import ImageHealth
 from async_motion.errors import CameraUnavailable, FrameShapeError
 
 CASE_S = 6.0
 """How long a case is looked at: a stream may go on for ever."""
 
-MOST_FRAMES = 60
+MAX_FRAMES = 60
 SETTLE_S = 15.0
 """How long threads may take to go: the time-outs of a case's connection, and a slow machine."""
 
@@ -51,7 +51,7 @@ async def watch(case: dict[str, Any], shapes: list[tuple[int, ...]]) -> None:
     )
     source = open_source(spec)
     settings = DetectorSettings()
-    detector, health = Detector(settings), PictureHealth()
+    detector, health = Detector(settings), ImageHealth()
     try:
         async with asyncio.timeout(CASE_S), aclosing(source.frames()) as connection:
             async for frame in connection:
@@ -64,7 +64,7 @@ async def watch(case: dict[str, Any], shapes: list[tuple[int, ...]]) -> None:
                     detector.update(frame.luma, frame.monotonic)
                 if len(shapes) % 4 == 1:
                     assert frame.bgr().shape == (*frame.luma.shape, 3)
-                if len(shapes) == MOST_FRAMES:
+                if len(shapes) == MAX_FRAMES:
                     break
     except TimeoutError:
         pass

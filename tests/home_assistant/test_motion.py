@@ -15,7 +15,7 @@ from tests.home_assistant.ha_harness import HarnessError, WebSocket
 from tests.home_assistant.lab import Change, Lab, Watch
 from tests.support.mqtt import Recorder
 from tests.support.ports import free_port
-from tests.support.video import Picture, Place, scene, write_clip
+from tests.support.video import Image, Place, scene, write_clip
 from tests.support.wait import eventually
 
 
@@ -95,7 +95,7 @@ def test_the_picture_is_the_stored_one_scaled(lab: Lab) -> None:
         assert shown["frame_id"].startswith(shown["event_id"])
 
 
-def decoded(data: bytes) -> Picture:
+def decoded(data: bytes) -> Image:
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     return np.asarray(picture, np.uint8)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from async_motion.capture import CameraSource, CaptureSpec, open_source
-from async_motion.core.model import Frame, Picture
+from async_motion.core.model import Frame, Image
 from async_motion.errors import SettingsError
 from tests.support import rtsp
 from tests.support.capture import take
@@ -24,7 +24,7 @@ SMALL, LARGE = (320, 240), (1280, 960)
 FPS = 10
 
 
-def number_of(picture: Picture) -> float:
+def number_of(picture: Image) -> float:
     """Return where the box stands, as a share of the way: both streams show the same scene."""
     blue, red = picture[..., 0].astype(int), picture[..., 2].astype(int)
     columns = np.flatnonzero(((red - blue) > 120).mean(axis=0) > 0.1)
@@ -78,9 +78,9 @@ def camera(url: str, record: str, **changes: Any) -> CameraSource:
     return open_source(CaptureSpec(camera="porch", source=url, record_source=record, **values))
 
 
-async def once_recorded(source: CameraSource, count: int) -> list[tuple[Frame, Picture]]:
+async def once_recorded(source: CameraSource, count: int) -> list[tuple[Frame, Image]]:
     """Return frames with their pictures, from the first full-resolution one on."""
-    kept: list[tuple[Frame, Picture]] = []
+    kept: list[tuple[Frame, Image]] = []
     async for frame in source.frames():
         picture = await asyncio.to_thread(frame.bgr)
         if kept or picture.shape[1] == LARGE[0]:
@@ -124,7 +124,7 @@ def test_without_the_second_stream_stills_come_from_the_first(
     record = f"rtsp://me:geheim@127.0.0.1:{free_port()}/cam"
     with rtsp.Scripted(clock.script(small)) as sub, caplog.at_level(logging.INFO):
 
-        async def run() -> list[Picture]:
+        async def run() -> list[Image]:
             source = camera(sub.url, record)
             frames = await take(source, 3)
             pictures = [await asyncio.to_thread(frame.bgr) for frame in frames]
@@ -168,7 +168,7 @@ def test_a_frame_that_is_older_than_the_ring_keeps_its_own_colours(
     clock = Clock()
     with rtsp.Scripted(clock.script(small)) as sub, rtsp.Scripted(clock.script(large)) as main:
 
-        async def run() -> Picture:
+        async def run() -> Image:
             source = camera(sub.url, main.url, ring_seconds=1.0)
             old: Frame | None = None
             async for frame in source.frames():

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from async_motion.capture import CameraSource, CaptureSpec, isolation, open_source
+from async_motion.capture import CameraSource, CaptureSpec, open_source
+from async_motion.capture.worker import parent
 from async_motion.core.model import Frame
 from async_motion.errors import CameraUnavailable
 from tests.support import rtsp
@@ -130,14 +131,14 @@ async def test_a_bug_ends_its_process_alone_and_says_where(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def late(spec: CaptureSpec) -> isolation.Child:
+    def late(spec: CaptureSpec) -> parent.Child:
         child = start(spec)
         child.process.wait(60)
         return child
 
-    start = isolation.Child
+    start = parent.Child
     if early:
-        monkeypatch.setattr(isolation, "Child", late)
+        monkeypatch.setattr(parent, "Child", late)
     spec = CaptureSpec(camera="porch", source="demo:", isolation="process")
     object.__setattr__(spec, "fps", "rtsp://admin:geheim@host")  # what no reader can be told
     source = open_source(spec)
@@ -156,8 +157,8 @@ import numpy as np
 from datetime import UTC, datetime
 from av.video.frame import VideoFrame
 from async_motion.capture.clock import Stamp
-from async_motion.capture.pictures import frame_of
-from async_motion.capture.shared import pack
+from async_motion.capture.ffmpeg.frames import frame_of
+from async_motion.capture.worker.shm import pack
 
 control = socket.socket(fileno=0)
 control.recv(65536)
@@ -201,10 +202,10 @@ async def test_a_child_that_would_hide_a_stall_is_replaced(lie: str, monkeypatch
 def test_what_a_child_says_is_one_line_of_text(caplog: pytest.LogCaptureFixture) -> None:
     text = "all is well\r\nERROR porch: forged\x1b[2J" + "x" * 10**6
     with caplog.at_level(logging.INFO):
-        isolation._repeat({"name": "async_motion.capture.video", "level": logging.INFO, "text": text})
+        parent._repeat({"name": "async_motion.capture.readers.video", "level": logging.INFO, "text": text})
     (record,) = caplog.records
     assert record.getMessage().startswith("all is well  ERROR porch: forged [2Jx")
-    assert len(record.getMessage()) == isolation.MOST_TEXT
+    assert len(record.getMessage()) == parent.MAX_TEXT
 
 
 async def test_a_short_time_to_open_begins_when_the_process_is_up() -> None:
@@ -247,15 +248,15 @@ async def test_closing_is_bounded_while_the_process_hangs() -> None:
 async def test_closing_while_the_process_is_started_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def slowly(spec: CaptureSpec) -> isolation.Child:
+    def slowly(spec: CaptureSpec) -> parent.Child:
         begun.set()
         assert go_on.wait(60)
         return start(spec)
 
-    start = isolation.Child
-    monkeypatch.setattr(isolation, "Child", slowly)
+    start = parent.Child
+    monkeypatch.setattr(parent, "Child", slowly)
     # So that it says goodbye in time, and is not killed for being late.
-    monkeypatch.setattr(isolation, "STOP_GRACE_S", 60.0)
+    monkeypatch.setattr(parent, "STOP_GRACE_S", 60.0)
     source = camera()
     reading = asyncio.create_task(take(source), name="reading")
     await eventually_async(begun.is_set)
@@ -332,7 +333,7 @@ async def test_no_secret_is_in_the_process_list(monkeypatch: pytest.MonkeyPatch)
         with connection:
             place = Path("/proc") / str(capture_processes()["porch"])
             seen = (place / "cmdline").read_bytes() + (place / "environ").read_bytes()
-            assert b"async_motion.capture.child" in seen
+            assert b"async_motion.capture.worker.child" in seen
             assert b"PYTHONPATH" in seen
             assert b"geheim" not in seen
         await source.aclose()
@@ -365,7 +366,7 @@ async def test_hardware_that_is_not_there_is_said_once(
     await source.aclose()
     warnings = [one for one in caplog.records if one.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert warnings[0].name == "async_motion.capture.video"
+    assert warnings[0].name == "async_motion.capture.readers.video"
     assert "hwaccel cuda" in warnings[0].getMessage()
 
 

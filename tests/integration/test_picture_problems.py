@@ -12,28 +12,28 @@ import numpy as np
 import pytest
 
 from async_motion.broker.fake import FakeBroker
+from async_motion.camera.unit import CameraUnit, UnitSettings
 from async_motion.capture import CaptureSpec, open_source
-from async_motion.core.health import PictureHealth
+from async_motion.core.events.image_health import ImageHealth
 from async_motion.core.model import EventPhase, Record
 from async_motion.core.names import Topics
-from async_motion.encode import encode
-from async_motion.pipeline import CameraUnit, UnitSettings
-from async_motion.reporter import Reporter
-from tests.support.video import Picture, ground, write_clip
+from async_motion.jpeg import encode
+from async_motion.status import Reporter
+from tests.support.video import Image, ground, write_clip
 
 SIZE = (160, 120)
 FPS = 2
 TOPICS = Topics("async_motion/edge1")
 
 
-def grainy(picture: Picture, seconds: float, seed: int) -> Iterator[Picture]:
+def grainy(picture: Image, seconds: float, seed: int) -> Iterator[Image]:
     draw = np.random.default_rng(seed)
     for _ in range(round(seconds * FPS)):
         grain = draw.normal(0, 3, (*picture.shape[:2], 1))
         yield np.clip(picture + grain, 0, 255).astype(np.uint8)
 
 
-def pictures(problem: str) -> Iterator[Picture]:
+def pictures(problem: str) -> Iterator[Image]:
     """Yield half a minute of a scene that is well, then trouble."""
     scene = ground(*SIZE)
     yield from grainy(scene, 30, 1)
@@ -81,7 +81,7 @@ async def test_it_is_said_in_the_cameras_state(tmp_path: Path, problem: str) -> 
             executor=executor,
             encode=partial(encode, quality=80, max_width=None),
             draw24=lambda: 0,
-            health=PictureHealth().update,
+            health=ImageHealth().update,
         )
         await unit.run()
     await source.aclose()

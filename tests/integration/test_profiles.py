@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from async_motion.core.profiles import SUN
-from async_motion.sun import sun_elevation
+from async_motion.camera.sun import sun_elevation
+from async_motion.core.events.day_night import SUN
 from tests.support import mqtt
 from tests.support.ports import free_port
 from tests.support.service import Service
-from tests.support.video import Picture, scene, write_clip
+from tests.support.video import Image, scene, write_clip
 
 BASE = "async_motion/edge1"
 NIGHT = {"sensitivity": "low", "min_area": "1%"}
 
 
-def infrared(pictures: Iterator[Picture]) -> Iterator[Picture]:
+def infrared(pictures: Iterator[Image]) -> Iterator[Image]:
     for picture in pictures:
         yield np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
 

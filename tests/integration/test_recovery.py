@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from async_motion import service
+from async_motion.camera import supervisor
+from async_motion.camera.supervisor import CameraSupervisor
+from async_motion.camera.unit import CameraUnit, UnitSettings
 from async_motion.capture import CameraSource, CaptureSpec, open_source
 from async_motion.core.model import Detection, EventPhase, MotionEvent, Reason, Record, SceneChange
-from async_motion.encode import encode
-from async_motion.pipeline import CameraUnit, UnitSettings
-from async_motion.service import CameraKeeper
+from async_motion.jpeg import encode
 from tests.support import rtsp
 from tests.support.need import need
 from tests.support.ports import free_port
@@ -96,7 +96,7 @@ async def kept(url: str, **changes: Any) -> AsyncIterator[Watch]:
             encode=partial(encode, quality=80, max_width=None),
             draw24=lambda: 0,
         )
-        keeper = CameraKeeper("porch", unit, draw=lambda: 0.0)
+        keeper = CameraSupervisor("porch", unit, draw=lambda: 0.0)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(keeper.run(), name="keeper")
             try:
@@ -249,8 +249,8 @@ async def test_a_refusal_is_mended(
     units: list[rtsp.AccessUnit], status: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = 4 * RETRY_S
-    assert service.REFUSED_RETRY_S[0] >= 10 * service.RETRY_S[0], "who says no is asked more rarely"
-    monkeypatch.setattr(service, "REFUSED_RETRY_S", (2 * slow, 2 * slow))
+    assert supervisor.REFUSED_RETRY_S[0] >= 10 * supervisor.RETRY_S[0], "who says no is asked more rarely"
+    monkeypatch.setattr(supervisor, "REFUSED_RETRY_S", (2 * slow, 2 * slow))
     with rtsp.Scripted(lambda client: client.play(units), status=status) as server:
         async with kept(server.url, stall_timeout_s=CALM_S) as watch:
             assert message in await watch.loses(within_s=LATE_S)

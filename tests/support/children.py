@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-MODULE = "async_motion.capture.child"
+MODULE = "async_motion.capture.worker.child"
 
 
 def capture_processes(parent: int | None = None) -> dict[str, int]:

@@ -91,7 +91,7 @@ class FakeStore:
     trouble: Callable[[str], Exception | None] = lambda _key: None
     hold: asyncio.Event | None = None
     busy: int = 0
-    most_busy: int = 0
+    max_busy: int = 0
 
     async def put(
         self,
@@ -104,7 +104,7 @@ class FakeStore:
     ) -> str:
         self.puts.append(key)
         self.busy += 1
-        self.most_busy = max(self.busy, self.most_busy)
+        self.max_busy = max(self.busy, self.max_busy)
         try:
             if self.hold is not None:
                 await self.hold.wait()

@@ -31,7 +31,7 @@ Edit = Callable[[bytes], tuple[bytes, bytes]]
 """Bytes from the client: what goes on to the server instead, and what the client is answered at once."""
 
 _CHUNK = 64 * 1024
-_MOST_HEAD = 64 * 1024
+_MAX_HEAD = 64 * 1024
 
 
 @dataclass(kw_only=True)
@@ -103,7 +103,7 @@ class Proxy:
 
     async def open_port(self) -> None:
         """Listen, on the same port as before."""
-        self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=_MOST_HEAD)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=_MAX_HEAD)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close_port(self) -> None:

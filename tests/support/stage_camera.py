@@ -18,7 +18,7 @@ from typing import Self
 import cv2
 import numpy as np
 
-from tests.support.video import BOX, Picture, ground
+from tests.support.video import BOX, Image, ground
 
 HOST = "127.0.0.1"
 BOUNDARY = "frame"
@@ -109,7 +109,7 @@ class StageCamera:
             due = max(due + 1 / self.fps, time.monotonic() - 1)
             time.sleep(max(0.0, due - time.monotonic()))
 
-    def _picture(self, at: float) -> Picture:
+    def _picture(self, at: float) -> Image:
         if not self._moving.is_set():
             return self._ground
         picture = self._ground.copy()

@@ -13,7 +13,7 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Place = tuple[int, int, int, int]
 """left, top, width, height in pixels"""
 
@@ -21,7 +21,7 @@ BOX = (40, 220, 240)
 """The box's colour: blue, green, red."""
 
 
-def ground(width: int, height: int, *, seed: int = 7) -> Picture:
+def ground(width: int, height: int, *, seed: int = 7) -> Image:
     """Return a textured (height, width, 3) picture that compresses about as well as a real scene."""
     draw = np.random.default_rng(seed)
     coarse = draw.integers(60, 190, (max(2, height // 16), max(2, width // 16), 3)).astype(np.float32)
@@ -38,7 +38,7 @@ def scene(
     box: Callable[[float], Place | None] = lambda _at: None,
     noise: float = 0.0,
     seed: int = 7,
-) -> Iterator[Picture]:
+) -> Iterator[Image]:
     """Yield the pictures of a scene; `box` says where the box is at each time."""
     width, height = size
     back = ground(width, height, seed=seed)
@@ -72,7 +72,7 @@ def crossing(
 
 def write_clip(
     path: Path,
-    pictures: Iterable[Picture],
+    pictures: Iterable[Image],
     *,
     fps: int = 10,
     gop: int = 20,

@@ -1,0 +1,433 @@
+"""From settings to rooms: which class, with which plain values. The only place that knows both sides.
+
+The rooms take plain values and know no settings; whoever needs one of them (the service, `check`, `listen`)
+asks here, so that all of them connect in the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from async_motion import __version__
+from async_motion.app.specs import (
+    capture_spec,
+    detector_settings,
+    night_values,
+    scene_of,
+    topics,
+    unit_settings,
+    watched_zones,
+)
+from async_motion.broker.client import BrokerClient
+from async_motion.broker.embedded import EmbeddedBroker
+from async_motion.camera.day_night import PICTURE_EVERY_S, SUN_EVERY_S, Light, ProfileKeeper
+from async_motion.camera.detector_state import KEYS, LearnedKeeper, key_of, recalled
+from async_motion.camera.sun import sun_elevation
+from async_motion.camera.unit import CameraUnit, Observer, Outbox
+from async_motion.capture import CameraSource, open_source
+from async_motion.core.detection.detector import Detector
+from async_motion.core.events.day_night import COLOUR, SUN, colour_share
+from async_motion.core.events.image_health import ImageHealth
+from async_motion.core.model import StoredFrame
+from async_motion.delivery import Delivery
+from async_motion.errors import BrokerUnavailable, CameraUnavailable, ImageError
+from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.publisher import MISSED_KEY, PLACES_KEY, DiscoveryPublisher
+from async_motion.jpeg import encode, shrink
+from async_motion.settings import Camera, Settings
+from async_motion.spool import Spool
+from async_motion.status import Reporter
+from async_motion.store.directory import DirectoryStore
+from async_motion.store.minio import MinioStore
+from async_motion.web import Web
+
+AnyStore = MinioStore | DirectoryStore
+
+LOOPBACK = "127.0.0.1"
+SNAPSHOT_BYTES = 1_900_000
+"""The longest snapshot: below the limit at which brokers in the field cut the connection (2,000,000)."""
+PACKET_MARGIN = 4096
+"""What a packet needs beside its payload."""
+EMBEDDED_ANSWER_S = 2.0
+"""How long a broker on this machine may take to show its retained status."""
+
+
+def build_store(settings: Settings, *, reading: bool = False) -> AnyStore:
+    """Return the store that the settings name. `reading`: nothing is to be made on the other side."""
+    minio = settings.minio
+    if minio.endpoint is None:
+        return DirectoryStore(settings.directory.path, bucket=minio.bucket)
+    return MinioStore(
+        endpoint=minio.endpoint,
+        bucket=minio.bucket,
+        access_key=minio.access_key,
+        secret_key=minio.secret_key.get_secret_value() if minio.secret_key else None,
+        session_token=minio.session_token.get_secret_value() if minio.session_token else None,
+        credentials=minio.credentials,
+        secure=minio.secure,
+        ca_file=_text(minio.ca_file),
+        region=minio.region,
+        create_bucket=minio.create_bucket and not reading,
+        path_style=minio.path_style,
+        concurrency=minio.concurrency,
+        connect_timeout_s=minio.timeout.connect,
+        put_timeout_s=minio.timeout.put,
+        tags=minio.tags,
+        encryption=minio.encryption,
+        probe_key=f"{minio.prefix}{settings.instance}/.async_motion_probe",
+    )
+
+
+def build_client(
+    settings: Settings, host: str, port: int, *, status_topic: str | None = None
+) -> BrokerClient:
+    """Return a client for the broker at `host` and `port`; with `status_topic` it is the service itself.
+
+    The embedded broker knows neither a login nor TLS: it listens on this machine alone.
+    """
+    mqtt = settings.mqtt
+    remote = mqtt.host is not None
+    return BrokerClient(
+        host=host,
+        port=port,
+        username=mqtt.username if remote else None,
+        password=mqtt.password.get_secret_value() if remote and mqtt.password else None,
+        client_id=(mqtt.client_id or f"async_motion-{settings.instance}") if status_topic else None,
+        protocol=5 if mqtt.protocol == 5 else "3.1.1",
+        keepalive_s=mqtt.keepalive,
+        tls=remote and mqtt.tls.enabled,
+        ca_file=_text(mqtt.tls.ca_file),
+        cert_file=_text(mqtt.tls.cert_file),
+        key_file=_text(mqtt.tls.key_file),
+        insecure=mqtt.tls.insecure,
+        max_packet=None if remote else EmbeddedBroker.MAX_PACKET,
+        status_topic=status_topic,
+    )
+
+
+@asynccontextmanager
+async def run_broker(settings: Settings) -> AsyncIterator[tuple[str, int]]:
+    """Give the broker's host and port; the embedded one runs for as long as the context is open."""
+    mqtt = settings.mqtt
+    if mqtt.host is not None:
+        yield mqtt.host, mqtt.port
+        return
+    async with EmbeddedBroker(port=mqtt.port) as address:
+        yield address
+
+
+async def find_broker(settings: Settings, say: Callable[[str], None]) -> tuple[str, int]:
+    """Return where the service's broker is, for a command beside it; wait for it if need be.
+
+    The embedded broker may have taken the next free port: the right one retains the service's status. While
+    nobody has the port of the settings, that is the port, so that a listener may be started first; while
+    somebody else has it, our service will come up on another one, which is looked for each second. `say` is
+    told of that wait.
+    """
+    mqtt = settings.mqtt
+    if mqtt.host is not None:
+        return mqtt.host, mqtt.port
+    ports = range(mqtt.port, min(mqtt.port + EmbeddedBroker.PORTS_TRIED, 65536))
+    told = False
+    while True:
+        for port in ports:
+            if await _knows_us(settings, port):
+                return LOOPBACK, port
+        if not await _listens(mqtt.port):
+            return LOOPBACK, mqtt.port
+        if not told:
+            told = True
+            say(f"{LOOPBACK}:{mqtt.port} is not the broker of {settings.instance}; waiting for the service")
+        await asyncio.sleep(1.0)
+
+
+async def _listens(port: int) -> bool:
+    """Say whether anybody listens on a port of this machine."""
+    try:
+        _, writer = await asyncio.open_connection(LOOPBACK, port)
+    except OSError:
+        return False
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+async def _knows_us(settings: Settings, port: int) -> bool:
+    """Say whether the broker on this port retains a status of our instance."""
+    if not await _listens(port):
+        return False
+    found = asyncio.Event()
+    client = build_client(settings, LOOPBACK, port)
+    client.subscribe(topics(settings).status, lambda *_: found.set())
+    connection = asyncio.create_task(client.run(), name="find broker")
+    try:
+        async with asyncio.timeout(EMBEDDED_ANSWER_S):
+            await found.wait()
+    except (TimeoutError, BrokerUnavailable):
+        return False
+    finally:
+        connection.cancel()
+        with suppress(asyncio.CancelledError):
+            await connection
+    return True
+
+
+def build_source(name: str, camera: Camera) -> CameraSource:
+    """Return a camera's source, not opened."""
+    return open_source(capture_spec(name, camera))
+
+
+def build_unit(
+    settings: Settings,
+    name: str,
+    *,
+    source: CameraSource,
+    outbox: Outbox,
+    observer: Observer,
+    executor: Executor,
+    encoder: Executor,
+    detector: Detector | None = None,
+) -> CameraUnit:
+    """Return a camera's walk from its source to the spool. `detector` is one that knows its scene already."""
+    jpeg = settings.cameras[name].jpeg
+    return CameraUnit(
+        unit_settings(settings, name),
+        source=source,
+        outbox=outbox,
+        observer=observer,
+        executor=executor,
+        encoder=encoder,
+        encode=partial(encode, quality=jpeg.quality, max_width=jpeg.max_width),
+        draw24=partial(secrets.randbits, 24),
+        health=ImageHealth().update,
+        detector=detector,
+    )
+
+
+async def build_learned(settings: Settings, spool: Spool) -> LearnedKeeper:
+    """Return what keeps what detectors learn. What is kept of cameras that are no more is forgotten."""
+    await spool.forget(KEYS, but=[key_of(name) for name in settings.cameras])
+    return LearnedKeeper(partial(spool.remember, durable=False))
+
+
+def keeps_learned(settings: Settings, source: CameraSource) -> bool:
+    """Say whether what a camera learns outlives the process: with a disk, and no recording read at once."""
+    return settings.spool.path != ":memory:" and source.live
+
+
+async def recall_detector(
+    settings: Settings, name: str, *, spool: Spool, executor: Executor
+) -> Detector | None:
+    """Return a detector that knows what a camera's last one knew; None where nothing fitting is kept."""
+    camera = settings.cameras[name]
+    kept = await spool.recall(key_of(name))
+    if kept is None:
+        return None
+    work = partial(
+        recalled, name, detector_settings(camera), kept, source=scene_of(camera), now=datetime.now(UTC)
+    )
+    return await asyncio.get_running_loop().run_in_executor(executor, work)
+
+
+def build_profiles(
+    settings: Settings, name: str, *, unit: CameraUnit, changed: Callable[[], None]
+) -> ProfileKeeper | None:
+    """Return what switches a camera between day and night; None where night is as day."""
+    profiles = settings.cameras[name].profiles
+    if profiles.night.is_blank:
+        return None
+    return ProfileKeeper(
+        name,
+        unit,
+        night_values(settings.cameras[name]),
+        basis=profiles.switch,
+        light=_light(settings, profiles.switch, unit),
+        changed=changed,
+    )
+
+
+def _light(settings: Settings, switch: str, unit: CameraUnit) -> Light | None:
+    latitude, longitude = settings.location.latitude, settings.location.longitude
+    if switch == "sun" and latitude is not None and longitude is not None:
+
+        async def elevation() -> float:
+            return sun_elevation(latitude, longitude, datetime.now(UTC))
+
+        return Light(
+            limits=SUN,
+            every_s=SUN_EVERY_S,
+            read=elevation,
+            words=lambda degrees: f"the sun stands at {degrees:.1f}°",
+        )
+    if switch == "picture":
+        return Light(
+            limits=COLOUR,
+            every_s=PICTURE_EVERY_S,
+            read=partial(unit.look, colour_share),
+            words=lambda share: f"{share:.1%} of the picture has colour",
+        )
+    return None
+
+
+def build_spool(settings: Settings) -> Spool:
+    """Return the spool, not opened."""
+    spool = settings.spool
+    return Spool(
+        spool.path,
+        max_bytes=spool.max_bytes,
+        max_age_s=spool.max_age,
+        when_full=spool.when_full,
+        fresh_s=spool.delayed_after,
+    )
+
+
+def build_delivery(
+    settings: Settings,
+    *,
+    spool: Spool,
+    store: AnyStore,
+    broker: BrokerClient,
+    on_stored: Callable[[StoredFrame], None],
+) -> Delivery:
+    """Return the walk from the spool to the subscribers."""
+    return Delivery(
+        spool=spool,
+        store=store,
+        broker=broker,
+        topics=topics(settings),
+        prefix=settings.minio.prefix,
+        concurrency=settings.minio.concurrency,
+        backlog_share=settings.spool.backlog_share,
+        delayed_after_s=settings.spool.delayed_after,
+        update_every_s=settings.mqtt.update_every,
+        presign_s=settings.minio.presign,
+        shrink=_snapshot_maker(settings, broker) if settings.mqtt.snapshot.enabled else None,
+        on_stored=on_stored,
+    )
+
+
+async def build_reporter(
+    settings: Settings,
+    *,
+    broker: BrokerClient,
+    spool: Spool,
+    health: Callable[[], Mapping[str, Any]],
+    restart_capture: Callable[[], None],
+) -> Reporter:
+    """Return what tells the world how the cameras are, with what earlier runs have remembered."""
+    cameras = watched_zones(settings)
+
+    def delivery_health() -> Mapping[str, Any]:
+        return {k: _peer(v) if k in ("store", "broker") else v for k, v in health().items()}
+
+    return Reporter(
+        broker,
+        topics(settings),
+        cameras,
+        instance=settings.instance,
+        version=__version__,
+        spool_stats=lambda: asdict(spool.stats),
+        delivery_health=delivery_health,
+        remember=spool.remember,
+        recalled=await _recall(spool, Reporter.memory_keys(cameras)),
+        restart_capture=restart_capture,
+        state_every_s=settings.mqtt.state_every,
+        preview_every_s=settings.mqtt.discovery.preview_every,
+        frigate_topic=settings.mqtt.frigate_topic,
+        profiled=[name for name in cameras if not settings.cameras[name].profiles.night.is_blank],
+    )
+
+
+async def build_discovery(
+    settings: Settings, *, broker: BrokerClient, spool: Spool, reporter: Reporter
+) -> DiscoveryPublisher:
+    """Return what announces the devices to Home Assistant and clears what no longer exists."""
+    mqtt = settings.mqtt
+    site = Site(
+        instance=settings.instance,
+        version=__version__,
+        topics=topics(settings),
+        preview=mqtt.discovery.preview_every is not None,
+    )
+    cameras = [
+        CameraSite(
+            name=name,
+            title=settings.cameras[name].name,
+            zones=zones,
+            profiles=not settings.cameras[name].profiles.night.is_blank,
+        )
+        for name, zones in watched_zones(settings).items()
+    ]
+    return DiscoveryPublisher(
+        broker,
+        site,
+        cameras,
+        prefix=mqtt.discovery.prefix,
+        enabled=mqtt.discovery.enabled,
+        retained=reporter.retained_topics,
+        republish=reporter.republish,
+        remember=spool.remember,
+        recalled=await _recall(spool, (PLACES_KEY, MISSED_KEY)),
+        foreign=reporter.foreign_topics,
+    )
+
+
+def build_web(settings: Settings, *, state: Callable[[], Mapping[str, Any]]) -> Web:
+    """Return the pages about the service's `state`."""
+    web = settings.web
+    token = web.token.get_secret_value() if web.token else None
+    return Web(host=web.host, port=web.port, token=token, snapshot=state)
+
+
+def build_preview(
+    settings: Settings, unit: CameraUnit, broker: BrokerClient, executor: Executor
+) -> Callable[[], Awaitable[bytes | None]]:
+    """Return what makes a small JPEG of a camera's newest frame, None while there is none."""
+    smaller = _snapshot_maker(settings, broker)
+
+    async def preview() -> bytes | None:
+        try:
+            jpeg = await unit.picture()
+            if jpeg is None:
+                return None
+            return await asyncio.get_running_loop().run_in_executor(executor, smaller, jpeg)
+        except (ImageError, CameraUnavailable):
+            return None
+
+    return preview
+
+
+def _snapshot_maker(settings: Settings, broker: BrokerClient) -> Callable[[bytes], bytes]:
+    """Return what makes a JPEG small enough for the broker. Blocks."""
+    snapshot = settings.mqtt.snapshot
+
+    def smaller(jpeg: bytes) -> bytes:
+        most = min(broker.max_packet or SNAPSHOT_BYTES, SNAPSHOT_BYTES) - PACKET_MARGIN
+        return shrink(jpeg, snapshot.max_width, snapshot.quality, most)
+
+    return smaller
+
+
+async def _recall(spool: Spool, keys: Iterable[str]) -> dict[str, bytes]:
+    found = {key: await spool.recall(key) for key in keys}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _peer(state: str) -> dict[str, str | None]:
+    """Return `ok` or `unavailable: why` as a mapping."""
+    word, _, why = state.partition(": ")
+    return {"state": word, "problem": why or None}
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path is not None else None

@@ -1,0 +1,259 @@
+"""The service: builds the rooms, supervises them, stops them.
+
+    signals ──▶ stopping                       one TaskGroup of named tasks
+                   │      ┌ broker ┬ delivery ┬ reporter ┬ web ┐   end only when we stop, or with a bug
+                   └────▶ └ camera[porch] ┬ camera[yard] …     ┘   each restarts alone, with backoff
+
+- A camera that fails restarts alone; the others never notice. A camera that answers and says no (wrong
+  password, no such stream) is asked again too, but slowly: a person may be mending it.
+- The store or the broker may be away at the start and for days after it: nothing here waits for them.
+- A bug (any error that is not ours) ends the process loudly with exit code 1: a supervisor restarts it, and
+  the spool still holds whatever was accepted.
+- SIGTERM or SIGINT: cameras stop, queued frames reach the spool, delivery goes on for at most
+  `shutdown_grace`, every retained state says offline, exit code 0. What is left in the spool is delivered
+  by the next start. A second signal ends at once.
+- When every camera was a recording that has ended, the service delivers what it has and ends by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+
+import cv2
+
+from async_motion import __version__
+from async_motion.app import build, specs
+from async_motion.camera.day_night import ProfileKeeper
+from async_motion.camera.supervisor import CameraSupervisor
+from async_motion.delivery import Delivery
+from async_motion.errors import (
+    AsyncMotionError,
+    RecordRejected,
+    TransientError,
+)
+from async_motion.settings import Settings
+from async_motion.spool import SpoolStats
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS_S = 20.0
+"""No task of ours takes longer to end; a process that should have stopped must not stay for ever."""
+SAME_SIGNAL_S = 0.5
+"""A signal that comes again so soon is the same one: wrappers such as `timeout` signal us and our group."""
+WORKERS = min(4, os.cpu_count() or 1)
+"""Threads for detection and encoding, shared by all cameras."""
+
+
+async def serve(settings: Settings) -> int:
+    """Run the service until it is stopped, or until all its recordings have ended; return the exit code.
+
+    Raises AsyncMotionError for what a person must put right before it can start.
+    """
+    # OpenCV's own threads cost more than they bring on pictures this small, and would multiply by camera.
+    cv2.setNumThreads(1)
+    stopping = asyncio.Event()
+    with _signals(stopping):
+        try:
+            await Service(settings, stopping).run()
+        except AsyncMotionError:
+            raise
+        except Exception:
+            log.exception("async_motion ends: this is a bug; what was accepted stays in the spool")
+            return 1
+    return 0
+
+
+@contextmanager
+def _signals(stopping: asyncio.Event) -> Iterator[None]:
+    """Set `stopping` on the first SIGTERM or SIGINT; end the process at once on the second."""
+    loop = asyncio.get_running_loop()
+    first: float | None = None
+
+    def stop(name: str) -> None:
+        nonlocal first
+        if first is None:
+            first = loop.time()
+        if stopping.is_set():
+            if loop.time() - first < SAME_SIGNAL_S:
+                return
+            log.warning("%s again: ending at once; what was accepted stays in the spool", name)
+            os._exit(1)
+        log.info("%s: stopping", name)
+        stopping.set()
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop, number.name)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+class Service:
+    """One instance of async_motion, from its settings to its end."""
+
+    def __init__(self, settings: Settings, stopping: asyncio.Event) -> None:
+        self._settings = settings
+        self._stopping = stopping
+        self._keepers: list[CameraSupervisor] = []
+        self._profiles: dict[str, ProfileKeeper] = {}
+
+    async def run(self) -> None:
+        """Run until `stopping` is set or all recordings have ended, then stop in order."""
+        settings = self._settings
+        log.info(
+            "async_motion %s, instance %s, settings: %s", __version__, settings.instance, settings.origin
+        )
+        async with AsyncExitStack() as stack:
+            executor = stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="work"))
+            # A still from a second stream may wait for its packets: that must not hold up detection.
+            encoder = stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="encode"))
+            spool = await stack.enter_async_context(build.build_spool(settings))
+            store = build.build_store(settings)
+            await stack.enter_async_context(store)
+            address = await stack.enter_async_context(build.run_broker(settings))
+            broker = build.build_client(settings, *address, status_topic=specs.topics(settings).status)
+            reporter = await build.build_reporter(
+                settings,
+                broker=broker,
+                spool=spool,
+                health=lambda: delivery.health(),
+                restart_capture=self._reconnect_all,
+            )
+            delivery = build.build_delivery(
+                settings, spool=spool, store=store, broker=broker, on_stored=reporter.on_stored
+            )
+            announcer = await build.build_discovery(settings, broker=broker, spool=spool, reporter=reporter)
+            web = build.build_web(settings, state=reporter.snapshot)
+            learned = await build.build_learned(settings, spool)
+            for name in (name for name, camera in settings.cameras.items() if camera.enabled):
+                source = build.build_source(name, settings.cameras[name])
+                stack.push_async_callback(source.aclose)
+                keeps = build.keeps_learned(settings, source)
+                detector = (
+                    await build.recall_detector(settings, name, spool=spool, executor=executor)
+                    if keeps
+                    else None
+                )
+                unit = build.build_unit(
+                    settings,
+                    name,
+                    source=source,
+                    outbox=spool,
+                    observer=reporter,
+                    executor=executor,
+                    encoder=encoder,
+                    detector=detector,
+                )
+                if keeps:
+                    learned.attach(name, unit, specs.scene_of(settings.cameras[name]))
+                profiles = build.build_profiles(
+                    settings, name, unit=unit, changed=partial(reporter.profile_changed, name)
+                )
+                preview = build.build_preview(settings, unit, broker, executor)
+                reporter.attach(name, unit, preview, profiles, source.counters.as_dict)
+                self._keepers.append(CameraSupervisor(name, unit))
+                if profiles is not None:
+                    self._profiles[name] = profiles
+
+            async with asyncio.TaskGroup() as tasks:
+                talking = tasks.create_task(broker.run(), name="broker")
+                delivering = tasks.create_task(delivery.run(), name="delivery")
+                reporting = tasks.create_task(reporter.run(), name="reporter")
+                greeting = tasks.create_task(
+                    _greet(store, specs.store_name(settings)), name="greet the store"
+                )
+                announcing = tasks.create_task(announcer.run(), name="announcer")
+                serving = tasks.create_task(web.run(), name="web")
+                profiling = [
+                    tasks.create_task(profiles.run(), name=f"profile[{name}]")
+                    for name, profiles in self._profiles.items()
+                ]
+                learning = tasks.create_task(learned.run(), name="learned")
+                await self._watch_cameras()
+                await _end(learning)
+                await learned.finish()
+                await self._deliver_the_rest(delivery)
+                # Each says its last words through the next: the broker is the last to go.
+                for task in (*profiling, greeting, serving, announcing, delivering, reporting, talking):
+                    await _end(task)
+            _say_stopped(spool.stats, in_memory=settings.spool.path == ":memory:")
+
+    async def _watch_cameras(self) -> None:
+        """Keep the cameras going until we are stopped, or each of them was a recording that has ended."""
+        async with asyncio.TaskGroup() as tasks:
+            watching = [
+                tasks.create_task(keeper.run(), name=f"camera[{keeper.name}]") for keeper in self._keepers
+            ]
+            stopping = tasks.create_task(self._stopping.wait(), name="stopping")
+            if not watching:
+                await stopping
+            while watching and not stopping.done():
+                await asyncio.wait([stopping, *watching], return_when=asyncio.FIRST_COMPLETED)
+                watching = [task for task in watching if not task.done()]
+            for keeper in self._keepers:
+                tasks.create_task(keeper.stop(), name=f"stop camera[{keeper.name}]")
+            stopping.cancel()
+
+    async def _deliver_the_rest(self, delivery: Delivery) -> None:
+        """Deliver what waits: for at most the grace once we are stopped, as long as it takes before that."""
+        async with asyncio.TaskGroup() as tasks:
+            draining = tasks.create_task(delivery.drain(None), name="drain")
+            stopping = tasks.create_task(self._stopping.wait(), name="stopping")
+            await asyncio.wait([draining, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not draining.done():
+                await asyncio.wait([draining], timeout=self._settings.shutdown_grace)
+            draining.cancel()
+            stopping.cancel()
+
+    def _reconnect_all(self) -> None:
+        for keeper in self._keepers:
+            keeper.reconnect()
+
+
+async def _greet(store: build.AnyStore, name: str) -> None:
+    """Say at the start whether the store takes frames: better known before the first motion."""
+    try:
+        await store.probe()
+    except TransientError as exc:
+        log.warning("store: %s; frames wait in the spool until it takes them", exc)
+    except RecordRejected as exc:
+        log.warning("store: %s", exc)
+    else:
+        log.info("store: %s: takes frames", name)
+
+
+def _say_stopped(stats: SpoolStats, *, in_memory: bool) -> None:
+    """Say what was not delivered: it waits on the disk, or was in memory alone and is lost."""
+    if not in_memory:
+        waiting = f"; {stats.records} records wait in the spool for the next start" if stats.records else ""
+        log.info("stopped%s", waiting)
+    elif stats.records or stats.phases or stats.set_aside:
+        log.warning(
+            "stopped; lost, since spool.path is :memory: - records that waited: %d, records set aside: %d,"
+            " starts and ends of events: %d (%.1f MiB)",
+            stats.records,
+            stats.set_aside,
+            stats.phases,
+            stats.bytes / 2**20,
+        )
+    else:
+        log.info("stopped")
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task of ours and wait for its last words; who has none within the bound is not waited for."""
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=LAST_WORDS_S)
+    if not done:
+        log.error("%s does not end: ending without it; what was accepted stays in the spool", task.get_name())
+        os._exit(1)

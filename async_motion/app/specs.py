@@ -1,0 +1,125 @@
+"""From settings to plain values: what each package is told, without building anything. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from async_motion.camera.detector_state import fingerprint
+from async_motion.camera.unit import UnitSettings
+from async_motion.capture import CaptureSpec
+from async_motion.core.detection.detector import DetectorSettings
+from async_motion.core.detection.zones import Zone
+from async_motion.core.events.selection import Keep, PolicySettings
+from async_motion.core.events.tracker import TrackerSettings
+from async_motion.core.names import Topics
+from async_motion.settings import Camera, Settings
+
+
+def topics(settings: Settings) -> Topics:
+    """Return the topics of this instance."""
+    return Topics(f"{settings.mqtt.base_topic}/{settings.instance}")
+
+
+def store_name(settings: Settings) -> str:
+    """Return what people call the store."""
+    minio = settings.minio
+    if minio.endpoint is None:
+        return f"directory {settings.directory.path}"
+    return f"{'https' if minio.secure else 'http'}://{minio.endpoint}, bucket {minio.bucket}"
+
+
+def capture_spec(name: str, camera: Camera) -> CaptureSpec:
+    """Return how a camera is to be read."""
+    capture = camera.capture
+    return CaptureSpec(
+        camera=name,
+        source=camera.source.get_secret_value(),
+        record_source=camera.record_source.get_secret_value() if camera.record_source else None,
+        fps=camera.detect.fps,
+        transport=capture.transport,
+        decode=capture.decode,
+        hwaccel=capture.hwaccel,
+        open_timeout_s=capture.open_timeout,
+        stall_timeout_s=capture.stall_timeout,
+        max_pixels=capture.max_pixels,
+        speed=capture.speed,
+        loop=capture.loop,
+        ring_bytes=capture.ring_bytes,
+        ring_seconds=capture.ring_seconds,
+        threads=capture.threads,
+        isolation=capture.isolation,
+        process_memory=capture.process_memory,
+    )
+
+
+def detector_settings(camera: Camera, *, night: bool = False) -> DetectorSettings:
+    """Return how a camera's pictures are to be judged, by day or at night."""
+    detect = camera.detect
+    zones = (
+        Zone(name=name, polygon=zone.polygon, sensitivity=zone.sensitivity, min_area=zone.min_area)
+        for name, zone in detect.zones.items()
+    )
+    by_day = DetectorSettings(
+        sensitivity=detect.sensitivity,
+        threshold=detect.threshold,
+        noise_factor=detect.noise_factor,
+        strong_share=detect.strong_share,
+        unrest_factor=detect.unrest_factor,
+        learning_s=detect.learning,
+        rest_s=detect.rest,
+        min_area=detect.min_area,
+        min_area_far=detect.min_area_far,
+        horizon=detect.horizon,
+        max_area=detect.max_area,
+        masks=detect.masks,
+        zones=tuple(zones),
+    )
+    return replace(by_day, **night_values(camera)) if night else by_day
+
+
+def unit_settings(settings: Settings, name: str) -> UnitSettings:
+    """Return how a camera's frames become events and records."""
+    camera = settings.cameras[name]
+    event = camera.event
+    return UnitSettings(
+        instance=settings.instance,
+        camera=name,
+        prefix=settings.minio.prefix,
+        detecting=camera.detect.enabled,
+        detection=detector_settings(camera),
+        tracking=TrackerSettings(
+            confirm=(event.confirm.hits, event.confirm.of),
+            off_delay_s=event.off_delay,
+            max_length_s=event.max_length,
+            cool_down_s=event.cool_down,
+        ),
+        policy=PolicySettings(
+            keep=Keep(event.frames.kind), every_s=event.frames.every_s or 1.0, max_frames=event.max_frames
+        ),
+        pre_s=event.pre,
+        pre_bytes=event.pre_bytes,
+    )
+
+
+def scene_of(camera: Camera) -> str:
+    """Return what tells where a camera looks from where others look."""
+    return fingerprint(camera.source.get_secret_value())
+
+
+def night_values(camera: Camera) -> dict[str, Any]:
+    """Return the settings that a camera has for the night alone. A sensitivity brings its own threshold."""
+    night = camera.profiles.night
+    values: dict[str, Any] = {}
+    if night.sensitivity is not None:
+        values |= {"sensitivity": night.sensitivity, "threshold": None}
+    if night.threshold is not None:
+        values["threshold"] = night.threshold
+    if night.min_area is not None:
+        values["min_area"] = night.min_area
+    return values
+
+
+def watched_zones(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Return the zones of each camera that is enabled."""
+    return {name: tuple(camera.detect.zones) for name, camera in settings.cameras.items() if camera.enabled}

@@ -1,0 +1,84 @@
+"""Keep one camera going: connect, and when it is lost connect again, with backoff, alone.
+
+A camera that fails restarts without the others noticing. A camera that answers and refuses (wrong password,
+no such stream) is tried again too, but slowly: a person may be mending it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+
+from async_motion.camera.unit import CameraUnit
+from async_motion.core.backoff import Backoff
+from async_motion.errors import CameraRefused, CameraUnavailable
+
+log = logging.getLogger(__name__)
+
+RETRY_S = (1.0, 30.0)
+"""First and longest delay before a camera that was lost is tried again."""
+REFUSED_RETRY_S = (30.0, 300.0)
+"""The same for a camera that said no: a person must act, and some cameras lock out who asks too often."""
+GOOD_CONNECTION_S = 60.0
+"""A camera that gave pictures for so long was well: its next failure starts with the first delay again."""
+
+
+class CameraSupervisor:
+    """Keep one camera going: connect, and when it is lost connect again, for ever and alone."""
+
+    def __init__(self, name: str, unit: CameraUnit, draw: Callable[[], float] = random.random) -> None:
+        self.name = name
+        self._unit = unit
+        self._lost = Backoff(draw=draw, first_s=RETRY_S[0], max_s=RETRY_S[1])
+        self._refused = Backoff(draw=draw, first_s=REFUSED_RETRY_S[0], max_s=REFUSED_RETRY_S[1])
+        self._connection: asyncio.Task[CameraUnavailable | None] | None = None
+        self._wake = asyncio.Event()
+        self._stopped = False
+
+    async def run(self) -> None:
+        """Return when `stop` was called, or the recording has ended."""
+        loop = asyncio.get_running_loop()
+        while not self._stopped:
+            self._wake.clear()
+            began = loop.time()
+            async with asyncio.TaskGroup() as tasks:
+                self._connection = tasks.create_task(self._connect(), name=f"connection[{self.name}]")
+            if self._connection.cancelled():
+                continue
+            trouble = self._connection.result()
+            if trouble is None:
+                if not self._stopped:
+                    log.info("%s: the recording has ended", self.name)
+                return
+            if loop.time() - began > GOOD_CONNECTION_S:
+                self._lost.reset()
+                self._refused.reset()
+            backoff = self._refused if isinstance(trouble, CameraRefused) else self._lost
+            delay = backoff.next_s(at_least_s=trouble.retry_after_s)
+            log.warning("%s: %s; trying again in %.0f s", self.name, trouble, delay)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
+
+    def reconnect(self) -> None:
+        """End the connection, or the wait for the next one, and connect now."""
+        if self._connection is not None and not self._stopped:
+            self._connection.cancel()
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """End the capture; return when the queued frames have reached the spool."""
+        self._stopped = True
+        self._wake.set()
+        await self._unit.stop()
+
+    async def _connect(self) -> CameraUnavailable | None:
+        """Walk one connection; return why it was lost, or None."""
+        try:
+            await self._unit.run()
+        except CameraUnavailable as exc:
+            return exc
+        return None

@@ -1,0 +1,135 @@
+"""From a decoder's frame to ours: the luma plane as it lies in memory, colour only when asked for."""
+
+from __future__ import annotations
+
+import threading
+from typing import cast
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
+from av.video.reformatter import Colorspace
+from numpy.typing import NDArray
+
+from async_motion.capture.clock import Stamp
+from async_motion.core.model import Frame, Image, Luma
+from async_motion.errors import CameraRefused
+
+PLANAR_LUMA = frozenset(
+    {"gray", "nv12", "nv21", "nv16", "nv24", "yuv410p", "yuv411p", "yuv420p", "yuv422p", "yuv440p", "yuv444p"}
+    | {"yuvj411p", "yuvj420p", "yuvj422p", "yuvj440p", "yuvj444p", "yuva420p", "yuva422p", "yuva444p"}
+)
+"""Pixel formats whose first plane is 8-bit luma, one byte for each pixel."""
+
+HD_HEIGHT = 720
+"""From this height on, a stream that does not name its colours means BT.709; below it, BT.601."""
+
+UNSPECIFIED = 2
+"""AVCOL_SPC_UNSPECIFIED."""
+
+DEEPEST = 16
+"""Bits of a sample. On some formats beyond, FFmpeg's scaler ends the process with an assertion."""
+
+
+def luma_of(frame: VideoFrame) -> Luma:
+    """Return the (H, W) brightness of a decoded frame; for the usual formats a view that copies nothing.
+
+    The view holds on to the frame's buffer, rows may be padded, and it cannot be written to. Raises
+    CameraRefused for a pixel format that cannot be shown.
+    """
+    if frame.format.name not in PLANAR_LUMA:
+        frame = _converted(frame, "gray")
+    plane = frame.planes[0]
+    rows = rows_of(plane)
+    luma = rows[:, : plane.width]
+    luma.flags.writeable = False
+    return luma
+
+
+def bytes_of(frame: VideoFrame) -> int:
+    """Return what a decoded frame occupies."""
+    return sum(plane.buffer_size for plane in frame.planes)
+
+
+def to_bgr(frame: VideoFrame) -> Image:
+    """Return the (H, W, 3) colour picture of a decoded frame, in an array of its own.
+
+    Raises CameraRefused for a pixel format that cannot be shown.
+    """
+    unnamed = frame.colorspace == UNSPECIFIED and frame.height >= HD_HEIGHT
+    converted = _converted(frame, "bgr24", Colorspace.ITU709.value if unnamed else None)
+    plane = converted.planes[0]
+    rows = rows_of(plane)
+    return np.ascontiguousarray(rows[:, : plane.width * 3]).reshape(plane.height, plane.width, 3)
+
+
+def _converted(frame: VideoFrame, name: str, colorspace: int | None = None) -> VideoFrame:
+    if all(component.bits <= DEEPEST for component in frame.format.components):
+        try:
+            return frame.reformat(format=name, src_colorspace=colorspace, threads=1)
+        except (av.FFmpegError, ValueError):
+            pass
+    raise CameraRefused(f"pictures in the format {frame.format.name} cannot be shown")
+
+
+def rows_of(plane: VideoPlane) -> NDArray[np.uint8]:
+    """Return a plane as (H, bytes of a padded row), top row first, without a copy."""
+    # PyAV's stubs do not say that a plane is a buffer.
+    rows = np.frombuffer(cast(memoryview, plane), np.uint8).reshape(plane.height, abs(plane.line_size))
+    return rows if plane.line_size > 0 else rows[::-1]
+
+
+class Colour:
+    """The `bgr` of a frame that is already decoded."""
+
+    __slots__ = ("_lock", "picture")
+
+    def __init__(self, frame: VideoFrame) -> None:
+        self.picture = frame
+        # Converting changes the frame's tags for a moment: two executors must not do so at once.
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Image:
+        with self._lock:
+            return to_bgr(self.picture)
+
+
+def frame_of(camera: str, stamp: Stamp, picture: VideoFrame, codec: str = "") -> Frame:
+    """Return the frame that shows a decoder's picture."""
+    return Frame(
+        camera=camera,
+        captured_at=stamp.captured_at,
+        monotonic=stamp.monotonic,
+        luma=luma_of(picture),
+        bgr=Colour(picture),
+        nbytes=bytes_of(picture),
+        codec=codec,
+    )
+
+
+class Picker:
+    """Chooses `fps` frames a second by media time, the ones nearest to an even pace."""
+
+    def __init__(self, fps: float) -> None:
+        self._step = 1.0 / fps
+        self._due: float | None = None
+
+    def wants(self, media: float) -> bool:
+        """Say whether the frame at media time `media` (seconds) is to be handed out, and count it as such."""
+        if not self.would_want(media):
+            return False
+        step = self._step
+        if self._due is None or self._is_back(media):
+            self._due = media
+        # After a gap the pace starts anew: lost time is not made up for with a burst.
+        self._due = (media if media > self._due + step else self._due) + step
+        return True
+
+    def would_want(self, media: float) -> bool:
+        """Say the same without counting."""
+        return self._due is None or self._is_back(media) or media >= self._due - self._step / 4
+
+    def _is_back(self, media: float) -> bool:
+        """Say whether time has jumped back."""
+        return self._due is not None and media < self._due - 2.5 * self._step

@@ -1,0 +1,272 @@
+"""Between FFmpeg and an RTSP camera: bytes pass, the way to another address does not.
+
+FFmpeg (libavformat/rtsp.c) goes where a 3xx answer to OPTIONS or DESCRIBE points, any host and any port, and
+takes the camera's password along; with UDP it sends its receiver reports to whatever the answer to SETUP
+names as `source`. No option forbids either. To ask the camera beforehand helps only against an honest one:
+another answers FFmpeg otherwise than us. To look at FFmpeg's sockets afterwards is too late. So FFmpeg knows
+no address but the loopback: we connect to the camera, it connects to us, and this stands in between.
+
+    FFmpeg ──▶ 127.0.0.1:any ──[ Relay, a thread ]──(TLS for rtsps://)──▶ the camera's host and port
+
+- FFmpeg acts on an answer only when its last line is there, and says PLAY only after all answers that could
+  lead it away. Up to then whatever the camera says is looked through before it is passed on: a status that
+  is not 1xx, 2xx, 4xx or 5xx, wherever in the bytes it stands, ends the connection. Answers are not parsed:
+  there is no second parser that might see something else than FFmpeg does.
+- With UDP `source` is renamed in the answers to SETUP, and the camera's own address set before each
+  `server_port`. Without a `server_port` FFmpeg would report to a port of the loopback: then it does not play.
+- After PLAY bytes are passed on as they come, both ways, until either side closes.
+
+The camera sees `rtsp://127.0.0.1:port/path` in the requests, as one behind a forwarded port sees another
+host. As with FFmpeg by itself, a certificate is not verified: cameras sign their own.
+"""
+
+from __future__ import annotations
+
+import re
+import selectors
+import socket
+import ssl
+import threading
+import time
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from async_motion.capture.address import Address
+from async_motion.capture.spec import CaptureSpec
+from async_motion.errors import CameraRefused, CameraUnavailable
+
+PORTS = {"rtsp": 554, "rtsps": 322}
+
+MAX_TALK = 256 * 1024
+"""Bytes that a camera may say before it plays; FFmpeg keeps some of them in memory."""
+
+LINE = 4096
+"""FFmpeg reads no more than this of a line."""
+
+CHUNK = 64 * 1024
+
+MIN_S = 0.1
+"""What TLS, or one more address, has at least when what came before took nearly all the time."""
+
+# As FFmpeg reads an answer: carriage returns count for nothing, a word ends at a blank. Each word with the
+# next one of its line; the look-ahead finds pairs that overlap, too. Nothing is looked at more than twice: a
+# camera must not hold up the service with what makes an expression slow.
+_WORDS = re.compile(rb"(?<![^ \t\n])([^ \t\n]++)[ \t]++(?=([^ \t\n]*+)[ \t\n])")
+_NUMBER = re.compile(rb"[\v\f]*[+-]?\d")
+_HARMLESS = re.compile(rb"[1245]\d\d")
+
+_SOURCE, _SERVER_PORT = b"source=", b"server_port="
+
+
+class Relay:
+    """One connection to a camera, for one connection of FFmpeg to `url`.
+
+    Ends by itself when FFmpeg or the camera closes, and by `close`.
+    """
+
+    def __init__(self, address: Address, spec: CaptureSpec) -> None:
+        """Connect to the camera; blocks. Raises CameraUnavailable, CameraRefused."""
+        self.problem: str | None = None
+        """Why the camera was not let through to FFmpeg."""
+        self._camera = _connect(address, spec)
+        udp = spec.transport == "udp"
+        # FFmpeg's sockets for media are of the family of its connection.
+        six = udp and self._camera.family == socket.AF_INET6
+        host = "::1" if six else "127.0.0.1"
+        try:
+            source = self._camera.getpeername()[0] if udp else None
+            self._door = socket.create_server(
+                (host, 0), family=socket.AF_INET6 if six else socket.AF_INET, backlog=1
+            )
+        except OSError as exc:  # it has hung up already, or there are no handles left
+            self._camera.close()
+            raise CameraUnavailable(f"{address.shown}: cannot be reached ({exc.strerror})") from None
+        self._talk: _Talk | None = _Talk(source)
+        self._client: socket.socket | None = None
+        self._door.settimeout(spec.open_timeout_s)
+        port = self._door.getsockname()[1]
+        self.url = _pointed_at(address.url, f"[{host}]:{port}" if six else f"{host}:{port}")
+        threading.Thread(target=self._run, name=f"relay[{spec.camera}]", daemon=True).start()
+
+    def close(self) -> None:
+        """End both connections, from any thread; does not wait."""
+        for one in (self._door, self._client, self._camera):
+            if one is not None:
+                # Not `close`: that is the thread's, which may be in the middle of a call on it. Nor TLS's own
+                # `shutdown`: what the thread sends after that would go in plain text.
+                with suppress(OSError):
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)
+
+    def _run(self) -> None:
+        with suppress(OSError), self._camera:
+            with self._door:
+                client, _ = self._door.accept()
+            with client, selectors.DefaultSelector() as selector:
+                client.settimeout(None)
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._client = client
+                selector.register(client, selectors.EVENT_READ)
+                selector.register(self._camera, selectors.EVENT_READ)
+                try:
+                    self._pass_on(client, selector)
+                except CameraRefused as exc:
+                    self.problem = str(exc)
+
+    def _pass_on(self, client: socket.socket, selector: selectors.BaseSelector) -> None:
+        """Pass bytes on until either side closes. Raises CameraRefused for what FFmpeg must not hear."""
+        camera = self._camera
+        while True:
+            # TLS may have more in hand than its socket shows.
+            pending = isinstance(camera, ssl.SSLSocket) and camera.pending() > 0
+            ready = {key.fileobj for key, _ in selector.select(0 if pending else None)}
+            if client in ready:
+                data = client.recv(CHUNK)
+                if not data:
+                    return
+                if self._talk is not None and self._talk.asked(data):
+                    client.sendall(self._talk.rest())
+                    self._talk = None
+                camera.sendall(data)
+            if camera in ready or pending:
+                heard = _hear(camera)
+                if heard is None:
+                    continue
+                if not heard:
+                    return
+                if self._talk is not None:
+                    heard = self._talk.answered(heard)
+                client.sendall(heard)
+
+
+def _hear(camera: socket.socket) -> bytes | None:
+    """Return what has come, empty at the end, None where it was only TLS's own."""
+    if not isinstance(camera, ssl.SSLSocket):
+        return camera.recv(CHUNK)
+    camera.setblocking(False)
+    try:
+        return camera.recv(CHUNK)
+    except ssl.SSLWantReadError:
+        return None
+    finally:
+        camera.setblocking(True)
+
+
+class _Talk:
+    """What is said before PLAY. `source`: the camera's numeric address, where media comes by UDP."""
+
+    def __init__(self, source: str | None) -> None:
+        self._source = source.encode() if source is not None else None
+        self._requests = b""
+        self._answers = b""
+        self._said = 0
+        self._setting_up = False
+        self._has_port = False
+        self._held = b""
+
+    def asked(self, data: bytes) -> bool:
+        """Take what FFmpeg says; say whether it plays from now on. Raises CameraRefused if it must not."""
+        self._requests = self._requests[-LINE:] + data
+        lines = self._requests.split(b"\n")
+        self._setting_up = self._setting_up or any(line.startswith(b"SETUP ") for line in lines)
+        plays = any(line.startswith(b"PLAY ") for line in lines)
+        if plays and self._source is not None and not self._has_port:
+            raise CameraRefused("names no port for media by UDP (server_port): use capture.transport: tcp")
+        return plays
+
+    def answered(self, data: bytes) -> bytes:
+        """Take what the camera says; return what FFmpeg may hear of it. Raises CameraRefused."""
+        bare = data.replace(b"\r", b"")
+        self._answers = self._answers[-2 * LINE :] + bare
+        self._said += len(data)
+        if self._said > MAX_TALK:
+            raise CameraRefused("talks without end and does not play")
+        for first, word in _WORDS.findall(self._answers):
+            if b"RTSP/" in first and _NUMBER.match(word) and not _HARMLESS.fullmatch(word):
+                raise CameraRefused("sends us to another address, where we do not go (redirect)")
+        if self._source is None:
+            return data
+        if not self._setting_up:
+            # An answer that comes before its question would be taken for it.
+            if _SOURCE in self._answers:
+                raise CameraRefused("names another address for its media before it was asked")
+            return data
+        bare = self._held + bare
+        kept = max(_overlap(bare, _SOURCE), _overlap(bare, _SERVER_PORT))
+        bare, self._held = bare[: len(bare) - kept], bare[len(bare) - kept :]
+        self._has_port = self._has_port or _SERVER_PORT in bare
+        ours = _SOURCE + self._source + b";" + _SERVER_PORT
+        return bare.replace(_SOURCE, b"origin=").replace(_SERVER_PORT, ours)
+
+    def rest(self) -> bytes:
+        """Return what was held back: the beginning of a word whose end has not come."""
+        return self._held
+
+
+def _overlap(data: bytes, name: bytes) -> int:
+    """Return how many bytes at the end of `data` could be the beginning of `name`."""
+    return next((n for n in range(len(name) - 1, 0, -1) if data.endswith(name[:n])), 0)
+
+
+def _connect(address: Address, spec: CaptureSpec) -> socket.socket:
+    deadline = time.monotonic() + spec.open_timeout_s
+    try:
+        parts = urlsplit(address.url)
+        host, port = parts.hostname or "", parts.port or PORTS[address.scheme]
+    except ValueError:
+        raise CameraRefused(f"{address.shown}: no such port") from None
+    try:
+        camera = _first_that_answers(host, port, deadline)
+    except ConnectionRefusedError:
+        raise CameraUnavailable(f"{address.shown}: nothing listens there (connection refused)") from None
+    except TimeoutError:
+        raise CameraUnavailable(f"{address.shown}: timed out") from None
+    except socket.gaierror:
+        raise CameraUnavailable(f"{address.shown}: its name is not known") from None
+    except (OSError, UnicodeError) as exc:
+        name = type(exc).__name__ if isinstance(exc, UnicodeError) else exc.strerror or type(exc).__name__
+        raise CameraUnavailable(f"{address.shown}: cannot be reached ({name})") from None
+    try:
+        camera.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if address.scheme == "rtsps":
+            camera.settimeout(max(MIN_S, deadline - time.monotonic()))
+            camera = _unverified().wrap_socket(camera, server_hostname=host)
+    except OSError:
+        camera.close()
+        raise CameraUnavailable(f"{address.shown}: does not speak TLS, or not ours") from None
+    camera.settimeout(None)
+    return camera
+
+
+def _first_that_answers(host: str, port: int, deadline: float) -> socket.socket:
+    """Connect to one of a name's addresses. Each in turn has its share of the time. Raises OSError."""
+    places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    error = OSError("no address")
+    for left, (family, kind, protocol, _, place) in zip(range(len(places), 0, -1), places, strict=True):
+        try:
+            camera = socket.socket(family, kind, protocol)
+            try:
+                camera.settimeout(max(MIN_S, (deadline - time.monotonic()) / left))
+                camera.connect(place)
+            except OSError:
+                camera.close()
+                raise
+        except OSError as exc:
+            error = exc
+        else:
+            return camera
+    raise error
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _pointed_at(url: str, place: str) -> str:
+    """Return `url` with `place` for its host and port, and plain RTSP: TLS is spoken behind it."""
+    _, _, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    login, at, _ = authority.rpartition("@")
+    return f"rtsp://{login}{at}{place}{rest[len(authority) :]}"

@@ -1,0 +1,105 @@
+"""USB and other V4L2 cameras through OpenCV.
+
+They have no media clock that OpenCV would show: a picture's time is that of its arrival.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from async_motion.capture.clock import MediaClock
+from async_motion.capture.ffmpeg.frames import Picker
+from async_motion.capture.handover import ReaderLink
+from async_motion.capture.spec import CaptureSpec
+from async_motion.core.model import Frame, Image
+from async_motion.errors import CameraRefused, CameraUnavailable
+
+
+class Device(Protocol):
+    """What is used of `cv2.VideoCapture`."""
+
+    def isOpened(self) -> bool: ...  # noqa: N802 - OpenCV's name
+    def grab(self) -> bool: ...
+    def retrieve(self) -> tuple[bool, Image]: ...
+    def release(self) -> None: ...
+
+
+def open_device(number: int) -> Device:
+    """Open camera `number`, asking for 1280x720 as MJPEG, which USB 2 can carry; it may give what it has."""
+    device = cv2.VideoCapture(number, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
+    if device.isOpened():
+        device.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        device.set(cv2.CAP_PROP_FRAME_WIDTH, 1280)
+        device.set(cv2.CAP_PROP_FRAME_HEIGHT, 720)
+        device.set(cv2.CAP_PROP_BUFFERSIZE, 2)
+    return device  # type: ignore[return-value]  # OpenCV's stubs leave the dtype open
+
+
+class UsbReader:
+    """Reads one USB camera until it is unplugged or `link.stopping`."""
+
+    def __init__(self, number: int, spec: CaptureSpec, opener: Callable[[int], Device] = open_device) -> None:
+        self._number = number
+        self._spec = spec
+        self._opener = opener
+
+    def __call__(self, link: ReaderLink, clock: MediaClock) -> None:
+        """Read until the camera goes away."""
+        spec, shown = self._spec, f"usb:{self._number}"
+        device = self._opener(self._number)
+        try:
+            if not device.isOpened():
+                raise self._closed(shown)
+            link.reader_opened()
+            picker = Picker(spec.fps)
+            while not link.stopping:
+                if not device.grab():
+                    raise CameraUnavailable(f"{shown}: gives no more pictures; was it unplugged?")
+                media = spec.monotonic()
+                clock.arrived(media)
+                link.reader_progress()
+                if not picker.wants(media):
+                    continue
+                good, picture = device.retrieve()
+                if not good:
+                    link.reader_corrupt()
+                    continue
+                if picture.shape[0] * picture.shape[1] > spec.max_pixels:
+                    raise CameraRefused(f"{shown}: pictures of more than {spec.max_pixels} pixels")
+                if not link.reader_offer(self._frame(picture, clock, media)):
+                    return
+        finally:
+            # From this thread alone: release() during another thread's read() is a segmentation fault.
+            device.release()
+
+    def _closed(self, shown: str) -> CameraUnavailable:
+        path = Path(f"/dev/video{self._number}")
+        if sys.platform == "linux" and path.exists():
+            try:
+                path.open("rb").close()
+            except PermissionError:
+                return CameraRefused(f"{shown}: no right to read {path}; is the user in the group video?")
+            except OSError:
+                return CameraUnavailable(f"{shown}: {path} cannot be opened; does another program use it?")
+        return CameraUnavailable(f"{shown}: no such camera is plugged in")
+
+    def _frame(self, picture: Image, clock: MediaClock, media: float) -> Frame:
+        # OpenCV hands out its own buffer: it is overwritten by the next picture.
+        colour = picture.copy() if picture.ndim == 3 else cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+        luma = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
+        stamp = clock.stamp(media)
+        return Frame(
+            camera=self._spec.camera,
+            captured_at=stamp.captured_at,
+            monotonic=stamp.monotonic,
+            luma=luma,
+            bgr=partial(np.copy, colour),
+            nbytes=colour.nbytes + luma.nbytes,
+        )

@@ -1,0 +1,275 @@
+"""The process that reads one camera for a service: `python -m async_motion.capture.worker.child NAME`.
+
+    stdin, a socket   ─▶ settings (with two handles), then `read`, `stop`, `taken`, `judged`
+                      ◀─ `ready`, then `opened`, `progress`, `waits`, `corrupt`, `abandoned`, `frame`, `log`
+                         and, for each `read`, `ended`
+    first handle      ─▶ the time of a kept frame  ◀─ its full-resolution picture
+    second handle     the lifeline: the kernel kills us when our service has closed it
+
+Here are the readers of a thread, on the main thread; they meet an `Outlet` in the place of the `Link`. The
+sockets are read by threads of their own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import queue
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from async_motion.capture import is_live, reader_of, record_of
+from async_motion.capture.clock import Floor, MediaClock
+from async_motion.capture.handover import DEPTH
+from async_motion.capture.main_stream import RecordStream
+from async_motion.capture.selective.activity import Interest
+from async_motion.capture.spec import CaptureSpec
+from async_motion.capture.worker.parent import MAX_BYTES, OUT_OF_MEMORY, close
+from async_motion.capture.worker.shm import Message, pack, share
+from async_motion.core.model import Frame
+from async_motion.errors import CameraRefused, CameraUnavailable
+
+log = logging.getLogger("async_motion.capture.worker.child")
+
+MAX_QUIET_S = 0.2
+"""Progress is told at most this often: each message wakes the service. So much sooner a stall may be seen."""
+
+OOM_SCORE = 500
+"""When the machine runs out of memory, the kernel is to take a decoder before a service."""
+
+
+class Outlet:
+    """One connection's hand-over to the service: what the reader sees as its link."""
+
+    def __init__(self, control: socket.socket, spec: CaptureSpec, record: RecordStream | None, floor: Floor):
+        self.clock = MediaClock(monotonic=spec.monotonic, wall=spec.wall, floor=floor)
+        self.lossless = not is_live(spec)
+        self._control = control
+        self._record = record
+        self._quiet_s = min(MAX_QUIET_S, spec.stall_timeout_s / 10)
+        self._said = float("-inf")
+        self._stop = threading.Event()
+        self._room = threading.Condition()
+        self._untaken = 0
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the reader should close what it holds and return."""
+        return self._stop.is_set()
+
+    def reader_wait(self, seconds: float) -> bool:
+        """Wait on purpose, without this counting as a stall. Say whether the reader should go on."""
+        if seconds > self._quiet_s:
+            tell(self._control, {"is": "waits", "seconds": seconds})
+        return not self._stop.wait(max(0.0, seconds))
+
+    def reader_opened(self) -> None:
+        """The source is open and is what it should be."""
+        tell(self._control, {"is": "opened"})
+
+    def reader_progress(self) -> None:
+        """The source has delivered something newer than before."""
+        now = time.monotonic()
+        if now - self._said >= self._quiet_s:
+            self._said = now
+            tell(self._control, {"is": "progress"})
+
+    def reader_corrupt(self) -> None:
+        """A picture or packet could not be trusted and was let go."""
+        tell(self._control, {"is": "corrupt"})
+
+    def reader_offer(self, frame: Frame, *, patient: bool = False) -> bool:
+        """Hand a frame over. Say whether the reader should go on.
+
+        Waits until the service has taken what came before; which frame is let go is decided there.
+        """
+        if self._record is not None and self._record.start():
+            tell(self._control, {"is": "abandoned"})
+        with self._room:
+            self._room.wait_for(lambda: self._untaken < DEPTH or self.stopping)
+            if self.stopping:
+                return False
+            self._untaken += 1
+        message, handle = pack(frame)
+        try:
+            tell(self._control, {"is": "frame", "patient": patient, **message}, handle)
+        finally:
+            close(handle)
+        return True
+
+    def taken(self) -> None:
+        """There is room for another frame."""
+        with self._room:
+            self._untaken -= 1
+            self._room.notify()
+
+    def stop(self) -> None:
+        """Have the reader return."""
+        self._stop.set()
+        with self._room:
+            self._room.notify_all()
+
+
+def main() -> None:
+    """Read the camera that the service on standard input speaks of, for as long as the service is there."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The service is told as well, and says when to stop.
+        signal.signal(number, signal.SIG_IGN)
+    threading.excepthook = lambda args: die(args.exc_value)
+    control = socket.socket(fileno=0)
+    data, (answers, lifeline), _, _ = socket.recv_fds(control, MAX_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
+    hold_on(lifeline)
+    logging.getLogger("async_motion").addHandler(Telling(control))
+    logging.getLogger("async_motion").setLevel(logging.INFO)
+    try:
+        spec = CaptureSpec(**json.loads(data))
+        bound(spec.process_memory)
+        serve(control, socket.socket(fileno=answers), spec)
+    except BaseException as exc:
+        die(exc)
+
+
+def serve(control: socket.socket, answers: socket.socket, spec: CaptureSpec) -> NoReturn:
+    """Read one connection after the other, as the service asks for them."""
+    interest = Interest()
+    reader, record = reader_of(spec, interest), record_of(spec)
+    outlets: queue.SimpleQueue[Outlet] = queue.SimpleQueue()
+
+    def obey() -> None:
+        outlet: Outlet | None = None
+        while data := control.recv(MAX_BYTES):
+            message = json.loads(data)
+            match message["do"]:
+                case "read":
+                    floor = (float("-inf") if at is None else at for at in message["floor"])
+                    outlet = Outlet(control, spec, record, Floor(*floor))
+                    outlets.put(outlet)
+                case "stop" if outlet is not None:
+                    outlet.stop()
+                case "taken" if outlet is not None:
+                    outlet.taken()
+                case "judged":
+                    interest.heard = message["heard"]
+                    if (latest := message["latest"]) is not None:
+                        interest.latest = latest
+        os._exit(0)
+
+    threading.Thread(target=obey, name="obey", daemon=True).start()
+    if record is not None:
+        threading.Thread(target=answer, args=(answers, record), name="answer", daemon=True).start()
+    tell(control, {"is": "ready"})
+    while True:
+        outlet = outlets.get()
+        if record is not None and record.start():
+            tell(control, {"is": "abandoned"})
+        tell(control, {"is": "ended", **read(reader, outlet)})
+
+
+def read(reader: Callable[[Outlet, MediaClock], None], outlet: Outlet) -> Message:
+    """Read one connection; return what became of it."""
+    try:
+        reader(outlet, outlet.clock)
+    except CameraUnavailable as exc:
+        if is_want_of_memory(exc):
+            raise
+        return {"error": "refused" if isinstance(exc, CameraRefused) else "unavailable", "text": str(exc)}
+    return {"error": None, "text": None}
+
+
+def answer(answers: socket.socket, record: RecordStream) -> None:
+    """Find the pictures that the service asks for in the full-resolution stream."""
+    while data := answers.recv(MAX_BYTES):
+        question = json.loads(data)
+        picture = record.picture_at(question["monotonic"])
+        if picture is None:
+            tell(answers, {"number": question["number"]})
+            continue
+        height, width = picture.shape[:2]
+        handle = share([picture])
+        try:
+            tell(answers, {"number": question["number"], "height": height, "width": width}, handle)
+        finally:
+            close(handle)
+        del picture
+
+
+class Telling(logging.Handler):
+    """Has the service log what is logged here. Lines for which there is no room are let go."""
+
+    def __init__(self, control: socket.socket) -> None:
+        super().__init__()
+        self._control = control
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one line."""
+        message = {"is": "log", "name": record.name, "level": record.levelno, "text": record.getMessage()}
+        with suppress(OSError):
+            self._control.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)
+
+
+def tell(end: socket.socket, message: Message, handle: int | None = None) -> None:
+    """Send a message, and a handle with it. Waits for room; ends the process when nobody listens any more."""
+    data = json.dumps(message).encode()
+    try:
+        if handle is None:
+            end.send(data)
+        else:
+            socket.send_fds(end, [data], [handle])
+    except OSError:
+        os._exit(0)
+
+
+def hold_on(lifeline: int) -> None:
+    """Have the kernel kill this process as soon as the other end of a pipe is closed."""
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    watch = select.poll()
+    watch.register(lifeline, select.POLLHUP)
+    if watch.poll(0):
+        os._exit(0)  # it was closed before the kernel was asked to watch
+
+
+def bound(memory: int) -> None:
+    """Bound this process's private memory to `memory` bytes; leave no core, which would hold passwords."""
+    # Of what is private and can be written. The address space would also count libraries and shared frames.
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError), Path("/proc/self/oom_score_adj").open("w", encoding="ascii") as score:
+        score.write(str(OOM_SCORE))
+
+
+def is_want_of_memory(error: BaseException | None) -> bool:
+    """Say whether an error, or the one that it came of, is that memory was refused."""
+    return isinstance(error, MemoryError) or (
+        error is not None and isinstance(error.__context__, MemoryError)
+    )
+
+
+def die(error: BaseException | None) -> NoReturn:
+    """End at once, in a way that the service can tell."""
+    if is_want_of_memory(error):
+        os._exit(OUT_OF_MEMORY)
+    if error is not None:
+        at = error.__traceback__
+        while at is not None and at.tb_next is not None:
+            at = at.tb_next
+        # Not the error's own text: a library's may hold the address with its password.
+        where = f" at {Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else ""
+        log.error("%s: a bug in capture: %s%s", sys.argv[-1], type(error).__name__, where)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,497 @@
+"""A camera read by a process of its own: what crashes or swells there harms nobody else.
+
+    CameraSource ─ Link ─ IsolatedReader ═══ control ══▶ child: Outlet ─ the same reader as in a thread
+                           (its thread)  ◀══ frames ════          │
+    RecordedColour ──── IsolatedRecord ═════ pictures ═▶          └─ RecordStream, Interest
+
+The process is one more `Reader`: source, link, stall watch, counters and clocks are those of a thread, and
+`child` runs the thread's readers behind a link that sends where theirs calls. One process serves a camera for
+as long as it lives, one connection after the other, so that a reconnect costs no start, what was learned of
+the scene stays, and the full-resolution ring goes on. It is replaced when it dies or does not come back.
+
+Frames are planes in shared memory, each in a nameless file of its own (see `shared`). Not a ring of slots:
+pre-roll and the encoder's queue hold frames for as long as they like, a slot would have to be copied or
+counted back for that; and colour is made here from the planes, so that a kept frame outlives its process.
+At most `link.DEPTH` frames are on their way.
+
+The child is not trusted: it speaks JSON, never pickle; frames are checked before they are mapped and cannot
+be changed afterwards; its log lines are repeated as text. It gets the settings over its socket, so that
+neither the process list nor its environment (a few names, see `ENVIRONMENT`) has a secret in it.
+
+It does not outlive us: the kernel kills it when the lifeline, a pipe that only we hold, is closed. That needs
+nothing of the child, which may be stopped or hang; and nothing of us, who may be killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import fields
+from typing import Any
+
+from async_motion.capture.address import Kind, parse
+from async_motion.capture.clock import MediaClock
+from async_motion.capture.handover import Link
+from async_motion.capture.selective.activity import Interest
+from async_motion.capture.spec import CaptureSpec
+from async_motion.capture.worker.shm import Message, attach, unpack
+from async_motion.core.model import Detection, Image
+from async_motion.errors import CameraRefused, CameraUnavailable
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT = frozenset(
+    {"PATH", "HOME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME"}
+    | {"XDG_RUNTIME_DIR", "DISPLAY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+)
+"""What a child sees of our environment, with what begins with one of `PREFIXES`: nothing holds a secret."""
+
+PREFIXES = ("LC_", "LIBVA_", "CUDA_", "NVIDIA_", "MALLOC_")
+
+TICK_S = 0.2
+"""How soon a reader notices that it is to stop."""
+
+START_WITHIN_S = 30.0
+"""How long a child may take to load its libraries on a busy machine; then the time to open begins."""
+
+STOP_GRACE_S = 0.5
+"""How long a child may take to say goodbye to its camera. Then it is killed."""
+
+EXIT_GRACE_S = 1.0
+"""How long a child whose socket has closed may take to end by itself."""
+
+MAX_LAST_WORDS = 100
+"""Messages of a child that is gone which are still looked at."""
+
+PICTURE_WAIT_S = 10.0
+"""How long a full-resolution picture is waited for: its group may have to be decoded."""
+
+OUT_OF_MEMORY = 77
+"""The exit code of a child that was refused memory."""
+
+MAX_BYTES = 65536
+"""The longest message."""
+
+MAX_TEXT = 1000
+"""Letters of a line of log, or of what became of a connection."""
+
+AHEAD_S = 5.0
+"""How far a live frame may be ahead of our clock: a burst's frames are a millisecond apart at least."""
+
+NOT_SENT = frozenset({"monotonic", "wall"})
+"""A process has the system's clocks; on one machine they agree."""
+
+NONSENSE = (ValueError, LookupError, TypeError, OverflowError)
+"""What comes of a message that is not what was agreed on."""
+
+
+class Gone(Exception):
+    """The other side has closed its socket."""
+
+
+class Channel:
+    """One end of a socket that carries JSON messages, each with a handle at most.
+
+    Any thread may send; one at a time receives.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+        self._open = threading.Lock()
+        """Held while sending: no other file may take the handle's number meanwhile."""
+        self._poll = select.poll()
+        self._poll.register(end, select.POLLIN)
+
+    def send(self, message: Message) -> bool:
+        """Send without waiting; say whether there was room. Raises Gone."""
+        try:
+            with self._open:
+                self._end.send(json.dumps(message).encode(), socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return False
+        except OSError as exc:
+            raise Gone from exc
+        return True
+
+    def receive(self, within_s: float) -> tuple[Message, int | None] | None:
+        """Return (message, handle), None when nothing came in time. Raises Gone, and ValueError on nonsense.
+
+        The caller closes the handle.
+        """
+        try:
+            if not self._poll.poll(within_s * 1000):
+                return None
+            data, handles, _, _ = socket.recv_fds(self._end, MAX_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise Gone from exc
+        for surplus in handles[1:]:
+            os.close(surplus)
+        handle = handles[0] if handles else None
+        message: Any = None
+        with suppress(ValueError, RecursionError):
+            message = json.loads(data) if data else None
+        if not isinstance(message, dict):
+            close(handle)
+            raise ValueError("not a message") if data else Gone
+        return message, handle
+
+    def close(self) -> None:
+        """Close; who sends or receives after that finds it gone."""
+        with self._open:
+            self._end.close()
+
+
+class Child:
+    """A process that reads one camera. Made and ended by one thread at a time."""
+
+    def __init__(self, spec: CaptureSpec) -> None:
+        try:
+            (ours, theirs), (asked, answers), (lifeline, self._lifeline) = _ends()
+        except OSError as exc:
+            raise _no_start(exc) from None
+        self.control = Channel(ours)
+        self._pictures = Channel(asked)
+        self._asking = threading.Lock()
+        """Guards `_pictures`: one question at a time."""
+        self._asked = 0
+        process: subprocess.Popen[bytes] | None = None
+        try:
+            self.process = process = subprocess.Popen(
+                [sys.executable, "-m", "async_motion.capture.worker.child", spec.camera],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                env=_environment(),
+            )
+            settings = {
+                item.name: getattr(spec, item.name) for item in fields(spec) if item.name not in NOT_SENT
+            }
+            socket.send_fds(ours, [json.dumps(settings).encode()], [answers.fileno(), lifeline])
+        except OSError as exc:
+            if process is not None:
+                process.kill()
+                process.wait()
+            self._let_go()
+            raise _no_start(exc) from None
+        finally:
+            theirs.close()
+            answers.close()
+            os.close(lifeline)
+
+    def ask(self, monotonic: float, max_pixels: int) -> Image | None:
+        """Return the full-resolution picture of this time, None where there is none. Blocks."""
+        with self._asking:
+            self._asked += 1
+            deadline = time.monotonic() + PICTURE_WAIT_S
+            if not self._pictures.send({"number": self._asked, "monotonic": monotonic}):
+                return None
+            while (left_s := deadline - time.monotonic()) > 0:
+                got = self._pictures.receive(left_s)
+                if got is None:
+                    continue
+                message, handle = got
+                try:
+                    if message["number"] != self._asked:
+                        continue  # the late answer to a question that was given up
+                    if handle is None:
+                        return None
+                    height, width = int(message["height"]), int(message["width"])
+                    if not (height > 0 and 0 < height * width <= max_pixels):
+                        raise ValueError("a picture of impossible size")
+                    return attach(handle, height * width * 3).reshape(height, width, 3)
+                finally:
+                    close(handle)
+        return None
+
+    def end(self, within_s: float) -> int:
+        """Wait so long for the process to end by itself, then kill it; return how it ended. Lets all go."""
+        try:
+            self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._let_go()
+        return self.process.returncode
+
+    def _let_go(self) -> None:
+        self.control.close()
+        with self._asking:  # who asks is about to find the process gone
+            self._pictures.close()
+        os.close(self._lifeline)
+
+
+class IsolatedReader:
+    """Has a child read one connection after the other: a `Reader` for `CameraSource`."""
+
+    def __init__(self, spec: CaptureSpec) -> None:
+        self._spec = spec
+        self._networked = parse(spec.source).kind in (Kind.RTSP, Kind.HTTP)
+        self._child: Child | None = None
+        self._busy = threading.Lock()
+        """Held for a connection: the next one begins when its predecessor has left the child."""
+        self._closed = False
+
+    def __call__(self, link: Link, clock: MediaClock) -> None:
+        """Read until the source ends or `link.stopping`. Raises what the child's reader raised."""
+        with self._busy:
+            if link.stopping:
+                return
+            link.reader_begins()
+            child = self._child
+            if child is not None and child.process.poll() is not None:
+                # It died between two connections: that is told with the attempt that finds it so.
+                self._raise_death(child, link)
+            if child is None:
+                link.reader_expects(START_WITHIN_S)
+                child = self._child = Child(self._spec)
+            try:
+                self._read(child, link, clock)
+            except Gone:
+                self._raise_death(child, link)
+            except NONSENSE as exc:
+                self._bury(child, 0.0)
+                link.counters.crashed += 1
+                raise CameraUnavailable(
+                    f"the capture process sends nonsense ({type(exc).__name__}) and is replaced"
+                ) from None
+            except MemoryError:
+                self._bury(child, 0.0)
+                raise CameraUnavailable("there is no memory for its pictures") from None
+            finally:
+                # It was closed while the child was still being started: nobody else knows of it.
+                if self._closed and self._child is not None:
+                    self._bury(self._child, 0.0)
+
+    def _read(self, child: Child, link: Link, clock: MediaClock) -> None:
+        floor = clock.floor
+        child.control.send({"do": "read", "floor": [_finite(floor.monotonic), _finite(floor.wall)]})
+        while not link.stopping:
+            got = child.control.receive(TICK_S)
+            if got is not None and self._take(*got, child, link):
+                return
+        child.control.send({"do": "stop"})
+        deadline = time.monotonic() + STOP_GRACE_S
+        while (left_s := deadline - time.monotonic()) > 0:
+            got = child.control.receive(left_s)
+            if got is None:
+                continue
+            message, handle = got
+            close(handle)
+            if message["is"] == "ended":
+                return
+        self._bury(child, 0.0)
+        if link.overdue:
+            link.counters.abandoned += 1
+            log.warning("%s: the capture process hangs in the video library: killed", self._spec.camera)
+
+    def _take(self, message: Message, handle: int | None, child: Child, link: Link) -> bool:
+        """Do what the child says; say whether its connection has ended."""
+        try:
+            match message["is"]:
+                case "ready":
+                    link.reader_begins()
+                case "opened":
+                    link.reader_opened()
+                case "progress":
+                    link.reader_progress()
+                case "waits":
+                    self._expect(float(message["seconds"]), link)
+                case "corrupt":
+                    link.reader_corrupt()
+                case "abandoned":
+                    link.counters.abandoned += 1
+                case "frame":
+                    if handle is None:
+                        raise ValueError("a frame without its picture")
+                    spec = self._spec
+                    frame = unpack(message, handle, camera=spec.camera, max_pixels=spec.max_pixels)
+                    if not link.lossless and frame.monotonic > time.monotonic() + AHEAD_S:
+                        # All that came after it would have to be later still.
+                        raise ValueError("a live picture from the future")
+                    link.reader_offer(frame, patient=bool(message["patient"]))
+                    child.control.send({"do": "taken"})
+                case "log":
+                    _repeat(message)
+                case "ended":
+                    _raise(message)
+                    return True
+        finally:
+            close(handle)
+        return False
+
+    def _expect(self, seconds: float, link: Link) -> None:
+        """Let a reader that keeps its own pace wait. A network camera's has none: it would hide a stall."""
+        if self._networked or not 0 <= seconds < float("inf"):
+            raise ValueError("waits where there is nothing to wait for")
+        link.reader_expects(seconds)
+
+    def _raise_death(self, child: Child, link: Link) -> None:
+        """Raise CameraUnavailable for a child that is no longer there."""
+        _hear_last_words(child.control)
+        code = self._bury(child, EXIT_GRACE_S)
+        link.counters.crashed += 1
+        raise CameraUnavailable(f"the capture process {_death(code, self._spec.process_memory)}") from None
+
+    def _bury(self, child: Child, within_s: float) -> int:
+        self._child = None
+        return child.end(within_s)
+
+    def judged(self, heard: float, latest: float) -> None:
+        """Tell the child until when frames were judged, and worth a closer look. Never waits."""
+        if (child := self._child) is not None:
+            with suppress(Gone):  # its reader finds out; what there is no room for, later news make up
+                child.control.send({"do": "judged", "heard": heard, "latest": _finite(latest)})
+
+    def picture_at(self, monotonic: float) -> Image | None:
+        """Return the full-resolution picture of this time, None where there is none. Blocks."""
+        child = self._child
+        if child is None:
+            return None
+        try:
+            return child.ask(monotonic, self._spec.max_pixels)
+        except (Gone, MemoryError, *NONSENSE):
+            return None  # the watched frame's own colours stand in
+
+    async def aclose(self) -> None:
+        """End the child. Returns within `EXIT_GRACE_S`."""
+        self._closed = True
+        child = self._child
+        if child is None:
+            return
+        child.process.kill()
+        deadline = time.monotonic() + EXIT_GRACE_S
+        while child.process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.01)
+        if self._busy.acquire(blocking=False):
+            # Otherwise its reader is about to find it gone.
+            try:
+                if self._child is child and child.process.poll() is not None:
+                    self._bury(child, 0.0)
+            finally:
+                self._busy.release()
+
+
+class IsolatedRecord:
+    """The full-resolution stream of a camera that a child reads. The child looks after it."""
+
+    def __init__(self, reader: IsolatedReader) -> None:
+        self.picture_at = reader.picture_at
+
+    @property
+    def nbytes(self) -> int:
+        """None of the packets are here."""
+        return 0
+
+    def start(self) -> bool:
+        """Do nothing: it starts with the first frame."""
+        return False
+
+    def stop(self) -> None:
+        """Do nothing: it ends with the child."""
+
+
+class IsolatedInterest(Interest):
+    """Passes on to the child what the detector made of its frames."""
+
+    def __init__(self, reader: IsolatedReader) -> None:
+        super().__init__()
+        self._reader = reader
+
+    def tell(self, monotonic: float, detection: Detection) -> None:
+        """Take note of the verdict, and tell the child."""
+        super().tell(monotonic, detection)
+        self._reader.judged(self.heard, self.latest)
+
+
+def _ends() -> tuple[tuple[socket.socket, ...], tuple[socket.socket, ...], tuple[int, int]]:
+    """Return both ends of two sockets and of a pipe. Raises OSError, and then nothing stays open."""
+    with ExitStack() as opened:
+        control, pictures = (
+            tuple(map(opened.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)))
+            for _ in range(2)
+        )
+        pipe = os.pipe()
+        opened.pop_all()
+    return control, pictures, pipe
+
+
+def _no_start(exc: OSError) -> CameraUnavailable:
+    return CameraUnavailable(f"the capture process cannot be started: {exc.strerror}")
+
+
+def _environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k in ENVIRONMENT or k.startswith(PREFIXES)}
+    # It finds what we find. Pools of threads that only reserve memory are not started.
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return kept | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def _finite(seconds: float) -> float | None:
+    """JSON has no infinity."""
+    return seconds if abs(seconds) != float("inf") else None
+
+
+def _death(code: int, bound: int) -> str:
+    """Return how a process ended, in words."""
+    if code == OUT_OF_MEMORY:
+        return f"needed more than the {bound / 2**20:.0f} MiB that capture.process_memory allows"
+    if code >= 0:
+        return f"ended by itself with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was ended by {name}" + (" (is the machine out of memory?)" if name == "SIGKILL" else "")
+
+
+def _raise(message: Message) -> None:
+    """Raise what the child's reader raised, if it did."""
+    text = _plain(message["text"])
+    match message["error"]:
+        case "refused":
+            raise CameraRefused(text)
+        case "unavailable":
+            raise CameraUnavailable(text)
+
+
+def _hear_last_words(control: Channel) -> None:
+    """Log what a child that is gone had logged: it may have said why."""
+    with suppress(Gone, *NONSENSE):
+        for _ in range(MAX_LAST_WORDS):
+            got = control.receive(0.0)
+            if got is None:
+                return
+            message, handle = got
+            close(handle)
+            if message["is"] == "log":
+                _repeat(message)
+
+
+def _repeat(message: Message) -> None:
+    """Log what the child has logged, in the name of a module of this room."""
+    name = str(message["name"])
+    logger = logging.getLogger(name) if name.startswith("async_motion.capture.") else log
+    logger.log(int(message["level"]), "%s", _plain(message["text"]))
+
+
+def _plain(text: object) -> str:
+    """Return a child's text without what ends a line or moves a terminal's cursor, and not without end."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text)[:MAX_TEXT])
+
+
+def close(handle: int | None) -> None:
+    """Close a handle, if it is one."""
+    if handle is not None:
+        os.close(handle)

@@ -1,0 +1,217 @@
+"""Frames between two processes: written once into memory that has no name, and read where they lie.
+
+A frame travels as a sealed memory file (`memfd_create`), whose handle is passed over a socket, and a few
+words about what is in it. Each has memory of its own, that lives for as long as somebody holds the frame:
+nothing is reused under a reader, a kept frame needs no copy, and what a camera may hold is bounded where
+frames are kept (`Frame.nbytes`), just as in one process. A file without a name cannot be left behind: the
+kernel frees it with its last handle, whatever becomes of either side.
+
+What is passed are the planes as the decoder left them, so that the reader can make colour without asking the
+writer, who may be gone by then. Pictures in uncommon formats, and those that are colour already, come as luma
+and BGR. The reader trusts nothing: neither sizes nor that the memory stays as it is, which the seals enforce.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from async_motion.capture.ffmpeg.frames import PLANAR_LUMA, Colour, rows_of, to_bgr
+from async_motion.core.model import Frame, Image
+
+Message = dict[str, Any]
+
+BGR = "bgr"
+"""In the place of a pixel format: a plane of luma, then one of BGR."""
+
+MAX_PADDING = 256
+"""Bytes that a row may have beyond its pixels: decoders align them."""
+
+MAX_CODEC = 32
+"""Letters of a codec's name: the other process is not trusted to be brief."""
+
+MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+def share(parts: Sequence[Any]) -> int:
+    """Return the handle of a sealed memory file that holds `parts` (buffers) one after the other."""
+    handle = os.memfd_create("async_motion", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        left = [memoryview(part).cast("B") for part in parts]
+        while left:
+            done = os.writev(handle, left)
+            while left and done >= len(left[0]):
+                done -= len(left.pop(0))
+            if left:
+                left[0] = left[0][done:]
+        fcntl.fcntl(handle, fcntl.F_ADD_SEALS, _seals())
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def attach(handle: int, size: int) -> NDArray[np.uint8]:
+    """Return the `size` bytes of a sealed memory file, read-only, without a copy.
+
+    They stay for as long as a view of them does; the handle may be closed at once. Raises ValueError when the
+    file has another size, or could still be changed under its reader.
+    """
+    if size <= 0 or os.fstat(handle).st_size != size:
+        raise ValueError("the memory has another size than was said")
+    try:
+        seals = fcntl.fcntl(handle, fcntl.F_GET_SEALS)
+    except OSError:  # it is no memory file
+        seals = 0
+    if seals & _seals() != _seals():
+        raise ValueError("the memory can still be changed")
+    return np.asarray(_Mapping(handle, size))
+
+
+def _seals() -> int:
+    return fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+
+
+class _Mapping:
+    """A file in memory, unmapped with the last array that looks at it.
+
+    Not `mmap.mmap`: before Python 3.13 that keeps a handle open for each frame that is kept.
+    """
+
+    def __init__(self, handle: int, size: int) -> None:
+        self._size = size
+        self._libc = _libc()
+        self._address = 0
+        # Populated: one call is cheaper than a fault for each page of every frame.
+        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+        address = self._libc.mmap(None, size, mmap.PROT_READ, flags, handle, 0)
+        if address in (None, MAP_FAILED):
+            raise MemoryError("no memory to map a frame")
+        self._address = address
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return {"version": 3, "shape": (self._size,), "typestr": "|u1", "data": (self._address, True)}
+
+    def __del__(self) -> None:
+        if self._address:
+            self._libc.munmap(self._address, self._size)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (
+        *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int),
+        ctypes.c_ssize_t,
+    )
+    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    return libc
+
+
+def pack(frame: Frame) -> tuple[Message, int]:
+    """Return (what is to be said of a frame, the handle of its memory, which the caller closes)."""
+    height, width = frame.luma.shape
+    picture = frame.bgr.picture if isinstance(frame.bgr, Colour) else None
+    message: Message = {
+        "captured_at": frame.captured_at.timestamp(),
+        "monotonic": frame.monotonic,
+        "width": width,
+        "height": height,
+        "nbytes": frame.nbytes,
+        "codec": frame.codec,
+    }
+    if (
+        picture is not None
+        and picture.format.name in PLANAR_LUMA
+        and all(plane.line_size > 0 for plane in picture.planes)
+    ):
+        message |= {
+            "format": picture.format.name,
+            "planes": [(plane.height, plane.line_size) for plane in picture.planes],
+            "colours": (int(picture.colorspace), int(picture.color_range)),
+        }
+        return message, share(picture.planes)
+    message |= {"format": BGR, "planes": [(height, width), (height, width * 3)], "colours": (0, 0)}
+    return message, share([np.ascontiguousarray(frame.luma), np.ascontiguousarray(frame.bgr())])
+
+
+def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Frame:
+    """Return the frame in the memory of `handle`. Raises ValueError, KeyError or TypeError on nonsense."""
+    height, width = int(message["height"]), int(message["width"])
+    planes = [(int(rows), int(stride)) for rows, stride in message["planes"]]
+    monotonic, captured_at = float(message["monotonic"]), float(message["captured_at"])
+    if not (0 < height * width <= max_pixels and height > 0 and isfinite(monotonic)):
+        raise ValueError("a picture of impossible size or time")
+    if planes[0][0] != height or planes[0][1] < width or min(map(min, planes)) <= 0:
+        raise ValueError("planes that do not fit their picture")
+    nbytes = sum(rows * stride for rows, stride in planes)
+    # Luma and BGR are four bytes a pixel. What is mapped is filled: a file of nothing but holes, too.
+    if nbytes > 4 * height * (width + MAX_PADDING):
+        raise ValueError("more memory than the picture needs")
+    block = attach(handle, nbytes)
+    views: list[NDArray[np.uint8]] = []
+    at = 0
+    for rows, stride in planes:
+        views.append(block[at : at + rows * stride].reshape(rows, stride))
+        at += rows * stride
+    name = message["format"]
+    if name == BGR:
+        picture = views[1].reshape(height, width, 3)
+        bgr: Any = lambda: picture  # noqa: E731
+    elif name in PLANAR_LUMA:
+        colorspace, color_range = message["colours"]
+        bgr = SharedColour(views, width, name, int(colorspace), int(color_range))
+    else:
+        raise ValueError("a format that was not agreed on")
+    return Frame(
+        camera=camera,
+        captured_at=datetime.fromtimestamp(captured_at, UTC),
+        monotonic=monotonic,
+        luma=views[0][:, :width],
+        bgr=bgr,
+        nbytes=block.nbytes,
+        codec=str(message["codec"])[:MAX_CODEC],
+    )
+
+
+class SharedColour:
+    """The `bgr` of a frame whose planes another process has decoded."""
+
+    __slots__ = ("_colorspace", "_format", "_planes", "_range", "_width")
+
+    def __init__(
+        self,
+        planes: list[NDArray[np.uint8]],
+        width: int,
+        pixel_format: str,
+        colorspace: int,
+        color_range: int,
+    ) -> None:
+        self._planes = planes
+        self._width = width
+        self._format = pixel_format
+        self._colorspace = colorspace
+        self._range = color_range
+
+    def __call__(self) -> Image:
+        frame = VideoFrame(self._width, len(self._planes[0]), self._format)
+        for plane, shared in zip(frame.planes, self._planes, strict=True):
+            own = rows_of(plane)
+            rows, stride = min(len(own), len(shared)), min(own.shape[1], shared.shape[1])
+            own[:rows, :stride] = shared[:rows, :stride]
+        frame.colorspace = self._colorspace
+        frame.color_range = self._range
+        return to_bgr(frame)

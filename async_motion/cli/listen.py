@@ -1,0 +1,155 @@
+"""`async-motion listen`: announcements as they come, and each frame fetched by its key.
+
+It is also the shortest example of a subscriber: drop repeats by `frame_id`, fetch by `object_key` from
+`bucket` (or by `url`), compare the `sha256`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sys
+from collections import OrderedDict
+from contextlib import AsyncExitStack
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from async_motion.app import build
+from async_motion.core import payloads
+from async_motion.core.model import StoredFrame
+from async_motion.errors import AsyncMotionError
+from async_motion.settings import Settings
+
+REMEMBERED = 10_000
+"""How many frame ids are kept to tell a repeat."""
+
+
+class Reader(Protocol):
+    """What fetches a frame: a store."""
+
+    async def get(self, key: str) -> bytes: ...
+
+
+async def listen(
+    settings: Settings,
+    *,
+    as_json: bool,
+    save: Path | None,
+    camera: str | None,
+    all_instances: bool,
+    count: int | None,
+) -> int:
+    """Print announcements until `count` are seen or the command is stopped; return the exit code.
+
+    With `save`, each frame is fetched into `save/{object_key}`; one that cannot be fetched, or whose sha256
+    differs, is said on standard error and makes the exit code 1 in the end.
+    """
+    host, port = await build.find_broker(settings, _tell)
+    arrived: asyncio.Queue[bytes] = asyncio.Queue()
+    client = build.build_client(settings, host, port)
+    instance = "+" if all_instances else settings.instance
+    topic = f"{settings.mqtt.base_topic}/{instance}/{camera or '+'}/frame"
+    client.subscribe(topic, lambda _topic, payload, _retained: arrived.put_nowait(payload))
+    client.on_connect(lambda: _tell(f"listening to {topic} on {host}:{port}"))
+
+    failed = 0
+    left: BrokenPipeError | None = None
+    async with AsyncExitStack() as stack:
+        reader = None
+        if save is not None:
+            reader = build.build_store(settings, reading=True)
+            await stack.enter_async_context(reader)
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        connection = tasks.create_task(client.run(), name="broker")
+        try:
+            failed = await _show(arrived, as_json=as_json, save=save, reader=reader, count=count)
+        except BrokenPipeError as exc:
+            # Who reads our output has left (`listen | head`). Raised below: the group would wrap it.
+            left = exc
+        finally:
+            connection.cancel()
+    if left is not None:
+        raise left
+    return 1 if failed else 0
+
+
+async def _show(
+    arrived: asyncio.Queue[bytes],
+    *,
+    as_json: bool,
+    save: Path | None,
+    reader: Reader | None,
+    count: int | None,
+) -> int:
+    """Print what arrives; return how many frames could not be fetched."""
+    seen: OrderedDict[str, None] = OrderedDict()
+    failed = shown = 0
+    while count is None or shown < count:
+        payload = await arrived.get()
+        try:
+            stored = payloads.parse_frame(payload)
+        except ValueError as exc:
+            _tell(f"not an announcement: {exc}")
+            continue
+        frame_id = stored.info.frame_id
+        if frame_id in seen:
+            continue
+        seen[frame_id] = None
+        if len(seen) > REMEMBERED:
+            seen.popitem(last=False)
+        if not as_json and shown == 0:
+            print(f"{'captured (UTC)':<23}  {'camera':<12}  {'score':>6}  {'KiB':>5}  object key", flush=True)
+        print(payload.decode() if as_json else _row(stored), flush=True)
+        shown += 1
+        if save is not None and reader is not None:
+            try:
+                await fetch(stored, reader, save)
+            except (AsyncMotionError, OSError) as exc:
+                failed += 1
+                _tell(f"{stored.info.object_key}: {exc}")
+    return failed
+
+
+async def fetch(stored: StoredFrame, reader: Reader, folder: Path) -> Path:
+    """Fetch one frame by its key into `folder`, under the same path; return the file.
+
+    Raises what the store raises, OSError from the disk, and FetchError for a key that leaves the folder or
+    bytes that are not the announced ones. The file appears whole or not at all.
+    """
+    key = PurePosixPath(stored.info.object_key)
+    if key.is_absolute() or ".." in key.parts or not key.parts:
+        # The key comes over the network: it must not choose where on this disk we write.
+        raise FetchError("this key leaves the folder, not saved")
+    data = await reader.get(stored.info.object_key)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != stored.info.sha256:
+        raise FetchError(f"sha256 is {digest}, announced was {stored.info.sha256}, not saved")
+    target = folder.joinpath(*key.parts)
+    await asyncio.to_thread(_write, target, data)
+    return target
+
+
+class FetchError(AsyncMotionError):
+    """A frame was announced, but what came is not what was announced."""
+
+
+def _write(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}")
+    part.write_bytes(data)
+    part.replace(target)
+
+
+def _row(stored: StoredFrame) -> str:
+    info = stored.info
+    notes = [*info.zones, *(["delayed"] if stored.delayed else [])]
+    return (
+        f"{info.captured_at:%Y-%m-%d %H:%M:%S}.{info.captured_at.microsecond // 1000:03d}"
+        f"  {info.camera:<12}  {info.score:>6.1%}  {info.size / 1024:>5.0f}  {info.object_key}"
+        + (f"  [{', '.join(notes)}]" if notes else "")
+    )
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,143 @@
+"""Where the picture has slipped to: the shift of a shaking camera, to a twentieth of a pixel.
+
+Lucas and Kanade's equations are solved at a few hundred points only: the steepest of each small cell of the
+background, so that they lie all over the picture. What moves there, and a change of light, is outvoted: the
+median difference is taken off, and points that disagree do not count. A quarter-size level catches shifts
+that the finer one cannot. A shift is believed only when it makes the points agree clearly better.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from async_motion.core.detection.working_image import Plane, halved, middle, u8
+
+_CELL = 5
+_STEEP = 4.0
+"""A point counts from so many grey levels a pixel on."""
+_MARGIN = 4
+_FEWEST = 60
+"""With fewer points than this the picture is too bare to tell."""
+_CALM = 1.0
+"""Points that differ by no more than this, in grey levels at the median, need no shift."""
+_ASTRAY = 2.0
+_FARTHEST = 24.0
+_LEAST = 0.15
+
+
+class Shift(NamedTuple):
+    """How far the scene lies right of and below its place in the background, in working pixels."""
+
+    x: float
+    y: float
+
+    def __bool__(self) -> bool:
+        return self.x != 0.0 or self.y != 0.0
+
+
+STEADY = Shift(0.0, 0.0)
+
+
+class Aligner:
+    """Finds the shift of pictures against one background (h, w)."""
+
+    def __init__(self, background: Plane) -> None:
+        self._scale = 2 if max(background.shape) > 200 else 1
+        base = halved(background) if self._scale == 2 else background
+        self._fine = _Points(base, _CELL)
+        self._coarse = _Points(halved(base), _CELL - 1) if min(base.shape) >= 32 else None
+
+    def shift(self, picture: Plane) -> Shift:
+        """Return the shift of `picture` (h, w), or STEADY where none makes it fit clearly better."""
+        if self._fine.count < _FEWEST:
+            return STEADY
+        base = u8(cv2.GaussianBlur(halved(picture) if self._scale == 2 else picture, (3, 3), 0))
+        at_rest = self._fine.disagreement(base, np.zeros(2))
+        if at_rest <= _CALM:
+            return STEADY
+        moved, rest = self._fine.follow(base, np.zeros(2), rounds=2)
+        if rest > _ASTRAY and self._coarse is not None:
+            far, _ = self._coarse.follow(halved(base), np.zeros(2), rounds=5)
+            again, less = self._fine.follow(base, 2.0 * far, rounds=3)
+            if less < rest:
+                moved, rest = again, less
+        x, y = (float(value) * self._scale for value in moved)
+        if rest >= 0.9 * at_rest or np.hypot(x, y) <= _LEAST or max(abs(x), abs(y)) >= _FARTHEST:
+            return STEADY
+        return Shift(x, y)
+
+
+def shifted(picture: Plane, shift: Shift) -> Plane:
+    """Return `picture` put back to where the background has it; the uncovered rim repeats the edge."""
+    matrix = np.array([[1.0, 0.0, shift.x], [0.0, 1.0, shift.y]], np.float32)
+    return u8(
+        cv2.warpAffine(
+            picture,
+            matrix,
+            picture.shape[::-1],
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    )
+
+
+class _Points:
+    """The steepest point of each cell of a picture, with its value and its gradient."""
+
+    def __init__(self, picture: Plane, cell: int) -> None:
+        smooth = cv2.GaussianBlur(picture, (3, 3), 0).astype(np.float32)
+        across = np.asarray(cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125), np.float32)
+        down = np.asarray(cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125), np.float32)
+        steep = across * across + down * down
+        steep[:_MARGIN] = steep[-_MARGIN:] = 0.0
+        steep[:, :_MARGIN] = steep[:, -_MARGIN:] = 0.0
+        rows, columns = picture.shape[0] // cell, picture.shape[1] // cell
+        blocks = steep[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell)
+        cells = blocks.transpose(0, 2, 1, 3).reshape(rows * columns, cell * cell)
+        best = cells.argmax(axis=1)
+        which = np.arange(rows * columns)
+        chosen = cells[which, best] > _STEEP**2
+        y = (which // columns * cell + best // cell)[chosen]
+        x = (which % columns * cell + best % cell)[chosen]
+        self.count = int(x.size)
+        self._x, self._y = x.astype(np.float32)[None], y.astype(np.float32)[None]
+        self._value = smooth[y, x]
+        self._across, self._down = across[y, x], down[y, x]
+        self._xx, self._xy, self._yy = (
+            self._across * self._across,
+            self._across * self._down,
+            self._down * self._down,
+        )
+
+    def _error(self, picture: Plane, at: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return by how much `picture` at the moved points differs from the points' values."""
+        seen = cv2.remap(picture, self._x + np.float32(at[0]), self._y + np.float32(at[1]), cv2.INTER_LINEAR)
+        error = np.asarray(seen, np.float32)[0] - self._value
+        return np.asarray(error - np.float32(middle(error)), np.float32)
+
+    def disagreement(self, picture: Plane, at: NDArray[np.float64]) -> float:
+        """Return the median difference in grey levels, apart from what all points share."""
+        return middle(np.abs(self._error(picture, at)))
+
+    def follow(
+        self, picture: Plane, at: NDArray[np.float64], *, rounds: int
+    ) -> tuple[NDArray[np.float64], float]:
+        """Return the better place of all points together, and how much they disagree there."""
+        error = self._error(picture, at)
+        for _ in range(rounds):
+            size = np.abs(error)
+            agree = (size < max(3.0 * middle(size), 4.0)).astype(np.float32)
+            xx, xy, yy = float(agree @ self._xx), float(agree @ self._xy), float(agree @ self._yy)
+            determinant = xx * yy - xy * xy
+            if determinant < 1e-3 * (xx + yy) ** 2:  # stripes say nothing along themselves
+                break
+            error = agree * error
+            u, v = float(error @ self._across), float(error @ self._down)
+            step = np.array([yy * u - xy * v, xx * v - xy * u]) / determinant
+            at = at - np.clip(step, -1.5, 1.5)
+            error = self._error(picture, at)
+        return at, middle(np.abs(error))

@@ -1,0 +1,239 @@
+"""What the camera sees at rest: a stack of past looks of each pixel, and how much each usually strays.
+
+A pixel is explained when at least two of its looks are near it. The stack is filled from the first seconds,
+where the majority of each pixel's looks is the truth and the rest is taken for something that moved; these
+looks are kept as they were, so that the majority can still change its mind until the first seconds are over.
+Then looks are replaced first in, first out, and only where nothing moves, so that what moves does not poison
+them. A second, slow stack is blind: what it has held for half of its time is at rest by definition. So a car
+that was parked is taken over, and so is the ground that a car has left.
+
+How much a pixel strays is followed by the sign-step estimate of a quantile: unlike a running mean, it does
+not go blind where things pass by all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from async_motion.core.detection.alignment import Aligner
+from async_motion.core.detection.scene import Light
+from async_motion.core.detection.working_image import Plane, gradient, median_of, u8
+
+LOOKS = 16
+MEMORY_S = 20.0
+"""The stack holds the looks of about so many seconds."""
+FIRST_S = 6.0
+_FIRST_PERIOD_S = 2.0 / LOOKS
+_OUTLIER = 20
+"""A first look that is so far from the majority, in grey levels, was something that moved."""
+SLOW_LOOKS = 9
+SLOW_PERIOD_S = 4.0
+
+_NEAR = np.ones((7, 7), np.uint8)
+"""How far a pixel's neighbourhood goes."""
+
+NOISE_UNIT = 8
+"""The noise plane counts in eighths of a grey level."""
+_NOISE_START = 2 * NOISE_UNIT
+_NOISE_FLOOR, _NOISE_CAP = np.uint8(NOISE_UNIT // 2), np.uint8(25 * NOISE_UNIT)
+_NOISE_PERIOD_S = 0.2
+_NOISE_UP, _NOISE_DOWN = 8, 1
+"""Eight steps up for one down: the plane follows the 89 % quantile of the distances."""
+
+HOLDS_S = 5.0
+"""A picture stands for all the time since the one before, but for no more than this: who is shown one every
+two seconds learns as fast as who is shown five a second."""
+
+
+class Background:
+    """The looks, their median `reference`, and the `noise` of one camera, all (h, w) uint8."""
+
+    def __init__(self, picture: Plane, now: float, memory_s: float = MEMORY_S) -> None:
+        """Prime everything with one picture. `memory_s`: the stack holds the looks of so many seconds."""
+        self._look_period = memory_s / LOOKS
+        self._slow_period = memory_s * SLOW_PERIOD_S / MEMORY_S
+        self.reference: Plane = picture
+        self.noise: Plane = np.full_like(picture, _NOISE_START)
+        self.born = now
+        self._looks: list[Plane] = []
+        self._first: list[Plane] = [picture]
+        self._slow: list[Plane] = [picture]
+        self._at_rest: Plane | None = None
+        self._next = 0
+        self._aligner: Aligner | None = None
+        self._edges: Plane | None = None
+        self._envelope: tuple[Plane, Plane] | None = None
+        self._first_period = _FIRST_PERIOD_S
+        self._looked_at = self._slow_at = self._noise_at = now
+        self._derive()
+
+    @property
+    def learning(self) -> bool:
+        """Whether the first seconds are not over yet."""
+        return bool(self._first)
+
+    @property
+    def aligner(self) -> Aligner:
+        """The aligner against the reference, made when it is first asked for."""
+        if self._aligner is None:
+            self._aligner = Aligner(self.reference)
+        return self._aligner
+
+    @property
+    def edges(self) -> Plane:
+        """The reference's gradient."""
+        if self._edges is None:
+            self._edges = gradient(self.reference)
+        return self._edges
+
+    def distance(self, picture: Plane) -> Plane:
+        """Return how far each pixel is from its second nearest look, in grey levels."""
+        nearest = cv2.absdiff(picture, self._looks[0])
+        second = np.full_like(picture, 255)
+        difference, larger = np.empty_like(picture), np.empty_like(picture)
+        for look in self._looks[1:]:
+            cv2.absdiff(picture, look, difference)
+            cv2.max(nearest, difference, larger)
+            cv2.min(second, larger, second)
+            cv2.min(nearest, difference, nearest)
+        if self._at_rest is not None:
+            cv2.absdiff(picture, self._at_rest, difference)
+            cv2.min(second, difference, second)
+        return second
+
+    def beyond(self, picture: Plane) -> Plane:
+        """Return how far each pixel is from everything that its near neighbourhood has looked like.
+
+        What has left the stack counts until there is a new reference, which is every fourth look.
+        """
+        if self._envelope is None:
+            darkest, brightest = self._looks[0].copy(), self._looks[0].copy()
+            for look in self._looks[1:]:
+                cv2.min(darkest, look, darkest)
+                cv2.max(brightest, look, brightest)
+            self._envelope = u8(cv2.erode(darkest, _NEAR)), u8(cv2.dilate(brightest, _NEAR))
+        darkest, brightest = self._envelope
+        return u8(cv2.max(cv2.subtract(darkest, picture), cv2.subtract(picture, brightest)))
+
+    def learn(self, picture: Plane, distance: Plane, moving: Plane, now: float) -> None:
+        """Take `picture` over, as far as it is time to, where the mask `moving` is 0."""
+        if now - self._noise_at >= _NOISE_PERIOD_S - 1e-6:
+            periods = round(min(now - self._noise_at, HOLDS_S) / _NOISE_PERIOD_S)
+            self._noise_at = now
+            self._follow_noise(distance, moving, periods)
+        if self._first:
+            self._learn_first(picture, now)
+        elif now - self._looked_at >= self._look_period - 1e-6:
+            due = round(min(now - self._looked_at, max(HOLDS_S, self._look_period)) / self._look_period)
+            self._looked_at = now
+            rest = cv2.bitwise_not(cv2.dilate(moving, np.ones((3, 3), np.uint8)))
+            for _ in range(due):
+                look = self._looks[self._next]
+                cv2.copyTo(picture, rest, look)
+                if self._envelope is not None:
+                    darkest, brightest = self._envelope
+                    cv2.min(darkest, cv2.erode(look, _NEAR), darkest)
+                    cv2.max(brightest, cv2.dilate(look, _NEAR), brightest)
+                self._next = (self._next + 1) % LOOKS
+                if self._next % 4 == 0:
+                    self._refer_to(median_of(self._looks))
+        if now - self._slow_at >= self._slow_period - 1e-6:
+            self._slow_at = now
+            self._slow = [*self._slow, picture][-SLOW_LOOKS:]
+            if len(self._slow) == SLOW_LOOKS:
+                self._at_rest = median_of(self._slow)
+
+    def state(self, now: float) -> dict[str, NDArray[np.generic]]:
+        """Return what was learned as arrays, its times as ages before `now`."""
+        ages = [now - at for at in (self.born, self._looked_at, self._slow_at, self._noise_at)]
+        none = np.zeros((0, *self.noise.shape), np.uint8)
+        return {
+            "noise": self.noise,
+            "reference": self.reference,
+            "looks": np.stack(self._looks),
+            "first": np.stack(self._first) if self._first else none,
+            "slow": np.stack(self._slow),
+            "times": np.array([*ages, self._first_period, float(self._next)]),
+        }
+
+    @classmethod
+    def restored(
+        cls, state: Mapping[str, NDArray[np.generic]], now: float, memory_s: float = MEMORY_S
+    ) -> Background:
+        """Return the background that gave `state`, as if it had been so at `now`."""
+        background = cls(u8(state["reference"]), now, memory_s)
+        background.noise = u8(state["noise"])
+        background._looks = [u8(look).copy() for look in state["looks"]]
+        background._first = [u8(look) for look in state["first"]]
+        background._slow = [u8(look) for look in state["slow"]]
+        if len(background._slow) == SLOW_LOOKS:
+            background._at_rest = median_of(background._slow)
+        born, looked, slow, noise, period, following = (float(value) for value in state["times"])
+        background.born, background._looked_at = now - born, now - looked
+        background._slow_at, background._noise_at = now - slow, now - noise
+        background._first_period, background._next = period, int(following)
+        return background
+
+    def take_over(self, picture: Plane, where: Plane) -> None:
+        """Make `picture` the only look of the pixels where the mask `where` is not 0."""
+        self._looks = [_patched(look, picture, where) for look in self._looks]
+        self._envelope = None
+        self._first = [_patched(look, picture, where) for look in self._first]
+        self._refer_to(_patched(self.reference, picture, where))
+
+    def follow(self, light: Light) -> None:
+        """Put everything that was learned into another light."""
+        self._looks = [light.apply(look) for look in self._looks]
+        self._first = [light.apply(look) for look in self._first]
+        self._slow = [light.apply(look) for look in self._slow]
+        self._at_rest = None if self._at_rest is None else light.apply(self._at_rest)
+        self._refer_to(light.apply(self.reference))
+
+    def _refer_to(self, reference: Plane) -> None:
+        self.reference = reference
+        self._aligner, self._edges, self._envelope = None, None, None
+
+    def _learn_first(self, picture: Plane, now: float) -> None:
+        if now - self._looked_at >= self._first_period - 1e-6:
+            self._looked_at = now
+            self._first.append(picture)
+            if len(self._first) >= LOOKS:  # cover the whole time so far with half as many looks
+                self._first = self._first[::2]
+                self._first_period *= 2.0
+            self._derive()
+        if now - self.born > FIRST_S:
+            self._first = []
+
+    def _derive(self) -> None:
+        """Make the stack from the first looks: what the majority does not hold is what moved."""
+        self._refer_to(median_of([self._first[index % len(self._first)] for index in range(LOOKS)]))
+        cleaned = []
+        for look in self._first:
+            far = cv2.inRange(cv2.absdiff(look, self.reference), _OUTLIER + 1, 255)
+            cleaned.append(_patched(look, self.reference, u8(far)))
+        self._looks = [cleaned[index % len(cleaned)].copy() for index in range(LOOKS)]
+
+    def _follow_noise(self, distance: Plane, moving: Plane, periods: int) -> None:
+        """Step towards the distances, once for each period since the last time: it was the same in all."""
+        strays = u8(cv2.convertScaleAbs(distance, alpha=NOISE_UNIT))
+        above = u8(cv2.compare(strays, self.noise, cv2.CMP_GT))
+        up, down = above & np.uint8(_NOISE_UP), ~above & np.uint8(_NOISE_DOWN)
+        if periods > 1:
+            # Further than one step only up to what was seen.
+            higher, lower = cv2.subtract(strays, self.noise), cv2.subtract(self.noise, strays)
+            up = np.maximum(up, np.minimum(higher, np.uint8(_NOISE_UP * periods)))
+            down = np.maximum(down, np.minimum(lower, np.uint8(_NOISE_DOWN * periods)))
+        followed = u8(cv2.subtract(cv2.add(self.noise, up), down))
+        np.minimum(np.maximum(followed, _NOISE_FLOOR, out=followed), _NOISE_CAP, out=followed)
+        self.noise = _patched(followed, self.noise, moving)
+
+
+def _patched(plane: Plane, patch: Plane, where: Plane) -> Plane:
+    """Return a copy of `plane` with `patch` where the mask is not 0."""
+    copy = plane.copy()
+    cv2.copyTo(patch, where, copy)
+    return copy

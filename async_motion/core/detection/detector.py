@@ -1,0 +1,541 @@
+"""luma -> Detection: what moved in front of one fixed camera, and why we think so.
+
+    luma ─reduce─▶ picture ─undo shake, undo light─▶ distance to the background ─▶ mask ─▶ regions ─▶ verdict
+                                                            ▲                                     │
+                                                            └──── learn where nothing moves ◀─────┘
+
+Each part stands in a module of its own: `picture` (reduction), `alignment` (shake), `scene` (light, steps),
+`background` (the model), `shadows`, `regions` (evidence), `zones`. Pure arithmetic on arrays: no clock, no
+file, no randomness; the same frames give the same verdicts. Every time constant is in seconds of
+`monotonic`, so that 5 and 30 frames a second behave alike.
+
+What was tried, with figures, is told in the README's section on detection.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from async_motion.core.detection.alignment import STEADY, Shift, shifted
+from async_motion.core.detection.background import HOLDS_S, MEMORY_S, NOISE_UNIT, Background
+from async_motion.core.detection.packing import pack, unpack
+from async_motion.core.detection.regions import Persistence, Regions, Unrest, clean
+from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of
+from async_motion.core.detection.sensitivity import MEASURES, Measures, Sensitivity
+from async_motion.core.detection.shadows import shadows
+from async_motion.core.detection.working_image import Plane, u8, working_picture, working_size
+from async_motion.core.detection.zones import Polygon, Zone, draw
+from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
+from async_motion.errors import FrameShapeError
+
+__all__ = ["Detector", "DetectorSettings", "Polygon", "Sensitivity", "Zone"]
+
+_STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
+"""A pixel is strong from so many thresholds plus so many times its noise on."""
+_UNREST_WEIGHT = 75.0
+"""By exp(weight * unrest) more strong pixels are asked for where the scene is not calm, up to a factor."""
+_FEWEST_PIXELS = 4
+
+_STILL_DIFFERENT, _UNEXPLAINED = 0.2, 0.15
+_AFTER_LEAP_S = 0.5
+_BEYOND = 0.5
+"""A strong pixel is also so many thresholds beyond what its neighbourhood has ever looked like: leaves sway
+within the colours of the tree."""
+_LEAPT = 0.7
+_FOLLOW_LIGHT_S = 8.0
+_FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
+_PAST_S, _PAST_STEP_S = 0.5, 0.25
+_LONGEST_STEP_S = 0.5
+TRUSTED_S = 60.0
+"""A saved state that is older may be of a scene that has changed unseen."""
+OLD_S = 12 * 3600.0
+"""A saved state that is older is worth nothing."""
+_STATE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorSettings:
+    """How one camera is watched. Areas are shares of the picture, 0..1.
+
+    `sensitivity` gives the measures of `core.sensitivity`; those that are not None stand in for its own.
+    `min_area` holds at the lower edge of the picture and `min_area_far` (None, or more: the same) from the
+    height `horizon` upwards, 0..1 from the top; between them the sides of things grow evenly with the height
+    of their foot. Nothing is reported for `learning_s` after the start; what has come to rest is background
+    after about `rest_s`.
+    """
+
+    sensitivity: Sensitivity = "medium"
+    threshold: float | None = None
+    noise_factor: float | None = None
+    strong_share: float | None = None
+    unrest_factor: float | None = None
+    learning_s: float = 0.4
+    rest_s: float = MEMORY_S
+    min_area: float = 0.002
+    min_area_far: float | None = None
+    horizon: float = 0.3
+    max_area: float = 0.9
+    masks: tuple[Polygon, ...] = ()
+    zones: tuple[Zone, ...] = ()
+
+    @property
+    def measures(self) -> Measures:
+        """What holds outside of the zones that have a sensitivity of their own."""
+        own = {field.name: getattr(self, field.name) for field in fields(Measures)}
+        return replace(
+            MEASURES[self.sensitivity], **{name: value for name, value in own.items() if value is not None}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One frame on its way to a verdict: `aligned` in the background's place, `picture` in its light too."""
+
+    aligned: Plane
+    picture: Plane
+    shift: Shift
+    light: Light
+    distance: Plane
+    threshold: Plane
+    differs: Plane
+    changed: float
+
+
+class _Switch(NamedTuple):
+    """A leap of the picture: when, the picture since, and what leapt; None for everything."""
+
+    at: float
+    picture: Plane
+    leapt: Plane | None
+
+
+class Detector:
+    """Watches one camera. Not thread-safe: one caller at a time."""
+
+    def __init__(self, settings: DetectorSettings) -> None:
+        self.settings = settings
+        self.counts: Counter[Reason] = Counter()
+        """Frames judged so far, by reason."""
+        self._shape: tuple[int, int] | None = None
+        self._saved: dict[str, NDArray[np.generic]] | None = None
+
+    @classmethod
+    def restore(cls, settings: DetectorSettings, state: bytes, *, away_s: float = 0.0) -> Detector:
+        """Return a detector that knows what another knew when its `state` was taken, `away_s` ago.
+
+        After more than `TRUSTED_S` nobody knows what has changed unseen: for half a second nothing is
+        reported, and what differs then, but does not move, is taken for the ground. Raises ValueError when
+        `state` cannot be read or is older than `OLD_S`: start a new detector then.
+        """
+        if away_s > OLD_S:
+            raise ValueError(
+                f"the saved state is {away_s / 3600:.0f} h old, expected at most {OLD_S / 3600:.0f}"
+            )
+        detector = cls(settings)
+        try:
+            arrays = unpack(state)
+            version = int(arrays["version"])
+            height, width = (int(side) for side in arrays["shape"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError("the saved state cannot be read") from error
+        if version != _STATE_VERSION:
+            raise ValueError(f"the saved state has version {version}, expected {_STATE_VERSION}")
+        # A state may be handed on before it was used.
+        arrays["away"] = np.array(max(away_s, float(arrays.get("away", np.zeros(())))))
+        detector._shape, detector._saved = (height, width), arrays
+        detector._draw_areas()
+        return detector
+
+    def state(self) -> bytes:
+        """Return what was learned, for `restore`; empty before the first frame. About 0.5 MB at 1080p."""
+        if self._saved is not None:
+            arrays = self._saved
+        elif self._shape is None:
+            return b""
+        else:
+            arrays = {
+                **self._background.state(self._now),
+                "unrest": self._unrest.cells,
+                "shape": np.array(self._shape),
+                "version": np.array(_STATE_VERSION),
+            }
+        return pack(arrays)
+
+    def update(self, luma: Luma, monotonic: float) -> Detection:
+        """Compare `luma` (H, W) uint8 with the background, then learn from it.
+
+        The array is only read, and not kept. The first frame primes the background and scores 0.
+        Raises FrameShapeError when (H, W) changes: the caller starts a new detector.
+        """
+        if luma.ndim != 2 or min(luma.shape) < 1:
+            raise FrameShapeError(f"a luma plane has two dimensions, this array is {luma.shape}")
+        if self._shape is not None and luma.shape != self._shape:
+            raise FrameShapeError(f"the picture was {self._shape} so far and is {luma.shape} now")
+        picture = working_picture(luma)
+        if self._shape is None:
+            self._shape = (luma.shape[0], luma.shape[1])
+            self._draw_areas()
+            detection = self._begin(picture, monotonic)
+        elif self._saved is not None:
+            detection = self._resume(picture, monotonic)
+        else:
+            detection = self._judge(picture, monotonic)
+        self.counts[detection.reason] += 1
+        return detection
+
+    @property
+    def mask(self) -> Plane:
+        """Everything large enough that differed in the last frame, (h, w) uint8 0 or 255, working size.
+
+        It lies where the things are in the picture as it came, also while the camera shakes. It is the
+        generous mask: not all of it need have been believed. Shape (1, 1) before the first frame.
+        """
+        if self._shape is None or self._saved is not None:
+            return np.zeros((1, 1), np.uint8)
+        back = Shift(-float(round(self._shift.x)), -float(round(self._shift.y)))
+        return shifted(self._mask, back) if back else self._mask
+
+    def debug_maps(self) -> dict[str, Plane]:
+        """Return pictures of the inner state, (h, w) uint8 each at the working size, empty before a frame.
+
+        `mask` is everything large enough that differs, `moving` what of it was believed.
+        """
+        if self._shape is None or self._saved is not None:
+            return {}
+        return {
+            "background": self._background.reference.copy(),
+            "noise": self._background.noise.copy(),
+            "threshold": self._threshold.copy(),
+            "unrest": np.clip(self._unrest.plane() * 2000.0, 0, 255).astype(np.uint8),
+            "distance": self._distance.copy(),
+            "mask": self._mask.copy(),
+            "moving": self._moving.copy(),
+            "ignored": self._ignored.copy(),
+        }
+
+    def _draw_areas(self) -> None:
+        """Draw masks, zones and the thresholds of zones at the working size."""
+        assert self._shape is not None
+        size = working_size(*self._shape)
+        settings = self.settings
+        self._ignored = draw(settings.masks, size)
+        self._watched = u8(cv2.bitwise_not(self._ignored))
+        self._watched_pixels = max(1, cv2.countNonZero(self._watched))
+        self._zones = [(zone, draw([zone.polygon], size)) for zone in settings.zones]
+        self._measures = settings.measures
+        self._floor = np.full(size, min(max(round(self._measures.threshold), 1), 255), np.uint8)
+        for zone, inside in reversed(self._zones):
+            if zone.sensitivity is not None:
+                self._floor[inside > 0] = round(MEASURES[zone.sensitivity].threshold)
+
+    def _begin(self, picture: Plane, now: float) -> Detection:
+        self._learning_until = now + self.settings.learning_s
+        self._now = now
+        self._start(picture, now)
+        return Detection(motion=False, reason=Reason.LEARNING)
+
+    def _resume(self, picture: Plane, now: float) -> Detection:
+        """Go on from a saved state with the first frame after it."""
+        assert self._saved is not None
+        saved, self._saved = self._saved, None
+        self._begin(picture, now)
+        self._learning_until = now
+        self._background = Background.restored(saved, now, self.settings.rest_s)
+        self._unrest.cells = np.asarray(saved["unrest"], np.float32)
+        self._doubt = float(saved["away"]) > TRUSTED_S
+        self._past.clear()
+        # Another scene than the one that was left is told from motion as every jump is.
+        self._jumps = Jumps(self._background.reference)
+        return self._judge(picture, now)
+
+    def _start(self, picture: Plane, now: float) -> None:
+        """Learn the scene anew from `picture`."""
+        self._background = Background(picture, now, self.settings.rest_s)
+        self._unrest = Unrest((picture.shape[0], picture.shape[1]))
+        self._persistence = Persistence()
+        self._past: deque[tuple[float, Plane]] = deque([(now, picture)])
+        self._jumps = Jumps(picture)
+        self._mask = self._moving = self._distance = np.zeros_like(picture)
+        self._shift = STEADY
+        self._threshold = self._floor
+        self._leap = 0.0
+        self._known = True
+        self._doubt = False
+        self._switched: _Switch | None = None
+        self._leap_until = self._light_since = self._shift_since = now
+
+    def _judge(self, picture: Plane, now: float) -> Detection:
+        passed = max(now - self._now, 1e-3)
+        self._now = now
+        look = self._look(picture, now)
+        self._distance, self._threshold = look.distance, look.threshold
+        self._shift = look.shift
+        age = now - self._background.born
+        jump = self._jumps.update(
+            picture,
+            look.aligned,
+            look.light,
+            known=self._known,
+            passed_s=min(passed, _LONGEST_STEP_S),
+            age_s=age,
+        )
+        self._known = look.changed < _UNEXPLAINED
+        if jump.whole:
+            self._switched = _Switch(now, look.picture, None)
+        elif jump.part:
+            changed = cv2.absdiff(look.aligned, jump.before)
+            leapt = u8(cv2.compare(changed, look.threshold, cv2.CMP_GT))
+            self._switched = _Switch(now, look.picture, leapt)
+        step = self._step(picture, look, jump, now)
+        if step is not None:
+            self._mask = self._moving = np.zeros_like(picture)
+            return replace(self._figures(look, jump), reason=Reason.SCENE_CHANGE, scene_change=step)
+        detection = self._verdict(look, jump, now, passed)
+        if jump.whole and look.light.large and not detection.motion:
+            return replace(detection, reason=Reason.SCENE_CHANGE, scene_change=SceneChange.EXPOSURE)
+        return detection
+
+    def _figures(self, look: _Look, jump: Jump) -> Detection:
+        """Return what is said of every frame, whatever the verdict."""
+        height, width = look.picture.shape
+        return Detection(
+            motion=False,
+            reason=Reason.STILL,
+            changed=look.changed,
+            jump=jump.share,
+            noise=float(cv2.mean(self._background.noise)[0]) / NOISE_UNIT,
+            gain=look.light.gain,
+            offset=look.light.offset,
+            shift=(look.shift.x / width, look.shift.y / height),
+        )
+
+    def _look(self, picture: Plane, now: float) -> _Look:
+        """Undo the shake and the light of `picture`, and compare it with the background."""
+        background = self._background
+        shift = background.aligner.shift(picture)
+        aligned = shifted(picture, shift) if shift else picture
+        light = find_light(aligned, background.reference)
+        if not light.large:
+            self._light_since = now
+        elif now - self._light_since > _FOLLOW_LIGHT_S:
+            background.follow(light)
+            self._past.clear()
+            light, self._light_since = Light(), now
+            # What the old light had made black or white is not known in the new one.
+            self._switched = _Switch(now, aligned, None)
+        compared = light.undo(aligned) if light else aligned
+        distance = background.distance(compared)
+        if light:
+            distance[light.clipped(aligned, background.reference) > 0] = 0
+        # In a dimmed picture the same noise is larger once the light is undone.
+        dimmed = max(1.0, 1.0 / light.gain)
+        weight = self._measures.noise_factor / NOISE_UNIT
+        threshold = u8(cv2.addWeighted(self._floor, dimmed, background.noise, weight, 0.0))
+        differs = u8(cv2.compare(distance, threshold, cv2.CMP_GT))
+        if shift:
+            rim = int(np.ceil(max(abs(shift.x), abs(shift.y))))
+            differs[:rim] = differs[-rim:] = 0
+            differs[:, :rim] = differs[:, -rim:] = 0
+        changed = cv2.countNonZero(differs) / differs.size
+        return _Look(aligned, compared, shift, light, distance, threshold, differs, changed)
+
+    def _step(self, picture: Plane, look: _Look, jump: Jump, now: float) -> SceneChange | None:
+        """Tell a change of the whole scene from motion; learn the new scene once it is certain."""
+        if self._leap:
+            calm = jump.calm_after(self._leap)
+            if calm and look.changed > _UNEXPLAINED:
+                kind = kind_of(look.aligned, self._background.reference)
+                self._start(picture, now)
+                return kind
+            if calm or now > self._leap_until:
+                self._leap = 0.0
+        elif jump.broken and look.changed > _STILL_DIFFERENT:
+            self._leap, self._leap_until = jump.unexplained, now + _AFTER_LEAP_S
+            return kind_of(look.aligned, self._background.reference)
+        if max(abs(look.shift.x), abs(look.shift.y)) < _LASTING_SHIFT:
+            self._shift_since = now
+        elif now - self._shift_since > _FOLLOW_SHIFT_S:
+            self._start(picture, now)
+            return SceneChange.MOVED
+        return None
+
+    def _verdict(self, look: _Look, jump: Jump, now: float, passed: float) -> Detection:
+        background = self._background
+        differs = look.differs
+        if look.changed:
+            shaded = shadows(look.picture, background.reference, differs)
+            differs = u8(cv2.subtract(differs, shaded))
+        whole = clean(differs)
+        regions = Regions(u8(cv2.bitwise_and(whole, self._watched)))
+        required = self._required(regions)
+        large = regions.area >= required
+        large[0] = False
+        self._lit_mask: Plane | None = None
+        if self._switched is not None:
+            large &= ~self._lit(regions, whole, look, large, now)
+        if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
+            if large.any():
+                large &= ~self._heal(regions, whole, look, large)
+            self._doubt = False
+        fitting = large & (regions.area <= self.settings.max_area * whole.size)
+        evident = fitting & self._evident(regions, required, look) if fitting.any() else fitting
+        real = evident & self._persistence.seen(regions) if evident.any() else evident
+        self._mask, self._moving = regions.mask_of(large), regions.mask_of(real)
+        self._persistence.remember(self._mask, self._moving, min(passed, _LONGEST_STEP_S))
+        self._learn(look, regions.mask_of(evident), now, passed)
+
+        reason = Reason.MOTION
+        if self._doubt or now < self._learning_until - 1e-6:
+            reason = Reason.LEARNING
+        elif not real.any():
+            reason = self._why_not(whole, regions, large, fitting)
+        figures = self._figures(look, jump)
+        if reason is not Reason.MOTION:
+            return replace(figures, reason=reason)
+        return replace(
+            figures,
+            motion=True,
+            reason=reason,
+            score=cv2.countNonZero(self._moving) / self._watched_pixels,
+            boxes=_boxes(regions, real, look.shift),
+            zones=self._touched(regions, real),
+        )
+
+    def _evident(self, regions: Regions, required: NDArray[np.float64], look: _Look) -> NDArray[np.bool_]:
+        """Say for which regions there is enough evidence of something that moves."""
+        dimmed = max(1.0, 1.0 / look.light.gain)
+        limit = cv2.addWeighted(
+            self._floor,
+            _STRONG * dimmed,
+            self._background.noise,
+            _STRONG_NOISE_WEIGHT * self._measures.noise_factor / NOISE_UNIT,
+            0.0,
+        )
+        stands_out = u8(cv2.compare(look.distance, limit, cv2.CMP_GT))
+        near = u8(cv2.convertScaleAbs(look.threshold, alpha=_BEYOND))
+        stands_out &= u8(cv2.compare(self._background.beyond(look.picture), near, cv2.CMP_GT))
+        strong = regions.sums(stands_out > 0)
+        unrest = regions.sums(self._unrest.plane()) / np.maximum(regions.area, 1)
+        share = np.full(regions.count, self._measures.strong_share)
+        for zone, inside in reversed(self._zones):
+            if zone.sensitivity is not None:
+                share[regions.share(inside) > 0.5] = MEASURES[zone.sensitivity].strong_share
+        more = np.minimum(np.exp(_UNREST_WEIGHT * unrest), self._measures.unrest_factor)
+        return np.asarray(strong >= share * required * more, np.bool_)
+
+    def _heal(
+        self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Find the holes that things have left, and take the ground there over at once."""
+        past = self._past[0][1]
+        if self._doubt:
+            holes = large & regions.unchanged(look.picture, past, look.threshold)
+        else:
+            watched = u8(cv2.bitwise_and(whole, self._watched))
+            holes = large & regions.left_behind(
+                watched, look.picture, self._background.edges, past, look.threshold
+            )
+        if holes.any():
+            grown = u8(cv2.dilate(regions.mask_of(holes), np.ones((5, 5), np.uint8)))
+            self._background.take_over(look.picture, grown)
+        return holes
+
+    def _lit(
+        self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_], now: float
+    ) -> NDArray[np.bool_]:
+        """Find what is as a lamp or the like has left it; take it over once it has been so for a while."""
+        assert self._switched is not None
+        since, picture, leapt = self._switched
+        if now == since:
+            # In its very frame all is as the switch has left it, but for what moved before and goes on.
+            lit = large & ~self._persistence.moved(regions)
+        else:
+            lit = large & regions.unchanged(look.picture, picture, look.threshold)
+        if leapt is not None and lit.any():
+            lit &= regions.share(leapt) > _LEAPT
+            watched = u8(cv2.bitwise_and(whole, self._watched))
+            lit &= regions.without_outline(watched, look.picture, self._background.edges)
+        self._lit_mask = regions.mask_of(lit)
+        if now - since >= _PAST_S - 1e-6:
+            if lit.any():
+                grown = u8(cv2.dilate(self._lit_mask, np.ones((5, 5), np.uint8)))
+                self._background.take_over(look.picture, grown)
+            self._switched = None
+        return lit
+
+    def _learn(self, look: _Look, moving: Plane, now: float, passed: float) -> None:
+        background = self._background
+        specks = u8(cv2.subtract(look.differs, self._mask))
+        if self._lit_mask is not None:
+            specks = u8(cv2.subtract(specks, self._lit_mask))
+        self._unrest.learn(specks, min(passed, HOLDS_S), now - background.born)
+        background.learn(look.picture, look.distance, moving, now)
+        if not self._past or now - self._past[-1][0] >= _PAST_STEP_S - 1e-6:
+            self._past.append((now, look.picture))
+        while len(self._past) > 1 and now - self._past[1][0] >= _PAST_S:
+            self._past.popleft()
+
+    def _why_not(
+        self, whole: Plane, regions: Regions, large: NDArray[np.bool_], fitting: NDArray[np.bool_]
+    ) -> Reason:
+        if fitting.any():
+            return Reason.DEBOUNCE
+        if large.any():
+            return Reason.ABOVE_AREA
+        hidden = cv2.countNonZero(cv2.bitwise_and(whole, self._ignored))
+        if hidden >= self._pixels(self._far):
+            return Reason.MASKED
+        return Reason.BELOW_AREA if regions.count > 1 else Reason.STILL
+
+    def _pixels(self, share: float) -> float:
+        return max(share * self._ignored.size, _FEWEST_PIXELS)
+
+    @property
+    def _far(self) -> float:
+        far, near = self.settings.min_area_far, self.settings.min_area
+        return near if far is None else min(far, near)
+
+    def _by_distance(self, regions: Regions) -> NDArray[np.float64]:
+        """Return the pixels that each region needs where its foot is: nearer is lower, and larger."""
+        near, far, horizon = self.settings.min_area, self._far, self.settings.horizon
+        foot = (regions.boxes[:, 1] + regions.boxes[:, 3]) / regions.labels.shape[0]
+        nearness = np.clip((foot - horizon) / (1.0 - horizon), 0.0, 1.0)
+        area = (np.sqrt(far) + nearness * (np.sqrt(near) - np.sqrt(far))) ** 2
+        return np.asarray(np.maximum(area * self._ignored.size, _FEWEST_PIXELS), np.float64)
+
+    def _required(self, regions: Regions) -> NDArray[np.float64]:
+        """Return the pixels that each region needs; a zone that it mostly lies in may have its own."""
+        required = self._by_distance(regions)
+        for zone, inside in reversed(self._zones):
+            if zone.min_area is not None:
+                required[regions.share(inside) > 0.5] = self._pixels(zone.min_area)
+        return required
+
+    def _touched(self, regions: Regions, real: NDArray[np.bool_]) -> tuple[str, ...]:
+        touched = []
+        by_distance = self._by_distance(regions)
+        for zone, inside in self._zones:
+            least = by_distance if zone.min_area is None else self._pixels(zone.min_area)
+            overlap = regions.share(inside) * regions.area
+            if np.any(real & (overlap >= np.minimum(least, regions.area / 2)) & (overlap > 0)):
+                touched.append(zone.name)
+        return tuple(touched)
+
+
+def _boxes(regions: Regions, real: NDArray[np.bool_], shift: Shift = STEADY) -> tuple[Box, ...]:
+    """Return the real regions' boxes as shares of the picture as it came, largest first."""
+    height, width = regions.labels.shape
+    chosen = np.flatnonzero(real)
+    order = chosen[np.argsort(-regions.area[chosen], kind="stable")]
+    boxes = []
+    for left, top, wide, high in regions.boxes[order].tolist():
+        x0, x1 = (min(max(x + shift.x, 0.0), width) / width for x in (left, left + wide))
+        y0, y1 = (min(max(y + shift.y, 0.0), height) / height for y in (top, top + high))
+        boxes.append(Box(x0, y0, x1 - x0, y1 - y0))
+    return tuple(boxes)

@@ -1,0 +1,185 @@
+"""From differing pixels to the things that move: cleaning, connected regions, and what speaks for each.
+
+The mask and the verdict are apart: the mask is generous, so that objects come out whole; the verdict asks
+each region for evidence.
+
+- **Strong pixels**: enough of the region must stand out far above its pixels' own noise.
+- **Unrest**: where specks come and go all the time (leaves, water, rain), more of them are asked for.
+- **Persistence**: something was near the same place in one of the two frames before.
+- **Edges**: a thing brings edges of its own. A region whose outline is edges in the background, but not in
+  the frame, and that does not change, is the hole that something has left: the ground is taken over at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from async_motion.core.detection.working_image import Plane, eighth, gradient, u8
+
+_DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+_SQUARE = np.ones((5, 5), np.uint8)
+_HOLE = 0.02
+"""Holes up to this share of the picture are filled."""
+_VANISHED = 0.7
+"""The outline's edges in the frame, as a share of those in the background, below which it is a hole."""
+_EDGE = 6
+_NEW_OUTLINE = 0.25
+"""Light brings edges along no more than this share of its outline."""
+_UNCHANGED = 0.85
+_SEEN_BEFORE = 0.05
+_REACH = 0.3
+"""How far things go: picture widths in a second."""
+_UNREST_S = 8.0
+
+
+def clean(differs: Plane) -> Plane:
+    """Drop specks from a mask, close its gaps and fill its holes."""
+    if min(differs.shape) < 3 or not cv2.countNonZero(differs):
+        return differs.copy()
+    mask = cv2.morphologyEx(cv2.medianBlur(differs, 3), cv2.MORPH_CLOSE, _DISC)
+    return _filled(u8(mask))
+
+
+def _filled(mask: Plane) -> Plane:
+    """Fill what is enclosed and small, within the rectangle that holds everything."""
+    x, y, width, height = cv2.boundingRect(mask)
+    if width < 3 or height < 3:
+        return mask
+    inside = mask[y : y + height, x : x + width]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        cv2.bitwise_not(inside), connectivity=4, ltype=cv2.CV_16U
+    )
+    left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
+    enclosed = (left > 0) & (top > 0)
+    enclosed &= left + stats[:, cv2.CC_STAT_WIDTH] < width
+    enclosed &= top + stats[:, cv2.CC_STAT_HEIGHT] < height
+    enclosed &= stats[:, cv2.CC_STAT_AREA] < _HOLE * mask.size
+    enclosed[0] = False
+    if count > 1 and enclosed.any():
+        inside |= (enclosed.astype(np.uint8) * 255)[labels]
+    return mask
+
+
+class Regions:
+    """The connected regions of a mask. Arrays are indexed by label; label 0 is nothing and always 0.
+
+    `labels` (h, w) uint16; `area` in pixels; `boxes` (n, 4): left, top, width, height in pixels.
+    """
+
+    def __init__(self, mask: Plane) -> None:
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_16U)
+        self.count = int(count)
+        self.labels = np.asarray(labels, np.uint16)
+        self.area: NDArray[np.int64] = np.asarray(stats[:, cv2.CC_STAT_AREA], np.int64).copy()
+        self.area[0] = 0
+        self.boxes = np.asarray(stats[:, :4], np.int64)
+        self._pixels = np.flatnonzero(mask > 0)
+        self._label_of = self.labels.ravel()[self._pixels]
+
+    def sums(self, plane: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Return the sum of `plane` (h, w) over each region."""
+        values = plane.ravel()[self._pixels]
+        sums = np.bincount(self._label_of, weights=values, minlength=self.count)
+        return np.asarray(sums, np.float64)
+
+    def share(self, mask: Plane) -> NDArray[np.float64]:
+        """Return the share of each region that lies where `mask` is not 0."""
+        return np.asarray(self.sums(mask > 0) / np.maximum(self.area, 1), np.float64)
+
+    def mask_of(self, chosen: NDArray[np.bool_]) -> Plane:
+        """Return the mask of the chosen regions."""
+        mask = np.zeros(self.labels.shape, np.uint8)
+        for label in np.flatnonzero(chosen).tolist():
+            left, top, width, height = self.boxes[label].tolist()
+            box = (slice(top, top + height), slice(left, left + width))
+            mask[box] |= u8(cv2.inRange(self.labels[box], label, label))
+        return mask
+
+    def unchanged(self, picture: Plane, past: Plane, tolerance: Plane) -> NDArray[np.bool_]:
+        """Say which regions are as they were in `past`, but for a few pixels."""
+        alike = cv2.compare(cv2.absdiff(picture, past), tolerance, cv2.CMP_LE)
+        return self.share(u8(alike)) > _UNCHANGED
+
+    def left_behind(
+        self, mask: Plane, picture: Plane, edges_at_rest: Plane, past: Plane, tolerance: Plane
+    ) -> NDArray[np.bool_]:
+        """Say which regions are holes: unchanged since `past`, their outline an edge of the background's."""
+        gone = self.unchanged(picture, past, tolerance)
+        if not gone.any():
+            return gone
+        label, now, then = self._outlines(mask, picture, edges_at_rest)
+
+        def total(values: NDArray[np.generic]) -> NDArray[np.float64]:
+            return np.asarray(np.bincount(label, weights=values, minlength=self.count), np.float64)
+
+        gone &= total(now) < _VANISHED * total(then)
+        gone &= total(then > now + _EDGE) > total(now > then + _EDGE)
+        gone[0] = False
+        return gone
+
+    def without_outline(self, mask: Plane, picture: Plane, edges_at_rest: Plane) -> NDArray[np.bool_]:
+        """Say which regions bring no edges along their outline: light does not, a thing does."""
+        label, now, then = self._outlines(mask, picture, edges_at_rest)
+        new = np.bincount(label, weights=now > then + _EDGE, minlength=self.count)
+        return np.asarray(new < _NEW_OUTLINE * np.bincount(label, minlength=self.count), np.bool_)
+
+    def _outlines(
+        self, mask: Plane, picture: Plane, edges_at_rest: Plane
+    ) -> tuple[NDArray[np.uint16], NDArray[np.float64], NDArray[np.float64]]:
+        """Return, of each pixel along the outlines, its label and how steep it is now and was at rest."""
+        band = cv2.subtract(cv2.dilate(mask, _SQUARE), cv2.erode(mask, _SQUARE))
+        pixels = np.flatnonzero(u8(band) > 0)
+        label = np.asarray(cv2.dilate(self.labels, _SQUARE), np.uint16).ravel()[pixels]
+        now = gradient(picture).ravel()[pixels].astype(np.float64)
+        return label, now, edges_at_rest.ravel()[pixels].astype(np.float64)
+
+
+class Persistence:
+    """Remembers where something was in the two frames before."""
+
+    def __init__(self) -> None:
+        self._masks: deque[Plane] = deque(maxlen=2)
+        self._moving: Plane | None = None
+
+    def seen(self, regions: Regions) -> NDArray[np.bool_]:
+        """Say which regions were near the same place before."""
+        seen = np.zeros(regions.count, np.bool_)
+        for mask in self._masks:
+            seen |= regions.share(mask) > _SEEN_BEFORE
+        return seen
+
+    def moved(self, regions: Regions) -> NDArray[np.bool_]:
+        """Say which regions are near what was believed to move in the frame before."""
+        if self._moving is None:
+            return np.zeros(regions.count, np.bool_)
+        return regions.share(self._moving) > _SEEN_BEFORE
+
+    def remember(self, mask: Plane, moving: Plane, passed_s: float) -> None:
+        """Keep this frame's mask, and what of it was believed, grown by how far things go until the next."""
+        size = 2 * max(1, round(_REACH * mask.shape[1] * passed_s / 2)) + 1
+        reach = np.ones((size, size), np.uint8)
+        self._masks.append(u8(cv2.dilate(mask, reach)))
+        self._moving = u8(cv2.dilate(moving, reach)) if cv2.countNonZero(moving) else None
+
+
+class Unrest:
+    """How much of each small cell is specks, 0..1, averaged over seconds: leaves, water, rain, noise."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._shape = shape
+        self.cells = np.zeros(eighth(np.zeros(shape, np.uint8)).shape, np.float32)
+
+    def learn(self, specks: Plane, passed_s: float, age_s: float) -> None:
+        """Take the share of `specks` (h, w) of this frame in."""
+        now = np.asarray(cv2.blur(eighth(specks).astype(np.float32), (3, 3)), np.float32)
+        now /= np.float32(255.0)
+        self.cells += np.float32(passed_s / min(_UNREST_S, 1.0 + age_s)) * (now - self.cells)
+
+    def plane(self) -> NDArray[np.float32]:
+        """Return the unrest of each pixel, (h, w)."""
+        size = (self._shape[1], self._shape[0])
+        return np.asarray(cv2.resize(self.cells, size, interpolation=cv2.INTER_NEAREST), np.float32)

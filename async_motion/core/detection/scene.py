@@ -1,0 +1,191 @@
+"""What takes the whole picture at once: gain, offset, a lamp, a switch to infrared, a turned camera.
+
+A robust straight line from the background's grey levels to the frame's says what the camera or the light did
+to the whole picture; it is undone before anything is compared. What no line explains is a change of the scene
+when most of the picture leaps out of the calm and is calm again soon: a lorry that fills the picture, and
+traffic all the more, jumps in frame after frame. What jumps is told after a shake is undone. The leap itself
+is held back until the next frame has told them apart.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from async_motion.core.detection.working_image import Plane, eighth, gradient, middle, u8
+from async_motion.core.model import SceneChange
+
+_SAMPLES = 2500
+_DARK, _BRIGHT = 2, 252
+_CLIPPED_DARK, _CLIPPED_BRIGHT = 6, 248
+_TOLERANCE = 6.0
+_FITS = 0.8
+"""When so many samples agree with the background as they are, no line is looked for."""
+_JUMPED = 6
+"""A cell of 8x8 pixels has jumped when its pixels changed by more than this on average, in grey levels."""
+_WHOLE = 0.5
+"""The whole picture has leapt when this share of it has."""
+_CALM = 0.25
+"""After or before a leap it is calm when no more than this share of it jumps."""
+_PART, _UNUSUAL = 0.05, 3.0
+"""A part has leapt when this share of the picture, and so many times the usual more, has."""
+_USUAL_S = 2.0
+_LEVELS = np.arange(256)
+
+
+class Light(NamedTuple):
+    """frame = gain * background + offset, in grey levels."""
+
+    gain: float = 1.0
+    offset: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self.gain != 1.0 or self.offset != 0.0
+
+    @property
+    def large(self) -> bool:
+        """Whether the model should follow this light if it lasts."""
+        return abs(self.gain - 1.0) > 0.1 or abs(self.offset) > 8.0
+
+    def undo(self, picture: Plane) -> Plane:
+        """Return `picture` as it would look in the background's light."""
+        levels = np.clip((_LEVELS - self.offset) / self.gain + 0.5, 0, 255).astype(np.uint8)
+        return u8(cv2.LUT(picture, levels))
+
+    def apply(self, picture: Plane) -> Plane:
+        """Return a picture in the background's light as it would look in this one."""
+        levels = np.clip(_LEVELS * self.gain + self.offset + 0.5, 0, 255).astype(np.uint8)
+        return u8(cv2.LUT(picture, levels))
+
+    def clipped(self, picture: Plane, background: Plane) -> Plane:
+        """Return a mask of the pixels of `picture` that this light has made black or white."""
+        as_expected = cv2.inRange(cv2.absdiff(self.apply(background), picture), 0, 8)
+        sound = cv2.inRange(picture, _CLIPPED_DARK + 1, _CLIPPED_BRIGHT - 1)
+        return u8(cv2.subtract(as_expected, sound))
+
+
+def find_light(picture: Plane, background: Plane) -> Light:
+    """Return the line that maps `background` to `picture`, blind to the part of the picture that moves.
+
+    The identity stands unless another line explains clearly more of the picture, and at least half of it.
+    """
+    stride = max(1, int(np.sqrt(picture.size / _SAMPLES)))
+    frame = picture[stride // 2 :: stride, stride // 2 :: stride].astype(np.float32).ravel()
+    rest = background[stride // 2 :: stride, stride // 2 :: stride].astype(np.float32).ravel()
+    sound = (frame > _DARK) & (frame < _BRIGHT) & (rest > _DARK) & (rest < _BRIGHT)
+    frame, rest = frame[sound], rest[sound]
+    if frame.size < 30:
+        return Light()
+    as_it_is = float(np.mean(np.abs(frame - rest) <= _TOLERANCE))
+    if as_it_is > _FITS:
+        return Light()
+    best, explained = Light(), as_it_is
+    shift = Light(1.0, middle(frame - rest))
+    scale = Light(middle((frame + 2.0) / (rest + 2.0)), 0.0)
+    for start in (shift, scale):
+        light = _refined(start, frame, rest)
+        tolerance = _TOLERANCE * min(max(light.gain, 0.5), 1.0)
+        share = float(np.mean(np.abs(frame - light.gain * rest - light.offset) <= tolerance))
+        if share > explained:
+            best, explained = light, share
+    trivial = abs(best.gain - 1.0) <= 0.01 and abs(best.offset) <= 1.0
+    return Light() if trivial or explained <= max(0.5, as_it_is + 0.08) else best
+
+
+def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]) -> Light:
+    """Fit the line again and again to the samples that are near it."""
+    gain, offset = light
+    for _ in range(4):
+        error = np.abs(frame - gain * rest - offset)
+        near = error <= max(_TOLERANCE, 2.0 * middle(error))
+        x, y = rest[near], frame[near]
+        mean_x, mean_y = float(x.mean()), float(y.mean())
+        spread = float(((x - mean_x) ** 2).mean())
+        if spread > 9.0:
+            gain = min(max(float(((x - mean_x) * (y - mean_y)).mean()) / spread, 0.2), 5.0)
+        offset = mean_y - gain * mean_x
+    return Light(gain, offset)
+
+
+def jumped(picture: Plane, before: Plane) -> float:
+    """Return the share of the picture, 0..1, that changed from one frame to the next."""
+    cells = eighth(u8(cv2.absdiff(picture, before)))
+    return float(np.mean(cells > _JUMPED))
+
+
+class Jump(NamedTuple):
+    """What is not as it was one frame before.
+
+    `before`: that frame, in the background's place. `share` of the picture, 0..1, a shake apart;
+    `unexplained`: what of it no gain and offset explain. `part` and `whole` say whether so much has leapt out
+    of the calm, unlike what usually does; `broken` whether most has that is not explained.
+    """
+
+    before: Plane
+    share: float
+    unexplained: float
+    part: bool
+    whole: bool
+    broken: bool
+
+    def calm_after(self, leap: float) -> bool:
+        """Say whether it is calm again after `leap`, the unexplained share of a frame before."""
+        return self.unexplained < _CALM * leap
+
+
+class Jumps:
+    """Tells what leaps out of the calm from what jumps all the time, or in frame after frame."""
+
+    def __init__(self, picture: Plane) -> None:
+        self._before = self._aligned = picture
+        self._last = Jump(picture, 0.0, 0.0, part=False, whole=False, broken=False)
+        self._usual = 0.0
+
+    def update(
+        self, picture: Plane, aligned: Plane, light: Light, *, known: bool, passed_s: float, age_s: float
+    ) -> Jump:
+        """Compare `picture`, and it in the background's place, with the frame before; `light` is its own.
+
+        `known`: the frame before was the background, in whatever light. What passes close by jumps in frame
+        after frame: before it, it is not calm. A light may take several, and a flash be followed by a switch.
+        """
+        share = jumped(picture, self._before)
+        if share and (aligned is not picture or self._aligned is not self._before):
+            # A shake is no jump; nor does a picture jump that has no certain place in this background.
+            share = min(share, jumped(aligned, self._aligned))
+        unexplained = share
+        if share > _PART and (line := find_light(aligned, self._aligned)):
+            unexplained = min(share, jumped(line.undo(aligned), self._aligned))
+        before, usual = self._last, self._usual
+        unusual = share > _PART + _UNUSUAL * usual
+        abrupt, calm = before.share < _CALM * share, before.unexplained < _CALM * unexplained
+        self._last = Jump(
+            self._aligned,
+            share,
+            unexplained,
+            part=unusual and abrupt,
+            whole=unusual and (abrupt or light.large) and share > _WHOLE,
+            broken=(calm or (before.whole and known)) and unexplained > _WHOLE,
+        )
+        grows = min(share, 2.0 * usual + _PART) if age_s > _USUAL_S else share
+        self._usual += passed_s / min(_USUAL_S, passed_s + age_s) * (grows - usual)
+        self._before, self._aligned = picture, aligned
+        return self._last
+
+
+def kind_of(picture: Plane, background: Plane) -> SceneChange:
+    """Tell what made `picture` differ from `background` all over.
+
+    The edges stay where they are unless the camera was moved. In infrared, things have other brightnesses
+    beside each other; under a lamp they keep their ratio to their neighbours.
+    """
+    before, after = gradient(background).astype(np.float32), gradient(picture).astype(np.float32)
+    likeness = np.corrcoef(before.ravel(), after.ravel())[0, 1] if before.std() and after.std() else 0.0
+    if likeness < 0.4:
+        return SceneChange.MOVED
+    ratio = np.log(picture.astype(np.float32) + 8.0) - np.log(background.astype(np.float32) + 8.0)
+    local = cv2.blur(ratio, (15, 15))
+    return SceneChange.INFRARED if float(np.std(ratio - local)) > 0.12 else SceneChange.LIGHT

@@ -1,0 +1,31 @@
+"""What is only darker, not different: a shadow keeps the ratios of what it falls on.
+
+The logarithm of frame over background is flat inside a shadow, whatever the ground looks like. Each pixel is
+judged by the flattest of the windows that contain it, so that a shadow is recognised up to its very edge.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from async_motion.core.detection.working_image import Plane, u8
+
+_LOGARITHMS = np.log(np.arange(256) + 4.0).astype(np.float32)
+_WINDOW = (5, 5)
+_FLAT = 0.04**2
+"""Variance of the log ratio in a window up to which it is flat."""
+_DARKEST, _LIGHTEST = float(np.log(0.35)), -0.04
+_SQUARE = np.ones(_WINDOW, np.uint8)
+_SMALL = np.ones((3, 3), np.uint8)
+
+
+def shadows(picture: Plane, background: Plane, differs: Plane) -> Plane:
+    """Return a mask of those pixels of `differs` that are shadow."""
+    ratio = cv2.subtract(cv2.LUT(picture, _LOGARITHMS), cv2.LUT(background, _LOGARITHMS))
+    mean = cv2.blur(ratio, _WINDOW)
+    variance = cv2.subtract(cv2.sqrBoxFilter(ratio, cv2.CV_32F, _WINDOW), cv2.multiply(mean, mean))
+    flat = cv2.inRange(cv2.erode(variance, _SQUARE), -1.0, _FLAT)
+    darker = cv2.inRange(ratio, _DARKEST, _LIGHTEST)
+    shaded = cv2.bitwise_and(cv2.bitwise_and(flat, darker), differs)
+    return u8(cv2.morphologyEx(shaded, cv2.MORPH_OPEN, _SMALL))

@@ -1,0 +1,105 @@
+"""Day or night? Decided from a figure that falls with the light, and never flapping.
+
+    figure   ▔▔▔▔╲___ day_above ________╱▔▔▔     above: day, below the lower limit: night,
+                  ╲__ night_below __╱            between them: as it was
+    profile  day ──┴── night ───────────┴─ day
+
+The figure is the sun's elevation, or the share of the picture that has colour: a camera that has switched to
+infrared shows none. A change needs `agree` figures in a row that say the same, and comes `dwell_s` after the
+one before at the earliest: the headlights of a car make no day. The first figure decides at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import cv2
+import numpy as np
+
+from async_motion.core.model import Image
+
+COLOUR_WIDTH = 160
+"""The picture is reduced to so many pixels across before its colours are looked at: noise has none then."""
+COLOUR_LEVELS = 4
+"""Grey levels that a pixel's channels must be apart, beyond the tint of the whole picture, to be a colour.
+
+Infrared has none. Of a grey road by day a fifth of the picture has some, of other scenes a quarter and more.
+"""
+
+
+class Profile(StrEnum):
+    """Which of a camera's settings are in force."""
+
+    DAY = "day"
+    NIGHT = "night"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a figure means night and when day: see the module's picture. Raises ValueError."""
+
+    night_below: float
+    day_above: float
+    agree: int = 1
+    dwell_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.night_below >= self.day_above:
+            raise ValueError("night_below: expected less than day_above")
+
+
+SUN = Limits(night_below=-6.0, day_above=-5.0)
+"""Degrees above the horizon: at civil dusk there are a few lux left, and cameras switch to infrared."""
+COLOUR = Limits(night_below=0.01, day_above=0.05, agree=2, dwell_s=300.0)
+"""Shares of the picture. What the camera writes into it may be coloured at night too."""
+
+
+class Switch:
+    """Follows one camera's figure. `profile` is None before the first."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.profile: Profile | None = None
+        self._changed_at = 0.0
+        self._contrary = 0
+        """Figures in a row that say the other."""
+
+    def update(self, figure: float, monotonic: float) -> Profile:
+        """Take the next figure; return what holds now."""
+        limits = self._limits
+        if self.profile is None:
+            middle = (limits.night_below + limits.day_above) / 2
+            self.profile = Profile.DAY if figure >= middle else Profile.NIGHT
+            self._changed_at = monotonic
+        elif self._says(figure) in (None, self.profile):
+            self._contrary = 0
+        else:
+            self._contrary += 1
+            if self._contrary >= limits.agree and monotonic - self._changed_at >= limits.dwell_s:
+                self.profile = Profile.NIGHT if self.profile is Profile.DAY else Profile.DAY
+                self._changed_at = monotonic
+                self._contrary = 0
+        return self.profile
+
+    def _says(self, figure: float) -> Profile | None:
+        if figure > self._limits.day_above:
+            return Profile.DAY
+        return Profile.NIGHT if figure < self._limits.night_below else None
+
+
+def colour_share(picture: Image) -> float:
+    """Return the share, 0..1, of a (H, W, 3) uint8 picture that has a colour of its own.
+
+    The tint of the whole picture is taken off first: some cameras show infrared in violet.
+    """
+    height, width = picture.shape[:2]
+    if width > COLOUR_WIDTH:
+        size = (COLOUR_WIDTH, max(1, round(height * COLOUR_WIDTH / width)))
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    channels = picture.astype(np.int16)
+    blue, red = channels[..., 0] - channels[..., 1], channels[..., 2] - channels[..., 1]
+    blue -= np.int16(np.median(blue))
+    red -= np.int16(np.median(red))
+    apart = np.maximum(np.maximum(blue, red), 0) - np.minimum(np.minimum(blue, red), 0)
+    return float(np.count_nonzero(apart > COLOUR_LEVELS) / apart.size)

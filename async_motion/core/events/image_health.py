@@ -1,0 +1,234 @@
+"""Is the picture of a camera worth judging? Frozen, dark, covered, turned.
+
+The camera answers and pictures come, and still nobody is watching: the sensor hangs, the lamp has failed, a
+hat hangs over the lens, somebody has turned the camera to the wall. Each is told from a small copy of the
+luma, looked at once a second:
+
+    frozen   for `FROZEN_S` no picture but, bit for bit, a few that are nearly alike: a living sensor has
+             noise, and an encoder that is given one picture over and over makes a few of it
+    dark     nothing brighter than a few grey levels above black
+    covered  hardly an edge left, where there were many
+    turned   the edges are not where they were: the correlation with the learned map of edges is low
+
+Edges, because they stay where they are while the light changes, the night falls and things move about. The
+map of edges is learned over minutes while the picture is well, and a new view that has stood for
+`ACCEPT_S` becomes the one that is known. A problem is reported when it has lasted, and is over when the
+picture has been well for `WELL_S`. Pure and deterministic; the clock is the frames' own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from enum import StrEnum
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from async_motion.core.model import Luma
+
+Grid: TypeAlias = NDArray[np.float32]
+
+LOOK_S = 1.0
+"""At most one look a second: none of these happens faster."""
+
+FROZEN_S = 30.0
+FROZEN_LOOKS = 10
+KNOWN = 64
+"""Pictures that are remembered to find them again: a frozen scene's differ with their place in the GOP."""
+
+STILL = 0.5
+"""Mean difference of two looks, in grey levels, up to which they may be one picture, encoded twice."""
+
+DARK_S = 10.0
+COVERED_S = 10.0
+TURNED_S = 20.0
+WELL_S = 3.0
+ACCEPT_S = 3600.0
+LEARN_S = 300.0
+"""The time constant with which the map of edges follows the scene."""
+
+LEARNED_S = 20.0
+"""Nothing is compared with a map that has been learned for less."""
+
+GAP_S = 10.0
+"""After a gap of this length (a reconnect) what was counted begins anew; what was learned stays."""
+
+DARK_LEVEL = 32.0
+"""99 of 100 samples are below this: video black is 16, and a little noise lies upon it."""
+
+FLAT = 0.8
+"""Mean step between neighbouring cells, in grey levels, of a picture without any structure."""
+
+FLAT_SHARE = 0.2
+"""A picture with less than this share of its usual edges is covered, where it is also below `DULL`."""
+
+DULL = 2.5
+SAME_VIEW = 0.35
+"""Correlation with the known map of edges below which the view is another."""
+
+WIDTH, HEIGHT = 80, 45
+"""Cells of the small copy."""
+
+SAMPLES = 4
+"""Samples of a side of a cell: taken with a stride, so that the cost does not grow with the picture."""
+
+
+class Problem(StrEnum):
+    """What is wrong with a camera's picture."""
+
+    FROZEN = "frozen"
+    DARK = "dark"
+    COVERED = "covered"
+    TURNED = "turned"
+
+
+AFTER_S = {Problem.FROZEN: 0.0, Problem.DARK: DARK_S, Problem.COVERED: COVERED_S, Problem.TURNED: TURNED_S}
+"""How long each must last before it is reported. FROZEN has its own time in it."""
+
+
+class ImageHealth:
+    """Watches one camera's pictures. For one camera; keep it over reconnects."""
+
+    def __init__(self) -> None:
+        self._shape: tuple[int, ...] | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know nothing yet."""
+        self._looked: float | None = None
+        self._samples: Luma | None = None
+        self._known: deque[bytes] = deque(maxlen=KNOWN)
+        self._same_since = 0.0
+        self._same_looks = 0
+        self._edges: Grid | None = None
+        self._strength = 0.0
+        self._learned_s = 0.0
+        self._suspect: Problem | None = None
+        self._since = 0.0
+        self._strange_since: float | None = None
+        self._reported: Problem | None = None
+
+    def update(self, luma: Luma, monotonic: float) -> str | None:
+        """Look at a frame (H, W) of time `monotonic` (seconds); return the problem in force, None if well.
+
+        The array is only read. Costs about 0.2 ms for 1080p, once a second; otherwise nothing.
+        """
+        if self._shape is not None and luma.shape != self._shape:
+            self._begin()  # another stream: nothing that was learned fits
+        passed = None if self._looked is None else monotonic - self._looked
+        if passed is not None and 0 <= passed < LOOK_S:
+            return self._reported
+        self._shape, self._looked = luma.shape, monotonic
+        if passed is None or passed < 0 or passed > GAP_S:
+            self._suspect, self._same_looks, self._samples, self._strange_since = None, 0, None, None
+            self._known.clear()
+            passed = 0.0
+        self._judge(self._examine(luma, monotonic, passed), monotonic)
+        return self._reported
+
+    def _examine(self, luma: Luma, now: float, passed: float) -> Problem | None:
+        """Return what this picture looks like by itself, and learn from it if it is well."""
+        samples = _sample(luma)
+        frozen = self._is_frozen(samples, now)
+        if float(np.percentile(samples[::2, ::2], 99)) < DARK_LEVEL:
+            return Problem.DARK
+        edges = _edges(samples)
+        strength = float(edges.mean()) - _noise(samples)
+        if strength < FLAT or (
+            self._learned_s >= LEARNED_S and strength < DULL and strength < FLAT_SHARE * self._strength
+        ):
+            return Problem.COVERED
+        if frozen:
+            return Problem.FROZEN
+        if self._is_strange(edges, now):
+            return Problem.TURNED
+        self._learn(edges, strength, passed)
+        return None
+
+    def _is_frozen(self, samples: Luma, now: float) -> bool:
+        before, self._samples = self._samples, samples
+        moved = before is not None and cv2.norm(before, samples, cv2.NORM_L1) > STILL * samples.size
+        picture = hashlib.blake2b(samples.tobytes(), digest_size=16).digest()
+        if moved:
+            self._known.clear()
+        if picture not in self._known:
+            self._known.append(picture)
+            self._same_since, self._same_looks = now, 0
+        self._same_looks += 1
+        return now - self._same_since >= FROZEN_S and self._same_looks >= FROZEN_LOOKS
+
+    def _is_strange(self, edges: Grid, now: float) -> bool:
+        """Say whether this is another view than the known one; know it when it has stood for long."""
+        if (
+            self._edges is None
+            or self._learned_s < LEARNED_S
+            or _correlation(edges, self._edges) >= SAME_VIEW
+        ):
+            self._strange_since = None
+            return False
+        if self._strange_since is None:
+            self._strange_since = now
+        if now - self._strange_since < ACCEPT_S:
+            return True
+        self._edges, self._learned_s, self._strange_since = None, 0.0, None
+        return False
+
+    def _learn(self, edges: Grid, strength: float, passed: float) -> None:
+        self._learned_s += passed
+        if self._edges is None:
+            self._edges, self._strength = edges, strength
+            return
+        # At first as a plain mean, so that whatever stood there in the first second does not stay.
+        share = max(passed / LEARN_S, min(1.0, passed / (self._learned_s + LOOK_S)))
+        cv2.accumulateWeighted(edges, self._edges, share)
+        self._strength += share * (strength - self._strength)
+
+    def _judge(self, found: Problem | None, now: float) -> None:
+        """Report what has lasted long enough."""
+        if found != self._suspect:
+            self._suspect, self._since = found, now
+        lasted = now - self._since
+        if found is None:
+            if lasted >= WELL_S:
+                self._reported = None
+        elif lasted >= AFTER_S[found]:
+            self._reported = found
+
+
+def _sample(luma: Luma) -> Luma:
+    """Return at most (HEIGHT, WIDTH) * SAMPLES pixels of a picture, evenly taken, in a new array."""
+    down = max(1, luma.shape[0] // (HEIGHT * SAMPLES))
+    across = max(1, luma.shape[1] // (WIDTH * SAMPLES))
+    return np.ascontiguousarray(luma[::down, ::across])
+
+
+def _edges(samples: Luma) -> Grid:
+    """Return the strength of the edges in each cell, in grey levels for each cell's width."""
+    small = cv2.resize(samples, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32)
+    strength = np.zeros_like(small)
+    strength[:, 1:] += np.abs(np.diff(small, axis=1))
+    strength[1:, :] += np.abs(np.diff(small, axis=0))
+    return strength
+
+
+def _noise(samples: Luma) -> float:
+    """Return what the sensor's noise alone adds to the mean strength of the edges.
+
+    The median step between neighbouring samples is noise, wherever at least half of the picture is plain; a
+    cell averages over its samples, so it carries less of it.
+    """
+    steps = np.abs(np.diff(samples[::4].astype(np.int16), axis=1))
+    side = max(1.0, float(np.sqrt(samples.size / (WIDTH * HEIGHT))))
+    # Of a normal deviation the median is 0.67 and the mean 0.80; each cell has two neighbours.
+    return 2 * 0.80 / 0.67 * float(np.median(steps)) / side
+
+
+def _correlation(one: Grid, other: Grid) -> float:
+    """Return how alike two maps of edges are, -1..1, whatever their contrast; a cell's shift is forgiven."""
+    a, b = (cv2.blur(np.sqrt(edges), (3, 3)) for edges in (one, other))
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / scale if scale > 0 else 1.0

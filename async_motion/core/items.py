@@ -1,0 +1,84 @@
+"""What the spool hands to delivery: pieces of work, each with a number by which its fate is reported back.
+
+Numbers grow in the order of acceptance, are never used twice, and hold over restarts. A piece that was handed
+out is not handed out again until it was released or its fate was reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from async_motion.core.model import EventPhase, FrameInfo, MotionEvent, StoredFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameUpload:
+    """A record that the store has not confirmed yet, with its bytes.
+
+    `late` says that it comes from the backlog: left from an earlier run, or waiting for too long. `age_s` is
+    the time since its acceptance. `event_number` orders events by their acceptance, whatever the wall clock
+    did.
+    """
+
+    number: int
+    event_number: int
+    late: bool
+    age_s: float
+    info: FrameInfo
+    jpeg: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryUpload:
+    """An event that has ended and whose records are all announced: its `event.json` is due.
+
+    `lines` are the announcements of its stored frames, in the order of capture.
+    """
+
+    number: int
+    late: bool
+    age_s: float
+    event: MotionEvent
+    lines: tuple[Mapping[str, Any], ...] = field(repr=False)
+
+
+Upload = FrameUpload | SummaryUpload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameAnnouncement:
+    """A stored frame to be announced. `has_jpeg`: the spool still holds its bytes."""
+
+    number: int
+    event_number: int
+    late: bool
+    age_s: float
+    stored: StoredFrame
+    has_jpeg: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseAnnouncement:
+    """An event's start or end to be announced. `best_frame` is an object key."""
+
+    number: int
+    late: bool
+    age_s: float
+    phase: EventPhase
+    frames_stored: int
+    best_frame: str | None
+
+
+News = FrameAnnouncement | PhaseAnnouncement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventNow:
+    """An event as far as it is known now. `announced`: its start has been published."""
+
+    event: MotionEvent
+    announced: bool
+    frames_stored: int
+    best_frame: str | None

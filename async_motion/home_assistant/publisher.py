@@ -1,0 +1,459 @@
+"""Devices announced to Home Assistant, kept in step, and taken away; and our own leftovers cleared.
+
+    connected ──▶ look ──▶ who are we? ──▶ remove what went ──▶ announce: hub, cameras ──▶ clear leftovers
+                                                 │
+    Home Assistant's birth ──▶ a short while ──▶ show and remove again what it may have missed, announce again
+
+- What this instance retains is found by looking, not by remembering: whatever lies on the broker below our
+  topics and is not ours any more (a camera or a zone that was renamed or removed, an entity of an earlier
+  release, a device when discovery was switched off) is cleared at the start. Commands are left alone.
+- A component that is left out of a payload stays in Home Assistant; it has to be struck while it is loaded.
+  Nobody can tell whether Home Assistant is there at that moment, so whatever went is remembered, shown and
+  struck again when Home Assistant is next born, and only then forgotten (or after `MISSED_DAYS`).
+- When the user deletes a device in Home Assistant, it empties the config topic, once for each component. That
+  is respected: the device stays away, also over reconnects and births, until the service starts again. Should
+  it be the hub, the cameras no longer name it, for an unknown hub would come back as a nameless device. When
+  a single entity is deleted, Home Assistant empties the topic too, and so loses the whole device: a much
+  shorter burst. Then the device is announced again; an entity that nobody wants can be disabled.
+- State topics are cleared last: an empty message is an error to an entity that still listens.
+- Home Assistant knows a service by its identity, which is the name that the instance had first: a renamed one
+  is the same devices with other topics, and keeps its entities, their history and what people made of them,
+  whether Home Assistant is there or away. An identity belongs to the service that its payloads name: where
+  another is online there (a copy of this one, or a namesake with another base topic), we take the next one.
+- When the instance, the base topic or the discovery prefix is renamed, the remembered old place is cleared in
+  the same way, unless its status says that another service is online there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+from async_motion.core import names, payloads
+from async_motion.core.names import DiscoveryTopics, Topics
+from async_motion.errors import SpoolError
+from async_motion.home_assistant import entities
+from async_motion.home_assistant.entities import CameraSite, Payload, Removal, Site
+
+log = logging.getLogger(__name__)
+
+PLACES_KEY: Final = "announcer/places"
+MISSED_KEY: Final = "announcer/missed"
+
+QUIET_S = 1.0
+"""Retained messages come at once: after this long without one, we have seen them all."""
+LOOK_S = 15.0
+"""No look at the broker takes longer."""
+STEP_S = 3.0
+"""Time for Home Assistant to do one thing before the next."""
+BIRTH_DELAY_S = (0.5, 3.0)
+"""Drawn from this range, so that not every service answers Home Assistant's birth in the same moment."""
+MISSED_DAYS = 30
+MAX_PLACES = 8
+
+Handler = Callable[[str, bytes, bool], None]
+Remember = Callable[[str, bytes], Awaitable[None]]
+
+
+class Broker(Protocol):
+    """What this room needs of the MQTT client."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    def retain(self, topic: str, payload: bytes | str) -> None: ...
+
+    def forget(self, topic: str) -> None: ...
+
+    def release(self, topic: str) -> None: ...
+
+    def subscribe(self, topic_filter: str, handler: Handler) -> None: ...
+
+    def unsubscribe(self, topic_filter: str, handler: Handler) -> None: ...
+
+    def on_connect(self, callback: Callable[[], None]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place at which this service says things: what is remembered to find it again after a renaming."""
+
+    base: str
+    prefix: str
+    identity: str
+    foreign: frozenset[str] = frozenset()
+
+    @property
+    def topics(self) -> Topics:
+        return Topics(self.base)
+
+    @property
+    def discovery(self) -> DiscoveryTopics:
+        return DiscoveryTopics(self.prefix, self.identity)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "base": self.base,
+            "prefix": self.prefix,
+            "identity": self.identity,
+            "foreign": sorted(self.foreign),
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Where:
+        """Raises KeyError, TypeError."""
+        foreign = frozenset(str(topic) for topic in data["foreign"])
+        return Where(str(data["base"]), str(data["prefix"]), str(data["identity"]), foreign)
+
+
+class DiscoveryPublisher:
+    """Announces `site` and its `cameras` to Home Assistant, and clears what is not ours any more.
+
+    `enabled` is false when discovery is switched off: then what was announced earlier is taken away.
+    `retained` are all topics under the base on which this service retains something, `foreign` those outside.
+    `republish` says every state again. `recalled` is what earlier runs gave to `remember`.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        site: Site,
+        cameras: Sequence[CameraSite],
+        *,
+        prefix: str,
+        enabled: bool = True,
+        retained: frozenset[str],
+        republish: Callable[[], None],
+        remember: Remember,
+        recalled: Mapping[str, bytes] | None = None,
+        foreign: frozenset[str] = frozenset(),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        draw: Callable[[], float] = random.random,
+        quiet_s: float = QUIET_S,
+        step_s: float = STEP_S,
+        birth_delay_s: tuple[float, float] = BIRTH_DELAY_S,
+    ) -> None:
+        self._broker = broker
+        self._site = site
+        self._cameras = cameras
+        self._enabled = enabled
+        self._retained = retained
+        self._republish = republish
+        self._remember = remember
+        self._now = now
+        self._draw = draw
+        self._quiet_s = quiet_s
+        self._step_s = step_s
+        self._birth_delay_s = birth_delay_s
+        self._configs: dict[str, Payload] = {}
+        self._deleted: set[str] = set()
+        self._emptied: Counter[str] = Counter()
+        places = _read_places(recalled)
+        self._places = set(places)
+        self._taken: set[str] = set()
+        self._has_lived = bool(places)
+        names_of_ours = names.identities(site.instance, site.topics.base)
+        # The first place of the last run is where that was.
+        identities = dict.fromkeys((*(place.identity for place in places[:1]), *names_of_ours))
+        self._here, *self._others = (
+            Where(site.topics.base, prefix, identity, foreign) for identity in identities
+        )
+        self._missed = _read_missed(recalled, now())
+        self._connected = asyncio.Event()
+        self._born = asyncio.Event()
+        self._bereft = asyncio.Event()
+        broker.on_connect(self._connected.set)
+
+    async def run(self) -> None:
+        """Look, clear, announce; then answer Home Assistant until cancelled."""
+        found = await self._look()
+        await self._identify(found)
+        leftovers = self._sort(found)
+        await self._save()
+        await self._let_go(show=False)
+        self._announce()
+        self._broker.subscribe(self._here.discovery.hub, self._on_config)
+        self._broker.subscribe(self._here.discovery.cameras, self._on_config)
+        for birth in self._here.discovery.births:
+            self._broker.subscribe(birth, self._on_birth)
+        await self._clear(leftovers)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._answer_births(), name="announcer[births]")
+            tasks.create_task(self._answer_deletions(), name="announcer[deletions]")
+
+    # ---- the look at the start ----
+
+    async def _look(self) -> dict[str, bytes]:
+        """Return everything retained at our places. Starts anew when the connection is lost meanwhile."""
+        while True:
+            self._connected.clear()
+            if not self._broker.connected:
+                await self._connected.wait()
+            found = await self._listen(
+                topic_filter
+                for place in (self._here, *self._others, *self._places)
+                for topic_filter in (*place.topics.retained, place.discovery.hub, place.discovery.cameras)
+            )
+            if self._broker.connected and not self._connected.is_set():
+                return found
+
+    async def _listen(self, topic_filters: Iterable[str]) -> dict[str, bytes]:
+        loop = asyncio.get_running_loop()
+        started = latest = loop.time()
+        found: dict[str, bytes] = {}
+
+        def on_message(topic: str, payload: bytes, was_retained: bool) -> None:
+            nonlocal latest
+            if was_retained and payload:
+                # Pictures are large, and nothing here reads them.
+                found[topic] = payload if topic.endswith(("/config", "/status")) else b"?"
+                latest = loop.time()
+
+        filters = dict.fromkeys(topic_filters)
+        for topic_filter in filters:
+            self._broker.subscribe(topic_filter, on_message)
+        try:
+            while loop.time() - started < LOOK_S:
+                await asyncio.sleep(self._quiet_s / 10)
+                # Our own status is retained before we count as connected: until it comes, the broker is slow.
+                if self._here.topics.status in found and loop.time() - latest >= self._quiet_s:
+                    break
+        finally:
+            for topic_filter in filters:
+                self._broker.unsubscribe(topic_filter, on_message)
+        return found
+
+    async def _identify(self, found: Mapping[str, bytes]) -> None:
+        """Choose the first identity that no other service uses, and describe our devices under it."""
+        owners = {place: self._owners(place, found) for place in (self._here, *self._others)}
+        if self._has_lived:
+            # A service has one identity: who has our old base and another identity has only taken our name.
+            owners[self._here] -= set().union(*(owners[place] for place in self._others))
+        bases = set().union(*owners.values())
+        online = {base for base in bases if found.get(Topics(base).status) == b"online"}
+        unknown = {Topics(base).status: base for base in bases if Topics(base).status not in found}
+        if unknown:
+            said = await self._listen((self._here.topics.status, *unknown))
+            online |= {base for topic, base in unknown.items() if said.get(topic) == b"online"}
+        for place, others in owners.items():
+            if not others & online:
+                break
+            self._taken.add(place.identity)
+            log.warning(
+                "Home Assistant's devices of %s belong to the service at %s, which is online: left alone",
+                place.identity,
+                ", ".join(sorted(others & online)),
+            )
+        self._here = place
+        site = replace(self._site, identity=place.identity)
+        if self._enabled:
+            at = place.discovery
+            self._configs = {at.hub: entities.hub_payload(site)}
+            self._configs |= {at.camera(c.name): entities.camera_payload(site, c) for c in self._cameras}
+
+    def _owners(self, place: Where, found: Mapping[str, bytes]) -> set[str]:
+        """Return the bases of other services that the devices under a place's identity name."""
+        payloads_found = (_read_config(found[topic]) for topic in self._configs_at(place, found))
+        bases = {entities.owner(payload) for payload in payloads_found if payload is not None}
+        return {base for base in bases if base is not None} - {place.base}
+
+    def _sort(self, found: Mapping[str, bytes]) -> set[str]:
+        """Note which devices and components have gone; return the topics that are to be cleared."""
+        clear = {topic for topic in found if self._is_leftover(topic, self._here)} - self._retained
+        configs = dict.fromkeys(self._configs_at(self._here, found))
+        online_elsewhere = set()
+        for place in sorted(self._places - {self._here}, key=repr):
+            if place.base != self._here.base:
+                if found.get(place.topics.status) == b"online":
+                    said = "another service is online there: it is left alone"
+                    log.warning("%s was ours before a renaming, and %s", place.base, said)
+                    online_elsewhere.add(place)
+                    continue
+                clear |= {topic for topic in found if self._is_leftover(topic, place)}
+            clear |= place.foreign - self._here.foreign
+            if place.identity not in self._taken:
+                configs |= dict.fromkeys(self._configs_at(place, found))
+        self._places = online_elsewhere
+        for topic in configs:
+            if not self._note_missed(topic, found[topic]) and topic not in self._configs:
+                clear.add(topic)
+        return clear
+
+    @staticmethod
+    def _is_leftover(topic: str, place: Where) -> bool:
+        return topic.startswith(f"{place.base}/") and not topic.endswith("/set")
+
+    @staticmethod
+    def _configs_at(place: Where, found: Mapping[str, bytes]) -> list[str]:
+        at = place.discovery
+        cameras = at.cameras.split("+")
+        return [
+            topic
+            for topic in found
+            if topic == at.hub or (topic.startswith(cameras[0]) and topic.endswith(cameras[1]))
+        ]
+
+    def _note_missed(self, topic: str, payload: bytes) -> bool:
+        """Remember what went from a device, until Home Assistant has certainly seen it go."""
+        before = _read_config(payload)
+        if before is None or entities.removal(before, self._configs.get(topic)) is None:
+            return False
+        known = self._missed.get(topic)
+        self._missed[topic] = (self._now(), entities.merged(known[1], before) if known else before)
+        return True
+
+    # ---- announcing and removing ----
+
+    def _announce(self) -> None:
+        """Announce the hub, then the cameras: a camera that names an unknown hub makes a nameless device."""
+        for topic, payload in self._configs.items():
+            if topic not in self._deleted and topic not in self._emptied:
+                self._say(topic, payload)
+
+    async def _clear(self, leftovers: set[str]) -> None:
+        """Clear topics, as soon as Home Assistant has had the time to turn away from them."""
+        if not leftovers:
+            return
+        await asyncio.sleep(self._step_s)
+        for topic in sorted(leftovers):
+            self._broker.forget(topic)
+        log.info("cleared %d retained topics of what no longer exists", len(leftovers))
+
+    def _say(self, topic: str, payload: Payload | None) -> None:
+        if payload is None:
+            self._broker.forget(topic)
+            return
+        if self._here.discovery.hub in self._deleted:
+            payload = entities.without_hub(payload)
+        self._broker.retain(topic, payloads.encode(payload))
+
+    async def _let_go(self, *, show: bool) -> None:
+        """Strike in Home Assistant what went; with `show`, make it known first to one just come up."""
+        removals: dict[str, Removal] = {}
+        for topic, (_, before) in list(self._missed.items()):
+            removal = entities.removal(before, self._configs.get(topic))
+            if removal is None or topic in self._deleted:
+                del self._missed[topic]  # it is back
+            else:
+                removals[topic] = removal
+        if not removals:
+            return
+        if show:
+            # The hub stands behind the cameras that name it.
+            for topic in sorted(removals, key=len):
+                self._say(topic, removals[topic].shown)
+            await asyncio.sleep(self._step_s)
+        for topic, removal in removals.items():
+            self._say(topic, removal.struck)
+        await asyncio.sleep(self._step_s)
+        for topic, removal in removals.items():
+            if removal.left is not None:
+                self._say(topic, removal.left)
+        log.info("removed from Home Assistant what no longer exists: %d devices changed", len(removals))
+
+    # ---- what Home Assistant says ----
+
+    def _on_birth(self, _topic: str, payload: bytes, was_retained: bool) -> None:
+        if payload == b"online" and not was_retained:
+            self._born.set()
+
+    async def _answer_births(self) -> None:
+        least, most = self._birth_delay_s
+        while True:
+            await self._born.wait()
+            await asyncio.sleep(least + (most - least) * self._draw())
+            self._born.clear()
+            if not self._broker.connected:
+                continue  # everything is said again on the next connect
+            if self._missed:
+                await self._let_go(show=True)
+                self._missed.clear()
+                await self._save()
+            self._announce()
+            # Home Assistant listens to an entity's topics a moment after it has seen its config.
+            await asyncio.sleep(self._step_s / 3)
+            self._republish()
+            log.info("Home Assistant has come up: everything was announced again")
+
+    def _on_config(self, topic: str, payload: bytes, was_retained: bool) -> None:
+        if not payload and not was_retained and topic in self._configs and topic not in self._deleted:
+            self._emptied[topic] += 1
+            self._bereft.set()
+
+    async def _answer_deletions(self) -> None:
+        while True:
+            await self._bereft.wait()
+            # Home Assistant takes its time: first its messages, then the entities.
+            await asyncio.sleep(self._step_s)
+            self._bereft.clear()
+            emptied, self._emptied = self._emptied, Counter()
+            for topic, times in emptied.items():
+                name = self._configs[topic]["device"]["name"]
+                if 2 * times > len(self._configs[topic]["components"]):
+                    self._deleted.add(topic)
+                    # It is empty already: to say so once more would be an error to Home Assistant.
+                    self._broker.release(topic)
+                    log.info("%s was deleted in Home Assistant; it stays away until the next start", name)
+                else:
+                    log.info("Home Assistant lost %s with one deleted entity: announced again", name)
+            # The hub may have gone, or come back.
+            self._announce()
+
+    # ---- memory ----
+
+    async def _save(self) -> None:
+        elsewhere = sorted(self._places, key=repr)[: MAX_PLACES - 1]
+        here = [where.to_json() for where in (self._here, *elsewhere)]
+        missed = {
+            topic: {"since": payloads.iso(since), "before": before}
+            for topic, (since, before) in self._missed.items()
+        }
+        try:
+            await self._remember(PLACES_KEY, payloads.encode({"places": here}))
+            await self._remember(MISSED_KEY, payloads.encode(missed))
+        except SpoolError as exc:
+            log.warning("what Home Assistant may have missed would not survive a restart now: %s", exc)
+
+
+def _read_config(payload: bytes) -> Payload | None:
+    """Return a device's payload as it was read from the broker; None for what cannot be one."""
+    try:
+        config = json.loads(payload)
+    except ValueError:
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def _recall(recalled: Mapping[str, bytes] | None, key: str) -> dict[str, Any]:
+    try:
+        data = json.loads((recalled or {}).get(key, b"{}"))
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _read_places(recalled: Mapping[str, bytes] | None) -> list[Where]:
+    data = _recall(recalled, PLACES_KEY)
+    try:
+        return [Where.from_json(place) for place in data.get("places", ())]
+    except (KeyError, TypeError):
+        return []
+
+
+def _read_missed(recalled: Mapping[str, bytes] | None, now: datetime) -> dict[str, tuple[datetime, Payload]]:
+    missed = {}
+    for topic, entry in _recall(recalled, MISSED_KEY).items():
+        try:
+            since, before = payloads.parse_iso(entry["since"]), dict(entry["before"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if now - since < timedelta(days=MISSED_DAYS) and entities.removal(before, None) is not None:
+            missed[topic] = (since, before)
+    return missed

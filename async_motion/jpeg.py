@@ -1,0 +1,104 @@
+"""Pictures to JPEG, and JPEGs to smaller ones. Everything here blocks: call it in an executor.
+
+A JPEG is made at its final size in one step. A smaller one is decoded at a half, a quarter or an eighth where
+that is still wide enough, which skips most of the decoder's work. How many threads OpenCV may use is the
+service's choice.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from async_motion.core.model import Image
+from async_motion.errors import ImageError
+
+_REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
+
+_WORST_QUALITY = 30
+"""Below this a smaller picture looks better than a worse one."""
+
+_NARROWEST = 64
+"""Pixels. What does not fit at this width does not fit."""
+
+
+def encode(picture: Image, quality: int = 85, max_width: int | None = None) -> tuple[bytes, int, int]:
+    """Return (JPEG, width, height) of a (H, W, 3) BGR or (H, W) grey picture.
+
+    `quality` is 1..100. A picture wider than `max_width` pixels is reduced to it, its shape kept. The array
+    is only read. Raises ImageError.
+    """
+    try:
+        picture = _at_most(picture, max_width)
+        done, jpeg = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    except cv2.error as exc:
+        raise ImageError(f"cannot encode a picture of shape {picture.shape}: {exc.err}") from exc
+    if not done:
+        raise ImageError(f"cannot encode a picture of shape {picture.shape}")
+    height, width = picture.shape[:2]
+    return jpeg.tobytes(), width, height
+
+
+def decode(jpeg: bytes, at_least_width: int | None = None) -> Image:
+    """Return the (H, W, 3) BGR picture of a JPEG; at a reduced size if that is still `at_least_width` wide.
+
+    Raises ImageError.
+    """
+    flag = cv2.IMREAD_COLOR
+    if at_least_width is not None:
+        width, _ = dimensions(jpeg)
+        flag = next((flag for by, flag in _REDUCED if width // by >= at_least_width), flag)
+    try:
+        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flag)
+    except cv2.error as exc:
+        raise ImageError(f"cannot decode a JPEG of {len(jpeg)} bytes: {exc.err}") from exc
+    if picture is None:
+        raise ImageError(f"cannot decode a JPEG of {len(jpeg)} bytes")
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def shrink(jpeg: bytes, max_width: int, quality: int, max_bytes: int) -> bytes:
+    """Return a JPEG at most `max_width` pixels wide and `max_bytes` long, as good as these allow.
+
+    One that is small enough comes back as it is, without a loss. Otherwise it is encoded with `quality`, then
+    worse, then smaller until it fits. Raises ImageError if it cannot be decoded, or never fits.
+    """
+    width, _ = dimensions(jpeg)
+    if width <= max_width and len(jpeg) <= max_bytes:
+        return jpeg
+    target = min(width, max_width)
+    picture = decode(jpeg, target)
+    while True:
+        for at in (quality, (quality + _WORST_QUALITY) // 2, _WORST_QUALITY):
+            smaller, _, _ = encode(picture, min(quality, at), target)
+            if len(smaller) <= max_bytes:
+                return smaller
+        if target <= _NARROWEST:
+            raise ImageError(f"cannot make a JPEG of at most {max_bytes} bytes")
+        target = max(_NARROWEST, target * 2 // 3)
+
+
+def dimensions(jpeg: bytes) -> tuple[int, int]:
+    """Return (width, height) from a JPEG's header, without decoding it. Raises ImageError."""
+    at = 2
+    while jpeg[:2] == b"\xff\xd8" and at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker = jpeg[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        # The frame headers SOF0..SOF15, without the tables DHT, JPG and DAC that lie among them.
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = int.from_bytes(jpeg[at + 5 : at + 7]), int.from_bytes(jpeg[at + 7 : at + 9])
+            if width and height:
+                return width, height
+            break
+        else:
+            at += 2 + int.from_bytes(jpeg[at + 2 : at + 4])
+    raise ImageError(f"not a JPEG: {len(jpeg)} bytes")
+
+
+def _at_most(picture: Image, max_width: int | None) -> Image:
+    height, width = picture.shape[:2]
+    if max_width is None or width <= max_width:
+        return picture
+    size = (max_width, max(1, round(height * max_width / width)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -1,0 +1,273 @@
+"""Commands to cameras: checked, applied, confirmed, remembered; and put in force again after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Final, Protocol
+
+from async_motion.core import commands, names
+from async_motion.core.commands import Value
+from async_motion.core.events.day_night import Profile
+from async_motion.core.names import PROFILE, Topics
+from async_motion.errors import AsyncMotionError
+from async_motion.status.memory import Memory
+
+log = logging.getLogger(__name__)
+
+KEY: Final = "setting/{camera}/{setting}"
+NIGHT_KEY: Final = "night/{camera}/{setting}"
+"""Of a setting that the night has a value of its own for."""
+PROFILE_KEY: Final = "profile/{camera}"
+SNAPSHOT_TIMEOUT_S = 30.0
+
+
+class Controls(Protocol):
+    """What can be changed while a camera runs. The setters raise ValueError for what cannot be."""
+
+    def values(self) -> Mapping[str, Value]:
+        """Return what is in force: detection, sensitivity, threshold (None: automatic), min_area (share)."""
+
+    def set_detection(self, on: bool) -> None: ...
+
+    def set_sensitivity(self, sensitivity: str) -> None: ...
+
+    def set_threshold(self, threshold: float | None) -> None: ...
+
+    def set_min_area(self, share: float) -> None: ...
+
+    async def snapshot(self) -> None:
+        """Accept the newest frame, so that it is stored and announced. Raises AsyncMotionError."""
+
+
+class Profiles(Protocol):
+    """The day and night settings of a camera that has both."""
+
+    @property
+    def profile(self) -> Profile:
+        """Return the profile in force."""
+
+    @property
+    def mode(self) -> str:
+        """Return `day` or `night` where a command has chosen, else `auto`."""
+
+    @property
+    def basis(self) -> str:
+        """Return what `auto` goes by, as the settings name it."""
+
+    @property
+    def own(self) -> Collection[str]:
+        """Return the settings that the night has values of its own for."""
+
+    def values(self, profile: Profile) -> Mapping[str, Value]:
+        """Return what a profile has in those settings, in force or not."""
+
+    def put(self, profile: Profile, setting: str, value: Value) -> None:
+        """Change one of those settings of a profile. Raises ValueError for what cannot be."""
+
+    def choose(self, mode: str) -> None:
+        """Obey `day`, `night` or `auto`."""
+
+
+class Commands:
+    """The controls of all cameras. `retain` publishes; `changed` is told whose settings have changed."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        memory: Memory,
+        *,
+        retain: Callable[[str, str], None],
+        changed: Callable[[str], None],
+        restart_capture: Callable[[], None] | None,
+    ) -> None:
+        self._topics = topics
+        self._memory = memory
+        self._retain = retain
+        self._changed = changed
+        self._restart_capture = restart_capture
+        self._controls: dict[str, Controls] = {}
+        self._profiles: dict[str, Profiles] = {}
+        self._snapshots: asyncio.Queue[str] = asyncio.Queue()
+        self._shooting: set[str] = set()
+
+    def attach(self, camera: str, controls: Controls, profiles: Profiles | None = None) -> None:
+        """Take over a camera's controls, fresh from its settings; remembered settings come into force.
+
+        `profiles`: what it has for the night; the day is in force.
+        """
+        self._controls[camera] = controls
+        configured = controls.values()
+        for setting in names.SETTINGS:
+            key = KEY.format(camera=camera, setting=setting)
+            said = commands.render(setting, configured[setting])
+            self._restore(camera, setting, key, said, partial(_apply, controls, setting))
+        if profiles is not None:
+            self._attach_profiles(camera, profiles)
+        self.publish(camera)
+
+    def _attach_profiles(self, camera: str, profiles: Profiles) -> None:
+        for setting, value in profiles.values(Profile.NIGHT).items():
+            key = NIGHT_KEY.format(camera=camera, setting=setting)
+            put = partial(profiles.put, Profile.NIGHT, setting)
+            self._restore(camera, setting, key, commands.render(setting, value), put, " at night")
+        remembered = self._memory.recall(PROFILE_KEY.format(camera=camera))
+        if remembered.get("basis") == profiles.basis and remembered.get("mode") in commands.PROFILES:
+            profiles.choose(str(remembered["mode"]))
+        self._profiles[camera] = profiles
+
+    def publish(self, camera: str) -> None:
+        """Publish every setting in force."""
+        if camera in self._controls:
+            for setting in names.SETTINGS:
+                self._publish(camera, setting)
+        if camera in self._profiles:
+            self._publish_profile(camera)
+
+    def detecting(self, camera: str) -> bool:
+        """Say whether detection is switched on, as far as we know."""
+        controls = self._controls.get(camera)
+        return controls is None or bool(controls.values()["detection"])
+
+    def on_command(self, topic: str, payload: bytes, was_retained: bool) -> None:
+        """Obey a command to a camera, or say why not."""
+        target = self._topics.parse_command(topic)
+        controls = self._controls.get(target[0]) if target else None
+        if target is None or controls is None:
+            log.warning("command on %s ignored: there is no such camera", topic)
+            return
+        camera, setting = target
+        if was_retained:
+            log.warning("%s: command on %s ignored: it is retained; publish it without that", camera, topic)
+            return
+        try:
+            value = commands.parse(setting, payload)
+            if setting == commands.SNAPSHOT:
+                self._snapshots.put_nowait(camera)
+                return
+            if setting == PROFILE:
+                self._choose_profile(camera, str(value), topic)
+                return
+            before = commands.render(setting, controls.values()[setting])
+            _apply(controls, setting, value)
+        except ValueError as exc:
+            log.warning("%s: command on %s refused: %s", camera, topic, exc)
+            if setting in names.SETTINGS:
+                self._publish(camera, setting)
+            elif setting == PROFILE and camera in self._profiles:
+                self._publish_profile(camera)
+            return
+        self._publish(camera, setting)
+        self._note(camera, setting, before, topic)
+        self._changed(camera)
+
+    def on_restart(self, topic: str, payload: bytes, was_retained: bool) -> None:
+        """Make every camera connect anew."""
+        if self._restart_capture is None:
+            return
+        if was_retained or payload.strip().upper() != commands.PRESS.encode():
+            why = "it is retained" if was_retained else f"expected {commands.PRESS}"
+            log.warning("command on %s ignored: %s", topic, why)
+            return
+        log.info("every camera connects anew, by a command on %s", topic)
+        self._restart_capture()
+
+    async def take_snapshots(self) -> None:
+        """Take the snapshots that commands ask for, one of a camera at a time, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                camera = await self._snapshots.get()
+                if camera in self._shooting:
+                    log.debug("%s: a snapshot is being taken already", camera)
+                    continue
+                self._shooting.add(camera)
+                tasks.create_task(self._take_snapshot(camera), name=f"snapshot[{camera}]")
+
+    async def _take_snapshot(self, camera: str) -> None:
+        try:
+            async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
+                await self._controls[camera].snapshot()
+        except (AsyncMotionError, TimeoutError) as exc:
+            log.warning("%s: no snapshot: %s", camera, str(exc) or "no frame came in time")
+        else:
+            log.info("%s: snapshot taken, by command", camera)
+        finally:
+            self._shooting.discard(camera)
+
+    def _publish(self, camera: str, setting: str) -> None:
+        value = self._controls[camera].values()[setting]
+        self._retain(self._topics.setting(camera, setting), commands.render(setting, value))
+
+    def _choose_profile(self, camera: str, mode: str, topic: str) -> None:
+        """Obey a command to go by the day's settings, the night's, or neither. Raises ValueError."""
+        profiles = self._profiles.get(camera)
+        if profiles is None:
+            raise ValueError(f"there is no profile for the night, expected cameras.{camera}.profiles")
+        before = profiles.mode
+        profiles.choose(mode)
+        self._publish_profile(camera)
+        if mode != before:
+            log.info("%s: profile changed from %s to %s by a command on %s", camera, before, mode, topic)
+            key = PROFILE_KEY.format(camera=camera)
+            self._memory.keep(key, {"mode": mode, "basis": profiles.basis})
+
+    def _publish_profile(self, camera: str) -> None:
+        self._retain(self._topics.setting(camera, PROFILE), self._profiles[camera].profile.value)
+
+    def _note(self, camera: str, setting: str, before: str, topic: str) -> None:
+        """Log and remember a setting that a command has changed."""
+        now = commands.render(setting, self._controls[camera].values()[setting])
+        if now == before:
+            return
+        log.info("%s: %s changed from %s to %s by a command on %s", camera, setting, before, now, topic)
+        profiles = self._profiles.get(camera)
+        at_night = profiles is not None and profiles.profile is Profile.NIGHT and setting in profiles.own
+        key = (NIGHT_KEY if at_night else KEY).format(camera=camera, setting=setting)
+        configured = self._memory.recall(key).get("configured", before)
+        self._memory.keep(key, {"value": now, "configured": configured})
+
+    def _restore(
+        self,
+        camera: str,
+        setting: str,
+        key: str,
+        configured: str,
+        put: Callable[[Value], None],
+        when: str = "",
+    ) -> None:
+        """Put a remembered setting in force, unless the file has changed since."""
+        remembered = self._memory.recall(key)
+        value = remembered.get("value")
+        if not isinstance(value, str):
+            return
+        if remembered.get("configured") != configured:
+            if value != remembered.get("configured"):
+                said = "the settings have changed, an earlier command no longer holds"
+                log.info("%s: %s is %s%s: %s", camera, setting, configured, when, said)
+            self._memory.keep(key, {"value": configured, "configured": configured})
+            return
+        if value == configured:
+            return
+        try:
+            put(commands.parse(setting, value.encode()))
+        except ValueError as exc:
+            log.warning("%s: the remembered %s cannot be used: %s", camera, setting, exc)
+            return
+        said = "as a command has set it; the settings say"
+        log.info("%s: %s is %s%s, %s %s", camera, setting, value, when, said, configured)
+
+
+def _apply(controls: Controls, setting: str, value: Value) -> None:
+    match setting, value:
+        case "detection", bool():
+            controls.set_detection(value)
+        case "sensitivity", str():
+            controls.set_sensitivity(value)
+        case "threshold", float() | None:
+            controls.set_threshold(value)
+        case "min_area", float():
+            controls.set_min_area(value)
+        case _:
+            raise AssertionError(f"{setting}: {value!r} is not what a command gives")

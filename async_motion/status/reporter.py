@@ -1,0 +1,421 @@
+"""States: what pipelines and delivery tell, published at once or when it is due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import UTC, date, datetime, tzinfo
+from typing import Any, Final, Protocol
+
+from async_motion.core import names, payloads
+from async_motion.core.commands import OFF, ON
+from async_motion.core.model import Detection, MotionEvent, SceneChange, StoredFrame
+from async_motion.core.names import Topics
+from async_motion.errors import AsyncMotionError
+from async_motion.status import commands
+from async_motion.status.camera import CameraState
+from async_motion.status.commands import Commands, Controls, Profiles
+from async_motion.status.memory import Memory, Remember
+
+log = logging.getLogger(__name__)
+
+SCHEMA: Final = "async_motion.state/1"
+ONLINE, OFFLINE = "online", "offline"
+
+STATE_GAP_S = 5.0
+"""Two states of one camera, or of the service, are at least this far apart, unless the first is due."""
+TICK_S = 1.0
+"""How often due states are looked for."""
+
+_TODAY_KEY: Final = "today/{camera}"
+
+Preview = Callable[[], Awaitable[bytes | None]]
+"""Makes a small JPEG of the newest frame; None when there is none. Raises AsyncMotionError."""
+
+
+class Broker(Protocol):
+    """What this room needs of the MQTT client."""
+
+    def retain(self, topic: str, payload: bytes | str) -> None: ...
+
+    def subscribe(self, topic_filter: str, handler: Callable[[str, bytes, bool], None]) -> None: ...
+
+
+class _Pace:
+    """When a state is due: regularly, and soon after a change, but not too soon."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._gap_s = min(STATE_GAP_S, every_s)
+        self._at: float | None = None
+        self.changed = False
+
+    def due(self, monotonic: float) -> bool:
+        gap_s = self._gap_s if self.changed else self._every_s
+        return self._at is None or monotonic - self._at >= gap_s
+
+    def published(self, monotonic: float) -> None:
+        self._at, self.changed = monotonic, False
+
+
+class Reporter:
+    """Implements what pipelines and delivery observe by; owns the states and the commands.
+
+    `cameras` maps each camera to its zones. `recalled` is what earlier runs gave to `remember` under
+    `memory_keys`. `spool_stats` returns at least `records`, `bytes` and `oldest_age_s`; `delivery_health`
+    returns at least `store` and `broker`, each a mapping with a `problem` (text, or None when it is well).
+    Both are published as they are: they must return at once and hold JSON values only. `restart_capture`
+    makes every camera connect anew. `profiled` are the cameras with settings for the night. `timezone` says
+    where midnight is: None is the machine's own.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Topics,
+        cameras: Mapping[str, tuple[str, ...]],
+        *,
+        instance: str,
+        version: str,
+        spool_stats: Callable[[], Mapping[str, Any]],
+        delivery_health: Callable[[], Mapping[str, Any]],
+        remember: Remember,
+        recalled: Mapping[str, bytes] | None = None,
+        restart_capture: Callable[[], None] | None = None,
+        state_every_s: float = 15.0,
+        preview_every_s: float | None = None,
+        frigate_topic: str | None = None,
+        profiled: Collection[str] = (),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+        timezone: tzinfo | None = None,
+    ) -> None:
+        self._broker = broker
+        self._topics = topics
+        self._instance = instance
+        self._version = version
+        self._spool_stats = spool_stats
+        self._delivery_health = delivery_health
+        self._preview_every_s = preview_every_s
+        self._frigate = Topics(frigate_topic) if frigate_topic else None
+        self._profiled = frozenset(profiled)
+        self._now = now
+        self._monotonic = monotonic
+        self._timezone = timezone
+        self._started_at = now()
+        self._memory = Memory(remember, recalled)
+        self._commands = Commands(
+            topics,
+            self._memory,
+            retain=self._retain,
+            changed=self._settings_changed,
+            restart_capture=restart_capture,
+        )
+        self._cameras = {
+            name: CameraState(zones=dict.fromkeys(zones, False)) for name, zones in cameras.items()
+        }
+        self._paces = {name: _Pace(state_every_s) for name in cameras}
+        self._pace = _Pace(state_every_s)
+        self._previews: dict[str, Preview] = {}
+        self._troubles: tuple[object, object] = (None, None)
+        self._closed = False
+        for name, camera in self._cameras.items():
+            camera.recall_day(self._memory.recall(_TODAY_KEY.format(camera=name)))
+        broker.subscribe(topics.commands, self._commands.on_command)
+        broker.subscribe(topics.restart, self._commands.on_restart)
+
+    # ---- what the service calls ----
+
+    @staticmethod
+    def memory_keys(cameras: Collection[str]) -> list[str]:
+        """Return every key that `remember` may be given for these cameras, to recall them at the start."""
+        keys = [key.format(camera=camera) for camera in cameras for key in (_TODAY_KEY, commands.PROFILE_KEY)]
+        return keys + [
+            key.format(camera=camera, setting=setting)
+            for camera in cameras
+            for setting in names.SETTINGS
+            for key in (commands.KEY, commands.NIGHT_KEY)
+        ]
+
+    def attach(
+        self,
+        camera: str,
+        controls: Controls,
+        preview: Preview | None = None,
+        profiles: Profiles | None = None,
+        capture: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        """Take over a camera's controls, fresh from its settings, and put remembered settings in force.
+
+        `capture` gives the counters of its capture; `dropped` and `corrupt` among them are lost frames.
+        """
+        self._cameras[camera].capture = capture
+        if preview is not None:
+            self._previews[camera] = preview
+        self._commands.attach(camera, controls, profiles)
+        self._settings_changed(camera)
+
+    def profile_changed(self, camera: str) -> None:
+        """Other settings of a camera are in force: day's or night's."""
+        self._commands.publish(camera)
+
+    async def run(self) -> None:
+        """Publish what is due, and carry out commands that take time, until cancelled; then close."""
+        self.republish()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._periodically(), name="reporter[states]")
+                tasks.create_task(self._commands.take_snapshots(), name="reporter[snapshots]")
+                tasks.create_task(self._memory.run(), name="reporter[memory]")
+                if self._preview_every_s is not None:
+                    tasks.create_task(self._show_previews(self._preview_every_s), name="reporter[previews]")
+        finally:
+            self.close()
+            await self._memory.flush()
+
+    def republish(self) -> None:
+        """Publish everything again, as it is now: at the start, and when a reader has come back."""
+        for name, camera in self._cameras.items():
+            self._publish_status(name)
+            self._publish_motion(name)
+            for zone in camera.zones:
+                self._publish_zone(name, zone)
+            self._commands.publish(name)
+            self._publish_camera(name)
+        self._publish_service()
+
+    def close(self) -> None:
+        """Publish that nothing moves and every camera is offline. Nothing is published after it."""
+        if self._closed:
+            return
+        for camera in self._cameras.values():
+            camera.goes_offline(None)
+            camera.seen = True
+            camera.motion = False
+            camera.zones = dict.fromkeys(camera.zones, False)
+        self.republish()
+        self._closed = True
+
+    def tick(self) -> None:
+        """Publish the states that are due. Called every `TICK_S` while running."""
+        monotonic = self._monotonic()
+        for name, camera in self._cameras.items():
+            camera.tick(monotonic)
+            if new := camera.new_drops(monotonic):
+                log.warning("%s: %d frames lost, since the start: %s", name, new, _listed(camera.drops()))
+            if self._paces[name].due(monotonic):
+                self._publish_camera(name)
+        self._pace.changed = self._health_troubles() != self._troubles
+        if self._pace.due(monotonic):
+            self._publish_service()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole state: what `{base}/state` says, and `cameras` with what each `…/state` says."""
+        return self._service_state() | {"cameras": {name: self._camera_state(name) for name in self._cameras}}
+
+    @property
+    def retained_topics(self) -> frozenset[str]:
+        """Every topic under `{base}` on which this service retains something: others there are leftovers."""
+        topics = {self._topics.status, self._topics.state}
+        for name, camera in self._cameras.items():
+            topics.update(self._topics.retained_of(name, camera.zones))
+            if self._preview_every_s is not None:
+                topics.add(self._topics.preview(name))
+            if name in self._profiled:
+                topics.add(self._topics.setting(name, names.PROFILE))
+        return frozenset(topics)
+
+    @property
+    def foreign_topics(self) -> frozenset[str]:
+        """Every topic outside `{base}` on which this service retains something."""
+        if self._frigate is None:
+            return frozenset()
+        return frozenset(self._frigate.motion(name) for name in self._cameras)
+
+    # ---- what pipelines observe ----
+
+    def camera_online(self, camera: str) -> None:
+        """The camera gives pictures."""
+        state = self._cameras[camera]
+        if not state.online:
+            state.goes_online(self._monotonic())
+            self._publish_status(camera)
+            self._touch(camera)
+
+    def camera_offline(self, camera: str, problem: str) -> None:
+        """The camera is lost; `problem` says why in one line, without secrets."""
+        state = self._cameras[camera]
+        if not state.online and state.trouble == problem:
+            return
+        was_online = state.online
+        state.goes_offline(problem)
+        if was_online:
+            self._publish_status(camera)
+        self._touch(camera)
+
+    def motion(self, camera: str, on: bool) -> None:
+        """Motion began or ended: published at once, before any upload."""
+        state = self._cameras[camera]
+        if state.motion != on:
+            state.moves(on, self._now())
+            self._publish_motion(camera)
+            self._remember_today(camera)
+            self._touch(camera)
+
+    def zone_motion(self, camera: str, zone: str, on: bool) -> None:
+        """Motion began or ended in a zone."""
+        zones = self._cameras[camera].zones
+        if zones.get(zone) != on:
+            zones[zone] = on
+            self._publish_zone(camera, zone)
+
+    def detected(self, camera: str, detection: Detection) -> None:
+        """One frame was judged."""
+        self._cameras[camera].judged(detection, self._now())
+
+    def scene_changed(self, camera: str, kind: SceneChange) -> None:
+        """The whole scene changed at once: a lamp, infrared, the exposure, or the camera was moved."""
+        self._cameras[camera].scene_changes(kind, self._now())
+        self._touch(camera)
+
+    def event_started(self, event: MotionEvent) -> None:
+        """An event began."""
+        state = self._cameras[event.camera]
+        state.roll_day(self._today())
+        state.events += 1
+        state.events_today += 1
+        self._remember_today(event.camera)
+        self._touch(event.camera)
+
+    def event_ended(self, event: MotionEvent) -> None:
+        """An event ended."""
+        self._remember_today(event.camera)
+        self._touch(event.camera)
+
+    def dropped(self, camera: str, reason: str, count: int) -> None:
+        """`count` more frames were lost before the spool accepted them."""
+        self._cameras[camera].dropped[reason] += count
+
+    def problem(self, camera: str, problem: str | None) -> None:
+        """The picture's health: what is wrong with it, or None when it is well."""
+        state = self._cameras[camera]
+        if state.ailment != problem:
+            state.ailment = problem
+            self._touch(camera)
+
+    def on_stored(self, stored: StoredFrame) -> None:
+        """A frame was stored and announced."""
+        state = self._cameras.get(stored.info.camera)
+        if state is None:
+            return  # left in the spool by a camera that the settings no longer name
+        state.stored += 1
+        if not stored.delayed:
+            # Both are labels of one machine's wall clock, which may have been set in between.
+            state.latencies_s.append(max(0.0, (stored.stored_at - stored.info.captured_at).total_seconds()))
+
+    # ---- publishing ----
+
+    def _retain(self, topic: str, payload: bytes | str) -> None:
+        if not self._closed:
+            self._broker.retain(topic, payload)
+
+    def _publish_status(self, camera: str) -> None:
+        status = ONLINE if self._cameras[camera].online else OFFLINE
+        self._retain(self._topics.camera_status(camera), status)
+
+    def _publish_motion(self, camera: str) -> None:
+        payload = ON if self._cameras[camera].motion else OFF
+        self._retain(self._topics.motion(camera), payload)
+        if self._frigate is not None:
+            self._retain(self._frigate.motion(camera), payload)
+
+    def _publish_zone(self, camera: str, zone: str) -> None:
+        payload = ON if self._cameras[camera].zones[zone] else OFF
+        self._retain(self._topics.zone_motion(camera, zone), payload)
+
+    def _publish_camera(self, camera: str) -> None:
+        self._retain(self._topics.camera_state(camera), payloads.encode(self._camera_state(camera)))
+        self._paces[camera].published(self._monotonic())
+        self._cameras[camera].peak = 0.0
+
+    def _publish_service(self) -> None:
+        self._troubles = self._health_troubles()
+        self._retain(self._topics.state, payloads.encode(self._service_state()))
+        self._pace.published(self._monotonic())
+
+    def _touch(self, camera: str) -> None:
+        """Publish a camera's state now, or as soon as the last one is old enough."""
+        pace = self._paces[camera]
+        pace.changed = True
+        if pace.due(self._monotonic()):
+            self._publish_camera(camera)
+
+    def _settings_changed(self, camera: str) -> None:
+        self._cameras[camera].detecting = self._commands.detecting(camera)
+        self._touch(camera)
+
+    def _camera_state(self, camera: str) -> dict[str, Any]:
+        state = self._cameras[camera]
+        state.roll_day(self._today())
+        return state.to_json(self._monotonic())
+
+    def _service_state(self) -> dict[str, Any]:
+        cameras = self._cameras.values()
+        return {
+            "schema": SCHEMA,
+            "instance": self._instance,
+            "version": self._version,
+            "started_at": payloads.iso(self._started_at),
+            "spool": dict(self._spool_stats()),
+            **self._delivery_health(),
+            "counters": {
+                "cameras": len(self._cameras),
+                "cameras_online": sum(camera.online for camera in cameras),
+                "frames": sum(camera.frames for camera in cameras),
+                "motion_frames": sum(camera.motion_frames for camera in cameras),
+                "events": sum(camera.events for camera in cameras),
+                "stored": sum(camera.stored for camera in cameras),
+                "dropped": sum(camera.drops().total() for camera in cameras),
+            },
+        }
+
+    def _health_troubles(self) -> tuple[object, object]:
+        health = self._delivery_health()
+        return health["store"]["problem"], health["broker"]["problem"]
+
+    def _today(self) -> date:
+        return self._now().astimezone(self._timezone).date()
+
+    def _remember_today(self, camera: str) -> None:
+        state = self._cameras[camera]
+        state.roll_day(self._today())
+        self._memory.keep(_TODAY_KEY.format(camera=camera), state.day_to_json())
+
+    # ---- tasks ----
+
+    async def _periodically(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.tick()
+
+    async def _show_previews(self, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            for name, preview in self._previews.items():
+                if self._cameras[name].online:
+                    await self._show_preview(name, preview)
+
+    async def _show_preview(self, camera: str, preview: Preview) -> None:
+        try:
+            jpeg = await preview()
+        except AsyncMotionError as exc:
+            log.debug("%s: no preview: %s", camera, exc)
+            return
+        if jpeg is not None:
+            self._retain(self._topics.preview(camera), jpeg)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))

@@ -1,0 +1,192 @@
+"""Which settings would have fitted better? A search by coordinates, and clips that are held out in turn.
+
+The cost of settings on clips is in false alarms: one each; a missed event costs `miss_cost` of them, ten
+seconds of latency one, a minute of frames that were judged wrong one. Costs of clips add up.
+
+The search looks at every sensitivity with some minimum areas, then moves along one setting at a time until
+nothing is gained; `confirm` costs no new look at the pictures and is tried with each. A step must save
+`MIN_GAIN`, of equals it takes what is nearest to the present settings, and in the end it takes back what
+brought nothing. So it changes little without need.
+
+Whoever chooses settings on clips and then tells how well they do on the same clips tells too much. `folds`
+says which clips to hold out together, in turn: of all settings that the search has tried, the best on the
+other clips are chosen, and judged on those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+from async_motion.core.detection.detector import Sensitivity
+from async_motion.tune.scoring import Score
+
+MISS_COST = 5.0
+"""So many false alarms are as bad as an event that was not seen."""
+LATE_COST = 0.1
+"""Of one second from an event's beginning to its alarm."""
+WRONG_COST = 1 / 60
+"""Of one second of frames that were judged wrong."""
+MIN_GAIN = 0.1
+
+SENSITIVITIES: tuple[Sensitivity, ...] = get_args(Sensitivity)
+THRESHOLDS: tuple[float, ...] = (6, 8, 11, 15, 20, 27, 36, 48, 64)
+"""Grey levels that are tried in place of those that belong to the sensitivity."""
+AREAS: tuple[float, ...] = (0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03)
+"""Shares of the picture that are tried as minimum area."""
+CONFIRMS: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (3, 5), (4, 6), (5, 8))
+ROUNDS = 3
+
+MAX_FOLDS = 8
+MIN_OF_A_KIND = 2
+"""So many clips with motion, and as many without, are needed to hold any out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """Settings that are tried: the words of the settings file, in base units."""
+
+    sensitivity: Sensitivity
+    threshold: float | None
+    min_area: float
+    confirm: tuple[int, int]
+
+
+KEYS = ("sensitivity", "threshold", "min_area", "confirm")
+"""What a candidate holds."""
+
+Cost = Callable[[Candidate], float]
+
+
+def cost_of(score: Score, fps: float, miss_cost: float = MISS_COST) -> float:
+    """Return what a clip of `fps` judged frames a second costs."""
+    late_s = sum(score.latency_s)
+    wrong_s = (score.fp + score.fn) / fps
+    return miss_cost * score.missed + score.false_alarms + LATE_COST * late_s + WRONG_COST * wrong_s
+
+
+def search(
+    present: Candidate,
+    cost: Cost,
+    *,
+    least_area: float = 0.0,
+    max_area: float = 1.0,
+    confirms: Sequence[tuple[int, int]] = CONFIRMS,
+) -> Candidate:
+    """Return the best candidate that the search finds from `present`, which itself it may be.
+
+    `cost` is asked for the same candidate more than once and should remember. Minimum areas stay from
+    `min_area` on and below `max_area`. `confirms` are the confirmations that may be chosen, beside the
+    present one.
+    """
+    if cost(present) < MIN_GAIN:
+        return present  # nothing can be gained
+    axes = _Axes(present, [area for area in AREAS if least_area <= area < max_area], confirms)
+    best = _least(present, (present, *axes.everywhere(present)), cost, axes)
+    for _ in range(ROUNDS):
+        before = best
+        for line in (axes.thresholds, axes.areas, axes.sensitivities):
+            best = _least(best, line(best), cost, axes)
+        if best == before:
+            break
+    return _simplest(present, best, cost)
+
+
+def choose(
+    present: Candidate,
+    candidates: Sequence[Candidate],
+    cost: Cost,
+    *,
+    confirms: Sequence[tuple[int, int]] = CONFIRMS,
+) -> Candidate:
+    """Return the best of `candidates`, each with every confirmation, as `search` would; or `present`."""
+    areas = tuple(candidate.min_area for candidate in candidates)
+    best = _least(present, candidates, cost, _Axes(present, areas, confirms))
+    return _simplest(present, best, cost)
+
+
+class _Axes:
+    """What can be tried from a candidate."""
+
+    def __init__(
+        self, present: Candidate, areas: Sequence[float], confirms: Sequence[tuple[int, int]]
+    ) -> None:
+        self._present = present
+        self._areas = sorted({present.min_area, *areas})
+        self._confirms = sorted({present.confirm, *confirms})
+
+    def everywhere(self, at: Candidate) -> Iterator[Candidate]:
+        """Every sensitivity, the present threshold and none, with every other area."""
+        for one in self.sensitivities(at):
+            for area in self._areas[::2]:
+                yield replace(one, min_area=area)
+
+    def sensitivities(self, at: Candidate) -> Iterator[Candidate]:
+        for sensitivity in SENSITIVITIES:
+            yield replace(at, sensitivity=sensitivity, threshold=None)
+        yield replace(at, sensitivity=self._present.sensitivity, threshold=self._present.threshold)
+
+    def thresholds(self, at: Candidate) -> Iterator[Candidate]:
+        for threshold in (None, *THRESHOLDS):
+            yield replace(at, threshold=threshold)
+
+    def areas(self, at: Candidate) -> Iterator[Candidate]:
+        for area in self._areas:
+            yield replace(at, min_area=area)
+
+    def confirmations(self, at: Candidate) -> Iterator[Candidate]:
+        for confirm in self._confirms:
+            yield replace(at, confirm=confirm)
+
+    def distance(self, at: Candidate) -> float:
+        """Return how far from the present settings a candidate is: steps, and first the settings changed."""
+        present = self._present
+        steps = abs(SENSITIVITIES.index(at.sensitivity) - SENSITIVITIES.index(present.sensitivity))
+        steps += abs(self._areas.index(at.min_area) - self._areas.index(present.min_area))
+        steps += abs(self._confirms.index(at.confirm) - self._confirms.index(present.confirm))
+        changed = len([key for key in KEYS if getattr(at, key) != getattr(present, key)])
+        levels = abs((at.threshold or 0.0) - (present.threshold or 0.0))
+        return 100 * changed + steps + levels / 256
+
+
+def _least(
+    now: Candidate, candidates: Iterator[Candidate] | Sequence[Candidate], cost: Cost, axes: _Axes
+) -> Candidate:
+    """Return the cheapest of `candidates`, each with every confirmation; `now` where it saves too little."""
+    each = [confirmed for candidate in candidates for confirmed in axes.confirmations(candidate)]
+    costs = {candidate: cost(candidate) for candidate in each}
+    least = min(costs.values())
+    near = [candidate for candidate, value in costs.items() if value < least + MIN_GAIN / 2]
+    best = min(near, key=lambda candidate: (axes.distance(candidate), costs[candidate]))
+    nearer = axes.distance(best) < axes.distance(now)
+    return best if costs[best] <= cost(now) - (0.0 if nearer else MIN_GAIN) else now
+
+
+def _simplest(present: Candidate, best: Candidate, cost: Cost) -> Candidate:
+    """Return `best` with every setting as it was that can be so at no price."""
+    most = cost(best) + MIN_GAIN / 2
+    for key in KEYS:
+        other = replace(best, **{key: getattr(present, key)})
+        if cost(other) <= most:
+            best = other
+    return best
+
+
+def folds(moving: Sequence[bool], quiet: Sequence[bool]) -> list[tuple[int, ...]]:
+    """Return the numbers of the clips to hold out together, in turn; nothing where there are too few.
+
+    `moving` and `quiet` say of each clip whether it has events, and whether it has footage without any. What
+    is left for the search always has both.
+    """
+    if min(sum(moving), sum(quiet)) < MIN_OF_A_KIND:
+        return []
+    # Of each kind in turn, so that no fold takes all of one.
+    order = sorted(range(len(moving)), key=lambda number: (moving[number], quiet[number]))
+    count = min(MAX_FOLDS, len(order))
+    parts = [tuple(order[start::count]) for start in range(count)]
+    return [part for part in parts if _leaves_both(part, moving) and _leaves_both(part, quiet)]
+
+
+def _leaves_both(part: Sequence[int], has: Sequence[bool]) -> bool:
+    return any(flag for number, flag in enumerate(has) if number not in part)

@@ -1,0 +1,150 @@
+"""Luma without a copy, colour as it was, frames at an even pace."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from fractions import Fraction
+
+import av
+import av.video.format
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from async_motion.capture.clock import Stamp
+from async_motion.capture.ffmpeg.frames import PLANAR_LUMA, Picker, frame_of, luma_of, to_bgr
+from async_motion.errors import CameraRefused
+from tests.support.video import ground
+
+
+def decoded(picture: np.ndarray, pixels: str) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(format=pixels, threads=1)
+
+
+def addresses(plane: av.video.plane.VideoPlane) -> range:
+    return range(plane.buffer_ptr, plane.buffer_ptr + plane.buffer_size)
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "nv12", "gray"])
+@pytest.mark.parametrize("width", [64, 50, 322])
+def test_luma_is_a_view_of_the_decoders_plane(pixels: str, width: int) -> None:
+    frame = decoded(ground(width, 48), pixels)
+    luma = luma_of(frame)
+    assert luma.shape == (48, width)
+    assert luma.ctypes.data in addresses(frame.planes[0])
+    assert not luma.flags.writeable
+    plane = frame.planes[0]
+    data = np.frombuffer(bytes(plane), np.uint8)
+    assert all(
+        np.array_equal(luma[row], data[row * plane.line_size : row * plane.line_size + width])
+        for row in range(48)
+    )
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p10le", "yuyv422", "rgb24", "bgra", "pal8", "gray10le"])
+def test_other_formats_are_converted(pixels: str) -> None:
+    picture = ground(64, 48)
+    luma = luma_of(decoded(picture, pixels if pixels != "pal8" else "rgb8"))
+    expected = luma_of(decoded(picture, "gray")).astype(int)
+    assert luma.dtype == np.uint8
+    assert np.abs(luma.astype(int) - expected).mean() < 8  # the range of video is a little narrower
+
+
+def test_every_planar_format_that_is_listed_exists() -> None:
+    for name in PLANAR_LUMA:
+        assert av.VideoFormat(name, 64, 48).components[0].is_luma
+
+
+def test_luma_outlives_the_decoders_frame() -> None:
+    frame = decoded(ground(64, 48), "yuv420p")
+    luma = luma_of(frame)
+    kept = luma.copy()
+    del frame
+    np.testing.assert_array_equal(luma, kept)
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (50, 48), (1280, 720)])
+def test_colour_comes_back(width: int, height: int) -> None:
+    picture = np.full((height, width, 3), (40, 180, 90), np.uint8)
+    source = av.VideoFrame.from_ndarray(picture, format="bgr24")
+    # A stream of this size that names no colours means BT.709 from 720 lines on, BT.601 below.
+    frame = source.reformat(format="yuv420p", dst_colorspace=1 if height >= 720 else 5, threads=1)
+    frame.colorspace = 2
+    colour = to_bgr(frame)
+    assert colour.shape == picture.shape
+    assert np.abs(colour.astype(int) - picture).max() <= 3
+
+
+def test_a_frame_says_what_it_costs_and_gives_its_colours_to_two_threads() -> None:
+    frame = decoded(ground(320, 240), "yuv420p")
+    made = frame_of("porch", Stamp(datetime(2026, 1, 1, tzinfo=UTC), 1.0), frame)
+    assert made.nbytes == 320 * 240 * 3 // 2
+    pictures: list[np.ndarray] = []
+    threads = [threading.Thread(target=lambda: pictures.append(made.bgr())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(pictures) == 4
+    assert all(np.array_equal(picture, pictures[0]) for picture in pictures)
+
+
+@pytest.mark.parametrize(
+    ("rate", "fps", "expected"),
+    [(25, 5, 50), (30, 5, 50), (12, 5, 50), (10, 10, 100), (4, 5, 40), (15, 7, 70)],
+)
+def test_frames_are_picked_at_the_pace_that_was_asked_for(rate: int, fps: float, expected: int) -> None:
+    picker = Picker(fps)
+    picked = [number / rate for number in range(rate * 10) if picker.wants(float(Fraction(number, rate)))]
+    assert abs(len(picked) - expected) <= 1
+    gaps = np.diff(picked)
+    assert gaps.max() <= 1 / fps + 1 / rate + 1e-9
+
+
+def test_after_a_gap_there_is_no_burst() -> None:
+    picker = Picker(5)
+    assert picker.wants(0.0)
+    assert picker.wants(60.0)
+    assert not picker.wants(60.04)
+    assert not picker.wants(60.08)
+    assert picker.wants(60.2)
+
+
+def test_time_that_jumps_back_does_not_blind() -> None:
+    picker = Picker(5)
+    assert picker.wants(1000.0)
+    assert picker.wants(3.0)
+
+
+@given(st.floats(0.1, 100), st.lists(st.floats(0, 1), max_size=200))
+def test_never_more_than_asked_for(fps: float, gaps: list[float]) -> None:
+    picker = Picker(fps)
+    times = np.cumsum([0.0, *gaps])
+    picked = [at for at in times if picker.wants(float(at))]
+    assert len(picked) <= (times[-1] * fps) * 1.001 + 2
+
+
+def test_every_frame_when_no_pace_is_asked_for() -> None:
+    picker = Picker(float("inf"))
+    assert all(picker.wants(number / 25) for number in range(50))
+
+
+def test_every_pixel_format_is_shown_or_refused() -> None:
+    """A stream chooses its format, and on some of them FFmpeg's scaler would end the process."""
+    shown: set[str] = set()
+    refused: set[str] = set()
+    for name in sorted(av.video.format.names):  # type: ignore[attr-defined] # not in the stubs
+        try:
+            frame = av.VideoFrame(64, 48, name)
+        except ValueError:
+            continue  # of a hardware decoder
+        for convert in (luma_of, to_bgr):
+            try:
+                assert convert(frame).shape[:2] == (48, 64)
+                shown.add(name)
+            except CameraRefused:
+                refused.add(name)
+    assert {"yuv420p", "yuv420p10le", "gray16be", "rgb24", "pal8", "p010le"} <= shown
+    assert len(shown) > 4 * len(refused)

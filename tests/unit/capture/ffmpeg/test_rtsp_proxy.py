@@ -1,0 +1,280 @@
+"""What FFmpeg may hear of a camera before it plays; the real thing is in `integration/test_reach.py`."""
+
+from __future__ import annotations
+
+import math
+import re
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from async_motion.capture.address import Address, parse
+from async_motion.capture.ffmpeg import rtsp_proxy
+from async_motion.capture.ffmpeg.rtsp_proxy import CHUNK, MAX_TALK, _pointed_at, _Talk
+from async_motion.capture.spec import CaptureSpec
+from async_motion.errors import CameraRefused, CameraUnavailable
+
+
+def atoi(word: bytes) -> int:
+    """Return the number that C reads at the start of `word`."""
+    found = re.match(rb"[ \t\v\f\r\n]*([+-]?\d+)", word)
+    return int(found[1]) if found else 0
+
+
+def statuses(data: bytes) -> list[int]:
+    """Return the status of each answer that FFmpeg's reader would see in `data`, complete ones only."""
+    seen: list[int] = []
+    at = 0
+
+    def line() -> bytes:
+        nonlocal at
+        found = b""
+        while True:
+            byte = data[at : at + 1]
+            if not byte:
+                raise EOFError
+            at += 1
+            if byte == b"\n":
+                return found.partition(b"\0")[0]
+            if byte == b"$" and not found:
+                at += 3 + int.from_bytes(data[at + 1 : at + 3], "big")
+            elif byte != b"\r" and len(found) < 4095:
+                found += byte
+
+    try:
+        while True:
+            status, length = 0, 0
+            if first := line():
+                words = [word for word in re.split(rb"[ \t]+", first) if word]
+                if words and words[0].startswith(b"RTSP/") and len(words) > 1:
+                    status = atoi(words[1])
+                while header := line():
+                    if header.lower().startswith(b"content-length:"):
+                        length = atoi(header[15:])
+            seen.append(status)
+            at += max(0, length)
+    except EOFError:
+        return seen
+
+
+PIECES = st.sampled_from(
+    [
+        b"RTSP/1.0 302 Moved\r\n",
+        b"RTSP/1.0 200 OK\r\n",
+        b"RTSP/",
+        b"RT\rSP/",
+        b"1.0",
+        b" ",
+        b"\t",
+        b"302",
+        b"200",
+        b"3",
+        b"+",
+        b"0",
+        b"\v",
+        b"\0",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"$\0\0\4",
+        b"$\0\0\6RTSP/ ",
+        b"abcd",
+        b"CSeq: 1\r\n",
+        b"Content-Length: 4\r\n",
+        b"OPTIONS * RTSP/1.0\r\n",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=30).map(b"".join), st.integers(1, 40))
+def test_no_answer_that_leads_away_is_heard_to_its_end(data: bytes, step: int) -> None:
+    talk = _Talk(None)
+    heard = b""
+    try:
+        for start in range(0, len(data), step):
+            heard += talk.answered(data[start : start + step])
+    except CameraRefused:
+        pass
+    else:
+        assert heard == data
+    assert not [status for status in statuses(heard) if 300 <= status < 400]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "RTSP/1.0 200 OK",
+        "RTSP/1.0 401 Unauthorized",
+        "RTSP/1.0 454 Session Not Found",
+        "RTSP/1.0 503 Busy",
+        "RTSP/1.0 200 OK\r\nServer: Acme RTSP/2.0 Media Server",
+        "RTSP/1.0 200 OK\r\nServer: GStreamer RTSP server",
+    ],
+)
+def test_what_cameras_say_passes_as_it_is(head: str) -> None:
+    answer = f"{head}\r\nCSeq: 1\r\n\r\n".encode()
+    assert _Talk(None).answered(answer) == answer
+    assert _Talk("192.0.2.1").answered(answer) == answer
+
+
+def test_the_source_of_media_is_the_camera_itself_whatever_the_pieces() -> None:
+    answer = (
+        b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;so\rurce=198.51.100.7;server_port=5000-5001\r\n\r\n"
+    )
+    for step in range(1, len(answer) + 1):
+        talk = _Talk("192.0.2.1")
+        assert not talk.asked(b"SETUP rtsp://x RTSP/1.0\r\n\r\n")
+        heard = b"".join(talk.answered(answer[at : at + step]) for at in range(0, len(answer), step))
+        heard += talk.rest()
+        assert b"source=198" not in heard
+        assert b";source=192.0.2.1;server_port=5000-5001" in heard
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+@pytest.mark.parametrize("port", [b"", b";server_port=5000-5001"])
+def test_media_by_udp_is_not_asked_for_where_nobody_is_named_to_report_to(port: bytes, step: int) -> None:
+    answer = b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;client_port=6000-6001" + port + b"\r\n\r\n"
+    by_udp, by_tcp = _Talk("192.0.2.1"), _Talk(None)
+    for talk in (by_udp, by_tcp):
+        assert not talk.asked(b"SETUP rtsp://x RTSP/1.0\r\n\r\n")
+        for at in range(0, len(answer), step):
+            talk.answered(answer[at : at + step])
+    play = b"PLAY rtsp://x RTSP/1.0\r\n"
+    assert by_tcp.asked(play)
+    if port:
+        assert by_udp.asked(play)
+    else:
+        with pytest.raises(CameraRefused, match=r"capture\.transport: tcp"):
+            by_udp.asked(play)
+
+
+def test_talk_has_an_end() -> None:
+    talk = _Talk(None)
+    talk.answered(bytes(MAX_TALK))
+    with pytest.raises(CameraRefused, match="without end"):
+        talk.answered(b"x")
+
+
+@pytest.mark.parametrize("endless", [b"RTSP/", b"RTSP/ ", b"RTSP/\t\t"])
+def test_no_answer_is_slow_to_look_through(endless: bytes) -> None:
+    data = endless * (CHUNK // len(endless))
+    began = time.thread_time()
+    _Talk(None).answered(data)
+    assert time.thread_time() - began < 2, "of milliseconds; each that is more stops the whole service"
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        yield server
+
+
+def test_a_camera_that_hangs_up_at_once_is_unavailable(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hung_up(address: Address, spec: CaptureSpec) -> socket.socket:
+        ours = connect(address, spec)
+        theirs, _ = listener.accept()
+        # With nothing to wait for, `close` is a reset.
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        select.select([ours], [], [], 60)
+        opened.append(ours)
+        return ours
+
+    connect, opened = rtsp_proxy._connect, list[socket.socket]()
+    monkeypatch.setattr(rtsp_proxy, "_connect", hung_up)
+    spec = spec_of(listener, "rtsp", transport="udp")
+    with pytest.raises(CameraUnavailable, match="cannot be reached") as caught:
+        rtsp_proxy.Relay(parse(spec.source), spec)
+    assert "geheim" not in str(caught.value)
+    assert opened[0].fileno() == -1
+
+
+def test_tls_has_the_time_that_the_connection_has_left(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Context:
+        def wrap_socket(self, camera: socket.socket, **_: str) -> socket.socket:
+            left.append(camera.gettimeout() or math.inf)
+            return camera
+
+    left: list[float] = []
+    now = iter([100.0, 100.0, 107.0])
+    monkeypatch.setattr(rtsp_proxy, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr(rtsp_proxy, "_unverified", Context)
+    spec = spec_of(listener, "rtsps", open_timeout_s=10.0)
+    rtsp_proxy._connect(parse(spec.source), spec).close()
+    assert left == [3.0]
+
+
+def test_all_addresses_of_a_name_together_have_the_time_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent:
+        """A socket to an address from which nothing comes back."""
+
+        def __init__(self, *_: object) -> None:
+            self.closed = False
+            sockets.append(self)
+
+        def settimeout(self, seconds: float) -> None:
+            self.seconds = seconds
+
+        def connect(self, _place: object) -> None:
+            clock[0] += self.seconds
+            raise TimeoutError
+
+        def close(self) -> None:
+            self.closed = True
+
+    sockets: list[Silent] = []
+    clock = [100.0]
+    places = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{last}", 554)) for last in range(1, 5)]
+    monkeypatch.setattr(rtsp_proxy, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: places)
+    monkeypatch.setattr(socket, "socket", Silent)
+    spec = CaptureSpec(camera="porch", source="rtsp://camera.example/s", open_timeout_s=10.0)
+    with pytest.raises(CameraUnavailable, match="timed out"):
+        rtsp_proxy._connect(parse(spec.source), spec)
+    assert clock == [110.0]
+    assert len(sockets) == len(places)
+    assert all(one.closed for one in sockets)
+
+
+def test_an_address_that_cannot_be_reached_does_not_hide_the_next(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = listener.getsockname()[1]
+    unknown = (9999, socket.SOCK_STREAM, 0, "", ("0", 0))
+    refused = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.2", port))
+    there = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: [unknown, refused, there])
+    spec = spec_of(listener, "rtsp")
+    with rtsp_proxy._connect(parse(spec.source), spec) as camera:
+        assert camera.getpeername() == ("127.0.0.1", port)
+        assert camera.gettimeout() is None
+
+
+def spec_of(listener: socket.socket, scheme: str, **changes: Any) -> CaptureSpec:
+    port = listener.getsockname()[1]
+    return CaptureSpec(camera="porch", source=f"{scheme}://u:geheim@127.0.0.1:{port}/s", **changes)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("rtsp://192.0.2.1/s", "rtsp://127.0.0.1:9/s"),
+        ("rtsps://u:p%40@cam:322/s?x=a@b", "rtsp://u:p%40@127.0.0.1:9/s?x=a@b"),
+        ("rtsp://u:p@x@[2001:db8::1]:554", "rtsp://u:p@x@127.0.0.1:9"),
+    ],
+)
+def test_the_login_and_the_path_stay(url: str, expected: str) -> None:
+    assert _pointed_at(url, "127.0.0.1:9") == expected

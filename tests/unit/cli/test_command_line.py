@@ -1,0 +1,104 @@
+"""Arguments and exit codes; a traceback never reaches a user."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from async_motion.cli.command_line import OPENCV_PACKAGES, SCHEMAS, main
+from tests.support.service import ROOT, clean_environment
+
+
+def test_schema_prints_each_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    all_of_them = json.loads(capsys.readouterr().out)
+    assert [s["$id"] for s in all_of_them] == [f"urn:async_motion:{name}:1" for name in SCHEMAS]
+    for schema in all_of_them:
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_schema_prints_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "event"]) == 0
+    assert json.loads(capsys.readouterr().out)["$id"] == "urn:async_motion:event:1"
+
+
+@pytest.mark.parametrize("argv", [[], ["dance"], ["listen", "--count", "0"], ["listen", "--count", "x"]])
+def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert "usage: async-motion" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "check", "listen"])
+def test_wrong_settings_exit_with_2_and_one_line_each(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "v.yaml"
+    file.write_text("minio:\n  bukket: motion\nspool: {max_age: soon}\n")
+    assert main([command, "--config", str(file)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"{file}:2: minio.bukket: ")
+    assert "bucket" in lines[0]
+    assert lines[1].startswith(f"{file}:3: spool.max_age: ")
+
+
+def test_a_missing_file_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--config", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml" in capsys.readouterr().err
+
+
+def test_check_says_what_it_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "v.yaml"
+    file.write_text("instance: edge1\ncameras: {porch: {source: 'rtsp://me:hunter2@192.0.2.1/x'}}\n")
+    assert main(["check", "--config", str(file)]) == 0
+    said = capsys.readouterr()
+    assert "porch" in said.out
+    assert "hunter2" not in said.out + said.err
+
+
+def with_a_cv2_that_raises(error: str, command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    (folder / "fakes").mkdir()
+    (folder / "fakes/cv2.py").write_text(f"raise {error}\n")
+    (folder / "v.yaml").write_text("instance: edge1\n")
+    return subprocess.run(
+        [sys.executable, "-m", "async_motion", command, "--config", "v.yaml"],
+        cwd=folder, env=clean_environment(PYTHONPATH=f"{folder / 'fakes'}:{ROOT}"),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["run", "check", "listen"])
+def test_a_library_that_opencv_lacks_is_one_line(command: str, tmp_path: Path) -> None:
+    error = "ImportError('libGL.so.1: cannot open shared object file: No such file or directory')"
+    answer = with_a_cv2_that_raises(error, command, tmp_path)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    (line,) = answer.stderr.splitlines()
+    assert "libGL.so.1" in line
+    assert "OpenCV" in line
+    assert f"apt-get install {OPENCV_PACKAGES} " in line
+
+
+def test_a_library_that_something_else_lacks_is_one_line(tmp_path: Path) -> None:
+    error = "ImportError('libodd.so.7: cannot open shared object file: No such file or directory')"
+    answer = with_a_cv2_that_raises(error, "check", tmp_path)
+    assert answer.returncode == 1
+    (line,) = answer.stderr.splitlines()
+    assert "libodd.so.7" in line
+    assert "apt-get" not in line
+
+
+def test_an_import_that_fails_for_another_reason_is_a_bug_and_shown_as_one(tmp_path: Path) -> None:
+    answer = with_a_cv2_that_raises("ImportError('no such name')", "check", tmp_path)
+    assert answer.returncode == 1
+    assert "Traceback" in answer.stderr
+
+
+def test_the_image_has_what_we_tell_people_to_install() -> None:
+    assert OPENCV_PACKAGES in (ROOT / "docker/processor/Dockerfile").read_text()

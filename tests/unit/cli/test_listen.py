@@ -1,0 +1,100 @@
+"""Fetching a frame by its key: whole or not at all, never outside the folder, never other bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from async_motion.app import build
+from async_motion.cli.listen import FetchError, fetch, listen
+from async_motion.core import payloads
+from async_motion.core.model import FrameInfo, StoredFrame
+from async_motion.errors import RecordRejected
+from async_motion.settings import Settings, load
+
+JPEG = b"\xff\xd8 not really a picture \xff\xd9"
+AT = datetime(2026, 11, 22, 7, 31, 12, 345000, UTC)
+
+
+class Shelf:
+    """A store that holds what it is given."""
+
+    def __init__(self, **objects: bytes) -> None:
+        self.objects = {"edge1/porch/1.jpg": JPEG, **objects}
+
+    async def get(self, key: str) -> bytes:
+        try:
+            return self.objects[key]
+        except KeyError:
+            raise RecordRejected(f"{key}: no such object") from None
+
+
+def announced(key: str = "edge1/porch/1.jpg", data: bytes = JPEG) -> StoredFrame:
+    info = FrameInfo(
+        instance="edge1", camera="porch", event_id="20261122T073112345Z-7c1e9a", seq=0, captured_at=AT,
+        object_key=key, sha256=hashlib.sha256(data).hexdigest(), size=len(data), width=1, height=1,
+    )  # fmt: skip
+    return StoredFrame(info=info, bucket="motion", etag="e", stored_at=AT)
+
+
+async def test_fetch_writes_the_bytes_under_the_key(tmp_path: Path) -> None:
+    target = await fetch(announced(), Shelf(), tmp_path)
+    assert target == tmp_path / "edge1/porch/1.jpg"
+    assert target.read_bytes() == JPEG
+    assert [p.name for p in target.parent.iterdir()] == ["1.jpg"]
+
+
+async def test_other_bytes_are_refused_and_not_written(tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match="sha256"):
+        await fetch(announced(data=b"something else"), Shelf(), tmp_path)
+    assert not any(tmp_path.iterdir())  # noqa: ASYNC240
+
+
+@pytest.mark.parametrize("key", ["../../etc/passwd", "/etc/passwd", "a/../../b.jpg", ""])
+async def test_a_key_cannot_leave_the_folder(key: str, tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match="leaves the folder"):
+        await fetch(announced(key), Shelf(**{key: JPEG}), tmp_path / "in")
+    assert not any(tmp_path.iterdir())  # noqa: ASYNC240
+
+
+async def test_a_missing_object_says_so(tmp_path: Path) -> None:
+    stored = announced()
+    gone = replace(stored, info=replace(stored.info, object_key="edge1/porch/2.jpg"))
+    with pytest.raises(RecordRejected, match="no such object"):
+        await fetch(gone, Shelf(), tmp_path)
+
+
+class Wire:
+    """A connection on which one announcement comes as soon as somebody listens."""
+
+    def subscribe(self, topic: str, handler: Callable[[str, bytes, bool], None]) -> None:
+        handler(topic, payloads.encode(payloads.frame_payload(announced())), False)
+
+    def on_connect(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_reader_of_our_output_that_has_left_is_no_group_of_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def find_broker(_: Settings, _say: object) -> tuple[str, int]:
+        return "127.0.0.1", 1883
+
+    def gone(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(build, "find_broker", find_broker)
+    monkeypatch.setattr(build, "build_client", lambda *_: Wire())
+    monkeypatch.setattr(sys.stdout, "write", gone)
+    with pytest.raises(BrokenPipeError):  # the command line ends quietly on this one alone
+        await listen(load(None, {}), as_json=True, save=None, camera=None, all_instances=False, count=None)

@@ -1,0 +1,37 @@
+"""What low, medium and high stand for, and that people are told the same."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from async_motion.core.detection.sensitivity import MEASURES, Measures, Sensitivity
+
+ROOT = Path(__file__).parents[4]
+LEVELS = get_args(Sensitivity)
+NAMES = [field.name for field in fields(Measures)]
+
+
+def shown(name: str, value: float) -> str:
+    return f"{value:.0%}" if name == "strong_share" else f"{value:g}"
+
+
+def test_more_sensitive_asks_for_less() -> None:
+    assert tuple(MEASURES) == LEVELS == ("low", "medium", "high")
+    for name in NAMES:
+        low, medium, high = (getattr(MEASURES[level], name) for level in LEVELS)
+        assert low >= medium >= high
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_and_the_readme_say_the_same_numbers(name: str) -> None:
+    values = [shown(name, getattr(MEASURES[level], name)) for level in LEVELS]
+    reference = (ROOT / "config/processor/variables.yaml").read_text()
+    (blank,) = re.findall(rf"^# +{name}:.*Blank: (.*)$", reference, re.MULTILINE)
+    assert blank.split(" | ") == values
+    (row,) = re.findall(rf"^\| `{name}` \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert row.split(" | ")[:3] == values

@@ -1,0 +1,31 @@
+"""A shadow is darker; a thing is different."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from async_motion.core.detection.shadows import shadows
+
+GROUND = np.random.default_rng(0).integers(110, 130, (60, 80), np.uint8)
+DIFFERS = np.zeros_like(GROUND)
+DIFFERS[20:40, 20:60] = 255
+
+
+def test_an_even_shadow_is_found_up_to_its_edge() -> None:
+    ground = np.full_like(GROUND, 120)
+    shaded = ground.copy()
+    shaded[20:40, 20:60] = 72
+    assert np.array_equal(shadows(shaded, ground, DIFFERS), DIFFERS)
+
+
+def test_a_thing_with_a_pattern_of_its_own_is_no_shadow() -> None:
+    picture = GROUND.copy()
+    picture[20:40, 20:60] = np.random.default_rng(1).integers(30, 110, (20, 40))
+    assert not shadows(picture, GROUND, DIFFERS).any()
+
+
+def test_what_is_brighter_or_black_is_no_shadow() -> None:
+    for level in (180, 5):
+        picture = np.full_like(GROUND, 120)
+        picture[20:40, 20:60] = level
+        assert not shadows(picture, np.full_like(GROUND, 120), DIFFERS).any()

@@ -1,0 +1,212 @@
+"""What is wrong with a picture, however well the camera answers; of a scene that lives nothing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import cycle
+
+import cv2
+import numpy as np
+import pytest
+
+from async_motion.core.events.image_health import ACCEPT_S, GAP_S, ImageHealth
+from async_motion.core.model import Luma
+
+Shot = Callable[[float], Luma]
+
+
+def view(seed: int, height: int = 360, width: int = 640) -> np.ndarray:
+    """A scene with things in it, as float32."""
+    draw = np.random.default_rng(seed)
+    picture = np.full((height, width), 110, np.float32)
+    for _ in range(40):
+        x, y = int(draw.integers(0, width)), int(draw.integers(0, height))
+        w, h = int(draw.integers(20, 160)), int(draw.integers(20, 120))
+        cv2.rectangle(picture, (x, y), (x + w, y + h), float(draw.integers(40, 220)), -1)
+    return picture
+
+
+def living(picture: np.ndarray, *, noise: float = 2.0, gain: float = 1.0) -> Shot:
+    """The picture as a sensor sees it: never twice the same in a row."""
+    draw = np.random.default_rng(1)
+    grains = (draw.normal(0, noise, picture.shape).astype(np.float32) for _ in range(5))
+    shots = cycle([np.clip(picture * gain + grain, 0, 255).astype(np.uint8) for grain in grains])
+    return lambda _at: next(shots)
+
+
+class Camera:
+    """Plays shots to a ImageHealth, two a second unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.health = ImageHealth()
+        self.now = 5000.0
+        self.step = 0.5
+
+    def play(self, shot: Shot, seconds: float) -> list[str | None]:
+        said = []
+        for _ in range(int(seconds / self.step)):
+            self.now += self.step
+            said.append(self.health.update(shot(self.now), self.now))
+        return said
+
+    def until(self, shot: Shot, problem: str | None, within_s: float) -> float:
+        """Return after how many seconds `problem` was reported; nothing else may be said before."""
+        began = self.now
+        before = self.health.update(shot(self.now), self.now)
+        while self.now - began <= within_s:
+            said = self.play(shot, self.step)[-1]
+            if said == problem:
+                return self.now - began
+            assert said == before, f"said {said!r} on the way to {problem!r}"
+        raise AssertionError(f"{problem!r} was not said within {within_s} s")
+
+
+@pytest.fixture
+def camera() -> Camera:
+    return Camera()
+
+
+def well(camera: Camera, seed: int = 1, seconds: float = 60) -> None:
+    assert set(camera.play(living(view(seed)), seconds)) == {None}
+
+
+def test_a_living_scene_is_well(camera: Camera) -> None:
+    well(camera, seconds=200)
+
+
+def test_frozen(camera: Camera) -> None:
+    well(camera)
+    still = living(view(1))(0.0)
+    assert 25 <= camera.until(lambda _at: still, "frozen", 40) <= 35
+    assert camera.until(living(view(1)), None, 10) <= 5
+
+
+def test_a_picture_that_repeats_within_a_group_of_pictures_is_not_frozen(camera: Camera) -> None:
+    shots = [living(view(1), noise=2)(0.0) for _ in range(1)]
+
+    def encoded(at: float) -> Luma:
+        # As an encoder at a low bit rate does it: nothing changes until the next key picture.
+        draw = np.random.default_rng(int(at // 4))
+        return np.clip(shots[0] + draw.normal(0, 1, shots[0].shape), 0, 255).astype(np.uint8)
+
+    assert set(camera.play(encoded, 120)) == {None}
+
+
+@pytest.mark.parametrize("black", [0, 16])
+def test_dark(camera: Camera, black: int) -> None:
+    well(camera)
+    dark = living(np.full((360, 640), black, np.float32), noise=1.5)
+    assert 8 <= camera.until(dark, "dark", 20) <= 14
+    assert camera.until(living(view(1)), None, 10) <= 5
+
+
+@pytest.mark.parametrize("grey", [60, 120, 250])
+def test_covered(camera: Camera, grey: int) -> None:
+    well(camera)
+    y = np.linspace(-15, 15, 360, dtype=np.float32)[:, None]  # light that falls in at one side
+    cloth = living(np.full((360, 640), grey, np.float32) + y, noise=2)
+    assert 8 <= camera.until(cloth, "covered", 20) <= 14
+    assert camera.until(living(view(1)), None, 10) <= 5
+
+
+def test_covered_from_the_start(camera: Camera) -> None:
+    assert camera.until(living(np.full((360, 640), 130, np.float32)), "covered", 20) <= 14
+
+
+def test_turned(camera: Camera) -> None:
+    well(camera)
+    assert 18 <= camera.until(living(view(2)), "turned", 30) <= 25
+    assert camera.until(living(view(1)), None, 10) <= 5
+
+
+def test_turned_a_little_to_the_side(camera: Camera) -> None:
+    wide = view(3, width=900)
+    assert set(camera.play(living(wide[:, :640]), 60)) == {None}
+    assert camera.until(living(wide[:, 200:840]), "turned", 30)
+
+
+def test_a_new_view_is_known_after_a_while(camera: Camera) -> None:
+    well(camera)
+    camera.until(living(view(2)), "turned", 30)
+    camera.step = 8.0
+    assert camera.until(living(view(2)), None, ACCEPT_S + 60)
+    camera.step = 0.5
+    assert set(camera.play(living(view(2)), 60)) == {None}
+    assert camera.until(living(view(1)), "turned", 60)
+
+
+@pytest.mark.parametrize("gain", [0.35, 0.6, 1.6])
+def test_a_lamp_is_no_problem(camera: Camera, gain: float) -> None:
+    well(camera)
+    assert set(camera.play(living(view(1), gain=gain), 120)) == {None}
+
+
+def test_a_shaking_camera_is_no_problem(camera: Camera) -> None:
+    draw = np.random.default_rng(4)
+    picture = view(1, height=380, width=660)
+
+    def shaken(_at: float) -> Luma:
+        y, x = (int(step) for step in draw.integers(0, 6, 2))
+        return picture[y : y + 360, x : x + 640].astype(np.uint8)
+
+    assert set(camera.play(shaken, 120)) == {None}
+
+
+def test_a_lorry_that_stops_before_the_lens_for_a_moment_is_no_problem(camera: Camera) -> None:
+    well(camera)
+    lorry = view(1).copy()
+    lorry[40:, 60:560] = 200
+    cv2.rectangle(lorry, (90, 90), (500, 300), 90.0, 6)
+    assert set(camera.play(living(lorry), 15)) == {None}
+    well(camera)
+
+
+def test_things_that_pass_are_no_problem(camera: Camera) -> None:
+    well(camera)
+    back = view(1)
+
+    def busy(at: float) -> Luma:
+        picture = back.copy()
+        for lane in range(4):
+            x = int((at * (90 + 40 * lane)) % 800) - 160
+            cv2.rectangle(picture, (x, 60 + lane * 80), (x + 150, 120 + lane * 80), 235.0, -1)
+        return living(picture)(at)
+
+    assert set(camera.play(busy, 120)) == {None}
+
+
+def test_another_resolution_is_learned_anew(camera: Camera) -> None:
+    well(camera)
+    assert set(camera.play(living(view(9, height=720, width=1280)), 60)) == {None}
+
+
+def test_a_gap_is_not_counted_as_time(camera: Camera) -> None:
+    well(camera)
+    still = living(view(1))(0.0)
+    assert set(camera.play(lambda _at: still, 20)) == {None}
+    camera.now += GAP_S + 100
+    assert set(camera.play(lambda _at: still, 20)) == {None}
+
+
+def test_a_turned_camera_is_noticed_over_a_reconnect(camera: Camera) -> None:
+    well(camera)
+    camera.now += 300
+    assert camera.until(living(view(2)), "turned", 30)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (45, 80), (120, 160), (2160, 3840), (33, 511)])
+def test_any_shape(shape: tuple[int, int]) -> None:
+    draw = np.random.default_rng(2)
+    health = ImageHealth()
+    for number in range(5):
+        luma = draw.integers(0, 256, shape, dtype=np.uint8)
+        luma.flags.writeable = False
+        assert health.update(luma, float(number * 2)) is None
+
+
+def test_a_view_with_padded_rows_is_only_read(camera: Camera) -> None:
+    padded = np.zeros((360, 704), np.uint8)
+    padded[:, :640] = view(1).astype(np.uint8)
+    luma = padded[:, :640]
+    luma.flags.writeable = False
+    assert camera.health.update(luma, 1.0) is None

@@ -1,0 +1,747 @@
+"""The reporter: states that are never stuck and never flood, and commands that are checked and remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from async_motion.camera.day_night import ProfileKeeper
+from async_motion.core.commands import Value
+from async_motion.core.model import (
+    CameraStatus,
+    Detection,
+    FrameInfo,
+    MotionEvent,
+    Reason,
+    SceneChange,
+    StoredFrame,
+)
+from async_motion.core.names import Topics
+from async_motion.errors import AsyncMotionError, CameraUnavailable, ImageError, SpoolError
+from async_motion.status import Reporter
+from async_motion.status.reporter import STATE_GAP_S
+from tests.support.wait import eventually_async
+
+BASE = "async_motion/edge1"
+TOPICS = Topics(BASE)
+START = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
+
+
+class Clock:
+    """Both clocks, moved by hand."""
+
+    def __init__(self) -> None:
+        self.elapsed = 0.0
+
+    def monotonic(self) -> float:
+        return 100.0 + self.elapsed
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.elapsed)
+
+
+class FakeBroker:
+    """Remembers what is retained, in order, and lets a test publish commands."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, str]] = []
+        self.handlers: dict[str, Callable[[str, bytes, bool], None]] = {}
+
+    def retain(self, topic: str, payload: bytes | str) -> None:
+        self.log.append((topic, payload if isinstance(payload, str) else payload.decode(errors="replace")))
+
+    def subscribe(self, topic_filter: str, handler: Callable[[str, bytes, bool], None]) -> None:
+        self.handlers[topic_filter] = handler
+
+    def command(self, camera: str, setting: str, payload: bytes, *, retained: bool = False) -> None:
+        self.handlers[TOPICS.commands](TOPICS.command(camera, setting), payload, retained)
+
+    def of(self, topic: str) -> list[str]:
+        return [payload for at, payload in self.log if at == topic]
+
+    def last(self, topic: str) -> str:
+        return self.of(topic)[-1]
+
+    def state(self, camera: str) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads(self.last(TOPICS.camera_state(camera)))
+        return state
+
+
+class FakeControls:
+    """Settings in force; refuses what a real camera might."""
+
+    def __init__(self) -> None:
+        self.current: dict[str, Value] = {
+            "detection": True,
+            "sensitivity": "medium",
+            "threshold": None,
+            "min_area": 0.002,
+        }
+        self.snapshots = 0
+        self.gate: asyncio.Event | None = None
+        self.trouble: Exception | None = None
+
+    def values(self) -> Mapping[str, Value]:
+        return dict(self.current)
+
+    def set_detection(self, on: bool) -> None:
+        self.current["detection"] = on
+
+    def set_sensitivity(self, sensitivity: str) -> None:
+        self.current["sensitivity"] = sensitivity
+
+    def set_threshold(self, threshold: float | None) -> None:
+        self.current["threshold"] = threshold
+
+    def set_min_area(self, share: float) -> None:
+        if share > 0.9:
+            raise ValueError("above max_area, which is 90%")
+        self.current["min_area"] = share
+
+    async def snapshot(self) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.trouble is not None:
+            raise self.trouble
+        self.snapshots += 1
+
+
+class Bench:
+    """A reporter of two cameras with everything around it."""
+
+    def __init__(self, *, attach: bool = True, **options: Any) -> None:
+        self.clock = Clock()
+        self.broker = FakeBroker()
+        self.memory: dict[str, bytes] = {}
+        self.spool_trouble: SpoolError | None = None
+        self.store_problem: str | None = None
+        self.restarts = 0
+        self.controls = FakeControls()
+        self.reporter = Reporter(
+            self.broker,
+            TOPICS,
+            {"porch": ("drive",), "yard": ()},
+            **{
+                "instance": "edge1",
+                "version": "0.1.0",
+                "spool_stats": lambda: {"records": 3, "bytes": 1000, "oldest_age_s": 1.5},
+                "delivery_health": self.health,
+                "remember": self.remember,
+                "restart_capture": self.restart,
+                "now": self.clock.now,
+                "monotonic": self.clock.monotonic,
+                "timezone": UTC,
+                **options,
+            },
+        )
+        if attach:
+            self.reporter.attach("porch", self.controls)
+
+    def health(self) -> dict[str, Any]:
+        return {"store": {"problem": self.store_problem}, "broker": {"problem": None}}
+
+    async def remember(self, key: str, value: bytes) -> None:
+        if self.spool_trouble is not None:
+            raise self.spool_trouble
+        self.memory[key] = value
+
+    def restart(self) -> None:
+        self.restarts += 1
+
+    def wait(self, seconds: float) -> None:
+        """Let the clock run, with a tick each second."""
+        for _ in range(int(seconds)):
+            self.clock.elapsed += 1
+            self.reporter.tick()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.reporter.run(), name="reporter")
+        await eventually_async(lambda: self.broker.of(TOPICS.state), what="the first state")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+
+def event(camera: str = "porch") -> MotionEvent:
+    return MotionEvent(
+        event_id="20261122T073112345Z-7c1e9a", instance="edge1", camera=camera, started_at=START
+    )
+
+
+def moving(score: float) -> Detection:
+    return Detection(motion=True, reason=Reason.MOTION, score=score)
+
+
+STILL = Detection(motion=False, reason=Reason.STILL)
+
+
+def stored(camera: str = "porch", *, late_s: float = 0.25, delayed: bool = False) -> StoredFrame:
+    info = FrameInfo(
+        instance="edge1",
+        camera=camera,
+        event_id="20261122T073112345Z-7c1e9a",
+        seq=0,
+        captured_at=START,
+        object_key="k",
+        sha256="0",
+        size=1,
+        width=1,
+        height=1,
+    )
+    return StoredFrame(
+        info=info, bucket="motion", etag="e", stored_at=START + timedelta(seconds=late_s), delayed=delayed
+    )
+
+
+# ---- never stuck ----
+
+
+def test_the_start_publishes_off_and_offline_whatever_a_crash_left_behind() -> None:
+    bench = Bench()
+    bench.reporter.republish()
+    for camera in ("porch", "yard"):
+        assert bench.broker.of(TOPICS.motion(camera)) == ["OFF"]
+        assert bench.broker.of(TOPICS.camera_status(camera)) == ["offline"]
+        assert bench.broker.state(camera)["status"] == "starting"
+    assert bench.broker.of(TOPICS.zone_motion("porch", "drive")) == ["OFF"]
+
+
+def test_motion_seen_before_the_first_publication_is_not_undone_by_it() -> None:
+    bench = Bench()
+    bench.reporter.motion("porch", True)
+    bench.reporter.republish()
+    assert bench.broker.last(TOPICS.motion("porch")) == "ON"
+
+
+def test_closing_publishes_off_and_offline_and_nothing_after_it() -> None:
+    bench = Bench()
+    bench.reporter.camera_online("porch")
+    bench.reporter.motion("porch", True)
+    bench.reporter.zone_motion("porch", "drive", True)
+    bench.reporter.close()
+    assert bench.broker.last(TOPICS.motion("porch")) == "OFF"
+    assert bench.broker.last(TOPICS.zone_motion("porch", "drive")) == "OFF"
+    assert bench.broker.last(TOPICS.camera_status("porch")) == "offline"
+    assert bench.broker.state("porch")["status"] == "offline"
+    length = len(bench.broker.log)
+    bench.reporter.motion("porch", True)
+    bench.reporter.camera_online("porch")
+    bench.reporter.close()
+    assert len(bench.broker.log) == length
+
+
+async def test_the_end_of_run_closes() -> None:
+    bench = Bench()
+    async with bench.running():
+        bench.reporter.camera_online("porch")
+        bench.reporter.motion("porch", True)
+    assert bench.broker.last(TOPICS.motion("porch")) == "OFF"
+    assert bench.broker.last(TOPICS.camera_status("porch")) == "offline"
+
+
+# ---- at once, and only changes ----
+
+
+def test_motion_goes_out_in_the_same_call_and_before_the_state() -> None:
+    bench = Bench()
+    bench.reporter.republish()
+    bench.wait(60)
+    bench.broker.log.clear()
+    bench.reporter.motion("porch", True)
+    assert bench.broker.log[0] == (TOPICS.motion("porch"), "ON")
+
+
+def test_the_same_value_is_not_published_twice() -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.reporter.motion("porch", True)
+        bench.reporter.zone_motion("porch", "drive", True)
+        bench.reporter.camera_online("porch")
+    assert bench.broker.of(TOPICS.motion("porch")) == ["ON"]
+    assert bench.broker.of(TOPICS.zone_motion("porch", "drive")) == ["ON"]
+    assert bench.broker.of(TOPICS.camera_status("porch")) == ["online"]
+
+
+def test_the_frigate_style_topic_says_the_same() -> None:
+    bench = Bench(frigate_topic="frigate")
+    bench.reporter.republish()
+    bench.reporter.motion("porch", True)
+    assert bench.broker.of("frigate/porch/motion") == ["OFF", "ON"]
+    assert bench.reporter.foreign_topics == {"frigate/porch/motion", "frigate/yard/motion"}
+
+
+def test_everything_that_is_retained_is_announced_as_ours() -> None:
+    bench = Bench()
+    bench.reporter.republish()
+    assert {topic for topic, _ in bench.broker.log} <= bench.reporter.retained_topics
+
+
+# ---- states ----
+
+
+def test_a_state_comes_every_15_seconds_and_no_more_often_when_nothing_changes() -> None:
+    bench = Bench()
+    bench.reporter.republish()
+    before = len(bench.broker.of(TOPICS.camera_state("yard")))
+    bench.wait(60)
+    assert len(bench.broker.of(TOPICS.camera_state("yard"))) - before == 4
+    assert len(bench.broker.of(TOPICS.state)) == 5
+
+
+def test_a_change_is_published_at_once_and_a_flapping_camera_does_not_flood() -> None:
+    bench = Bench()
+    bench.reporter.republish()
+    bench.wait(20)
+    before = len(bench.broker.of(TOPICS.camera_state("porch")))
+    bench.reporter.camera_offline("porch", "connection refused")
+    # the last state was five seconds ago
+    assert bench.broker.state("porch")["problem"] == "connection refused"
+    for _ in range(60):
+        bench.reporter.camera_online("porch")
+        bench.reporter.camera_offline("porch", "no picture")
+        bench.wait(1)
+    published = len(bench.broker.of(TOPICS.camera_state("porch"))) - before
+    assert published <= 60 / STATE_GAP_S + 2
+    bench.reporter.camera_online("porch")
+    bench.wait(STATE_GAP_S)
+    assert bench.broker.state("porch")["status"] == "watching"
+    assert bench.broker.state("porch")["problem"] is None
+
+
+def test_statuses() -> None:
+    bench = Bench()
+    reporter = bench.reporter
+    seen = [reporter.snapshot()["cameras"]["porch"]["status"]]
+    reporter.camera_online("porch")
+    seen.append(reporter.snapshot()["cameras"]["porch"]["status"])
+    bench.broker.command("porch", "detection", b"OFF")
+    seen.append(reporter.snapshot()["cameras"]["porch"]["status"])
+    reporter.camera_offline("porch", "gone")
+    seen.append(reporter.snapshot()["cameras"]["porch"]["status"])
+    assert seen == list(CameraStatus)
+
+
+def test_a_picture_problem_shows_while_online_and_goes_with_the_camera() -> None:
+    bench = Bench()
+    bench.reporter.camera_online("porch")
+    bench.reporter.problem("porch", "the picture is frozen")
+    assert bench.reporter.snapshot()["cameras"]["porch"]["problem"] == "the picture is frozen"
+    bench.reporter.camera_offline("porch", "no picture for 5 s")
+    assert bench.reporter.snapshot()["cameras"]["porch"]["problem"] == "no picture for 5 s"
+    bench.reporter.camera_online("porch")
+    assert bench.reporter.snapshot()["cameras"]["porch"]["problem"] is None
+
+
+def test_what_the_capture_lost_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    counters = {"opened": 3, "frames": 90, "dropped": 2, "corrupt": 0, "stalls": 2, "abandoned": 1}
+    bench.reporter.attach("porch", bench.controls, capture=lambda: counters)
+    bench.reporter.dropped("porch", "too_slow", 3)
+    bench.wait(20)
+    state = bench.broker.state("porch")
+    assert (state["dropped"], state["dropped_total"]) == ({"too_slow": 5}, 5)
+    assert state["capture"] == counters
+    assert bench.reporter.snapshot()["counters"]["dropped"] == 5
+    for _ in range(30):
+        counters["corrupt"] += 2
+        bench.wait(1)
+    assert bench.broker.state("porch")["dropped"]["corrupt"] >= 10
+    bench.wait(60)
+    said = [line.getMessage() for line in caplog.records if "frames lost" in line.getMessage()]
+    assert said == [
+        "porch: 5 frames lost, since the start: 5 too_slow",
+        "porch: 60 frames lost, since the start: 60 corrupt, 5 too_slow",
+    ]
+
+
+def test_figures_of_a_camera() -> None:
+    bench = Bench()
+    bench.reporter.republish()
+    bench.reporter.camera_online("porch")
+    for second in range(30):
+        for _ in range(5):
+            bench.reporter.detected("porch", moving(0.125) if second == 29 else STILL)
+        bench.wait(1)
+    bench.reporter.dropped("porch", "too_slow", 2)
+    bench.reporter.dropped("porch", "encode", 1)
+    bench.reporter.on_stored(stored(late_s=0.25))
+    bench.reporter.on_stored(stored(late_s=500, delayed=True))
+    bench.reporter.on_stored(stored(camera="no-longer-there"))
+    state = bench.reporter.snapshot()["cameras"]["porch"]
+    assert state["fps"] == 5.0
+    assert (state["frames"], state["motion_frames"], state["stored"]) == (150, 5, 2)
+    assert (state["dropped"], state["dropped_total"]) == ({"too_slow": 2, "encode": 1}, 3)
+    assert state["upload_latency_s"] == 0.25
+    bench.wait(5)
+    assert bench.broker.state("porch")["score"] == 0.125
+    bench.wait(15)
+    assert bench.broker.state("porch")["score"] == 0.0
+
+
+def test_verdicts_and_changes_of_the_scene_are_counted_and_said() -> None:
+    bench = Bench()
+    bench.reporter.republish()
+    bench.wait(6)
+    state = bench.reporter.snapshot()["cameras"]["porch"]
+    assert (state["verdicts"], state["scene_changes"], state["last_scene_change"]) == ({}, {}, None)
+    assert state["noise"] is None
+    for detection in (STILL, STILL, moving(0.125)):
+        bench.reporter.detected("porch", replace(detection, noise=1.234))
+    bench.reporter.scene_changed("porch", SceneChange.INFRARED)
+    state = bench.broker.state("porch")
+    assert state["verdicts"] == {"still": 2, "motion": 1}
+    assert state["noise"] == 1.23
+    assert state["scene_changes"] == {"infrared": 1}
+    assert state["last_scene_change"] == {"kind": "infrared", "at": "2026-11-22T07:31:18.000000Z"}
+
+
+def test_last_motion_is_when_it_began_and_then_when_it_was_last_seen() -> None:
+    bench = Bench()
+    bench.reporter.motion("porch", True)
+    bench.reporter.detected("porch", moving(0.1))
+    assert bench.reporter.snapshot()["cameras"]["porch"]["last_motion"] == "2026-11-22T07:31:12.000000Z"
+    bench.wait(3)
+    bench.reporter.detected("porch", moving(0.1))
+    bench.wait(10)
+    bench.reporter.motion("porch", False)
+    assert bench.reporter.snapshot()["cameras"]["porch"]["last_motion"] == "2026-11-22T07:31:15.000000Z"
+
+
+def test_trouble_of_the_store_is_published_at_once_and_its_end_too() -> None:
+    bench = Bench()
+    bench.reporter.republish()
+    bench.wait(6)
+    bench.store_problem = "wrong credentials"
+    bench.wait(1)
+    assert json.loads(bench.broker.last(TOPICS.state))["store"]["problem"] == "wrong credentials"
+    bench.store_problem = None
+    bench.wait(5)
+    assert json.loads(bench.broker.last(TOPICS.state))["store"]["problem"] is None
+
+
+def test_the_state_of_the_service_sums_its_cameras() -> None:
+    bench = Bench()
+    bench.reporter.camera_online("porch")
+    bench.reporter.detected("porch", STILL)
+    bench.reporter.detected("yard", STILL)
+    state = bench.reporter.snapshot()
+    assert state["counters"]["frames"] == 2
+    assert state["counters"]["cameras_online"] == 1
+    assert state["spool"] == {"records": 3, "bytes": 1000, "oldest_age_s": 1.5}
+    assert set(state["cameras"]) == {"porch", "yard"}
+
+
+# ---- today ----
+
+
+def test_events_of_today_start_anew_at_midnight() -> None:
+    bench = Bench()
+    bench.reporter.event_started(event())
+    bench.reporter.event_started(event())
+    assert bench.reporter.snapshot()["cameras"]["porch"]["events_today"] == 2
+    bench.clock.elapsed = 17 * 3600
+    state = bench.reporter.snapshot()["cameras"]["porch"]
+    assert (state["events_today"], state["events"]) == (0, 2)
+
+
+async def test_events_of_today_and_the_last_motion_survive_a_restart() -> None:
+    bench = Bench()
+    async with bench.running():
+        bench.reporter.motion("porch", True)
+        bench.reporter.event_started(event())
+    again = Bench(recalled=bench.memory)
+    state = again.reporter.snapshot()["cameras"]["porch"]
+    assert state["events_today"] == 1
+    assert state["last_motion"] == "2026-11-22T07:31:12.000000Z"
+
+
+@pytest.mark.parametrize("junk", [b"", b"null", b"{", b'{"day": "soon"}', b'{"day": 3, "last_motion": "x"}'])
+def test_a_memory_that_cannot_be_read_is_no_memory(junk: bytes) -> None:
+    bench = Bench(recalled={"today/porch": junk, "setting/porch/sensitivity": junk})
+    assert bench.reporter.snapshot()["cameras"]["porch"]["events_today"] == 0
+    assert bench.controls.current["sensitivity"] == "medium"
+
+
+# ---- commands ----
+
+
+def test_settings_in_force_are_published_when_a_camera_is_attached() -> None:
+    bench = Bench()
+    assert {
+        setting: bench.broker.last(TOPICS.setting("porch", setting)) for setting in bench.controls.current
+    } == {
+        "detection": "ON",
+        "sensitivity": "medium",
+        "threshold": "0",
+        "min_area": "0.2",
+    }
+
+
+def test_a_command_is_applied_confirmed_and_says_who_changed_what(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    with caplog.at_level(logging.INFO):
+        bench.broker.command("porch", "sensitivity", b"high")
+        bench.broker.command("porch", "min_area", b"1.5")
+        bench.broker.command("porch", "threshold", b"30")
+    assert bench.controls.current == {
+        "detection": True,
+        "sensitivity": "high",
+        "threshold": 30.0,
+        "min_area": 0.015,
+    }
+    assert bench.broker.last(TOPICS.setting("porch", "sensitivity")) == "high"
+    assert bench.broker.last(TOPICS.setting("porch", "min_area")) == "1.5"
+    assert (
+        "porch: sensitivity changed from medium to high by a command on "
+        "async_motion/edge1/porch/sensitivity/set" in caplog.messages
+    )
+    assert len(caplog.messages) == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "payload"),
+    [("sensitivity", b"extreme"), ("threshold", b"1000"), ("min_area", b"95"), ("detection", b"x" * 100_000)],
+)
+def test_a_refused_command_changes_nothing_and_says_why(
+    setting: str, payload: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench()
+    before = bench.controls.values()
+    confirmed = len(bench.broker.of(TOPICS.setting("porch", setting)))
+    bench.broker.command("porch", setting, payload)
+    assert bench.controls.values() == before
+    assert len(bench.broker.of(TOPICS.setting("porch", setting))) == confirmed + 1
+    assert (
+        bench.broker.last(TOPICS.setting("porch", setting))
+        == bench.broker.of(TOPICS.setting("porch", setting))[0]
+    )
+    assert len(caplog.messages) == 1
+    assert len(caplog.messages[0]) < 250
+
+
+def test_retained_commands_and_unknown_targets_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    bench.broker.command("porch", "detection", b"OFF", retained=True)
+    bench.broker.command("nowhere", "detection", b"OFF")
+    bench.broker.command("yard", "detection", b"OFF")  # its controls are not attached
+    bench.broker.command("porch", "colour", b"red")
+    assert bench.controls.current["detection"] is True
+    assert len(caplog.messages) == 4
+
+
+async def test_a_command_survives_a_restart() -> None:
+    bench = Bench()
+    async with bench.running():
+        bench.broker.command("porch", "sensitivity", b"low")
+        bench.broker.command("porch", "sensitivity", b"high")
+        await eventually_async(lambda: b"high" in bench.memory.get("setting/porch/sensitivity", b""))
+    again = Bench(recalled=bench.memory)
+    assert again.controls.current["sensitivity"] == "high"
+    assert again.broker.last(TOPICS.setting("porch", "sensitivity")) == "high"
+
+
+async def test_the_settings_file_wins_once_it_has_changed() -> None:
+    bench = Bench()
+    async with bench.running():
+        bench.broker.command("porch", "sensitivity", b"low")
+    edited = FakeControls()
+    edited.current["sensitivity"] = "high"
+    reporter = Bench(recalled=bench.memory, attach=False).reporter
+    reporter.attach("porch", edited)
+    assert edited.current["sensitivity"] == "high"
+    back = FakeControls()
+    reporter.attach("porch", back)
+    assert back.current["sensitivity"] == "medium", "the command was forgotten when the file changed"
+
+
+async def test_a_spool_in_trouble_is_asked_again_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    bench.spool_trouble = SpoolError("disk full")
+    async with bench.running():
+        bench.broker.command("porch", "sensitivity", b"low")
+        await eventually_async(lambda: any("disk full" in line for line in caplog.messages))
+        bench.spool_trouble = None
+    assert b"low" in bench.memory["setting/porch/sensitivity"]
+
+
+async def test_a_snapshot_is_taken_once_however_often_the_button_is_pressed() -> None:
+    bench = Bench()
+    bench.controls.gate = asyncio.Event()
+    async with bench.running():
+        for _ in range(5):
+            bench.broker.command("porch", "snapshot", b"PRESS")
+        bench.controls.gate.set()
+        await eventually_async(lambda: bench.controls.snapshots)
+        assert bench.controls.snapshots == 1
+        bench.broker.command("porch", "snapshot", b"PRESS")
+        await eventually_async(lambda: bench.controls.snapshots == 2)
+
+
+async def test_a_snapshot_that_cannot_be_taken_is_logged_and_harms_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench()
+    bench.controls.trouble = CameraUnavailable("porch gives no picture")
+    async with bench.running():
+        bench.broker.command("porch", "snapshot", b"PRESS")
+        await eventually_async(lambda: "porch: no snapshot: porch gives no picture" in caplog.messages)
+
+
+def test_the_restart_button() -> None:
+    bench = Bench()
+    press = bench.broker.handlers[TOPICS.restart]
+    press(TOPICS.restart, b"PRESS", True)
+    press(TOPICS.restart, b"x" * 1000, False)
+    assert bench.restarts == 0
+    press(TOPICS.restart, b"PRESS", False)
+    assert bench.restarts == 1
+
+
+async def test_previews_are_shown_while_the_camera_is_online() -> None:
+    bench = Bench(preview_every_s=0.001)
+    outcomes: list[bytes | AsyncMotionError | None] = [None, ImageError("no colours"), b"jpeg"]
+    shots = 0
+
+    async def preview() -> bytes | None:
+        nonlocal shots
+        outcome = outcomes[min(shots, 2)]
+        shots += 1
+        if isinstance(outcome, AsyncMotionError):
+            raise outcome
+        return outcome
+
+    bench.reporter.attach("porch", bench.controls, preview)
+    async with bench.running():
+        assert shots == 0
+        bench.reporter.camera_online("porch")
+        await eventually_async(lambda: bench.broker.of(TOPICS.preview("porch")))
+    assert TOPICS.preview("porch") in bench.reporter.retained_topics
+    assert TOPICS.preview("porch") not in Bench().reporter.retained_topics
+
+
+# ---- day and night ----
+
+
+class NightlyControls(FakeControls):
+    """The same, for a camera with settings for the night."""
+
+    def adopt(self, values: Mapping[str, Value]) -> None:
+        self.current |= values
+
+
+class NightBench(Bench):
+    """A reporter with a camera whose nights have a sensitivity of their own."""
+
+    def __init__(self, *, basis: str = "manual", night: str = "low", **options: Any) -> None:
+        super().__init__(attach=False, profiled=["porch"], **options)
+        self.controls = self.nightly = NightlyControls()
+        self.profiles = ProfileKeeper(
+            "porch",
+            self.nightly,
+            {"sensitivity": night, "threshold": None},
+            basis=basis,
+            changed=lambda: self.reporter.profile_changed("porch"),
+        )
+        self.reporter.attach("porch", self.nightly, profiles=self.profiles)
+
+    def profile(self) -> str:
+        return self.broker.last(TOPICS.setting("porch", "profile"))
+
+    def sensitivity(self) -> str:
+        return self.broker.last(TOPICS.setting("porch", "sensitivity"))
+
+
+def test_a_profile_is_published_with_the_settings_that_it_puts_in_force(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    bench = NightBench()
+    assert (bench.profile(), bench.sensitivity()) == ("day", "medium")
+    bench.broker.command("porch", "profile", b"Night")
+    assert (bench.profile(), bench.sensitivity()) == ("night", "low")
+    assert caplog.messages == [
+        "porch: settings of the night, by command: sensitivity low, threshold 0",
+        f"porch: profile changed from auto to night by a command on {BASE}/porch/profile/set",
+    ]
+    bench.broker.command("porch", "profile", b"auto")
+    assert (bench.profile(), bench.sensitivity()) == ("day", "medium")
+    bench.broker.log.clear()
+    bench.reporter.republish()
+    assert bench.profile() == "day"
+
+
+def test_a_camera_without_a_night_has_no_profile(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    bench.broker.command("porch", "profile", b"night")
+    (said,) = caplog.messages
+    assert said.endswith("refused: there is no profile for the night, expected cameras.porch.profiles")
+    bench.reporter.republish()
+    assert bench.broker.of(TOPICS.setting("porch", "profile")) == []
+    assert TOPICS.setting("porch", "profile") not in bench.reporter.retained_topics
+
+
+def test_a_wrong_profile_is_refused_and_what_holds_is_said_again(caplog: pytest.LogCaptureFixture) -> None:
+    bench = NightBench()
+    said = len(bench.broker.of(TOPICS.setting("porch", "profile")))
+    bench.broker.command("porch", "profile", b"dusk")
+    assert "'dusk' is not known, expected day or night or auto" in caplog.text
+    assert bench.broker.of(TOPICS.setting("porch", "profile"))[said:] == ["day"]
+    bench.broker.command("porch", "profile", b"night", retained=True)
+    assert bench.profile() == "day"
+
+
+def test_the_topic_of_a_profile_is_ours() -> None:
+    bench = NightBench()
+    bench.broker.command("porch", "profile", b"night")
+    bench.reporter.republish()
+    assert {topic for topic, _ in bench.broker.log} <= bench.reporter.retained_topics
+    assert TOPICS.setting("yard", "profile") not in bench.reporter.retained_topics
+
+
+async def test_a_chosen_profile_survives_a_restart_until_the_settings_go_by_something_else() -> None:
+    bench = NightBench()
+    async with bench.running():
+        bench.broker.command("porch", "profile", b"night")
+    again = NightBench(recalled=bench.memory)
+    assert (again.profiles.mode, again.profile(), again.sensitivity()) == ("night", "night", "low")
+    assert again.nightly.current["sensitivity"] == "low"
+    changed = NightBench(recalled=bench.memory, basis="picture")
+    assert (changed.profiles.mode, changed.profile()) == ("auto", "day")
+
+
+async def test_what_is_commanded_at_night_is_remembered_for_the_night() -> None:
+    bench = NightBench()
+    async with bench.running():
+        bench.broker.command("porch", "min_area", b"1")
+        bench.broker.command("porch", "profile", b"night")
+        bench.broker.command("porch", "sensitivity", b"high")
+        bench.broker.command("porch", "min_area", b"2")
+        bench.broker.command("porch", "profile", b"day")
+        assert bench.sensitivity() == "medium"
+    assert set(bench.memory) <= set(bench.reporter.memory_keys(["porch"]))
+    again = NightBench(recalled=bench.memory)
+    assert again.nightly.current["sensitivity"] == "medium"
+    assert again.nightly.current["min_area"] == 0.02, "the night has none of its own"
+    again.broker.command("porch", "profile", b"night")
+    assert again.sensitivity() == "high"
+    edited = NightBench(recalled=bench.memory, night="medium")
+    edited.broker.command("porch", "profile", b"night")
+    assert edited.sensitivity() == "medium", "the settings have changed since"
+
+
+@pytest.mark.parametrize("junk", [b"", b"null", b'{"mode": "dusk", "basis": "manual"}', b'{"mode": 3}'])
+def test_a_remembered_profile_that_cannot_be_read_is_none(junk: bytes) -> None:
+    bench = NightBench(recalled={"profile/porch": junk})
+    assert (bench.profiles.mode, bench.profile()) == ("auto", "day")
