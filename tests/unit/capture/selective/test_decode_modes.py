@@ -116,7 +116,7 @@ def test_an_idle_camera_is_decoded_at_its_key_pictures_alone(tmp_path: Path) -> 
     assert max(gaps) <= 2.01  # the key pictures come, so detector and snapshots stay fresh
 
 
-@pytest.mark.parametrize(("noise", "most_s"), [(0.3, 2.01), (8.0, 1.01)])
+@pytest.mark.parametrize(("noise", "max_s"), [(0.3, 2.01), (8.0, 1.01)])
 def test_every_key_picture_is_looked_at_where_the_packets_tell_nothing(
     tmp_path: Path, noise: float, max_s: float
 ) -> None:
