@@ -1,4 +1,7 @@
-"""The README's commands, read from the README: what it promises is what the tests run."""
+"""The repository's documents, read as a reader would: their commands, links and code.
+
+What a document promises is what the tests run.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,25 @@ import re
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+SETTINGS = ROOT / "config" / "README.md"
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(path: Path, *languages: str) -> list[str]:
+    """Return the contents of a document's code blocks in one of these languages, in order."""
+    return [
+        code.strip()
+        for language, code in _FENCE.findall(path.read_text(encoding="utf-8"))
+        if language in languages
+    ]
 
 
 def commands() -> list[str]:
-    """Return the shell commands of the README's code blocks, in their order, one string a block."""
-    blocks = re.findall(
-        r"^```(?:sh|bash|console)\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S
-    )
-    return [block.strip() for block in blocks]
+    """Return the shell commands of the README's code blocks, in order, one string a block."""
+    return blocks(README, "sh")
 
 
 if __name__ == "__main__":
