@@ -154,7 +154,7 @@ def differences(ours: Score, theirs: Mapping[str, Any]) -> list[str]:
 
 
 def row(name: str, factory: Callable[..., Any], scored: Sequence[tuple[Mapping[str, Any], Score]]) -> str:
-    """Return a method's line of the README's table."""
+    """Return a method's line for the table in core/detection/README.md."""
     by_category: dict[str, list[float]] = {}
     for result, _ in scored:
         if result.get("pix") and not result["synthetic"]:

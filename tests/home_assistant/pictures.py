@@ -1,4 +1,4 @@
-"""Photograph a real Home Assistant for the README: `python -m tests.home_assistant.pictures [FOLDER]`.
+"""Take the screenshots of a real Home Assistant: `python -m tests.home_assistant.pictures [FOLDER]`.
 
 The real service watches its demo camera, a real Home Assistant finds it by discovery, and headless Chromium
 opens the device pages and the shipped dashboard. The pictures go into `config/homeassistant/pictures`. Takes

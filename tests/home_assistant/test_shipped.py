@@ -1,4 +1,4 @@
-"""What ships for Home Assistant, and what the README says of automations, at work in a real one."""
+"""What ships for Home Assistant, and what its README says of automations, in a real Home Assistant."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ Each part stands in a module of its own: `picture` (reduction), `alignment` (sha
 file, no randomness; the same frames give the same verdicts. Every time constant is in seconds of
 `monotonic`, so that 5 and 30 frames a second behave alike.
 
-What was tried, with figures, is told in the README's section on detection.
+The README beside this module tells what was tried, with figures.
 """
 
 from __future__ import annotations

@@ -1,21 +1,20 @@
-"""The README's example of a subscriber, run as it stands but for the addresses and keys."""
+"""The example of a subscriber in config/README.md, run as it stands except for addresses and keys."""
 
 from __future__ import annotations
 
 import io
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.support import mqtt, s3
-from tests.support.readme import README
+from tests.support.readme import SETTINGS, blocks
 from tests.support.wait import eventually
 
 
 def test_the_subscriber_fetches_what_is_announced(tmp_path: Path, seaweedfs: s3.S3Server) -> None:
-    (block,) = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+    (block,) = blocks(SETTINGS, "python")
     bucket = seaweedfs.make_bucket()
     s3.run(_put(seaweedfs, bucket))
     (tmp_path / "broker").mkdir()
