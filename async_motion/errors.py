@@ -13,6 +13,7 @@
     │       └── BrokerRefused    login or publish refused by the broker: pause, probe, go on
     ├── ImageError             a picture cannot be decoded or encoded: it is left out and counted
     ├── RecordRejected           this one record is at fault: set it aside, never stop the line
+    ├── UnreadableObject         an object in the bucket is not what its key says: skip it, count it
     └── SpoolError               the spool cannot take or give records (disk full, no right, I/O error)
 
 Adapters translate at their edge with ``raise … from exc``. No text of any of these carries a secret:
@@ -84,6 +85,10 @@ class ImageError(AsyncMotionError):
 
 class RecordRejected(AsyncMotionError):
     """The store refuses this record for good, or it cannot be read."""
+
+
+class UnreadableObject(AsyncMotionError):
+    """An object in the bucket is not what its key says: damaged, of another version, or made by others."""
 
 
 class SpoolError(AsyncMotionError):

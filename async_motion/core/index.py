@@ -1,0 +1,295 @@
+"""The index of events in the bucket: its keys, its lines and their codec.
+
+    {prefix}{instance}/.index/1/{camera}/{YYYY}/{MM}/{DD}.{writer}.jsonl.gz
+
+A file belongs to one camera, one day (UTC, of the events' start) and one writer. `writer` is the id of the
+spool that wrote it, six hex digits; a file has one writer for ever, so that writers never overwrite each
+other. `REBUILT` is the writer of `async-motion events --rebuild`; no spool may draw it.
+
+A file is gzip over JSON Lines, a line for each ended event. `v` is 1. The same lines make the same bytes.
+Readers ignore unknown fields and skip what `UnreadableObject` names; a damaged file gives the lines before
+the damage.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from typing import Any
+
+from async_motion.core.names import EVENT_ID, is_name
+from async_motion.core.payloads import encode, iso, parse_iso
+from async_motion.errors import UnreadableObject
+
+VERSION = 1
+WRITER = re.compile(r"[0-9a-f]{6}")
+REBUILT = "000000"
+MAX_SCORES = 16
+MAX_ZONES = 64
+MAX_LINE_BYTES = 64 * 1024
+MAX_PACKED_BYTES = 16 * 1024 * 1024
+"""The longest file that a reader takes; a day of 1,500 events has 90 KiB."""
+MAX_UNPACKED_BYTES = 64 * 1024 * 1024
+
+_FILE = re.compile(r"(\d{4})/(\d{2})/(\d{2})\.([0-9a-f]{6})\.jsonl\.gz")
+_REASON = re.compile(r"[a-z0-9_]{1,64}")
+_MAX_WHOLE = 2**53 - 1  # what JSON readers of every language keep exactly
+_CHUNK = 64 * 1024
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexLine:
+    """One ended event as the index knows it.
+
+    `no` counts the events of a camera within one `writer`, from 1; both are None for events that were stored
+    before numbers existed. `zones` are sorted as the event has them. `frames` and `bytes` count what is
+    stored, `best` is the `seq` of the best frame, None without frames. `scores` are at most 16, 0..1, in the
+    order of capture (see `thin_scores`).
+    """
+
+    event_id: str
+    started_at: datetime
+    ended_at: datetime
+    duration_s: float
+    reason: str
+    peak_score: float
+    zones: tuple[str, ...]
+    frames: int
+    bytes: int
+    best: int | None
+    scores: tuple[float, ...]
+    no: int | None = None
+    writer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFile:
+    """What the key of an index file says."""
+
+    day: date
+    writer: str
+
+
+def index_root(prefix: str, instance: str) -> str:
+    """Return the beginning of all index keys of an instance; below it lies a folder for each camera."""
+    return f"{prefix}{instance}/.index/{VERSION}/"
+
+
+def index_folder(prefix: str, instance: str, camera: str) -> str:
+    """Return the beginning of the keys of a camera's index files, with its closing slash."""
+    return f"{index_root(prefix, instance)}{camera}/"
+
+
+def index_key(prefix: str, instance: str, camera: str, day: date, writer: str) -> str:
+    """Return the key of the index file of one camera, day (UTC) and writer."""
+    return f"{index_folder(prefix, instance, camera)}{day:%Y/%m/%d}.{writer}.jsonl.gz"
+
+
+def parse_index_key(key: str, folder: str) -> IndexFile | None:
+    """Return what `key` says, or None where it is no index file of the camera with this `folder`."""
+    match = _FILE.fullmatch(key, len(folder)) if key.startswith(folder) else None
+    if match is None:
+        return None
+    try:
+        day = date(int(match[1]), int(match[2]), int(match[3]))
+    except ValueError:
+        return None
+    return IndexFile(day=day, writer=match[4])
+
+
+def event_day(event_id: str) -> date:
+    """Return the day (UTC) under which an event is kept. Raises ValueError for a date that is none."""
+    return date(int(event_id[0:4]), int(event_id[4:6]), int(event_id[6:8]))
+
+
+def event_started(event_id: str) -> datetime:
+    """Return the start, to the millisecond, that an event's id says. Raises ValueError."""
+    if not EVENT_ID.fullmatch(event_id):
+        raise ValueError(f"event_id: {event_id[:64]!r}")
+    return datetime.strptime(f"{event_id[:18]}000", "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+
+
+def thin_scores(scores: Sequence[float]) -> tuple[float, ...]:
+    """Return at most 16 scores for a sparkline: the highest of each run of consecutive frames."""
+    count = len(scores)
+    if count <= MAX_SCORES:
+        return tuple(round(score, 4) for score in scores)
+    edges = [place * count // MAX_SCORES for place in range(MAX_SCORES + 1)]
+    return tuple(round(max(scores[start:end]), 4) for start, end in pairwise(edges))
+
+
+def line_of(summary: Mapping[str, Any]) -> IndexLine:
+    """Return the index line of an event from its `event.json`, so that a rebuild writes what delivery wrote.
+
+    Raises UnreadableObject for what is no summary of an ended event.
+    """
+    try:
+        frames = sorted(summary["frames"], key=lambda frame: int(frame["seq"]))
+        best = next((f["seq"] for f in frames if f.get("object_key") == summary["best_frame"]), None)
+        line = {
+            **{name: summary[name] for name in ("event_id", "started_at", "ended_at", "duration_s")},
+            **{name: summary[name] for name in ("reason", "peak_score", "zones")},
+            "frames": len(frames),
+            "bytes": sum(int(frame["size"]) for frame in frames),
+            "best": best,
+            "scores": thin_scores([float(frame["score"]) for frame in frames]),
+            "no": summary.get("no"),
+            "writer": summary.get("writer"),
+            "v": VERSION,
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise UnreadableObject(f"event summary: {_why(exc)}") from exc
+    return _checked(line)
+
+
+def encode_line(line: IndexLine, writer: str) -> bytes:
+    """Return a line for the file of `writer`, without its newline. It names the event's writer only where
+    that is another.
+    """
+    said = {
+        "no": line.no,
+        "event_id": line.event_id,
+        "started_at": iso(line.started_at),
+        "ended_at": iso(line.ended_at),
+        "duration_s": round(line.duration_s, 3),
+        "reason": line.reason,
+        "peak_score": round(line.peak_score, 6),
+        "zones": list(line.zones),
+        "frames": line.frames,
+        "bytes": line.bytes,
+        "best": line.best,
+        "scores": [round(score, 4) for score in line.scores],
+        "v": VERSION,
+    }
+    if line.writer != writer:
+        said["writer"] = line.writer
+    return encode(said)
+
+
+def parse_line(text: bytes | str, writer: str) -> IndexLine:
+    """Return the event that a line in the file of `writer` tells. Raises UnreadableObject."""
+    if len(text) > MAX_LINE_BYTES:
+        raise UnreadableObject(f"index line: longer than {MAX_LINE_BYTES} bytes")
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise UnreadableObject(f"index line: no JSON: {_why(exc)}") from exc
+    if not isinstance(said, dict):
+        raise UnreadableObject("index line: expected an object")
+    line = _checked(said)
+    return line if "writer" in said else replace(line, writer=writer)
+
+
+def pack(lines: Iterable[IndexLine], writer: str) -> bytes:
+    """Return the whole index file of `writer`: its lines by `event_id`, compressed."""
+    text = b"".join(
+        encode_line(line, writer) + b"\n" for line in sorted(lines, key=lambda line: line.event_id)
+    )
+    # zlib writes no time and no file name into the header.
+    return zlib.compress(text, 6, wbits=_GZIP)
+
+
+def unpack(data: bytes) -> Iterator[bytes]:
+    """Yield the lines of an index file, not yet parsed, in bounded memory.
+
+    Raises UnreadableObject where the file is damaged, cut or too large; the lines before were good.
+    """
+    if len(data) > MAX_PACKED_BYTES:
+        raise UnreadableObject(f"index file: longer than {MAX_PACKED_BYTES} bytes")
+    inflate = zlib.decompressobj(wbits=_GZIP)
+    waiting, rest, total = b"", data, 0
+    while not inflate.eof:
+        try:
+            chunk = inflate.decompress(rest, _CHUNK)
+        except zlib.error as exc:
+            raise UnreadableObject(f"index file: {exc}") from exc
+        rest = inflate.unconsumed_tail
+        if not chunk and not inflate.eof:
+            raise UnreadableObject("index file: it is cut")
+        total += len(chunk)
+        if total > MAX_UNPACKED_BYTES:
+            raise UnreadableObject(f"index file: unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+        *lines, waiting = (waiting + chunk).split(b"\n")
+        yield from (line for line in lines if line)
+        if len(waiting) > MAX_LINE_BYTES:
+            raise UnreadableObject(f"index file: a line of more than {MAX_LINE_BYTES} bytes")
+    if waiting:
+        yield waiting
+
+
+def _checked(said: Mapping[str, Any]) -> IndexLine:
+    """Return the event that the fields tell. Raises UnreadableObject, with the field at fault."""
+    try:
+        if said["v"] != VERSION:
+            raise ValueError(f"v: expected {VERSION}")
+        event_id = _text(said, "event_id")
+        started_at, ended_at = _time(said, "started_at"), _time(said, "ended_at")
+        event_started(event_id)
+        zones, scores = said["zones"], said["scores"]
+        if not isinstance(zones, list) or len(zones) > MAX_ZONES:
+            raise ValueError("zones: expected a list of names")
+        if not all(isinstance(zone, str) and is_name(zone) for zone in zones):
+            raise ValueError("zones: expected names")
+        if not isinstance(scores, list | tuple) or len(scores) > MAX_SCORES:
+            raise ValueError(f"scores: expected at most {MAX_SCORES}")
+        reason, writer = _text(said, "reason"), said.get("writer")
+        if not _REASON.fullmatch(reason):
+            raise ValueError("reason: expected a word")
+        if writer is not None and not (isinstance(writer, str) and WRITER.fullmatch(writer)):
+            raise ValueError("writer: expected six hex digits")
+        return IndexLine(
+            event_id=event_id,
+            started_at=started_at,
+            ended_at=ended_at,
+            duration_s=_number("duration_s", said["duration_s"], 1e9),
+            reason=reason,
+            peak_score=_number("peak_score", said["peak_score"], 1.0),
+            zones=tuple(zones),
+            frames=_whole("frames", said["frames"]),
+            bytes=_whole("bytes", said["bytes"]),
+            best=None if said["best"] is None else _whole("best", said["best"]),
+            scores=tuple(_number("scores", score, 1.0) for score in scores),
+            no=None if said.get("no") is None else _whole("no", said["no"], 1),
+            writer=writer,
+        )
+    except (KeyError, TypeError, ValueError) as exc:
+        raise UnreadableObject(f"index line: {_why(exc)}") from exc
+
+
+def _text(said: Mapping[str, Any], name: str) -> str:
+    value = said[name]
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: expected text")
+    return value
+
+
+def _time(said: Mapping[str, Any], name: str) -> datetime:
+    try:
+        return parse_iso(_text(said, name))
+    except (ValueError, OverflowError) as exc:
+        raise ValueError(f"{name}: expected a time with its zone") from exc
+
+
+def _number(name: str, value: object, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name}: expected a number")
+    if not 0 <= value <= most:
+        raise ValueError(f"{name}: expected 0 to {most:g}")
+    return float(value)
+
+
+def _whole(name: str, value: object, minimum: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= _MAX_WHOLE:
+        raise ValueError(f"{name}: expected a whole number from {minimum} on")
+    return value
+
+
+def _why(exc: Exception) -> str:
+    return f"{exc.args[0]}: missing" if isinstance(exc, KeyError) else str(exc)[:200]
