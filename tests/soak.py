@@ -28,7 +28,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from async_motion.camera.unit import CameraUnit, UnitSettings
+from async_motion.camera.spec import UnitSettings
+from async_motion.camera.unit import CameraUnit
 from async_motion.capture import CameraSource, CaptureSpec, open_source
 from async_motion.core.events.image_health import ImageHealth
 from async_motion.core.model import Detection, Frame, MotionEvent, SceneChange

@@ -31,8 +31,9 @@ from async_motion.broker.client import BrokerClient
 from async_motion.broker.embedded import EmbeddedBroker
 from async_motion.camera.day_night import PICTURE_EVERY_S, SUN_EVERY_S, Light, ProfileKeeper
 from async_motion.camera.detector_state import KEYS, LearnedKeeper, key_of, recalled
+from async_motion.camera.recorder import RecordOutbox
 from async_motion.camera.sun import sun_elevation
-from async_motion.camera.unit import CameraUnit, Observer, Outbox
+from async_motion.camera.unit import CameraUnit, Observer
 from async_motion.capture import CameraSource, open_source
 from async_motion.core.detection.detector import Detector
 from async_motion.core.events.day_night import COLOUR, SUN, colour_share
@@ -192,7 +193,7 @@ def build_unit(
     name: str,
     *,
     source: CameraSource,
-    outbox: Outbox,
+    outbox: RecordOutbox,
     observer: Observer,
     executor: Executor,
     encoder: Executor,
@@ -397,7 +398,7 @@ def build_preview(
 
     async def preview() -> bytes | None:
         try:
-            jpeg = await unit.picture()
+            jpeg = await unit.newest_jpeg()
             if jpeg is None:
                 return None
             return await asyncio.get_running_loop().run_in_executor(executor, smaller, jpeg)

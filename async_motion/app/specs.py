@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from async_motion.camera.detector_state import fingerprint
-from async_motion.camera.unit import UnitSettings
+from async_motion.camera.spec import UnitSettings
 from async_motion.capture import CaptureSpec
 from async_motion.core.detection.detector import DetectorSettings
 from async_motion.core.detection.zones import Zone

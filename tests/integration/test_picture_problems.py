@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from async_motion.broker.fake import FakeBroker
-from async_motion.camera.unit import CameraUnit, UnitSettings
+from async_motion.camera.spec import UnitSettings
+from async_motion.camera.unit import CameraUnit
 from async_motion.capture import CaptureSpec, open_source
 from async_motion.core.events.image_health import ImageHealth
 from async_motion.core.model import EventPhase, Record

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from async_motion.camera import supervisor
+from async_motion.camera.spec import UnitSettings
 from async_motion.camera.supervisor import CameraSupervisor
-from async_motion.camera.unit import CameraUnit, UnitSettings
+from async_motion.camera.unit import CameraUnit
 from async_motion.capture import CameraSource, CaptureSpec, open_source
 from async_motion.core.model import Detection, EventPhase, MotionEvent, Reason, Record, SceneChange
 from async_motion.jpeg import encode

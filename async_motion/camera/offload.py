@@ -1,0 +1,25 @@
+"""Blocking work in an executor, which a cancellation waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def offload(executor: Executor, work: Callable[..., T], *arguments: object) -> T:
+    """Run blocking work in an executor; a caller that is cancelled waits until it is done.
+
+    A thread cannot be cancelled: to return earlier would let two threads use one detector.
+    """
+    future = asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()  # Retrieve it, or asyncio logs that it never was.
+        raise
