@@ -38,7 +38,7 @@ from async_motion.capture import CameraSource, open_source
 from async_motion.core.detection.detector import Detector
 from async_motion.core.events.day_night import COLOUR, SUN, colour_share
 from async_motion.core.events.image_health import ImageHealth
-from async_motion.core.model import StoredFrame
+from async_motion.core.health import DeliveryHealth
 from async_motion.delivery import Delivery
 from async_motion.errors import BrokerUnavailable, CameraUnavailable, ImageError
 from async_motion.home_assistant.entities import CameraSite, Site
@@ -298,7 +298,6 @@ def build_delivery(
     spool: Spool,
     store: AnyStore,
     broker: BrokerClient,
-    on_stored: Callable[[StoredFrame], None],
 ) -> Delivery:
     """Return the walk from the spool to the subscribers."""
     return Delivery(
@@ -313,7 +312,6 @@ def build_delivery(
         update_every_s=settings.mqtt.update_every,
         presign_s=settings.minio.presign,
         shrink=_snapshot_maker(settings, broker) if settings.mqtt.snapshot.enabled else None,
-        on_stored=on_stored,
     )
 
 
@@ -322,15 +320,11 @@ async def build_reporter(
     *,
     broker: BrokerClient,
     spool: Spool,
-    health: Callable[[], Mapping[str, Any]],
+    health: Callable[[], DeliveryHealth],
     restart_capture: Callable[[], None],
 ) -> Reporter:
     """Return what tells the world how the cameras are, with what earlier runs have remembered."""
     cameras = watched_zones(settings)
-
-    def delivery_health() -> Mapping[str, Any]:
-        return {k: _peer(v) if k in ("store", "broker") else v for k, v in health().items()}
-
     return Reporter(
         broker,
         topics(settings),
@@ -338,7 +332,7 @@ async def build_reporter(
         instance=settings.instance,
         version=__version__,
         spool_stats=lambda: asdict(spool.stats),
-        delivery_health=delivery_health,
+        delivery_health=health,
         remember=spool.remember,
         recalled=await _recall(spool, Reporter.memory_keys(cameras)),
         restart_capture=restart_capture,
@@ -422,12 +416,6 @@ def _snapshot_maker(settings: Settings, broker: BrokerClient) -> Callable[[bytes
 async def _recall(spool: Spool, keys: Iterable[str]) -> dict[str, bytes]:
     found = {key: await spool.recall(key) for key in keys}
     return {key: value for key, value in found.items() if value is not None}
-
-
-def _peer(state: str) -> dict[str, str | None]:
-    """Return `ok` or `unavailable: why` as a mapping."""
-    word, _, why = state.partition(": ")
-    return {"state": word, "problem": why or None}
 
 
 def _text(path: Path | None) -> str | None:

@@ -122,16 +122,15 @@ class Service:
             await stack.enter_async_context(store)
             address = await stack.enter_async_context(build.run_broker(settings))
             broker = build.build_client(settings, *address, status_topic=specs.topics(settings).status)
+            delivery = build.build_delivery(settings, spool=spool, store=store, broker=broker)
             reporter = await build.build_reporter(
                 settings,
                 broker=broker,
                 spool=spool,
-                health=lambda: delivery.health(),
+                health=delivery.health,
                 restart_capture=self._reconnect_all,
             )
-            delivery = build.build_delivery(
-                settings, spool=spool, store=store, broker=broker, on_stored=reporter.on_stored
-            )
+            delivery.on_stored(reporter.on_stored)
             announcer = await build.build_discovery(settings, broker=broker, spool=spool, reporter=reporter)
             web = build.build_web(settings, state=reporter.snapshot)
             learned = await build.build_learned(settings, spool)

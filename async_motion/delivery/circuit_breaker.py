@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from async_motion.core.backoff import Backoff
+from async_motion.core.health import PeerHealth, PeerState
 from async_motion.errors import BrokerRefused, StoreRefused, TransientError
 
 log = logging.getLogger(__name__)
@@ -69,18 +70,19 @@ class CircuitBreaker:
         self._state = _State.OPEN
         self._error: TransientError | None = None
         self._shut_at = 0.0
-        self._said: str | None = None
+        self._said: PeerHealth | None = None
         self._shut = asyncio.Event()
         self._passable = asyncio.Event()
         self._passable.set()
         self._hurry = asyncio.Event()
 
     @property
-    def state(self) -> str:
-        """`ok`, `unavailable: why` or `refused: why`."""
+    def health(self) -> PeerHealth:
+        """How the peer is."""
         if self._error is None:
-            return "ok"
-        return f"{'refused' if _is_refusal(self._error) else 'unavailable'}: {self._error}"
+            return PeerHealth()
+        state = PeerState.REFUSED if _is_refusal(self._error) else PeerState.UNAVAILABLE
+        return PeerHealth(state=state, problem=str(self._error))
 
     @property
     def shut(self) -> bool:
@@ -140,7 +142,7 @@ class CircuitBreaker:
             backoff = self._refused if _is_refusal(error) else self._unavailable
             delay_s = backoff.next_s(at_least_s=min(error.retry_after_s or 0.0, MAX_RETRY_AFTER_S))
             if self._said is not None and not _is_refusal(error):
-                self._log(logging.WARNING, "%s: %s; next try in %.1f s", self._name, self.state, delay_s)
+                self._log(logging.WARNING, "%s: %s; next try in %.1f s", self._name, self.health, delay_s)
             try:
                 async with asyncio.timeout(delay_s):
                     await self._hurry.wait()
@@ -169,9 +171,9 @@ class CircuitBreaker:
 
     def _say(self) -> None:
         """Log a refusal once for each change; an outage is logged with each wait."""
-        if self._said == self.state:
+        if self._said == self.health:
             return
-        self._said = self.state
+        self._said = self.health
         if self._error is not None and _is_refusal(self._error):
             self._log(
                 logging.ERROR, "%s: %s. Delivery pauses and tries again by itself", self._name, self._said

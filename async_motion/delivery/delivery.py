@@ -17,6 +17,7 @@ from typing import Any
 
 from async_motion.core import names, payloads
 from async_motion.core.backoff import Backoff
+from async_motion.core.health import DeliveryHealth, PeerHealth, PeerState
 from async_motion.core.items import (
     FrameAnnouncement,
     FrameUpload,
@@ -80,7 +81,6 @@ class Delivery:
     `backlog_share` (0..1) the part of them that the backlog may have. `presign_s` is the life of the links in
     announcements, None for none. `shrink` makes a snapshot of a JPEG (in a thread); None: no snapshots.
     `put_timeout_s` and `publish_timeout_s` are the last resort behind the adapters' own deadlines.
-    `on_stored` is called in the event loop for each frame that the store has confirmed.
     """
 
     def __init__(
@@ -97,7 +97,6 @@ class Delivery:
         update_every_s: float = 1.0,
         presign_s: float | None = None,
         shrink: Callable[[bytes], bytes] | None = None,
-        on_stored: Callable[[StoredFrame], None] | None = None,
         put_timeout_s: float = 120.0,
         publish_timeout_s: float = 30.0,
         pace: Pace | None = None,
@@ -115,7 +114,7 @@ class Delivery:
         self._update_every_s = update_every_s
         self._presign_s = presign_s
         self._shrink = shrink
-        self._on_stored = on_stored
+        self._on_stored: list[Callable[[StoredFrame], None]] = []
         self._put_timeout_s = put_timeout_s
         self._publish_timeout_s = publish_timeout_s
         self._pace = pace or Pace()
@@ -175,31 +174,31 @@ class Delivery:
             return False
         return True
 
-    def health(self) -> dict[str, Any]:
-        """Return the state of both peers (`ok`, `unavailable: …`, `refused: …`) and the counters since the
-        start.
+    def on_stored(self, callback: Callable[[StoredFrame], None]) -> None:
+        """Call `callback` in the event loop for each frame that the store has confirmed."""
+        self._on_stored.append(callback)
 
-        `stored`, `announced` count frames, `repeats` those that were tried before, `retries` failed tries,
-        `upload_s` the middle and the worst percent of the last 512 uploads, in seconds.
-        """
-        broker = self._broker_gate.state
-        if broker == "ok" and not self._broker.connected:
-            broker = "unavailable: not connected"
+    def health(self) -> DeliveryHealth:
+        """Return the health of both peers, and the counters since the start."""
+        broker = self._broker_gate.health
+        if broker.ok and not self._broker.connected:
+            broker = PeerHealth(state=PeerState.UNAVAILABLE, problem="not connected")
         counts = self._figures.counts
         latencies = sorted(self._figures.upload_s)
-        upload = {
-            name: round(latencies[int(share * (len(latencies) - 1))], 4) if latencies else None
-            for name, share in (("p50", 0.5), ("p99", 0.99))
-        }
-        return {
-            "store": self._store_gate.state,
-            "broker": broker,
-            **{
-                name: counts[name]
-                for name in ("stored", "announced", "repeats", "set_aside", "retries", "stored_bytes")
+        return DeliveryHealth(
+            store=self._store_gate.health,
+            broker=broker,
+            stored=counts["stored"],
+            announced=counts["announced"],
+            repeats=counts["repeats"],
+            set_aside=counts["set_aside"],
+            retries=counts["retries"],
+            stored_bytes=counts["stored_bytes"],
+            upload_s={
+                name: round(latencies[int(share * (len(latencies) - 1))], 4) if latencies else None
+                for name, share in (("p50", 0.5), ("p99", 0.99))
             },
-            "upload_s": upload,
-        }
+        )
 
     # -- dispatching
 
@@ -375,8 +374,8 @@ class Delivery:
         await self._insist(lambda: self._spool.mark_stored(item.number, stored, keep_jpeg=keep))
         size_kib = info.size // 1024
         log.info("%s: stored %s (%d KiB, score %.3f)", info.camera, info.object_key, size_kib, info.score)
-        if self._on_stored is not None:
-            self._on_stored(stored)
+        for callback in self._on_stored:
+            callback(stored)
 
     async def _store_summary(self, item: SummaryUpload) -> None:
         event = item.event

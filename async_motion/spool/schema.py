@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Literal
 
 APPLICATION_ID = 0x616D7370  # "amsp"
 VERSION = 1
@@ -15,8 +14,6 @@ MIDDLE, PROTECTED = 0, 1
 ROW_BYTES = 1024
 """What an item counts beside its JPEG: its row, its part of the indexes, the slack of its pages."""
 LINE_BYTES = 768
-
-WhenFull = Literal["drop_oldest", "drop_newest"]
 
 _SCHEMA = f"""
 CREATE TABLE items (

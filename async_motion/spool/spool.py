@@ -26,10 +26,11 @@ from typing import Any, Self, TypeVar
 
 from async_motion.core.items import EventNow, News, Upload
 from async_motion.core.model import EventPhase, Record, StoredFrame
+from async_motion.core.options import WhenFull
 from async_motion.errors import SpoolError
 from async_motion.spool import files
 from async_motion.spool.leases import Leases
-from async_motion.spool.schema import TO_ANNOUNCE, TO_STORE, ForeignDatabase, NewerDatabase, WhenFull
+from async_motion.spool.schema import TO_ANNOUNCE, TO_STORE, ForeignDatabase, NewerDatabase
 from async_motion.spool.tables import Tables
 
 log = logging.getLogger(__name__)

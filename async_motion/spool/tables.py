@@ -34,6 +34,7 @@ from dataclasses import dataclass, field, replace
 
 from async_motion.core import payloads
 from async_motion.core.model import EndReason, EventPhase, MotionEvent, Phase, Record, StoredFrame
+from async_motion.core.options import WhenFull
 from async_motion.spool import codec, schema
 from async_motion.spool.leases import Leases
 from async_motion.spool.schema import (
@@ -48,7 +49,6 @@ from async_motion.spool.schema import (
     START,
     TO_ANNOUNCE,
     TO_STORE,
-    WhenFull,
 )
 
 GRACE_S = 3600.0

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import asdict
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Final, Protocol
 
 from async_motion.core import names, payloads
 from async_motion.core.commands import OFF, ON
+from async_motion.core.health import DeliveryHealth, PeerHealth
 from async_motion.core.model import Detection, MotionEvent, SceneChange, StoredFrame
 from async_motion.core.names import Topics
 from async_motion.errors import AsyncMotionError
@@ -64,11 +66,10 @@ class Reporter:
     """Implements what pipelines and delivery observe by; owns the states and the commands.
 
     `cameras` maps each camera to its zones. `recalled` is what earlier runs gave to `remember` under
-    `memory_keys`. `spool_stats` returns at least `records`, `bytes` and `oldest_age_s`; `delivery_health`
-    returns at least `store` and `broker`, each a mapping with a `problem` (text, or None when it is well).
-    Both are published as they are: they must return at once and hold JSON values only. `restart_capture`
-    makes every camera connect anew. `profiled` are the cameras with settings for the night. `timezone` says
-    where midnight is: None is the machine's own.
+    `memory_keys`. `spool_stats` returns at least `records`, `bytes` and `oldest_age_s`; it is published as it
+    is and holds JSON values only. It and `delivery_health` must return at once. `restart_capture` makes every
+    camera connect again. `profiled` are the cameras with settings for the night. `timezone` says where
+    midnight is: None is the machine's own.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Reporter:
         instance: str,
         version: str,
         spool_stats: Callable[[], Mapping[str, Any]],
-        delivery_health: Callable[[], Mapping[str, Any]],
+        delivery_health: Callable[[], DeliveryHealth],
         remember: Remember,
         recalled: Mapping[str, bytes] | None = None,
         restart_capture: Callable[[], None] | None = None,
@@ -119,7 +120,7 @@ class Reporter:
         self._paces = {name: _Pace(state_every_s) for name in cameras}
         self._pace = _Pace(state_every_s)
         self._previews: dict[str, Preview] = {}
-        self._troubles: tuple[object, object] = (None, None)
+        self._troubles = (PeerHealth(), PeerHealth())
         self._closed = False
         for name, camera in self._cameras.items():
             camera.recall_day(self._memory.recall(_TODAY_KEY.format(camera=name)))
@@ -369,7 +370,7 @@ class Reporter:
             "version": self._version,
             "started_at": payloads.iso(self._started_at),
             "spool": dict(self._spool_stats()),
-            **self._delivery_health(),
+            **asdict(self._delivery_health()),
             "counters": {
                 "cameras": len(self._cameras),
                 "cameras_online": sum(camera.online for camera in cameras),
@@ -381,9 +382,9 @@ class Reporter:
             },
         }
 
-    def _health_troubles(self) -> tuple[object, object]:
+    def _health_troubles(self) -> tuple[PeerHealth, PeerHealth]:
         health = self._delivery_health()
-        return health["store"]["problem"], health["broker"]["problem"]
+        return health.store, health.broker
 
     def _today(self) -> date:
         return self._now().astimezone(self._timezone).date()

@@ -44,6 +44,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from async_motion.core.options import BUCKET
 from async_motion.errors import RecordRejected, StoreRefused, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class DirectoryStore:
         self,
         path: str | os.PathLike[str],
         *,
-        bucket: str = "motion",
+        bucket: str = BUCKET,
         workers: int = 4,
         put_timeout_s: float = 30.0,
     ) -> None:

@@ -28,7 +28,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, NoReturn, Self
+from typing import Any, BinaryIO, NoReturn, Self
 
 import aiohttp
 from miniopy_async.api import Minio
@@ -38,6 +38,14 @@ from miniopy_async.credentials.providers import StaticProvider
 from miniopy_async.helpers import check_bucket_name
 from miniopy_async.sse import Sse, SseKMS, SseS3
 
+from async_motion.core.options import (
+    CONNECT_TIMEOUT_S,
+    PUT_TIMEOUT_S,
+    REGION,
+    UPLOADS,
+    PathStyle,
+    StoreCredentials,
+)
 from async_motion.errors import RecordRejected, SettingsError, StoreRefused, StoreUnavailable
 from async_motion.store.s3credentials import Rotating
 from async_motion.store.s3errors import CREDENTIALS, S3Answer, Verdict
@@ -89,15 +97,15 @@ class MinioStore:
         access_key: str | None = None,
         secret_key: str | None = None,
         session_token: str | None = None,
-        credentials: Literal["static", "env", "aws"] = "static",
+        credentials: StoreCredentials = "static",
         secure: bool = False,
         ca_file: str | None = None,
-        region: str = "us-east-1",
+        region: str = REGION,
         create_bucket: bool = True,
-        path_style: bool | Literal["auto"] = "auto",
-        concurrency: int = 8,
-        connect_timeout_s: float = 3.0,
-        put_timeout_s: float = 15.0,
+        path_style: PathStyle = "auto",
+        concurrency: int = UPLOADS,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        put_timeout_s: float = PUT_TIMEOUT_S,
         tags: bool = False,
         encryption: str = "none",
         probe_key: str = ".async_motion_probe",

@@ -225,7 +225,7 @@ async def delivered(
         await spool.accept([end_of(event)])
         assert await delivery.drain(600)
         run = watch.stop(len(frames))
-        assert delivery.health()["announced"] == len(frames)
+        assert delivery.health().announced == len(frames)
         for task in running:
             task.cancel()
         for task in running:

@@ -16,6 +16,7 @@ from async_motion.camera.spec import UnitSettings
 from async_motion.camera.unit import CameraUnit
 from async_motion.capture import CaptureSpec, open_source
 from async_motion.core.events.image_health import ImageHealth
+from async_motion.core.health import DeliveryHealth
 from async_motion.core.model import EventPhase, Record
 from async_motion.core.names import Topics
 from async_motion.jpeg import encode
@@ -69,7 +70,7 @@ async def test_it_is_said_in_the_cameras_state(tmp_path: Path, problem: str) -> 
         instance="edge1",
         version="0",
         spool_stats=dict,
-        delivery_health=lambda: {"store": {"problem": None}, "broker": {"problem": None}},
+        delivery_health=DeliveryHealth,
         remember=remember,
         state_every_s=0.0,
     )

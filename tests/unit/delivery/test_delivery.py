@@ -10,12 +10,14 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
 import jsonschema
 import pytest
 
+from async_motion.core.health import PeerHealth
 from async_motion.core.items import FrameUpload
 from async_motion.core.model import Record, StoredFrame
 from async_motion.core.names import Topics
@@ -239,7 +241,8 @@ async def test_links_are_in_the_announcement(room: Room) -> None:
 async def test_on_stored_is_called_for_each_frame(room: Room) -> None:
     seen: list[StoredFrame] = []
     records = await room.accept_event(3)
-    async with room.delivering(on_stored=seen.append) as delivery:
+    async with room.delivering() as delivery:
+        delivery.on_stored(seen.append)
         assert await delivery.drain(20)
     assert [s.info for s in seen] == [r.info for r in records]
 
@@ -318,7 +321,7 @@ async def test_a_store_that_comes_back_gets_everything(room: Room, caplog: pytes
     records = await room.accept_event(5)
     async with room.delivering() as delivery:
         await eventually_async(lambda: room.store.probes >= 3, what="some probes")
-        assert delivery.health()["store"] == "unavailable: connection refused"
+        assert str(delivery.health().store) == "unavailable: connection refused"
         assert room.broker.messages == []
         tries = len(room.store.puts)
         await eventually_async(lambda: room.store.probes >= 8, what="more probes")
@@ -326,7 +329,7 @@ async def test_a_store_that_comes_back_gets_everything(room: Room, caplog: pytes
         assert len(room.store.puts) == tries
         room.store.trouble = lambda _: None
         assert await delivery.drain(20)
-        assert delivery.health()["store"] == "ok"
+        assert str(delivery.health().store) == "ok"
     assert room.announced() == [0, 1, 2, 3, 4]
     assert len(room.store.objects) == len(records) + 1
     assert "store: unavailable: connection refused; next try in" in caplog.text
@@ -338,8 +341,8 @@ async def test_one_broken_connection_is_no_outage(room: Room, caplog: pytest.Log
     await room.accept_event(8)
     async with room.delivering(concurrency=2) as delivery:
         assert await delivery.drain(20)
-        assert delivery.health()["retries"] == 1
-        assert delivery.health()["repeats"] >= 1
+        assert delivery.health().retries == 1
+        assert delivery.health().repeats >= 1
     assert room.announced() == list(range(8))
     assert caplog.text == ""
 
@@ -360,7 +363,7 @@ async def test_what_was_taken_ahead_is_given_back_when_the_store_fails(room: Roo
     room.store.trouble = failing(1, StoreUnavailable("503", retry_after_s=0.3))
     await room.accept_event(3)
     async with room.delivering(concurrency=1) as delivery:
-        await eventually_async(lambda: delivery.health()["retries"] == 1, what="the first try")
+        await eventually_async(lambda: delivery.health().retries == 1, what="the first try")
         again = await room.spool.take_uploads(fresh=True, limit=10)
         assert 1 in [item.info.seq for item in again if isinstance(item, FrameUpload)]
         assert len(room.store.puts) == 1
@@ -397,7 +400,7 @@ async def test_what_was_being_taken_when_the_store_failed_does_not_begin(
         await room.accept_event(1, index=1)
         await eventually_async(lambda: in_hand, what="the second one on its way")
         room.store.hold.set()
-        await eventually_async(lambda: delivery.health()["retries"] == 1, what="the failure")
+        await eventually_async(lambda: delivery.health().retries == 1, what="the failure")
         taken.set()
         await eventually_async(lambda: in_hand[0] in released, what="its way back")
     assert len(room.store.puts) == 1
@@ -420,9 +423,9 @@ async def test_a_refusal_pauses_and_is_said_once(room: Room, caplog: pytest.LogC
     await room.accept_event(3)
     async with room.delivering() as delivery:
         await eventually_async(lambda: room.store.probes >= 5, what="some probes")
-        assert delivery.health()["store"] == "refused: InvalidAccessKeyId: the access key is not known"
+        assert str(delivery.health().store) == "refused: InvalidAccessKeyId: the access key is not known"
         room.store.trouble = lambda _: StoreRefused("NoSuchBucket: motion")
-        await eventually_async(lambda: "NoSuchBucket" in delivery.health()["store"], what="the new reason")
+        await eventually_async(lambda: "NoSuchBucket" in str(delivery.health().store), what="the new reason")
         assert room.spool.stats.set_aside == 0
         room.store.trouble = lambda _: None
         assert await delivery.drain(20)
@@ -438,7 +441,7 @@ async def test_a_rejected_record_is_set_aside_and_the_line_goes_on(
     await room.accept_event(4)
     async with room.delivering() as delivery:
         assert await delivery.drain(20)
-        assert delivery.health()["set_aside"] == 1
+        assert delivery.health().set_aside == 1
     assert room.announced() == [0, 2, 3]
     assert room.spool.stats.set_aside == 1
     assert "is set aside: EntityTooLarge" in caplog.text
@@ -480,7 +483,7 @@ async def test_a_store_that_never_answers_meets_a_deadline(room: Room) -> None:
     room.store.hold = asyncio.Event()
     await room.accept_event(1)
     async with room.delivering(put_timeout_s=0.05) as delivery:
-        await eventually_async(lambda: "no answer" in delivery.health()["store"], what="the deadline")
+        await eventually_async(lambda: "no answer" in str(delivery.health().store), what="the deadline")
         room.store.hold.set()
         assert await delivery.drain(20)
 
@@ -494,8 +497,8 @@ async def test_without_a_broker_frames_are_stored_once_and_announced_later(room:
     records = await room.accept_event(5)
     async with room.delivering(pace=NEVER) as delivery:
         await eventually_async(lambda: len(room.store.objects) == 5, what="the frames to be stored")
-        assert delivery.health()["broker"] == "unavailable: not connected"
-        await eventually_async(lambda: delivery.health()["retries"] >= 1, what="the first try to fail")
+        assert str(delivery.health().broker) == "unavailable: not connected"
+        await eventually_async(lambda: delivery.health().retries >= 1, what="the first try to fail")
         tries = room.broker.tries
         room.clock.sleep(60)
         # What was handed out before the gate closed fails too.
@@ -539,7 +542,7 @@ async def test_a_broker_that_refuses_is_tried_one_at_a_time(room: Room) -> None:
         await room.accept_event(4, camera)
     async with room.delivering() as delivery:
         await eventually_async(lambda: room.broker.tries >= 8, what="some tries")
-        assert delivery.health()["broker"] == "refused: not authorized"
+        assert str(delivery.health().broker) == "refused: not authorized"
         assert room.spool.stats.set_aside == 0
         room.broker.trouble = lambda _: None
         assert await delivery.drain(20)
@@ -563,7 +566,7 @@ async def test_one_refused_topic_does_not_stop_the_others(room: Room) -> None:
 
         await eventually_async(time_passes, what="the rest")
     assert sorted(room.announced("porch")) == [0, 1, 2]
-    assert delivery.health()["announced"] == 13
+    assert delivery.health().announced == 13
 
 
 async def test_an_unanswered_publish_is_repeated_with_the_same_identity(room: Room) -> None:
@@ -571,7 +574,7 @@ async def test_an_unanswered_publish_is_repeated_with_the_same_identity(room: Ro
     await room.accept_event(2)
     async with room.delivering() as delivery:
         assert await delivery.drain(20)
-        assert delivery.health()["retries"] >= 1
+        assert delivery.health().retries >= 1
     assert room.announced() == [0, 1]
 
 
@@ -674,7 +677,7 @@ async def test_a_snapshot_in_trouble_holds_up_nothing(
     await room.accept_event(4)
     async with room.delivering(shrink=shrink) as delivery:
         assert await delivery.drain(20)
-        assert delivery.health()["broker"] == "ok"
+        assert str(delivery.health().broker) == "ok"
     assert room.announced() == [0, 1, 2, 3]
     assert len([r for r in caplog.records if "announced without it" in r.message]) == 1
 
@@ -768,10 +771,10 @@ async def test_draining_gives_up_in_time(room: Room) -> None:
 async def test_health_has_the_figures(room: Room) -> None:
     await room.accept_event(3)
     async with room.delivering() as delivery:
-        assert delivery.health()["upload_s"] == {"p50": None, "p99": None}
+        assert delivery.health().upload_s == {"p50": None, "p99": None}
         assert await delivery.drain(20)
         health = delivery.health()
-    assert (health["store"], health["broker"]) == ("ok", "ok")
-    assert (health["stored"], health["announced"], health["stored_bytes"]) == (3, 3, 9000)
-    assert health["upload_s"]["p99"] is not None
-    json.dumps(health)
+    assert (health.store, health.broker) == (PeerHealth(), PeerHealth())
+    assert (health.stored, health.announced, health.stored_bytes) == (3, 3, 9000)
+    assert health.upload_s["p99"] is not None
+    json.dumps(asdict(health))

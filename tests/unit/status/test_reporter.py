@@ -15,6 +15,7 @@ import pytest
 
 from async_motion.camera.day_night import ProfileKeeper
 from async_motion.core.commands import Value
+from async_motion.core.health import DeliveryHealth, PeerHealth, PeerState
 from async_motion.core.model import (
     CameraStatus,
     Detection,
@@ -145,8 +146,9 @@ class Bench:
         if attach:
             self.reporter.attach("porch", self.controls)
 
-    def health(self) -> dict[str, Any]:
-        return {"store": {"problem": self.store_problem}, "broker": {"problem": None}}
+    def health(self) -> DeliveryHealth:
+        state = PeerState.OK if self.store_problem is None else PeerState.REFUSED
+        return DeliveryHealth(store=PeerHealth(state=state, problem=self.store_problem))
 
     async def remember(self, key: str, value: bytes) -> None:
         if self.spool_trouble is not None:

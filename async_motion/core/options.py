@@ -1,0 +1,38 @@
+"""Options that the settings and the adapters share: each enumeration, and each default, written once.
+
+The settings read these from the file; adapters take them as plain values and know no settings.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+WhenFull = Literal["drop_oldest", "drop_newest"]
+"""Which records go when the spool is full: those that wait longest, or those that arrive."""
+
+StoreCredentials = Literal["static", "env", "aws"]
+"""Where the keys of the S3 store come from: the settings, the environment, or AWS's chain."""
+
+MqttProtocol = Literal[5, "3.1.1"]
+"""The version of MQTT."""
+
+PathStyle = bool | Literal["auto"]
+"""Whether the bucket stands in the path of an S3 address; "auto": in the host for AWS, else in the path."""
+
+BUCKET: Final = "motion"
+REGION: Final = "us-east-1"
+
+SPOOL_BYTES: Final = 2 * 1024**3
+"""What the spool holds at most."""
+SPOOL_AGE_S: Final = 7 * 86400.0
+"""How long the spool keeps an item at most."""
+DELAYED_AFTER_S: Final = 10.0
+"""The age from which an item is delayed: it belongs to the backlog, and its announcement says so."""
+BACKLOG_SHARE: Final = 0.5
+"""The part of the uploads at once (0..1) that the backlog may take."""
+UPLOADS: Final = 8
+"""How many uploads run at once."""
+UPDATE_EVERY_S: Final = 1.0
+"""How often, at most, a running event is published again."""
+CONNECT_TIMEOUT_S: Final = 3.0
+PUT_TIMEOUT_S: Final = 15.0
