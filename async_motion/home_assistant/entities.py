@@ -1,28 +1,26 @@
-"""Home Assistant: a table of entities, and the device discovery payloads that it becomes.
+"""The table of entities: what Home Assistant shows of the service, of a camera and of a zone.
 
-    HUB, CAMERA, ZONE (tables) ──▶ hub_payload, camera_payload ──▶ {prefix}/device/…/config, retained
+    HUB, CAMERA, ZONE ──▶ payloads: hub_payload, camera_payload ──▶ {prefix}/device/…/config, retained
 
-What Home Assistant makes of it, and what therefore holds here:
+What Home Assistant does with it, and the rules that follow:
 - One refused component can take its whole device with it: every component has a platform and a unique id,
-  no key is unknown, no URL is made up.
-- Ids are for good. A unique id is made of the service's identity, the camera and the entity's key, with a
-  separator that none of them can hold; a display name is in none of them, nor is the instance, which may be
-  renamed. `object_id` and `default_entity_id` are both given: different releases read one or the other, and
-  each then proposes the same entity id.
+  no key is unknown, no URL is invented.
+- Ids are permanent. A unique id consists of the service's identity, the camera and the entity's key, with a
+  separator that none of them can hold. It holds no display name and no instance, which may be renamed.
+  `object_id` and `default_entity_id` are both sent: releases read one or the other, and each proposes the
+  same entity id.
 - `qos` stands in each component: older releases ignore it at the root.
-- What depends on a camera is unavailable while the camera or the service is. What tells of a loss, or is
-  true beyond it (connection, status, problem, the last picture, settings), depends on the service alone; the
-  service's own status on nothing, so that it shows *off*, not *unavailable*.
-- A component that is left out stays. It is removed by its platform alone, and left out after that; whoever
-  was not there at that moment must be shown it once more (`removal`).
-- An entity's state changes when its value does: states that repeat cost nothing in Home Assistant's database.
-  Values are rounded, what changes all the time is disabled until somebody wants it, and the event entity
-  takes an update only when it has news (`EVENT_TEMPLATE`).
+- What depends on a camera is unavailable while the camera or the service is. What reports a loss, or outlives
+  it (connection, status, problem, last picture, settings), depends on the service alone. The service's own
+  status depends on nothing, so that it shows *off*, not *unavailable*.
+- A component that is left out stays. `removal` takes it away.
+- An entity's state changes when its value does: repeated states cost nothing in Home Assistant's database.
+  Values are rounded, what changes all the time is disabled by default, and the event entity takes an update
+  only when it has news (`EVENT_TEMPLATE`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -30,9 +28,7 @@ from typing import Any, Final
 
 from async_motion.core import commands, names, payloads
 from async_motion.core.model import CameraStatus
-from async_motion.core.names import STATUS, Topics
-
-Payload = dict[str, Any]
+from async_motion.core.names import Topics
 
 ORIGIN: Final = "async_motion"
 EVENT_GAP_S = 10
@@ -439,179 +435,3 @@ RESTART: Final = Entity(
     needs=Needs.SERVICE,
     category="config",
 )
-
-
-# ---- payloads ----
-
-
-def hub_payload(site: Site) -> Payload:
-    """Return the discovery payload of the service itself."""
-    entities = [*HUB, RESTART] if site.restart else list(HUB)
-    slug = entity_slug(f"{ORIGIN}_{site.instance}")
-    place = Place(topics=site.topics)
-    device = {
-        "identifiers": [site.unique],
-        "name": f"async_motion {site.instance}",
-        "manufacturer": ORIGIN,
-        "model": "Motion service",
-        "sw_version": site.version,
-    }
-    components = {entity.key: _component(entity, place, site.unique, slug) for entity in entities}
-    return _payload(site, device, [site.topics.status], components)
-
-
-def camera_payload(site: Site, camera: CameraSite) -> Payload:
-    """Return the discovery payload of one camera."""
-    identity = f"{site.unique}:{camera.name}"
-    slug = entity_slug(camera.name)
-    place = Place(topics=site.topics, camera=camera.name)
-    device = {
-        "identifiers": [identity],
-        "name": (camera.title or "").strip() or title(camera.name),
-        "manufacturer": ORIGIN,
-        "model": "Camera",
-        "via_device": site.unique,
-    }
-    optional = [*([PREVIEW] if site.preview else []), *([PROFILE] if camera.profiles else [])]
-    entities = [*CAMERA, *optional]
-    components = {entity.key: _component(entity, place, identity, slug) for entity in entities}
-    for zone in camera.zones:
-        at = Place(topics=site.topics, camera=camera.name, zone=zone)
-        component = _component(ZONE, at, identity, slug)
-        components[ZONE.key.format(zone=zone)] = component
-    for event_type in payloads.EVENT_TYPES.values():
-        components[f"trigger_{event_type}"] = _trigger(site.topics, camera.name, event_type)
-    return _payload(site, device, [site.topics.status, site.topics.camera_status(camera.name)], components)
-
-
-def owner(payload: Mapping[str, Any]) -> str | None:
-    """Return the base of the topics of whoever announced `payload`; None for what is no payload of ours."""
-    try:
-        topic = payload["availability"][0]["topic"]
-    except (KeyError, IndexError, TypeError):
-        return None
-    return topic.removesuffix(STATUS) if isinstance(topic, str) and topic.endswith(STATUS) else None
-
-
-def without_hub(payload: Mapping[str, Any]) -> Payload:
-    """Return a camera's payload that does not name the hub: an unknown one would make a nameless device."""
-    device = {key: value for key, value in payload["device"].items() if key != "via_device"}
-    return {**payload, "device": device}
-
-
-def _payload(
-    site: Site, device: dict[str, Any], availability: Sequence[str], components: dict[str, Payload]
-) -> Payload:
-    if site.web_url is not None:
-        device["configuration_url"] = site.web_url
-    return {
-        "device": device,
-        "origin": {"name": ORIGIN, "sw_version": site.version},
-        "availability": [{"topic": topic} for topic in availability],
-        "availability_mode": "all",
-        "components": components,
-    }
-
-
-def _component(entity: Entity, at: Place, identity: str, slug: str) -> Payload:
-    key = entity.key.format(zone=at.zone)
-    object_id = f"{slug}_{entity_slug(key)}"
-    component: Payload = {
-        "platform": entity.platform,
-        "unique_id": f"{identity}:{key}",
-        "object_id": object_id,
-        "default_entity_id": f"{entity.platform}.{object_id}",
-        "name": entity.name.format(title=title(at.zone)) if at.zone else entity.name,
-        "qos": 1,
-        **entity.topics(at),
-        **entity.fields,
-    }
-    if entity.needs is Needs.SERVICE and at.camera:
-        component["availability"] = [{"topic": at.topics.status}]
-    if entity.needs is Needs.NOTHING:
-        component["availability"] = []
-    if entity.category is not None:
-        component["entity_category"] = entity.category
-    if not entity.enabled:
-        component["enabled_by_default"] = False
-    return component
-
-
-def _trigger(topics: Topics, camera: str, event_type: str) -> Payload:
-    return {
-        "platform": "device_automation",
-        "automation_type": "trigger",
-        # Automations hold on to type and subtype: neither may follow the display name.
-        "type": event_type,
-        "subtype": camera,
-        "topic": topics.event(camera),
-        "payload": event_type,
-        "value_template": "{{ value_json.event_type }}",
-        "qos": 1,
-    }
-
-
-def entity_slug(text: str) -> str:
-    """Return `text` as a part of an entity id: no dash, no doubled, leading or closing underscore."""
-    return re.sub(r"_+", "_", re.sub(r"[^a-z0-9]", "_", text.lower())).strip("_") or "unnamed"
-
-
-def title(name: str) -> str:
-    """Return a name as people read it: `front-door` is "Front door"."""
-    words = re.sub(r"[-_]+", " ", name).strip()
-    return words[:1].upper() + words[1:] if words else name
-
-
-# ---- removal ----
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Removal:
-    """How to make Home Assistant let go of what a device no longer has.
-
-    First `shown`, for whoever was away when it was still there; then `struck`, where only components go; then
-    `left`, which stays: None is the empty payload, which removes the whole device.
-    """
-
-    shown: Payload
-    struck: Payload | None
-    left: Payload | None
-
-
-def removal(before: Mapping[str, Any], now: Payload | None) -> Removal | None:
-    """Compare a device as it was announced with what it is now (None: gone). Returns None if nothing went.
-
-    `before` was read from the broker: what cannot be a payload of ours has nothing to remove.
-    """
-    gone = _removed_components(before, now)
-    if now is None:
-        return Removal(shown=dict(before), struck=None, left=None) if gone else None
-    if not gone:
-        return None
-    struck = {key: {"platform": component["platform"]} for key, component in gone.items()}
-    return Removal(
-        shown={**now, "components": {**now["components"], **gone}},
-        struck={**now, "components": {**now["components"], **struck}},
-        left=now,
-    )
-
-
-def _removed_components(before: Mapping[str, Any], now: Payload | None) -> dict[str, Payload]:
-    components = before.get("components")
-    if not isinstance(components, dict):
-        return {}
-    kept = now["components"] if now is not None else {}
-    return {
-        key: component
-        for key, component in components.items()
-        if isinstance(component, dict)
-        # What was being struck when we were stopped has only its platform left: it cannot be shown again.
-        and len(component) > 1
-        and isinstance(component.get("platform"), str)
-        and kept.get(key, {}).get("platform") != component["platform"]
-    }
-
-
-def merged(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Payload:
-    """Return `newer` with whatever components only `older` has: all that somebody may still know."""
-    return {**newer, "components": {**older.get("components", {}), **newer.get("components", {})}}

@@ -39,8 +39,9 @@ from typing import Any, Final, Protocol
 from async_motion.core import names, payloads
 from async_motion.core.names import DiscoveryTopics, Topics
 from async_motion.errors import SpoolError
-from async_motion.home_assistant import entities
-from async_motion.home_assistant.entities import CameraSite, Payload, Removal, Site
+from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.payloads import Payload, camera_payload, hub_payload, owner, without_hub
+from async_motion.home_assistant.removal import Removal, merged, removal_of
 
 log = logging.getLogger(__name__)
 
@@ -255,13 +256,13 @@ class DiscoveryPublisher:
         site = replace(self._site, identity=place.identity)
         if self._enabled:
             at = place.discovery
-            self._configs = {at.hub: entities.hub_payload(site)}
-            self._configs |= {at.camera(c.name): entities.camera_payload(site, c) for c in self._cameras}
+            self._configs = {at.hub: hub_payload(site)}
+            self._configs |= {at.camera(c.name): camera_payload(site, c) for c in self._cameras}
 
     def _owners(self, place: Where, found: Mapping[str, bytes]) -> set[str]:
         """Return the bases of other services that the devices under a place's identity name."""
         payloads_found = (_read_config(found[topic]) for topic in self._configs_at(place, found))
-        bases = {entities.owner(payload) for payload in payloads_found if payload is not None}
+        bases = {owner(payload) for payload in payloads_found if payload is not None}
         return {base for base in bases if base is not None} - {place.base}
 
     def _sort(self, found: Mapping[str, bytes]) -> set[str]:
@@ -303,10 +304,10 @@ class DiscoveryPublisher:
     def _note_missed(self, topic: str, payload: bytes) -> bool:
         """Remember what went from a device, until Home Assistant has certainly seen it go."""
         before = _read_config(payload)
-        if before is None or entities.removal(before, self._configs.get(topic)) is None:
+        if before is None or removal_of(before, self._configs.get(topic)) is None:
             return False
         known = self._missed.get(topic)
-        self._missed[topic] = (self._now(), entities.merged(known[1], before) if known else before)
+        self._missed[topic] = (self._now(), merged(known[1], before) if known else before)
         return True
 
     # ---- announcing and removing ----
@@ -331,14 +332,14 @@ class DiscoveryPublisher:
             self._broker.forget(topic)
             return
         if self._here.discovery.hub in self._deleted:
-            payload = entities.without_hub(payload)
+            payload = without_hub(payload)
         self._broker.retain(topic, payloads.encode(payload))
 
     async def _let_go(self, *, show: bool) -> None:
         """Strike in Home Assistant what went; with `show`, make it known first to one just come up."""
         removals: dict[str, Removal] = {}
         for topic, (_, before) in list(self._missed.items()):
-            removal = entities.removal(before, self._configs.get(topic))
+            removal = removal_of(before, self._configs.get(topic))
             if removal is None or topic in self._deleted:
                 del self._missed[topic]  # it is back
             else:
@@ -454,6 +455,6 @@ def _read_missed(recalled: Mapping[str, bytes] | None, now: datetime) -> dict[st
             since, before = payloads.parse_iso(entry["since"]), dict(entry["before"])
         except (KeyError, TypeError, ValueError):
             continue
-        if now - since < timedelta(days=MISSED_DAYS) and entities.removal(before, None) is not None:
+        if now - since < timedelta(days=MISSED_DAYS) and removal_of(before, None) is not None:
             missed[topic] = (since, before)
     return missed

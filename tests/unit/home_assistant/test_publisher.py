@@ -14,8 +14,8 @@ import pytest
 from async_motion.broker.fake import FakeBroker, FakeServer
 from async_motion.core.names import DiscoveryTopics, Topics, identities
 from async_motion.errors import SpoolError
-from async_motion.home_assistant import entities
-from async_motion.home_assistant.entities import CameraSite, Payload, Site
+from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.payloads import Payload, camera_payload, hub_payload, without_hub
 from async_motion.home_assistant.publisher import MISSED_DAYS, MISSED_KEY, PLACES_KEY, DiscoveryPublisher
 from tests.support.wait import eventually_async
 
@@ -51,8 +51,8 @@ class Bench:
         for name, zones in cameras.items():
             retained.update(self.topics.retained_of(name, zones))
         sites = [CameraSite(name=name, zones=zones) for name, zones in cameras.items()]
-        self.payloads = {camera.name: entities.camera_payload(site, camera) for camera in sites}
-        self.hub = entities.hub_payload(site)
+        self.payloads = {camera.name: camera_payload(site, camera) for camera in sites}
+        self.hub = hub_payload(site)
         self.announcer = DiscoveryPublisher(
             self.broker,
             replace(site, identity=""),
@@ -438,7 +438,7 @@ async def test_without_their_hub_the_cameras_name_none() -> None:
         bench.empty(bench.at.hub, times=len(bench.hub["components"]))
         await eventually_async(lambda: bench.at.hub in bench.announcer._deleted)
         await eventually_async(
-            lambda: bench.config(bench.at.camera("porch")) == entities.without_hub(bench.payloads["porch"])
+            lambda: bench.config(bench.at.camera("porch")) == without_hub(bench.payloads["porch"])
         )
         assert bench.at.hub not in bench.server.retained
 

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from async_motion.core import names, payloads
 from async_motion.core.names import DiscoveryTopics, Topics
-from async_motion.home_assistant import entities
-from async_motion.home_assistant.entities import CameraSite, Payload, Site
+from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.payloads import Payload, camera_payload, hub_payload, without_hub
+from async_motion.home_assistant.removal import removal_of
 
 ROOT = {"device", "origin", "components", "availability", "availability_mode"}
 DEVICE = {
@@ -230,13 +231,13 @@ CAMERAS = [
 def every_payload(site: Site, cameras: list[CameraSite]) -> Iterator[tuple[str, Payload]]:
     """Yield (topic, payload) of everything that is ever published for a site, steps of removal too."""
     at = DiscoveryTopics("homeassistant", site.identity or site.instance)
-    yield at.hub, entities.hub_payload(site)
+    yield at.hub, hub_payload(site)
     bare = Site(instance=site.instance, version="1", topics=site.topics, identity=site.identity)
     for camera in cameras:
-        payload = entities.camera_payload(site, camera)
+        payload = camera_payload(site, camera)
         yield at.camera(camera.name), payload
-        yield at.camera(camera.name), entities.without_hub(payload)
-        removal = entities.removal(payload, entities.camera_payload(bare, CameraSite(name=camera.name)))
+        yield at.camera(camera.name), without_hub(payload)
+        removal = removal_of(payload, camera_payload(bare, CameraSite(name=camera.name)))
         for step in (removal.shown, removal.struck, removal.left) if removal else ():
             assert step is not None
             yield at.camera(camera.name), step
@@ -270,15 +271,15 @@ def test_whatever_cameras_and_zones_are_called_no_payload_has_a_fault(site: Site
 def test_a_full_camera_takes_nine_kilobytes_and_a_hundred_zones_a_fortieth_of_what_a_broker_takes() -> None:
     site = Site(instance="edge1", version="0.1.0", topics=Topics("async_motion/edge1"), preview=True)
     full = CameraSite(name="porch", title="Front porch", zones=("drive",), profiles=True)
-    assert len(payloads.encode(entities.camera_payload(site, full))) < 11_000
+    assert len(payloads.encode(camera_payload(site, full))) < 11_000
     many = CameraSite(name="porch", zones=MANY_ZONES)
-    assert len(payloads.encode(entities.camera_payload(site, many))) < 80_000
+    assert len(payloads.encode(camera_payload(site, many))) < 80_000
 
 
 def test_unique_ids_are_unique_over_all_devices() -> None:
     site = SITES[0]
     cameras = [CameraSite(name=name, zones=("a", "b")) for name in ODD_NAMES]
-    found = [entities.hub_payload(site), *(entities.camera_payload(site, camera) for camera in cameras)]
+    found = [hub_payload(site), *(camera_payload(site, camera) for camera in cameras)]
     ids = [c["unique_id"] for payload in found for c in payload["components"].values() if "unique_id" in c]
     assert len(ids) == len(set(ids))
     devices = [payload["device"]["identifiers"][0] for payload in found]
@@ -286,7 +287,7 @@ def test_unique_ids_are_unique_over_all_devices() -> None:
 
 
 def test_motion_is_told_both_ways_and_ends_by_a_message_alone() -> None:
-    payload = entities.camera_payload(SITES[0], CameraSite(name="porch", zones=("drive",)))
+    payload = camera_payload(SITES[0], CameraSite(name="porch", zones=("drive",)))
     for key in ("motion", "zone_drive"):
         component = payload["components"][key]
         assert component["device_class"] == "motion"
@@ -304,15 +305,15 @@ def test_a_command_is_never_retained_and_a_picture_comes_as_bytes() -> None:
 
 def test_what_goes_is_struck_by_its_platform_and_a_device_by_an_empty_payload() -> None:
     site = SITES[0]
-    before = entities.camera_payload(site, CameraSite(name="porch", zones=("drive",), profiles=True))
-    now = entities.camera_payload(site, CameraSite(name="porch"))
-    removal = entities.removal(before, now)
+    before = camera_payload(site, CameraSite(name="porch", zones=("drive",), profiles=True))
+    now = camera_payload(site, CameraSite(name="porch"))
+    removal = removal_of(before, now)
     assert removal is not None
     assert removal.struck is not None
     struck = {k: c for k, c in removal.struck["components"].items() if k not in now["components"]}
     assert struck == {"zone_drive": {"platform": "binary_sensor"}, "profile": {"platform": "select"}}
     assert removal.left == now
-    whole = entities.removal(before, None)
+    whole = removal_of(before, None)
     assert whole is not None
     assert (whole.struck, whole.left) == (None, None)
 
@@ -376,7 +377,7 @@ def _drop(path: str) -> Callable[[Payload], None]:
 )
 def test_a_fault_is_found(change: Callable[[Payload], None], fault: str) -> None:
     site = Site(instance="edge1", version="1", topics=Topics("async_motion/edge1"))
-    payload = copy.deepcopy(entities.camera_payload(site, CameraSite(name="porch")))
+    payload = copy.deepcopy(camera_payload(site, CameraSite(name="porch")))
     topic = DiscoveryTopics("homeassistant", "edge1").camera("porch")
     assert faults(topic, payload) == []
     change(payload)
@@ -385,5 +386,5 @@ def test_a_fault_is_found(change: Callable[[Payload], None], fault: str) -> None
 
 @pytest.mark.parametrize("topic", ["ha/device/a.b/config", "ha/device/ü/config", "ha/device/a/b/c/config"])
 def test_a_topic_that_is_not_read_is_a_fault(topic: str) -> None:
-    payload = entities.hub_payload(SITES[0])
+    payload = hub_payload(SITES[0])
     assert faults(topic, payload) == [f"{topic}: Home Assistant does not read that"]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from async_motion.core import names, payloads
 from async_motion.core.model import CameraStatus
 from async_motion.core.names import DiscoveryTopics, Topics
-from async_motion.home_assistant import entities
-from async_motion.home_assistant.entities import CameraSite, Payload, Site
+from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.payloads import (
+    Payload,
+    camera_payload,
+    entity_slug,
+    hub_payload,
+    title,
+    without_hub,
+)
 
 TOPICS = Topics("async_motion/edge1")
 SITE = Site(instance="edge1", version="0.1.0", topics=TOPICS, preview=True)
@@ -83,7 +86,7 @@ def known_topics(camera: CameraSite) -> set[str]:
 
 @given(site=SITES, camera=CAMERA)
 def test_every_payload_is_one_that_home_assistant_takes(site: Site, camera: CameraSite) -> None:
-    for payload in (entities.hub_payload(site), entities.camera_payload(site, camera)):
+    for payload in (hub_payload(site), camera_payload(site, camera)):
         assert set(payload) == ROOT
         assert set(payload["device"]) <= DEVICE
         assert payload["device"]["name"]
@@ -109,7 +112,7 @@ def test_every_payload_is_one_that_home_assistant_takes(site: Site, camera: Came
 def test_no_two_cameras_share_an_id_or_a_topic(first: tuple[str, str], second: tuple[str, str]) -> None:
     def ids(instance: str, camera: str) -> set[str]:
         site = Site(instance=instance, version="1", topics=TOPICS)
-        payload = entities.camera_payload(site, CameraSite(name=camera, zones=("z",)))
+        payload = camera_payload(site, CameraSite(name=camera, zones=("z",)))
         unique = {c["unique_id"] for c in payload["components"].values() if "unique_id" in c}
         return unique | {payload["device"]["identifiers"][0], DiscoveryTopics("ha", instance).camera(camera)}
 
@@ -131,14 +134,14 @@ def test_a_birth_is_heard_whatever_the_prefix() -> None:
 
 
 def test_a_display_name_is_in_no_id() -> None:
-    first = entities.camera_payload(SITE, PORCH)
-    second = entities.camera_payload(SITE, CameraSite(name="porch", title="Entrée 2", zones=PORCH.zones))
+    first = camera_payload(SITE, PORCH)
+    second = camera_payload(SITE, CameraSite(name="porch", title="Entrée 2", zones=PORCH.zones))
     assert first["device"].pop("name") != second["device"].pop("name")
     assert first == second
 
 
 def test_the_entities_of_a_camera() -> None:
-    components = entities.camera_payload(SITE, PORCH)["components"]
+    components = camera_payload(SITE, PORCH)["components"]
     found = {c["default_entity_id"] for c in components.values() if "default_entity_id" in c}
     assert found == {
         "binary_sensor.porch_motion",
@@ -170,7 +173,7 @@ def test_the_entities_of_a_camera() -> None:
 
 
 def test_the_entities_of_the_hub_and_what_is_optional() -> None:
-    found = {c["default_entity_id"] for c in entities.hub_payload(SITE)["components"].values()}
+    found = {c["default_entity_id"] for c in hub_payload(SITE)["components"].values()}
     assert found == {
         "binary_sensor.async_motion_edge1_status",
         "binary_sensor.async_motion_edge1_storage_problem",
@@ -179,185 +182,59 @@ def test_the_entities_of_the_hub_and_what_is_optional() -> None:
         "sensor.async_motion_edge1_version",
     }
     plain = Site(instance="edge1", version="0.1.0", topics=TOPICS, restart=False)
-    assert "restart_capture" not in entities.hub_payload(plain)["components"]
-    assert "preview" not in entities.camera_payload(plain, PORCH)["components"]
-    assert "configuration_url" not in entities.hub_payload(plain)["device"]
+    assert "restart_capture" not in hub_payload(plain)["components"]
+    assert "preview" not in camera_payload(plain, PORCH)["components"]
+    assert "configuration_url" not in hub_payload(plain)["device"]
 
 
 def test_a_camera_with_settings_for_the_night_can_be_switched() -> None:
     site = Site(instance="edge1", version="1", topics=TOPICS)
-    plain = entities.camera_payload(site, CameraSite(name="porch"))["components"]
-    nightly = entities.camera_payload(site, CameraSite(name="porch", profiles=True))["components"]
+    plain = camera_payload(site, CameraSite(name="porch"))["components"]
+    nightly = camera_payload(site, CameraSite(name="porch", profiles=True))["components"]
     assert nightly.keys() - plain.keys() == {"profile"}
     assert nightly["profile"]["options"] == ["day", "night", "auto"]
     assert nightly["profile"]["command_topic"].endswith("/porch/profile/set")
 
 
 def test_who_tells_of_a_loss_does_not_go_with_it() -> None:
-    components = entities.camera_payload(SITE, PORCH)["components"]
+    components = camera_payload(SITE, PORCH)["components"]
     service = [{"topic": TOPICS.status}]
     for key in ("connection", "status", "problem", "last_motion_image", "motion_event", "detection"):
         assert components[key]["availability"] == service
     assert "availability" not in components["motion"]
-    assert entities.hub_payload(SITE)["components"]["status"]["availability"] == []
-    assert entities.camera_payload(SITE, PORCH)["availability"] == [
+    assert hub_payload(SITE)["components"]["status"]["availability"] == []
+    assert camera_payload(SITE, PORCH)["availability"] == [
         {"topic": TOPICS.status},
         {"topic": TOPICS.camera_status("porch")},
     ]
 
 
 def test_what_changes_all_the_time_is_off_until_somebody_wants_it() -> None:
-    components = entities.camera_payload(SITE, PORCH)["components"]
+    components = camera_payload(SITE, PORCH)["components"]
     off = {key for key, component in components.items() if component.get("enabled_by_default") is False}
     assert off == {"fps", "dropped", "upload_latency"}
 
 
 def test_a_full_camera_is_small() -> None:
-    payload = entities.camera_payload(SITE, PORCH)
+    payload = camera_payload(SITE, PORCH)
     size = len(payloads.encode(payload))
     assert size < 12_000
-    with_zone = entities.camera_payload(SITE, CameraSite(name="porch", zones=(*PORCH.zones, "lawn")))
+    with_zone = camera_payload(SITE, CameraSite(name="porch", zones=(*PORCH.zones, "lawn")))
     assert len(payloads.encode(with_zone)) - size < 500
 
 
 def test_names_as_people_read_them() -> None:
-    assert entities.title("front-door_2") == "Front door 2"
-    assert entities.title("__") == "__"
-    assert entities.camera_payload(SITE, CameraSite(name="back-yard"))["device"]["name"] == "Back yard"
-    assert entities.entity_slug("-a--b_") == "a_b"
-    assert entities.entity_slug("--") == "unnamed"
+    assert title("front-door_2") == "Front door 2"
+    assert title("__") == "__"
+    assert camera_payload(SITE, CameraSite(name="back-yard"))["device"]["name"] == "Back yard"
+    assert entity_slug("-a--b_") == "a_b"
+    assert entity_slug("--") == "unnamed"
 
 
 def test_a_camera_without_its_hub_names_none() -> None:
-    payload = entities.camera_payload(SITE, PORCH)
-    assert payload["device"]["via_device"] == entities.hub_payload(SITE)["device"]["identifiers"][0]
-    alone = entities.without_hub(payload)
+    payload = camera_payload(SITE, PORCH)
+    assert payload["device"]["via_device"] == hub_payload(SITE)["device"]["identifiers"][0]
+    alone = without_hub(payload)
     assert "via_device" not in alone["device"]
     assert "via_device" in payload["device"]
     assert alone["components"] == payload["components"]
-
-
-# ---- removal ----
-
-
-def test_nothing_is_removed_where_nothing_went() -> None:
-    payload = entities.camera_payload(SITE, PORCH)
-    assert entities.removal(payload, payload) is None
-    more = entities.camera_payload(SITE, CameraSite(name="porch", zones=("drive", "path", "lawn")))
-    assert entities.removal(payload, more) is None
-
-
-def test_a_component_is_shown_then_struck_by_its_platform_alone_then_left_out() -> None:
-    before = entities.camera_payload(SITE, PORCH)
-    now = entities.camera_payload(SITE, CameraSite(name="porch", zones=("path",)))
-    removal = entities.removal(before, now)
-    assert removal is not None
-    assert removal.shown["components"]["zone_drive"] == before["components"]["zone_drive"]
-    assert removal.struck is not None
-    assert removal.struck["components"]["zone_drive"] == {"platform": "binary_sensor"}
-    assert removal.left == now
-    for step in (removal.shown, removal.struck):
-        assert {k: v for k, v in step["components"].items() if k != "zone_drive"} == now["components"]
-    assert entities.removal(removal.struck, now) is None, "what is struck cannot be shown again"
-
-
-def test_a_component_that_changes_its_platform_is_struck_under_the_old_one() -> None:
-    now = entities.camera_payload(SITE, PORCH)
-    before = {**now, "components": {**now["components"], "score": {"platform": "number", "unique_id": "x"}}}
-    removal = entities.removal(before, now)
-    assert removal is not None
-    assert removal.struck is not None
-    assert removal.struck["components"]["score"] == {"platform": "number"}
-    assert removal.left == now
-
-
-def test_a_device_goes_by_an_empty_payload() -> None:
-    before = entities.camera_payload(SITE, PORCH)
-    removal = entities.removal(before, None)
-    assert removal is not None
-    assert (removal.shown, removal.struck, removal.left) == (before, None, None)
-
-
-JSON: Any = st.recursive(
-    st.none() | st.booleans() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["components", "platform", "motion", "device", "x"]), inner, max_size=3
-        )
-    ),
-    max_leaves=10,
-)
-
-
-@given(before=st.dictionaries(st.sampled_from(["components", "device", "x"]), JSON, max_size=3))
-def test_whatever_lies_on_the_broker_is_taken_or_left(before: dict[str, Any]) -> None:
-    now = entities.camera_payload(SITE, PORCH)
-    for wanted in (now, None):
-        removal = entities.removal(before, wanted)
-        if removal is not None:
-            assert removal.left == wanted
-
-
-@pytest.mark.parametrize("older", [{}, {"components": {"a": {"platform": "sensor", "name": "old"}}}])
-def test_merging_keeps_the_newer(older: dict[str, Any]) -> None:
-    newer = {"components": {"a": {"platform": "sensor", "name": "new"}, "b": {}}, "device": 1}
-    assert entities.merged(older, newer) == newer
-    assert set(entities.merged({"components": {"c": {}}}, newer)["components"]) == {"a", "b", "c"}
-
-
-# ---- what ships beside it ----
-
-SHIPPED = Path(__file__).parents[3] / "config" / "homeassistant"
-BLUEPRINTS = sorted(SHIPPED.glob("blueprints/automation/async_motion/*.yaml"))
-
-
-class BlueprintLoader(yaml.SafeLoader):
-    """Reads `!input name` as ("!input", name)."""
-
-
-def construct_input(loader: BlueprintLoader, node: yaml.ScalarNode) -> tuple[str, object]:
-    return "!input", loader.construct_scalar(node)
-
-
-BlueprintLoader.add_constructor("!input", construct_input)
-
-
-def strings_in(node: Any) -> Iterator[Any]:
-    """Yield every leaf of a YAML tree."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield key
-            yield from strings_in(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from strings_in(value)
-    else:
-        yield node
-
-
-def test_the_dashboard_names_entities_that_exist_and_built_in_cards() -> None:
-    dashboard = yaml.safe_load((SHIPPED / "dashboard.yaml").read_text("utf-8"))
-    camera = entities.camera_payload(SITE, CameraSite(name="porch", zones=("drive",)))
-    components = [*entities.hub_payload(SITE)["components"].values(), *camera["components"].values()]
-    exist = {component.get("default_entity_id") for component in components}
-    off = {c.get("default_entity_id") for c in components if c.get("enabled_by_default") is False}
-    pattern = re.compile(rf"\b(?:{'|'.join(PLATFORMS)})\.[a-z0-9_]+")
-    named = {hit for leaf in strings_in(dashboard) for hit in pattern.findall(str(leaf))}
-    assert len(named) > 10
-    assert named <= exist - off
-    assert not [leaf for leaf in strings_in(dashboard) if str(leaf).startswith("custom:")]
-
-
-@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
-def test_a_blueprint_uses_the_inputs_that_it_asks_for(path: Path) -> None:
-    blueprint = yaml.load(path.read_text("utf-8"), BlueprintLoader)
-    head = blueprint.pop("blueprint")
-    assert head["domain"] == "automation"
-    used = {leaf[1] for leaf in strings_in(blueprint) if isinstance(leaf, tuple)}
-    assert used == set(head["input"])
-    assert {"triggers", "conditions", "actions"} <= set(blueprint)
-
-
-def test_there_are_blueprints() -> None:
-    assert {path.stem for path in BLUEPRINTS} == {"notify_with_picture", "siren_while_armed", "daily_digest"}
