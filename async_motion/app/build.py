@@ -103,7 +103,7 @@ def build_client(
         username=mqtt.username if remote else None,
         password=mqtt.password.get_secret_value() if remote and mqtt.password else None,
         client_id=(mqtt.client_id or f"async_motion-{settings.instance}") if status_topic else None,
-        protocol=5 if mqtt.protocol == 5 else "3.1.1",
+        protocol=mqtt.protocol,
         keepalive_s=mqtt.keepalive,
         tls=remote and mqtt.tls.enabled,
         ca_file=_text(mqtt.tls.ca_file),

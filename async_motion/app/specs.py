@@ -10,7 +10,7 @@ from async_motion.camera.spec import UnitSettings
 from async_motion.capture import CaptureSpec
 from async_motion.core.detection.detector import DetectorSettings
 from async_motion.core.detection.zones import Zone
-from async_motion.core.events.selection import Keep, PolicySettings
+from async_motion.core.events.selection import PolicySettings
 from async_motion.core.events.tracker import TrackerSettings
 from async_motion.core.names import Topics
 from async_motion.settings import Camera, Settings
@@ -95,7 +95,7 @@ def unit_settings(settings: Settings, name: str) -> UnitSettings:
             cool_down_s=event.cool_down,
         ),
         policy=PolicySettings(
-            keep=Keep(event.frames.kind), every_s=event.frames.every_s or 1.0, max_frames=event.max_frames
+            keep=event.frames.kind, every_s=event.frames.every_s or 1.0, max_frames=event.max_frames
         ),
         pre_s=event.pre,
         pre_bytes=event.pre_bytes,

@@ -28,11 +28,12 @@ from typing import Final
 
 from aiomqtt import Topic
 
-from async_motion.broker.connection import Connection, Incoming, Options, PacketTooLarge, Protocol, again
+from async_motion.broker.connection import Connection, Incoming, Options, PacketTooLarge, again
 from async_motion.broker.refusals import Refusals
 from async_motion.broker.retained import Change, Retained
 from async_motion.broker.tls import TlsFiles
 from async_motion.core.backoff import Backoff
+from async_motion.core.options import MqttProtocol
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class BrokerClient:
         username: str | None = None,
         password: str | None = None,
         client_id: str | None = None,
-        protocol: Protocol = 5,
+        protocol: MqttProtocol = "5",
         keepalive_s: float = 30.0,
         tls: bool = False,
         ca_file: str | None = None,

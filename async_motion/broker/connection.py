@@ -22,7 +22,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import aiomqtt
 from paho.mqtt.client import MQTT_ERR_SUCCESS, Client
@@ -31,14 +31,13 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from async_motion.broker.tls import TlsFiles, client_context
+from async_motion.core.options import MqttProtocol
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 
 log = logging.getLogger(__name__)
 paho_log = log.getChild("paho")
 # It logs as an error what we explain, and handle, as a lost connection.
 paho_log.setLevel(logging.CRITICAL)
-
-Protocol = Literal[5, "3.1.1"]
 
 MAX_IN_FLIGHT: Final = 16
 """Publishes that wait for their PUBACK at the same time: more of them are not faster."""
@@ -70,7 +69,7 @@ class Options:
     client_id: str
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    protocol: Protocol = 5
+    protocol: MqttProtocol = "5"
     keepalive_s: float = 30.0
     tls: TlsFiles | None = None
     will_topic: str | None = None
@@ -212,7 +211,7 @@ class Connection:
 
     def _make_client(self, context: ssl.SSLContext | None) -> aiomqtt.Client:
         options = self._options
-        five = options.protocol == 5
+        five = options.protocol == "5"
         properties = None
         if five:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]

@@ -22,9 +22,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from async_motion.core.commands import AUTO, Value, render
+from async_motion.core.commands import AUTO, Controls, Value, render
 from async_motion.core.events.day_night import Limits, Profile, Switch
 from async_motion.errors import CameraUnavailable, ImageError
 
@@ -34,16 +34,6 @@ SUN_EVERY_S = 60.0
 PICTURE_EVERY_S = 30.0
 NO_PICTURE_EVERY_S = 5.0
 """How often is asked for a figure while there is none, as before the camera's first picture."""
-
-
-class Controls(Protocol):
-    """What is changed: a camera that runs."""
-
-    def values(self) -> Mapping[str, Value]:
-        """Return the settings in force, by name."""
-
-    def adopt(self, values: Mapping[str, Value]) -> None:
-        """Put several settings in force at once. Raises ValueError for what cannot be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

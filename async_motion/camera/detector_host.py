@@ -15,11 +15,10 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime
-from typing import Protocol, get_args, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from async_motion.camera.offload import offload
 from async_motion.core.detection.detector import TRUSTED_S, Detector, DetectorSettings
-from async_motion.core.detection.sensitivity import Sensitivity
 from async_motion.core.model import Detection, Frame, Luma
 from async_motion.errors import FrameShapeError
 
@@ -116,12 +115,9 @@ class DetectorHost:
             self._taught_at = None
         return (state, taught_at) if state else None
 
-    def adopt(self, values: Mapping[str, bool | str | float | None]) -> None:
-        """Change any of its settings. Raises ValueError, and then changes none."""
-        settings = self.settings
-        for setting, value in values.items():
-            settings = _with(settings, setting, value)
-        self.settings = settings
+    def adopt(self, changes: Mapping[str, Any]) -> None:
+        """Change its settings from the next frame on. `changes` has passed `commands.checked`."""
+        self.settings = dataclasses.replace(self.settings, **changes)
 
     def _judge(
         self, detector: FrameDetector | None, frame: Frame, settings: DetectorSettings, away_s: float
@@ -148,23 +144,3 @@ class DetectorHost:
             except ValueError as exc:
                 log.debug("%s: what was learned cannot be taken over: %s", self._camera, exc)
         return self._make_detector(settings)
-
-
-def _with(settings: DetectorSettings, setting: str, value: bool | str | float | None) -> DetectorSettings:
-    """Return `settings` with one of them changed. Raises ValueError for an invalid name or value."""
-    match setting, value:
-        case "sensitivity", str():
-            for known in get_args(Sensitivity):
-                if value == known:
-                    return dataclasses.replace(settings, sensitivity=known)
-            raise ValueError(f"sensitivity: expected one of {', '.join(get_args(Sensitivity))}")
-        case "threshold", int() | float() | None:
-            if value is not None and not 0 <= value <= 255:
-                raise ValueError("threshold: expected 0 to 255")
-            return dataclasses.replace(settings, threshold=value)
-        case "min_area", int() | float():
-            if not 0 <= value <= 1:
-                raise ValueError("min_area: expected a share from 0 to 1")
-            return dataclasses.replace(settings, min_area=value)
-        case _:
-            raise ValueError(f"{setting}: {value!r}: expected sensitivity, threshold or min_area")

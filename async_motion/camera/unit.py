@@ -29,6 +29,8 @@ from async_motion.camera.queues import DropOldestQueue
 from async_motion.camera.recorder import Encode, Recorder, RecordOutbox
 from async_motion.camera.spec import UnitSettings
 from async_motion.camera.watcher import EventObserver, Watcher
+from async_motion.core import commands
+from async_motion.core.commands import Value
 from async_motion.core.detection.detector import Detector
 from async_motion.core.model import Detection, EndReason, Frame, Image, Reason
 from async_motion.errors import CameraUnavailable
@@ -264,8 +266,8 @@ class CameraUnit:
         """Return what the detector knows and when its last frame was captured; None where nothing is new."""
         return await self._host.learned()
 
-    def values(self) -> dict[str, bool | str | float | None]:
-        """Return the settings in force, by their names in `names.SETTINGS`.
+    def values(self) -> Mapping[str, Value]:
+        """Return the settings in force, by the names in `commands.SETTINGS`.
 
         `threshold` is in grey levels, None where the sensitivity gives it; `min_area` is a share, 0..1.
         """
@@ -277,25 +279,15 @@ class CameraUnit:
             "min_area": detection.min_area,
         }
 
-    def set_detection(self, on: bool) -> None:
-        """Switch detection; an open event ends at once. Frames are still captured, for snapshots."""
-        self._watcher.switch(on)
+    def adopt(self, values: Mapping[str, Value]) -> None:
+        """Change several settings at once. Raises ValueError, and then changes none.
 
-    def set_sensitivity(self, sensitivity: str) -> None:
-        """Change the sensitivity. Raises ValueError."""
-        self.adopt({"sensitivity": sensitivity})
-
-    def set_threshold(self, threshold: float | None) -> None:
-        """Set the threshold in grey levels, 0..255; None: from the sensitivity. Raises ValueError."""
-        self.adopt({"threshold": threshold})
-
-    def set_min_area(self, share: float) -> None:
-        """Set the smallest area that counts, as a share of the image, 0..1. Raises ValueError."""
-        self.adopt({"min_area": share})
-
-    def adopt(self, values: Mapping[str, bool | str | float | None]) -> None:
-        """Change any of these settings at once. Raises ValueError, and then changes none."""
-        self._host.adopt(values)
+        Detection off ends an open event at once; frames are still captured, for snapshots.
+        """
+        changes = commands.checked(values)
+        detecting = changes.pop("detection", self._watcher.detecting)
+        self._host.adopt(changes)
+        self._watcher.switch(detecting)
 
 
 @asynccontextmanager

@@ -13,8 +13,9 @@ from enum import Enum
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from async_motion.capture.spec import CaptureSpec, Transport
+from async_motion.capture.spec import CaptureSpec
 from async_motion.core.names import redact_url
+from async_motion.core.options import Transport
 from async_motion.errors import SettingsError
 
 CONTAINERS = "asf,avi,flv,h264,hevc,ivf,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,mpjpeg,nut,ogg"

@@ -5,13 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
-Transport = Literal["tcp", "udp"]
-Decode = Literal["auto", "all", "keyframes"]
-HwAccel = Literal["none", "vaapi", "videotoolbox", "cuda", "drm"]
-Isolation = Literal["thread", "process"]
-Speed = Literal["real", "max"]
+from async_motion.core.options import Decode, HwAccel, Isolation, Speed, Transport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

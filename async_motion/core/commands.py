@@ -1,4 +1,4 @@
-"""Commands over MQTT, both ways: what may be asked for on `…/{setting}/set`, how a value in force is written.
+"""Commands over MQTT, both ways: what `…/{setting}/set` may ask for, and how a value in force is written.
 
     setting       payload                                     value
     detection     ON, OFF                                     bool
@@ -8,16 +8,23 @@
     snapshot      PRESS                                       None; nothing is in force
     profile       day, night; auto: by the sun or the picture str; day or night is in force
 
-An automatic threshold is written as 0, so that the topic always holds a number that is in range.
-Nothing here is trusted: a payload is bounded in size before it is read, and what cannot be read is never
-repeated in full.
+A setting's name is matched once, in `SETTINGS`, on its way from the topic to the detector: what stands behind
+it takes the value, and the camera puts it into the field of the same name.
+
+An automatic threshold is written as 0, so that the topic always holds a number that is in range. No payload
+is trusted: it is bounded in size before it is read, and one that cannot be read is never repeated in full.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, get_args
 
 from async_motion.core import names
+from async_motion.core.events.day_night import Profile
+from async_motion.core.options import Sensitivity
 
 Value = bool | str | float | None
 
@@ -28,16 +35,113 @@ SNAPSHOT = "snapshot"
 """Not a setting: a command that stores and announces a frame now."""
 PRESS = "PRESS"
 ON, OFF = "ON", "OFF"
-SENSITIVITIES = ("low", "medium", "high")
+SENSITIVITIES: Final[tuple[str, ...]] = get_args(Sensitivity)
 AUTO = "auto"
-PROFILES = ("day", "night", AUTO)
-"""What may be asked for of a camera that has a profile for the night."""
+PROFILES: Final[tuple[str, ...]] = (*(profile.value for profile in Profile), AUTO)
+"""What may be asked of a camera that has a profile for the night."""
 THRESHOLD_RANGE = (0.0, 255.0)
-"""Grey levels; 0 stands for the threshold that belongs to the sensitivity."""
+"""Grey levels; 0 stands for the threshold of the sensitivity."""
 MIN_AREA_RANGE = (0.0, 100.0)
 """Percent of the picture."""
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+
+
+class Controls(Protocol):
+    """What can be changed while a camera runs."""
+
+    def values(self) -> Mapping[str, Value]:
+        """Return the values in force, by the names in `SETTINGS`."""
+
+    def adopt(self, values: Mapping[str, Value]) -> None:
+        """Put several settings in force at once. Raises ValueError, and then changes none."""
+
+    async def snapshot(self) -> None:
+        """Accept the newest frame, so that it is stored and announced. Raises AsyncMotionError."""
+
+
+class Setting(Protocol):
+    """One setting: how it is read, written and held to its range."""
+
+    def parse(self, text: str) -> Value:
+        """Return the value that a command asks for. Raises ValueError with what was expected."""
+
+    def render(self, value: Value) -> str:
+        """Return what the topic says while `value` is in force."""
+
+    def check(self, value: Value) -> Value:
+        """Return `value` if a camera can be set to it. Raises ValueError."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    def parse(self, text: str) -> bool:
+        return _choice(text, (ON, OFF)) == ON
+
+    def render(self, value: Value) -> str:
+        return ON if value else OFF
+
+    def check(self, value: Value) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{value!r}: expected true or false")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    choices: tuple[str, ...]
+
+    def parse(self, text: str) -> str:
+        return _choice(text, self.choices)
+
+    def render(self, value: Value) -> str:
+        return str(value)
+
+    def check(self, value: Value) -> str:
+        if value not in self.choices:
+            raise ValueError(f"expected one of {', '.join(self.choices)}")
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """A number in the unit of its topic; the value is `scale` times as large. `automatic`: 0 means None."""
+
+    bounds: tuple[float, float]
+    unit: str
+    scale: float = 1.0
+    percent: bool = False
+    automatic: bool = False
+
+    def parse(self, text: str) -> float | None:
+        if self.automatic and text.lower() == AUTO:
+            return None
+        if self.percent:
+            text = text.removesuffix("%").rstrip()
+        number = _number(text, self.bounds, self.unit)
+        return None if self.automatic and not number else number / self.scale
+
+    def render(self, value: Value) -> str:
+        return f"{float(value or 0.0) * self.scale:.6g}"
+
+    def check(self, value: Value) -> float | None:
+        if value is None and self.automatic:
+            return None
+        low, high = (bound / self.scale for bound in self.bounds)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ValueError(f"expected {low:g} to {high:g}")
+        return None if self.automatic and not value else float(value)
+
+
+SETTINGS: Final[Mapping[str, Setting]] = {
+    "detection": _Switch(),
+    "sensitivity": _Choice(SENSITIVITIES),
+    "threshold": _Number(THRESHOLD_RANGE, "grey levels, or auto", automatic=True),
+    "min_area": _Number(MIN_AREA_RANGE, "percent of the picture", scale=100.0, percent=True),
+}
+"""The settings of `names.SETTINGS`, in that order."""
+
+_OTHERS: Final[Mapping[str, Setting]] = {SNAPSHOT: _Choice((PRESS,)), names.PROFILE: _Choice(PROFILES)}
 
 
 def parse(setting: str, payload: bytes) -> Value:
@@ -48,40 +152,35 @@ def parse(setting: str, payload: bytes) -> Value:
         text = payload.decode("ascii").strip()
     except UnicodeDecodeError:
         raise ValueError("not plain text") from None
-    match setting:
-        case "detection":
-            return _choice(text, (ON, OFF)) == ON
-        case "sensitivity":
-            return _choice(text, SENSITIVITIES)
-        case "threshold":
-            if text.lower() == AUTO:
-                return None
-            return _number(text, THRESHOLD_RANGE, "grey levels, or auto") or None
-        case "min_area":
-            return _number(text.removesuffix("%").rstrip(), MIN_AREA_RANGE, "percent of the picture") / 100
-        case "snapshot":
-            _choice(text, (PRESS,))
-            return None
-        case names.PROFILE:
-            return _choice(text, PROFILES)
-        case _:
-            known = ", ".join((*names.SETTINGS, SNAPSHOT, names.PROFILE))
-            raise ValueError(f"there is no setting of this name, expected one of {known}")
+    known = SETTINGS.get(setting) or _OTHERS.get(setting)
+    if known is None:
+        raise ValueError(
+            f"there is no setting of this name, expected one of {', '.join((*SETTINGS, *_OTHERS))}"
+        )
+    value = known.parse(text)
+    return None if setting == SNAPSHOT else value
 
 
 def render(setting: str, value: Value) -> str:
     """Return what the topic of `setting` says while `value` is in force."""
-    if isinstance(value, bool):
-        return ON if value else OFF
-    if isinstance(value, str):
-        return value
-    if setting == "min_area":
-        return f"{(value or 0.0) * 100:.6g}"
-    return f"{value or 0.0:.6g}"
+    return SETTINGS[setting].render(value)
+
+
+def checked(values: Mapping[str, Value]) -> dict[str, Any]:
+    """Return `values` if a camera can be set to all of them. Raises ValueError that names the setting."""
+    result: dict[str, Any] = {}
+    for setting, value in values.items():
+        if setting not in SETTINGS:
+            raise ValueError(f"{setting}: expected one of {', '.join(SETTINGS)}")
+        try:
+            result[setting] = SETTINGS[setting].check(value)
+        except ValueError as exc:
+            raise ValueError(f"{setting}: {exc}") from None
+    return result
 
 
 def _choice(text: str, choices: tuple[str, ...]) -> str:
-    # Case is forgiven: people type these by hand into MQTT tools.
+    # Case is ignored: people type these by hand into MQTT tools.
     for choice in choices:
         if text.lower() == choice.lower():
             return choice
@@ -89,12 +188,12 @@ def _choice(text: str, choices: tuple[str, ...]) -> str:
 
 
 def _number(text: str, bounds: tuple[float, float], unit: str) -> float:
-    least, most = bounds
-    expected = f"expected a number from {least:g} to {most:g} {unit}"
+    low, high = bounds
+    expected = f"expected a number from {low:g} to {high:g} {unit}"
     if _NUMBER.fullmatch(text) is None:
         raise ValueError(f"{_shown(text)} is not a number, {expected}")
     number = float(text)
-    if not least <= number <= most:
+    if not low <= number <= high:
         raise ValueError(f"{_shown(text)} is out of range, {expected}")
     return number
 

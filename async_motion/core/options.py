@@ -7,13 +7,27 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "text", "json"]
+
+Transport = Literal["tcp", "udp"]
+Decode = Literal["auto", "all", "keyframes"]
+HwAccel = Literal["none", "vaapi", "videotoolbox", "cuda", "drm"]
+Isolation = Literal["thread", "process"]
+Speed = Literal["real", "max"]
+
+Sensitivity = Literal["low", "medium", "high"]
+
+ProfileSwitch = Literal["manual", "sun", "picture"]
+"""What switches between a camera's settings of the day and of the night."""
+
 WhenFull = Literal["drop_oldest", "drop_newest"]
 """Which records go when the spool is full: those that wait longest, or those that arrive."""
 
 StoreCredentials = Literal["static", "env", "aws"]
 """Where the keys of the S3 store come from: the settings, the environment, or AWS's chain."""
 
-MqttProtocol = Literal[5, "3.1.1"]
+MqttProtocol = Literal["5", "3.1.1"]
 """The version of MQTT."""
 
 PathStyle = bool | Literal["auto"]

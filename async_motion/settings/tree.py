@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import (
@@ -20,6 +20,22 @@ from pydantic import (
     model_validator,
 )
 
+from async_motion.core.events.selection import Keep
+from async_motion.core.options import (
+    Decode,
+    HwAccel,
+    Isolation,
+    LogFormat,
+    LogLevel,
+    MqttProtocol,
+    PathStyle,
+    ProfileSwitch,
+    Sensitivity,
+    Speed,
+    StoreCredentials,
+    Transport,
+    WhenFull,
+)
 from async_motion.settings.values import (
     Confirm,
     EnvText,
@@ -72,18 +88,6 @@ Port = Annotated[int, whole_between(1, 65535)]
 Quality = Annotated[int, whole_between(1, 100)]
 Polygon = tuple[tuple[float, float], ...]
 
-LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["auto", "text", "json"]
-Credentials = Literal["static", "env", "aws"]
-WhenFull = Literal["drop_oldest", "drop_newest"]
-Transport = Literal["tcp", "udp"]
-Decode = Literal["auto", "all", "keyframes"]
-HwAccel = Literal["none", "vaapi", "videotoolbox", "cuda", "drm"]
-Isolation = Literal["thread", "process"]
-Speed = Literal["real", "max"]
-Sensitivity = Literal["low", "medium", "high"]
-ProfileSwitch = Literal["manual", "sun", "picture"]
-
 
 class Section(BaseModel):
     """A part of the tree: frozen, no unknown keys, a blank value means the default."""
@@ -135,9 +139,9 @@ class Minio(Section):
     bucket: Annotated[str, PlainValidator(check_bucket)] = "motion"
     prefix: Annotated[str, PlainValidator(check_prefix)] = ""
     create_bucket: Flag = True
-    path_style: Annotated[bool | Literal["auto"], PlainValidator(check_path_style)] = "auto"
+    path_style: Annotated[PathStyle, PlainValidator(check_path_style)] = "auto"
     presign: Annotated[float | None, duration_between("1s", "7d")] = None
-    credentials: Annotated[Credentials, one_of(Credentials)] = "static"
+    credentials: Annotated[StoreCredentials, one_of(StoreCredentials)] = "static"
     concurrency: Annotated[int, whole_between(1, 64, "uploads at once")] = 8
     timeout: StoreTimeout = StoreTimeout()
     tags: Flag = False
@@ -169,7 +173,7 @@ class Snapshot(Section):
 
 
 class Mqtt(Section):
-    """The broker. `host` None: the embedded broker is used. `protocol` is 5, or 4 for MQTT 3.1.1."""
+    """The broker. `host` None: the embedded broker is used."""
 
     host: Annotated[str | None, PlainValidator(check_host)] = None
     port: Port = 1883
@@ -177,7 +181,7 @@ class Mqtt(Section):
     password: OptionalSecret = None
     client_id: OptionalText = None
     keepalive: Annotated[float, duration_between("5s", "18h")] = 30.0
-    protocol: Annotated[int, PlainValidator(check_protocol)] = 5
+    protocol: Annotated[MqttProtocol, PlainValidator(check_protocol)] = "5"
     base_topic: Topic = "async_motion"
     update_every: Annotated[float, duration_between("100ms", "1min")] = 1.0
     state_every: Annotated[float, duration_between("1s", "1h")] = 15.0
@@ -271,7 +275,7 @@ class Profiles(Section):
 
 
 class Event(Section):
-    frames: Annotated[Frames, BeforeValidator(check_frames)] = Frames("every", 1.0)
+    frames: Annotated[Frames, BeforeValidator(check_frames)] = Frames(Keep.EVERY, 1.0)
     max_frames: Annotated[int, whole_between(1, 100000, "frames")] = 300
     pre: Annotated[float, duration_between("0s", "1min")] = 1.0
     pre_bytes: Annotated[int, size_between("1MiB", "4GiB")] = 64 * 2**20

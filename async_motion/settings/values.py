@@ -13,13 +13,15 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, cast, get_args
 from urllib.parse import urlsplit
 
 import yaml
 from pydantic import PlainValidator, SecretStr
 
 from async_motion.core import names
+from async_motion.core.events.selection import Keep
+from async_motion.core.options import MqttProtocol, PathStyle
 
 RESERVED_CAMERAS = frozenset({"status", "state"})
 """Words that stand in a camera's place in the topics of the instance."""
@@ -358,7 +360,7 @@ def check_encryption(value: object) -> str:
     raise ValueError(f"{shown(text)} is not known, expected none, sse-s3 or sse-kms:<key id>")
 
 
-def check_path_style(value: object) -> bool | Literal["auto"]:
+def check_path_style(value: object) -> PathStyle:
     if isinstance(value, str) and value == "auto":
         return "auto"
     try:
@@ -367,11 +369,10 @@ def check_path_style(value: object) -> bool | Literal["auto"]:
         raise ValueError(f"{shown(value)} is not known, expected auto, true or false") from None
 
 
-def check_protocol(value: object) -> int:
-    if str(value) == "5" and not isinstance(value, bool):
-        return 5
-    if str(value) == "3.1.1":
-        return 4
+def check_protocol(value: object) -> MqttProtocol:
+    for protocol in get_args(MqttProtocol):
+        if str(value) == protocol and not isinstance(value, bool):
+            return cast(MqttProtocol, protocol)
     raise ValueError(f"{shown(value)} is not known, expected 5 or 3.1.1")
 
 
@@ -438,7 +439,7 @@ def check_credential(value: object) -> object:
 class Frames:
     """Which frames of an event are kept. `every_s` is set for `every` alone."""
 
-    kind: Literal["all", "first", "best", "every"]
+    kind: Keep
     every_s: float | None = None
 
 
@@ -455,10 +456,10 @@ _every = _measure("100ms", "1h", _SECONDS, "expected a duration from 100ms to 1h
 
 def check_frames(value: object) -> Frames:
     value = structure(value)
-    if isinstance(value, str) and value in ("all", "first", "best"):
-        return Frames(kind=value)  # type: ignore[arg-type]  # narrowed by the line above
+    if isinstance(value, str) and value in set(Keep) - {Keep.EVERY}:
+        return Frames(kind=Keep(value))
     if isinstance(value, Mapping) and list(value) == ["every"]:
-        return Frames(kind="every", every_s=_every(value["every"]))
+        return Frames(kind=Keep.EVERY, every_s=_every(value["every"]))
     raise ValueError(f"{shown(value)} is not known, expected all, first, best or {{every: 1s}}")
 
 

@@ -24,8 +24,8 @@
 Times of day are the machine's own: "today" begins at local midnight.
 """
 
-from async_motion.status.commands import Controls, Profiles
+from async_motion.status.commands import Profiles
 from async_motion.status.memory import Remember
 from async_motion.status.reporter import Broker, Preview, Reporter
 
-__all__ = ["Broker", "Controls", "Preview", "Profiles", "Remember", "Reporter"]
+__all__ = ["Broker", "Preview", "Profiles", "Remember", "Reporter"]

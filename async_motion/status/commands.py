@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from async_motion.core import commands, names
-from async_motion.core.commands import Value
+from async_motion.core.commands import Controls, Value
 from async_motion.core.events.day_night import Profile
 from async_motion.core.names import PROFILE, Topics
 from async_motion.errors import AsyncMotionError
@@ -22,24 +22,6 @@ NIGHT_KEY: Final = "night/{camera}/{setting}"
 """Of a setting that the night has a value of its own for."""
 PROFILE_KEY: Final = "profile/{camera}"
 SNAPSHOT_TIMEOUT_S = 30.0
-
-
-class Controls(Protocol):
-    """What can be changed while a camera runs. The setters raise ValueError for what cannot be."""
-
-    def values(self) -> Mapping[str, Value]:
-        """Return what is in force: detection, sensitivity, threshold (None: automatic), min_area (share)."""
-
-    def set_detection(self, on: bool) -> None: ...
-
-    def set_sensitivity(self, sensitivity: str) -> None: ...
-
-    def set_threshold(self, threshold: float | None) -> None: ...
-
-    def set_min_area(self, share: float) -> None: ...
-
-    async def snapshot(self) -> None:
-        """Accept the newest frame, so that it is stored and announced. Raises AsyncMotionError."""
 
 
 class Profiles(Protocol):
@@ -103,7 +85,7 @@ class Commands:
         for setting in names.SETTINGS:
             key = KEY.format(camera=camera, setting=setting)
             said = commands.render(setting, configured[setting])
-            self._restore(camera, setting, key, said, partial(_apply, controls, setting))
+            self._restore(camera, setting, key, said, partial(_adopt, controls, setting))
         if profiles is not None:
             self._attach_profiles(camera, profiles)
         self.publish(camera)
@@ -151,7 +133,7 @@ class Commands:
                 self._choose_profile(camera, str(value), topic)
                 return
             before = commands.render(setting, controls.values()[setting])
-            _apply(controls, setting, value)
+            controls.adopt({setting: value})
         except ValueError as exc:
             log.warning("%s: command on %s refused: %s", camera, topic, exc)
             if setting in names.SETTINGS:
@@ -259,15 +241,5 @@ class Commands:
         log.info("%s: %s is %s%s, %s %s", camera, setting, value, when, said, configured)
 
 
-def _apply(controls: Controls, setting: str, value: Value) -> None:
-    match setting, value:
-        case "detection", bool():
-            controls.set_detection(value)
-        case "sensitivity", str():
-            controls.set_sensitivity(value)
-        case "threshold", float() | None:
-            controls.set_threshold(value)
-        case "min_area", float():
-            controls.set_min_area(value)
-        case _:
-            raise AssertionError(f"{setting}: {value!r} is not what a command gives")
+def _adopt(controls: Controls, setting: str, value: Value) -> None:
+    controls.adopt({setting: value})

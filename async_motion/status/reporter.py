@@ -11,14 +11,14 @@ from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Final, Protocol
 
 from async_motion.core import names, payloads
-from async_motion.core.commands import OFF, ON
+from async_motion.core.commands import OFF, ON, Controls
 from async_motion.core.health import DeliveryHealth, PeerHealth
 from async_motion.core.model import Detection, MotionEvent, SceneChange, StoredFrame
 from async_motion.core.names import Topics
 from async_motion.errors import AsyncMotionError
 from async_motion.status import commands
 from async_motion.status.camera import CameraState
-from async_motion.status.commands import Commands, Controls, Profiles
+from async_motion.status.commands import Commands, Profiles
 from async_motion.status.memory import Memory, Remember
 
 log = logging.getLogger(__name__)

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.detector import Detector, DetectorSettings
-from async_motion.core.detection.sensitivity import Sensitivity
 from async_motion.core.detection.working_image import Plane, u8
 from async_motion.core.model import Detection, Image, Luma
+from async_motion.core.options import Sensitivity
 from async_motion.tune.scoring import (
     EMPTY,
     MASK_MOVING,

@@ -17,6 +17,7 @@ import pytest
 from async_motion.broker.client import BrokerClient
 from async_motion.broker.embedded import EmbeddedBroker
 from async_motion.broker.fake import FakeBroker, FakeServer
+from async_motion.core.options import MqttProtocol
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 from tests.support.mqtt import (
     Certificates,
@@ -25,7 +26,6 @@ from tests.support.mqtt import (
     Recorder,
     Rumqttd,
     Server,
-    Version,
     make_certificates,
     mosquitto,
     retained,
@@ -102,7 +102,7 @@ class MemorySite(Site):
 @dataclass
 class RealSite(Site):
     server: Server
-    version: Version
+    version: MqttProtocol
     limit: int | None
 
     def client(self, *, status_topic: str | None = STATUS) -> Client:
@@ -148,7 +148,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         server = Mosquitto(tmp_path, max_packet_size=2_000_000)
     announced = kind == "mosquitto" and version == "5"
     with server:
-        yield RealSite(server, 5 if version == "5" else "3.1.1", None if announced else 2_000_000)
+        yield RealSite(server, "5" if version == "5" else "3.1.1", None if announced else 2_000_000)
 
 
 @contextlib.asynccontextmanager
@@ -455,7 +455,7 @@ def real(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     kind, _, version = request.param.partition("-")
     server = Rumqttd(tmp_path) if kind == "rumqttd" else Mosquitto(tmp_path)
     with server:
-        yield RealSite(server, 5 if version == "5" else "3.1.1", None)
+        yield RealSite(server, "5" if version == "5" else "3.1.1", None)
 
 
 def test_a_broker_that_dies_in_mid_publish_fails_all_publishes_long_before_their_time_out(
@@ -656,7 +656,7 @@ def test_mosquitto_refuses_a_login_and_takes_us_when_it_is_mended(
     caplog.set_level(logging.DEBUG, CLIENT_LOG)
     with mosquitto(tmp_path, login=("edge", "right horse")) as server:
 
-        async def case(version: Version) -> None:
+        async def case(version: MqttProtocol) -> None:
             client = BrokerClient(
                 host="127.0.0.1",
                 port=server.port,
@@ -682,7 +682,7 @@ def test_mosquitto_refuses_a_login_and_takes_us_when_it_is_mended(
             assert "horse" not in caplog.text
             caplog.clear()
 
-        asyncio.run(case(5))
+        asyncio.run(case("5"))
         asyncio.run(case("3.1.1"))
 
 
@@ -782,9 +782,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
-@pytest.mark.parametrize("version", [5, "3.1.1"])
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_tls_with_a_home_made_authority_and_a_client_certificate(
-    tmp_path: Path, certificates: Certificates, version: Version
+    tmp_path: Path, certificates: Certificates, version: MqttProtocol
 ) -> None:
     with mosquitto(tmp_path, certificates=certificates, client_certificate=True) as server:
 

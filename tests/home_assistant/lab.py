@@ -131,7 +131,7 @@ class Lab:
 
     def sweep(self) -> None:
         """Clear what this lab left on the broker, so that its devices go from Home Assistant."""
-        with Recorder(self.broker.port, (), 5) as recorder:
+        with Recorder(self.broker.port, (), "5") as recorder:
             found = retained(self.broker.port)
             # Devices first: an empty message is an error to an entity that still listens.
             for topic in sorted(found, key=lambda topic: not topic.startswith("homeassistant/")):

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 from paho.mqtt.client import Client, ConnectFlags, MQTTMessage, MQTTv5, MQTTv311
@@ -23,11 +23,11 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from async_motion.broker.embedded import SCRIPT, EmbeddedBroker
+from async_motion.core.options import MqttProtocol
 from tests.support.ports import free_port
 from tests.support.wait import eventually
 
 HOST = "127.0.0.1"
-Version = Literal[5, "3.1.1"]
 
 
 def need(program: str) -> str:
@@ -262,7 +262,7 @@ class Recorder:
 
     port: int
     filters: tuple[str, ...]
-    version: Version = 5
+    version: MqttProtocol = "5"
     username: str | None = None
     password: str | None = None
     will: tuple[str, bytes] | None = None
@@ -272,7 +272,7 @@ class Recorder:
         self._ready = threading.Event()
         self._subscribed = 0
         self._client = client = Client(
-            CallbackAPIVersion.VERSION2, protocol=MQTTv5 if self.version == 5 else MQTTv311
+            CallbackAPIVersion.VERSION2, protocol=MQTTv5 if self.version == "5" else MQTTv311
         )
         if self.username is not None:
             client.username_pw_set(self.username, self.password)
@@ -349,7 +349,7 @@ class Recorder:
 
 
 def retained(
-    port: int, topic_filter: str = "#", *, version: Version = 5, login: tuple[str, str] | None = None
+    port: int, topic_filter: str = "#", *, version: MqttProtocol = "5", login: tuple[str, str] | None = None
 ) -> dict[str, bytes]:
     """Return what the broker on `port` retains now."""
     mark = f"recorder/{free_port()}"

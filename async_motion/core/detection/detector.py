@@ -27,11 +27,12 @@ from async_motion.core.detection.background import HOLDS_S, MEMORY_S, NOISE_UNIT
 from async_motion.core.detection.packing import pack, unpack
 from async_motion.core.detection.regions import Persistence, Regions, Unrest, clean
 from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of
-from async_motion.core.detection.sensitivity import MEASURES, Measures, Sensitivity
+from async_motion.core.detection.sensitivity import MEASURES, Measures
 from async_motion.core.detection.shadows import shadows
 from async_motion.core.detection.working_image import Plane, u8, working_picture, working_size
 from async_motion.core.detection.zones import Polygon, Zone, draw
 from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
+from async_motion.core.options import Sensitivity
 from async_motion.errors import FrameShapeError
 
 __all__ = ["Detector", "DetectorSettings", "Polygon", "Sensitivity", "Zone"]

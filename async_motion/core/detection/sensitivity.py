@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-Sensitivity = Literal["low", "medium", "high"]
+from async_motion.core.options import Sensitivity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

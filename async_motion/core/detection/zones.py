@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.detection.sensitivity import Sensitivity
+from async_motion.core.options import Sensitivity
 
 Polygon = tuple[tuple[float, float], ...]
 """Corners (x, y) as shares of the picture, 0..1 each, at least three."""

@@ -16,8 +16,9 @@ import pytest
 import uvloop
 
 from async_motion.broker.client import BrokerClient
-from async_motion.broker.connection import Protocol, packet_size
+from async_motion.broker.connection import packet_size
 from async_motion.broker.refusals import LARGE
+from async_motion.core.options import MqttProtocol
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 from tests.support.wait import eventually_async
 
@@ -249,8 +250,8 @@ def test_a_broker_of_3_1_1_alone_points_to_the_setting() -> None:
     asyncio.run(case())
 
 
-@pytest.mark.parametrize("protocol", [5, "3.1.1"])
-def test_a_connection_closed_before_its_answer_is_noticed_at_once(protocol: Protocol) -> None:
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_connection_closed_before_its_answer_is_noticed_at_once(protocol: MqttProtocol) -> None:
     async def case() -> None:
         async with against(Script(connack=None), protocol=protocol, timeout_s=3600) as client:
             assert await troubled(client) == "unavailable: closed before it was accepted"

@@ -33,6 +33,9 @@ class FakeCamera:
         self.adopted.append(dict(values))
         self.current |= values
 
+    async def snapshot(self) -> None:
+        raise AssertionError("not asked for")
+
 
 class Bench:
     """A keeper with a light that is turned by hand, and time that passes when it is told to."""

@@ -186,10 +186,10 @@ async def test_switching_detection_off_ends_the_event_at_once_and_on_begins_anew
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(b.run())
         await eventually_async(lambda: len(b.seen.of("detected")) == 6)
-        b.unit.set_detection(False)
+        b.unit.adopt({"detection": False})
         assert b.seen.of("motion")[-1] == ("motion", False)
         assert b.unit.values()["detection"] is False
-        b.unit.set_detection(False)
+        b.unit.adopt({"detection": False})
         await b.unit.snapshot()
         await b.unit.stop()
     assert [phase.event.end_reason for phase in b.outbox.phases] == [None, EndReason.DETECTION_OFF]
@@ -206,8 +206,8 @@ async def test_frames_from_before_detection_was_switched_off_are_no_pre_roll() -
         for count in range(1, 6):
             await eventually_async(lambda count=count: len(b.seen.of("detected")) == count)  # type: ignore[misc]
             if count == 3:
-                b.unit.set_detection(False)
-                b.unit.set_detection(True)
+                b.unit.adopt({"detection": False})
+                b.unit.adopt({"detection": True})
             pace.put_nowait(None)
         await b.unit.stop()
     assert times_of(b.outbox) == [0.6, 0.8]

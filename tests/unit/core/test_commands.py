@@ -99,3 +99,20 @@ def test_what_is_in_force_is_written_as_the_commands_are() -> None:
     assert commands.render("threshold", None) == "0"
     assert commands.render("threshold", 25.0) == "25"
     assert commands.render("min_area", 0.002) == "0.2"
+
+
+def test_the_table_of_settings_is_that_of_the_topics() -> None:
+    assert tuple(commands.SETTINGS) == names.SETTINGS
+
+
+@given(
+    setting=st.sampled_from(list(commands.SETTINGS)),
+    value=st.none() | st.booleans() | st.integers(-1, 256) | st.floats() | st.text(max_size=8),
+)
+def test_what_a_camera_can_be_set_to_is_what_a_command_can_say(setting: str, value: commands.Value) -> None:
+    try:
+        checked = commands.checked({setting: value})[setting]
+    except ValueError:
+        return
+    said = commands.parse(setting, commands.render(setting, checked).encode())
+    assert said == pytest.approx(checked, rel=1e-5, abs=1e-6) if isinstance(said, float) else said == checked

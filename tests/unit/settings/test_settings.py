@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from async_motion.core import names
+from async_motion.core.events.selection import Keep
 from async_motion.errors import SettingsError
 from async_motion.settings import (
     Camera,
@@ -162,7 +163,7 @@ def test_every_bounded_setting_states_its_range() -> None:
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
     shares = {f"{PORCH}DETECT__MIN_AREA", f"{PORCH}DETECT__MAX_AREA"}
-    assert numbers - stated - shares == {"ASYNC_MOTION__MQTT__PROTOCOL"}
+    assert numbers - stated - shares == set()
 
 
 # ---- where the settings come from ----
@@ -257,13 +258,13 @@ def test_every_kind_of_value_can_come_from_the_environment(tmp_path: Path) -> No
     )
     assert settings.minio.timeout.put == 20.0
     assert settings.minio.secret_key == SecretStr("0123456789")
-    assert settings.mqtt.protocol == 4
+    assert settings.mqtt.protocol == "3.1.1"
     assert (settings.spool.max_bytes, settings.spool.backlog_share) == (10**9, 0.25)
     porch = settings.cameras["porch"]
     assert porch.detect.fps == 2.5
     assert porch.detect.masks == (((0.0, 0.0), (1.0, 0.0), (1.0, 0.1)),)
     assert porch.detect.zones["drive"].polygon[2] == (1.0, 1.0)
-    assert (porch.event.frames, porch.event.confirm) == (Frames("every", 2.0), Confirm(3, 5))
+    assert (porch.event.frames, porch.event.confirm) == (Frames(Keep.EVERY, 2.0), Confirm(3, 5))
     assert settings.cameras["yard"].enabled is False
 
 
@@ -452,8 +453,8 @@ def test_what_is_no_share(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "frames"),
     [
-        ("all", Frames("all")), ("first", Frames("first")), ("best", Frames("best")),
-        ("{every: 500ms}", Frames("every", 0.5)),
+        ("all", Frames(Keep.ALL)), ("first", Frames(Keep.FIRST)), ("best", Frames(Keep.BEST)),
+        ("{every: 500ms}", Frames(Keep.EVERY, 0.5)),
     ],
 )  # fmt: skip
 def test_frames(tmp_path: Path, text: str, frames: Frames) -> None:
@@ -485,9 +486,9 @@ def test_path_style(tmp_path: Path, text: str, style: object) -> None:
     assert read(tmp_path, f"minio: {{path_style: {text}}}").minio.path_style == style
 
 
-@pytest.mark.parametrize(("text", "level"), [("5", 5), ("3.1.1", 4), ("'5'", 5)])
-def test_protocol(tmp_path: Path, text: str, level: int) -> None:
-    assert read(tmp_path, f"mqtt: {{protocol: {text}}}").mqtt.protocol == level
+@pytest.mark.parametrize(("text", "protocol"), [("5", "5"), ("3.1.1", "3.1.1"), ("'5'", "5")])
+def test_protocol(tmp_path: Path, text: str, protocol: str) -> None:
+    assert read(tmp_path, f"mqtt: {{protocol: {text}}}").mqtt.protocol == protocol
 
 
 @pytest.mark.parametrize(

@@ -93,19 +93,11 @@ class FakeControls:
     def values(self) -> Mapping[str, Value]:
         return dict(self.current)
 
-    def set_detection(self, on: bool) -> None:
-        self.current["detection"] = on
-
-    def set_sensitivity(self, sensitivity: str) -> None:
-        self.current["sensitivity"] = sensitivity
-
-    def set_threshold(self, threshold: float | None) -> None:
-        self.current["threshold"] = threshold
-
-    def set_min_area(self, share: float) -> None:
-        if share > 0.9:
+    def adopt(self, values: Mapping[str, Value]) -> None:
+        share = values.get("min_area")
+        if isinstance(share, float) and share > 0.9:
             raise ValueError("above max_area, which is 90%")
-        self.current["min_area"] = share
+        self.current |= values
 
     async def snapshot(self) -> None:
         if self.gate is not None:
@@ -636,19 +628,12 @@ async def test_previews_are_shown_while_the_camera_is_online() -> None:
 # ---- day and night ----
 
 
-class NightlyControls(FakeControls):
-    """The same, for a camera with settings for the night."""
-
-    def adopt(self, values: Mapping[str, Value]) -> None:
-        self.current |= values
-
-
 class NightBench(Bench):
     """A reporter with a camera whose nights have a sensitivity of their own."""
 
     def __init__(self, *, basis: str = "manual", night: str = "low", **options: Any) -> None:
         super().__init__(attach=False, profiled=["porch"], **options)
-        self.controls = self.nightly = NightlyControls()
+        self.controls = self.nightly = FakeControls()
         self.profiles = ProfileKeeper(
             "porch",
             self.nightly,

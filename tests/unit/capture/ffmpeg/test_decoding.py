@@ -25,7 +25,7 @@ from async_motion.capture.ffmpeg.decoding import (
     time_base,
     watching_decoder,
 )
-from async_motion.capture.spec import HwAccel
+from async_motion.core.options import HwAccel
 from async_motion.errors import CameraRefused, CameraUnavailable
 from tests.support.capture import read, take
 from tests.support.video import make_clip

@@ -9,7 +9,8 @@ from typing import get_args
 
 import pytest
 
-from async_motion.core.detection.sensitivity import MEASURES, Measures, Sensitivity
+from async_motion.core.detection.sensitivity import MEASURES, Measures
+from async_motion.core.options import Sensitivity
 
 ROOT = Path(__file__).parents[4]
 LEVELS = get_args(Sensitivity)
