@@ -30,6 +30,7 @@ import cv2
 
 from async_motion import __version__
 from async_motion.app import build, specs
+from async_motion.app.liveness import Liveness
 from async_motion.camera.day_night import ProfileKeeper
 from async_motion.camera.supervisor import CameraSupervisor
 from async_motion.delivery import Delivery
@@ -51,17 +52,19 @@ WORKERS = min(4, os.cpu_count() or 1)
 """Threads for detection and encoding, shared by all cameras."""
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, liveness: Liveness | None = None) -> int:
     """Run the service until it is stopped, or until all its recordings have ended; return the exit code.
 
     Raises AsyncMotionError for what a person must put right before it can start.
     """
+    liveness = liveness or Liveness()
     # OpenCV's own threads cost more than they bring on pictures this small, and would multiply by camera.
     cv2.setNumThreads(1)
     stopping = asyncio.Event()
-    with _signals(stopping):
+    with _signals(stopping, liveness):
         try:
-            await Service(settings, stopping).run()
+            async with liveness.watched():
+                await Service(settings, stopping, liveness).run()
         except AsyncMotionError:
             raise
         except Exception:
@@ -71,8 +74,11 @@ async def serve(settings: Settings) -> int:
 
 
 @contextmanager
-def _signals(stopping: asyncio.Event) -> Iterator[None]:
-    """Set `stopping` on the first SIGTERM or SIGINT; end the process at once on the second."""
+def _signals(stopping: asyncio.Event, liveness: Liveness) -> Iterator[None]:
+    """Set `stopping` on the first SIGTERM or SIGINT; end the process at once on the second.
+
+    SIGHUP ends nothing: it comes from a terminal that closes, or from someone who wants a reload.
+    """
     loop = asyncio.get_running_loop()
     first: float | None = None
 
@@ -86,11 +92,16 @@ def _signals(stopping: asyncio.Event) -> Iterator[None]:
             log.warning("%s again: ending at once; what was accepted stays in the spool", name)
             os._exit(1)
         log.info("%s: stopping", name)
+        liveness.stopping()
         stopping.set()
 
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
+    def hang_up() -> None:
+        log.warning("SIGHUP: the settings are read at the start; restart the service to apply changes")
+
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    for number in signals[:2]:
         loop.add_signal_handler(number, stop, number.name)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
         yield
     finally:
@@ -101,9 +112,10 @@ def _signals(stopping: asyncio.Event) -> Iterator[None]:
 class Service:
     """One instance of async_motion, from its settings to its end."""
 
-    def __init__(self, settings: Settings, stopping: asyncio.Event) -> None:
+    def __init__(self, settings: Settings, stopping: asyncio.Event, liveness: Liveness) -> None:
         self._settings = settings
         self._stopping = stopping
+        self._liveness = liveness
         self._keepers: list[CameraSupervisor] = []
         self._profiles: dict[str, ProfileKeeper] = {}
 
@@ -178,6 +190,7 @@ class Service:
                     for name, profiles in self._profiles.items()
                 ]
                 learning = tasks.create_task(learned.run(), name="learned")
+                self._liveness.ready(f"watching {len(self._keepers)} of {len(settings.cameras)} cameras")
                 await self._watch_cameras()
                 await _end(learning)
                 await learned.finish()

@@ -32,7 +32,7 @@ OPENCV_LIBRARIES = ("libGL.so.1", "libglib-2.0.so.0", "libgthread-2.0.so.0", "li
 """What opencv-python expects of the system; a server or a slim image may have none of it."""
 
 OPENCV_PACKAGES = "libgl1 libglib2.0-0 libxcb1"
-"""The same as packages of Debian and Ubuntu; docker/processor/Dockerfile installs them."""
+"""The same as packages of Debian and Ubuntu. The image has opencv-python-headless, which needs none."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", parents=[config], help="the service: watch, detect, store, announce")
     run.set_defaults(command=_run)
+
+    health = commands.add_parser(
+        "health", parents=[config], help="is the service alive? for container health checks"
+    )
+    health.set_defaults(command=_health)
 
     check = commands.add_parser(
         "check", parents=[config], help="are the settings right? with --probe: does it work?"
@@ -211,13 +216,20 @@ def _load(args: argparse.Namespace) -> Any:
     return load(args.config, os.environ)
 
 
+def _health(args: argparse.Namespace) -> int:
+    from async_motion.cli.health import health
+
+    return health(args.config)
+
+
 def _run(args: argparse.Namespace) -> int:
     settings = _load(args)
+    from async_motion.app.liveness import Liveness, socket_name
     from async_motion.app.service import serve
     from async_motion.logs import setup_logging
 
     setup_logging(settings.log.level, settings.log.format, settings.secrets())
-    return run_async(serve(settings))
+    return run_async(serve(settings, Liveness(address=socket_name(args.config, os.environ))))
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -37,8 +37,8 @@ CONFIG_VARIABLE = "ASYNC_MOTION_CONFIG"
 DEFAULT_PATH = Path("config/processor/variables.yaml")
 
 
-def find(config: Path | None, env: Mapping[str, str]) -> Path | None:
-    """Return the settings file that `load` will read; None when there is none, and all is embedded."""
+def find(config: Path | None, env: Mapping[str, str]) -> Path:
+    """Return the settings file that `load` will read."""
     if config is not None:
         return config
     if env.get(CONFIG_VARIABLE):
@@ -46,13 +46,9 @@ def find(config: Path | None, env: Mapping[str, str]) -> Path | None:
     return DEFAULT_PATH if DEFAULT_PATH.is_file() else shipped()
 
 
-def shipped() -> Path | None:
-    """Return the settings file that came with the package, or, in a checkout, stands beside it."""
-    here = Path(__file__).resolve()
-    for path in (here.parents[1] / "variables.yaml", here.parents[2] / DEFAULT_PATH):
-        if path.is_file():
-            return path
-    return None
+def shipped() -> Path:
+    """Return the settings file that came with the package: every key at its default, all embedded."""
+    return Path(__file__).resolve().with_name("default.yaml")
 
 
 def load(config: Path | None, env: Mapping[str, str]) -> Settings:
@@ -62,8 +58,7 @@ def load(config: Path | None, env: Mapping[str, str]) -> Settings:
     """
     document = Document()
     path = find(config, env)
-    if path is not None:
-        document.read(path)
+    document.read(path)
     document.overlay(env)
     try:
         settings = Settings.model_validate(document.data)

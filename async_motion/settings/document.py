@@ -31,10 +31,9 @@ class Document:
         self._lines: dict[Place, int] = {}
         self._variables: dict[Place, str] = {}
 
-    def origin(self, path: Path | None) -> str:
-        file = str(path) if path is not None else "defaults"
+    def origin(self, path: Path) -> str:
         used = sorted(set(self._variables.values()))
-        return f"{file}, with {', '.join(used)} from the environment" if used else file
+        return f"{path}, with {', '.join(used)} from the environment" if used else str(path)
 
     def problem(self, place: Place, text: str) -> None:
         """Note what is wrong at `place`, with the nearest origin: its own, one within it, one around it."""

@@ -98,7 +98,3 @@ def test_an_import_that_fails_for_another_reason_is_a_bug_and_shown_as_one(tmp_p
     answer = with_a_cv2_that_raises("ImportError('no such name')", "check", tmp_path)
     assert answer.returncode == 1
     assert "Traceback" in answer.stderr
-
-
-def test_the_image_has_what_we_tell_people_to_install() -> None:
-    assert OPENCV_PACKAGES in (ROOT / "docker/processor/Dockerfile").read_text()

@@ -1,0 +1,156 @@
+"""Signs of life: what a supervisor hears from the service, and what ends a service that hangs.
+
+- **systemd** (`Type=notify`): READY once the settings are valid and the spool is open, WATCHDOG from the
+  event loop itself, STOPPING. Elsewhere `$NOTIFY_SOCKET` is not set and nothing is said.
+- **`async-motion health`** asks over a Unix socket of this machine, so no proxy, TLS, token, bound address or
+  taken port stands between; the event loop answers, so a loop that hangs does not. The socket's name derives
+  from the path of the settings file: service and question find each other without reading it.
+- **The watchdog** is a thread: a loop that has not turned for `HANG_S` ends the process with exit code 1 and
+  every thread's traceback, so that a restart policy acts. What was accepted is in the spool. The thread
+  counts its own wake-ups, so a process that was stopped and continued is not taken for one that hangs.
+  Should C code never give the interpreter back, `faulthandler` ends the process after `FROZEN_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import hashlib
+import logging
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+BEAT_S: Final = 1.0
+HANG_S: Final = 60.0
+"""A loop that has not turned for this long will not turn again."""
+FROZEN_S: Final = 600.0
+"""The same for the whole interpreter. Also a pause from outside counts, hence so long."""
+ANSWER: Final = b"ok\n"
+DEFAULT_CONFIG: Final = "config/processor/variables.yaml"
+
+
+def socket_name(config: Path | None, env: Mapping[str, str]) -> str:
+    """Return the address of the service that was started with this `--config` and environment, here.
+
+    On Linux it is abstract: no file is left behind, and a container has its own.
+    """
+    path = os.path.realpath(config or env.get("ASYNC_MOTION_CONFIG") or DEFAULT_CONFIG)
+    name = f"async_motion-{os.getuid()}-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
+    return f"\0{name}" if sys.platform == "linux" else str(Path(tempfile.gettempdir(), f"{name}.sock"))
+
+
+class Liveness:
+    """The signs of life of one service. `address` None: no socket (tests, other platforms)."""
+
+    def __init__(
+        self,
+        *,
+        address: str | None = None,
+        env: Mapping[str, str] = os.environ,
+        hang_s: float = HANG_S,
+        beat_s: float = BEAT_S,
+    ) -> None:
+        self._address = address
+        self._notify_socket = env.get("NOTIFY_SOCKET")
+        self._hang_s = hang_s
+        self._beat_s = beat_s
+        self._beats = 0
+        self._over = threading.Event()
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Beat, answer and be watched while the context is open."""
+        server = await self._serve()
+        beating = asyncio.create_task(self._beat(), name="heartbeat")
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            faulthandler.cancel_dump_traceback_later()
+            beating.cancel()
+            with suppress(asyncio.CancelledError):
+                await beating
+            if server is not None:
+                server.close()
+                self._remove_socket()
+
+    def ready(self, status: str) -> None:
+        """Tell the supervisor that the service is up. `status` is for `systemctl status`."""
+        self._notify(f"READY=1\nSTATUS={status}")
+
+    def reloading(self) -> None:
+        """Tell the supervisor that settings are read again; `ready` ends it."""
+        self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """Tell the supervisor that the end has begun."""
+        self._notify("STOPPING=1")
+
+    async def _serve(self) -> asyncio.Server | None:
+        if self._address is None:
+            return None
+
+        async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
+                writer.write(ANSWER)
+                await writer.drain()
+            writer.close()
+
+        self._remove_socket()
+        try:
+            return await asyncio.start_unix_server(answer, self._address, backlog=4)
+        except OSError as exc:
+            # Nothing depends on it but that question: another service runs with the same settings file.
+            log.warning("async-motion health cannot ask this service: %s", exc.strerror or exc)
+            return None
+
+    def _remove_socket(self) -> None:
+        if self._address is not None and not self._address.startswith("\0"):
+            Path(self._address).unlink(missing_ok=True)
+
+    async def _beat(self) -> None:
+        while True:
+            self._beats += 1
+            self._notify("WATCHDOG=1")
+            await asyncio.sleep(self._beat_s)
+
+    def _watch(self) -> None:
+        """End the process when the loop hangs. Runs in a thread of its own."""
+        seen, without_beat = -1, 0.0
+        while not self._over.wait(self._beat_s):
+            with suppress(OSError, RuntimeError, ValueError):  # standard error may be no file
+                faulthandler.dump_traceback_later(FROZEN_S, exit=True)
+            if self._beats != seen:
+                seen, without_beat = self._beats, 0.0
+                continue
+            without_beat += self._beat_s
+            if without_beat >= self._hang_s:
+                log.critical(
+                    "the event loop has hung for %.0f s: ending; what was accepted stays in the spool",
+                    without_beat,
+                )
+                with suppress(OSError, RuntimeError, ValueError):
+                    faulthandler.dump_traceback(all_threads=True)
+                os._exit(1)
+
+    def _notify(self, message: str) -> None:
+        if not self._notify_socket:
+            return
+        address = self._notify_socket
+        if address.startswith("@"):
+            address = f"\0{address[1:]}"
+        # A supervisor that does not read must not hold up the loop.
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+            peer.setblocking(False)
+            peer.sendto(message.encode(), address)

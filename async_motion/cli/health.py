@@ -1,0 +1,37 @@
+"""`async-motion health`: whether the service beside us is alive, for container health checks.
+
+It imports no settings and no event loop: it is run every few seconds for years.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+from async_motion.app.liveness import ANSWER, socket_name
+
+TIMEOUT_S = 4.0
+"""How long the service's loop may take to answer."""
+
+
+def health(config: Path | None) -> int:
+    """Return 0 when the service that was started with these settings answers, else 1, and say why."""
+    address = socket_name(config, os.environ)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+            peer.settimeout(TIMEOUT_S)
+            peer.connect(address)
+            answer = peer.recv(len(ANSWER))
+    except TimeoutError:
+        print(f"async-motion: the service has not answered within {TIMEOUT_S:.0f} s", file=sys.stderr)
+        return 1
+    except OSError:
+        print("async-motion: no service runs here with these settings", file=sys.stderr)
+        return 1
+    if answer != ANSWER:
+        print("async-motion: the service is ending", file=sys.stderr)
+        return 1
+    print("alive")
+    return 0
