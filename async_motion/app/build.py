@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +27,7 @@ from async_motion.app.specs import (
     unit_settings,
     watched_zones,
 )
+from async_motion.broker import find
 from async_motion.broker.client import BrokerClient
 from async_motion.broker.embedded import EmbeddedBroker
 from async_motion.camera.day_night import PICTURE_EVERY_S, SUN_EVERY_S, Light, ProfileKeeper
@@ -40,7 +41,7 @@ from async_motion.core.events.day_night import COLOUR, SUN, colour_share
 from async_motion.core.events.image_health import ImageHealth
 from async_motion.core.health import DeliveryHealth
 from async_motion.delivery import Delivery
-from async_motion.errors import BrokerUnavailable, CameraUnavailable, ImageError
+from async_motion.errors import CameraUnavailable, ImageError
 from async_motion.home_assistant.entities import CameraSite, Site
 from async_motion.home_assistant.publisher import MISSED_KEY, PLACES_KEY, DiscoveryPublisher
 from async_motion.jpeg import encode, shrink
@@ -53,13 +54,10 @@ from async_motion.web import Web
 
 AnyStore = MinioStore | DirectoryStore
 
-LOOPBACK = "127.0.0.1"
 SNAPSHOT_BYTES = 1_900_000
 """The longest snapshot: below the limit at which brokers in the field cut the connection (2,000,000)."""
 PACKET_MARGIN = 4096
 """What a packet needs beside its payload."""
-EMBEDDED_ANSWER_S = 2.0
-"""How long a broker on this machine may take to show its retained status."""
 
 
 def build_store(settings: Settings, *, reading: bool = False) -> AnyStore:
@@ -115,72 +113,18 @@ def build_client(
     )
 
 
-@asynccontextmanager
-async def run_broker(settings: Settings) -> AsyncIterator[tuple[str, int]]:
-    """Give the broker's host and port; the embedded one runs for as long as the context is open."""
-    mqtt = settings.mqtt
-    if mqtt.host is not None:
-        yield mqtt.host, mqtt.port
-        return
-    async with EmbeddedBroker(port=mqtt.port) as address:
-        yield address
+def run_broker(settings: Settings) -> AbstractAsyncContextManager[tuple[str, int]]:
+    """Give the broker's host and port; the embedded one runs inside the block."""
+    return find.run_broker(settings.mqtt.host, settings.mqtt.port)
 
 
 async def find_broker(settings: Settings, say: Callable[[str], None]) -> tuple[str, int]:
-    """Return where the service's broker is, for a command beside it; wait for it if need be.
-
-    The embedded broker may have taken the next free port: the right one retains the service's status. While
-    nobody has the port of the settings, that is the port, so that a listener may be started first; while
-    somebody else has it, our service will come up on another one, which is looked for each second. `say` is
-    told of that wait.
-    """
+    """Return where the service's broker is, for a command beside it; `say` hears of a wait."""
     mqtt = settings.mqtt
     if mqtt.host is not None:
         return mqtt.host, mqtt.port
-    ports = range(mqtt.port, min(mqtt.port + EmbeddedBroker.PORTS_TRIED, 65536))
-    told = False
-    while True:
-        for port in ports:
-            if await _knows_us(settings, port):
-                return LOOPBACK, port
-        if not await _listens(mqtt.port):
-            return LOOPBACK, mqtt.port
-        if not told:
-            told = True
-            say(f"{LOOPBACK}:{mqtt.port} is not the broker of {settings.instance}; waiting for the service")
-        await asyncio.sleep(1.0)
-
-
-async def _listens(port: int) -> bool:
-    """Say whether anybody listens on a port of this machine."""
-    try:
-        _, writer = await asyncio.open_connection(LOOPBACK, port)
-    except OSError:
-        return False
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
-    return True
-
-
-async def _knows_us(settings: Settings, port: int) -> bool:
-    """Say whether the broker on this port retains a status of our instance."""
-    if not await _listens(port):
-        return False
-    found = asyncio.Event()
-    client = build_client(settings, LOOPBACK, port)
-    client.subscribe(topics(settings).status, lambda *_: found.set())
-    connection = asyncio.create_task(client.run(), name="find broker")
-    try:
-        async with asyncio.timeout(EMBEDDED_ANSWER_S):
-            await found.wait()
-    except (TimeoutError, BrokerUnavailable):
-        return False
-    finally:
-        connection.cancel()
-        with suppress(asyncio.CancelledError):
-            await connection
-    return True
+    connect = partial(build_client, settings)
+    return await find.find_embedded(mqtt.port, topics(settings).status, connect=connect, say=say)
 
 
 def build_source(name: str, camera: Camera) -> CameraSource:

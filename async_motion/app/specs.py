@@ -29,6 +29,14 @@ def store_name(settings: Settings) -> str:
     return f"{'https' if minio.secure else 'http'}://{minio.endpoint}, bucket {minio.bucket}"
 
 
+def summary(settings: Settings) -> str:
+    """Return in one line what the settings name: cameras, store, broker. It holds no secret."""
+    cameras = ", ".join(name for name, camera in settings.cameras.items() if camera.enabled) or "none"
+    mqtt = settings.mqtt
+    broker = f"{mqtt.host}:{mqtt.port}" if mqtt.host else "embedded"
+    return f"{settings.origin}; cameras: {cameras}; store: {store_name(settings)}; broker: {broker}"
+
+
 def capture_spec(name: str, camera: Camera) -> CaptureSpec:
     """Return how a camera is to be read."""
     capture = camera.capture

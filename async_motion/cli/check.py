@@ -1,56 +1,33 @@
-"""`async-motion check`: are the settings right, and with `--probe`: does each thing that they name work?
-
-A probe does what the service will do, once: it opens each camera and waits for a picture, writes, reads
-and deletes an object, sends a message through the broker to itself. It never stops at the first finding.
-"""
+"""`async-motion check`: are the settings right, and with `--probe`: does each thing that they name work?"""
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import json
-import secrets
-import sys
-import tempfile
-from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import os
+from dataclasses import asdict
 
-from async_motion.app import build, specs
-from async_motion.broker.client import BrokerClient
-from async_motion.errors import (
-    AsyncMotionError,
-    BrokerUnavailable,
-    RecordRejected,
-    SpoolError,
-    StoreRefused,
-    TransientError,
-)
-from async_motion.settings import Settings
-from async_motion.spool import look
-
-BROKER_DEADLINE_S = 15.0
-"""How long the broker may take to connect and to return our own message."""
+from async_motion.app import specs
+from async_motion.app.probe import Finding, probe
+from async_motion.cli.loop import run_async
+from async_motion.logs import setup_logging
+from async_motion.settings import Settings, load
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one probe found. `ok` is None for a remark that is no fault."""
+def main(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    settings = load(args.config, os.environ)
+    # The findings say it all: warnings of the parts that are probed would stand between them.
+    setup_logging("error", settings.log.format, settings.secrets())
+    return run_async(check(settings, with_probe=args.probe, as_json=args.json))
 
-    what: str
-    ok: bool | None
-    text: str
 
-
-async def check(settings: Settings, *, probe: bool, as_json: bool) -> int:
-    """Say that the settings are right; with `probe` try what they name. Return 1 if anything failed."""
-    cameras = [name for name, camera in settings.cameras.items() if camera.enabled]
-    store = specs.store_name(settings)
-    broker = f"{settings.mqtt.host}:{settings.mqtt.port}" if settings.mqtt.host else "embedded"
-    text = f"{settings.origin}; cameras: {', '.join(cameras) or 'none'}; store: {store}; broker: {broker}"
-    _print(Finding(what="settings", ok=True, text=text), as_json)
+async def check(settings: Settings, *, with_probe: bool, as_json: bool) -> int:
+    """Print that the settings are right, then the findings of a probe. Return 1 if anything failed."""
+    _print(Finding(what="settings", ok=True, text=specs.summary(settings)), as_json)
     failed = False
-    if probe:
-        async for finding in _probe(settings):
+    if with_probe:
+        async for finding in probe(settings):
             _print(finding, as_json)
             failed = failed or finding.ok is False
     return 1 if failed else 0
@@ -61,126 +38,4 @@ def _print(finding: Finding, as_json: bool) -> None:
         print(json.dumps(asdict(finding), ensure_ascii=False), flush=True)
         return
     mark = {True: "ok  ", False: "FAIL", None: "note"}[finding.ok]
-    print(f"{mark}  {finding.what}: {finding.text}", file=sys.stdout, flush=True)
-
-
-async def _probe(settings: Settings) -> AsyncIterator[Finding]:
-    for name, camera in settings.cameras.items():
-        if not camera.enabled:
-            yield Finding(what=f"camera {name}", ok=None, text="not enabled, not opened")
-            continue
-        yield await _probe_camera(settings, name)
-    yield await asyncio.to_thread(_probe_spool, settings)
-    async for finding in _probe_store(settings):
-        yield finding
-    yield await _probe_broker(settings)
-
-
-async def _probe_camera(settings: Settings, name: str) -> Finding:
-    what = f"camera {name}"
-    camera = settings.cameras[name]
-    source = build.build_source(name, camera)
-    deadline = camera.capture.open_timeout + camera.capture.stall_timeout + 1.0 / camera.detect.fps
-    frames = source.frames()
-    try:
-        async with asyncio.timeout(deadline + 5.0):
-            async for frame in frames:
-                height, width = frame.luma.shape
-                return Finding(what=what, ok=True, text=f"a picture of {width}x{height}")
-        return Finding(what=what, ok=False, text="ended before its first picture")
-    except TransientError as exc:
-        return Finding(what=what, ok=False, text=str(exc))
-    except TimeoutError:
-        return Finding(what=what, ok=False, text=f"no picture within {deadline:.0f} s")
-    finally:
-        await source.aclose()
-
-
-async def _probe_store(settings: Settings) -> AsyncIterator[Finding]:
-    what = "store"
-    key = f"{settings.minio.prefix}{settings.instance}/.check/{secrets.token_hex(8)}"
-    text = b"written by async-motion check --probe; may be deleted"
-    try:
-        async with build.build_store(settings) as store:
-            await store.put(key, text, content_type="text/plain", metadata={}, tags={})
-            yield Finding(what=what, ok=True, text=f"wrote a test object to {store.bucket}")
-            try:
-                same = await store.get(key) == text
-            except (StoreRefused, RecordRejected) as exc:
-                # An uploader needs no more than the right to write; a subscriber reads with its own.
-                yield Finding(
-                    what=what, ok=None, text=f"these credentials may not read it (not needed to run): {exc}"
-                )
-            else:
-                yield Finding(what=what, ok=same, text="read it back" if same else "read back other bytes")
-            try:
-                await store.delete(key)
-            except (StoreRefused, RecordRejected) as exc:
-                yield Finding(
-                    what=what,
-                    ok=None,
-                    text=f"these credentials may not delete {key}, it stays (not needed to run): {exc}",
-                )
-            else:
-                yield Finding(what=what, ok=True, text="deleted it")
-    except AsyncMotionError as exc:
-        yield Finding(what=what, ok=False, text=str(exc))
-
-
-async def _probe_broker(settings: Settings) -> Finding:
-    what = "broker"
-    topic = f"{settings.mqtt.base_topic}/{settings.instance}/check/{secrets.token_hex(8)}"
-    token = secrets.token_bytes(16)
-    back = asyncio.Event()
-    async with build.run_broker(settings) as (host, port):
-        client = build.build_client(settings, host, port)
-
-        def arrived(_topic: str, payload: bytes, _retained: bool) -> None:
-            if payload == token:
-                back.set()
-
-        ready = asyncio.Event()
-        client.subscribe(topic, arrived)
-        client.on_connect(ready.set)
-        async with asyncio.TaskGroup() as tasks:
-            connection = tasks.create_task(client.run(), name="probe broker")
-            try:
-                async with asyncio.timeout(BROKER_DEADLINE_S):
-                    await _answered(client, ready)
-                    await client.publish(topic, token)
-                    await back.wait()
-                return Finding(what=what, ok=True, text=f"{host}:{port} returned our own message")
-            except BrokerUnavailable as exc:
-                return Finding(what=what, ok=False, text=f"{host}:{port}: {exc}")
-            except TimeoutError:
-                why = "took our message but did not return it" if ready.is_set() else client.state
-                return Finding(what=what, ok=False, text=f"{host}:{port}: {why}")
-            finally:
-                connection.cancel()
-
-
-async def _answered(client: BrokerClient, ready: asyncio.Event) -> None:
-    """Wait for the connection. Raises BrokerUnavailable with the first trouble: a probe tries once."""
-    before = client.state
-    while not ready.is_set():
-        if client.state not in (before, "connected"):
-            raise BrokerUnavailable(client.state)
-        await asyncio.sleep(0.05)
-
-
-def _probe_spool(settings: Settings) -> Finding:
-    """Say whether the spool's folder takes files, and what waits there. Blocks as the disk does."""
-    what = "spool"
-    if settings.spool.path == ":memory:":
-        return Finding(what=what, ok=None, text="in memory: what waits is lost with the process")
-    path = Path(settings.spool.path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".check-"):
-            pass
-        waiting = f"{look(path).records} frames wait" if path.exists() else "not there yet, it can be made"
-    except OSError as exc:
-        return Finding(what=what, ok=False, text=f"{path}: cannot be written ({exc.strerror})")
-    except SpoolError as exc:
-        return Finding(what=what, ok=False, text=str(exc))
-    return Finding(what=what, ok=True, text=f"{path}: {waiting}")
+    print(f"{mark}  {finding.what}: {finding.text}", flush=True)

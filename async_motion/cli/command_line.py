@@ -8,22 +8,18 @@ goes to the terminal; `--json` prints what a program may read. Imports are made 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import re
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from importlib import resources
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from async_motion import __version__
+from async_motion.cli import schema
 from async_motion.errors import AsyncMotionError, SettingsError, UsageError
-
-SCHEMAS = ("frame", "event", "event_summary", "state", "camera_state")
 
 MISSING_LIBRARY = re.compile(r"(lib\S+): cannot open shared object file")
 """How Linux says that a compiled module wants what the system has not."""
@@ -69,16 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     """Let SIGTERM stop a command as Ctrl-C does, until the service handles both by itself."""
     raise KeyboardInterrupt
-
-
-def run_async(work: Coroutine[Any, Any, int]) -> int:
-    """Run `work` on a uvloop event loop (asyncio's own on Windows) and return its exit code."""
-    if sys.platform == "win32":
-        return asyncio.run(work)
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -166,19 +152,19 @@ def _parser() -> argparse.ArgumentParser:
         "--path", type=Path, metavar="FILE", help="another spool than that of the settings: one set aside"
     )
     spool.add_argument("--json", action="store_true", help="print it as JSON")
-    spool.set_defaults(command=_spool_show)
+    spool.set_defaults(command=_spool, action=None)
     actions = spool.add_subparsers(title="actions", metavar="ACTION")
     again = actions.add_parser("retry", help="deliver again what was set aside")
     again.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="only these (default: all)")
-    again.set_defaults(command=_spool_retry)
+    again.set_defaults(action="retry")
     take = actions.add_parser("export", help="write the pictures in the spool to a folder; it keeps them")
     take.add_argument("folder", type=Path, metavar="DIR")
     take.add_argument("--aside", action="store_true", help="only those that were set aside")
-    take.set_defaults(command=_spool_export)
+    take.set_defaults(action="export")
 
-    schema = commands.add_parser("schema", help="print the JSON Schemas of what is published")
-    schema.add_argument("name", nargs="?", choices=SCHEMAS, help="only this one")
-    schema.set_defaults(command=_schema)
+    shown = commands.add_parser("schema", help="print the JSON Schemas of what is published")
+    shown.add_argument("name", nargs="?", choices=schema.NAMES, help="only this one")
+    shown.set_defaults(command=_schema)
     return parser
 
 
@@ -210,100 +196,46 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _load(args: argparse.Namespace) -> Any:
-    from async_motion.settings import load
-
-    return load(args.config, os.environ)
+# Each command's module is imported when it is asked for: `--help` must not wait for OpenCV.
 
 
 def _health(args: argparse.Namespace) -> int:
-    from async_motion.cli.health import health
+    from async_motion.cli import health
 
-    return health(args.config)
+    return health.main(args)
 
 
 def _run(args: argparse.Namespace) -> int:
-    settings = _load(args)
-    from async_motion.app.liveness import Liveness, socket_name
-    from async_motion.app.service import serve
-    from async_motion.logs import setup_logging
+    from async_motion.cli import run
 
-    setup_logging(settings.log.level, settings.log.format, settings.secrets())
-    return run_async(serve(settings, Liveness(address=socket_name(args.config, os.environ))))
+    return run.main(args)
 
 
 def _check(args: argparse.Namespace) -> int:
-    settings = _load(args)
-    from async_motion.cli.check import check
-    from async_motion.logs import setup_logging
+    from async_motion.cli import check
 
-    # The findings say it all; the rooms' own words would come between them.
-    setup_logging("error", settings.log.format, settings.secrets())
-    return run_async(check(settings, probe=args.probe, as_json=args.json))
+    return check.main(args)
 
 
 def _listen(args: argparse.Namespace) -> int:
-    settings = _load(args)
-    from async_motion.cli.listen import listen
-    from async_motion.logs import setup_logging
+    from async_motion.cli import listen
 
-    setup_logging("warning", settings.log.format, settings.secrets())
-    return run_async(
-        listen(
-            settings,
-            as_json=args.json,
-            save=args.save,
-            camera=args.camera,
-            all_instances=args.all_instances,
-            count=args.count,
-        )
-    )
+    return listen.main(args)
 
 
 def _tune(args: argparse.Namespace) -> int:
-    settings = _load(args) if args.camera is not None or args.config is not None else None
-    from async_motion.tune import present, tune
+    from async_motion.cli import tune
 
-    return tune(
-        args.files,
-        present(settings, args.camera, night=args.night),
-        labels=args.labels,
-        as_json=args.json,
-        miss_cost=args.miss_cost,
-    )
+    return tune.main(args)
 
 
-def _spool_show(args: argparse.Namespace) -> int:
-    from async_motion.cli.spool import show
+def _spool(args: argparse.Namespace) -> int:
+    from async_motion.cli import spool
 
-    return show(_spool_path(args), as_json=args.json)
-
-
-def _spool_retry(args: argparse.Namespace) -> int:
-    from async_motion.cli.spool import retry
-
-    return retry(_spool_path(args), args.numbers)
-
-
-def _spool_export(args: argparse.Namespace) -> int:
-    from async_motion.cli.spool import export
-
-    return export(_spool_path(args), args.folder, aside_only=args.aside)
-
-
-def _spool_path(args: argparse.Namespace) -> Path:
-    """Return which spool is meant. The settings need not be right to save what is in one."""
-    if args.path is not None:
-        return Path(args.path)
-    path = _load(args).spool.path
-    if path == ":memory:":
-        raise UsageError("spool.path is :memory:, which only the running service can see, expected a file")
-    return Path(path)
+    return spool.main(args)
 
 
 def _schema(args: argparse.Namespace) -> int:
-    names = (args.name,) if args.name else SCHEMAS
-    folder = resources.files("async_motion") / "schemas"
-    texts = [(folder / f"{name}-1.json").read_text(encoding="utf-8").rstrip() for name in names]
-    print(texts[0] if args.name else "[\n" + ",\n".join(texts) + "\n]")
-    return 0
+    from async_motion.cli import schema
+
+    return schema.main(args)

@@ -5,10 +5,10 @@ It imports no settings and no event loop: it is run every few seconds for years.
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import sys
-from pathlib import Path
 
 from async_motion.app.liveness import ANSWER, socket_name
 
@@ -16,9 +16,9 @@ TIMEOUT_S = 4.0
 """How long the service's loop may take to answer."""
 
 
-def health(config: Path | None) -> int:
+def main(args: argparse.Namespace) -> int:
     """Return 0 when the service that was started with these settings answers, else 1, and say why."""
-    address = socket_name(config, os.environ)
+    address = socket_name(args.config, os.environ)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
             peer.settimeout(TIMEOUT_S)

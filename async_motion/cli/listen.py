@@ -6,6 +6,7 @@ It is also the shortest example of a subscriber: drop repeats by `frame_id`, fet
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 import os
@@ -16,10 +17,12 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from async_motion.app import build
+from async_motion.cli.loop import run_async
 from async_motion.core import payloads
 from async_motion.core.model import StoredFrame
 from async_motion.errors import AsyncMotionError
-from async_motion.settings import Settings
+from async_motion.logs import setup_logging
+from async_motion.settings import Settings, load
 
 REMEMBERED = 10_000
 """How many frame ids are kept to tell a repeat."""
@@ -29,6 +32,22 @@ class Reader(Protocol):
     """What fetches a frame: a store."""
 
     async def get(self, key: str) -> bytes: ...
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    settings = load(args.config, os.environ)
+    setup_logging("warning", settings.log.format, settings.secrets())
+    return run_async(
+        listen(
+            settings,
+            as_json=args.json,
+            save=args.save,
+            camera=args.camera,
+            all_instances=args.all_instances,
+            count=args.count,
+        )
+    )
 
 
 async def listen(

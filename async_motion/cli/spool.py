@@ -5,17 +5,43 @@ Works beside the running service, and without it.
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
 
-from async_motion import spool
+from async_motion.app import inspect
 from async_motion.core.payloads import iso
+from async_motion.errors import UsageError
+from async_motion.settings import load
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run one of the command's actions; return the exit code."""
+    path = _path(args)
+    match args.action:
+        case "retry":
+            return retry(path, args.numbers)
+        case "export":
+            return export(path, args.folder, aside_only=args.aside)
+        case _:
+            return show(path, as_json=args.json)
+
+
+def _path(args: argparse.Namespace) -> Path:
+    """Return which spool is meant. With `--path`, settings that are wrong do not matter."""
+    if args.path is not None:
+        return Path(args.path)
+    path = load(args.config, os.environ).spool.path
+    if path == ":memory:":
+        raise UsageError("spool.path is :memory:, which only the running service can see, expected a file")
+    return Path(path)
 
 
 def show(path: Path, *, as_json: bool) -> int:
     """Print what is in the spool."""
-    report = spool.look(path)
+    report = inspect.look(path)
     if as_json:
         waiting = [
             {
@@ -61,7 +87,7 @@ def show(path: Path, *, as_json: bool) -> int:
 
 def retry(path: Path, numbers: Collection[int]) -> int:
     """Let records that were set aside be delivered again: these, or all of them."""
-    count = spool.retry(path, set(numbers) or None)
+    count = inspect.retry(path, set(numbers) or None)
     print(f"{count} set aside records are tried again")
     return 0
 
@@ -69,7 +95,7 @@ def retry(path: Path, numbers: Collection[int]) -> int:
 def export(path: Path, folder: Path, *, aside_only: bool) -> int:
     """Write the pictures in the spool to a folder, under their object keys; the spool keeps them."""
     count = 0
-    for file in spool.export(path, folder, aside_only=aside_only):
+    for file in inspect.export(path, folder, aside_only=aside_only):
         print(file)
         count += 1
     print(f"{count} pictures in {folder}")

@@ -41,7 +41,7 @@ RULES: dict[str, frozenset[str]] = {
     "settings": LEAVES,
     "app": ASSEMBLY,
     "tune": LEAVES | {"capture", "settings", "app"},
-    "cli": LEAVES | {"app", "tune", "settings", "logs", "spool", "broker"},
+    "cli": LEAVES | {"app", "tune", "settings", "logs"},
     "__main__": frozenset({"cli"}),
 }
 """Every package, and which others it may import."""

@@ -10,14 +10,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from async_motion.cli.command_line import OPENCV_PACKAGES, SCHEMAS, main
+from async_motion.cli.command_line import OPENCV_PACKAGES, main
+from async_motion.cli.schema import NAMES
 from tests.support.service import ROOT, clean_environment
 
 
 def test_schema_prints_each_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     all_of_them = json.loads(capsys.readouterr().out)
-    assert [s["$id"] for s in all_of_them] == [f"urn:async_motion:{name}:1" for name in SCHEMAS]
+    assert [s["$id"] for s in all_of_them] == [f"urn:async_motion:{name}:1" for name in NAMES]
     for schema in all_of_them:
         jsonschema.Draft202012Validator.check_schema(schema)
 
