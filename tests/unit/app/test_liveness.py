@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import re
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from async_motion.app.liveness import Liveness, socket_name
-from async_motion.cli.health import health
+from async_motion.cli.health import main
 
 
 class Supervisor:
@@ -63,6 +64,10 @@ async def test_a_supervisor_that_is_gone_is_no_error(tmp_path: Path) -> None:
     liveness = Liveness(env={"NOTIFY_SOCKET": str(tmp_path / "gone")})
     async with liveness.watched():
         liveness.ready("x")
+
+
+def health(config: Path | None) -> int:
+    return main(argparse.Namespace(config=config))
 
 
 async def test_health_asks_the_service_with_its_settings(
