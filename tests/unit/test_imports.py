@@ -26,7 +26,7 @@ LEAVES = frozenset({"core", "errors"})
 ADAPTERS = frozenset({"capture", "jpeg", "spool", "store", "broker"})
 """Each knows one thing outside; none knows another, nor the settings."""
 
-MIDDLE = frozenset({"camera", "delivery", "status", "home_assistant", "web"})
+MIDDLE = frozenset({"camera", "delivery", "status", "home_assistant", "retrieval", "web"})
 """What stands between the adapters declares the protocols that it needs."""
 
 ASSEMBLY = LEAVES | ADAPTERS | MIDDLE | {"settings", "logs"}

@@ -1,0 +1,343 @@
+"""One camera on one day: which events there are, from the index and from the objects.
+
+The index is read first and the objects are listed after, so that whatever the index tells was in the bucket
+when it was listed: an indexed event that the listing lacks is gone.
+
+    listed          what the day is made of
+    no              the index alone
+    yes             the events that are listed: those of the index from there, the others from `event.json`,
+                    and those without one from their frames
+
+A day is listed where the caller says so (it is recent, the oldest, or asked for alone), where its index is
+missing or damaged, and where the numbers of a writer have a hole: then an event is not indexed yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+
+from async_motion.core.index import (
+    DELETED,
+    MAX_PACKED_BYTES,
+    REBUILT,
+    IndexLine,
+    event_day,
+    event_started,
+    index_folder,
+    index_key,
+    parse_index_key,
+    parse_line,
+    thin_scores,
+    unpack,
+)
+from async_motion.core.names import EVENT_ID, event_folder, event_key
+from async_motion.errors import UnreadableObject
+from async_motion.retrieval.model import Event, Filter, Skipped
+from async_motion.retrieval.requests import Requests, together
+from async_motion.retrieval.summaries import MAX_SUMMARY_BYTES, event_of, frame_of_metadata, parse_summary
+
+MAX_DAY_EVENTS = 100_000
+"""More events than that of one camera and day are left out and counted: memory stays bounded."""
+MAX_WRITERS = 64
+"""So many index files of one camera and day are read; the rest is counted."""
+SAMPLED_FRAMES = 16
+"""Of an event without a summary, the metadata of so many frames give its scores."""
+
+_LINES_AT_ONCE = 256
+_SUMMARIES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the objects of one camera lie."""
+
+    prefix: str
+    instance: str
+    camera: str
+
+    def folder(self, event: str) -> str:
+        """Return the folder of an event, with its closing slash."""
+        return event_folder(self.prefix, self.instance, self.camera, event)
+
+    @property
+    def index(self) -> str:
+        """The folder of the camera's index files."""
+        return index_folder(self.prefix, self.instance, self.camera)
+
+    @property
+    def root(self) -> str:
+        """The folder of the camera's events."""
+        return f"{self.prefix}{self.instance}/{self.camera}/"
+
+    def day(self, day: date) -> str:
+        """Return the folder of a day's events."""
+        return f"{self.root}{day:%Y/%m/%d}/"
+
+
+async def indexed_days(
+    requests: Requests, place: Place, since: date | None, until: date | None
+) -> dict[date, list[str]]:
+    """Return the writers of each indexed day from `since` to `until`, both included."""
+    days: dict[date, list[str]] = defaultdict(list)
+    start_after = "" if since is None else f"{place.index}{since:%Y/%m/%d}"
+    async for page in requests.pages(place.index, start_after=start_after):
+        for listed in page.objects:
+            file = parse_index_key(listed.key, place.index)
+            if file is None:
+                continue
+            if until is not None and file.day > until:
+                return days
+            days[file.day].append(file.writer)
+    return days
+
+
+async def stored_days(requests: Requests, place: Place, since: date | None, until: date | None) -> list[date]:
+    """Return the days from `since` to `until`, both included, that have objects, in order."""
+    low, high = since or date.min, until or date.max
+
+    async def below(folder: str) -> list[str]:
+        found = []
+        async for page in requests.pages(folder, folders=True):
+            found += [each for each in page.folders if each[len(folder) : -1].isascii()]
+        return found
+
+    def numbers(folder: str) -> tuple[int, ...] | None:
+        parts = folder[len(place.root) : -1].split("/")
+        if [len(part) for part in parts] != [4, 2, 2][: len(parts)] or not all(p.isdigit() for p in parts):
+            return None
+        return tuple(int(part) for part in parts)
+
+    def between(folder: str) -> bool:
+        at = numbers(folder)
+        if at is None:
+            return False
+        first, last = (low.year, low.month, low.day), (high.year, high.month, high.day)
+        return first[: len(at)] <= at <= last[: len(at)]
+
+    years = [year for year in await below(place.root) if between(year)]
+    months = [m for found in await together("list months", map(below, years)) for m in found if between(m)]
+    folders = [d for found in await together("list days", map(below, months)) for d in found if between(d)]
+    days = []
+    for folder in folders:
+        try:
+            days.append(date(*(numbers(folder) or ())))
+        except (TypeError, ValueError):
+            continue
+    return sorted(days)
+
+
+class Day:
+    """The events of one camera on one day."""
+
+    def __init__(self, requests: Requests, place: Place, day: date, chosen: Filter, skipped: Skipped) -> None:
+        self._requests = requests
+        self._place = place
+        self._day = day
+        self._chosen = chosen
+        self._skipped = skipped
+
+    async def events(self, writers: Sequence[str], *, listed: bool) -> list[Event]:
+        """Return the events that are asked for, by id. `writers` are those with an index of this day."""
+        index = await self._read_index(writers)
+        if writers and not listed and index.is_whole:
+            found = [Event.of_line(self._place.instance, self._place.camera, line) for line in index.lines]
+        else:
+            found = await self._list(index)
+        return sorted((event for event in found if self._chosen.takes(event)), key=lambda e: e.event_id)
+
+    async def _read_index(self, writers: Sequence[str]) -> _Index:
+        """Return the merged index of the day; a writer's own word counts more than a rebuilt one."""
+        if len(writers) > MAX_WRITERS:
+            self._skipped.add(self._place.index, f"{self._day}: more than {MAX_WRITERS} writers")
+        rank = {DELETED: 0, REBUILT: 2}
+        by_rank = sorted(writers, key=lambda writer: (rank.get(writer, 1), writer))
+        index = _Index()
+        for writer in by_rank[:MAX_WRITERS]:
+            async for line in self._lines(writer, index):
+                if len(index) >= MAX_DAY_EVENTS:
+                    self._skipped.add(self._place.index, f"{self._day}: more than {MAX_DAY_EVENTS} events")
+                    return index
+                index.add(line, writer)
+        return index
+
+    async def _lines(self, writer: str, index: _Index) -> AsyncIterator[IndexLine]:
+        place = self._place
+        key = index_key(place.prefix, place.instance, place.camera, self._day, writer)
+        try:
+            data = await self._requests.read(key, MAX_PACKED_BYTES)
+            if data is None:
+                index.damaged = True
+                return
+            for number, text in enumerate(unpack(data), 1):
+                if number % _LINES_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # others run in this loop
+                try:
+                    line = parse_line(text, writer)
+                    if event_day(line.event_id) != self._day:
+                        raise UnreadableObject("index line: its event is of another day")
+                except UnreadableObject as exc:
+                    index.damaged = True
+                    self._skipped.add(key, f"line {number}: {exc}")
+                else:
+                    yield line
+        except UnreadableObject as exc:
+            index.damaged = True
+            self._skipped.add(key, str(exc))
+
+    async def _list(self, index: _Index) -> list[Event]:
+        """Return the events that lie in the bucket, with what the index knows of them."""
+        found: list[Event] = []
+        unknown: list[str] = []
+
+        async def look() -> None:
+            some = await together("read summaries", (self._look(event) for event in unknown))
+            found.extend(event for event in some if event is not None)
+            unknown.clear()
+
+        async for event in self._ids():
+            if event in index.deleted:
+                continue
+            line = index.get(event)
+            if line is None:
+                unknown.append(event)
+            else:
+                found.append(Event.of_line(self._place.instance, self._place.camera, line))
+            if len(unknown) >= _SUMMARIES_AT_ONCE:
+                await look()
+            if len(found) >= MAX_DAY_EVENTS:
+                self._skipped.add(self._place.day(self._day), f"more than {MAX_DAY_EVENTS} events")
+                break
+        await look()
+        return found
+
+    async def _ids(self) -> AsyncIterator[str]:
+        """Yield the ids of the events in the bucket that may begin in the time that is asked for."""
+        folder = self._place.day(self._day)
+        start_after = folder
+        since = self._chosen.since
+        if since is not None and since.astimezone(UTC).date() == self._day:
+            start_after += f"{since.astimezone(UTC):%Y%m%dT%H%M%S}"
+        async for page in self._requests.pages(folder, folders=True, start_after=start_after):
+            for each in page.folders:
+                event = each[len(folder) : -1]
+                if not EVENT_ID.fullmatch(event) or f"{self._day:%Y%m%d}" != event[:8]:
+                    self._skipped.add(each, "no event's folder")
+                elif self._chosen.may_hold(event):
+                    yield event
+                elif self._chosen.until is not None and event_started(event) >= self._chosen.until:
+                    return
+
+    async def _look(self, event: str) -> Event | None:
+        """Return an event from its summary, or from its frames where it has none."""
+        return await look(self._requests, self._place, event, self._skipped)
+
+
+async def look(requests: Requests, place: Place, event: str, skipped: Skipped) -> Event | None:
+    """Return the event with this id from its summary, or from its frames; None where nothing is stored."""
+    key = event_key(place.folder(event))
+    try:
+        data = await requests.read(key, MAX_SUMMARY_BYTES)
+        if data is not None:
+            return event_of(parse_summary(data, event), place.instance, place.camera)
+    except UnreadableObject as exc:
+        skipped.add(key, str(exc))
+    return await _from_frames(requests, place, event, skipped)
+
+
+async def _from_frames(requests: Requests, place: Place, event: str, skipped: Skipped) -> Event | None:
+    """Return an event without a summary: it goes on, or was never closed. Its zones are not known."""
+    count = size = 0
+    sampled: list[tuple[int, str, int]] = []
+    every = 1
+    async for seq, key, bytes_ in stored_frames(requests, place.folder(event)):
+        if count % every == 0:
+            sampled.append((seq, key, bytes_))
+            if len(sampled) >= 2 * SAMPLED_FRAMES:
+                sampled, every = sampled[::2], every * 2
+        count, size = count + 1, size + bytes_
+    if not count:
+        return None
+    shell = Event(
+        instance=place.instance,
+        camera=place.camera,
+        event_id=event,
+        started_at=event_started(event),
+        frames=count,
+        bytes=size,
+    )
+    sampled = sampled[:: -(-len(sampled) // SAMPLED_FRAMES)]
+    metadata = await together("read metadata", (requests.about(key) for _, key, _ in sampled))
+    scores: list[tuple[int, float]] = []
+    for (seq, key, bytes_), about in zip(sampled, metadata, strict=True):
+        try:
+            frame = frame_of_metadata(about or {}, shell, key, seq, bytes_)
+        except UnreadableObject as exc:
+            skipped.add(key, str(exc))
+        else:
+            scores.append((seq, frame.score))
+    best = max(scores, key=lambda each: each[1], default=(sampled[0][0], 0.0))
+    return replace(
+        shell, best=best[0], peak_score=best[1], scores=thin_scores([score for _, score in scores])
+    )
+
+
+async def stored_frames(requests: Requests, folder: str) -> AsyncIterator[tuple[int, str, int]]:
+    """Yield (seq, key, bytes) of the frames in an event's folder, in order."""
+    async for page in requests.pages(folder):
+        for listed in page.objects:
+            name, _, kind = listed.key[len(folder) :].partition(".")
+            if kind == "jpg" and name.isascii() and name.isdigit() and 6 <= len(name) <= 9:
+                yield int(name), listed.key, listed.size
+
+
+def calendar(first: date, last: date) -> list[date]:
+    """Return the days from `first` to `last`, both included."""
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def last_day(until: datetime) -> date:
+    """Return the last day (UTC) on which an event can begin before `until`."""
+    at = until.astimezone(UTC)
+    return at.date() - timedelta(days=1) if at.time() == time.min else at.date()
+
+
+class _Index:
+    """The merged lines of a day."""
+
+    def __init__(self) -> None:
+        self.deleted: set[str] = set()
+        self.damaged = False
+        self._lines: dict[str, IndexLine] = {}
+        self._numbers: dict[str, set[int]] = defaultdict(set)
+
+    def __len__(self) -> int:
+        return len(self._lines) + len(self.deleted)
+
+    def add(self, line: IndexLine, writer: str) -> None:
+        """Take a line of the file of `writer`; of two lines of one event the first one stands."""
+        if line.no is not None and line.writer is not None:
+            self._numbers[line.writer].add(line.no)
+        if writer == DELETED:
+            self.deleted.add(line.event_id)
+        else:
+            self._lines.setdefault(line.event_id, line)
+
+    def get(self, event: str) -> IndexLine | None:
+        return self._lines.get(event)
+
+    @property
+    def lines(self) -> Iterable[IndexLine]:
+        return [line for event, line in self._lines.items() if event not in self.deleted]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all was readable and the numbers of each writer are consecutive.
+
+        A hole in them is an event of this day that is not indexed yet.
+        """
+        numbers = self._numbers.values()
+        return not self.damaged and all(max(seen) - min(seen) + 1 == len(seen) for seen in numbers)

@@ -1,0 +1,273 @@
+"""`EventReader`: events, frames and pictures from the bucket alone.
+
+    cameras()                        the cameras that have objects or an index
+    events(camera, since, until, …)  events in the order of their start, or the newest first
+    event(id)                        one event
+    frames(event)                    its stored frames
+    fetch(frame)                     a frame's JPEG, checked against its sha256
+
+Events are read in windows of days, a day of every camera first and more at once from then on: the first come
+early, and what is in memory is bounded by a window. Per camera a window reads the index, and lists the
+objects where the index cannot be complete (see `days`); a range of up to three days is always listed, which
+is one request for 1,000 events. What lies in the bucket and cannot be read is skipped and counted in
+`skipped`; it never ends a listing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Collection
+from datetime import UTC, date, datetime, timedelta
+
+from async_motion.core.index import event_started
+from async_motion.core.model import FrameInfo
+from async_motion.core.names import EVENT_ID, event_key, is_name
+from async_motion.errors import UnreadableObject
+from async_motion.retrieval.days import (
+    Day,
+    Place,
+    calendar,
+    indexed_days,
+    last_day,
+    look,
+    stored_days,
+    stored_frames,
+)
+from async_motion.retrieval.model import Event, Filter, Skipped, utc_now
+from async_motion.retrieval.protocols import Bucket
+from async_motion.retrieval.requests import Requests, together
+from async_motion.retrieval.summaries import (
+    MAX_SUMMARY_BYTES,
+    frame_of_metadata,
+    frames_of,
+    parse_summary,
+)
+
+SHORT = timedelta(days=3)
+"""A range up to this long is listed rather than taken from the index alone."""
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+
+_MAX_WINDOW_DAYS = 64
+_FULL_WINDOW_EVENTS = 4096
+_METADATA_AT_ONCE = 64
+
+
+class EventReader:
+    """Reads the events of one instance. It needs the rights to list and to get, no more."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        *,
+        instance: str,
+        prefix: str = "",
+        max_requests: int = 16,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """Send nothing. `prefix` begins every key, `now` is the wall clock (aware)."""
+        self.instance = instance
+        self.prefix = prefix
+        self.skipped = Skipped()
+        self.requests = Requests(bucket, max_requests=max_requests)
+        self._now = now
+
+    async def cameras(self) -> list[str]:
+        """Return the names of the cameras that have objects, sorted."""
+        root = f"{self.prefix}{self.instance}/"
+        found: list[str] = []
+        async for page in self.requests.pages(root, folders=True):
+            found += [name for each in page.folders if is_name(name := each[len(root) : -1])]
+        return found
+
+    async def events(
+        self,
+        camera: str | Collection[str] | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        zone: str | Collection[str] | None = None,
+        min_score: float = 0.0,
+        min_duration: float = 0.0,
+        reverse: bool = False,
+    ) -> AsyncIterator[Event]:
+        """Yield the events that begin in `since` <= start < `until`, by their start; `reverse`: newest first.
+
+        Times are aware. An event is in if it touched any of the zones, peaked at `min_score` (0..1) or more
+        and lasted for `min_duration` seconds or more. Raises StoreUnavailable, StoreRefused.
+        """
+        chosen = Filter(
+            since=since,
+            until=until,
+            zones=_names(zone),
+            min_score=min_score,
+            min_duration_s=min_duration,
+        )
+        names = sorted(_names(camera)) if camera is not None else await self.cameras()
+        plans = await together("plan events", (self._plan(name, chosen) for name in names))
+        days = sorted({day for plan in plans for day in plan.days}, reverse=reverse)
+        at, width = 0, 1
+        while at < len(days):
+            window = days[at : at + width]
+            found = [
+                event
+                for some in await together(
+                    "read events", (plan.read(day) for plan in plans for day in window if day in plan.days)
+                )
+                for event in some
+            ]
+            for event in sorted(found, key=_order, reverse=reverse):
+                yield event
+            at += width
+            width = min(2 * width, _MAX_WINDOW_DAYS) if len(found) < _FULL_WINDOW_EVENTS else 1
+
+    async def event(self, event_id: str, camera: str | None = None) -> Event | None:
+        """Return the event with this id, None where there is none. With `camera` it takes one request."""
+        if not EVENT_ID.fullmatch(event_id):
+            return None
+        try:
+            event_started(event_id)
+        except ValueError:
+            return None
+        names = [camera] if camera is not None else await self.cameras()
+        found = await together(
+            "read summaries",
+            (look(self.requests, self._place(name), event_id, self.skipped) for name in names),
+        )
+        return next((event for event in found if event is not None), None)
+
+    async def frames(self, event: Event) -> list[FrameInfo]:
+        """Return the stored frames of an event, by `seq`.
+
+        Of an event without a readable summary they come from the objects' metadata, without boxes and zones
+        and with a width and height of 0. Raises StoreUnavailable, StoreRefused.
+        """
+        folder = self.folder(event)
+        key = event_key(folder)
+        try:
+            data = await self.requests.read(key, MAX_SUMMARY_BYTES)
+            if data is not None:
+                return frames_of(parse_summary(data, event.event_id), event, folder)
+        except UnreadableObject as exc:
+            self.skipped.add(key, str(exc))
+        return await self._frames_of_metadata(event, folder)
+
+    async def fetch(self, frame: FrameInfo) -> bytes:
+        """Return a frame's JPEG.
+
+        Raises UnreadableObject where it is gone or is not what was stored (its sha256 differs).
+        """
+        data = await self.requests.read(frame.object_key, min(MAX_FRAME_BYTES, frame.size))
+        if data is None:
+            raise UnreadableObject(f"{frame.object_key}: it is gone")
+        if hashlib.sha256(data).hexdigest() != frame.sha256:
+            raise UnreadableObject(f"{frame.object_key}: its sha256 is not that of the stored frame")
+        return data
+
+    async def link(self, key: str, expires_s: float) -> str | None:
+        """Return a presigned link to an object, None where the store has no such thing."""
+        return await self.requests.link(key, expires_s)
+
+    def folder(self, event: Event) -> str:
+        """Return the folder of an event, with its closing slash."""
+        return self._place(event.camera).folder(event.event_id)
+
+    def _place(self, camera: str) -> Place:
+        return Place(prefix=self.prefix, instance=self.instance, camera=camera)
+
+    async def _plan(self, camera: str, chosen: Filter) -> _Plan:
+        """Return which days of a camera there are to read, and which of them to list."""
+        place = self._place(camera)
+        today = self._now().astimezone(UTC).date()
+        first = chosen.since.astimezone(UTC).date() if chosen.since else None
+        last = last_day(chosen.until) if chosen.until else None
+        if first is not None and (last or today + timedelta(days=1)) - first <= SHORT:
+            days = calendar(first, last or max(first, today))
+            listed = set(days)
+            indexed = await indexed_days(self.requests, place, first, last)
+        else:
+            indexed, days = await _both(self.requests, place, first, last)
+            listed = {day for day in days if day >= today - timedelta(days=1)} | set(days[:1])
+        return _Plan(
+            requests=self.requests,
+            place=place,
+            chosen=chosen,
+            skipped=self.skipped,
+            days=dict.fromkeys(days),
+            listed=listed,
+            writers=indexed,
+        )
+
+    async def _frames_of_metadata(self, event: Event, folder: str) -> list[FrameInfo]:
+        frames: list[FrameInfo] = []
+        waiting: list[tuple[int, str, int]] = []
+
+        async def take() -> None:
+            about = await together("read metadata", (self.requests.about(key) for _, key, _ in waiting))
+            for (seq, key, size), said in zip(waiting, about, strict=True):
+                try:
+                    frames.append(frame_of_metadata(said or {}, event, key, seq, size))
+                except UnreadableObject as exc:
+                    self.skipped.add(key, str(exc))
+            waiting.clear()
+
+        async for each in stored_frames(self.requests, folder):
+            waiting.append(each)
+            if len(waiting) == _METADATA_AT_ONCE:
+                await take()
+        await take()
+        return frames
+
+
+class _Plan:
+    """What there is to read of one camera."""
+
+    def __init__(
+        self,
+        *,
+        requests: Requests,
+        place: Place,
+        chosen: Filter,
+        skipped: Skipped,
+        days: Collection[date],
+        listed: Collection[date],
+        writers: dict[date, list[str]],
+    ) -> None:
+        self.days = days
+        self._requests = requests
+        self._place = place
+        self._chosen = chosen
+        self._skipped = skipped
+        self._listed = listed
+        self._writers = writers
+
+    async def read(self, day: date) -> list[Event]:
+        """Return the events of one day that are asked for."""
+        reading = Day(self._requests, self._place, day, self._chosen, self._skipped)
+        return await reading.events(self._writers.get(day, []), listed=day in self._listed)
+
+
+async def _both(
+    requests: Requests, place: Place, first: date | None, last: date | None
+) -> tuple[dict[date, list[str]], list[date]]:
+    """Return the indexed days and the days that have objects."""
+    indexed: dict[date, list[str]] = {}
+    days: list[date] = []
+
+    async def index() -> None:
+        indexed.update(await indexed_days(requests, place, first, last))
+
+    async def objects() -> None:
+        days.extend(await stored_days(requests, place, first, last))
+
+    await together("list days", (index(), objects()))
+    return indexed, days
+
+
+def _order(event: Event) -> tuple[str, str]:
+    return event.event_id, event.camera
+
+
+def _names(given: str | Collection[str] | None) -> Collection[str]:
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) else tuple(given)

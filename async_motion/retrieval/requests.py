@@ -1,0 +1,103 @@
+"""Requests to the bucket: a bounded number at once, with a few tries, and counted.
+
+Trouble that may pass (StoreUnavailable) is tried again within a few seconds; a refusal (StoreRefused) is not:
+a person must act.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from async_motion.core.listing import Page
+from async_motion.errors import StoreRefused, StoreUnavailable
+from async_motion.retrieval.protocols import Bucket
+
+T = TypeVar("T")
+
+PAUSES_S = (0.2, 1.0)
+"""What is waited before the second and the third try."""
+_MAX_PAUSE_S = 10.0
+
+
+class Requests:
+    """A bucket with a limit on requests at once. `sent` counts the requests by kind, tries included."""
+
+    def __init__(self, bucket: Bucket, *, max_requests: int) -> None:
+        self.name = bucket.bucket
+        self.sent = {"list": 0, "read": 0, "about": 0, "write": 0, "remove": 0}
+        self._bucket = bucket
+        self._places = asyncio.Semaphore(max_requests)
+
+    async def pages(
+        self, prefix: str, *, folders: bool = False, start_after: str = ""
+    ) -> AsyncIterator[Page]:
+        """Yield a listing page by page."""
+        token = None
+        while True:
+            page = await self._page(prefix, folders=folders, start_after=start_after, token=token)
+            yield page
+            if page.next is None or page.next == token:
+                return
+            token = page.next
+
+    async def read(self, key: str, max_bytes: int) -> bytes | None:
+        """Return an object's bytes, None where there is none."""
+        return await self._send("read", lambda: self._bucket.read(key, max_bytes))
+
+    async def about(self, key: str) -> Mapping[str, str] | None:
+        """Return an object's user metadata, None where there is none."""
+        return await self._send("about", lambda: self._bucket.about(key))
+
+    async def write(self, key: str, data: bytes, content_type: str) -> None:
+        """Store an object."""
+        await self._send("write", lambda: self._bucket.write(key, data, content_type))
+
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects, at most 1,000."""
+        await self._send("remove", lambda: self._bucket.remove(keys))
+
+    async def link(self, key: str, expires_s: float) -> str | None:
+        """Return a presigned GET, None where there is no such thing."""
+        return await self._bucket.link(key, expires_s)
+
+    async def _page(self, prefix: str, *, folders: bool, start_after: str, token: str | None) -> Page:
+        return await self._send(
+            "list",
+            lambda: self._bucket.page(prefix, folders=folders, start_after=start_after, token=token),
+        )
+
+    async def _send(self, kind: str, request: Callable[[], Awaitable[T]]) -> T:
+        for pause_s in (*PAUSES_S, None):
+            try:
+                async with self._places:
+                    self.sent[kind] += 1
+                    return await request()
+            except StoreRefused:
+                raise
+            except StoreUnavailable as exc:
+                if pause_s is None:
+                    raise
+                pause_s = max(pause_s, min(exc.retry_after_s or 0.0, _MAX_PAUSE_S))
+                await asyncio.sleep(pause_s)
+        raise AssertionError("unreachable")
+
+
+async def together(what: str, work: Iterable[Awaitable[T]]) -> list[T]:
+    """Await all of `work` at once and return the results in order; the first error ends the others."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            made = [tasks.create_task(_awaited(each), name=what) for each in work]
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+    return [task.result() for task in made]
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

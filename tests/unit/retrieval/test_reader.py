@@ -1,0 +1,465 @@
+"""Events, frames and pictures from the bucket alone: with an index, without, and in a hostile bucket."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from async_motion.core.index import DELETED, REBUILT, index_key, pack
+from async_motion.core.names import event_key
+from async_motion.errors import StoreUnavailable, UnreadableObject
+from async_motion.retrieval import Event, EventReader
+from async_motion.retrieval import requests as retrieval_requests
+from tests.support.bucket import INSTANCE, MadeEvent, MemoryBucket, make_event
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval_requests, "PAUSES_S", (0.0, 0.0))
+
+
+@pytest.fixture
+def bucket() -> MemoryBucket:
+    return MemoryBucket()
+
+
+@pytest.fixture
+def reader(bucket: MemoryBucket) -> EventReader:
+    return EventReader(bucket, instance=INSTANCE, now=lambda: NOW)
+
+
+async def ids(reader: EventReader, *args: Any, **kwargs: Any) -> list[str]:
+    return [event.event_id async for event in reader.events(*args, **kwargs)]
+
+
+def of(events: Iterable[MadeEvent]) -> list[str]:
+    return [event.event_id for event in events]
+
+
+def a_month(cameras: tuple[str, ...] = ("porch",)) -> list[MadeEvent]:
+    """Return three events a day for thirty days, in order, with numbers."""
+    return [
+        make_event(camera=camera, at=NOW - DAY * n - HOUR * h, salt=place, no=3 * (31 - n) - h, frames=1)
+        for n in range(30, 0, -1)
+        for h in (2, 1, 0)
+        for place, camera in enumerate(cameras)
+    ]
+
+
+class TestEvents:
+    async def test_an_empty_bucket_has_none(self, reader: EventReader) -> None:
+        assert await ids(reader) == []
+        assert await ids(reader, "porch", since=NOW - HOUR) == []
+        assert await reader.cameras() == []
+
+    async def test_they_come_by_their_start_over_all_cameras(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        month = a_month(("porch", "yard"))
+        bucket.add(*month)
+        assert await reader.cameras() == ["porch", "yard"]
+        assert await ids(reader) == of(month)
+        assert await ids(reader, reverse=True) == of(month)[::-1]
+        assert await ids(reader, "yard") == of(e for e in month if e.camera == "yard")
+        assert await ids(reader, ["yard", "porch"], since=NOW - DAY * 2) == of(month)[-8:]
+
+    async def test_with_an_index_the_answer_is_the_same(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        month = a_month()
+        bucket.add(*month)
+        bare = [event async for event in reader.events()]
+        bucket.index(month)
+        assert [event async for event in reader.events()] == bare
+        assert reader.skipped.count == 0
+
+    async def test_the_whole_event_is_told(self, reader: EventReader, bucket: MemoryBucket) -> None:
+        at = NOW - HOUR
+        made = make_event(at=at, frames=3, zones=["drive"], no=7)
+        bucket.add(made)
+        (event,) = [event async for event in reader.events()]
+        assert event == Event(
+            instance=INSTANCE,
+            camera="porch",
+            event_id=made.event_id,
+            started_at=at,
+            ended_at=at + timedelta(seconds=3),
+            duration_s=3.0,
+            reason="quiet",
+            peak_score=0.03,
+            zones=("drive",),
+            frames=3,
+            bytes=sum(frame.size for frame in made.frames),
+            best=2,
+            scores=(0.01, 0.02, 0.03),
+            no=7,
+            writer="a41c07",
+        )
+
+    @pytest.mark.parametrize("indexed", [False, True])
+    async def test_the_filters(self, reader: EventReader, bucket: MemoryBucket, indexed: bool) -> None:
+        made = [
+            make_event(at=NOW - 3 * HOUR, frames=1, scores=[0.5], no=1),
+            make_event(at=NOW - 2 * HOUR, frames=9, zones=["drive", "door"], no=2),
+            make_event(at=NOW - HOUR, frames=2, zones=["drive"], no=3),
+        ]
+        bucket.add(*made)
+        if indexed:
+            bucket.index(made)
+        first, second, third = of(made)
+        assert await ids(reader, zone="drive") == [second, third]
+        assert await ids(reader, zone=["door", "roof"]) == [second]
+        assert await ids(reader, min_score=0.09) == [first, second]
+        assert await ids(reader, min_duration=2.0) == [second, third]
+        assert await ids(reader, since=NOW - 2 * HOUR) == [second, third]
+        assert await ids(reader, until=NOW - 2 * HOUR) == [first]
+        assert await ids(reader, since=NOW - 2 * HOUR, until=NOW - HOUR) == [second]
+
+    @pytest.mark.parametrize("indexed", [False, True])
+    async def test_a_moment_is_exact_to_the_microsecond(
+        self, reader: EventReader, bucket: MemoryBucket, indexed: bool
+    ) -> None:
+        at = datetime(2026, 11, 22, 7, 31, 12, 345678, tzinfo=UTC)
+        made = make_event(at=at, no=1)
+        bucket.add(made)
+        if indexed:
+            bucket.index([made])
+        tick = timedelta(microseconds=1)
+        assert await ids(reader, since=at) == [made.event_id]
+        assert await ids(reader, since=at + tick) == []
+        assert await ids(reader, until=at) == []
+        assert await ids(reader, until=at + tick) == [made.event_id]
+
+    async def test_midnight_and_the_end_of_a_year_lose_nothing(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        midnight = datetime(2026, 1, 1, tzinfo=UTC)
+        made = [make_event(at=midnight + timedelta(milliseconds=n), salt=n + 1) for n in (-1, 0, 1)]
+        bucket.add(*made)
+        assert await ids(reader, since=midnight - HOUR, until=midnight + HOUR) == of(made)
+        assert await ids(reader, until=midnight) == of(made[:1])
+        assert await ids(reader, since=midnight) == of(made[1:])
+
+    async def test_an_event_that_goes_on_is_told_from_its_frames(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        at = NOW - timedelta(minutes=1)
+        made = make_event(at=at, frames=40, ended=False)
+        bucket.add(made)
+        (event,) = [event async for event in reader.events(since=NOW - HOUR)]
+        assert (event.started_at, event.ended_at, event.duration_s, event.reason) == (at, None, None, None)
+        assert event.frames == 40
+        assert event.bytes == sum(frame.size for frame in made.frames)
+        assert len(event.scores) <= 16
+        assert event.best is not None
+        assert event.peak_score == made.frames[event.best].score > 0.3
+        assert await ids(reader, min_duration=0.1) == []
+
+    async def test_a_folder_without_frames_is_no_event(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        made = make_event(at=NOW - HOUR, ended=False)
+        bucket.objects[made.folder + "notes.txt"] = (b"x", {})
+        assert await ids(reader) == []
+
+    async def test_instances_and_prefixes_are_apart(self, bucket: MemoryBucket) -> None:
+        bucket.add(
+            make_event(at=NOW - HOUR), make_event(at=NOW - HOUR, instance="edge2", prefix="cams/", salt=2)
+        )
+        other = EventReader(bucket, instance="edge2", prefix="cams/", now=lambda: NOW)
+        assert [event.instance async for event in other.events()] == ["edge2"]
+
+
+class TestIndex:
+    async def test_two_hours_cost_three_requests_a_camera(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        made = [make_event(at=NOW - timedelta(minutes=n), no=60 - n) for n in range(59, -1, -1)]
+        bucket.add(*made)
+        bucket.index(made)
+        assert await ids(reader, "porch", since=NOW - 2 * HOUR) == of(made)
+        assert len(bucket.requests) == 3
+
+    async def test_a_settled_month_is_read_from_the_index_alone(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        month = a_month()
+        bucket.add(*month)
+        bucket.index(month)
+        assert await ids(reader, zone="nowhere") == []
+        reads = bucket.asked("read")
+        assert len(reads) == 30
+        assert all("/.index/" in key for key in reads)
+        # The index, years, months, days; then the oldest day and the recent one.
+        assert len(bucket.asked("list")) <= 4 + 2 + 2
+
+    async def test_without_index_a_listing_for_each_day(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        month = a_month()
+        bucket.add(*month)
+        assert await ids(reader, "porch") == of(month)
+        assert len(bucket.asked("list")) == 30 + 1 + 1 + 1 + 2
+
+    async def test_what_is_newer_than_the_index_is_there(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        made = [make_event(at=NOW - timedelta(minutes=n), no=9 - n) for n in range(8, -1, -1)]
+        bucket.add(*made)
+        bucket.index(made[:4])
+        assert await ids(reader, "porch", since=NOW - HOUR) == of(made)
+        assert await ids(reader, since=NOW - 90 * DAY) == of(made)
+
+    async def test_a_late_event_that_is_not_indexed_yet_is_found_by_the_hole(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        month = a_month()
+        bucket.add(*month)
+        bucket.index([event for place, event in enumerate(month) if place != 40])
+        assert await ids(reader) == of(month)
+
+    async def test_days_from_before_the_index_are_there(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        month = a_month()
+        bucket.add(*month)
+        bucket.index(month[45:])
+        assert await ids(reader) == of(month)
+
+    async def test_writers_are_merged(self, reader: EventReader, bucket: MemoryBucket) -> None:
+        month = a_month()
+        bucket.add(*month)
+        bucket.index(month[0::2], writer="bbbbbb")
+        bucket.index(month[1::2], writer="aaaaaa")
+        bucket.index(month, writer=REBUILT)
+        assert await ids(reader) == of(month)
+
+    async def test_what_is_gone_is_not_told(self, reader: EventReader, bucket: MemoryBucket) -> None:
+        month = a_month()
+        bucket.add(*month[7:])  # two days and a part of the third have expired
+        bucket.index(month)
+        assert await ids(reader) == of(month[7:])
+        assert await ids(reader, since=NOW - 31 * DAY, until=NOW - 28 * DAY) == of(month[7:8])
+
+    async def test_what_was_deleted_is_not_told(self, reader: EventReader, bucket: MemoryBucket) -> None:
+        month = a_month()
+        bucket.add(*month)
+        bucket.index(month)
+        gone = month[40]
+        bucket.objects[index_key("", INSTANCE, "porch", gone.day, DELETED)] = (pack([gone.line], DELETED), {})
+        assert await ids(reader) == of(event for event in month if event is not gone)
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 2)), max_size=30, unique_by=lambda e: e[0]),
+        st.integers(0, 20_000),
+        st.integers(0, 20_000),
+        st.booleans(),
+        st.data(),
+    )
+    async def test_any_part_of_an_index_gives_the_same_answer(
+        self, events: list[tuple[int, int]], low: int, high: int, reverse: bool, data: st.DataObject
+    ) -> None:
+        """An index may lack any event of today and yesterday, or all of it."""
+        bucket = MemoryBucket()
+        start = NOW - timedelta(minutes=20_000)
+        numbers: dict[int, int] = {}
+        made: list[MadeEvent] = []
+        for minutes, camera in sorted(events):
+            no = numbers[camera] = numbers.get(camera, 0) + 1
+            at = start + timedelta(minutes=minutes)
+            made.append(make_event(camera=f"cam{camera}", at=at, salt=minutes, frames=1, no=no))
+        bucket.add(*made)
+        reader = EventReader(bucket, instance=INSTANCE, now=lambda: NOW)
+
+        async def read() -> list[Event]:
+            since, until = (start + timedelta(minutes=at) for at in sorted((low, high)))
+            return [event async for event in reader.events(since=since, until=until, reverse=reverse)]
+
+        bare = await read()
+        bucket.index(e for e in made if e.day < (NOW - DAY).date() or data.draw(st.booleans()))
+        assert await read() == bare
+        assert reader.skipped.count == 0
+
+
+class TestHostileBucket:
+    async def test_strangers_objects_are_skipped(self, reader: EventReader, bucket: MemoryBucket) -> None:
+        made = make_event(at=NOW - HOUR)
+        bucket.add(made)
+        for key in (
+            "edge1/porch/2026/11/22/notes.txt",
+            "edge1/porch/2026/11/22/20261122T9999/x.jpg",
+            "edge1/porch/2026/11/22/20261121T110000000Z-000000/000000.jpg",
+            "edge1/porch/2026/11/22/../../x",
+            "edge1/porch/2026/13/01/20261301T110000000Z-000000/000000.jpg",
+            "edge1/porch/²026/11/22/x",
+            "edge1/porch/2026/1/2/x",
+            "edge1/Porch!/2026/11/22/20261122T110000000Z-000000/000000.jpg",
+            "edge1/.index/1/porch/2026/11/22.zzzzzz.jsonl.gz",
+            "edge1/.index/1/porch/2026/11/99.a41c07.jsonl.gz",
+            f"{made.folder}../000001.jpg",
+            f"{made.folder}x.jpg",
+        ):
+            bucket.objects[key] = (b"?", {})
+        assert await ids(reader) == [made.event_id]
+        assert reader.skipped.count == 3
+
+    @pytest.mark.parametrize(
+        "data",
+        [b"", b"\x00" * 50, b"{}", b"[1, 2]", b'{"schema": "async_motion.event_summary/1"}', b"[" * 5000],
+    )
+    async def test_an_unreadable_summary_leaves_the_frames(
+        self, reader: EventReader, bucket: MemoryBucket, data: bytes
+    ) -> None:
+        made = make_event(at=NOW - HOUR, frames=2)
+        bucket.add(made)
+        bucket.objects[event_key(made.folder)] = (data, {})
+        (event,) = [event async for event in reader.events()]
+        assert (event.frames, event.ended_at) == (2, None)
+        assert [frame.seq for frame in await reader.frames(event)] == [0, 1]
+        assert reader.skipped.count == 2
+        assert reader.skipped.latest[0][0] == event_key(made.folder)
+
+    @pytest.mark.parametrize("data", [b"", b"no gzip", b"\x1f\x8b"])
+    async def test_an_unreadable_index_is_as_none(
+        self, reader: EventReader, bucket: MemoryBucket, data: bytes
+    ) -> None:
+        month = a_month()
+        bucket.add(*month)
+        bucket.index(month)
+        broken = index_key("", INSTANCE, "porch", month[40].day, "a41c07")
+        bucket.objects[broken] = (data, {})
+        assert await ids(reader) == of(month)
+        assert reader.skipped.count == 1
+
+    async def test_a_line_of_another_day_is_skipped(self, reader: EventReader, bucket: MemoryBucket) -> None:
+        made, other = make_event(at=NOW - HOUR), make_event(at=NOW - 40 * DAY)
+        bucket.add(made)
+        bucket.objects[index_key("", INSTANCE, "porch", made.day, "a41c07")] = (
+            pack([made.line, other.line], "a41c07"),
+            {},
+        )
+        assert await ids(reader) == [made.event_id]
+        assert reader.skipped.count == 1
+
+    async def test_a_summary_cannot_lead_to_another_object(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        made = make_event(at=NOW - HOUR)
+        assert made.summary is not None
+        made.summary["frames"][0]["object_key"] = "edge2/secret"
+        bucket.add(made)
+        bucket.objects[event_key(made.folder)] = (json.dumps(made.summary).encode(), {})
+        (event,) = [event async for event in reader.events()]
+        assert [frame.object_key for frame in await reader.frames(event)] == [
+            frame.object_key for frame in made.frames
+        ]
+
+    async def test_ten_thousand_writers_do_not_hold_a_day_up(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        made = make_event(at=NOW - HOUR)
+        bucket.add(made)
+        for n in range(300):
+            bucket.objects[index_key("", INSTANCE, "porch", made.day, f"{n:06x}")] = (b"", {})
+        assert await ids(reader) == [made.event_id]
+        assert len(bucket.asked("read")) < 100
+
+    async def test_trouble_that_passes_is_tried_again(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        made = make_event(at=NOW - HOUR)
+        bucket.add(made)
+        bucket.failures = 2
+        assert await ids(reader) == [made.event_id]
+        bucket.failures = 100
+        with pytest.raises(StoreUnavailable):
+            await ids(reader)
+
+    async def test_memory_stays_bounded_at_any_size(self, reader: EventReader, bucket: MemoryBucket) -> None:
+        for camera in ("porch", "yard"):
+            for day in range(40):
+                made = [
+                    make_event(
+                        camera=camera, at=NOW - DAY * (day + 3) - timedelta(minutes=n), frames=0, no=n + 1
+                    )
+                    for n in range(100)
+                ]
+                bucket.index(made)
+                bucket.objects[f"{made[0].folder}000000.jpg"] = (b"", {})
+        tracemalloc.start()
+        count = 0
+        async for _ in reader.events():
+            count += 1
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert count == 8_000 - 2 * 99, "of the oldest day the bucket has one event a camera"
+        assert peak < 12_000_000
+
+
+class TestOneEvent:
+    async def test_it_is_found_by_its_id(self, reader: EventReader, bucket: MemoryBucket) -> None:
+        made = make_event(camera="yard", at=NOW - 90 * DAY)
+        bucket.add(made, make_event(at=NOW))
+        event = await reader.event(made.event_id)
+        assert event is not None
+        assert (event.camera, event.event_id) == ("yard", made.event_id)
+        assert await reader.event(made.event_id, "yard") == event
+        assert await reader.event(made.event_id, "porch") is None
+
+    @pytest.mark.parametrize("bad", ["", "../x", "20269922T110000000Z-000000", "20261122T110000000Z-00000g"])
+    async def test_what_is_no_id_has_no_event(
+        self, reader: EventReader, bucket: MemoryBucket, bad: str
+    ) -> None:
+        bucket.add(make_event(at=NOW))
+        assert await reader.event(bad) is None
+
+
+class TestFrames:
+    async def test_frames_of_an_ended_event_are_as_announced(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        made = make_event(at=NOW - HOUR, frames=3, zones=["drive"])
+        bucket.add(made)
+        event = await reader.event(made.event_id)
+        assert event is not None
+        assert await reader.frames(event) == list(made.frames)
+
+    async def test_frames_of_one_that_goes_on_come_from_their_metadata(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        made = make_event(at=NOW - HOUR, frames=130, ended=False)
+        bucket.add(made)
+        bucket.objects[made.frames[5].object_key] = (b"x", {})
+        event = await reader.event(made.event_id)
+        assert event is not None
+        frames = await reader.frames(event)
+        assert [frame.seq for frame in frames] == [n for n in range(130) if n != 5]
+        assert frames[3].sha256 == made.frames[3].sha256
+        assert frames[3].captured_at == made.frames[3].captured_at
+        assert (frames[3].width, frames[3].boxes) == (0, ())
+
+    async def test_a_picture_is_checked(self, reader: EventReader, bucket: MemoryBucket) -> None:
+        made = make_event(at=NOW - HOUR, frames=3)
+        bucket.add(made)
+        whole, changed, gone = made.frames
+        assert await reader.fetch(whole) == bucket.objects[whole.object_key][0]
+        bucket.objects[changed.object_key] = (b"x" * changed.size, {})
+        del bucket.objects[gone.object_key]
+        with pytest.raises(UnreadableObject, match="sha256"):
+            await reader.fetch(changed)
+        with pytest.raises(UnreadableObject, match="gone"):
+            await reader.fetch(gone)
+        bucket.objects[changed.object_key] = (b"x" * 5000, {})
+        with pytest.raises(UnreadableObject, match="longer than"):
+            await reader.fetch(changed)
