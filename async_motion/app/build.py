@@ -45,14 +45,20 @@ from async_motion.errors import CameraUnavailable, ImageError
 from async_motion.home_assistant.entities import CameraSite, Site
 from async_motion.home_assistant.publisher import MISSED_KEY, PLACES_KEY, DiscoveryPublisher
 from async_motion.jpeg import encode, shrink
+from async_motion.retrieval import EventReader
 from async_motion.settings import Camera, Settings
 from async_motion.spool import Spool
 from async_motion.status import Reporter
 from async_motion.store.directory import DirectoryStore
+from async_motion.store.directory_reader import DirectoryReader
 from async_motion.store.minio import MinioStore
+from async_motion.store.minio_reader import MinioReader
 from async_motion.web import Web
 
 AnyStore = MinioStore | DirectoryStore
+AnyReader = MinioReader | DirectoryReader
+
+READS_AT_ONCE = 16
 
 SNAPSHOT_BYTES = 1_900_000
 """The longest snapshot: below the limit at which brokers in the field cut the connection (2,000,000)."""
@@ -65,25 +71,48 @@ def build_store(settings: Settings, *, reading: bool = False) -> AnyStore:
     minio = settings.minio
     if minio.endpoint is None:
         return DirectoryStore(settings.directory.path, bucket=minio.bucket)
-    return MinioStore(
-        endpoint=minio.endpoint,
-        bucket=minio.bucket,
-        access_key=minio.access_key,
-        secret_key=minio.secret_key.get_secret_value() if minio.secret_key else None,
-        session_token=minio.session_token.get_secret_value() if minio.session_token else None,
-        credentials=minio.credentials,
-        secure=minio.secure,
-        ca_file=_text(minio.ca_file),
-        region=minio.region,
-        create_bucket=minio.create_bucket and not reading,
-        path_style=minio.path_style,
-        concurrency=minio.concurrency,
-        connect_timeout_s=minio.timeout.connect,
-        put_timeout_s=minio.timeout.put,
-        tags=minio.tags,
-        encryption=minio.encryption,
-        probe_key=f"{minio.prefix}{settings.instance}/.async_motion_probe",
+    arguments = _minio_arguments(settings)
+    return MinioStore(**arguments, create_bucket=minio.create_bucket and not reading)
+
+
+def build_bucket(settings: Settings) -> AnyReader:
+    """Return the same store to search and read in. Nothing is made by opening it."""
+    if settings.minio.endpoint is None:
+        return DirectoryReader(settings.directory.path, bucket=settings.minio.bucket)
+    arguments = _minio_arguments(settings) | {"concurrency": READS_AT_ONCE}
+    return MinioReader(**arguments, create_bucket=False)
+
+
+def build_events(settings: Settings, bucket: AnyReader, instance: str | None = None) -> EventReader:
+    """Return a reader of the events of one instance, by default our own, in an opened bucket."""
+    return EventReader(
+        bucket,
+        instance=instance or settings.instance,
+        prefix=settings.minio.prefix,
+        max_requests=READS_AT_ONCE,
     )
+
+
+def _minio_arguments(settings: Settings) -> dict[str, Any]:
+    minio = settings.minio
+    return {
+        "endpoint": minio.endpoint,
+        "bucket": minio.bucket,
+        "access_key": minio.access_key,
+        "secret_key": minio.secret_key.get_secret_value() if minio.secret_key else None,
+        "session_token": minio.session_token.get_secret_value() if minio.session_token else None,
+        "credentials": minio.credentials,
+        "secure": minio.secure,
+        "ca_file": _text(minio.ca_file),
+        "region": minio.region,
+        "path_style": minio.path_style,
+        "concurrency": minio.concurrency,
+        "connect_timeout_s": minio.timeout.connect,
+        "put_timeout_s": minio.timeout.put,
+        "tags": minio.tags,
+        "encryption": minio.encryption,
+        "probe_key": f"{minio.prefix}{settings.instance}/.async_motion_probe",
+    }
 
 
 def build_client(
