@@ -147,6 +147,12 @@ def test_a_command_of_ours_knows_its_options(command: str) -> None:
     assert [option for option in _options(command) if option not in shown] == []
 
 
+def test_the_readme_lists_every_command() -> None:
+    listed = re.findall(r"^\| `async-motion (\w+)", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    known = re.findall(r"^ {4}(\w+) ", _help("async_motion"), re.MULTILINE)
+    assert sorted(listed) == sorted(known)
+
+
 @each
 def test_settings_in_examples_load(document: Path, tmp_path: Path) -> None:
     known = {"minio", "mqtt", "cameras", "location", "spool", "web", "instance"}

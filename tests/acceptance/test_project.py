@@ -24,6 +24,8 @@ def _yaml(name: str) -> Any:
 def test_the_version_stands_in_one_place() -> None:
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert metadata.version("async-motion") == async_motion.__version__
+    for name in ("pyproject.toml", "docker/processor/Dockerfile", "docker/compose.yaml"):
+        assert async_motion.__version__ not in (ROOT / name).read_text(encoding="utf-8"), name
 
 
 def test_ci_runs_every_python_that_the_project_names() -> None:
