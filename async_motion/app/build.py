@@ -30,7 +30,7 @@ from async_motion.app.specs import (
 from async_motion.broker import find
 from async_motion.broker.client import BrokerClient
 from async_motion.broker.embedded import EmbeddedBroker
-from async_motion.camera.day_night import PICTURE_EVERY_S, SUN_EVERY_S, Light, ProfileKeeper
+from async_motion.camera.day_night import PICTURE_EVERY_S, SUN_EVERY_S, LightGauge, ProfileKeeper
 from async_motion.camera.detector_state import KEYS, LearnedKeeper, key_of, recalled
 from async_motion.camera.recorder import RecordOutbox
 from async_motion.camera.sun import sun_elevation
@@ -230,21 +230,21 @@ def build_profiles(
     )
 
 
-def _light(settings: Settings, switch: str, unit: CameraUnit) -> Light | None:
+def _light(settings: Settings, switch: str, unit: CameraUnit) -> LightGauge | None:
     latitude, longitude = settings.location.latitude, settings.location.longitude
     if switch == "sun" and latitude is not None and longitude is not None:
 
         async def elevation() -> float:
             return sun_elevation(latitude, longitude, datetime.now(UTC))
 
-        return Light(
+        return LightGauge(
             limits=SUN,
             every_s=SUN_EVERY_S,
             read=elevation,
             words=lambda degrees: f"the sun stands at {degrees:.1f}°",
         )
     if switch == "picture":
-        return Light(
+        return LightGauge(
             limits=COLOUR,
             every_s=PICTURE_EVERY_S,
             read=partial(unit.look, colour_share),

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from async_motion.core.commands import AUTO, Controls, Value, render
-from async_motion.core.events.day_night import Limits, Profile, Switch
+from async_motion.core.events.day_night import LightLimits, Profile, Switch
 from async_motion.errors import CameraUnavailable, ImageError
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,10 @@ NO_PICTURE_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Light:
+class LightGauge:
     """What is asked: `read` returns the figure, None while there is none; `words` says it to people."""
 
-    limits: Limits
+    limits: LightLimits
     every_s: float
     read: Callable[[], Awaitable[float | None]]
     words: Callable[[float], str]
@@ -60,7 +60,7 @@ class ProfileKeeper:
         night: Mapping[str, Value],
         *,
         basis: str,
-        light: Light | None = None,
+        light: LightGauge | None = None,
         changed: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
@@ -131,7 +131,7 @@ class ProfileKeeper:
             waiting = self._mode == AUTO and figure is None
             await self._rest(NO_PICTURE_EVERY_S if waiting else self.light.every_s)
 
-    async def _follow(self, light: Light) -> float | None:
+    async def _follow(self, light: LightGauge) -> float | None:
         try:
             figure = await light.read()
         except (CameraUnavailable, ImageError) as exc:

@@ -2,7 +2,7 @@
 
     spec ──open_source──▶ CameraSource ──frames()──▶ one connection ──▶ frames, newest first to survive
                               │
-                              └─ one daemon thread for each connection: opens, decodes, picks by media time;
+                              └─ one daemon thread for each connection: opens, decodes, picks by PTS;
                                  with `isolation: process`, it has a child process do so (see `isolation`)
 
 What a camera can do to us is bounded here: in time (its thread is watched by the event loop and left behind
@@ -15,21 +15,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from async_motion.capture.address import Address, Kind, parse
-from async_motion.capture.clock import MediaClock
-from async_motion.capture.handover import Counters, ReaderLink
-from async_motion.capture.main_stream import RecordStream
+from async_motion.capture.address import Address, SourceKind, parse
+from async_motion.capture.clock import PtsClock
+from async_motion.capture.handover import CaptureCounters, FrameSink
+from async_motion.capture.main_stream import MainStream
 from async_motion.capture.readers.demo import DemoReader
 from async_motion.capture.readers.stills import StillsReader
 from async_motion.capture.readers.usb import UsbReader
 from async_motion.capture.readers.video import VideoReader
-from async_motion.capture.selective.activity import Interest
+from async_motion.capture.selective.activity import DetectorFeedback
 from async_motion.capture.source import CameraSource
 from async_motion.capture.spec import CaptureSpec
-from async_motion.capture.worker.parent import IsolatedInterest, IsolatedReader, IsolatedRecord
+from async_motion.capture.worker.parent import IsolatedFeedback, IsolatedMainStream, IsolatedReader
 from async_motion.errors import SettingsError
 
-__all__ = ["CameraSource", "CaptureSpec", "Counters", "open_source"]
+__all__ = ["CameraSource", "CaptureCounters", "CaptureSpec", "open_source"]
 
 
 def open_source(spec: CaptureSpec) -> CameraSource:
@@ -47,12 +47,14 @@ def open_source(spec: CaptureSpec) -> CameraSource:
             spec,
             isolated,
             live=live,
-            record=IsolatedRecord(isolated) if spec.record_source is not None else None,
-            interest=IsolatedInterest(isolated),
+            record=IsolatedMainStream(isolated) if spec.record_source is not None else None,
+            feedback=IsolatedFeedback(isolated),
             release=isolated.aclose,
         )
-    interest = Interest()
-    return CameraSource(spec, reader_of(spec, interest), live=live, record=record_of(spec), interest=interest)
+    feedback = DetectorFeedback()
+    return CameraSource(
+        spec, reader_of(spec, feedback), live=live, record=main_stream_of(spec), feedback=feedback
+    )
 
 
 def is_live(spec: CaptureSpec) -> bool:
@@ -60,30 +62,30 @@ def is_live(spec: CaptureSpec) -> bool:
     return parse(spec.source).live or spec.speed == "real"
 
 
-def reader_of(spec: CaptureSpec, interest: Interest) -> Callable[[ReaderLink, MediaClock], None]:
+def reader_of(spec: CaptureSpec, feedback: DetectorFeedback) -> Callable[[FrameSink, PtsClock], None]:
     """Return what reads the watched stream, in the process that calls it."""
     address = parse(spec.source)
     match address.kind:
-        case Kind.DEMO:
+        case SourceKind.DEMO:
             return DemoReader(spec)
-        case Kind.USB:
+        case SourceKind.USB:
             return UsbReader(int(address.url), spec)
-        case Kind.STILLS:
+        case SourceKind.STILLS:
             return StillsReader(Path(address.url), spec)
-        case Kind.FILE | Kind.RTSP | Kind.HTTP:
-            return VideoReader(address, spec, interest)
+        case SourceKind.FILE | SourceKind.RTSP | SourceKind.HTTP:
+            return VideoReader(address, spec, feedback)
 
 
-def record_of(spec: CaptureSpec) -> RecordStream | None:
+def main_stream_of(spec: CaptureSpec) -> MainStream | None:
     """Return what keeps the full-resolution stream, None where the camera has none."""
     address = _record_address(spec)
-    return None if address is None else RecordStream(address, spec)
+    return None if address is None else MainStream(address, spec)
 
 
 def _record_address(spec: CaptureSpec) -> Address | None:
     if spec.record_source is None:
         return None
     address = parse(spec.record_source)
-    if address.kind not in (Kind.RTSP, Kind.HTTP):
+    if address.kind not in (SourceKind.RTSP, SourceKind.HTTP):
         raise SettingsError(f"record_source: {address.shown}: expected rtsp(s):// or http(s)://")
     return address

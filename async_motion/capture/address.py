@@ -22,7 +22,7 @@ CONTAINERS = "asf,avi,flv,h264,hevc,ivf,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo
 """What a file or an HTTP answer may be: containers that hold pictures, none that points elsewhere."""
 
 
-class Kind(Enum):
+class SourceKind(Enum):
     """How a source is read."""
 
     RTSP = "rtsp"
@@ -37,7 +37,7 @@ class Kind(Enum):
 class Address:
     """A source, understood. `url` may hold a password; `shown` does not and is fit for a log."""
 
-    kind: Kind
+    kind: SourceKind
     url: str = field(repr=False)
     shown: str
 
@@ -49,7 +49,7 @@ class Address:
     @property
     def live(self) -> bool:
         """Whether it goes on without us: it cannot be paused or read again."""
-        return self.kind in (Kind.RTSP, Kind.HTTP, Kind.USB, Kind.DEMO)
+        return self.kind in (SourceKind.RTSP, SourceKind.HTTP, SourceKind.USB, SourceKind.DEMO)
 
 
 def parse(source: str) -> Address:
@@ -60,9 +60,9 @@ def parse(source: str) -> Address:
     """
     shown = redact_url(source)
     if source.startswith("demo:"):
-        return Address(Kind.DEMO, source, shown)
+        return Address(SourceKind.DEMO, source, shown)
     if device := re.fullmatch(r"(?:usb:|/dev/video)(\d+)", source):
-        return Address(Kind.USB, device[1], shown)
+        return Address(SourceKind.USB, device[1], shown)
     scheme = source.partition("://")[0].lower() if "://" in source else ""
     if scheme in ("rtsp", "rtsps", "http", "https"):
         try:
@@ -71,7 +71,7 @@ def parse(source: str) -> Address:
             raise SettingsError(f"source: {shown}: expected {scheme}://host/path") from None
         if not host:
             raise SettingsError(f"source: {shown}: no host in it, expected {scheme}://host/path")
-        kind = Kind.RTSP if scheme.startswith("rtsp") else Kind.HTTP
+        kind = SourceKind.RTSP if scheme.startswith("rtsp") else SourceKind.HTTP
         return Address(kind, source, shown)
     if scheme not in ("", "file"):
         raise SettingsError(
@@ -79,7 +79,7 @@ def parse(source: str) -> Address:
             "file or a folder of pictures"
         )
     path = Path(source.removeprefix("file://")).expanduser()
-    return Address(Kind.STILLS if path.is_dir() else Kind.FILE, str(path), str(path))
+    return Address(SourceKind.STILLS if path.is_dir() else SourceKind.FILE, str(path), str(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def transport_of(address: Address, spec: CaptureSpec) -> Transport:
 
 def attempts(address: Address, spec: CaptureSpec) -> list[Attempt]:
     """Return the ways to open an RTSP, HTTP or file source, to be tried in this order."""
-    if address.kind is Kind.RTSP:
+    if address.kind is SourceKind.RTSP:
         # Also of rtsps://: TLS ends in the relay.
         options = {
             "protocol_whitelist": "rtsp,tcp,udp,rtp",
@@ -110,10 +110,10 @@ def attempts(address: Address, spec: CaptureSpec) -> list[Attempt]:
             "timeout": str(int(spec.stall_timeout_s * 1e6)),
         }
         if spec.transport == "udp":
-            # A key picture comes as a burst that the default socket buffer of many systems cannot hold.
+            # A keyframe comes as a burst that the default socket buffer of many systems cannot hold.
             options["buffer_size"] = str(2 * 1024 * 1024)
         return [Attempt(address.url, None, options)]
-    if address.kind is Kind.HTTP:
+    if address.kind is SourceKind.HTTP:
         whitelist = "https,tls,tcp" if address.scheme == "https" else "http,tcp"
         options = {"protocol_whitelist": whitelist, "max_redirects": "0"}
         return [

@@ -1,12 +1,12 @@
-"""A camera's media clock, tied to ours.
+"""A camera's pts clock, tied to ours.
 
-A stream says when each picture was taken in its own media time, which starts anywhere and runs a little fast
-or slow. What we know is when a packet reached us: `arrival - media` is the true offset plus the delay on the
+A stream says when each picture was taken in its own PTS, which starts anywhere and runs a little fast
+or slow. What we know is when a packet reached us: `arrival - pts` is the true offset plus the delay on the
 way, and the delay is never negative. So the offset follows the smallest sample: it falls at once, and rises
 by at most `DRIFT` seconds a second, which is more than any crystal is off and far less than the network
 jitters. A burst after a stall is thus labelled with the times at which it was filmed, not at which it came.
 
-Media time that runs back by more than `BACK_S` (B frames reorder by less), or an offset that is `JUMP_S` too
+PTS that runs back by more than `BACK_S` (B frames reorder by less), or an offset that is `JUMP_S` too
 small, is a new beginning (a camera that set its clock, a file that looped in the server): the clock ties
 itself anew.
 
@@ -44,15 +44,15 @@ class Floor:
     wall: float = float("-inf")
 
 
-class MediaClock:
-    """Turns media times into stamps. One for each connection; not safe for two threads."""
+class PtsClock:
+    """Turns PTS into stamps. One for each connection; not safe for two threads."""
 
     def __init__(self, *, monotonic: Callable[[], float], wall: Callable[[], float], floor: Floor) -> None:
         self._monotonic = monotonic
         self._wall = wall
         self._floor = floor
         self._offset: float | None = None
-        self._media = float("-inf")
+        self._pts = float("-inf")
         self._seen = 0.0
 
     @property
@@ -60,35 +60,35 @@ class MediaClock:
         """The latest stamp given so far."""
         return self._floor
 
-    def arrived(self, media: float) -> bool:
-        """Learn from a packet of media time `media` that has just come. Say whether media time moved on."""
+    def arrived(self, pts: float) -> bool:
+        """Learn from a packet of PTS `pts` that has just come. Say whether PTS moved on."""
         now = self._monotonic()
-        sample = now - media
+        sample = now - pts
         if self._offset is None or sample < self._offset:
             self._offset = sample
-        elif sample > self._offset + JUMP_S or media < self._media - BACK_S:
-            self._offset, self._media = sample, float("-inf")
+        elif sample > self._offset + JUMP_S or pts < self._pts - BACK_S:
+            self._offset, self._pts = sample, float("-inf")
         else:
             self._offset = min(sample, self._offset + DRIFT * max(0.0, now - self._seen))
         self._seen = now
-        moved = media > self._media
-        self._media = max(media, self._media)
+        moved = pts > self._pts
+        self._pts = max(pts, self._pts)
         return moved
 
-    def anchor(self, media: float) -> None:
-        """Tie media time `media` to this very moment: for files, whose pace is ours."""
-        self._offset = self._monotonic() - media
+    def anchor(self, pts: float) -> None:
+        """Tie PTS `pts` to this very moment: for files, whose pace is ours."""
+        self._offset = self._monotonic() - pts
 
-    def due(self, media: float) -> float:
-        """Return the monotonic time that belongs to `media`. The clock must have been tied."""
+    def due(self, pts: float) -> float:
+        """Return the monotonic time that belongs to `pts`. The clock must have been tied."""
         if self._offset is None:
-            raise ValueError("this clock was never tied to a media time")
-        return self._offset + media
+            raise ValueError("this clock was never tied to a PTS")
+        return self._offset + pts
 
-    def stamp(self, media: float) -> Stamp:
-        """Return the two times of a picture of media time `media`, later than any before it."""
+    def stamp(self, pts: float) -> Stamp:
+        """Return the two times of a picture of PTS `pts`, later than any before it."""
         floor = self._floor
-        at = max(self.due(media), floor.monotonic + TICK_S)
+        at = max(self.due(pts), floor.monotonic + TICK_S)
         wall = at + (self._wall() - self._monotonic())
         if floor.wall - STEP_S < wall <= floor.wall:
             wall = floor.wall + TICK_S

@@ -33,7 +33,7 @@ PATIENCE_S = 2.0
 
 
 @dataclass(slots=True)
-class Counters:
+class CaptureCounters:
     """What happened to one camera's capture since the start. Counts only grow.
 
     `opened`: connections that delivered a stream. `frames`: handed to the pipeline. `dropped`: let go since
@@ -57,7 +57,7 @@ class Counters:
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
-class ReaderLink(Protocol):
+class FrameSink(Protocol):
     """What a reader sees of its connection, in a thread of the service or in a process of its own."""
 
     @property
@@ -84,13 +84,13 @@ class ReaderLink(Protocol):
         """Hand a frame over. Say whether the reader should go on."""
 
 
-class Link:
+class Handover:
     """One connection's hand-over. Made on the event loop; `reader_…` methods belong to the reader thread."""
 
     def __init__(
         self,
         *,
-        counters: Counters,
+        counters: CaptureCounters,
         lossless: bool,
         open_timeout_s: float,
         stall_timeout_s: float,

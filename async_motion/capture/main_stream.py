@@ -1,7 +1,7 @@
 """The full-resolution stream beside the watched one: received, and decoded only for pictures that are kept.
 
 A thread of its own receives packets into a ring; it reconnects by itself, and while it is away pictures come
-from the stream that is watched. `picture_at` decodes from the ring's key picture up to the wanted time; asked
+from the stream that is watched. `image_at` decodes from the ring's keyframe up to the wanted time; asked
 for the next still of the same group it goes on from where it was. Both streams are tied to our monotonic
 clock by the smallest delay seen, so they match to within the difference of those delays, in practice a
 picture or two.
@@ -19,11 +19,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from async_motion.capture.address import Address
-from async_motion.capture.clock import Floor, MediaClock
+from async_motion.capture.clock import Floor, PtsClock
 from async_motion.capture.ffmpeg.decoding import Decoder, decoder_of, time_base
 from async_motion.capture.ffmpeg.frames import to_bgr
 from async_motion.capture.ffmpeg.streams import arrivals, open_stream
-from async_motion.capture.selective.gop_buffer import Group, Kept, PacketRing
+from async_motion.capture.selective.gop_buffer import BufferedPacket, Gop, GopBuffer
 from async_motion.capture.spec import CaptureSpec
 from async_motion.core.model import Image
 from async_motion.errors import CameraRefused, CameraUnavailable
@@ -47,12 +47,12 @@ class _Cursor:
     """A decoder in the middle of a group."""
 
     decoder: Decoder
-    group: Group
+    group: Gop
     fed: int = 0
     latest: tuple[float, VideoFrame] | None = None
 
 
-class RecordStream:
+class MainStream:
     """Keeps one stream's packets, and finds pictures in them by time."""
 
     def __init__(self, address: Address, spec: CaptureSpec) -> None:
@@ -60,8 +60,8 @@ class RecordStream:
         self._spec = spec
         self._arrived = threading.Condition()
         """Guards the ring, the clock and the thread's state."""
-        self._ring = PacketRing(max_bytes=spec.ring_bytes, max_seconds=spec.ring_seconds)
-        self._clock: MediaClock | None = None
+        self._ring = GopBuffer(max_bytes=spec.ring_bytes, max_seconds=spec.ring_seconds)
+        self._clock: PtsClock | None = None
         self._stream: VideoStream | None = None
         self._thread: threading.Thread | None = None
         self._left: list[threading.Thread] = []
@@ -107,7 +107,7 @@ class RecordStream:
             self._ring.clear()
             self._arrived.notify_all()
 
-    def picture_at(self, monotonic: float) -> Image | None:
+    def image_at(self, monotonic: float) -> Image | None:
         """Return the picture filmed at `monotonic`, None where there is none. Blocks, decodes.
 
         Raises CameraUnavailable when there is no memory for it.
@@ -117,51 +117,51 @@ class RecordStream:
             found = self._locate(monotonic)
             if found is None:
                 return None
-            media, group, packets, stream = found
+            pts, group, packets, stream = found
             try:
-                frame = self._seek(media, group, packets, stream)
+                frame = self._seek(pts, group, packets, stream)
                 return None if frame is None else to_bgr(frame)
             except CameraRefused as exc:
                 self._say(str(exc), self._stop)
                 return None
 
-    def _locate(self, monotonic: float) -> tuple[float, Group, list[Kept], VideoStream] | None:
-        """Return (media time, its group, the group's packets so far, the stream); waits a little for them."""
+    def _locate(self, monotonic: float) -> tuple[float, Gop, list[BufferedPacket], VideoStream] | None:
+        """Return (PTS, its group, the group's packets so far, the stream); waits a little for them."""
         with self._arrived:
             self._arrived.wait_for(
                 lambda: (
-                    self._stop.is_set() or self._clock is None or self._ring.newest >= self._media(monotonic)
+                    self._stop.is_set() or self._clock is None or self._ring.newest >= self._pts(monotonic)
                 ),
                 WAIT_S,
             )
             if self._clock is None or self._stream is None:
                 return None
-            media = self._media(monotonic)
-            group = self._ring.group_of(media)
-            return None if group is None else (media, group, list(group.packets), self._stream)
+            pts = self._pts(monotonic)
+            group = self._ring.group_of(pts)
+            return None if group is None else (pts, group, list(group.packets), self._stream)
 
-    def _media(self, monotonic: float) -> float:
+    def _pts(self, monotonic: float) -> float:
         return monotonic - self._clock.due(0.0) if self._clock is not None else float("-inf")
 
     def _seek(
-        self, media: float, group: Group, packets: list[Kept], stream: VideoStream
+        self, pts: float, group: Gop, packets: list[BufferedPacket], stream: VideoStream
     ) -> VideoFrame | None:
-        """Return the picture of `group` that is nearest to `media`."""
+        """Return the picture of `group` that is nearest to `pts`."""
         cursor = self._cursor
-        if cursor is None or cursor.group is not group or (cursor.latest and cursor.latest[0] > media):
+        if cursor is None or cursor.group is not group or (cursor.latest and cursor.latest[0] > pts):
             cursor = self._cursor = _Cursor(
                 Decoder(decoder_of(stream, self._spec), time_base(stream), _ignore), group
             )
         best = cursor.latest
         for kept in packets[cursor.fed :]:
-            if best is not None and best[0] >= media:
+            if best is not None and best[0] >= pts:
                 break
             cursor.fed += 1
             for own, frame in cursor.decoder.decode(kept.packet):
-                cursor.latest = (kept.media if own is None else own, frame)
-                if best is None or abs(cursor.latest[0] - media) <= abs(best[0] - media):
+                cursor.latest = (kept.pts if own is None else own, frame)
+                if best is None or abs(cursor.latest[0] - pts) <= abs(best[0] - pts):
                     best = cursor.latest
-        return best[1] if best is not None and abs(best[0] - media) <= NEAR_S else None
+        return best[1] if best is not None and abs(best[0] - pts) <= NEAR_S else None
 
     # The thread.
 
@@ -183,18 +183,18 @@ class RecordStream:
         spec = self._spec
         container, stream = open_stream(self._address, spec)
         try:
-            clock = MediaClock(monotonic=spec.monotonic, wall=spec.wall, floor=Floor())
-            for packet, media in arrivals(container, stream, self._address, spec):
+            clock = PtsClock(monotonic=spec.monotonic, wall=spec.wall, floor=Floor())
+            for packet, pts in arrivals(container, stream, self._address, spec):
                 if stop.is_set():
                     return
                 with self._arrived:
                     if self._clock is not clock:
                         self._ring.clear()
                         self._clock, self._stream = clock, stream
-                    if clock.arrived(media):
+                    if clock.arrived(pts):
                         self._expect(spec.stall_timeout_s)
                     if packet.size:
-                        self._ring.add(media, packet)
+                        self._ring.add(pts, packet)
                     self._arrived.notify_all()
                 self._say(None, stop)
                 self._rest()
@@ -231,7 +231,7 @@ class RecordStream:
             log.warning("%s: %s: stills come from the watched stream until it is back", camera, problem)
 
 
-class Recorded(Protocol):
+class StillSource(Protocol):
     """A full-resolution stream, here or in the process that reads the camera."""
 
     @property
@@ -244,23 +244,23 @@ class Recorded(Protocol):
     def stop(self) -> None:
         """Let the packets go; does not wait."""
 
-    def picture_at(self, monotonic: float) -> Image | None:
+    def image_at(self, monotonic: float) -> Image | None:
         """Return the picture filmed at `monotonic`, None where there is none. Blocks."""
 
 
-class RecordedColour:
+class MainStreamImage:
     """The `bgr` of a watched frame: the full-resolution picture of its time, or the frame's own colours."""
 
     __slots__ = ("_monotonic", "_own", "_record")
 
-    def __init__(self, record: Recorded, monotonic: float, own: Callable[[], Image]) -> None:
+    def __init__(self, record: StillSource, monotonic: float, own: Callable[[], Image]) -> None:
         self._record = record
         self._monotonic = monotonic
         self._own = own
 
     def __call__(self) -> Image:
         try:
-            picture = self._record.picture_at(self._monotonic)
+            picture = self._record.image_at(self._monotonic)
         except CameraUnavailable as exc:  # no memory to decode a large picture
             log.warning("a still has the watched stream's resolution: %s", exc)
             picture = None

@@ -7,10 +7,10 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 
-from async_motion.capture.clock import Floor, MediaClock
-from async_motion.capture.handover import Counters, Link
-from async_motion.capture.main_stream import Recorded, RecordedColour
-from async_motion.capture.selective.activity import Interest
+from async_motion.capture.clock import Floor, PtsClock
+from async_motion.capture.handover import CaptureCounters, Handover
+from async_motion.capture.main_stream import MainStreamImage, StillSource
+from async_motion.capture.selective.activity import DetectorFeedback
 from async_motion.capture.spec import CaptureSpec
 from async_motion.core.model import Detection, Frame
 from async_motion.errors import CameraUnavailable
@@ -23,8 +23,8 @@ CLOSE_GRACE_S = 1.0
 MAX_STUCK = 4
 """With so many threads of one camera hanging in the video library, no further one is started."""
 
-Reader = Callable[[Link, MediaClock], None]
-"""Reads one connection on the calling thread until the source ends or `link.stopping`; blocks.
+Reader = Callable[[Handover, PtsClock], None]
+"""Reads one connection on the calling thread until the source ends or `handover.stopping`; blocks.
 
 Raises CameraUnavailable or CameraRefused, with texts that carry no secret. Closes all that it has opened.
 """
@@ -42,22 +42,22 @@ class CameraSource:
         reader: Reader,
         *,
         live: bool,
-        record: Recorded | None = None,
-        interest: Interest | None = None,
+        record: StillSource | None = None,
+        feedback: DetectorFeedback | None = None,
         release: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`release`: lets go of what `reader` holds between connections, which also cannot hang then."""
         self.camera = spec.camera
         self._live = live
         self._late = False
-        self._interest = interest or Interest()
+        self._feedback = feedback or DetectorFeedback()
         self._record = record
-        self.counters = Counters()
+        self.counters = CaptureCounters()
         self._spec = spec
         self._reader = reader
         self._release = release
         self._floor = Floor()
-        self._link: Link | None = None
+        self._handover: Handover | None = None
         self._left: list[threading.Thread] = []
         self._hanging: list[threading.Thread] = []
         self._kind: tuple[object, ...] | None = None
@@ -78,7 +78,7 @@ class CameraSource:
 
         Without it, `auto` judges by its own, more sensitive evidence alone, and idles less.
         """
-        self._interest.tell(monotonic, detection)
+        self._feedback.tell(monotonic, detection)
 
     @property
     def stuck(self) -> int:
@@ -94,20 +94,20 @@ class CameraSource:
         """
         if self._closed:
             raise RuntimeError(f"{self.camera}: this source is closed")
-        if self._link is not None:  # an iterator that its consumer did not close
-            self._link.stop()
+        if self._handover is not None:  # an iterator that its consumer did not close
+            self._handover.stop()
         self._count_hanging()
         spec = self._spec
-        link = self._link = Link(
+        handover = self._handover = Handover(
             counters=self.counters,
             lossless=not self._live,
             open_timeout_s=spec.open_timeout_s,
             stall_timeout_s=spec.stall_timeout_s,
             monotonic=spec.monotonic,
         )
-        clock = MediaClock(monotonic=spec.monotonic, wall=spec.wall, floor=replace(self._floor))
+        clock = PtsClock(monotonic=spec.monotonic, wall=spec.wall, floor=replace(self._floor))
         thread = threading.Thread(
-            target=self._read, args=(link, clock), name=f"capture[{self.camera}]", daemon=True
+            target=self._read, args=(handover, clock), name=f"capture[{self.camera}]", daemon=True
         )
         overdue = False
         record = self._record
@@ -115,8 +115,8 @@ class CameraSource:
             record.start()
         try:
             thread.start()
-            while (frame := await link.get()) is not None:
-                self._late = link.late
+            while (frame := await handover.get()) is not None:
+                self._late = handover.late
                 self._floor = Floor(frame.monotonic, frame.captured_at.timestamp())
                 kind = (frame.luma.shape, frame.codec)
                 self.counters.changed += self._kind not in (None, kind)
@@ -124,13 +124,13 @@ class CameraSource:
                 yield frame if record is None else self._recorded(frame, record)
         except CameraUnavailable:
             # A thread that hangs is not waited for. A process that hangs is killed, and its reader returns.
-            overdue = not await link.finished(0 if self._release is None else CLOSE_GRACE_S)
+            overdue = not await handover.finished(0 if self._release is None else CLOSE_GRACE_S)
             raise
         finally:
-            link.stop()
-            if self._link is link:
-                self._link = None
-            if overdue or not await link.finished(CLOSE_GRACE_S):
+            handover.stop()
+            if self._handover is handover:
+                self._handover = None
+            if overdue or not await handover.finished(CLOSE_GRACE_S):
                 self._left.append(thread)
 
     async def aclose(self) -> None:
@@ -138,17 +138,17 @@ class CameraSource:
         self._closed = True
         if self._record is not None:
             self._record.stop()
-        if (link := self._link) is not None:
-            link.stop()
-            await link.finished(CLOSE_GRACE_S)
+        if (handover := self._handover) is not None:
+            handover.stop()
+            await handover.finished(CLOSE_GRACE_S)
         if self._release is not None:
             await self._release()
 
-    def _recorded(self, frame: Frame, record: Recorded) -> Frame:
+    def _recorded(self, frame: Frame, record: StillSource) -> Frame:
         """Return the frame with the colours of the full-resolution stream; look after that stream."""
         if record.start():
             self.counters.abandoned += 1
-        return replace(frame, bgr=RecordedColour(record, frame.monotonic, frame.bgr))
+        return replace(frame, bgr=MainStreamImage(record, frame.monotonic, frame.bgr))
 
     def _count_hanging(self) -> None:
         """Count the threads that did not come back; raise CameraUnavailable when they are too many."""
@@ -161,10 +161,10 @@ class CameraSource:
         if (stuck := self.stuck) >= MAX_STUCK:
             raise CameraUnavailable(f"{stuck} connections hang in the video library; waiting for one to end")
 
-    def _read(self, link: Link, clock: MediaClock) -> None:
+    def _read(self, handover: Handover, clock: PtsClock) -> None:
         error: BaseException | None = None
         try:
-            self._reader(link, clock)
+            self._reader(handover, clock)
         except BaseException as exc:  # a thread's end: whatever it met is raised again on the loop
             error = exc
-        link.reader_ended(error)
+        handover.reader_ended(error)

@@ -1,6 +1,6 @@
 """What watching a camera costs, beside others: ``python -m tests.benchmarks.capture [--file VIDEO]``.
 
-The same H.264 files for everyone: a textured scene with a sensor's noise at 4 Mbit/s, key pictures every
+The same H.264 files for everyone: a textured scene with a sensor's noise at 4 Mbit/s, keyframes every
 2 s, 720p at 15 and 1080p at 25 pictures a second, once with nothing in it (idle) and once with something that
 crosses for half of the time (busy). `--file` takes a video of your own instead.
 
@@ -44,7 +44,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from async_motion.capture import CaptureSpec, open_source
-from async_motion.capture.selective.gop_buffer import PacketRing
+from async_motion.capture.selective.gop_buffer import GopBuffer
 from async_motion.core.detection.detector import Detector, DetectorSettings
 from tests.benchmarks.pipeline import cpu_s, status_kib, table
 from tests.support.video import BOX, crossing, ground
@@ -104,7 +104,7 @@ def pictures(size: tuple[int, int], fps: int, *, busy: bool) -> Iterator[NDArray
 
 
 class _Writer:
-    """Encodes as a camera does: H.264, constant bit rate, no B frames, key pictures every 2 s."""
+    """Encodes as a camera does: H.264, constant bit rate, no B frames, keyframes every 2 s."""
 
     def __init__(self, path: Path, size: tuple[int, int], fps: int, bits: int) -> None:
         self._path, self._unfinished = path, path.with_name(f"unfinished-{path.name}")
@@ -210,7 +210,7 @@ def ours(path: str, decode: Literal["auto", "all"], *, judged: bool = True) -> N
 
 def sub_and_ring(path: str, sub: str) -> None:
     spec = CaptureSpec(camera="bench", source=sub)
-    ring = PacketRing(max_bytes=spec.ring_bytes, max_seconds=spec.ring_seconds)
+    ring = GopBuffer(max_bytes=spec.ring_bytes, max_seconds=spec.ring_seconds)
 
     def receive() -> None:
         with av.open(path) as container:

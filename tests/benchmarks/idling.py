@@ -4,7 +4,7 @@ PATH holds `evaluate.py` and folders of sequences with labels, as for `tests.ben
 sequence is re-cut so that a camera comes to rest: it keeps its order, but wherever nothing moves it stands
 still, back and forth over those frames, for `QUIET_S`; one in which it is never quiet is cut into excerpts,
 with its empty scene (the median with the noise of its own) between them. It is then encoded as cameras do
-(no B frames, no scene cuts, no look-ahead; key pictures every 1, 2 and 4 s; constant quality, and constant
+(no B frames, no scene cuts, no look-ahead; keyframes every 1, 2 and 4 s; constant quality, and constant
 bit rate), and watched twice, with `all` and with `auto`, by the detector at its defaults, five pictures a
 second.
 
@@ -39,12 +39,12 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from async_motion.capture.ffmpeg.decoding import Decoder, prepare, time_base
-from async_motion.capture.ffmpeg.frames import Picker, luma_of
-from async_motion.capture.ffmpeg.streams import picture_length
+from async_motion.capture.ffmpeg.frames import FramePicker, luma_of
+from async_motion.capture.ffmpeg.streams import frame_duration
 from async_motion.capture.readers.video import _quantisers
-from async_motion.capture.selective.activity import Interest, Scene
-from async_motion.capture.selective.decode_modes import Attentive, EveryPicture, View
-from async_motion.capture.selective.gop_buffer import PacketRing
+from async_motion.capture.selective.activity import DetectorFeedback, KeyframeActivity
+from async_motion.capture.selective.decode_modes import DecodeAll, DecodeAuto, DecodeMode
+from async_motion.capture.selective.gop_buffer import GopBuffer
 from async_motion.capture.spec import CaptureSpec
 from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.model import Detection
@@ -86,7 +86,7 @@ class Recut:
 
 @dataclass(slots=True)
 class Watched:
-    """What came of one clip. Times are media seconds."""
+    """What came of one clip. Times are pts seconds."""
 
     verdicts: list[tuple[float, float, Detection]] = field(default_factory=list)
     """(of the picture, of the packet at which it was shown, verdict)"""
@@ -132,7 +132,7 @@ def _excerpts(name: str, fps: Fraction, labels: np.ndarray[Any, np.dtype[np.int8
     wanted_s = FIRST_QUIET_S
     for start in moving[np.linspace(0, len(moving) - 1, EXCERPTS + 1).astype(int)][:-1]:
         end = min(int(start) + length, len(labels))
-        # A little more each time, so that excerpts begin anywhere in a group of pictures.
+        # A little more each time, so that excerpts begin anywhere in a GOP.
         quiet = round((wanted_s + 0.3 * (len(order) % 7)) * fps)
         order += [EMPTY - int(one) for one in draw.integers(0, GRAINS, quiet)] + list(range(start, end))
         shown += [0] * quiet + [int(label) for label in labels[start:end]]
@@ -226,32 +226,32 @@ def watch(path: Path, mode: str) -> Watched:
     """Read a clip in one mode, with a detector behind it."""
     watched = Watched()
     detector = Detector(DetectorSettings())
-    interest = Interest()
-    picker = Picker(FPS)
+    feedback = DetectorFeedback()
+    picker = FramePicker(FPS)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         decoder = _Counting(prepare(stream.codec_context, SPEC), time_base(stream), lambda: None)
 
-        def time_of(own: float | None, media: float) -> float:
-            return media if own is None else own
+        def time_of(own: float | None, pts: float) -> float:
+            return pts if own is None else own
 
-        view: View
+        view: DecodeMode
         if mode == "all":
-            view = EveryPicture(decoder, time_of, picker, standalone=False)
+            view = DecodeAll(decoder, time_of, picker, standalone=False)
         else:
-            view = Attentive(
+            view = DecodeAuto(
                 decoder,
                 time_of,
                 camera="bench",
-                ring=PacketRing(max_bytes=SPEC.ring_bytes, max_seconds=SPEC.ring_seconds),
+                ring=GopBuffer(max_bytes=SPEC.ring_bytes, max_seconds=SPEC.ring_seconds),
                 max_seconds=SPEC.ring_seconds,
-                rate=1.0 / picture_length(stream),
-                stamp_of=lambda media: media,
-                interest=interest,
-                scene=Scene(),
-                quantiser_of=_quantisers(stream),
+                rate=1.0 / frame_duration(stream),
+                stamp_of=lambda pts: pts,
+                feedback=feedback,
+                scene=KeyframeActivity(),
+                qp_of=_quantisers(stream),
             )
-        media = 0.0
+        pts = 0.0
         untold: list[tuple[float, Detection]] = []
         woken = 0
         packets = container.demux(stream)
@@ -261,25 +261,25 @@ def watch(path: Path, mode: str) -> Watched:
             if packet is None:
                 break
             if packet.pts is not None:
-                media = float(packet.pts * packet.time_base)
+                pts = float(packet.pts * packet.time_base)
             before = decoder.decoded
             shown = [
-                (one.media, luma_of(one.picture))
-                for one in view.show(packet, media) or ()
-                if picker.wants(one.media)
+                (one.pts, luma_of(one.picture))
+                for one in view.show(packet, pts) or ()
+                if picker.wants(one.pts)
             ]
             took = time.thread_time() - began
             for at, detection in untold:
-                interest.tell(at, detection)
+                feedback.tell(at, detection)
             untold.clear()
             for at, luma in shown:
                 detection = detector.update(luma, at)
                 untold.append((at, detection))
-                watched.verdicts.append((at, media, detection))
-            watched.packets.append((media, decoder.decoded - before, took))
-            if isinstance(view, Attentive) and view.woken > woken:
+                watched.verdicts.append((at, pts, detection))
+            watched.packets.append((pts, decoder.decoded - before, took))
+            if isinstance(view, DecodeAuto) and view.woken > woken:
                 woken = view.woken
-                watched.woken.append(media)
+                watched.woken.append(pts)
     return watched
 
 

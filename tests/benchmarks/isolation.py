@@ -1,6 +1,6 @@
 """What a process for each camera costs, beside a thread: ``python -m tests.benchmarks.isolation [--quick]``.
 
-The same synthetic H.264 clips (4 Mbit/s, key pictures every 2 s) for both, five frames a second handed over:
+The same synthetic H.264 clips (4 Mbit/s, keyframes every 2 s) for both, five frames a second handed over:
 
 - CPU: of all processes together for a minute of video read at full speed, from the first frame on; every
   frame's luma is looked at, one in a second is made colour.

@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 
 from async_motion.capture.address import parse
-from async_motion.capture.ffmpeg.rtsp_proxy import Relay
+from async_motion.capture.ffmpeg.rtsp_proxy import RtspProxy
 from async_motion.capture.spec import CaptureSpec
 
 PACKET = b"$\0" + (1400).to_bytes(2, "big") + bytes(1400)
@@ -40,7 +40,7 @@ def measure(mbit: float, seconds: int) -> float:
         threading.Thread(target=feed, args=(camera, mbit, seconds), daemon=True).start()
         spec = CaptureSpec(camera="bench", source=f"rtsp://127.0.0.1:{camera.getsockname()[1]}/x")
         before = set(threading.enumerate())
-        relay = Relay(parse(spec.source), spec)
+        relay = RtspProxy(parse(spec.source), spec)
         (thread,) = set(threading.enumerate()) - before
         assert thread.ident is not None
         clock = time.pthread_getcpuclockid(thread.ident)

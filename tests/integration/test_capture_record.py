@@ -63,7 +63,7 @@ class Clock:
             while not units[first].key:
                 first = (first - 1) % len(units)
             start = now - (now * FPS - int(now * FPS)) / FPS - (int(now * FPS) % len(units) - first) / FPS
-            # The pictures since the last key picture come at once, as many servers do it.
+            # The pictures since the last keyframe come at once, as many servers do it.
             for step in range(10_000):
                 due = start + step / FPS
                 client.wait(max(0.0, self.began + due + delay_s - time.monotonic()))

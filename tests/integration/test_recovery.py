@@ -178,7 +178,7 @@ async def test_bytes_are_flipped_for_a_while(units: list[rtsp.AccessUnit]) -> No
     with rtsp.Scripted(script) as server:
         async with kept(server.url, stall_timeout_s=CALM_S) as watch:
             await eventually_async(lambda: over, within_s=10 + LATE_S, what="clean media")
-            await watch.sees(within_s=1.0 + LATE_S)  # the next key picture
+            await watch.sees(within_s=1.0 + LATE_S)  # the next keyframe
             assert watch.source.counters.corrupt > 0
         assert server.connections == 1
         assert [said for _, said in watch.lost] == ["stopped"]

@@ -116,7 +116,7 @@ class AccessUnit:
 
 
 def access_units(clip: Path) -> list[AccessUnit]:
-    """Return the pictures of an H.264 clip, each key picture with its parameter sets."""
+    """Return the pictures of an H.264 clip, each keyframe with its parameter sets."""
     units: list[AccessUnit] = []
     with av.open(str(clip)) as container:
         stream = container.streams.video[0]
@@ -192,7 +192,7 @@ class Client:
         pace: float = 1.0,
         spoil: Callable[[bytes], bytes | None] = lambda packet: packet,
     ) -> float:
-        """Send pictures at `pace` times their speed, the first at media time `start_s`; return the end."""
+        """Send pictures at `pace` times their speed, the first at PTS `start_s`; return the end."""
         began = time.monotonic()
         step = units[1].at_s - units[0].at_s if len(units) > 1 else 0.1
         at_s = start_s

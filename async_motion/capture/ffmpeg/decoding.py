@@ -1,8 +1,8 @@
 """From packets to pictures that can be trusted.
 
-A picture that FFmpeg marks as corrupt, and those after it up to the next key picture, which are predicted
+A picture that FFmpeg marks as corrupt, and those after it up to the next keyframe, which are predicted
 from it, are let go and counted: smears are neither judged nor stored. A stream that refreshes itself without
-key pictures is trusted again after `DISTRUST_S`.
+keyframes is trusted again after `DISTRUST_S`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ DISTRUST_S = 5.0
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 
-def media_of(packet: VideoPacket) -> float | None:
-    """Return a packet's media time in seconds, or None where the stream does not say."""
+def pts_of(packet: VideoPacket) -> float | None:
+    """Return a packet's PTS in seconds, or None where the stream does not say."""
     ticks = packet.pts if packet.pts is not None else packet.dts
     return None if ticks is None else float(ticks * packet.time_base)
 
@@ -99,12 +99,12 @@ class Decoder:
         self._distrust_until: float | None = None
 
     def decode(self, packet: VideoPacket | None) -> Iterator[tuple[float | None, VideoFrame]]:
-        """Yield (media time, picture) for what `packet` completes; None drains what is held back.
+        """Yield (PTS, picture) for what `packet` completes; None drains what is held back.
 
         Raises CameraUnavailable when there is no memory for it.
         """
         if packet is not None and packet.is_corrupt:
-            self._distrust(media_of(packet))
+            self._distrust(pts_of(packet))
         try:
             frames = self._context.decode(packet)
         except av.error.EOFError:
@@ -114,36 +114,36 @@ class Decoder:
         except av.FFmpegError:
             # Which error number a damaged packet makes of itself depends on the codec: any of them.
             self._on_corrupt()
-            self._distrust(media_of(packet) if packet is not None else None)
+            self._distrust(pts_of(packet) if packet is not None else None)
             return
         for frame in frames:
-            media = None if frame.pts is None else float(frame.pts * self._time_base)
-            if self._is_trusted(frame, media):
-                yield media, frame
+            pts = None if frame.pts is None else float(frame.pts * self._time_base)
+            if self._is_trusted(frame, pts):
+                yield pts, frame
             else:
                 self._on_corrupt()
 
     def single(self, packet: VideoPacket) -> Iterator[tuple[float | None, VideoFrame]]:
-        """Yield the picture of a key packet by itself: the decoder keeps nothing back and starts anew."""
+        """Yield the frame of a keyframe's packet by itself: the decoder holds nothing back and restarts."""
         yield from self.decode(packet)
         yield from self.decode(None)
         self._context.flush_buffers()
 
     def restart(self) -> None:
-        """Forget all that came before: the next packet is a key packet."""
+        """Forget all that came before: the next packet is a keyframe packet."""
         self._context.flush_buffers()
         self._distrust_until = None
 
-    def _distrust(self, media: float | None) -> None:
-        self._distrust_until = float("inf") if media is None else media + DISTRUST_S
+    def _distrust(self, pts: float | None) -> None:
+        self._distrust_until = float("inf") if pts is None else pts + DISTRUST_S
 
-    def _is_trusted(self, frame: VideoFrame, media: float | None) -> bool:
+    def _is_trusted(self, frame: VideoFrame, pts: float | None) -> bool:
         if frame.is_corrupt:
-            self._distrust(media)
+            self._distrust(pts)
             return False
         if self._distrust_until is None:
             return True
-        if frame.key_frame or (media is not None and media >= self._distrust_until):
+        if frame.key_frame or (pts is not None and pts >= self._distrust_until):
             self._distrust_until = None
             return True
         return False

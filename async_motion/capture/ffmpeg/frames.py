@@ -80,7 +80,7 @@ def rows_of(plane: VideoPlane) -> NDArray[np.uint8]:
     return rows if plane.line_size > 0 else rows[::-1]
 
 
-class Colour:
+class DecodedImage:
     """The `bgr` of a frame that is already decoded."""
 
     __slots__ = ("_lock", "picture")
@@ -102,34 +102,34 @@ def frame_of(camera: str, stamp: Stamp, picture: VideoFrame, codec: str = "") ->
         captured_at=stamp.captured_at,
         monotonic=stamp.monotonic,
         luma=luma_of(picture),
-        bgr=Colour(picture),
+        bgr=DecodedImage(picture),
         nbytes=bytes_of(picture),
         codec=codec,
     )
 
 
-class Picker:
-    """Chooses `fps` frames a second by media time, the ones nearest to an even pace."""
+class FramePicker:
+    """Chooses `fps` frames a second by PTS, the ones nearest to an even pace."""
 
     def __init__(self, fps: float) -> None:
         self._step = 1.0 / fps
         self._due: float | None = None
 
-    def wants(self, media: float) -> bool:
-        """Say whether the frame at media time `media` (seconds) is to be handed out, and count it as such."""
-        if not self.would_want(media):
+    def wants(self, pts: float) -> bool:
+        """Say whether the frame at PTS `pts` (seconds) is to be handed out, and count it as such."""
+        if not self.would_want(pts):
             return False
         step = self._step
-        if self._due is None or self._is_back(media):
-            self._due = media
+        if self._due is None or self._is_back(pts):
+            self._due = pts
         # After a gap the pace starts anew: lost time is not made up for with a burst.
-        self._due = (media if media > self._due + step else self._due) + step
+        self._due = (pts if pts > self._due + step else self._due) + step
         return True
 
-    def would_want(self, media: float) -> bool:
+    def would_want(self, pts: float) -> bool:
         """Say the same without counting."""
-        return self._due is None or self._is_back(media) or media >= self._due - self._step / 4
+        return self._due is None or self._is_back(pts) or pts >= self._due - self._step / 4
 
-    def _is_back(self, media: float) -> bool:
+    def _is_back(self, pts: float) -> bool:
         """Say whether time has jumped back."""
-        return self._due is not None and media < self._due - 2.5 * self._step
+        return self._due is not None and pts < self._due - 2.5 * self._step

@@ -6,7 +6,7 @@ names as `source`. No option forbids either. To ask the camera beforehand helps 
 another answers FFmpeg otherwise than us. To look at FFmpeg's sockets afterwards is too late. So FFmpeg knows
 no address but the loopback: we connect to the camera, it connects to us, and this stands in between.
 
-    FFmpeg ──▶ 127.0.0.1:any ──[ Relay, a thread ]──(TLS for rtsps://)──▶ the camera's host and port
+    FFmpeg ──▶ 127.0.0.1:any ──[ RtspProxy, a thread ]──(TLS for rtsps://)──▶ the camera's host and port
 
 - FFmpeg acts on an answer only when its last line is there, and says PLAY only after all answers that could
   lead it away. Up to then whatever the camera says is looked through before it is passed on: a status that
@@ -58,7 +58,7 @@ _HARMLESS = re.compile(rb"[1245]\d\d")
 _SOURCE, _SERVER_PORT = b"source=", b"server_port="
 
 
-class Relay:
+class RtspProxy:
     """One connection to a camera, for one connection of FFmpeg to `url`.
 
     Ends by itself when FFmpeg or the camera closes, and by `close`.
@@ -81,7 +81,7 @@ class Relay:
         except OSError as exc:  # it has hung up already, or there are no handles left
             self._camera.close()
             raise CameraUnavailable(f"{address.shown}: cannot be reached ({exc.strerror})") from None
-        self._talk: _Talk | None = _Talk(source)
+        self._talk: _Handshake | None = _Handshake(source)
         self._client: socket.socket | None = None
         self._door.settimeout(spec.open_timeout_s)
         port = self._door.getsockname()[1]
@@ -151,7 +151,7 @@ def _hear(camera: socket.socket) -> bytes | None:
         camera.setblocking(True)
 
 
-class _Talk:
+class _Handshake:
     """What is said before PLAY. `source`: the camera's numeric address, where media comes by UDP."""
 
     def __init__(self, source: str | None) -> None:

@@ -17,9 +17,9 @@ import av.error
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from async_motion.capture.address import Address, Attempt, Kind, attempts, transport_of
-from async_motion.capture.ffmpeg.decoding import VideoPacket, media_of
-from async_motion.capture.ffmpeg.rtsp_proxy import Relay
+from async_motion.capture.address import Address, Attempt, SourceKind, attempts, transport_of
+from async_motion.capture.ffmpeg.decoding import VideoPacket, pts_of
+from async_motion.capture.ffmpeg.rtsp_proxy import RtspProxy
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
 
@@ -84,12 +84,12 @@ def open_stream(address: Address, spec: CaptureSpec) -> tuple[InputContainer, Vi
     Blocks for at most twice `open_timeout_s` (FFmpeg opens, then looks into the stream).
     Raises CameraUnavailable or CameraRefused.
     """
-    if address.kind is not Kind.RTSP:
+    if address.kind is not SourceKind.RTSP:
         return _open_at(address, spec)
     started = time.monotonic()
     spec = replace(spec, transport=transport_of(address, spec))
     # It ends with FFmpeg's connection to it.
-    relay = Relay(address, spec)
+    relay = RtspProxy(address, spec)
     # FFmpeg takes up to twice of this: half of the time at least, so that it is twice the time in all.
     left_s = max(spec.open_timeout_s / 2, spec.open_timeout_s - (time.monotonic() - started))
     try:
@@ -139,7 +139,7 @@ def _open(attempt: Attempt, spec: CaptureSpec) -> InputContainer:
     return container
 
 
-def picture_length(stream: VideoStream) -> float:
+def frame_duration(stream: VideoStream) -> float:
     """Return how long one picture stands, in seconds, as far as the stream says."""
     rate = float(stream.average_rate or stream.guessed_rate or 0)
     return 1.0 / rate if 0 < rate < MAX_FPS else 1.0 / 25
@@ -158,12 +158,12 @@ def packets_of(container: InputContainer, stream: VideoStream, shown: str) -> It
 def arrivals(
     container: InputContainer, stream: VideoStream, address: Address, spec: CaptureSpec
 ) -> Iterator[tuple[VideoPacket, float]]:
-    """Yield each packet of a live stream as it comes, with its media time in seconds."""
-    length = picture_length(stream)
+    """Yield each packet of a live stream as it comes, with its PTS in seconds."""
+    length = frame_duration(stream)
     latest = -length
     timeless = is_timeless(address, stream)
     for packet in packets_of(container, stream, address.shown):
-        known = spec.monotonic() if timeless else media_of(packet)
+        known = spec.monotonic() if timeless else pts_of(packet)
         # The first packets of an RTSP stream may come without a time.
         latest = latest + length if known is None else known
         yield packet, latest
@@ -171,4 +171,4 @@ def arrivals(
 
 def is_timeless(address: Address, stream: VideoStream) -> bool:
     """Say whether the stream has no times: MJPEG over HTTP, for which FFmpeg would invent them."""
-    return address.kind is Kind.HTTP and stream.codec_context.name == "mjpeg"
+    return address.kind is SourceKind.HTTP and stream.codec_context.name == "mjpeg"

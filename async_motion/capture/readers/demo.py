@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.capture.clock import MediaClock
-from async_motion.capture.handover import ReaderLink
+from async_motion.capture.clock import PtsClock
+from async_motion.capture.handover import FrameSink
 from async_motion.capture.spec import CaptureSpec
 from async_motion.core.model import Frame, Image
 
@@ -29,7 +29,7 @@ NOISE_PLATES = 8
 Colour = tuple[int, int, int]
 
 
-class Scene:
+class Garden:
     """Draws the garden at any time."""
 
     def __init__(self) -> None:
@@ -62,26 +62,26 @@ class DemoReader:
     def __init__(self, spec: CaptureSpec) -> None:
         self._spec = spec
 
-    def __call__(self, link: ReaderLink, clock: MediaClock) -> None:
+    def __call__(self, sink: FrameSink, clock: PtsClock) -> None:
         """Draw, wait, draw."""
         spec = self._spec
-        scene = Scene()
+        garden = Garden()
         step = 1.0 / (spec.fps if spec.fps != float("inf") else DEFAULT_FPS)
-        link.reader_opened()
+        sink.reader_opened()
         clock.anchor(0.0)
         number = 0
-        while not link.stopping:
-            media = number * step
-            ahead = clock.due(media) - spec.monotonic()
+        while not sink.stopping:
+            pts = number * step
+            ahead = clock.due(pts) - spec.monotonic()
             if ahead < -1.0:
-                clock.anchor(media)
-            elif ahead > 0 and not link.reader_wait(ahead):
+                clock.anchor(pts)
+            elif ahead > 0 and not sink.reader_wait(ahead):
                 return
-            stamp = clock.stamp(media)
-            colour = scene.draw(media, _label(stamp.captured_at))
+            stamp = clock.stamp(pts)
+            colour = garden.draw(pts, _label(stamp.captured_at))
             luma = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
-            link.reader_progress()
-            link.reader_offer(
+            sink.reader_progress()
+            sink.reader_offer(
                 Frame(
                     camera=spec.camera,
                     captured_at=stamp.captured_at,

@@ -15,10 +15,10 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from async_motion.capture.clock import MediaClock
+from async_motion.capture.clock import PtsClock
 from async_motion.capture.ffmpeg.decoding import prepare
 from async_motion.capture.ffmpeg.frames import frame_of
-from async_motion.capture.handover import ReaderLink
+from async_motion.capture.handover import FrameSink
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused
 
@@ -38,34 +38,34 @@ class StillsReader:
         self._folder = folder
         self._spec = spec
 
-    def __call__(self, link: ReaderLink, clock: MediaClock) -> None:
-        """Read until the folder's end or `link.stopping`."""
+    def __call__(self, sink: FrameSink, clock: PtsClock) -> None:
+        """Read until the folder's end or `sink.stopping`."""
         spec = self._spec
         step = 1.0 / (spec.fps if spec.fps != float("inf") else DEFAULT_FPS)
-        media = 0.0
+        pts = 0.0
         shown = 0
         while True:
             paths = self._list()
             if not shown:
-                link.reader_opened()
+                sink.reader_opened()
                 clock.anchor(0.0)
             shown = 0
             for path in paths:
-                if link.stopping:
+                if sink.stopping:
                     return
-                frame = self._decode(path, link)
-                link.reader_progress()
+                frame = self._decode(path, sink)
+                sink.reader_progress()
                 if frame is None:
                     continue
-                if not link.lossless:
-                    ahead = clock.due(media) - spec.monotonic()
+                if not sink.lossless:
+                    ahead = clock.due(pts) - spec.monotonic()
                     if ahead < -1.0:
-                        clock.anchor(media)
-                    elif ahead > 0 and not link.reader_wait(ahead):
+                        clock.anchor(pts)
+                    elif ahead > 0 and not sink.reader_wait(ahead):
                         return
                 shown += 1
-                offered = link.reader_offer(frame_of(spec.camera, clock.stamp(media), frame))
-                media += step
+                offered = sink.reader_offer(frame_of(spec.camera, clock.stamp(pts), frame))
+                pts += step
                 if not offered:
                     return
             if not shown:
@@ -79,7 +79,7 @@ class StillsReader:
         except OSError as exc:
             raise CameraRefused(f"{self._folder}: {exc.strerror}") from exc
 
-    def _decode(self, path: Path, link: ReaderLink) -> VideoFrame | None:
+    def _decode(self, path: Path, sink: FrameSink) -> VideoFrame | None:
         """Return the picture in `path`, None when there is none that we would read."""
         try:
             if path.stat().st_size > MAX_BYTES:
@@ -95,7 +95,7 @@ class StillsReader:
             if not frames or frames[0].is_corrupt:
                 raise ValueError("damaged")
         except (OSError, ValueError, av.FFmpegError) as exc:
-            link.reader_corrupt()
+            sink.reader_corrupt()
             reason = type(exc).__name__ if isinstance(exc, av.FFmpegError) else exc
             log.warning("%s: %s skipped: %s", self._spec.camera, path.name, reason)
             return None

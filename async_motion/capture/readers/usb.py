@@ -1,6 +1,6 @@
 """USB and other V4L2 cameras through OpenCV.
 
-They have no media clock that OpenCV would show: a picture's time is that of its arrival.
+They have no pts clock that OpenCV would show: a picture's time is that of its arrival.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from async_motion.capture.clock import MediaClock
-from async_motion.capture.ffmpeg.frames import Picker
-from async_motion.capture.handover import ReaderLink
+from async_motion.capture.clock import PtsClock
+from async_motion.capture.ffmpeg.frames import FramePicker
+from async_motion.capture.handover import FrameSink
 from async_motion.capture.spec import CaptureSpec
 from async_motion.core.model import Frame, Image
 from async_motion.errors import CameraRefused, CameraUnavailable
@@ -43,37 +43,37 @@ def open_device(number: int) -> Device:
 
 
 class UsbReader:
-    """Reads one USB camera until it is unplugged or `link.stopping`."""
+    """Reads one USB camera until it is unplugged or `sink.stopping`."""
 
     def __init__(self, number: int, spec: CaptureSpec, opener: Callable[[int], Device] = open_device) -> None:
         self._number = number
         self._spec = spec
         self._opener = opener
 
-    def __call__(self, link: ReaderLink, clock: MediaClock) -> None:
+    def __call__(self, sink: FrameSink, clock: PtsClock) -> None:
         """Read until the camera goes away."""
         spec, shown = self._spec, f"usb:{self._number}"
         device = self._opener(self._number)
         try:
             if not device.isOpened():
                 raise self._closed(shown)
-            link.reader_opened()
-            picker = Picker(spec.fps)
-            while not link.stopping:
+            sink.reader_opened()
+            picker = FramePicker(spec.fps)
+            while not sink.stopping:
                 if not device.grab():
                     raise CameraUnavailable(f"{shown}: gives no more pictures; was it unplugged?")
-                media = spec.monotonic()
-                clock.arrived(media)
-                link.reader_progress()
-                if not picker.wants(media):
+                pts = spec.monotonic()
+                clock.arrived(pts)
+                sink.reader_progress()
+                if not picker.wants(pts):
                     continue
                 good, picture = device.retrieve()
                 if not good:
-                    link.reader_corrupt()
+                    sink.reader_corrupt()
                     continue
                 if picture.shape[0] * picture.shape[1] > spec.max_pixels:
                     raise CameraRefused(f"{shown}: pictures of more than {spec.max_pixels} pixels")
-                if not link.reader_offer(self._frame(picture, clock, media)):
+                if not sink.reader_offer(self._frame(picture, clock, pts)):
                     return
         finally:
             # From this thread alone: release() during another thread's read() is a segmentation fault.
@@ -90,11 +90,11 @@ class UsbReader:
                 return CameraUnavailable(f"{shown}: {path} cannot be opened; does another program use it?")
         return CameraUnavailable(f"{shown}: no such camera is plugged in")
 
-    def _frame(self, picture: Image, clock: MediaClock, media: float) -> Frame:
+    def _frame(self, picture: Image, clock: PtsClock, pts: float) -> Frame:
         # OpenCV hands out its own buffer: it is overwritten by the next picture.
         colour = picture.copy() if picture.ndim == 3 else cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
         luma = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
-        stamp = clock.stamp(media)
+        stamp = clock.stamp(pts)
         return Frame(
             camera=self._spec.camera,
             captured_at=stamp.captured_at,

@@ -1,19 +1,18 @@
 """When an idle camera must be decoded in full: cheap evidence, learned for each camera.
 
-`Scene` looks at key pictures alone, reduced to a small grid, and compares each with what the scene looks like
-at rest: the mean of each cell and how much it usually strays from it. Light that changes as a whole is taken
-out first.
+`KeyframeActivity` looks at keyframes alone, reduced to a small grid. It compares each with the scene at rest:
+the mean of each cell and its usual deviation. Light that changes as a whole is taken out first.
 
-`Weights` watches what the packets between the key pictures weigh. A packet says what has changed since the
-picture before; while nothing happens they weigh about the same, at the same place in each group. An encoder
-that holds its bit rate quantises more coarsely instead, so a weight is size and quantiser together. The
-surplus over the usual is summed up (CUSUM): a few packets that weigh much more are a sign, and so are many
-that weigh a little more, mostly long before the next key picture comes.
+`PacketActivity` watches the size of the packets between keyframes. A packet encodes what has changed since
+the frame before; while nothing happens, packets at the same place in their GOPs are about as large. An
+encoder that holds its bit rate raises the QP instead, so a packet's *weight* is made of size and QP. The
+surplus over the usual weight is summed up (CUSUM): a few packets that are much heavier are a sign, and so are
+many that are a little heavier, mostly long before the next keyframe comes.
 
-Both are made to be more sensitive than any detector behind them: a false sign costs the decoding of a group
-of pictures, a missed one may cost an event. `Interest` carries back what the detector made of the frames.
-When it found nothing after a sign, both learn that such a thing is usual here; the floors below bound how
-much they can unlearn. What has come and does not move any more belongs to the scene after a while.
+Both are more sensitive than any detector behind them: a false sign costs the decoding of a GOP, a missed one
+may cost an event. `DetectorFeedback` carries back what the detector made of the frames. When it found nothing
+after a sign, both learn that such a thing is usual here; floors bound how much they can unlearn. What has
+come and no longer moves belongs to the scene after a while.
 """
 
 from __future__ import annotations
@@ -29,90 +28,91 @@ from async_motion.core.model import Detection, Luma, Reason
 Grid = NDArray[np.float32]
 
 WIDTH, HEIGHT = 128, 72
-"""Cells of the grid: a person of 2 % of a picture's width still has two to himself."""
+"""Cells of the grid: a person of 2 % of the frame's width still covers two."""
 
 SAMPLES = 3
-"""Samples of a side of a cell that are looked at."""
+"""Samples along each side of a cell."""
 
 MIN_STEP = 4.0
 """Grey levels: no cell counts as changed by less. Half of what the most sensitive detector asks for."""
 
 STRAY = 4.0
-"""A cell has changed when it is this many times its usual scatter from its mean."""
+"""A cell has changed when `away > STRAY * scatter`."""
 
 MAX_SCATTER = 10.0
-"""Grey levels: the floor of sensitivity. What differs by `STRAY` times this is a sign in any scene."""
+"""Grey levels: the floor of sensitivity. A difference of `STRAY * MAX_SCATTER` is a sign in any scene."""
 
 CLUSTER = 4
 """Changed cells in a neighbourhood of 3x3 that make a sign."""
 
 LEARN = 0.1
 FORGET = 0.02
-"""The share of each look that is learned, and by which a scatter falls: what stirs at times stays usual."""
+"""Learning rates of mean and scatter; a scatter falls more slowly, so that what moves at times stays
+usual."""
 
 PARDON = 1.4
-"""What a detector found nothing in is usual up to this many times its strength."""
+"""A difference in which the detector found nothing is usual up to `PARDON` times its strength."""
 
 SETTLED_LOOKS = 8
-"""What has changed and then stood still for so many looks belongs to the scene."""
+"""Looks after which what has changed and stands still belongs to the scene."""
 
 FIRST_LOOKS = 4
 """Looks after which the usual scatter is known."""
 
 SMALL = 48
-"""Bytes that every packet has, whatever is in it."""
+"""Bytes of overhead in every packet."""
 
 HALVING = 6
-"""Steps of the quantiser that halve a packet."""
+"""Steps of QP that halve a packet."""
 
 MAX_PLACES = 512
-"""Places in a group of pictures that are told apart."""
+"""Places in a GOP that are distinguished."""
 
 ALLOWED = 1.0
 """A packet's surplus, in this camera's median deviations, that is not summed up."""
 
 MAX_SURPLUS = 4.0
-"""More than this a single packet adds nothing: one alone may be heavy for no reason."""
+"""The most that a single packet adds: one alone may be heavy for no reason."""
 
 SIGN = 12.0
 """The sum that is a sign."""
 
 DOUBT, MAX_DOUBT = 1.5, 3.0
-"""A sign in which a detector found nothing raises that by so much, and all of them together by no more."""
+"""A sign in which the detector found nothing raises the limit by the factor `DOUBT`, all by `MAX_DOUBT`."""
 
 REGAIN = 0.005
-"""The share of the raise that is taken back with each group of pictures."""
+"""The share of the raise that is taken back with each GOP."""
 
 MIN_DEVIATION = 0.03
-"""In powers of two: 2 %."""
+"""In octaves: 2 %."""
 
 FIRST_WEIGHTS = 50
 """Packets after which the usual deviation is known."""
 
 SEEN_SHARE = 0.01
-"""What moves costs about as large a share of a key picture's bytes as it covers of the picture."""
+"""What moves costs about as large a share of a keyframe's bytes as it covers of the frame."""
 
 DULL = frozenset({Reason.STILL, Reason.MASKED, Reason.ABOVE_AREA})
 """Verdicts after which an idle camera may go on idling."""
 
 USUAL_SPECKS, MIN_SPECKS = 2.0, 0.0005
-"""What is too small as yet may come nearer, but noise always leaves some specks: it holds the attention when
-more of the picture differs than this many times the usual, and than so large a share of it."""
+"""What is still too small may come nearer, but noise always leaves some specks. It is interesting when
+`changed > max(MIN_SPECKS, USUAL_SPECKS * usual)`."""
 
 
-class Interest:
+class DetectorFeedback:
     """What the detector made of the frames: told on the event loop, read by the reader thread."""
 
     def __init__(self) -> None:
         self.heard = float("-inf")
-        """The monotonic time of the newest frame that was judged: detection may have been switched off."""
+        """The monotonic time of the newest frame that was judged; it stands still while detection is off."""
         self.latest = float("-inf")
         """The monotonic time of the newest frame that was worth a closer look."""
         self._specks = 0.0
 
     @property
     def told(self) -> bool:
-        """Whether anybody has ever told."""
+        """Whether any frame was judged."""
         return self.heard > float("-inf")
 
     def tell(self, monotonic: float, detection: Detection) -> None:
@@ -127,14 +127,14 @@ class Interest:
         if detection.reason is not Reason.BELOW_AREA:
             return True
         more = detection.changed > max(MIN_SPECKS, USUAL_SPECKS * self._specks)
-        # What is usual is the middle: a step up for each frame with more, one down for each with less.
+        # Step towards the median: up for each frame with more, down for each with less.
         self._specks += MIN_SPECKS / 10 * (1 if detection.changed > self._specks else -1)
         self._specks = max(self._specks, 0.0)
         return more
 
 
-class Scene:
-    """What one camera sees at rest. Give it each key picture, or a look about once a second."""
+class KeyframeActivity:
+    """What one camera sees at rest. Give it each keyframe, or a frame about once a second."""
 
     def __init__(self) -> None:
         self._mean: Grid | None = None
@@ -146,7 +146,7 @@ class Scene:
         self._looks = 0
 
     def look(self, luma: Luma) -> bool:
-        """Say whether something is there that does not belong to the scene; learn from what is at rest."""
+        """Return whether something does not belong to the scene; learn from what is at rest."""
         grid = _grid(luma)
         if self._mean is None or luma.shape != self._shape:
             self._begin(grid, luma.shape)
@@ -166,7 +166,7 @@ class Scene:
         return sign
 
     def forgive(self) -> None:
-        """Learn that whatever was a sign since the last call is usual here: a detector found nothing."""
+        """Learn that all signs since the last call are usual here: the detector found nothing."""
         if self._unexplained is not None:
             usual = np.minimum(self._unexplained * np.float32(PARDON / STRAY), np.float32(MAX_SCATTER))
             np.maximum(self._scatter, usual, out=self._scatter)
@@ -198,8 +198,8 @@ class Scene:
         self._scatter += np.where(changed, 0, more * (away - self._scatter))
 
 
-class Weights:
-    """What the packets of one camera weigh between its key pictures."""
+class PacketActivity:
+    """The weight of one camera's packets between its keyframes."""
 
     def __init__(self, packets_a_second: float) -> None:
         self._rate = packets_a_second
@@ -211,17 +211,17 @@ class Weights:
         self._doubt = 1.0
         self._key: float | None = None
 
-    def key(self, size: int, quantiser: int | None) -> None:
-        """Take note of a key picture's packet: the next group begins."""
-        weight = _weight(size, quantiser)
+    def key(self, size: int, qp: int | None) -> None:
+        """Take a keyframe's packet: the next GOP begins."""
+        weight = _weight(size, qp)
         self._key = weight if self._key is None else self._key + 0.2 * (weight - self._key)
         self._doubt += REGAIN * (1.0 - self._doubt)
 
     @property
     def tell(self) -> bool:
-        """Whether something of `SEEN_SHARE` of the picture would be a sign within a second.
+        """Whether something that covers `SEEN_SHARE` of the frame would be a sign within a second.
 
-        Where noise fills the packets it would not.
+        False where noise fills the packets.
         """
         known = [usual for usual in self._usual if usual is not None]
         if self._samples < FIRST_WEIGHTS or not known or self._key is None:
@@ -229,20 +229,20 @@ class Weights:
         seen = math.log2(1 + SEEN_SHARE * 2.0 ** min(self._key - sum(known) / len(known), 64.0))
         return seen > self._deviation * (ALLOWED + SIGN * self._doubt / max(1.0, self._rate))
 
-    def weigh(self, size: int, position: int, *, quiet: bool | None, quantiser: int | None = None) -> bool:
-        """Take note of packet `position` (from 1) of a group; say whether the last ones are a sign.
+    def weigh(self, size: int, position: int, *, quiet: bool | None, qp: int | None = None) -> bool:
+        """Take packet `position` (from 1) of a GOP; return whether the last ones are a sign.
 
-        `quantiser` where it is known. `quiet`: whether it is known that nothing happens, None where nobody
-        knows: then it is learned from as long as no sign may be coming.
+        `quiet`: whether it is known that nothing happens. None, unknown: the packet is learned from unless a
+        sign may be coming.
         """
-        weight = _weight(size, quantiser)
+        weight = _weight(size, qp)
         place = min(position, MAX_PLACES) - 1
         while len(self._usual) <= place:
             self._usual.append(None)
             self._seen.append(0)
         usual = self._usual[place]
         if usual is None:
-            # Of a place that was never seen at rest nothing can be said.
+            # This place was never seen at rest: there is nothing to compare with.
             if quiet is not False:
                 self._usual[place], self._seen[place] = weight, 1
             return False
@@ -263,7 +263,7 @@ class Weights:
         self._sum = 0.0
 
     def explained(self) -> None:
-        """Begin anew after a sign that meant something."""
+        """Start the sum again after a sign that meant something."""
         self._sum = 0.0
 
     def _learn(self, place: int, excess: float) -> None:
@@ -272,18 +272,18 @@ class Weights:
         assert usual is not None
         self._usual[place] = usual + max(0.1, 1.0 / self._seen[place]) * max(-1.0, min(1.0, excess))
         self._samples += 1
-        # By steps up and down to the median: what is rare and large does not blind it.
+        # Step towards the median: rare, large values do not blind it.
         step = 0.01 + 0.03 * (self._samples < FIRST_WEIGHTS * 4)
         self._deviation *= 1 + step if abs(excess) > self._deviation else 1 - step
         self._deviation = max(self._deviation, MIN_DEVIATION)
 
 
-def _weight(size: int, quantiser: int | None) -> float:
-    return math.log2(size + SMALL) + (0.0 if quantiser is None else quantiser / HALVING)
+def _weight(size: int, qp: int | None) -> float:
+    return math.log2(size + SMALL) + (0.0 if qp is None else qp / HALVING)
 
 
 def _grid(luma: Luma) -> Grid:
-    """Return a picture as (HEIGHT, WIDTH) cells, each the mean of a few samples."""
+    """Return a luma plane as (HEIGHT, WIDTH) cells, each the mean of a few samples."""
     down = max(1, luma.shape[0] // (HEIGHT * SAMPLES))
     across = max(1, luma.shape[1] // (WIDTH * SAMPLES))
     samples = np.ascontiguousarray(luma[::down, ::across])

@@ -1,8 +1,8 @@
-"""Packets kept undecoded: whole groups of pictures, bounded in bytes and in seconds.
+"""Packets kept undecoded: whole GOPs, bounded in bytes and in seconds.
 
-A picture can only be decoded from the key picture before it, so what is kept begins with a key picture, and
+A picture can only be decoded from the keyframe before it, so what is kept begins with a keyframe, and
 what is let go is the oldest group as a whole. A group that is larger than the bound is let go altogether:
-nothing is kept until the next key picture.
+nothing is kept until the next keyframe.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ from typing import NamedTuple
 from async_motion.capture.ffmpeg.decoding import VideoPacket
 
 
-class Kept(NamedTuple):
-    """A packet with the media time of its picture."""
+class BufferedPacket(NamedTuple):
+    """A packet with the PTS of its picture."""
 
-    media: float
+    pts: float
     packet: VideoPacket
 
 
 @dataclass(slots=True, eq=False)
-class Group:
-    """A key picture's packet and those that are predicted from it, in the order of decoding."""
+class Gop:
+    """A keyframe's packet and those that are predicted from it, in the order of decoding."""
 
-    packets: list[Kept] = field(default_factory=list)
+    packets: list[BufferedPacket] = field(default_factory=list)
     nbytes: int = 0
 
     @property
     def start(self) -> float:
-        """The media time of its key picture."""
-        return self.packets[0].media
+        """The PTS of its keyframe."""
+        return self.packets[0].pts
 
 
-class PacketRing:
+class GopBuffer:
     """The newest groups of one stream. Not safe for two threads: its owner locks."""
 
     def __init__(self, *, max_bytes: int, max_seconds: float) -> None:
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
-        self._groups: deque[Group] = deque()
+        self._groups: deque[Gop] = deque()
         self.nbytes = 0
         self.newest = float("-inf")
-        """The highest media time that is kept."""
+        """The highest PTS that is kept."""
 
     def __len__(self) -> int:
         return len(self._groups)
 
-    def add(self, media: float, packet: VideoPacket) -> bool:
-        """Keep a packet; say whether it is kept: not before the first key picture, not beyond the bound."""
+    def add(self, pts: float, packet: VideoPacket) -> bool:
+        """Keep a packet; say whether it is kept: not before the first keyframe, not beyond the bound."""
         if packet.is_keyframe:
-            self._groups.append(Group())
+            self._groups.append(Gop())
         elif not self._groups:
             return False
         group = self._groups[-1]
-        group.packets.append(Kept(media, packet))
+        group.packets.append(BufferedPacket(pts, packet))
         group.nbytes += packet.size
         self.nbytes += packet.size
-        self.newest = max(self.newest, media)
+        self.newest = max(self.newest, pts)
         self._trim()
         return bool(self._groups)
 
@@ -67,20 +67,20 @@ class PacketRing:
         """Whether the group that is growing alone is about to fill the ring."""
         return bool(self._groups) and self._groups[-1].nbytes > 0.9 * self._max_bytes
 
-    def current(self) -> Group | None:
+    def current(self) -> Gop | None:
         """Return the group that is still growing."""
         return self._groups[-1] if self._groups else None
 
-    def group_of(self, media: float) -> Group | None:
+    def group_of(self, pts: float) -> Gop | None:
         """Return the group that holds the picture of this time; the oldest kept may begin after it: None."""
         for group in reversed(self._groups):
-            if group.start <= media:
+            if group.start <= pts:
                 return group
         return None
 
-    def since(self, media: float) -> list[Group]:
+    def since(self, pts: float) -> list[Gop]:
         """Return the groups that begin at this time or later, in order."""
-        return [group for group in self._groups if group.start >= media]
+        return [group for group in self._groups if group.start >= pts]
 
     def clear(self) -> None:
         """Let everything go."""

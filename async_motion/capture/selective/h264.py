@@ -1,9 +1,12 @@
-"""How coarsely an H.264 picture was quantised, read from its first slice's header without decoding anything.
+"""The QP of an H.264 frame, read from its first slice header without decoding.
 
-A packet's size alone says little where the encoder holds the bit rate: when more happens it quantises more
-coarsely, and the packets stay as they were. Size and quantiser together say how much there was to tell: six
-steps of the quantiser halve the bytes, about. Only the few fields before the quantiser are read (ITU-T H.264,
-7.3.2 and 7.3.3), from the first bytes of a packet; whatever is unusual, or damaged, has no answer.
+A packet's size alone says little where the encoder holds the bit rate: when more happens, the QP rises and
+the packets stay as large as they were. Size and QP together say how much there was to encode: six steps of QP
+halve the bytes, about.
+
+Fields have their names from ISO/IEC 14496-10 (ITU-T H.264), 7.3.2 and 7.3.3. Only those up to
+`slice_qp_delta` are parsed, from the first bytes of a packet. A stream that uses what is not parsed (scaling
+lists, separate colour planes, slice groups), or is damaged, has no QP.
 """
 
 from __future__ import annotations
@@ -11,251 +14,275 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-SLICE, KEY_SLICE, SEQUENCE, PICTURE = 1, 5, 7, 8
-"""Kinds of units in a stream."""
+NAL_SLICE, NAL_IDR, NAL_SPS, NAL_PPS = 1, 5, 7, 8
+"""Values of nal_unit_type."""
 
-HEAD = 64
-"""Bytes of a unit that are looked at: a slice's header is shorter."""
-MAX_UNITS = 16
-MAX_REFERENCES = 32
+SLICE_P, SLICE_I = 0, 2
+"""Values of slice_type, modulo 5."""
+
+HEAD_BYTES = 64
+"""Bytes of a NAL unit that are read: a slice header is shorter."""
+SCANNED_BYTES = 4096
+"""Bytes of a packet that are searched for start codes: parameter sets and SEI come to a few hundred."""
+MAX_NAL_UNITS = 16
+MAX_REF_IDX = 32
 HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128})
+"""Values of profile_idc whose SPS has chroma_format_idc."""
 
 
-class _Bits:
-    """Reads a unit bit by bit. Raises ValueError at its end."""
+class BitReader:
+    """Read an RBSP bit by bit, by the descriptors of the standard. Raises ValueError at its end."""
 
-    def __init__(self, unit: bytes) -> None:
-        plain = unit.replace(b"\x00\x00\x03", b"\x00\x00")
-        self._value = int.from_bytes(plain, "big")
-        self._left = len(plain) * 8
+    def __init__(self, nal_unit: bytes) -> None:
+        rbsp = nal_unit.replace(b"\x00\x00\x03", b"\x00\x00")  # without emulation_prevention_three_byte
+        self._value = int.from_bytes(rbsp, "big")
+        self._left = len(rbsp) * 8
 
-    def take(self, count: int) -> int:
-        """Return the next `count` bits as a number."""
-        self._left -= count
+    def u(self, bits: int) -> int:
+        """Return an unsigned number of so many bits."""
+        self._left -= bits
         if self._left < 0:
-            raise ValueError("the unit ends here")
-        return (self._value >> self._left) & ((1 << count) - 1)
+            raise ValueError("the NAL unit ends here")
+        return (self._value >> self._left) & ((1 << bits) - 1)
 
-    def number(self) -> int:
-        """Return the next Exp-Golomb number, 0 or more."""
+    def ue(self) -> int:
+        """Return an unsigned Exp-Golomb number."""
         zeros = 0
-        while not self.take(1):
+        while not self.u(1):
             zeros += 1
-        return (1 << zeros) - 1 + self.take(zeros)
+        return (1 << zeros) - 1 + self.u(zeros)
 
-    def signed(self) -> int:
-        """Return the next signed Exp-Golomb number."""
-        code = self.number()
+    def se(self) -> int:
+        """Return a signed Exp-Golomb number."""
+        code = self.ue()
         return (code + 1) // 2 if code % 2 else -(code // 2)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sequence:
-    """What the sequence's parameters say of a slice's header. `order_bits`: None where it holds no order."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sps:
+    """What a slice header depends on in seq_parameter_set_data().
 
-    frame_bits: int
-    order_bits: int | None
-    frames_only: bool
-    colour: bool
+    `pic_order_cnt_lsb_bits` is None where the header has no pic_order_cnt_lsb. `chroma_array_type` 0 is grey.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """What the picture's parameters say of it."""
-
-    cabac: bool
-    order_of_fields: bool
-    references: int
-    weighted: bool
-    quantiser: int
-    redundant: bool
+    frame_num_bits: int
+    pic_order_cnt_lsb_bits: int | None
+    frame_mbs_only_flag: bool
+    chroma_array_type: int
 
 
-class Quantisers:
-    """Reads the quantiser of one stream's pictures. `extradata` is what its container says of the stream."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pps:
+    """What a slice header depends on in pic_parameter_set_rbsp()."""
+
+    entropy_coding_mode_flag: bool
+    bottom_field_pic_order_in_frame_present_flag: bool
+    num_ref_idx_l0_default_active: int
+    weighted_pred_flag: bool
+    pic_init_qp: int
+    redundant_pic_cnt_present_flag: bool
+
+
+class QpReader:
+    """Read the QP of one stream's frames. `extradata` is the stream's description in its container."""
 
     def __init__(self, extradata: bytes | None) -> None:
-        self._sequence: _Sequence | None = None
-        self._picture: _Picture | None = None
-        self._prefix = 0
-        """Bytes of a unit's length in front of it; 0: start codes stand between units."""
+        self._sps: Sps | None = None
+        self._pps: Pps | None = None
+        self._length_size = 0
+        """Bytes of the length in front of each NAL unit (AVCC); 0: start codes stand between them (Annex
+        B)."""
         if extradata and extradata[0] == 1 and len(extradata) > 6:
-            self._prefix = (extradata[4] & 3) + 1
-            for unit in _described(extradata):
-                self._note(unit)
+            self._length_size = (extradata[4] & 3) + 1
+            for nal_unit in _in_avcc(extradata):
+                self._learn(nal_unit)
         elif extradata:
-            for unit in _between_start_codes(extradata):
-                self._note(unit)
+            for nal_unit in _in_annex_b(extradata):
+                self._learn(nal_unit)
 
     def of(self, packet: bytes | memoryview) -> int | None:
-        """Return the quantiser (0..51 for 8 bits) of a packet's first slice; None where it cannot be told."""
-        units = _prefixed(packet, self._prefix) if self._prefix else _between_start_codes(packet)
-        for unit in units:
-            kind = unit[0] & 31
-            if kind in (SEQUENCE, PICTURE):
-                self._note(unit)
-            elif kind in (SLICE, KEY_SLICE):
+        """Return the QP (0..51 for 8 bits) of a packet's first slice; None where it is not known."""
+        nal_units = _length_prefixed(packet, self._length_size) if self._length_size else _in_annex_b(packet)
+        for nal_unit in nal_units:
+            nal_unit_type = nal_unit[0] & 31
+            if nal_unit_type in (NAL_SPS, NAL_PPS):
+                self._learn(nal_unit)
+            elif nal_unit_type in (NAL_SLICE, NAL_IDR):
                 try:
-                    return self._read(unit)
+                    return self._slice_qp(nal_unit)
                 except ValueError:
                     return None
         return None
 
-    def _note(self, unit: bytes) -> None:
+    def _learn(self, nal_unit: bytes) -> None:
+        nal_unit_type = nal_unit[0] & 31
         try:
-            if unit[0] & 31 == SEQUENCE:
-                self._sequence = _read_sequence(_Bits(unit))
-            elif unit[0] & 31 == PICTURE:
-                self._picture = _read_picture(_Bits(unit))
+            if nal_unit_type == NAL_SPS:
+                self._sps = _sps_of(BitReader(nal_unit))
+            elif nal_unit_type == NAL_PPS:
+                self._pps = _pps_of(BitReader(nal_unit))
         except ValueError:
-            self._sequence = self._picture = None
+            self._sps = self._pps = None
 
-    def _read(self, unit: bytes) -> int | None:
-        sequence, picture = self._sequence, self._picture
-        if sequence is None or picture is None:
+    def _slice_qp(self, nal_unit: bytes) -> int | None:
+        """Parse slice_header() up to slice_qp_delta."""
+        sps, pps = self._sps, self._pps
+        if sps is None or pps is None:
             return None
-        bits = _Bits(unit)
-        header = bits.take(8)
-        is_reference, is_key = bool(header & 0x60), header & 31 == KEY_SLICE
-        bits.number()  # the first macroblock
-        predicted, alone = 0, 2
-        kind = bits.number() % 5
-        bits.number()  # the picture's parameters
-        bits.take(sequence.frame_bits)
-        if not sequence.frames_only and bits.take(1):
-            bits.take(1)
-        if is_key:
-            bits.number()
-        if sequence.order_bits is not None:
-            bits.take(sequence.order_bits)
-            if picture.order_of_fields:
-                bits.signed()
-        if picture.redundant:
-            bits.number()
-        if kind == predicted:
-            self._skip_references(bits, sequence, picture)
-        elif kind != alone:
-            return None  # predicted from both sides: its size does not compare with the others'
-        if is_reference:
-            _skip_marking(bits, is_key)
-        if picture.cabac and kind != alone:
-            bits.number()
-        return picture.quantiser + bits.signed()
-
-    @staticmethod
-    def _skip_references(bits: _Bits, sequence: _Sequence, picture: _Picture) -> None:
-        count = bits.number() + 1 if bits.take(1) else picture.references
-        if count > MAX_REFERENCES:
-            raise ValueError("more references than there can be")
-        if bits.take(1):
-            last = 3
-            while bits.number() != last:
-                bits.number()
-        if picture.weighted:
-            bits.number()
-            if sequence.colour:
-                bits.number()
-            for _ in range(count):
-                if bits.take(1):
-                    bits.signed(), bits.signed()
-                if sequence.colour and bits.take(1):
-                    for _ in range(4):
-                        bits.signed()
+        bits = BitReader(nal_unit)
+        header = bits.u(8)
+        nal_ref_idc, is_idr = header >> 5 & 3, header & 31 == NAL_IDR
+        bits.ue()  # first_mb_in_slice
+        slice_type = bits.ue() % 5
+        bits.ue()  # pic_parameter_set_id
+        bits.u(sps.frame_num_bits)
+        if not sps.frame_mbs_only_flag and bits.u(1):  # field_pic_flag
+            bits.u(1)  # bottom_field_flag
+        if is_idr:
+            bits.ue()  # idr_pic_id
+        if sps.pic_order_cnt_lsb_bits is not None:
+            bits.u(sps.pic_order_cnt_lsb_bits)
+            if pps.bottom_field_pic_order_in_frame_present_flag:
+                bits.se()  # delta_pic_order_cnt_bottom
+        if pps.redundant_pic_cnt_present_flag:
+            bits.ue()  # redundant_pic_cnt
+        if slice_type == SLICE_P:
+            _skip_ref_lists(bits, sps, pps)
+        elif slice_type != SLICE_I:
+            return None  # The size of a B slice does not compare with that of others.
+        if nal_ref_idc:
+            _skip_dec_ref_pic_marking(bits, is_idr)
+        if pps.entropy_coding_mode_flag and slice_type != SLICE_I:
+            bits.ue()  # cabac_init_idc
+        slice_qp_delta = bits.se()
+        return pps.pic_init_qp + slice_qp_delta
 
 
-def _skip_marking(bits: _Bits, is_key: bool) -> None:
-    if is_key:
-        bits.take(2)
-    elif bits.take(1):
-        while operation := bits.number():
+def _skip_ref_lists(bits: BitReader, sps: Sps, pps: Pps) -> None:
+    """Skip num_ref_idx_active_override, ref_pic_list_modification() and pred_weight_table() of a P slice."""
+    overridden = bits.u(1)  # num_ref_idx_active_override_flag
+    num_ref_idx = bits.ue() + 1 if overridden else pps.num_ref_idx_l0_default_active
+    if num_ref_idx > MAX_REF_IDX:
+        raise ValueError("more references than the standard allows")
+    if bits.u(1):  # ref_pic_list_modification_flag_l0
+        end = 3
+        while bits.ue() != end:  # modification_of_pic_nums_idc
+            bits.ue()
+    if pps.weighted_pred_flag:
+        bits.ue()  # luma_log2_weight_denom
+        if sps.chroma_array_type:
+            bits.ue()  # chroma_log2_weight_denom
+        for _ in range(num_ref_idx):
+            if bits.u(1):  # luma_weight_l0_flag
+                bits.se(), bits.se()
+            if sps.chroma_array_type and bits.u(1):  # chroma_weight_l0_flag
+                for _ in range(4):
+                    bits.se()
+
+
+def _skip_dec_ref_pic_marking(bits: BitReader, is_idr: bool) -> None:
+    if is_idr:
+        bits.u(2)  # no_output_of_prior_pics_flag, long_term_reference_flag
+    elif bits.u(1):  # adaptive_ref_pic_marking_mode_flag
+        while operation := bits.ue():  # memory_management_control_operation
             if operation != 5:
-                bits.number()
+                bits.ue()
             if operation == 3:
-                bits.number()
+                bits.ue()
 
 
-def _read_sequence(bits: _Bits) -> _Sequence:
-    bits.take(8)
-    profile = bits.take(8)
-    bits.take(16)
-    bits.number()
-    colour = True
-    if profile in HIGH_PROFILES:
-        chroma = bits.number()
-        if chroma == 3:
-            raise ValueError("planes may be apart")
-        colour = chroma != 0
-        bits.number()
-        bits.number()
-        bits.take(1)
-        if bits.take(1):
+def _sps_of(bits: BitReader) -> Sps:
+    bits.u(8)  # the NAL unit's header
+    profile_idc = bits.u(8)
+    bits.u(16)  # constraint flags, level_idc
+    bits.ue()  # seq_parameter_set_id
+    chroma_format_idc = 1
+    if profile_idc in HIGH_PROFILES:
+        chroma_format_idc = bits.ue()
+        if chroma_format_idc == 3:
+            raise ValueError("colour planes may be separate")
+        bits.ue()  # bit_depth_luma_minus8
+        bits.ue()  # bit_depth_chroma_minus8
+        bits.u(1)  # qpprime_y_zero_transform_bypass_flag
+        if bits.u(1):  # seq_scaling_matrix_present_flag
             raise ValueError("scaling lists")
-    frame_bits = bits.number() + 4
-    order = bits.number()
-    if order == 1:
-        raise ValueError("an order of pictures that nobody uses")
-    order_bits = bits.number() + 4 if order == 0 else None
-    bits.number()
-    bits.take(1)
-    bits.number()
-    bits.number()
-    return _Sequence(frame_bits, order_bits, bool(bits.take(1)), colour)
+    frame_num_bits = bits.ue() + 4  # log2_max_frame_num_minus4
+    pic_order_cnt_type = bits.ue()
+    if pic_order_cnt_type == 1:
+        raise ValueError("pic_order_cnt_type 1")
+    lsb_bits = bits.ue() + 4 if pic_order_cnt_type == 0 else None  # log2_max_pic_order_cnt_lsb_minus4
+    bits.ue()  # max_num_ref_frames
+    bits.u(1)  # gaps_in_frame_num_value_allowed_flag
+    bits.ue()  # pic_width_in_mbs_minus1
+    bits.ue()  # pic_height_in_map_units_minus1
+    return Sps(
+        frame_num_bits=frame_num_bits,
+        pic_order_cnt_lsb_bits=lsb_bits,
+        frame_mbs_only_flag=bool(bits.u(1)),
+        chroma_array_type=chroma_format_idc,
+    )
 
 
-def _read_picture(bits: _Bits) -> _Picture:
-    bits.take(8)
-    bits.number()
-    bits.number()
-    cabac, order_of_fields = bool(bits.take(1)), bool(bits.take(1))
-    if bits.number():
-        raise ValueError("groups of slices")
-    references = bits.number() + 1
-    bits.number()
-    weighted = bool(bits.take(1))
-    bits.take(2)
-    quantiser = 26 + bits.signed()
-    bits.signed()
-    bits.signed()
-    bits.take(2)
-    return _Picture(cabac, order_of_fields, references, weighted, quantiser, bool(bits.take(1)))
+def _pps_of(bits: BitReader) -> Pps:
+    bits.u(8)  # the NAL unit's header
+    bits.ue()  # pic_parameter_set_id
+    bits.ue()  # seq_parameter_set_id
+    entropy_coding_mode_flag, bottom_field_present = bool(bits.u(1)), bool(bits.u(1))
+    if bits.ue():  # num_slice_groups_minus1
+        raise ValueError("slice groups")
+    num_ref_idx_l0 = bits.ue() + 1  # num_ref_idx_l0_default_active_minus1
+    bits.ue()  # num_ref_idx_l1_default_active_minus1
+    weighted_pred_flag = bool(bits.u(1))
+    bits.u(2)  # weighted_bipred_idc
+    pic_init_qp = 26 + bits.se()  # pic_init_qp_minus26
+    bits.se()  # pic_init_qs_minus26
+    bits.se()  # chroma_qp_index_offset
+    bits.u(2)  # deblocking_filter_control_present_flag, constrained_intra_pred_flag
+    return Pps(
+        entropy_coding_mode_flag=entropy_coding_mode_flag,
+        bottom_field_pic_order_in_frame_present_flag=bottom_field_present,
+        num_ref_idx_l0_default_active=num_ref_idx_l0,
+        weighted_pred_flag=weighted_pred_flag,
+        pic_init_qp=pic_init_qp,
+        redundant_pic_cnt_present_flag=bool(bits.u(1)),
+    )
 
 
-def _described(extradata: bytes) -> Iterator[bytes]:
-    """Yield the parameters that an MP4's description of a stream holds."""
+def _in_avcc(extradata: bytes) -> Iterator[bytes]:
+    """Yield the parameter sets of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3)."""
     at = 5
-    for mask in (31, 255):
+    for mask in (31, 255):  # numOfSequenceParameterSets, numOfPictureParameterSets
         if at >= len(extradata):
             return
         count, at = extradata[at] & mask, at + 1
-        for _ in range(min(count, MAX_UNITS)):
+        for _ in range(min(count, MAX_NAL_UNITS)):
             size = int.from_bytes(extradata[at : at + 2], "big")
-            if unit := extradata[at + 2 : at + 2 + size]:
-                yield unit
+            if nal_unit := extradata[at + 2 : at + 2 + size]:
+                yield nal_unit
             at += 2 + size
 
 
-def _prefixed(packet: bytes | memoryview, prefix: int) -> Iterator[bytes]:
-    """Yield the heads of a packet's units, each behind its length."""
+def _length_prefixed(packet: bytes | memoryview, length_size: int) -> Iterator[bytes]:
+    """Yield the heads of a packet's NAL units, each behind its length."""
     at = 0
-    for _ in range(MAX_UNITS):
-        start = at + prefix
+    for _ in range(MAX_NAL_UNITS):
+        start = at + length_size
         if start >= len(packet):
             return
         size = int.from_bytes(packet[at:start], "big")
-        if unit := bytes(packet[start : start + min(size, HEAD)]):
-            yield unit
+        if nal_unit := bytes(packet[start : start + min(size, HEAD_BYTES)]):
+            yield nal_unit
         at = start + size
 
 
-def _between_start_codes(packet: bytes | memoryview) -> Iterator[bytes]:
-    """Yield the heads of the units at a packet's beginning."""
-    # A camera's parameters and messages come to a few hundred bytes; the first slice stands behind them.
-    beginning = bytes(packet[:4096])
+def _in_annex_b(packet: bytes | memoryview) -> Iterator[bytes]:
+    """Yield the heads of the NAL units at a packet's beginning, between start codes."""
+    beginning = bytes(packet[:SCANNED_BYTES])
     at = beginning.find(b"\x00\x00\x01")
-    for _ in range(MAX_UNITS):
+    for _ in range(MAX_NAL_UNITS):
         if at < 0 or at + 3 >= len(beginning):
             return
         following = beginning.find(b"\x00\x00\x01", at + 3)
         end = len(beginning) if following < 0 else following
-        yield beginning[at + 3 : min(end, at + 3 + HEAD)]
+        yield beginning[at + 3 : min(end, at + 3 + HEAD_BYTES)]
         at = following

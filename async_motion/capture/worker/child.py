@@ -6,8 +6,8 @@
     first handle      ─▶ the time of a kept frame  ◀─ its full-resolution picture
     second handle     the lifeline: the kernel kills us when our service has closed it
 
-Here are the readers of a thread, on the main thread; they meet an `Outlet` in the place of the `Link`. The
-sockets are read by threads of their own.
+The readers are those of `isolation: thread`, run on the main thread; `ChildSink` replaces the `Handover`.
+Other threads read the sockets.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from async_motion.capture import is_live, reader_of, record_of
-from async_motion.capture.clock import Floor, MediaClock
+from async_motion.capture import is_live, main_stream_of, reader_of
+from async_motion.capture.clock import Floor, PtsClock
 from async_motion.capture.handover import DEPTH
-from async_motion.capture.main_stream import RecordStream
-from async_motion.capture.selective.activity import Interest
+from async_motion.capture.main_stream import MainStream
+from async_motion.capture.selective.activity import DetectorFeedback
 from async_motion.capture.spec import CaptureSpec
 from async_motion.capture.worker.parent import MAX_BYTES, OUT_OF_MEMORY, close
 from async_motion.capture.worker.shm import Message, pack, share
@@ -49,11 +49,11 @@ OOM_SCORE = 500
 """When the machine runs out of memory, the kernel is to take a decoder before a service."""
 
 
-class Outlet:
-    """One connection's hand-over to the service: what the reader sees as its link."""
+class ChildSink:
+    """One connection's hand-over to the service: what the reader sees as its sink."""
 
-    def __init__(self, control: socket.socket, spec: CaptureSpec, record: RecordStream | None, floor: Floor):
-        self.clock = MediaClock(monotonic=spec.monotonic, wall=spec.wall, floor=floor)
+    def __init__(self, control: socket.socket, spec: CaptureSpec, record: MainStream | None, floor: Floor):
+        self.clock = PtsClock(monotonic=spec.monotonic, wall=spec.wall, floor=floor)
         self.lossless = not is_live(spec)
         self._control = control
         self._record = record
@@ -142,27 +142,27 @@ def main() -> None:
 
 def serve(control: socket.socket, answers: socket.socket, spec: CaptureSpec) -> NoReturn:
     """Read one connection after the other, as the service asks for them."""
-    interest = Interest()
-    reader, record = reader_of(spec, interest), record_of(spec)
-    outlets: queue.SimpleQueue[Outlet] = queue.SimpleQueue()
+    feedback = DetectorFeedback()
+    reader, record = reader_of(spec, feedback), main_stream_of(spec)
+    sinks: queue.SimpleQueue[ChildSink] = queue.SimpleQueue()
 
     def obey() -> None:
-        outlet: Outlet | None = None
+        sink: ChildSink | None = None
         while data := control.recv(MAX_BYTES):
             message = json.loads(data)
             match message["do"]:
                 case "read":
                     floor = (float("-inf") if at is None else at for at in message["floor"])
-                    outlet = Outlet(control, spec, record, Floor(*floor))
-                    outlets.put(outlet)
-                case "stop" if outlet is not None:
-                    outlet.stop()
-                case "taken" if outlet is not None:
-                    outlet.taken()
+                    sink = ChildSink(control, spec, record, Floor(*floor))
+                    sinks.put(sink)
+                case "stop" if sink is not None:
+                    sink.stop()
+                case "taken" if sink is not None:
+                    sink.taken()
                 case "judged":
-                    interest.heard = message["heard"]
+                    feedback.heard = message["heard"]
                     if (latest := message["latest"]) is not None:
-                        interest.latest = latest
+                        feedback.latest = latest
         os._exit(0)
 
     threading.Thread(target=obey, name="obey", daemon=True).start()
@@ -170,16 +170,16 @@ def serve(control: socket.socket, answers: socket.socket, spec: CaptureSpec) -> 
         threading.Thread(target=answer, args=(answers, record), name="answer", daemon=True).start()
     tell(control, {"is": "ready"})
     while True:
-        outlet = outlets.get()
+        sink = sinks.get()
         if record is not None and record.start():
             tell(control, {"is": "abandoned"})
-        tell(control, {"is": "ended", **read(reader, outlet)})
+        tell(control, {"is": "ended", **read(reader, sink)})
 
 
-def read(reader: Callable[[Outlet, MediaClock], None], outlet: Outlet) -> Message:
+def read(reader: Callable[[ChildSink, PtsClock], None], sink: ChildSink) -> Message:
     """Read one connection; return what became of it."""
     try:
-        reader(outlet, outlet.clock)
+        reader(sink, sink.clock)
     except CameraUnavailable as exc:
         if is_want_of_memory(exc):
             raise
@@ -187,11 +187,11 @@ def read(reader: Callable[[Outlet, MediaClock], None], outlet: Outlet) -> Messag
     return {"error": None, "text": None}
 
 
-def answer(answers: socket.socket, record: RecordStream) -> None:
+def answer(answers: socket.socket, record: MainStream) -> None:
     """Find the pictures that the service asks for in the full-resolution stream."""
     while data := answers.recv(MAX_BYTES):
         question = json.loads(data)
-        picture = record.picture_at(question["monotonic"])
+        picture = record.image_at(question["monotonic"])
         if picture is None:
             tell(answers, {"number": question["number"]})
             continue

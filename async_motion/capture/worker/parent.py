@@ -1,18 +1,18 @@
 """A camera read by a process of its own: what crashes or swells there harms nobody else.
 
-    CameraSource ─ Link ─ IsolatedReader ═══ control ══▶ child: Outlet ─ the same reader as in a thread
+    CameraSource ─ Handover ─ IsolatedReader ═══ control ══▶ child: ChildSink ─ the same reader as in a thread
                            (its thread)  ◀══ frames ════          │
-    RecordedColour ──── IsolatedRecord ═════ pictures ═▶          └─ RecordStream, Interest
+    MainStreamImage ──── IsolatedMainStream ═════ pictures ═▶          └─ MainStream, DetectorFeedback
 
-The process is one more `Reader`: source, link, stall watch, counters and clocks are those of a thread, and
-`child` runs the thread's readers behind a link that sends where theirs calls. One process serves a camera for
-as long as it lives, one connection after the other, so that a reconnect costs no start, what was learned of
-the scene stays, and the full-resolution ring goes on. It is replaced when it dies or does not come back.
+The process is one more `Reader`: source, handover, stall watch, counters and clocks are those of a thread.
+`child` runs the same readers behind a `ChildSink`, which sends where a `Handover` is called. One process
+serves a camera for as long as it lives, one connection after the other: a reconnect costs no start, what was
+learned of the scene stays, and the main stream's buffer goes on. It is replaced when it dies or hangs.
 
 Frames are planes in shared memory, each in a nameless file of its own (see `shared`). Not a ring of slots:
 pre-roll and the encoder's queue hold frames for as long as they like, a slot would have to be copied or
 counted back for that; and colour is made here from the planes, so that a kept frame outlives its process.
-At most `link.DEPTH` frames are on their way.
+At most `handover.DEPTH` frames are on their way.
 
 The child is not trusted: it speaks JSON, never pickle; frames are checked before they are mapped and cannot
 be changed afterwards; its log lines are repeated as text. It gets the settings over its socket, so that
@@ -39,10 +39,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import fields
 from typing import Any
 
-from async_motion.capture.address import Kind, parse
-from async_motion.capture.clock import MediaClock
-from async_motion.capture.handover import Link
-from async_motion.capture.selective.activity import Interest
+from async_motion.capture.address import SourceKind, parse
+from async_motion.capture.clock import PtsClock
+from async_motion.capture.handover import Handover
+from async_motion.capture.selective.activity import DetectorFeedback
 from async_motion.capture.spec import CaptureSpec
 from async_motion.capture.worker.shm import Message, attach, unpack
 from async_motion.core.model import Detection, Image
@@ -237,32 +237,32 @@ class IsolatedReader:
 
     def __init__(self, spec: CaptureSpec) -> None:
         self._spec = spec
-        self._networked = parse(spec.source).kind in (Kind.RTSP, Kind.HTTP)
+        self._networked = parse(spec.source).kind in (SourceKind.RTSP, SourceKind.HTTP)
         self._child: Child | None = None
         self._busy = threading.Lock()
         """Held for a connection: the next one begins when its predecessor has left the child."""
         self._closed = False
 
-    def __call__(self, link: Link, clock: MediaClock) -> None:
-        """Read until the source ends or `link.stopping`. Raises what the child's reader raised."""
+    def __call__(self, handover: Handover, clock: PtsClock) -> None:
+        """Read until the source ends or `handover.stopping`. Raises what the child's reader raised."""
         with self._busy:
-            if link.stopping:
+            if handover.stopping:
                 return
-            link.reader_begins()
+            handover.reader_begins()
             child = self._child
             if child is not None and child.process.poll() is not None:
                 # It died between two connections: that is told with the attempt that finds it so.
-                self._raise_death(child, link)
+                self._raise_death(child, handover)
             if child is None:
-                link.reader_expects(START_WITHIN_S)
+                handover.reader_expects(START_WITHIN_S)
                 child = self._child = Child(self._spec)
             try:
-                self._read(child, link, clock)
+                self._read(child, handover, clock)
             except Gone:
-                self._raise_death(child, link)
+                self._raise_death(child, handover)
             except NONSENSE as exc:
                 self._bury(child, 0.0)
-                link.counters.crashed += 1
+                handover.counters.crashed += 1
                 raise CameraUnavailable(
                     f"the capture process sends nonsense ({type(exc).__name__}) and is replaced"
                 ) from None
@@ -274,12 +274,12 @@ class IsolatedReader:
                 if self._closed and self._child is not None:
                     self._bury(self._child, 0.0)
 
-    def _read(self, child: Child, link: Link, clock: MediaClock) -> None:
+    def _read(self, child: Child, handover: Handover, clock: PtsClock) -> None:
         floor = clock.floor
         child.control.send({"do": "read", "floor": [_finite(floor.monotonic), _finite(floor.wall)]})
-        while not link.stopping:
+        while not handover.stopping:
             got = child.control.receive(TICK_S)
-            if got is not None and self._take(*got, child, link):
+            if got is not None and self._take(*got, child, handover):
                 return
         child.control.send({"do": "stop"})
         deadline = time.monotonic() + STOP_GRACE_S
@@ -292,35 +292,35 @@ class IsolatedReader:
             if message["is"] == "ended":
                 return
         self._bury(child, 0.0)
-        if link.overdue:
-            link.counters.abandoned += 1
+        if handover.overdue:
+            handover.counters.abandoned += 1
             log.warning("%s: the capture process hangs in the video library: killed", self._spec.camera)
 
-    def _take(self, message: Message, handle: int | None, child: Child, link: Link) -> bool:
+    def _take(self, message: Message, handle: int | None, child: Child, handover: Handover) -> bool:
         """Do what the child says; say whether its connection has ended."""
         try:
             match message["is"]:
                 case "ready":
-                    link.reader_begins()
+                    handover.reader_begins()
                 case "opened":
-                    link.reader_opened()
+                    handover.reader_opened()
                 case "progress":
-                    link.reader_progress()
+                    handover.reader_progress()
                 case "waits":
-                    self._expect(float(message["seconds"]), link)
+                    self._expect(float(message["seconds"]), handover)
                 case "corrupt":
-                    link.reader_corrupt()
+                    handover.reader_corrupt()
                 case "abandoned":
-                    link.counters.abandoned += 1
+                    handover.counters.abandoned += 1
                 case "frame":
                     if handle is None:
                         raise ValueError("a frame without its picture")
                     spec = self._spec
                     frame = unpack(message, handle, camera=spec.camera, max_pixels=spec.max_pixels)
-                    if not link.lossless and frame.monotonic > time.monotonic() + AHEAD_S:
+                    if not handover.lossless and frame.monotonic > time.monotonic() + AHEAD_S:
                         # All that came after it would have to be later still.
                         raise ValueError("a live picture from the future")
-                    link.reader_offer(frame, patient=bool(message["patient"]))
+                    handover.reader_offer(frame, patient=bool(message["patient"]))
                     child.control.send({"do": "taken"})
                 case "log":
                     _repeat(message)
@@ -331,17 +331,17 @@ class IsolatedReader:
             close(handle)
         return False
 
-    def _expect(self, seconds: float, link: Link) -> None:
+    def _expect(self, seconds: float, handover: Handover) -> None:
         """Let a reader that keeps its own pace wait. A network camera's has none: it would hide a stall."""
         if self._networked or not 0 <= seconds < float("inf"):
             raise ValueError("waits where there is nothing to wait for")
-        link.reader_expects(seconds)
+        handover.reader_expects(seconds)
 
-    def _raise_death(self, child: Child, link: Link) -> None:
+    def _raise_death(self, child: Child, handover: Handover) -> None:
         """Raise CameraUnavailable for a child that is no longer there."""
         _hear_last_words(child.control)
         code = self._bury(child, EXIT_GRACE_S)
-        link.counters.crashed += 1
+        handover.counters.crashed += 1
         raise CameraUnavailable(f"the capture process {_death(code, self._spec.process_memory)}") from None
 
     def _bury(self, child: Child, within_s: float) -> int:
@@ -354,7 +354,7 @@ class IsolatedReader:
             with suppress(Gone):  # its reader finds out; what there is no room for, later news make up
                 child.control.send({"do": "judged", "heard": heard, "latest": _finite(latest)})
 
-    def picture_at(self, monotonic: float) -> Image | None:
+    def image_at(self, monotonic: float) -> Image | None:
         """Return the full-resolution picture of this time, None where there is none. Blocks."""
         child = self._child
         if child is None:
@@ -383,11 +383,11 @@ class IsolatedReader:
                 self._busy.release()
 
 
-class IsolatedRecord:
+class IsolatedMainStream:
     """The full-resolution stream of a camera that a child reads. The child looks after it."""
 
     def __init__(self, reader: IsolatedReader) -> None:
-        self.picture_at = reader.picture_at
+        self.image_at = reader.image_at
 
     @property
     def nbytes(self) -> int:
@@ -402,7 +402,7 @@ class IsolatedRecord:
         """Do nothing: it ends with the child."""
 
 
-class IsolatedInterest(Interest):
+class IsolatedFeedback(DetectorFeedback):
     """Passes on to the child what the detector made of its frames."""
 
     def __init__(self, reader: IsolatedReader) -> None:

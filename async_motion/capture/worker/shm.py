@@ -27,7 +27,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from async_motion.capture.ffmpeg.frames import PLANAR_LUMA, Colour, rows_of, to_bgr
+from async_motion.capture.ffmpeg.frames import PLANAR_LUMA, DecodedImage, rows_of, to_bgr
 from async_motion.core.model import Frame, Image
 
 Message = dict[str, Any]
@@ -124,7 +124,7 @@ def _libc() -> ctypes.CDLL:
 def pack(frame: Frame) -> tuple[Message, int]:
     """Return (what is to be said of a frame, the handle of its memory, which the caller closes)."""
     height, width = frame.luma.shape
-    picture = frame.bgr.picture if isinstance(frame.bgr, Colour) else None
+    picture = frame.bgr.picture if isinstance(frame.bgr, DecodedImage) else None
     message: Message = {
         "captured_at": frame.captured_at.timestamp(),
         "monotonic": frame.monotonic,
@@ -173,7 +173,7 @@ def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Fr
         bgr: Any = lambda: picture  # noqa: E731
     elif name in PLANAR_LUMA:
         colorspace, color_range = message["colours"]
-        bgr = SharedColour(views, width, name, int(colorspace), int(color_range))
+        bgr = SharedImage(views, width, name, int(colorspace), int(color_range))
     else:
         raise ValueError("a format that was not agreed on")
     return Frame(
@@ -187,7 +187,7 @@ def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Fr
     )
 
 
-class SharedColour:
+class SharedImage:
     """The `bgr` of a frame whose planes another process has decoded."""
 
     __slots__ = ("_colorspace", "_format", "_planes", "_range", "_width")

@@ -36,7 +36,7 @@ class Profile(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class LightLimits:
     """When a figure means night and when day: see the module's picture. Raises ValueError."""
 
     night_below: float
@@ -49,16 +49,16 @@ class Limits:
             raise ValueError("night_below: expected less than day_above")
 
 
-SUN = Limits(night_below=-6.0, day_above=-5.0)
+SUN = LightLimits(night_below=-6.0, day_above=-5.0)
 """Degrees above the horizon: at civil dusk there are a few lux left, and cameras switch to infrared."""
-COLOUR = Limits(night_below=0.01, day_above=0.05, agree=2, dwell_s=300.0)
+COLOUR = LightLimits(night_below=0.01, day_above=0.05, agree=2, dwell_s=300.0)
 """Shares of the picture. What the camera writes into it may be coloured at night too."""
 
 
 class Switch:
     """Follows one camera's figure. `profile` is None before the first."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: LightLimits) -> None:
         self._limits = limits
         self.profile: Profile | None = None
         self._changed_at = 0.0

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from async_motion.camera.day_night import NO_PICTURE_EVERY_S, Light, ProfileKeeper
+from async_motion.camera.day_night import NO_PICTURE_EVERY_S, LightGauge, ProfileKeeper
 from async_motion.core.commands import Value
-from async_motion.core.events.day_night import Limits, Profile
+from async_motion.core.events.day_night import LightLimits, Profile
 from async_motion.errors import CameraUnavailable, ImageError
 from tests.support.wait import eventually_async
 
@@ -40,7 +40,7 @@ class FakeCamera:
 class Bench:
     """A keeper with a light that is turned by hand, and time that passes when it is told to."""
 
-    def __init__(self, *, light: bool = True, limits: Limits | None = None) -> None:
+    def __init__(self, *, light: bool = True, limits: LightLimits | None = None) -> None:
         self.camera = FakeCamera()
         self.figure: float | None = 1.0
         self.trouble: Exception | None = None
@@ -51,8 +51,8 @@ class Bench:
         self.rests: list[float] = []
         self.go_on = asyncio.Event()
         self.changes: list[Profile] = []
-        every = Light(
-            limits=limits or Limits(night_below=-1, day_above=1, dwell_s=0),
+        every = LightGauge(
+            limits=limits or LightLimits(night_below=-1, day_above=1, dwell_s=0),
             every_s=30.0,
             read=self.read,
             words=lambda figure: f"figure {figure:g}",
@@ -136,7 +136,7 @@ async def test_a_night_that_is_there_at_the_start_is_seen_at_once() -> None:
 
 
 async def test_a_command_holds_against_the_light_and_auto_gives_it_back() -> None:
-    b = Bench(limits=Limits(night_below=-1, day_above=1, agree=3, dwell_s=1e6))
+    b = Bench(limits=LightLimits(night_below=-1, day_above=1, agree=3, dwell_s=1e6))
     async with b.running():
         b.keeper.choose("night")
         assert (b.keeper.profile, b.keeper.mode) == (NIGHT, "night")

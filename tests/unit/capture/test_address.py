@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from async_motion.capture.address import Kind, attempts, parse, transport_of
+from async_motion.capture.address import SourceKind, attempts, parse, transport_of
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import SettingsError
 
@@ -14,26 +14,26 @@ from async_motion.errors import SettingsError
 @pytest.mark.parametrize(
     ("source", "kind", "live"),
     [
-        ("rtsp://u:p@192.0.2.1/stream1", Kind.RTSP, True),
-        ("RTSP://192.0.2.1:554/stream1?x=1", Kind.RTSP, True),
-        ("rtsps://192.0.2.1/stream1", Kind.RTSP, True),
-        ("http://192.0.2.1/mjpg", Kind.HTTP, True),
-        ("https://192.0.2.1/mjpg", Kind.HTTP, True),
-        ("usb:0", Kind.USB, True),
-        ("/dev/video12", Kind.USB, True),
-        ("demo:", Kind.DEMO, True),
-        ("clips/one.mp4", Kind.FILE, False),
-        ("file:///srv/one.mp4", Kind.FILE, False),
+        ("rtsp://u:p@192.0.2.1/stream1", SourceKind.RTSP, True),
+        ("RTSP://192.0.2.1:554/stream1?x=1", SourceKind.RTSP, True),
+        ("rtsps://192.0.2.1/stream1", SourceKind.RTSP, True),
+        ("http://192.0.2.1/mjpg", SourceKind.HTTP, True),
+        ("https://192.0.2.1/mjpg", SourceKind.HTTP, True),
+        ("usb:0", SourceKind.USB, True),
+        ("/dev/video12", SourceKind.USB, True),
+        ("demo:", SourceKind.DEMO, True),
+        ("clips/one.mp4", SourceKind.FILE, False),
+        ("file:///srv/one.mp4", SourceKind.FILE, False),
     ],
 )
-def test_kinds(source: str, kind: Kind, live: bool) -> None:
+def test_kinds(source: str, kind: SourceKind, live: bool) -> None:
     address = parse(source)
     assert address.kind is kind
     assert address.live is live
 
 
 def test_a_folder_is_a_folder_of_stills(tmp_path: Path) -> None:
-    assert parse(str(tmp_path)).kind is Kind.STILLS
+    assert parse(str(tmp_path)).kind is SourceKind.STILLS
 
 
 def test_the_number_of_a_device() -> None:

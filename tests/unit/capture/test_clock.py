@@ -1,4 +1,4 @@
-"""The media clock: stamps follow the camera's own time, tied to ours, and never run backwards."""
+"""The pts clock: stamps follow the camera's own time, tied to ours, and never run backwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_motion.capture.clock import DRIFT, Floor, MediaClock
+from async_motion.capture.clock import DRIFT, Floor, PtsClock
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 
@@ -25,10 +25,8 @@ class Hands:
         self.monotonic_s += seconds
         self.wall_s += seconds
 
-    def clock(self, floor: Floor | None = None) -> MediaClock:
-        return MediaClock(
-            monotonic=lambda: self.monotonic_s, wall=lambda: self.wall_s, floor=floor or Floor()
-        )
+    def clock(self, floor: Floor | None = None) -> PtsClock:
+        return PtsClock(monotonic=lambda: self.monotonic_s, wall=lambda: self.wall_s, floor=floor or Floor())
 
 
 def test_a_burst_is_stamped_with_the_times_at_which_it_was_filmed() -> None:
@@ -38,17 +36,17 @@ def test_a_burst_is_stamped_with_the_times_at_which_it_was_filmed() -> None:
     clock.stamp(0.0)
     hands.move(3.0)  # a stall on the way, then everything at once
     stamps = []
-    for media in (1.0, 2.0, 3.0):
-        clock.arrived(media)
-        stamps.append(clock.stamp(media).monotonic)
+    for pts in (1.0, 2.0, 3.0):
+        clock.arrived(pts)
+        stamps.append(clock.stamp(pts).monotonic)
     assert stamps == pytest.approx([1001.0, 1002.0, 1003.0], abs=0.01)
 
 
 def test_what_piled_up_before_the_first_packet_is_known_after_the_last() -> None:
     hands = Hands()
     clock = hands.clock()
-    for media in (0.0, 0.4, 0.8):  # all of them lay there when we first looked
-        clock.arrived(media)
+    for pts in (0.0, 0.4, 0.8):  # all of them lay there when we first looked
+        clock.arrived(pts)
     assert clock.stamp(0.0).monotonic == pytest.approx(1000.0 - 0.8)
     assert clock.stamp(0.8).captured_at == datetime.fromtimestamp(NOON, UTC)
 
@@ -141,12 +139,12 @@ def test_stamps_never_run_backwards(steps: list[tuple[float, float]]) -> None:
     floor = Floor()
     clock = hands.clock(floor)
     latest = None
-    for number, (seconds, media) in enumerate(steps):
+    for number, (seconds, pts) in enumerate(steps):
         hands.move(seconds)
         if number % 7 == 6:
             clock = hands.clock(floor)
-        clock.arrived(media)
-        stamp = clock.stamp(media)
+        clock.arrived(pts)
+        stamp = clock.stamp(pts)
         if latest is not None:
             assert stamp.monotonic > latest.monotonic
             assert stamp.captured_at > latest.captured_at

@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 
 from async_motion.capture import CameraSource, CaptureSpec
-from async_motion.capture.clock import MediaClock
-from async_motion.capture.handover import DEPTH, Link
+from async_motion.capture.clock import PtsClock
+from async_motion.capture.handover import DEPTH, Handover
 from async_motion.capture.source import CLOSE_GRACE_S, MAX_STUCK
 from async_motion.core.model import Frame
 from async_motion.errors import CameraRefused, CameraUnavailable
 from tests.support.capture import read, take
 from tests.support.wait import eventually, eventually_async
 
-Read = Callable[[Link, MediaClock], None]
+Read = Callable[[Handover, PtsClock], None]
 
 
 def frame(number: int) -> Frame:
@@ -56,10 +56,10 @@ def hanging() -> Iterator[threading.Event]:
 
 
 def test_a_lossless_source_delivers_every_frame_to_a_slow_consumer() -> None:
-    def reader(link: Link, _clock: MediaClock) -> None:
-        link.reader_opened()
+    def reader(handover: Handover, _clock: PtsClock) -> None:
+        handover.reader_opened()
         for number in range(50):
-            assert link.reader_offer(frame(number))
+            assert handover.reader_offer(frame(number))
 
     async def run() -> list[float]:
         seen = []
@@ -74,12 +74,12 @@ def test_a_lossless_source_delivers_every_frame_to_a_slow_consumer() -> None:
 def test_a_live_source_keeps_the_newest_frames_and_counts_the_others() -> None:
     go, offered = threading.Event(), threading.Event()
 
-    def reader(link: Link, _clock: MediaClock) -> None:
-        link.reader_opened()
-        link.reader_offer(frame(99))
+    def reader(handover: Handover, _clock: PtsClock) -> None:
+        handover.reader_opened()
+        handover.reader_offer(frame(99))
         go.wait(10)
         for number in range(20):
-            link.reader_offer(frame(number))
+            handover.reader_offer(frame(number))
         offered.set()
 
     porch = source(reader, stall_s=5)
@@ -99,10 +99,10 @@ def test_a_live_source_keeps_the_newest_frames_and_counts_the_others() -> None:
 
 
 def test_a_burst_waits_for_room() -> None:
-    def reader(link: Link, _clock: MediaClock) -> None:
-        link.reader_opened()
+    def reader(handover: Handover, _clock: PtsClock) -> None:
+        handover.reader_opened()
         for number in range(30):
-            link.reader_offer(frame(number), patient=True)
+            handover.reader_offer(frame(number), patient=True)
 
     porch = source(reader, stall_s=5)
     assert len(read(porch)) == 30
@@ -111,8 +111,8 @@ def test_a_burst_waits_for_room() -> None:
 
 @pytest.mark.parametrize("error", [CameraUnavailable("broke off"), CameraRefused("401"), KeyError("a bug")])
 def test_what_the_reader_raises_is_raised_on_the_loop(error: Exception) -> None:
-    def reader(link: Link, _clock: MediaClock) -> None:
-        link.reader_opened()
+    def reader(handover: Handover, _clock: PtsClock) -> None:
+        handover.reader_opened()
         raise error
 
     with pytest.raises(type(error)):
@@ -120,9 +120,9 @@ def test_what_the_reader_raises_is_raised_on_the_loop(error: Exception) -> None:
 
 
 def test_frames_that_came_before_trouble_are_delivered_first() -> None:
-    def reader(link: Link, _clock: MediaClock) -> None:
-        link.reader_opened()
-        link.reader_offer(frame(1))
+    def reader(handover: Handover, _clock: PtsClock) -> None:
+        handover.reader_opened()
+        handover.reader_offer(frame(1))
         raise CameraUnavailable("broke off")
 
     async def run() -> float:
@@ -138,7 +138,7 @@ def test_frames_that_came_before_trouble_are_delivered_first() -> None:
 def test_opening_is_bounded_whatever_the_library_does() -> None:
     with hanging() as release:
 
-        def reader(_link: Link, _clock: MediaClock) -> None:
+        def reader(_handover: Handover, _clock: PtsClock) -> None:
             release.wait()
 
         porch = source(reader)
@@ -151,9 +151,9 @@ def test_opening_is_bounded_whatever_the_library_does() -> None:
 def test_a_stall_is_noticed_whatever_the_library_does() -> None:
     with hanging() as release:
 
-        def reader(link: Link, _clock: MediaClock) -> None:
-            link.reader_opened()
-            link.reader_offer(frame(1))
+        def reader(handover: Handover, _clock: PtsClock) -> None:
+            handover.reader_opened()
+            handover.reader_offer(frame(1))
             release.wait()
 
         porch = source(reader)
@@ -163,11 +163,11 @@ def test_a_stall_is_noticed_whatever_the_library_does() -> None:
 
 
 def test_pictures_whose_time_stands_still_are_a_stall() -> None:
-    def reader(link: Link, clock: MediaClock) -> None:
-        link.reader_opened()
-        while not link.stopping:
+    def reader(handover: Handover, clock: PtsClock) -> None:
+        handover.reader_opened()
+        while not handover.stopping:
             if clock.arrived(7.0):
-                link.reader_progress()
+                handover.reader_progress()
             threading.Event().wait(0.01)  # the library waits for the next picture
 
     with pytest.raises(CameraUnavailable, match="no new picture"):
@@ -177,8 +177,8 @@ def test_pictures_whose_time_stands_still_are_a_stall() -> None:
 def test_stuck_threads_are_replaced_counted_and_bounded() -> None:
     with hanging() as release:
 
-        def reader(link: Link, _clock: MediaClock) -> None:
-            link.reader_opened()
+        def reader(handover: Handover, _clock: PtsClock) -> None:
+            handover.reader_opened()
             release.wait()
 
         porch = source(reader, stall_s=0.05)
@@ -200,14 +200,14 @@ def test_stuck_threads_are_replaced_counted_and_bounded() -> None:
 def test_a_stuck_thread_does_not_hold_up_a_second_camera() -> None:
     with hanging() as release:
 
-        def stuck(link: Link, _clock: MediaClock) -> None:
-            link.reader_opened()
+        def stuck(handover: Handover, _clock: PtsClock) -> None:
+            handover.reader_opened()
             release.wait()
 
-        def well(link: Link, _clock: MediaClock) -> None:
-            link.reader_opened()
+        def well(handover: Handover, _clock: PtsClock) -> None:
+            handover.reader_opened()
             for number in range(5):
-                link.reader_offer(frame(number), patient=True)
+                handover.reader_offer(frame(number), patient=True)
 
         async def run() -> int:
             async with asyncio.TaskGroup() as group:
@@ -225,9 +225,9 @@ def test_a_stuck_thread_does_not_hold_up_a_second_camera() -> None:
 def test_closing_is_bounded_while_the_library_hangs() -> None:
     with hanging() as release:
 
-        def reader(link: Link, _clock: MediaClock) -> None:
-            link.reader_opened()
-            link.reader_offer(frame(1))
+        def reader(handover: Handover, _clock: PtsClock) -> None:
+            handover.reader_opened()
+            handover.reader_offer(frame(1))
             release.wait()
 
         async def run() -> float:
@@ -243,9 +243,9 @@ def test_closing_is_bounded_while_the_library_hangs() -> None:
 def test_a_cancelled_consumer_stops_its_reader() -> None:
     stopped = threading.Event()
 
-    def reader(link: Link, _clock: MediaClock) -> None:
-        link.reader_opened()
-        while link.reader_wait(0.01):
+    def reader(handover: Handover, _clock: PtsClock) -> None:
+        handover.reader_opened()
+        while handover.reader_wait(0.01):
             pass
         stopped.set()
 
@@ -262,13 +262,13 @@ def test_a_cancelled_consumer_stops_its_reader() -> None:
 
 
 def test_stamps_go_on_over_reconnects() -> None:
-    def reader(link: Link, clock: MediaClock) -> None:
-        link.reader_opened()
+    def reader(handover: Handover, clock: PtsClock) -> None:
+        handover.reader_opened()
         clock.arrived(0.0)
-        for media in (100.0, 101.0):  # stamps that run ahead of the time that passes
-            stamp = clock.stamp(media)
+        for pts in (100.0, 101.0):  # stamps that run ahead of the time that passes
+            stamp = clock.stamp(pts)
             one = frame(0)
-            link.reader_offer(
+            handover.reader_offer(
                 Frame(
                     camera="porch",
                     captured_at=stamp.captured_at,
@@ -291,7 +291,7 @@ def test_stamps_go_on_over_reconnects() -> None:
 
 def test_a_closed_source_cannot_be_read() -> None:
     async def run() -> None:
-        porch = source(lambda link, _clock: link.reader_opened())
+        porch = source(lambda handover, _clock: handover.reader_opened())
         await porch.aclose()
         with pytest.raises(RuntimeError, match="closed"):
             await take(porch)
@@ -305,8 +305,8 @@ def test_a_stuck_thread_does_not_hold_up_the_exit() -> None:
         import asyncio, ctypes, os
         from async_motion.capture import CameraSource, CaptureSpec
 
-        def reader(link, clock):
-            link.reader_opened()
+        def reader(handover, clock):
+            handover.reader_opened()
             ctypes.CDLL(None).pause()  # a library call that never comes back
 
         async def run():

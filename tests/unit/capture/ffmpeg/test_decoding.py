@@ -37,7 +37,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def decoded(clip: Path, spoilt: set[int]) -> tuple[list[float], int]:
-    """Return the media times that come through when these packets are cut short, and how many are lost."""
+    """Return the PTS that come through when these packets are cut short, and how many are lost."""
     lost = 0
 
     def count() -> None:
@@ -53,9 +53,7 @@ def decoded(clip: Path, spoilt: set[int]) -> tuple[list[float], int]:
             if number in spoilt:
                 damaged = bytes(packet)[: packet.size // 2] + bytes(packet.size - packet.size // 2)
                 packet.update(damaged)
-            times += [
-                media for media, _ in decoder.decode(packet if packet.size else None) if media is not None
-            ]
+            times += [pts for pts, _ in decoder.decode(packet if packet.size else None) if pts is not None]
     return times, lost
 
 
@@ -68,7 +66,7 @@ def test_all_is_well(clip: Path) -> None:
 def test_what_is_predicted_from_damage_is_not_trusted_for_a_while(clip: Path) -> None:
     times, lost = decoded(clip, {20})
     assert lost > 0
-    # There is no key picture in this clip after the first: the picture is trusted again when it has healed.
+    # There is no keyframe in this clip after the first: the picture is trusted again when it has healed.
     assert not [at for at in times if 2.0 <= at < 2.0 + DISTRUST_S - 0.2]
     assert times[-1] == pytest.approx(7.9)
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_motion.capture.clock import Stamp
-from async_motion.capture.ffmpeg.frames import PLANAR_LUMA, Picker, frame_of, luma_of, to_bgr
+from async_motion.capture.ffmpeg.frames import PLANAR_LUMA, FramePicker, frame_of, luma_of, to_bgr
 from async_motion.errors import CameraRefused
 from tests.support.video import ground
 
@@ -96,7 +96,7 @@ def test_a_frame_says_what_it_costs_and_gives_its_colours_to_two_threads() -> No
     [(25, 5, 50), (30, 5, 50), (12, 5, 50), (10, 10, 100), (4, 5, 40), (15, 7, 70)],
 )
 def test_frames_are_picked_at_the_pace_that_was_asked_for(rate: int, fps: float, expected: int) -> None:
-    picker = Picker(fps)
+    picker = FramePicker(fps)
     picked = [number / rate for number in range(rate * 10) if picker.wants(float(Fraction(number, rate)))]
     assert abs(len(picked) - expected) <= 1
     gaps = np.diff(picked)
@@ -104,7 +104,7 @@ def test_frames_are_picked_at_the_pace_that_was_asked_for(rate: int, fps: float,
 
 
 def test_after_a_gap_there_is_no_burst() -> None:
-    picker = Picker(5)
+    picker = FramePicker(5)
     assert picker.wants(0.0)
     assert picker.wants(60.0)
     assert not picker.wants(60.04)
@@ -113,21 +113,21 @@ def test_after_a_gap_there_is_no_burst() -> None:
 
 
 def test_time_that_jumps_back_does_not_blind() -> None:
-    picker = Picker(5)
+    picker = FramePicker(5)
     assert picker.wants(1000.0)
     assert picker.wants(3.0)
 
 
 @given(st.floats(0.1, 100), st.lists(st.floats(0, 1), max_size=200))
 def test_never_more_than_asked_for(fps: float, gaps: list[float]) -> None:
-    picker = Picker(fps)
+    picker = FramePicker(fps)
     times = np.cumsum([0.0, *gaps])
     picked = [at for at in times if picker.wants(float(at))]
     assert len(picked) <= (times[-1] * fps) * 1.001 + 2
 
 
 def test_every_frame_when_no_pace_is_asked_for() -> None:
-    picker = Picker(float("inf"))
+    picker = FramePicker(float("inf"))
     assert all(picker.wants(number / 25) for number in range(50))
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from async_motion.capture.address import Address, parse
 from async_motion.capture.ffmpeg import rtsp_proxy
-from async_motion.capture.ffmpeg.rtsp_proxy import CHUNK, MAX_TALK, _pointed_at, _Talk
+from async_motion.capture.ffmpeg.rtsp_proxy import CHUNK, MAX_TALK, _Handshake, _pointed_at
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
 
@@ -96,7 +96,7 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES, max_size=30).map(b"".join), st.integers(1, 40))
 def test_no_answer_that_leads_away_is_heard_to_its_end(data: bytes, step: int) -> None:
-    talk = _Talk(None)
+    talk = _Handshake(None)
     heard = b""
     try:
         for start in range(0, len(data), step):
@@ -121,8 +121,8 @@ def test_no_answer_that_leads_away_is_heard_to_its_end(data: bytes, step: int) -
 )
 def test_what_cameras_say_passes_as_it_is(head: str) -> None:
     answer = f"{head}\r\nCSeq: 1\r\n\r\n".encode()
-    assert _Talk(None).answered(answer) == answer
-    assert _Talk("192.0.2.1").answered(answer) == answer
+    assert _Handshake(None).answered(answer) == answer
+    assert _Handshake("192.0.2.1").answered(answer) == answer
 
 
 def test_the_source_of_media_is_the_camera_itself_whatever_the_pieces() -> None:
@@ -130,7 +130,7 @@ def test_the_source_of_media_is_the_camera_itself_whatever_the_pieces() -> None:
         b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;so\rurce=198.51.100.7;server_port=5000-5001\r\n\r\n"
     )
     for step in range(1, len(answer) + 1):
-        talk = _Talk("192.0.2.1")
+        talk = _Handshake("192.0.2.1")
         assert not talk.asked(b"SETUP rtsp://x RTSP/1.0\r\n\r\n")
         heard = b"".join(talk.answered(answer[at : at + step]) for at in range(0, len(answer), step))
         heard += talk.rest()
@@ -142,7 +142,7 @@ def test_the_source_of_media_is_the_camera_itself_whatever_the_pieces() -> None:
 @pytest.mark.parametrize("port", [b"", b";server_port=5000-5001"])
 def test_media_by_udp_is_not_asked_for_where_nobody_is_named_to_report_to(port: bytes, step: int) -> None:
     answer = b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;client_port=6000-6001" + port + b"\r\n\r\n"
-    by_udp, by_tcp = _Talk("192.0.2.1"), _Talk(None)
+    by_udp, by_tcp = _Handshake("192.0.2.1"), _Handshake(None)
     for talk in (by_udp, by_tcp):
         assert not talk.asked(b"SETUP rtsp://x RTSP/1.0\r\n\r\n")
         for at in range(0, len(answer), step):
@@ -157,7 +157,7 @@ def test_media_by_udp_is_not_asked_for_where_nobody_is_named_to_report_to(port: 
 
 
 def test_talk_has_an_end() -> None:
-    talk = _Talk(None)
+    talk = _Handshake(None)
     talk.answered(bytes(MAX_TALK))
     with pytest.raises(CameraRefused, match="without end"):
         talk.answered(b"x")
@@ -167,7 +167,7 @@ def test_talk_has_an_end() -> None:
 def test_no_answer_is_slow_to_look_through(endless: bytes) -> None:
     data = endless * (CHUNK // len(endless))
     began = time.thread_time()
-    _Talk(None).answered(data)
+    _Handshake(None).answered(data)
     assert time.thread_time() - began < 2, "of milliseconds; each that is more stops the whole service"
 
 
@@ -195,7 +195,7 @@ def test_a_camera_that_hangs_up_at_once_is_unavailable(
     monkeypatch.setattr(rtsp_proxy, "_connect", hung_up)
     spec = spec_of(listener, "rtsp", transport="udp")
     with pytest.raises(CameraUnavailable, match="cannot be reached") as caught:
-        rtsp_proxy.Relay(parse(spec.source), spec)
+        rtsp_proxy.RtspProxy(parse(spec.source), spec)
     assert "geheim" not in str(caught.value)
     assert opened[0].fileno() == -1
 

@@ -1,4 +1,4 @@
-"""The synthetic camera: the same scene every time, with motion soon and then now and then."""
+"""The synthetic camera: the same garden every time, with motion soon and then now and then."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import numpy as np
 import pytest
 
 from async_motion.capture import CaptureSpec, open_source
-from async_motion.capture.readers.demo import FIRST_S, HEIGHT, MOTION_S, PERIOD_S, WIDTH, Scene, moving
+from async_motion.capture.readers.demo import FIRST_S, HEIGHT, MOTION_S, PERIOD_S, WIDTH, Garden, moving
 from tests.support.capture import read
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
-    return Scene()
+def garden() -> Garden:
+    return Garden()
 
 
-def changed(scene: Scene, one_s: float, other_s: float) -> float:
+def changed(garden: Garden, one_s: float, other_s: float) -> float:
     """Return the share of pixels that differ by more than the noise."""
-    a, b = scene.draw(one_s, "").astype(int), scene.draw(other_s, "").astype(int)
+    a, b = garden.draw(one_s, "").astype(int), garden.draw(other_s, "").astype(int)
     return float((np.abs(a - b).max(axis=2) > 25).mean())
 
 
-def test_the_scene_is_a_function_of_time(scene: Scene) -> None:
-    assert np.array_equal(scene.draw(5.0, "x"), Scene().draw(5.0, "x"))
-    assert scene.draw(5.0, "x").shape == (HEIGHT, WIDTH, 3)
+def test_the_scene_is_a_function_of_time(garden: Garden) -> None:
+    assert np.array_equal(garden.draw(5.0, "x"), Garden().draw(5.0, "x"))
+    assert garden.draw(5.0, "x").shape == (HEIGHT, WIDTH, 3)
 
 
-def test_quiet_is_quiet_and_motion_is_motion(scene: Scene) -> None:
-    assert changed(scene, 0.0, 2.8) == 0
+def test_quiet_is_quiet_and_motion_is_motion(garden: Garden) -> None:
+    assert changed(garden, 0.0, 2.8) == 0
     for act in range(4):
         start = FIRST_S + act * PERIOD_S
-        assert changed(scene, 0.0, start + MOTION_S / 2) > 0.005
-        assert changed(scene, 0.0, start + MOTION_S) == 0
-        assert changed(scene, 0.0, start + PERIOD_S - 0.2) == 0
+        assert changed(garden, 0.0, start + MOTION_S / 2) > 0.005
+        assert changed(garden, 0.0, start + MOTION_S) == 0
+        assert changed(garden, 0.0, start + PERIOD_S - 0.2) == 0
 
 
 def test_somebody_comes_within_the_first_seconds() -> None:

@@ -9,15 +9,15 @@ from async_motion.capture.selective.activity import (
     FIRST_LOOKS,
     FIRST_WEIGHTS,
     SETTLED_LOOKS,
-    Interest,
-    Scene,
-    Weights,
+    DetectorFeedback,
+    KeyframeActivity,
+    PacketActivity,
 )
 from async_motion.core.model import Detection, Luma, Reason
 from tests.support.video import ground
 
 KEY = 20_000
-"""What a key picture weighs."""
+"""What a keyframe weighs."""
 
 
 class Place:
@@ -39,8 +39,8 @@ class Place:
         return np.clip(picture + self.draw.normal(0, self.noise, picture.shape), 0, 255).astype(np.uint8)
 
 
-def rested(place: Place, looks: int = 20) -> Scene:
-    scene = Scene()
+def rested(place: Place, looks: int = 20) -> KeyframeActivity:
+    scene = KeyframeActivity()
     signs = [scene.look(place.shot()) for _ in range(looks)]
     assert all(signs[:FIRST_LOOKS])
     assert not any(signs[FIRST_LOOKS:])
@@ -97,10 +97,10 @@ def test_another_resolution_begins_anew() -> None:
     assert scene.look(Place((320, 240)).shot())
 
 
-def weighed(*, groups: int = 20, length: int = 50, scatter: float = 0.1, size: int = 400) -> Weights:
-    """Weights that know a camera at 25 packets a second, whose packets grow along each group."""
+def weighed(*, groups: int = 20, length: int = 50, scatter: float = 0.1, size: int = 400) -> PacketActivity:
+    """PacketActivity that know a camera at 25 packets a second, whose packets grow along each group."""
     draw = np.random.default_rng(3)
-    weights = Weights(25.0)
+    weights = PacketActivity(25.0)
     for _ in range(groups):
         weights.key(KEY, None)
         for place in range(1, length):
@@ -144,13 +144,13 @@ def test_a_single_heavy_packet_is_not() -> None:
 
 
 def test_an_encoder_that_holds_its_rate_tells_by_its_quantiser() -> None:
-    weights = Weights(25.0)
+    weights = PacketActivity(25.0)
     draw = np.random.default_rng(3)
 
-    def signs(quantiser: int) -> list[bool]:
+    def signs(qp: int) -> list[bool]:
         weights.key(KEY, 24)
         return [
-            weights.weigh(int(700 * draw.lognormal(0, 0.1)), place, quiet=None, quantiser=quantiser)
+            weights.weigh(int(700 * draw.lognormal(0, 0.1)), place, quiet=None, qp=qp)
             for place in range(1, 50)
         ]
 
@@ -190,7 +190,7 @@ def test_a_sign_that_means_nothing_makes_the_next_one_rarer_but_not_impossible()
 
 @pytest.mark.parametrize(("size", "tells"), [(200, True), (600, True), (8000, False)])
 def test_packets_tell_only_where_something_small_would_stand_out(size: int, tells: bool) -> None:
-    assert not Weights(25.0).tell  # nothing is known yet
+    assert not PacketActivity(25.0).tell  # nothing is known yet
     assert weighed(size=size, scatter=0.05).tell == tells
 
 
@@ -199,7 +199,7 @@ def test_packets_that_scatter_do_not_tell() -> None:
 
 
 def test_nothing_is_said_before_anything_is_known() -> None:
-    weights = Weights(25.0)
+    weights = PacketActivity(25.0)
     assert not any(
         weights.weigh(100 if n < 20 else 5000, n + 1, quiet=None) for n in range(FIRST_WEIGHTS // 2)
     )
@@ -219,19 +219,19 @@ def test_nothing_is_said_before_anything_is_known() -> None:
     ],
 )
 def test_interest(reason: Reason, interesting: bool) -> None:
-    interest = Interest()
-    assert not interest.told
-    interest.tell(7.0, Detection(motion=reason is Reason.MOTION, reason=reason))
-    assert interest.told
-    assert (interest.latest == 7.0) == interesting
+    feedback = DetectorFeedback()
+    assert not feedback.told
+    feedback.tell(7.0, Detection(motion=reason is Reason.MOTION, reason=reason))
+    assert feedback.told
+    assert (feedback.latest == 7.0) == interesting
 
 
 def test_specks_hold_the_attention_where_they_are_more_than_usual() -> None:
-    interest = Interest()
+    feedback = DetectorFeedback()
 
     def tell(at: float, changed: float) -> bool:
-        interest.tell(at, Detection(motion=False, reason=Reason.BELOW_AREA, changed=changed))
-        return interest.latest == at
+        feedback.tell(at, Detection(motion=False, reason=Reason.BELOW_AREA, changed=changed))
+        return feedback.latest == at
 
     for at in range(100):
         tell(float(at), 0.002)

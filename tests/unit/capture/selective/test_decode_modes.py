@@ -15,7 +15,7 @@ import pytest
 
 from async_motion.capture import CaptureSpec, open_source
 from async_motion.capture.ffmpeg.decoding import Decoder, VideoPacket
-from async_motion.capture.selective.activity import Scene, Weights
+from async_motion.capture.selective.activity import KeyframeActivity, PacketActivity
 from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.model import Detection, Frame
 from tests.support.capture import read
@@ -95,7 +95,7 @@ def watch(
     return asyncio.run(run())
 
 
-def media(packet: VideoPacket) -> float:
+def pts(packet: VideoPacket) -> float:
     """Return a packet's time, exactly."""
     assert packet.pts is not None
     return round(float(packet.pts * packet.time_base), 3)
@@ -109,11 +109,11 @@ def test_an_idle_camera_is_decoded_at_its_key_pictures_alone(tmp_path: Path) -> 
     path = clip(tmp_path / "idle.mp4")
     with counted() as packets:
         frames = watch(path, decode="auto")
-    late = [packet for packet in packets if media(packet) >= 14]
+    late = [packet for packet in packets if pts(packet) >= 14]
     assert len(late) <= (LENGTH_S - 14) / 2 + 2
     gaps = [after.monotonic - before.monotonic for (before, _), (after, _) in pairwise(frames)]
     assert min(gaps) > 0
-    assert max(gaps) <= 2.01  # the key pictures come, so detector and snapshots stay fresh
+    assert max(gaps) <= 2.01  # the keyframes come, so detector and snapshots stay fresh
 
 
 @pytest.mark.parametrize(("noise", "max_s"), [(0.3, 2.01), (8.0, 1.01)])
@@ -123,7 +123,7 @@ def test_every_key_picture_is_looked_at_where_the_packets_tell_nothing(
     path = clip(tmp_path / "idle.mp4", gop_s=1.0, noise=noise)
     with counted() as packets:
         watch(path, decode="auto")
-    times = [media(packet) for packet in packets if media(packet) >= 20]
+    times = [pts(packet) for packet in packets if pts(packet) >= 20]
     assert all(time == int(time) for time in times)
     assert max(after - before for before, after in pairwise(times)) == pytest.approx(max_s, abs=0.02)
 
@@ -134,7 +134,7 @@ def test_what_was_seen_is_not_decoded_again(tmp_path: Path) -> None:
     everywhere = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
     with counted() as packets:
         watch(path, decode="auto", settings=DetectorSettings(masks=(everywhere,)))
-    between = [media(packet) for packet in packets if not packet.is_keyframe]
+    between = [pts(packet) for packet in packets if not packet.is_keyframe]
     assert len(between) > LENGTH_S * FPS / 2
     assert len(between) == len(set(between))
 
@@ -143,7 +143,10 @@ def test_what_was_seen_is_not_decoded_again(tmp_path: Path) -> None:
 def test_while_detection_is_off_no_sign_is_taken_for_meaningless(tmp_path: Path, until_s: float) -> None:
     path = clip(tmp_path / "off.mp4", *((at, at + 1.7) for at in np.arange(14.0, 34.0, 6.0)))
     everywhere = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
-    with patch.object(Scene, "forgive") as scene_learns, patch.object(Weights, "forgive") as weights_learn:
+    with (
+        patch.object(KeyframeActivity, "forgive") as scene_learns,
+        patch.object(PacketActivity, "forgive") as weights_learn,
+    ):
         watch(
             path,
             decode="auto",
@@ -183,9 +186,9 @@ def test_packets_give_the_sign_before_the_next_key_picture(tmp_path: Path) -> No
     path = clip(tmp_path / "early.mp4", (EVENT_S + 0.6, EVENT_S + 3.0), gop_s=4.0, noise=0.3)
     with counted() as packets:
         judged = watch(path, decode="auto")
-    order = [media(packet) for packet in packets]
+    order = [pts(packet) for packet in packets]
     assert 20.4 not in order  # it idled in the group before
-    # The group that began at 24 s is decoded from there; the key picture of 28 s is not needed for it.
+    # The group that began at 24 s is decoded from there; the keyframe of 28 s is not needed for it.
     assert order.index(25.0) < order.index(28.0)
     assert moved(judged)[0] < EVENT_S + 1.5
 

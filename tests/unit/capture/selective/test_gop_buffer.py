@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_motion.capture.ffmpeg.decoding import VideoPacket
-from async_motion.capture.selective.gop_buffer import PacketRing
+from async_motion.capture.selective.gop_buffer import GopBuffer
 
 
 class Packet:
@@ -24,23 +24,21 @@ def packet(size: int = 10, *, key: bool = False) -> VideoPacket:
     return cast(VideoPacket, Packet(size, key=key))
 
 
-def filled(
-    *, groups: int, length: int = 4, max_bytes: int = 10_000, max_seconds: float = 100.0
-) -> PacketRing:
-    ring = PacketRing(max_bytes=max_bytes, max_seconds=max_seconds)
+def filled(*, groups: int, length: int = 4, max_bytes: int = 10_000, max_seconds: float = 100.0) -> GopBuffer:
+    ring = GopBuffer(max_bytes=max_bytes, max_seconds=max_seconds)
     for number in range(groups * length):
         ring.add(number / length, packet(key=number % length == 0))
     return ring
 
 
 def test_nothing_is_kept_before_the_first_key_picture() -> None:
-    ring = PacketRing(max_bytes=1000, max_seconds=10)
+    ring = GopBuffer(max_bytes=1000, max_seconds=10)
     assert not ring.add(0.0, packet())
     assert ring.add(0.1, packet(key=True))
     assert ring.add(0.2, packet())
     current = ring.current()
     assert current is not None
-    assert [kept.media for kept in current.packets] == [0.1, 0.2]
+    assert [kept.pts for kept in current.packets] == [0.1, 0.2]
 
 
 def test_groups_are_found_by_time() -> None:
@@ -66,7 +64,7 @@ def test_the_bound_in_bytes() -> None:
 
 
 def test_a_group_that_is_larger_than_the_bound_is_let_go() -> None:
-    ring = PacketRing(max_bytes=100, max_seconds=100)
+    ring = GopBuffer(max_bytes=100, max_seconds=100)
     ring.add(0.0, packet(key=True))
     kept = [ring.add(number / 10, packet(30)) for number in range(1, 6)]
     assert kept == [True, True, True, False, False]
@@ -80,7 +78,7 @@ def test_a_group_that_is_larger_than_the_bound_is_let_go() -> None:
     st.floats(0.1, 20),
 )
 def test_the_bounds_always_hold(steps: list[tuple[bool, int, float]], max_bytes: int, seconds: float) -> None:
-    ring = PacketRing(max_bytes=max_bytes, max_seconds=seconds)
+    ring = GopBuffer(max_bytes=max_bytes, max_seconds=seconds)
     at = 0.0
     for key, size, gap in steps:
         at += gap

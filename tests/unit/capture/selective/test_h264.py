@@ -1,4 +1,4 @@
-"""The quantiser as it stands in a slice's header: told for what an encoder wrote, never a crash."""
+"""The qp as it stands in a slice's header: told for what an encoder wrote, never a crash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from async_motion.capture.selective.h264 import Quantisers
+from async_motion.capture.selective.h264 import QpReader
 from tests.support.video import scene, write_clip
 
 SIZE = (160, 120)
@@ -23,8 +23,8 @@ def clip(folder: Path, suffix: str, **options: str) -> Path:
 def quantisers_of(path: Path) -> list[int | None]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        quantisers = Quantisers(stream.codec_context.extradata)
-        return [quantisers.of(bytes(packet)) for packet in container.demux(stream) if packet.size]
+        qps = QpReader(stream.codec_context.extradata)
+        return [qps.of(bytes(packet)) for packet in container.demux(stream) if packet.size]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".h264"])
@@ -38,17 +38,17 @@ def quantisers_of(path: Path) -> list[int | None]:
     ],
     ids=lambda options: "-".join(options.values()),
 )
-@pytest.mark.parametrize("quantiser", [20, 37])
+@pytest.mark.parametrize("qp", [20, 37])
 def test_a_constant_quantiser_is_read_from_every_picture(
-    tmp_path: Path, suffix: str, options: dict[str, str], quantiser: int
+    tmp_path: Path, suffix: str, options: dict[str, str], qp: int
 ) -> None:
-    path = clip(tmp_path, suffix, qp=str(quantiser), **options)
+    path = clip(tmp_path, suffix, qp=str(qp), **options)
     found = quantisers_of(path)
     assert len(found) == 20
     between = [one for number, one in enumerate(found) if number % 10]
-    assert set(between) == {quantiser}
-    # x264 makes key pictures finer by a factor of 1.4.
-    assert set(found[::10]) == {quantiser - 3}
+    assert set(between) == {qp}
+    # x264 makes keyframes finer by a factor of 1.4.
+    assert set(found[::10]) == {qp - 3}
 
 
 def test_a_picture_predicted_from_both_sides_has_no_answer(tmp_path: Path) -> None:
@@ -59,16 +59,16 @@ def test_a_picture_predicted_from_both_sides_has_no_answer(tmp_path: Path) -> No
 def test_without_parameters_nothing_is_told(tmp_path: Path) -> None:
     with av.open(str(clip(tmp_path, ".mp4"))) as container:
         packet = next(container.demux(video=0))
-        assert Quantisers(None).of(bytes(packet)) is None
+        assert QpReader(None).of(bytes(packet)) is None
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_whatever_comes_is_survived(extradata: bytes, packet: bytes) -> None:
     for beginning in (b"", b"\x01", b"\x00\x00\x01\x67", b"\x00\x00\x01\x68"):
-        quantisers = Quantisers(beginning + extradata)
+        qps = QpReader(beginning + extradata)
         for kind in (b"", b"\x00\x00\x01\x41", b"\x00\x00\x01\x65", b"\x00\x00\x00\x20\x41"):
-            answer = quantisers.of(kind + packet)
+            answer = qps.of(kind + packet)
             assert answer is None or isinstance(answer, int)
 
 
@@ -77,7 +77,7 @@ def test_whatever_comes_is_survived(extradata: bytes, packet: bytes) -> None:
 def test_a_damaged_header_is_survived(data: st.DataObject) -> None:
     # Parameters that are sound, so that the slice is read as far as it goes.
     sound = bytes.fromhex("0000000167640015acd9405005bb0110000003001000000303c8f14299600000000168ebecb22c")
-    quantisers = Quantisers(sound)
+    qps = QpReader(sound)
     kind, rest = data.draw(st.sampled_from([b"\x41", b"\x65"])), data.draw(st.binary(max_size=70))
-    answer = quantisers.of(b"\x00\x00\x01" + kind + rest)
+    answer = qps.of(b"\x00\x00\x01" + kind + rest)
     assert answer is None or isinstance(answer, int)

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_motion.core.events.day_night import COLOUR, SUN, Limits, Profile, Switch, colour_share
+from async_motion.core.events.day_night import COLOUR, SUN, LightLimits, Profile, Switch, colour_share
 from tests.support.video import ground
 
 DAY, NIGHT = Profile.DAY, Profile.NIGHT
-LIMITS = Limits(night_below=0.0, day_above=10.0, agree=2, dwell_s=100.0)
+LIMITS = LightLimits(night_below=0.0, day_above=10.0, agree=2, dwell_s=100.0)
 
 
-def followed(limits: Limits, *figures: tuple[float, float]) -> list[Profile]:
+def followed(limits: LightLimits, *figures: tuple[float, float]) -> list[Profile]:
     """Return what a switch says at each (monotonic, figure)."""
     switch = Switch(limits)
     return [switch.update(figure, at) for at, figure in figures]
@@ -54,7 +54,7 @@ def test_it_never_flaps(figures: list[float], step_s: float) -> None:
 
 def test_limits_that_cross_are_refused() -> None:
     with pytest.raises(ValueError, match="night_below"):
-        Limits(night_below=2, day_above=2)
+        LightLimits(night_below=2, day_above=2)
 
 
 def test_a_dusk_is_one_change() -> None:

@@ -85,7 +85,7 @@ def test_a_picture_that_repeats_within_a_group_of_pictures_is_not_frozen(camera:
     shots = [living(view(1), noise=2)(0.0) for _ in range(1)]
 
     def encoded(at: float) -> Luma:
-        # As an encoder at a low bit rate does it: nothing changes until the next key picture.
+        # As an encoder at a low bit rate does it: nothing changes until the next keyframe.
         draw = np.random.default_rng(int(at // 4))
         return np.clip(shots[0] + draw.normal(0, 1, shots[0].shape), 0, 255).astype(np.uint8)
 
