@@ -261,7 +261,7 @@ def build_spool(settings: Settings) -> Spool:
         max_bytes=spool.max_bytes,
         max_age_s=spool.max_age,
         when_full=spool.when_full,
-        fresh_s=spool.delayed_after,
+        delayed_after_s=spool.delayed_after,
     )
 
 

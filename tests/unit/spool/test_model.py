@@ -124,7 +124,7 @@ class SpoolMachine(RuleBasedStateMachine):
             max_bytes=ROOM,
             max_age_s=1000.0,
             when_full=self.when_full,
-            fresh_s=FRESH_S,
+            delayed_after_s=FRESH_S,
             clock=self.clock,
             wall=self.clock.wall,
         )
@@ -372,8 +372,8 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(fresh=st.booleans(), limit=st.integers(1, 4))
     def take_and_store(self, fresh: bool, limit: int) -> None:
-        uploads = self.tables.lanes.take_uploads(fresh=fresh, limit=limit)
-        assert self.tables.lanes.broken == []
+        uploads = self.tables.leases.take_uploads(fresh=fresh, limit=limit)
+        assert self.tables.leases.unreadable == {}
         expected = [
             n for n, item in sorted(self.items.items()) if item.state == TO_STORE and n not in self.leased
         ]
@@ -382,7 +382,7 @@ class SpoolMachine(RuleBasedStateMachine):
         assert set(numbers) <= set(expected)
         self.leased.update(numbers)
         for upload in uploads:
-            assert upload.late == (not fresh)
+            assert upload.delayed == (not fresh)
             assert upload.age_s < FRESH_S or not fresh
             stored = None
             if isinstance(upload, FrameUpload):
@@ -408,8 +408,8 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule()
     def take_and_announce(self) -> None:
-        batches = self.tables.lanes.take_fresh_news(3)
-        batches.append(self.tables.lanes.take_late_news(3))
+        batches = self.tables.leases.take_fresh_announcements(3)
+        batches.append(self.tables.leases.take_backlog_announcements(3))
         for batch in batches:
             for news in batch:
                 item = self.items[news.number]
@@ -433,7 +433,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule()
     def refuse(self) -> None:
-        for upload in self.tables.lanes.take_uploads(fresh=False, limit=1):
+        for upload in self.tables.leases.take_uploads(fresh=False, limit=1):
             with self.step():
                 self.tables.set_aside(upload.number, "refused")
             if self.items[upload.number].kind == RECORD:
@@ -444,7 +444,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule()
     def give_back(self) -> None:
-        self.tables.lanes.release_all()
+        self.tables.leases.release_all()
         self.leased.clear()
 
     # -- time and restarts

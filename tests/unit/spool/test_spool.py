@@ -17,18 +17,17 @@ import pytest
 
 from async_motion import spool as spool_package
 from async_motion.core.items import (
+    Announcement,
     FrameAnnouncement,
     FrameUpload,
-    News,
     PhaseAnnouncement,
     SummaryUpload,
     Upload,
 )
 from async_motion.core.model import EndReason, EventPhase, Phase, Record, StoredFrame
 from async_motion.errors import SpoolError
-from async_motion.spool import Spool, files
+from async_motion.spool import Spool, files, worker
 from async_motion.spool import leases as leases_module
-from async_motion.spool import spool as spool_module
 from async_motion.spool.leases import Leases
 from async_motion.spool.schema import ROW_BYTES
 from async_motion.spool.tables import Tables
@@ -87,12 +86,12 @@ def seqs(things: list[Any]) -> list[int | str]:
     return found
 
 
-async def announce_all(spool: Spool) -> list[News]:
+async def announce_all(spool: Spool) -> list[Announcement]:
     """Announce whatever is ready, fresh first; return it in that order."""
-    everything: list[News] = []
+    everything: list[Announcement] = []
     while True:
-        news = [n for batch in await spool.take_fresh_news(100) for n in batch]
-        news += await spool.take_late_news(100)
+        news = [n for batch in await spool.take_fresh_announcements(100) for n in batch]
+        news += await spool.take_backlog_announcements(100)
         if not news:
             return everything
         await spool.remove([n.number for n in news])
@@ -165,16 +164,16 @@ async def test_a_line_stands_still_before_what_is_not_stored(spool: Spool) -> No
     first, *rest = await spool.take_uploads(fresh=True, limit=10)
     for upload in rest:
         await spool.mark_stored(upload.number, stored(upload))
-    batches = await spool.take_fresh_news(10)
+    batches = await spool.take_fresh_announcements(10)
     assert [n.stored.info.camera for batch in batches for n in batch if isinstance(n, FrameAnnouncement)] == [
         "yard"
     ]
     await spool.release([n.number for batch in batches for n in batch])
     await spool.mark_stored(first.number, stored(first))
-    batches = await spool.take_fresh_news(10)
+    batches = await spool.take_fresh_announcements(10)
     assert [seqs(batch) for batch in batches] == [[0], [0]]
     # Nobody else may announce for these cameras while their frames are in somebody's hands.
-    assert await spool.take_fresh_news(10) == []
+    assert await spool.take_fresh_announcements(10) == []
     await spool.remove([n.number for batch in batches for n in batch])
     assert seqs(await announce_all(spool)) == ["start", 1, "start"]
 
@@ -187,11 +186,11 @@ async def test_what_is_late_lets_fresh_frames_pass(spool: Spool, clock: Clock) -
     fresh = await spool.take_uploads(fresh=True, limit=10)
     late = await spool.take_uploads(fresh=False, limit=10)
     assert (seqs(fresh), seqs(late)) == ([1], [0])
-    assert late[0].late
-    assert not fresh[0].late
+    assert late[0].delayed
+    assert not fresh[0].delayed
     assert late[0].age_s == pytest.approx(11)
     await spool.mark_stored(fresh[0].number, stored(fresh[0]))
-    (batch,) = await spool.take_fresh_news(10)
+    (batch,) = await spool.take_fresh_announcements(10)
     assert seqs(batch) == [1]
     await spool.remove([batch[0].number])
     # The end does not stand in the way of the next event while frames of the backlog hold it up.
@@ -232,13 +231,13 @@ async def test_a_line_stands_still_also_when_what_is_in_hands_becomes_late(
     await spool.accept([make_record(event, 1)])
     for upload in await spool.take_uploads(fresh=True, limit=10):
         await spool.mark_stored(upload.number, stored(upload))
-    (batch,) = await spool.take_fresh_news(1)
+    (batch,) = await spool.take_fresh_announcements(1)
     assert seqs(batch) == [0]
     clock.sleep(6)
     # The first frame is on its way, perhaps not announced as delayed: the second must not overtake it.
-    assert await spool.take_fresh_news(10) == []
+    assert await spool.take_fresh_announcements(10) == []
     await spool.remove([batch[0].number])
-    (batch,) = await spool.take_fresh_news(10)
+    (batch,) = await spool.take_fresh_announcements(10)
     assert seqs(batch) == [1]
 
 
@@ -290,7 +289,7 @@ async def test_the_bytes_of_a_possible_snapshot_are_kept(spool: Spool) -> None:
     await spool.mark_stored(second.number, stored(second), keep_jpeg=True)
     assert await spool.jpeg(first.number) is None
     assert await spool.jpeg(second.number) == make_record(event, 1).jpeg
-    (batch,) = await spool.take_fresh_news(10)
+    (batch,) = await spool.take_fresh_announcements(10)
     assert [n.has_jpeg for n in batch if isinstance(n, FrameAnnouncement)] == [False, True]
 
 
@@ -381,9 +380,9 @@ async def test_everything_is_there_after_a_restart(path: Path, clock: Clock) -> 
         assert await spool.take_uploads(fresh=True, limit=10) == []
         (upload,) = await spool.take_uploads(fresh=False, limit=10)
         assert seqs([upload]) == [1]
-        news = await spool.take_late_news(10)
+        news = await spool.take_backlog_announcements(10)
         assert seqs(news) == [0]
-        assert news[0].late
+        assert news[0].delayed
 
 
 async def test_an_event_without_its_end_is_closed_as_interrupted(path: Path, clock: Clock) -> None:
@@ -981,7 +980,7 @@ async def test_a_new_record_is_handed_out_from_memory_and_then_from_the_disk(
 
 async def waiting_for_company(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> asyncio.Task[None]:
     """Return an acceptance that has been asked for and is not committed until the spool is closed."""
-    monkeypatch.setattr(spool_module, "GROUP_S", 3600.0)
+    monkeypatch.setattr(worker, "GROUP_S", 3600.0)
     accepting = asyncio.create_task(spool.accept([make_record(make_event(), 0)]), name="accept")
     await asyncio.sleep(0)
     return accepting
@@ -1002,10 +1001,10 @@ async def test_a_bug_in_a_look_reaches_who_looked_and_all_others(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accepting = await waiting_for_company(spool, monkeypatch)
-    monkeypatch.setattr(Leases, "take_late_news", lambda *_: 1 // 0)
+    monkeypatch.setattr(Leases, "take_backlog_announcements", lambda *_: 1 // 0)
     async with asyncio.timeout(20):
         with pytest.raises(ZeroDivisionError):
-            await spool.take_late_news(1)
+            await spool.take_backlog_announcements(1)
         with pytest.raises(ZeroDivisionError):
             await accepting
 
@@ -1013,7 +1012,7 @@ async def test_a_bug_in_a_look_reaches_who_looked_and_all_others(
 async def test_the_bytes_in_memory_are_bounded(
     path: Path, clock: Clock, read: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases_module, "WARM_BYTES", 10_000)
+    monkeypatch.setattr(leases_module, "CACHE_BYTES", 10_000)
     event = make_event()
     async with new_spool(path, clock) as spool:
         for seq in range(8):
