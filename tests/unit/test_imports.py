@@ -11,6 +11,7 @@ other. What is not in these tables is not allowed: a new package, or a new libra
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -211,6 +212,16 @@ def test_the_rules_is_about_what_is_there() -> None:
     assert frozenset().union(*RULES.values()) <= RULES.keys()
     known = {(library, package_of(path)) for path in modules() for library in outside_imported(path)}
     assert {(library, package) for library, packages in OUTSIDE.items() for package in packages} <= known
+
+
+def test_the_package_table_of_the_readme_is_the_rules() -> None:
+    page = ROOT / "README.md"
+    rows = re.findall(
+        r"^\| \[`(\w+)`\]\([^)]+\) \| .+ \| ?([\w, ]*?) ?\|$", page.read_text("utf-8"), re.MULTILINE
+    )
+    told = {package: frozenset(filter(None, imports.split(", "))) for package, imports in rows}
+    rules = {package: rule for package, rule in RULES.items() if package not in ("", "__main__")}
+    assert told == rules, f"enter it in the table of {page}, section Packages"
 
 
 def test_the_reader_of_imports_sees_all_kinds_of_them(
