@@ -164,6 +164,11 @@ def _measure(least: str, most: str, units: Mapping[str, float], expected: str) -
     return check
 
 
+def duration_of(text: str) -> float | None:
+    """Return the seconds that a duration with its unit means, None for what is none."""
+    return _quantity(text, _SECONDS)
+
+
 def duration_between(least: str, most: str) -> PlainValidator:
     expected = f"expected a duration from {least} to {most} with its unit (ms, s, min, h, d), such as 10s"
     return PlainValidator(_measure(least, most, _SECONDS, expected))

@@ -42,7 +42,7 @@ RULES: dict[str, frozenset[str]] = {
     "settings": LEAVES,
     "app": ASSEMBLY,
     "tune": LEAVES | {"capture", "settings", "app"},
-    "cli": LEAVES | {"app", "tune", "settings", "logs"},
+    "cli": LEAVES | {"app", "tune", "retrieval", "settings", "logs"},
     "__main__": frozenset({"cli"}),
 }
 """Every package, and which others it may import."""
