@@ -67,7 +67,7 @@ def chosen(args: argparse.Namespace, now: datetime | None = None) -> Choice:
     """Return what the options mean. Raises UsageError, a line for each that is wrong."""
     from async_motion.cli.when import moment, whole_day
     from async_motion.core.names import is_name
-    from async_motion.settings.values import duration_of, share_of
+    from async_motion.settings.quantities import duration_of, share_of
 
     now = now or datetime.now(UTC)
     problems: list[str] = []

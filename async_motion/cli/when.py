@@ -16,7 +16,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 
 from async_motion.errors import UsageError
-from async_motion.settings.values import duration_of
+from async_motion.settings.quantities import duration_of
 
 EXPECTED = "expected a time such as 2h, yesterday, 2026-11-22, 07:30 or 2026-11-22T07:30+01:00"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from async_motion.settings.addresses import is_loopback
 from async_motion.settings.places import Place
-from async_motion.settings.tree import Camera, Settings
-from async_motion.settings.values import is_loopback, shown
+from async_motion.settings.tree import CameraSettings, Settings
+from async_motion.settings.values import shown
 
 PROCESS_NEEDS = 128 * 2**20
 """Bytes that a capture process takes before it keeps packets: Python, its libraries, a small picture."""
@@ -58,7 +59,7 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
             )
 
 
-def _camera_contradictions(place: Place, camera: Camera) -> Iterator[tuple[Place, str]]:
+def _camera_contradictions(place: Place, camera: CameraSettings) -> Iterator[tuple[Place, str]]:
     detect, event, profiles = camera.detect, camera.event, camera.profiles
     if profiles.switch != "manual" and profiles.night.is_blank:
         yield (

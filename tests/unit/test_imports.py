@@ -257,3 +257,25 @@ def test_the_reader_of_names_sees_what_core_must_not_have(
     assert members_used(module) & IMPURE_MEMBERS == set(), "a name of one's own is not a clock"
     assert is_pure("numpy.typing.NDArray")
     assert not is_pure("numpydoc")
+
+
+MAX_TOP = 22
+"""Modules and packages at the top, as the design names them. A new one is a decision: raise this with it."""
+MAX_EDGES = 64
+"""Imports between them; 46 without the readers of the bucket, scan and fleet."""
+
+
+def test_the_import_graph_stays_small(capsys: pytest.CaptureFixture[str]) -> None:
+    """The graph is printed, so that a change of it is seen."""
+    graph: dict[str, set[str]] = {}
+    for path in modules():
+        if package_of(path):
+            graph.setdefault(package_of(path), set()).update(packages_imported(path))
+    edges = sum(len(imported) for imported in graph.values())
+    with capsys.disabled():
+        print(f"\n{len(graph)} at the top, {edges} imports between them")
+        for package, imported in sorted(graph.items()):
+            print(f"  {package}: {', '.join(sorted(imported)) or '-'}")
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph)
+    assert len(graph) <= MAX_TOP
+    assert edges <= MAX_EDGES
