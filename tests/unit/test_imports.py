@@ -27,7 +27,7 @@ LEAVES = frozenset({"core", "errors"})
 ADAPTERS = frozenset({"capture", "jpeg", "spool", "store", "broker"})
 """Each knows one thing outside; none knows another, nor the settings."""
 
-MIDDLE = frozenset({"camera", "delivery", "status", "home_assistant", "retrieval", "web"})
+MIDDLE = frozenset({"camera", "delivery", "fleet", "status", "home_assistant", "retrieval", "web"})
 """What stands between the adapters declares the protocols that it needs."""
 
 ASSEMBLY = LEAVES | ADAPTERS | MIDDLE | {"settings", "logs"}
@@ -60,6 +60,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "iotcore": frozenset({"broker"}),
     "miniopy_async": frozenset({"store"}),
     "multidict": frozenset({"store"}),
+    "nats": frozenset({"fleet"}),
     "numpy": frozenset({"core", "capture", "jpeg", "tune"}),
     "paho": frozenset({"broker"}),
     "prometheus_client": frozenset({"web"}),
