@@ -86,6 +86,11 @@ class Stage:
         return all(len(self.owners.get(camera, ())) == 1 for camera in CAMERAS)
 
 
+def held(worker: FleetWorker, camera: str) -> bool:
+    assignment = worker.assignment(camera)
+    return assignment is not None and assignment.held
+
+
 @dataclass
 class Running:
     worker: FleetWorker
@@ -151,7 +156,7 @@ async def test_the_cameras_of_a_worker_that_vanishes_get_new_owners_with_higher_
     bucket, stage = MemoryBucket(TTL_S), Stage()
     async with running("a", bucket, stage) as first, running("b", bucket, stage):
         await eventually_async(stage.all_owned)
-        await eventually_async(lambda: stage.of("a") and stage.of("b"))
+        await eventually_async(lambda: bool(stage.of("a")) and bool(stage.of("b")))
         lost = stage.of("a")
         first.line.cut = True
         # Its own fence stops them before the bucket lets another worker have them.
@@ -167,11 +172,11 @@ async def test_without_a_quorum_a_worker_that_keeps_goes_on_and_says_that_it_is_
     async with running("a", bucket, stage, on_quorum_loss="keep") as one:
         await eventually_async(stage.all_owned)
         bucket.down = True
-        await eventually_async(lambda: not one.worker.assignment("cam0").held, what="the fence")  # type: ignore[union-attr]
+        await eventually_async(lambda: not held(one.worker, "cam0"), what="the fence")
         assert stage.all_owned()
         assert one.worker.view().problem is not None
         bucket.down = False
-        await eventually_async(lambda: one.worker.assignment("cam0").held, what="a lease again")  # type: ignore[union-attr]
+        await eventually_async(lambda: held(one.worker, "cam0"), what="a lease again")
         assert stage.overlaps == []
 
 
