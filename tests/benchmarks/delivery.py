@@ -55,8 +55,8 @@ from async_motion.spool import Spool
 from async_motion.spool.files import connect
 from async_motion.store.minio import MinioStore
 from tests.support import s3
-from tests.support.delivering import end_of, make_event, make_record, start_of
 from tests.support.mqtt import Mosquitto
+from tests.support.records import end_of, make_event, make_record, start_of
 from tests.support.wait import eventually_async
 
 SIZE = 100_000

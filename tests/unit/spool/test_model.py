@@ -40,7 +40,8 @@ from async_motion.spool.schema import (
     TO_STORE,
 )
 from async_motion.spool.tables import Tables
-from tests.support.delivering import BEGIN, Clock, end_of, make_event, make_record, start_of
+from tests.support.clock import BEGIN, Clock
+from tests.support.records import end_of, make_event, make_record, start_of
 
 SIZE = 2000
 ROOM = 6 * (SIZE + ROW_BYTES)
@@ -274,7 +275,14 @@ class SpoolMachine(RuleBasedStateMachine):
         info = record.info
         event = self.events.get(info.event_id)
         item = Item(
-            RECORD, info.event_id, TO_STORE, info.seq, PROTECTED, info.score, SIZE + ROW_BYTES, self.clock.now
+            RECORD,
+            info.event_id,
+            TO_STORE,
+            info.seq,
+            PROTECTED,
+            info.score,
+            SIZE + ROW_BYTES,
+            self.clock.seconds,
         )
         best = False
         if event is not None:
@@ -308,7 +316,7 @@ class SpoolMachine(RuleBasedStateMachine):
             event.ended = True
         self.model_room(ROW_BYTES, PROTECTED)
         number = self.take_number()
-        self.items[number] = Item(kind, event_id, HELD, rank=PROTECTED, age_from=self.clock.now)
+        self.items[number] = Item(kind, event_id, HELD, rank=PROTECTED, age_from=self.clock.seconds)
         self.settle()
 
     def bytes(self) -> int:
@@ -343,7 +351,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def model_expire(self) -> None:
         for number, item in sorted(self.items.items(), key=lambda pair: (pair[1].age_from, pair[0])):
-            if item.age_from < self.clock.now - 1000.0 and number not in self.leased:
+            if item.age_from < self.clock.seconds - 1000.0 and number not in self.leased:
                 self.forget(number)
 
     def forget(self, number: int) -> None:
