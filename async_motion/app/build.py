@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
@@ -34,7 +34,7 @@ from async_motion.camera.day_night import PICTURE_EVERY_S, SUN_EVERY_S, LightGau
 from async_motion.camera.detector_state import KEYS, LearnedKeeper, key_of, recalled
 from async_motion.camera.recorder import RecordOutbox
 from async_motion.camera.sun import sun_elevation
-from async_motion.camera.unit import CameraUnit, Observer
+from async_motion.camera.unit import CameraUnit, Observer, Viewer
 from async_motion.capture import CameraSource, open_source
 from async_motion.core.detection.detector import Detector
 from async_motion.core.events.day_night import COLOUR, SUN, colour_share
@@ -46,14 +46,13 @@ from async_motion.home_assistant.entities import CameraSite, Site
 from async_motion.home_assistant.publisher import MISSED_KEY, PLACES_KEY, DiscoveryPublisher
 from async_motion.jpeg import encode, shrink
 from async_motion.retrieval import EventReader
-from async_motion.settings import CameraSettings, Settings
+from async_motion.settings import Camera, Settings
 from async_motion.spool import Spool
 from async_motion.status import Reporter
 from async_motion.store.directory import DirectoryStore
 from async_motion.store.directory_reader import DirectoryReader
 from async_motion.store.minio import MinioStore
 from async_motion.store.minio_reader import MinioReader
-from async_motion.web import Web
 
 AnyStore = MinioStore | DirectoryStore
 AnyReader = MinioReader | DirectoryReader
@@ -156,7 +155,7 @@ async def find_broker(settings: Settings, say: Callable[[str], None]) -> tuple[s
     return await find.find_embedded(mqtt.port, topics(settings).status, connect=connect, say=say)
 
 
-def build_source(name: str, camera: CameraSettings) -> CameraSource:
+def build_source(name: str, camera: Camera) -> CameraSource:
     """Return a camera's source, not opened."""
     return open_source(capture_spec(name, camera))
 
@@ -170,6 +169,7 @@ def build_unit(
     observer: Observer,
     executor: Executor,
     encoder: Executor,
+    viewer: Viewer | None = None,
     detector: Detector | None = None,
 ) -> CameraUnit:
     """Return a camera's walk from its source to the spool. `detector` is one that knows its scene already."""
@@ -183,6 +183,7 @@ def build_unit(
         encoder=encoder,
         encode=partial(encode, quality=jpeg.quality, max_width=jpeg.max_width),
         draw24=partial(secrets.randbits, 24),
+        viewer=viewer,
         health=ImageHealth().update,
         detector=detector,
     )
@@ -261,7 +262,7 @@ def build_spool(settings: Settings) -> Spool:
         max_bytes=spool.max_bytes,
         max_age_s=spool.max_age,
         when_full=spool.when_full,
-        delayed_after_s=spool.delayed_after,
+        fresh_s=spool.delayed_after,
     )
 
 
@@ -348,13 +349,6 @@ async def build_discovery(
         recalled=await _recall(spool, (PLACES_KEY, MISSED_KEY)),
         foreign=reporter.foreign_topics,
     )
-
-
-def build_web(settings: Settings, *, state: Callable[[], Mapping[str, Any]]) -> Web:
-    """Return the pages about the service's `state`."""
-    web = settings.web
-    token = web.token.get_secret_value() if web.token else None
-    return Web(host=web.host, port=web.port, token=token, snapshot=state)
 
 
 def build_preview(

@@ -29,7 +29,7 @@ from functools import partial
 import cv2
 
 from async_motion import __version__
-from async_motion.app import build, specs
+from async_motion.app import build, pages, specs
 from async_motion.app.liveness import Liveness
 from async_motion.camera.day_night import ProfileKeeper
 from async_motion.camera.supervisor import CameraSupervisor
@@ -144,7 +144,8 @@ class Service:
             )
             delivery.on_stored(reporter.on_stored)
             announcer = await build.build_discovery(settings, broker=broker, spool=spool, reporter=reporter)
-            web = build.build_web(settings, state=reporter.snapshot)
+            live = pages.build_live(settings, encoder)
+            web = pages.build_web(settings, snapshot=reporter.snapshot, live=live)
             learned = await build.build_learned(settings, spool)
             for name in (name for name, camera in settings.cameras.items() if camera.enabled):
                 source = build.build_source(name, settings.cameras[name])
@@ -160,9 +161,10 @@ class Service:
                     name,
                     source=source,
                     outbox=spool,
-                    observer=reporter,
+                    observer=pages.Watched(reporter, live),
                     executor=executor,
                     encoder=encoder,
+                    viewer=partial(live.judged, name),
                     detector=detector,
                 )
                 if keeps:

@@ -57,6 +57,10 @@ class Source(Protocol):
         """Hear the verdict on the frame of time `monotonic`; what is decoded may depend on it. Quick."""
 
 
+Viewer = Callable[[Frame, Detection], None]
+"""Hears each judged frame with its verdict, for people who look. Quick, and never blocking."""
+
+
 class Observer(EventObserver, Protocol):
     """Hears what happens. Every call is synchronous and must not block."""
 
@@ -85,6 +89,7 @@ class CameraUnit:
         encode: Encode,
         draw24: Callable[[], int],
         encoder: Executor | None = None,
+        viewer: Viewer | None = None,
         health: Health | None = None,
         make_detector: MakeDetector = Detector,
         detector: FrameDetector | None = None,
@@ -95,6 +100,7 @@ class CameraUnit:
         self._camera = settings.camera
         self._source = source
         self._observer = observer
+        self._viewer = viewer
         self._sleep = sleep
         self._recorder = Recorder(
             settings,
@@ -116,7 +122,7 @@ class CameraUnit:
             host=self._host,
             observer=observer,
             record=lambda job: self._recorder.backlog.put(job),
-            on_judged=source.judged,
+            on_judged=self._judged,
             draw24=draw24,
             clock=clock,
         )
@@ -200,6 +206,11 @@ class CameraUnit:
                 await backlog.room()
             elif dropped := backlog.trim():
                 self._observer.dropped(self._camera, "too_slow", dropped)
+
+    def _judged(self, frame: Frame, detection: Detection) -> None:
+        self._source.judged(frame.monotonic, detection)
+        if self._viewer is not None:
+            self._viewer(frame, detection)
 
     async def _tick(self) -> None:
         """Let an event end while no frames come; a file at full speed has no time but its own."""

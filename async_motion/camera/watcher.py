@@ -41,7 +41,7 @@ class EventObserver(Protocol):
 class Watcher:
     """Turn one camera's frames into events and jobs for its recorder.
 
-    `record` takes a job and never waits. `on_judged` hears each verdict with its frame's `monotonic`.
+    `record` takes a job and never waits. `on_judged` hears each frame with its verdict.
     `draw24` returns 24 random bits for an event's id. `clock` is the monotonic clock: it matters only while
     no frames come.
     """
@@ -53,7 +53,7 @@ class Watcher:
         host: DetectorHost,
         observer: EventObserver,
         record: Callable[[Job], None],
-        on_judged: Callable[[float, Detection], None],
+        on_judged: Callable[[Frame, Detection], None],
         draw24: Callable[[], int],
         clock: Callable[[], float],
     ) -> None:
@@ -104,7 +104,7 @@ class Watcher:
         self._judged = (frame, detection)
         self._last_monotonic = frame.monotonic
         self._judged_at = self._clock()
-        self._on_judged(frame.monotonic, detection)
+        self._on_judged(frame, detection)
         self._observer.detected(self._camera, detection)
         if (kind := self._scene_changes.update(detection)) is not None:
             log.info("%s: the scene has changed (%s): no motion", self._camera, kind)

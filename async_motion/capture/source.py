@@ -148,7 +148,7 @@ class CameraSource:
         """Return the frame with the colours of the full-resolution stream; look after that stream."""
         if record.start():
             self.counters.abandoned += 1
-        return replace(frame, bgr=MainStreamImage(record, frame.monotonic, frame.bgr))
+        return replace(frame, bgr=MainStreamImage(record, frame.monotonic, frame.bgr), preview=frame.bgr)
 
     def _count_hanging(self) -> None:
         """Count the threads that did not come back; raise CameraUnavailable when they are too many."""

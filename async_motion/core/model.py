@@ -51,6 +51,8 @@ class Frame:
     """What keeping this frame costs in memory, for the ring of pre-roll frames."""
     codec: str = ""
     """How the camera had encoded it; empty where nothing was."""
+    preview: Callable[[], Image] | None = None
+    """The watched stream's own colours, where `bgr` costs more; None: `bgr` are these. Blocks."""
 
 
 class Reason(StrEnum):

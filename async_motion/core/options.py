@@ -33,6 +33,9 @@ MqttProtocol = Literal["5", "3.1.1"]
 PathStyle = bool | Literal["auto"]
 """Whether the bucket stands in the path of an S3 address; "auto": in the host for AWS, else in the path."""
 
+RemoteUserRole = Literal["none", "viewer", "admin"]
+"""What people may do on the page whom a trusted proxy names."""
+
 BUCKET: Final = "motion"
 REGION: Final = "us-east-1"
 

@@ -63,7 +63,7 @@ Handler = Callable[[str, bytes, bool], None]
 Remember = Callable[[str, bytes], Awaitable[None]]
 
 
-class DiscoveryBroker(Protocol):
+class Broker(Protocol):
     """What this room needs of the MQTT client."""
 
     @property
@@ -124,7 +124,7 @@ class DiscoveryPublisher:
 
     def __init__(
         self,
-        broker: DiscoveryBroker,
+        broker: Broker,
         site: Site,
         cameras: Sequence[CameraSite],
         *,

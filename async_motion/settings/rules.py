@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from async_motion.settings.addresses import is_loopback
 from async_motion.settings.places import Place
-from async_motion.settings.tree import CameraSettings, Settings
-from async_motion.settings.values import shown
+from async_motion.settings.tree import Camera, Settings, Web
+from async_motion.settings.values import is_loopback, shown
 
 PROCESS_NEEDS = 128 * 2**20
 """Bytes that a capture process takes before it keeps packets: Python, its libraries, a small picture."""
@@ -45,6 +44,7 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
             f"{shown(web.host)} can be reached from other machines, expected `web.token` with it, "
             "or 127.0.0.1",
         )
+    yield from _web_contradictions(web)
     location = settings.location
     if (location.latitude is None) != (location.longitude is None):
         latitude_alone = location.longitude is None
@@ -59,7 +59,21 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
             )
 
 
-def _camera_contradictions(place: Place, camera: CameraSettings) -> Iterator[tuple[Place, str]]:
+def _web_contradictions(web: Web) -> Iterator[tuple[Place, str]]:
+    if web.viewer_token is not None and web.token is None:
+        yield ("web", "viewer_token"), "set alone, expected `token` with it, which is the admin's"
+    if web.viewer_token is not None and web.viewer_token == web.token:
+        yield ("web", "viewer_token"), "is the same as `token`, expected another"
+    if web.remote_user != "none" and not web.trusted_proxies:
+        yield ("web", "remote_user"), "set alone, expected `trusted_proxies` with it"
+    if any(network.prefixlen == 0 for network in web.trusted_proxies):
+        yield ("web", "trusted_proxies"), "trusts every address, expected those of your proxies"
+    for there, other in (("access_key", "secret_key"), ("secret_key", "access_key")):
+        if getattr(web.store, there) is not None and getattr(web.store, other) is None:
+            yield ("web", "store", there), f"set alone, expected `{other}` with it"
+
+
+def _camera_contradictions(place: Place, camera: Camera) -> Iterator[tuple[Place, str]]:
     detect, event, profiles = camera.detect, camera.event, camera.profiles
     if profiles.switch != "manual" and profiles.night.is_blank:
         yield (

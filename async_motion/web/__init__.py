@@ -1,5 +1,17 @@
-"""Health, metrics and a status page over HTTP."""
+"""The page of an instance, and the API below it: see, find, draw, tune.
 
+server       connections, headers, errors; health and metrics for programs
+auth         who may do what
+api/         routes, declared once, served and documented from the same words
+pages        server-rendered pages over the API
+live         judged pictures and news for those who look
+site         what all of it stands on: the service, seen through protocols of our own
+static/      the style sheet, and custom elements as plain modules on top of pages that work without them
+"""
+
+from async_motion.web.auth import Guard, Role
+from async_motion.web.live import Live
 from async_motion.web.server import Web
+from async_motion.web.site import CameraFacts, Site, ZoneFacts
 
-__all__ = ["Web"]
+__all__ = ["CameraFacts", "Guard", "Live", "Role", "Site", "Web", "ZoneFacts"]

@@ -1,88 +1,114 @@
-"""A small HTTP server beside the service: it shows the state, and changes nothing.
+"""The HTTP server beside the service: pages for people, an API below them, health and metrics.
 
-    GET /          the status page, for people
+    GET /          the pages; see `pages`
+    GET /api/v1/…  what they stand on; see `api`
     GET /metrics   for Prometheus
     GET /healthz   200 while the event loop turns: a supervisor may restart us when this stops answering
     GET /readyz    200 while everything works; 503 says what does not: an alarm, no reason for a restart
 
-- All of it is read from one mapping, asked for at each request (see `Snapshot`): nothing is kept here, so
-  that memory does not grow with time or readers.
-- With a token, `/` and `/metrics` want it, as ``Authorization: Bearer …`` or ``?token=…``. The two health
-  answers do not, so that probes need no secret; they then say no more than yes or no.
-- Without a token, on the loopback address, only requests to a loopback name are answered: otherwise any web
-  page could read ours in the browser of whoever sits at this machine (DNS rebinding).
-- A port that is taken is no reason not to watch cameras: one warning, and the service goes on without this.
+- Who may do what is decided in one place, before any handler: see `auth`. Health, readiness, the login form
+  and the files that it is made of are open; without a role the former two say no more than yes or no.
+- Connections, heads and bodies are bounded: see `connections`.
+- A port that is taken is no reason not to watch cameras: one warning, and the service goes on without pages.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import hmac
-import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
 
+from async_motion.errors import AsyncMotionError
+from async_motion.web.api import Api
+from async_motion.web.api.routing import BASE, VISITOR, ApiError
+from async_motion.web.auth import Guard, Role, TooManyWrong, Visitor
+from async_motion.web.connections import HEAD_S, Connections, connection_bound
 from async_motion.web.metrics import Metrics
-from async_motion.web.page import render
-from async_motion.web.state import Snapshot, troubles
+from async_motion.web.pages import Pages
+from async_motion.web.site import Site
+from async_motion.web.state import troubles
 
 log = logging.getLogger(__name__)
 
 BEAT_S: Final = 1.0
 """How often the event loop's delay is measured."""
+MAX_FORM: Final = 8 * 1024
+"""Bytes of a body that no route of the API reads."""
 
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "media-src 'self' blob:; connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors "
+)
 _HEADERS: Final = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_OPEN: Final = frozenset({"/healthz", "/readyz"})
+_OPEN: Final = ("/healthz", "/readyz", "/login", "/static/")
+_PROBES: Final = ("/healthz", "/readyz")
+_PROGRAMS: Final = ("/metrics", *_PROBES, f"{BASE}/")
+"""Where an answer is for programs: no form, no page."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Web:
-    """Serves the pages while `run` runs. `token` None or empty: none is wanted. `port` 0: any free one."""
+    """Serves the pages while `run` runs. `port` 0: any free one."""
 
-    def __init__(self, *, host: str, port: int, token: str | None, snapshot: Snapshot) -> None:
+    def __init__(self, *, host: str, port: int, guard: Guard, site: Site) -> None:
         self._host = host
         self._port = port
-        self._token = token.encode() if token else None
-        self._snapshot = snapshot
-        self._metrics = Metrics(snapshot, lambda: self._lag_s)
+        self._guard = guard
+        self._site = site
+        self._api = Api(site)
+        self._pages = Pages(site, self._api, guard)
+        self._metrics = Metrics(site.snapshot, lambda: self._lag_s)
+        self._connections = Connections(connection_bound())
         self._lag_s = 0.0
         self.url: str | None = None
         """Where the pages are, while they are served."""
 
     async def run(self) -> None:
         """Serve until cancelled. Returns at once, with a warning in the log, when the port cannot be had."""
-        app = web.Application(middlewares=[self._guard], client_max_size=1024)
-        app.router.add_get("/", self._page)
+        app = web.Application(middlewares=[self._serve], client_max_size=MAX_FORM)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
-        app.on_response_prepare.append(_add_headers)
+        self._pages.install(app)
+        self._api.install(app)
+        app.on_response_prepare.append(self._add_headers)
         # No access log: a token may stand in the address.
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=HEAD_S
+        )
         await runner.setup()
+        server = runner.server
+        assert server is not None
         try:
-            try:
-                await web.TCPSite(runner, self._host, self._port, backlog=16).start()
-            except OSError as exc:
-                log.warning("no web pages: %s (web.host, web.port)", _why(exc, self._host, self._port))
-                return
+            listening = await asyncio.get_running_loop().create_server(
+                self._connections.factory(server, lambda: list(server.connections)),
+                self._host, self._port, backlog=16, reuse_address=True,
+            )  # fmt: skip
+        except OSError as exc:
+            log.warning("no web pages: %s (web.host, web.port)", _why(exc, self._host, self._port))
+            await runner.cleanup()
+            return
+        try:
             host = f"[{self._host}]" if ":" in self._host else self._host
-            self.url = f"http://{host}:{runner.addresses[0][1]}"
+            self.url = f"http://{host}:{listening.sockets[0].getsockname()[1]}"
             log.info("web pages at %s/", self.url)
             await self._beat()
         finally:
             self.url = None
+            listening.close()
             await runner.cleanup()
 
     async def _beat(self) -> None:
@@ -93,35 +119,93 @@ class Web:
             await asyncio.sleep(BEAT_S)
             self._lag_s = max(0.0, loop.time() - due)
 
-    # ---- who may read ----
+    # ---- every request ----
 
     @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if self._token is None:
-            if _is_loopback(self._host) and not _is_loopback(request.url.host or ""):
-                raise web.HTTPForbidden(
-                    text="asked by another name than localhost: set web.token to allow that\n"
-                )
-        elif request.path not in _OPEN and not self._has_token(request):
-            raise web.HTTPUnauthorized(
-                text="expected the token: Authorization: Bearer <token>, or ?token=<token>\n",
-                headers={"WWW-Authenticate": 'Bearer realm="async_motion"'},
-            )
+    async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._connections.at_work(request.protocol)
+        try:
+            response = await self._guarded(request, handler)
+        except ApiError as exc:
+            response = self._failure(request, exc.status, exc.problem.error, exc.problem.problems)
+            response.headers.update(exc.headers)
+        except TooManyWrong as exc:
+            response = self._failure(request, 429, "too many wrong tokens from this address")
+            response.headers["Retry-After"] = str(max(1, round(exc.retry_after_s)))
+        except web.HTTPException as exc:
+            if exc.status < 400:
+                raise
+            response = self._failure(request, exc.status, (exc.text or exc.reason).strip())
+            response.headers.update({k: v for k, v in exc.headers.items() if k == "Allow"})
+        except AsyncMotionError as exc:
+            response = self._failure(request, 503, str(exc))
+        except ConnectionResetError:
+            raise
+        except Exception:
+            log.exception("web: %s %s failed: this is a bug", request.method, request.path)
+            response = self._failure(request, 500, "this is a bug of async_motion: the log says more")
+        finally:
+            self._connections.at_rest(request.protocol)
+        visitor = request.get(VISITOR)
+        if visitor is not None and visitor.cookie is not None and not response.prepared:
+            self._guard.set_cookie(response, visitor.cookie, secure=visitor.secure)
+        return response
+
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let a request through to its handler, or say why not. Raises ApiError, TooManyWrong."""
+        visitor = self._guard.visitor(request)
+        request[VISITOR] = visitor
+        is_open = request.path.startswith(_OPEN)
+        if request.method not in ("GET", "HEAD", "OPTIONS"):
+            route = self._api.find(request)
+            known = route is not None or request.path in ("/login", "/logout")
+            if known and request.path != "/login" and visitor.role is Role.NONE:
+                return self._no_role(request, visitor)
+            if known and not self._same_origin(request, visitor):
+                raise ApiError(403, "the request comes from another page: expected one of our own")
+        elif not is_open and visitor.role is Role.NONE:
+            token = request.query.get("token")
+            if token is not None and self._guard.wants_token and not request.path.startswith(_PROGRAMS):
+                return self._pages.exchange(request, token, request.path.strip("/"))
+            return self._no_role(request, visitor)
+        route = self._api.find(request)
+        if route is not None and visitor.role < route.role:
+            raise ApiError(403, f"expected the role {route.role.name.lower()}: a viewer changes nothing")
         return await handler(request)
 
-    def _has_token(self, request: web.Request) -> bool:
-        assert self._token is not None
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        tokens = [given.strip()] if scheme.lower() == "bearer" else []
-        tokens.append(request.query.get("token", ""))
-        # Constant in time: how long a wrong token took says nothing about the right one.
-        return any(hmac.compare_digest(token.encode("utf-8", "replace"), self._token) for token in tokens)
+    def _same_origin(self, request: web.Request, visitor: Visitor) -> bool:
+        return self._guard.same_origin(request, visitor)
 
-    # ---- what they read ----
+    def _no_role(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        """Ask for the token, or say why none would do."""
+        if not self._guard.wants_token:
+            raise ApiError(
+                403, "asked by another name than localhost, or through a proxy: set web.token to allow that"
+            )
+        if request.path.startswith(_PROGRAMS) or request.method != "GET" or visitor.how == "bearer":
+            raise ApiError(
+                401, "expected the token: Authorization: Bearer <token>",
+                headers={"WWW-Authenticate": 'Bearer realm="async_motion"'},
+            )  # fmt: skip
+        to = request.path.strip("/")
+        return self._pages.ask_token(
+            request, to=f"{to}?{request.query_string}" if request.query_string else to
+        )
 
-    async def _page(self, request: web.Request) -> web.Response:
-        del request
-        return web.Response(text=render(self._snapshot()), content_type="text/html", charset="utf-8")
+    def _failure(self, request: web.Request, status: int, error: str, problems: object = ()) -> web.Response:
+        if request.path.startswith(_PROGRAMS) or "text/html" not in request.headers.get("Accept", ""):
+            body: dict[str, Any] = {"error": error, "problems": list(problems or ())}  # type: ignore[call-overload]
+            return web.json_response(body, status=status)
+        return self._pages.failure(request, status, error)
+
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        visitor = request.get(VISITOR)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        framed = visitor is not None and visitor.framed
+        response.headers["Content-Security-Policy"] = _POLICY + ("'self'" if framed else "'none'")
+
+    # ---- for programs ----
 
     async def _metrics_page(self, request: web.Request) -> web.Response:
         body, content_type = self._metrics.expose(request.headers.get("Accept", ""))
@@ -132,23 +216,11 @@ class Web:
         return web.json_response({"status": "ok"})
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        reasons = troubles(self._snapshot())
+        reasons = troubles(self._site.snapshot())
         answer: dict[str, Any] = {"status": "not ready" if reasons else "ready"}
-        if self._token is None or self._has_token(request):
+        if request[VISITOR].role >= Role.VIEWER:
             answer["reasons"] = reasons
         return web.json_response(answer, status=503 if reasons else 200)
-
-
-async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    del request
-    response.headers.update(_HEADERS)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _why(exc: OSError, host: str, port: int) -> str:

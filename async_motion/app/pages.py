@@ -1,0 +1,110 @@
+"""From the running service to its pages: what they are shown, and by whom they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any
+
+from async_motion import __version__
+from async_motion.camera.unit import Observer
+from async_motion.core.model import Detection, Frame, MotionEvent, SceneChange
+from async_motion.jpeg import encode
+from async_motion.settings import Camera, Settings
+from async_motion.web import CameraFacts, Guard, Live, Role, Site, Web, ZoneFacts
+
+QUALITY = 75
+"""JPEG quality of the pictures that are looked at and not kept."""
+
+
+class Watched:
+    """Passes on what cameras tell to their reporter, and shows it to viewers."""
+
+    def __init__(self, reporter: Observer, live: Live) -> None:
+        self._reporter = reporter
+        self._live = live
+
+    def camera_online(self, camera: str) -> None:
+        self._reporter.camera_online(camera)
+        self._live.online(camera)
+
+    def camera_offline(self, camera: str, problem: str) -> None:
+        self._reporter.camera_offline(camera, problem)
+        self._live.offline(camera)
+
+    def motion(self, camera: str, on: bool) -> None:
+        self._reporter.motion(camera, on)
+        self._live.motion(camera, on)
+
+    def zone_motion(self, camera: str, zone: str, on: bool) -> None:
+        self._reporter.zone_motion(camera, zone, on)
+
+    def detected(self, camera: str, detection: Detection) -> None:
+        self._reporter.detected(camera, detection)
+
+    def scene_changed(self, camera: str, kind: SceneChange) -> None:
+        self._reporter.scene_changed(camera, kind)
+
+    def event_started(self, event: MotionEvent) -> None:
+        self._reporter.event_started(event)
+        self._live.event_started(event)
+
+    def event_ended(self, event: MotionEvent) -> None:
+        self._reporter.event_ended(event)
+        self._live.event_ended(event)
+
+    def dropped(self, camera: str, reason: str, count: int) -> None:
+        self._reporter.dropped(camera, reason, count)
+
+    def problem(self, camera: str, problem: str | None) -> None:
+        self._reporter.problem(camera, problem)
+
+
+def build_live(settings: Settings, executor: Executor) -> Live:
+    """Return what shows the cameras' pictures to those who look."""
+    return Live(encode=preview_jpeg, executor=executor, max_viewers=settings.web.max_viewers)
+
+
+def preview_jpeg(frame: Frame, width: int) -> bytes:
+    """Return a frame of the watched stream as a JPEG at most `width` wide. Blocks. Raises ImageError."""
+    picture = (frame.preview or frame.bgr)()
+    return encode(picture, QUALITY, width)[0]
+
+
+def build_web(settings: Settings, *, snapshot: Callable[[], Mapping[str, Any]], live: Live) -> Web:
+    """Return the pages about the running service."""
+    web = settings.web
+    guard = Guard(
+        host=web.host,
+        instance=settings.instance,
+        token=web.token.get_secret_value() if web.token else None,
+        viewer_token=web.viewer_token.get_secret_value() if web.viewer_token else None,
+        trusted_proxies=web.trusted_proxies,
+        remote_user=Role[web.remote_user.upper()],
+    )
+    site = Site(
+        instance=settings.instance,
+        version=__version__,
+        snapshot=snapshot,
+        cameras=lambda: {name: camera_facts(name, camera) for name, camera in settings.cameras.items()},
+        live=live,
+    )
+    return Web(host=web.host, port=web.port, guard=guard, site=site)
+
+
+def camera_facts(name: str, camera: Camera) -> CameraFacts:
+    """Return what the pages show of a camera's settings."""
+    detect = camera.detect
+    return CameraFacts(
+        title=camera.name or name,
+        enabled=camera.enabled,
+        min_area=detect.min_area,
+        min_area_far=detect.min_area_far,
+        max_area=detect.max_area,
+        horizon=detect.horizon,
+        masks=detect.masks,
+        zones={
+            zone: ZoneFacts(polygon=values.polygon, sensitivity=values.sensitivity, min_area=values.min_area)
+            for zone, values in detect.zones.items()
+        },
+    )

@@ -1,0 +1,8 @@
+"""The API below the pages: `/api/v1/…`, JSON, described by its own OpenAPI 3.1 document.
+
+The routes stand in one table, from which they are served and documented. The pages use nothing else.
+"""
+
+from async_motion.web.api.api import Api
+
+__all__ = ["Api"]

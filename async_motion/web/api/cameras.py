@@ -1,0 +1,256 @@
+"""Cameras as they are now: state, pictures, streams, scores, news."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+from aiohttp import web
+
+from async_motion.errors import CameraUnavailable, ImageError
+from async_motion.web.api import models
+from async_motion.web.api.routing import JPEG, ApiError, Call, Route
+from async_motion.web.live import KEEPALIVE_S, TooManyViewers
+from async_motion.web.site import CameraFacts, Polygon, Site
+
+WRITE_S: Final = 10.0
+"""A viewer that takes no part of a stream for so long is let go."""
+BOUNDARY: Final = "async-motion-picture"
+
+_NAME: Final = {"camera": "The camera's name."}
+
+
+class CamerasApi:
+    """The routes about cameras."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def routes(self) -> Iterable[Route]:
+        """Return the routes."""
+        yield Route(
+            method="GET", path="/cameras", summary="All cameras, as they are now.",
+            handler=self.list_cameras, answer=models.Cameras,
+        )  # fmt: skip
+        yield Route(
+            method="GET", path="/cameras/{camera}", summary="One camera, as it is now.", path_words=_NAME,
+            handler=self.get_camera, answer=models.Camera, errors=(404,),
+        )  # fmt: skip
+        yield Route(
+            method="GET", path="/cameras/{camera}/picture", path_words=_NAME,
+            summary="The newest judged picture, with its ETag.",
+            handler=self.get_picture, answer=JPEG, query=models.PictureQuery, errors=(404, 503),
+        )  # fmt: skip
+        yield Route(
+            method="GET", path="/cameras/{camera}/layer", path_words=_NAME,
+            summary="What the detector knows, as a picture.",
+            handler=self.get_layer, answer=JPEG, query=models.LayerQuery, errors=(404, 503),
+        )  # fmt: skip
+        yield Route(
+            method="GET", path="/cameras/{camera}/stream", path_words=_NAME,
+            summary="The judged pictures as MJPEG.",
+            handler=self.get_stream, answer="multipart/x-mixed-replace", query=models.PictureQuery,
+            errors=(404, 429),
+        )  # fmt: skip
+        yield Route(
+            method="GET", path="/cameras/{camera}/scores", path_words=_NAME,
+            summary="The scores of the last minutes.",
+            handler=self.get_scores, answer=models.Scores, errors=(404,),
+        )  # fmt: skip
+        yield Route(
+            method="GET", path="/news",
+            summary="What happens, as server-sent events: motion, status, event, and one camera's judged.",
+            handler=self.get_news, answer="text/event-stream",
+            query=models.NewsQuery, errors=(404, 429),
+        )  # fmt: skip
+
+    # ---- values, also for the pages ----
+
+    def cameras(self) -> list[models.Camera]:
+        """Return all cameras, as they are now."""
+        states = self._site.snapshot().get("cameras") or {}
+        return [
+            self._camera(name, facts, states.get(name) or {}) for name, facts in self._site.cameras().items()
+        ]
+
+    def camera(self, name: str) -> models.Camera:
+        """Return one camera. Raises ApiError."""
+        facts = self._facts(name)
+        states = self._site.snapshot().get("cameras") or {}
+        return self._camera(name, facts, states.get(name) or {})
+
+    def _facts(self, name: str) -> CameraFacts:
+        facts = self._site.cameras().get(name)
+        if facts is None:
+            raise ApiError(404, "there is no such camera")
+        return facts
+
+    def _camera(self, name: str, facts: CameraFacts, state: dict[str, Any]) -> models.Camera:
+        live = self._site.live
+        status = str(state.get("status") or ("off" if not facts.enabled else "starting"))
+        return models.Camera(
+            name=name,
+            title=facts.title,
+            enabled=facts.enabled,
+            status=status,
+            problem=state.get("problem"),
+            motion=live.in_motion(name),
+            detecting=status != "paused",
+            picture=live.tag(name),
+            fps=state.get("fps") or 0.0,
+            score=state.get("score") or 0.0,
+            events_today=state.get("events_today") or 0,
+            last_motion=state.get("last_motion"),
+            min_area=facts.min_area,
+            min_area_far=facts.min_area_far,
+            max_area=facts.max_area,
+            horizon=facts.horizon,
+            masks=[_shape(mask) for mask in facts.masks],
+            zones={
+                zone: models.Zone.model_validate(
+                    {
+                        "polygon": _shape(values.polygon),
+                        "sensitivity": values.sensitivity,
+                        "min_area": values.min_area,
+                    }
+                )
+                for zone, values in facts.zones.items()
+            },
+        )
+
+    # ---- handlers ----
+
+    async def list_cameras(self, call: Call[Any]) -> models.Cameras:
+        del call
+        return models.Cameras(cameras=self.cameras())
+
+    async def get_camera(self, call: Call[Any]) -> models.Camera:
+        return self.camera(call.path["camera"])
+
+    async def get_picture(self, call: Call[models.PictureQuery]) -> web.Response:
+        name = call.path["camera"]
+        self._facts(name)
+        tag = self._site.live.tag(name)
+        etag = f'"{tag}-{call.query.width}"'
+        if tag is not None and call.request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+        try:
+            picture = await self._site.live.picture(name, call.query.width)
+        except (ImageError, CameraUnavailable) as exc:
+            raise ApiError(503, f"no picture: {exc}") from exc
+        if picture is None:
+            raise ApiError(404, "there is no picture yet")
+        headers = {"ETag": f'"{picture.tag}-{call.query.width}"', "Cache-Control": "private, no-cache"}
+        return web.Response(body=picture.jpeg, content_type=JPEG, headers=headers)
+
+    async def get_layer(self, call: Call[models.LayerQuery]) -> web.Response:
+        name = call.path["camera"]
+        self._facts(name)
+        try:
+            jpeg = await self._site.live.layer(name, call.query.layer)
+        except (ImageError, CameraUnavailable) as exc:
+            raise ApiError(503, f"no picture: {exc}") from exc
+        if jpeg is None:
+            raise ApiError(404, "there is no such picture yet")
+        return web.Response(body=jpeg, content_type=JPEG)
+
+    async def get_scores(self, call: Call[Any]) -> models.Scores:
+        name = call.path["camera"]
+        facts = self._facts(name)
+        return models.Scores(
+            min_area=facts.min_area,
+            scores=[
+                models.Score(at=at, score=score, motion=motion, reason=reason)
+                for at, score, motion, reason in self._site.live.scores(name)
+            ],
+        )
+
+    async def get_stream(self, call: Call[models.PictureQuery]) -> web.StreamResponse:
+        name = call.path["camera"]
+        self._facts(name)
+        try:
+            with self._site.live.viewer():
+                response = web.StreamResponse(
+                    headers={"Content-Type": f"multipart/x-mixed-replace; boundary={BOUNDARY}"}
+                )
+                await response.prepare(call.request)
+                async for picture in self._site.live.pictures(name, call.query.width):
+                    if picture is None:
+                        if call.request.transport is None or call.request.transport.is_closing():
+                            break
+                        continue
+                    head = (
+                        f"--{BOUNDARY}\r\nContent-Type: {JPEG}\r\nContent-Length: {len(picture.jpeg)}\r\n\r\n"
+                    )
+                    # The next boundary goes out with the picture: browsers show a part once it has ended.
+                    await _write(response, head.encode() + picture.jpeg + b"\r\n")
+                return response
+        except TooManyViewers:
+            raise ApiError(
+                429, "all streams are taken (web.max_viewers)", headers={"Retry-After": "10"}
+            ) from None
+
+    async def get_news(self, call: Call[models.NewsQuery]) -> web.StreamResponse:
+        name = call.query.camera
+        if name is not None:
+            self._facts(name)
+        try:
+            with self._site.live.listener():
+                response = web.StreamResponse(
+                    headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+                )
+                await response.prepare(call.request)
+                await _write(response, b"retry: 3000\n\n")
+                async for line in self._news(name):
+                    await _write(response, line)
+                return response
+        except TooManyViewers:
+            raise ApiError(
+                429, "all streams are taken (web.max_viewers)", headers={"Retry-After": "10"}
+            ) from None
+
+    async def _news(self, camera: str | None) -> AsyncIterator[bytes]:
+        """Yield server-sent events; a comment where nothing happens, so that a dead listener is noticed."""
+        queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1)
+
+        async def happenings() -> None:
+            async for name, values in self._site.live.news():
+                await queue.put(_event(name, values))
+
+        async def verdicts(of: str) -> None:
+            async for values in self._site.live.judgements(of):
+                await queue.put(_event("judged", values))
+
+        tasks = [asyncio.create_task(happenings(), name="web[news]")]
+        if camera is not None:
+            tasks.append(asyncio.create_task(verdicts(camera), name=f"web[verdicts {camera}]"))
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(KEEPALIVE_S):
+                        yield await queue.get()
+                except TimeoutError:
+                    yield b": still here\n\n"
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    """Write a part of a stream. A viewer that takes nothing loses its connection."""
+    try:
+        async with asyncio.timeout(WRITE_S):
+            await response.write(data)
+    except TimeoutError:
+        raise ConnectionResetError("the viewer takes nothing") from None
+
+
+def _event(name: str, values: dict[str, Any]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(values, separators=(',', ':'))}\n\n".encode()
+
+
+def _shape(polygon: Polygon) -> list[list[float]]:
+    return [[x, y] for x, y in polygon]

@@ -1,0 +1,297 @@
+"""Who may do what: tokens, the cookie, reverse proxies and Home Assistant's ingress.
+
+    no token, loopback    everything, for requests to a loopback name that came through no proxy
+    Authorization: Bearer the role of its token: `web.token` is admin, `web.viewer_token` viewer
+    cookie                the role of the token that was exchanged for it; signed, and renewed while used
+    X-Remote-User-Id      `web.remote_user`, from `web.trusted_proxies` alone (Home Assistant's ingress)
+
+- A cookie is ``role.issued.session.signature``. It holds for `COOKIE_S`; one that is older than `RENEW_S` is
+  replaced at its next use, and refused `GRACE_S` after its successor was used. The key derives from the
+  tokens: a changed token ends every session. A log-out ends the session's cookies, old and new.
+- `HttpOnly`, `SameSite=Strict`, no `Path`: every page lies right below the base, so that the browser scopes
+  the cookie to the base by itself, also where a proxy or ingress has put a prefix before it.
+- Whatever changes something wants a request of the same origin (`Sec-Fetch-Site`, else `Origin`). Programs
+  that send a bearer need none: no browser adds one by itself.
+- An address that has sent `MAX_WRONG` wrong tokens within `WRONG_S` must wait until that time is over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import math
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+COOKIE_S: Final = 30 * 86400.0
+RENEW_S: Final = 3600.0
+GRACE_S: Final = 60.0
+MAX_WRONG: Final = 10
+WRONG_S: Final = 300.0
+MAX_ADDRESSES: Final = 1024
+MAX_SESSIONS: Final = 4096
+
+_FORWARDING: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+"""Headers that a reverse proxy adds."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Role(IntEnum):
+    """What a visitor may do; each may do what those below may."""
+
+    NONE = 0
+    VIEWER = 1
+    ADMIN = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitor:
+    """Who asks. `how` is open, bearer, cookie, proxy or nothing; `cookie` is one to be set, renewed.
+
+    `name` is what a trusted proxy calls the person. `framed`: the page stands in Home Assistant's frame.
+    """
+
+    role: Role
+    how: str = ""
+    name: str = ""
+    framed: bool = False
+    secure: bool = False
+    address: str = ""
+    hosts: tuple[str, ...] = ()
+    cookie: str | None = None
+
+
+class TooManyWrong(Exception):
+    """This address has sent too many wrong tokens. `retry_after_s` is when it may try again."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("too many wrong tokens")
+        self.retry_after_s = retry_after_s
+
+
+class WrongTokens:
+    """Wrong tokens by address, bounded: with `MAX_ADDRESSES` at it, unknown ones wait too."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def check(self, address: str) -> None:
+        """Raise TooManyWrong where an address must wait."""
+        now = self._clock()
+        while self._wrong and next(iter(self._wrong.values()))[-1] < now - WRONG_S:
+            self._wrong.popitem(last=False)
+        times = self._wrong.get(address)
+        if times is None:
+            if len(self._wrong) >= MAX_ADDRESSES:
+                raise TooManyWrong(WRONG_S)
+            return
+        while times and times[0] < now - WRONG_S:
+            times.popleft()
+        if len(times) >= MAX_WRONG:
+            raise TooManyWrong(times[0] + WRONG_S - now)
+
+    def add(self, address: str) -> None:
+        """Count a wrong token."""
+        self._wrong.setdefault(address, deque(maxlen=MAX_WRONG)).append(self._clock())
+        self._wrong.move_to_end(address)
+
+
+class Guard:
+    """Decides for each request who asks. `token` None: no token is wanted, on the loopback address alone."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        instance: str,
+        token: str | None = None,
+        viewer_token: str | None = None,
+        trusted_proxies: Sequence[Network] = (),
+        remote_user: Role = Role.NONE,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._on_loopback = is_loopback(host)
+        self._tokens = [
+            (text.encode(), role) for text, role in ((token, Role.ADMIN), (viewer_token, Role.VIEWER)) if text
+        ]
+        self._trusted = tuple(trusted_proxies)
+        self._remote_user = remote_user
+        self._now = now
+        self._wrong = WrongTokens(clock)
+        self._newest: OrderedDict[str, float] = OrderedDict()
+        """When the newest cookie that was used of a session was issued; infinite after its log-out."""
+        # Instances on one host share its cookies, whatever their ports: each has a name of its own.
+        self.cookie_name = f"async_motion_{hashlib.sha256(instance.encode()).hexdigest()[:8]}"
+        # Derived slowly: a stolen cookie must not serve to guess the token.
+        salt = b"async_motion cookie 1"
+        secret = b"\0".join(text for text, _ in self._tokens) or secrets.token_bytes(32)
+        self._key = hashlib.scrypt(secret, salt=salt, n=2**14, r=8, p=1)
+
+    @property
+    def wants_token(self) -> bool:
+        """Return whether a token is set."""
+        return bool(self._tokens)
+
+    def visitor(self, request: web.Request) -> Visitor:
+        """Return who asks. Raises TooManyWrong."""
+        peer = request.remote or ""
+        trusted = self._is_trusted(peer)
+        headers = request.headers
+        framed = trusted and bool(headers.get("X-Ingress-Path"))
+        address = _client(headers.getall("X-Forwarded-For", []), peer, self._is_trusted) if trusted else peer
+        secure = request.secure or (
+            trusted and headers.get("X-Forwarded-Proto", "").split(",")[0].strip().lower() == "https"
+        )
+        hosts = (
+            request.host,
+            *([headers["X-Forwarded-Host"]] if trusted and "X-Forwarded-Host" in headers else []),
+        )
+
+        def is_(role: Role, how: str = "", *, name: str = "", cookie: str | None = None) -> Visitor:
+            return Visitor(
+                role=role, how=how, name=name, framed=framed, secure=secure, address=address, hosts=hosts,
+                cookie=cookie,
+            )  # fmt: skip
+
+        if trusted and self._remote_user and headers.get("X-Remote-User-Id"):
+            name = headers.get("X-Remote-User-Display-Name") or headers.get("X-Remote-User-Name") or ""
+            return is_(self._remote_user, "proxy", name=name)
+        if not self._tokens:
+            direct = not any(header in headers for header in _FORWARDING)
+            own_name = is_loopback(urlsplit(f"//{request.host}").hostname or "")
+            if self._on_loopback and direct and own_name:
+                return is_(Role.ADMIN, "open")
+            return is_(Role.NONE)
+        scheme, _, given = headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return is_(self.role_of(given.strip(), address), "bearer")
+        role, cookie = self._from_cookie(request)
+        return is_(role, "cookie" if role else "", cookie=cookie)
+
+    def role_of(self, token: str, address: str) -> Role:
+        """Return the role of a token that was given. Raises TooManyWrong."""
+        self._wrong.check(address)
+        given = token.encode("utf-8", "replace")
+        # All are compared, each in constant time: how long it took says nothing about the right one.
+        roles = [role for known, role in self._tokens if hmac.compare_digest(given, known)]
+        if not roles:
+            self._wrong.add(address)
+            return Role.NONE
+        return max(roles)
+
+    def same_origin(self, request: web.Request, visitor: Visitor) -> bool:
+        """Return whether a request that changes something comes from our own pages, or from no browser."""
+        if visitor.how == "bearer":
+            return True
+        site = request.headers.get("Sec-Fetch-Site")
+        if site is not None:
+            return site == "same-origin"
+        origin = request.headers.get("Origin")
+        if origin is not None:
+            return urlsplit(origin).netloc.lower() in {host.lower() for host in visitor.hosts}
+        return visitor.how == "open"  # a program on this machine: every browser sends one of the two
+
+    # ---- the cookie ----
+
+    def new_cookie(self, role: Role, session: str | None = None) -> str:
+        """Return a cookie's value for a role, of a new session or of one that goes on."""
+        text = f"{role.name.lower()}.{int(self._now())}.{session or secrets.token_urlsafe(12)}"
+        return f"{text}.{self._signature(text)}"
+
+    def set_cookie(self, response: web.StreamResponse, value: str, *, secure: bool) -> None:
+        """Add a cookie to a response; an empty value removes it."""
+        age = int(COOKIE_S) if value else 0
+        flags = "; Secure" if secure else ""
+        response.headers.add(
+            "Set-Cookie",
+            f"{self.cookie_name}={value}; Max-Age={age}; HttpOnly; SameSite=Strict{flags}",
+        )
+
+    def log_out(self, request: web.Request) -> None:
+        """End the session of a request's cookie."""
+        found = self._read(self._cookie(request))
+        if found is not None:
+            self._note(found[2], math.inf)
+
+    def _from_cookie(self, request: web.Request) -> tuple[Role, str | None]:
+        """Return a cookie's role, and the cookie to set in its place where it is to be renewed."""
+        found = self._read(self._cookie(request))
+        if found is None:
+            return Role.NONE, None
+        role, issued, session = found
+        return role, self.new_cookie(role, session) if self._now() - issued > RENEW_S else None
+
+    def _cookie(self, request: web.Request) -> str:
+        for header in request.headers.getall("Cookie", []):
+            for pair in header.split(";"):
+                name, _, value = pair.strip().partition("=")
+                if name == self.cookie_name:
+                    return value
+        return ""
+
+    def _read(self, value: str) -> tuple[Role, float, str] | None:
+        """Return (role, issued, session) of a cookie that holds, else None."""
+        text, _, signature = value.rpartition(".")
+        given = signature.encode("utf-8", "replace")
+        if not text or not hmac.compare_digest(given, self._signature(text).encode()):
+            return None
+        word, digits, session = text.split(".")  # our own signature: it has our form
+        role, issued = Role[word.upper()], float(digits)
+        if not -GRACE_S <= self._now() - issued < COOKIE_S:
+            return None
+        newest = self._newest.get(session, 0.0)
+        if issued < newest - GRACE_S:
+            return None
+        if issued > newest:
+            self._note(session, issued)
+        return role, issued, session
+
+    def _note(self, session: str, issued: float) -> None:
+        self._newest[session] = issued
+        self._newest.move_to_end(session)
+        while len(self._newest) > MAX_SESSIONS:
+            self._newest.popitem(last=False)
+
+    def _signature(self, text: str) -> str:
+        return hmac.new(self._key, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+    def _is_trusted(self, address: str) -> bool:
+        try:
+            ip = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        return any(ip in network for network in self._trusted if network.version == ip.version)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _client(forwarded: Sequence[str], peer: str, trusted: Callable[[str], bool]) -> str:
+    """Return the client's address: the last one in the chain that no trusted proxy has."""
+    for address in reversed([part.strip() for header in forwarded for part in header.split(",")]):
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            return peer
+        if not trusted(address):
+            return address
+    return peer

@@ -1,0 +1,272 @@
+"""What the cameras see now: judged pictures, scores and events, for those who look.
+
+- A picture is encoded only when a viewer asks for it, once for each width, in an executor.
+- The newest picture wins: a slow viewer misses pictures, and holds up nothing.
+- At most `max_viewers` streams are open, of pictures and of news each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from async_motion.core import payloads
+from async_motion.core.model import Detection, Frame, MotionEvent
+from async_motion.errors import CameraUnavailable, ImageError
+
+SCORES: Final = 600
+"""Scores kept for each camera: two minutes at five frames a second."""
+WIDTHS: Final = (320, 640, 960, 1280)
+"""Pixels; other widths are rounded up to one of these, so that few are encoded."""
+DEFAULT_WIDTH: Final = 960
+MIN_GAP_S: Final = 0.1
+"""Between two pictures of a stream."""
+KEEPALIVE_S: Final = 5.0
+"""How often a stream without anything new looks whether its viewer is still there."""
+QUEUE: Final = 64
+"""News that may wait for one listener; the oldest is dropped."""
+
+Encode = Callable[[Frame, int], bytes]
+"""(frame, width) -> JPEG at most that wide. Blocks. Raises ImageError, CameraUnavailable."""
+
+
+class Layers(Protocol):
+    """Gives pictures of what a camera's detector knows."""
+
+    async def __call__(self, camera: str, layer: str) -> bytes | None:
+        """Return a JPEG of `layer`: background, noise or unrest. None: there is none yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A judged picture as JPEG. `tag` changes with it."""
+
+    jpeg: bytes
+    tag: str
+    captured_at: datetime
+
+
+@dataclass(slots=True)
+class _Camera:
+    """What is kept of one camera. `number` counts its judged pictures."""
+
+    number: int = 0
+    newest: tuple[Frame, Detection] | None = None
+    motion: bool = False
+    scores: deque[tuple[float, float, bool, str]] = field(default_factory=lambda: deque(maxlen=SCORES))
+    encoded: dict[int, Picture] = field(default_factory=dict)
+    encoding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class TooManyViewers(Exception):
+    """All streams are taken."""
+
+
+class Live:
+    """Hears what the cameras tell, and shows it."""
+
+    def __init__(
+        self, *, encode: Encode, executor: Executor, max_viewers: int, layers: Layers | None = None
+    ) -> None:
+        self._encode = encode
+        self._executor = executor
+        self._max_viewers = max_viewers
+        self._layers = layers
+        self._cameras: dict[str, _Camera] = {}
+        self._run = secrets.token_hex(3)
+        """Tells our pictures from those that another run has numbered alike."""
+        self._streams = 0
+        self._listeners: set[asyncio.Queue[tuple[str, dict[str, Any]]]] = set()
+
+    # ---- what cameras tell: quick, and never blocking ----
+
+    def judged(self, camera: str, frame: Frame, detection: Detection) -> None:
+        """One frame was judged."""
+        state = self._camera(camera)
+        state.number += 1
+        state.newest = (frame, detection)
+        stamp = frame.captured_at.timestamp()
+        state.scores.append((stamp, detection.score, detection.motion, detection.reason.value))
+        state.arrived.set()
+        state.arrived = asyncio.Event()
+
+    def motion(self, camera: str, on: bool) -> None:
+        """Motion began or ended."""
+        self._camera(camera).motion = on
+        self._tell("motion", {"camera": camera, "on": on})
+
+    def offline(self, camera: str) -> None:
+        """The camera is away: no frame is held any longer. The last encoded picture stays."""
+        self._camera(camera).newest = None
+        self._tell("status", {"camera": camera})
+
+    def online(self, camera: str) -> None:
+        """The camera gives pictures."""
+        self._tell("status", {"camera": camera})
+
+    def event_started(self, event: MotionEvent) -> None:
+        """An event began."""
+        self._tell("event", {"phase": "start", **_event(event)})
+
+    def event_ended(self, event: MotionEvent) -> None:
+        """An event ended."""
+        self._tell("event", {"phase": "end", **_event(event)})
+
+    def forget(self, camera: str) -> None:
+        """The camera is no more."""
+        self._cameras.pop(camera, None)
+
+    # ---- what viewers ask ----
+
+    def tag(self, camera: str) -> str | None:
+        """Return what changes with each judged picture; None before the first."""
+        state = self._cameras.get(camera)
+        return f"{self._run}-{state.number}" if state is not None and state.number else None
+
+    def in_motion(self, camera: str) -> bool:
+        """Return whether motion is reported now."""
+        state = self._cameras.get(camera)
+        return state is not None and state.motion
+
+    def scores(self, camera: str) -> list[tuple[float, float, bool, str]]:
+        """Return the last scores, oldest first: (seconds since 1970, score, motion, reason)."""
+        state = self._cameras.get(camera)
+        return list(state.scores) if state is not None else []
+
+    async def picture(self, camera: str, width: int = DEFAULT_WIDTH) -> Picture | None:
+        """Return the newest judged picture, at most about `width` wide; None while there is none.
+
+        Raises ImageError, CameraUnavailable.
+        """
+        width = next((one for one in WIDTHS if one >= width), WIDTHS[-1])
+        state = self._cameras.get(camera)
+        if state is None:
+            return None
+        async with state.encoding:
+            newest, tag = state.newest, self.tag(camera)
+            kept = state.encoded.get(width)
+            if newest is None or tag is None or (kept is not None and kept.tag == tag):
+                return kept
+            frame, _ = newest
+            loop = asyncio.get_running_loop()
+            jpeg = await loop.run_in_executor(self._executor, self._encode, frame, width)
+            picture = Picture(jpeg=jpeg, tag=tag, captured_at=frame.captured_at)
+            state.encoded[width] = picture
+        return picture
+
+    async def layer(self, camera: str, layer: str) -> bytes | None:
+        """Return a picture of what the detector knows; None where there is none."""
+        return await self._layers(camera, layer) if self._layers is not None else None
+
+    async def pictures(self, camera: str, width: int = DEFAULT_WIDTH) -> AsyncIterator[Picture | None]:
+        """Yield the judged pictures as they come, the newest first. Wrap in `viewer`.
+
+        None: nothing came for `KEEPALIVE_S`.
+        """
+        shown: str | None = None
+        loop = asyncio.get_running_loop()
+        while True:
+            state = self._camera(camera)
+            arrived, began = state.arrived, loop.time()
+            try:
+                picture = await self.picture(camera, width)
+            except (ImageError, CameraUnavailable):
+                picture = None
+            if picture is not None and picture.tag != shown:
+                shown = picture.tag
+                yield picture
+            if arrived is state.arrived:
+                try:
+                    async with asyncio.timeout(KEEPALIVE_S):
+                        await arrived.wait()
+                except TimeoutError:
+                    yield None
+            await asyncio.sleep(max(0.0, MIN_GAP_S - (loop.time() - began)))
+
+    async def judgements(self, camera: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the verdicts as they come, the newest first: JSON values for the layers of a page."""
+        shown = 0
+        while True:
+            state = self._camera(camera)
+            arrived = state.arrived
+            if state.newest is not None and state.number != shown:
+                shown = state.number
+                yield verdict(*state.newest)
+            if arrived is state.arrived:
+                await arrived.wait()
+
+    async def news(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Yield what happens from now on: (name, JSON values)."""
+        queue: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
+        self._listeners.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._listeners.discard(queue)
+
+    @contextmanager
+    def viewer(self) -> Iterator[None]:
+        """Take one of the streams. Raises TooManyViewers."""
+        if self._streams >= self._max_viewers:
+            raise TooManyViewers
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+    @contextmanager
+    def listener(self) -> Iterator[None]:
+        """Take one of the places for news, of which there are four for each viewer. Raises TooManyViewers."""
+        if len(self._listeners) >= 4 * self._max_viewers:
+            raise TooManyViewers
+        yield
+
+    def _camera(self, camera: str) -> _Camera:
+        return self._cameras.setdefault(camera, _Camera())
+
+    def _tell(self, name: str, values: Mapping[str, Any]) -> None:
+        for queue in self._listeners:
+            if queue.qsize() >= QUEUE:
+                queue.get_nowait()
+            queue.put_nowait((name, dict(values)))
+
+
+def verdict(frame: Frame, detection: Detection) -> dict[str, Any]:
+    """Return what a page draws over a judged picture."""
+    return {
+        "at": payloads.iso(frame.captured_at),
+        "score": round(detection.score, 6),
+        "motion": detection.motion,
+        "reason": detection.reason.value,
+        "boxes": [[round(side, 4) for side in box] for box in _boxes(detection)],
+        "zones": list(detection.zones),
+        "scene_change": detection.scene_change.value if detection.scene_change else None,
+        "noise": round(detection.noise, 2),
+    }
+
+
+def _boxes(detection: Detection) -> Iterator[tuple[float, float, float, float]]:
+    for box in detection.boxes:
+        yield (box.x, box.y, box.width, box.height)
+
+
+def _event(event: MotionEvent) -> dict[str, Any]:
+    return {
+        "camera": event.camera,
+        "event_id": event.event_id,
+        "started_at": payloads.iso(event.started_at),
+        "ended_at": payloads.iso(event.ended_at) if event.ended_at else None,
+        "peak_score": round(event.peak_score, 6),
+        "zones": list(event.zones),
+        "reason": event.end_reason.value if event.end_reason else None,
+    }

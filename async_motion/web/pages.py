@@ -1,0 +1,240 @@
+"""The pages: server-rendered, complete without script. Every text is escaped by the templates.
+
+All pages lie right below the base (`events`, `event?id=…`), so that every address in them is relative and
+holds behind any prefix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any, Final
+
+import jinja2
+from aiohttp import web
+
+from async_motion.web.api import Api
+from async_motion.web.api.routing import VISITOR
+from async_motion.web.auth import Guard, Role, TooManyWrong
+from async_motion.web.site import Site
+from async_motion.web.state import PARTS, problem_of
+
+PAGE_NAME: Final = re.compile(r"(?:[a-z]{1,16})?(?:\?[\x21-\x7e]{0,512})?")
+"""What a login may return to: one of our own pages."""
+
+TABS: Final = (
+    ("", "Live"),
+    ("events", "Events"),
+    ("zones", "Zones"),
+    ("settings", "Settings"),
+    ("health", "Health"),
+)
+
+CONTENT_TYPES: Final = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".webmanifest": "application/manifest+json",
+}
+
+
+class Static:
+    """The files under `static/`, read once; their addresses carry a mark of their content."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[bytes, str]] = {}
+        for name, content in _read(resources.files("async_motion.web") / "static"):
+            suffix = name[name.rfind(".") :]
+            if suffix in CONTENT_TYPES:
+                self._files[name] = (content, CONTENT_TYPES[suffix])
+        everything = b"".join(name.encode() + content for name, (content, _) in sorted(self._files.items()))
+        self.mark = hashlib.sha256(everything).hexdigest()[:10]
+
+    async def serve(self, request: web.Request) -> web.Response:
+        """Answer with a file. Modules import each other without the mark: they are asked for again."""
+        found = self._files.get(request.match_info["name"])
+        if found is None:
+            raise web.HTTPNotFound(text="there is no such file\n")
+        content, kind = found
+        etag = f'"{self.mark}"'
+        headers = {"Cache-Control": "public, no-cache", "ETag": etag}
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=content, content_type=kind, charset="utf-8" if kind[:4] == "text" else None,
+                            headers=headers)  # fmt: skip
+
+
+def _read(folder: Any, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+    for one in folder.iterdir():
+        if one.is_dir():
+            yield from _read(one, f"{prefix}{one.name}/")
+        else:
+            yield f"{prefix}{one.name}", one.read_bytes()
+
+
+class Pages:
+    """Renders the pages of one site from what its API gives."""
+
+    def __init__(self, site: Site, api: Api, guard: Guard) -> None:
+        self._site = site
+        self._api = api
+        self._guard = guard
+        self._static = Static()
+        self._templates = jinja2.Environment(
+            loader=jinja2.PackageLoader("async_motion.web"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= {
+            "ago": lambda at: ago(at, datetime.now(UTC)),
+            "duration": duration,
+            "size": size,
+            "percent": percent,
+        }
+
+    def install(self, app: web.Application) -> None:
+        """Add the pages to the application."""
+        app.router.add_get("/", self._live)
+        app.router.add_get("/camera", self._camera)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/login", self._login)
+        app.router.add_post("/login", self._log_in)
+        app.router.add_post("/logout", self._log_out)
+        app.router.add_get("/static/{name:[a-z0-9_/.-]+}", self._static.serve)
+
+    def render(
+        self, request: web.Request, template: str, *, status: int = 200, **values: Any
+    ) -> web.Response:
+        """Return a page."""
+        visitor = request.get(VISITOR)
+        text = self._templates.get_template(template).render(
+            instance=self._site.instance if visitor is not None and visitor.role else "async_motion",
+            version=self._site.version,
+            tabs=TABS,
+            here=request.path.strip("/"),
+            admin=visitor is not None and visitor.role >= Role.ADMIN,
+            visitor=visitor,
+            mark=self._static.mark,
+            **values,
+        )
+        return web.Response(text=text, content_type="text/html", charset="utf-8", status=status)
+
+    def failure(self, request: web.Request, status: int, words: str) -> web.Response:
+        """Return a page that says why there is none."""
+        return self.render(request, "failure.html", status=status, words=words, code=status)
+
+    # ---- pages ----
+
+    async def _live(self, request: web.Request) -> web.Response:
+        return self.render(request, "live.html", cameras=self._api.cameras.cameras())
+
+    async def _camera(self, request: web.Request) -> web.Response:
+        name = request.query.get("name", "")
+        camera = self._api.cameras.camera(name)
+        others = [one for one in self._api.cameras.cameras() if one.name != name]
+        shapes = {zone: values.polygon for zone, values in camera.zones.items()}
+        return self.render(request, "camera.html", camera=camera, shapes=shapes, others=others)
+
+    async def _health(self, request: web.Request) -> web.Response:
+        state = self._site.snapshot()
+        parts = {part: (state.get(part) is not None, problem_of(state.get(part))) for part in PARTS}
+        return self.render(
+            request, "health.html", state=state, parts=parts, spool=state.get("spool"),
+            cameras=state.get("cameras") or {}, running=since(state.get("started_at"), datetime.now(UTC)),
+        )  # fmt: skip
+
+    # ---- logging in ----
+
+    async def _login(self, request: web.Request) -> web.Response:
+        to = _page(request.query.get("to", ""))
+        if request[VISITOR].role > Role.NONE and "token" not in request.query:
+            raise web.HTTPSeeOther(to or "./")
+        return self.ask_token(request, to=to, status=200)
+
+    def ask_token(self, request: web.Request, *, to: str, status: int = 401, words: str = "") -> web.Response:
+        """Return the login form."""
+        return self.render(request, "login.html", status=status, to=to, words=words)
+
+    async def _log_in(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        token, to = form.get("token"), form.get("to")
+        to = _page(to) if isinstance(to, str) else ""
+        return self.exchange(request, token if isinstance(token, str) else "", to)
+
+    def exchange(self, request: web.Request, token: str, to: str) -> web.Response:
+        """Exchange a token for the cookie, and go on to the page `to`."""
+        visitor = request[VISITOR]
+        if not self._guard.wants_token:
+            raise web.HTTPSeeOther(to or "./")
+        try:
+            role = self._guard.role_of(token.strip(), visitor.address)
+        except TooManyWrong as exc:
+            wait = max(1, round(exc.retry_after_s))
+            words = f"Too many wrong tokens from this address. Try again in {duration(wait)}."
+            response = self.ask_token(request, to=to, status=429, words=words)
+            response.headers["Retry-After"] = str(wait)
+            return response
+        if role is Role.NONE:
+            return self.ask_token(request, to=to, words="That is not one of the tokens.")
+        response = web.Response(status=303, headers={"Location": to or "./"})
+        self._guard.set_cookie(response, self._guard.new_cookie(role), secure=visitor.secure)
+        return response
+
+    async def _log_out(self, request: web.Request) -> web.Response:
+        self._guard.log_out(request)
+        response = web.Response(status=303, headers={"Location": "login"})
+        self._guard.set_cookie(response, "", secure=request[VISITOR].secure)
+        return response
+
+
+def _page(to: str) -> str:
+    """Return where a login goes on to, if it is a page of ours."""
+    return to if PAGE_NAME.fullmatch(to) else ""
+
+
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def since(start: object, now: datetime) -> str:
+    """Return the time since an ISO date as people say it."""
+    try:
+        return duration(max(0.0, (now - datetime.fromisoformat(str(start))).total_seconds()))
+    except (ValueError, TypeError):
+        return "an unknown time"
+
+
+def ago(at: object, now: datetime) -> str:
+    """Return how long ago an ISO date was."""
+    words = since(at, now)
+    return "just now" if words.endswith("ms") else f"{words} ago"
+
+
+def duration(value: object) -> str:
+    """Return seconds as people say them."""
+    seconds = float(value) if isinstance(value, int | float) else 0.0
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    for name, length, next_length in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172800)):
+        if seconds < next_length:
+            return f"{seconds / length:.0f} {name}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def size(value: object) -> str:
+    """Return bytes as people say them."""
+    whole = int(value) if isinstance(value, int | float) else 0
+    power = min(4, max(0, whole.bit_length() - 1) // 10)
+    amount = whole / 1024**power
+    return f"{amount:.0f} {_UNITS[power]}" if amount >= 100 else f"{amount:.3g} {_UNITS[power]}"
+
+
+def percent(share: object) -> str:
+    """Return a share as people write it, with the digits that matter."""
+    value = float(share) * 100 if isinstance(share, int | float) else 0.0
+    return f"{value:.3g} %"

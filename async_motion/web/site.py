@@ -1,0 +1,46 @@
+"""What the pages stand on: the running service, seen through protocols of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from async_motion.web.live import Live
+from async_motion.web.state import Snapshot
+
+Polygon = tuple[tuple[float, float], ...]
+"""Points (x, y), each a share of the picture, 0..1 from the top left corner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneFacts:
+    """A zone as the settings have it; None: as the camera."""
+
+    polygon: Polygon
+    sensitivity: str | None = None
+    min_area: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraFacts:
+    """What the pages show of a camera's settings. Areas are shares of the picture, 0..1."""
+
+    title: str
+    enabled: bool = True
+    min_area: float = 0.002
+    min_area_far: float | None = None
+    max_area: float = 0.9
+    horizon: float = 0.3
+    masks: tuple[Polygon, ...] = ()
+    zones: Mapping[str, ZoneFacts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One service's pages. `cameras` gives the cameras of the settings in force, by name."""
+
+    instance: str
+    version: str
+    snapshot: Snapshot
+    cameras: Callable[[], Mapping[str, CameraFacts]]
+    live: Live

@@ -1,0 +1,10 @@
+// @ts-check
+/** What every page loads: the elements that a page holds are fetched, others are not. */
+
+const ELEMENTS = {
+  'live-wall': './live-wall.js',
+  'live-camera': './live-camera.js',
+};
+
+for (const [name, module] of Object.entries(ELEMENTS))
+  if (document.querySelector(name)) import(module);

@@ -1,0 +1,153 @@
+"""A site without a service behind it, and a server that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+import numpy as np
+
+from async_motion.core.model import Box, Detection, Frame, Image, Reason
+from async_motion.jpeg import encode
+from async_motion.web import CameraFacts, Guard, Live, Site, Web, ZoneFacts
+from tests.support.wait import eventually_async
+
+NOW = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
+TOKEN, VIEWER = "t0ken-of-the-admin", "t0ken-of-the-viewer"
+
+
+def state(**changes: Any) -> dict[str, Any]:
+    """Return a state as the reporter gives it, all well."""
+    return {
+        "schema": "async_motion.state/1",
+        "instance": "edge1",
+        "version": "0.1.0",
+        "started_at": "2026-11-22T04:31:12.000000Z",
+        "spool": {
+            "records": 3, "phases": 1, "bytes": 250_000, "max_bytes": 2 << 30, "oldest_age_s": 12.5,
+            "set_aside": 0, "accepted": 40, "commits": 30, "dropped": {"age": 2, "full": 1}, "problem": None,
+        },
+        "store": {"problem": None},
+        "broker": {"problem": None},
+        "announced": 37,
+        "upload_s": {"p50": 0.02, "p99": None},
+        "counters": {"cameras": 1},
+        "cameras": {"porch": camera()},
+    } | changes  # fmt: skip
+
+
+def camera(**changes: Any) -> dict[str, Any]:
+    """Return a camera's state, all well."""
+    return {
+        "schema": "async_motion.camera_state/1", "status": "watching", "problem": None, "fps": 4.9,
+        "score": 0.03,
+        "last_motion": "2026-11-22T07:21:12.000000Z", "events_today": 4, "events": 9, "frames": 1000,
+        "motion_frames": 60, "stored": 37, "dropped": {"too_slow": 5}, "dropped_total": 5,
+        "capture": {"opened": 3, "stalls": 2, "abandoned": 1, "changed": 4},
+        "upload_latency_s": 0.08,
+    } | changes  # fmt: skip
+
+
+class State:
+    """A state that tests change."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.state: dict[str, Any] = state(**changes)
+
+    def __call__(self) -> Mapping[str, Any]:
+        return self.state
+
+
+def frame(number: int = 0, camera: str = "porch", width: int = 64) -> Frame:
+    """Return a frame whose brightness tells its number."""
+    picture: Image = np.full((36, width, 3), number % 256, np.uint8)
+    return Frame(
+        camera=camera, captured_at=NOW + timedelta(seconds=number), monotonic=float(number),
+        luma=picture[..., 0].copy(), bgr=lambda: picture, nbytes=picture.nbytes,
+    )  # fmt: skip
+
+
+def detection(*, score: float = 0.01, motion: bool = True) -> Detection:
+    """Return a verdict with a box."""
+    reason = Reason.MOTION if motion else Reason.STILL
+    return Detection(motion=motion, reason=reason, score=score, boxes=(Box(0.1, 0.2, 0.3, 0.4),))
+
+
+class Encoder:
+    """Encodes, and counts how often."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def __call__(self, frame: Frame, width: int) -> bytes:
+        self.calls.append(width)
+        return encode(frame.bgr(), 75, width)[0]
+
+
+CAMERAS = {
+    "porch": CameraFacts(
+        title="Front porch", zones={"drive": ZoneFacts(polygon=((0.0, 0.5), (1.0, 0.5), (1.0, 1.0)))}
+    ),
+}
+
+
+class Stage:
+    """All that a test may change of a site."""
+
+    def __init__(self, *, max_viewers: int = 2, **changes: Any) -> None:
+        self.state = State(**changes)
+        self.cameras: dict[str, CameraFacts] = dict(CAMERAS)
+        self.encoder = Encoder()
+        self.executor = ThreadPoolExecutor(2)
+        self.live = Live(encode=self.encoder, executor=self.executor, max_viewers=max_viewers)
+        self.url = ""
+
+    def site(self) -> Site:
+        """Return the site."""
+        return Site(
+            instance="edge1",
+            version="0.1.0",
+            snapshot=self.state,
+            cameras=lambda: self.cameras,
+            live=self.live,
+        )
+
+
+@asynccontextmanager
+async def serving(
+    stage: Stage | None = None, *, host: str = "127.0.0.1", **guard: Any
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Serve a site; give a session that keeps no cookies and follows no redirects by itself."""
+    stage = stage or Stage()
+    web = Web(host=host, port=0, guard=Guard(host=host, instance="edge1", **guard), site=stage.site())
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(web.run(), name="web")
+            url = await eventually_async(lambda: web.url, what="the server")
+            assert url is not None
+            stage.url = url.replace("0.0.0.0", "127.0.0.1")
+            try:
+                jar = aiohttp.DummyCookieJar()
+                async with aiohttp.ClientSession(stage.url, cookie_jar=jar) as session:
+                    yield session
+            finally:
+                running.cancel()
+        assert web.url is None
+    finally:
+        stage.executor.shutdown()
+
+
+async def get(session: aiohttp.ClientSession, path: str, **headers: str) -> tuple[int, str]:
+    """Return the status and text of an answer."""
+    async with session.get(path, headers=headers, allow_redirects=False) as answer:
+        return answer.status, await answer.text()
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Return the header of a program."""
+    return {"Authorization": f"Bearer {token}"}

@@ -1,0 +1,323 @@
+"""Who may do what: every route for every visitor, the cookie's life, proxies, and guessing."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+from typing import Any
+
+import aiohttp
+import pytest
+
+from async_motion.web.api import Api
+from async_motion.web.api.routing import BASE
+from async_motion.web.auth import (
+    COOKIE_S,
+    GRACE_S,
+    MAX_ADDRESSES,
+    MAX_WRONG,
+    RENEW_S,
+    WRONG_S,
+    Guard,
+    Role,
+    TooManyWrong,
+    WrongTokens,
+)
+from tests.unit.web.kit import TOKEN, VIEWER, Stage, bearer, get, serving
+
+TOKENS: dict[str, Any] = {"token": TOKEN, "viewer_token": VIEWER}
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
+
+
+def all_routes() -> list[tuple[str, str, Role]]:
+    """Return (method, path, role) of everything that is served, with names that exist."""
+    routes = [(r.method, BASE + r.path, Role(r.role)) for r in Api(Stage().site()).routes]
+    routes += [("GET", path, Role.VIEWER) for path in ("/", "/camera?name=porch", "/health", "/metrics")]
+    routes += [("POST", "/logout", Role.VIEWER)]
+    return [(method, path.replace("{camera}", "porch"), role) for method, path, role in routes]
+
+
+STREAMS = ("/stream", "/news")
+
+
+async def ask(session: aiohttp.ClientSession, method: str, path: str, **headers: str) -> tuple[int, str]:
+    async with session.request(method, path, headers=headers, allow_redirects=False) as answer:
+        text = "" if answer.status == 200 and path.endswith(STREAMS) else await answer.text()
+        return answer.status, text
+
+
+@pytest.mark.parametrize("how", ["nothing", "wrong token", "forged ingress", "forged cookie"])
+async def test_nothing_is_said_or_done_without_a_role(how: str) -> None:
+    headers = {
+        "nothing": {},
+        "wrong token": bearer("wrong"),
+        "forged ingress": {"X-Remote-User-Id": "1", "X-Ingress-Path": "/x", "X-Forwarded-For": "172.30.32.2"},
+        "forged cookie": {"Cookie": "async_motion_00000000=admin.1.x.00"},
+    }[how]
+    async with serving(Stage(), **TOKENS) as session:
+        for method, path, _ in all_routes():
+            status, text = await ask(session, method, path, **headers)
+            assert status in (401, 429), (method, path)
+            for secret in ("Front porch", "edge1", "watching", TOKEN):
+                assert secret not in text, (method, path)
+
+
+async def test_a_viewer_looks_and_changes_nothing() -> None:
+    async with serving(Stage(), **TOKENS) as session:
+        for method, path, role in all_routes():
+            status, _ = await ask(session, method, path, **bearer(VIEWER))
+            assert (status == 403) == (role > Role.VIEWER), (method, path, status)
+            assert status != 401
+
+
+async def test_an_admin_is_let_through() -> None:
+    async with serving(Stage(), **TOKENS) as session:
+        for method, path, _ in all_routes():
+            assert (await ask(session, method, path, **bearer(TOKEN)))[0] not in (401, 403), (method, path)
+
+
+# ---- the cookie ----
+
+
+async def logged_in(session: aiohttp.ClientSession, token: str, **headers: str) -> tuple[str, str]:
+    """Return the cookie that a token was exchanged for, and where it went on to."""
+    data = {"token": token, "to": "health"}
+    headers = {"Sec-Fetch-Site": "same-origin", **headers}
+    async with session.post("/login", data=data, headers=headers, allow_redirects=False) as answer:
+        assert answer.status == 303
+        return answer.headers["Set-Cookie"], answer.headers["Location"]
+
+
+async def test_a_token_is_exchanged_for_a_cookie() -> None:
+    async with serving(Stage(), **TOKENS) as session:
+        cookie, to = await logged_in(session, VIEWER)
+        assert to == "health"
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert "Path" not in cookie, "the browser scopes it to the page's folder, whatever the prefix"
+        assert "Secure" not in cookie
+        assert VIEWER not in cookie
+        value = cookie.split(";")[0]
+        assert (await get(session, "/health", Cookie=value))[0] == 200
+        assert '"role":"viewer"' in (await get(session, "/api/v1/session", Cookie=value))[1]
+
+
+async def test_a_token_in_the_address_only_exchanges_itself() -> None:
+    async with serving(Stage(), **TOKENS) as session:
+        async with session.get(f"/health?token={TOKEN}", allow_redirects=False) as answer:
+            assert answer.status == 303
+            assert answer.headers["Location"] == "health"
+            assert "Set-Cookie" in answer.headers
+        for path in ("/metrics", "/api/v1/state", "/health"):
+            status, text = await get(session, f"{path}?token=wrong")
+            assert status == 401
+            assert "Set-Cookie" not in text
+        assert (await get(session, f"/api/v1/state?token={TOKEN}"))[0] == 401
+
+
+async def test_a_log_out_ends_the_session_and_its_copies() -> None:
+    async with serving(Stage(), **TOKENS) as session:
+        value = (await logged_in(session, TOKEN))[0].split(";")[0]
+        headers = {"Cookie": value, "Sec-Fetch-Site": "same-origin"}
+        async with session.post("/logout", headers=headers, allow_redirects=False) as answer:
+            assert answer.status == 303
+            assert "Max-Age=0" in answer.headers["Set-Cookie"]
+        assert (await get(session, "/health", Cookie=value))[0] == 401
+
+
+def test_a_cookie_expires_renews_and_its_predecessor_ends() -> None:
+    now = 1e9
+    guard = Guard(host="0.0.0.0", instance="edge1", now=lambda: now, **TOKENS)
+    first = guard.new_cookie(Role.ADMIN)
+    assert guard._read(first) is not None
+    now += RENEW_S + 1
+    found = guard._read(first)
+    assert found is not None
+    second = guard.new_cookie(Role.ADMIN, found[2])
+    assert guard._read(first) is not None, "the second may have been lost on its way"
+    assert guard._read(second) is not None
+    now += GRACE_S
+    assert guard._read(first) is None, "its successor was used: this one is a copy"
+    now += COOKIE_S
+    assert guard._read(second) is None
+
+
+@pytest.mark.parametrize("change", ["role", "time", "session", "signature", "empty", "dots"])
+def test_a_forged_cookie_is_nothing(change: str) -> None:
+    guard = Guard(host="0.0.0.0", instance="edge1", **TOKENS)
+    role, issued, session, signature = guard.new_cookie(Role.VIEWER).split(".")
+    forged = {
+        "role": f"admin.{issued}.{session}.{signature}",
+        "time": f"{role}.{int(issued) + 9}.{session}.{signature}",
+        "session": f"{role}.{issued}.{session}x.{signature}",
+        "signature": f"{role}.{issued}.{session}.{'0' * 64}",
+        "empty": "",
+        "dots": "...",
+    }[change]
+    assert guard._read(forged) is None
+
+
+def test_another_token_ends_every_session() -> None:
+    cookie = Guard(host="0.0.0.0", instance="edge1", token="one").new_cookie(Role.ADMIN)
+    assert Guard(host="0.0.0.0", instance="edge1", token="one")._read(cookie) is not None
+    assert Guard(host="0.0.0.0", instance="edge1", token="two")._read(cookie) is None
+
+
+def test_instances_on_one_host_have_cookies_of_their_own() -> None:
+    one, two = (Guard(host="0.0.0.0", instance=name, token="t") for name in ("edge1", "edge2"))
+    assert one.cookie_name != two.cookie_name
+
+
+@pytest.mark.parametrize(
+    "to", ["https://evil.example/", "//evil.example", "/x", "a/b", "javascript:x", "a\r\nX: y"]
+)
+async def test_a_login_goes_on_to_our_own_pages_alone(to: str) -> None:
+    async with serving(Stage(), **TOKENS) as session:
+        headers = {"Sec-Fetch-Site": "same-origin"}
+        data = {"token": TOKEN, "to": to}
+        async with session.post("/login", data=data, headers=headers, allow_redirects=False) as answer:
+            assert answer.headers["Location"] == "./"
+
+
+# ---- same origin ----
+
+
+@pytest.mark.parametrize(
+    ("headers", "good"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "none"}, False),
+        ({"Origin": "http://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": "http://SELF"}, True),
+        ({}, False),
+    ],
+)
+async def test_what_changes_something_comes_from_our_own_pages(headers: dict[str, str], good: bool) -> None:
+    stage = Stage()
+    async with serving(stage, **TOKENS) as session:
+        value = (await logged_in(session, TOKEN))[0].split(";")[0]
+        own = stage.url.removeprefix("http://")
+        given = {name: text.replace("SELF", own) for name, text in headers.items()}
+        status, _ = await ask(session, "POST", "/logout", Cookie=value, **given)
+        assert (status == 303) == good
+        assert good or status == 403
+        assert (await get(session, "/health", Cookie=value))[0] == (401 if good else 200)
+
+
+async def test_without_a_token_another_page_in_the_browser_changes_nothing() -> None:
+    async with serving() as session:
+        for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+            assert (await ask(session, "POST", "/logout", **headers))[0] == 403
+        assert (await ask(session, "POST", "/logout"))[0] == 303
+
+
+# ---- no token ----
+
+
+async def test_a_foreign_name_for_the_loopback_address_is_refused() -> None:
+    async with serving() as session:
+        for host in ("evil.example", "evil.example:8585", "192.168.0.1", ""):
+            status, text = await get(session, "/", Host=host)
+            assert status in (400, 403)
+            assert "porch" not in text
+        for host in ("localhost:8585", "127.0.0.1", "[::1]:80"):
+            assert (await get(session, "/", Host=host))[0] == 200
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"])
+async def test_without_a_token_nobody_comes_through_a_proxy(header: str) -> None:
+    async with serving() as session:
+        status, text = await get(session, "/api/v1/state", **{header: "203.0.113.9"})
+        assert status == 403
+        assert "web.token" in text
+
+
+async def test_with_a_token_any_name_will_do() -> None:
+    async with serving(Stage(), host="0.0.0.0", token=TOKEN) as session:
+        assert (await get(session, "/", Host="cams.example", **bearer(TOKEN)))[0] == 200
+
+
+# ---- proxies ----
+
+
+async def test_ingress_is_believed_from_trusted_proxies_alone() -> None:
+    person = {"X-Remote-User-Id": "7", "X-Remote-User-Display-Name": "Ada <b>", "X-Ingress-Path": "/api/x"}
+    trusting: dict[str, Any] = {"trusted_proxies": LOOPBACK, "remote_user": Role.VIEWER, **TOKENS}
+    async with serving(Stage(), **trusting) as session:
+        status, text = await get(session, "/api/v1/session", **person)
+        assert status == 200
+        assert '"role":"viewer"' in text
+        assert "Ada" in text
+        async with session.get("/", headers=person) as answer:
+            assert "frame-ancestors 'self'" in answer.headers["Content-Security-Policy"]
+        assert (await get(session, "/api/v1/session"))[0] == 401, "a proxy that names nobody"
+    for distrusting in ({"remote_user": Role.ADMIN}, {"trusted_proxies": LOOPBACK}):
+        async with serving(Stage(), **TOKENS, **distrusting) as session:
+            assert (await get(session, "/api/v1/session", **person))[0] == 401
+            async with session.get("/login", headers=person) as answer:
+                framed = "frame-ancestors 'self'" in answer.headers["Content-Security-Policy"]
+                assert framed == ("trusted_proxies" in distrusting)
+
+
+async def test_https_in_front_of_a_trusted_proxy_makes_the_cookie_secure() -> None:
+    async with serving(Stage(), trusted_proxies=LOOPBACK, **TOKENS) as session:
+        cookie, _ = await logged_in(session, TOKEN, **{"X-Forwarded-Proto": "https"})
+        assert "Secure" in cookie
+    async with serving(Stage(), **TOKENS) as session:
+        cookie, _ = await logged_in(session, TOKEN, **{"X-Forwarded-Proto": "https"})
+        assert "Secure" not in cookie
+
+
+# ---- guessing ----
+
+
+async def test_who_guesses_must_wait_and_others_need_not() -> None:
+    stage = Stage()
+    async with serving(stage, trusted_proxies=LOOPBACK, **TOKENS) as session:
+        cookie = (await logged_in(session, TOKEN, **{"X-Forwarded-For": "203.0.113.1"}))[0].split(";")[0]
+        guesser = {"X-Forwarded-For": "203.0.113.1"}
+        for _ in range(MAX_WRONG):
+            assert (await get(session, "/api/v1/state", **guesser, **bearer("wrong")))[0] == 401
+        async with session.get("/api/v1/state", headers={**guesser, **bearer(TOKEN)}) as answer:
+            assert answer.status == 429, "also with the right one: the answer must not tell"
+            assert int(answer.headers["Retry-After"]) > 0
+        data = {"token": TOKEN}
+        async with session.post(
+            "/login", data=data, headers={**guesser, "Sec-Fetch-Site": "same-origin"}
+        ) as answer:
+            assert answer.status == 429
+            assert "Too many wrong tokens" in await answer.text()
+        assert (await get(session, "/api/v1/state", Cookie=cookie, **guesser))[0] == 200
+        other = {"X-Forwarded-For": "203.0.113.1, 203.0.113.2"}
+        assert (await get(session, "/api/v1/state", **other, **bearer(TOKEN)))[0] == 200
+
+
+def test_wrong_tokens_are_forgotten_and_bounded() -> None:
+    now = 0.0
+    wrong = WrongTokens(lambda: now)
+    for _ in range(MAX_WRONG):
+        wrong.check("a")
+        wrong.add("a")
+    with pytest.raises(TooManyWrong):
+        wrong.check("a")
+    now = WRONG_S + 1
+    wrong.check("a")
+    for number in range(MAX_ADDRESSES):
+        wrong.add(str(number))
+    with pytest.raises(TooManyWrong):
+        wrong.check("never seen")
+    wrong.check("7")
+    assert len(wrong._wrong) <= MAX_ADDRESSES + 1
+
+
+async def test_tokens_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serving(Stage(), **TOKENS) as session:
+        await get(session, f"/?token={TOKEN}")
+        await get(session, f"/?token={TOKEN}-wrong")
+        await get(session, "/", **bearer(TOKEN))
+    assert not re.search(TOKEN, caplog.text)

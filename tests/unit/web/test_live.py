@@ -1,0 +1,134 @@
+"""What viewers see: the newest picture, encoded once and only when asked for; bounded streams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aiohttp
+
+from async_motion.core.model import MotionEvent
+from tests.support.wait import eventually_async
+from tests.unit.web.kit import NOW, Stage, detection, frame, get, serving
+
+
+async def test_nothing_is_encoded_while_nobody_looks() -> None:
+    stage = Stage()
+    async with serving(stage):
+        for number in range(100):
+            stage.live.judged("porch", frame(number), detection())
+        assert stage.encoder.calls == []
+
+
+async def test_a_picture_is_encoded_once_for_all_who_look() -> None:
+    stage = Stage()
+    async with serving(stage) as session:
+        stage.live.judged("porch", frame(1), detection())
+
+        async def look() -> str:
+            async with session.get("/api/v1/cameras/porch/picture") as answer:
+                assert answer.status == 200
+                assert answer.content_type == "image/jpeg"
+                assert (await answer.read())[:2] == b"\xff\xd8"
+                return answer.headers["ETag"]
+
+        async with asyncio.TaskGroup() as tasks:
+            looks = [tasks.create_task(look()) for _ in range(5)]
+        (tag,) = {task.result() for task in looks}
+        assert len(stage.encoder.calls) == 1
+        assert (await get(session, "/api/v1/cameras/porch/picture", **{"If-None-Match": tag}))[0] == 304
+        stage.live.judged("porch", frame(2), detection())
+        assert await look() != tag
+
+
+async def test_before_the_first_picture_and_after_the_last() -> None:
+    stage = Stage()
+    async with serving(stage) as session:
+        assert (await get(session, "/api/v1/cameras/porch/picture"))[0] == 404
+        assert (await get(session, "/api/v1/cameras/nix/picture"))[0] == 404
+        stage.live.judged("porch", frame(1), detection())
+        async with session.get("/api/v1/cameras/porch/picture") as answer:
+            shown = await answer.read()
+        stage.live.offline("porch")
+        async with session.get("/api/v1/cameras/porch/picture") as answer:
+            assert await answer.read() == shown, "the last one stays"
+
+
+async def parts(answer: aiohttp.ClientResponse, count: int) -> list[bytes]:
+    """Return so many pictures of a stream."""
+    found: list[bytes] = []
+    async with asyncio.timeout(30):
+        while len(found) < count:
+            head = await answer.content.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            found.append(await answer.content.readexactly(length))
+    return found
+
+
+async def test_a_stream_shows_the_newest_picture_and_ends_with_its_viewer() -> None:
+    stage = Stage(max_viewers=1)
+    async with serving(stage) as session:
+        stage.live.judged("porch", frame(1), detection())
+        async with session.get("/api/v1/cameras/porch/stream") as answer:
+            assert answer.content_type == "multipart/x-mixed-replace"
+            (first,) = await parts(answer, 1)
+            assert (await get(session, "/api/v1/cameras/porch/stream"))[0] == 429
+            for number in (2, 3, 4):
+                stage.live.judged("porch", frame(50 * number), detection())
+            (second,) = await parts(answer, 1)
+            assert second != first
+        stage.live.judged("porch", frame(9), detection())
+
+        def free() -> bool:
+            stage.live.judged("porch", frame(9), detection())
+            return stage.live._streams == 0
+
+        await eventually_async(free, what="the viewer's place")
+
+
+async def test_news_tell_motion_events_and_verdicts() -> None:
+    stage = Stage()
+    event = MotionEvent(
+        event_id="20261122T073112345Z-7c1e9a", instance="edge1", camera="porch", started_at=NOW
+    )
+    async with serving(stage) as session, session.get("/api/v1/news?camera=porch") as answer:
+        assert answer.content_type == "text/event-stream"
+        await eventually_async(lambda: stage.live._listeners, what="a listener")
+        stage.live.judged("porch", frame(1), detection())
+        stage.live.motion("porch", True)
+        stage.live.event_started(event)
+        seen: dict[str, dict[str, object]] = {}
+        async with asyncio.timeout(30):
+            while len(seen) < 3:
+                line = (await answer.content.readline()).decode().strip()
+                if line.startswith("event: "):
+                    data = (await answer.content.readline()).decode().removeprefix("data: ")
+                    seen[line.removeprefix("event: ")] = json.loads(data)
+        assert seen["motion"] == {"camera": "porch", "on": True}
+        assert seen["event"]["phase"] == "start"
+        assert seen["judged"]["boxes"] == [[0.1, 0.2, 0.3, 0.4]]
+
+
+async def test_a_listener_that_is_slow_loses_the_oldest() -> None:
+    stage = Stage()
+    news = stage.live.news()
+    first = asyncio.ensure_future(anext(news))
+    await asyncio.sleep(0)
+    for number in range(200):
+        stage.live.motion(str(number), True)
+    await first
+    (queue,) = stage.live._listeners
+    assert queue.qsize() <= 64
+    await news.aclose()  # type: ignore[attr-defined]  # an async generator
+    assert not stage.live._listeners
+    stage.executor.shutdown()
+
+
+async def test_scores_of_the_last_minutes() -> None:
+    stage = Stage()
+    async with serving(stage) as session:
+        for number in range(700):
+            stage.live.judged("porch", frame(number), detection(score=number / 1000))
+        answer = json.loads((await get(session, "/api/v1/cameras/porch/scores"))[1])
+        assert len(answer["scores"]) == 600
+        assert answer["scores"][-1]["score"] == 0.699
