@@ -9,8 +9,10 @@
     │   │   └── CameraRefused    401, 404, an unreadable stream: retried, but slowly: a person must act
     │   ├── StoreUnavailable
     │   │   └── StoreRefused     wrong credentials, missing bucket, missing right: pause, probe, go on
-    │   └── BrokerUnavailable
-    │       └── BrokerRefused    login or publish refused by the broker: pause, probe, go on
+    │   ├── BrokerUnavailable
+    │   │   └── BrokerRefused    login or publish refused by the broker: pause, probe, go on
+    │   └── LeaseUnavailable     the fleet's leases cannot be reached, or have no quorum
+    ├── LeaseLost                another worker has the camera, or the lease has expired: stop it
     ├── ImageError             a picture cannot be decoded or encoded: it is left out and counted
     ├── RecordRejected           this one record is at fault: set it aside, never stop the line
     ├── UnreadableObject         an object in the bucket is not what its key says: skip it, count it
@@ -93,3 +95,11 @@ class UnreadableObject(AsyncMotionError):
 
 class SpoolError(AsyncMotionError):
     """The spool cannot take or give records."""
+
+
+class LeaseUnavailable(TransientError):
+    """The fleet's leases cannot be reached, or their servers have no quorum. A write may have happened."""
+
+
+class LeaseLost(AsyncMotionError):
+    """A lease on a camera is another's, or has expired: this worker must stop the camera."""

@@ -146,7 +146,7 @@ async def child(clip: str, port: int, hours: float, reconnects: int) -> None:
     with ThreadPoolExecutor(2) as executor:
         async with (
             Spool(
-                ":memory:", max_bytes=4 << 20, max_age_s=3600, when_full="drop_oldest", fresh_s=60
+                ":memory:", max_bytes=4 << 20, max_age_s=3600, when_full="drop_oldest", delayed_after_s=60
             ) as spool,
             asyncio.TaskGroup() as tasks,
         ):

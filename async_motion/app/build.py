@@ -46,7 +46,7 @@ from async_motion.home_assistant.entities import CameraSite, Site
 from async_motion.home_assistant.publisher import MISSED_KEY, PLACES_KEY, DiscoveryPublisher
 from async_motion.jpeg import encode, shrink
 from async_motion.retrieval import EventReader
-from async_motion.settings import Camera, Settings
+from async_motion.settings import CameraSettings, Settings
 from async_motion.spool import Spool
 from async_motion.status import Reporter
 from async_motion.store.directory import DirectoryStore
@@ -155,7 +155,7 @@ async def find_broker(settings: Settings, say: Callable[[str], None]) -> tuple[s
     return await find.find_embedded(mqtt.port, topics(settings).status, connect=connect, say=say)
 
 
-def build_source(name: str, camera: Camera) -> CameraSource:
+def build_source(name: str, camera: CameraSettings) -> CameraSource:
     """Return a camera's source, not opened."""
     return open_source(capture_spec(name, camera))
 
@@ -262,7 +262,7 @@ def build_spool(settings: Settings) -> Spool:
         max_bytes=spool.max_bytes,
         max_age_s=spool.max_age,
         when_full=spool.when_full,
-        fresh_s=spool.delayed_after,
+        delayed_after_s=spool.delayed_after,
     )
 
 

@@ -10,7 +10,7 @@ from async_motion import __version__
 from async_motion.camera.unit import Observer
 from async_motion.core.model import Detection, Frame, MotionEvent, SceneChange
 from async_motion.jpeg import encode
-from async_motion.settings import Camera, Settings
+from async_motion.settings import CameraSettings, Settings
 from async_motion.web import CameraFacts, Guard, Live, Role, Site, Web, ZoneFacts
 
 QUALITY = 75
@@ -92,7 +92,7 @@ def build_web(settings: Settings, *, snapshot: Callable[[], Mapping[str, Any]], 
     return Web(host=web.host, port=web.port, guard=guard, site=site)
 
 
-def camera_facts(name: str, camera: Camera) -> CameraFacts:
+def camera_facts(name: str, camera: CameraSettings) -> CameraFacts:
     """Return what the pages show of a camera's settings."""
     detect = camera.detect
     return CameraFacts(

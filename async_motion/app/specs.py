@@ -13,7 +13,7 @@ from async_motion.core.detection.zones import Zone
 from async_motion.core.events.selection import PolicySettings
 from async_motion.core.events.tracker import TrackerSettings
 from async_motion.core.names import Topics
-from async_motion.settings import Camera, Settings
+from async_motion.settings import CameraSettings, Settings
 
 
 def topics(settings: Settings) -> Topics:
@@ -37,7 +37,7 @@ def summary(settings: Settings) -> str:
     return f"{settings.origin}; cameras: {cameras}; store: {store_name(settings)}; broker: {broker}"
 
 
-def capture_spec(name: str, camera: Camera) -> CaptureSpec:
+def capture_spec(name: str, camera: CameraSettings) -> CaptureSpec:
     """Return how a camera is to be read."""
     capture = camera.capture
     return CaptureSpec(
@@ -61,7 +61,7 @@ def capture_spec(name: str, camera: Camera) -> CaptureSpec:
     )
 
 
-def detector_settings(camera: Camera, *, night: bool = False) -> DetectorSettings:
+def detector_settings(camera: CameraSettings, *, night: bool = False) -> DetectorSettings:
     """Return how a camera's pictures are to be judged, by day or at night."""
     detect = camera.detect
     zones = (
@@ -110,12 +110,12 @@ def unit_settings(settings: Settings, name: str) -> UnitSettings:
     )
 
 
-def scene_of(camera: Camera) -> str:
+def scene_of(camera: CameraSettings) -> str:
     """Return what tells where a camera looks from where others look."""
     return fingerprint(camera.source.get_secret_value())
 
 
-def night_values(camera: Camera) -> dict[str, Any]:
+def night_values(camera: CameraSettings) -> dict[str, Any]:
     """Return the settings that a camera has for the night alone. A sensitivity brings its own threshold."""
     night = camera.profiles.night
     values: dict[str, Any] = {}

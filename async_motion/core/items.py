@@ -1,7 +1,7 @@
-"""What the spool hands to delivery: pieces of work, each with a number by which its fate is reported back.
+"""What the spool leases to delivery: items of work, each with a number by which its fate is reported.
 
-Numbers grow in the order of acceptance, are never used twice, and hold over restarts. A piece that was handed
-out is not handed out again until it was released or its fate was reported.
+Numbers grow in the order of acceptance, are never used twice, and hold over restarts. A leased item is not
+leased again until it was released or its fate was reported.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from async_motion.core.model import EventPhase, FrameInfo, MotionEvent, StoredFr
 class FrameUpload:
     """A record that the store has not confirmed yet, with its bytes.
 
-    `late` says that it comes from the backlog: left from an earlier run, or waiting for too long. `age_s` is
-    the time since its acceptance. `event_number` orders events by their acceptance, whatever the wall clock
-    did.
+    `delayed`: it comes from the backlog, left by an earlier run or waiting for too long. `age_s` is the time
+    since its acceptance. `event_number` orders events by their acceptance, whatever the wall clock did.
     """
 
     number: int
     event_number: int
-    late: bool
+    delayed: bool
     age_s: float
     info: FrameInfo
     jpeg: bytes = field(repr=False)
@@ -38,7 +37,7 @@ class SummaryUpload:
     """
 
     number: int
-    late: bool
+    delayed: bool
     age_s: float
     event: MotionEvent
     lines: tuple[Mapping[str, Any], ...] = field(repr=False)
@@ -53,7 +52,7 @@ class FrameAnnouncement:
 
     number: int
     event_number: int
-    late: bool
+    delayed: bool
     age_s: float
     stored: StoredFrame
     has_jpeg: bool
@@ -64,14 +63,14 @@ class PhaseAnnouncement:
     """An event's start or end to be announced. `best_frame` is an object key."""
 
     number: int
-    late: bool
+    delayed: bool
     age_s: float
     phase: EventPhase
     frames_stored: int
     best_frame: str | None
 
 
-News = FrameAnnouncement | PhaseAnnouncement
+Announcement = FrameAnnouncement | PhaseAnnouncement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

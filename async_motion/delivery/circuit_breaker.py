@@ -1,12 +1,16 @@
-"""The gate before a peer: one place that knows whether it may be asked, shared by all who would ask it.
+"""The circuit breaker before a peer: one place that knows whether it may be called, shared by all callers.
 
-    OPEN ──somebody failed──▶ SHUT ──waited, probed──▶ TRIAL (one at a time) ──it went well──▶ OPEN
-                               ▲  └──────the probe failed──┘ │
-                               └──────── it failed ──────────┘
+    CLOSED ──a call fails──▶ OPEN ──waited──▶ HALF_OPEN ──the trial succeeds──▶ CLOSED
+                              ▲                   │
+                              └─the trial fails───┘
 
-A peer in trouble thus sees one probe for each wait, however many workers there are. The waits grow (backoff),
-are long from the beginning after a refusal, which a person has to mend, and never shorter than the peer asked
-for. One success among failures opens the gate at once: a single broken connection is no outage.
+Closed, every call passes; open, none; half-open, one at a time: the trial. The trial is the work itself, not
+a probe: what a proxy or a policy allows for a tiny object says nothing of a frame. Only when there is no work
+does `probe` decide.
+
+A peer in trouble thus sees one trial for each wait, however many callers there are. The waits grow (backoff),
+are long from the beginning after a refusal, which a person has to mend, and are never shorter than the peer
+asked for. One success among failures closes the breaker at once: a single broken connection is no outage.
 """
 
 from __future__ import annotations
@@ -28,26 +32,33 @@ MAX_RETRY_AFTER_S = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How delivery waits, in seconds: bounds of the backoff before a peer that is away, and before one that
-    refuses us; the longest delay of a piece that fails by itself; how often it looks without being called.
+    """How delivery waits, in seconds.
+
+    `first_s` to `max_s` bound the backoff before a peer that is away, `refused_first_s` to `refused_max_s`
+    that before one that refuses us. `item_max_s` is the longest delay of an item that fails by itself,
+    `poll_s` how often delivery looks for work without being called.
     """
 
     first_s: float = 0.25
     max_s: float = 5.0
     refused_first_s: float = 5.0
-    refused_most_s: float = 30.0
-    piece_most_s: float = 300.0
+    refused_max_s: float = 30.0
+    item_max_s: float = 300.0
     poll_s: float = 0.5
 
 
 class _State(Enum):
+    CLOSED = "closed"
     OPEN = "open"
-    TRIAL = "trial"
-    SHUT = "shut"
+    HALF_OPEN = "half-open"
 
 
 class CircuitBreaker:
-    """One peer's gate. `probe` asks it whether it is well again; `loud`: its outages are ours to log."""
+    """The breaker of one peer.
+
+    `probe` asks the peer whether it is well, or raises TransientError. `has_work` tells whether there is
+    a call to try; where it is None, a probe precedes every trial. `loud`: outages are logged here.
+    """
 
     def __init__(
         self,
@@ -57,24 +68,28 @@ class CircuitBreaker:
         pace: Pace,
         draw: Callable[[], float],
         clock: Callable[[], float],
+        has_work: Callable[[], bool] | None = None,
         loud: bool = True,
     ) -> None:
         self._name = name
         self._probe = probe
+        self._pace = pace
+        self._has_work = has_work
         self._clock = clock
         self._loud = loud
         self._unavailable = Backoff(draw=draw, first_s=pace.first_s, max_s=pace.max_s)
-        self._refused = Backoff(draw=draw, first_s=pace.refused_first_s, max_s=pace.refused_most_s)
+        self._refused = Backoff(draw=draw, first_s=pace.refused_first_s, max_s=pace.refused_max_s)
         self.successes = 0
         self.trials = 0
-        self._state = _State.OPEN
+        self._state = _State.CLOSED
         self._error: TransientError | None = None
-        self._shut_at = 0.0
-        self._said: PeerHealth | None = None
-        self._shut = asyncio.Event()
+        self._opened_at = 0.0
+        self._logged: PeerHealth | None = None
+        self._left_closed = asyncio.Event()
         self._passable = asyncio.Event()
         self._passable.set()
         self._hurry = asyncio.Event()
+        self._changed = asyncio.Event()
 
     @property
     def health(self) -> PeerHealth:
@@ -85,102 +100,141 @@ class CircuitBreaker:
         return PeerHealth(state=state, problem=str(self._error))
 
     @property
-    def shut(self) -> bool:
-        """True while nobody may ask."""
-        return self._state is _State.SHUT
+    def open(self) -> bool:
+        """True while no call may pass."""
+        return self._state is _State.OPEN
 
     @property
-    def on_trial(self) -> bool:
-        """True while only one may ask at a time."""
-        return self._state is _State.TRIAL
+    def half_open(self) -> bool:
+        """True while one call may pass at a time."""
+        return self._state is _State.HALF_OPEN
 
     async def passable(self) -> None:
-        """Wait until the peer may be asked."""
+        """Wait until calls may pass: all of them, or one as a trial."""
         await self._passable.wait()
 
-    def failed(self, error: TransientError) -> None:
-        """Note that the peer failed somebody. Those who failed while the gate was shut tell nothing new."""
-        if self._state is _State.SHUT:
-            return
-        if self._error is None:
-            self._shut_at = self._clock()
-        was_trial = self._state is _State.TRIAL
-        # Here, not when the wait begins: who comes back in between is not waited for.
-        self._hurry.clear()
-        self._close(error)
-        # The first failure may be one broken connection. It is an outage when a probe or a trial fails too.
-        if was_trial or _is_refusal(error):
-            self._say()
-
-    def succeeded(self) -> None:
-        """Note that the peer served somebody."""
-        self.successes += 1
+    def record_failure(self, error: TransientError) -> None:
+        """Note that a call failed. What fails while the breaker is open tells nothing new."""
         if self._state is _State.OPEN:
             return
-        if self._state is _State.SHUT and self._error is not None and self._error.retry_after_s:
-            return  # it wishes to be left alone for a while, also if it served one who was before the others
-        if self._said is not None:
-            log.info("%s: works again after %.0f s", self._name, self._clock() - self._shut_at)
-        self._state, self._error, self._said = _State.OPEN, None, None
-        self._unavailable.reset()
-        self._refused.reset()
-        self._shut.clear()
-        self._passable.set()
-        self._hurry.set()
+        if self._error is None:
+            self._opened_at = self._clock()
+        was_trial = self._state is _State.HALF_OPEN
+        # Here, not when the wait begins: a peer that comes back in between is not waited for.
+        self._hurry.clear()
+        self._trip(error)
+        # The first failure may be one broken connection. It is an outage when a trial fails too.
+        if was_trial or _is_refusal(error):
+            self._log_refusal()
+
+    def record_success(self) -> None:
+        """Note that a call succeeded."""
+        self.successes += 1
+        if self._state is _State.CLOSED:
+            return
+        if self._state is _State.OPEN and self._error is not None and self._error.retry_after_s:
+            return  # the peer asked for a pause; this call had begun before
+        self._close()
 
     def hurry(self) -> None:
         """End the present wait: there is reason to think that the peer is back."""
         self._hurry.set()
 
     async def run(self) -> None:
-        """Wait and probe whenever the gate is shut; for ever."""
+        """Wait, and let trials pass, while the breaker is not closed; for ever."""
         while True:
-            await self._shut.wait()
-            error = self._error
-            if error is None:
-                continue  # it was opened again before we got here
-            backoff = self._refused if _is_refusal(error) else self._unavailable
-            delay_s = backoff.next_s(at_least_s=min(error.retry_after_s or 0.0, MAX_RETRY_AFTER_S))
-            if self._said is not None and not _is_refusal(error):
-                self._log(logging.WARNING, "%s: %s; next try in %.1f s", self._name, self.health, delay_s)
-            try:
-                async with asyncio.timeout(delay_s):
-                    await self._hurry.wait()
-            except TimeoutError:
-                pass
-            self._hurry.clear()
-            if not self.shut:
-                continue
-            try:
-                await self._probe()
-            except TransientError as exc:
-                if self.shut:
-                    self._close(exc)
-                    self._say()
-                continue
-            if self.shut:
-                self.trials += 1
-                self._state = _State.TRIAL
-                self._shut.clear()
-                self._passable.set()
+            await self._left_closed.wait()
+            self._changed.clear()
+            if self.open:
+                await self._wait_open()
+                if self.open:
+                    await self._end_wait()
+            else:
+                await _wait(self._changed, self._pace.max_s)
+                if self.half_open and self._is_idle():
+                    await self._ask()
 
-    def _close(self, error: TransientError) -> None:
-        self._state, self._error = _State.SHUT, error
-        self._passable.clear()
-        self._shut.set()
+    def _is_idle(self) -> bool:
+        """Return whether there is certainly nothing to try."""
+        return self._has_work is not None and not self._has_work()
 
-    def _say(self) -> None:
-        """Log a refusal once for each change; an outage is logged with each wait."""
-        if self._said == self.health:
+    async def _wait_open(self) -> None:
+        error = self._error
+        if error is None:
+            return  # it was closed again before we got here
+        backoff = self._refused if _is_refusal(error) else self._unavailable
+        delay_s = backoff.next_s(at_least_s=min(error.retry_after_s or 0.0, MAX_RETRY_AFTER_S))
+        if self._logged is not None and not _is_refusal(error):
+            self._log(logging.WARNING, "%s: %s; next try in %.1f s", self._name, self.health, delay_s)
+        await _wait(self._hurry, delay_s)
+        self._hurry.clear()
+
+    async def _end_wait(self) -> None:
+        if self._has_work is not None and self._has_work():
+            self._half_open()
+        else:
+            await self._ask()
+
+    async def _ask(self) -> None:
+        """Let the probe decide: it opens the way to a trial or, when there is nothing to try, closes."""
+        try:
+            await self._probe()
+        except TransientError as exc:
+            if self._state is not _State.CLOSED:
+                self._trip(exc)
+                self._log_refusal()
             return
-        self._said = self.health
+        if self._state is _State.CLOSED:
+            return
+        if self._is_idle():
+            self._close()
+        elif self.open:
+            self._half_open()
+
+    def _half_open(self) -> None:
+        self.trials += 1
+        self._state = _State.HALF_OPEN
+        self._passable.set()
+        self._changed.set()
+
+    def _trip(self, error: TransientError) -> None:
+        self._state, self._error = _State.OPEN, error
+        self._passable.clear()
+        self._left_closed.set()
+        self._changed.set()
+
+    def _close(self) -> None:
+        if self._logged is not None:
+            log.info("%s: works again after %.0f s", self._name, self._clock() - self._opened_at)
+        self._state, self._error, self._logged = _State.CLOSED, None, None
+        self._unavailable.reset()
+        self._refused.reset()
+        self._left_closed.clear()
+        self._passable.set()
+        self._changed.set()
+        self._hurry.set()
+
+    def _log_refusal(self) -> None:
+        """Log a refusal once for each change; an outage is logged with each wait."""
+        if self._logged == self.health:
+            return
+        self._logged = self.health
         if self._error is not None and _is_refusal(self._error):
             self._log(
-                logging.ERROR, "%s: %s. Delivery pauses and tries again by itself", self._name, self._said
+                logging.ERROR, "%s: %s. Delivery pauses and tries again by itself", self._name, self._logged
             )
 
     def _log(self, level: int, message: str, *args: object) -> None:
         log.log(level if self._loud else logging.DEBUG, message, *args)
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait for an event, at most `timeout_s`."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        pass
 
 
 def _is_refusal(error: TransientError) -> bool:

@@ -63,7 +63,7 @@ Handler = Callable[[str, bytes, bool], None]
 Remember = Callable[[str, bytes], Awaitable[None]]
 
 
-class Broker(Protocol):
+class DiscoveryBroker(Protocol):
     """What this room needs of the MQTT client."""
 
     @property
@@ -124,7 +124,7 @@ class DiscoveryPublisher:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: DiscoveryBroker,
         site: Site,
         cameras: Sequence[CameraSite],
         *,

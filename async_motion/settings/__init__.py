@@ -28,10 +28,20 @@ from async_motion.errors import SettingsError
 from async_motion.settings.document import Document
 from async_motion.settings.places import explain
 from async_motion.settings.rules import contradictions
-from async_motion.settings.tree import Camera, Section, Settings, Zone
-from async_motion.settings.values import Confirm, Frames
+from async_motion.settings.shapes import Confirm, Frames
+from async_motion.settings.tree import CameraSettings, Section, Settings, ZoneSettings
 
-__all__ = ["Camera", "Confirm", "Frames", "Section", "Settings", "Zone", "find", "load", "shipped"]
+__all__ = [
+    "CameraSettings",
+    "Confirm",
+    "Frames",
+    "Section",
+    "Settings",
+    "ZoneSettings",
+    "find",
+    "load",
+    "shipped",
+]
 
 CONFIG_VARIABLE = "ASYNC_MOTION_CONFIG"
 DEFAULT_PATH = Path("config/processor/variables.yaml")

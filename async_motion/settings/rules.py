@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from async_motion.settings.addresses import is_loopback
 from async_motion.settings.places import Place
-from async_motion.settings.tree import Camera, Settings, Web
-from async_motion.settings.values import is_loopback, shown
+from async_motion.settings.tree import CameraSettings, Settings, WebSettings
+from async_motion.settings.values import shown
 
 PROCESS_NEEDS = 128 * 2**20
 """Bytes that a capture process takes before it keeps packets: Python, its libraries, a small picture."""
@@ -59,7 +60,7 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
             )
 
 
-def _web_contradictions(web: Web) -> Iterator[tuple[Place, str]]:
+def _web_contradictions(web: WebSettings) -> Iterator[tuple[Place, str]]:
     if web.viewer_token is not None and web.token is None:
         yield ("web", "viewer_token"), "set alone, expected `token` with it, which is the admin's"
     if web.viewer_token is not None and web.viewer_token == web.token:
@@ -73,7 +74,7 @@ def _web_contradictions(web: Web) -> Iterator[tuple[Place, str]]:
             yield ("web", "store", there), f"set alone, expected `{other}` with it"
 
 
-def _camera_contradictions(place: Place, camera: Camera) -> Iterator[tuple[Place, str]]:
+def _camera_contradictions(place: Place, camera: CameraSettings) -> Iterator[tuple[Place, str]]:
     detect, event, profiles = camera.detect, camera.event, camera.profiles
     if profiles.switch != "manual" and profiles.night.is_blank:
         yield (

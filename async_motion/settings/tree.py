@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -37,49 +35,56 @@ from async_motion.core.options import (
     Transport,
     WhenFull,
 )
-from async_motion.settings.values import (
-    Confirm,
-    EnvText,
-    Frames,
+from async_motion.settings.addresses import (
     Network,
-    check_bucket,
-    check_camera_name,
-    check_confirm,
-    check_credential,
-    check_encryption,
     check_endpoint,
-    check_file,
-    check_flag,
-    check_frames,
     check_host,
-    check_instance,
-    check_name,
     check_networks,
+    check_source,
+    hostname,
+)
+from async_motion.settings.quantities import (
+    duration_between,
+    number_between,
+    share_between,
+    size_between,
+    whole_between,
+)
+from async_motion.settings.s3 import (
+    check_bucket,
+    check_encryption,
     check_path_style,
+    check_prefix,
+    check_region,
+)
+from async_motion.settings.secrets import secrets_in
+from async_motion.settings.shapes import (
+    Confirm,
+    Frames,
+    check_confirm,
+    check_frames,
     check_polygon,
     check_polygons,
-    check_prefix,
+)
+from async_motion.settings.values import (
+    EnvText,
+    check_camera_name,
+    check_credential,
+    check_file,
+    check_flag,
+    check_instance,
+    check_name,
     check_protocol,
-    check_region,
-    check_source,
     check_spool_path,
     check_text,
     check_topic,
-    duration_between,
-    hostname,
-    number_between,
     one_of,
-    share_between,
     shown,
-    size_between,
     structure,
-    whole_between,
 )
 
 PLACEHOLDER = "change-me"
 """The secret key that the shipped settings hold: it opens nothing."""
-
-_SECRET_PARAMETER = re.compile(r"pass|pwd|token|key|secret|auth|sig", re.IGNORECASE)
 
 Flag = Annotated[bool, PlainValidator(check_flag)]
 Text = Annotated[str, PlainValidator(check_text)]
@@ -117,17 +122,17 @@ class Section(BaseModel):
         }
 
 
-class Log(Section):
+class LogSettings(Section):
     level: Annotated[LogLevel, one_of(LogLevel)] = "info"
     format: Annotated[LogFormat, one_of(LogFormat)] = "auto"
 
 
-class StoreTimeout(Section):
+class StoreTimeouts(Section):
     connect: Annotated[float, duration_between("100ms", "2min")] = 3.0
     put: Annotated[float, duration_between("1s", "10min")] = 15.0
 
 
-class Minio(Section):
+class MinioSettings(Section):
     """The S3 store. `endpoint` None: the embedded directory store is used instead."""
 
     keeps_blank = frozenset({"access_key", "secret_key"})
@@ -146,16 +151,16 @@ class Minio(Section):
     presign: Annotated[float | None, duration_between("1s", "7d")] = None
     credentials: Annotated[StoreCredentials, one_of(StoreCredentials)] = "static"
     concurrency: Annotated[int, whole_between(1, 64, "uploads at once")] = 8
-    timeout: StoreTimeout = StoreTimeout()
+    timeout: StoreTimeouts = StoreTimeouts()
     tags: Flag = False
     encryption: Annotated[str, PlainValidator(check_encryption)] = "none"
 
 
-class Directory(Section):
+class DirectorySettings(Section):
     path: Annotated[Path, PlainValidator(check_file)] = Path("data/objects")
 
 
-class Tls(Section):
+class TlsSettings(Section):
     enabled: Flag = False
     ca_file: OptionalFile = None
     cert_file: OptionalFile = None
@@ -163,19 +168,19 @@ class Tls(Section):
     insecure: Flag = False
 
 
-class Discovery(Section):
+class DiscoverySettings(Section):
     enabled: Flag = True
     prefix: Topic = "homeassistant"
     preview_every: Annotated[float | None, duration_between("1s", "1h")] = None
 
 
-class Snapshot(Section):
+class SnapshotSettings(Section):
     enabled: Flag = True
     max_width: Annotated[int, whole_between(64, 8192, "pixels")] = 1280
     quality: Quality = 80
 
 
-class Mqtt(Section):
+class MqttSettings(Section):
     """The broker. `host` None: the embedded broker is used."""
 
     host: Annotated[str | None, PlainValidator(check_host)] = None
@@ -188,13 +193,13 @@ class Mqtt(Section):
     base_topic: Topic = "async_motion"
     update_every: Annotated[float, duration_between("100ms", "1min")] = 1.0
     state_every: Annotated[float, duration_between("1s", "1h")] = 15.0
-    tls: Tls = Tls()
-    discovery: Discovery = Discovery()
-    snapshot: Snapshot = Snapshot()
+    tls: TlsSettings = TlsSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
+    snapshot: SnapshotSettings = SnapshotSettings()
     frigate_topic: Annotated[str | None, PlainValidator(check_topic)] = None
 
 
-class Spool(Section):
+class SpoolSettings(Section):
     """The outbox on disk. `path` is text: the name of a file, or ``:memory:``."""
 
     path: Annotated[str, PlainValidator(check_spool_path)] = "data/spool.db"
@@ -205,14 +210,14 @@ class Spool(Section):
     delayed_after: Annotated[float, duration_between("1s", "1h")] = 10.0
 
 
-class Reader(Section):
+class ReaderSettings(Section):
     """A key that may read the bucket, for the pages. Blank: the uploader's."""
 
     access_key: OptionalText = None
     secret_key: OptionalSecret = None
 
 
-class Web(Section):
+class WebSettings(Section):
     """The pages. `remote_user` is the role of people whom a trusted proxy names."""
 
     host: Annotated[str, PlainValidator(check_host)] = "127.0.0.1"
@@ -222,10 +227,10 @@ class Web(Section):
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(check_networks)] = ()
     remote_user: Annotated[RemoteUserRole, one_of(RemoteUserRole)] = "none"
     max_viewers: Annotated[int, whole_between(1, 64, "viewers")] = 4
-    store: Reader = Reader()
+    store: ReaderSettings = ReaderSettings()
 
 
-class Capture(Section):
+class CaptureSettings(Section):
     transport: Annotated[Transport, one_of(Transport)] = "tcp"
     decode: Annotated[Decode, one_of(Decode)] = "all"
     hwaccel: Annotated[HwAccel, one_of(HwAccel)] = "none"
@@ -241,20 +246,20 @@ class Capture(Section):
     process_memory: Annotated[int, size_between("192MiB", "64GiB")] = 512 * 2**20
 
 
-class Location(Section):
+class LocationSettings(Section):
     """Where the cameras are, for the sun: degrees, north and east positive."""
 
     latitude: Annotated[float | None, number_between(-90, 90, "degrees")] = None
     longitude: Annotated[float | None, number_between(-180, 180, "degrees")] = None
 
 
-class Zone(Section):
+class ZoneSettings(Section):
     polygon: Annotated[Polygon, BeforeValidator(check_polygon)]
     sensitivity: Annotated[Sensitivity | None, one_of(Sensitivity)] = None
     min_area: Annotated[float | None, share_between("0%", "100%")] = None
 
 
-class Detect(Section):
+class DetectSettings(Section):
     enabled: Flag = True
     fps: Annotated[float, number_between(0.1, 60, "frames a second")] = 5.0
     sensitivity: Annotated[Sensitivity, one_of(Sensitivity)] = "medium"
@@ -270,11 +275,11 @@ class Detect(Section):
     max_area: Annotated[float, share_between("0.1%", "100%")] = 0.9
     masks: Annotated[tuple[Polygon, ...], BeforeValidator(check_polygons)] = ()
     zones: Annotated[
-        Mapping[Annotated[str, AfterValidator(check_name)], Zone], BeforeValidator(structure)
+        Mapping[Annotated[str, AfterValidator(check_name)], ZoneSettings], BeforeValidator(structure)
     ] = {}
 
 
-class Night(Section):
+class NightSettings(Section):
     """What is different at night; None: as by day."""
 
     sensitivity: Annotated[Sensitivity | None, one_of(Sensitivity)] = None
@@ -286,12 +291,12 @@ class Night(Section):
         return self.sensitivity is None and self.threshold is None and self.min_area is None
 
 
-class Profiles(Section):
+class ProfileSettings(Section):
     switch: Annotated[ProfileSwitch, one_of(ProfileSwitch)] = "manual"
-    night: Night = Night()
+    night: NightSettings = NightSettings()
 
 
-class Event(Section):
+class EventSettings(Section):
     frames: Annotated[Frames, BeforeValidator(check_frames)] = Frames(Keep.EVERY, 1.0)
     max_frames: Annotated[int, whole_between(1, 100000, "frames")] = 300
     pre: Annotated[float, duration_between("0s", "1min")] = 1.0
@@ -302,23 +307,23 @@ class Event(Section):
     cool_down: Annotated[float, duration_between("0s", "24h")] = 0.0
 
 
-class Jpeg(Section):
+class JpegSettings(Section):
     quality: Quality = 85
     max_width: Annotated[int | None, whole_between(64, 16384, "pixels")] = None
 
 
-class Camera(Section):
+class CameraSettings(Section):
     """A camera. Its sources are secrets: they carry passwords."""
 
     name: OptionalText = None
     enabled: Flag = True
     source: Annotated[SecretStr, BeforeValidator(check_source)]
     record_source: Annotated[SecretStr | None, BeforeValidator(check_source)] = None
-    capture: Capture = Capture()
-    detect: Detect = Detect()
-    profiles: Profiles = Profiles()
-    event: Event = Event()
-    jpeg: Jpeg = Jpeg()
+    capture: CaptureSettings = CaptureSettings()
+    detect: DetectSettings = DetectSettings()
+    profiles: ProfileSettings = ProfileSettings()
+    event: EventSettings = EventSettings()
+    jpeg: JpegSettings = JpegSettings()
 
 
 def _cameras(value: object) -> object:
@@ -332,16 +337,16 @@ class Settings(Section):
 
     instance: Annotated[str, PlainValidator(check_instance)] = Field(default_factory=hostname)
     shutdown_grace: Annotated[float, duration_between("0s", "10min")] = 10.0
-    log: Log = Log()
-    minio: Minio = Minio()
-    directory: Directory = Directory()
-    mqtt: Mqtt = Mqtt()
-    spool: Spool = Spool()
-    web: Web = Web()
-    location: Location = Location()
+    log: LogSettings = LogSettings()
+    minio: MinioSettings = MinioSettings()
+    directory: DirectorySettings = DirectorySettings()
+    mqtt: MqttSettings = MqttSettings()
+    spool: SpoolSettings = SpoolSettings()
+    web: WebSettings = WebSettings()
+    location: LocationSettings = LocationSettings()
     cameras: Annotated[
-        Mapping[Annotated[str, AfterValidator(check_camera_name)], Camera], BeforeValidator(_cameras)
-    ] = {"demo": Camera(source=SecretStr("demo:"))}
+        Mapping[Annotated[str, AfterValidator(check_camera_name)], CameraSettings], BeforeValidator(_cameras)
+    ] = {"demo": CameraSettings(source=SecretStr("demo:"))}
 
     _origin: str = PrivateAttr(default="defaults")
 
@@ -352,29 +357,4 @@ class Settings(Section):
 
     def secrets(self) -> frozenset[str]:
         """Return every text that no log may show: keys, passwords and tokens, also those within sources."""
-        return frozenset(_secrets(self)) - {"", PLACEHOLDER}
-
-
-def _secrets(value: object) -> Iterator[str]:
-    if isinstance(value, Camera):
-        # A source is secret for what is in it: `demo:` and a file's name may be said.
-        for source in (value.source, value.record_source):
-            if source is not None:
-                yield from _secrets_in_address(source.get_secret_value())
-    elif isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _secrets(getattr(value, name))
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _secrets(item)
-
-
-def _secrets_in_address(source: str) -> Iterator[str]:
-    """Give the password and the query of an address, as written and as meant, and the tokens in the query."""
-    if "://" in source:
-        parts = urlsplit(source)
-        for text in (parts.password or "", parts.query):
-            yield from (text, unquote(text))
-        yield from (value for key, value in parse_qsl(parts.query) if _SECRET_PARAMETER.search(key))
+        return frozenset(secrets_in(self)) - {"", PLACEHOLDER}

@@ -39,7 +39,8 @@ back.
 
 from async_motion.spool.files import DAMAGED, NEWER
 from async_motion.spool.inspect import Aside, Report, Waiting, export, look, retry
-from async_motion.spool.spool import Spool, SpoolStats
+from async_motion.spool.spool import Spool
+from async_motion.spool.stats import SpoolStats
 
 __all__ = [
     "DAMAGED",

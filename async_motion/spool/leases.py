@@ -1,6 +1,6 @@
-"""Handing out: what delivery may do next, of the fresh lane and of the backlog. Only looks at the tables.
+"""Leases: what delivery may do next, of the fresh items and of the backlog. Only reads the tables.
 
-Who has what in his hands is known in memory alone: after a crash nobody has anything.
+A lease is held in memory alone: after a crash nothing is leased.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any
 
 from async_motion.core.items import (
+    Announcement,
     EventNow,
     FrameAnnouncement,
     FrameUpload,
-    News,
     PhaseAnnouncement,
     SummaryUpload,
     Upload,
@@ -24,36 +25,43 @@ from async_motion.core.model import EventPhase, Phase, Record
 from async_motion.spool import codec
 from async_motion.spool.schema import ASIDE, END, HELD, RECORD, ROW_BYTES, START, TO_ANNOUNCE, TO_STORE
 
-WARM_BYTES = 8 * 1024 * 1024
+CACHE_BYTES = 8 * 1024 * 1024
 
-_NEWS = "number, kind, state, event_id, event_number, clock, bytes, body, stored"
+_ANNOUNCEMENT = "number, kind, state, event_id, event_number, clock, bytes, body, stored"
 
 
 class Leases:
-    """What is fresh, what is late, and what of it is in delivery's hands.
+    """What is fresh, what is delayed, and what of it delivery is working on.
 
-    `fresh_s` is the age up to which an item accepted in this run is fresh; `clock` is the spool's own.
-    Numbers from `next_number` on are of this run. Records stay in memory while `WARM_BYTES` has room, so that
-    what is delivered soon is not read back from the disk: those that came first, since they also go first.
+    An item accepted in this run is fresh up to the age of `delayed_after_s`; `clock` is the spool's own.
+    Numbers from `next_number` on are of this run. Records stay in memory while `CACHE_BYTES` has room, so
+    that what is delivered soon is not read back from the disk: those that came first, since they go first.
     """
 
     def __init__(
-        self, db: sqlite3.Connection, *, fresh_s: float, clock: Callable[[], float], next_number: int
+        self,
+        db: sqlite3.Connection,
+        *,
+        delayed_after_s: float,
+        clock: Callable[[], float],
+        next_number: int,
     ) -> None:
         self._db = db
-        self._fresh_s = fresh_s
+        self._delayed_after_s = delayed_after_s
         self._clock = clock
         self._next_number = next_number
-        self.broken: list[tuple[int, str]] = []
-        """What could not be handed out because it cannot be read, and why: set it aside."""
+        self.unreadable: dict[int, str] = {}
+        """Leased items that cannot be read back, and why: set them aside."""
         self._leased: set[int] = set()
         self._not_before: dict[int, float] = {}
         self._marks: deque[tuple[float, int]] = deque()
         self._cameras: dict[str, int] = {}
         self._batches: dict[str, list[int]] = {}
-        """Of each camera, what was last handed out of its fresh line."""
-        self._warm: dict[int, Record] = {}
-        self._warm_bytes = 0
+        """For each camera, what was last leased of its fresh announcements."""
+        self._cache: dict[int, Record] = {}
+        self._cache_bytes = 0
+
+    # -- what the tables report
 
     def added(
         self, first: int, next_number: int, cameras: Collection[str], records: Mapping[int, Record]
@@ -66,50 +74,53 @@ class Leases:
         self._next_number = next_number
         self._cameras.update(dict.fromkeys(cameras, next_number - 1))
         for number, record in records.items():
-            if self._warm_bytes + len(record.jpeg) <= WARM_BYTES:
-                self._warm[number] = record
-                self._warm_bytes += len(record.jpeg)
-
-    def _cool(self, number: int) -> Record | None:
-        """Return a record that is in memory, and keep it no longer."""
-        record = self._warm.pop(number, None)
-        self._warm_bytes -= len(record.jpeg) if record else 0
-        return record
-
-    def is_late(self, number: int) -> bool:
-        """Say whether an item belongs to the backlog by now."""
-        return number < self._floor()
-
-    def is_leased(self, number: int) -> bool:
-        """Say whether delivery has this in its hands."""
-        return number in self._leased
-
-    def release(self, numbers: Collection[int], delay_s: float = 0.0) -> None:
-        """Let these pieces be handed out again, after `delay_s`."""
-        self._leased.difference_update(numbers)
-        if delay_s > 0:
-            self._not_before.update(dict.fromkeys(numbers, self._clock() + delay_s))
-
-    def release_all(self) -> None:
-        """Let everything be handed out again: there is a new delivery."""
-        self._leased.clear()
-        self._not_before.clear()
+            if self._cache_bytes + len(record.jpeg) <= CACHE_BYTES:
+                self._cache[number] = record
+                self._cache_bytes += len(record.jpeg)
 
     def done(self, numbers: Collection[int]) -> None:
         """Note that delivery has reported the fate of these."""
         self._leased.difference_update(numbers)
         for number in numbers:
             self._not_before.pop(number, None)
-            self._cool(number)
+            self.unreadable.pop(number, None)
+            self._uncache(number)
 
-    def _floor(self) -> int:
-        """Return the number from which on items are fresh."""
-        young = self._clock() - self._fresh_s
+    def _uncache(self, number: int) -> Record | None:
+        """Return a record that is in memory, and keep it no longer."""
+        record = self._cache.pop(number, None)
+        self._cache_bytes -= len(record.jpeg) if record else 0
+        return record
+
+    # -- leasing
+
+    def is_delayed(self, number: int) -> bool:
+        """Return whether an item belongs to the backlog by now."""
+        return number < self._first_fresh()
+
+    def is_leased(self, number: int) -> bool:
+        """Return whether delivery is working on this item."""
+        return number in self._leased
+
+    def release(self, numbers: Collection[int], delay_s: float = 0.0) -> None:
+        """Return these items; they are available again after `delay_s`."""
+        self._leased.difference_update(numbers)
+        if delay_s > 0:
+            self._not_before.update(dict.fromkeys(numbers, self._clock() + delay_s))
+
+    def release_all(self) -> None:
+        """Return every item: there is a new delivery."""
+        self._leased.clear()
+        self._not_before.clear()
+
+    def _first_fresh(self) -> int:
+        """Return the number from which items are fresh."""
+        young = self._clock() - self._delayed_after_s
         while self._marks and self._marks[0][0] <= young:
             self._marks.popleft()
         return self._marks[0][1] if self._marks else self._next_number
 
-    def _is_free(self, number: int) -> bool:
+    def _is_available(self, number: int) -> bool:
         if number in self._leased:
             return False
         until = self._not_before.get(number)
@@ -120,43 +131,62 @@ class Leases:
         del self._not_before[number]
         return True
 
-    def take_uploads(self, *, fresh: bool, limit: int) -> list[Upload]:
-        """Hand out what is to be stored next, oldest first, at most `limit` pieces.
+    @contextmanager
+    def _leasing(self) -> Iterator[set[int]]:
+        """Lease what the caller adds to the set, all of it or, when a read fails, nothing."""
+        numbers: set[int] = set()
+        try:
+            yield numbers
+        except sqlite3.Error:
+            for number in numbers:
+                self.unreadable.pop(number, None)
+            raise
+        self._leased |= numbers
 
-        What cannot be read back is noted in `broken` and passed by.
+    def _note_unreadable(self, number: int, exc: codec.Unreadable) -> None:
+        self.unreadable[number] = f"cannot be read back from the spool: {exc}"
+
+    # -- uploads
+
+    def take_uploads(self, *, fresh: bool, limit: int) -> list[Upload]:
+        """Lease what is to be stored next, oldest first, at most `limit` items.
+
+        What cannot be read back is leased, noted in `unreadable` and passed over. Raises sqlite3.Error:
+        nothing is leased.
         """
         found: list[Upload] = []
         rows = self._db.execute(
             "SELECT number, kind, event_id, event_number, clock, body FROM items"
             f" WHERE state = {TO_STORE} AND number {'>=' if fresh else '<'} ? ORDER BY number",
-            (self._floor(),),
+            (self._first_fresh(),),
         )
-        for row in rows:
-            if len(found) >= limit:
-                break
-            if self._is_free(row[0]):
+        with self._leasing() as leased, closing(rows):
+            for row in rows:
+                if len(found) >= limit:
+                    break
+                if not self._is_available(row[0]):
+                    continue
+                leased.add(row[0])
                 try:
-                    found.append(self._upload(row, late=not fresh))
+                    found.append(self._upload(row, delayed=not fresh))
                 except codec.Unreadable as exc:
-                    self._note_broken(row[0], exc)
-        rows.close()
-        self._leased.update(item.number for item in found)
+                    self._note_unreadable(row[0], exc)
         return found
 
-    def _upload(self, row: tuple[Any, ...], *, late: bool) -> Upload:
+    def _upload(self, row: tuple[Any, ...], *, delayed: bool) -> Upload:
         number, kind, event_id, event_number, clock, body = row
         age_s = self._clock() - clock
         if kind == END:
             rows = self._db.execute("SELECT body FROM lines WHERE event_id = ? ORDER BY seq", (event_id,))
             lines = tuple(codec.load_line(line) for (line,) in rows)
             return SummaryUpload(
-                number=number, late=late, age_s=age_s, event=codec.load_event(body), lines=lines
+                number=number, delayed=delayed, age_s=age_s, event=codec.load_event(body), lines=lines
             )
-        record = self._cool(number) or self._read(number, body)
+        record = self._uncache(number) or self._read(number, body)
         return FrameUpload(
             number=number,
             event_number=event_number,
-            late=late,
+            delayed=delayed,
             age_s=age_s,
             info=record.info,
             jpeg=record.jpeg,
@@ -169,76 +199,82 @@ class Leases:
             raise codec.Unreadable("its bytes are not those that were accepted")
         return Record(info=info, jpeg=jpeg)
 
-    def _note_broken(self, number: int, exc: codec.Unreadable) -> None:
-        self._leased.add(number)
-        self.broken.append((number, f"cannot be read back from the spool: {exc}"))
+    # -- announcements
 
-    def take_fresh_news(self, limit: int) -> list[list[News]]:
-        """Hand out what is to be announced next of each camera's fresh line, in its order, `limit` for each.
+    def take_fresh_announcements(self, limit: int) -> list[list[Announcement]]:
+        """Lease what is to be announced next: for each camera its fresh items in order, at most `limit`.
 
-        A line stands still before what is not stored yet or is in somebody's hands, also when that has become
-        late meanwhile. A phase that waits for frames of the backlog is passed by.
+        An item that is not stored yet, or is leased, blocks later items of its camera, even once delayed.
+        A phase that waits for frames of the backlog is passed over. Raises sqlite3.Error: nothing is leased.
         """
-        floor = self._floor()
-        batches: list[list[News]] = []
-        for camera, last in list(self._cameras.items()):
-            if last < floor:
-                del self._cameras[camera]
-                self._batches.pop(camera, None)
-                continue
-            if not self._leased.isdisjoint(self._batches.get(camera, ())):
-                continue
-            batch: list[News] = []
-            rows = self._db.execute(
-                f"SELECT {_NEWS} FROM items WHERE camera = ? AND number >= ? AND state < {ASIDE}"
-                " ORDER BY number",
-                (camera, floor),
-            )
+        first_fresh = self._first_fresh()
+        batches: dict[str, list[Announcement]] = {}
+        with self._leasing() as leased:
+            for camera, last in list(self._cameras.items()):
+                if last < first_fresh:
+                    del self._cameras[camera]
+                    self._batches.pop(camera, None)
+                elif self._leased.isdisjoint(self._batches.get(camera, ())):
+                    batch = self._batch(camera, first_fresh, limit, leased)
+                    if batch:
+                        batches[camera] = batch
+        for camera, batch in batches.items():
+            self._batches[camera] = [item.number for item in batch]
+        return list(batches.values())
+
+    def _batch(self, camera: str, first_fresh: int, limit: int, leased: set[int]) -> list[Announcement]:
+        batch: list[Announcement] = []
+        rows = self._db.execute(
+            f"SELECT {_ANNOUNCEMENT} FROM items WHERE camera = ? AND number >= ? AND state < {ASIDE}"
+            " ORDER BY number",
+            (camera, first_fresh),
+        )
+        with closing(rows):
             for row in rows:
                 number, kind, state = row[:3]
                 if kind != RECORD and state == HELD and not batch:
                     continue
-                if state != TO_ANNOUNCE or not self._is_free(number) or len(batch) >= limit:
+                if state != TO_ANNOUNCE or not self._is_available(number) or len(batch) >= limit:
                     break
+                leased.add(number)
                 try:
-                    batch.append(self._news(row, late=False))
+                    batch.append(self._announcement(row, delayed=False))
                 except codec.Unreadable as exc:
-                    self._note_broken(number, exc)
+                    self._note_unreadable(number, exc)
                     break
-            rows.close()
-            if batch:
-                self._batches[camera] = [item.number for item in batch]
-                self._leased.update(self._batches[camera])
-                batches.append(batch)
-        return batches
-
-    def take_late_news(self, limit: int) -> list[News]:
-        """Hand out what is to be announced next of the backlog, oldest first."""
-        batch: list[News] = []
-        rows = self._db.execute(
-            f"SELECT {_NEWS} FROM items WHERE state = {TO_ANNOUNCE} AND number < ? ORDER BY number",
-            (self._floor(),),
-        )
-        for row in rows:
-            if len(batch) >= limit:
-                break
-            if self._is_free(row[0]):
-                try:
-                    batch.append(self._news(row, late=True))
-                except codec.Unreadable as exc:
-                    self._note_broken(row[0], exc)
-        rows.close()
-        self._leased.update(item.number for item in batch)
         return batch
 
-    def _news(self, row: tuple[Any, ...], *, late: bool) -> News:
+    def take_backlog_announcements(self, limit: int) -> list[Announcement]:
+        """Lease what is to be announced next of the backlog, oldest first.
+
+        Raises sqlite3.Error: nothing is leased.
+        """
+        batch: list[Announcement] = []
+        rows = self._db.execute(
+            f"SELECT {_ANNOUNCEMENT} FROM items WHERE state = {TO_ANNOUNCE} AND number < ? ORDER BY number",
+            (self._first_fresh(),),
+        )
+        with self._leasing() as leased, closing(rows):
+            for row in rows:
+                if len(batch) >= limit:
+                    break
+                if not self._is_available(row[0]):
+                    continue
+                leased.add(row[0])
+                try:
+                    batch.append(self._announcement(row, delayed=True))
+                except codec.Unreadable as exc:
+                    self._note_unreadable(row[0], exc)
+        return batch
+
+    def _announcement(self, row: tuple[Any, ...], *, delayed: bool) -> Announcement:
         number, kind, _, event_id, event_number, clock, size, body, stored = row
         age_s = self._clock() - clock
         if kind == RECORD:
             return FrameAnnouncement(
                 number=number,
                 event_number=event_number,
-                late=late,
+                delayed=delayed,
                 age_s=age_s,
                 stored=codec.load_stored(stored),
                 has_jpeg=size > ROW_BYTES,
@@ -246,8 +282,15 @@ class Leases:
         frames_stored, best = self._stored_so_far(event_id)
         phase = EventPhase(phase=Phase.START if kind == START else Phase.END, event=codec.load_event(body))
         return PhaseAnnouncement(
-            number=number, late=late, age_s=age_s, phase=phase, frames_stored=frames_stored, best_frame=best
+            number=number,
+            delayed=delayed,
+            age_s=age_s,
+            phase=phase,
+            frames_stored=frames_stored,
+            best_frame=best,
         )
+
+    # -- looking
 
     def _stored_so_far(self, event_id: str) -> tuple[int, str | None]:
         """Return how many frames of an event are stored, and the key of the best of them."""
@@ -258,7 +301,7 @@ class Leases:
         return count, best[0] if best else None
 
     def event_now(self, event_id: str) -> EventNow | None:
-        """Return what is known of an event, None where there is none or its end is announced."""
+        """Return what is known of an event; None when there is none, or its end is announced."""
         row = self._db.execute(
             "SELECT body, announced FROM events WHERE event_id = ?", (event_id,)
         ).fetchone()

@@ -7,7 +7,7 @@
     lines    one row for each stored frame of these events: what `event.json` will say
     memory   small values by key: runtime settings, what the detectors have learned
 
-An item's walk (`state`); whatever is announced or dropped leaves the tables:
+The walk of an item (`state`); what is announced or dropped leaves the tables:
 
     record           TO_STORE ───put───▶ TO_ANNOUNCE ───published───▶ (gone)
                         └──refused for good──▶ ASIDE ───retry──▶ TO_STORE
@@ -15,13 +15,13 @@ An item's walk (`state`); whatever is announced or dropped leaves the tables:
     end     HELD ──no record and no start left──▶ TO_STORE ──event.json put──▶ TO_ANNOUNCE ──▶ (gone, and with
                                                                               it the event and its lines)
 
-Invariants, each held by tests/unit/test_spool_model.py with a crash at every statement:
+Invariants, each held by tests/unit/spool/test_model.py with a crash at every statement:
   1. An item exists exactly from its acceptance to its end as drawn; a record in TO_STORE has its bytes in
      `jpegs`.
   2. `events` has a row exactly for the events of which a phase was accepted and whose end is not gone.
-  3. A phase in HELD has something of its event before it, that is not gone and not aside.
+  3. A phase in HELD has an item of its event before it that is neither gone nor set aside.
   4. `Counters` equals what a recount of the tables gives.
-  5. `bytes` exceeds `max_bytes` by no more than what is being handed out right now, phases, and lines.
+  5. `bytes` exceeds `max_bytes` by no more than what is leased, phases, and lines.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from async_motion.core import payloads
 from async_motion.core.model import EndReason, EventPhase, MotionEvent, Phase, Record, StoredFrame
 from async_motion.core.options import WhenFull
 from async_motion.spool import codec, schema
+from async_motion.spool.eviction import ITEM_COLUMNS, Eviction, ItemRow
 from async_motion.spool.leases import Leases
 from async_motion.spool.schema import (
     ASIDE,
@@ -52,12 +53,12 @@ from async_motion.spool.schema import (
 )
 
 GRACE_S = 3600.0
-"""How long, at least, what an earlier run has left is kept, whatever the wall clock says of its age."""
+"""What an earlier run has left is kept at least this long, whatever age the wall clock gives it."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """What the tables hold. `records` are those on their way, `aside` those set aside."""
+    """What the tables hold. `records` are on their way, `aside` are set aside."""
 
     records: int = 0
     phases: int = 0
@@ -71,22 +72,11 @@ class Counters:
         return replace(self, dropped=Counter(self.dropped))
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """An item without its description."""
-
-    number: int
-    kind: int
-    state: int
-    event_id: str
-    bytes: int
-
-
 class Tables:
-    """One open spool. Every change happens inside `transaction`; `lanes` hands out, outside of it.
+    """One open spool. Every change happens inside `transaction`; `leases` gives out work, outside of it.
 
-    `clock` is the spool's own clock (seconds, never backwards, going on over restarts); `wall` is Unix time
-    and only a label. `fresh_s` is the age up to which an item accepted in this run is fresh.
+    The spool's own clock counts seconds, never backwards, and continues over restarts; `wall` is Unix time,
+    and only a label. From the age of `delayed_after_s` an item belongs to the backlog.
     """
 
     def __init__(
@@ -96,19 +86,18 @@ class Tables:
         max_bytes: int,
         max_age_s: float,
         when_full: WhenFull,
-        fresh_s: float,
+        delayed_after_s: float,
         clock: Callable[[], float],
         wall: Callable[[], float],
         min_number: int = 1,
     ) -> None:
-        """Take over `db`, in autocommit mode; make the schema where there is none.
+        """Take over `db`, in autocommit mode; make the schema when there is none.
 
-        `min_number`: no smaller number is given out. Raises ForeignDatabase, NewerDatabase, sqlite3.Error.
+        No number below `min_number` is given out. Raises ForeignDatabase, NewerDatabase, sqlite3.Error.
         """
         self._db = db
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
-        self._when_full = when_full
         self._wall = wall
         self._full: bool | None = None
         schema.prepare(db)
@@ -116,7 +105,16 @@ class Tables:
         last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'items'").fetchone()
         self.next_number = max(min_number, (last[0] if last else 0) + 1)
         self.counters = self.recount()
-        self.lanes = Leases(db, fresh_s=fresh_s, clock=self._clock, next_number=self.next_number)
+        self.leases = Leases(
+            db, delayed_after_s=delayed_after_s, clock=self._clock, next_number=self.next_number
+        )
+        self._eviction = Eviction(
+            db,
+            when_full=when_full,
+            max_age_s=max_age_s,
+            clock=self._clock,
+            is_leased=self.leases.is_leased,
+        )
         self._released: list[int] = []
         self._cameras: set[str] = set()
         self._new: dict[int, Record] = {}
@@ -124,10 +122,10 @@ class Tables:
     # -- opening
 
     def _start_clock(self, clock: Callable[[], float], wall: Callable[[], float]) -> Callable[[], float]:
-        """Return the spool's clock: it goes on from the youngest item.
+        """Return the spool's clock: it continues from the youngest item.
 
-        The time since then is known by the wall clock alone, which may have been wrong then or be wrong now.
-        So it counts, but it ends nothing by itself: what it would make too old has another `GRACE_S` to be
+        Only the wall clock knows the time since then, and it may have been wrong then or be wrong now. So it
+        counts, but expires nothing by itself: what it would make too old has another `GRACE_S` to be
         delivered. A wall clock that went backwards counts as no time.
         """
         oldest, youngest = self._db.execute("SELECT min(clock), max(clock) FROM items").fetchone()
@@ -175,7 +173,7 @@ class Tables:
     def transaction(self, *, durable: bool) -> Iterator[None]:
         """Make the changes inside one transaction: all or none, also in memory.
 
-        `durable`: on the disk when this returns. Otherwise the changes survive the process, not the power:
+        `durable`: on the disk when this returns. Otherwise the changes survive SIGKILL but not power loss:
         they reach the disk with the next durable ones, never out of order.
         """
         before, next_number = self.counters.copy(), self.next_number
@@ -193,12 +191,12 @@ class Tables:
             self._new.clear()
             raise
         if self.next_number > next_number:
-            self.lanes.added(next_number, self.next_number, self._cameras, self._new)
+            self.leases.added(next_number, self.next_number, self._cameras, self._new)
             self._new.clear()
-        self.lanes.done(self._released)
+        self.leases.done(self._released)
 
     def _synchronise(self, *, full: bool) -> None:
-        """Have each commit from now on on the disk when it returns, or (not `full`) with a later one."""
+        """Choose whether later commits are on the disk when they return, or (not `full`) with a later one."""
         if full is not self._full:
             self._db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             self._full = full
@@ -206,13 +204,13 @@ class Tables:
     # -- acceptance
 
     def accept(self, items: Sequence[Record | EventPhase]) -> None:
-        """Take these in, in their order; make room for them as the bounds demand.
+        """Accept these in their order; make room for them as the bounds demand.
 
-        A frame or a phase that is already here is left alone, so that a caller who did not hear our answer
-        may ask again.
+        A frame or a phase that is already here is left alone: a caller that did not get the answer may
+        repeat the call.
         """
         for item in items:
-            # First, so that the records before a start know their event.
+            # First, so that records before a start find their event.
             if isinstance(item, EventPhase) and item.phase is Phase.START:
                 self._open_event(item.event)
         opener: Record | None = None
@@ -227,7 +225,7 @@ class Tables:
                 self._accept_record(item, openers.get(item.info.event_id) is item)
             else:
                 self._accept_phase(item)
-        self._expire()
+        self.expire()
 
     def _open_event(self, event: MotionEvent) -> None:
         self._db.execute(
@@ -248,7 +246,7 @@ class Tables:
             (info.event_id,),
         ).fetchone()
         if row is None:
-            # A frame without an event, as a snapshot on command is: the only one of its kind.
+            # A frame without an event, such as a snapshot on command.
             self._add_record(record, PROTECTED, self.next_number)
             return
         event_number, body, last_captured, opener, best, best_score = row
@@ -283,7 +281,7 @@ class Tables:
         )
 
     def _started(self, event_id: str) -> bool:
-        """Say whether an event's start was accepted before: then the next record is the one that opens it."""
+        """Return whether an event's start was accepted before: then the next record opens it."""
         row = self._db.execute(
             "SELECT announced OR EXISTS"
             f" (SELECT 1 FROM items WHERE items.event_id = events.event_id AND kind = {START})"
@@ -379,17 +377,12 @@ class Tables:
     # -- bounds
 
     def _make_room(self, size: int, rank: int) -> bool:
-        """Drop what the policy says until `size` bytes fit. Say whether they do.
-
-        What goes first: records set aside, bytes kept of frames already stored, then waiting records from the
-        middle of events, then (for a newcomer that is protected itself) those that open an event or are its
-        best, then the announcements of stored frames. Frames in the hands of delivery are left alone.
-        """
+        """Drop what the policy names until `size` bytes fit. Return whether they do."""
         if self.counters.bytes + size <= self._max_bytes:
             return True
         if size > self._max_bytes:
             return False
-        for row, reason in self._victims(rank):
+        for row, reason in self._eviction.victims(rank):
             if reason is None:
                 self._shed(row)
             else:
@@ -398,85 +391,30 @@ class Tables:
                 return True
         return False
 
-    def _victims(self, rank: int) -> Iterator[tuple[_Row, str | None]]:
-        """Yield what may go, with the reason by which it is counted; None: its bytes alone."""
-        waiting = f"kind = {RECORD} AND state = {TO_STORE} AND rank ="
-        stored = f"kind = {RECORD} AND state = {TO_ANNOUNCE}"
-        steps: list[tuple[str, str | None]] = [
-            (f"state = {ASIDE} ORDER BY number", "full_aside"),
-            (f"{stored} AND bytes > {ROW_BYTES} ORDER BY number", None),
-        ]
-        if self._when_full == "drop_oldest":
-            steps.append((f"{waiting} {MIDDLE} ORDER BY number", "full"))
-        elif rank == PROTECTED:
-            steps.append((f"{waiting} {MIDDLE} ORDER BY number DESC", "full"))
-        if self._when_full == "drop_oldest" and rank == PROTECTED:
-            steps.append((f"{waiting} {PROTECTED} ORDER BY number", "full"))
-            steps.append((f"{stored} ORDER BY number", "full_stored"))
-        for where, reason in steps:
-            for row in self._search(where):
-                yield row, reason
-
-    def _search(self, where: str) -> Iterator[_Row]:
-        """Yield the rows that match, one by one, without those in delivery's hands.
-
-        Each is looked for anew: the caller deletes while it walks.
-        """
-        skipped = 0
-        while True:
-            found = self._db.execute(
-                f"SELECT number, kind, state, event_id, bytes FROM items WHERE {where} LIMIT 1 OFFSET ?",
-                (skipped,),
-            ).fetchone()
-            if found is None:
-                return
-            if self.lanes.is_leased(found[0]):
-                skipped += 1
-            else:
-                yield _Row(*found)
-
-    def _expire(self) -> None:
+    def expire(self) -> None:
         """Drop what is older than `max_age_s`, oldest first, at most some hundred at once."""
-        before = self._clock() - self._max_age_s
-        for found in self._db.execute(
-            "SELECT number, kind, state, event_id, bytes FROM items WHERE clock < ? ORDER BY clock LIMIT 256",
-            (before,),
-        ).fetchall():
-            row = _Row(*found)
-            if not self.lanes.is_leased(row.number):
-                self._drop(row, "age" if row.kind == RECORD else "age_phase")
-
-    def expire(self) -> bool:
-        """Drop what is too old; say whether there was something. In a transaction."""
-        before = self.counters.records + self.counters.phases + self.counters.aside
-        self._expire()
-        return self.counters.records + self.counters.phases + self.counters.aside < before
+        for row in self._eviction.expired():
+            self._drop(row, "age" if row.kind == RECORD else "age_phase")
 
     def has_expired(self) -> bool:
-        """Say whether something is too old and can be dropped now."""
-        before = self._clock() - self._max_age_s
-        rows = self._db.execute(
-            "SELECT number FROM items WHERE clock < ? ORDER BY clock LIMIT 256", (before,)
-        )
-        return any(not self.lanes.is_leased(number) for (number,) in rows)
+        """Return whether an item is too old and can be dropped now."""
+        return bool(self._eviction.expired())
 
-    def _shed(self, row: _Row) -> None:
-        """Let the bytes of a frame go that the store has already."""
+    def _shed(self, row: ItemRow) -> None:
+        """Drop the bytes of a frame that the store already has."""
         self._db.execute("DELETE FROM jpegs WHERE number = ?", (row.number,))
         self._db.execute("UPDATE items SET bytes = ? WHERE number = ?", (ROW_BYTES, row.number))
         self.counters.bytes += ROW_BYTES - row.bytes
 
-    def _drop(self, row: _Row, reason: str) -> None:
+    def _drop(self, row: ItemRow, reason: str) -> None:
         self.counters.dropped[reason] += 1
         self._forget(row)
 
-    # -- what becomes of the pieces
+    # -- the fate of items
 
-    def _row(self, number: int) -> _Row | None:
-        found = self._db.execute(
-            "SELECT number, kind, state, event_id, bytes FROM items WHERE number = ?", (number,)
-        ).fetchone()
-        return _Row(*found) if found else None
+    def _row(self, number: int) -> ItemRow | None:
+        found = self._db.execute(f"SELECT {ITEM_COLUMNS} FROM items WHERE number = ?", (number,)).fetchone()
+        return ItemRow(*found) if found else None
 
     def mark_stored(self, number: int, stored: StoredFrame | None, keep_jpeg: bool) -> None:
         """Note that the store has confirmed a frame (`stored`) or an event's summary (None)."""
@@ -505,7 +443,7 @@ class Tables:
         self.counters.bytes += added * LINE_BYTES
 
     def remove(self, numbers: Collection[int]) -> None:
-        """Note that these pieces are announced: they are done."""
+        """Note that these items are announced: they are done."""
         for number in numbers:
             self._released.append(number)
             row = self._row(number)
@@ -513,7 +451,7 @@ class Tables:
                 self._forget(row)
 
     def set_aside(self, number: int, reason: str) -> None:
-        """Note that a record is refused for good, or cannot be read. A phase that cannot be read goes."""
+        """Note that a record is refused for good, or cannot be read; an unreadable phase is dropped."""
         self._released.append(number)
         row = self._row(number)
         if row is None or row.state == ASIDE:
@@ -526,8 +464,8 @@ class Tables:
         self.counters.aside += 1
         self._settle(row.event_id)
 
-    def _forget(self, row: _Row) -> None:
-        """Delete an item, and let go what waited for it."""
+    def _forget(self, row: ItemRow) -> None:
+        """Delete an item, and advance what waited for it."""
         self._db.execute("DELETE FROM items WHERE number = ?", (row.number,))
         self._db.execute("DELETE FROM jpegs WHERE number = ?", (row.number,))
         self._released.append(row.number)
@@ -549,7 +487,7 @@ class Tables:
             self._settle(row.event_id)
 
     def _settle(self, event_id: str) -> None:
-        """Let an event's phases go on that nothing of their event holds back any more."""
+        """Advance the phases of an event that no other item of it holds back."""
         for number, kind in self._db.execute(
             f"SELECT number, kind FROM items WHERE event_id = ? AND kind > {RECORD} AND state = {HELD}"
             " ORDER BY kind",
@@ -561,8 +499,8 @@ class Tables:
                 self._db.execute("UPDATE items SET state = ? WHERE number = ?", (TO_STORE, number))
 
     def _has_record(self, event_id: str, before: int | None = None) -> bool:
-        """Say whether a record of the event is on its way; with `before`, one of a smaller number."""
-        # In the order of `seq`, so that the first one tells: an event may have thousands.
+        """Return whether a record of the event is on its way; with `before`, one of a smaller number."""
+        # Ordered by `seq`, so that the first row decides: an event may have thousands.
         found = self._db.execute(
             f"SELECT 1 FROM items WHERE event_id = ? AND kind = {RECORD} AND state < {ASIDE}"
             " AND number < ? ORDER BY seq LIMIT 1",
@@ -580,14 +518,14 @@ class Tables:
 
     def first(self, state: int) -> int | None:
         """Return the smallest number in TO_STORE or TO_ANNOUNCE, None for none."""
-        # By its own index: behind thousands that were set aside, a walk in order would take its time.
+        # By its own index: a walk in order would be slow behind thousands that were set aside.
         found: int | None = self._db.execute(
             f"SELECT min(number) FROM items WHERE state = {int(state)}"
         ).fetchone()[0]
         return found
 
     def age_s(self, number: int) -> float:
-        """Return the age of an item, 0 where there is none."""
+        """Return the age of an item, 0 when there is none."""
         row = self._db.execute("SELECT clock FROM items WHERE number = ?", (number,)).fetchone()
         return max(0.0, self._clock() - row[0]) if row else 0.0
 
@@ -601,7 +539,7 @@ class Tables:
             self._db.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, value))
 
     def forget(self, prefix: str, but: Collection[str]) -> None:
-        """Forget the values whose keys begin with `prefix`, but those under the keys named."""
+        """Forget the values whose keys begin with `prefix`, except those of the keys named."""
         for (key,) in self._db.execute(
             "SELECT key FROM memory WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
         ).fetchall():
@@ -620,13 +558,13 @@ class Tables:
         return int(self._db.execute("PRAGMA freelist_count").fetchone()[0])
 
     def vacuum(self, pages: int) -> None:
-        """Give up to `pages` free pages back to the file system. Outside of a transaction."""
+        """Return up to `pages` free pages to the file system. Outside of a transaction."""
         self._synchronise(full=False)
-        # This pragma frees a page for each step, and `execute` steps once.
+        # This pragma frees one page in each step, and `execute` steps once.
         self._db.executescript(f"PRAGMA incremental_vacuum({pages})")
 
     def checkpoint(self) -> bool:
-        """Write the log to the database, fsync that, empty the log. False: a reader is in the way."""
+        """Write the WAL to the database, fsync that, empty the WAL. False: a reader is in the way."""
         self._synchronise(full=True)
         busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy

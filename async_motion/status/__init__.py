@@ -6,7 +6,7 @@
     {base}/…/set ─────────▶ ┌────┴─────┐ ──retain──▶ {base}/{camera}/{setting}
                             │ Commands │ ──Controls─▶ pipelines
                             └────┬─────┘
-                               Memory    ──remember─▶ the next start
+                        RememberedValues ──remember─▶ the next start
 
 - Nothing here blocks or fails: what is observed is noted, and what is published is handed to the broker's
   client, which keeps the newest of each topic while the broker is away. Motion goes out in the same call.
@@ -24,8 +24,8 @@
 Times of day are the machine's own: "today" begins at local midnight.
 """
 
-from async_motion.status.commands import Profiles
+from async_motion.status.commands import ProfileControls
 from async_motion.status.memory import Remember
-from async_motion.status.reporter import Broker, Preview, Reporter
+from async_motion.status.reporter import Preview, Reporter, StatusBroker
 
-__all__ = ["Broker", "Preview", "Profiles", "Remember", "Reporter"]
+__all__ = ["Preview", "ProfileControls", "Remember", "Reporter", "StatusBroker"]

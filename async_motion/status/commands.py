@@ -13,7 +13,7 @@ from async_motion.core.commands import Controls, Value
 from async_motion.core.events.day_night import Profile
 from async_motion.core.names import PROFILE, Topics
 from async_motion.errors import AsyncMotionError
-from async_motion.status.memory import Memory
+from async_motion.status.memory import RememberedValues
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ PROFILE_KEY: Final = "profile/{camera}"
 SNAPSHOT_TIMEOUT_S = 30.0
 
 
-class Profiles(Protocol):
+class ProfileControls(Protocol):
     """The day and night settings of a camera that has both."""
 
     @property
@@ -59,7 +59,7 @@ class Commands:
     def __init__(
         self,
         topics: Topics,
-        memory: Memory,
+        memory: RememberedValues,
         *,
         retain: Callable[[str, str], None],
         changed: Callable[[str], None],
@@ -71,11 +71,11 @@ class Commands:
         self._changed = changed
         self._restart_capture = restart_capture
         self._controls: dict[str, Controls] = {}
-        self._profiles: dict[str, Profiles] = {}
+        self._profiles: dict[str, ProfileControls] = {}
         self._snapshots: asyncio.Queue[str] = asyncio.Queue()
         self._shooting: set[str] = set()
 
-    def attach(self, camera: str, controls: Controls, profiles: Profiles | None = None) -> None:
+    def attach(self, camera: str, controls: Controls, profiles: ProfileControls | None = None) -> None:
         """Take over a camera's controls, fresh from its settings; remembered settings come into force.
 
         `profiles`: what it has for the night; the day is in force.
@@ -90,7 +90,7 @@ class Commands:
             self._attach_profiles(camera, profiles)
         self.publish(camera)
 
-    def _attach_profiles(self, camera: str, profiles: Profiles) -> None:
+    def _attach_profiles(self, camera: str, profiles: ProfileControls) -> None:
         for setting, value in profiles.values(Profile.NIGHT).items():
             key = NIGHT_KEY.format(camera=camera, setting=setting)
             put = partial(profiles.put, Profile.NIGHT, setting)

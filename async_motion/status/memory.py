@@ -24,7 +24,7 @@ Remember = Callable[[str, bytes], Awaitable[None]]
 """Keeps a small value under a key beyond the process. Raises SpoolError."""
 
 
-class Memory:
+class RememberedValues:
     """Values of earlier runs and of this one. `recalled` is what earlier runs gave to `remember`."""
 
     def __init__(self, remember: Remember, recalled: Mapping[str, bytes] | None = None) -> None:

@@ -18,8 +18,8 @@ from async_motion.core.names import Topics
 from async_motion.errors import AsyncMotionError
 from async_motion.status import commands
 from async_motion.status.camera import CameraState
-from async_motion.status.commands import Commands, Profiles
-from async_motion.status.memory import Memory, Remember
+from async_motion.status.commands import Commands, ProfileControls
+from async_motion.status.memory import Remember, RememberedValues
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ Preview = Callable[[], Awaitable[bytes | None]]
 """Makes a small JPEG of the newest frame; None when there is none. Raises AsyncMotionError."""
 
 
-class Broker(Protocol):
+class StatusBroker(Protocol):
     """What this room needs of the MQTT client."""
 
     def retain(self, topic: str, payload: bytes | str) -> None: ...
@@ -74,7 +74,7 @@ class Reporter:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: StatusBroker,
         topics: Topics,
         cameras: Mapping[str, tuple[str, ...]],
         *,
@@ -106,7 +106,7 @@ class Reporter:
         self._monotonic = monotonic
         self._timezone = timezone
         self._started_at = now()
-        self._memory = Memory(remember, recalled)
+        self._memory = RememberedValues(remember, recalled)
         self._commands = Commands(
             topics,
             self._memory,
@@ -145,7 +145,7 @@ class Reporter:
         camera: str,
         controls: Controls,
         preview: Preview | None = None,
-        profiles: Profiles | None = None,
+        profiles: ProfileControls | None = None,
         capture: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """Take over a camera's controls, fresh from its settings, and put remembered settings in force.

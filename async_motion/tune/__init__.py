@@ -27,7 +27,7 @@ from rich.progress import (
 
 from async_motion.app.specs import detector_settings
 from async_motion.errors import UsageError
-from async_motion.settings import Camera, Settings
+from async_motion.settings import CameraSettings, Settings
 from async_motion.tune import clips as footage
 from async_motion.tune import search
 from async_motion.tune.report import print_json, print_report
@@ -47,7 +47,7 @@ def present(settings: Settings | None, name: str | None, *, night: bool = False)
     cameras = settings.cameras if settings is not None else {}
     if name is not None and name not in cameras:
         raise UsageError(f"--camera {name}: no such camera, expected one of {', '.join(cameras)}")
-    camera = cameras[name] if name is not None else Camera.model_validate({"source": "demo:"})
+    camera = cameras[name] if name is not None else CameraSettings.model_validate({"source": "demo:"})
     return Present(
         camera=name,
         night=night,
@@ -77,7 +77,7 @@ def tune(
     if unused:
         notes.print(f"{labels}: not among the given clips: {', '.join(unused)}", markup=False, soft_wrap=True)
 
-    memory = footage.Memory(memory_bytes)
+    memory = footage.ClipMemory(memory_bytes)
     clips = []
     with _progress(notes, "reading the clips", len(chosen)) as step:
         for path, label in chosen:

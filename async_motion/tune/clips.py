@@ -155,7 +155,7 @@ class _Judge:
         self.verdicts.forgets.append(detection.reason in FORGETS)
 
 
-class Memory:
+class ClipMemory:
     """How many bytes of pictures may still be kept."""
 
     def __init__(self, limit: int) -> None:
@@ -169,7 +169,7 @@ class Memory:
         return True
 
 
-def read_clip(path: Path, label: Label, *, fps: float, memory: Memory) -> Clip:
+def read_clip(path: Path, label: Label, *, fps: float, memory: ClipMemory) -> Clip:
     """Read a clip as a camera of `fps` judged frames a second. Blocks; not from within an event loop.
 
     Raises UsageError when it cannot be read, or its label does not fit it.
@@ -195,7 +195,7 @@ def read_clip(path: Path, label: Label, *, fps: float, memory: Memory) -> Clip:
     )
 
 
-async def _read_all(spec: CaptureSpec, memory: Memory) -> tuple[list[float], list[Luma] | None]:
+async def _read_all(spec: CaptureSpec, memory: ClipMemory) -> tuple[list[float], list[Luma] | None]:
     """Return the times and the pictures; None for these where memory does not take them all."""
     times: list[float] = []
     kept: list[Luma] | None = []

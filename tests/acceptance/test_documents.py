@@ -1,4 +1,4 @@
-"""The documents hold: links lead somewhere, commands exist, settings load, the package table is true."""
+"""The documents hold: links lead somewhere, commands and paths exist, the settings in examples load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import yaml
 
 from async_motion.settings import load
 from tests.support.readme import ROOT, blocks
-from tests.unit.test_imports import RULES
 
 _SKIPPED = {"node_modules", "data", "results", "build", "dist"}
 
@@ -163,10 +162,3 @@ def test_settings_in_examples_load(document: Path, tmp_path: Path) -> None:
         path = tmp_path / "variables.yaml"
         path.write_text(example, encoding="utf-8")
         load(path, env={})
-
-
-def test_the_package_table_is_the_rules() -> None:
-    text = (ROOT / "async_motion" / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| \[`(\w+)`\]\([^)]+\) \| .+ \| ?([\w, ]*?) ?\|$", text, re.MULTILINE)
-    told = {package: frozenset(filter(None, imports.split(", "))) for package, imports in rows}
-    assert told == {package: rule for package, rule in RULES.items() if package not in ("", "__main__")}

@@ -55,8 +55,8 @@ from async_motion.spool import Spool
 from async_motion.spool.files import connect
 from async_motion.store.minio import MinioStore
 from tests.support import s3
-from tests.support.delivering import end_of, make_event, make_record, start_of
 from tests.support.mqtt import Mosquitto
+from tests.support.records import end_of, make_event, make_record, start_of
 from tests.support.wait import eventually_async
 
 SIZE = 100_000
@@ -389,7 +389,7 @@ async def giving_back(folder: Path, mib: int, seconds: float) -> None:
             for seq in itertools.islice(numbers, count)
         ]
 
-    async with Spool(path, max_bytes=1 << 40, fresh_s=86400.0) as spool:
+    async with Spool(path, max_bytes=1 << 40, delayed_after_s=86400.0) as spool:
 
         async def camera(taken: list[float]) -> None:
             """A frame now and then: the spool gives room back when nobody has come for 50 ms."""
@@ -410,7 +410,7 @@ async def giving_back(folder: Path, mib: int, seconds: float) -> None:
                             info=item.info, bucket="b", etag="e", stored_at=datetime.now(UTC)
                         )
                         tasks.create_task(spool.mark_stored(item.number, stored))
-                for batch in await spool.take_fresh_news(16):
+                for batch in await spool.take_fresh_announcements(16):
                     await spool.remove([news.number for news in batch])
 
         async def beside(work: Awaitable[None]) -> tuple[list[float], float]:

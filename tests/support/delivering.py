@@ -1,82 +1,31 @@
-"""Records, and peers to deliver them to, for tests: a store and a broker that fail on command."""
+"""Delivery on a bench: peers that fail on command, and what is to be delivered to them."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import json
-import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-from async_motion.core import names
-from async_motion.core.model import EndReason, EventPhase, FrameInfo, MotionEvent, Phase, Record
+import pytest
+
+from async_motion.broker.fake import FakeBroker
+from async_motion.core.model import Record
+from async_motion.core.names import Topics
+from async_motion.delivery import Delivery, Pace
 from async_motion.errors import RecordRejected
+from async_motion.spool import Spool
+from tests.support.clock import Clock
+from tests.support.records import end_of, make_event, make_record, start_of
 
-BEGIN = datetime(2026, 11, 22, 7, 31, 12, 345000, UTC)
-
-
-class Clock:
-    """Seconds that pass when a test says so; `wall` goes with them."""
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return BEGIN.timestamp() + self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-def make_event(camera: str = "porch", index: int = 0, **more: Any) -> MotionEvent:
-    """Return an event that began `index` seconds after BEGIN."""
-    started_at = BEGIN + timedelta(seconds=index)
-    return MotionEvent(
-        event_id=names.event_id(started_at, zlib.crc32(camera.encode())),
-        instance="edge1",
-        camera=camera,
-        started_at=started_at,
-        **more,
-    )
-
-
-def make_record(event: MotionEvent, seq: int, *, score: float = 0.1, size: int = 3000) -> Record:
-    """Return frame `seq` of an event, `size` bytes that no other frame has."""
-    seed = f"{event.event_id}-{seq}".encode()
-    jpeg = (hashlib.sha256(seed).digest() * (size // 32 + 1))[:size]
-    folder = names.event_folder("", event.instance, event.camera, event.event_id)
-    info = FrameInfo(
-        instance=event.instance,
-        camera=event.camera,
-        event_id=event.event_id,
-        seq=seq,
-        captured_at=event.started_at + timedelta(milliseconds=200 * seq),
-        object_key=names.frame_key(folder, seq),
-        sha256=hashlib.sha256(jpeg).hexdigest(),
-        size=size,
-        width=640,
-        height=480,
-        score=score,
-        zones=("drive",),
-    )
-    return Record(info=info, jpeg=jpeg)
-
-
-def start_of(event: MotionEvent) -> EventPhase:
-    return EventPhase(phase=Phase.START, event=event)
-
-
-def end_of(event: MotionEvent, after_s: float = 5.0) -> EventPhase:
-    ended_at = event.started_at + timedelta(seconds=after_s)
-    return EventPhase(
-        phase=Phase.END, event=replace(event, ended_at=ended_at, end_reason=EndReason.QUIET, peak_score=0.5)
-    )
+BASE = "async_motion/edge1"
+QUICK = Pace(
+    first_s=0.001, max_s=0.02, refused_first_s=0.005, refused_max_s=0.02, item_max_s=0.02, poll_s=0.01
+)
+NEVER = Pace(first_s=3600, max_s=3600, refused_first_s=3600, refused_max_s=3600, poll_s=0.01)
 
 
 @dataclass
@@ -138,37 +87,38 @@ class FakeStore:
         return f"https://store/{key}?expires={expires_s:g}"
 
 
-@dataclass
-class FakeBroker:
-    """A broker that keeps what it was given. `trouble(topic)` returns an error to raise, or None.
+class TroubledBroker(FakeBroker):
+    """The shipped fake broker, in trouble on command: `trouble(topic)` returns an error to raise, or None.
 
-    `check` is called with each announcement before it is taken.
+    `check` is called with each message before it is taken.
     """
 
-    connected: bool = True
-    messages: list[tuple[str, bytes, bool]] = field(default_factory=list)
-    tries: int = 0
-    trouble: Callable[[str], Exception | None] = lambda _topic: None
-    check: Callable[[str, bytes], None] = lambda _topic, _payload: None
-    callbacks: list[Callable[[], None]] = field(default_factory=list)
+    def __init__(self, check: Callable[[str, bytes], None] = lambda _topic, _payload: None) -> None:
+        super().__init__()
+        self.tries = 0
+        self.trouble: Callable[[str], Exception | None] = lambda _topic: None
+        self.check = check
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish, or fail as told."""
         self.tries += 1
         await asyncio.sleep(0)
         error = self.trouble(topic)
         if error is not None:
             raise error
         self.check(topic, payload)
-        self.messages.append((topic, payload, retain))
-
-    def on_connect(self, callback: Callable[[], None]) -> None:
-        self.callbacks.append(callback)
+        await super().publish(topic, payload, retain=retain)
 
     def come_back(self) -> None:
-        self.connected = True
+        """End all trouble, and connect again."""
         self.trouble = lambda _topic: None
-        for callback in self.callbacks:
-            callback()
+        self.lose()
+        self.connect()
+
+    @property
+    def messages(self) -> list[tuple[str, bytes, bool]]:
+        """What was published, in order: topic, payload, whether it is retained."""
+        return [(message.topic, message.payload, message.retain) for message in self.server.messages]
 
     def json_of(self, ending: str) -> list[dict[str, Any]]:
         """Return the JSON messages on topics that end so, in their order."""
@@ -187,3 +137,64 @@ class FakeBroker:
     def events(self) -> list[dict[str, Any]]:
         """The events' phases, in their order."""
         return self.json_of("/event")
+
+
+class Bench:
+    """A spool in memory, a store and a broker that fail on command, and deliveries between them."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.store = FakeStore()
+        self.broker = TroubledBroker(check=self._check)
+        self.spool = Spool(":memory:", clock=self.clock, wall=self.clock.wall)
+        self.early: list[str] = []
+        self.delivery: Delivery | None = None
+
+    def _check(self, topic: str, payload: bytes) -> None:
+        """An announced key can be fetched at once."""
+        if topic.endswith("/frame"):
+            key = json.loads(payload)["object_key"]
+            if key not in self.store.objects:
+                self.early.append(key)
+
+    @asynccontextmanager
+    async def delivering(self, **more: Any) -> AsyncIterator[Delivery]:
+        options: dict[str, Any] = {"pace": QUICK, "clock": self.clock, "draw": lambda: 0.5, **more}
+        self.delivery = Delivery(
+            spool=self.spool, store=self.store, broker=self.broker, topics=Topics(BASE), **options
+        )
+        task = asyncio.create_task(self.delivery.run(), name="delivery")
+        try:
+            yield self.delivery
+        finally:
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert self.early == []
+
+    async def accept_event(self, frames: int = 3, camera: str = "porch", index: int = 0) -> list[Record]:
+        """Accept a whole event and return its records."""
+        event = make_event(camera, index)
+        records = [make_record(event, seq, score=0.1 + seq / 100) for seq in range(frames)]
+        await self.spool.accept([records[0], start_of(event)])
+        for record in records[1:]:
+            await self.spool.accept([record])
+        await self.spool.accept([end_of(event)])
+        return records
+
+    def announced(self, camera: str = "porch") -> list[int]:
+        return [frame["seq"] for frame in self.broker.frames if frame["camera"] == camera]
+
+
+def failing(times: int, error: Exception, only: str = "") -> Callable[[str], Exception | None]:
+    """Return a trouble that meets the next `times` calls whose key or topic contains `only`."""
+    left = times
+
+    def trouble(name: str) -> Exception | None:
+        nonlocal left
+        if only not in name or left <= 0:
+            return None
+        left -= 1
+        return error
+
+    return trouble

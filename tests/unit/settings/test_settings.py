@@ -19,12 +19,12 @@ from async_motion.core import names
 from async_motion.core.events.selection import Keep
 from async_motion.errors import SettingsError
 from async_motion.settings import (
-    Camera,
+    CameraSettings,
     Confirm,
     Frames,
     Section,
     Settings,
-    Zone,
+    ZoneSettings,
     find,
     load,
     shipped,
@@ -102,8 +102,8 @@ def test_the_reference_holds_the_defaults() -> None:
 def test_the_reference_names_every_key_with_its_default(tmp_path: Path) -> None:
     settings = read(tmp_path, example())
     camera = settings.cameras["porch"]
-    default = Camera(source=camera.source, name="Front porch")
-    zone = Zone(polygon=camera.detect.zones["drive"].polygon)
+    default = CameraSettings(source=camera.source, name="Front porch")
+    zone = ZoneSettings(polygon=camera.detect.zones["drive"].polygon)
     expected = default.model_copy(
         update={"detect": default.detect.model_copy(update={"zones": {"drive": zone}})}
     )

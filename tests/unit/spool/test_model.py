@@ -40,7 +40,8 @@ from async_motion.spool.schema import (
     TO_STORE,
 )
 from async_motion.spool.tables import Tables
-from tests.support.delivering import BEGIN, Clock, end_of, make_event, make_record, start_of
+from tests.support.clock import BEGIN, Clock
+from tests.support.records import end_of, make_event, make_record, start_of
 
 SIZE = 2000
 ROOM = 6 * (SIZE + ROW_BYTES)
@@ -124,7 +125,7 @@ class SpoolMachine(RuleBasedStateMachine):
             max_bytes=ROOM,
             max_age_s=1000.0,
             when_full=self.when_full,
-            fresh_s=FRESH_S,
+            delayed_after_s=FRESH_S,
             clock=self.clock,
             wall=self.clock.wall,
         )
@@ -274,7 +275,14 @@ class SpoolMachine(RuleBasedStateMachine):
         info = record.info
         event = self.events.get(info.event_id)
         item = Item(
-            RECORD, info.event_id, TO_STORE, info.seq, PROTECTED, info.score, SIZE + ROW_BYTES, self.clock.now
+            RECORD,
+            info.event_id,
+            TO_STORE,
+            info.seq,
+            PROTECTED,
+            info.score,
+            SIZE + ROW_BYTES,
+            self.clock.seconds,
         )
         best = False
         if event is not None:
@@ -308,7 +316,7 @@ class SpoolMachine(RuleBasedStateMachine):
             event.ended = True
         self.model_room(ROW_BYTES, PROTECTED)
         number = self.take_number()
-        self.items[number] = Item(kind, event_id, HELD, rank=PROTECTED, age_from=self.clock.now)
+        self.items[number] = Item(kind, event_id, HELD, rank=PROTECTED, age_from=self.clock.seconds)
         self.settle()
 
     def bytes(self) -> int:
@@ -343,7 +351,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def model_expire(self) -> None:
         for number, item in sorted(self.items.items(), key=lambda pair: (pair[1].age_from, pair[0])):
-            if item.age_from < self.clock.now - 1000.0 and number not in self.leased:
+            if item.age_from < self.clock.seconds - 1000.0 and number not in self.leased:
                 self.forget(number)
 
     def forget(self, number: int) -> None:
@@ -372,8 +380,8 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(fresh=st.booleans(), limit=st.integers(1, 4))
     def take_and_store(self, fresh: bool, limit: int) -> None:
-        uploads = self.tables.lanes.take_uploads(fresh=fresh, limit=limit)
-        assert self.tables.lanes.broken == []
+        uploads = self.tables.leases.take_uploads(fresh=fresh, limit=limit)
+        assert self.tables.leases.unreadable == {}
         expected = [
             n for n, item in sorted(self.items.items()) if item.state == TO_STORE and n not in self.leased
         ]
@@ -382,7 +390,7 @@ class SpoolMachine(RuleBasedStateMachine):
         assert set(numbers) <= set(expected)
         self.leased.update(numbers)
         for upload in uploads:
-            assert upload.late == (not fresh)
+            assert upload.delayed == (not fresh)
             assert upload.age_s < FRESH_S or not fresh
             stored = None
             if isinstance(upload, FrameUpload):
@@ -408,8 +416,8 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule()
     def take_and_announce(self) -> None:
-        batches = self.tables.lanes.take_fresh_news(3)
-        batches.append(self.tables.lanes.take_late_news(3))
+        batches = self.tables.leases.take_fresh_announcements(3)
+        batches.append(self.tables.leases.take_backlog_announcements(3))
         for batch in batches:
             for news in batch:
                 item = self.items[news.number]
@@ -433,7 +441,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule()
     def refuse(self) -> None:
-        for upload in self.tables.lanes.take_uploads(fresh=False, limit=1):
+        for upload in self.tables.leases.take_uploads(fresh=False, limit=1):
             with self.step():
                 self.tables.set_aside(upload.number, "refused")
             if self.items[upload.number].kind == RECORD:
@@ -444,7 +452,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule()
     def give_back(self) -> None:
-        self.tables.lanes.release_all()
+        self.tables.leases.release_all()
         self.leased.clear()
 
     # -- time and restarts

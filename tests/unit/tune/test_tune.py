@@ -18,9 +18,9 @@ from async_motion.errors import UsageError
 from async_motion.settings import load
 from async_motion.tune import Present, present, report
 from async_motion.tune.clips import (
+    ClipMemory,
     Kind,
     Label,
-    Memory,
     find_clips,
     label_clips,
     read_clip,
@@ -69,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bench(folder: Path) -> Bench:
     clips, _ = label_clips(find_clips([folder]), read_labels(folder / "labels.yaml"), folder)
-    memory = Memory(1 << 30)
+    memory = ClipMemory(1 << 30)
     read = [read_clip(path, label, fps=5, memory=memory) for path, label in clips]
     return Bench(read, DetectorSettings(), miss_cost=5)
 
@@ -153,9 +153,9 @@ def test_small_pictures_are_judged_as_whole_ones() -> None:
 
 def test_a_clip_beyond_the_memory_is_read_again_and_judged_alike(folder: Path) -> None:
     label = Label(kind=Kind.MOVING)
-    memory = Memory(10_000)
+    memory = ClipMemory(10_000)
     big = read_clip(folder / "motion/walk.mp4", label, fps=5, memory=memory)
-    small = read_clip(folder / "motion/walk.mp4", label, fps=5, memory=Memory(1 << 30))
+    small = read_clip(folder / "motion/walk.mp4", label, fps=5, memory=ClipMemory(1 << 30))
     assert big.pictures is None
     assert memory.left == 10_000
     assert small.pictures is not None
@@ -165,7 +165,7 @@ def test_a_clip_beyond_the_memory_is_read_again_and_judged_alike(folder: Path) -
 def test_marks_become_frames(folder: Path) -> None:
     path = folder / "marked.mp4"
     label = Label(kind=Kind.MARKED, events=((3.0, 4.0), (5.13, 5.14)), unsure=((4.2, 4.4), (0.0, 1.0)))
-    clip = read_clip(path, label, fps=5, memory=Memory(0))
+    clip = read_clip(path, label, fps=5, memory=ClipMemory(0))
     assert clip.fps == pytest.approx(5)
     assert clip.labels is not None
     marked = "".join("?.M"[label + 1] for label in clip.labels)
@@ -174,13 +174,13 @@ def test_marks_become_frames(folder: Path) -> None:
 
 def test_a_slow_clip_keeps_its_own_rate(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "slow.mkv", scene(seconds=6, fps=2, size=SIZE), fps=2)
-    clip = read_clip(path, Label(kind=Kind.QUIET), fps=5, memory=Memory(0))
+    clip = read_clip(path, Label(kind=Kind.QUIET), fps=5, memory=ClipMemory(0))
     assert clip.fps == pytest.approx(2)
     assert clip.seconds == pytest.approx(6)
 
 
 def test_a_clip_that_changes_its_size_is_judged_to_its_end(folder: Path) -> None:
-    clip = read_clip(folder / "quiet/noise.mp4", Label(kind=Kind.QUIET), fps=5, memory=Memory(1 << 30))
+    clip = read_clip(folder / "quiet/noise.mp4", Label(kind=Kind.QUIET), fps=5, memory=ClipMemory(1 << 30))
     assert clip.pictures is not None
     clip.pictures[10:] = [picture[:60, :80] for picture in clip.pictures[10:]]
     verdicts = clip.judge(DetectorSettings())

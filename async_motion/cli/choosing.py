@@ -1,0 +1,113 @@
+"""The filters that `events`, `get`, `delete` and `report` share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from async_motion.errors import UsageError
+
+if TYPE_CHECKING:
+    from async_motion.retrieval import Event, EventReader
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Add the options by which events are chosen."""
+    chosen = parser.add_argument_group("which events", "Times are local; a day is a local day.")
+    chosen.add_argument("--camera", action="append", metavar="NAME", help="of this camera; may be repeated")
+    chosen.add_argument("--instance", metavar="NAME", help="of this instance (default: the settings')")
+    chosen.add_argument(
+        "--since", metavar="TIME", help="that began since: 2h, yesterday, 2026-11-22, 2026-11-22T07:30"
+    )
+    chosen.add_argument("--on", metavar="DAY", help="on one day: today, yesterday, monday, 2026-11-22")
+    chosen.add_argument("--from", dest="start", metavar="TIME", help="that began at or after this time")
+    chosen.add_argument("--to", metavar="TIME", help="that began before this time; a day is included")
+    chosen.add_argument(
+        "--zone", action="append", metavar="NAME", help="that touched this zone; may be repeated"
+    )
+    chosen.add_argument("--min-score", metavar="SHARE", help="whose highest score is at least: 2%% or 0.02")
+    chosen.add_argument("--min-duration", metavar="TIME", help="that lasted for at least: 5s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which events a command is about."""
+
+    cameras: tuple[str, ...] | None
+    since: datetime | None
+    until: datetime | None
+    zones: tuple[str, ...]
+    min_score: float
+    min_duration_s: float
+
+    @property
+    def narrows(self) -> bool:
+        """Whether anything at all was asked for."""
+        return self != Choice(
+            cameras=None, since=None, until=None, zones=(), min_score=0.0, min_duration_s=0.0
+        )
+
+    def events(self, reader: EventReader, *, reverse: bool = False) -> AsyncIterator[Event]:
+        """Yield the events from the bucket."""
+        return reader.events(
+            self.cameras,
+            since=self.since,
+            until=self.until,
+            zone=self.zones or None,
+            min_score=self.min_score,
+            min_duration=self.min_duration_s,
+            reverse=reverse,
+        )
+
+
+def chosen(args: argparse.Namespace, now: datetime | None = None) -> Choice:
+    """Return what the options mean. Raises UsageError, a line for each that is wrong."""
+    from async_motion.cli.when import moment, whole_day
+    from async_motion.core.names import is_name
+    from async_motion.settings.quantities import duration_of, share_of
+
+    now = now or datetime.now(UTC)
+    problems: list[str] = []
+    for option in ("camera", "zone"):
+        problems += [
+            f"--{option}: {name}: expected a name (a-z 0-9 _ -)"
+            for name in getattr(args, option) or ()
+            if not is_name(name)
+        ]
+    if args.instance is not None and not is_name(args.instance):
+        problems.append(f"--instance: {args.instance}: expected a name (a-z 0-9 _ -)")
+    since = until = None
+    if args.on and (args.since or args.start or args.to):
+        problems.append("--on: expected alone, without --since, --from and --to")
+    if args.since and args.start:
+        problems.append("--since, --from: expected one of them")
+    try:
+        if args.on:
+            since, until = whole_day(args.on, now, "--on")
+        if args.since or args.start:
+            since = moment(args.since or args.start, now, "--since" if args.since else "--from")
+        if args.to:
+            until = moment(args.to, now, "--to", end=True)
+    except UsageError as exc:
+        problems += exc.problems
+    if since and until and since >= until:
+        problems.append("--to: it is not after the beginning of the range")
+    score = 0.0 if args.min_score is None else share_of(args.min_score)
+    if score is None or not 0 <= score <= 1:
+        problems.append(f"--min-score: {args.min_score}: expected a share such as 2% or 0.02")
+    duration = 0.0 if args.min_duration is None else duration_of(args.min_duration)
+    if duration is None:
+        problems.append(f"--min-duration: {args.min_duration}: expected a duration such as 5s")
+    if problems:
+        raise UsageError(*problems)
+    return Choice(
+        cameras=tuple(args.camera) if args.camera else None,
+        since=since,
+        until=until,
+        zones=tuple(args.zone or ()),
+        min_score=score or 0.0,
+        min_duration_s=duration or 0.0,
+    )

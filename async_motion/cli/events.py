@@ -1,0 +1,174 @@
+"""`async-motion events`: what is in the bucket, as a table, JSON Lines or CSV; from the bucket alone.
+
+Lines come as they are read. Times in the table are local, with their offset; in JSON and CSV they are UTC.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from async_motion.cli.choosing import Choice, add_filters, chosen
+from async_motion.errors import UsageError
+
+if TYPE_CHECKING:
+    from async_motion.retrieval import Event, EventReader
+    from async_motion.settings import Settings
+
+    Parsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+BARS = "▁▂▃▄▅▆▇█"
+COLUMNS = (
+    *("instance", "camera", "no", "writer", "event_id", "started_at", "ended_at", "duration_s"),
+    *("reason", "peak_score", "zones", "frames", "bytes", "best", "scores", "folder", "best_frame"),
+)
+
+
+def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "events", parents=[config], help="what is in the bucket: list, filter; as a table, JSON Lines, CSV"
+    )
+    add_filters(parser)
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print a line of JSON for each event")
+    shape.add_argument("--csv", action="store_true", help="print CSV with a header")
+    parser.add_argument("--reverse", action="store_true", help="the newest first")
+    parser.add_argument("--limit", type=int, metavar="N", help="end after N events")
+    parser.add_argument(
+        "--rebuild", action="store_true", help="write the index of these days from the bucket"
+    )
+    parser.set_defaults(command=main)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    from async_motion.cli.loop import run_async
+    from async_motion.logs import setup_logging
+    from async_motion.settings import load
+
+    choice = chosen(args)
+    if args.limit is not None and args.limit < 1:
+        raise UsageError(f"--limit: {args.limit}: expected a number from 1 on")
+    if args.rebuild and (choice.zones or choice.min_score or choice.min_duration_s):
+        raise UsageError("--rebuild: expected only --camera, --instance and times: it writes whole days")
+    settings = load(args.config, os.environ)
+    setup_logging("warning", settings.log.format, settings.secrets())
+    return run_async(events(settings, choice, args))
+
+
+async def events(settings: Settings, choice: Choice, args: argparse.Namespace) -> int:
+    """Print the events that were chosen, or rebuild their index; return the exit code."""
+    from async_motion.app import build
+
+    async with build.build_bucket(settings) as bucket:
+        reader = build.build_events(settings, bucket, args.instance)
+        if args.rebuild:
+            return await _rebuild(reader, choice)
+        shape = "json" if args.json else "csv" if args.csv else "table"
+        show = printer(shape, reader)
+        count = 0
+        async for event in choice.events(reader, reverse=args.reverse):
+            show(event)
+            count += 1
+            if count == args.limit:
+                break
+        if not count:
+            _tell("no events")
+        tell_skipped(reader)
+    return 0
+
+
+def printer(shape: str, reader: EventReader) -> Callable[[Event], None]:
+    """Return what prints one event; its heading comes with the first."""
+    if shape == "json":
+        return lambda event: print(json.dumps(payload(event, reader), ensure_ascii=False), flush=True)
+    if shape == "csv":
+        return _csv(reader)
+    return _table()
+
+
+def payload(event: Event, reader: EventReader) -> dict[str, object]:
+    """Return an event as JSON and CSV have it: with the folder and the best frame's object key."""
+    from async_motion.core.names import frame_key
+
+    folder = reader.folder(event)
+    best = None if event.best is None else frame_key(folder, event.best)
+    return {**event.payload(), "folder": folder, "best_frame": best}
+
+
+def tell_skipped(reader: EventReader) -> None:
+    """Say on standard error what could not be read."""
+    skipped = reader.skipped
+    if skipped.count:
+        _tell(f"{skipped.count} objects could not be read, such as")
+        for key, why in list(skipped.latest)[-3:]:
+            _tell(f"  {key}: {why}")
+
+
+def sparkline(scores: tuple[float, ...]) -> str:
+    """Return the course of the scores, the highest as a full bar; at most 16 characters."""
+    top = max(scores, default=0.0)
+    if top <= 0:
+        return BARS[0] * len(scores)
+    return "".join(BARS[min(7, int(score / top * 7.999))] for score in scores)
+
+
+def row(event: Event) -> str:
+    """Return an event as a line of the table."""
+    from async_motion.cli.when import local
+
+    lasted = "goes on" if event.duration_s is None else f"{event.duration_s:.1f} s"
+    zones = f"  [{', '.join(event.zones)}]" if event.zones else ""
+    return (
+        f"{local(event.started_at):<24}  {event.camera:<14}  {lasted:>9}  {event.frames:>6}"
+        f"  {event.peak_score:>6.1%}  {sparkline(event.scores):<16}  {event.event_id}{zones}"
+    )
+
+
+def _table() -> Callable[[Event], None]:
+    heading = (
+        f"{'began':<24}  {'camera':<14}  {'lasted':>9}  {'frames':>6}  {'peak':>6}  {'score':<16}  event"
+    )
+    waiting = [heading]
+
+    def show(event: Event) -> None:
+        while waiting:
+            print(waiting.pop(), flush=True)
+        print(row(event), flush=True)
+
+    return show
+
+
+def _csv(reader: EventReader) -> Callable[[Event], None]:
+    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+
+    def show(event: Event) -> None:
+        said = payload(event, reader)
+        lists = {"zones": " ".join(event.zones), "scores": " ".join(f"{score:g}" for score in event.scores)}
+        writer.writerow({**said, **lists})
+        sys.stdout.flush()
+
+    return show
+
+
+async def _rebuild(reader: EventReader, choice: Choice) -> int:
+    from async_motion.retrieval.rebuild import rebuild
+
+    days = count = 0
+    async for done in rebuild(reader, choice.cameras, since=choice.since, until=choice.until):
+        _tell(f"{done.camera} {done.day}: {done.events} events")
+        days, count = days + 1, count + done.events
+    print(f"index rebuilt: {count} events in {days} files")
+    tell_skipped(reader)
+    return 0
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

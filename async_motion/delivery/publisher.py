@@ -1,0 +1,275 @@
+"""From the spool to the subscribers: announcements of stored frames, and the phases of events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from async_motion.core import payloads
+from async_motion.core.items import Announcement, FrameAnnouncement, PhaseAnnouncement
+from async_motion.core.model import FrameInfo, Phase
+from async_motion.core.names import Topics
+from async_motion.delivery.circuit_breaker import CircuitBreaker
+from async_motion.delivery.dispatch import Bell, Slots, share_of
+from async_motion.delivery.protocols import Broker, Outbox, Store
+from async_motion.delivery.retries import MAX_REMEMBERED, Figures, Retries
+from async_motion.delivery.snapshots import Snapshots
+from async_motion.errors import (
+    BrokerUnavailable,
+    RecordRejected,
+    SpoolError,
+    StoreUnavailable,
+    TransientError,
+)
+
+log = logging.getLogger(__name__)
+
+BATCH = 16
+"""Announcements of one camera that are leased at once."""
+PUBLISHES = 16
+"""Publishes at once; beyond this a broker gets no faster."""
+TRIED = 4
+"""A trial chooses among this many items of the backlog, and the first fresh one of each camera."""
+
+
+class BoundedPublish:
+    """Publishes to the broker: at most `PUBLISHES` at once, each within `timeout_s`."""
+
+    def __init__(self, broker: Broker, timeout_s: float) -> None:
+        self._broker = broker
+        self._timeout_s = timeout_s
+        self._slots = asyncio.Semaphore(PUBLISHES)
+
+    async def __call__(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Raises BrokerUnavailable, BrokerRefused."""
+        async with self._slots:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._broker.publish(topic, payload, retain=retain)
+            except TimeoutError as exc:
+                raise BrokerUnavailable(f"no answer within {self._timeout_s:g} s") from exc
+
+
+class Publisher:
+    """Announces what the spool leases: for each camera in order, the backlog beside it.
+
+    `presign_s` is the life of the links in announcements, None for none. `store_breaker` hears of links that
+    could not be made.
+    """
+
+    def __init__(
+        self,
+        spool: Outbox,
+        store: Store,
+        *,
+        publish: BoundedPublish,
+        breaker: CircuitBreaker,
+        store_breaker: CircuitBreaker,
+        retries: Retries,
+        snapshots: Snapshots,
+        figures: Figures,
+        bell: Bell,
+        idle_bell: Bell,
+        topics: Topics,
+        backlog_share: float,
+        delayed_after_s: float,
+        update_every_s: float,
+        presign_s: float | None,
+        link_timeout_s: float,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._spool = spool
+        self._store = store
+        self._publish = publish
+        self._breaker = breaker
+        self._store_breaker = store_breaker
+        self._retries = retries
+        self._snapshots = snapshots
+        self._figures = figures
+        self._bell = bell
+        self._idle_bell = idle_bell
+        self._topics = topics
+        self._delayed_after_s = delayed_after_s
+        self._update_every_s = update_every_s
+        self._presign_s = presign_s
+        self._link_timeout_s = link_timeout_s
+        self._clock = clock
+        self._now = now
+        self._backlog_batches = max(1, share_of(PUBLISHES // 2, backlog_share))
+        self._batches = Slots()
+        self._updated: dict[str, float] = {}
+
+    @property
+    def busy(self) -> bool:
+        """True while a batch is being announced."""
+        return self._batches.all > 0
+
+    # -- starting
+
+    async def start(self, tasks: asyncio.TaskGroup) -> int:
+        """Lease announcements and begin them; return how many batches. Raises SpoolError."""
+        if not self._spool.stats.to_announce:
+            return 0
+        # Before the spool tells the age of each: it counts on from here.
+        leased_at = self._clock()
+        if self._breaker.half_open:
+            batches = await self._lease_trial() if not self.busy else []
+        else:
+            batches = [(batch, False) for batch in await self._spool.take_fresh_announcements(BATCH)]
+            if self._batches.backlog < self._backlog_batches and self._spool.stats.backlog:
+                batches += await self._lease_backlog(batches)
+        for batch, backlog in batches:
+            self._batches.add(1, backlog=backlog)
+            announcing = self._announce(batch, backlog=backlog, leased_at=leased_at)
+            tasks.create_task(announcing, name=f"announce {batch[0].number}")
+        return len(batches)
+
+    async def _lease_backlog(
+        self, fresh: Sequence[tuple[list[Announcement], bool]]
+    ) -> list[tuple[list[Announcement], bool]]:
+        """Lease a batch of the backlog. Raises SpoolError: then `fresh` is released."""
+        try:
+            batch = await self._spool.take_backlog_announcements(BATCH)
+        except SpoolError:
+            await self._release([item for batch, _ in fresh for item in batch])
+            raise
+        return [(batch, True)] if batch else []
+
+    async def _lease_trial(self) -> list[tuple[list[Announcement], bool]]:
+        """Lease one announcement for a trial, each time another. Raises SpoolError."""
+        found = [(batch, False) for batch in await self._spool.take_fresh_announcements(1)]
+        try:
+            found += [([item], True) for item in await self._spool.take_backlog_announcements(TRIED)]
+        except SpoolError:
+            if not found:
+                raise
+        if not found:
+            return []
+        chosen = found.pop(self._breaker.trials % len(found))
+        await self._release([item for batch, _ in found for item in batch])
+        return [chosen]
+
+    async def _release(self, items: Sequence[Announcement]) -> None:
+        numbers = [item.number for item in items]
+        if numbers:
+            await self._retries.insist(lambda: self._spool.release(numbers))
+
+    # -- announcing
+
+    async def _announce(self, batch: Sequence[Announcement], *, backlog: bool, leased_at: float) -> None:
+        """Announce a batch in its order; release what comes after a failure."""
+        done: list[int] = []
+        try:
+            for item in batch:
+                try:
+                    if isinstance(item, FrameAnnouncement):
+                        await self._announce_frame(item, leased_at)
+                    else:
+                        await self._announce_phase(item)
+                except TransientError as exc:
+                    breaker = self._breaker_of(exc)
+                    breaker.record_failure(exc)
+                    await self._release(
+                        [other for other in batch if other.number not in (*done, item.number)]
+                    )
+                    await self._retries.release(item.number, exc, breaker)
+                    break
+                done.append(item.number)
+                self._retries.succeeded(item.number)
+            await self._retries.insist(lambda: self._spool.remove(done))
+        except asyncio.CancelledError:
+            with contextlib.suppress(SpoolError):
+                await self._spool.remove(done)
+            raise
+        finally:
+            self._batches.add(-1, backlog=backlog)
+            self._bell.ring()
+            self._idle_bell.ring()
+
+    async def _announce_frame(self, item: FrameAnnouncement, leased_at: float) -> None:
+        info = item.stored.info
+        url = await self._link(info.object_key)
+        if self._snapshots.is_due(item):
+            await self._snapshots.show(item, self._announcement(item, leased_at, url))
+        await self._publish(self._topics.frame(info.camera), self._announcement(item, leased_at, url))
+        self._breaker.record_success()
+        self._figures.counts["announced"] += 1
+        self._figures.counts["repeats"] += self._retries.failed_before(item.number)
+        try:
+            await self._announce_update(info)
+        except TransientError as exc:
+            # The frame is announced. The next update, or the end, says more than this one would have.
+            self._breaker_of(exc).record_failure(exc)
+
+    def _announcement(self, item: FrameAnnouncement, leased_at: float, url: str | None) -> bytes:
+        age_s = item.age_s + self._clock() - leased_at
+        delayed = item.delayed or age_s > self._delayed_after_s
+        return payloads.encode(payloads.frame_payload(replace(item.stored, delayed=delayed, url=url)))
+
+    async def _announce_update(self, info: FrameInfo) -> None:
+        """Publish an event's update if its start is announced, and none came within `update_every_s`."""
+        last = self._updated.get(info.event_id)
+        if last is not None and self._clock() - last < self._update_every_s:
+            return
+        try:
+            known = await self._spool.event_now(info.event_id)
+        except SpoolError:
+            return  # the spool has logged it; the next update says as much
+        # Our own note of the start is newer than the spool's: that one is made for a whole batch.
+        if known is None or not (known.announced or last is not None):
+            return
+        self._note_update(info.event_id)
+        payload = payloads.event_payload(
+            Phase.UPDATE,
+            known.event,
+            now=self._now(),
+            frames_stored=known.frames_stored,
+            best_frame=known.best_frame,
+            bucket=self._store.bucket,
+            url=await self._link(known.best_frame),
+        )
+        await self._publish(self._topics.event(info.camera), payloads.encode(payload))
+
+    async def _announce_phase(self, item: PhaseAnnouncement) -> None:
+        event = item.phase.event
+        payload = payloads.event_payload(
+            item.phase.phase,
+            event,
+            now=self._now(),
+            frames_stored=item.frames_stored,
+            best_frame=item.best_frame,
+            bucket=self._store.bucket,
+            url=await self._link(item.best_frame),
+        )
+        await self._publish(self._topics.event(event.camera), payloads.encode(payload))
+        self._breaker.record_success()
+        if item.phase.phase is Phase.END:
+            self._updated.pop(event.event_id, None)
+        else:
+            self._note_update(event.event_id)
+
+    def _note_update(self, event_id: str) -> None:
+        self._updated[event_id] = self._clock()
+        if len(self._updated) > MAX_REMEMBERED:  # events whose end was dropped at the spool's bounds
+            self._updated.pop(next(iter(self._updated)))
+
+    async def _link(self, key: str | None) -> str | None:
+        """Return a presigned link to an object, when there is one and links are made."""
+        if key is None or self._presign_s is None:
+            return None
+        try:
+            async with asyncio.timeout(self._link_timeout_s):
+                return await self._store.link(key, self._presign_s)
+        except TimeoutError as exc:
+            raise StoreUnavailable(f"no link within {self._link_timeout_s:g} s") from exc
+        except RecordRejected as exc:
+            log.debug("%s: no link: %s", key, exc)
+            return None
+
+    def _breaker_of(self, error: TransientError) -> CircuitBreaker:
+        return self._store_breaker if isinstance(error, StoreUnavailable) else self._breaker

@@ -1,0 +1,80 @@
+"""What happens to an item whose delivery failed, and to a note that the spool could not take."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from async_motion.core.backoff import Backoff
+from async_motion.delivery.circuit_breaker import CircuitBreaker, Pace
+from async_motion.delivery.protocols import Outbox
+from async_motion.errors import SpoolError, TransientError
+
+log = logging.getLogger(__name__)
+
+FREE_FAILURES = 2
+"""How often an item may fail before it waits by itself, beside its peer's breaker."""
+MAX_REMEMBERED = 4096
+
+
+@dataclass(slots=True)
+class Figures:
+    """What `health` reports."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    upload_s: deque[float] = field(default_factory=lambda: deque(maxlen=512))
+
+
+class Retries:
+    """Counts the failures of items, and releases them with the delay that these ask for."""
+
+    def __init__(self, spool: Outbox, *, pace: Pace, draw: Callable[[], float], figures: Figures) -> None:
+        self._spool = spool
+        self._pace = pace
+        self._draw = draw
+        self._figures = figures
+        self._failures: dict[int, tuple[int, int]] = {}
+
+    def failed_before(self, number: int) -> bool:
+        """Return whether a try of this item failed."""
+        return number in self._failures
+
+    def succeeded(self, number: int) -> None:
+        """Note that an item's try succeeded, or that there will be no other."""
+        self._failures.pop(number, None)
+
+    def backoff(self) -> Backoff:
+        """Return a backoff for trouble that may pass."""
+        return Backoff(draw=self._draw, first_s=self._pace.first_s, max_s=self._pace.max_s)
+
+    async def release(self, number: int, error: TransientError, breaker: CircuitBreaker) -> None:
+        """Release an item that its peer failed; the breaker has been told.
+
+        One that fails again and again while others pass waits longer and longer by itself. In an outage none
+        passes: its items come again at once when it is over.
+        """
+        self._figures.counts["retries"] += 1
+        failures, successes = self._failures.pop(number, (0, -1))
+        if breaker.successes != successes:
+            failures += 1
+        self._failures[number] = failures, breaker.successes
+        if len(self._failures) > MAX_REMEMBERED:
+            self._failures.pop(next(iter(self._failures)))
+        log.debug("item %d failed: %s", number, error)
+        delay_s = 0.0
+        if failures > FREE_FAILURES:
+            doubled_s = self._pace.first_s * 2.0 ** min(failures - FREE_FAILURES, 64)
+            delay_s = min(self._pace.item_max_s, doubled_s)
+        await self.insist(lambda: self._spool.release([number], delay_s))
+
+    async def insist(self, note: Callable[[], Awaitable[None]]) -> None:
+        """Make a note in the spool until it holds: a full or failing disk is waited for."""
+        backoff = self.backoff()
+        while True:
+            try:
+                return await note()
+            except SpoolError:
+                await asyncio.sleep(backoff.next_s())

@@ -1,0 +1,220 @@
+"""Leases in a NATS JetStream key-value bucket: create, renew, release, by compare-and-set.
+
+    create(camera) ──▶ Lease(epoch = revision, deadline) ──renew──▶ … ──release──▶ free
+                                   │ no answer: unknown
+                                   └──▶ read it back: ours (same tenure) or lost
+
+Invariants
+- A key expires `ttl_s` after the server has stamped its last write. The deadline counts from before that
+  write was *sent*, so that it is never later than the server's.
+- The epoch is the revision of the write that created the lease. Revisions grow over the whole bucket, so the
+  next owner's epoch is higher.
+- A write without an answer may have happened. It is read back and told from another's by its `tenure`, a
+  random word drawn for each lease.
+
+Adapters translate at the edge: what NATS raises becomes `LeaseUnavailable` (nobody answers, no quorum) or
+`LeaseLost` (another owner, or expired).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from async_motion.errors import LeaseLost, LeaseUnavailable
+from async_motion.fleet.clock import boottime
+
+MAX_VALUE_BYTES = 4096
+"""A lease or a worker's view is a line of JSON: longer values are not ours."""
+
+CAMERA = "camera."
+"""Key prefix of leases."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One key of the bucket. `value` is empty where it was deleted; `revision` grows over the bucket."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+class Bucket(Protocol):
+    """A key-value bucket with compare-and-set whose keys expire. Without an answer: LeaseUnavailable."""
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Write a key that does not exist; return its revision. Raises KeyTaken."""
+
+    async def update(self, key: str, value: bytes, revision: int) -> int:
+        """Write a key whose revision is `revision`; return the new one. Raises KeyTaken."""
+
+    async def get(self, key: str) -> Entry | None:
+        """Return a key, None where it does not exist or was deleted."""
+
+    async def delete(self, key: str, revision: int) -> None:
+        """Delete a key whose revision is `revision`. Raises KeyTaken."""
+
+
+class KeyTaken(Exception):
+    """The key exists already, or has another revision than expected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Who has a camera, as the bucket says. `epoch` is 0 in the first write, whose revision is the epoch."""
+
+    worker: str
+    tenure: str
+    epoch: int
+
+    def encode(self) -> bytes:
+        """Return the value that stands in the bucket."""
+        return json.dumps(
+            {"worker": self.worker, "tenure": self.tenure, "epoch": self.epoch}, separators=(",", ":")
+        ).encode()
+
+
+def parse_owner(entry: Entry) -> Owner | None:
+    """Return who has a camera; None where the value is not ours: it blocks the camera until it expires."""
+    value = parse_object(entry.value)
+    worker, tenure, epoch = value.get("worker"), value.get("tenure"), value.get("epoch")
+    if not (isinstance(worker, str) and isinstance(tenure, str)):
+        return None
+    if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch <= entry.revision:
+        return None
+    return Owner(worker=worker, tenure=tenure, epoch=epoch or entry.revision)
+
+
+def parse_object(value: bytes) -> Mapping[str, Any]:
+    """Return the JSON object in `value`; an empty one for anything else, also when it is too long."""
+    if not 0 < len(value) <= MAX_VALUE_BYTES:
+        return {}
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to one camera until `deadline` (boot time, seconds)."""
+
+    camera: str
+    epoch: int
+    tenure: str
+    revision: int
+    deadline: float
+
+
+class LeaseKeeper:
+    """Acquire, renew and release the leases of one worker.
+
+    `ttl_s` is how long a key lives in the bucket after its last write. `timeout_s` bounds one request.
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        worker: str,
+        *,
+        ttl_s: float,
+        clock: Callable[[], float] = boottime,
+        draw_tenure: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._bucket = bucket
+        self._worker = worker
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._draw_tenure = draw_tenure
+
+    async def acquire(self, camera: str) -> Lease | None:
+        """Return a lease on a camera; None where another worker has it. Raises LeaseUnavailable."""
+        owner = Owner(worker=self._worker, tenure=self._draw_tenure(), epoch=0)
+        sent = self._clock()
+        key = CAMERA + camera
+        try:
+            revision = await self._bucket.create(key, owner.encode())
+        except KeyTaken:
+            return None
+        except LeaseUnavailable:
+            # Unknown: it may have been written. If so, it blocks the camera; better to use it.
+            entry = await self._bucket.get(key)
+            found = parse_owner(entry) if entry is not None else None
+            if entry is None or found is None or found.tenure != owner.tenure:
+                return None
+            revision = entry.revision
+        return Lease(
+            camera=camera,
+            epoch=revision,
+            tenure=owner.tenure,
+            revision=revision,
+            deadline=sent + self._ttl_s,
+        )
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Return the lease with a later deadline. Raises LeaseLost; LeaseUnavailable: the old one holds."""
+        owner = Owner(worker=self._worker, tenure=lease.tenure, epoch=lease.epoch)
+        key = CAMERA + lease.camera
+        sent = self._clock()
+        try:
+            revision = await self._bucket.update(key, owner.encode(), lease.revision)
+        except KeyTaken:
+            # A renewal without an answer may have been written: then the revision is ours all the same.
+            entry = await self._bucket.get(key)
+            found = parse_owner(entry) if entry is not None else None
+            if entry is None or found is None or found.tenure != lease.tenure:
+                who = f"{found.worker} has it" if found is not None else "it has expired"
+                raise LeaseLost(f"{lease.camera}: the lease is lost: {who}") from None
+            sent = self._clock()
+            try:
+                revision = await self._bucket.update(key, owner.encode(), entry.revision)
+            except KeyTaken:
+                raise LeaseLost(f"{lease.camera}: the lease is lost while it was renewed") from None
+        return replace(lease, revision=revision, deadline=max(lease.deadline, sent + self._ttl_s))
+
+    async def release(self, lease: Lease) -> None:
+        """Give a camera back at once; a lost lease is not an error. Raises LeaseUnavailable."""
+        key = CAMERA + lease.camera
+        entry = await self._bucket.get(key)
+        found = parse_owner(entry) if entry is not None else None
+        if entry is None or found is None or found.tenure != lease.tenure:
+            return
+        try:
+            await self._bucket.delete(key, entry.revision)
+        except KeyTaken:
+            return
+
+
+class Fence:
+    """Stop a camera before its lease can be another's, whatever else the event loop waits for.
+
+    `margin_s` before the deadline the lease counts as over: the time that a stop may take. `holds` compares
+    with the clock at each call, so that a machine that slept finds the truth before its timers do.
+    """
+
+    def __init__(self, margin_s: float, clock: Callable[[], float] = boottime) -> None:
+        self._margin_s = margin_s
+        self._clock = clock
+        self._deadlines: dict[str, float] = {}
+
+    def set(self, lease: Lease) -> None:
+        """Note the deadline of a lease that was acquired or renewed."""
+        self._deadlines[lease.camera] = lease.deadline
+
+    def clear(self, camera: str) -> None:
+        """Forget a camera that was given back."""
+        self._deadlines.pop(camera, None)
+
+    def left_s(self, camera: str) -> float:
+        """Return the seconds until a camera must have stopped; negative when past, or without a lease."""
+        return self._deadlines.get(camera, -math.inf) - self._margin_s - self._clock()
+
+    def holds(self, camera: str) -> bool:
+        """Return whether this worker may act as the owner of a camera now."""
+        return self.left_s(camera) > 0

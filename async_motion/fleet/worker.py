@@ -1,0 +1,547 @@
+"""One worker of a fleet: which cameras it has, and when it must give them up.
+
+    view (worker.*, camera.*) ──placement──▶ acquire ──▶ start(camera, epoch)
+                                                │
+                                 renew every ttl/3, a task of its own for each lease
+                                                │
+             lost, shed, refused, drained, or the fence falls ──▶ stop(camera) ──▶ release
+
+- The view is a cache. Only the compare-and-set decides: a stale view costs a try, never a second owner.
+- A lease counts as free for this worker `ttl_s` after it last saw it change, by its own clock; the bucket
+  then refuses the try if the owner is alive after all.
+- The fence is a timer of the event loop for each lease, re-armed by each renewal, and is checked against the
+  boot clock at every look, for machines that slept.
+- Without a quorum nobody can take a camera. `keep` goes on with what this worker owns, marked by
+  `Assignment.held` False, so that what it announces is delayed and a newer epoch wins; `stop` stops in time.
+- After the start a worker waits `SETTLE_S` for the others' views: alone it would take everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from async_motion.errors import LeaseLost, LeaseUnavailable
+from async_motion.fleet import placement
+from async_motion.fleet.clock import boottime
+from async_motion.fleet.leases import (
+    CAMERA,
+    Bucket,
+    Entry,
+    Fence,
+    KeyTaken,
+    Lease,
+    LeaseKeeper,
+    parse_object,
+    parse_owner,
+)
+from async_motion.fleet.placement import WorkerView
+
+log = logging.getLogger(__name__)
+
+WORKER = "worker."
+"""Key prefix of what workers say of themselves."""
+MOVE = "move."
+"""Key prefix of moves by hand: the camera's next owner."""
+
+LOOK_S = 0.25
+"""How often the view is looked at."""
+SHED_EVERY_S = 5.0
+"""How often a worker looks whether it has more than its share."""
+SETTLED_S = 30.0
+"""How long a camera stays before it may be shed: its cost is measured by then."""
+SETTLE_S = 2.0
+DEFAULT_COST = 0.1
+"""The cost of a camera that was not measured yet, in cores."""
+REFUSED_FOR_S = 300.0
+"""How long a worker does not try a camera that it could not open."""
+MAX_WORKERS = 256
+"""More views than this are not read: a bucket full of nonsense must not fill memory."""
+
+OnQuorumLoss = Literal["keep", "stop"]
+
+
+class Watched(Bucket, Protocol):
+    """A bucket whose changes can be followed."""
+
+    def watch(self) -> AsyncIterator[Entry | None]:
+        """Yield every key and its changes; None once the server has answered. Raises LeaseUnavailable."""
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Write a key, whatever it held."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    entry: Entry
+    at: float
+
+
+@dataclass(slots=True)
+class _Held:
+    """A camera of ours."""
+
+    lease: Lease
+    since: float
+    renewing: asyncio.Task[None]
+    timer: asyncio.TimerHandle | None = None
+    keeping: bool = False
+    """Its lease has run out without a quorum, and it is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """A camera of this worker. `held` is False while only `keep` lets it go on."""
+
+    camera: str
+    epoch: int
+    held: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetView:
+    """What this worker knows of the fleet. `owners` maps cameras to workers, for those that are owned."""
+
+    connected: bool
+    workers: tuple[WorkerView, ...]
+    owners: Mapping[str, str]
+    epochs: Mapping[str, int]
+    problem: str | None = None
+    different: tuple[str, ...] = ()
+    """Workers whose settings differ from ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings:
+    """`capacity` is in cores, > 0. `fingerprint` is of the settings that all workers must share."""
+
+    worker: str
+    cameras: tuple[str, ...]
+    capacity: float
+    fingerprint: str
+    ttl_s: float = 10.0
+    on_quorum_loss: OnQuorumLoss = "keep"
+
+    @property
+    def margin_s(self) -> float:
+        """Return how long before the deadline a camera is stopped."""
+        return min(1.5, self.ttl_s / 4)
+
+
+@dataclass(slots=True)
+class _State:
+    seen: dict[str, _Seen] = field(default_factory=dict)
+    free_since: dict[str, float] = field(default_factory=dict)
+    cooling: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, tuple[float, str]] = field(default_factory=dict)
+
+
+class FleetWorker:
+    """Own a share of the cameras for as long as `run` runs.
+
+    `start(camera, epoch)` begins to capture and returns at once; `stop(camera)` returns when it captures no
+    more. Neither raises. `cost_of` returns what a camera costs in cores, None while that is not known.
+    """
+
+    def __init__(
+        self,
+        settings: FleetSettings,
+        bucket: Watched,
+        *,
+        start: Callable[[str, int], None],
+        stop: Callable[[str], Awaitable[None]],
+        cost_of: Callable[[str], float | None] = lambda _camera: None,
+        clock: Callable[[], float] = boottime,
+    ) -> None:
+        self._settings = settings
+        self._bucket = bucket
+        self._start = start
+        self._stop = stop
+        self._cost_of = cost_of
+        self._clock = clock
+        self._keeper = LeaseKeeper(bucket, settings.worker, ttl_s=settings.ttl_s, clock=clock)
+        self._fence = Fence(settings.margin_s, clock)
+        self._state = _State()
+        self._held: dict[str, _Held] = {}
+        self._busy: set[str] = set()
+        """Cameras that are being acquired or given up."""
+        self._draining = False
+        self._connected = False
+        self._problem: str | None = None
+        self._warned: tuple[str, ...] = ()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    # What others see
+
+    def assignment(self, camera: str) -> Assignment | None:
+        """Return this worker's right to a camera, None without one."""
+        held = self._held.get(camera)
+        if held is None:
+            return None
+        return Assignment(camera=camera, epoch=held.lease.epoch, held=self._fence.holds(camera))
+
+    def view(self) -> FleetView:
+        """Return what this worker knows of the fleet now."""
+        owners, epochs = {}, {}
+        for camera in self._settings.cameras:
+            if camera in self._held:
+                owners[camera], epochs[camera] = self._settings.worker, self._held[camera].lease.epoch
+            elif (seen := self._live(CAMERA + camera)) and (owner := parse_owner(seen.entry)):
+                owners[camera], epochs[camera] = owner.worker, owner.epoch
+        return FleetView(
+            connected=self._connected,
+            workers=tuple(self._workers()),
+            owners=owners,
+            epochs=epochs,
+            problem=self._problem,
+            different=self._different(),
+        )
+
+    def cannot_open(self, camera: str, reason: str) -> None:
+        """Hear that this worker cannot open a camera: another one gets it, if another one can take it."""
+        self._state.refused[camera] = (self._clock() + REFUSED_FOR_S, reason)
+
+    def drain(self) -> None:
+        """Give all cameras away, and take none."""
+        self._draining = True
+
+    # The life of a worker
+
+    async def run(self) -> None:
+        """Take part in the fleet until cancelled; then stop and release every camera."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                tasks.create_task(self._follow(), name="fleet: follow")
+                tasks.create_task(self._tell(), name="fleet: tell")
+                await asyncio.sleep(SETTLE_S)
+                tasks.create_task(self._shed(), name="fleet: shed")
+                while True:
+                    self._look()
+                    await asyncio.sleep(LOOK_S)
+        finally:
+            self._tasks = None
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """Stop and release what is left, each camera beside the others."""
+        held, self._held = self._held, {}
+        async with asyncio.TaskGroup() as tasks:
+            for camera, one in held.items():
+                one.renewing.cancel()
+                if one.timer is not None:
+                    one.timer.cancel()
+                tasks.create_task(self._hand_back(camera, one.lease), name=f"fleet: release[{camera}]")
+        key = WORKER + self._settings.worker
+        try:
+            entry = await self._bucket.get(key)
+            if entry is not None:
+                await self._bucket.delete(key, entry.revision)
+        except (LeaseUnavailable, KeyTaken) as exc:
+            log.debug("fleet: the worker's key is left to expire: %s", exc)
+
+    async def _follow(self) -> None:
+        """Keep the view. The watch starts again every `ttl_s`, and after every loss."""
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.ttl_s):
+                    async for entry in self._bucket.watch():
+                        if entry is not None:
+                            self._see(entry)
+                        else:
+                            self._set_connected(None)
+            except TimeoutError:
+                continue
+            except LeaseUnavailable as exc:
+                self._set_connected(str(exc))
+                await asyncio.sleep(0.5)
+
+    def _see(self, entry: Entry) -> None:
+        known = self._state.seen.get(entry.key)
+        if known is not None and known.entry.revision >= entry.revision:
+            return
+        if known is None and len(self._state.seen) > MAX_WORKERS + 2 * len(self._settings.cameras):
+            return
+        self._state.seen[entry.key] = _Seen(entry, self._clock())
+
+    def _set_connected(self, problem: str | None) -> None:
+        if problem is None and not self._connected:
+            log.info("fleet: the leases answer; this is worker %s", self._settings.worker)
+        elif problem is not None and (self._connected or self._problem is None):
+            log.warning("fleet: %s; retrying", problem)
+        self._connected, self._problem = problem is None, problem
+
+    async def _tell(self) -> None:
+        """Write what this worker says of itself, every third of the time to live."""
+        while True:
+            value = {
+                "capacity": self._settings.capacity,
+                "draining": self._draining,
+                "refused": sorted(self._refused())[:64],
+                "costs": {camera: round(self._cost(camera), 3) for camera in self._held},
+                "fingerprint": self._settings.fingerprint,
+            }
+            try:
+                data = json.dumps(value, separators=(",", ":")).encode()
+                await self._bucket.put(WORKER + self._settings.worker, data)
+            except LeaseUnavailable as exc:
+                self._set_connected(str(exc))
+            await asyncio.sleep(self._settings.ttl_s / 3)
+
+    # Looking at the view
+
+    def _live(self, key: str) -> _Seen | None:
+        """Return a key that has not expired by our clock, nor was deleted."""
+        seen = self._state.seen.get(key)
+        if seen is None or not seen.entry.value or self._clock() - seen.at >= self._settings.ttl_s:
+            return None
+        return seen
+
+    def _refused(self) -> frozenset[str]:
+        now = self._clock()
+        self._state.refused = {
+            camera: refusal for camera, refusal in self._state.refused.items() if refusal[0] > now
+        }
+        return frozenset(self._state.refused)
+
+    def _cost(self, camera: str) -> float:
+        cost = self._cost_of(camera)
+        return cost if cost is not None and math.isfinite(cost) and cost > 0 else DEFAULT_COST
+
+    def _workers(self) -> list[WorkerView]:
+        """Return all workers with the loads that follow from the leases in the view."""
+        me = self._settings.worker
+        owners: dict[str, list[str]] = {}
+        for camera in self._settings.cameras:
+            if camera in self._held:
+                owners.setdefault(me, []).append(camera)
+            elif (seen := self._live(CAMERA + camera)) and (owner := parse_owner(seen.entry)):
+                owners.setdefault(owner.worker, []).append(camera)
+        found = [
+            WorkerView(
+                name=me,
+                capacity=self._settings.capacity,
+                load=sum(self._cost(camera) for camera in owners.get(me, ())),
+                draining=self._draining,
+                refused=self._refused(),
+            )
+        ]
+        for key in list(self._state.seen):
+            name = key.removeprefix(WORKER)
+            if not key.startswith(WORKER) or name == me or (seen := self._live(key)) is None:
+                continue
+            value = parse_object(seen.entry.value)
+            capacity, costs, refused = value.get("capacity"), value.get("costs"), value.get("refused")
+            if not isinstance(capacity, int | float) or not 0 < capacity < 1e6:
+                continue
+            known = costs if isinstance(costs, dict) else {}
+            found.append(
+                WorkerView(
+                    name=name,
+                    capacity=float(capacity),
+                    load=sum(_number(known.get(camera), DEFAULT_COST) for camera in owners.get(name, ())),
+                    draining=value.get("draining") is True,
+                    refused=frozenset(c for c in refused if isinstance(c, str))
+                    if isinstance(refused, list)
+                    else frozenset(),
+                )
+            )
+        return found
+
+    def _different(self) -> tuple[str, ...]:
+        """Return the workers whose settings differ, and warn once for each change of that list."""
+        different = []
+        for key in self._state.seen:
+            if key.startswith(WORKER) and (seen := self._live(key)) is not None:
+                fingerprint = parse_object(seen.entry.value).get("fingerprint")
+                if fingerprint != self._settings.fingerprint:
+                    different.append(key.removeprefix(WORKER))
+        found = tuple(sorted(different))
+        if found != self._warned:
+            self._warned = found
+            if found:
+                log.error(
+                    "fleet: the settings of %s differ from ours: give all workers the same variables.yaml",
+                    ", ".join(found),
+                )
+        return found
+
+    def _look(self) -> None:
+        """Act on the view: fence, drain, take what is free."""
+        now = self._clock()
+        for camera in list(self._held):
+            if not self._fence.holds(camera):
+                self._fence_fell(camera)
+        self._different()
+        workers = self._workers()
+        for camera in list(self._held):
+            if camera not in self._busy and self._must_go(camera, workers):
+                self._give_up(camera, "given to another worker")
+        if not self._connected:
+            return
+        for camera in self._settings.cameras:
+            if camera in self._held or camera in self._busy:
+                continue
+            if self._live(CAMERA + camera) is not None:
+                self._state.free_since.pop(camera, None)
+                continue
+            since = self._state.free_since.setdefault(camera, now)
+            if self._is_my_turn(camera, now - since, workers):
+                self._busy.add(camera)
+                self._spawn(self._acquire(camera), f"fleet: acquire[{camera}]")
+
+    def _must_go(self, camera: str, workers: Collection[WorkerView]) -> bool:
+        """Return whether a camera of ours has to leave: a drain, a move by hand, or it cannot be opened."""
+        if self._target(camera) not in (None, self._settings.worker):
+            return True
+        others = [w for w in placement.preferred(camera, workers) if w.name != self._settings.worker]
+        return bool(others) and (self._draining or camera in self._refused())
+
+    def _target(self, camera: str) -> str | None:
+        """Return the worker to which a camera is being moved by hand, None without a move."""
+        seen = self._live(MOVE + camera)
+        worker = parse_object(seen.entry.value).get("worker") if seen is not None else None
+        return worker if isinstance(worker, str) else None
+
+    def _is_my_turn(self, camera: str, free_s: float, workers: Collection[WorkerView]) -> bool:
+        me = self._settings.worker
+        target = self._target(camera)
+        if target is not None and any(worker.name == target for worker in workers):
+            # The worker that a person chose comes first; should it fail, the camera is not left alone.
+            return target == me or free_s > self._settings.ttl_s
+        if self._state.cooling.get(camera, -math.inf) > self._clock() and free_s < self._settings.ttl_s:
+            return False
+        delay_s = placement.delay_s(camera, DEFAULT_COST, me, workers)
+        if delay_s is None:
+            # No worker is able: better one that fails again and says why than none.
+            able = placement.preferred(camera, workers)
+            return not able and not self._draining and free_s > placement.MAX_STAGGER_S
+        return free_s >= delay_s
+
+    async def _shed(self) -> None:
+        while True:
+            await asyncio.sleep(SHED_EVERY_S)
+            now = self._clock()
+            settled = [camera for camera, held in self._held.items() if now - held.since >= SETTLED_S]
+            costs = {camera: self._cost(camera) for camera in self._held}
+            camera = placement.to_shed(self._settings.worker, costs, self._workers(), settled=settled)
+            if camera is not None and self._connected and camera not in self._busy:
+                self._state.cooling[camera] = now + placement.COOL_DOWN_S
+                self._give_up(camera, "shed: this worker has more than its share")
+
+    # One camera
+
+    def _spawn(self, work: Awaitable[None], name: str) -> None:
+        if self._tasks is not None:
+            self._tasks.create_task(_as_coroutine(work), name=name)
+
+    async def _acquire(self, camera: str) -> None:
+        try:
+            lease = await self._keeper.acquire(camera)
+        except LeaseUnavailable as exc:
+            self._set_connected(str(exc))
+            return
+        finally:
+            self._busy.discard(camera)
+        if lease is None:
+            # Our view was stale. The watch brings the owner; until then wait as for any live lease.
+            self._state.free_since[camera] = self._clock()
+            return
+        if self._tasks is None:
+            await self._hand_back(camera, lease)
+            return
+        self._state.free_since.pop(camera, None)
+        renewing = self._tasks.create_task(self._renew(camera), name=f"fleet: renew[{camera}]")
+        self._held[camera] = _Held(lease=lease, since=self._clock(), renewing=renewing)
+        self._arm(camera, lease)
+        log.info("fleet: %s is ours, epoch %d", camera, lease.epoch)
+        self._start(camera, lease.epoch)
+
+    async def _renew(self, camera: str) -> None:
+        """Renew one lease for as long as it is ours."""
+        wait_s = self._settings.ttl_s / 3
+        while True:
+            await asyncio.sleep(wait_s)
+            held = self._held.get(camera)
+            if held is None:
+                return
+            try:
+                async with asyncio.timeout(self._settings.ttl_s / 3):
+                    held.lease = await self._keeper.renew(held.lease)
+            except LeaseLost as exc:
+                log.warning("fleet: %s", exc)
+                self._give_up(camera, "lost")
+                return
+            except (LeaseUnavailable, TimeoutError) as exc:
+                self._set_connected(str(exc) or "no answer to a renewal")
+                wait_s = 0.5
+                continue
+            if held.keeping:
+                log.info("fleet: %s: the lease is renewed again, epoch %d", camera, held.lease.epoch)
+                held.keeping = False
+            self._arm(camera, held.lease)
+            wait_s = self._settings.ttl_s / 3
+
+    def _arm(self, camera: str, lease: Lease) -> None:
+        """Set the fence of a lease, and the timer that looks at it."""
+        self._fence.set(lease)
+        held = self._held[camera]
+        if held.timer is not None:
+            held.timer.cancel()
+        left_s = max(self._fence.left_s(camera), 0.0)
+        held.timer = asyncio.get_running_loop().call_later(left_s, self._fence_fell, camera)
+
+    def _fence_fell(self, camera: str) -> None:
+        """Stop a camera whose lease is about to end, or keep it without a quorum where that is wanted."""
+        held = self._held.get(camera)
+        if held is None or self._fence.holds(camera) or camera in self._busy:
+            return
+        if self._settings.on_quorum_loss == "keep":
+            if not held.keeping:
+                held.keeping = True
+                log.warning("fleet: %s: the lease cannot be renewed; it is kept without one", camera)
+            return
+        self._give_up(camera, "its lease could not be renewed")
+
+    def _give_up(self, camera: str, why: str) -> None:
+        held = self._held.pop(camera, None)
+        if held is None:
+            return
+        log.info("fleet: %s leaves this worker: %s", camera, why)
+        self._busy.add(camera)
+        if held.timer is not None:
+            held.timer.cancel()
+        if held.renewing is not asyncio.current_task():
+            held.renewing.cancel()
+        self._spawn(self._leave_one(camera, held.lease), f"fleet: give up[{camera}]")
+
+    async def _leave_one(self, camera: str, lease: Lease) -> None:
+        try:
+            await self._hand_back(camera, lease)
+        finally:
+            self._busy.discard(camera)
+            self._state.seen.pop(CAMERA + camera, None)
+            self._state.free_since[camera] = self._clock()
+
+    async def _hand_back(self, camera: str, lease: Lease) -> None:
+        """Stop a camera, then let others have it: in this order, so that two never capture at once."""
+        await self._stop(camera)
+        self._fence.clear(camera)
+        try:
+            async with asyncio.timeout(self._settings.ttl_s / 3):
+                await self._keeper.release(lease)
+        except (LeaseUnavailable, TimeoutError):
+            log.info("fleet: %s: the lease could not be released; it expires by itself", camera)
+
+
+def _number(value: object, default: float) -> float:
+    return float(value) if isinstance(value, int | float) and 0 < value < 1e6 else default
+
+
+async def _as_coroutine(work: Awaitable[None]) -> None:
+    await work

@@ -1,0 +1,129 @@
+"""Hosts, endpoints and the addresses of cameras, checked by their text alone."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from async_motion.core import names
+from async_motion.settings.values import check_text, shown, structure
+
+
+def hostname() -> str:
+    return names.slug(socket.gethostname())
+
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        # A dotted number that is no IP address is a slip of the pen, not a name.
+        return _HOST.fullmatch(text) is not None and len(text) <= 253 and not re.fullmatch(r"[\d.]+", text)
+    return True
+
+
+def check_host(value: object) -> str:
+    text = check_text(value)
+    expected = "expected a host name or IP address alone"
+    if "://" in text:
+        raise ValueError(f"an address with a scheme, {expected} (TLS and the port have keys of their own)")
+    if text.count(":") == 1:
+        raise ValueError(f"a host with a port, {expected} (the port has a key of its own)")
+    if not _is_host(text):
+        raise ValueError(f"not a host, {expected}")
+    return text
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def check_networks(value: object) -> tuple[Network, ...]:
+    expected = "expected a list of addresses or networks, such as [172.30.32.2, 10.0.0.0/8]"
+    value = structure(value)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{shown(value)}, {expected}")
+    networks: list[Network] = []
+    for item in value:
+        try:
+            networks.append(ipaddress.ip_network(check_text(item), strict=False))
+        except ValueError:
+            raise ValueError(f"{shown(item)} is not an address or a network, {expected}") from None
+    return tuple(networks)
+
+
+def check_endpoint(value: object) -> str:
+    text = check_text(value)
+    expected = "expected host or host:port alone, such as localhost:9000"
+    if "://" in text:
+        scheme = text.partition("://")[0].lower()
+        hint = {"https": "`minio.secure: true`", "http": "`minio.secure: false`"}.get(
+            scheme, "`minio.secure`"
+        )
+        raise ValueError(f"an address with a scheme, {expected}; {hint} says whether TLS is used")
+    if "/" in text or "?" in text or "#" in text:
+        raise ValueError(
+            f"an address with a path, {expected}; `minio.bucket` and `minio.prefix` name the place"
+        )
+    if "@" in text:
+        raise ValueError(f"an address with a login, {expected}; `minio.access_key` has a key of its own")
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::(\d{1,5}))?", text)
+    if match is None or not _is_host(match[1] or match[2]):
+        raise ValueError(f"{shown(text)} is not an address, {expected}")
+    if match[3] is not None and not 1 <= int(match[3]) <= 65535:
+        raise ValueError(f"port {match[3]} is out of range, expected a port from 1 to 65535")
+    return text
+
+
+_SCHEMES = ("rtsp", "rtsps", "http", "https")
+
+
+def check_source(value: object) -> object:
+    """Check a camera's source by its text alone. No message shows it: most sources carry a password."""
+    expected = (
+        "expected rtsp://…, rtsps://…, http://…, https://…, the path of a video file or of a folder of "
+        "stills, usb:0, /dev/video0 or demo:"
+    )
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError("a number, expected text; for a USB camera write usb: and its number, such as usb:0")
+    text = check_text(value)
+    if not text.strip():
+        raise ValueError(f"empty, {expected}")
+    if text != text.strip():
+        raise ValueError(f"begins or ends with a space, {expected}")
+    scheme, colon, rest = text.partition(":")
+    scheme = scheme.lower()
+    if scheme == "usb" and colon:
+        if not re.fullmatch(r"\d{1,3}", rest):
+            raise ValueError("not the number of a USB camera, expected usb:0, usb:1, …")
+    elif rest.startswith("//") and colon:
+        if scheme not in _SCHEMES:
+            raise ValueError(f"a kind of address that is not known, {expected}")
+        try:
+            parts = urlsplit(text)
+            usable = bool(parts.hostname) and parts.port != 0 and " " not in text
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError(
+                "cannot be read as an address, expected scheme://user:password@host:port/path; in the "
+                "password write %40 for @, %2F for /, %3A for :, %23 for #, %3F for ?"
+            )
+    elif colon and scheme in _SCHEMES:
+        raise ValueError(f"the // after the scheme is missing, {expected}")
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,514 @@
+"""The spool's worker: the daemon thread that owns the connection.
+
+    queue of calls ──▶ gather: what waits becomes one transaction ──▶ answer: futures, `on_work`
+
+Calls that change something and arrive together share one transaction. When it fails, its acceptances fail,
+and its notes (what delivery reports) are tried once more by themselves: a disk too full for a JPEG still
+takes a deletion. Calls that only look run after the transaction, so that they never see what may still be
+rolled back.
+
+What goes wrong
+    I/O error, full disk   SpoolError to the callers; nothing is moved; the next call tries again
+    damage                 the file is opened a second time; damage met twice sets the file aside, a new one
+                           begins, and a call that only looked is answered from the new one
+    a bug                  every call, now and later, raises it: the service ends loudly
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from async_motion.errors import SpoolError
+from async_motion.spool import files
+from async_motion.spool.housekeeping import Housekeeping
+from async_motion.spool.schema import TO_ANNOUNCE, TO_STORE, ForeignDatabase, NewerDatabase
+from async_motion.spool.stats import SpoolStats
+from async_motion.spool.tables import Tables
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+GROUP_S = 0.002
+"""How long an acceptance waits for others before it is committed."""
+GROUP_BYTES = 16 * 1024 * 1024
+TICK_S = 1.0
+BUSY_TICK_S = 0.05
+"""How soon the worker comes again while there is space to return."""
+RECLAIM_S = 5.0
+"""How often, on a disk that is nearly full, all that is not needed is returned at once."""
+
+
+class Kind(Enum):
+    """What a call does."""
+
+    ACCEPT = "accept"
+    """Changes the tables, and is on the disk when it is answered."""
+    NOTE = "note"
+    """Changes the tables."""
+    LOOK = "look"
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One function for the worker. `function` is None once its caller has gone. `size`: bytes it brings."""
+
+    kind: Kind
+    function: Callable[[Tables], Any] | None
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    size: int = 0
+    result: Any = None
+    error: BaseException | None = None
+
+
+class FileSetAside(SpoolError):
+    """The file was damaged: it is set aside, and a new one serves from now on."""
+
+
+class MakeTables(Protocol):
+    """Makes the tables of a connection; no number below `min_number` is given out."""
+
+    def __call__(self, db: sqlite3.Connection, *, min_number: int) -> Tables: ...
+
+
+class Worker:
+    """Serves calls until it is stopped. `on_stats` and `on_work` are called in its thread.
+
+    `path` None: in memory. `on_work` follows every change that may have made work for delivery.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        make_tables: MakeTables,
+        max_bytes: int,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        on_stats: Callable[[SpoolStats], None],
+        on_work: Callable[[], None],
+    ) -> None:
+        self._path = path
+        self._make_tables = make_tables
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._wall = wall
+        self._on_stats = on_stats
+        self._on_work = on_work
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+        self.bug: Exception | None = None
+        # What follows belongs to the thread.
+        self._lock: files.Lock | None = None
+        self._db: sqlite3.Connection | None = None
+        self._tables: Tables | None = None
+        self._housekeeping = Housekeeping(
+            max_bytes=max_bytes, clock=clock, on_foreign_change=self._on_foreign_change
+        )
+        self._min_number = 1
+        self._fsync_failed = False
+        self._next_reclaim = 0.0
+        self._problem: str | None = None
+        self._commits = 0
+        self._stats = SpoolStats(max_bytes=max_bytes)
+        self._stats_at = clock()
+
+    # -- from the loop
+
+    @property
+    def running(self) -> bool:
+        """True while calls are served."""
+        return self._thread is not None and not self._closed.is_set()
+
+    async def start(self) -> None:
+        """Start the thread; return once the spool is open. Raises SpoolError."""
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = loop.create_future()
+        self._closed.clear()
+        # A daemon: a disk that hangs must not hold up the interpreter's exit.
+        opening = Call(Kind.LOOK, None, opened, loop)
+        self._thread = threading.Thread(target=self._main, args=(opening,), name="spool", daemon=True)
+        self._thread.start()
+        await opened
+
+    def put(self, call: Call) -> None:
+        """Hand over a call; its future is answered in its loop."""
+        self._calls.put(call)
+
+    async def stop(self, timeout_s: float) -> bool:
+        """Serve what was asked for, then end. Return False when the disk has not answered in time."""
+        if self._thread is None:
+            return True
+        self._calls.put(None)
+        deadline = time.monotonic() + timeout_s
+        while not self._closed.is_set():
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.005)
+        self._thread.join()
+        self._thread = None
+        return True
+
+    # -- the thread
+
+    def _main(self, opening: Call) -> None:
+        try:
+            self._open()
+        except SpoolError as exc:
+            self._close()
+            self._closed.set()
+            opening.error = exc
+            self._answer([opening])
+            return
+        self._publish_stats()
+        self._answer([opening])
+        going_on = True
+        while going_on:
+            calls: list[Call] = []
+            try:
+                going_on = self._gather(calls)
+                self._work(calls)
+            except Exception as exc:
+                log.exception("spool: this is a bug")
+                self.bug = exc
+                going_on = False
+            for call in calls:
+                call.error = self.bug or call.error
+            self._answer(calls)
+        self._close()
+        self._closed.set()
+        # No one serves the queue any more: calls that are left must not wait for ever.
+        while not self._calls.empty():
+            left = self._calls.get()
+            if left is not None:
+                left.error = self.bug or closed(self._path)
+                self._answer([left])
+
+    def _gather(self, calls: list[Call]) -> bool:
+        """Wait for calls; give an acceptance a moment for others to join. False: these are the last."""
+        size = 0
+        deadline: float | None = None
+        soon = self._tables is not None and self._problem is None and self._housekeeping.has_work
+        wait_s = BUSY_TICK_S if soon else TICK_S
+        while True:
+            try:
+                call = self._calls.get(timeout=wait_s) if wait_s > 0 else self._calls.get_nowait()
+            except queue.Empty:
+                return True
+            if call is None:
+                return False
+            calls.append(call)
+            if call.kind is Kind.LOOK and deadline is not None:
+                # The transaction has not begun yet: a slot of delivery would stand empty meanwhile.
+                self._look(call)
+                self._answer([calls.pop()])
+            size += call.size
+            if call.kind is Kind.ACCEPT and deadline is None:
+                deadline = time.monotonic() + GROUP_S
+            if size >= GROUP_BYTES:
+                return True
+            wait_s = max(0.0, deadline - time.monotonic()) if deadline is not None else 0.0
+
+    def _work(self, calls: Sequence[Call]) -> None:
+        if calls:
+            self._serve(calls)
+        only_looked = calls and all(call.kind is Kind.LOOK and call.error is None for call in calls)
+        if only_looked and self._clock() - self._stats_at < TICK_S:
+            return  # nothing has changed but the time
+        if self._tables is not None:
+            tidy = partial(self._tidy, idle=not calls)
+            with contextlib.suppress(SpoolError):  # it is in the log, and among the stats
+                self._past_damage(tidy)
+        self._publish_stats()
+
+    def _tidy(self, *, idle: bool) -> None:
+        self._housekeeping.run(self._living_tables(), idle=idle)
+
+    def _serve(self, calls: Sequence[Call]) -> None:
+        writes = [call for call in calls if call.kind is not Kind.LOOK and call.function is not None]
+        if writes:
+            self._write(writes)
+        for call in calls:
+            if call.kind is Kind.LOOK:
+                self._look(call)
+
+    def _look(self, call: Call) -> None:
+        """Answer a call that only looks; from the new file, when the old one has just been set aside."""
+        function = call.function
+        if function is None:
+            return
+
+        def look() -> Any:
+            return function(self._living_tables())
+
+        try:
+            try:
+                call.result = self._past_damage(look)
+            except FileSetAside:
+                call.result = self._past_damage(look)
+        except SpoolError as exc:
+            call.error = exc
+
+    def _write(self, calls: Sequence[Call]) -> None:
+        """Do these in one transaction; in the worst case, the notes in one and the acceptances not at all."""
+        error = self._try_write(calls)
+        if error is None:
+            return
+        notes = [call for call in calls if call.kind is Kind.NOTE]
+        if len(notes) < len(calls) and notes and self._try_write(notes) is None:
+            calls = [call for call in calls if call.kind is not Kind.NOTE]
+        for call in calls:
+            call.error = error
+
+    def _try_write(self, calls: Sequence[Call]) -> SpoolError | None:
+        durable = any(call.kind is Kind.ACCEPT for call in calls)
+        try:
+            self._past_damage(lambda: self._transact(calls, durable=durable))
+        except SpoolError as exc:
+            self._set_problem(str(exc))
+            return exc
+        self._commits += 1
+        if durable:
+            self._set_problem(None)
+        return None
+
+    def _transact(self, calls: Sequence[Call], *, durable: bool) -> None:
+        tables = self._living_tables()
+        self._check_space(tables, sum(call.size for call in calls))
+        if durable:
+            self._clear_doubts()
+        with tables.transaction(durable=durable):
+            for call in calls:
+                if call.function is not None:
+                    call.result = call.function(tables)
+
+    def _past_damage(self, work: Callable[[], T]) -> T:
+        """Do `work`; where it meets damage, open the file again and do it once more.
+
+        A read that failed once can look like damage, so only damage met twice sets the file aside: then
+        FileSetAside is raised, and the next call finds a new file. Raises SpoolError.
+        """
+        try:
+            try:
+                return work()
+            except sqlite3.Error as exc:
+                if not files.is_damage(exc) or self._path is None:
+                    raise
+                log.warning("spool: %s: a read met damage (%s); opening it again", self._path, exc)
+            self._close_db()
+            self._open()
+            return work()
+        except sqlite3.Error as exc:
+            if files.is_damage(exc) and self._path is not None:
+                self._set_file_aside(files.DAMAGED, f"is damaged ({exc})")
+                self._open()
+                raise FileSetAside(f"{self._path}: was damaged and is set aside; ask again") from exc
+            if files.is_io(exc):
+                self._fsync_failed = True
+            error = files.translate(self._path, exc)
+            self._set_problem(str(error))
+            raise error from exc
+
+    def _check_space(self, tables: Tables, size: int) -> None:
+        """Refuse `size` bytes that would fill the disk. Raises SpoolError, sqlite3.Error."""
+        if not size or self._path is None or not files.is_nearly_full(self._path, size):
+            return
+        now = time.monotonic()
+        if now >= self._next_reclaim:
+            # Pages that deletions have freed are of use to us; the log, and pages kept for later, are not.
+            self._next_reclaim = now + RECLAIM_S
+            tables.checkpoint()
+            tables.vacuum(tables.spare_pages())
+            tables.checkpoint()
+        if files.is_nearly_full(self._path, size):
+            raise files.no_space(self._path)
+
+    # -- the file
+
+    def _open(self) -> None:
+        """Open file and tables; set aside what cannot be used. Raises SpoolError."""
+        if self._path is not None and self._lock is None:
+            self._lock = files.Lock(self._path)
+        try:
+            try:
+                self._open_twice()
+            except NewerDatabase:
+                self._set_file_aside(files.NEWER, "was written by a newer version of async_motion")
+                self._open_tables()
+            except sqlite3.Error as exc:
+                if not files.is_damage(exc) or self._path is None:
+                    raise
+                self._set_file_aside(files.DAMAGED, f"is damaged ({exc})")
+                self._open_tables()
+        except ForeignDatabase as exc:
+            raise SpoolError(
+                f"{self._path}: is a database of another program: choose another spool.path"
+            ) from exc
+        except sqlite3.Error as exc:
+            raise files.translate(self._path, exc) from exc
+        except OSError as exc:
+            raise files.cannot_write(self._path or Path(files.MEMORY), exc) from exc
+
+    def _open_twice(self) -> None:
+        """Open the tables; a read that fails once can look like damage, so damage gets a second look."""
+        try:
+            self._open_tables()
+        except sqlite3.Error as exc:
+            self._close_db()
+            if not files.is_damage(exc) or self._path is None:
+                raise
+            self._open_tables()
+
+    def _open_tables(self) -> None:
+        self._db = files.connect(self._path)
+        self._tables = self._make_tables(self._db, min_number=self._min_number)
+        if self._path is not None:
+            files.sync_folder(self._path)
+        with self._tables.transaction(durable=True):
+            interrupted = self._tables.close_interrupted()
+            # SQLite finds damage only where it reads: these are read all the time.
+            self._tables.first(TO_STORE), self._tables.first(TO_ANNOUNCE)
+        for event_id in interrupted:
+            log.info("spool: event %s was interrupted by the end of the last run; closing it", event_id)
+        self._housekeeping.begin(self._tables)
+        self._fsync_failed = False
+
+    def _living_tables(self) -> Tables:
+        """Return the tables; open them again when an error has closed them. Raises SpoolError."""
+        if self._tables is None:
+            self._open()
+        assert self._tables is not None
+        return self._tables
+
+    def _set_file_aside(self, why: str, words: str) -> None:
+        """Move the file away as it is, with a line in the log."""
+        assert self._path is not None
+        self._close_db()
+        away = files.move_away(self._path, why, self._wall)
+        log.error(
+            "spool: %s %s. It is kept as %s, and a new one begins. Take out what it holds%s with: "
+            "async-motion spool --path %s export DIR",
+            self._path,
+            words,
+            away.name,
+            ", by that version," if why == files.NEWER else "",
+            away,
+        )
+
+    def _close_db(self) -> None:
+        if self._tables is not None:
+            # Delivery may still report numbers of a file set aside: they must not mean records of a new one.
+            self._min_number = max(self._min_number, self._tables.next_number)
+        if self._db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+        self._db = None
+        self._tables = None
+
+    def _close(self) -> None:
+        self._close_db()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _clear_doubts(self) -> None:
+        """After an I/O error: write what the WAL holds to the database, and fsync that. Raises sqlite3.Error.
+
+        A failed fsync leaves pages marked clean that are on no disk, and the next fsync does not report them.
+        """
+        if self._fsync_failed:
+            self._fsync_failed = not self._living_tables().checkpoint()
+
+    def _set_problem(self, problem: str | None) -> None:
+        """Note why nothing can be taken; log each change once."""
+        if problem == self._problem:
+            return
+        if problem is not None:
+            log.error("spool: %s", problem)
+        else:
+            log.info("spool: takes records again")
+        self._problem = problem
+
+    # -- figures
+
+    def _on_foreign_change(self) -> None:
+        self._publish_stats()  # before delivery asks for them
+        self._on_work()
+
+    def _publish_stats(self) -> None:
+        tables = self._tables
+        if tables is None:
+            return
+        counters = tables.counters
+        self._stats = SpoolStats(
+            records=counters.records,
+            phases=counters.phases,
+            bytes=counters.bytes,
+            max_bytes=self._max_bytes,
+            set_aside=counters.aside,
+            accepted=counters.accepted,
+            dropped=dict(counters.dropped),
+            commits=self._commits,
+            problem=self._problem,
+            **self._waiting(tables),
+        )
+        self._stats_at = self._clock()
+        self._on_stats(self._stats)
+
+    def _waiting(self, tables: Tables) -> dict[str, Any]:
+        """Return what the stats say of the items that delivery may take."""
+        try:
+            firsts = tables.first(TO_STORE), tables.first(TO_ANNOUNCE)
+            oldest = min((number for number in firsts if number is not None), default=None)
+            return {
+                "to_store": firsts[0] is not None,
+                "to_announce": firsts[1] is not None,
+                "oldest_age_s": 0.0 if oldest is None else tables.age_s(oldest),
+                "backlog": oldest is not None and tables.leases.is_delayed(oldest),
+            }
+        except sqlite3.Error:
+            # The next call meets the same error, and deals with it.
+            age_s = self._stats.oldest_age_s
+            return {"to_store": True, "to_announce": True, "oldest_age_s": age_s, "backlog": True}
+
+    # -- back to the loop
+
+    def _answer(self, calls: Sequence[Call]) -> None:
+        """Settle the futures, all of one loop at once."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[Call]] = {}
+        for call in calls:
+            by_loop.setdefault(call.loop, []).append(call)
+        for loop, its in by_loop.items():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: its callers are gone
+                loop.call_soon_threadsafe(_settle, its)
+        if any(call.kind is not Kind.LOOK for call in calls):
+            self._on_work()
+
+
+def closed(path: Path | None) -> SpoolError:
+    """Return the error for a spool that is not open."""
+    return SpoolError(f"{path or files.MEMORY}: the spool is closed")
+
+
+def _settle(calls: Sequence[Call]) -> None:
+    for call in calls:
+        if call.future.done():
+            continue
+        if call.error is not None:
+            call.future.set_exception(call.error)
+        else:
+            call.future.set_result(call.result)

@@ -1,0 +1,92 @@
+"""The same cases for the leases' bucket in memory and for real NATS JetStream servers, one and three."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from async_motion.errors import LeaseLost, LeaseUnavailable
+from async_motion.fleet.leases import KeyTaken, LeaseKeeper
+from async_motion.fleet.nats_bucket import NatsBucket
+from async_motion.fleet.worker import Watched
+from tests.support.buckets import MemoryBucket
+from tests.support.nats import nats_cluster, nats_server
+from tests.support.wait import eventually_async
+
+TTL_S = 2.0
+
+
+@pytest.fixture(params=["memory", "one server", "three servers"])
+async def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Watched]:
+    async with AsyncExitStack() as stack:
+        if request.param == "memory":
+            yield MemoryBucket(TTL_S)
+            return
+        if request.param == "one server":
+            servers = [stack.enter_context(nats_server(tmp_path))]
+        else:
+            servers = stack.enter_context(nats_cluster(tmp_path))
+        found = NatsBucket([server.url for server in servers], "fleet", ttl_s=TTL_S, worker="w1")
+        await stack.enter_async_context(found)
+        await eventually_async(lambda: answers(found), what="the servers' leader")
+        yield found
+
+
+async def answers(bucket: Watched) -> bool:
+    try:
+        await bucket.put("hello", b"x")
+    except LeaseUnavailable:
+        return False
+    return True
+
+
+async def test_keys_are_created_and_updated_by_compare_and_set(bucket: Watched) -> None:
+    first = await bucket.create("a", b"1")
+    with pytest.raises(KeyTaken):
+        await bucket.create("a", b"2")
+    second = await bucket.update("a", b"3", first)
+    assert second > first
+    with pytest.raises(KeyTaken):
+        await bucket.update("a", b"4", first)
+    with pytest.raises(KeyTaken):
+        await bucket.delete("a", first)
+    entry = await bucket.get("a")
+    assert entry is not None
+    assert (entry.value, entry.revision) == (b"3", second)
+    await bucket.delete("a", second)
+    assert await bucket.get("a") is None
+    assert await bucket.create("a", b"5") > second
+
+
+async def test_a_key_expires_and_revisions_grow_on(bucket: Watched) -> None:
+    keeper = LeaseKeeper(bucket, "w1", ttl_s=TTL_S)
+    lease = await keeper.acquire("porch")
+    assert lease is not None
+    other = LeaseKeeper(bucket, "w2", ttl_s=TTL_S)
+    assert await other.acquire("porch") is None
+
+    async def taken() -> int:
+        found = await other.acquire("porch")
+        return found.epoch if found is not None else 0
+
+    assert await eventually_async(taken, what="the lease's end") > lease.epoch
+    with pytest.raises(LeaseLost):
+        await keeper.renew(lease)
+
+
+async def test_a_watch_gives_what_there_is_then_changes(bucket: Watched) -> None:
+    await bucket.create("camera.a", b"1")
+    seen: dict[str, bytes] = {}
+    complete = False
+    async for entry in bucket.watch():
+        if entry is None:
+            complete = True
+            await bucket.create("camera.b", b"2")
+        else:
+            seen[entry.key] = entry.value
+        if complete and len(seen.keys() & {"camera.a", "camera.b"}) == 2:
+            break
+    assert (seen["camera.a"], seen["camera.b"]) == (b"1", b"2")

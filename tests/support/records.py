@@ -1,0 +1,99 @@
+"""The events and records of the tests, and an outbox that keeps what it is given."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from async_motion.core import names
+from async_motion.core.model import (
+    EndReason,
+    EventPhase,
+    FrameInfo,
+    MotionEvent,
+    Phase,
+    Record,
+    StoredFrame,
+)
+from async_motion.errors import SpoolError
+from tests.support.clock import BEGIN
+
+
+def make_event(camera: str = "porch", index: int = 0, **more: Any) -> MotionEvent:
+    """Return an event that began `index` seconds after BEGIN; its id is the same each time."""
+    started_at = BEGIN + timedelta(seconds=index)
+    return MotionEvent(
+        event_id=names.event_id(started_at, zlib.crc32(camera.encode())),
+        instance="edge1",
+        camera=camera,
+        started_at=started_at,
+        **more,
+    )
+
+
+def make_record(event: MotionEvent, seq: int, *, score: float = 0.1, size: int = 3000) -> Record:
+    """Return frame `seq` of an event, `size` bytes that no other frame has."""
+    seed = f"{event.event_id}-{seq}".encode()
+    jpeg = (hashlib.sha256(seed).digest() * (size // 32 + 1))[:size]
+    folder = names.event_folder("", event.instance, event.camera, event.event_id)
+    info = FrameInfo(
+        instance=event.instance,
+        camera=event.camera,
+        event_id=event.event_id,
+        seq=seq,
+        captured_at=event.started_at + timedelta(milliseconds=200 * seq),
+        object_key=names.frame_key(folder, seq),
+        sha256=hashlib.sha256(jpeg).hexdigest(),
+        size=size,
+        width=640,
+        height=480,
+        score=score,
+        zones=("drive",),
+    )
+    return Record(info=info, jpeg=jpeg)
+
+
+def start_of(event: MotionEvent) -> EventPhase:
+    """Return an event's start."""
+    return EventPhase(phase=Phase.START, event=event)
+
+
+def end_of(event: MotionEvent, after_s: float = 5.0) -> EventPhase:
+    """Return an event's end, `after_s` after its start."""
+    ended_at = event.started_at + timedelta(seconds=after_s)
+    return EventPhase(
+        phase=Phase.END, event=replace(event, ended_at=ended_at, end_reason=EndReason.QUIET, peak_score=0.5)
+    )
+
+
+def stored_of(record: Record, **more: Any) -> StoredFrame:
+    """Return a record as the store has confirmed it."""
+    return StoredFrame(info=record.info, bucket="motion", etag="e", stored_at=BEGIN, **more)
+
+
+@dataclass
+class MemoryOutbox:
+    """An outbox that keeps what it accepts. `problem`: it takes nothing, and says why."""
+
+    items: list[Record | EventPhase] = field(default_factory=list)
+    problem: str | None = None
+
+    async def accept(self, items: Sequence[Record | EventPhase]) -> None:
+        """Accept all, or raise SpoolError."""
+        if self.problem is not None:
+            raise SpoolError(self.problem)
+        self.items.extend(items)
+
+    @property
+    def records(self) -> list[Record]:
+        """The records among what was accepted."""
+        return [item for item in self.items if isinstance(item, Record)]
+
+    @property
+    def phases(self) -> list[EventPhase]:
+        """The events' starts and ends among what was accepted."""
+        return [item for item in self.items if isinstance(item, EventPhase)]

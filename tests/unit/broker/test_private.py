@@ -1,0 +1,55 @@
+"""The private parts of aiomqtt and paho that `broker/connection.py` touches: all of them are still there."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import aiomqtt
+import paho.mqtt.client
+import pytest
+
+import async_motion
+
+ROOT = Path(async_motion.__file__).parent
+PAHO_HOOKS = (
+    "connect_timeout",
+    "on_connect",
+    "on_disconnect",
+    "on_publish",
+    "on_socket_register_write",
+    "loop_read",
+    "loop_write",
+    "publish",
+    "socket",
+)
+"""What `Connection` sets or calls on the paho client inside aiomqtt's."""
+
+
+async def test_aiomqtt_still_holds_a_paho_client() -> None:
+    inner = getattr(aiomqtt.Client("127.0.0.1"), "_client", None)
+    assert isinstance(inner, paho.mqtt.client.Client), "aiomqtt.Client._client is gone, or no paho client"
+
+
+@pytest.mark.parametrize("name", PAHO_HOOKS)
+def test_paho_still_has_the_hook(name: str) -> None:
+    assert hasattr(paho.mqtt.client.Client, name), f"paho.mqtt.client.Client.{name} is gone"
+
+
+async def test_aiomqtt_still_answers_through_the_callbacks_that_are_wrapped() -> None:
+    inner = aiomqtt.Client("127.0.0.1")._client
+    for name in ("on_connect", "on_disconnect"):
+        callback = getattr(inner, name)
+        assert callback is not None, f"aiomqtt no longer sets paho's {name}"
+        count = len(inspect.signature(callback).parameters)
+        assert count == 5, f"aiomqtt's {name} takes {count} arguments, expected 5"
+
+
+def test_no_other_file_touches_them() -> None:
+    touching = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*.py")
+        if re.search(r"\b_client\._|\bclient\._client\b|\bpaho\.", path.read_text("utf-8"))
+    }
+    assert touching == {"broker/connection.py"}

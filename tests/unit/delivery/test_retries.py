@@ -1,0 +1,63 @@
+"""Retries: an item that fails, a spool that takes no notes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from async_motion.errors import (
+    SpoolError,
+    StoreUnavailable,
+)
+from tests.support.delivering import Bench
+from tests.support.records import make_event, make_record
+from tests.support.wait import eventually_async
+
+
+async def test_an_item_that_always_fails_blocks_its_camera_only_until_it_is_delayed(bench: Bench) -> None:
+    bench.store.trouble = lambda key: StoreUnavailable("cut off") if "000001" in key else None
+    event = make_event()
+    async with bench.delivering(concurrency=2) as delivery:
+        for seq in range(4):
+            await bench.spool.accept([make_record(event, seq)])
+        await eventually_async(lambda: len(bench.store.objects) == 3, what="the others to be stored")
+        assert bench.announced() == [0]
+        bench.clock.sleep(11)
+        await eventually_async(lambda: bench.announced() == [0, 2, 3], what="the others to be announced")
+        await bench.spool.accept([make_record(event, 4)])
+        await eventually_async(lambda: bench.announced() == [0, 2, 3, 4], what="a fresh one")
+        bench.store.trouble = lambda _: None
+
+        def time_passes() -> bool:
+            bench.clock.sleep(1)
+            return bench.announced() == [0, 2, 3, 4, 1]
+
+        await eventually_async(time_passes, what="the delayed one")
+        assert await delivery.drain(20)
+    assert [f["delayed"] for f in bench.broker.frames] == [False, True, True, False, True]
+
+
+async def test_a_spool_in_trouble_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_remove, real_take = bench.spool.remove, bench.spool.take_uploads
+    troubles = {"remove": 2, "take": 2}
+
+    async def remove(numbers: Any) -> None:
+        if troubles["remove"]:
+            troubles["remove"] -= 1
+            raise SpoolError("no space left")
+        await real_remove(numbers)
+
+    async def take(**how: Any) -> Any:
+        if troubles["take"]:
+            troubles["take"] -= 1
+            raise SpoolError("the disk fails")
+        return await real_take(**how)
+
+    monkeypatch.setattr(bench.spool, "remove", remove)
+    monkeypatch.setattr(bench.spool, "take_uploads", take)
+    await bench.accept_event(2)
+    async with bench.delivering() as delivery:
+        assert await delivery.drain(20)
+    assert troubles == {"remove": 0, "take": 0}
+    assert bench.announced() == [0, 1]

@@ -1,0 +1,81 @@
+"""Snapshots: which frame a camera shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from async_motion.errors import (
+    BrokerRefused,
+    BrokerUnavailable,
+    ImageError,
+)
+from tests.support.delivering import BASE, Bench
+from tests.support.records import make_event, make_record, start_of
+from tests.support.wait import eventually_async
+
+
+async def test_the_snapshot_is_the_best_frame_so_far_of_the_newest_event(bench: Bench) -> None:
+    first, second = make_event(), make_event(index=60)
+    async with bench.delivering(shrink=lambda jpeg: b"small" + jpeg[:8]) as delivery:
+        for event, seq, score in (
+            (first, 0, 0.3),
+            (first, 1, 0.2),
+            (first, 2, 0.5),
+            (second, 0, 0.1),
+            (first, 3, 0.9),  # of an older event by now
+            (second, 1, 0.2),
+        ):
+            items: list[Any] = [make_record(event, seq, score=score)]
+            await bench.spool.accept(items + ([start_of(event)] if seq == 0 else []))
+            assert await delivery.drain(20)
+    shown = [(f["event_id"], f["seq"]) for f in bench.broker.json_of("/snapshot/frame")]
+    assert shown == [(first.event_id, 0), (first.event_id, 2), (second.event_id, 0), (second.event_id, 1)]
+    topics = [t.removeprefix(f"{BASE}/porch/") for t, _, _ in bench.broker.messages]
+    assert topics[:4] == ["snapshot", "snapshot/frame", "frame", "event"]
+    pictures = [p for t, p, retain in bench.broker.messages if t.endswith("/snapshot") and retain]
+    assert pictures[0] == b"small" + make_record(first, 0).jpeg[:8]
+    assert bench.spool.stats.bytes < 10_000  # no bytes are kept beyond the announcement
+
+
+async def test_a_restart_does_not_show_an_older_event_again(bench: Bench) -> None:
+    event = make_event()
+    async with bench.delivering(shrink=lambda jpeg: jpeg) as delivery:
+        await bench.spool.accept([make_record(event, 0, score=0.5), start_of(event)])
+        assert await delivery.drain(20)
+    bench.broker.server.messages.clear()
+    async with bench.delivering(shrink=lambda jpeg: jpeg) as delivery:
+        await bench.spool.accept([make_record(event, 1, score=0.4)])
+        assert await delivery.drain(20)
+    assert bench.broker.json_of("/snapshot/frame") == []
+    assert bench.announced() == [1]
+
+
+async def test_snapshots_come_after_an_outage_of_the_broker(bench: Bench) -> None:
+    bench.broker.trouble = lambda _: BrokerUnavailable("away")
+    await bench.accept_event(3)
+    async with bench.delivering(shrink=lambda jpeg: jpeg) as delivery:
+        await eventually_async(lambda: len(bench.store.objects) == 3, what="the frames to be stored")
+        bench.broker.come_back()
+        assert await delivery.drain(20)
+    assert bench.broker.json_of("/snapshot/frame")[-1]["seq"] == 2
+
+
+@pytest.mark.parametrize("how", ["refused", "picture"])
+async def test_a_snapshot_in_trouble_blocks_nothing(
+    bench: Bench, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    def shrink(jpeg: bytes) -> bytes:
+        if how == "picture":
+            raise ImageError("cannot decode a JPEG")
+        return jpeg
+
+    if how == "refused":
+        bench.broker.trouble = lambda t: BrokerRefused("packet too large") if "/snapshot" in t else None
+    await bench.accept_event(4)
+    async with bench.delivering(shrink=shrink) as delivery:
+        assert await delivery.drain(20)
+        assert str(delivery.health().broker) == "ok"
+    assert bench.announced() == [0, 1, 2, 3]
+    assert len([r for r in caplog.records if "announced without it" in r.message]) == 1

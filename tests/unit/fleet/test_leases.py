@@ -1,0 +1,131 @@
+"""Leases on a bucket in memory: compare-and-set, deadlines, writes without an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from async_motion.errors import LeaseLost, LeaseUnavailable
+from async_motion.fleet.leases import CAMERA, Entry, Fence, Lease, LeaseKeeper, parse_object, parse_owner
+from tests.support.buckets import MemoryBucket
+
+TTL_S = 10.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def bucket(clock: Clock) -> MemoryBucket:
+    return MemoryBucket(TTL_S, clock)
+
+
+def keeper(bucket: MemoryBucket, clock: Clock, worker: str = "w1") -> LeaseKeeper:
+    return LeaseKeeper(bucket, worker, ttl_s=TTL_S, clock=clock)
+
+
+async def acquired(bucket: MemoryBucket, clock: Clock, worker: str = "w1") -> Lease:
+    lease = await keeper(bucket, clock, worker).acquire("porch")
+    assert lease is not None
+    return lease
+
+
+async def test_a_lease_has_one_owner_and_the_next_epoch_is_higher(bucket: MemoryBucket, clock: Clock) -> None:
+    first = await acquired(bucket, clock)
+    assert await keeper(bucket, clock, "w2").acquire("porch") is None
+    clock.now += TTL_S
+    second = await acquired(bucket, clock, "w2")
+    assert second.epoch > first.epoch
+    with pytest.raises(LeaseLost, match="w2 has it"):
+        await keeper(bucket, clock).renew(first)
+
+
+async def test_renewals_move_the_deadline_and_keep_the_epoch(bucket: MemoryBucket, clock: Clock) -> None:
+    lease = await acquired(bucket, clock)
+    assert lease.deadline == clock.now + TTL_S
+    for _ in range(5):
+        clock.now += TTL_S / 3
+        renewed = await keeper(bucket, clock).renew(lease)
+        assert (renewed.epoch, renewed.deadline) == (lease.epoch, clock.now + TTL_S)
+        lease = renewed
+
+
+async def test_an_expired_lease_is_lost(bucket: MemoryBucket, clock: Clock) -> None:
+    lease = await acquired(bucket, clock)
+    clock.now += TTL_S
+    with pytest.raises(LeaseLost, match="expired"):
+        await keeper(bucket, clock).renew(lease)
+
+
+async def test_a_renewal_without_an_answer_is_found_again(bucket: MemoryBucket, clock: Clock) -> None:
+    lease = await acquired(bucket, clock)
+    bucket.mute = True
+    with pytest.raises(LeaseUnavailable):
+        await keeper(bucket, clock).renew(lease)
+    bucket.mute = False
+    clock.now += 1
+    renewed = await keeper(bucket, clock).renew(lease)
+    assert renewed.epoch == lease.epoch
+    assert renewed.deadline == clock.now + TTL_S
+
+
+async def test_an_acquisition_without_an_answer_is_ours_if_it_was_written(
+    bucket: MemoryBucket, clock: Clock
+) -> None:
+    bucket.mute = True
+    lease = await acquired(bucket, clock)
+    bucket.mute = False
+    assert lease.epoch == lease.revision
+    assert (await keeper(bucket, clock).renew(lease)).epoch == lease.epoch
+
+
+async def test_a_released_camera_is_free_at_once(bucket: MemoryBucket, clock: Clock) -> None:
+    lease = await acquired(bucket, clock)
+    await keeper(bucket, clock).release(lease)
+    other = await acquired(bucket, clock, "w2")
+    # The first owner's late release must not touch the second one's lease.
+    await keeper(bucket, clock).release(lease)
+    assert (await keeper(bucket, clock, "w2").renew(other)).epoch == other.epoch
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"[" * 5000,
+        b"NaN",
+        b'"\\ud800"',
+        b'{"worker": 7, "tenure": "x", "epoch": 1}',
+        b'{"worker": "w", "tenure": "x", "epoch": true}',
+        b'{"worker": "w", "tenure": "x", "epoch": 99}',
+        b'{"worker": "w", "tenure": "x", "epoch": -1}',
+        b'{"worker": "w"}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_value_that_is_not_ours_has_no_owner(value: bytes) -> None:
+    assert parse_owner(Entry(key=CAMERA + "porch", value=value, revision=7)) is None
+
+
+def test_a_long_value_is_not_parsed() -> None:
+    assert parse_object(b'{"a": "' + b"x" * 5000 + b'"}') == {}
+
+
+def test_the_fence_falls_before_the_deadline_and_never_holds_without_a_lease(clock: Clock) -> None:
+    fence = Fence(1.5, clock)
+    assert not fence.holds("porch")
+    fence.set(Lease(camera="porch", epoch=1, tenure="t", revision=1, deadline=clock.now + TTL_S))
+    assert fence.holds("porch")
+    clock.now += TTL_S - 1.5
+    assert not fence.holds("porch")
+    fence.clear("porch")
+    assert fence.left_s("porch") == float("-inf")

@@ -1,0 +1,70 @@
+"""The spool as files: who may open them, which are set aside."""
+
+# ruff: noqa: ASYNC240  # tests may wait for a file
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from async_motion.errors import SpoolError
+from async_motion.spool import files
+from tests.support.clock import Clock
+from tests.support.spooling import (
+    new_spool,
+)
+
+
+async def test_one_process_at_a_time(path: Path, clock: Clock) -> None:
+    async with new_spool(path, clock):
+        with pytest.raises(SpoolError, match=rf"in use by another async_motion \(process {os.getpid()}\)"):
+            await new_spool(path, clock).open()
+    async with new_spool(path, clock) as spool:
+        assert spool.stats.empty
+
+
+async def test_a_path_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpoolError) as caught:
+        await new_spool(tmp_path / "file" / "spool.db", clock).open()
+    assert "spool.db: cannot be written" in str(caught.value)
+    assert "choose another spool.path" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_folder_in_place_of_the_file(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "spool.db").mkdir()
+    with pytest.raises(SpoolError, match="cannot be written"):
+        await new_spool(tmp_path / "spool.db", clock).open()
+
+
+async def test_a_database_of_another_program_is_left_alone(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "other.db"
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE precious (x)")
+    db.commit()
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(SpoolError, match="another program"):
+        await new_spool(path, clock).open()
+    assert path.read_bytes()[100:] == before[100:]  # the header notes that we looked with a WAL
+    assert [p.name for p in tmp_path.glob("other.db.damaged*")] == []
+
+
+async def test_no_more_than_two_damaged_spools_are_kept(path: Path, clock: Clock) -> None:
+    for _ in range(4):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"nonsense" * 5000)
+        async with new_spool(path, clock):
+            clock.sleep(1)
+    assert len(list(path.parent.glob("spool.db.damaged-*"))) == files.KEPT_DAMAGED
+
+
+async def test_a_deleted_jpeg_is_not_overwritten_with_zeros(path: Path, clock: Clock) -> None:
+    async with new_spool(path, clock):
+        pass
+    db = files.connect(path)
+    assert db.execute("PRAGMA secure_delete").fetchone() == (0,)
+    db.close()

@@ -1,0 +1,252 @@
+"""The worker: transactions, damage, full and failing disks, bugs."""
+
+# ruff: noqa: ASYNC240  # tests may wait for a file
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from async_motion import spool as spool_package
+from async_motion.core.model import Record
+from async_motion.errors import SpoolError
+from async_motion.spool import Spool, files, worker
+from async_motion.spool.leases import Leases
+from async_motion.spool.tables import Tables
+from tests.support.clock import Clock
+from tests.support.records import make_event, make_record, start_of
+from tests.support.spooling import (
+    announce_all,
+    new_spool,
+    seqs,
+    stored,
+    waiting_seqs,
+    wal_of,
+)
+
+
+async def test_calls_that_come_together_share_a_commit(spool: Spool) -> None:
+    event = make_event()
+    await spool.accept([start_of(event)])
+    before = spool.stats.commits
+    async with asyncio.TaskGroup() as tasks:
+        for seq in range(40):
+            tasks.create_task(spool.accept([make_record(event, seq)]), name=f"accept {seq}")
+    assert spool.stats.records == 40
+    assert spool.stats.commits - before < 20
+
+
+async def test_a_newer_spool_is_set_aside(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0)])
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    async with new_spool(path, clock) as spool:
+        assert spool.stats.empty
+        await spool.accept([make_record(event, 1)])
+    assert "was written by a newer version" in caplog.text
+    (aside,) = path.parent.glob("spool.db.newer-*")
+    assert spool_package.look(path).set_aside_spools == (aside,)
+
+
+@pytest.mark.parametrize("harm", ["header", "middle", "nonsense", "empty"])
+async def test_a_damaged_spool_is_set_aside_and_a_fresh_one_begins(
+    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, harm: str
+) -> None:
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        await spool.accept([start_of(event), *(make_record(event, seq) for seq in range(20))])
+    content = bytearray(path.read_bytes())
+    if harm == "header":
+        content[:100] = bytes(100)
+    elif harm == "middle":
+        content[8192 : 8192 * 12] = os.urandom(8192 * 11)
+    else:
+        content = bytearray(b"not a database at all" * 1000 if harm == "nonsense" else b"")
+    path.write_bytes(content)
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 100)])
+        assert 100 in await waiting_seqs(spool)
+        assert spool.stats.records == 1
+    kept = list(path.parent.glob("spool.db.damaged-*"))
+    if harm == "empty":
+        assert kept == []
+    else:
+        assert len(kept) == 1
+        assert "is damaged" in caplog.text
+        assert kept[0].read_bytes()[8192:50_000] == content[8192:50_000]
+
+
+async def test_damage_met_at_work_does_not_stop_acceptance(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = make_event()
+    broken = sqlite3.DatabaseError("database disk image is malformed")
+    broken.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0)])
+        (upload,) = await spool.take_uploads(fresh=True, limit=1)
+
+        def fail(*_: object) -> None:
+            raise broken
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Tables, "accept", fail)
+            with pytest.raises(SpoolError, match="was damaged and is set aside"):
+                await spool.accept([make_record(event, 1)])
+        await spool.accept([make_record(event, 1)])
+        # What delivery still says about the old file's record does not touch the new one's.
+        await spool.mark_stored(upload.number, stored(upload))
+        assert await waiting_seqs(spool) == [1]
+    assert len(list(path.parent.glob("spool.db.damaged-*"))) == 1
+
+
+async def test_a_bug_in_the_thread_reaches_all_callers(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    async with new_spool(path, clock) as spool:
+        monkeypatch.setattr(Tables, "accept", bug)
+        async with asyncio.TaskGroup() as tasks:
+            waiting = [
+                tasks.create_task(_meets_a_bug(spool, make_record(make_event(), seq)), name=f"{seq}")
+                for seq in range(3)
+            ]
+        assert all(task.result() for task in waiting)
+        assert await _meets_a_bug(spool, make_record(make_event(), 9))
+
+
+async def _meets_a_bug(spool: Spool, record: Record) -> bool:
+    try:
+        await spool.accept([record])
+    except ZeroDivisionError:
+        return True
+    return False
+
+
+async def test_a_full_disk_refuses_records_but_takes_deletions(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0)])
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "is_nearly_full", lambda *_: True)
+            for _ in range(3):
+                with pytest.raises(SpoolError, match="no space left on its disk"):
+                    await spool.accept([make_record(event, 1)])
+            assert spool.stats.problem is not None
+            async with asyncio.TaskGroup() as tasks:  # in one transaction, of which only the note holds
+                accepting = tasks.create_task(_refused(spool, make_record(event, 1)), name="accept")
+                (upload,) = await spool.take_uploads(fresh=True, limit=1)
+                await spool.mark_stored(upload.number, stored(upload))
+            assert accepting.result()
+            assert seqs(await announce_all(spool)) == [0]
+        await spool.accept([make_record(event, 2)])
+        assert await waiting_seqs(spool) == [2]
+        assert spool.stats.problem is None
+    assert caplog.text.count("no space left") == 1
+    assert "takes records again" in caplog.text
+
+
+async def _refused(spool: Spool, record: Record) -> bool:
+    try:
+        await spool.accept([record])
+    except SpoolError:
+        return True
+    return False
+
+
+async def test_a_failed_fsync_is_followed_by_a_checkpoint(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = make_event()
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC"
+
+    def fail(*_: object) -> None:
+        raise error
+
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0)])
+        with monkeypatch.context() as patched:
+            patched.setattr(Tables, "accept", fail)
+            with pytest.raises(SpoolError, match="the disk fails \\(SQLITE_IOERR_FSYNC\\)"):
+                await spool.accept([make_record(event, 1)])
+        size = path.stat().st_size
+        assert wal_of(path).stat().st_size > 0
+        await spool.accept([make_record(event, 2)])
+        # Checkpointed before: the record is in the log's first pages, all before it in the database.
+        assert path.stat().st_size > size
+        assert await waiting_seqs(spool) == [0, 2]
+
+
+async def test_a_disk_that_hangs_holds_up_neither_the_loop_nor_the_exit(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hangs, begun, real = threading.Event(), threading.Event(), Tables.accept
+
+    def hang(tables: Tables, items: Any) -> None:
+        begun.set()
+        hangs.wait(60)
+        real(tables, items)
+
+    event = make_event()
+    spool = new_spool(path, clock, accept_timeout_s=0.5)
+    await spool.open()
+    await spool.accept([make_record(event, 0)])
+    monkeypatch.setattr(Tables, "accept", hang)
+    with pytest.raises(SpoolError, match=r"has not answered for 0\.5 s"):
+        await spool.accept([make_record(event, 1)])
+    assert begun.is_set()
+    with pytest.raises(SpoolError, match="has not answered"):
+        await spool.accept([make_record(event, 2)])
+    await spool.aclose(timeout_s=0.05)
+    assert "does not answer" in caplog.text
+    hangs.set()
+    await spool.aclose()
+    async with new_spool(path, clock) as spool:
+        # The second was given up before it began; the first might or might not have been accepted.
+        assert await waiting_seqs(spool) == [0, 1]
+
+
+async def uncommitted_acceptance(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> asyncio.Task[None]:
+    """Return an acceptance that is not committed until the spool is closed."""
+    monkeypatch.setattr(worker, "GROUP_S", 3600.0)
+    accepting = asyncio.create_task(spool.accept([make_record(make_event(), 0)]), name="accept")
+    await asyncio.sleep(0)
+    return accepting
+
+
+async def test_a_look_does_not_wait_for_an_acceptance_to_be_grouped(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepting = await uncommitted_acceptance(spool, monkeypatch)
+    async with asyncio.timeout(20):
+        assert await spool.take_uploads(fresh=True, limit=10) == [], "what is not committed is not leased"
+    assert not accepting.done()
+    await spool.aclose()
+    await accepting
+
+
+async def test_a_bug_in_a_look_reaches_its_caller_and_all_others(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepting = await uncommitted_acceptance(spool, monkeypatch)
+    monkeypatch.setattr(Leases, "take_backlog_announcements", lambda *_: 1 // 0)
+    async with asyncio.timeout(20):
+        with pytest.raises(ZeroDivisionError):
+            await spool.take_backlog_announcements(1)
+        with pytest.raises(ZeroDivisionError):
+            await accepting
