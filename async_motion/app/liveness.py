@@ -35,6 +35,7 @@ HANG_S: Final = 60.0
 """A loop that has not turned for this long will not turn again."""
 FROZEN_S: Final = 600.0
 """The same for the whole interpreter. Also a pause from outside counts, hence so long."""
+LAST_WORDS_S: Final = 2.0
 ANSWER: Final = b"ok\n"
 DEFAULT_CONFIG: Final = "config/processor/variables.yaml"
 
@@ -140,8 +141,14 @@ class Liveness:
                     "the event loop has hung for %.0f s: ending; what was accepted stays in the spool",
                     without_beat,
                 )
-                with suppress(OSError, RuntimeError, ValueError):
-                    faulthandler.dump_traceback(all_threads=True)
+                # Where standard error is stalled too, the traceback is not waited for.
+                dump = threading.Thread(target=_dump_traceback, daemon=True)
+                dump.start()
+                dump.join(LAST_WORDS_S)
+                # Here, not above: `async-motion health` is to cost little.
+                from async_motion.logs import flush_logging
+
+                flush_logging(LAST_WORDS_S)
                 os._exit(1)
 
     def _notify(self, message: str) -> None:
@@ -154,3 +161,8 @@ class Liveness:
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
             peer.setblocking(False)
             peer.sendto(message.encode(), address)
+
+
+def _dump_traceback() -> None:
+    with suppress(OSError, RuntimeError, ValueError):  # standard error may be no file
+        faulthandler.dump_traceback(all_threads=True)

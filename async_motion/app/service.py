@@ -39,6 +39,7 @@ from async_motion.errors import (
     RecordRejected,
     TransientError,
 )
+from async_motion.logs import flush_logging
 from async_motion.settings import Settings
 from async_motion.spool import SpoolStats
 
@@ -90,6 +91,7 @@ def _signals(stopping: asyncio.Event, liveness: Liveness) -> Iterator[None]:
             if loop.time() - first < SAME_SIGNAL_S:
                 return
             log.warning("%s again: ending at once; what was accepted stays in the spool", name)
+            flush_logging()
             os._exit(1)
         log.info("%s: stopping", name)
         liveness.stopping()
@@ -270,4 +272,5 @@ async def _end(task: asyncio.Task[None]) -> None:
     done, _ = await asyncio.wait([task], timeout=LAST_WORDS_S)
     if not done:
         log.error("%s does not end: ending without it; what was accepted stays in the spool", task.get_name())
+        flush_logging()
         os._exit(1)

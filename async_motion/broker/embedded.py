@@ -11,6 +11,7 @@ import asyncio
 import errno
 import json
 import logging
+import os
 import random
 import socket
 import sys
@@ -20,6 +21,7 @@ from types import TracebackType
 from typing import ClassVar, Final
 
 from async_motion.core.backoff import Backoff
+from async_motion.core.children import child_environment
 from async_motion.errors import BrokerUnavailable
 
 log = logging.getLogger(__name__)
@@ -117,6 +119,7 @@ class EmbeddedBroker:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             pass_fds=[listening.fileno()],
+            env=child_environment(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         self._process = process
         assert process.stdout is not None

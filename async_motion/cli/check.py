@@ -9,8 +9,8 @@ from dataclasses import asdict
 
 from async_motion.app import specs
 from async_motion.app.probe import Finding, probe
+from async_motion.cli.log_setup import log_as_set
 from async_motion.cli.loop import run_async
-from async_motion.logs import setup_logging
 from async_motion.settings import Settings, load
 
 
@@ -18,7 +18,7 @@ def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     settings = load(args.config, os.environ)
     # The findings say it all: warnings of the parts that are probed would stand between them.
-    setup_logging("error", settings.log.format, settings.secrets())
+    log_as_set(settings, "error")
     return run_async(check(settings, with_probe=args.probe, as_json=args.json))
 
 

@@ -17,11 +17,11 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from async_motion.app import build
+from async_motion.cli.log_setup import log_as_set
 from async_motion.cli.loop import run_async
 from async_motion.core import payloads
 from async_motion.core.model import StoredFrame
 from async_motion.errors import AsyncMotionError
-from async_motion.logs import setup_logging
 from async_motion.settings import Settings, load
 
 REMEMBERED = 10_000
@@ -37,7 +37,7 @@ class Reader(Protocol):
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     settings = load(args.config, os.environ)
-    setup_logging("warning", settings.log.format, settings.secrets())
+    log_as_set(settings, "warning")
     return run_async(
         listen(
             settings,

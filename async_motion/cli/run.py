@@ -7,13 +7,19 @@ import os
 
 from async_motion.app.liveness import Liveness, socket_name
 from async_motion.app.service import serve
+from async_motion.cli.log_setup import log_as_set
 from async_motion.cli.loop import run_async
-from async_motion.logs import setup_logging
+from async_motion.logs import flush_logging
 from async_motion.settings import load
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the service until it is stopped; return the exit code."""
     settings = load(args.config, os.environ)
-    setup_logging(settings.log.level, settings.log.format, settings.secrets())
-    return run_async(serve(settings, Liveness(address=socket_name(args.config, os.environ))))
+    # Pictures and what waits for delivery are none of the other users' business.
+    os.umask(os.umask(0o077) | 0o007)
+    log_as_set(settings, settings.log.level, service=True)
+    try:
+        return run_async(serve(settings, Liveness(address=socket_name(args.config, os.environ))))
+    finally:
+        flush_logging()

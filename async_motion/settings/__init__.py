@@ -30,6 +30,7 @@ from async_motion.settings.places import explain
 from async_motion.settings.rules import contradictions
 from async_motion.settings.shapes import Confirm, Frames
 from async_motion.settings.tree import CameraSettings, Section, Settings, ZoneSettings
+from async_motion.settings.values import at_home
 
 __all__ = [
     "CameraSettings",
@@ -48,11 +49,14 @@ DEFAULT_PATH = Path("config/processor/variables.yaml")
 
 
 def find(config: Path | None, env: Mapping[str, str]) -> Path:
-    """Return the settings file that `load` will read."""
+    """Return the settings file that `load` will read. Raises SettingsError where it cannot be told."""
     if config is not None:
         return config
     if env.get(CONFIG_VARIABLE):
-        return Path(env[CONFIG_VARIABLE]).expanduser()
+        try:
+            return at_home(env[CONFIG_VARIABLE])
+        except ValueError as exc:
+            raise SettingsError(f"{CONFIG_VARIABLE}: {exc}") from None
     return DEFAULT_PATH if DEFAULT_PATH.is_file() else shipped()
 
 

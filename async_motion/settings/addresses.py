@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from async_motion.core import names
-from async_motion.settings.values import check_text, shown, structure
+from async_motion.settings.values import at_home, check_text, shown, structure
 
 
 def hostname() -> str:
@@ -97,6 +97,7 @@ def check_source(value: object) -> object:
     text = check_text(value)
     if not text.strip():
         raise ValueError(f"empty, {expected}")
+    at_home(text)
     if text != text.strip():
         raise ValueError(f"begins or ends with a space, {expected}")
     scheme, colon, rest = text.partition(":")

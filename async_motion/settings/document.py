@@ -168,6 +168,8 @@ class Document:
             self.problems.append((_LAST, f"{variable}: {key}: {twin} is set too, expected one of the two"))
             return
         value = env[variable]
+        if from_file and not value:
+            return  # a variable that is passed on without a value, as `VARIABLE: ${VARIABLE:-}` does
         if from_file:
             try:
                 value = _secret_file(Path(value))
@@ -216,7 +218,7 @@ def _secret_file(path: Path) -> str:
     if len(content) > _LONGEST_SECRET_FILE:
         raise ValueError("is longer than 64 KiB, expected a file with the value alone")
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # editors of Windows begin a file with a mark
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8 text, expected a file with the value alone") from None
     return text.removesuffix("\n").removesuffix("\r")

@@ -14,20 +14,34 @@ ADDRESSES = frozenset({"source", "record_source"})
 _PARAMETER = re.compile(r"pass|pwd|token|key|secret|auth|sig", re.IGNORECASE)
 
 
-def secrets_in(value: object) -> Iterator[str]:
-    """Yield every secret in a tree of settings; some may be empty."""
+def secrets_in(value: object, place: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted key and the text of every secret in a tree of settings; some may be empty."""
     if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            inner = getattr(value, name)
-            if name in ADDRESSES and isinstance(inner, SecretStr):
-                yield from secrets_in_address(inner.get_secret_value())
-            else:
-                yield from secrets_in(inner)
+        text = value.get_secret_value()
+        if place.rpartition(".")[2] in ADDRESSES:
+            yield from ((place, part) for part in secrets_in_address(text))
+        else:
+            yield place, text
+    for name, item in _items(value):
+        yield from secrets_in(item, f"{place}.{name}".removeprefix("."))
+
+
+def names_in(value: object) -> Iterator[str]:
+    """Yield every text in a tree of settings that is no secret: names, hosts, addresses, topics."""
+    if isinstance(value, str):
+        yield value
+    for name, item in _items(value):
+        if isinstance(value, Mapping):
+            yield name
+        yield from names_in(item)
+
+
+def _items(value: object) -> Iterator[tuple[str, object]]:
+    """Yield what is in a section or a mapping, by name."""
+    if isinstance(value, BaseModel):
+        yield from ((name, getattr(value, name)) for name in type(value).model_fields)
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from secrets_in(item)
+        yield from value.items()
 
 
 def secrets_in_address(source: str) -> Iterator[str]:

@@ -57,7 +57,7 @@ from async_motion.settings.s3 import (
     check_prefix,
     check_region,
 )
-from async_motion.settings.secrets import secrets_in
+from async_motion.settings.secrets import names_in, secrets_in
 from async_motion.settings.shapes import (
     Confirm,
     Frames,
@@ -122,8 +122,27 @@ class Section(BaseModel):
         }
 
 
+OptionalLevel = Annotated[LogLevel | None, one_of(LogLevel)]
+
+
+class LogLevelSettings(Section):
+    """Levels of single packages. None: `log.level`."""
+
+    app: OptionalLevel = None
+    broker: OptionalLevel = None
+    camera: OptionalLevel = None
+    capture: OptionalLevel = None
+    delivery: OptionalLevel = None
+    home_assistant: OptionalLevel = None
+    spool: OptionalLevel = None
+    status: OptionalLevel = None
+    store: OptionalLevel = None
+    web: OptionalLevel = None
+
+
 class LogSettings(Section):
     level: Annotated[LogLevel, one_of(LogLevel)] = "info"
+    levels: LogLevelSettings = LogLevelSettings()
     format: Annotated[LogFormat, one_of(LogFormat)] = "auto"
 
 
@@ -357,4 +376,12 @@ class Settings(Section):
 
     def secrets(self) -> frozenset[str]:
         """Return every text that no log may show: keys, passwords and tokens, also those within sources."""
-        return frozenset(secrets_in(self)) - {"", PLACEHOLDER}
+        return frozenset(text for _, text in self.secret_places())
+
+    def secret_places(self) -> list[tuple[str, str]]:
+        """Return each secret with the dotted key that holds it."""
+        return [(place, text) for place, text in secrets_in(self) if text not in ("", PLACEHOLDER)]
+
+    def names(self) -> frozenset[str]:
+        """Return the texts among the values that are no secrets: names, hosts, addresses, topics."""
+        return frozenset(names_in(self))

@@ -121,7 +121,15 @@ def check_file(value: object) -> Path:
     text = check_text(value)
     if not text:
         raise ValueError("empty, expected a path")
-    return Path(text).expanduser()
+    return at_home(text)
+
+
+def at_home(text: str) -> Path:
+    """Return a path with its `~` resolved. Raises ValueError where there is no home."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{shown(text)} begins at a home that is not known, expected a full path") from None
 
 
 def check_spool_path(value: object) -> str:

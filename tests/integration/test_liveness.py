@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import resource
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
+from typing import IO
 
 from tests.support.ports import free_port
 from tests.support.service import Service, clean_environment
@@ -53,3 +57,42 @@ def test_health_is_asked_past_proxy_port_and_token(tmp_path: Path) -> None:
             service.process.send_signal(signal.SIGCONT)
         eventually(lambda: health(service) == 0, what="health after SIGCONT")
     assert health(service) == 1
+
+
+def test_a_log_reader_that_stalls_freezes_nothing(tmp_path: Path) -> None:
+    """`docker logs` that hangs, a terminal on hold: cameras, health and SIGTERM go on."""
+    settings = {"instance": "edge1", "mqtt": {"port": free_port()}, "web": {"port": free_port()}}
+    service = Service({**settings, "log": {"level": "debug", "format": "json"}}, tmp_path)
+    command = [sys.executable, "-m", "async_motion", "run", "--config", str(service.config)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=clean_environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
+        assert process.stderr is not None
+        # A pipe of one page, full at once.
+        fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        try:
+            eventually(lambda: health(service) == 0, what="a healthy service")
+            eventually(lambda: _full(process.stderr), what="a pipe that is full")
+            assert health(service) == 0
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
+def _full(pipe: IO[bytes] | None) -> bool:
+    assert pipe is not None
+    waiting = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+    return waiting[0] > 3000
+
+
+def test_what_it_writes_is_closed_to_others(tmp_path: Path) -> None:
+    settings = {"instance": "edge1", "mqtt": {"port": free_port()}, "web": {"port": free_port()}}
+    folder = tmp_path / "service"
+    with Service(settings, folder) as service:
+        service.wait_for_log("stored", within_s=90)
+        eventually(lambda: health(service) == 0, what="a healthy service")
+    written = [path for path in folder.glob("data/**/*") if path.is_file()]
+    assert any(path.name.startswith("spool") for path in written)
+    assert not [path for path in written if path.stat().st_mode & 0o007]

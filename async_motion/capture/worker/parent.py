@@ -16,7 +16,7 @@ At most `handover.DEPTH` frames are on their way.
 
 The child is not trusted: it speaks JSON, never pickle; frames are checked before they are mapped and cannot
 be changed afterwards; its log lines are repeated as text. It gets the settings over its socket, so that
-neither the process list nor its environment (a few names, see `ENVIRONMENT`) has a secret in it.
+neither the process list nor its environment (a few names, see `core.children`) has a secret in it.
 
 It does not outlive us: the kernel kills it when the lifeline, a pipe that only we hold, is closed. That needs
 nothing of the child, which may be stopped or hang; and nothing of us, who may be killed.
@@ -45,18 +45,11 @@ from async_motion.capture.handover import Handover
 from async_motion.capture.selective.activity import DetectorFeedback
 from async_motion.capture.spec import CaptureSpec
 from async_motion.capture.worker.shm import Message, attach, unpack
+from async_motion.core.children import child_environment
 from async_motion.core.model import Detection, Image
 from async_motion.errors import CameraRefused, CameraUnavailable
 
 log = logging.getLogger(__name__)
-
-ENVIRONMENT = frozenset(
-    {"PATH", "HOME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME"}
-    | {"XDG_RUNTIME_DIR", "DISPLAY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
-)
-"""What a child sees of our environment, with what begins with one of `PREFIXES`: nothing holds a secret."""
-
-PREFIXES = ("LC_", "LIBVA_", "CUDA_", "NVIDIA_", "MALLOC_")
 
 TICK_S = 0.2
 """How soon a reader notices that it is to stop."""
@@ -432,10 +425,13 @@ def _no_start(exc: OSError) -> CameraUnavailable:
 
 
 def _environment() -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if k in ENVIRONMENT or k.startswith(PREFIXES)}
     # It finds what we find. Pools of threads that only reserve memory are not started.
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    return kept | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return child_environment(os.environ) | {
+        "PYTHONPATH": path,
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def _finite(seconds: float) -> float | None:

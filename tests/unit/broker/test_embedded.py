@@ -214,3 +214,22 @@ def test_the_version_is_read_and_nothing_is_lost(name: bytes, level: int, length
 def test_what_is_no_connect_has_no_version(data: bytes) -> None:
     with pytest.raises((ValueError, EOFError)):
         version_of(data)
+
+
+def environments_of_children() -> list[bytes]:
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    return [env for pid in children if (env := Path(f"/proc/{pid}/environ").read_bytes())]
+
+
+def test_the_child_inherits_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNC_MOTION__MINIO__SECRET_KEY", "never-for-a-child")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "never-for-a-child")
+
+    async def case() -> None:
+        async with EmbeddedBroker(port=0) as (_, port):
+            await eventually_async(lambda: listens(port), what="the broker")
+            environments = await asyncio.to_thread(environments_of_children)
+            assert environments
+            assert not any(b"never-for-a-child" in env for env in environments)
+
+    asyncio.run(case())

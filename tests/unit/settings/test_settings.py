@@ -975,3 +975,42 @@ def test_a_ring_that_is_not_used_needs_no_memory(tmp_path: Path) -> None:
     path = written(tmp_path, f"cameras: {{a: {{source: usb:0, capture: {{{text}}}}}}}")
     capture = load(path, {}).cameras["a"].capture
     assert (capture.isolation, capture.process_memory) == ("process", 192 * 2**20)
+
+
+# ---- homes, marks and variables without a value ----
+
+
+def test_a_home_that_is_not_known_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(_self: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    file = tmp_path / "v.yaml"
+    file.write_text("directory: {path: ~/objects}\ncameras: {porch: {source: ~/clip.mp4}}\n")
+    with pytest.raises(SettingsError) as caught:
+        load(file, {})
+    assert len(caught.value.problems) == 2
+    assert all("a home that is not known" in problem for problem in caught.value.problems)
+    with pytest.raises(SettingsError, match=r"ASYNC_MOTION_CONFIG: .*home"):
+        load(None, {"ASYNC_MOTION_CONFIG": "~/v.yaml"})
+
+
+def test_a_file_variable_without_a_value_is_not_set(tmp_path: Path) -> None:
+    file = tmp_path / "v.yaml"
+    file.write_text("minio: {secret_key: from the file}\n")
+    env = {
+        "MINIO_SECRET_KEY_FILE": "",
+        "ASYNC_MOTION__MINIO__SECRET_KEY_FILE": "",
+        "ASYNC_MOTION__WEB__TOKEN_FILE": "",
+    }
+    settings = load(file, env)
+    assert settings.minio.secret_key is not None
+    assert settings.minio.secret_key.get_secret_value() == "from the file"
+    assert settings.web.token is None
+
+
+def test_a_byte_order_mark_is_no_part_of_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfhunter22\r\n")
+    settings = load(None, {"MINIO_SECRET_KEY_FILE": str(tmp_path / "secret")})
+    assert settings.minio.secret_key is not None
+    assert settings.minio.secret_key.get_secret_value() == "hunter22"

@@ -1,0 +1,17 @@
+"""What a child process may see of our environment: nothing that holds a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+KEPT = frozenset(
+    {"PATH", "HOME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME"}
+    | {"XDG_RUNTIME_DIR", "DISPLAY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+)
+
+PREFIXES = ("LC_", "LIBVA_", "CUDA_", "NVIDIA_", "MALLOC_")
+
+
+def child_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of `env` that names where things are and how they are shown."""
+    return {key: value for key, value in env.items() if key in KEPT or key.startswith(PREFIXES)}
