@@ -43,7 +43,8 @@ from async_motion.core.health import DeliveryHealth
 from async_motion.delivery import Delivery
 from async_motion.errors import CameraUnavailable, ImageError
 from async_motion.home_assistant.entities import CameraSite, Site
-from async_motion.home_assistant.publisher import MISSED_KEY, PLACES_KEY, DiscoveryPublisher
+from async_motion.home_assistant.places import MISSED_KEY, PLACES_KEY
+from async_motion.home_assistant.publisher import DiscoveryPublisher
 from async_motion.jpeg import encode, shrink
 from async_motion.retrieval import EventReader
 from async_motion.settings import CameraSettings, Settings

@@ -7,17 +7,29 @@ breaking change raises the number in `schema`. The JSON Schemas beside this pack
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from async_motion.core.model import Box, FrameInfo, MotionEvent, Phase, StoredFrame
+from async_motion.core.names import EVENT_ID, is_name
+from async_motion.core.strict_json import parse_object
+
+T = TypeVar("T")
 
 FRAME_SCHEMA = "async_motion.frame/1"
 EVENT_SCHEMA = "async_motion.event/1"
 SUMMARY_SCHEMA = "async_motion.event_summary/1"
 CONTENT_TYPE = "image/jpeg"
 EVENT_TYPES = {Phase.START: "motion_started", Phase.UPDATE: "motion_updated", Phase.END: "motion_ended"}
+
+MAX_TEXT: Final = 16_384
+"""The longest text in an announcement, in characters: a presigned link may carry a session token."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What could move a terminal's cursor or end a line: C0, DEL, C1, and Unicode's own line breaks."""
 
 
 def iso(at: datetime) -> str:
@@ -30,7 +42,10 @@ def parse_iso(text: str) -> datetime:
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
         raise ValueError(f"a time without its zone: {text!r}")
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time out of range") from None
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
@@ -69,39 +84,111 @@ def frame_payload(stored: StoredFrame) -> dict[str, Any]:
 def parse_frame(payload: bytes | str) -> StoredFrame:
     """Return the stored frame that an announcement speaks of.
 
-    Raises ValueError, with the field at fault, for what is not an announcement of this major version.
+    Raises ValueError, with the field at fault, for what is not an announcement of this major version. No text
+    of the result holds a control character, and names are names: it may be shown on a terminal as it is.
     """
-    data = json.loads(payload)
-    if not isinstance(data, dict) or data.get("schema") != FRAME_SCHEMA:
+    data = parse_object(payload)
+    if data.get("schema") != FRAME_SCHEMA:
         raise ValueError(f"schema: expected {FRAME_SCHEMA}")
+    info = FrameInfo(
+        instance=_field(data, "instance", _name),
+        camera=_field(data, "camera", _name),
+        event_id=_field(data, "event_id", _event_id),
+        seq=_field(data, "seq", _count),
+        captured_at=_field(data, "captured_at", _time),
+        object_key=_field(data, "object_key", _line),
+        sha256=_field(data, "sha256", _digest),
+        size=_field(data, "size", _count),
+        width=_field(data, "width", _count),
+        height=_field(data, "height", _count),
+        score=_field(data, "score", _share),
+        boxes=_field(data, "boxes", _boxes),
+        zones=_field(data, "zones", lambda value: tuple(_name(zone) for zone in _items(value))),
+    )
+    return StoredFrame(
+        info=info,
+        bucket=_field(data, "bucket", _line),
+        etag=_field(data, "etag", _line),
+        stored_at=_field(data, "stored_at", _time),
+        delayed=_field(data, "delayed", _flag),
+        url=None if data.get("url") is None else _field(data, "url", _line),
+    )
+
+
+def _field(data: Mapping[str, Any], key: str, check: Callable[[Any], T]) -> T:
+    """Return a checked field. Raises ValueError that names it."""
+    if key not in data:
+        raise ValueError(f"{key}: missing")
     try:
-        info = FrameInfo(
-            instance=str(data["instance"]),
-            camera=str(data["camera"]),
-            event_id=str(data["event_id"]),
-            seq=int(data["seq"]),
-            captured_at=parse_iso(data["captured_at"]),
-            object_key=str(data["object_key"]),
-            sha256=str(data["sha256"]),
-            size=int(data["size"]),
-            width=int(data["width"]),
-            height=int(data["height"]),
-            score=float(data["score"]),
-            boxes=tuple(Box(*(float(side) for side in box)) for box in data["boxes"]),
-            zones=tuple(str(zone) for zone in data["zones"]),
-        )
-        return StoredFrame(
-            info=info,
-            bucket=str(data["bucket"]),
-            etag=str(data["etag"]),
-            stored_at=parse_iso(data["stored_at"]),
-            delayed=bool(data["delayed"]),
-            url=data.get("url"),
-        )
-    except KeyError as exc:
-        raise ValueError(f"{exc.args[0]}: missing") from exc
-    except TypeError as exc:
-        raise ValueError(str(exc)) from exc
+        return check(data[key])
+    except ValueError as exc:
+        raise ValueError(f"{key}: {exc}") from None
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MAX_TEXT or _CONTROL.search(value):
+        raise ValueError(f"expected one line of at most {MAX_TEXT} characters without control characters")
+    return value
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not is_name(value):
+        raise ValueError("not a name, expected 1 to 64 of a-z, 0-9, _ and -")
+    return value
+
+
+def _event_id(value: Any) -> str:
+    if not isinstance(value, str) or EVENT_ID.fullmatch(value) is None:
+        raise ValueError("not the id of an event")
+    return value
+
+
+def _digest(value: Any) -> str:
+    if not isinstance(value, str) or _SHA256.fullmatch(value) is None:
+        raise ValueError("expected 64 hexadecimal digits")
+    return value
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("expected a whole number from 0 on")
+    return value
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("expected a share from 0 to 1")
+    return float(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
+    return value
+
+
+def _time(value: Any) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError("expected a time")
+    try:
+        return parse_iso(value)
+    except ValueError:
+        raise ValueError("expected a time with its zone") from None
+
+
+def _items(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError("expected a list")
+    return value
+
+
+def _boxes(value: Any) -> tuple[Box, ...]:
+    boxes = []
+    for sides in _items(value):
+        if len(_items(sides)) != 4:
+            raise ValueError("expected four sides to a box")
+        boxes.append(Box(*(_share(side) for side in sides)))
+    return tuple(boxes)
 
 
 def event_payload(

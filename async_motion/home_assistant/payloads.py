@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from async_motion.core import payloads
-from async_motion.core.names import STATUS, Topics
+from async_motion.core.names import Topics
 from async_motion.home_assistant.entities import (
     CAMERA,
     HUB,
@@ -67,15 +67,6 @@ def camera_payload(site: Site, camera: CameraSite) -> Payload:
     for event_type in payloads.EVENT_TYPES.values():
         components[f"trigger_{event_type}"] = _trigger(site.topics, camera.name, event_type)
     return _payload(site, device, [site.topics.status, site.topics.camera_status(camera.name)], components)
-
-
-def owner(payload: Mapping[str, Any]) -> str | None:
-    """Return the base of the topics of whoever announced `payload`; None for what is no payload of ours."""
-    try:
-        topic = payload["availability"][0]["topic"]
-    except (KeyError, IndexError, TypeError):
-        return None
-    return topic.removesuffix(STATUS) if isinstance(topic, str) and topic.endswith(STATUS) else None
 
 
 def without_hub(payload: Mapping[str, Any]) -> Payload:

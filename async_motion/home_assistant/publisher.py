@@ -27,26 +27,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
 
 from async_motion.core import names, payloads
-from async_motion.core.names import DiscoveryTopics, Topics
+from async_motion.core.names import Topics
 from async_motion.errors import SpoolError
 from async_motion.home_assistant.entities import CameraSite, Site
-from async_motion.home_assistant.payloads import Payload, camera_payload, hub_payload, owner, without_hub
+from async_motion.home_assistant.payloads import Payload, camera_payload, hub_payload, without_hub
+from async_motion.home_assistant.places import (
+    MAX_PLACES,
+    MISSED_KEY,
+    PLACES_KEY,
+    AnnouncedPlace,
+    owner,
+    read_config,
+    read_missed,
+    read_places,
+)
 from async_motion.home_assistant.removal import Removal, merged, removal_of
 
 log = logging.getLogger(__name__)
-
-PLACES_KEY: Final = "announcer/places"
-MISSED_KEY: Final = "announcer/missed"
 
 QUIET_S = 1.0
 """Retained messages come at once: after this long without one, we have seen them all."""
@@ -56,8 +62,10 @@ STEP_S = 3.0
 """Time for Home Assistant to do one thing before the next."""
 BIRTH_DELAY_S = (0.5, 3.0)
 """Drawn from this range, so that not every service answers Home Assistant's birth in the same moment."""
-MISSED_DAYS = 30
-MAX_PLACES = 8
+MAX_FOUND = 20_000
+"""Retained topics that are kept from one look; what lies beyond is left alone until the next start."""
+LIFE_S = 20.0
+"""How long a sign of life of another service is waited for: it publishes its state every 15 s."""
 
 Handler = Callable[[str, bytes, bool], None]
 Remember = Callable[[str, bytes], Awaitable[None]]
@@ -80,38 +88,6 @@ class DiscoveryBroker(Protocol):
     def unsubscribe(self, topic_filter: str, handler: Handler) -> None: ...
 
     def on_connect(self, callback: Callable[[], None]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """A place at which this service says things: what is remembered to find it again after a renaming."""
-
-    base: str
-    prefix: str
-    identity: str
-    foreign: frozenset[str] = frozenset()
-
-    @property
-    def topics(self) -> Topics:
-        return Topics(self.base)
-
-    @property
-    def discovery(self) -> DiscoveryTopics:
-        return DiscoveryTopics(self.prefix, self.identity)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "base": self.base,
-            "prefix": self.prefix,
-            "identity": self.identity,
-            "foreign": sorted(self.foreign),
-        }
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Where:
-        """Raises KeyError, TypeError."""
-        foreign = frozenset(str(topic) for topic in data["foreign"])
-        return Where(str(data["base"]), str(data["prefix"]), str(data["identity"]), foreign)
 
 
 class DiscoveryPublisher:
@@ -140,6 +116,7 @@ class DiscoveryPublisher:
         quiet_s: float = QUIET_S,
         step_s: float = STEP_S,
         birth_delay_s: tuple[float, float] = BIRTH_DELAY_S,
+        life_s: float = LIFE_S,
     ) -> None:
         self._broker = broker
         self._site = site
@@ -153,20 +130,23 @@ class DiscoveryPublisher:
         self._quiet_s = quiet_s
         self._step_s = step_s
         self._birth_delay_s = birth_delay_s
+        self._life_s = life_s
         self._configs: dict[str, Payload] = {}
         self._deleted: set[str] = set()
         self._emptied: Counter[str] = Counter()
-        places = _read_places(recalled)
+        places = read_places(recalled or {})
         self._places = set(places)
         self._taken: set[str] = set()
+        self._online: set[str] = set()
+        """Bases of other services that are alive."""
         self._has_lived = bool(places)
         names_of_ours = names.identities(site.instance, site.topics.base)
         # The first place of the last run is where that was.
         identities = dict.fromkeys((*(place.identity for place in places[:1]), *names_of_ours))
         self._here, *self._others = (
-            Where(site.topics.base, prefix, identity, foreign) for identity in identities
+            AnnouncedPlace(site.topics.base, prefix, identity, foreign) for identity in identities
         )
-        self._missed = _read_missed(recalled, now())
+        self._missed = read_missed(recalled or {}, now())
         self._connected = asyncio.Event()
         self._born = asyncio.Event()
         self._bereft = asyncio.Event()
@@ -214,7 +194,8 @@ class DiscoveryPublisher:
             nonlocal latest
             if was_retained and payload:
                 # Pictures are large, and nothing here reads them.
-                found[topic] = payload if topic.endswith(("/config", "/status")) else b"?"
+                if topic in found or len(found) < MAX_FOUND:
+                    found[topic] = payload if topic.endswith(("/config", "/status")) else b"?"
                 latest = loop.time()
 
         filters = dict.fromkeys(topic_filters)
@@ -238,11 +219,13 @@ class DiscoveryPublisher:
             # A service has one identity: who has our old base and another identity has only taken our name.
             owners[self._here] -= set().union(*(owners[place] for place in self._others))
         bases = set().union(*owners.values())
+        bases |= {place.base for place in self._places} - {self._here.base}
         online = {base for base in bases if found.get(Topics(base).status) == b"online"}
         unknown = {Topics(base).status: base for base in bases if Topics(base).status not in found}
         if unknown:
             said = await self._listen((self._here.topics.status, *unknown))
             online |= {base for topic, base in unknown.items() if said.get(topic) == b"online"}
+        self._online = online = await self._living(online) if online else set()
         for place, others in owners.items():
             if not others & online:
                 break
@@ -259,9 +242,36 @@ class DiscoveryPublisher:
             self._configs = {at.hub: hub_payload(site)}
             self._configs |= {at.camera(c.name): camera_payload(site, c) for c in self._cameras}
 
-    def _owners(self, place: Where, found: Mapping[str, bytes]) -> set[str]:
+    async def _living(self, bases: Collection[str]) -> set[str]:
+        """Return those of `bases` whose service shows a sign of life: a state that is published now.
+
+        A retained "online" alone proves nothing: a broker may have kept it for a service that is long gone.
+        """
+        living: set[str] = set()
+        all_alive = asyncio.Event()
+
+        def on_state(topic: str, _payload: bytes, was_retained: bool) -> None:
+            if not was_retained:
+                living.update(base for base in bases if topic.startswith(f"{base}/"))
+                if living >= set(bases):
+                    all_alive.set()
+
+        filters = [f for base in bases for f in (Topics(base).state, Topics(base).camera_state("+"))]
+        for topic_filter in filters:
+            self._broker.subscribe(topic_filter, on_state)
+        try:
+            async with asyncio.timeout(self._life_s):
+                await all_alive.wait()
+        except TimeoutError:
+            pass
+        finally:
+            for topic_filter in filters:
+                self._broker.unsubscribe(topic_filter, on_state)
+        return living
+
+    def _owners(self, place: AnnouncedPlace, found: Mapping[str, bytes]) -> set[str]:
         """Return the bases of other services that the devices under a place's identity name."""
-        payloads_found = (_read_config(found[topic]) for topic in self._configs_at(place, found))
+        payloads_found = (read_config(found[topic]) for topic in self._configs_at(place, found))
         bases = {owner(payload) for payload in payloads_found if payload is not None}
         return {base for base in bases if base is not None} - {place.base}
 
@@ -272,7 +282,7 @@ class DiscoveryPublisher:
         online_elsewhere = set()
         for place in sorted(self._places - {self._here}, key=repr):
             if place.base != self._here.base:
-                if found.get(place.topics.status) == b"online":
+                if place.base in self._online:
                     said = "another service is online there: it is left alone"
                     log.warning("%s was ours before a renaming, and %s", place.base, said)
                     online_elsewhere.add(place)
@@ -288,11 +298,11 @@ class DiscoveryPublisher:
         return clear
 
     @staticmethod
-    def _is_leftover(topic: str, place: Where) -> bool:
+    def _is_leftover(topic: str, place: AnnouncedPlace) -> bool:
         return topic.startswith(f"{place.base}/") and not topic.endswith("/set")
 
     @staticmethod
-    def _configs_at(place: Where, found: Mapping[str, bytes]) -> list[str]:
+    def _configs_at(place: AnnouncedPlace, found: Mapping[str, bytes]) -> list[str]:
         at = place.discovery
         cameras = at.cameras.split("+")
         return [
@@ -303,7 +313,7 @@ class DiscoveryPublisher:
 
     def _note_missed(self, topic: str, payload: bytes) -> bool:
         """Remember what went from a device, until Home Assistant has certainly seen it go."""
-        before = _read_config(payload)
+        before = read_config(payload)
         if before is None or removal_of(before, self._configs.get(topic)) is None:
             return False
         known = self._missed.get(topic)
@@ -421,40 +431,3 @@ class DiscoveryPublisher:
             await self._remember(MISSED_KEY, payloads.encode(missed))
         except SpoolError as exc:
             log.warning("what Home Assistant may have missed would not survive a restart now: %s", exc)
-
-
-def _read_config(payload: bytes) -> Payload | None:
-    """Return a device's payload as it was read from the broker; None for what cannot be one."""
-    try:
-        config = json.loads(payload)
-    except ValueError:
-        return None
-    return config if isinstance(config, dict) else None
-
-
-def _recall(recalled: Mapping[str, bytes] | None, key: str) -> dict[str, Any]:
-    try:
-        data = json.loads((recalled or {}).get(key, b"{}"))
-    except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _read_places(recalled: Mapping[str, bytes] | None) -> list[Where]:
-    data = _recall(recalled, PLACES_KEY)
-    try:
-        return [Where.from_json(place) for place in data.get("places", ())]
-    except (KeyError, TypeError):
-        return []
-
-
-def _read_missed(recalled: Mapping[str, bytes] | None, now: datetime) -> dict[str, tuple[datetime, Payload]]:
-    missed = {}
-    for topic, entry in _recall(recalled, MISSED_KEY).items():
-        try:
-            since, before = payloads.parse_iso(entry["since"]), dict(entry["before"])
-        except (KeyError, TypeError, ValueError):
-            continue
-        if now - since < timedelta(days=MISSED_DAYS) and removal_of(before, None) is not None:
-            missed[topic] = (since, before)
-    return missed

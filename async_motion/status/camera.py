@@ -178,5 +178,5 @@ class CameraState:
                 self.last_motion = payloads.parse_iso(str(remembered["last_motion"]))
             self.day = date.fromisoformat(str(remembered["day"]))
             self.events_today = max(0, int(remembered["events"]))
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, OverflowError):
             self.day, self.events_today = None, 0

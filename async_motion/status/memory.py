@@ -6,12 +6,11 @@ The newest value of a key wins; a spool in trouble is asked again, and once more
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from async_motion.core import payloads
+from async_motion.core import payloads, strict_json
 from async_motion.errors import SpoolError
 
 log = logging.getLogger(__name__)
@@ -36,10 +35,9 @@ class RememberedValues:
     def recall(self, key: str) -> dict[str, Any]:
         """Return what is remembered; nothing where that cannot be read."""
         try:
-            value = json.loads(self._values.get(key) or b"{}")
+            return strict_json.parse_object(self._values.get(key) or b"{}")
         except ValueError:
             return {}
-        return value if isinstance(value, dict) else {}
 
     def keep(self, key: str, value: Mapping[str, Any]) -> None:
         """Remember `value`, from now on."""

@@ -84,7 +84,8 @@ PURE = frozenset(
 """What `core` may import from outside: no loop, clock, file, socket, log or chance of its own."""
 
 PURE_MODULES = frozenset(
-    {"home_assistant/entities", "home_assistant/payloads", "home_assistant/removal"}
+    {"home_assistant/entities", "home_assistant/payloads", "home_assistant/places"}
+    | {"home_assistant/removal"}
     | {"tune/scoring", "tune/search"}
 )
 """Modules outside `core` that are pure all the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from importlib.resources import files
 from typing import Any
@@ -108,6 +109,13 @@ def test_an_announcement_is_compact_utf8() -> None:
         payloads.encode({"score": float("nan")})
 
 
+FIELDS = ("schema", "url", "zones", "boxes", "camera", "object_key", "captured_at", "seq", "score", "delayed")
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
 names_ = st.from_regex(names.NAME, fullmatch=True)
 EARLIEST, LATEST = datetime(1970, 1, 2), datetime(9999, 12, 30)  # noqa: DTZ001 - the zone is given apart
 times = st.datetimes(
@@ -116,6 +124,7 @@ times = st.datetimes(
     timezones=st.just(UTC),
 )
 shares = st.floats(0, 1)
+lines = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=40)
 frames = st.builds(
     StoredFrame,
     info=st.builds(
@@ -125,7 +134,7 @@ frames = st.builds(
         event_id=st.builds(names.event_id, times, st.integers(0, 2**24 - 1)),
         seq=st.integers(0, 10**7),
         captured_at=times,
-        object_key=st.text(min_size=1, max_size=40),
+        object_key=lines,
         sha256=st.binary(min_size=32, max_size=32).map(bytes.hex),
         size=st.integers(1, 10**8),
         width=st.integers(1, 10**4),
@@ -134,8 +143,8 @@ frames = st.builds(
         boxes=st.lists(st.builds(Box, shares, shares, shares, shares), max_size=4).map(tuple),
         zones=st.lists(names_, max_size=3).map(tuple),
     ),
-    bucket=st.text(min_size=1, max_size=20),
-    etag=st.text(max_size=40),
+    bucket=lines,
+    etag=lines,
     stored_at=times,
     delayed=st.booleans(),
     url=st.none() | st.just("https://s3.example.org/motion/key?X-Amz-Signature=…"),
@@ -167,13 +176,29 @@ def test_a_reader_ignores_fields_that_it_does_not_know() -> None:
     [
         (lambda p: p | {"schema": "async_motion.frame/2"}, "schema: expected async_motion.frame/1"),
         (lambda p: {k: v for k, v in p.items() if k != "sha256"}, "sha256: missing"),
-        (lambda p: p | {"captured_at": "2026-11-22T07:31:12"}, "without its zone"),
-        (lambda p: p | {"captured_at": "yesterday"}, "yesterday"),
-        (lambda p: p | {"seq": None}, "int"),
-        (lambda p: p | {"boxes": [[0.1, 0.2]]}, "argument"),
-        (lambda p: p | {"boxes": 3}, "iterable"),
-        (lambda p: [p], "schema"),
-        (lambda _: "text", "schema"),
+        (lambda p: p | {"captured_at": "2026-11-22T07:31:12"}, "captured_at: expected a time with its zone"),
+        (lambda p: p | {"captured_at": "0001-01-01T00:00:00+14:00"}, "captured_at: expected a time"),
+        (lambda p: p | {"captured_at": "yesterday"}, "captured_at: expected a time"),
+        (lambda p: p | {"captured_at": 5}, "captured_at: expected a time"),
+        (lambda p: p | {"seq": None}, "seq: expected a whole number"),
+        (lambda p: p | {"seq": True}, "seq: expected a whole number"),
+        (lambda p: p | {"size": -1}, "size: expected a whole number"),
+        (lambda p: p | {"score": 10**18}, "score: expected a share"),
+        (lambda p: p | {"boxes": [[0.1, 0.2]]}, "boxes: expected four sides"),
+        (lambda p: p | {"boxes": 3}, "boxes: expected a list"),
+        (lambda p: p | {"zones": ["a\nb"]}, "zones: not a name"),
+        (lambda p: p | {"camera": "porch\x1b[2J"}, "camera: not a name"),
+        (lambda p: p | {"camera": "x" * 65}, "camera: not a name"),
+        (lambda p: p | {"object_key": "a\nb"}, "object_key: expected one line"),
+        (lambda p: p | {"object_key": "\x9b2J"}, "object_key: expected one line"),
+        (lambda p: p | {"bucket": "\u2028"}, "bucket: expected one line"),
+        (lambda p: p | {"url": 3}, "url: expected one line"),
+        (lambda p: p | {"etag": "\x00"}, "etag: expected one line"),
+        (lambda p: p | {"delayed": "no"}, "delayed: expected true or false"),
+        (lambda p: p | {"event_id": "../x"}, "event_id: not the id"),
+        (lambda p: p | {"sha256": "f" * 63}, "sha256: expected 64"),
+        (lambda p: [p], "expected an object"),
+        (lambda _: "text", "expected an object"),
     ],
 )
 def test_what_is_no_announcement_is_refused_with_the_field_at_fault(
@@ -187,6 +212,23 @@ def test_what_is_no_announcement_is_refused_with_the_field_at_fault(
 def test_noise_is_refused(payload: bytes | str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         payloads.parse_frame(payload)
+
+
+@given(st.binary(max_size=100) | st.dictionaries(st.sampled_from(FIELDS), JUNK).map(json.dumps))
+def test_no_announcement_does_anything_but_be_read_or_be_refused(payload: bytes | str) -> None:
+    with suppress(ValueError):
+        payloads.parse_frame(payload)
+
+
+@given(st.sampled_from(FIELDS), JUNK)
+def test_one_field_of_an_announcement_may_hold_anything(field: str, junk: Any) -> None:
+    spoilt = payloads.frame_payload(stored()) | {field: junk}
+    try:
+        back = payloads.parse_frame(json.dumps(spoilt))
+    except ValueError:
+        return
+    shown = f"{back.info.camera}{back.info.object_key}{back.info.zones}{back.bucket}{back.url}{back.etag}"
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in shown)
 
 
 def test_times_are_in_utc_with_six_digits() -> None:

@@ -12,11 +12,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from async_motion.broker.fake import FakeBroker, FakeServer
+from async_motion.core import payloads
 from async_motion.core.names import DiscoveryTopics, Topics, identities
 from async_motion.errors import SpoolError
 from async_motion.home_assistant.entities import CameraSite, Site
 from async_motion.home_assistant.payloads import Payload, camera_payload, hub_payload, without_hub
-from async_motion.home_assistant.publisher import MISSED_DAYS, MISSED_KEY, PLACES_KEY, DiscoveryPublisher
+from async_motion.home_assistant.places import MISSED_DAYS, MISSED_KEY, PLACES_KEY
+from async_motion.home_assistant.publisher import DiscoveryPublisher
 from tests.support.wait import eventually_async
 
 NOW = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
@@ -69,6 +71,7 @@ class Bench:
             quiet_s=0.02,
             step_s=0.02,
             birth_delay_s=(0.0, 0.02),
+            life_s=0.3,
         )
 
     def republish(self) -> None:
@@ -85,6 +88,7 @@ class Bench:
         others = self.answering()
         self.broker.connect()
         task = asyncio.create_task(self.announcer.run(), name="announcer")
+        living = asyncio.create_task(self.live(), name="state")
         await eventually_async(
             lambda: task.done() or self.answering() > others,
             what="the start",
@@ -93,9 +97,16 @@ class Bench:
             yield
         finally:
             self.broker.lose()
+            living.cancel()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+
+    async def live(self) -> None:
+        """Publish the state every now and then, as a service does."""
+        while True:
+            self.server.take(self.topics.state, b"{}", retain=True)
+            await asyncio.sleep(0.02)
 
     @staticmethod
     def answering() -> int:
@@ -346,9 +357,11 @@ async def test_a_copy_of_a_service_that_is_online_gets_devices_of_its_own() -> N
     before = {topic: payload for topic, payload in server.retained.items() if "edge1" in topic}
     before[first.topics.status] = server.retained[first.topics.status] = b"online"
     copy = Bench(server, {"porch": ()}, instance="edge2", memory=memory)
+    living = asyncio.create_task(first.live(), name="the first's state")
     async with copy.running():
         assert before.items() <= server.retained.items()
         assert copy.config(copy.at.hub) == copy.hub
+    living.cancel()
     assert {place["identity"] for place in json.loads(memory[PLACES_KEY])["places"]} == {"edge1", "edge2"}
     server.retained[first.topics.status] = b"offline"
     async with Bench(server, {"porch": ()}, instance="edge2", memory=memory).running():
@@ -398,6 +411,48 @@ async def test_two_of_one_name_with_different_base_topics_do_not_share_devices()
         async with second.running():
             assert first.config(first.at.hub) == first.hub
             assert second.config(second.at.hub) == second.hub
+
+
+async def test_an_online_that_nobody_lives_up_to_does_not_take_our_devices() -> None:
+    server = FakeServer()
+    bench = Bench(server, {"porch": ()})
+    stranger = Bench(server, {"porch": ()}, base_topic="else")
+    server.retained[bench.at.hub] = payloads.encode(stranger.hub)
+    server.retained[stranger.topics.status] = b"online"
+    server.retained[stranger.topics.state] = b"{}"
+    async with bench.running():
+        assert bench.config(bench.at.hub) == bench.hub
+        assert bench.config(bench.at.camera("porch")) == bench.payloads["porch"]
+
+
+HOSTILE = (
+    b"[" * 5000,
+    b"NaN",
+    b'"\\ud800"',
+    b'{"device": {}, "components": {"a": {"platform": "sensor", "name": NaN}}}',
+    b'{"device": {}, "components": {"a": {"platform": "sensor", "name": "\\ud800"}}}',
+    b'{"device": {"name": 3}, "components": [], "availability": [{"topic": "+/#/status"}]}',
+    b'{"device": {}, "components": {}, "availability": [{"topic": "x\\u0000/status"}]}',
+    b'{"device": {}, "components": {}, "availability": [{"topic": "' + b"x" * 70_000 + b'/status"}]}',
+    b'{"device": {}, "components": {"a": 1}, "availability": [{"topic": "/status"}]}',
+    b'{"components": {"a": {"platform": "sensor", "x": 1e999}}}',
+    b"{}" * 200_000,
+    b"\xff\xfe",
+)
+
+
+@pytest.mark.parametrize("payload", HOSTILE, ids=range(len(HOSTILE)))
+async def test_nothing_retained_below_our_topics_ends_the_start(payload: bytes) -> None:
+    server = FakeServer()
+    bench = Bench(server, {"porch": ()})
+    for topic in (bench.at.hub, bench.at.camera("porch"), bench.at.camera("gone"), bench.topics.motion("x")):
+        server.retained[topic] = payload
+    async with bench.running():
+        assert bench.config(bench.at.hub) == bench.hub
+        assert bench.config(bench.at.camera("porch")) == bench.payloads["porch"]
+        assert bench.at.camera("gone") not in server.retained
+        bench.birth()
+        await eventually_async(lambda: bench.republished)
 
 
 async def test_devices_of_a_service_that_is_gone_are_taken_over() -> None:
