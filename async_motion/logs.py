@@ -186,7 +186,7 @@ class BackgroundHandler(logging.Handler):
         """Queue a record's line, or drop it when the queue is full."""
         try:
             line = f"{self.format(record)}\n"
-        except Exception:  # as every handler does: a message that cannot be rendered ends nothing
+        except Exception:  # noqa: BLE001  # as every handler does: a message that cannot be rendered ends nothing
             self.handleError(record)
             return
         with self._changed:

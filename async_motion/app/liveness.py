@@ -146,7 +146,7 @@ class Liveness:
                 dump.start()
                 dump.join(LAST_WORDS_S)
                 # Here, not above: `async-motion health` is to cost little.
-                from async_motion.logs import flush_logging
+                from async_motion.logs import flush_logging  # noqa: PLC0415
 
                 flush_logging(LAST_WORDS_S)
                 os._exit(1)

@@ -121,7 +121,7 @@ def packet_size(topic: str, payload: bytes) -> int:
 
 
 class PacketTooLarge(BrokerRefused):
-    """This payload, not its topic, is at fault: nothing was sent."""
+    """The payload, not its topic, is at fault: nothing was sent."""
 
 
 def again(error: BrokerUnavailable) -> BrokerUnavailable:
@@ -240,7 +240,7 @@ class Connection:
             # acknowledgements.
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
-        paho: Any = client._client
+        paho: Any = client._client  # noqa: SLF001  # aiomqtt offers no reason code of a PUBACK; pinned
         self._paho = paho
         paho.connect_timeout = options.connect_timeout_s
         self._accept, paho.on_connect = paho.on_connect, self._on_connect

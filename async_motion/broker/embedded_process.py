@@ -77,7 +77,7 @@ def _end_with_parent() -> None:
 
 
 def _start_rumqttd(ports: dict[str, int], max_packet: int) -> None:
-    from iotcore import IotCoreBroker
+    from iotcore import IotCoreBroker  # noqa: PLC0415  # loads rumqttd, which only this process needs
 
     # It logs every packet as an error.
     logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
@@ -86,7 +86,7 @@ def _start_rumqttd(ports: dict[str, int], max_packet: int) -> None:
         for version, port in ports.items()
     ]
     # It reads a file and nothing else; shared memory spares the SD card and is there on a read-only system.
-    memory = Path("/dev/shm")
+    memory = Path("/dev/shm")  # noqa: S108  # mkdtemp draws the name below it
     with tempfile.TemporaryDirectory(
         prefix="async_motion-", dir=memory if os.access(memory, os.W_OK) else None
     ) as folder:
@@ -124,7 +124,7 @@ async def _serve(listening: socket.socket, ports: dict[str, int]) -> None:
             writer.close()
 
     server = await asyncio.start_server(welcome, sock=listening, limit=CHUNK)
-    print("ready", flush=True)
+    print("ready", flush=True)  # noqa: T201  # the parent reads it
     async with server:
         await server.serve_forever()
 

@@ -56,9 +56,7 @@ class Refusals:
         return news
 
     def lost(self, topic: str, size: int, now: float) -> bool:
-        """Note that the connection ended over `size` bytes on `topic`; say whether that is held back from now
-        on.
-        """
+        """Note that the connection ended over `size` bytes on `topic`; return whether it is now held back."""
         if size < LARGE:
             return False
         self._losses[topic] = self._losses.get(topic, 0) + 1
@@ -86,7 +84,7 @@ class Refusals:
         return topics
 
     def taken(self, topic: str) -> None:
-        """The broker has taken something on `topic`, or nobody wants it to any more."""
+        """Note that the broker has taken something on `topic`, or that it is no longer to be published."""
         self._topics.pop(topic, None)
         self._losses.pop(topic, None)
 

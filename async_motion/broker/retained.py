@@ -100,7 +100,7 @@ class Retained:
         return self._changes.popleft() if self._changes else None
 
     def acknowledged(self, change: Change) -> None:
-        """The broker has it: a topic that is cleared need not be cleared again."""
+        """Note that the broker has it: a topic that is cleared need not be cleared again."""
         if not change.payload:
             self._cleared.pop(change.topic, None)
 

@@ -21,10 +21,10 @@ class TlsFiles:
 
 
 async def client_context(files: TlsFiles) -> ssl.SSLContext:
-    """Read the files and return the context; they are read for each connection, so renewed ones are picked
-    up.
+    """Read the files and return the context.
 
-    Raises BrokerRefused, naming the setting, for a file that is missing or is not what it should be.
+    They are read for each connection: the next connection uses renewed ones. Raises BrokerRefused, naming the
+    setting, for a file that is missing or is not what it should be.
     """
     return await asyncio.to_thread(_client_context, files)
 
@@ -32,7 +32,7 @@ async def client_context(files: TlsFiles) -> ssl.SSLContext:
 class _Socket(ssl.SSLSocket):
     """A socket that is closed when its handshake fails: paho forgets about it."""
 
-    def do_handshake(self, block: bool = False) -> None:
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT002  # the signature is ssl's
         try:
             super().do_handshake(block)
         except OSError:

@@ -85,8 +85,11 @@ class Job:
         return sum(frame.nbytes for frame, _ in self.stills)
 
     def let_go_of_one(self) -> int:
-        """Let the least telling still go and return its bytes: what follows the opening frame, newest first,
-        then the pre-roll, oldest first, the opening frame last."""
+        """Drop the least telling still and return its bytes.
+
+        First what follows the opening frame, newest first, then the pre-roll, oldest first, the opening
+        frame last.
+        """
         if len(self.stills) > self.before_phase or len(self.stills) == 1:
             frame, _ = self.stills.pop()
         else:

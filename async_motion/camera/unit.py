@@ -121,7 +121,7 @@ class CameraUnit:
             settings,
             host=self._host,
             observer=observer,
-            record=lambda job: self._recorder.backlog.put(job),
+            record=lambda job: self._recorder.backlog.put(job),  # noqa: PLW0108  # the recorder comes later
             on_judged=self._judged,
             draw24=draw24,
             clock=clock,

@@ -72,13 +72,13 @@ class FrameSink(Protocol):
         """Wait on purpose, without this counting as a stall. Say whether the reader should go on."""
 
     def reader_opened(self) -> None:
-        """The source is open and is what it should be: from now on stalls are judged."""
+        """Note that the source is open and is what it should be: from now on stalls are judged."""
 
     def reader_progress(self) -> None:
-        """The source has delivered something newer than before."""
+        """Note that the source has delivered something newer than before."""
 
     def reader_corrupt(self) -> None:
-        """A picture or packet could not be trusted and was let go."""
+        """Count a frame or packet that was damaged and is dropped."""
 
     def reader_offer(self, frame: Frame, *, patient: bool = False) -> bool:
         """Hand a frame over. Say whether the reader should go on."""
@@ -134,21 +134,21 @@ class Handover:
         self._deadline = max(self._deadline, self._monotonic() + seconds + self._stall_timeout_s)
 
     def reader_begins(self) -> None:
-        """What went before, such as the start of a process, does not count: opening begins now."""
+        """Start the time to open now: what went before, such as the start of a process, does not count."""
         self._deadline = self._monotonic() + self._open_timeout_s + OPEN_GRACE_S
 
     def reader_opened(self) -> None:
-        """The source is open and is what it should be: from now on stalls are judged."""
+        """Note that the source is open and is what it should be: from now on stalls are judged."""
         self.counters.opened += 1
         self._is_open = True
         self.reader_progress()
 
     def reader_progress(self) -> None:
-        """The source has delivered something newer than before."""
+        """Note that the source has delivered something newer than before."""
         self._deadline = self._monotonic() + self._stall_timeout_s
 
     def reader_corrupt(self) -> None:
-        """A picture or packet could not be trusted and was let go."""
+        """Count a frame or packet that was damaged and is dropped."""
         self.counters.corrupt += 1
 
     def reader_offer(self, frame: Frame, *, patient: bool = False) -> bool:
@@ -174,7 +174,7 @@ class Handover:
         return True
 
     def reader_ended(self, error: BaseException | None) -> None:
-        """The reader returns, with what it met. Its last words."""
+        """Note that the reader returns, with what it met: its last call."""
         with self._lock:
             self._ended = True
             self._error = error

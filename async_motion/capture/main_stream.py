@@ -268,4 +268,4 @@ class MainStreamImage:
 
 
 def _ignore() -> None:
-    """A damaged picture of the ring is not the watched camera's: its own frame stands in."""
+    """Leave out a damaged frame of the ring: it is not the watched stream's, whose frame stands in."""

@@ -165,6 +165,6 @@ class CameraSource:
         error: BaseException | None = None
         try:
             self._reader(handover, clock)
-        except BaseException as exc:  # a thread's end: whatever it met is raised again on the loop
+        except BaseException as exc:  # noqa: BLE001  # a thread's end: the loop raises what it met
             error = exc
         handover.reader_ended(error)

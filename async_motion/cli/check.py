@@ -1,4 +1,4 @@
-"""`async-motion check`: are the settings right, and with `--probe`: does each thing that they name work?"""
+"""`async-motion check` validates the settings; with `--probe` it tries each thing that they name."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from async_motion.retrieval import Event, EventReader
     from async_motion.settings import Settings
 
-    Parsers = argparse._SubParsersAction[argparse.ArgumentParser]
+    Parsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # it has no other name
 
 BARS = "▁▂▃▄▅▆▇█"
 COLUMNS = (

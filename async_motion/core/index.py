@@ -153,8 +153,9 @@ def line_of(summary: Mapping[str, Any]) -> IndexLine:
 
 
 def encode_line(line: IndexLine, writer: str) -> bytes:
-    """Return a line for the file of `writer`, without its newline. It names the event's writer only where
-    that is another.
+    """Return a line for the file of `writer`, without its newline.
+
+    It names the event's writer only where that is another.
     """
     said = {
         "no": line.no,

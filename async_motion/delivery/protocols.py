@@ -62,7 +62,7 @@ class Store(Protocol):
         """Return the etag. Raises StoreUnavailable, StoreRefused, RecordRejected."""
 
     async def get(self, key: str) -> bytes:
-        """Raises StoreUnavailable, StoreRefused, RecordRejected (there is none)."""
+        """Return the object. Raises StoreUnavailable, StoreRefused, RecordRejected (there is none)."""
 
     async def probe(self) -> None:
         """Return if we may write now. Raises StoreUnavailable, StoreRefused."""

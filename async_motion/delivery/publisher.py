@@ -45,7 +45,7 @@ class BoundedPublish:
         self._slots = asyncio.Semaphore(PUBLISHES)
 
     async def __call__(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Raises BrokerUnavailable, BrokerRefused."""
+        """Publish with QoS 1. Raises BrokerUnavailable, BrokerRefused."""
         async with self._slots:
             try:
                 async with asyncio.timeout(self._timeout_s):

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import nats
 import nats.errors
@@ -65,7 +65,7 @@ class NatsBucket:
         self._bucket: KeyValue | None = None
         self._opening = asyncio.Lock()
 
-    async def __aenter__(self) -> NatsBucket:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

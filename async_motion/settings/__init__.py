@@ -84,6 +84,6 @@ def load(config: Path | None, env: Mapping[str, str]) -> Settings:
         for place, text in contradictions(settings):
             document.problem(place, text)
         if not document.problems:
-            settings._origin = document.origin(path)
+            settings._origin = document.origin(path)  # noqa: SLF001  # the tree is frozen, and no key of the file
             return settings
     raise SettingsError(*document.sorted_problems())

@@ -185,8 +185,8 @@ class Document:
     def _put(self, place: Place, value: EnvText, variable: str) -> None:
         node: dict[str, Any] = self.data
         at: Place = ()
-        for part in place[:-1]:
-            part = _same_name(node, str(part))
+        for name in place[:-1]:
+            part = _same_name(node, str(name))
             at = (*at, part)
             child = node.get(part)
             if isinstance(child, EnvText):

@@ -22,8 +22,10 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
                 variable = f"MINIO_{key.upper()}"
                 yield (
                     ("minio", key),
-                    f"blank though `endpoint` is set, expected the uploader's key here, in {variable} or in "
-                    f"{variable}_FILE, or `credentials: env` or `aws`",
+                    (
+                        "blank though `endpoint` is set, expected the uploader's key here, in "
+                        f"{variable} or in {variable}_FILE, or `credentials: env` or `aws`"
+                    ),
                 )
     if minio.ca_file is not None and not minio.secure:
         yield ("minio", "ca_file"), "set though TLS is off, expected `secure: true` with it"
@@ -42,8 +44,10 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
     if web.token is None and not is_loopback(web.host):
         yield (
             ("web", "host"),
-            f"{shown(web.host)} can be reached from other machines, expected `web.token` with it, "
-            "or 127.0.0.1",
+            (
+                f"{shown(web.host)} can be reached from other machines, expected `web.token` with it, "
+                "or 127.0.0.1"
+            ),
         )
     yield from _web_contradictions(web)
     location = settings.location
@@ -105,8 +109,10 @@ def _camera_contradictions(place: Place, camera: CameraSettings) -> Iterator[tup
         kept = "two rings" if rings > 1 else "a ring"
         yield (
             (*place, "capture", "process_memory"),
-            f"leaves less than {PROCESS_NEEDS // 2**20}MiB beside {kept} of `ring_bytes`, "
-            "expected more memory or a smaller ring",
+            (
+                f"leaves less than {PROCESS_NEEDS // 2**20}MiB beside {kept} of `ring_bytes`, "
+                "expected more memory or a smaller ring"
+            ),
         )
     if camera.record_source is not None and event.pre > camera.capture.ring_seconds:
         yield (

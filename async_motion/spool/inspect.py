@@ -1,5 +1,4 @@
-"""What `async-motion spool` does: look at a spool, let records that were set aside try again, take records
-out.
+"""What `async-motion spool` does: show a spool, retry what was set aside, export its frames.
 
 All of these work beside the running service (it notices within a second) and on files that were set aside.
 They block: call them from a command, not from the event loop.

@@ -238,7 +238,7 @@ class Reporter:
     # ---- what pipelines observe ----
 
     def camera_online(self, camera: str) -> None:
-        """The camera gives pictures."""
+        """Publish that the camera gives frames."""
         state = self._cameras[camera]
         if not state.online:
             state.goes_online(self._monotonic())
@@ -246,7 +246,7 @@ class Reporter:
             self._touch(camera)
 
     def camera_offline(self, camera: str, problem: str) -> None:
-        """The camera is lost; `problem` says why in one line, without secrets."""
+        """Publish that the camera is lost; `problem` tells why in one line, without secrets."""
         state = self._cameras[camera]
         if not state.online and state.trouble == problem:
             return
@@ -277,12 +277,12 @@ class Reporter:
         self._cameras[camera].judged(detection, self._now())
 
     def scene_changed(self, camera: str, kind: SceneChange) -> None:
-        """The whole scene changed at once: a lamp, infrared, the exposure, or the camera was moved."""
+        """Count a change of the whole scene: a lamp, infrared, the exposure, or the camera was moved."""
         self._cameras[camera].scene_changes(kind, self._now())
         self._touch(camera)
 
     def event_started(self, event: MotionEvent) -> None:
-        """An event began."""
+        """Publish that an event began."""
         state = self._cameras[event.camera]
         state.roll_day(self._today())
         state.events += 1
@@ -291,7 +291,7 @@ class Reporter:
         self._touch(event.camera)
 
     def event_ended(self, event: MotionEvent) -> None:
-        """An event ended."""
+        """Publish that an event ended."""
         self._remember_today(event.camera)
         self._touch(event.camera)
 
@@ -300,14 +300,14 @@ class Reporter:
         self._cameras[camera].dropped[reason] += count
 
     def problem(self, camera: str, problem: str | None) -> None:
-        """The picture's health: what is wrong with it, or None when it is well."""
+        """Publish the image's health: what is wrong with it, or None when it is well."""
         state = self._cameras[camera]
         if state.ailment != problem:
             state.ailment = problem
             self._touch(camera)
 
     def on_stored(self, stored: StoredFrame) -> None:
-        """A frame was stored and announced."""
+        """Count a frame that was stored and announced."""
         state = self._cameras.get(stored.info.camera)
         if state is None:
             return  # left in the spool by a camera that the settings no longer name

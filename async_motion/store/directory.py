@@ -397,7 +397,7 @@ async def _in_thread(work: Callable[..., T], *args: object, done: Callable[[], N
     def run() -> None:
         try:
             value = work(*args)
-        except BaseException as exc:  # handed over whole: the caller raises it
+        except BaseException as exc:  # noqa: BLE001  # handed over whole: the caller raises it
             result.set_exception(exc)
         else:
             result.set_result(value)

@@ -93,7 +93,7 @@ class Rotating(Provider):
     def _fresh(self, before: timedelta) -> bool:
         if self._credentials is None:
             return False
-        expires = self._credentials._expiration  # naive UTC, and public nowhere
+        expires = self._credentials._expiration  # noqa: SLF001  # naive UTC, and public nowhere
         return expires is None or datetime.now(UTC) + before < expires.replace(tzinfo=UTC)
 
     async def _ask(self) -> Credentials:

@@ -1,4 +1,4 @@
-"""`async-motion tune`: how well do a camera's settings do on clips with labels, and which would do better?
+"""`async-motion tune` scores a camera's settings on labelled clips, and looks for better ones.
 
     clips ──read once──▶ Bench ──a look at each clip for each candidate, remembered──▶ search ──▶ report
                                                                                          └ held out in turn

@@ -93,7 +93,7 @@ def _count(number: int, what: str, more: bool, end: str) -> str:
 
 def print_json(bench: Bench, present: Present, outcome: Outcome) -> None:
     """Print all of it for programs."""
-    print(json.dumps(document(bench, present, outcome), ensure_ascii=False, indent=1))
+    print(json.dumps(document(bench, present, outcome), ensure_ascii=False, indent=1))  # noqa: T201  # its output
 
 
 def print_report(bench: Bench, present: Present, outcome: Outcome) -> None:
@@ -188,8 +188,10 @@ def _verdict(outcome: Outcome) -> list[str]:
     if held_out is None:
         return [
             "These settings fit the clips that they were chosen on. Whether they fit others is not known:",
-            f"to hold clips out, at least {search.MIN_OF_A_KIND} clips with motion and "
-            f"{search.MIN_OF_A_KIND} with quiet in them are needed.",
+            (
+                f"to hold clips out, at least {search.MIN_OF_A_KIND} clips with motion and "
+                f"{search.MIN_OF_A_KIND} with quiet in them are needed."
+            ),
         ]
     seen = f"Held out in turn, {held_out.clips} clips were judged by settings that were found without them:"
     if held_out.holds:

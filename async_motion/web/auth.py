@@ -72,7 +72,7 @@ class Visitor:
 
 
 class TooManyWrong(Exception):
-    """This address has sent too many wrong tokens. `retry_after_s` is when it may try again."""
+    """The address has sent too many wrong tokens. `retry_after_s` is when it may try again."""
 
     def __init__(self, retry_after_s: float) -> None:
         super().__init__("too many wrong tokens")

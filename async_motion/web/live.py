@@ -104,24 +104,24 @@ class Live:
         self._tell("motion", {"camera": camera, "on": on})
 
     def offline(self, camera: str) -> None:
-        """The camera is away: no frame is held any longer. The last encoded picture stays."""
+        """Drop the held frame of a camera that is away. The last encoded picture stays."""
         self._camera(camera).newest = None
         self._tell("status", {"camera": camera})
 
     def online(self, camera: str) -> None:
-        """The camera gives pictures."""
+        """Note that the camera gives frames."""
         self._tell("status", {"camera": camera})
 
     def event_started(self, event: MotionEvent) -> None:
-        """An event began."""
+        """Note that an event began."""
         self._tell("event", {"phase": "start", **_event(event)})
 
     def event_ended(self, event: MotionEvent) -> None:
-        """An event ended."""
+        """Note that an event ended."""
         self._tell("event", {"phase": "end", **_event(event)})
 
     def forget(self, camera: str) -> None:
-        """The camera is no more."""
+        """Forget a camera that is no more."""
         self._cameras.pop(camera, None)
 
     # ---- what viewers ask ----

@@ -10,6 +10,7 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 from tests.support.need import need
 from tests.support.wait import eventually
@@ -40,7 +41,7 @@ class Disk:
         """Say whether this machine lets us make one."""
         return os.geteuid() == 0 and _program(f"mkfs.{kind}") is not None
 
-    def __enter__(self) -> Disk:
+    def __enter__(self) -> Self:
         need(os.geteuid() == 0, "root, to mount file systems")
         make = _program(f"mkfs.{self.kind}")
         need(make is not None, f"mkfs.{self.kind}")

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import struct
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 STORE_NAME, BROKER_NAME = "store.test", "broker.test"
 
@@ -39,7 +39,7 @@ class NameServer(asyncio.DatagramProtocol):
         """Say whether this machine lets us make one."""
         return os.geteuid() == 0 and shutil.which("unshare") is not None
 
-    async def __aenter__(self) -> NameServer:
+    async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(self.address, 53))
         return self

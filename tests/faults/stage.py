@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 from miniopy_async.api import Minio
@@ -107,7 +107,7 @@ class Stage:
         self._stack = contextlib.AsyncExitStack()
         self.baseline: dict[str, Any] = {}
 
-    async def __aenter__(self) -> Stage:
+    async def __aenter__(self) -> Self:
         try:
             await self._begin()
         except BaseException:

@@ -78,7 +78,7 @@ def _handle(number: str) -> str:
 
 def run(file: Path) -> int:
     """Be the service until it ends, and write to `file`; return its exit code."""
-    global _file
+    global _file  # noqa: PLW0603  # this process is the service: its methods are replaced, too
     _file = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     Spool.accept = accept  # type: ignore[method-assign]
     Spool.open = opened  # type: ignore[method-assign]

@@ -275,7 +275,8 @@ def _play(connection: socket.socket, draw: random.Random, units: list[AccessUnit
         unit = AccessUnit(unit.nals, at_s, key=unit.key)
         packets = rtp_packets(unit, sequence)
         sequence += len(packets)
-        for packet in packets:
+        for whole in packets:
+            packet = whole
             if draw.random() < rate:
                 packet = draw.choice(
                     (

@@ -30,7 +30,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.support.ports import free_port
 
@@ -218,7 +218,7 @@ class WebSocket:
         with contextlib.suppress(OSError):
             self._sock.close()
 
-    def __enter__(self) -> WebSocket:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -310,8 +310,9 @@ class HomeAssistant:
         self.stop()
         return self.start(timeout)
 
-    def __enter__(self) -> HomeAssistant:
-        return self.start()
+    def __enter__(self) -> Self:
+        self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()

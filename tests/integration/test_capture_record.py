@@ -1,5 +1,7 @@
 """A second stream of full resolution: stills come from it, at the right moment; without it all goes on."""
 
+# ruff: noqa: SLF001  (the main stream, which a source keeps to itself)
+
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,7 @@
 """A camera in a process of its own: it may crash, swell or hang, alone, and nothing is left behind."""
 
+# ruff: noqa: SLF001  (what the parent makes of a line that a child would not write)
+
 from __future__ import annotations
 
 import asyncio

@@ -243,7 +243,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     def go() -> None:
         try:
             results.append(asyncio.run(work))
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001  # raised again in the caller
             problems.append(exc)
 
     thread = threading.Thread(target=go, name="s3-support")

@@ -52,7 +52,9 @@ OOM_SCORE = 500
 class ChildSink:
     """One connection's hand-over to the service: what the reader sees as its sink."""
 
-    def __init__(self, control: socket.socket, spec: CaptureSpec, record: MainStream | None, floor: Floor):
+    def __init__(
+        self, control: socket.socket, spec: CaptureSpec, record: MainStream | None, floor: Floor
+    ) -> None:
         self.clock = PtsClock(monotonic=spec.monotonic, wall=spec.wall, floor=floor)
         self.lossless = not is_live(spec)
         self._control = control
@@ -75,18 +77,18 @@ class ChildSink:
         return not self._stop.wait(max(0.0, seconds))
 
     def reader_opened(self) -> None:
-        """The source is open and is what it should be."""
+        """Note that the source is open and is what it should be."""
         tell(self._control, {"is": "opened"})
 
     def reader_progress(self) -> None:
-        """The source has delivered something newer than before."""
+        """Note that the source has delivered something newer than before."""
         now = time.monotonic()
         if now - self._said >= self._quiet_s:
             self._said = now
             tell(self._control, {"is": "progress"})
 
     def reader_corrupt(self) -> None:
-        """A picture or packet could not be trusted and was let go."""
+        """Count a frame or packet that was damaged and is dropped."""
         tell(self._control, {"is": "corrupt"})
 
     def reader_offer(self, frame: Frame, *, patient: bool = False) -> bool:
@@ -136,7 +138,7 @@ def main() -> None:
         spec = CaptureSpec(**json.loads(data))
         bound(spec.process_memory)
         serve(control, socket.socket(fileno=answers), spec)
-    except BaseException as exc:
+    except BaseException as exc:  # noqa: BLE001  # the end of this process: the service is told why
         die(exc)
 
 

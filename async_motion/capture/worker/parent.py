@@ -162,7 +162,7 @@ class Child:
         self._asked = 0
         process: subprocess.Popen[bytes] | None = None
         try:
-            self.process = process = subprocess.Popen(
+            self.process = process = subprocess.Popen(  # noqa: S603  # our own module; the name has no spaces
                 [sys.executable, "-m", "async_motion.capture.worker.child", spec.camera],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,

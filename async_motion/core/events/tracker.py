@@ -1,4 +1,4 @@
-"""Detections in, event phases out: when does motion become an event, and when is it over?
+"""Detections in, event phases out: when motion becomes an event, and when it is over.
 
     verdicts   . . M . M M M . . . . . . . . . . .
                    │   └ confirmed (2 of 3)      └ quiet for the off-delay

@@ -1,5 +1,7 @@
 """The detector in use: when it is replaced, and what its successor knows."""
 
+# ruff: noqa: SLF001  (the detector in use, which a unit keeps to itself)
+
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,7 @@
 """The announcer: devices through every turn of their life, and no leftovers on the broker."""
 
+# ruff: noqa: SLF001  (what the publisher remembers between two connects)
+
 from __future__ import annotations
 
 import asyncio

@@ -344,8 +344,10 @@ def test_a_secret_and_its_file_are_not_both_taken(tmp_path: Path, name: str) -> 
 def test_a_secrets_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     name = "ASYNC_MOTION__MINIO__SECRET_KEY_FILE"
     assert refused(tmp_path, "", {name: "/not/there"}) == [
-        f"{name}: minio.secret_key: cannot read /not/there (No such file or directory), "
-        "expected a file with the value"
+        (
+            f"{name}: minio.secret_key: cannot read /not/there (No such file or directory), "
+            "expected a file with the value"
+        )
     ]
     large, binary = tmp_path / "large", tmp_path / "binary"
     large.write_bytes(b"x" * 100_000)
@@ -364,8 +366,10 @@ def test_a_secrets_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ),
         (
             {"ASYNC_MOTION__WEB__PORT": "http"},
-            "ASYNC_MOTION__WEB__PORT: web.port: 'http' is not a whole number, "
-            "expected a whole number from 1 to 65535",
+            (
+                "ASYNC_MOTION__WEB__PORT: web.port: 'http' is not a whole number, "
+                "expected a whole number from 1 to 65535"
+            ),
         ),
         (
             {f"{PORCH}NAME": "Porch"},
@@ -564,8 +568,10 @@ def test_what_is_no_source(tmp_path: Path, source: object, problem: str) -> None
         ("mqtt: {username: no}", "mqtt.username: not text, expected text: put it in quotes"),
         (
             "minio: {endpoint: 'http://localhost:9000'}",
-            "minio.endpoint: an address with a scheme, expected host or host:port alone, such as "
-            "localhost:9000; `minio.secure: false` says whether TLS is used",
+            (
+                "minio.endpoint: an address with a scheme, expected host or host:port alone, such as "
+                "localhost:9000; `minio.secure: false` says whether TLS is used"
+            ),
         ),
         ("minio: {endpoint: 'https://s3'}", "minio.endpoint: an address with a scheme, expected"),
         ("minio: {endpoint: 's3/motion'}", "minio.endpoint: an address with a path, expected host"),
@@ -644,8 +650,10 @@ def test_what_is_no_source(tmp_path: Path, source: object, problem: str) -> None
             "cameras.a.profiles.switch: 'moon' is not known, expected one of manual, sun, picture",
         ),
         (
-            "cameras:\n  a:\n    source: usb:0\n    detect:\n      zones:\n        x:\n"
-            "          polygon: [[0, 0], [1, 1]]",
+            (
+                "cameras:\n  a:\n    source: usb:0\n    detect:\n      zones:\n        x:\n"
+                "          polygon: [[0, 0], [1, 1]]"
+            ),
             "settings.yaml:7: cameras.a.detect.zones.x.polygon: 2 points, expected three or more points",
         ),
         (
@@ -809,8 +817,10 @@ def test_anchors_and_merges_spare_repetition(tmp_path: Path) -> None:
             "cameras.a.capture.process_memory: leaves less than 128MiB beside a ring of `ring_bytes`",
         ),
         (
-            "cameras: {a: {source: usb:0, record_source: usb:1, capture: {isolation: process, decode: auto,"
-            " ring_bytes: 200MiB}}}",
+            (
+                "cameras: {a: {source: usb:0, record_source: usb:1,"
+                " capture: {isolation: process, decode: auto, ring_bytes: 200MiB}}}"
+            ),
             "cameras.a.capture.process_memory: leaves less than 128MiB beside two rings of `ring_bytes`",
         ),
         ("location: {latitude: 52.5}", "location.latitude: set alone, expected `longitude`"),
@@ -846,8 +856,10 @@ def test_contradictions(tmp_path: Path, text: str, place: str) -> None:
         "minio: {endpoint: '[2001:db8::1]:9000'}",
         "minio: {endpoint: s3.eu-central-1.amazonaws.com, secure: true, credentials: env}",
         "minio: {endpoint: my_minio:9000}",
-        "location: {latitude: -90, longitude: 180}\n"
-        "cameras: {a: {source: usb:0, profiles: {switch: sun, night: {threshold: 40}}}}",
+        (
+            "location: {latitude: -90, longitude: 180}\n"
+            "cameras: {a: {source: usb:0, profiles: {switch: sun, night: {threshold: 40}}}}"
+        ),
         "cameras: {a: {source: usb:0, profiles: {night: {min_area: 1%}}}}",
         "cameras: {a: {source: usb:0, profiles: {night: }}}",
     ],

@@ -1,5 +1,7 @@
 """`async-motion tune` on small clips: what it reads, what it finds, what it says, and what it refuses."""
 
+# ruff: noqa: SLF001  (parts of the report alone)
+
 from __future__ import annotations
 
 import dataclasses

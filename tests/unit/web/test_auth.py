@@ -1,5 +1,7 @@
 """Who may do what: every route for every visitor, the cookie's life, proxies, and guessing."""
 
+# ruff: noqa: SLF001  (cookies and failures as the guard keeps them)
+
 from __future__ import annotations
 
 import ipaddress

@@ -1,5 +1,7 @@
 """What viewers see: the newest picture, encoded once and only when asked for; bounded streams."""
 
+# ruff: noqa: SLF001  (what is left when viewers have gone)
+
 from __future__ import annotations
 
 import asyncio

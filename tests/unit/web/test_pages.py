@@ -1,5 +1,7 @@
 """The pages without script: what a reader sees, every text escaped, every address relative."""
 
+# ruff: noqa: SLF001  (the files that the site has read)
+
 from __future__ import annotations
 
 import re

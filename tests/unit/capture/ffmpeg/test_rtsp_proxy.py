@@ -1,5 +1,7 @@
 """What FFmpeg may hear of a camera before it plays; the real thing is in `integration/test_reach.py`."""
 
+# ruff: noqa: SLF001  (the connection to the camera alone)
+
 from __future__ import annotations
 
 import math
