@@ -116,12 +116,17 @@ def _minio_arguments(settings: Settings) -> dict[str, Any]:
 
 
 def build_client(
-    settings: Settings, host: str, port: int, *, status_topic: str | None = None
+    settings: Settings, host: str, port: int, *, status_topic: str | None = None, role: str = "command"
 ) -> BrokerClient:
     """Return a client for the broker at `host` and `port`; with `status_topic` it is the service itself.
 
-    The embedded broker knows neither a login nor TLS: it listens on this machine alone.
+    A command beside the service has a client id of its own that begins with the service's: the broker would
+    disconnect the service for the same one, and an access list may go by its beginning. The embedded broker
+    has neither a login nor TLS: it listens on this machine alone.
     """
+    client_id = settings.mqtt.client_id or f"async_motion-{settings.instance}"
+    if status_topic is None:
+        client_id = f"{client_id}-{role}-{secrets.token_hex(2)}"
     mqtt = settings.mqtt
     remote = mqtt.host is not None
     return BrokerClient(
@@ -129,7 +134,7 @@ def build_client(
         port=port,
         username=mqtt.username if remote else None,
         password=mqtt.password.get_secret_value() if remote and mqtt.password else None,
-        client_id=(mqtt.client_id or f"async_motion-{settings.instance}") if status_topic else None,
+        client_id=client_id,
         protocol=mqtt.protocol,
         keepalive_s=mqtt.keepalive,
         tls=remote and mqtt.tls.enabled,
@@ -152,7 +157,7 @@ async def find_broker(settings: Settings, say: Callable[[str], None]) -> tuple[s
     mqtt = settings.mqtt
     if mqtt.host is not None:
         return mqtt.host, mqtt.port
-    connect = partial(build_client, settings)
+    connect = partial(build_client, settings, role="find")
     return await find.find_embedded(mqtt.port, topics(settings).status, connect=connect, say=say)
 
 

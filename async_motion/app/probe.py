@@ -109,7 +109,7 @@ async def _probe_broker(settings: Settings) -> Finding:
     token = secrets.token_bytes(16)
     back = asyncio.Event()
     async with build.run_broker(settings) as (host, port):
-        client = build.build_client(settings, host, port)
+        client = build.build_client(settings, host, port, role="check")
 
         def arrived(_topic: str, payload: bytes, _retained: bool) -> None:
             if payload == token:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import json
 import os
 import sys
 from collections import OrderedDict
@@ -19,7 +20,7 @@ from typing import Protocol
 from async_motion.app import build
 from async_motion.cli.log_setup import log_as_set
 from async_motion.cli.loop import run_async
-from async_motion.core import payloads
+from async_motion.core import payloads, strict_json
 from async_motion.core.model import StoredFrame
 from async_motion.errors import AsyncMotionError
 from async_motion.settings import Settings, load
@@ -28,7 +29,32 @@ REMEMBERED = 10_000
 """How many frame ids are kept to tell a repeat."""
 
 
-class Reader(Protocol):
+MAX_WAITING = 10_000
+"""How many announcements may wait to be shown; what comes then is not shown."""
+
+
+class Arrivals:
+    """Announcements on their way to the terminal: bounded, since a terminal may stand still."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
+        self.lost = 0
+
+    def put(self, payload: bytes) -> None:
+        """Take one; the first that finds no room is told."""
+        try:
+            self._queue.put_nowait(payload)
+        except asyncio.QueueFull:
+            self.lost += 1
+            if self.lost == 1:
+                _tell("announcements come faster than they can be shown: some are left out")
+
+    async def get(self) -> bytes:
+        """Wait for the oldest."""
+        return await self._queue.get()
+
+
+class FrameReader(Protocol):
     """What fetches a frame: a store."""
 
     async def get(self, key: str) -> bytes: ...
@@ -65,11 +91,11 @@ async def listen(
     differs, is said on standard error and makes the exit code 1 in the end.
     """
     host, port = await build.find_broker(settings, _tell)
-    arrived: asyncio.Queue[bytes] = asyncio.Queue()
-    client = build.build_client(settings, host, port)
+    arrived = Arrivals()
+    client = build.build_client(settings, host, port, role="listen")
     instance = "+" if all_instances else settings.instance
     topic = f"{settings.mqtt.base_topic}/{instance}/{camera or '+'}/frame"
-    client.subscribe(topic, lambda _topic, payload, _retained: arrived.put_nowait(payload))
+    client.subscribe(topic, lambda _topic, payload, _retained: arrived.put(payload))
     client.on_connect(lambda: _tell(f"listening to {topic} on {host}:{port}"))
 
     failed = 0
@@ -94,22 +120,24 @@ async def listen(
 
 
 async def _show(
-    arrived: asyncio.Queue[bytes],
+    arrived: Arrivals,
     *,
     as_json: bool,
     save: Path | None,
-    reader: Reader | None,
+    reader: FrameReader | None,
     count: int | None,
 ) -> int:
     """Print what arrives; return how many frames could not be fetched."""
     seen: OrderedDict[str, None] = OrderedDict()
-    failed = shown = 0
+    failed = shown = refused = 0
     while count is None or shown < count:
         payload = await arrived.get()
         try:
             stored = payloads.parse_frame(payload)
         except ValueError as exc:
-            _tell(f"not an announcement: {exc}")
+            refused += 1
+            if refused.bit_count() == 1:  # the 1st, 2nd, 4th, 8th …
+                _tell(f"not an announcement: {exc} ({refused} so far)")
             continue
         frame_id = stored.info.frame_id
         if frame_id in seen:
@@ -119,7 +147,7 @@ async def _show(
             seen.popitem(last=False)
         if not as_json and shown == 0:
             print(f"{'captured (UTC)':<23}  {'camera':<12}  {'score':>6}  {'KiB':>5}  object key", flush=True)
-        print(payload.decode() if as_json else _row(stored), flush=True)
+        print(_as_json(payload) if as_json else _row(stored), flush=True)
         shown += 1
         if save is not None and reader is not None:
             try:
@@ -130,7 +158,7 @@ async def _show(
     return failed
 
 
-async def fetch(stored: StoredFrame, reader: Reader, folder: Path) -> Path:
+async def fetch(stored: StoredFrame, reader: FrameReader, folder: Path) -> Path:
     """Fetch one frame by its key into `folder`, under the same path; return the file.
 
     Raises what the store raises, OSError from the disk, and FetchError for a key that leaves the folder or
@@ -160,15 +188,25 @@ def _write(target: Path, data: bytes) -> None:
     part.replace(target)
 
 
+def _as_json(payload: bytes) -> str:
+    """Return an announcement as one line of ASCII: no character in it can end the line or move a cursor."""
+    return json.dumps(strict_json.parse(payload), separators=(",", ":"))
+
+
 def _row(stored: StoredFrame) -> str:
     info = stored.info
     notes = [*info.zones, *(["delayed"] if stored.delayed else [])]
     return (
         f"{info.captured_at:%Y-%m-%d %H:%M:%S}.{info.captured_at.microsecond // 1000:03d}"
-        f"  {info.camera:<12}  {info.score:>6.1%}  {info.size / 1024:>5.0f}  {info.object_key}"
+        f"  {info.camera:<12}  {info.score:>6.1%}  {info.size / 1024:>5.0f}  {printable(info.object_key)}"
         + (f"  [{', '.join(notes)}]" if notes else "")
     )
 
 
+def printable(text: str) -> str:
+    """Return `text` with everything escaped that is not to be seen, such as a change of writing direction."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+
+
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)

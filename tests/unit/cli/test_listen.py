@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from async_motion.app import build
-from async_motion.cli.listen import FetchError, fetch, listen
+from async_motion.cli.listen import MAX_WAITING, Arrivals, FetchError, fetch, listen
 from async_motion.core import payloads
 from async_motion.core.model import FrameInfo, StoredFrame
 from async_motion.errors import RecordRejected
@@ -72,10 +73,14 @@ async def test_a_missing_object_says_so(tmp_path: Path) -> None:
 
 
 class Wire:
-    """A connection on which one announcement comes as soon as somebody listens."""
+    """A connection on which messages come at once: one announcement, after what else is given."""
+
+    def __init__(self, *before: bytes) -> None:
+        self.before = before
 
     def subscribe(self, topic: str, handler: Callable[[str, bytes, bool], None]) -> None:
-        handler(topic, payloads.encode(payloads.frame_payload(announced())), False)
+        for payload in (*self.before, payloads.encode(payloads.frame_payload(announced()))):
+            handler(topic, payload, False)
 
     def on_connect(self, callback: Callable[[], None]) -> None:
         callback()
@@ -94,7 +99,74 @@ async def test_a_reader_of_our_output_that_has_left_is_no_group_of_errors(
         raise BrokenPipeError
 
     monkeypatch.setattr(build, "find_broker", find_broker)
-    monkeypatch.setattr(build, "build_client", lambda *_: Wire())
+    monkeypatch.setattr(build, "build_client", lambda *_, **__: Wire())
     monkeypatch.setattr(sys.stdout, "write", gone)
     with pytest.raises(BrokenPipeError):  # the command line ends quietly on this one alone
         await listen(load(None, {}), as_json=True, save=None, camera=None, all_instances=False, count=None)
+
+
+def forged(**fields: object) -> bytes:
+    return json.dumps(payloads.frame_payload(announced()) | fields).encode()
+
+
+HOSTILE = (
+    b"[" * 5000,
+    b"NaN",
+    b"\xff\xfe",
+    b'"\\ud800"',
+    b"{}",
+    forged(camera="\x1b[2J"),
+    forged(captured_at="0001-01-01T00:00:00+14:00"),
+    forged(captured_at="+99999"),
+    forged(score=float("nan")),
+    forged(score=1e308),
+    forged(boxes=[[[]]]),
+    forged(object_key="a\nforged line"),
+    forged(seq=2**70),
+    forged(size="1" * 5000),
+)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_what_is_no_announcement_neither_ends_it_nor_reaches_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    async def find_broker(_: Settings, _say: object) -> tuple[str, int]:
+        return "127.0.0.1", 1883
+
+    monkeypatch.setattr(build, "find_broker", find_broker)
+    monkeypatch.setattr(build, "build_client", lambda *_, **__: Wire(*HOSTILE, *[b"junk"] * 1000))
+    settings = load(None, {})
+    code = await listen(settings, as_json=as_json, save=None, camera=None, all_instances=False, count=1)
+    assert code == 0
+    said = capsys.readouterr()
+    assert said.out.count("edge1/porch/1.jpg") == 1
+    assert "\x1b" not in said.out + said.err
+    assert "forged" not in said.out + said.err
+    refusals = [line for line in said.err.splitlines() if line.startswith("not an announcement: ")]
+    assert 5 < len(refusals) < 15, "told at the 1st, 2nd, 4th …"
+
+
+async def test_what_is_shown_is_one_line_without_tricks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def find_broker(_: Settings, _say: object) -> tuple[str, int]:
+        return "127.0.0.1", 1883
+
+    monkeypatch.setattr(build, "find_broker", find_broker)
+    tricky = forged(object_key="a/\u202egpj.exe", seq=7, more="\x1b[31m\n\x85\u2028", colour="rot\x7f")
+    for as_json in (False, True):
+        monkeypatch.setattr(build, "build_client", lambda *_, **__: Wire(tricky))
+        await listen(load(None, {}), as_json=as_json, save=None, camera=None, all_instances=False, count=1)
+        said = capsys.readouterr().out
+        assert "u202egpj" in said
+        assert all(char == "\n" or char.isprintable() for char in said)
+        assert len(said.splitlines()) == (1 if as_json else 2)
+
+
+def test_announcements_that_nobody_reads_are_bounded(capsys: pytest.CaptureFixture[str]) -> None:
+    arrived = Arrivals()
+    for _ in range(MAX_WAITING + 3):
+        arrived.put(b"{}")
+    assert arrived.lost == 3
+    assert capsys.readouterr().err.count("some are left out") == 1
