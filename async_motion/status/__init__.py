@@ -14,6 +14,8 @@
   publishes OFF and offline.
 - Nothing floods: a camera's state goes out every `state_every_s`, and between when its status or problem
   changes, but then never twice within `STATE_GAP_S`. Every other topic is published when its value changes.
+- Commands by the thousand are merged: of each setting a burst is obeyed, then its newest once a second; the
+  cameras reconnect by command at most every 10 s; refusals leave a few lines in the log, then their number.
 - A command is bounded, parsed and ranged (`core/commands.py`), applied, confirmed on its state topic at once
   and remembered. A refused one leaves a line in the log, and the value in force is published again, so that
   whoever asked sees that nothing changed. Retained commands are ignored: they are old, and would be obeyed

@@ -12,6 +12,7 @@ from async_motion.core import commands, names
 from async_motion.core.commands import Controls, Value
 from async_motion.core.events.day_night import Profile
 from async_motion.core.names import PROFILE, Topics
+from async_motion.core.rates import LogThrottle, TokenBucket, TokenBuckets
 from async_motion.errors import AsyncMotionError
 from async_motion.status.memory import RememberedValues
 
@@ -22,6 +23,11 @@ NIGHT_KEY: Final = "night/{camera}/{setting}"
 """Of a setting that the night has a value of its own for."""
 PROFILE_KEY: Final = "profile/{camera}"
 SNAPSHOT_TIMEOUT_S = 30.0
+BURST: Final = 20
+"""Commands to one setting of a camera that are obeyed at once; then one every `EVERY_S`."""
+EVERY_S: Final = 1.0
+RESTART_GAP_S: Final = 10.0
+"""Cameras reconnect by command at most this often."""
 
 
 class ProfileControls(Protocol):
@@ -64,6 +70,7 @@ class Commands:
         retain: Callable[[str, str], None],
         changed: Callable[[str], None],
         restart_capture: Callable[[], None] | None,
+        monotonic: Callable[[], float],
     ) -> None:
         self._topics = topics
         self._memory = memory
@@ -72,8 +79,17 @@ class Commands:
         self._restart_capture = restart_capture
         self._controls: dict[str, Controls] = {}
         self._profiles: dict[str, ProfileControls] = {}
-        self._snapshots: asyncio.Queue[str] = asyncio.Queue()
+        self._monotonic = monotonic
+        self._wanted: dict[str, None] = {}
+        """Cameras of which a snapshot is wanted."""
+        self._snapshot_wanted = asyncio.Event()
         self._shooting: set[str] = set()
+        self._buckets = TokenBuckets(BURST, EVERY_S)
+        self._waiting: dict[tuple[str, str], tuple[str, bytes]] = {}
+        """The newest command to each setting of a camera that has had too many, with its topic."""
+        self._restarts = TokenBucket(1, RESTART_GAP_S)
+        self._restart_due = False
+        self._throttle = LogThrottle()
 
     def attach(self, camera: str, controls: Controls, profiles: ProfileControls | None = None) -> None:
         """Take over a camera's controls, fresh from its settings; remembered settings come into force.
@@ -114,20 +130,46 @@ class Commands:
         return controls is None or bool(controls.values()["detection"])
 
     def on_command(self, topic: str, payload: bytes, was_retained: bool) -> None:
-        """Obey a command to a camera, or say why not."""
+        """Obey a command to a camera, or log why not.
+
+        A flood is merged: beyond `BURST` the newest command to each setting waits for `tick`.
+        """
         target = self._topics.parse_command(topic)
-        controls = self._controls.get(target[0]) if target else None
-        if target is None or controls is None:
-            log.warning("command on %s ignored: there is no such camera", topic)
+        if target is None or target[0] not in self._controls:
+            self._warn("", f"command on {_shown(topic)} ignored: there is no such camera")
             return
         camera, setting = target
+        known = setting in commands.SETTINGS or setting in (commands.SNAPSHOT, PROFILE)
+        where = _shown(topic)
         if was_retained:
-            log.warning("%s: command on %s ignored: it is retained; publish it without that", camera, topic)
-            return
+            self._warn(
+                camera, f"{camera}: command on {where} ignored: it is retained; publish it without that"
+            )
+        elif not known or len(payload) > commands.MAX_BYTES:
+            self._refuse(camera, setting, where, payload)
+        elif self._buckets.take((camera, setting), self._monotonic()):
+            self._waiting.pop((camera, setting), None)  # it is older
+            self._obey(camera, setting, where, payload)
+        else:
+            self._waiting[camera, setting] = (where, payload)
+
+    def tick(self) -> None:
+        """Obey what waits: of each setting the newest command."""
+        now = self._monotonic()
+        for camera, setting in list(self._waiting):
+            if self._buckets.take((camera, setting), now):
+                self._obey(camera, setting, *self._waiting.pop((camera, setting)))
+        if self._restart_due and self._restarts.take(now):
+            self._restart_due = False
+            self._restart_all("several commands")
+
+    def _obey(self, camera: str, setting: str, topic: str, payload: bytes) -> None:
+        controls = self._controls[camera]
         try:
             value = commands.parse(setting, payload)
             if setting == commands.SNAPSHOT:
-                self._snapshots.put_nowait(camera)
+                self._wanted[camera] = None
+                self._snapshot_wanted.set()
                 return
             if setting == PROFILE:
                 self._choose_profile(camera, str(value), topic)
@@ -135,48 +177,81 @@ class Commands:
             before = commands.render(setting, controls.values()[setting])
             controls.adopt({setting: value})
         except ValueError as exc:
-            log.warning("%s: command on %s refused: %s", camera, topic, exc)
-            if setting in names.SETTINGS:
-                self._publish(camera, setting)
-            elif setting == PROFILE and camera in self._profiles:
-                self._publish_profile(camera)
+            self._refused(camera, setting, topic, exc)
             return
         self._publish(camera, setting)
         self._note(camera, setting, before, topic)
         self._changed(camera)
 
+    def _refuse(self, camera: str, setting: str, topic: str, payload: bytes) -> None:
+        """Refuse what cannot be a command, whatever else there is to do."""
+        try:
+            commands.parse(setting, payload)
+        except ValueError as exc:
+            if self._buckets.take((camera, None), self._monotonic()):
+                self._refused(camera, setting, topic, exc)
+            else:
+                self._warn(camera, f"{camera}: command on {topic} refused: {exc}")
+
+    def _refused(self, camera: str, setting: str, topic: str, why: ValueError) -> None:
+        """Log a refusal; the value in force is published again, so that the sender sees it unchanged."""
+        self._warn(camera, f"{camera}: command on {topic} refused: {why}")
+        if setting in commands.SETTINGS:
+            self._publish(camera, setting)
+        elif setting == PROFILE and camera in self._profiles:
+            self._publish_profile(camera)
+
     def on_restart(self, topic: str, payload: bytes, was_retained: bool) -> None:
-        """Make every camera connect anew."""
+        """Make every camera reconnect. A second command within `RESTART_GAP_S` is obeyed after it."""
         if self._restart_capture is None:
             return
-        if was_retained or payload.strip().upper() != commands.PRESS.encode():
+        if was_retained or payload[:64].strip().upper() != commands.PRESS.encode():
             why = "it is retained" if was_retained else f"expected {commands.PRESS}"
-            log.warning("command on %s ignored: %s", topic, why)
-            return
-        log.info("every camera connects anew, by a command on %s", topic)
-        self._restart_capture()
+            self._warn("", f"command on {topic} ignored: {why}")
+        elif self._restarts.take(self._monotonic()):
+            self._restart_all(f"a command on {topic}")
+        else:
+            self._restart_due = True
+
+    def _restart_all(self, why: str) -> None:
+        if self._restart_capture is not None:
+            log.info("every camera reconnects, by %s", why)
+            self._restart_capture()
 
     async def take_snapshots(self) -> None:
         """Take the snapshots that commands ask for, one of a camera at a time, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                camera = await self._snapshots.get()
-                if camera in self._shooting:
-                    log.debug("%s: a snapshot is being taken already", camera)
-                    continue
-                self._shooting.add(camera)
-                tasks.create_task(self._take_snapshot(camera), name=f"snapshot[{camera}]")
+                await self._snapshot_wanted.wait()
+                self._snapshot_wanted.clear()
+                wanted, self._wanted = self._wanted, {}
+                for camera in wanted:
+                    if camera in self._shooting:
+                        log.debug("%s: a snapshot is being taken already", camera)
+                        continue
+                    self._shooting.add(camera)
+                    tasks.create_task(self._take_snapshot(camera), name=f"snapshot[{camera}]")
 
     async def _take_snapshot(self, camera: str) -> None:
         try:
             async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
                 await self._controls[camera].snapshot()
         except (AsyncMotionError, TimeoutError) as exc:
-            log.warning("%s: no snapshot: %s", camera, str(exc) or "no frame came in time")
+            self._warn(camera, f"{camera}: no snapshot: {str(exc) or 'no frame came in time'}")
         else:
-            log.info("%s: snapshot taken, by command", camera)
+            self._inform((camera, commands.SNAPSHOT), f"{camera}: snapshot taken, by command")
         finally:
             self._shooting.discard(camera)
+
+    def _warn(self, camera: str, line: str) -> None:
+        more = self._throttle.admit(("warning", camera), self._monotonic())
+        if more is not None:
+            log.warning("%s%s", line, more)
+
+    def _inform(self, about: tuple[str, str], line: str) -> None:
+        more = self._throttle.admit(about, self._monotonic())
+        if more is not None:
+            log.info("%s%s", line, more)
 
     def _publish(self, camera: str, setting: str) -> None:
         value = self._controls[camera].values()[setting]
@@ -191,7 +266,8 @@ class Commands:
         profiles.choose(mode)
         self._publish_profile(camera)
         if mode != before:
-            log.info("%s: profile changed from %s to %s by a command on %s", camera, before, mode, topic)
+            said = f"{camera}: profile changed from {before} to {mode} by a command on {topic}"
+            self._inform((camera, PROFILE), said)
             key = PROFILE_KEY.format(camera=camera)
             self._memory.keep(key, {"mode": mode, "basis": profiles.basis})
 
@@ -203,7 +279,8 @@ class Commands:
         now = commands.render(setting, self._controls[camera].values()[setting])
         if now == before:
             return
-        log.info("%s: %s changed from %s to %s by a command on %s", camera, setting, before, now, topic)
+        said = f"{camera}: {setting} changed from {before} to {now} by a command on {topic}"
+        self._inform((camera, setting), said)
         profiles = self._profiles.get(camera)
         at_night = profiles is not None and profiles.profile is Profile.NIGHT and setting in profiles.own
         key = (NIGHT_KEY if at_night else KEY).format(camera=camera, setting=setting)
@@ -243,3 +320,9 @@ class Commands:
 
 def _adopt(controls: Controls, setting: str, value: Value) -> None:
     controls.adopt({setting: value})
+
+
+def _shown(topic: str) -> str:
+    """Return a topic for the log: anybody may publish on a long one, or on one with control characters."""
+    text = topic if topic.isprintable() else repr(topic)
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -113,6 +113,7 @@ class Reporter:
             retain=self._retain,
             changed=self._settings_changed,
             restart_capture=restart_capture,
+            monotonic=monotonic,
         )
         self._cameras = {
             name: CameraState(zones=dict.fromkeys(zones, False)) for name, zones in cameras.items()
@@ -202,6 +203,7 @@ class Reporter:
     def tick(self) -> None:
         """Publish the states that are due. Called every `TICK_S` while running."""
         monotonic = self._monotonic()
+        self._commands.tick()
         for name, camera in self._cameras.items():
             camera.tick(monotonic)
             if new := camera.new_drops(monotonic):

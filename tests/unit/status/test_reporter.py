@@ -28,6 +28,7 @@ from async_motion.core.model import (
 from async_motion.core.names import Topics
 from async_motion.errors import AsyncMotionError, CameraUnavailable, ImageError, SpoolError
 from async_motion.status import Reporter
+from async_motion.status.commands import BURST
 from async_motion.status.reporter import STATE_GAP_S
 from tests.support.wait import eventually_async
 
@@ -732,3 +733,90 @@ async def test_what_is_commanded_at_night_is_remembered_for_the_night() -> None:
 def test_a_remembered_profile_that_cannot_be_read_is_none(junk: bytes) -> None:
     bench = NightBench(recalled={"profile/porch": junk})
     assert (bench.profiles.mode, bench.profile()) == ("auto", "day")
+
+
+# ---- floods ----
+
+
+def test_a_thousand_commands_are_merged_and_the_newest_wins(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bench = Bench()
+    said = len(bench.broker.log)
+    for number in range(1000):
+        bench.broker.command("porch", "threshold", str(number % 100 + 1).encode())
+    assert len(bench.broker.log) - said < 3 * BURST
+    bench.wait(2)
+    assert bench.controls.current["threshold"] == 100.0
+    assert bench.broker.last(TOPICS.setting("porch", "threshold")) == "100"
+    assert len([line for line in caplog.messages if "threshold changed" in line]) <= 6
+    bench.wait(120)
+    bench.broker.command("porch", "threshold", b"12")
+    assert bench.controls.current["threshold"] == 12.0, "a person is obeyed at once again"
+    assert "more like it)" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "payload"), [("threshold", b"9000"), ("colour", b"red"), ("x" * 999, b"")]
+)
+def test_a_thousand_refused_values_are_a_few_lines_and_publications(
+    setting: str, payload: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench()
+    said = len(bench.broker.log)
+    for _ in range(1000):
+        bench.broker.command("porch", setting, payload)
+    bench.wait(5)
+    assert len(caplog.messages) <= 6
+    assert max(map(len, caplog.messages)) < 500
+    assert len(bench.broker.log) - said < 3 * BURST
+
+
+def test_a_command_that_waited_does_not_undo_a_newer_one() -> None:
+    bench = Bench()
+    for _ in range(BURST + 1):
+        bench.broker.command("porch", "threshold", b"10")
+    bench.broker.command("porch", "threshold", b"20")
+    bench.clock.elapsed += 1.0
+    bench.broker.command("porch", "threshold", b"30")
+    bench.wait(5)
+    assert bench.controls.current["threshold"] == 30.0
+
+
+def test_a_flood_to_one_camera_does_not_hold_up_another() -> None:
+    bench = Bench()
+    yard = FakeControls()
+    bench.reporter.attach("yard", yard)
+    for number in range(1000):
+        bench.broker.command("porch", "threshold", str(number % 50 + 1).encode())
+    bench.broker.command("yard", "threshold", b"33")
+    assert yard.current["threshold"] == 33.0
+    bench.broker.command("porch", "sensitivity", b"high")
+    assert bench.controls.current["sensitivity"] == "high"
+
+
+def test_restarts_by_the_hundred_are_two() -> None:
+    bench = Bench()
+    press = bench.broker.handlers[TOPICS.restart]
+    for _ in range(100):
+        press(TOPICS.restart, b"PRESS", False)
+    assert bench.restarts == 1
+    bench.wait(60)
+    assert bench.restarts == 2
+
+
+async def test_a_hundred_presses_are_few_snapshots() -> None:
+    bench = Bench()
+    async with bench.running():
+        for _ in range(100):
+            bench.broker.command("porch", "snapshot", b"PRESS")
+        await eventually_async(lambda: bench.controls.snapshots)
+        await asyncio.sleep(0)
+        assert bench.controls.snapshots <= 2
+
+
+def test_commands_to_cameras_that_are_not_there_are_a_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    for number in range(1000):
+        bench.broker.command(f"cam{number}\x1b", "threshold", b"1")
+    assert len(caplog.messages) <= 6
+    assert "\x1b" not in caplog.text
