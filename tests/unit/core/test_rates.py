@@ -42,7 +42,8 @@ def test_a_clock_that_steps_back_gives_nothing() -> None:
 def test_keys_are_bounded() -> None:
     buckets = TokenBuckets(1, 1e9)
     assert all(buckets.take(key, 0.0) for key in range(2 * MAX_KEYS))
-    assert len(buckets._buckets) == MAX_KEYS
+    assert not buckets.take(MAX_KEYS, 0.0), "one of the newest is remembered"
+    assert buckets.take(0, 0.0), "the oldest is forgotten"
 
 
 def test_a_flood_leaves_few_lines_that_tell_its_size() -> None:
