@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from async_motion import __version__
-from async_motion.cli import events, schema
+from async_motion.cli import delete, events, get, schema
 from async_motion.errors import AsyncMotionError, SettingsError, UsageError
 
 MISSING_LIBRARY = re.compile(r"(lib\S+): cannot open shared object file")
@@ -162,7 +162,8 @@ def _parser() -> argparse.ArgumentParser:
     take.add_argument("--aside", action="store_true", help="only those that were set aside")
     take.set_defaults(action="export")
 
-    events.add_parser(commands, config)
+    for command in (events, get, delete):
+        command.add_parser(commands, config)
 
     shown = commands.add_parser("schema", help="print the JSON Schemas of what is published")
     shown.add_argument("name", nargs="?", choices=schema.NAMES, help="only this one")

@@ -7,12 +7,14 @@ for key, data, about in made.objects: bucket.objects[key] = (data, about)
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from async_motion.core import names, payloads
@@ -20,6 +22,7 @@ from async_motion.core.index import IndexLine, index_key, line_of, pack
 from async_motion.core.listing import Listed, Page
 from async_motion.core.model import Box, EndReason, FrameInfo, MotionEvent, Phase, StoredFrame
 from async_motion.errors import StoreUnavailable, UnreadableObject
+from async_motion.store.directory_reader import DirectoryReader
 
 INSTANCE = "edge1"
 WRITER = "a41c07"
@@ -213,3 +216,15 @@ def index_objects(
         index_key(prefix, INSTANCE, camera, day, writer): (pack(lines, writer), {})
         for (camera, day), lines in days.items()
     }
+
+
+def fill(path: Path, *events: MadeEvent, index: Sequence[MadeEvent] = ()) -> None:
+    """Store events in a directory store, and the index of some."""
+
+    async def put() -> None:
+        async with DirectoryReader(path) as store:
+            objects = {key: each for event in events for key, each in event.objects.items()}
+            for key, (data, about) in (objects | index_objects(index)).items():
+                await store.put(key, data, content_type="x", metadata=about, tags={})
+
+    asyncio.run(put())

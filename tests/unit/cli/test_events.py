@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
@@ -14,23 +13,10 @@ import pytest
 
 from async_motion.cli import main
 from async_motion.cli.events import sparkline
-from async_motion.store.directory_reader import DirectoryReader
-from tests.support.bucket import INSTANCE, MadeEvent, index_objects, make_event
+from tests.support.bucket import INSTANCE, MadeEvent, fill, make_event
 from tests.support.zone import local_zone
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-
-
-def fill(path: Path, *events: MadeEvent, indexed: bool = False) -> None:
-    """Store events in a directory store."""
-
-    async def put() -> None:
-        async with DirectoryReader(path) as store:
-            objects = {key: each for event in events for key, each in event.objects.items()}
-            for key, (data, about) in (objects | (index_objects(events) if indexed else {})).items():
-                await store.put(key, data, content_type="x", metadata=about, tags={})
-
-    asyncio.run(put())
 
 
 @pytest.fixture(autouse=True)

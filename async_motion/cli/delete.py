@@ -1,0 +1,90 @@
+"""`async-motion delete`: remove events from the bucket. Shows what would go; `--yes` lets it go."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from async_motion.cli.choosing import Choice, add_filters, chosen
+from async_motion.errors import UsageError
+
+if TYPE_CHECKING:
+    from async_motion.retrieval import Event
+    from async_motion.settings import Settings
+
+    Parsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+OPEN_FOR = timedelta(days=1)
+"""An event without an end that began less than this ago is left alone: a service may be writing it."""
+_AT_ONCE = 64
+
+
+def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "delete", parents=[config], help="remove events from the bucket; first shows what would go"
+    )
+    parser.add_argument("events", nargs="*", metavar="EVENT", help="ids of events, as `events` prints them")
+    add_filters(parser)
+    parser.add_argument("--yes", action="store_true", help="delete; without it nothing is changed")
+    parser.set_defaults(command=main)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    from async_motion.cli.loop import run_async
+    from async_motion.logs import setup_logging
+    from async_motion.settings import load
+
+    choice = chosen(args)
+    if not args.events and not choice.narrows:
+        raise UsageError("delete: expected the id of an event, or filters such as --to 30d")
+    settings = load(args.config, os.environ)
+    setup_logging("warning", settings.log.format, settings.secrets())
+    return run_async(delete(settings, choice, args))
+
+
+async def delete(settings: Settings, choice: Choice, args: argparse.Namespace) -> int:
+    """Show the events that were chosen, or delete them; return 1 where an id is unknown or there are none."""
+    from async_motion.app import build
+    from async_motion.cli.events import printer, tell_skipped
+    from async_motion.cli.get import Wanted
+    from async_motion.retrieval import removal
+    from async_motion.retrieval.model import utc_now
+
+    async with build.build_bucket(settings) as bucket:
+        reader = build.build_events(settings, bucket, args.instance)
+        wanted = Wanted(reader, choice, args.events)
+        show = printer("table", reader)
+        events = frames = size = objects = left = 0
+        waiting: list[Event] = []
+        async for event in wanted.events():
+            if event.ended_at is None and event.started_at > utc_now() - OPEN_FOR:
+                left += 1
+                continue
+            show(event)
+            events, frames, size = events + 1, frames + event.frames, size + event.bytes
+            waiting.append(event)
+            if len(waiting) == _AT_ONCE:
+                objects += await removal.delete(reader, waiting) if args.yes else 0
+                waiting.clear()
+        if waiting and args.yes:
+            objects += await removal.delete(reader, waiting)
+        tell_skipped(reader)
+    if left:
+        _tell(f"{left} events go on and are left")
+    for event_id in wanted.unknown:
+        _tell(f"missing: {event_id}: no such event")
+    total = f"{events} events, {frames} frames, {size / 1e6:.1f} MB"
+    if args.yes:
+        print(f"deleted: {total} ({objects} objects)")
+    else:
+        print(f"would delete: {total}. Nothing was changed; add --yes to delete")
+    return 0 if events and not wanted.unknown else 1
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,432 @@
+"""`async-motion get`: events with their frames, as files: pictures, contact sheet, clip, archive, or links.
+
+    {out}/{camera}/{event_id}/000003.jpg …   the frames, their bytes as stored, each checked by its sha256
+    {out}/{camera}/{event_id}/event.json     the summary
+    {out}/{camera}/{event_id}/sheet.jpg      --sheet
+    {out}/{camera}/{event_id}/clip.mp4       --clip
+    {out}/{camera}/{event_id}/annotated/…    --annotate
+
+A frame that is there already with the right sha256 is not fetched again: a command that was killed goes on
+where it was. With `--archive` the files are collected beside the archive, in `FILE.zip.part/`, and packed in
+the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+import zipfile
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from async_motion.cli.choosing import Choice, add_filters, chosen
+from async_motion.errors import AsyncMotionError, ImageError, UnreadableObject, UsageError
+
+if TYPE_CHECKING:
+    from async_motion.core.model import FrameInfo, Image
+    from async_motion.retrieval import Event, EventReader
+    from async_motion.retrieval.pictures import Polygons
+    from async_motion.settings import Settings
+
+    Parsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+EVENTS_AT_ONCE = 8
+FRAMES_AT_ONCE = 256
+SUMS = "SHA256SUMS"
+MAX_LINK_S = 7 * 86400.0
+
+
+def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "get", parents=[config], help="fetch events: frames, contact sheet, clip, archive, links"
+    )
+    parser.add_argument("events", nargs="*", metavar="EVENT", help="ids of events, as `events` prints them")
+    add_filters(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("events"), metavar="DIR", help="the folder (default: events)"
+    )
+    parser.add_argument("--sheet", action="store_true", help="make a contact sheet of each event")
+    parser.add_argument("--clip", action="store_true", help="make a clip of each event: H.264 in MP4")
+    parser.add_argument(
+        "--annotate", action="store_true", help="draw boxes, zones, score and time into copies of the frames"
+    )
+    parser.add_argument(
+        "--archive", type=Path, metavar="FILE.zip", help="pack everything, with the SHA-256 of each file"
+    )
+    parser.add_argument(
+        "--links", metavar="TIME", help="fetch nothing: print links to the frames, valid this long (1min..7d)"
+    )
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each event")
+    parser.set_defaults(command=main)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    from async_motion.cli.loop import run_async
+    from async_motion.logs import setup_logging
+    from async_motion.settings import load
+    from async_motion.settings.values import duration_of
+
+    choice = chosen(args)
+    if not args.events and not choice.narrows:
+        raise UsageError("get: expected the id of an event, or filters such as --since 2h")
+    expires_s = None
+    if args.links is not None:
+        expires_s = duration_of(args.links)
+        if expires_s is None or not 60 <= expires_s <= MAX_LINK_S:
+            raise UsageError(f"--links: {args.links}: expected a duration from 1min to 7d")
+        if args.sheet or args.clip or args.annotate or args.archive:
+            raise UsageError("--links: expected without --sheet, --clip, --annotate and --archive")
+    settings = load(args.config, os.environ)
+    setup_logging("warning", settings.log.format, settings.secrets())
+    return run_async(get(settings, choice, args, expires_s))
+
+
+async def get(settings: Settings, choice: Choice, args: argparse.Namespace, expires_s: float | None) -> int:
+    """Fetch what was chosen; return 1 where something is missing."""
+    from async_motion.app import build
+
+    async with build.build_bucket(settings) as bucket:
+        reader = build.build_events(settings, bucket, args.instance)
+        wanted = Wanted(reader, choice, args.events)
+        if expires_s is not None:
+            return await _links(wanted, expires_s, as_json=args.json)
+        part = None if args.archive is None else args.archive.with_name(f"{args.archive.name}.part")
+        making = Making(
+            out=part or args.out,
+            sheet=args.sheet,
+            clip=args.clip,
+            annotate=args.annotate,
+            zones={name: _polygons(camera.detect.zones) for name, camera in settings.cameras.items()},
+        )
+        result = await fetch_all(wanted, making, as_json=args.json)
+    if result.events and args.archive is not None and part is not None:
+        digest = await asyncio.to_thread(_pack, part, args.archive, result.missing)
+        print(f"{digest}  {args.archive}")
+    return result.finish(reader)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Making:
+    """What to make of each event, and where."""
+
+    out: Path
+    sheet: bool = False
+    clip: bool = False
+    annotate: bool = False
+    zones: Mapping[str, Polygons] = field(default_factory=dict)
+
+    @property
+    def pictures(self) -> bool:
+        """Whether frames are to be decoded."""
+        return self.sheet or self.clip or self.annotate
+
+
+class Wanted:
+    """The events that a command is about: by their ids, or by filters."""
+
+    def __init__(self, reader: EventReader, choice: Choice, ids: Collection[str]) -> None:
+        self.reader = reader
+        self.unknown: list[str] = []
+        self._choice = choice
+        self._ids = list(dict.fromkeys(ids))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield the events; note the ids that there are no events of."""
+        if not self._ids:
+            async for event in self._choice.events(self.reader):
+                yield event
+            return
+        self.unknown.clear()
+        for event_id in self._ids:
+            cameras = self._choice.cameras or (None,)
+            found = [await self.reader.event(event_id, camera) for camera in cameras]
+            known = [event for event in found if event is not None]
+            if known:
+                yield known[0]
+            else:
+                self.unknown.append(event_id)
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of it. `missing` has a line for each frame or picture that is not there."""
+
+    events: int = 0
+    frames: int = 0
+    kept: int = 0
+    bytes: int = 0
+    missing: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    def finish(self, reader: EventReader) -> int:
+        """Say what came of it on standard error; return the exit code."""
+        from async_motion.cli.events import tell_skipped
+
+        took = max(1e-6, time.monotonic() - self.began)
+        there = f", {self.kept} were there already" if self.kept else ""
+        rate = f" ({self.bytes / took / 1e6:.1f} MB/s)" if self.frames else ""
+        fetched = f"{self.frames} frames fetched, {self.bytes / 1e6:.1f} MB in {took:.1f} s"
+        _tell(f"{self.events} events, {fetched}{rate}{there}")
+        for line in self.missing[:20]:
+            _tell(f"missing: {line}")
+        if len(self.missing) > 20:
+            _tell(f"… and {len(self.missing) - 20} more are missing")
+        tell_skipped(reader)
+        return 1 if self.missing or not self.events else 0
+
+
+async def fetch_all(wanted: Wanted, making: Making, *, as_json: bool) -> Result:
+    """Fetch all events, some at once, with progress on a terminal."""
+    result = Result()
+    progress = Progress(result)
+    slots = asyncio.Semaphore(EVENTS_AT_ONCE)
+
+    async def one(event: Event) -> None:
+        try:
+            await _fetch_event(wanted.reader, event, making, result, progress)
+            if as_json:
+                folder = making.out / event.camera / event.event_id
+                print(json.dumps({**event.payload(), "path": str(folder)}, ensure_ascii=False), flush=True)
+        finally:
+            slots.release()
+
+    async for event in wanted.events():
+        progress.expect(event)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            async for event in wanted.events():
+                await slots.acquire()
+                tasks.create_task(one(event), name=f"get[{event.event_id}]")
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+    finally:
+        progress.clear()
+    result.missing += [f"{event_id}: no such event" for event_id in wanted.unknown]
+    return result
+
+
+async def _fetch_event(
+    reader: EventReader, event: Event, making: Making, result: Result, progress: Progress
+) -> None:
+    folder = making.out / event.camera / event.event_id
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    frames = await reader.frames(event)
+    there: list[FrameInfo] = []
+    for at in range(0, len(frames), FRAMES_AT_ONCE):
+        some = frames[at : at + FRAMES_AT_ONCE]
+        kept = await asyncio.to_thread(_already, folder, some)
+        result.kept += len(kept)
+        there += kept
+        progress.step(len(kept), 0)
+        there += await _fetch_some(reader, folder, [f for f in some if f not in kept], result, progress)
+    if len(frames) < event.frames:
+        result.missing.append(f"{event.event_id}: {event.frames - len(frames)} frames are not told of")
+    summary = await reader.requests.read(f"{reader.folder(event)}event.json", 64 * 1024 * 1024)
+    if summary is not None:
+        await asyncio.to_thread(_write, folder / "event.json", summary)
+    there.sort(key=lambda frame: frame.seq)
+    if making.pictures:
+        zones = making.zones.get(event.camera)
+        result.missing += await asyncio.to_thread(_make, event, there, folder, making, zones)
+    result.events += 1
+
+
+async def _fetch_some(
+    reader: EventReader, folder: Path, frames: Collection[FrameInfo], result: Result, progress: Progress
+) -> list[FrameInfo]:
+    from async_motion.retrieval.requests import together
+
+    async def one(frame: FrameInfo) -> FrameInfo | None:
+        try:
+            data = await reader.fetch(frame)
+        except UnreadableObject as exc:
+            result.missing.append(str(exc))
+            return None
+        _write(_file(folder, frame), data)
+        result.frames += 1
+        result.bytes += len(data)
+        progress.step(1, len(data))
+        return frame
+
+    return [frame for frame in await together("get frames", map(one, frames)) if frame is not None]
+
+
+def _already(folder: Path, frames: Collection[FrameInfo]) -> list[FrameInfo]:
+    """Return the frames whose files are there and whole."""
+    found = []
+    for frame in frames:
+        file = _file(folder, frame)
+        try:
+            if file.stat().st_size == frame.size and _digest(file) == frame.sha256:
+                found.append(frame)
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _make(
+    event: Event, frames: list[FrameInfo], folder: Path, making: Making, zones: Polygons | None
+) -> list[str]:
+    """Make the pictures of one event; return a line for each that could not be made."""
+    from async_motion.jpeg import encode
+    from async_motion.retrieval.clips import make_clip
+    from async_motion.retrieval.pictures import annotate, picture_of, sheet, used_zones
+
+    problems: dict[str, None] = {}
+    touched = used_zones(frames, zones)
+
+    def read(frame: FrameInfo, at_least_width: int | None = None) -> Image | None:
+        try:
+            picture = picture_of(_file(folder, frame).read_bytes(), at_least_width)
+        except ImageError as exc:
+            problems[f"{frame.object_key}: {exc}"] = None
+            return None
+        return annotate(picture, frame, touched) if making.annotate else picture
+
+    def make(what: str, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except ImageError as exc:
+            problems[f"{event.event_id}: {what}: {exc}"] = None
+
+    if making.annotate:
+        (folder / "annotated").mkdir(exist_ok=True)
+        for frame in frames:
+            picture = read(frame)
+            if picture is not None:
+                _write(folder / "annotated" / f"{frame.seq:06d}.jpg", encode(picture, 90)[0])
+    if making.sheet:
+        drawn = sheet(event, frames, lambda frame: read(frame, 320))
+        make("sheet", lambda: _write(folder / "sheet.jpg", encode(drawn, 88)[0]))
+    if making.clip:
+        make("clip", lambda: make_clip(frames, read, folder / "clip.mp4"))
+    return list(problems)
+
+
+async def _links(wanted: Wanted, expires_s: float, *, as_json: bool) -> int:
+    """Print a link to each frame."""
+    reader = wanted.reader
+    count = 0
+    until = datetime.fromtimestamp(time.time() + expires_s, UTC)
+    async for event in wanted.events():
+        frames = await reader.frames(event)
+        links = []
+        for frame in frames:
+            link = await reader.link(frame.object_key, expires_s)
+            if link is None:
+                raise AsyncMotionError("--links: the store is a directory, which has no links")
+            links.append(link)
+        count += 1
+        if as_json:
+            said = [{"seq": f.seq, "url": link} for f, link in zip(frames, links, strict=True)]
+            print(
+                json.dumps({**event.payload(), "valid_until": until.isoformat(), "links": said}), flush=True
+            )
+        else:
+            for link in links:
+                print(link, flush=True)
+    for event_id in wanted.unknown:
+        _tell(f"missing: {event_id}: no such event")
+    if not count and not wanted.unknown:
+        _tell("no events")
+    return 0 if count and not wanted.unknown else 1
+
+
+def _pack(part: Path, target: Path, missing: Collection[str]) -> str:
+    """Pack the collected files, with a list of their SHA-256, and return the archive's own.
+
+    The archive appears whole or not at all. Where something is missing the list says so.
+    """
+    waiting = target.with_name(f".{target.name}.{os.getpid()}")
+    files = sorted(path for path in part.rglob("*") if path.is_file() and path.name != SUMS)
+    sums = "".join(f"{_digest(path)}  {path.relative_to(part).as_posix()}\n" for path in files)
+    try:
+        with zipfile.ZipFile(waiting, "w", zipfile.ZIP_STORED) as archive:
+            for path in files:
+                archive.write(path, path.relative_to(part).as_posix())
+            archive.writestr(SUMS, sums)
+            if missing:
+                archive.writestr("MISSING.txt", "".join(f"{line}\n" for line in missing))
+        waiting.replace(target)
+    finally:
+        waiting.unlink(missing_ok=True)
+    if not missing:
+        shutil.rmtree(part)  # else the next run goes on from there
+    return _digest(target)
+
+
+class Progress:
+    """A line on the terminal: how far, how fast, how long still."""
+
+    def __init__(self, result: Result) -> None:
+        self._result = result
+        self._shows = sys.stderr.isatty()
+        self._expected = self._done = 0
+        self._expected_bytes = self._done_bytes = 0
+        self._last = 0.0
+
+    def expect(self, event: Event) -> None:
+        """Count the frames of an event to what is to be done."""
+        self._expected += event.frames
+        self._expected_bytes += event.bytes
+
+    def step(self, frames: int, size: int) -> None:
+        """Count frames that are there now."""
+        self._done += frames
+        self._done_bytes += size
+        now = time.monotonic()
+        if self._shows and now - self._last >= 0.2:
+            self._last = now
+            print(f"\r\x1b[K{self.line(now - self._result.began)}", end="", file=sys.stderr, flush=True)
+
+    def line(self, took_s: float) -> str:
+        """Return the line after so many seconds."""
+        fetched, rate = self._result.frames, self._result.frames / max(1e-6, took_s)
+        left = max(0, self._expected - self._done)
+        until = f"{left / rate / 60:.0f}:{left / rate % 60:02.0f} left" if fetched else "…"
+        speed = self._done_bytes / max(1e-6, took_s) / 1e6
+        return f"{self._done} of {self._expected} frames  {rate:.0f}/s  {speed:.1f} MB/s  {until}"
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._shows:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _polygons(zones: Mapping[str, object]) -> Polygons:
+    return {name: zone.polygon for name, zone in zones.items()}  # type: ignore[attr-defined]
+
+
+def _file(folder: Path, frame: FrameInfo) -> Path:
+    return folder / f"{frame.seq:06d}.jpg"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(target: Path, data: bytes) -> None:
+    part = target.with_name(f".{target.name}.part")
+    part.write_bytes(data)
+    part.replace(target)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,23 @@
+"""JPEGs for events: a scene in which a square walks."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from async_motion.core.model import Box
+
+
+def walking_square(count: int, width: int = 640, height: int = 360) -> tuple[list[bytes], list[Box]]:
+    """Return `count` JPEGs and the box of the square in each, as shares."""
+    across = np.linspace(30, 120, width, dtype=np.uint8)
+    ground = np.dstack([np.tile(across, (height, 1))] * 3)
+    side = height // 4
+    jpegs, boxes = [], []
+    for place in range(count):
+        left = round((width - side) * place / max(1, count - 1))
+        picture = ground.copy()
+        cv2.rectangle(picture, (left, side), (left + side, 2 * side), (40, 60, 230), -1)
+        jpegs.append(cv2.imencode(".jpg", picture)[1].tobytes())
+        boxes.append(Box(left / width, side / height, side / width, side / height))
+    return jpegs, boxes
