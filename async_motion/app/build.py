@@ -105,6 +105,7 @@ def _minio_arguments(settings: Settings) -> dict[str, Any]:
         "secure": minio.secure,
         "ca_file": _text(minio.ca_file),
         "region": minio.region,
+        "link_endpoint": minio.public_endpoint,
         "path_style": minio.path_style,
         "concurrency": minio.concurrency,
         "connect_timeout_s": minio.timeout.connect,

@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
     from async_motion.cli.loop import run_async
     from async_motion.logs import setup_logging
     from async_motion.settings import load
-    from async_motion.settings.values import duration_of
+    from async_motion.settings.quantities import duration_of
 
     choice = chosen(args)
     if not args.events and not choice.narrows:

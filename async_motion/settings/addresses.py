@@ -81,6 +81,22 @@ def check_endpoint(value: object) -> str:
     return text
 
 
+def check_public_endpoint(value: object) -> str:
+    """Return the URL that links begin with: scheme and host alone, as a signature allows no path."""
+    text = check_text(value).rstrip("/")
+    expected = "expected http:// or https:// with a host alone, such as https://pictures.example.org"
+    scheme, separator, host = text.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
+        raise ValueError(f"an address without http:// or https://, {expected}")
+    if "@" in host:
+        raise ValueError(f"an address with a login, {expected}")
+    try:
+        check_endpoint(host)
+    except ValueError:
+        raise ValueError(f"{shown(text)} is not such an address, {expected}") from None
+    return f"{scheme.lower()}://{host}"
+
+
 _SCHEMES = ("rtsp", "rtsps", "http", "https")
 
 

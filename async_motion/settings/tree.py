@@ -40,6 +40,7 @@ from async_motion.settings.addresses import (
     check_endpoint,
     check_host,
     check_networks,
+    check_public_endpoint,
     check_source,
     hostname,
 )
@@ -168,6 +169,7 @@ class MinioSettings(Section):
     create_bucket: Flag = True
     path_style: Annotated[PathStyle, PlainValidator(check_path_style)] = "auto"
     presign: Annotated[float | None, duration_between("1s", "7d")] = None
+    public_endpoint: Annotated[str | None, PlainValidator(check_public_endpoint)] = None
     credentials: Annotated[StoreCredentials, one_of(StoreCredentials)] = "static"
     concurrency: Annotated[int, whole_between(1, 64, "uploads at once")] = 8
     timeout: StoreTimeouts = StoreTimeouts()

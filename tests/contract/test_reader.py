@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from async_motion.core.listing import Listed
 from async_motion.errors import StoreRefused, StoreUnavailable, UnreadableObject
@@ -162,6 +162,18 @@ async def test_a_directory_that_is_not_there_is_empty(tmp_path: Path) -> None:
         events = EventReader(reader, instance=INSTANCE)
         assert [event async for event in events.events()] == []
     assert not (tmp_path / "none").exists()
+
+
+async def test_a_link_begins_with_the_public_endpoint_and_leads_to_the_object(seaweedfs: S3Server) -> None:
+    public = f"http://localhost:{seaweedfs.port}"
+    arguments = seaweedfs.admin.arguments()
+    async with MinioReader(bucket=seaweedfs.make_bucket(), link_endpoint=public, **arguments) as reader:
+        await put(reader, "a/b.jpg", data=b"picture")
+        link = await reader.link("a/b.jpg", 3600)
+        assert link is not None
+        assert link.startswith(f"{public}/")
+        async with ClientSession() as session, session.get(link) as answer:
+            assert (answer.status, await answer.read()) == (200, b"picture")
 
 
 async def test_a_missing_bucket_and_wrong_keys_are_refusals(seaweedfs: S3Server) -> None:
