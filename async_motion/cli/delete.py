@@ -12,10 +12,9 @@ from async_motion.cli.choosing import Choice, add_filters, chosen
 from async_motion.errors import UsageError
 
 if TYPE_CHECKING:
+    from async_motion.cli.events import Parsers
     from async_motion.retrieval import Event
     from async_motion.settings import Settings
-
-    Parsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 OPEN_FOR = timedelta(days=1)
 """An event without an end that began less than this ago is left alone: a service may be writing it."""

@@ -32,12 +32,11 @@ from async_motion.cli.choosing import Choice, add_filters, chosen
 from async_motion.errors import AsyncMotionError, ImageError, UnreadableObject, UsageError
 
 if TYPE_CHECKING:
+    from async_motion.cli.events import Parsers
     from async_motion.core.model import FrameInfo, Image
     from async_motion.retrieval import Event, EventReader
     from async_motion.retrieval.pictures import Polygons
     from async_motion.settings import Settings
-
-    Parsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EVENTS_AT_ONCE = 8
 FRAMES_AT_ONCE = 256
