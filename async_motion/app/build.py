@@ -290,6 +290,7 @@ def build_delivery(
         concurrency=settings.minio.concurrency,
         backlog_share=settings.spool.backlog_share,
         delayed_after_s=settings.spool.delayed_after,
+        index_every_s=settings.index.every,
         update_every_s=settings.mqtt.update_every,
         presign_s=settings.minio.presign,
         shrink=_snapshot_maker(settings, broker) if settings.mqtt.snapshot.enabled else None,

@@ -39,8 +39,9 @@ class DeliveryHealth:
     """Both peers, and counters since the start. Its fields are those of `{base}/state`.
 
     `stored` and `announced` count frames; `repeats` those that had been tried before; `retries` failed
-    tries; `set_aside` records that the store refused. `upload_s` has the median (`p50`) and the worst
-    percent (`p99`) of the last uploads, in seconds, None before the first.
+    tries; `set_aside` records that the store refused. `index_problem` is why the event index cannot be
+    written now, None while it can. `upload_s` has the median (`p50`) and the worst percent (`p99`) of the
+    last uploads, in seconds, None before the first.
     """
 
     store: PeerHealth = PeerHealth()
@@ -51,4 +52,5 @@ class DeliveryHealth:
     set_aside: int = 0
     retries: int = 0
     stored_bytes: int = 0
+    index_problem: str | None = None
     upload_s: Mapping[str, float | None] = field(default_factory=lambda: {"p50": None, "p99": None})

@@ -193,11 +193,13 @@ def parse_line(text: bytes | str, writer: str) -> IndexLine:
 
 def pack(lines: Iterable[IndexLine], writer: str) -> bytes:
     """Return the whole index file of `writer`: its lines by `event_id`, compressed."""
-    text = b"".join(
-        encode_line(line, writer) + b"\n" for line in sorted(lines, key=lambda line: line.event_id)
-    )
+    return pack_encoded(encode_line(line, writer) for line in sorted(lines, key=lambda line: line.event_id))
+
+
+def pack_encoded(lines: Iterable[bytes]) -> bytes:
+    """Return the index file of lines that `encode_line` made for its writer, in the order of `event_id`."""
     # zlib writes no time and no file name into the header.
-    return zlib.compress(text, 6, wbits=_GZIP)
+    return zlib.compress(b"".join(line + b"\n" for line in lines), 6, wbits=_GZIP)
 
 
 def unpack(data: bytes) -> Iterator[bytes]:

@@ -2,12 +2,16 @@
 
 Numbers grow in the order of acceptance, are never used twice, and hold over restarts. A leased item is not
 leased again until it was released or its fate was reported.
+
+`writer` is the id of the spool, `no` the number of the event among those of its camera that this spool has
+accepted, from 1; None for a frame without an event.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from async_motion.core.model import EventPhase, FrameInfo, MotionEvent, StoredFrame
@@ -25,6 +29,8 @@ class FrameUpload:
     event_number: int
     delayed: bool
     age_s: float
+    writer: str
+    no: int | None
     info: FrameInfo
     jpeg: bytes = field(repr=False)
 
@@ -33,12 +39,15 @@ class FrameUpload:
 class SummaryUpload:
     """An event that has ended and whose records are all announced: its `event.json` is due.
 
-    `lines` are the announcements of its stored frames, in the order of capture.
+    It is due once more when a record that was set aside is stored after all. `lines` are the announcements of
+    its stored frames, in the order of capture.
     """
 
     number: int
     delayed: bool
     age_s: float
+    writer: str
+    no: int | None
     event: MotionEvent
     lines: tuple[Mapping[str, Any], ...] = field(repr=False)
 
@@ -65,6 +74,8 @@ class PhaseAnnouncement:
     number: int
     delayed: bool
     age_s: float
+    writer: str
+    no: int | None
     phase: EventPhase
     frames_stored: int
     best_frame: str | None
@@ -77,7 +88,22 @@ Announcement = FrameAnnouncement | PhaseAnnouncement
 class EventNow:
     """An event as far as it is known now. `announced`: its start has been published."""
 
+    writer: str
+    no: int | None
     event: MotionEvent
     announced: bool
     frames_stored: int
     best_frame: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexDay:
+    """A file of the index: the ended events of one camera and day (UTC) that this spool has accepted.
+
+    `version` grows with each change of its lines.
+    """
+
+    instance: str
+    camera: str
+    day: date
+    version: int

@@ -209,7 +209,9 @@ class Record:
 class StoredFrame:
     """A record that the store has confirmed, as it is announced.
 
-    `delayed` says that the announcement is late because something was away; `url` is a presigned GET link.
+    `delayed`: the announcement comes late, because a peer was away. `url` is a presigned GET link. `writer`
+    is the id of the spool that accepted it, `no` the number of its event within that writer; both are None
+    for what was stored before there were numbers, `no` also for a frame without an event.
     """
 
     info: FrameInfo
@@ -218,3 +220,5 @@ class StoredFrame:
     stored_at: datetime
     delayed: bool = False
     url: str | None = None
+    writer: str | None = None
+    no: int | None = None

@@ -51,5 +51,7 @@ UPLOADS: Final = 8
 """How many uploads run at once."""
 UPDATE_EVERY_S: Final = 1.0
 """How often, at most, a running event is published again."""
+INDEX_EVERY_S: Final = 300.0
+"""How often, at most, a file of the event index is rewritten."""
 CONNECT_TIMEOUT_S: Final = 3.0
 PUT_TIMEOUT_S: Final = 15.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -28,6 +28,7 @@ MAX_TEXT: Final = 16_384
 """The longest text in an announcement, in characters: a presigned link may carry a session token."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_WRITER = re.compile(r"[0-9a-f]{6}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """What could move a terminal's cursor or end a line: C0, DEL, C1, and Unicode's own line breaks."""
 
@@ -60,6 +61,8 @@ def frame_payload(stored: StoredFrame) -> dict[str, Any]:
         "schema": FRAME_SCHEMA,
         "instance": info.instance,
         "camera": info.camera,
+        "writer": stored.writer,
+        "no": stored.no,
         "event_id": info.event_id,
         "frame_id": info.frame_id,
         "seq": info.seq,
@@ -111,7 +114,9 @@ def parse_frame(payload: bytes | str) -> StoredFrame:
         etag=_field(data, "etag", _line),
         stored_at=_field(data, "stored_at", _time),
         delayed=_field(data, "delayed", _flag),
-        url=None if data.get("url") is None else _field(data, "url", _line),
+        url=_optional(data, "url", _line),
+        writer=_optional(data, "writer", _writer),
+        no=_optional(data, "no", _count),
     )
 
 
@@ -123,6 +128,11 @@ def _field(data: Mapping[str, Any], key: str, check: Callable[[Any], T]) -> T:
         return check(data[key])
     except ValueError as exc:
         raise ValueError(f"{key}: {exc}") from None
+
+
+def _optional(data: Mapping[str, Any], key: str, check: Callable[[Any], T]) -> T | None:
+    """Return a checked field, or None where it is null or missing. Raises ValueError that names it."""
+    return None if data.get(key) is None else _field(data, key, check)
 
 
 def _line(value: Any) -> str:
@@ -140,6 +150,12 @@ def _name(value: Any) -> str:
 def _event_id(value: Any) -> str:
     if not isinstance(value, str) or EVENT_ID.fullmatch(value) is None:
         raise ValueError("not the id of an event")
+    return value
+
+
+def _writer(value: Any) -> str:
+    if not isinstance(value, str) or _WRITER.fullmatch(value) is None:
+        raise ValueError("expected six hexadecimal digits")
     return value
 
 
@@ -198,10 +214,12 @@ def event_payload(
     now: datetime,
     frames_stored: int,
     best_frame: str | None,
+    writer: str | None = None,
+    no: int | None = None,
     bucket: str | None = None,
     url: str | None = None,
 ) -> dict[str, Any]:
-    """Return the message for one phase of an event.
+    """Return the message for one phase of an event, number `no` of its camera within `writer`.
 
     `best_frame` is the object key of the best frame stored so far, `bucket` is where it lies and `url` its
     presigned link. Before the end, `duration_s` runs until `now` and `reason` is "motion"; from the end on,
@@ -214,6 +232,8 @@ def event_payload(
         "event_type": EVENT_TYPES[phase],
         "instance": event.instance,
         "camera": event.camera,
+        "writer": writer,
+        "no": no,
         "event_id": event.event_id,
         "started_at": iso(event.started_at),
         "ended_at": iso(event.ended_at) if event.ended_at else None,
@@ -233,10 +253,28 @@ def summary_payload(end: Mapping[str, Any], frames: Iterable[Mapping[str, Any]])
 
     `frames` are announcements; what all lines would repeat, and links that expire, are left out.
     """
-    shared = {"schema", "instance", "camera", "event_id", "bucket", "content_type", "url", "delayed"}
+    shared = {"schema", "instance", "camera", "writer", "no", "event_id"}
+    shared |= {"bucket", "content_type", "url", "delayed"}
     lines = [{k: v for k, v in frame.items() if k not in shared} for frame in frames]
     head = {k: v for k, v in end.items() if k not in ("schema", "type", "event_type", "bucket", "url")}
     return {"schema": SUMMARY_SCHEMA, **head, "frames": lines}
+
+
+def event_summary(
+    event: MotionEvent, frames: Sequence[Mapping[str, Any]], *, writer: str | None, no: int | None
+) -> dict[str, Any]:
+    """Return `event.json` of an event that has ended. `frames` are the announcements of its stored frames."""
+    best = max(frames, key=lambda line: (line["score"], -line["seq"]), default=None)
+    end = event_payload(
+        Phase.END,
+        event,
+        now=event.ended_at or event.started_at,
+        frames_stored=len(frames),
+        best_frame=best["object_key"] if best else None,
+        writer=writer,
+        no=no,
+    )
+    return summary_payload(end, frames)
 
 
 def object_metadata(info: FrameInfo) -> dict[str, str]:

@@ -100,6 +100,11 @@ class CircuitBreaker:
         return PeerHealth(state=state, problem=str(self._error))
 
     @property
+    def closed(self) -> bool:
+        """True while every call may pass."""
+        return self._state is _State.CLOSED
+
+    @property
     def open(self) -> bool:
         """True while no call may pass."""
         return self._state is _State.OPEN

@@ -16,6 +16,7 @@ from async_motion.core.names import Topics
 from async_motion.core.options import BACKLOG_SHARE, DELAYED_AFTER_S, UPDATE_EVERY_S, UPLOADS
 from async_motion.delivery.circuit_breaker import CircuitBreaker, Pace
 from async_motion.delivery.dispatch import Bell, dispatch
+from async_motion.delivery.index import IndexWriter
 from async_motion.delivery.protocols import Broker, Outbox, Store
 from async_motion.delivery.publisher import BoundedPublish, Publisher
 from async_motion.delivery.retries import Figures, Retries
@@ -30,7 +31,8 @@ class Delivery:
     `topics` and `prefix` are where announcements and summaries go. `concurrency` bounds the uploads at once,
     `backlog_share` (0..1) the part of them that the backlog may take. From the age of `delayed_after_s` an
     item is delayed. `presign_s` is the life of the links in announcements, None for none. `shrink` makes a
-    snapshot of a JPEG (in a thread); None: no snapshots. `put_timeout_s` and `publish_timeout_s` are the last
+    snapshot of a JPEG (in a thread); None: no snapshots. The event index is written at most once in
+    `index_every_s`; None: there is none. `put_timeout_s` and `publish_timeout_s` are the last
     resort behind the adapters' own deadlines.
     """
 
@@ -48,6 +50,7 @@ class Delivery:
         update_every_s: float = UPDATE_EVERY_S,
         presign_s: float | None = None,
         shrink: Callable[[bytes], bytes] | None = None,
+        index_every_s: float | None = None,
         put_timeout_s: float = 120.0,
         publish_timeout_s: float = 30.0,
         pace: Pace | None = None,
@@ -94,6 +97,22 @@ class Delivery:
             clock=clock,
             now=now,
         )
+        self._index = (
+            IndexWriter(
+                spool,
+                store,
+                breaker=self._store_breaker,
+                retries=self._retries,
+                figures=self._figures,
+                idle_bell=self._idle_bell,
+                prefix=prefix,
+                every_s=index_every_s,
+                put_timeout_s=put_timeout_s,
+                clock=clock,
+            )
+            if index_every_s is not None
+            else None
+        )
         self._publisher = Publisher(
             spool,
             store,
@@ -122,7 +141,8 @@ class Delivery:
         await self._retries.insist(self._spool.release_all)
         await self._retries.insist(self._snapshots.recall)
         # Its thread ends by itself: shrinking a JPEG is a matter of milliseconds.
-        with ThreadPoolExecutor(1, thread_name_prefix="snapshot") as self._snapshots.executor:
+        with ThreadPoolExecutor(1, thread_name_prefix="delivery") as executor:
+            self._snapshots.executor = executor
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._store_breaker.run(), name="delivery: store's breaker")
                 tasks.create_task(self._broker_breaker.run(), name="delivery: broker's breaker")
@@ -142,15 +162,22 @@ class Delivery:
                     poll_s=self._pace.poll_s,
                 )
                 tasks.create_task(announcements, name="delivery: announcements")
+                if self._index is not None:
+                    self._index.executor = executor
+                    tasks.create_task(self._index.run(), name="delivery: index")
 
     async def drain(self, timeout_s: float | None) -> bool:
         """Wait until nothing is left to deliver, at most `timeout_s` (None: for ever).
 
-        Return whether that is so.
+        The index is written at once from now on: this is the end. Return whether nothing is left.
         """
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._spool.stats.empty or self._uploader.busy or self._publisher.busy:
+                    self._hurry_index()
+                    await self._idle_bell.wait(self._pace.poll_s)
+                self._hurry_index()
+                while self._index is not None and self._index.pending:
                     await self._idle_bell.wait(self._pace.poll_s)
         except TimeoutError:
             return False
@@ -176,11 +203,16 @@ class Delivery:
             set_aside=counts["set_aside"],
             retries=counts["retries"],
             stored_bytes=counts["stored_bytes"],
+            index_problem=self._index.problem if self._index is not None else None,
             upload_s={
                 name: round(latencies[int(share * (len(latencies) - 1))], 4) if latencies else None
                 for name, share in (("p50", 0.5), ("p99", 0.99))
             },
         )
+
+    def _hurry_index(self) -> None:
+        if self._index is not None:
+            self._index.hurry()
 
     def _ring(self) -> None:
         """Note that the spool has changed."""

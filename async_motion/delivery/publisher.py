@@ -230,6 +230,8 @@ class Publisher:
             now=self._now(),
             frames_stored=known.frames_stored,
             best_frame=known.best_frame,
+            writer=known.writer,
+            no=known.no,
             bucket=self._store.bucket,
             url=await self._link(known.best_frame),
         )
@@ -243,6 +245,8 @@ class Publisher:
             now=self._now(),
             frames_stored=item.frames_stored,
             best_frame=item.best_frame,
+            writer=item.writer,
+            no=item.no,
             bucket=self._store.bucket,
             url=await self._link(item.best_frame),
         )

@@ -50,6 +50,10 @@ class Retries:
         """Return a backoff for trouble that may pass."""
         return Backoff(draw=self._draw, first_s=self._pace.first_s, max_s=self._pace.max_s)
 
+    def item_backoff(self) -> Backoff:
+        """Return a backoff for an item that fails by itself."""
+        return Backoff(draw=self._draw, first_s=self._pace.refused_first_s, max_s=self._pace.item_max_s)
+
     async def release(self, number: int, error: TransientError, breaker: CircuitBreaker) -> None:
         """Release an item that its peer failed; the breaker has been told.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from async_motion.core import names, payloads
 from async_motion.core.items import FrameUpload, SummaryUpload, Upload
-from async_motion.core.model import Phase, StoredFrame
+from async_motion.core.model import StoredFrame
 from async_motion.delivery.circuit_breaker import CircuitBreaker
 from async_motion.delivery.dispatch import Bell, Slots, share_of
 from async_motion.delivery.protocols import Outbox, Store
@@ -190,6 +190,8 @@ class Uploader:
             etag=etag,
             stored_at=self._now(),
             delayed=item.delayed or age_s > self._delayed_after_s,
+            writer=item.writer,
+            no=item.no,
         )
         keep = self._snapshots.is_candidate(item)
         await self._retries.insist(lambda: self._spool.mark_stored(item.number, stored, keep_jpeg=keep))
@@ -216,15 +218,8 @@ class Uploader:
             folder = str(item.lines[0]["object_key"]).rpartition("/")[0] + "/"
         else:
             folder = names.event_folder(self._prefix, event.instance, event.camera, event.event_id)
-        best = max(item.lines, key=lambda line: (line["score"], -line["seq"]), default=None)
-        end = payloads.event_payload(
-            Phase.END,
-            event,
-            now=self._now(),
-            frames_stored=len(item.lines),
-            best_frame=best["object_key"] if best else None,
-        )
-        body = payloads.encode(payloads.summary_payload(end, item.lines))
+        summary = payloads.event_summary(event, item.lines, writer=item.writer, no=item.no)
+        body = payloads.encode(summary)
         try:
             await self._put(
                 item,

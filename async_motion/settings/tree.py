@@ -20,6 +20,7 @@ from pydantic import (
 
 from async_motion.core.events.selection import Keep
 from async_motion.core.options import (
+    INDEX_EVERY_S,
     Decode,
     HwAccel,
     Isolation,
@@ -220,6 +221,12 @@ class MqttSettings(Section):
     frigate_topic: Annotated[str | None, PlainValidator(check_topic)] = None
 
 
+class IndexSettings(Section):
+    """The event index in the bucket."""
+
+    every: Annotated[float, duration_between("10s", "1h")] = INDEX_EVERY_S
+
+
 class SpoolSettings(Section):
     """The outbox on disk. `path` is text: the name of a file, or ``:memory:``."""
 
@@ -363,6 +370,7 @@ class Settings(Section):
     directory: DirectorySettings = DirectorySettings()
     mqtt: MqttSettings = MqttSettings()
     spool: SpoolSettings = SpoolSettings()
+    index: IndexSettings = IndexSettings()
     web: WebSettings = WebSettings()
     location: LocationSettings = LocationSettings()
     cameras: Annotated[

@@ -1,6 +1,6 @@
-"""Nouns to JSON text and back, as the spool's columns hold them.
+"""Values to JSON text and back, as the spool's columns hold them.
 
-A text that cannot be read back means a damaged file: SQLite knows its own structure, not what is in a column.
+A text that cannot be read back means a damaged file: SQLite checks its structure, not what a column holds.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 from async_motion.core import payloads
@@ -70,6 +71,11 @@ def load_event(text: str) -> MotionEvent:
     return _read(_event, text)
 
 
+def load_time(text: str) -> datetime:
+    """Return an aware time that `payloads.iso` wrote. Raises Unreadable."""
+    return _read(payloads.parse_iso, text)
+
+
 def dump_stored(stored: StoredFrame) -> str:
     """Return a stored frame as JSON text: its announcement."""
     return _dump(payloads.frame_payload(stored))
@@ -112,7 +118,7 @@ def _line(text: str) -> dict[str, Any]:
 def _read(load: Callable[[str], T], text: str) -> T:
     try:
         return load(text)
-    except (ValueError, TypeError, KeyError) as exc:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as exc:
         raise Unreadable(f"a column cannot be read: {exc}") from exc
 
 

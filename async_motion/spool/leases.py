@@ -10,6 +10,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from async_motion.core.items import (
@@ -23,7 +24,7 @@ from async_motion.core.items import (
 )
 from async_motion.core.model import EventPhase, Phase, Record
 from async_motion.spool import codec
-from async_motion.spool.schema import ASIDE, END, HELD, RECORD, ROW_BYTES, START, TO_ANNOUNCE, TO_STORE
+from async_motion.spool.schema import ASIDE, HELD, RECORD, ROW_BYTES, START, TO_ANNOUNCE, TO_STORE, TOLD
 
 CACHE_BYTES = 8 * 1024 * 1024
 
@@ -42,11 +43,13 @@ class Leases:
         self,
         db: sqlite3.Connection,
         *,
+        writer: str,
         delayed_after_s: float,
         clock: Callable[[], float],
         next_number: int,
     ) -> None:
         self._db = db
+        self._writer = writer
         self._delayed_after_s = delayed_after_s
         self._clock = clock
         self._next_number = next_number
@@ -176,11 +179,16 @@ class Leases:
     def _upload(self, row: tuple[Any, ...], *, delayed: bool) -> Upload:
         number, kind, event_id, event_number, clock, body = row
         age_s = self._clock() - clock
-        if kind == END:
+        if kind != RECORD:
             rows = self._db.execute("SELECT body FROM lines WHERE event_id = ? ORDER BY seq", (event_id,))
-            lines = tuple(codec.load_line(line) for (line,) in rows)
             return SummaryUpload(
-                number=number, delayed=delayed, age_s=age_s, event=codec.load_event(body), lines=lines
+                number=number,
+                delayed=delayed,
+                age_s=age_s,
+                writer=self._writer,
+                no=self._no(event_id),
+                event=codec.load_event(body),
+                lines=tuple(codec.load_line(line) for (line,) in rows.fetchall()),
             )
         record = self._uncache(number) or self._read(number, body)
         return FrameUpload(
@@ -188,6 +196,8 @@ class Leases:
             event_number=event_number,
             delayed=delayed,
             age_s=age_s,
+            writer=self._writer,
+            no=self._no(event_id),
             info=record.info,
             jpeg=record.jpeg,
         )
@@ -276,7 +286,7 @@ class Leases:
                 event_number=event_number,
                 delayed=delayed,
                 age_s=age_s,
-                stored=codec.load_stored(stored),
+                stored=replace(codec.load_stored(stored), writer=self._writer, no=self._no(event_id)),
                 has_jpeg=size > ROW_BYTES,
             )
         frames_stored, best = self._stored_so_far(event_id)
@@ -285,12 +295,19 @@ class Leases:
             number=number,
             delayed=delayed,
             age_s=age_s,
+            writer=self._writer,
+            no=self._no(event_id),
             phase=phase,
             frames_stored=frames_stored,
             best_frame=best,
         )
 
     # -- looking
+
+    def _no(self, event_id: str) -> int | None:
+        """Return an event's number; None for a frame without an event."""
+        row = self._db.execute("SELECT no FROM events WHERE event_id = ?", (event_id,)).fetchone()
+        return row[0] if row else None
 
     def _stored_so_far(self, event_id: str) -> tuple[int, str | None]:
         """Return how many frames of an event are stored, and the key of the best of them."""
@@ -303,12 +320,14 @@ class Leases:
     def event_now(self, event_id: str) -> EventNow | None:
         """Return what is known of an event; None when there is none, or its end is announced."""
         row = self._db.execute(
-            "SELECT body, announced FROM events WHERE event_id = ?", (event_id,)
+            f"SELECT body, announced, no FROM events WHERE event_id = ? AND ended < {TOLD}", (event_id,)
         ).fetchone()
         if row is None:
             return None
         frames_stored, best = self._stored_so_far(event_id)
         return EventNow(
+            writer=self._writer,
+            no=row[2],
             event=codec.load_event(row[0]),
             announced=bool(row[1]),
             frames_stored=frames_stored,

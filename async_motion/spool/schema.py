@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
+from collections import Counter
+
+from async_motion.core.index import RESERVED
+from async_motion.spool import codec
 
 APPLICATION_ID = 0x616D7370  # "amsp"
-VERSION = 1
+VERSION = 2
+"""1: without event numbers and index. It is migrated in place when it is opened."""
 
-RECORD, START, END = 0, 1, 2
+RECORD, START, END, REVISION = 0, 1, 2, 3
 HELD, TO_STORE, TO_ANNOUNCE, ASIDE = 0, 1, 2, 3
 MIDDLE, PROTECTED = 0, 1
+OPEN, ENDED, TOLD = 0, 1, 2
+"""An event: going on; its end accepted; its end announced, while items of it are left."""
 
 ROW_BYTES = 1024
 """What an item counts beside its JPEG: its row, its part of the indexes, the slack of its pages."""
 LINE_BYTES = 768
+
+_NUMBERS = """
+CREATE TABLE identity (writer TEXT NOT NULL);
+CREATE TABLE numbers (camera TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE index_days (
+    instance TEXT NOT NULL, camera TEXT NOT NULL, day TEXT NOT NULL, version INTEGER NOT NULL,
+    written INTEGER NOT NULL, PRIMARY KEY (instance, camera, day)) WITHOUT ROWID;
+CREATE TABLE index_lines (
+    instance TEXT NOT NULL, camera TEXT NOT NULL, day TEXT NOT NULL, event_id TEXT NOT NULL,
+    body TEXT NOT NULL, PRIMARY KEY (instance, camera, day, event_id)) WITHOUT ROWID;
+"""
+"""What version 2 added."""
 
 _SCHEMA = f"""
 CREATE TABLE items (
@@ -32,12 +52,13 @@ CREATE INDEX items_clock ON items(clock);
 CREATE TABLE jpegs (number INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
 CREATE TABLE events (
     event_id TEXT PRIMARY KEY, number INTEGER NOT NULL, body TEXT NOT NULL, ended INTEGER NOT NULL,
-    announced INTEGER NOT NULL, last_captured TEXT, opener INTEGER, best INTEGER, best_score REAL) WITHOUT
-    ROWID;
+    announced INTEGER NOT NULL, last_captured TEXT, opener INTEGER, best INTEGER, best_score REAL,
+    no INTEGER, revise INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE lines (
     event_id TEXT NOT NULL, seq INTEGER NOT NULL, score REAL NOT NULL, object_key TEXT NOT NULL,
     body TEXT NOT NULL, PRIMARY KEY (event_id, seq)) WITHOUT ROWID;
 CREATE TABLE memory (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+{_NUMBERS}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
@@ -52,14 +73,55 @@ class NewerDatabase(Exception):
 
 
 def prepare(db: sqlite3.Connection) -> None:
-    """Make the tables if there are none. Raises ForeignDatabase, NewerDatabase, sqlite3.Error."""
+    """Make the tables if there are none; migrate those of an older version, in one transaction.
+
+    Raises ForeignDatabase, NewerDatabase, sqlite3.Error.
+    """
     application = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
     empty = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
     if empty and application in (0, APPLICATION_ID):
         # One transaction: a crash in its middle leaves an empty file again.
-        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        db.executescript(
+            f"BEGIN IMMEDIATE; {_SCHEMA} INSERT INTO identity VALUES ('{draw_writer()}'); COMMIT;"
+        )
     elif application != APPLICATION_ID:
         raise ForeignDatabase
     elif version > VERSION:
         raise NewerDatabase
+    elif version < VERSION:
+        _migrate(db)
+
+
+def draw_writer() -> str:
+    """Return the id of a new spool: six hex digits, none that the index reserves."""
+    while True:
+        writer = secrets.token_hex(3)
+        if writer not in RESERVED:
+            return writer
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Bring version 1 to version 2: number the events that are here, in the order of their acceptance."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.execute("ALTER TABLE events ADD COLUMN no INTEGER")
+        db.execute("ALTER TABLE events ADD COLUMN revise INTEGER NOT NULL DEFAULT 0")
+        for statement in filter(str.strip, _NUMBERS.split(";")):
+            db.execute(statement)
+        db.execute("INSERT INTO identity VALUES (?)", (draw_writer(),))
+        last: Counter[str] = Counter()
+        for event_id, body in db.execute("SELECT event_id, body FROM events ORDER BY number").fetchall():
+            try:
+                camera = codec.load_event(body).camera
+            except codec.Unreadable:
+                continue  # it is met again, and dealt with, when the event is closed
+            last[camera] += 1
+            db.execute("UPDATE events SET no = ? WHERE event_id = ?", (last[camera], event_id))
+        db.executemany("INSERT INTO numbers VALUES (?, ?)", last.items())
+        db.execute(f"PRAGMA user_version = {VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise

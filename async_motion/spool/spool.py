@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from async_motion.core.items import Announcement, EventNow, Upload
+from async_motion.core.items import Announcement, EventNow, IndexDay, Upload
 from async_motion.core.model import EventPhase, Record, StoredFrame
 from async_motion.core.options import DELAYED_AFTER_S, SPOOL_AGE_S, SPOOL_BYTES, WhenFull
 from async_motion.errors import SpoolError
@@ -199,6 +199,13 @@ class Spool:
         """Note that a record is refused for good. Raises SpoolError: note it again."""
         await self._call(Kind.NOTE, lambda tables: tables.set_aside(number, reason))
 
+    async def restore(self, numbers: Collection[int] | None = None) -> list[int]:
+        """Deliver records that were set aside after all (None: all of them). Return their numbers.
+
+        Raises SpoolError.
+        """
+        return await self._call(Kind.NOTE, lambda tables: tables.restore(numbers))
+
     async def release(self, numbers: Collection[int], delay_s: float = 0.0) -> None:
         """Return leased items; they are available again after `delay_s`."""
         await self._call(Kind.LOOK, lambda tables: tables.leases.release(numbers, delay_s))
@@ -210,6 +217,22 @@ class Spool:
     async def event_now(self, event_id: str) -> EventNow | None:
         """Return what is known of an event whose end is not announced yet."""
         return await self._call(Kind.LOOK, lambda tables: tables.leases.event_now(event_id))
+
+    async def due_index(self) -> list[IndexDay]:
+        """Return the index files whose lines have changed since they were written. Raises SpoolError."""
+        return await self._call(Kind.LOOK, lambda tables: tables.index.due())
+
+    async def index_lines(self, day: IndexDay) -> list[str]:
+        """Return the lines of a file of the index, as they are written. Raises SpoolError."""
+        return await self._call(Kind.LOOK, lambda tables: tables.index.lines(day))
+
+    async def mark_indexed(self, day: IndexDay) -> None:
+        """Note that a file of the index is in the store, as of `day.version`. Raises SpoolError."""
+        await self._call(Kind.NOTE, lambda tables: tables.index.mark_written(day))
+
+    async def writer(self) -> str:
+        """Return the id of this spool: six hex digits, drawn when it was made. Raises SpoolError."""
+        return await self._call(Kind.LOOK, lambda tables: tables.writer)
 
     async def jpeg(self, number: int) -> bytes | None:
         """Return a record's bytes while the spool has them."""

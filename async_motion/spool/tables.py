@@ -6,19 +6,24 @@
              frames
     lines    one row for each stored frame of these events: what `event.json` will say
     memory   small values by key: runtime settings, what the detectors have learned
+    identity, numbers        the id of this spool (`writer`), and the last number of an event of each camera
+    index_days, index_lines  the event index (see `event_index`)
 
 The walk of an item (`state`); what is announced or dropped leaves the tables:
 
     record           TO_STORE ───put───▶ TO_ANNOUNCE ───published───▶ (gone)
                         └──refused for good──▶ ASIDE ───retry──▶ TO_STORE
     start   HELD ──no earlier record of the event left──▶ TO_ANNOUNCE ──▶ (gone)
-    end     HELD ──no record and no start left──▶ TO_STORE ──event.json put──▶ TO_ANNOUNCE ──▶ (gone, and with
-                                                                              it the event and its lines)
+    end     HELD ──no record and no start left──▶ TO_STORE ──event.json put──▶ TO_ANNOUNCE ──▶ (gone)
+    revision  (made when a record set aside was delivered after the end)  TO_STORE ──event.json put──▶ (gone)
+
+An event and its lines leave the tables with the last of its items.
 
 Invariants, each held by tests/unit/spool/test_model.py with a crash at every statement:
   1. An item exists exactly from its acceptance to its end as drawn; a record in TO_STORE has its bytes in
      `jpegs`.
-  2. `events` has a row exactly for the events of which a phase was accepted and whose end is not gone.
+  2. `events` has a row exactly for the events of which a phase was accepted, until their end is gone and no
+     item of theirs is left. Each has its number; the numbers of a camera have no gap.
   3. A phase in HELD has an item of its event before it that is neither gone nor set aside.
   4. `Counters` equals what a recount of the tables gives.
   5. `bytes` exceeds `max_bytes` by no more than what is leased, phases, and lines.
@@ -26,6 +31,7 @@ Invariants, each held by tests/unit/spool/test_model.py with a crash at every st
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -36,21 +42,28 @@ from async_motion.core import payloads
 from async_motion.core.model import EndReason, EventPhase, MotionEvent, Phase, Record, StoredFrame
 from async_motion.core.options import WhenFull
 from async_motion.spool import codec, schema
+from async_motion.spool.event_index import EventIndex
 from async_motion.spool.eviction import ITEM_COLUMNS, Eviction, ItemRow
 from async_motion.spool.leases import Leases
 from async_motion.spool.schema import (
     ASIDE,
     END,
+    ENDED,
     HELD,
     LINE_BYTES,
     MIDDLE,
+    OPEN,
     PROTECTED,
     RECORD,
+    REVISION,
     ROW_BYTES,
     START,
     TO_ANNOUNCE,
     TO_STORE,
+    TOLD,
 )
+
+log = logging.getLogger(__name__)
 
 GRACE_S = 3600.0
 """What an earlier run has left is kept at least this long, whatever age the wall clock gives it."""
@@ -101,12 +114,17 @@ class Tables:
         self._wall = wall
         self._full: bool | None = None
         schema.prepare(db)
+        self.writer = str(db.execute("SELECT writer FROM identity").fetchone()[0])
         self._clock = self._start_clock(clock, wall)
         last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'items'").fetchone()
         self.next_number = max(min_number, (last[0] if last else 0) + 1)
         self.counters = self.recount()
         self.leases = Leases(
-            db, delayed_after_s=delayed_after_s, clock=self._clock, next_number=self.next_number
+            db,
+            writer=self.writer,
+            delayed_after_s=delayed_after_s,
+            clock=self._clock,
+            next_number=self.next_number,
         )
         self._eviction = Eviction(
             db,
@@ -115,6 +133,7 @@ class Tables:
             clock=self._clock,
             is_leased=self.leases.is_leased,
         )
+        self.index = EventIndex(db, writer=self.writer, max_age_s=max_age_s)
         self._released: list[int] = []
         self._cameras: set[str] = set()
         self._new: dict[int, Record] = {}
@@ -142,13 +161,21 @@ class Tables:
 
     def close_interrupted(self) -> list[str]:
         """End every event that the last run left open, as of its last known frame. Return their ids."""
-        rows = self._db.execute("SELECT event_id, body, last_captured FROM events WHERE ended = 0").fetchall()
-        for _, body, last_captured in rows:
-            event = codec.load_event(body)
-            ended_at = payloads.parse_iso(last_captured) if last_captured else event.started_at
+        closed: list[str] = []
+        for event_id, body, last_captured in self._db.execute(
+            f"SELECT event_id, body, last_captured FROM events WHERE ended = {OPEN} ORDER BY number"
+        ).fetchall():
+            try:
+                event = codec.load_event(body)
+                ended_at = codec.load_time(last_captured) if last_captured else event.started_at
+            except codec.Unreadable:
+                # Its frames are announced without an end.
+                self._db.execute("DELETE FROM events WHERE event_id = ?", (event_id,))
+                continue
             event = replace(event, ended_at=max(ended_at, event.started_at), end_reason=EndReason.INTERRUPTED)
             self._accept_phase(EventPhase(phase=Phase.END, event=event))
-        return [row[0] for row in rows]
+            closed.append(event_id)
+        return closed
 
     def recount(self) -> Counters:
         """Count the tables. Walks over all items, not over their bytes."""
@@ -228,9 +255,15 @@ class Tables:
         self.expire()
 
     def _open_event(self, event: MotionEvent) -> None:
+        """Make an event's row, and give it the next number of its camera; once."""
+        if self._db.execute("SELECT 1 FROM events WHERE event_id = ?", (event.event_id,)).fetchone():
+            return
+        last = self._db.execute("SELECT last FROM numbers WHERE camera = ?", (event.camera,)).fetchone()
+        no = (last[0] if last else 0) + 1
+        self._db.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?)", (event.camera, no))
         self._db.execute(
-            "INSERT OR IGNORE INTO events VALUES (?, ?, ?, 0, 0, NULL, NULL, NULL, NULL)",
-            (event.event_id, self.next_number, codec.dump_event(event)),
+            f"INSERT INTO events VALUES (?, ?, ?, {OPEN}, 0, NULL, NULL, NULL, NULL, ?, 0)",
+            (event.event_id, self.next_number, codec.dump_event(event), no),
         )
 
     def _accept_record(self, record: Record, opens: bool) -> None:
@@ -323,7 +356,7 @@ class Tables:
         if ended or (kind == START and (announced or self._started(event.event_id))):
             return
         if kind == END:
-            self._db.execute("UPDATE events SET ended = 1 WHERE event_id = ?", (event.event_id,))
+            self._db.execute(f"UPDATE events SET ended = {ENDED} WHERE event_id = ?", (event.event_id,))
         self._make_room(ROW_BYTES, PROTECTED)
         self._insert(
             kind,
@@ -423,7 +456,11 @@ class Tables:
         if row is None or row.state != TO_STORE:
             return
         if stored is None:
-            self._db.execute("UPDATE items SET state = ? WHERE number = ?", (TO_ANNOUNCE, number))
+            self._add_to_index(row, again=True)
+            if row.kind == REVISION:
+                self._forget(row)
+            else:
+                self._db.execute("UPDATE items SET state = ? WHERE number = ?", (TO_ANNOUNCE, number))
             return
         text = codec.dump_stored(stored)
         size = row.bytes if keep_jpeg else ROW_BYTES
@@ -441,6 +478,27 @@ class Tables:
         ).rowcount
         self.counters.lines += added
         self.counters.bytes += added * LINE_BYTES
+        if added:
+            # A record that was set aside, stored after its event was told: `event.json` is due once more.
+            self._db.execute(
+                f"UPDATE events SET revise = 1 WHERE event_id = ? AND ended = {TOLD}", (info.event_id,)
+            )
+
+    def _add_to_index(self, row: ItemRow, *, again: bool) -> None:
+        """Give the index the line of the event that this END or REVISION ends; `again`: replace its line."""
+        body, no = self._db.execute(
+            "SELECT items.body, events.no FROM items LEFT JOIN events USING (event_id)"
+            " WHERE items.number = ?",
+            (row.number,),
+        ).fetchone()
+        try:
+            event = codec.load_event(body)
+            if not again and self.index.has(event):
+                return
+            rows = self._db.execute("SELECT body FROM lines WHERE event_id = ? ORDER BY seq", (row.event_id,))
+            self.index.add(event, no, [codec.load_line(line) for (line,) in rows.fetchall()])
+        except codec.Unreadable as exc:
+            log.warning("spool: event %s gets no line in the index: %s", row.event_id, exc)
 
     def remove(self, numbers: Collection[int]) -> None:
         """Note that these items are announced: they are done."""
@@ -466,6 +524,13 @@ class Tables:
 
     def _forget(self, row: ItemRow) -> None:
         """Delete an item, and advance what waited for it."""
+        if row.kind == END:
+            self._add_to_index(row, again=False)
+            self._db.execute(
+                f"UPDATE events SET ended = {TOLD}, body = (SELECT body FROM items WHERE number = ?)"
+                " WHERE event_id = ?",
+                (row.number, row.event_id),
+            )
         self._db.execute("DELETE FROM items WHERE number = ?", (row.number,))
         self._db.execute("DELETE FROM jpegs WHERE number = ?", (row.number,))
         self._released.append(row.number)
@@ -478,13 +543,7 @@ class Tables:
             self.counters.phases -= 1
         if row.kind == START:
             self._db.execute("UPDATE events SET announced = 1 WHERE event_id = ?", (row.event_id,))
-        if row.kind == END:
-            lines = self._db.execute("DELETE FROM lines WHERE event_id = ?", (row.event_id,)).rowcount
-            self._db.execute("DELETE FROM events WHERE event_id = ?", (row.event_id,))
-            self.counters.lines -= lines
-            self.counters.bytes -= lines * LINE_BYTES
-        else:
-            self._settle(row.event_id)
+        self._settle(row.event_id)
 
     def _settle(self, event_id: str) -> None:
         """Advance the phases of an event that no other item of it holds back."""
@@ -497,6 +556,30 @@ class Tables:
                 self._db.execute("UPDATE items SET state = ? WHERE number = ?", (TO_ANNOUNCE, number))
             elif kind == END and not self._has_record(event_id) and not self._has_start(event_id):
                 self._db.execute("UPDATE items SET state = ? WHERE number = ?", (TO_STORE, number))
+        told = self._db.execute(
+            f"SELECT number, body, revise FROM events WHERE event_id = ? AND ended = {TOLD}", (event_id,)
+        ).fetchone()
+        if told is not None:
+            self._settle_told(event_id, *told)
+
+    def _settle_told(self, event_id: str, event_number: int, body: str, revise: int) -> None:
+        """Revise the summary of an event that was told, or delete the event once no item of it is left."""
+        if revise and not self._has_record(event_id):
+            try:
+                camera = codec.load_event(body).camera
+            except codec.Unreadable as exc:
+                log.warning("spool: event %s keeps its first summary: %s", event_id, exc)
+            else:
+                self._insert(
+                    REVISION, TO_STORE, PROTECTED, camera, event_id, event_number, None, ROW_BYTES, body
+                )
+                self.counters.phases += 1
+            self._db.execute("UPDATE events SET revise = 0 WHERE event_id = ?", (event_id,))
+        if self._db.execute("SELECT 1 FROM items WHERE event_id = ? LIMIT 1", (event_id,)).fetchone() is None:
+            lines = self._db.execute("DELETE FROM lines WHERE event_id = ?", (event_id,)).rowcount
+            self._db.execute("DELETE FROM events WHERE event_id = ?", (event_id,))
+            self.counters.lines -= lines
+            self.counters.bytes -= lines * LINE_BYTES
 
     def _has_record(self, event_id: str, before: int | None = None) -> bool:
         """Return whether a record of the event is on its way; with `before`, one of a smaller number."""
@@ -513,6 +596,26 @@ class Tables:
             f"SELECT 1 FROM items WHERE event_id = ? AND kind > {RECORD} AND kind = {START}", (event_id,)
         ).fetchone()
         return found is not None
+
+    def restore(self, numbers: Collection[int] | None) -> list[int]:
+        """Deliver records that were set aside after all (None: all of them). Return their numbers.
+
+        Those without their bytes stay. Their age begins again: it must not expire them at once.
+        """
+        found = [
+            number
+            for (number,) in self._db.execute(
+                f"SELECT number FROM items WHERE state = {ASIDE} AND number IN (SELECT number FROM jpegs)"
+            ).fetchall()
+            if numbers is None or number in numbers
+        ]
+        self._db.executemany(
+            f"UPDATE items SET state = {TO_STORE}, reason = NULL, clock = ? WHERE number = ?",
+            [(self._clock(), number) for number in found],
+        )
+        self.counters.aside -= len(found)
+        self.counters.records += len(found)
+        return found
 
     # -- looking
 

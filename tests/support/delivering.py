@@ -182,6 +182,10 @@ class Bench:
         await self.spool.accept([end_of(event)])
         return records
 
+    async def nothing_due(self) -> bool:
+        """Return whether every file of the index is written."""
+        return await self.spool.due_index() == []
+
     def announced(self, camera: str = "porch") -> list[int]:
         return [frame["seq"] for frame in self.broker.frames if frame["camera"] == camera]
 

@@ -59,6 +59,8 @@ def stored(**changes: Any) -> StoredFrame:
         bucket="motion",
         etag="9b2cf535f27731c974343645a3985328",
         stored_at=AT + timedelta(milliseconds=445),
+        writer="a41c07",
+        no=412,
     )
 
 
@@ -81,6 +83,8 @@ def test_the_announcement_is_as_the_design_says() -> None:
         "schema": "async_motion.frame/1",
         "instance": "edge1",
         "camera": "porch",
+        "writer": "a41c07",
+        "no": 412,
         "event_id": EVENT_ID,
         "frame_id": f"{EVENT_ID}-000003",
         "seq": 3,
@@ -237,6 +241,24 @@ def test_times_are_in_utc_with_six_digits() -> None:
     assert payloads.parse_iso("2026-11-22T09:31:12+02:00") == AT.replace(microsecond=0)
 
 
+def test_an_announcement_from_before_there_were_numbers_is_read() -> None:
+    payload = payloads.frame_payload(stored())
+    del payload["writer"], payload["no"]
+    old = payloads.parse_frame(json.dumps(payload))
+    assert (old.writer, old.no) == (None, None)
+    assert old.info == stored().info
+
+
+def test_a_summary_has_its_number_once() -> None:
+    ended = event(ended_at=AT + timedelta(seconds=12.25), end_reason=EndReason.QUIET)
+    line = payloads.frame_payload(stored())
+    summary = payloads.event_summary(ended, [line], writer="a41c07", no=412)
+    SUMMARY.validate(summary)
+    assert (summary["writer"], summary["no"]) == ("a41c07", 412)
+    assert summary["best_frame"] == line["object_key"]
+    assert "no" not in summary["frames"][0]
+
+
 @given(times)
 def test_a_time_can_be_read_again(at: datetime) -> None:
     assert payloads.parse_iso(payloads.iso(at)) == at
@@ -245,7 +267,13 @@ def test_a_time_can_be_read_again(at: datetime) -> None:
 def test_the_phases_of_an_event_are_as_the_design_says() -> None:
     key = names.frame_key(FOLDER, 3)
     start = payloads.event_payload(
-        Phase.START, event(), now=AT + timedelta(seconds=1.5), frames_stored=1, best_frame=key
+        Phase.START,
+        event(),
+        now=AT + timedelta(seconds=1.5),
+        frames_stored=1,
+        best_frame=key,
+        writer="a41c07",
+        no=412,
     )
     assert start == {
         "schema": "async_motion.event/1",
@@ -253,6 +281,8 @@ def test_the_phases_of_an_event_are_as_the_design_says() -> None:
         "event_type": "motion_started",
         "instance": "edge1",
         "camera": "porch",
+        "writer": "a41c07",
+        "no": 412,
         "event_id": EVENT_ID,
         "started_at": "2026-11-22T07:31:12.345000Z",
         "ended_at": None,

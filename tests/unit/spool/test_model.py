@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -34,6 +35,7 @@ from async_motion.spool.schema import (
     MIDDLE,
     PROTECTED,
     RECORD,
+    REVISION,
     ROW_BYTES,
     START,
     TO_ANNOUNCE,
@@ -42,6 +44,8 @@ from async_motion.spool.schema import (
 from async_motion.spool.tables import Tables
 from tests.support.clock import BEGIN, Clock
 from tests.support.records import end_of, make_event, make_record, start_of
+
+pytestmark = pytest.mark.timeout(900)  # thousands of copies of files, on a machine that may be busy
 
 SIZE = 2000
 ROOM = 6 * (SIZE + ROW_BYTES)
@@ -81,6 +85,9 @@ class Event:
     best: int | None = None
     best_score: float | None = None
     lines: set[int] = field(default_factory=set)
+    told: bool = False
+    revise: bool = False
+    no: int = 0
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -94,6 +101,8 @@ class SpoolMachine(RuleBasedStateMachine):
         self.items: dict[int, Item] = {}
         self.events: dict[str, Event] = {}
         self.current: dict[str, MotionEvent] = {}
+        self.numbers: Counter[str] = Counter()
+        self.indexed: set[str] = set()
         self.next_seq: Counter[str] = Counter()
         self.made = 0
         self.number = 0
@@ -195,6 +204,9 @@ class SpoolMachine(RuleBasedStateMachine):
         rows += db.execute("SELECT 'event', event_id, ended, announced, opener, best FROM events").fetchall()
         rows += db.execute("SELECT 'line', event_id, seq FROM lines").fetchall()
         rows += db.execute("SELECT 'memory', key, value FROM memory").fetchall()
+        rows += db.execute("SELECT 'number', camera, last FROM numbers").fetchall()
+        rows += db.execute("SELECT 'index', event_id, body FROM index_lines").fetchall()
+        rows += db.execute("SELECT 'due', camera, day, version, written FROM index_days").fetchall()
         return frozenset(rows)
 
     # -- the pipeline
@@ -262,7 +274,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def model_accept(self, items: list[Record | EventPhase]) -> None:
         for item in items:
             if isinstance(item, EventPhase) and item.phase.value == "start":
-                self.events.setdefault(item.event.event_id, Event(item.event))
+                self.model_event(item.event)
         for index, item in enumerate(items):
             following = items[index + 1] if index + 1 < len(items) else None
             if isinstance(item, Record):
@@ -270,6 +282,12 @@ class SpoolMachine(RuleBasedStateMachine):
             else:
                 self.model_phase(item)
         self.model_expire()
+
+    def model_event(self, event: MotionEvent) -> Event:
+        if event.event_id not in self.events:
+            self.numbers[event.camera] += 1
+            self.events[event.event_id] = Event(event, no=self.numbers[event.camera])
+        return self.events[event.event_id]
 
     def model_record(self, record: Record, *, opens: bool) -> None:
         info = record.info
@@ -309,7 +327,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def model_phase(self, item: EventPhase) -> None:
         event_id = item.event.event_id
         kind = START if item.phase.value == "start" else END
-        event = self.events.setdefault(event_id, Event(item.event))
+        event = self.model_event(item.event)
         if kind == START:
             event.started = True
         else:
@@ -358,7 +376,8 @@ class SpoolMachine(RuleBasedStateMachine):
         item = self.items.pop(number)
         self.leased.discard(number)
         if item.kind == END:
-            del self.events[item.event_id]
+            self.events[item.event_id].told = True
+            self.indexed.add(item.event_id)
         self.settle()
 
     def settle(self) -> None:
@@ -375,6 +394,16 @@ class SpoolMachine(RuleBasedStateMachine):
                 item.state = TO_ANNOUNCE
             if item.kind == END and not others:
                 item.state = TO_STORE
+        for event_id, event in list(self.events.items()):
+            if not event.told:
+                continue
+            left = [item for item in self.items.values() if item.event_id == event_id]
+            if event.revise and not any(i.kind == RECORD and i.state != ASIDE for i in left):
+                event.revise = False
+                revision = Item(REVISION, event_id, TO_STORE, rank=PROTECTED, age_from=self.clock.seconds)
+                self.items[self.take_number()] = revision
+            elif not left:
+                del self.events[event_id]
 
     # -- delivery
 
@@ -407,12 +436,19 @@ class SpoolMachine(RuleBasedStateMachine):
                 self.tables.mark_stored(upload.number, stored, keep_jpeg=upload.number % 2 == 0)
             item = self.items[upload.number]
             self.leased.discard(upload.number)
+            if stored is None:
+                self.indexed.add(item.event_id)
+            if item.kind == REVISION:
+                self.forget(upload.number)
+                continue
             item.state = TO_ANNOUNCE
             if stored is not None:
                 if upload.number % 2:
                     item.size = ROW_BYTES
                 if item.event_id in self.events:
-                    self.events[item.event_id].lines.add(item.seq)
+                    event = self.events[item.event_id]
+                    event.revise = event.revise or (event.told and item.seq not in event.lines)
+                    event.lines.add(item.seq)
 
     @rule()
     def take_and_announce(self) -> None:
@@ -449,6 +485,16 @@ class SpoolMachine(RuleBasedStateMachine):
                 self.settle()
             else:
                 self.forget(upload.number)
+
+    @rule()
+    def restore(self) -> None:
+        with self.step():
+            restored = self.tables.restore(None)
+        aside = [number for number, item in self.items.items() if item.state == ASIDE]
+        assert restored == sorted(aside)
+        for number in aside:
+            self.items[number].state = TO_STORE
+            self.items[number].age_from = self.clock.seconds
 
     @rule()
     def give_back(self) -> None:
@@ -524,6 +570,20 @@ class SpoolMachine(RuleBasedStateMachine):
         assert jpegs == {n for n, item in self.items.items() if item.size > ROW_BYTES}
         events = {e for (e,) in self.db.execute("SELECT event_id FROM events")}
         assert events == set(self.events)
+
+    @invariant()
+    def the_numbers_have_no_gap(self) -> None:
+        if self.db is None:
+            return
+        found = dict(self.db.execute("SELECT event_id, no FROM events"))
+        assert found == {event_id: event.no for event_id, event in self.events.items()}
+        assert dict(self.db.execute("SELECT camera, last FROM numbers")) == dict(self.numbers)
+
+    @invariant()
+    def the_index_has_each_event_that_was_told(self) -> None:
+        if self.db is not None:
+            rows = self.db.execute("SELECT event_id FROM index_lines")
+            assert {event_id for (event_id,) in rows} == self.indexed
 
     @invariant()
     def the_counters_are_right(self) -> None:

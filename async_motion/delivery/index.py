@@ -1,0 +1,148 @@
+"""The event index: one file for each camera and day, from the spool to the store.
+
+A file that changed is written whole, at most once in `every_s`, and never later than that while the store
+takes it; at a stop at once. What is due stands in the spool, so that it survives a crash. The files need no
+right but to put.
+
+Trouble is the store's, as everywhere: nothing is put while its breaker is not closed. A file that the store
+refuses waits by itself: frames that pass are no less well for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from async_motion.core.backoff import Backoff
+from async_motion.core.index import index_key, pack_encoded
+from async_motion.core.items import IndexDay
+from async_motion.delivery.circuit_breaker import CircuitBreaker
+from async_motion.delivery.dispatch import Bell
+from async_motion.delivery.protocols import Outbox, Store
+from async_motion.delivery.retries import Figures, Retries
+from async_motion.errors import RecordRejected, SpoolError, StoreRefused, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/gzip"
+POLL_S = 5.0
+"""How often the spool is asked for files that are due."""
+
+_Place = tuple[str, str, object]
+
+
+class IndexWriter:
+    """Writes the files that are due. `hurry` at a stop; `pending` tells whether any is still due."""
+
+    def __init__(
+        self,
+        spool: Outbox,
+        store: Store,
+        *,
+        breaker: CircuitBreaker,
+        retries: Retries,
+        figures: Figures,
+        idle_bell: Bell,
+        prefix: str,
+        every_s: float,
+        put_timeout_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._spool = spool
+        self._store = store
+        self._breaker = breaker
+        self._retries = retries
+        self._figures = figures
+        self._idle_bell = idle_bell
+        self._prefix = prefix
+        self._every_s = every_s
+        self._put_timeout_s = put_timeout_s
+        self._clock = clock
+        self._next: dict[_Place, float] = {}
+        self._failures: dict[_Place, Backoff] = {}
+        self._hurrying = False
+        self._bell = Bell()
+        self.executor: ThreadPoolExecutor | None = None
+        self.pending = True
+        self.problem: str | None = None
+        """Why the files cannot be written now, None while they can."""
+
+    def hurry(self) -> None:
+        """Write what is due at once from now on."""
+        self._hurrying = True
+        self.pending = True
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Write what is due, when it is; for ever."""
+        writer: str | None = None
+        while True:
+            heard = self._bell.count
+            try:
+                writer = await self._spool.writer()
+                due = await self._spool.due_index()
+                for day in due:
+                    await self._write_if_time(day, writer)
+                self.pending = bool(due) and bool(await self._spool.due_index())
+            except SpoolError:
+                pass  # the spool has logged it; it is asked again
+            self._idle_bell.ring()
+            await self._bell.wait(min(POLL_S, self._every_s), heard)
+
+    async def _write_if_time(self, day: IndexDay, writer: str) -> None:
+        place = (day.instance, day.camera, day.day)
+        now = self._clock()
+        if (place in self._failures or not self._hurrying) and now < self._next.get(place, now):
+            return
+        if not self._breaker.closed:
+            return
+        key = index_key(self._prefix, day.instance, day.camera, day.day, writer)
+        lines = await self._spool.index_lines(day)
+        body = await asyncio.get_running_loop().run_in_executor(
+            self.executor, pack_encoded, [line.encode() for line in lines]
+        )
+        try:
+            await self._put(key, body, day)
+        except (StoreUnavailable, RecordRejected) as exc:
+            self._failed(place, key, exc)
+            return
+        self._breaker.record_success()
+        self._failures.pop(place, None)
+        self._next[place] = now + self._every_s
+        if self.problem is not None:
+            log.info("index: is written again")
+            self.problem = None
+        self._figures.counts["index_files"] += 1
+        await self._retries.insist(lambda: self._spool.mark_indexed(day))
+        log.debug("index: wrote %s (%d events, %d bytes)", key, len(lines), len(body))
+
+    async def _put(self, key: str, body: bytes, day: IndexDay) -> None:
+        try:
+            async with asyncio.timeout(self._put_timeout_s):
+                await self._store.put(
+                    key,
+                    body,
+                    content_type=CONTENT_TYPE,
+                    metadata={
+                        "camera": day.camera,
+                        "instance": day.instance,
+                        "kind": "index",
+                        "sha256": hashlib.sha256(body).hexdigest(),
+                    },
+                    tags={"camera": day.camera, "kind": "index"},
+                )
+        except TimeoutError as exc:
+            raise StoreUnavailable(f"no answer within {self._put_timeout_s:g} s") from exc
+
+    def _failed(self, place: _Place, key: str, error: StoreUnavailable | RecordRejected) -> None:
+        if isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefused):
+            self._breaker.record_failure(error)
+        backoff = self._failures.setdefault(place, self._retries.item_backoff())
+        self._next[place] = self._clock() + backoff.next_s()
+        self._figures.counts["retries"] += 1
+        if self.problem != str(error):
+            self.problem = str(error)
+            log.warning("index: %s is not written: %s; trying again", key, error)
