@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from async_motion.tune import scoring
 from async_motion.tune.scoring import Score, confirmed, event_labels, join, mask_labels, runs, score_frames
-from tests.support.need import need
 
 DATA = Path(__file__).parents[4] / "shared/data"
 
@@ -23,7 +22,8 @@ DATA = Path(__file__).parents[4] / "shared/data"
 def harness() -> Any:
     """The harness of the footage, which stands beside the repository."""
     path = DATA / "evaluate.py"
-    need(path.is_file(), "shared/data/evaluate.py beside the repository")
+    if not path.is_file():  # some of the footage may not be passed on: public CI has none of it
+        pytest.skip("needs shared/data/evaluate.py beside the repository")
     spec = importlib.util.spec_from_file_location("evaluate", path)
     assert spec is not None
     assert spec.loader is not None
