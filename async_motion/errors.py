@@ -2,6 +2,7 @@
 
     AsyncMotionError
     ├── SettingsError            the settings are wrong; the text names file, line, key and what was expected
+    │   └── SettingsConflict     their file has changed since it was read
     ├── UsageError               what was given to a command cannot be used; the text says what was expected
     ├── FrameShapeError          a detector was given a picture of another shape: start a new detector
     ├── TransientError           trouble that may pass: wait, with backoff, and try again
@@ -35,6 +36,10 @@ class SettingsError(AsyncMotionError):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class SettingsConflict(SettingsError):
+    """The settings file has changed since it was read: what would be written is for another one."""
 
 
 class UsageError(AsyncMotionError):

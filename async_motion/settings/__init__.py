@@ -41,6 +41,7 @@ __all__ = [
     "ZoneSettings",
     "find",
     "load",
+    "load_text",
     "shipped",
 ]
 
@@ -73,6 +74,17 @@ def load(config: Path | None, env: Mapping[str, str]) -> Settings:
     document = Document()
     path = find(config, env)
     document.read(path)
+    return _settings(document, path, env)
+
+
+def load_text(content: bytes, path: Path, env: Mapping[str, str]) -> Settings:
+    """Return what `load` would if the file at `path` held this content. Raises SettingsError."""
+    document = Document()
+    document.parse(path, content)
+    return _settings(document, path, env)
+
+
+def _settings(document: Document, path: Path, env: Mapping[str, str]) -> Settings:
     document.overlay(env)
     try:
         settings = Settings.model_validate(document.data)

@@ -35,6 +35,11 @@ class Document:
         used = sorted(set(self._variables.values()))
         return f"{path}, with {', '.join(used)} from the environment" if used else str(path)
 
+    @property
+    def variables(self) -> Mapping[Place, str]:
+        """Return the values that come from the environment, with their variables."""
+        return self._variables
+
     def problem(self, place: Place, text: str) -> None:
         """Note what is wrong at `place`, with the nearest origin: its own, one within it, one around it."""
         key = dotted(place)
@@ -63,11 +68,15 @@ class Document:
 
     def read(self, path: Path) -> None:
         """Take in a YAML file. What cannot be read at all raises at once, everything else is noted."""
-        self._file = str(path)
         try:
             content = path.read_bytes()
         except OSError as exc:
             raise SettingsError(f"{path}: cannot be read ({exc.strerror}), expected a settings file") from exc
+        self.parse(path, content)
+
+    def parse(self, path: Path, content: bytes) -> None:
+        """Take in what a file holds, or would hold; otherwise as `read`."""
+        self._file = str(path)
         try:
             loader = yaml.SafeLoader(content)
             try:

@@ -40,6 +40,7 @@ RULES: dict[str, frozenset[str]] = {
     **dict.fromkeys(ADAPTERS, LEAVES),
     **dict.fromkeys(MIDDLE, LEAVES),
     "retrieval": LEAVES | {"jpeg"},
+    "web": LEAVES | {"retrieval"},
     "settings": LEAVES,
     "app": ASSEMBLY,
     "tune": LEAVES | {"capture", "settings", "app"},
@@ -70,6 +71,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "rich": frozenset({"tune"}),
     "structlog": frozenset({"logs"}),
     "uvloop": frozenset({"cli"}),
+    "ruamel": frozenset({"settings"}),
     "yaml": frozenset({"settings", "tune"}),
     "yarl": frozenset({"store"}),
     # Of the standard library, what one package hides from the rest:

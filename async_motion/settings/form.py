@@ -1,0 +1,157 @@
+"""The settings as forms: every key with its kind, range, choices, default and help.
+
+The tree tells the kinds and the order, each validator's own words the range, and the comments of the shipped
+`default.yaml` the help and the defaults: nothing is written twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, Final, Literal, Union, get_args, get_origin
+
+from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from async_motion.settings.tree import CameraSettings, Section, Settings
+
+Kind = Literal["flag", "choice", "secret", "text", "shape"]
+
+CAMERA: Final = ("cameras", "*")
+"""Stands for any camera in a field's place."""
+
+_LINE = re.compile(r"^(?P<indent> *)(?P<key>[a-z_]+):(?: (?P<value>[^#]*?))?\s*(?:# (?P<help>.*))?$")
+_MORE = re.compile(r"^\s*# (?P<help>.*)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One key. `place` has `*` for a camera's name. `default` is text as people write it, blank for none.
+
+    `shape`: polygons and zones, which are drawn rather than typed.
+    """
+
+    place: tuple[str, ...]
+    kind: Kind
+    choices: tuple[str, ...] = ()
+    default: str = ""
+    hint: str = ""
+    help: str = ""
+    required: bool = False
+
+
+@cache
+def fields() -> tuple[Field, ...]:
+    """Return every key of the settings, in the order of the tree; those of a camera once."""
+    return tuple(_fields(Settings, ()))
+
+
+def _fields(section: type[Section], place: tuple[str, ...]) -> Iterator[Field]:
+    told = _told()
+    for key, info in section.model_fields.items():
+        here = (*place, key)
+        if here == ("cameras",):
+            yield from _fields(CameraSettings, CAMERA)
+            continue
+        annotation = info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from _fields(annotation, here)
+            continue
+        default, help_ = told.get(here, ("", ""))
+        if info.default is None:
+            default = ""  # what stands there is an example
+        kind, choices = _kind(here, info)
+        yield Field(
+            place=here,
+            kind=kind,
+            choices=choices,
+            default="" if kind == "secret" else default,
+            hint=_hint(info) if kind == "text" else "",
+            help=help_,
+            required=info.is_required(),
+        )
+
+
+def _kind(place: tuple[str, ...], info: FieldInfo) -> tuple[Kind, tuple[str, ...]]:
+    """Return the kind of a key, and its choices."""
+    if place[-1] in ("masks", "zones"):
+        return "shape", ()
+    parts = list(_parts(info.annotation))
+    if SecretStr in parts:
+        return "secret", ()
+    if parts == [bool]:
+        return "flag", ()
+    choices = [str(choice) for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    if bool in parts and choices:
+        choices += ["true", "false"]
+    return ("choice", tuple(choices)) if choices else ("text", ())
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) in (Union, UnionType):
+        for part in get_args(annotation):
+            yield from _parts(part)
+    elif annotation is not type(None):
+        yield annotation
+
+
+def _hint(info: FieldInfo) -> str:
+    """Return what the key's own check says it expects, such as `a duration from 1s to 2min`."""
+    adapter: TypeAdapter[Any] = TypeAdapter(_annotated(info))
+    try:
+        adapter.validate_python(_NOTHING)
+    except ValidationError as exc:
+        words = str(exc.errors(include_url=False, include_input=False)[0].get("ctx", {}).get("error", ""))
+        _, found, expected = words.partition(", expected ")
+        return expected if found and not expected.startswith("text") else ""
+    return ""
+
+
+def _annotated(info: FieldInfo) -> Any:
+    from typing import Annotated  # noqa: PLC0415  # as an operator: its arguments are known at run time alone
+
+    return Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+
+
+_NOTHING: Final = object()
+"""What no key takes."""
+
+
+@cache
+def _told() -> Mapping[tuple[str, ...], tuple[str, str]]:
+    """Return (default, help) of each key, as the shipped file has them."""
+    from async_motion.settings import shipped  # noqa: PLC0415  # it imports the tree as we do
+
+    found: dict[tuple[str, ...], tuple[str, str]] = {}
+    above: list[tuple[int, str]] = []
+    last: tuple[str, ...] | None = None
+    in_cameras = False
+    for raw in shipped().read_text(encoding="utf-8").splitlines():
+        in_cameras |= raw == "cameras:"
+        # The example of a camera stands there as a comment.
+        line = raw.removeprefix("# ") if in_cameras else raw
+        line = line.removeprefix("#") if in_cameras and line.startswith("#   ") else line
+        match = _LINE.match(line)
+        if match is None or (in_cameras and match["key"] in ("porch", "drive") and match["value"]):
+            more = _MORE.match(line)
+            if more is not None and last is not None and last in found:
+                default, help_ = found[last]
+                found[last] = (default, f"{help_} {more['help']}".strip())
+            elif not line.strip():
+                last = None
+            continue
+        indent = len(match["indent"])
+        above = [(depth, key) for depth, key in above if depth < indent]
+        above.append((indent, match["key"]))
+        last = _place([key for _, key in above])
+        value = (match["value"] or "").strip()
+        found[last] = (value.strip("\"'"), match["help"] or "")
+    return found
+
+
+def _place(keys: list[str]) -> tuple[str, ...]:
+    """Return the place of a key in the shipped file, whose example camera is `porch`, its zone `drive`."""
+    return tuple("*" if at == 1 and keys[0] == "cameras" else key for at, key in enumerate(keys))
