@@ -75,11 +75,19 @@ def build_store(settings: Settings, *, reading: bool = False) -> AnyStore:
     return MinioStore(**arguments, create_bucket=minio.create_bucket and not reading)
 
 
-def build_bucket(settings: Settings) -> AnyReader:
-    """Return the same store to search and read in. Nothing is made by opening it."""
+def build_bucket(settings: Settings, *, key: tuple[str, str] | None = None) -> AnyReader:
+    """Return the same store to search and read in. Nothing is made by opening it.
+
+    `key` is (access key, secret key) of one that may read, in place of the uploader's.
+    """
     if settings.minio.endpoint is None:
         return DirectoryReader(settings.directory.path, bucket=settings.minio.bucket)
     arguments = _minio_arguments(settings) | {"concurrency": READS_AT_ONCE}
+    if key is not None:
+        access_key, secret_key = key
+        arguments |= {
+            "access_key": access_key, "secret_key": secret_key, "session_token": None, "credentials": "static"
+        }  # fmt: skip
     return MinioReader(**arguments, create_bucket=False)
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 from async_motion import __version__
+from async_motion.app.build import AnyReader, build_bucket, build_events
 from async_motion.camera.unit import Observer
-from async_motion.core.model import Detection, Frame, MotionEvent, SceneChange
+from async_motion.core.model import Detection, Frame, FrameInfo, Image, MotionEvent, SceneChange
+from async_motion.errors import ImageError
 from async_motion.jpeg import encode
+from async_motion.retrieval.clips import make_clip
+from async_motion.retrieval.pictures import picture_of
+from async_motion.retrieval.removal import delete
 from async_motion.settings import CameraSettings, Settings
-from async_motion.web import CameraFacts, Guard, Live, Role, Site, Web, ZoneFacts
+from async_motion.web import Archive, CameraFacts, Guard, Live, Role, Site, Thumbnails, Web, ZoneFacts
 
 QUALITY = 75
 """JPEG quality of the pictures that are looked at and not kept."""
@@ -71,7 +77,41 @@ def preview_jpeg(frame: Frame, width: int) -> bytes:
     return encode(picture, QUALITY, width)[0]
 
 
-def build_web(settings: Settings, *, snapshot: Callable[[], Mapping[str, Any]], live: Live) -> Web:
+def build_archive(settings: Settings, bucket: AnyReader, executor: Executor) -> Archive:
+    """Return what the pages show of the stored events, in an opened bucket."""
+    reader = build_events(settings, bucket)
+    return Archive(
+        reader=reader,
+        thumbnails=Thumbnails(thumbnail, executor),
+        make_clip=lambda frames, read, target: make_clip(frames, partial(_picture, read), target),
+        delete=lambda event: delete(reader, [event]),
+    )
+
+
+def build_page_bucket(settings: Settings) -> AnyReader:
+    """Return the bucket with the key of the pages, where they have one of their own."""
+    store = settings.web.store
+    if store.access_key is None or store.secret_key is None:
+        return build_bucket(settings)
+    return build_bucket(settings, key=(store.access_key, store.secret_key.get_secret_value()))
+
+
+def thumbnail(jpeg: bytes, width: int) -> bytes:
+    """Return a stored frame as a JPEG at most `width` wide. Blocks. Raises ImageError."""
+    return encode(picture_of(jpeg, width), QUALITY, width)[0]
+
+
+def _picture(read: Callable[[FrameInfo], bytes | None], frame: FrameInfo) -> Image | None:
+    jpeg = read(frame)
+    try:
+        return picture_of(jpeg) if jpeg is not None else None
+    except ImageError:
+        return None
+
+
+def build_web(
+    settings: Settings, *, snapshot: Callable[[], Mapping[str, Any]], live: Live, archive: Archive | None
+) -> Web:
     """Return the pages about the running service."""
     web = settings.web
     guard = Guard(
@@ -88,6 +128,7 @@ def build_web(settings: Settings, *, snapshot: Callable[[], Mapping[str, Any]], 
         snapshot=snapshot,
         cameras=lambda: {name: camera_facts(name, camera) for name, camera in settings.cameras.items()},
         live=live,
+        archive=archive,
     )
     return Web(host=web.host, port=web.port, guard=guard, site=site)
 

@@ -147,7 +147,10 @@ class Service:
             delivery.on_stored(reporter.on_stored)
             announcer = await build.build_discovery(settings, broker=broker, spool=spool, reporter=reporter)
             live = pages.build_live(settings, encoder)
-            web = pages.build_web(settings, snapshot=reporter.snapshot, live=live)
+            bucket = pages.build_page_bucket(settings)
+            await stack.enter_async_context(bucket)
+            archive = pages.build_archive(settings, bucket, encoder)
+            web = pages.build_web(settings, snapshot=reporter.snapshot, live=live, archive=archive)
             learned = await build.build_learned(settings, spool)
             for name in (name for name, camera in settings.cameras.items() if camera.enabled):
                 source = build.build_source(name, settings.cameras[name])

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 from typing import Any, Final
 
 import jinja2
 from aiohttp import web
 
-from async_motion.web.api import Api
-from async_motion.web.api.routing import VISITOR
+from async_motion.retrieval import Event
+from async_motion.web import event_pages
+from async_motion.web.api import Api, models
+from async_motion.web.api.routing import VISITOR, ApiError
 from async_motion.web.auth import Guard, Role, TooManyWrong
 from async_motion.web.site import Site
 from async_motion.web.state import PARTS, problem_of
@@ -102,6 +105,8 @@ class Pages:
         """Add the pages to the application."""
         app.router.add_get("/", self._live)
         app.router.add_get("/camera", self._camera)
+        app.router.add_get("/events", self._events)
+        app.router.add_get("/event", self._event)
         app.router.add_get("/health", self._health)
         app.router.add_get("/login", self._login)
         app.router.add_post("/login", self._log_in)
@@ -140,6 +145,73 @@ class Pages:
         others = [one for one in self._api.cameras.cameras() if one.name != name]
         shapes = {zone: values.polygon for zone, values in camera.zones.items()}
         return self.render(request, "camera.html", camera=camera, shapes=shapes, others=others)
+
+    async def _events(self, request: web.Request) -> web.Response:
+        given = {key: request.query.get(key, "") for key in ("camera", "zone", "percent", "min_duration")}
+        given["min_score"] = ""
+        today = datetime.now().astimezone().date()
+        query, day, hour, before = _chosen(request.query, given)
+        note = problem = ""
+        found: list[Event] = []
+        try:
+            if day is None:
+                day = today
+                found = await self._api.events.of_day(day, query)
+                if not found and (
+                    last := await self._api.events.newest(query.model_copy(update={"limit": 1}))
+                ):
+                    day = last[0].started_at.astimezone().date()
+                    note = "Nothing today. These are the newest events."
+            if not found:
+                found = await self._api.events.of_day(day, query)
+        except ApiError as exc:
+            problem = exc.problem.error
+        day = day or today
+        facts = self._site.cameras()
+        titles = {name: one.title for name, one in facts.items()}
+        shown = found if hour is None else event_pages.in_hour(found, hour)
+        behind = [event for event in shown if before is None or event.event_id < before]
+        cards = behind[: event_pages.PAGE]
+        rows = {name: title for name, title in titles.items() if query.camera in (None, name)}
+        counts = Counter(event.started_at.astimezone().hour for event in found)
+
+        def link(**changes: object) -> str:
+            values: dict[str, object] = {"day": day, **given, "hour": hour, "before": before, **changes}
+            return event_pages.address("events", **values)
+
+        filters = [given["camera"] and titles.get(given["camera"], given["camera"]), given["zone"],
+                   given["percent"] and f"from {given['percent']} %",
+                   given["min_duration"] and f"from {given['min_duration']} s"]  # fmt: skip
+        return self.render(
+            request, "events.html", words=event_pages.day_words(day, today), day=day, today=today, hour=hour,
+            earlier=day - timedelta(days=1), later=day + timedelta(days=1) if day < today else None,
+            count=len(shown), note=note, problem=problem, given=given, titles=titles, link=link,
+            rows=event_pages.timeline(found, day, rows),
+            hours=[{"hour": each, "count": counts[each]} for each in range(24)],
+            zones=sorted({zone for one in facts.values() for zone in one.zones}),
+            cards=[event_pages.card(event, titles) for event in cards], address=event_pages.address,
+            older=cards[-1].event_id if len(behind) > len(cards) else None,
+            filtered=", ".join(filter(None, filters)), fresh=day == today and before is None and hour is None,
+        )  # fmt: skip
+
+    async def _event(self, request: web.Request) -> web.Response:
+        camera, event_id = request.query.get("camera", ""), request.query.get("id", "")
+        event, frames = await self._api.events.event(camera, event_id)
+        facts = self._site.cameras().get(camera)
+        day = event.started_at.astimezone().date()
+        first = next((frame for frame in frames if frame.boxes), None)
+        began = "The frames do not say."
+        if first is not None:
+            where = f" in {', '.join(first.zones)}" if first.zones else ""
+            began = f"{percent(first.score)} of the picture moved{where}."
+        ended = event_pages.ENDED.get(event.reason or "", event.reason or "It has not ended.")
+        return self.render(
+            request, "event.html", event=event, title=facts.title if facts else camera, day=day,
+            words=event_pages.day_words(day, datetime.now().astimezone().date()),
+            time=event_pages.when(event.started_at), length=event_pages.lasted(event.duration_s),
+            strip=event_pages.spread(frames), best=event.best, began=began, ended=ended,
+            address=event_pages.address,
+        )  # fmt: skip
 
     async def _health(self, request: web.Request) -> web.Response:
         state = self._site.snapshot()
@@ -191,6 +263,30 @@ class Pages:
         response = web.Response(status=303, headers={"Location": "login"})
         self._guard.set_cookie(response, "", secure=request[VISITOR].secure)
         return response
+
+
+def _chosen(
+    query: Mapping[str, str], given: Mapping[str, str]
+) -> tuple[models.EventsQuery, date | None, int | None, str | None]:
+    """Return what the page of events is asked for: (query, day, hour, before). Raises ApiError."""
+    wanted: dict[str, object] = {
+        "camera": given["camera"] or None,
+        "zone": given["zone"] or None,
+        "min_duration": given["min_duration"] or 0,
+        "day": query.get("day") or None,
+        "before": query.get("before") or None,
+    }
+    try:
+        wanted["min_score"] = float(given["percent"].replace(",", ".")) / 100 if given["percent"] else 0.0
+        hour = int(query["hour"]) if query.get("hour") else None
+        chosen = models.EventsQuery.model_validate(wanted)
+    except ValueError:  # pydantic's are too
+        raise ApiError(400, "the filter cannot be read: expected a day, numbers and names") from None
+    if hour is not None and not 0 <= hour < 24:
+        raise ApiError(400, "expected an hour from 0 to 23")
+    if chosen.day is not None and not date(2000, 1, 1) <= chosen.day <= date(9000, 1, 1):
+        raise ApiError(400, "expected a day of this century")
+    return chosen, chosen.day, hour, chosen.before
 
 
 def _page(to: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from async_motion.web.archive import Archive
 from async_motion.web.live import Live
 from async_motion.web.state import Snapshot
 
@@ -44,3 +45,4 @@ class Site:
     snapshot: Snapshot
     cameras: Callable[[], Mapping[str, CameraFacts]]
     live: Live
+    archive: Archive | None = None

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from async_motion.web.api import models, openapi
 from async_motion.web.api.cameras import CamerasApi
+from async_motion.web.api.events import EventsApi
 from async_motion.web.api.routing import BASE, Call, Route
 from async_motion.web.site import Site
 
@@ -18,6 +19,7 @@ class Api:
     def __init__(self, site: Site) -> None:
         self._site = site
         self.cameras = CamerasApi(site)
+        self.events = EventsApi(site)
         self.routes: tuple[Route, ...] = (
             Route(
                 method="GET", path="/session", summary="Who asks, and whom.", handler=self.get_session,
@@ -32,6 +34,7 @@ class Api:
                 answer=models.Document,
             ),
             *self.cameras.routes(),
+            *self.events.routes(),
         )  # fmt: skip
 
     def install(self, app: web.Application) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field
 
 from async_motion.web.api.routing import Model
 
@@ -95,3 +96,79 @@ class NewsQuery(Model):
 
 
 Anything = dict[str, Any]
+
+# ---- stored events ----
+
+
+class EventsQuery(Model):
+    camera: str | None = Field(default=None, max_length=64, description="Of one camera.")
+    day: date | None = Field(default=None, description="A day of the service's own time zone.")
+    since: AwareDatetime | None = Field(default=None, description="Begun at this time or later.")
+    until: AwareDatetime | None = Field(default=None, description="Begun before this time.")
+    zone: str | None = Field(default=None, max_length=64, description="That touched this zone.")
+    min_score: float = Field(default=0.0, ge=0, le=1, description="That peaked at this score or higher.")
+    min_duration: float = Field(default=0.0, ge=0, le=1e9, description="That lasted for so many seconds.")
+    before: str | None = Field(
+        default=None, pattern=r"^\d{8}T\d{9}Z-[0-9a-f]{6}$", description="Older than this event."
+    )
+    limit: int = Field(default=48, ge=1, le=500, description="How many at most.")
+
+
+class Event(Model):
+    """A stored event. `best` is the `seq` of its best frame."""
+
+    camera: str
+    event_id: str
+    no: int | None
+    started_at: str
+    ended_at: str | None
+    duration_s: float | None
+    reason: str | None
+    peak_score: float
+    zones: list[str]
+    frames: int
+    bytes: int
+    best: int | None
+    scores: list[float]
+
+
+class Events(Model):
+    """A page of events, the newest first. `before` asks for the next page, where there may be one."""
+
+    events: list[Event]
+    before: str | None
+
+
+class Frame(Model):
+    """A stored frame. A box is left, top, width, height, as shares of the picture."""
+
+    seq: int
+    captured_at: str
+    score: float
+    boxes: list[Box]
+    zones: list[str]
+    width: int
+    height: int
+    size: int
+    sha256: str
+
+
+class EventFrames(Model):
+    event: Event
+    frames: list[Frame]
+
+
+class FrameQuery(Model):
+    width: int | None = Field(default=None, ge=16, le=8192, description="Pixels. Blank: as it is stored.")
+
+
+class LinkBody(Model):
+    hours: float = Field(default=24, gt=0, le=168)
+
+
+class Link(Model):
+    url: str
+
+
+class Deleted(Model):
+    objects: int

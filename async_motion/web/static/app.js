@@ -4,6 +4,9 @@
 const ELEMENTS = {
   'live-wall': './live-wall.js',
   'live-camera': './live-camera.js',
+  'event-grid': './event-grid.js',
+  'event-actions': './event-actions.js',
+  'flip-book': './flip-book.js',
 };
 
 for (const [name, module] of Object.entries(ELEMENTS))

@@ -7,14 +7,18 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import numpy as np
 
 from async_motion.core.model import Box, Detection, Frame, Image, Reason
-from async_motion.jpeg import encode
-from async_motion.web import CameraFacts, Guard, Live, Site, Web, ZoneFacts
+from async_motion.errors import ImageError
+from async_motion.jpeg import decode, dimensions, encode
+from async_motion.retrieval import Event, EventReader
+from async_motion.web import Archive, CameraFacts, Guard, Live, Site, Thumbnails, Web, ZoneFacts
+from tests.support.bucket import MemoryBucket
 from tests.support.wait import eventually_async
 
 NOW = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
@@ -105,6 +109,8 @@ class Stage:
         self.encoder = Encoder()
         self.executor = ThreadPoolExecutor(2)
         self.live = Live(encode=self.encoder, executor=self.executor, max_viewers=max_viewers)
+        self.bucket = MemoryBucket()
+        self.deleted: list[str] = []
         self.url = ""
 
     def site(self) -> Site:
@@ -115,7 +121,29 @@ class Stage:
             snapshot=self.state,
             cameras=lambda: self.cameras,
             live=self.live,
+            archive=self.archive(),
         )
+
+    def archive(self) -> Archive:
+        """Return what reads the bucket."""
+
+        async def delete(event: Event) -> int:
+            self.deleted.append(event.event_id)
+            return event.frames + 1
+
+        def make_clip(frames: Any, read: Any, target: Path) -> int:
+            target.write_bytes(b"".join(read(frame) or b"" for frame in frames))
+            return len(frames)
+
+        reader = EventReader(self.bucket, instance="edge1", now=lambda: NOW)
+        thumbnails = Thumbnails(_thumbnail, self.executor)
+        return Archive(reader=reader, thumbnails=thumbnails, make_clip=make_clip, delete=delete)
+
+
+def _thumbnail(jpeg: bytes, width: int) -> bytes:
+    if max(dimensions(jpeg)) > 10_000:
+        raise ImageError("too large")
+    return encode(decode(jpeg), 75, width)[0]
 
 
 @asynccontextmanager

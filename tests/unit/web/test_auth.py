@@ -35,9 +35,18 @@ LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 def all_routes() -> list[tuple[str, str, Role]]:
     """Return (method, path, role) of everything that is served, with names that exist."""
     routes = [(r.method, BASE + r.path, Role(r.role)) for r in Api(Stage().site()).routes]
-    routes += [("GET", path, Role.VIEWER) for path in ("/", "/camera?name=porch", "/health", "/metrics")]
+    routes += [
+        ("GET", path, Role.VIEWER) for path in ("/", "/camera?name=porch", "/events", "/health", "/metrics")
+    ]
     routes += [("POST", "/logout", Role.VIEWER)]
-    return [(method, path.replace("{camera}", "porch"), role) for method, path, role in routes]
+    names = {"{camera}": "porch", "{event_id}": "20261122T060000000Z-ffffff", "{seq}": "0"}
+    return [(method, _named(path, names), role) for method, path, role in routes]
+
+
+def _named(path: str, names: dict[str, str]) -> str:
+    for name, value in names.items():
+        path = path.replace(name, value)
+    return path
 
 
 STREAMS = ("/stream", "/news")

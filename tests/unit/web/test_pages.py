@@ -53,7 +53,7 @@ class Texts(HTMLParser):
             self.seen.append(" ".join(data.split()))
 
 
-PAGES = ("/", "/camera?name=porch", "/health", "/login", "/nothing")
+PAGES = ("/", "/camera?name=porch", "/events", "/health", "/login", "/nothing")
 
 
 async def page(stage: Stage, path: str) -> Texts:

@@ -1,0 +1,110 @@
+"""What the pages of stored events show: a day's timeline, cards, an event's strip; the words for figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from async_motion.core.model import FrameInfo
+from async_motion.retrieval import Event
+
+PAGE: Final = 48
+STRIP: Final = 48
+"""Frames in an event's strip; of more, evenly spread ones."""
+MINUTES: Final = 1440
+
+ENDED: Final[Mapping[str, str]] = {
+    "quiet": "Nothing moved any more.",
+    "max_length": "It was cut at its greatest length; what goes on is the next event.",
+    "camera_lost": "The camera was lost.",
+    "detection_off": "Detection was switched off.",
+    "stopped": "The service was stopped.",
+    "interrupted": "The service was interrupted; the next start closed it.",
+}
+
+
+def when(at: datetime) -> str:
+    """Return a time of day, local, as people read it."""
+    return f"{at.astimezone():%H:%M:%S}"
+
+
+def day_words(day: date, today: date) -> str:
+    """Return a day as people say it."""
+    if day == today:
+        return "Today"
+    if day == today - timedelta(days=1):
+        return "Yesterday"
+    return f"{day:%a} {day.day} {day:%b}" + ("" if day.year == today.year else f" {day.year}")
+
+
+def lasted(seconds: float | None) -> str:
+    """Return how long an event lasted; the words for one that goes on."""
+    if seconds is None:
+        return "goes on"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def spark(scores: Sequence[float], width: int = 64, height: int = 16) -> str:
+    """Return the points of a line through scores, for SVG; empty where there are too few."""
+    if len(scores) < 2:
+        return ""
+    top = max(*scores, 1e-6)
+    step = width / (len(scores) - 1)
+    return " ".join(
+        f"{place * step:.1f},{height - 1 - (height - 2) * score / top:.1f}"
+        for place, score in enumerate(scores)
+    )
+
+
+def timeline(events: Iterable[Event], day: date, titles: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return a row for each camera: its name, title, and one SVG path of all its events, in minutes."""
+    start = datetime.combine(day, datetime.min.time()).astimezone()
+    rows: dict[str, list[str]] = {name: [] for name in titles}
+    for event in events:
+        at = max(0.0, (event.started_at - start).total_seconds() / 60)
+        width = min(max(1.5, (event.duration_s or 0.0) / 60), MINUTES - at)
+        if width > 0:
+            rows.setdefault(event.camera, []).append(f"M{at:.1f} 0h{width:.1f}v16h-{width:.1f}z")
+    return [
+        {"camera": name, "title": titles.get(name, name), "path": "".join(path), "count": str(len(path))}
+        for name, path in rows.items()
+    ]
+
+
+def in_hour(events: Iterable[Event], hour: int) -> list[Event]:
+    """Return the events that began in an hour of the local day."""
+    return [event for event in events if event.started_at.astimezone().hour == hour]
+
+
+def card(event: Event, titles: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a card of the grid shows."""
+    return {
+        "camera": event.camera,
+        "title": titles.get(event.camera, event.camera),
+        "id": event.event_id,
+        "best": event.best,
+        "time": when(event.started_at),
+        "lasted": lasted(event.duration_s),
+        "score": event.peak_score,
+        "zones": event.zones,
+        "spark": spark(event.scores),
+        "open": event.ended_at is None,
+    }
+
+
+def spread(frames: Sequence[FrameInfo], count: int = STRIP) -> list[FrameInfo]:
+    """Return at most `count` frames, evenly spread, first and last among them."""
+    if len(frames) <= count:
+        return list(frames)
+    return [frames[round(place * (len(frames) - 1) / (count - 1))] for place in range(count)]
+
+
+def address(page: str, **values: object) -> str:
+    """Return the relative address of a page with its query; values that are None or blank are left out."""
+    given = {key: str(value) for key, value in values.items() if value not in (None, "")}
+    return f"{page}?{urlencode(given)}" if given else page

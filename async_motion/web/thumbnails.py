@@ -1,0 +1,76 @@
+"""Small pictures of stored frames: made once, kept in memory up to a bound, the least used dropped first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Final
+
+MAX_BYTES: Final = 32 * 2**20
+WIDTHS: Final = (320, 960)
+AT_ONCE: Final = 4
+"""Pictures that are made at once: a page of them must not hold up detection."""
+
+Shrink = Callable[[bytes, int], bytes]
+"""(JPEG, width in pixels) -> JPEG at most that wide. Blocks. Raises ImageError."""
+
+
+class Thumbnails:
+    """Makes and keeps small pictures by key and width."""
+
+    def __init__(self, shrink: Shrink, executor: Executor, *, max_bytes: int = MAX_BYTES) -> None:
+        self._shrink = shrink
+        self._executor = executor
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._bytes = 0
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._making: dict[tuple[str, int], asyncio.Lock] = {}
+
+    @property
+    def kept(self) -> list[str]:
+        """Return the keys of what is kept, the least used first."""
+        return [key for key, _ in self._kept]
+
+    @property
+    def kept_bytes(self) -> int:
+        """Return the size of what is kept."""
+        return self._bytes
+
+    async def get(self, key: str, width: int, read: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Return the picture of an object, `read` where it is not kept; `width` is rounded up to one of ours.
+
+        Raises ImageError, and what `read` raises.
+        """
+        width = next((one for one in WIDTHS if one >= width), WIDTHS[-1])
+        place = (key, width)
+        lock = self._making.setdefault(place, asyncio.Lock())
+        try:
+            async with lock:
+                kept = self._kept.get(place)
+                if kept is not None:
+                    self._kept.move_to_end(place)
+                    return kept
+                async with self._places:
+                    jpeg = await read()
+                    loop = asyncio.get_running_loop()
+                    small = await loop.run_in_executor(self._executor, self._shrink, jpeg, width)
+                self._keep(place, small)
+                return small
+        finally:
+            if not lock.locked():
+                self._making.pop(place, None)
+
+    def forget(self, prefix: str) -> None:
+        """Drop what is kept of the objects below `prefix`."""
+        for place in [place for place in self._kept if place[0].startswith(prefix)]:
+            self._bytes -= len(self._kept.pop(place))
+
+    def _keep(self, place: tuple[str, int], small: bytes) -> None:
+        self._kept[place] = small
+        self._bytes += len(small)
+        while self._bytes > self._max_bytes:
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= len(dropped)

@@ -1,0 +1,62 @@
+"""An event as a ZIP file that is written while it is read: one frame in memory at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from async_motion.core.model import FrameInfo
+from async_motion.errors import StoreUnavailable, UnreadableObject
+from async_motion.retrieval import Event
+
+
+class _Pipe(io.RawIOBase):
+    """Takes what the ZIP file writes, until it is fetched. It cannot seek, so that nothing is kept."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        part = bytes(data)  # type: ignore[call-overload]  # a buffer
+        self._parts.append(part)
+        return len(part)
+
+    def taken(self) -> bytes:
+        """Return what was written since the last call."""
+        data, self._parts = b"".join(self._parts), []
+        return data
+
+
+async def zipped(
+    name: str, event: Event, frames: Sequence[FrameInfo], fetch: Callable[[FrameInfo], Awaitable[bytes]]
+) -> AsyncIterator[bytes]:
+    """Yield the parts of a ZIP file: the frames, `event.json` and `SHA256SUMS` in a folder of this name.
+
+    A frame that cannot be read is left out and named in `MISSING`.
+    """
+    pipe = _Pipe()
+    missing: list[str] = []
+    sums: list[str] = []
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:
+        for frame in frames:
+            member = f"{frame.seq:06d}.jpg"
+            try:
+                data = await fetch(frame)
+            except (UnreadableObject, StoreUnavailable) as exc:
+                missing.append(f"{member}: {exc}")
+                continue
+            sums.append(f"{frame.sha256}  {member}")
+            stamp = frame.captured_at.timetuple()[:6]
+            archive.writestr(zipfile.ZipInfo(f"{name}/{member}", stamp), data)
+            yield pipe.taken()
+        payload = json.dumps(event.payload(), ensure_ascii=False, indent=1)
+        archive.writestr(f"{name}/event.json", payload)
+        archive.writestr(f"{name}/SHA256SUMS", "".join(f"{line}\n" for line in sums))
+        if missing:
+            archive.writestr(f"{name}/MISSING", "".join(f"{line}\n" for line in missing))
+    yield pipe.taken()
