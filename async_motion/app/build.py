@@ -62,7 +62,7 @@ READS_AT_ONCE = 16
 
 SNAPSHOT_BYTES = 1_900_000
 """The longest snapshot: below the limit at which brokers in the field cut the connection (2,000,000)."""
-PACKET_MARGIN = 4096
+PACKET_MARGIN = 1024
 """What a packet needs beside its payload."""
 
 

@@ -24,11 +24,20 @@ import logging
 import random
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from aiomqtt import Topic
 
-from async_motion.broker.connection import Connection, Incoming, Options, PacketTooLarge, again
+from async_motion.broker.connection import (
+    Connection,
+    Incoming,
+    Options,
+    PacketTooLarge,
+    again,
+    packet_size,
+)
+from async_motion.broker.packet_limit import PacketLimit
 from async_motion.broker.refusals import Refusals
 from async_motion.broker.retained import Change, Retained
 from async_motion.broker.tls import TlsFiles
@@ -113,6 +122,11 @@ class BrokerClient:
         self._old_filters: list[str] = []
         self._callbacks: list[Callable[[], None]] = []
         self._refusals = Refusals(lambda: Backoff(draw=draw, first_s=refused_first_s, max_s=refused_most_s))
+        self._packets = PacketLimit()
+        self._deferred: list[Change] = []
+        """Retained changes that may be too large for the broker: sent one at a time, after all others."""
+        self._trial = asyncio.Lock()
+        """Held while a message is in flight that the broker may cut the connection at."""
         self._connection: Connection | None = None
         self._wake = asyncio.Event()
         self._opened_at: float | None = None
@@ -147,8 +161,9 @@ class BrokerClient:
 
     @property
     def max_packet(self) -> int | None:
-        """The largest packet that the broker takes, in bytes, as last announced; None: unknown."""
-        return self._max_packet
+        """The largest packet that the broker takes, in bytes, announced or learned; None: unknown."""
+        limits = (self._max_packet, self._packets.limit)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     # -- what it can do
 
@@ -171,15 +186,16 @@ class BrokerClient:
         if held is not None:
             raise BrokerRefused(f"{topic}: {held}")
         try:
-            await (await connection.send(topic, payload, retain=False))
+            if self._packets.needs_trial(packet_size(topic, payload)):
+                async with self._trial:
+                    await (await connection.send(topic, payload, retain=False))
+            else:
+                await (await connection.send(topic, payload, retain=False))
         except PacketTooLarge as exc:
             self._refusals.refused(topic, _reason(topic, exc), self._now(), hold=False)
             raise
         except BrokerRefused as exc:
             self._refusals.refused(topic, _reason(topic, exc), self._now())
-            raise
-        except BrokerUnavailable:
-            self._refusals.lost(topic, len(payload), self._now())
             raise
         self._refusals.taken(topic)
 
@@ -255,10 +271,11 @@ class BrokerClient:
     async def _connect_and_serve(self) -> None:
         """Live through one connection. Raises why it could not be made or why it ended."""
         self._opened_at = None
-        connection = Connection(self._options)
+        options = replace(self._options, max_packet=self._known_limit())
+        connection = Connection(options, self._packets.acknowledged)
         await connection.open()
         self._opened_at = self._now()
-        self._max_packet = connection.limits.max_packet or self._max_packet
+        self._max_packet = connection.limits.max_packet
         lost = BrokerUnavailable("stopped")
         try:
             # No task of this group ends by an error: a group that does keeps a cancellation of the same
@@ -270,6 +287,9 @@ class BrokerClient:
         finally:
             self._leave(lost)
             await connection.close()
+        if connection.cut is not None and self._packets.cut(connection.cut):
+            limit = self._packets.limit
+            log.warning("broker %s: it cuts at large packets; sending %d bytes at most", self.address, limit)
         raise lost
 
     async def _talk(self, connection: Connection) -> None:
@@ -285,6 +305,7 @@ class BrokerClient:
             await self._say_status(connection, self._birth)
             self._arrive(connection, len(said))
             while True:
+                await self._say_deferred(connection)
                 await self._wait_for_news()
                 await self._ask_new(connection)
                 await self._say_new(connection)
@@ -339,10 +360,49 @@ class BrokerClient:
             connection.give_back_slot()
             self._tell(change, BrokerRefused(f"{change.topic}: {held}"))
             return None
+        behind = any(change.topic == other.topic for other in self._deferred)
+        if behind or self._packets.needs_trial(packet_size(change.topic, change.payload)):
+            connection.give_back_slot()
+            self._defer(change)
+            return None
+        return self._send(connection, change)
+
+    def _defer(self, change: Change) -> None:
+        """Let a change wait for its turn; it stands in for older ones of its topic that nobody waits for."""
+        older = [other for other in self._deferred if other.topic != change.topic or other.outcome]
+        self._deferred = [*older, change]
+
+    async def _say_deferred(self, connection: Connection) -> None:
+        """Send the next change that may be too large, unless one is in flight."""
+        while self._deferred and not self._trial.locked():
+            await connection.slot()
+            if not self._deferred or self._trial.locked():
+                connection.give_back_slot()
+                return
+            change = min(self._deferred, key=lambda change: len(change.payload))
+            change = next(other for other in self._deferred if other.topic == change.topic)
+            self._deferred.remove(change)
+            await self._trial.acquire()
+            done = None
+            try:
+                done = self._send(connection, change)
+            finally:
+                if done is None:
+                    self._trial.release()
+            if done is not None:
+                done.add_done_callback(self._end_trial)
+
+    def _end_trial(self, _done: asyncio.Future[None]) -> None:
+        self._trial.release()
+        self._wake.set()
+
+    def _send(self, connection: Connection, change: Change) -> asyncio.Future[None] | None:
+        """Send one change into a slot; return what its PUBACK will resolve, None where it is too large."""
         try:
             done = connection.put(change.topic, change.payload, retain=True)
         except PacketTooLarge as exc:
-            self._retained.drop(change.topic, change.payload)
+            if self._packets.limit is None:  # what was learned may change: then it is said after all
+                self._retained.drop(change.topic, change.payload)
             self._settle(change, exc)
             return None
         except BrokerUnavailable as exc:
@@ -354,9 +414,6 @@ class BrokerClient:
     def _answered(self, change: Change, done: asyncio.Future[None]) -> None:
         error = done.exception()
         assert error is None or isinstance(error, BrokerUnavailable)
-        lost = error is not None and not isinstance(error, BrokerRefused)
-        if lost and self._refusals.lost(change.topic, len(change.payload), self._now()):
-            log.warning("broker %s: holding back %s", self.address, self._refusals)
         self._settle(change, error)
 
     def _settle(self, change: Change, error: BrokerUnavailable | None) -> None:
@@ -433,7 +490,8 @@ class BrokerClient:
     def _leave(self, lost: BrokerUnavailable) -> None:
         self._connection = None
         self._trouble = _trouble(lost)
-        for change in self._retained.went_away():
+        deferred, self._deferred = self._deferred, []
+        for change in (*deferred, *self._retained.went_away()):
             self._settle(change, again(lost))
 
     def _note_trouble(self, exc: BrokerUnavailable) -> float:
@@ -443,6 +501,7 @@ class BrokerClient:
         if self._opened_at is None:
             # Nobody there, or a login refused: what comes next may be another broker, or the same one mended.
             self._refusals.clear()
+            self._packets.doubt()
             self._short_lived = 0
         elif self._now() - self._opened_at > SETTLED_S:
             self._retry.reset()
@@ -450,7 +509,9 @@ class BrokerClient:
             self._short_lived = 0
         else:
             self._short_lived += 1
-            if self._short_lived >= 3 and not refused and not str(self._refusals):
+            if self._packets.suspects is not None:
+                hint = f" (over a packet of {self._packets.suspects} bytes or more: too large for it?)"
+            elif self._short_lived >= 3 and not refused and not str(self._refusals):
                 hint = f" ({self._short_lived} times soon after connecting: is our client id used twice?)"
         delay_s = (self._refused_retry if refused else self._retry).next_s()
         before, self._trouble = self._trouble, _trouble(exc)
@@ -458,6 +519,10 @@ class BrokerClient:
         level = logging.DEBUG if refused and before == self._trouble else logging.WARNING
         log.log(level, "broker %s: %s%s; next try in %.1f s", self.address, self._trouble, hint, delay_s)
         return delay_s
+
+    def _known_limit(self) -> int | None:
+        limits = (self._options.max_packet, self._packets.limit)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -1,10 +1,11 @@
 """One connection to a broker, from CONNECT to its end. A lost one is never used again.
 
-aiomqtt does the protocol; three things that it leaves open are closed here, through the paho client inside it
+aiomqtt does the protocol; four things that it leaves open are closed here, through the paho client inside it
 (`Client._client` is private: the dependency is pinned to 2.5):
 
 - The reason code of each PUBACK is looked at: with MQTT 5 an access list says no only there.
 - A publish that waits for its PUBACK ends in the moment in which the connection ends, not at its time-out.
+- A packet is never kept beyond what we take, however long the peer says that it is.
 - What the broker announced in its CONNACK (packet size, messages in flight, retained messages) is kept to.
 
 A publish whose PUBACK does not come ends the *connection*: paho would go on to deliver it behind our back, on
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiomqtt
-from paho.mqtt.client import MQTT_ERR_SUCCESS, Client
+from paho.mqtt.client import MQTT_ERR_CONN_LOST, MQTT_ERR_SUCCESS, Client
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -41,6 +42,10 @@ paho_log.setLevel(logging.CRITICAL)
 
 MAX_IN_FLIGHT: Final = 16
 """Publishes that wait for their PUBACK at the same time: more of them are not faster."""
+
+MAX_HEAD: Final = 128 * 1024
+"""What may stand before a message's payload: topic and properties."""
+CHUNK: Final = 64 * 1024
 
 SLOWEST_BYTES_PER_S: Final = 32 * 1024
 """The slowest link that is still taken for a living one: large payloads may take longer."""
@@ -158,17 +163,24 @@ def stop_if_cancelled() -> None:
 class Connection:
     """One connection: `open`, `receive` in a task of its own, `send` from anywhere; `close` on every path."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, acknowledged: Callable[[int], None] = lambda _size: None) -> None:
         self._options = options
+        self._acknowledged = acknowledged
         self._client: aiomqtt.Client | None = None
         self._paho: Any = None
         self._loop = asyncio.get_running_loop()
         self.error: BrokerUnavailable | None = None
         """Why the connection has ended; None while it stands."""
+        self.cut: tuple[int, ...] | None = None
+        """The sizes of the packets in flight when the peer ended the connection without a reason."""
+        self._refused = False
+        """A publish was refused: brokers that then cut the connection do not mean a packet's size."""
         self._opening = False
         self._lost_early = False
         self._accept: Any = None
         self._release: Any = None
+        self._receive_bytes: Any = None
+        self._deliver: Any = None
         self._waiting: dict[int, _Waiting] = {}
         self._bytes_waiting = 0
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
@@ -248,6 +260,8 @@ class Connection:
         paho.on_publish = self._on_publish
         paho.on_socket_register_write = self._on_want_write
         paho.loop_read = self._read
+        self._receive_bytes, paho._sock_recv = paho._sock_recv, self._receive_bounded  # noqa: SLF001
+        self._deliver, paho.on_message = paho.on_message, self._on_message
         return client
 
     async def close(self) -> None:
@@ -267,6 +281,11 @@ class Connection:
         if self.error is None:
             self._fail(error)
             self._shut_socket()
+
+    def _end_by_peer(self, error: BrokerUnavailable) -> None:
+        if self.error is None and not isinstance(error, BrokerRefused) and not self._refused:
+            self.cut = tuple(waiting.size for waiting in self._waiting.values())
+        self.abort(error)
 
     def _fail(self, error: BrokerUnavailable) -> None:
         self.error = error
@@ -293,11 +312,12 @@ class Connection:
             async for message in self._client.messages:
                 payload = message.payload
                 if len(payload) > self._options.max_incoming:
-                    log.warning("broker: dropped a message of %d bytes on %s", len(payload), message.topic)
+                    taken = self._options.max_incoming
+                    log.warning("broker: dropped a message of more than %d bytes on %s", taken, message.topic)
                     continue
                 handle(Incoming(topic=str(message.topic), payload=payload, retained=message.retain))
         except aiomqtt.MqttError as exc:
-            self.abort(self._explain(exc))
+            self._end_by_peer(self._explain(exc))
         return self.error or BrokerUnavailable("connection lost")
 
     async def subscribe(self, topic_filter: str) -> None:
@@ -357,7 +377,7 @@ class Connection:
                 raise again(self.error)
             info = self._paho.publish(topic, payload, qos=1, retain=retain and self.limits.retain)
             if info.rc != MQTT_ERR_SUCCESS:
-                self.abort(BrokerUnavailable("connection lost"))
+                self._end_by_peer(BrokerUnavailable("connection lost"))
                 raise BrokerUnavailable("connection lost")
         except BrokerUnavailable:
             self._slots.release()
@@ -415,10 +435,36 @@ class Connection:
         uvloop ends its watch over a socket at an error, after one read. If there was a packet before the
         error, nobody would notice the loss before the keepalive does.
         """
-        outcome = Client.loop_read(self._paho, *arguments)
-        while outcome == MQTT_ERR_SUCCESS and _is_broken(self._paho.socket()):
-            outcome = Client.loop_read(self._paho)
+        try:
+            outcome = Client.loop_read(self._paho, *arguments)
+            while outcome == MQTT_ERR_SUCCESS and _is_broken(self._paho.socket()):
+                outcome = Client.loop_read(self._paho)
+        except Exception as exc:  # noqa: BLE001 - paho parses what the network sends, and names no errors
+            self.abort(BrokerUnavailable(f"the broker sent what is no MQTT ({type(exc).__name__})"))
+            return self._paho._loop_rc_handle(MQTT_ERR_CONN_LOST)  # noqa: SLF001
         return outcome
+
+    def _receive_bounded(self, size: int) -> bytes:
+        """Receive for paho at most `size` bytes, and let go of a packet's bytes beyond what we take.
+
+        With MQTT 3.1.1 nobody can be told how much we take. The rest is a message that `receive` drops for
+        its length; it is acknowledged all the same, so that the broker does not send it for ever.
+        """
+        packet = self._paho._in_packet  # noqa: SLF001
+        most = self._options.max_incoming + MAX_HEAD
+        if packet["have_remaining"]:
+            del packet["packet"][most:]
+            size = min(size, CHUNK)
+        received: bytes = self._receive_bytes(size)
+        return received
+
+    def _on_message(self, paho: Any, userdata: Any, message: Any) -> None:
+        try:
+            message.topic.encode()
+        except UnicodeError:
+            log.warning("broker %s: dropped a message: its topic is not UTF-8", self._options.address)
+            return
+        self._deliver(paho, userdata, message)
 
     def _on_want_write(self, _paho: Any, _userdata: Any, sock: socket.socket) -> None:
         # Called from the connecting thread too.
@@ -444,8 +490,10 @@ class Connection:
         if waiting.done.done():
             return  # its caller was cancelled
         if reason.is_failure:
+            self._refused = True
             waiting.done.set_exception(BrokerRefused(f"{waiting.topic}: {reason}"))
         else:
+            self._acknowledged(waiting.size)
             waiting.done.set_result(None)
 
     def _explain(self, exc: aiomqtt.MqttError) -> BrokerUnavailable:

@@ -1,25 +1,16 @@
 """Topics that the broker has refused, and when each may be tried again. Pure: the time is passed in.
 
 A refused topic is held back for a while, longer with each refusal. Without that, everything retained would be
-said again after each connect, the forbidden topic with it, and brokers that drop the connection after a
-refusal (mosquitto 2.0.11 does) would drop us for ever. So would a payload at which a broker drops the
-connection without a word, as with MQTT 3.1.1 one above its limit: after `LOSSES` losses in a row its topic
-counts as refused too.
+published again after each connect, the forbidden topic with it, and brokers that drop the connection after a
+refusal (mosquitto 2.0.11 does) would drop us for ever.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from async_motion.core.backoff import Backoff
-
-LARGE: Final = 64 * 1024
-"""Bytes of a payload from which on it is suspected when the connection is lost over it."""
-
-LOSSES: Final = 3
-"""Connections that a large payload may cost before its topic is held back."""
 
 
 @dataclass(slots=True)
@@ -38,7 +29,6 @@ class Refusals:
     def __init__(self, new_backoff: Callable[[], Backoff]) -> None:
         self._new_backoff = new_backoff
         self._topics: dict[str, _Refusal] = {}
-        self._losses: dict[str, int] = {}
 
     def refused(self, topic: str, reason: str, now: float, *, hold: bool = True) -> bool:
         """Note a refusal; say whether it is news. Without `hold` the topic may be tried at any time."""
@@ -54,15 +44,6 @@ class Refusals:
             if now >= known.held_until:  # several at once count as one
                 known.held_until = now + known.backoff.next_s()
         return news
-
-    def lost(self, topic: str, size: int, now: float) -> bool:
-        """Note that the connection ended over `size` bytes on `topic`; return whether it is now held back."""
-        if size < LARGE:
-            return False
-        self._losses[topic] = self._losses.get(topic, 0) + 1
-        if self._losses[topic] < LOSSES:
-            return False
-        return self.refused(topic, f"the connection was lost {LOSSES} times over {size} bytes", now)
 
     def held(self, topic: str, now: float) -> str | None:
         """Return why `topic` was refused, while it must not be tried again; then it will be `due`."""
@@ -86,7 +67,6 @@ class Refusals:
     def taken(self, topic: str) -> None:
         """Note that the broker has taken something on `topic`, or that it is no longer to be published."""
         self._topics.pop(topic, None)
-        self._losses.pop(topic, None)
 
     def clear(self) -> None:
         """Forget everything: it may be another broker now."""

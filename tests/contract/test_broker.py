@@ -909,3 +909,45 @@ def test_the_embedded_broker_speaks_both_versions_on_one_port_and_outlives_its_c
             os.kill(last, 0)
 
     asyncio.run(case())
+
+
+def test_a_real_broker_that_cuts_at_large_packets_is_served_with_small_ones(tmp_path: Path) -> None:
+    """mosquitto with MQTT 3.1.1 says nothing of its limit; discovery payloads of 9 KB are above this one."""
+
+    async def case() -> None:
+        with (
+            Mosquitto(tmp_path, max_packet_size=4000) as server,
+            Recorder(server.port, ("am/#",)) as recorder,
+        ):
+            client = BrokerClient(
+                host="127.0.0.1", port=server.port, protocol="3.1.1", status_topic="am/status", **QUICK
+            )
+            sizes = (40, 900, 2_600, 9_000, 9_500, 250_000)
+            for size in sizes:
+                client.retain(f"am/{size}", b"x" * size)
+            frames = [f"frame {number}".encode() for number in range(32)]
+
+            async def announce(frame: bytes) -> None:
+                while True:
+                    try:
+                        return await client.publish("am/frame", frame)
+                    except BrokerUnavailable:
+                        await asyncio.sleep(0.05)
+
+            running = asyncio.create_task(client.run(), name="client")
+            async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+                for frame in frames:
+                    tasks.create_task(announce(frame), name="announce")
+            await eventually_async(lambda: client.max_packet is not None, what="a limit")
+            await eventually_async(lambda: client.connected, what="the connection")
+            assert 2_600 < (client.max_packet or 0) < 9_100
+            with pytest.raises(BrokerRefused, match="at most"):
+                await client.publish("am/large", bytes(9_000))
+            for frame in frames:
+                await client.publish("am/frame", frame)
+            retained = {message.topic for message in recorder.messages}
+            assert {"am/40", "am/900", "am/2600"} <= retained
+            running.cancel()
+            await asyncio.wait([running])
+
+    asyncio.run(case())

@@ -10,6 +10,7 @@ import gc
 import logging
 import socket
 import struct
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,6 @@ import uvloop
 
 from async_motion.broker.client import BrokerClient
 from async_motion.broker.connection import packet_size
-from async_motion.broker.refusals import LARGE
 from async_motion.core.options import MqttProtocol
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 from tests.support.wait import eventually_async
@@ -354,35 +354,87 @@ def test_a_reset_after_packets_is_noticed_at_once() -> None:
     uvloop.run(case())
 
 
-@pytest.mark.parametrize("retain", [True, False])
-def test_a_payload_that_costs_every_connection_does_not_cost_them_for_ever(retain: bool) -> None:
-    """As with MQTT 3.1.1 and a payload above the broker's limit: it drops us without a word."""
+@pytest.mark.parametrize("takes", [300, 4_000, 100_000])
+@pytest.mark.parametrize("acknowledges", [True, False])
+def test_a_broker_that_cuts_at_large_packets_costs_few_connections(
+    takes: int, acknowledges: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with MQTT 3.1.1 and a packet above the broker's limit: it drops us without a word."""
 
     async def case() -> None:
-        async def drop_large(packet: Packet, writer: asyncio.StreamWriter) -> None:
-            if len(packet.body) > LARGE:
+        async def cut(packet: Packet, writer: asyncio.StreamWriter) -> None:
+            if len(packet.body) > takes:
+                # What it has acknowledged may be lost with a reset.
+                writer.close() if acknowledges else writer.transport.abort()
+            else:
+                took.add(packet.body[2 : 2 + int.from_bytes(packet.body[:2])])
+                send(writer, PUBACK, packet.number)
+
+        took: set[bytes] = set()
+        script = Script(connack=b"\0\0", on_publish=cut)
+        async with against(script, protocol="3.1.1", status_topic="am/status") as client:
+            sizes = [1, 2, 50, 200, 900, 2_600, 3_900, 9_000, 9_100, 50_000, 200_000]
+            for size in sizes:
+                client.retain(f"am/{size}", bytes([1]) * size)
+            frames = [f"frame {number}".encode() + bytes(100) for number in range(32)]
+
+            async def announce(frame: bytes) -> None:
+                while True:
+                    try:
+                        return await client.publish("am/frame", frame)
+                    except BrokerUnavailable:
+                        await asyncio.sleep(0.01)
+
+            async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+                for frame in frames:
+                    tasks.create_task(announce(frame), name="announce")
+            await eventually_async(lambda: client.max_packet is not None, what="a limit")
+            await connected(client)
+            limit = client.max_packet
+            assert limit is not None
+            # `takes` counts the body; the limit whole packets, at most 9 bytes longer.
+            assert takes <= limit + 9
+            fits = {
+                f"am/{size}".encode() for size in sizes if packet_size(f"am/{size}", bytes(size)) <= takes
+            }
+            assert len(fits) > 3
+            await eventually_async(lambda: fits <= took, what="all that the broker takes")
+            connects = script.connects
+            assert connects < 15
+            # It comes to rest: what is too large is refused here, and nothing more is lost.
+            with pytest.raises(BrokerRefused, match="at most"):
+                await client.publish("am/snapshot", bytes(300_000))
+            for frame in frames:
+                await client.publish("am/frame", frame)
+            assert script.connects == connects
+        assert "is our client id used twice" not in caplog.text
+        assert "it cuts at large packets" in caplog.text
+
+    asyncio.run(case())
+
+
+def test_a_limit_that_was_learned_is_tried_again_when_the_broker_comes_back() -> None:
+    async def case() -> None:
+        takes = 1000
+
+        async def cut(packet: Packet, writer: asyncio.StreamWriter) -> None:
+            if len(packet.body) > takes:
                 writer.close()
             else:
                 send(writer, PUBACK, packet.number)
 
-        script = Script(connack=b"\0\0", on_publish=drop_large)
-        slow = {"refused_first_s": 3600, "refused_most_s": 3600}
-        async with against(script, protocol="3.1.1", **slow) as client:
+        script = Script(connack=b"\0\0", on_publish=cut)
+        async with against(script, protocol="3.1.1") as client:
+            client.retain("am/large", bytes([1]) * 5000)
+            await eventually_async(lambda: client.max_packet is not None, what="a limit")
+            takes = 10_000
+            client._packets.doubt()  # as after a time in which nothing listened
+            assert script.writer is not None
+            script.writer.close()
+            await eventually_async(lambda: any(len(p.body) > 5000 for p in script.publishes[-2:]))
             await connected(client)
-
-            async def held() -> bool:
-                try:
-                    await client.publish("am/snapshot", bytes(LARGE), retain=retain)
-                except BrokerRefused as exc:
-                    return "was lost 3 times over" in str(exc)
-                except BrokerUnavailable:
-                    return False
-                return False
-
-            await eventually_async(held, what="the refusal")
-            await connected(client)
-            await client.publish("am/frame", b"x")
-            assert client.connected
+            await client.publish("am/large2", bytes(9000))
+            assert client.max_packet is None
 
     asyncio.run(case())
 
@@ -405,7 +457,81 @@ def test_a_message_above_our_bound_is_dropped_and_the_next_one_comes(
             await eventually_async(lambda: got == [bytes(100), b"x"])
 
     asyncio.run(case())
-    assert "dropped a message of 101 bytes on am/set" in caplog.text
+    assert "dropped a message of more than 100 bytes on am/set" in caplog.text
+
+
+def test_a_message_of_200_mb_takes_no_memory_and_the_next_one_comes(caplog: pytest.LogCaptureFixture) -> None:
+    """With MQTT 3.1.1 a broker is told of no bound: anybody may retain that much on a topic of ours."""
+
+    async def case() -> int:
+        script = Script(connack=b"\0\0")
+        got: list[bytes] = []
+        async with against(script, protocol="3.1.1", keepalive_s=3600) as client:
+            client.subscribe("am/set", lambda _topic, payload, _was: got.append(payload))
+            await connected(client)
+            writer = script.writer
+            assert writer is not None
+            head = len(b"am/set").to_bytes(2) + b"am/set" + b"\0\7"
+            left = 200_000_000
+            tracemalloc.start()
+            size = len(head) + left
+            digits = [size & 127 | 128, size >> 7 & 127 | 128, size >> 14 & 127 | 128, size >> 21]
+            writer.write(bytes([PUBLISH | 2, *digits]) + head)
+            chunk = bytes(1 << 16)
+            while left:
+                writer.write(chunk[:left])
+                left -= min(left, len(chunk))
+                await writer.drain()
+            send(writer, PUBLISH, head[:-2] + b"x")
+            await eventually_async(lambda: got == [b"x"], within_s=60)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert script.connects == 1
+            return peak
+
+    assert asyncio.run(case()) < 8 << 20
+    assert "dropped a message of more than" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"\x30\x05\0\2\xff\xfexy",  # a topic that is no UTF-8
+        b"\x30\x03\0\x09a",  # a topic longer than its packet
+        b"\x30\x00",
+        b"\x40\x00",
+        b"\x90\x01\x00",
+        b"\xf0\x01\x00",
+        b"\x30\xff\xff\xff\xff\xff",
+        b"\x62\x02\0\1",
+        b"\x00\x00",
+    ],
+)
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_what_is_no_mqtt_is_skipped_or_ends_the_connection_and_no_more(
+    noise: bytes, protocol: MqttProtocol
+) -> None:
+    async def case() -> None:
+        script = Script(connack=b"\0\0" if protocol == "3.1.1" else b"\0\0\0")
+        faults: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context))
+        async with against(script, protocol=protocol, **QUICK) as client:
+            await connected(client)
+            assert script.writer is not None
+            script.writer.write(noise)
+            await asyncio.sleep(0.05)
+
+            async def works() -> bool:
+                try:
+                    await client.publish("am/frame", b"x")
+                except BrokerUnavailable:
+                    return False
+                return True
+
+            await eventually_async(works, what="a publish")
+        assert faults == []
+
+    asyncio.run(case())
 
 
 def test_a_refused_subscription_is_said_and_the_others_hold(caplog: pytest.LogCaptureFixture) -> None:

@@ -25,6 +25,9 @@ PAHO_HOOKS = (
     "loop_write",
     "publish",
     "socket",
+    "on_message",
+    "_sock_recv",
+    "_loop_rc_handle",
 )
 """What `Connection` sets or calls on the paho client inside aiomqtt's."""
 
@@ -37,6 +40,12 @@ async def test_aiomqtt_still_holds_a_paho_client() -> None:
 @pytest.mark.parametrize("name", PAHO_HOOKS)
 def test_paho_still_has_the_hook(name: str) -> None:
     assert hasattr(paho.mqtt.client.Client, name), f"paho.mqtt.client.Client.{name} is gone"
+
+
+async def test_paho_still_keeps_its_packet_where_it_is_bounded() -> None:
+    packet = getattr(aiomqtt.Client("127.0.0.1")._client, "_in_packet", None)
+    assert isinstance(packet, dict), "paho.mqtt.client.Client._in_packet is gone"
+    assert packet.keys() >= {"have_remaining", "packet"}, "paho's _in_packet has other keys"
 
 
 async def test_aiomqtt_still_answers_through_the_callbacks_that_are_wrapped() -> None:

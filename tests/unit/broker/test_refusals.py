@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from async_motion.broker.refusals import LARGE, LOSSES, Refusals
+from async_motion.broker.refusals import Refusals
 from async_motion.core.backoff import Backoff
 
 
@@ -71,20 +71,3 @@ def test_what_is_taken_is_refused_no_more() -> None:
     topics.clear()
     assert str(topics) == ""
     assert topics.due(1000.0) == []
-
-
-def test_a_large_payload_over_which_connections_are_lost_is_held() -> None:
-    topics = refusals()
-    for _ in range(100):
-        assert not topics.lost("small", LARGE - 1, 0.0)
-    for _ in range(LOSSES - 1):
-        assert not topics.lost("large", LARGE, 0.0)
-    assert topics.lost("large", LARGE, 0.0)
-    assert topics.held("large", 1.0) == f"the connection was lost {LOSSES} times over {LARGE} bytes"
-
-
-def test_losses_count_only_in_a_row() -> None:
-    topics = refusals()
-    for _ in range(10):
-        assert not topics.lost("large", LARGE, 0.0)
-        topics.taken("large")
