@@ -24,15 +24,13 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
-from functools import partial
 
 import cv2
 
 from async_motion import __version__
 from async_motion.app import build, pages, specs
+from async_motion.app.cameras import Cameras, Shared
 from async_motion.app.liveness import Liveness
-from async_motion.camera.day_night import ProfileKeeper
-from async_motion.camera.supervisor import CameraSupervisor
 from async_motion.delivery import Delivery
 from async_motion.errors import (
     AsyncMotionError,
@@ -118,8 +116,7 @@ class Service:
         self._settings = settings
         self._stopping = stopping
         self._liveness = liveness
-        self._keepers: list[CameraSupervisor] = []
-        self._profiles: dict[str, ProfileKeeper] = {}
+        self._cameras: Cameras | None = None
 
     async def run(self) -> None:
         """Run until `stopping` is set or all recordings have ended, then stop in order."""
@@ -152,36 +149,19 @@ class Service:
             archive = pages.build_archive(settings, bucket, encoder)
             web = pages.build_web(settings, snapshot=reporter.snapshot, live=live, archive=archive)
             learned = await build.build_learned(settings, spool)
-            for name in (name for name, camera in settings.cameras.items() if camera.enabled):
-                source = build.build_source(name, settings.cameras[name])
-                stack.push_async_callback(source.aclose)
-                keeps = build.keeps_learned(settings, source)
-                detector = (
-                    await build.recall_detector(settings, name, spool=spool, executor=executor)
-                    if keeps
-                    else None
-                )
-                unit = build.build_unit(
-                    settings,
-                    name,
-                    source=source,
-                    outbox=spool,
-                    observer=pages.Watched(reporter, live),
+            self._cameras = cameras = Cameras(
+                settings,
+                Shared(
+                    spool=spool,
+                    broker=broker,
+                    reporter=reporter,
+                    live=live,
+                    learned=learned,
                     executor=executor,
                     encoder=encoder,
-                    viewer=partial(live.judged, name),
-                    detector=detector,
-                )
-                if keeps:
-                    learned.attach(name, unit, specs.scene_of(settings.cameras[name]))
-                profiles = build.build_profiles(
-                    settings, name, unit=unit, changed=partial(reporter.profile_changed, name)
-                )
-                preview = build.build_preview(settings, unit, broker, executor)
-                reporter.attach(name, unit, preview, profiles, source.counters.as_dict)
-                self._keepers.append(CameraSupervisor(name, unit))
-                if profiles is not None:
-                    self._profiles[name] = profiles
+                ),
+                end=_end,
+            )
 
             async with asyncio.TaskGroup() as tasks:
                 talking = tasks.create_task(broker.run(), name="broker")
@@ -192,36 +172,28 @@ class Service:
                 )
                 announcing = tasks.create_task(announcer.run(), name="announcer")
                 serving = tasks.create_task(web.run(), name="web")
-                profiling = [
-                    tasks.create_task(profiles.run(), name=f"profile[{name}]")
-                    for name, profiles in self._profiles.items()
-                ]
                 learning = tasks.create_task(learned.run(), name="learned")
-                self._liveness.ready(f"watching {len(self._keepers)} of {len(settings.cameras)} cameras")
-                await self._watch_cameras()
+                cameras.open(tasks)
+                for name in (name for name, camera in settings.cameras.items() if camera.enabled):
+                    await cameras.start(name)
+                self._liveness.ready(f"watching {len(cameras.names)} of {len(settings.cameras)} cameras")
+                await self._watch_cameras(cameras)
                 await _end(learning)
-                await learned.finish()
                 await self._deliver_the_rest(delivery)
                 # Each says its last words through the next: the broker is the last to go.
-                for task in (*profiling, greeting, serving, announcing, delivering, reporting, talking):
+                for task in (greeting, serving, announcing, delivering, reporting, talking):
                     await _end(task)
             _say_stopped(spool.stats, in_memory=settings.spool.path == ":memory:")
 
-    async def _watch_cameras(self) -> None:
+    async def _watch_cameras(self, cameras: Cameras) -> None:
         """Keep the cameras going until we are stopped, or each of them was a recording that has ended."""
         async with asyncio.TaskGroup() as tasks:
-            watching = [
-                tasks.create_task(keeper.run(), name=f"camera[{keeper.name}]") for keeper in self._keepers
-            ]
+            ended = tasks.create_task(cameras.ended(), name="recordings")
             stopping = tasks.create_task(self._stopping.wait(), name="stopping")
-            if not watching:
-                await stopping
-            while watching and not stopping.done():
-                await asyncio.wait([stopping, *watching], return_when=asyncio.FIRST_COMPLETED)
-                watching = [task for task in watching if not task.done()]
-            for keeper in self._keepers:
-                tasks.create_task(keeper.stop(), name=f"stop camera[{keeper.name}]")
+            await asyncio.wait([stopping, ended], return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
             stopping.cancel()
+        await cameras.stop_all()
 
     async def _deliver_the_rest(self, delivery: Delivery) -> None:
         """Deliver what waits: for at most the grace once we are stopped, as long as it takes before that."""
@@ -235,8 +207,8 @@ class Service:
             stopping.cancel()
 
     def _reconnect_all(self) -> None:
-        for keeper in self._keepers:
-            keeper.reconnect()
+        if self._cameras is not None:
+            self._cameras.reconnect()
 
 
 async def _greet(store: build.AnyStore, name: str) -> None:

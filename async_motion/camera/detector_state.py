@@ -114,6 +114,17 @@ class LearnedKeeper:
         """Keep what this camera learns, from now on. `source` is the `fingerprint` of where it looks."""
         self._units[camera] = (unit, source)
 
+    async def detach(self, camera: str) -> None:
+        """Write what a camera that has stopped has learned, within `LAST_SAVE_S`, and forget it."""
+        kept = self._units.pop(camera, None)
+        if kept is None:
+            return
+        try:
+            async with asyncio.timeout(LAST_SAVE_S):
+                await self._save(camera, *kept)
+        except TimeoutError:
+            log.warning("%s: the spool did not answer; what was learned last is not kept", camera)
+
     async def run(self) -> None:
         """Write now and then, until cancelled."""
         for seconds in itertools.chain([FIRST_SAVE_S], itertools.repeat(SAVE_EVERY_S)):
@@ -122,28 +133,23 @@ class LearnedKeeper:
 
     async def save(self) -> None:
         """Write what is new of each camera. Never raises SpoolError."""
-        for camera, (unit, source) in self._units.items():
-            learned = await unit.learned()
-            if learned is None:
-                continue
-            try:
-                await self._remember(key_of(camera), wrap(*learned, source))
-            except SpoolError as exc:
-                # Said once: it is tried again, and the state that is there stays until then.
-                log.log(
-                    logging.DEBUG if camera in self._unkept else logging.WARNING,
-                    "%s: what was learned would not survive a restart now: %s",
-                    camera,
-                    exc,
-                )
-                self._unkept.add(camera)
-            else:
-                self._unkept.discard(camera)
+        for camera, (unit, source) in list(self._units.items()):
+            await self._save(camera, unit, source)
 
-    async def finish(self) -> None:
-        """Write what is left once the cameras have stopped, within `LAST_SAVE_S`."""
+    async def _save(self, camera: str, unit: Unit, source: str) -> None:
+        learned = await unit.learned()
+        if learned is None:
+            return
         try:
-            async with asyncio.timeout(LAST_SAVE_S):
-                await self.save()
-        except TimeoutError:
-            log.warning("what was learned last may not survive the restart: the spool did not answer")
+            await self._remember(key_of(camera), wrap(*learned, source))
+        except SpoolError as exc:
+            # Logged once: it is tried again, and the state that is there stays until then.
+            log.log(
+                logging.DEBUG if camera in self._unkept else logging.WARNING,
+                "%s: what was learned would not survive a restart now: %s",
+                camera,
+                exc,
+            )
+            self._unkept.add(camera)
+        else:
+            self._unkept.discard(camera)

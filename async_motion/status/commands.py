@@ -106,6 +106,12 @@ class Commands:
             self._attach_profiles(camera, profiles)
         self.publish(camera)
 
+    def detach(self, camera: str) -> None:
+        """Forget a camera's controls: commands to it are refused until it is attached again."""
+        self._controls.pop(camera, None)
+        self._profiles.pop(camera, None)
+        self._waiting = {target: command for target, command in self._waiting.items() if target[0] != camera}
+
     def _attach_profiles(self, camera: str, profiles: ProfileControls) -> None:
         for setting, value in profiles.values(Profile.NIGHT).items():
             key = NIGHT_KEY.format(camera=camera, setting=setting)

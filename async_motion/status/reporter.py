@@ -159,6 +159,12 @@ class Reporter:
         self._commands.attach(camera, controls, profiles)
         self._settings_changed(camera)
 
+    def detach(self, camera: str) -> None:
+        """Forget the controls and counters of a camera that has stopped; its last state stays."""
+        self._cameras[camera].capture = dict
+        self._previews.pop(camera, None)
+        self._commands.detach(camera)
+
     def profile_changed(self, camera: str) -> None:
         """Other settings of a camera are in force: day's or night's."""
         self._commands.publish(camera)
@@ -406,7 +412,7 @@ class Reporter:
     async def _show_previews(self, every_s: float) -> None:
         while True:
             await asyncio.sleep(every_s)
-            for name, preview in self._previews.items():
+            for name, preview in list(self._previews.items()):
                 if self._cameras[name].online:
                     await self._show_preview(name, preview)
 

@@ -171,5 +171,17 @@ async def test_a_spool_in_trouble_costs_the_state_and_is_said_once_of_each_camer
     monkeypatch.setattr(room, "LAST_SAVE_S", 0.01)
     spool.hangs = True
     units["porch"].state = b"y"
-    await keeper.finish()
-    assert "the spool did not answer" in caplog.messages[-1]
+    await keeper.detach("porch")
+    assert "porch: the spool did not answer" in caplog.messages[-1]
+
+
+async def test_a_camera_that_stops_leaves_what_it_learned() -> None:
+    spool, unit = FakeSpool(), FakeUnit(b"x")
+    keeper = LearnedKeeper(spool.remember)
+    keeper.attach("porch", unit, SOURCE)
+    await keeper.detach("porch")
+    assert list(spool.values) == ["learned/porch"]
+    unit.state = b"y"
+    await keeper.save()
+    await keeper.detach("porch")
+    assert list(spool.values) == ["learned/porch"]

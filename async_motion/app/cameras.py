@@ -1,0 +1,147 @@
+"""The cameras that run: each is built, started and stopped by itself, while the others go on.
+
+start(name) ──▶ source, detector, unit, supervisor, profiles ──▶ tasks of its own
+stop(name)  ──▶ capture ends ▶ queued frames reach the spool ▶ what was learned is kept ▶ source closed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+from async_motion.app import build, pages, specs
+from async_motion.broker.client import BrokerClient
+from async_motion.camera.detector_state import LearnedKeeper
+from async_motion.camera.supervisor import CameraSupervisor
+from async_motion.settings import Settings
+from async_motion.spool import Spool
+from async_motion.status import Reporter
+from async_motion.web.live import Live
+
+log = logging.getLogger(__name__)
+
+End = Callable[[asyncio.Task[None]], Awaitable[None]]
+"""Cancel a task and wait for its last words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all cameras share. `executor` judges frames, `encoder` makes JPEGs."""
+
+    spool: Spool
+    broker: BrokerClient
+    reporter: Reporter
+    live: Live
+    learned: LearnedKeeper
+    executor: Executor
+    encoder: Executor
+
+
+@dataclass(slots=True)
+class _Running:
+    supervisor: CameraSupervisor
+    watching: asyncio.Task[None]
+    resources: AsyncExitStack
+    others: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+class Cameras:
+    """Start, stop and watch cameras. All calls but the constructor need `open` first."""
+
+    def __init__(self, settings: Settings, shared: Shared, *, end: End) -> None:
+        self._settings = settings
+        self._shared = shared
+        self._end = end
+        self._running: dict[str, _Running] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Return the cameras that run now, in the order of their start."""
+        return list(self._running)
+
+    def open(self, tasks: asyncio.TaskGroup) -> None:
+        """Take the group that supervises the cameras' tasks."""
+        self._tasks = tasks
+
+    async def start(self, name: str) -> None:
+        """Build a camera from its settings and begin to watch. It must not run yet."""
+        assert self._tasks is not None
+        if name in self._running:
+            raise RuntimeError(f"{name}: it runs already")
+        settings, shared = self._settings, self._shared
+        camera = settings.cameras[name]
+        source = build.build_source(name, camera)
+        resources = AsyncExitStack()
+        resources.push_async_callback(source.aclose)
+        keeps = build.keeps_learned(settings, source)
+        detector = None
+        if keeps:
+            detector = await build.recall_detector(
+                settings, name, spool=shared.spool, executor=shared.executor
+            )
+        unit = build.build_unit(
+            settings,
+            name,
+            source=source,
+            outbox=shared.spool,
+            observer=pages.Watched(shared.reporter, shared.live),
+            executor=shared.executor,
+            encoder=shared.encoder,
+            viewer=partial(shared.live.judged, name),
+            detector=detector,
+        )
+        if keeps:
+            shared.learned.attach(name, unit, specs.scene_of(camera))
+        profiles = build.build_profiles(
+            settings, name, unit=unit, changed=partial(shared.reporter.profile_changed, name)
+        )
+        preview = build.build_preview(settings, unit, shared.broker, shared.encoder)
+        shared.reporter.attach(name, unit, preview, profiles, source.counters.as_dict)
+        supervisor = CameraSupervisor(name, unit)
+        self._running[name] = running = _Running(
+            supervisor=supervisor,
+            watching=self._tasks.create_task(supervisor.run(), name=f"camera[{name}]"),
+            resources=resources,
+        )
+        if profiles is not None:
+            running.others.append(self._tasks.create_task(profiles.run(), name=f"profile[{name}]"))
+
+    async def stop(self, name: str) -> None:
+        """Stop a camera; return when its queued frames are in the spool and its source is closed."""
+        running = self._running.pop(name, None)
+        if running is None:
+            return
+        await running.supervisor.stop()
+        await asyncio.wait([running.watching])
+        await self._shared.learned.detach(name)
+        for task in running.others:
+            await self._end(task)
+        self._shared.reporter.detach(name)
+        await running.resources.aclose()
+
+    async def stop_all(self) -> None:
+        """Stop every camera, each beside the others."""
+        async with asyncio.TaskGroup() as tasks:
+            for name in self.names:
+                tasks.create_task(self.stop(name), name=f"stop camera[{name}]")
+
+    def reconnect(self) -> None:
+        """Let every camera connect again."""
+        for running in self._running.values():
+            running.supervisor.reconnect()
+
+    async def ended(self) -> None:
+        """Return when every camera was a recording that has ended; never, while there is none."""
+        while True:
+            watching = [running.watching for running in self._running.values()]
+            if not watching:
+                await asyncio.Event().wait()
+            if all(task.done() for task in watching):
+                return
+            await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
