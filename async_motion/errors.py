@@ -4,6 +4,7 @@
     ├── SettingsError            the settings are wrong; the text names file, line, key and what was expected
     │   └── SettingsConflict     their file has changed since it was read
     ├── UsageError               what was given to a command cannot be used; the text says what was expected
+    ├── TlsFileError             a certificate or key file cannot be used: adapters say it as their own error
     ├── FrameShapeError          a detector was given a picture of another shape: start a new detector
     ├── TransientError           trouble that may pass: wait, with backoff, and try again
     │   ├── CameraUnavailable
@@ -48,6 +49,10 @@ class UsageError(AsyncMotionError):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class TlsFileError(AsyncMotionError):
+    """A certificate or key file cannot be used; the text begins with the key, such as ``ca_file:``."""
 
 
 class FrameShapeError(AsyncMotionError):

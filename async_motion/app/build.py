@@ -112,6 +112,8 @@ def _minio_arguments(settings: Settings) -> dict[str, Any]:
         "credentials": minio.credentials,
         "secure": minio.secure,
         "ca_file": _text(minio.ca_file),
+        "cert_file": _text(minio.cert_file),
+        "key_file": _text(minio.key_file),
         "region": minio.region,
         "link_endpoint": minio.public_endpoint,
         "path_style": minio.path_style,

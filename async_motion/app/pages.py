@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from async_motion import __version__
+from async_motion.app import specs
 from async_motion.app.build import AnyReader, build_bucket, build_events
 from async_motion.camera.unit import Observer
 from async_motion.core.model import Detection, Frame, FrameInfo, Image, MotionEvent, SceneChange
@@ -130,7 +131,8 @@ def build_web(
         live=live,
         archive=archive,
     )
-    return Web(host=web.host, port=web.port, guard=guard, site=site)
+    tls = specs.web_tls(settings) if web.tls.cert_file is not None else None
+    return Web(host=web.host, port=web.port, guard=guard, site=site, tls=tls)
 
 
 def camera_facts(name: str, camera: CameraSettings) -> CameraFacts:

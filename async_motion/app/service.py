@@ -21,15 +21,17 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
+from typing import Any
 
 import cv2
 
 from async_motion import __version__
 from async_motion.app import build, pages, specs
 from async_motion.app.cameras import Cameras, Shared
+from async_motion.app.certificates import Certificates
 from async_motion.app.liveness import Liveness
 from async_motion.delivery import Delivery
 from async_motion.errors import (
@@ -37,9 +39,10 @@ from async_motion.errors import (
     RecordRejected,
     TransientError,
 )
-from async_motion.logs import flush_logging
+from async_motion.logs import dropped_lines, flush_logging
 from async_motion.settings import Settings
 from async_motion.spool import SpoolStats
+from async_motion.web import Live, Web
 
 log = logging.getLogger(__name__)
 
@@ -144,10 +147,9 @@ class Service:
             delivery.on_stored(reporter.on_stored)
             announcer = await build.build_discovery(settings, broker=broker, spool=spool, reporter=reporter)
             live = pages.build_live(settings, encoder)
-            bucket = pages.build_page_bucket(settings)
-            await stack.enter_async_context(bucket)
-            archive = pages.build_archive(settings, bucket, encoder)
-            web = pages.build_web(settings, snapshot=reporter.snapshot, live=live, archive=archive)
+            certificates = Certificates(settings)
+            snapshot = _with_process_state(reporter.snapshot, certificates)
+            web = await self._build_web(stack, snapshot, live, encoder)
             learned = await build.build_learned(settings, spool)
             self._cameras = cameras = Cameras(
                 settings,
@@ -173,6 +175,7 @@ class Service:
                 announcing = tasks.create_task(announcer.run(), name="announcer")
                 serving = tasks.create_task(web.run(), name="web")
                 learning = tasks.create_task(learned.run(), name="learned")
+                renewing = tasks.create_task(certificates.run(), name="certificates")
                 cameras.open(tasks)
                 for name in (name for name, camera in settings.cameras.items() if camera.enabled):
                     await cameras.start(name)
@@ -181,9 +184,18 @@ class Service:
                 await _end(learning)
                 await self._deliver_the_rest(delivery)
                 # Each says its last words through the next: the broker is the last to go.
-                for task in (greeting, serving, announcing, delivering, reporting, talking):
+                for task in (renewing, greeting, serving, announcing, delivering, reporting, talking):
                     await _end(task)
             _say_stopped(spool.stats, in_memory=settings.spool.path == ":memory:")
+
+    async def _build_web(
+        self, stack: AsyncExitStack, snapshot: Callable[[], dict[str, Any]], live: Live, encoder: Executor
+    ) -> Web:
+        """Return the pages; what they read in the bucket is open until `stack` closes."""
+        bucket = pages.build_page_bucket(self._settings)
+        await stack.enter_async_context(bucket)
+        archive = pages.build_archive(self._settings, bucket, encoder)
+        return pages.build_web(self._settings, snapshot=snapshot, live=live, archive=archive)
 
     async def _watch_cameras(self, cameras: Cameras) -> None:
         """Keep the cameras going until we are stopped, or each of them was a recording that has ended."""
@@ -209,6 +221,13 @@ class Service:
     def _reconnect_all(self) -> None:
         if self._cameras is not None:
             self._cameras.reconnect()
+
+
+def _with_process_state(
+    snapshot: Callable[[], dict[str, Any]], certificates: Certificates
+) -> Callable[[], dict[str, Any]]:
+    """Return the reporter's state with what concerns the process alone: metrics read it, MQTT does not."""
+    return lambda: snapshot() | {"certificates": certificates.state(), "log": {"dropped": dropped_lines()}}
 
 
 async def _greet(store: build.AnyStore, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from async_motion.camera.detector_state import fingerprint
@@ -14,6 +15,7 @@ from async_motion.core.events.selection import PolicySettings
 from async_motion.core.events.tracker import TrackerSettings
 from async_motion.core.names import Topics
 from async_motion.settings import CameraSettings, Settings
+from async_motion.tls import TlsFiles
 
 
 def topics(settings: Settings) -> Topics:
@@ -27,6 +29,29 @@ def store_name(settings: Settings) -> str:
     if minio.endpoint is None:
         return f"directory {settings.directory.path}"
     return f"{'https' if minio.secure else 'http'}://{minio.endpoint}, bucket {minio.bucket}"
+
+
+def store_tls(settings: Settings) -> TlsFiles:
+    """Return the files of TLS towards the store."""
+    minio = settings.minio
+    return _tls_files(minio.ca_file, minio.cert_file, minio.key_file)
+
+
+def broker_tls(settings: Settings) -> TlsFiles:
+    """Return the files of TLS towards the broker."""
+    tls = settings.mqtt.tls
+    return _tls_files(tls.ca_file, tls.cert_file, tls.key_file, insecure=tls.insecure)
+
+
+def web_tls(settings: Settings) -> TlsFiles:
+    """Return the files of the pages' own TLS."""
+    tls = settings.web.tls
+    return _tls_files(tls.ca_file, tls.cert_file, tls.key_file)
+
+
+def _tls_files(ca: Path | None, cert: Path | None, key: Path | None, *, insecure: bool = False) -> TlsFiles:
+    ca_file, cert_file, key_file = (str(path) if path is not None else None for path in (ca, cert, key))
+    return TlsFiles(ca_file=ca_file, cert_file=cert_file, key_file=key_file, insecure=insecure)
 
 
 def summary(settings: Settings) -> str:

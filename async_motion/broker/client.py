@@ -40,10 +40,10 @@ from async_motion.broker.connection import (
 from async_motion.broker.packet_limit import PacketLimit
 from async_motion.broker.refusals import Refusals
 from async_motion.broker.retained import Change, Retained
-from async_motion.broker.tls import TlsFiles
 from async_motion.core.backoff import Backoff
 from async_motion.core.options import MqttProtocol
 from async_motion.errors import BrokerRefused, BrokerUnavailable
+from async_motion.tls import TlsFiles
 
 log = logging.getLogger(__name__)
 

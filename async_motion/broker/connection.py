@@ -31,9 +31,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from async_motion.broker.tls import TlsFiles, client_context
+from async_motion.broker.tls import broker_context
 from async_motion.core.options import MqttProtocol
 from async_motion.errors import BrokerRefused, BrokerUnavailable
+from async_motion.tls import TlsFiles, cause
 
 log = logging.getLogger(__name__)
 paho_log = log.getChild("paho")
@@ -191,7 +192,7 @@ class Connection:
     async def open(self) -> None:
         """Connect. Raises BrokerUnavailable or BrokerRefused; then nothing is left open."""
         options = self._options
-        context = await client_context(options.tls) if options.tls else None
+        context = await broker_context(options.tls) if options.tls else None
         self._client = client = self._make_client(context)
         self._opening = True
         entering = asyncio.create_task(client.__aenter__(), name=f"broker-connect[{options.address}]")
@@ -507,11 +508,9 @@ class Connection:
                 words = "closed before it was accepted" if self._opening else "connection lost"
             return BrokerUnavailable(words)
         origin = exc.__cause__ or exc.__context__
-        if isinstance(origin, ssl.SSLCertVerificationError):
-            reason = origin.verify_message
-            return BrokerRefused(f"the broker's certificate is not trusted ({reason}): see mqtt.tls.ca_file")
-        if isinstance(origin, ssl.SSLError):
-            return BrokerRefused(f"TLS failed ({origin.reason or 'handshake'}): is this a TLS port?")
+        if isinstance(origin, ssl.SSLError) and self._options.tls is not None:
+            host, files = self._options.host, self._options.tls
+            return BrokerRefused(cause(origin, peer="broker", host=host, section="mqtt.tls", files=files))
         if isinstance(origin, TimeoutError) or str(exc) == "Operation timed out":
             return BrokerUnavailable("no answer")
         if isinstance(origin, OSError):

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 from async_motion.settings.addresses import is_loopback
 from async_motion.settings.places import Place
-from async_motion.settings.tree import CameraSettings, Settings, WebSettings
+from async_motion.settings.tree import (
+    CameraSettings,
+    MinioSettings,
+    Settings,
+    TlsSettings,
+    WebSettings,
+    WebTlsSettings,
+)
 from async_motion.settings.values import shown
 
 PROCESS_NEEDS = 128 * 2**20
@@ -27,16 +34,11 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
                         f"{variable} or in {variable}_FILE, or `credentials: env` or `aws`"
                     ),
                 )
-    if minio.ca_file is not None and not minio.secure:
-        yield ("minio", "ca_file"), "set though TLS is off, expected `secure: true` with it"
-    tls = mqtt.tls
-    if not tls.enabled:
-        for key in ("ca_file", "cert_file", "key_file"):
-            if getattr(tls, key) is not None:
-                yield ("mqtt", "tls", key), "set though TLS is off, expected `enabled: true` with it"
-    elif (tls.cert_file is None) != (tls.key_file is None):
-        there, other = ("cert_file", "key_file") if tls.key_file is None else ("key_file", "cert_file")
-        yield ("mqtt", "tls", there), f"set alone, expected `{other}` with it"
+    yield from _tls_contradictions(("minio",), minio, on=minio.secure, switch="secure: true")
+    yield from _tls_contradictions(("mqtt", "tls"), mqtt.tls, on=mqtt.tls.enabled, switch="enabled: true")
+    yield from _tls_contradictions(("web", "tls"), web.tls)
+    if web.tls.ca_file is not None and web.tls.cert_file is None:
+        yield ("web", "tls", "ca_file"), "set though TLS is off, expected `cert_file` and `key_file` with it"
     if mqtt.password is not None and mqtt.username is None:
         yield ("mqtt", "password"), "set alone, expected `username` with it"
     if mqtt.frigate_topic == f"{mqtt.base_topic}/{settings.instance}":
@@ -62,6 +64,22 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
                 ("cameras", name, "profiles", "switch"),
                 "sun, but nobody knows where, expected `location.latitude` and `location.longitude` with it",
             )
+
+
+def _tls_contradictions(
+    place: Place,
+    files: MinioSettings | TlsSettings | WebTlsSettings,
+    *,
+    on: bool = True,
+    switch: str = "",
+) -> Iterator[tuple[Place, str]]:
+    if not on:
+        for key in ("ca_file", "cert_file", "key_file"):
+            if getattr(files, key) is not None:
+                yield (*place, key), f"set though TLS is off, expected `{switch}` with it"
+    elif (files.cert_file is None) != (files.key_file is None):
+        there, other = ("cert_file", "key_file") if files.key_file is None else ("key_file", "cert_file")
+        yield (*place, there), f"set alone, expected `{other}` with it"
 
 
 def _web_contradictions(web: WebSettings) -> Iterator[tuple[Place, str]]:

@@ -164,6 +164,8 @@ class MinioSettings(Section):
     session_token: OptionalSecret = None
     secure: Flag = False
     ca_file: OptionalFile = None
+    cert_file: OptionalFile = None
+    key_file: OptionalFile = None
     region: Annotated[str, PlainValidator(check_region)] = "us-east-1"
     bucket: Annotated[str, PlainValidator(check_bucket)] = "motion"
     prefix: Annotated[str, PlainValidator(check_prefix)] = ""
@@ -238,6 +240,14 @@ class SpoolSettings(Section):
     delayed_after: Annotated[float, duration_between("1s", "1h")] = 10.0
 
 
+class WebTlsSettings(Section):
+    """The pages' own certificate. `ca_file`: clients must show one of that authority."""
+
+    cert_file: OptionalFile = None
+    key_file: OptionalFile = None
+    ca_file: OptionalFile = None
+
+
 class ReaderSettings(Section):
     """A key that may read the bucket, for the pages. Blank: the uploader's."""
 
@@ -256,6 +266,7 @@ class WebSettings(Section):
     remote_user: Annotated[RemoteUserRole, one_of(RemoteUserRole)] = "none"
     max_viewers: Annotated[int, whole_between(1, 64, "viewers")] = 4
     store: ReaderSettings = ReaderSettings()
+    tls: WebTlsSettings = WebTlsSettings()
 
 
 class CaptureSettings(Section):

@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -46,10 +47,11 @@ from async_motion.core.options import (
     PathStyle,
     StoreCredentials,
 )
-from async_motion.errors import RecordRejected, SettingsError, StoreRefused, StoreUnavailable
+from async_motion.errors import RecordRejected, SettingsError, StoreRefused, StoreUnavailable, TlsFileError
 from async_motion.store.s3credentials import Rotating
 from async_motion.store.s3errors import CREDENTIALS, S3Answer, Verdict
-from async_motion.store.s3wire import Wire, tls_context
+from async_motion.store.s3wire import AUTHORITIES, Wire
+from async_motion.tls import TlsFiles, cause, client_context
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,8 @@ class MinioStore:
         credentials: StoreCredentials = "static",
         secure: bool = False,
         ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
         region: str = REGION,
         create_bucket: bool = True,
         path_style: PathStyle = "auto",
@@ -121,7 +125,7 @@ class MinioStore:
         self.bucket = bucket
         self._name = f"{'https' if secure else 'http'}://{endpoint}"
         self._secure = secure
-        self._ca_file = ca_file
+        self._tls_files = TlsFiles(ca_file=ca_file, cert_file=cert_file, key_file=key_file)
         self._create_bucket = create_bucket
         self._put_timeout_s = put_timeout_s
         self._connect_timeout_s = connect_timeout_s
@@ -158,14 +162,13 @@ class MinioStore:
             self._client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
 
     async def __aenter__(self) -> Self:
-        """Open the session. Raises SettingsError where `ca_file` cannot be read."""
+        """Open the session. Raises SettingsError where a certificate or key file cannot be used."""
         tls = None
         if self._secure:
-            loop = asyncio.get_running_loop()
             try:
-                tls = await loop.run_in_executor(None, tls_context, self._ca_file)
-            except OSError as exc:
-                raise SettingsError(f"ca_file: {self._ca_file}: {exc.strerror or exc}") from exc
+                tls = await asyncio.to_thread(client_context, self._tls_files, bundle=AUTHORITIES)
+            except TlsFileError as exc:
+                raise SettingsError(f"minio.{exc}") from exc
         self._wire.open(tls)
         return self
 
@@ -331,13 +334,18 @@ class MinioStore:
             ) from exc
         except TimeoutError as exc:
             raise StoreUnavailable(f"{self._name}: {verb} {key}: no answer within {limit_s:g} s") from exc
-        except aiohttp.ClientConnectorCertificateError as exc:
-            why = getattr(exc.certificate_error, "verify_message", "") or "not trusted"
-            raise StoreUnavailable(
-                f"{self._name}: its certificate is refused: {why} (a home-made authority goes into ca_file)"
-            ) from exc
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as exc:
+            origin = getattr(exc, "certificate_error", None) or exc.os_error
+            why = str(origin)
+            if isinstance(origin, ssl.SSLError):
+                host = str(exc.host)
+                why = cause(origin, peer="store", host=host, section="minio", files=self._tls_files)
+            raise StoreUnavailable(f"{self._name}: {why}") from exc
         except aiohttp.ClientConnectorDNSError as exc:
             raise StoreUnavailable(f"{self._name}: the host's name is not known ({exc.os_error})") from exc
+        except aiohttp.ClientProxyConnectionError as exc:
+            said = f"cannot connect to the proxy of HTTPS_PROXY ({exc.os_error})"
+            raise StoreUnavailable(f"{self._name}: {said}") from exc
         except aiohttp.ClientConnectorError as exc:
             raise StoreUnavailable(f"{self._name}: cannot connect ({exc.os_error})") from exc
         except aiohttp.ClientError as exc:
@@ -399,6 +407,8 @@ def _broken(exc: aiohttp.ClientError) -> str:
         return f"the connection broke ({exc.strerror or type(exc).__name__})"
     if isinstance(exc, aiohttp.ClientPayloadError):
         return "the answer broke off"
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        return f"the proxy of HTTPS_PROXY refuses (HTTP {exc.status})"
     if isinstance(exc, aiohttp.ClientResponseError):
         return "the answer is not HTTP"
     return type(exc).__name__

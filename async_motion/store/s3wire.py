@@ -16,6 +16,7 @@ import io
 import ssl
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 import certifi
@@ -32,17 +33,8 @@ _MAX_WHOLE_BYTES = 1024 * 1024
 _SUCCESS = frozenset({200, 204, 206})
 
 
-def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Return the TLS context for a client. Blocks for tens of ms.
-
-    With `ca_file` (PEM) only that authority is trusted. Without, those of the system and of `certifi`:
-    slim images bring none of their own. Raises OSError, which ssl.SSLError is one of.
-    """
-    if ca_file:
-        return ssl.create_default_context(cafile=ca_file)
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context
+AUTHORITIES = certifi.where()
+"""Trusted beside the system's: slim images bring none of their own."""
 
 
 class Wire:
@@ -54,6 +46,7 @@ class Wire:
         # would not do: its clock runs while the body is still being sent.
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._proxies = getproxies_environment()
 
     def open(self, tls: ssl.SSLContext | None) -> None:
         """Make the session. Nothing is connected yet."""
@@ -77,7 +70,9 @@ class Wire:
         if self._session is None:
             raise RuntimeError("the store is not open: use it as an async context manager")
         body = io.BytesIO(data) if isinstance(data, bytes) and len(data) > _MAX_WHOLE_BYTES else data
-        response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+        response = await self._session.request(
+            method, url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy(url)
+        )
         if response.status in _SUCCESS and method == "GET":
             return response
         async with response:
@@ -86,6 +81,17 @@ class Wire:
                 return response
             beginning = await _beginning(response)
             raise S3Answer.read(response.status, response.headers, beginning, datetime.now(UTC))
+
+    def _proxy(self, url: URL) -> str | None:
+        """Return the proxy of `HTTPS_PROXY` for an https address that `NO_PROXY` does not except.
+
+        Not for http: Docker's client puts proxies into every container, and a store that is asked in clear
+        text stands beside us.
+        """
+        proxy = self._proxies.get("https")
+        if url.scheme != "https" or not proxy or proxy_bypass(url.host or ""):
+            return None
+        return proxy if "://" in proxy else f"http://{proxy}"
 
     async def close(self) -> None:
         """Close the session and its connections."""

@@ -49,6 +49,15 @@ SERVICE = (
         by="reason",
     ),
 )
+PROCESS = (
+    Row(
+        "certificate_expiry_timestamp_seconds",
+        "When the certificate of the store, the broker or the pages ends.",
+        ("certificates",),
+        by="of",
+    ),
+    Row("log_dropped_lines", "Lines that the log's reader did not take.", ("log", "dropped"), counter=True),
+)
 DELIVERY = (
     Row("announced_frames", "Frames announced since the start.", ("announced",), counter=True),
     Row("repeated_deliveries", "Frames that were stored or announced again.", ("repeats",), counter=True),
@@ -156,7 +165,7 @@ class Metrics(Collector):
         yield _yes_or_no("part_up", "Whether the spool, the store and the broker work.", "part", parts)
         yield _yes_or_no("camera_up", "Whether the camera gives pictures.", "camera", online)
         yield _yes_or_no("camera_problem", "Whether something is wrong with the camera.", "camera", troubled)
-        yield from _families((*SERVICE, *DELIVERY), {(): state}, ())
+        yield from _families((*SERVICE, *DELIVERY, *PROCESS), {(): state}, ())
         yield from _families(CAMERA, {(name,): camera for name, camera in cameras.items()}, ("camera",))
 
 

@@ -17,16 +17,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
 
-from async_motion.errors import AsyncMotionError
+from async_motion.errors import AsyncMotionError, TlsFileError
+from async_motion.tls import TlsFiles, renew, server_context
 from async_motion.web.api import Api
 from async_motion.web.api.routing import BASE, VISITOR, ApiError
 from async_motion.web.auth import Guard, Role, TooManyWrong, Visitor
 from async_motion.web.connections import HEAD_S, Connections, connection_bound
+from async_motion.web.listening import listening_socket
 from async_motion.web.metrics import Metrics
 from async_motion.web.pages import Pages
 from async_motion.web.site import Site
@@ -36,6 +39,8 @@ log = logging.getLogger(__name__)
 
 BEAT_S: Final = 1.0
 """How often the event loop's delay is measured."""
+RENEW_S: Final = 600.0
+"""How often the pages' own certificate is read again."""
 MAX_FORM: Final = 8 * 1024
 """Bytes of a body that no route of the API reads."""
 
@@ -63,9 +68,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Web:
     """Serves the pages while `run` runs. `port` 0: any free one."""
 
-    def __init__(self, *, host: str, port: int, guard: Guard, site: Site) -> None:
+    def __init__(
+        self, *, host: str, port: int, guard: Guard, site: Site, tls: TlsFiles | None = None
+    ) -> None:
         self._host = host
         self._port = port
+        self._tls = tls
         self._guard = guard
         self._site = site
         self._api = Api(site)
@@ -93,28 +101,45 @@ class Web:
         server = runner.server
         assert server is not None
         try:
+            tls = await asyncio.to_thread(server_context, self._tls) if self._tls else None
+            ready = listening_socket(self._host, self._port)
+            where: dict[str, Any] = {"host": self._host, "port": self._port, "reuse_address": True}
             listening = await asyncio.get_running_loop().create_server(
                 self._connections.factory(server, lambda: list(server.connections)),
-                self._host, self._port, backlog=16, reuse_address=True,
+                backlog=16, ssl=tls, **({"sock": ready} if ready is not None else where),
             )  # fmt: skip
+        except TlsFileError as exc:
+            log.error("no web pages: web.tls.%s", exc)
+            await runner.cleanup()
+            return
         except OSError as exc:
             log.warning("no web pages: %s (web.host, web.port)", _why(exc, self._host, self._port))
             await runner.cleanup()
             return
         try:
             host = f"[{self._host}]" if ":" in self._host else self._host
-            self.url = f"http://{host}:{listening.sockets[0].getsockname()[1]}"
+            self.url = f"{'https' if tls else 'http'}://{host}:{listening.sockets[0].getsockname()[1]}"
             log.info("web pages at %s/", self.url)
-            await self._beat()
+            await self._beat(tls)
         finally:
             self.url = None
             listening.close()
             await runner.cleanup()
 
-    async def _beat(self) -> None:
-        """Measure how late the event loop wakes us: what it takes longer, everything takes longer."""
+    async def _beat(self, tls: ssl.SSLContext | None) -> None:
+        """Measure how late the event loop wakes us: what it takes longer, everything takes longer.
+
+        A renewed certificate is picked up now and then; the connections that stand keep theirs.
+        """
         loop = asyncio.get_running_loop()
+        renew_at = loop.time() + RENEW_S
         while True:
+            if tls is not None and self._tls is not None and loop.time() > renew_at:
+                renew_at = loop.time() + RENEW_S
+                try:
+                    await asyncio.to_thread(renew, tls, self._tls)
+                except TlsFileError as exc:
+                    log.error("the pages keep their old certificate: web.tls.%s", exc)
             due = loop.time() + BEAT_S
             await asyncio.sleep(BEAT_S)
             self._lag_s = max(0.0, loop.time() - due)

@@ -412,6 +412,36 @@ class TestOutages:
                 await put(store)
 
 
+@contextlib.asynccontextmanager
+async def connect_proxy() -> AsyncIterator[tuple[int, list[str]]]:
+    """Yield the port of an HTTP proxy that knows CONNECT alone, and the addresses that it was asked for."""
+    asked: list[str] = []
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        address = head.split()[1]
+        asked.append(address)
+        host, _, port = address.rpartition(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pump(reader, far_writer))
+            tasks.create_task(pump(far_reader, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], asked
+    finally:
+        server.close()
+
+
 class TestTls:
     async def test_a_home_made_authority_is_trusted_when_named(
         self, server: S3Server, authority: Authority
@@ -438,6 +468,44 @@ class TestTls:
                 async with MinioStore(bucket=server.make_bucket(), **arguments) as store:
                     with pytest.raises(StoreUnavailable, match=r"certificate.*ca_file"):
                         await put(store)
+
+    async def test_the_cause_of_a_refusal_is_named(self, server: S3Server, authority: Authority) -> None:
+        async with tls_front(authority, server.port, "127.0.0.2") as port:
+            arguments = self.arguments(server, port) | {"ca_file": str(authority.ca_file)}
+            # 127.0.0.2 is this machine too, and not in the certificate.
+            other_name = arguments | {"endpoint": f"127.0.0.2:{port}"}
+            async with MinioStore(bucket="motion", **other_name) as store:
+                with pytest.raises(StoreUnavailable, match=r"for another name than 127\.0\.0\.2"):
+                    await put(store)
+        no_tls = self.arguments(server, server.port)
+        async with MinioStore(bucket="motion", **no_tls) as store:
+            with pytest.raises(StoreUnavailable, match="does not speak TLS on this port"):
+                await put(store)
+
+    async def test_a_proxy_is_asked_for_https_alone(
+        self, server: S3Server, authority: Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with tls_front(authority, server.port) as port, connect_proxy() as (proxy, asked):
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
+            monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+            bucket = server.make_bucket()
+            async with MinioStore(bucket=bucket, **server.admin.arguments()) as store:
+                await put(store)
+            assert asked == []
+            arguments = self.arguments(server, port) | {"ca_file": str(authority.ca_file)}
+            async with MinioStore(bucket=bucket, **arguments) as store:
+                await put(store)
+            assert asked == [f"127.0.0.1:{port}"]
+            monkeypatch.setenv("NO_PROXY", "example.org,127.0.0.1")
+            async with MinioStore(bucket=bucket, **arguments) as store:
+                await put(store)
+            assert len(asked) == 1
+            monkeypatch.delenv("NO_PROXY")
+            monkeypatch.setenv("HTTPS_PROXY", "http://user:pass-word@127.0.0.1:9")
+            async with MinioStore(bucket=bucket, **arguments) as store:
+                with pytest.raises(StoreUnavailable, match="proxy of HTTPS_PROXY") as caught:
+                    await put(store)
+            assert "pass-word" not in str(caught.value)
 
     def arguments(self, server: S3Server, port: int) -> dict[str, Any]:
         return server.admin.arguments() | {"endpoint": f"127.0.0.1:{port}", "secure": True}

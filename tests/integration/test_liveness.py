@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import fcntl
-import resource
 import signal
 import subprocess
 import sys
@@ -37,14 +36,7 @@ def test_health_is_asked_past_proxy_port_and_token(tmp_path: Path) -> None:
     with Service(settings, tmp_path) as service:
         dead = f"http://127.0.0.1:{free_port()}"
         proxies = {"http_proxy": dead, "HTTP_PROXY": dead, "all_proxy": dead}
-        eventually(lambda: health(service, **proxies) == 0, what="a healthy service")
-
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert health(service, **proxies) == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        # 0.12 s on the machine that this was written on; the settings alone would take 0.5 s.
-        assert cpu < 0.35
+        eventually(lambda: health(service, **proxies) == 0, what="a healthy service", within_s=120)
 
         service.process.send_signal(signal.SIGHUP)
         service.wait_for_log("SIGHUP")
@@ -59,6 +51,16 @@ def test_health_is_asked_past_proxy_port_and_token(tmp_path: Path) -> None:
     assert health(service) == 1
 
 
+def test_health_imports_nothing_that_is_dear() -> None:
+    """0.12 s of CPU where this was written; with the settings 0.5 s, every few seconds for years."""
+    code = "import sys, async_motion.cli.command_line, async_motion.cli.health; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    imported = set(done.stdout.split())
+    assert "async_motion.cli.health" in imported
+    assert not imported & {"pydantic", "yaml", "structlog", "aiohttp", "cv2", "numpy", "uvloop"}
+
+
 def test_a_log_reader_that_stalls_freezes_nothing(tmp_path: Path) -> None:
     """`docker logs` that hangs, a terminal on hold: cameras, health and SIGTERM go on."""
     settings = {"instance": "edge1", "mqtt": {"port": free_port()}, "web": {"port": free_port()}}
@@ -71,7 +73,7 @@ def test_a_log_reader_that_stalls_freezes_nothing(tmp_path: Path) -> None:
         # A pipe of one page, full at once.
         fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
         try:
-            eventually(lambda: health(service) == 0, what="a healthy service")
+            eventually(lambda: health(service) == 0, what="a healthy service", within_s=120)
             eventually(lambda: _full(process.stderr), what="a pipe that is full")
             assert health(service) == 0
             process.send_signal(signal.SIGTERM)
@@ -92,7 +94,7 @@ def test_what_it_writes_is_closed_to_others(tmp_path: Path) -> None:
     folder = tmp_path / "service"
     with Service(settings, folder) as service:
         service.wait_for_log("stored", within_s=90)
-        eventually(lambda: health(service) == 0, what="a healthy service")
+        eventually(lambda: health(service) == 0, what="a healthy service", within_s=120)
     written = [path for path in folder.glob("data/**/*") if path.is_file()]
     assert any(path.name.startswith("spool") for path in written)
     assert not [path for path in written if path.stat().st_mode & 0o007]

@@ -30,17 +30,19 @@ ADAPTERS = frozenset({"capture", "jpeg", "spool", "store", "broker"})
 MIDDLE = frozenset({"camera", "delivery", "fleet", "status", "home_assistant", "retrieval", "web"})
 """What stands between the adapters declares the protocols that it needs."""
 
-ASSEMBLY = LEAVES | ADAPTERS | MIDDLE | {"settings", "logs"}
+ASSEMBLY = LEAVES | ADAPTERS | MIDDLE | {"settings", "logs", "tls"}
 
 RULES: dict[str, frozenset[str]] = {
     "": NOTHING,  # async_motion/__init__.py
     "errors": NOTHING,
     "logs": NOTHING,
+    "tls": frozenset({"errors"}),
     "core": frozenset({"errors"}),
     **dict.fromkeys(ADAPTERS, LEAVES),
     **dict.fromkeys(MIDDLE, LEAVES),
     "retrieval": LEAVES | {"jpeg"},
-    "web": LEAVES | {"retrieval"},
+    **dict.fromkeys(("store", "broker"), LEAVES | {"tls"}),
+    "web": LEAVES | {"retrieval", "tls"},
     "settings": LEAVES,
     "app": ASSEMBLY,
     "tune": LEAVES | {"capture", "settings", "app"},

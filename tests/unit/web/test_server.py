@@ -4,20 +4,88 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from contextlib import suppress
+from pathlib import Path
 
 import aiohttp
 import pytest
 
+from async_motion.tls import TlsFiles, client_context
 from async_motion.web import Guard, Web, connections
 from async_motion.web.connections import MAX_CONNECTIONS, MIN_CONNECTIONS, RESERVE, connection_bound
+from async_motion.web.listening import listening_socket
+from tests.support.tls import make_authority
 from tests.support.wait import eventually_async
 from tests.unit.web.kit import TOKEN, Stage, bearer, camera, get, serving, state
 
 
 def server(host: str, port: int) -> Web:
     return Web(host=host, port=port, guard=Guard(host=host, instance="edge1"), site=Stage().site())
+
+
+# ---- where it listens ----
+
+
+async def test_the_pages_have_a_certificate_of_their_own(tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    tls = TlsFiles(cert_file=str(authority.cert_file), key_file=str(authority.key_file))
+    guard = Guard(host="127.0.0.1", instance="edge1")
+    pages = Web(host="127.0.0.1", port=0, guard=guard, site=Stage().site(), tls=tls)
+    running = asyncio.create_task(pages.run())
+    try:
+        url = await eventually_async(lambda: pages.url, what="the pages")
+        assert url is not None
+        assert url.startswith("https://127.0.0.1:")
+        trusting = client_context(TlsFiles(ca_file=str(authority.ca_file)))
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/healthz", ssl=trusting) as answer:
+            assert answer.status == 200
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+async def test_a_certificate_that_cannot_be_used_leaves_the_service_without_pages(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = Guard(host="127.0.0.1", instance="edge1")
+    tls = TlsFiles(cert_file=str(tmp_path / "none.pem"), key_file=str(tmp_path / "none.key"))
+    await Web(host="127.0.0.1", port=0, guard=guard, site=Stage().site(), tls=tls).run()
+    assert f"web.tls.cert_file: {tmp_path / 'none.pem'}: no such file" in caplog.text
+
+
+async def test_two_colons_are_every_address_also_of_ipv4() -> None:
+    pages = Web(host="::", port=0, guard=Guard(host="::", instance="edge1", token=TOKEN), site=Stage().site())
+    running = asyncio.create_task(pages.run())
+    try:
+        url = await eventually_async(lambda: pages.url, what="the pages")
+        assert url is not None
+        port = url.rpartition(":")[2]
+        async with aiohttp.ClientSession() as session:
+            for host in ("127.0.0.1", "[::1]"):
+                async with session.get(f"http://{host}:{port}/healthz") as answer:
+                    assert answer.status == 200
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+def test_a_socket_that_systemd_passes_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setattr("async_motion.web.listening.FIRST_FD", os.dup(listening.fileno()))
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        monkeypatch.setenv("LISTEN_PID", "1")
+        assert listening_socket("127.0.0.1", 8585) is None, "it was meant for another process"
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        passed = listening_socket("127.0.0.1", 8585)
+        assert passed is not None
+        with passed:
+            assert passed.getsockname() == listening.getsockname()
+        assert listening_socket("127.0.0.1", 8585) is None
+        assert "LISTEN_FDS" not in os.environ
 
 
 # ---- health ----

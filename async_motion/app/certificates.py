@@ -1,0 +1,63 @@
+"""When the certificates of our peers, and our own, end: looked up a few times a day, for the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from async_motion.app.specs import broker_tls, store_tls, web_tls
+from async_motion.settings import Settings
+from async_motion.tls import file_expires_at, peer_expires_at
+
+log = logging.getLogger(__name__)
+
+EVERY_S: Final = 6 * 3600.0
+WARN_BEFORE: Final = timedelta(days=14)
+
+
+class Certificates:
+    """Keeps when each certificate ends. `run` looks; `state` tells."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._looks: dict[str, Callable[[], datetime | None]] = {}
+        minio, mqtt, web = settings.minio, settings.mqtt, settings.web
+        if minio.endpoint is not None and minio.secure:
+            host, _, port = minio.endpoint.rpartition(":")
+            if not host or port.endswith("]") or not port.isdecimal():
+                host, port = minio.endpoint, "443"
+            files = store_tls(settings)
+            self._looks["store"] = lambda: peer_expires_at(host.strip("[]"), int(port), files)
+        if mqtt.host is not None and mqtt.tls.enabled:
+            broker, files_of_broker = mqtt.host, broker_tls(settings)
+            self._looks["broker"] = lambda: peer_expires_at(broker, mqtt.port, files_of_broker)
+        if web.tls.cert_file is not None:
+            own = str(web_tls(settings).cert_file)
+            self._looks["web"] = lambda: file_expires_at(own)
+        self._ends: dict[str, datetime] = {}
+        self._warned: set[str] = set()
+
+    def state(self) -> dict[str, str]:
+        """Return when each certificate ends, as ISO 8601, by whose it is."""
+        return {name: ends.isoformat() for name, ends in self._ends.items()}
+
+    async def run(self) -> None:
+        """Look now and every few hours, until cancelled."""
+        while self._looks:
+            for name, look in self._looks.items():
+                ends = await asyncio.to_thread(look)
+                if ends is not None:
+                    self._ends[name] = ends
+                    self._warn(name, ends)
+            await asyncio.sleep(EVERY_S)
+
+    def _warn(self, name: str, ends: datetime) -> None:
+        left = ends - datetime.now(UTC)
+        if left > WARN_BEFORE:
+            self._warned.discard(name)
+        elif name not in self._warned:
+            self._warned.add(name)
+            verb = "ends" if left > timedelta() else "ended"
+            log.warning("%s: its certificate %s on %s: renew it", name, verb, ends.date().isoformat())
