@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from async_motion import __version__
 from async_motion.cli import delete, events, get, schema
@@ -87,10 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[config], help="the service: watch, detect, store, announce")
     run.set_defaults(command=_run)
 
-    health = commands.add_parser(
-        "health", parents=[config], help="is the service alive? for container health checks"
-    )
-    health.set_defaults(command=_health)
+    _add_operations(commands, config)
 
     check = commands.add_parser(
         "check", parents=[config], help="are the settings right? with --probe: does it work?"
@@ -171,6 +169,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_operations(commands: Any, config: argparse.ArgumentParser) -> None:
+    """Add the commands that install, watch and secure the service."""
+    install = commands.add_parser("install", help="make it a service of systemd")
+    where = install.add_mutually_exclusive_group(required=True)
+    where.add_argument("--system", action="store_true", help="of the machine, with a user of its own")
+    where.add_argument("--user", action="store_true", help="of yourself, without root")
+    install.add_argument("--dry-run", action="store_true", help="say what would be done")
+    install.add_argument(
+        "--root", type=Path, default=Path("/"), metavar="DIR", help="with --system: write below this folder"
+    )
+    install.set_defaults(command=_install)
+
+    health = commands.add_parser(
+        "health", parents=[config], help="is the service alive? for container health checks"
+    )
+    health.set_defaults(command=_health)
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -200,6 +216,12 @@ def _say(line: str) -> None:
 
 
 # Each command's module is imported when it is asked for: `--help` must not wait for OpenCV.
+
+
+def _install(args: argparse.Namespace) -> int:
+    from async_motion.cli import install
+
+    return install.main(args)
 
 
 def _health(args: argparse.Namespace) -> int:
