@@ -1,6 +1,6 @@
 """From settings to rooms: which class, with which plain values. The only place that knows both sides.
 
-The rooms take plain values and know no settings; whoever needs one of them (the service, `check`, `listen`)
+The packages take plain values and know no settings; what needs one of them (the service, `check`, `listen`)
 asks here, so that all of them connect in the same way.
 """
 
@@ -213,7 +213,7 @@ async def build_learned(settings: Settings, spool: Spool) -> LearnedKeeper:
 
 
 def keeps_learned(settings: Settings, source: CameraSource) -> bool:
-    """Say whether what a camera learns outlives the process: with a disk, and no recording read at once."""
+    """Return whether what a camera learns outlives the process: with a disk, unless `speed: max`."""
     return settings.spool.path != ":memory:" and source.live
 
 

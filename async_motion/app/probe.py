@@ -145,7 +145,7 @@ async def _answered(client: BrokerClient, ready: asyncio.Event) -> None:
 
 
 def _probe_spool(settings: Settings) -> Finding:
-    """Say whether the spool's folder takes files, and what waits there. Blocks as the disk does."""
+    """Return whether the spool's folder takes files, and what waits there. Blocks as the disk does."""
     what = "spool"
     if settings.spool.path == ":memory:":
         return Finding(what=what, ok=None, text="in memory: what waits is lost with the process")

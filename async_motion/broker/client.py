@@ -230,7 +230,7 @@ class BrokerClient:
         self._wake.set()
 
     def release(self, topic: str) -> None:
-        """Retain nothing on a topic any more, and say nothing there: somebody else has cleared it."""
+        """Retain nothing on a topic any more, and publish nothing there: another client has cleared it."""
         self._retained.release(topic)
 
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
@@ -467,7 +467,7 @@ class BrokerClient:
 
     def _on_status(self, _topic: str, payload: bytes, retained: bool) -> None:
         if payload == self._options.will and not retained and self.connected:
-            log.info("broker %s: somebody said that we are offline; saying that we are not", self.address)
+            log.info("broker %s: stale last will received; publishing online again", self.address)
             self._status_due = True
             self._wake.set()
 

@@ -131,7 +131,7 @@ class PacketTooLarge(BrokerRefused):
 
 
 def again(error: BrokerUnavailable) -> BrokerUnavailable:
-    """Return the same error anew: one object would collect the traces of all who raise it."""
+    """Return a copy, so that re-raising does not pile up tracebacks."""
     return type(error)(str(error))
 
 
@@ -142,7 +142,7 @@ def _asked(done: asyncio.Future[None]) -> None:
 
 
 def _is_broken(sock: socket.socket | None) -> bool:
-    """Say whether both ways of a socket have ended, or it was reset."""
+    """Return whether both ways of a socket have ended, or it was reset."""
     if sys.platform == "win32" or sock is None or sock.fileno() < 0:
         return False  # without uvloop the loop itself goes on to look
     poll = select.poll()
@@ -446,7 +446,7 @@ class Connection:
         return outcome
 
     def _receive_bounded(self, size: int) -> bytes:
-        """Receive for paho at most `size` bytes, and let go of a packet's bytes beyond what we take.
+        """Receive for paho at most `size` bytes, and discard a packet's bytes beyond what we take.
 
         With MQTT 3.1.1 nobody can be told how much we take. The rest is a message that `receive` drops for
         its length; it is acknowledged all the same, so that the broker does not send it for ever.

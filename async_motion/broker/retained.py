@@ -26,7 +26,7 @@ Outcome = Callable[[BrokerUnavailable | None], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A payload to be retained; an empty one clears the topic. `outcome`: somebody waits for it."""
+    """A payload to be retained; an empty one clears the topic. `outcome`: a caller waits for it."""
 
     topic: str
     payload: bytes
@@ -77,7 +77,7 @@ class Retained:
             del self._values[topic]
 
     def release(self, topic: str) -> None:
-        """Forget what `topic` should be, without saying anything: somebody else has changed it."""
+        """Forget what `topic` should be, and publish nothing: another client has changed it."""
         self._values.pop(topic, None)
         self._cleared.pop(topic, None)
 

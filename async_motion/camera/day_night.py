@@ -7,7 +7,7 @@
   one of its own changes the value that is in force, and so the one of the profile that is in force.
 - `day` and `night` hold until `auto`, which gives the choice back to the sun or the picture. Where neither is
   asked, `auto` is day.
-- A change of profile changes thresholds alone: nothing is learned anew where the detector can do without, no
+- A change of profile changes thresholds alone: nothing is learned again where the detector can do without, no
   event ends.
 - A picture that cannot be had, or a camera that is away, changes nothing.
 

@@ -89,7 +89,7 @@ def recalled(
         away_s = (now - parse_iso(str(said["taken_at"]))).total_seconds()
         detector = Detector.restore(settings, state, away_s=away_s if away_s >= 0 else UNKNOWN_AGE_S)
     except ValueError as exc:
-        log.info("%s: what was learned before is not used (%s): learning anew", camera, exc)
+        log.info("%s: what was learned before is not used (%s); learning again", camera, exc)
         return None
     log.info("%s: goes on with what was learned until %s", camera, said["taken_at"])
     return detector

@@ -158,7 +158,7 @@ class Backlog:
         self._changed()
 
     def drain(self) -> list[Job]:
-        """Return all waiting jobs and let go of them."""
+        """Return all waiting jobs and forget them."""
         jobs = list(self._jobs)
         self._let_go(jobs)
         return jobs

@@ -58,7 +58,7 @@ def open_source(spec: CaptureSpec) -> CameraSource:
 
 
 def is_live(spec: CaptureSpec) -> bool:
-    """Say whether the newest frame wins: always, but for a file that is read at full speed."""
+    """Return whether the newest frame wins: always, but for a file that is read at full speed."""
     return parse(spec.source).live or spec.speed == "real"
 
 

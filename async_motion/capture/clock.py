@@ -8,9 +8,9 @@ jitters. A burst after a stall is thus labelled with the times at which it was f
 
 PTS that runs back by more than `BACK_S` (B frames reorder by less), or an offset that is `JUMP_S` too
 small, is a new beginning (a camera that set its clock, a file that looped in the server): the clock ties
-itself anew.
+itself again.
 
-Stamps never run backwards for a camera, not even over reconnects; only when somebody sets the machine's
+Stamps never run backwards for a camera, not even over reconnects; only when a person sets the machine's
 wall clock back by more than `STEP_S` do the labels (not `monotonic`) follow it, as they would otherwise stand
 still until the old time comes again.
 """
@@ -61,7 +61,7 @@ class PtsClock:
         return self._floor
 
     def arrived(self, pts: float) -> bool:
-        """Learn from a packet of PTS `pts` that has just come. Say whether PTS moved on."""
+        """Learn from a packet of PTS `pts` that has just come. Return whether PTS moved on."""
         now = self._monotonic()
         sample = now - pts
         if self._offset is None or sample < self._offset:

@@ -36,7 +36,7 @@ PATIENCE_S = 2.0
 class CaptureCounters:
     """What happened to one camera's capture since the start. Counts only grow.
 
-    `opened`: connections that delivered a stream. `frames`: handed to the pipeline. `dropped`: let go since
+    `opened`: connections that delivered a stream. `frames`: handed to the pipeline. `dropped`: since
     the pipeline was slower than the camera. `corrupt`: pictures or packets that could not be trusted.
     `stalls`: connections given up since nothing new came. `abandoned`: threads or processes that hung in the
     video library and were replaced. `crashed`: processes that died of a signal or of their bound of memory.
@@ -69,7 +69,7 @@ class FrameSink(Protocol):
         """Whether every frame counts, and `reader_offer` waits for its consumer."""
 
     def reader_wait(self, seconds: float) -> bool:
-        """Wait on purpose, without this counting as a stall. Say whether the reader should go on."""
+        """Wait on purpose, without this counting as a stall. Return whether the reader should go on."""
 
     def reader_opened(self) -> None:
         """Note that the source is open and is what it should be: from now on stalls are judged."""
@@ -81,7 +81,7 @@ class FrameSink(Protocol):
         """Count a frame or packet that was damaged and is dropped."""
 
     def reader_offer(self, frame: Frame, *, patient: bool = False) -> bool:
-        """Hand a frame over. Say whether the reader should go on."""
+        """Hand a frame over. Return whether the reader should go on."""
 
 
 class Handover:
@@ -125,7 +125,7 @@ class Handover:
         return self._stop.is_set()
 
     def reader_wait(self, seconds: float) -> bool:
-        """Wait on purpose, without this counting as a stall. Say whether the reader should go on."""
+        """Wait on purpose, without this counting as a stall. Return whether the reader should go on."""
         self.reader_expects(seconds)
         return not self._stop.wait(max(0.0, seconds))
 
@@ -152,7 +152,7 @@ class Handover:
         self.counters.corrupt += 1
 
     def reader_offer(self, frame: Frame, *, patient: bool = False) -> bool:
-        """Hand a frame over. Say whether the reader should go on.
+        """Hand a frame over. Return whether the reader should go on.
 
         With `patient`, a live source waits a little for room before it lets a frame go: for frames that
         come in a burst though they were filmed one after the other.
@@ -225,7 +225,7 @@ class Handover:
         return CameraUnavailable(f"no new picture for {self._stall_timeout_s:g} s")
 
     def stop(self) -> None:
-        """Tell the reader to return; does not wait. Frames that were not fetched are let go."""
+        """Tell the reader to return; does not wait. Frames that were not fetched are dropped."""
         self._stop.set()
         with self._room:
             self._frames.clear()

@@ -81,7 +81,7 @@ class MainStream:
     def start(self) -> bool:
         """Begin to receive, unless it already does.
 
-        Say whether this replaced a thread that hangs in the video library. At most `MAX_LEFT` are left
+        Return whether this replaced a thread that hangs in the video library. At most `MAX_LEFT` are left
         behind.
         """
         with self._arrived:

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     # What OpenCV thinks of a camera is said by us, in one line that names the camera.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    with suppress(ValueError):  # not in the main thread: then the signals are somebody else's
+    with suppress(ValueError):  # not in the main thread: then the signals belong to another
         signal.signal(signal.SIGTERM, _interrupt)
     try:
         code: int = args.command(args)

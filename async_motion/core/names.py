@@ -32,7 +32,7 @@ PROFILE = "profile"
 
 
 def is_name(text: str) -> bool:
-    """Say whether `text` may name a camera, an instance or a zone."""
+    """Return whether `text` may name a camera, an instance or a zone."""
     return NAME.fullmatch(text) is not None
 
 
@@ -120,7 +120,7 @@ class Topics:
 
     @property
     def restart(self) -> str:
-        """The command that makes every camera connect anew."""
+        """The command that makes every camera reconnect."""
         return f"{self.base}/restart/set"
 
     @property

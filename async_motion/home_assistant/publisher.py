@@ -172,7 +172,7 @@ class DiscoveryPublisher:
     # ---- the look at the start ----
 
     async def _look(self) -> dict[str, bytes]:
-        """Return everything retained at our places. Starts anew when the connection is lost meanwhile."""
+        """Return everything retained at our places. Starts again when the connection is lost meanwhile."""
         while True:
             self._connected.clear()
             if not self._broker.connected:

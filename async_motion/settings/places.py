@@ -42,7 +42,7 @@ def section_at(place: Place) -> tuple[type[Section], bool] | None:
 
 
 def exists(place: Place) -> bool:
-    """Say whether a key of this name can be set at `place`."""
+    """Return whether a key of this name can be set at `place`."""
     found = section_at(place[:-1])
     return found is not None and (found[1] or str(place[-1]) in found[0].model_fields)
 

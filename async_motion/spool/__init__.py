@@ -17,7 +17,7 @@ How a record gets through, with every point at which the machine may die
      returned either, nothing was promised; the WAL's checksums cut off what is torn.
   2. Delivery takes it (in memory only) and puts it into the store. Dead: the next run puts it again, same
      key, same bytes.
-  3. `mark_stored`: the row says so, its JPEG is let go. This and everything below is written without an fsync
+  3. `mark_stored`: the row says so, its JPEG goes. This and everything below is written without an fsync
      of its own: it survives SIGKILL at once, and a power loss from the next acceptance (or checkpoint) on.
      Lost: the frame is put and announced again, which subscribers recognise by its `frame_id`. Never out of
      order: the WAL is one log, so that no later note can survive an earlier one.

@@ -28,7 +28,7 @@ _IO = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 
 class Lock:
-    """The right to open a spool: one process at a time, let go by the kernel when the process dies."""
+    """The right to open a spool: one process at a time, released by the kernel when the process dies."""
 
     def __init__(self, path: Path) -> None:
         """Take it. Raises SpoolError, in words for an operator."""
@@ -100,12 +100,12 @@ def sync_folder(path: Path) -> None:
 
 
 def is_damage(exc: sqlite3.Error) -> bool:
-    """Say whether the error means that the file itself is no good."""
+    """Return whether the error means that the file itself is no good."""
     return _code(exc) in _DAMAGE
 
 
 def is_io(exc: sqlite3.Error) -> bool:
-    """Say whether the disk failed or is full."""
+    """Return whether the disk failed or is full."""
     return _code(exc) in _IO
 
 
@@ -158,7 +158,7 @@ def free_bytes(path: Path) -> int:
 
 
 def is_nearly_full(path: Path, size: int) -> bool:
-    """Say whether `size` more bytes would eat into the room that deletions need."""
+    """Return whether `size` more bytes would eat into the room that deletions need."""
     try:
         disk = os.statvfs(path.parent)
     except OSError:

@@ -18,10 +18,10 @@
   cameras reconnect by command at most every 10 s; refusals leave a few lines in the log, then their number.
 - A command is bounded, parsed and ranged (`core/commands.py`), applied, confirmed on its state topic at once
   and remembered. A refused one leaves a line in the log, and the value in force is published again, so that
-  whoever asked sees that nothing changed. Retained commands are ignored: they are old, and would be obeyed
+  the sender sees that nothing changed. Retained commands are ignored: they are old, and would be obeyed
   again at every connect. MQTT does not say who sent a message: the log names the topic that it came by.
 - A remembered setting holds until the settings file says something else than it said at the time of the
-  command: whoever edits the file later means it.
+  command: a later edit of the file is meant.
 
 Times of day are the machine's own: "today" begins at local midnight.
 """

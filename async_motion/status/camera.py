@@ -75,7 +75,7 @@ class CameraState:
         return CameraStatus.WATCHING if self.detecting else CameraStatus.PAUSED
 
     def goes_online(self, monotonic: float) -> None:
-        """Note that it gives pictures; the frame rate starts anew."""
+        """Note that it gives pictures; the frame rate restarts."""
         self.online, self.seen, self.trouble = True, True, None
         self.rate.clear()
         self.rate.append((monotonic, self.frames))
@@ -105,7 +105,7 @@ class CameraState:
         self.last_motion = now if on else self.latest_motion_frame or self.last_motion
 
     def roll_day(self, today: date) -> None:
-        """Start the day's count anew when the day is new."""
+        """Restart the day's count when the day is new."""
         if self.day != today:
             self.day, self.events_today = today, 0
 

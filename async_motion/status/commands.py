@@ -131,7 +131,7 @@ class Commands:
             self._publish_profile(camera)
 
     def detecting(self, camera: str) -> bool:
-        """Say whether detection is switched on, as far as we know."""
+        """Return whether detection is switched on, as far as we know."""
         controls = self._controls.get(camera)
         return controls is None or bool(controls.values()["detection"])
 

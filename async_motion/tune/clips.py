@@ -124,10 +124,10 @@ class Clip:
             for picture, at in zip(self.pictures, self.times, strict=True):
                 judge.see(picture, float(at))
         else:
-            asyncio.run(self._judge_anew(judge))
+            asyncio.run(self._judge_again(judge))
         return judge.verdicts
 
-    async def _judge_anew(self, judge: _Judge) -> None:
+    async def _judge_again(self, judge: _Judge) -> None:
         async for picture, at in _read(self.spec):
             judge.see(picture, at)
 

@@ -107,7 +107,7 @@ def print_report(bench: Bench, present: Present, outcome: Outcome) -> None:
         f"{len(clips)} clips, {length_s:.0f} s at {present.fps:g} frames a second: "
         f"{of_kind[Kind.QUIET]} quiet, {of_kind[Kind.MOVING]} with motion somewhere, "
         f"{of_kind[Kind.MARKED]} marked"
-        + (f"; {again} beyond the memory for pictures, read anew each time" if again else "")
+        + (f"; {again} beyond the memory for frames, read again each time" if again else "")
     )
     before, after, held_out = bench.total(outcome.present), bench.total(outcome.found), outcome.held_out
     table = Table(Column("", no_wrap=True), "present", "found", box=None, pad_edge=False)

@@ -1,7 +1,7 @@
 """From packets to pictures that can be trusted.
 
 A picture that FFmpeg marks as corrupt, and those after it up to the next keyframe, which are predicted
-from it, are let go and counted: smears are neither judged nor stored. A stream that refreshes itself without
+from it, are dropped and counted: smears are neither judged nor stored. A stream that refreshes itself without
 keyframes is trusted again after `DISTRUST_S`.
 """
 

@@ -116,13 +116,13 @@ class FramePicker:
         self._due: float | None = None
 
     def wants(self, pts: float) -> bool:
-        """Say whether the frame at PTS `pts` (seconds) is to be handed out, and count it as such."""
+        """Return whether the frame at PTS `pts` (seconds) is to be handed out, and count it as such."""
         if not self.would_want(pts):
             return False
         step = self._step
         if self._due is None or self._is_back(pts):
             self._due = pts
-        # After a gap the pace starts anew: lost time is not made up for with a burst.
+        # After a gap the pace restarts: lost time is not made up for with a burst.
         self._due = (pts if pts > self._due + step else self._due) + step
         return True
 
@@ -131,5 +131,5 @@ class FramePicker:
         return self._due is None or self._is_back(pts) or pts >= self._due - self._step / 4
 
     def _is_back(self, pts: float) -> bool:
-        """Say whether time has jumped back."""
+        """Return whether time has jumped back."""
         return self._due is not None and pts < self._due - 2.5 * self._step

@@ -170,5 +170,5 @@ def arrivals(
 
 
 def is_timeless(address: Address, stream: VideoStream) -> bool:
-    """Say whether the stream has no times: MJPEG over HTTP, for which FFmpeg would invent them."""
+    """Return whether the stream has no times: MJPEG over HTTP, for which FFmpeg would invent them."""
     return address.kind is SourceKind.HTTP and stream.codec_context.name == "mjpeg"

@@ -1,4 +1,4 @@
-"""The synthetic camera: an evening garden in which somebody walks past now and then.
+"""The synthetic camera: an evening garden in which a person walks past now and then.
 
 The scene is a function of its own time alone, so that two runs show the same: quiet for `FIRST_S`, then
 `MOTION_S` of motion in every `PERIOD_S`, each time by the next of the actors. Everything enters and leaves

@@ -1,7 +1,7 @@
 """A folder of still pictures, shown in the order of their names, `fps` of them a second.
 
-The folder is listed anew for each round, so with `loop` pictures that were added are seen in the next one; it
-is not watched. A picture that cannot be read is skipped, counted and named in the log.
+The folder is listed again for each round: with `loop`, added images are seen in the next one. It is not
+watched. A picture that cannot be read is skipped, counted and named in the log.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ class _Feed:
     def show(self, packet: VideoPacket, pts: float, *, patient: bool = False) -> bool | None:
         """Take a packet of PTS `pts` and offer the frames that are wanted.
 
-        `patient`: it is part of a burst. Say whether a picture came out, None where none was looked for.
+        `patient`: it is part of a burst. Return whether a picture came out, None where none was looked for.
         """
         pictures = self._view.show(packet, pts)
         if pictures is None:

@@ -202,7 +202,7 @@ class DecodeAuto:
         return self._replay(self._anchor, pts)
 
     def _is_too_long(self, start: float, pts: float) -> bool:
-        """Say whether the group outgrows the ring: then nothing could be decoded at a later sign."""
+        """Return whether the group outgrows the ring: then nothing could be decoded at a later sign."""
         return self._ring.is_tight or pts - start > self._max_seconds
 
     def _give_up(self) -> None:
@@ -221,7 +221,7 @@ class DecodeAuto:
         self._awake_until = pts + (WAKE_S if self._feedback.told else HOLD_S)
 
     def _may_rest(self, pts: float) -> bool:
-        """Say whether nothing has been worth a look for long enough."""
+        """Return whether nothing has been worth a look for long enough."""
         if self._too_long or (self._awake_until is not None and pts < self._awake_until):
             return False
         if self._length > BLIND_S and not self._weights.tell:
@@ -229,7 +229,7 @@ class DecodeAuto:
         return not self._feedback.told or self._is_dull(pts)
 
     def _is_dull(self, pts: float) -> bool:
-        """Say whether the detector has found nothing of late."""
+        """Return whether the detector has found nothing recently."""
         return self._feedback.told and self._stamp_of(pts) - self._feedback.latest >= HOLD_S
 
     def _rest(self, pts: float) -> None:

@@ -1,7 +1,7 @@
 """Packets kept undecoded: whole GOPs, bounded in bytes and in seconds.
 
 A picture can only be decoded from the keyframe before it, so what is kept begins with a keyframe, and
-what is let go is the oldest group as a whole. A group that is larger than the bound is let go altogether:
+the oldest group is dropped as a whole. A group that is larger than the bound is dropped altogether:
 nothing is kept until the next keyframe.
 """
 

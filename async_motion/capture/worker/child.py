@@ -71,7 +71,7 @@ class ChildSink:
         return self._stop.is_set()
 
     def reader_wait(self, seconds: float) -> bool:
-        """Wait on purpose, without this counting as a stall. Say whether the reader should go on."""
+        """Wait on purpose, without this counting as a stall. Return whether the reader should go on."""
         if seconds > self._quiet_s:
             tell(self._control, {"is": "waits", "seconds": seconds})
         return not self._stop.wait(max(0.0, seconds))
@@ -92,9 +92,9 @@ class ChildSink:
         tell(self._control, {"is": "corrupt"})
 
     def reader_offer(self, frame: Frame, *, patient: bool = False) -> bool:
-        """Hand a frame over. Say whether the reader should go on.
+        """Hand a frame over. Return whether the reader should go on.
 
-        Waits until the service has taken what came before; which frame is let go is decided there.
+        Waits until the service has taken what came before; which frame is dropped is decided there.
         """
         if self._record is not None and self._record.start():
             tell(self._control, {"is": "abandoned"})
@@ -207,7 +207,7 @@ def answer(answers: socket.socket, record: MainStream) -> None:
 
 
 class Telling(logging.Handler):
-    """Has the service log what is logged here. Lines for which there is no room are let go."""
+    """Has the service log what is logged here. Lines for which there is no room are dropped."""
 
     def __init__(self, control: socket.socket) -> None:
         super().__init__()
@@ -253,7 +253,7 @@ def bound(memory: int) -> None:
 
 
 def is_want_of_memory(error: BaseException | None) -> bool:
-    """Say whether an error, or the one that it came of, is that memory was refused."""
+    """Return whether an error, or the one that it came of, is that memory was refused."""
     return isinstance(error, MemoryError) or (
         error is not None and isinstance(error.__context__, MemoryError)
     )

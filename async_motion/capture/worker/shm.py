@@ -1,7 +1,7 @@
 """Frames between two processes: written once into memory that has no name, and read where they lie.
 
 A frame travels as a sealed memory file (`memfd_create`), whose handle is passed over a socket, and a few
-words about what is in it. Each has memory of its own, that lives for as long as somebody holds the frame:
+words about what is in it. Each has memory of its own, that lives for as long as the frame is held:
 nothing is reused under a reader, a kept frame needs no copy, and what a camera may hold is bounded where
 frames are kept (`Frame.nbytes`), just as in one process. A file without a name cannot be left behind: the
 kernel frees it with its last handle, whatever becomes of either side.

@@ -256,7 +256,7 @@ class Detector:
         return self._judge(picture, now)
 
     def _start(self, picture: Plane, now: float) -> None:
-        """Learn the scene anew from `picture`."""
+        """Learn the scene from `picture` alone."""
         self._background = Background(picture, now, self.settings.rest_s)
         self._unrest = Unrest((picture.shape[0], picture.shape[1]))
         self._persistence = Persistence()

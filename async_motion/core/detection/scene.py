@@ -132,7 +132,7 @@ class Jump(NamedTuple):
     broken: bool
 
     def calm_after(self, leap: float) -> bool:
-        """Say whether it is calm again after `leap`, the unexplained share of a frame before."""
+        """Return whether it is calm again after `leap`, the unexplained share of a frame before."""
         return self.unexplained < _CALM * leap
 
 

@@ -1,7 +1,7 @@
 """Is the picture of a camera worth judging? Frozen, dark, covered, turned.
 
 The camera answers and pictures come, and still nobody is watching: the sensor hangs, the lamp has failed, a
-hat hangs over the lens, somebody has turned the camera to the wall. Each is told from a small copy of the
+hat hangs over the lens, a person has turned the camera to the wall. Each is told from a small copy of the
 luma, looked at once a second:
 
     frozen   for `FROZEN_S` no picture but, bit for bit, a few that are nearly alike: a living sensor has
@@ -54,7 +54,7 @@ LEARNED_S = 20.0
 """Nothing is compared with a map that has been learned for less."""
 
 GAP_S = 10.0
-"""After a gap of this length (a reconnect) what was counted begins anew; what was learned stays."""
+"""After a gap of this length (a reconnect) the counts restart; what was learned stays."""
 
 DARK_LEVEL = 32.0
 """99 of 100 samples are below this: video black is 16, and a little noise lies upon it."""
@@ -161,7 +161,7 @@ class ImageHealth:
         return now - self._same_since >= FROZEN_S and self._same_looks >= FROZEN_LOOKS
 
     def _is_strange(self, edges: Grid, now: float) -> bool:
-        """Say whether this is another view than the known one; know it when it has stood for long."""
+        """Return whether this is another view than the known one; know it when it has stood for long."""
         if (
             self._edges is None
             or self._learned_s < LEARNED_S

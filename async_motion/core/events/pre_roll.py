@@ -33,7 +33,7 @@ class PreRoll:
         return self._nbytes
 
     def add(self, frame: Frame, detection: Detection, *, since: float) -> None:
-        """Hold `frame`, and let go of what is older than `seconds` before `since` (monotonic).
+        """Hold `frame`, and drop what is older than `seconds` before `since` (monotonic).
 
         `since` is the moment from which an event would start: the frame's own, or that of an earlier frame
         with motion that waits for its confirmation. A frame that is too large for the ring is not held, and
@@ -47,7 +47,7 @@ class PreRoll:
             self._nbytes -= self._held.popleft()[0].nbytes
 
     def take(self) -> list[Judged]:
-        """Return the held frames, oldest first, and let go of them."""
+        """Return the held frames, oldest first, and forget them."""
         held = list(self._held)
         self.clear()
         return held

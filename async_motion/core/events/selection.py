@@ -128,7 +128,7 @@ class Selection:
         return 1 << int(math.log2(self._places / self._left))
 
     def _is_due(self, monotonic: float) -> bool:
-        """Say whether the rhythm wants this frame, and remember that it was offered."""
+        """Return whether the rhythm wants this frame, and remember that it was offered."""
         if self._keep is Keep.ALL:
             return True
         cell = self._cell_of(monotonic)

@@ -8,7 +8,7 @@ The rules, all on `monotonic` alone (`captured_at` is a label, and may jump):
 
 - *Debounce.* A frame with motion starts an event when at least M of the last N frames had motion.
 - *Hold-back.* The frames that waited for that confirmation belong to the event: it starts at the first of
-  them. A scene change, or a detector that learns anew, wipes them: what looked like motion was its beginning.
+  them. A scene change, or a detector that learns again, clears them: what looked like motion began it.
 - *Off-delay.* The event ends QUIET at the first still frame that comes `off_delay_s` after the last motion.
 - *Silence.* Without frames nobody can say that it is quiet. Motion before and after a silence longer than the
   off-delay, and never shorter than SILENCE_S, is two events; `tick` ends the first during the silence.
@@ -181,7 +181,7 @@ class Tracker:
         self._now = max(self._now, monotonic)
 
     def _is_over(self, since_s: float, *, still: bool) -> bool:
-        """Say whether motion is over that was last seen `since_s` ago; `still`: a frame has shown that."""
+        """Return whether motion is over that was last seen `since_s` ago; `still`: a frame has shown that."""
         off_delay_s = self._settings.off_delay_s
         return since_s >= off_delay_s if still else since_s > max(off_delay_s, SILENCE_S)
 

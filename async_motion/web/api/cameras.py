@@ -16,7 +16,7 @@ from async_motion.web.live import KEEPALIVE_S, TooManyViewers
 from async_motion.web.site import CameraFacts, Polygon, Site
 
 WRITE_S: Final = 10.0
-"""A viewer that takes no part of a stream for so long is let go."""
+"""A viewer that takes no part of a stream for this long is disconnected."""
 BOUNDARY: Final = "async-motion-picture"
 
 _NAME: Final = {"camera": "The camera's name."}
