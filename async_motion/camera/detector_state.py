@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from async_motion.core.detection.detector import Detector, DetectorSettings
-from async_motion.core.names import redact_url
+from async_motion.core.names import place_of_url
 from async_motion.core.payloads import iso, parse_iso
 from async_motion.errors import SpoolError
 
@@ -63,7 +63,7 @@ def fingerprint(source: str) -> str:
     """Return what tells sources apart, without a secret: another password is no other scene."""
     # What is so short is no secret, but may say which of a recorder's cameras it is: ?channel=2.
     short = [pair for pair in parse_qsl(source.rpartition("@")[2].partition("?")[2]) if len(pair[1]) <= SHORT]
-    return hashlib.sha256(f"{redact_url(source)} {short}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{place_of_url(source)} {short}".encode()).hexdigest()[:16]
 
 
 def wrap(state: bytes, taken_at: datetime, source: str) -> bytes:

@@ -185,23 +185,48 @@ class DiscoveryTopics:
         return tuple(dict.fromkeys((f"{self.prefix}/status", "homeassistant/status")))
 
 
-def redact_url(url: str) -> str:
-    """Return `url` without its user information and without its query: fit for a log.
+UNREADABLE = "(unreadable address)"
 
-    Whatever stands before the last "@" is taken for a secret, as people put passwords with "/", "?" and "#"
-    into URLs as they are. What cannot be parsed as a URL is not returned at all. A plain path or device
-    number comes back as it is.
+
+def redact_url(url: str) -> str:
+    """Return of `url` what is known to be harmless, fit for a log: scheme, host and port.
+
+    Cameras take passwords in the user information, in the query and in the path (`/user=admin&password=…`),
+    so none of these is shown. Everything before the last "@" is taken for a secret, as people put passwords
+    with "/", "?" and "#" into URLs as they are. What cannot be parsed as a URL is not returned at all. The
+    path of a file or the number of a device comes back as it is.
     """
-    scheme, separator, rest = url.partition("://")
+    _, separator, _ = url.partition("://")
     if not separator:
-        return url if "@" not in url else "(unreadable address)"
-    _, secret, place = rest.rpartition("@")
+        return url if "@" not in url else UNREADABLE
+    parts = _parts(url)
+    if parts is None:
+        return UNREADABLE
+    scheme, login, place, path, query = parts
+    return f"{scheme}://{'***@' if login else ''}{place}{'/…' if path.strip('/') or query else ''}"
+
+
+def place_of_url(url: str) -> str:
+    """Return what tells addresses apart whose login may change: `url` without its login and query.
+
+    Only to be compared or hashed, never shown: the path may hold a password.
+    """
+    parts = _parts(url) if "://" in url else None
+    if parts is None:
+        return redact_url(url)
+    scheme, login, place, path, query = parts
+    return urlunsplit((scheme, f"{'***@' if login else ''}{place}", path, "***" if query else "", ""))
+
+
+def _parts(url: str) -> tuple[str, bool, str, str, bool] | None:
+    """Return (scheme, has a login, host and port, path, has a query); None for what is no URL."""
+    scheme, _, rest = url.partition("://")
+    _, login, place = rest.rpartition("@")
     try:
         parts = urlsplit(f"{scheme}://{place}")
-        host = parts.hostname or ""
-        port = parts.port
+        host, port = parts.hostname or "", parts.port
     except ValueError:
-        return "(unreadable address)"
+        return None
     host = f"[{host}]" if ":" in host else host
-    shown = f"{'***@' if secret else ''}{host}{f':{port}' if port is not None else ''}"
-    return urlunsplit((parts.scheme, shown, parts.path, "***" if parts.query else "", ""))
+    shown = f"{host}{f':{port}' if port is not None else ''}"
+    return parts.scheme, bool(login), shown, parts.path, bool(parts.query or parts.fragment)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from async_motion.settings.addresses import is_loopback
 from async_motion.settings.places import Place
 from async_motion.settings.tree import (
     CameraSettings,
+    DetectSettings,
     MinioSettings,
+    Polygon,
     Settings,
     TlsSettings,
     WebSettings,
     WebTlsSettings,
 )
 from async_motion.settings.values import shown
+
+GRID = 100
+"""Masks and zones are sampled at the centres of a grid of `GRID` x `GRID` cells."""
+
+Cell = tuple[int, int]
 
 PROCESS_NEEDS = 128 * 2**20
 """Bytes that a capture process takes before it keeps packets: Python, its libraries, a small picture."""
@@ -57,6 +67,7 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
         latitude_alone = location.longitude is None
         there, other = ("latitude", "longitude") if latitude_alone else ("longitude", "latitude")
         yield ("location", there), f"set alone, expected `{other}` with it"
+    yield from _collisions(("cameras",), settings.cameras)
     for name, camera in settings.cameras.items():
         yield from _camera_contradictions(("cameras", name), camera)
         if camera.profiles.switch == "sun" and location.latitude is None and location.longitude is None:
@@ -96,8 +107,53 @@ def _web_contradictions(web: WebSettings) -> Iterator[tuple[Place, str]]:
             yield ("web", "store", there), f"set alone, expected `{other}` with it"
 
 
+def _collisions(place: Place, names: Iterable[str]) -> Iterator[tuple[Place, str]]:
+    """Say which names Home Assistant and variables of the environment cannot tell apart."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(re.sub(r"[-_]+", "_", name).strip("_"), name)
+        if other != name:
+            yield (*place, name), f"differs from `{other}` in - and _ alone, expected another name"
+
+
+def _shape_contradictions(place: Place, detect: DetectSettings) -> Iterator[tuple[Place, str]]:
+    """Say where masks leave nothing to watch, and which zones no motion can touch."""
+    masked = frozenset(cell for mask in detect.masks for cell in _cells(mask))
+    if len(masked) == GRID * GRID:
+        yield (*place, "masks"), "cover the whole picture, expected a part of it left to watch"
+        return
+    for name, zone in detect.zones.items():
+        cells = set(_cells(zone.polygon))
+        where = (*place, "zones", name, "polygon")
+        if not cells:
+            yield where, "has no size to speak of, expected at least a hundredth of the picture's sides"
+        elif cells <= masked:
+            yield where, "lies under the masks, expected a part of it left to watch"
+
+
+def _cells(polygon: Polygon) -> Iterator[Cell]:
+    """Yield the cells (column, row) whose centres lie within a polygon."""
+    left, right = (math.floor(GRID * edge(x for x, _ in polygon)) for edge in (min, max))
+    top, bottom = (math.floor(GRID * edge(y for _, y in polygon)) for edge in (min, max))
+    for row in range(top, min(bottom, GRID - 1) + 1):
+        for column in range(left, min(right, GRID - 1) + 1):
+            if _holds(polygon, (column + 0.5) / GRID, (row + 0.5) / GRID):
+                yield column, row
+
+
+def _holds(polygon: Polygon, x: float, y: float) -> bool:
+    """Return whether a point lies within a polygon, by the even-odd rule."""
+    inside = False
+    for (x0, y0), (x1, y1) in pairwise((*polygon, polygon[0])):
+        if (y0 > y) != (y1 > y) and x < x0 + (y - y0) / (y1 - y0) * (x1 - x0):
+            inside = not inside
+    return inside
+
+
 def _camera_contradictions(place: Place, camera: CameraSettings) -> Iterator[tuple[Place, str]]:
     detect, event, profiles = camera.detect, camera.event, camera.profiles
+    yield from _shape_contradictions((*place, "detect"), detect)
+    yield from _collisions((*place, "detect", "zones"), detect.zones)
     if profiles.switch != "manual" and profiles.night.is_blank:
         yield (
             (*place, "profiles", "switch"),

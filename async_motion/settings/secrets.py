@@ -45,9 +45,10 @@ def _items(value: object) -> Iterator[tuple[str, object]]:
 
 
 def secrets_in_address(source: str) -> Iterator[str]:
-    """Yield the password and the query of an address, as written and decoded, and the query's secrets."""
+    """Yield the password and the query of an address, as written and decoded, and its secret parameters."""
     if "://" in source:
         parts = urlsplit(source)
         for text in (parts.password or "", parts.query):
             yield from (text, unquote(text))
-        yield from (value for key, value in parse_qsl(parts.query) if _PARAMETER.search(key))
+        for said in (parts.query, *(part for part in parts.path.split("/") if "=" in part)):
+            yield from (value for key, value in parse_qsl(said) if _PARAMETER.search(key))

@@ -81,7 +81,7 @@ def structure(value: object) -> object:
 
 def check_name(value: str) -> str:
     if not names.is_name(value):
-        raise ValueError("not a name, expected 1 to 64 of a-z, 0-9, _ and - (`name:` may say more)")
+        raise ValueError("not a name, expected 1 to 64 of a-z, 0-9, _ and -")
     return value
 
 
@@ -91,7 +91,10 @@ def check_camera_name(value: str) -> str:
             f"this word has a meaning of its own in the topics, expected a name other than "
             f"{' and '.join(sorted(RESERVED_CAMERAS))}"
         )
-    return check_name(value)
+    try:
+        return check_name(value)
+    except ValueError as exc:
+        raise ValueError(f"{exc} (`name:` within it may say more)") from None
 
 
 def check_instance(value: object) -> str:

@@ -19,6 +19,7 @@ automation: !include automations.yaml
 lovelace:
 input_boolean:
   siren:
+  moving:
 alarm_control_panel:
   - platform: manual
     name: Panel

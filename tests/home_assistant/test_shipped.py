@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import yaml
 
 from tests.home_assistant.ha_harness import WebSocket
@@ -19,6 +20,7 @@ from tests.support.wait import eventually
 SHIPPED = ROOT / "config" / "homeassistant"
 BLUEPRINTS = sorted((SHIPPED / "blueprints" / "automation").glob("*/*.yaml"))
 PANEL, SIREN = "alarm_control_panel.panel", "input_boolean.siren"
+MOTION = "moving"
 
 
 def automate(lab: Lab, name: str, config: dict[str, Any]) -> str:
@@ -105,6 +107,39 @@ def test_an_automation_from_each_blueprint_does_what_it_says(lab: Lab) -> None:
         assert lab.ha.state(SIREN) == "off"
         assert telling.events == []
         forget(lab, notify, siren, digest)
+
+
+@pytest.mark.parametrize("end", ["disarmed", "timed out"])
+def test_a_siren_ends_although_home_assistant_restarts_in_mid_alarm(lab: Lab, end: str) -> None:
+    path = next(path for path in BLUEPRINTS if path.stem == "siren_while_armed")
+    lab.ha.ws(
+        type="blueprint/save",
+        domain="automation",
+        path=f"async_motion/{path.name}",
+        yaml=path.read_text("utf-8"),
+        allow_override=True,
+    )
+    motion = f"input_boolean.{MOTION}"
+    lab.ha.call_service("input_boolean", "turn_off", entity_id=motion)
+    lab.ha.call_service("alarm_control_panel", "alarm_arm_away", entity_id=PANEL)
+    lab.wait(PANEL, "armed_away")
+    seconds = 600 if end == "disarmed" else 20
+    use = {"motion": [motion], "panel": PANEL, "siren": [SIREN], "seconds": seconds}
+    name = automate(lab, "siren", {"use_blueprint": {"path": f"async_motion/{path.name}", "input": use}})
+    lab.ha.call_service("input_boolean", "turn_on", entity_id=motion)
+    lab.wait(SIREN, "on")
+    lab.ha.restart()
+    lab.wait(name, "on")
+    lab.wait(PANEL, "armed_away")
+    if end == "disarmed":
+        assert lab.ha.state(SIREN) == "on"
+        lab.ha.call_service("alarm_control_panel", "alarm_disarm", entity_id=PANEL)
+    lab.wait(SIREN, "off")
+    if end != "disarmed":
+        lab.ha.call_service("alarm_control_panel", "alarm_disarm", entity_id=PANEL)
+    # What somebody switches on without an alarm is left alone.
+    lab.wait(PANEL, "disarmed")
+    forget(lab, name)
 
 
 def test_an_automation_on_an_event_saves_its_new_picture(lab: Lab) -> None:

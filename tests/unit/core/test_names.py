@@ -141,16 +141,20 @@ def test_any_command_that_is_made_is_understood(camera: str) -> None:
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("rtsp://user:pass@192.0.2.10/stream2", "rtsp://***@192.0.2.10/stream2"),
-        ("rtsp://user@192.0.2.10:554/a", "rtsp://***@192.0.2.10:554/a"),
-        ("http://cam/video?user=a&pwd=b", "http://cam/video?***"),
-        ("http://cam/video#token", "http://cam/video"),
-        ("rtsp://u:p@[2001:db8::1]:554/a", "rtsp://***@[2001:db8::1]:554/a"),
-        ("rtsp://192.0.2.10/stream2", "rtsp://192.0.2.10/stream2"),
-        ("rtsp://u:p@ss@192.0.2.10/a", "rtsp://***@192.0.2.10/a"),
-        ("rtsp://u:12/34@192.0.2.10/a", "rtsp://***@192.0.2.10/a"),
-        ("rtsp://u:12#34@192.0.2.10/a", "rtsp://***@192.0.2.10/a"),
-        ("rtsp://u:12?34@192.0.2.10/a", "rtsp://***@192.0.2.10/a"),
+        ("rtsp://user:pass@192.0.2.10/stream2", "rtsp://***@192.0.2.10/…"),
+        ("rtsp://user@192.0.2.10:554/a", "rtsp://***@192.0.2.10:554/…"),
+        ("http://cam/video?user=a&pwd=b", "http://cam/…"),
+        ("http://cam/video#token", "http://cam/…"),
+        ("rtsp://192.0.2.10/user=admin&password=s3cret&channel=1", "rtsp://192.0.2.10/…"),
+        ("rtsp://192.0.2.10:554//s3cret/live", "rtsp://192.0.2.10:554/…"),
+        ("http://192.0.2.10?pwd=s3cret", "http://192.0.2.10/…"),
+        ("http://192.0.2.10/", "http://192.0.2.10"),
+        ("rtsp://u:p@[2001:db8::1]:554/a", "rtsp://***@[2001:db8::1]:554/…"),
+        ("rtsp://192.0.2.10/stream2", "rtsp://192.0.2.10/…"),
+        ("rtsp://u:p@ss@192.0.2.10/a", "rtsp://***@192.0.2.10/…"),
+        ("rtsp://u:12/34@192.0.2.10/a", "rtsp://***@192.0.2.10/…"),
+        ("rtsp://u:12#34@192.0.2.10/a", "rtsp://***@192.0.2.10/…"),
+        ("rtsp://u:12?34@192.0.2.10/a", "rtsp://***@192.0.2.10/…"),
         ("rtsp://u:p@host:notaport/a", "(unreadable address)"),
         ("rtsp://u:p@[broken/a", "(unreadable address)"),
         ("user:secret@somewhere", "(unreadable address)"),
@@ -175,3 +179,11 @@ def test_a_password_never_shows(scheme: str, user: str, noise: str, host: str, p
     for secret in (f"{noise}s3cr3tSECRET", f"s3cr3tSECRET{noise}"):
         assert "3cr3t" not in names.redact_url(f"{scheme}://{user}:{secret}@{host}{path}").lower()
         assert "3cr3t" not in names.redact_url(f"{scheme}://{secret}@{host}{path}").lower()
+        assert "3cr3t" not in names.redact_url(f"{scheme}://{host}/{secret.replace('@', '')}{path}").lower()
+
+
+def test_what_tells_addresses_apart_is_no_login() -> None:
+    one = names.place_of_url("rtsp://u:p@192.0.2.1/a?channel=1")
+    assert one == names.place_of_url("rtsp://u:q@192.0.2.1/a?channel=2")
+    assert one != names.place_of_url("rtsp://u:p@192.0.2.1/b?channel=1")
+    assert names.place_of_url("/videos/a.mp4") == "/videos/a.mp4"
