@@ -96,7 +96,14 @@ class ImageError(AsyncMotionError):
 
 
 class RecordRejected(AsyncMotionError):
-    """The store refuses this record for good, or it cannot be read."""
+    """The store refuses this record for good, or it cannot be read.
+
+    `reason` is why, without the record's key: the same for every record that meets it.
+    """
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 class UnreadableObject(AsyncMotionError):

@@ -10,10 +10,10 @@ Errors are translated here and nowhere else (`s3errors` has the tables):
     StoreRefused       us: credentials, rights, bucket, region, clock. Every record would meet the same
     RecordRejected     this object, for good
 
-Whether `AccessDenied` or an unknown refusal is about us or about the object, the answer does not tell: then
-the probe is asked, which carries the same kinds of headers (tags, encryption). Where it passes, the object is
-put once more, and refused once more it is the object's fault. A missing bucket is made, if allowed, when a
-put or the probe meets it: no right to list is needed, and nothing is asked of the server at the start.
+The answer does not tell whether `AccessDenied`, or an unknown refusal, is about us or about the object. Then
+the probe is put, which carries the same kinds of headers (tags, encryption). If it passes, the object is put
+again, and refused again it is the object's fault. A missing bucket is made, if allowed, when a put or the
+probe meets it: no right to list is needed, and nothing is asked of the server at the start.
 
 Deadlines: a put has `put_timeout_s` for each started MiB of its body, all retries by HTTP included (there are
 none: backoff is the caller's); so does what a get returns; every other request has `put_timeout_s`.
@@ -22,6 +22,8 @@ none: backoff is the caller's); so does what a get returns; every other request 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import io
 import logging
 import ssl
@@ -47,10 +49,17 @@ from async_motion.core.options import (
     PathStyle,
     StoreCredentials,
 )
-from async_motion.errors import RecordRejected, SettingsError, StoreRefused, StoreUnavailable, TlsFileError
+from async_motion.errors import (
+    AsyncMotionError,
+    RecordRejected,
+    SettingsError,
+    StoreRefused,
+    StoreUnavailable,
+    TlsFileError,
+)
 from async_motion.store.s3credentials import Rotating
-from async_motion.store.s3errors import CREDENTIALS, S3Answer, Verdict
-from async_motion.store.s3wire import AUTHORITIES, Wire
+from async_motion.store.s3errors import CREDENTIALS, S3Answer, Verdict, parse_etag
+from async_motion.store.s3wire import AUTHORITIES, MAX_BODY_BYTES, BodyTooLarge, Wire, answered
 from async_motion.tls import TlsFiles, cause, client_context
 
 log = logging.getLogger(__name__)
@@ -63,9 +72,10 @@ _MAX_LINK_S = 7 * 24 * 3600.0  # what the signature's version allows
 
 
 class _Client(Minio):
-    """Minio that sends the digest of a body that its metadata name: the server checks the body against it.
+    """Minio that signs the digest that an object's metadata name, and sends it as a checksum.
 
-    miniopy-async hashes each body once more, in a thread: a sixth of the CPU that a picture's put takes.
+    The server checks the body against both, over http and https alike; a bucket with Object Lock asks for a
+    checksum. miniopy-async would hash each body again, in a thread: a sixth of the CPU of a put.
     `_build_headers` is private: the dependency is pinned to 1.23.
     """
 
@@ -77,12 +87,14 @@ class _Client(Minio):
         creds: Credentials | None,
     ) -> tuple[dict[str, str], datetime]:
         known = (headers or {}).get("X-Amz-Meta-sha256")
-        if known is None or creds is None or self._base_url.is_https:
+        if known is None or creds is None:
             return await super()._build_headers(host, headers, body, creds)
+        digest = bytes.fromhex(known[0])
         # Without credentials, and with the one digest that it would then make, it hashes nothing.
         made, date = await super()._build_headers(host, {**headers, "Content-MD5": "known"}, body, None)
         del made["Content-MD5"]
-        made["x-amz-content-sha256"] = known[0]
+        made["x-amz-content-sha256"] = digest.hex()
+        made["x-amz-checksum-sha256"] = base64.b64encode(digest).decode()
         if creds.session_token:
             made["X-Amz-Security-Token"] = creds.session_token
         return made, date
@@ -214,13 +226,15 @@ class MinioStore:
             answer = _answer(exc)
             if answer is None or answer.verdict is not Verdict.DOUBTFUL:
                 raise
-            raise RecordRejected(f"{key}: {answer.words()} (while the probe was accepted)") from exc
+            reason = f"{answer.words()} (while the probe was accepted)"
+            raise RecordRejected(f"{key}: {reason}", reason=reason) from exc
 
     async def get(self, key: str) -> bytes:
         """Return the object's bytes. Raises RecordRejected where there is none."""
         async with self._talking("get", key, self._put_timeout_s):
             response = await self._client.get_object(self.bucket, key)
-        async with response, self._talking("get", key, self._time_for(response.content_length or 0)):
+        size = min(response.content_length or 0, MAX_BODY_BYTES)
+        async with response, self._talking("get", key, self._time_for(size)):
             return await response.read()
 
     async def delete(self, key: str) -> None:
@@ -251,7 +265,7 @@ class MinioStore:
                 await self._make_bucket()
                 await write()
         except RecordRejected as exc:
-            # The probe is beyond reproach: whatever would refuse it would refuse every record.
+            # The probe is a plain object: what refuses it refuses every record.
             raise StoreRefused(f"{self._name}: the probe was rejected: {exc}") from exc
 
     async def link(self, key: str, expires_s: float) -> str | None:
@@ -287,16 +301,17 @@ class MinioStore:
                 io.BytesIO(data),
                 len(data),
                 content_type,
-                metadata=dict(metadata),
+                metadata={"sha256": metadata.get("sha256") or _sha256(data), **metadata},
                 sse=self._sse,
                 tags=_tags(tags) if self._tags and tags else None,
                 # One part whatever the size: parts need more rights and their etag is no digest.
                 part_size=max(len(data), _SINGLE_PART),
             )
-        if not result.etag:
+        etag = parse_etag(result.etag)
+        if not etag:
             # A captive portal or a web server says 200 to anything.
             raise StoreUnavailable(f"{self._name}: the answer to a put has no ETag: is this an S3 server?")
-        return result.etag
+        return etag
 
     async def _make_bucket(self) -> None:
         if not self._create_bucket:
@@ -322,7 +337,11 @@ class MinioStore:
 
     @asynccontextmanager
     async def _talking(self, verb: str, key: str, limit_s: float) -> AsyncIterator[None]:
-        """Bound what happens inside, and translate what it raises."""
+        """Bound what happens inside, and translate what it raises.
+
+        What is raised before an answer came is about the request; from then on it is the server's.
+        """
+        answered.set(False)
         try:
             async with asyncio.timeout(limit_s):
                 yield
@@ -350,8 +369,17 @@ class MinioStore:
             raise StoreUnavailable(f"{self._name}: cannot connect ({exc.os_error})") from exc
         except aiohttp.ClientError as exc:
             raise StoreUnavailable(f"{self._name}: {verb} {key}: {_broken(exc)}") from exc
-        except ValueError as exc:
-            raise RecordRejected(f"{key}: {exc}") from exc
+        except (AsyncMotionError, asyncio.CancelledError):
+            raise
+        except Exception as exc:
+            if answered.get():
+                # miniopy-async trusts what a server sends: reading it may raise anything.
+                raise StoreUnavailable(
+                    f"{self._name}: {verb} {key}: the answer cannot be read ({type(exc).__name__})"
+                ) from exc
+            if isinstance(exc, ValueError):
+                raise RecordRejected(f"{key}: {exc}", reason=str(exc)) from exc
+            raise
 
     def _answered(self, verb: str, key: str, answer: S3Answer) -> NoReturn:
         """Raise the error that the answer to `verb` stands for."""
@@ -369,7 +397,7 @@ class MinioStore:
             case Verdict.DOUBTFUL:
                 raise StoreRefused(said, retry_after_s=answer.retry_after_s) from answer
             case Verdict.REJECTED:
-                raise RecordRejected(f"{key}: {answer.words()}") from answer
+                raise RecordRejected(f"{key}: {answer.words()}", reason=answer.words()) from answer
 
 
 def _answer(exc: BaseException) -> S3Answer | None:
@@ -399,12 +427,18 @@ def _tags(tags: Mapping[str, str]) -> Tags:
     return made
 
 
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def _broken(exc: aiohttp.ClientError) -> str:
     """Return why a connection broke off: some of aiohttp's texts are empty, some hold whole headers."""
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         return "the server closed the connection"
     if isinstance(exc, aiohttp.ClientOSError):
         return f"the connection broke ({exc.strerror or type(exc).__name__})"
+    if isinstance(exc, BodyTooLarge):
+        return str(exc)
     if isinstance(exc, aiohttp.ClientPayloadError):
         return "the answer broke off"
     if isinstance(exc, aiohttp.ClientHttpProxyError):

@@ -41,8 +41,11 @@ EARLY = timedelta(minutes=5)
 _TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=2)
 
 _FAILURES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
     ValueError,
-    KeyError,
     OSError,
     TimeoutError,
     aiohttp.ClientError,

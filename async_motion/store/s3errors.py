@@ -1,16 +1,20 @@
 """What an S3 server's refusal means for us: pure tables and words, no I/O.
 
-There are four verdicts, and delivery does something else for each:
+There are four verdicts, and delivery acts differently on each:
 
     UNAVAILABLE   trouble that may pass: time-outs, 5xx, throttling, a full disk
-    REFUSED       us: credentials, bucket, rights, region, clock; every record would meet the same
-    REJECTED      this one object, for good: too large, a key or metadata that the server will not have
+    REFUSED       us: credentials, bucket, rights, quota, region, clock; every record would meet the same
+    REJECTED      this one object, for good: too large, a key or metadata that the server does not take
     DOUBTFUL      one of the last two: the answer alone does not tell (`AccessDenied` may be the user's
-                  policy or a lock on this one key). The store asks its probe, then the object once more.
+                  policy or a lock on this one key). The store asks its probe, then puts the object again.
+
+Everything that a server sends is parsed here: no answer, however broken, raises anything but `S3Answer`, and
+no text of it holds a control character or a lone surrogate.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -118,6 +122,18 @@ _UNAVAILABLE = frozenset(
 
 _UNSUPPORTED = 501
 
+_FULL = re.compile(r"quota|storage_?limit|limit_?reached|cap_?exceeded|insufficient_?storage", re.IGNORECASE)
+"""Codes that say that the bucket, or the account, holds all that it may: every server has its own."""
+
+_KEYS_WRONG = {
+    "InvalidAccessKeyId": "the access key is not known: check minio.access_key",
+    "SignatureDoesNotMatch": "the secret key is wrong: check minio.secret_key (or a proxy changes requests)",
+    "ExpiredToken": "the session token has expired: renew it",
+    "ExpiredTokenException": "the session token has expired: renew it",
+}
+
+MAX_ETAG = 256
+
 
 class S3Answer(Exception):
     """An answer that is not a success, as it came over the wire.
@@ -156,7 +172,7 @@ class S3Answer(Exception):
             message=message,
             retry_after_s=parse_retry_after(headers.get("Retry-After"), now),
             clock_ahead_s=(now - server_time).total_seconds() if server_time else None,
-            region=headers.get("x-amz-bucket-region"),
+            region=_plain(headers.get("x-amz-bucket-region", "")) or None,
         )
 
     @property
@@ -165,7 +181,9 @@ class S3Answer(Exception):
         return judge(self.status, self.code)
 
     def words(self) -> str:
-        """Return the answer in one line for an operator: no secret, no part of a stranger's page."""
+        """Return the answer in one line for an operator: no secret, no part of a foreign page."""
+        if self.code in _KEYS_WRONG:
+            return f"{self.code}: {_KEYS_WRONG[self.code]}"
         if self.code in CLOCK:
             return f"the clocks differ{self._skew()}: set this machine's clock (NTP)"
         if self.code in REGION or self.region:
@@ -192,6 +210,8 @@ def judge(status: int, code: str | None) -> Verdict:
         return Verdict.REFUSED
     if code in _REJECTED:
         return Verdict.REJECTED
+    if code is not None and _FULL.search(code) and status < 500:
+        return Verdict.REFUSED
     if status == _UNSUPPORTED:
         return Verdict.DOUBTFUL
     if status >= 500 or status in (408, 425, 429):
@@ -204,14 +224,20 @@ def judge(status: int, code: str | None) -> Verdict:
 
 
 def parse_error(body: bytes) -> tuple[str | None, str]:
-    """Return (code, message) of S3's XML error, or (None, "") where `body` is something else."""
+    """Return (code, message) of S3's XML error, or (None, "") when `body` is something else."""
     try:
-        root = ElementTree.fromstring(body)  # noqa: S314  # expat bounds entities; bodies are bounded
-    except ElementTree.ParseError:
+        root = ElementTree.fromstring(body)  # noqa: S314  # expat bounds entities; the body is bounded
+    except (ElementTree.ParseError, ValueError, LookupError):
+        # The last two: an encoding that Python does not know, or that expat cannot have.
         return None, ""
     found = {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root}
-    code = found.get("Code")
-    return (_plain(code), _plain(found.get("Message", ""))) if code else (None, "")
+    code = _plain(found.get("Code", ""))
+    return (code, _plain(found.get("Message", ""))) if code else (None, "")
+
+
+def parse_etag(value: str | None) -> str:
+    """Return an ETag without its quotes, fit for a message; "" where there is none."""
+    return _plain((value or "").replace('"', ""))[:MAX_ETAG]
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
@@ -235,12 +261,13 @@ def parse_date(value: str | None) -> datetime | None:
         return None
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError, TypeError):
+        # The second: a zone that leads out of the years that there are.
         return None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def _plain(text: str) -> str:
-    """Return a stranger's words fit for one line of a log."""
+    """Return a server's words fit for one line of a log: no control characters, no lone surrogates."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= _MAX_WORDS else line[: _MAX_WORDS - 1] + "…"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from async_motion.store.s3errors import (
@@ -14,6 +14,7 @@ from async_motion.store.s3errors import (
     judge,
     parse_date,
     parse_error,
+    parse_etag,
     parse_retry_after,
 )
 
@@ -162,3 +163,83 @@ def test_long_words_are_cut() -> None:
     body = b"<Error><Code>SlowDown</Code><Message>" + b"very " * 500 + b"</Message></Error>"
 
     assert len(S3Answer.read(503, {}, body, NOW).words()) < 250
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Sun, 22 Nov 2026 07:31:12 +9999",
+        "Sun, 22 Nov 0001 00:00:00 +2359",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Sun, 22 Nov 99999 07:31:12 GMT",
+        "Sun, 22 Nov 2026 07:31:12 " + "9" * 400,
+        "\udcff",
+    ],
+)
+def test_a_date_beyond_the_calendar_is_none_or_a_date(value: str) -> None:
+    at = parse_date(value)
+    assert at is None or at.tzinfo is UTC
+    assert parse_retry_after(value, NOW) is None or 0 <= (parse_retry_after(value, NOW) or 0) <= 3600
+
+
+@pytest.mark.parametrize("encoding", ["x-unknown", "shift_jis", "utf-7", "cp932", "rot13", "idna"])
+def test_an_encoding_that_cannot_be_read_is_no_error_of_s3(encoding: str) -> None:
+    body = f'<?xml version="1.0" encoding="{encoding}"?><Error><Code>SlowDown</Code></Error>'.encode()
+    code, _ = parse_error(body)
+    assert code in (None, "SlowDown")
+
+
+@given(
+    st.integers(300, 599),
+    st.dictionaries(
+        st.sampled_from(["Date", "Retry-After", "x-amz-bucket-region"]),
+        st.text(st.characters(codec="utf-8") | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)),
+    ),
+    st.binary(max_size=300) | st.sampled_from([b"<Error><Code>\xff</Code></Error>"]),
+)
+@settings(deadline=None)
+def test_no_answer_raises_anything_and_its_words_are_one_line(
+    status: int, headers: dict[str, str], body: bytes
+) -> None:
+    answer = S3Answer.read(status, headers, body, NOW)
+    assert isinstance(answer.verdict, Verdict)
+    answer.words().encode()  # no lone surrogate
+    assert answer.words().isprintable()
+
+
+@pytest.mark.parametrize(
+    ("value", "etag"),
+    [('"abc"', "abc"), (None, ""), ('"\udcff"', ""), ('W/"a\r\nb"', "W/a b"), ('"' + "a" * 999 + '"', None)],
+)
+def test_an_etag_is_one_short_line(value: str | None, etag: str | None) -> None:
+    parsed = parse_etag(value)
+    if etag is not None:
+        assert parsed == etag
+    assert len(parsed) <= 256
+    assert parsed.isprintable()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "QuotaExceeded",
+        "XMinioAdminBucketQuotaExceeded",
+        "StorageLimitReached",
+        "storage_cap_exceeded",
+        "ExceededQuota",
+        "InsufficientStorage",
+    ],
+)
+def test_a_full_bucket_is_the_stores_trouble_not_the_records(code: str) -> None:
+    assert judge(403, code) is Verdict.REFUSED
+    assert judge(400, code) is Verdict.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("code", "setting"),
+    [("SignatureDoesNotMatch", "minio.secret_key"), ("InvalidAccessKeyId", "minio.access_key")],
+)
+def test_a_wrong_key_is_called_a_wrong_key(code: str, setting: str) -> None:
+    words = S3Answer(403, code=code, message="The request signature we calculated does not match").words()
+    assert code in words
+    assert setting in words
