@@ -35,8 +35,9 @@ class Pace:
     """How delivery waits, in seconds.
 
     `first_s` to `max_s` bound the backoff before a peer that is away, `refused_first_s` to `refused_max_s`
-    that before one that refuses us. `item_max_s` is the longest delay of an item that fails by itself,
-    `poll_s` how often delivery looks for work without being called.
+    that before one that refuses us. `item_max_s` is the longest delay of an item that fails by itself;
+    `aside_first_s` to `aside_max_s` pass before records that were set aside are tried again. `poll_s` is how
+    often delivery looks for work without being called.
     """
 
     first_s: float = 0.25
@@ -44,6 +45,8 @@ class Pace:
     refused_first_s: float = 5.0
     refused_max_s: float = 30.0
     item_max_s: float = 300.0
+    aside_first_s: float = 600.0
+    aside_max_s: float = 6 * 3600.0
     poll_s: float = 0.5
 
 

@@ -145,6 +145,7 @@ class Delivery:
             self._snapshots.executor = executor
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._store_breaker.run(), name="delivery: store's breaker")
+                tasks.create_task(self._retries.run(self._store_breaker), name="delivery: retries")
                 tasks.create_task(self._broker_breaker.run(), name="delivery: broker's breaker")
                 uploads = dispatch(
                     partial(self._uploader.start, tasks),

@@ -1,8 +1,13 @@
-"""What happens to an item whose delivery failed, and to a note that the spool could not take."""
+"""What happens to an item whose delivery failed, and to a note that the spool could not take.
+
+An item whose peer failed is released, with a delay when it fails by itself. A record that was set aside is
+tried again, slowly, by itself: one for each reason; when it is stored, the others with its reason follow.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
@@ -37,6 +42,8 @@ class Retries:
         self._draw = draw
         self._figures = figures
         self._failures: dict[int, tuple[int, int]] = {}
+        self._tried_again: dict[int, str] = {}
+        """Records that were set aside, on trial, and why they had been."""
 
     def failed_before(self, number: int) -> bool:
         """Return whether a try of this item failed."""
@@ -45,6 +52,26 @@ class Retries:
     def succeeded(self, number: int) -> None:
         """Note that an item's try succeeded, or that there will be no other."""
         self._failures.pop(number, None)
+
+    async def delivered(self, number: int) -> None:
+        """Note that a record is stored; those that were set aside for the reason that it had follow it."""
+        self.succeeded(number)
+        reason = self._tried_again.pop(number, None)
+        if reason is not None:
+            log.info("store: takes what was set aside (%s); delivering the others", reason)
+            await self.insist(lambda: self._spool.restore_by_reason(reason))
+
+    async def run(self, breaker: CircuitBreaker) -> None:
+        """Try records that were set aside again, slowly; for ever."""
+        backoff = Backoff(draw=self._draw, first_s=self._pace.aside_first_s, max_s=self._pace.aside_max_s)
+        while True:
+            await asyncio.sleep(backoff.next_s())
+            if not self._spool.stats.set_aside:
+                backoff.reset()
+                self._tried_again.clear()
+            elif breaker.closed:
+                with contextlib.suppress(SpoolError):  # the spool has logged it; the next round asks again
+                    self._tried_again = await self._spool.restore_samples()
 
     def backoff(self) -> Backoff:
         """Return a backoff for trouble that may pass."""
@@ -74,11 +101,13 @@ class Retries:
             delay_s = min(self._pace.item_max_s, doubled_s)
         await self.insist(lambda: self._spool.release([number], delay_s))
 
-    async def insist(self, note: Callable[[], Awaitable[None]]) -> None:
+    async def insist(self, note: Callable[[], Awaitable[object]]) -> None:
         """Make a note in the spool until it holds: a full or failing disk is waited for."""
         backoff = self.backoff()
         while True:
             try:
-                return await note()
+                await note()
             except SpoolError:
                 await asyncio.sleep(backoff.next_s())
+            else:
+                return

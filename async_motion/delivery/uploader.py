@@ -16,9 +16,10 @@ from async_motion.core.model import StoredFrame
 from async_motion.delivery.circuit_breaker import CircuitBreaker
 from async_motion.delivery.dispatch import Bell, Slots, share_of
 from async_motion.delivery.protocols import Outbox, Store
+from async_motion.delivery.rejections import Rejections
 from async_motion.delivery.retries import Figures, Retries
 from async_motion.delivery.snapshots import Snapshots
-from async_motion.errors import RecordRejected, StoreUnavailable
+from async_motion.errors import RecordRejected, StoreRefused, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Uploader:
         self._slots = Slots()
         self._ready: deque[Upload] = deque()
         self._in_memory = 0
+        self._rejections = Rejections(clock)
         self._on_stored: list[Callable[[StoredFrame], None]] = []
 
     def on_stored(self, callback: Callable[[StoredFrame], None]) -> None:
@@ -171,18 +173,19 @@ class Uploader:
                 tags=payloads.object_tags(info),
             )
         except RecordRejected as exc:
-            await self._set_aside(item, exc)
+            await self._rejected(item, exc)
             return
         except StoreUnavailable as exc:
             await self._retry(item, exc)
             return
+        self._rejections.stored()
         self._breaker.record_success()
         self._begin_ready(tasks)
         self._figures.upload_s.append(self._clock() - started)
         self._figures.counts["stored"] += 1
         self._figures.counts["stored_bytes"] += info.size
         self._figures.counts["repeats"] += self._retries.failed_before(item.number)
-        self._retries.succeeded(item.number)
+        await self._retries.delivered(item.number)
         age_s = item.age_s + self._clock() - started
         stored = StoredFrame(
             info=info,
@@ -200,12 +203,20 @@ class Uploader:
         for callback in self._on_stored:
             callback(stored)
 
-    async def _set_aside(self, item: FrameUpload, rejection: RecordRejected) -> None:
-        reason = str(rejection)
-        log.error("%s: %s is set aside: %s", item.info.camera, item.info.object_key, reason)
-        self._figures.counts["set_aside"] += 1
-        self._retries.succeeded(item.number)
-        await self._retries.insist(lambda: self._spool.set_aside(item.number, reason))
+    async def _rejected(self, item: FrameUpload, rejection: RecordRejected) -> None:
+        """Set a record aside or, where the store rejects all alike, keep it and blame the store."""
+        reason = rejection.reason
+        row = self._rejections.add(item.number, reason)
+        if row is None:
+            log.error("%s: %s is set aside: %s", item.info.camera, item.info.object_key, reason)
+            self._figures.counts["set_aside"] += 1
+            self._retries.succeeded(item.number)
+            await self._retries.insist(lambda: self._spool.set_aside(item.number, reason))
+            return
+        if row:
+            log.info("store: rejects every frame alike; %d that were set aside are delivered later", len(row))
+            await self._retries.insist(lambda: self._spool.restore(row))
+        await self._retry(item, StoreRefused(f"every frame is rejected: {reason}"))
 
     async def _retry(self, item: Upload, error: StoreUnavailable) -> None:
         self._breaker.record_failure(error)
@@ -240,7 +251,9 @@ class Uploader:
         except StoreUnavailable as exc:
             await self._retry(item, exc)
             return
-        self._breaker.record_success()
+        if not self._rejections.blames_store:
+            # Else only a frame can tell: a summary passes a limit that frames do not.
+            self._breaker.record_success()
         self._retries.succeeded(item.number)
         await self._retries.insist(lambda: self._spool.mark_stored(item.number, None))
 

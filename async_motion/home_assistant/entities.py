@@ -31,6 +31,9 @@ from async_motion.core.model import CameraStatus
 from async_motion.core.names import Topics
 
 ORIGIN: Final = "async_motion"
+_STORAGE = "(value_json.store.problem or value_json.spool.problem or value_json.spool.alarm)"
+"""Why frames are not stored: the store, the spool, or records that are set aside or dropped."""
+
 EVENT_GAP_S = 10
 """A better picture alone is news for the event entity at most this often."""
 
@@ -395,8 +398,8 @@ HUB: Final[Sequence[Entity]] = (
         topics=lambda at: {"state_topic": at.topics.state, "json_attributes_topic": at.topics.state},
         fields={
             "device_class": "problem",
-            "value_template": "{{ 'ON' if value_json.store.problem else 'OFF' }}",
-            "json_attributes_template": "{{ {'reason': value_json.store.problem} | tojson }}",
+            "value_template": f"{{{{ 'ON' if {_STORAGE} else 'OFF' }}}}",
+            "json_attributes_template": f"{{{{ {{'reason': {_STORAGE}}} | tojson }}}}",
         },
         needs=Needs.SERVICE,
         category="diagnostic",

@@ -64,7 +64,7 @@ class Eviction:
         waiting = f"kind = {RECORD} AND state = {TO_STORE} AND rank ="
         stored = f"kind = {RECORD} AND state = {TO_ANNOUNCE}"
         steps: list[tuple[str, str | None]] = [
-            (f"state = {ASIDE} ORDER BY number", "full_aside"),
+            (f"state >= {ASIDE} ORDER BY number", "full_aside"),
             (f"{stored} AND bytes > {ROW_BYTES} ORDER BY number", None),
         ]
         if self._when_full == "drop_oldest":

@@ -39,6 +39,11 @@ class Housekeeping:
         """True while there is space to return: come again soon."""
         return self._spare_pages > 0
 
+    @property
+    def dropping(self) -> bool:
+        """True from the first drop until none has happened for a minute."""
+        return self._dropping_since is not None
+
     def begin(self, tables: Tables) -> None:
         """Take note of tables that have just been opened."""
         self._data_version = tables.data_version()

@@ -95,7 +95,7 @@ def look(path: Path) -> Report:
                 reason=reason or "",
             )
             for number, body, wall, reason in db.execute(
-                f"SELECT number, body, wall, reason FROM items WHERE state = {ASIDE} ORDER BY number"
+                f"SELECT number, body, wall, reason FROM items WHERE state >= {ASIDE} ORDER BY number"
             )
         ]
     parts = [path, path.with_name(path.name + "-wal")]

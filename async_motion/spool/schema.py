@@ -14,7 +14,8 @@ VERSION = 2
 """1: without event numbers and index. It is migrated in place when it is opened."""
 
 RECORD, START, END, REVISION = 0, 1, 2, 3
-HELD, TO_STORE, TO_ANNOUNCE, ASIDE = 0, 1, 2, 3
+HELD, TO_STORE, TO_ANNOUNCE, ASIDE, UNREADABLE = 0, 1, 2, 3, 4
+"""From ASIDE on, an item is set aside."""
 MIDDLE, PROTECTED = 0, 1
 OPEN, ENDED, TOLD = 0, 1, 2
 """An event: going on; its end accepted; its end announced, while items of it are left."""
@@ -35,6 +36,8 @@ CREATE TABLE index_lines (
 """
 """What version 2 added."""
 
+_ASIDE_INDEX = f"CREATE INDEX items_aside ON items(number) WHERE state >= {ASIDE}"
+
 _SCHEMA = f"""
 CREATE TABLE items (
     number INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, state INTEGER NOT NULL,
@@ -45,7 +48,7 @@ CREATE UNIQUE INDEX items_frame ON items(event_id, seq) WHERE kind = {RECORD};
 CREATE INDEX items_phase ON items(event_id) WHERE kind > {RECORD};
 CREATE INDEX items_to_store ON items(number) WHERE state = {TO_STORE};
 CREATE INDEX items_to_announce ON items(number) WHERE state = {TO_ANNOUNCE};
-CREATE INDEX items_aside ON items(number) WHERE state = {ASIDE};
+{_ASIDE_INDEX};
 CREATE INDEX items_victim ON items(rank, number) WHERE kind = {RECORD} AND state = {TO_STORE};
 CREATE INDEX items_line ON items(camera, number) WHERE state < {ASIDE};
 CREATE INDEX items_clock ON items(clock);
@@ -107,6 +110,8 @@ def _migrate(db: sqlite3.Connection) -> None:
     try:
         db.execute("ALTER TABLE events ADD COLUMN no INTEGER")
         db.execute("ALTER TABLE events ADD COLUMN revise INTEGER NOT NULL DEFAULT 0")
+        db.execute("DROP INDEX IF EXISTS items_aside")
+        db.execute(_ASIDE_INDEX)
         for statement in filter(str.strip, _NUMBERS.split(";")):
             db.execute(statement)
         db.execute("INSERT INTO identity VALUES (?)", (draw_writer(),))

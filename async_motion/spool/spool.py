@@ -180,7 +180,7 @@ class Spool:
         for number, reason in unreadable.items():
             # What was leased must reach the caller: where this fails, the next take tries again.
             with contextlib.suppress(SpoolError):
-                await self.set_aside(number, reason)
+                await self.set_aside(number, reason, unreadable=True)
                 log.error("spool: item %d is set aside: it %s", number, reason)
         return found
 
@@ -195,9 +195,9 @@ class Spool:
         """Note that these are announced; they leave the spool. Raises SpoolError: note it again."""
         await self._call(Kind.NOTE, lambda tables: tables.remove(numbers))
 
-    async def set_aside(self, number: int, reason: str) -> None:
-        """Note that a record is refused for good. Raises SpoolError: note it again."""
-        await self._call(Kind.NOTE, lambda tables: tables.set_aside(number, reason))
+    async def set_aside(self, number: int, reason: str, *, unreadable: bool = False) -> None:
+        """Note that a record is refused, or cannot be read back. Raises SpoolError: note it again."""
+        await self._call(Kind.NOTE, lambda tables: tables.set_aside(number, reason, unreadable=unreadable))
 
     async def restore(self, numbers: Collection[int] | None = None) -> list[int]:
         """Deliver records that were set aside after all (None: all of them). Return their numbers.
@@ -205,6 +205,17 @@ class Spool:
         Raises SpoolError.
         """
         return await self._call(Kind.NOTE, lambda tables: tables.restore(numbers))
+
+    async def restore_samples(self) -> dict[int, str]:
+        """Deliver one record of each reason for which records were set aside: the oldest.
+
+        Return their numbers and reasons. Raises SpoolError.
+        """
+        return await self._call(Kind.NOTE, lambda tables: tables.restore_samples())
+
+    async def restore_by_reason(self, reason: str) -> list[int]:
+        """Deliver every record that was set aside for this reason. Raises SpoolError."""
+        return await self._call(Kind.NOTE, lambda tables: tables.restore(None, reason))
 
     async def release(self, numbers: Collection[int], delay_s: float = 0.0) -> None:
         """Return leased items; they are available again after `delay_s`."""

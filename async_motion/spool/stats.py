@@ -14,7 +14,8 @@ class SpoolStats:
     `dropped` counts since the start, by reason: `full`, `age`, `too_large` (records not yet stored),
     `full_stored` (announcements), `full_aside` (records set aside), `age_phase`. `to_store` and `to_announce`
     tell whether there is work of each kind, `backlog` whether any of it is delayed. `problem` is why the
-    spool cannot take records now, None while it can.
+    spool cannot take records now, None while it can. `alarm` is what an operator should know though records
+    are taken: some are set aside, or dropped; None when neither.
     """
 
     records: int = 0
@@ -30,6 +31,7 @@ class SpoolStats:
     dropped: Mapping[str, int] = field(default_factory=dict)
     commits: int = 0
     problem: str | None = None
+    alarm: str | None = None
 
     @property
     def empty(self) -> bool:

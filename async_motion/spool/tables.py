@@ -12,7 +12,8 @@
 The walk of an item (`state`); what is announced or dropped leaves the tables:
 
     record           TO_STORE ───put───▶ TO_ANNOUNCE ───published───▶ (gone)
-                        └──refused for good──▶ ASIDE ───retry──▶ TO_STORE
+                        ├──refused──▶ ASIDE ───tried again──▶ TO_STORE
+                        └──cannot be read back──▶ UNREADABLE
     start   HELD ──no earlier record of the event left──▶ TO_ANNOUNCE ──▶ (gone)
     end     HELD ──no record and no start left──▶ TO_STORE ──event.json put──▶ TO_ANNOUNCE ──▶ (gone)
     revision  (made when a record set aside was delivered after the end)  TO_STORE ──event.json put──▶ (gone)
@@ -61,6 +62,7 @@ from async_motion.spool.schema import (
     TO_ANNOUNCE,
     TO_STORE,
     TOLD,
+    UNREADABLE,
 )
 
 log = logging.getLogger(__name__)
@@ -184,7 +186,7 @@ class Tables:
             "SELECT kind, state, count(*), sum(bytes) FROM items GROUP BY kind, state"
         ):
             counters.bytes += size
-            if state == ASIDE:
+            if state >= ASIDE:
                 counters.aside += count
             elif kind == RECORD:
                 counters.records += count
@@ -508,16 +510,17 @@ class Tables:
             if row is not None:
                 self._forget(row)
 
-    def set_aside(self, number: int, reason: str) -> None:
-        """Note that a record is refused for good, or cannot be read; an unreadable phase is dropped."""
+    def set_aside(self, number: int, reason: str, *, unreadable: bool = False) -> None:
+        """Note that a record is refused, or cannot be read back; an unreadable phase is dropped."""
         self._released.append(number)
         row = self._row(number)
-        if row is None or row.state == ASIDE:
+        if row is None or row.state >= ASIDE:
             return
         if row.kind != RECORD:
             self._drop(row, "unreadable_phase")
             return
-        self._db.execute("UPDATE items SET state = ?, reason = ? WHERE number = ?", (ASIDE, reason, number))
+        state = UNREADABLE if unreadable else ASIDE
+        self._db.execute("UPDATE items SET state = ?, reason = ? WHERE number = ?", (state, reason, number))
         self.counters.records -= 1
         self.counters.aside += 1
         self._settle(row.event_id)
@@ -535,7 +538,7 @@ class Tables:
         self._db.execute("DELETE FROM jpegs WHERE number = ?", (row.number,))
         self._released.append(row.number)
         self.counters.bytes -= row.bytes
-        if row.state == ASIDE:
+        if row.state >= ASIDE:
             self.counters.aside -= 1
         elif row.kind == RECORD:
             self.counters.records -= 1
@@ -597,17 +600,19 @@ class Tables:
         ).fetchone()
         return found is not None
 
-    def restore(self, numbers: Collection[int] | None) -> list[int]:
-        """Deliver records that were set aside after all (None: all of them). Return their numbers.
+    def restore(self, numbers: Collection[int] | None, reason: str | None = None) -> list[int]:
+        """Deliver records that were refused after all: these, or (None) all, or those with this reason.
 
-        Those without their bytes stay. Their age begins again: it must not expire them at once.
+        Return their numbers. Those without their bytes stay. Their age begins again: it must not expire them
+        at once.
         """
         found = [
             number
-            for (number,) in self._db.execute(
-                f"SELECT number FROM items WHERE state = {ASIDE} AND number IN (SELECT number FROM jpegs)"
+            for number, why in self._db.execute(
+                f"SELECT number, reason FROM items WHERE state = {ASIDE}"
+                " AND number IN (SELECT number FROM jpegs) ORDER BY number"
             ).fetchall()
-            if numbers is None or number in numbers
+            if (numbers is None or number in numbers) and (reason is None or why == reason)
         ]
         self._db.executemany(
             f"UPDATE items SET state = {TO_STORE}, reason = NULL, clock = ? WHERE number = ?",
@@ -616,6 +621,23 @@ class Tables:
         self.counters.aside -= len(found)
         self.counters.records += len(found)
         return found
+
+    def restore_samples(self) -> dict[int, str]:
+        """Deliver the oldest record of each reason. Return their numbers and reasons."""
+        rows = self._db.execute(
+            f"SELECT min(number), reason FROM items WHERE state = {ASIDE}"
+            " AND number IN (SELECT number FROM jpegs) GROUP BY reason"
+        ).fetchall()
+        samples = {number: str(reason or "") for number, reason in rows}
+        self.restore(samples.keys())
+        return samples
+
+    def newest_reason(self) -> str | None:
+        """Return why the newest of the records set aside was, None when there are none."""
+        row = self._db.execute(
+            f"SELECT reason FROM items WHERE state >= {ASIDE} ORDER BY number DESC LIMIT 1"
+        ).fetchone()
+        return str(row[0] or "") if row else None
 
     # -- looking
 

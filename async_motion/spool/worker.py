@@ -464,10 +464,21 @@ class Worker:
             dropped=dict(counters.dropped),
             commits=self._commits,
             problem=self._problem,
+            alarm=self._alarm(tables),
             **self._waiting(tables),
         )
         self._stats_at = self._clock()
         self._on_stats(self._stats)
+
+    def _alarm(self, tables: Tables) -> str | None:
+        """Return what an operator should know though records are taken."""
+        said = []
+        if tables.counters.aside:
+            with contextlib.suppress(sqlite3.Error):  # the next call meets the same error
+                said.append(f"{tables.counters.aside} records are set aside: {tables.newest_reason()}")
+        if self._housekeeping.dropping:
+            said.append("records are being dropped: the spool is full, or they are too old")
+        return "; ".join(said) or None
 
     def _waiting(self, tables: Tables) -> dict[str, Any]:
         """Return what the stats say of the items that delivery may take."""

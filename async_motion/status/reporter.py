@@ -121,7 +121,7 @@ class Reporter:
         self._paces = {name: _Pace(state_every_s) for name in cameras}
         self._pace = _Pace(state_every_s)
         self._previews: dict[str, Preview] = {}
-        self._troubles = (PeerHealth(), PeerHealth())
+        self._troubles: tuple[object, ...] = (PeerHealth(), PeerHealth(), None, False)
         self._closed = False
         for name, camera in self._cameras.items():
             camera.recall_day(self._memory.recall(_TODAY_KEY.format(camera=name)))
@@ -390,9 +390,10 @@ class Reporter:
             },
         }
 
-    def _health_troubles(self) -> tuple[PeerHealth, PeerHealth]:
+    def _health_troubles(self) -> tuple[object, ...]:
         health = self._delivery_health()
-        return health.store, health.broker
+        spool = self._spool_stats()
+        return health.store, health.broker, spool.get("problem"), bool(spool.get("alarm"))
 
     def _today(self) -> date:
         return self._now().astimezone(self._timezone).date()

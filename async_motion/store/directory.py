@@ -418,5 +418,5 @@ def _translated(path: Path, what: str, exc: OSError) -> StoreUnavailable | Recor
     if exc.errno in _NEEDS_A_PERSON:
         return StoreRefused(f"{said}: this user must be able to write there")
     if exc.errno in _KEY_AT_FAULT:
-        return RecordRejected(said)
+        return RecordRejected(said, reason=exc.strerror)
     return StoreUnavailable(said)

@@ -226,8 +226,10 @@ class MinioStore:
             answer = _answer(exc)
             if answer is None or answer.verdict is not Verdict.DOUBTFUL:
                 raise
-            reason = f"{answer.words()} (while the probe was accepted)"
-            raise RecordRejected(f"{key}: {reason}", reason=reason) from exc
+            accepted = "(while the probe was accepted)"
+            raise RecordRejected(
+                f"{key}: {answer.words()} {accepted}", reason=f"{answer.cause} {accepted}"
+            ) from exc
 
     async def get(self, key: str) -> bytes:
         """Return the object's bytes. Raises RecordRejected where there is none."""
@@ -397,7 +399,7 @@ class MinioStore:
             case Verdict.DOUBTFUL:
                 raise StoreRefused(said, retry_after_s=answer.retry_after_s) from answer
             case Verdict.REJECTED:
-                raise RecordRejected(f"{key}: {answer.words()}", reason=answer.words()) from answer
+                raise RecordRejected(f"{key}: {answer.words()}", reason=answer.cause) from answer
 
 
 def _answer(exc: BaseException) -> S3Answer | None:

@@ -180,6 +180,11 @@ class S3Answer(Exception):
         """What the answer means for a put."""
         return judge(self.status, self.code)
 
+    @property
+    def cause(self) -> str:
+        """What was wrong, without what differs from object to object: sizes, keys, request ids."""
+        return self.code or self.words()
+
     def words(self) -> str:
         """Return the answer in one line for an operator: no secret, no part of a foreign page."""
         if self.code in _KEYS_WRONG:

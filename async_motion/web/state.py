@@ -16,9 +16,9 @@ PARTS: Final = ("spool", "store", "broker")
 
 
 def problem_of(part: object) -> str | None:
-    """Return what is wrong with one of `PARTS`, None while it works."""
+    """Return what is wrong with one of `PARTS`, also what is set aside or dropped; None while it works."""
     if isinstance(part, Mapping):
-        problem = part.get("problem")
+        problem = part.get("problem") or part.get("alarm")
         return str(problem) if problem else None
     return part if isinstance(part, str) and part != "ok" else None
 

@@ -187,6 +187,13 @@ def test_the_entities_of_the_hub_and_what_is_optional() -> None:
     assert "configuration_url" not in hub_payload(plain)["device"]
 
 
+def test_a_storage_problem_is_the_stores_the_spools_or_records_set_aside() -> None:
+    problem = hub_payload(SITE)["components"]["storage_problem"]
+    for template in (problem["value_template"], problem["json_attributes_template"]):
+        for field in ("store.problem", "spool.problem", "spool.alarm"):
+            assert f"value_json.{field}" in template
+
+
 def test_a_camera_with_settings_for_the_night_can_be_switched() -> None:
     site = Site(instance="edge1", version="1", topics=TOPICS)
     plain = camera_payload(site, CameraSite(name="porch"))["components"]

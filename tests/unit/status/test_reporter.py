@@ -117,6 +117,7 @@ class Bench:
         self.memory: dict[str, bytes] = {}
         self.spool_trouble: SpoolError | None = None
         self.store_problem: str | None = None
+        self.spool_alarm: str | None = None
         self.restarts = 0
         self.controls = FakeControls()
         self.reporter = Reporter(
@@ -126,7 +127,13 @@ class Bench:
             **{
                 "instance": "edge1",
                 "version": "0.1.0",
-                "spool_stats": lambda: {"records": 3, "bytes": 1000, "oldest_age_s": 1.5},
+                "spool_stats": lambda: {
+                    "records": 3,
+                    "bytes": 1000,
+                    "oldest_age_s": 1.5,
+                    "problem": None,
+                    "alarm": self.spool_alarm,
+                },
                 "delivery_health": self.health,
                 "remember": self.remember,
                 "restart_capture": self.restart,
@@ -414,6 +421,15 @@ def test_last_motion_is_when_it_began_and_then_when_it_was_last_seen() -> None:
     assert bench.reporter.snapshot()["cameras"]["porch"]["last_motion"] == "2026-11-22T07:31:15.000000Z"
 
 
+def test_records_set_aside_are_published_at_once() -> None:
+    bench = Bench()
+    bench.reporter.republish()
+    bench.wait(6)
+    bench.spool_alarm = "1 records are set aside: HTTP 413"
+    bench.wait(1)
+    assert json.loads(bench.broker.last(TOPICS.state))["spool"]["alarm"] == bench.spool_alarm
+
+
 def test_trouble_of_the_store_is_published_at_once_and_its_end_too() -> None:
     bench = Bench()
     bench.reporter.republish()
@@ -434,7 +450,8 @@ def test_the_state_of_the_service_sums_its_cameras() -> None:
     state = bench.reporter.snapshot()
     assert state["counters"]["frames"] == 2
     assert state["counters"]["cameras_online"] == 1
-    assert state["spool"] == {"records": 3, "bytes": 1000, "oldest_age_s": 1.5}
+    assert state["spool"]["records"] == 3
+    assert state["spool"]["oldest_age_s"] == 1.5
     assert set(state["cameras"]) == {"porch", "yard"}
 
 

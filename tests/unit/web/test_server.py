@@ -120,6 +120,14 @@ async def test_readyz_says_what_does_not_work() -> None:
             ]
 
 
+async def test_readyz_names_records_that_are_set_aside_or_dropped() -> None:
+    alarm = "7 records are set aside: HTTP 413"
+    stage = Stage(spool={"problem": None, "alarm": alarm})
+    async with serving(stage) as session, session.get("/readyz") as answer:
+        assert answer.status == 503
+        assert (await answer.json())["reasons"] == [f"spool: {alarm}"]
+
+
 @pytest.mark.parametrize("well", ["ok", {"problem": None}, None])
 async def test_readyz_takes_a_part_in_one_word_too(well: object) -> None:
     async with serving(Stage(store=well, broker="unavailable: not connected")) as session:
