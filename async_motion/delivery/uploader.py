@@ -16,7 +16,7 @@ from async_motion.core.model import StoredFrame
 from async_motion.delivery.circuit_breaker import CircuitBreaker
 from async_motion.delivery.dispatch import Bell, Slots, share_of
 from async_motion.delivery.protocols import Outbox, Store
-from async_motion.delivery.rejections import Rejections
+from async_motion.delivery.rejections import SUSPECT_S, Rejections
 from async_motion.delivery.retries import Figures, Retries
 from async_motion.delivery.snapshots import Snapshots
 from async_motion.errors import RecordRejected, StoreRefused, StoreUnavailable
@@ -98,6 +98,11 @@ class Uploader:
         if self._breaker.half_open:
             if not self._slots.all and slots > 0:
                 await self._lease_trial()
+            suspects = self._rejections.clear_suspects() if not (self._ready or self._slots.all) else []
+            if suspects:
+                # There is nothing else to try: they have another turn, after a pause.
+                await self._release(suspects)
+                await self._blame(self._rejections.reason or "")
         elif self._spool.stats.backlog:
             before = len(self._ready)
             await self._lease(fresh=False, limit=min(slots, self._backlog_slots - self._slots.backlog))
@@ -129,8 +134,7 @@ class Uploader:
         """Release what was leased and not begun: while the breaker is open, nothing may begin."""
         numbers = [item.number for item in self._ready]
         self._ready.clear()
-        if numbers:
-            await self._retries.insist(lambda: self._spool.release(numbers))
+        await self._release(numbers)
         return len(numbers)
 
     def _begin_ready(self, tasks: asyncio.TaskGroup) -> int:
@@ -178,9 +182,10 @@ class Uploader:
         except StoreUnavailable as exc:
             await self._retry(item, exc)
             return
-        self._rejections.stored()
+        suspects = self._rejections.stored()
         self._breaker.record_success()
         self._begin_ready(tasks)
+        await self._release(suspects)
         self._figures.upload_s.append(self._clock() - started)
         self._figures.counts["stored"] += 1
         self._figures.counts["stored_bytes"] += info.size
@@ -216,7 +221,18 @@ class Uploader:
         if row:
             log.info("store: rejects every frame alike; %d that were set aside are delivered later", len(row))
             await self._retries.insist(lambda: self._spool.restore(row))
-        await self._retry(item, StoreRefused(f"every frame is rejected: {reason}"))
+        await self._release([item.number], SUSPECT_S)
+        if not (self._breaker.half_open and self._rejections.trial_goes_on()):
+            await self._blame(reason)
+
+    async def _blame(self, reason: str) -> None:
+        self._figures.counts["retries"] += 1
+        self._breaker.record_failure(StoreRefused(f"every frame is rejected: {reason}"))
+        await self._release_ready()
+
+    async def _release(self, numbers: list[int], delay_s: float = 0.0) -> None:
+        if numbers:
+            await self._retries.insist(lambda: self._spool.release(numbers, delay_s))
 
     async def _retry(self, item: Upload, error: StoreUnavailable) -> None:
         self._breaker.record_failure(error)

@@ -108,6 +108,8 @@ class Leases:
     def release(self, numbers: Collection[int], delay_s: float = 0.0) -> None:
         """Return these items; they are available again after `delay_s`."""
         self._leased.difference_update(numbers)
+        for number in numbers:
+            self._not_before.pop(number, None)
         if delay_s > 0:
             self._not_before.update(dict.fromkeys(numbers, self._clock() + delay_s))
 
