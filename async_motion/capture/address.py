@@ -1,8 +1,8 @@
 """What an address in the settings means, and what may be reached through it.
 
 FFmpeg would follow whatever it is pointed at: playlists, redirects, `concat:` and dozens of protocols. So the
-protocols are listed for each scheme, the containers are listed or forced, and redirects are off (for RTSP by
-`relay`): a camera can make us talk to nobody but itself.
+protocols are listed for each scheme, the containers are listed or forced, and there are no redirects (for
+RTSP by `rtsp_proxy`; HTTP is read by `http`): a camera can make us talk to no other address than its own.
 """
 
 from __future__ import annotations
@@ -96,15 +96,15 @@ def transport_of(address: Address, spec: CaptureSpec) -> Transport:
     return "tcp" if address.scheme == "rtsps" else spec.transport
 
 
-def attempts(address: Address, spec: CaptureSpec) -> list[Attempt]:
-    """Return the ways to open an RTSP, HTTP or file source, to be tried in this order."""
+def attempt_of(address: Address, spec: CaptureSpec) -> Attempt:
+    """Return how FFmpeg opens an RTSP, HTTP or file source."""
     if address.kind is SourceKind.RTSP:
-        # Also of rtsps://: TLS ends in the relay.
+        # Also of rtsps://: TLS ends in the proxy.
         options = {
             "protocol_whitelist": "rtsp,tcp,udp,rtp",
             "rtsp_transport": spec.transport,
             "allowed_media_types": "video",
-            # The frame rate would be measured over 20 pictures before anything is handed out.
+            # The frame rate would be measured over 20 frames before anything is handed out.
             "fpsprobesize": "0",
             # Microseconds. Bounds each socket call, also those on closing, which PyAV does not bound.
             "timeout": str(int(spec.stall_timeout_s * 1e6)),
@@ -112,14 +112,11 @@ def attempts(address: Address, spec: CaptureSpec) -> list[Attempt]:
         if spec.transport == "udp":
             # A keyframe comes as a burst that the default socket buffer of many systems cannot hold.
             options["buffer_size"] = str(2 * 1024 * 1024)
-        return [Attempt(address.url, None, options)]
+        return Attempt(address.url, None, options)
     if address.kind is SourceKind.HTTP:
-        whitelist = "https,tls,tcp" if address.scheme == "https" else "http,tcp"
-        options = {"protocol_whitelist": whitelist, "max_redirects": "0"}
-        return [
-            Attempt(address.url, "mpjpeg", options),
-            Attempt(address.url, None, {**options, "format_whitelist": CONTAINERS}),
-        ]
+        # Its bytes come from a connection of ours: no protocol is needed, and none is allowed.
+        options = {"protocol_whitelist": "none", "format_whitelist": CONTAINERS, "fpsprobesize": "0"}
+        return Attempt("", None, options)
     # The prefix keeps FFmpeg from reading a protocol into a file's name.
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
-    return [Attempt(f"file:{address.url}", None, options)]
+    return Attempt(f"file:{address.url}", None, options)

@@ -1,36 +1,61 @@
-"""A camera's pts clock, tied to ours.
+"""A camera's PTS, tied to our clocks.
 
-A stream says when each picture was taken in its own PTS, which starts anywhere and runs a little fast
-or slow. What we know is when a packet reached us: `arrival - pts` is the true offset plus the delay on the
-way, and the delay is never negative. So the offset follows the smallest sample: it falls at once, and rises
-by at most `DRIFT` seconds a second, which is more than any crystal is off and far less than the network
-jitters. A burst after a stall is thus labelled with the times at which it was filmed, not at which it came.
+A stream says by its PTS when each frame was captured, in a time of its own that starts anywhere. We know when
+each packet arrived. `arrival - PTS` is the true offset plus the delay on the way, and the delay is never
+negative, so the offset follows the smallest sample:
 
-PTS that runs back by more than `BACK_S` (B frames reorder by less), or an offset that is `JUMP_S` too
-small, is a new beginning (a camera that set its clock, a file that looped in the server): the clock ties
-itself again.
+- It falls at once, and rises by at most `DRIFT` seconds a second: more than any crystal is off, far less than
+  the network jitters. A burst after a stall thus has the times at which it was captured, not those at which
+  it came.
+- While the smallest sample of every second is higher than the one before, the camera's clock runs slow. That
+  is a rate, not a drift: the offset may rise twice as fast as the samples do.
+- While all samples of `RECOVERY_S` are clearly higher than the offset, it was a mistake: it rises too.
 
-Stamps never run backwards for a camera, not even over reconnects; only when a person sets the machine's
-wall clock back by more than `STEP_S` do the labels (not `monotonic`) follow it, as they would otherwise stand
-still until the old time comes again.
+PTS that leap ahead of their arrival by `LEAP_S`, run back by `BACK_S`, or are `DELAY_S` late are a new *era*
+with an offset of its own: a camera that set its clock, a looping file, one wrong packet. When PTS fit the era
+before again, it goes on. PTS that stand still have the time of their arrival.
+
+Two invariants hold whatever a camera says. No frame was captured after its packet arrived. Everything behind
+this module works in our monotonic time alone, so that no other keeper of time has to hear of a new era.
+
+Stamps never run backwards for a camera, not even over reconnects. Only when the machine's wall clock is set
+back by more than `STEP_S` do the labels (not `monotonic`) follow it; they would otherwise stand still until
+the old time comes again.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import NamedTuple
 
 DRIFT = 0.001
 BACK_S = 1.0
-JUMP_S = 10.0
+LEAP_S = 2.0
+DELAY_S = 10.0
+RESUME_S = 3.0
+"""PTS belong to the era before when their sample is at most so much higher than its offset."""
+
+SLOPE_WINDOWS = 4
+"""Seconds, each with a smallest sample, by which a slow clock is told from jitter."""
+MIN_SLOPE = 0.02
+RECOVERY_S = 10
+RECOVERY_RATE = 0.1
+CLEARLY_S = 0.3
+STILL_S = 1.0
+"""PTS that have not advanced for so long, while packets come, stand still."""
+
 STEP_S = 5.0
 TICK_S = 1e-3
+HISTORY = 1024
+"""Packets whose arrival is remembered: more than a decoder holds back."""
 
 
 class Stamp(NamedTuple):
-    """The two times of one picture."""
+    """The two times of one frame."""
 
     captured_at: datetime
     monotonic: float
@@ -44,53 +69,120 @@ class Floor:
     wall: float = float("-inf")
 
 
+@dataclass(slots=True, eq=False)
+class _Era:
+    """A stretch of PTS that count from one beginning."""
+
+    offset: float
+    newest: float
+    """Its highest PTS."""
+
+
 class PtsClock:
-    """Turns PTS into stamps. One for each connection; not safe for two threads."""
+    """Turn PTS (seconds) into stamps. One for each connection; not safe for two threads.
+
+    A live stream tells each packet to `arrived` and asks `time_of`. A file, whose pace is ours, is anchored
+    and asks `due`. `stamp` makes the frame's two times of either.
+    """
 
     def __init__(self, *, monotonic: Callable[[], float], wall: Callable[[], float], floor: Floor) -> None:
         self._monotonic = monotonic
         self._wall = wall
         self._floor = floor
-        self._offset: float | None = None
-        self._pts = float("-inf")
+        self._era: _Era | None = None
+        self._before: _Era | None = None
         self._seen = 0.0
+        self._advanced_at = 0.0
+        self._minima: deque[float] = deque(maxlen=RECOVERY_S)
+        """The smallest sample of each second of this era, the newest still growing."""
+        self._second = float("-inf")
+        self._arrivals: dict[float, tuple[_Era, float]] = {}
 
     @property
     def floor(self) -> Floor:
         """The latest stamp given so far."""
         return self._floor
 
-    def arrived(self, pts: float) -> bool:
-        """Learn from a packet of PTS `pts` that has just come. Return whether PTS moved on."""
+    def arrived(self, pts: float) -> None:
+        """Learn from a packet that has just come."""
         now = self._monotonic()
         sample = now - pts
-        if self._offset is None or sample < self._offset:
-            self._offset = sample
-        elif sample > self._offset + JUMP_S or pts < self._pts - BACK_S:
-            self._offset, self._pts = sample, float("-inf")
+        era = self._era
+        if era is None or self._is_new_era(era, pts, sample, now):
+            era = self._enter_era(pts, sample, now)
+        if pts > era.newest:
+            era.newest, self._advanced_at = pts, now
+        if now - self._advanced_at > STILL_S:
+            era.offset = sample
         else:
-            self._offset = min(sample, self._offset + DRIFT * max(0.0, now - self._seen))
+            self._note(sample, now)
+            rise = self._rate() * max(0.0, now - self._seen)
+            era.offset = min(sample, era.offset + rise)
         self._seen = now
-        moved = pts > self._pts
-        self._pts = max(pts, self._pts)
-        return moved
+        self._arrivals.pop(pts, None)
+        self._arrivals[pts] = (era, now)
+        if len(self._arrivals) > HISTORY:
+            del self._arrivals[next(iter(self._arrivals))]
+
+    def time_of(self, pts: float) -> float:
+        """Return the monotonic time at which the frame of this PTS was captured: not after its arrival."""
+        if self._era is None:
+            raise ValueError("this clock was never tied to a PTS")
+        era, arrived = self._arrivals.get(pts) or (self._era, self._monotonic())
+        return min(era.offset + pts, arrived)
 
     def anchor(self, pts: float) -> None:
-        """Tie PTS `pts` to this very moment: for files, whose pace is ours."""
-        self._offset = self._monotonic() - pts
+        """Tie a PTS to this very moment: for files, whose pace is ours."""
+        self._era = _Era(self._monotonic() - pts, pts)
 
     def due(self, pts: float) -> float:
-        """Return the monotonic time that belongs to `pts`. The clock must have been tied."""
-        if self._offset is None:
+        """Return the monotonic time that belongs to a PTS, also in the future. The clock must be tied."""
+        if self._era is None:
             raise ValueError("this clock was never tied to a PTS")
-        return self._offset + pts
+        return self._era.offset + pts
 
-    def stamp(self, pts: float) -> Stamp:
-        """Return the two times of a picture of PTS `pts`, later than any before it."""
+    def stamp(self, at: float) -> Stamp:
+        """Return the two times of a frame that was captured at monotonic time `at`, later than any before."""
         floor = self._floor
-        at = max(self.due(pts), floor.monotonic + TICK_S)
+        at = max(at, floor.monotonic + TICK_S)
         wall = at + (self._wall() - self._monotonic())
         if floor.wall - STEP_S < wall <= floor.wall:
             wall = floor.wall + TICK_S
         floor.monotonic, floor.wall = at, wall
         return Stamp(datetime.fromtimestamp(wall, UTC), at)
+
+    def _is_new_era(self, era: _Era, pts: float, sample: float, now: float) -> bool:
+        ahead = (pts - era.newest) - (now - self._seen)
+        leaps = ahead > LEAP_S and sample < era.offset - LEAP_S
+        return leaps or pts < era.newest - BACK_S or sample > era.offset + DELAY_S
+
+    def _enter_era(self, pts: float, sample: float, now: float) -> _Era:
+        """Return the era before where the PTS fit it, else a new one."""
+        past, self._before = self._before, self._era
+        fits = past is not None and -CLEARLY_S <= sample - past.offset <= RESUME_S
+        self._era = era = past if fits and past is not None else _Era(sample, pts)
+        self._minima.clear()
+        self._second = float("-inf")
+        self._advanced_at = self._seen = now
+        return era
+
+    def _note(self, sample: float, now: float) -> None:
+        """Take a sample into the smallest of its second."""
+        if now - self._second >= 1.0:
+            self._second = now
+            self._minima.append(sample)
+        else:
+            self._minima[-1] = min(self._minima[-1], sample)
+
+    def _rate(self) -> float:
+        """Return by how many seconds a second the offset may rise."""
+        era = self._era
+        whole = list(self._minima)[:-1]  # the newest second is not over
+        if era is None or len(whole) < SLOPE_WINDOWS:
+            return DRIFT
+        recent = whole[-SLOPE_WINDOWS:]
+        slope = min(after - before for before, after in pairwise(recent))
+        if slope > MIN_SLOPE:
+            return DRIFT + 2.0 * slope
+        lasting = len(whole) == RECOVERY_S - 1 and min(whole) > era.offset + CLEARLY_S
+        return RECOVERY_RATE if lasting else DRIFT

@@ -1,10 +1,9 @@
-"""The full-resolution stream beside the watched one: received, and decoded only for pictures that are kept.
+"""The main stream beside the watched sub-stream: received, and decoded only for stills.
 
-A thread of its own receives packets into a ring; it reconnects by itself, and while it is away pictures come
-from the stream that is watched. `image_at` decodes from the ring's keyframe up to the wanted time; asked
-for the next still of the same group it goes on from where it was. Both streams are tied to our monotonic
-clock by the smallest delay seen, so they match to within the difference of those delays, in practice a
-picture or two.
+A thread of its own buffers packets. It reconnects by itself; while it is away, stills come from the stream
+that is watched. `image_at` decodes from the buffered keyframe up to the wanted time; asked for the next still
+of the same GOP, it goes on from where it was. Both streams are tied to our monotonic clock by the smallest
+delay seen, so they match to within the difference of those delays, in practice a frame or two.
 """
 
 from __future__ import annotations
@@ -13,16 +12,17 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from async_motion.capture.address import Address
 from async_motion.capture.clock import Floor, PtsClock
+from async_motion.capture.display import Display
 from async_motion.capture.ffmpeg.decoding import Decoder, decoder_of, time_base
-from async_motion.capture.ffmpeg.frames import to_bgr
-from async_motion.capture.ffmpeg.streams import arrivals, open_stream
+from async_motion.capture.ffmpeg.frames import DecodedImage
+from async_motion.capture.ffmpeg.streams import OpenStream, open_stream
+from async_motion.capture.http.connection import Stopped
 from async_motion.capture.selective.gop_buffer import BufferedPacket, Gop, GopBuffer
 from async_motion.capture.spec import CaptureSpec
 from async_motion.core.model import Image
@@ -31,52 +31,76 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 log = logging.getLogger(__name__)
 
 WAIT_S = 1.0
-"""How long a kept picture waits for its packets: the larger stream often comes a little later."""
+"""How long a still waits for its packets: the main stream often comes a little later."""
 
 NEAR_S = 0.5
-"""A picture that is further away in time than this is not the one that was asked for."""
+"""A frame that is further away in time than this is not the one that was asked for."""
 
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 MAX_LEFT = 3
 IDLE_S = 30.0
-"""A decoder that nobody has asked for so long gives its memory back."""
+"""A decoder that was not used for so long gives its memory back."""
+
+
+class _Found(NamedTuple):
+    """A frame of the main stream: when it was captured, and how it is to be shown."""
+
+    at: float
+    frame: VideoFrame
+    display: Display
 
 
 @dataclass(slots=True)
 class _Cursor:
-    """A decoder in the middle of a group."""
+    """A decoder in the middle of a GOP."""
 
     decoder: Decoder
-    group: Gop
+    gop: Gop
     fed: int = 0
-    latest: tuple[float, VideoFrame] | None = None
+    latest: _Found | None = None
+
+
+class _StopWaiting:
+    """How the receiving thread waits: until its event is set."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the thread is to end."""
+        return self._stop.is_set()
+
+    def reader_wait(self, seconds: float) -> bool:
+        """Wait; return whether to go on."""
+        return not self._stop.wait(max(0.0, seconds))
 
 
 class MainStream:
-    """Keeps one stream's packets, and finds pictures in them by time."""
+    """Buffer one stream's packets, and find frames in them by time."""
 
     def __init__(self, address: Address, spec: CaptureSpec) -> None:
         self._address = address
         self._spec = spec
         self._arrived = threading.Condition()
-        """Guards the ring, the clock and the thread's state."""
-        self._ring = GopBuffer(max_bytes=spec.ring_bytes, max_seconds=spec.ring_seconds)
+        """Guards the buffer, the clock and the thread's state."""
+        self._buffer = GopBuffer(max_bytes=spec.ring_bytes, max_seconds=spec.ring_seconds)
         self._clock: PtsClock | None = None
-        self._stream: VideoStream | None = None
+        self._source: OpenStream | None = None
         self._thread: threading.Thread | None = None
         self._left: list[threading.Thread] = []
         self._stop = threading.Event()
         self._deadline = 0.0
         self._said: str | None = None
         self._decoding = threading.Lock()
-        """Guards the cursor: one picture at a time."""
+        """Guards the cursor: one image at a time."""
         self._cursor: _Cursor | None = None
         self._used = 0.0
 
     @property
     def nbytes(self) -> int:
-        """What the kept packets take."""
-        return self._ring.nbytes
+        """The memory that the buffered packets cost."""
+        return self._buffer.nbytes
 
     def start(self) -> bool:
         """Begin to receive, unless it already does.
@@ -94,74 +118,77 @@ class MainStream:
             self._stop.set()
             self._stop = threading.Event()
             self._expect(self._spec.open_timeout_s * 2)
-            name = f"record[{self._spec.camera}]"
+            name = f"main_stream[{self._spec.camera}]"
             self._thread = threading.Thread(target=self._run, args=(self._stop,), name=name, daemon=True)
             self._thread.start()
             return bool(self._left) and self._left[-1] is thread
 
     def stop(self) -> None:
-        """Tell the thread to end, and let the packets go; does not wait."""
+        """Tell the thread to end, and drop the packets; does not wait."""
         with self._arrived:
             self._stop.set()
             self._thread = None
-            self._ring.clear()
+            self._buffer.clear()
             self._arrived.notify_all()
 
     def image_at(self, monotonic: float) -> Image | None:
-        """Return the picture filmed at `monotonic`, None where there is none. Blocks, decodes.
+        """Return the image captured at `monotonic`, None where there is none. Blocks, decodes.
 
         Raises CameraUnavailable when there is no memory for it.
         """
         with self._decoding:
             self._used = self._spec.monotonic()
-            found = self._locate(monotonic)
-            if found is None:
+            located = self._locate(monotonic)
+            if located is None:
                 return None
-            pts, group, packets, stream = found
             try:
-                frame = self._seek(pts, group, packets, stream)
-                return None if frame is None else to_bgr(frame)
+                found = self._seek(monotonic, *located)
+                if found is None:
+                    return None
+                return DecodedImage(found.frame, found.display, self._spec.max_pixels)()
             except CameraRefused as exc:
                 self._say(str(exc), self._stop)
                 return None
 
-    def _locate(self, monotonic: float) -> tuple[float, Gop, list[BufferedPacket], VideoStream] | None:
-        """Return (PTS, its group, the group's packets so far, the stream); waits a little for them."""
+    def _locate(self, at: float) -> tuple[Gop, list[BufferedPacket], OpenStream, PtsClock] | None:
+        """Return the GOP of this time, its packets so far, and their stream; waits a little for them."""
         with self._arrived:
             self._arrived.wait_for(
-                lambda: (
-                    self._stop.is_set() or self._clock is None or self._ring.newest >= self._pts(monotonic)
-                ),
-                WAIT_S,
+                lambda: self._stop.is_set() or self._clock is None or self._buffer.newest >= at, WAIT_S
             )
-            if self._clock is None or self._stream is None:
+            if self._clock is None or self._source is None:
                 return None
-            pts = self._pts(monotonic)
-            group = self._ring.group_of(pts)
-            return None if group is None else (pts, group, list(group.packets), self._stream)
-
-    def _pts(self, monotonic: float) -> float:
-        return monotonic - self._clock.due(0.0) if self._clock is not None else float("-inf")
+            gop = self._buffer.gop_of(at)
+            return None if gop is None else (gop, list(gop.packets), self._source, self._clock)
 
     def _seek(
-        self, pts: float, group: Gop, packets: list[BufferedPacket], stream: VideoStream
-    ) -> VideoFrame | None:
-        """Return the picture of `group` that is nearest to `pts`."""
+        self, at: float, gop: Gop, packets: list[BufferedPacket], source: OpenStream, clock: PtsClock
+    ) -> _Found | None:
+        """Return the frame of `gop` that is nearest to `at`."""
         cursor = self._cursor
-        if cursor is None or cursor.group is not group or (cursor.latest and cursor.latest[0] > pts):
-            cursor = self._cursor = _Cursor(
-                Decoder(decoder_of(stream, self._spec), time_base(stream), _ignore), group
+        if cursor is None or cursor.gop is not gop or (cursor.latest and cursor.latest.at > at):
+            decoder = Decoder(
+                decoder_of(source.stream, self._spec),
+                time_base(source.stream),
+                _ignore,
+                aspect=source.aspect,
             )
+            cursor = self._cursor = _Cursor(decoder, gop)
         best = cursor.latest
-        for kept in packets[cursor.fed :]:
-            if best is not None and best[0] >= pts:
+        for buffered in packets[cursor.fed :]:
+            if best is not None and best.at >= at:
                 break
             cursor.fed += 1
-            for own, frame in cursor.decoder.decode(kept.packet):
-                cursor.latest = (kept.pts if own is None else own, frame)
-                if best is None or abs(cursor.latest[0] - pts) <= abs(best[0] - pts):
+            for own, frame in cursor.decoder.decode(buffered.packet):
+                captured = buffered.at if own is None or source.timeless else self._time_of(clock, own)
+                cursor.latest = _Found(captured, frame, cursor.decoder.display_of(frame))
+                if best is None or abs(captured - at) <= abs(best.at - at):
                     best = cursor.latest
-        return best[1] if best is not None and abs(best[0] - pts) <= NEAR_S else None
+        return best if best is not None and abs(best.at - at) <= NEAR_S else None
+
+    def _time_of(self, clock: PtsClock, pts: float) -> float:
+        with self._arrived:
+            return clock.time_of(pts)
 
     # The thread.
 
@@ -170,6 +197,8 @@ class MainStream:
         while not stop.is_set():
             try:
                 self._receive(stop)
+            except Stopped:
+                return
             except CameraUnavailable as exc:
                 if stop.is_set():
                     return
@@ -181,30 +210,31 @@ class MainStream:
 
     def _receive(self, stop: threading.Event) -> None:
         spec = self._spec
-        container, stream = open_stream(self._address, spec)
+        source = open_stream(self._address, spec, _StopWaiting(stop))
         try:
             clock = PtsClock(monotonic=spec.monotonic, wall=spec.wall, floor=Floor())
-            for packet, pts in arrivals(container, stream, self._address, spec):
+            with self._arrived:
+                if stop.is_set():
+                    return
+                self._buffer.clear()
+                self._clock, self._source = clock, source
+            for packet, at, _ in source.arrivals(
+                clock, lambda: self._expect(spec.stall_timeout_s), lock=self._arrived
+            ):
                 if stop.is_set():
                     return
                 with self._arrived:
-                    if self._clock is not clock:
-                        self._ring.clear()
-                        self._clock, self._stream = clock, stream
-                    if clock.arrived(pts):
-                        self._expect(spec.stall_timeout_s)
-                    if packet.size:
-                        self._ring.add(pts, packet)
+                    self._buffer.add(at, packet)
                     self._arrived.notify_all()
                 self._say(None, stop)
                 self._rest()
         finally:
             with self._arrived:
                 if not stop.is_set():
-                    self._clock = self._stream = None
-                    self._ring.clear()
+                    self._clock = self._source = None
+                    self._buffer.clear()
                     self._arrived.notify_all()
-            container.close()
+            source.close()
         raise CameraUnavailable(f"{self._address.shown}: closed the stream")
 
     def _expect(self, within_s: float) -> None:
@@ -212,7 +242,7 @@ class MainStream:
         self._deadline = self._spec.monotonic() + within_s + self._spec.stall_timeout_s
 
     def _rest(self) -> None:
-        """Give the decoder's memory back when nobody has asked for a picture for long."""
+        """Give the decoder's memory back when no still was asked for in `IDLE_S`."""
         if self._cursor is None or self._spec.monotonic() - self._used < IDLE_S:
             return
         if self._decoding.acquire(blocking=False):
@@ -232,40 +262,40 @@ class MainStream:
 
 
 class StillSource(Protocol):
-    """A full-resolution stream, here or in the process that reads the camera."""
+    """A main stream, here or in the process that reads the camera."""
 
     @property
     def nbytes(self) -> int:
-        """What the kept packets take here."""
+        """The memory that its packets cost here."""
 
     def start(self) -> bool:
-        """Begin to receive, unless it already does; say whether this replaced a thread that hangs."""
+        """Begin to receive, unless it already does; return whether this replaced a thread that hangs."""
 
     def stop(self) -> None:
-        """Let the packets go; does not wait."""
+        """Drop the packets; does not wait."""
 
     def image_at(self, monotonic: float) -> Image | None:
-        """Return the picture filmed at `monotonic`, None where there is none. Blocks."""
+        """Return the image captured at `monotonic`, None where there is none. Blocks."""
 
 
 class MainStreamImage:
-    """The `bgr` of a watched frame: the full-resolution picture of its time, or the frame's own colours."""
+    """The `bgr` of a watched frame: the main stream's image of its time, or the frame's own."""
 
-    __slots__ = ("_monotonic", "_own", "_record")
+    __slots__ = ("_main_stream", "_monotonic", "_own")
 
-    def __init__(self, record: StillSource, monotonic: float, own: Callable[[], Image]) -> None:
-        self._record = record
+    def __init__(self, main_stream: StillSource, monotonic: float, own: Callable[[], Image]) -> None:
+        self._main_stream = main_stream
         self._monotonic = monotonic
         self._own = own
 
     def __call__(self) -> Image:
         try:
-            picture = self._record.image_at(self._monotonic)
-        except CameraUnavailable as exc:  # no memory to decode a large picture
+            image = self._main_stream.image_at(self._monotonic)
+        except CameraUnavailable as exc:  # no memory to decode a large frame
             log.warning("a still has the watched stream's resolution: %s", exc)
-            picture = None
-        return self._own() if picture is None else picture
+            image = None
+        return self._own() if image is None else image
 
 
 def _ignore() -> None:
-    """Leave out a damaged frame of the ring: it is not the watched stream's, whose frame stands in."""
+    """Do not count a damaged frame of the main stream: the watched frame's image stands in."""

@@ -40,8 +40,7 @@ from av.video.stream import VideoStream
 
 from async_motion.capture.ffmpeg.decoding import Decoder, prepare, time_base
 from async_motion.capture.ffmpeg.frames import FramePicker, luma_of
-from async_motion.capture.ffmpeg.streams import frame_duration
-from async_motion.capture.readers.video import _quantisers
+from async_motion.capture.readers.video import _qp_of
 from async_motion.capture.selective.activity import DetectorFeedback, KeyframeActivity
 from async_motion.capture.selective.decode_modes import DecodeAll, DecodeAuto, DecodeMode
 from async_motion.capture.selective.gop_buffer import GopBuffer
@@ -235,21 +234,20 @@ def watch(path: Path, mode: str) -> Watched:
         def time_of(own: float | None, pts: float) -> float:
             return pts if own is None else own
 
-        view: DecodeMode
+        decode_mode: DecodeMode
         if mode == "all":
-            view = DecodeAll(decoder, time_of, picker, standalone=False)
+            decode_mode = DecodeAll(decoder, time_of, picker, intra_only=False)
         else:
-            view = DecodeAuto(
+            decode_mode = DecodeAuto(
                 decoder,
                 time_of,
                 camera="bench",
-                ring=GopBuffer(max_bytes=SPEC.ring_bytes, max_seconds=SPEC.ring_seconds),
+                buffer=GopBuffer(max_bytes=SPEC.ring_bytes, max_seconds=SPEC.ring_seconds),
                 max_seconds=SPEC.ring_seconds,
-                rate=1.0 / frame_duration(stream),
-                stamp_of=lambda pts: pts,
+                rate=float(stream.average_rate or 25),
                 feedback=feedback,
                 scene=KeyframeActivity(),
-                qp_of=_quantisers(stream),
+                qp_of=_qp_of(stream),
             )
         pts = 0.0
         untold: list[tuple[float, Detection]] = []
@@ -263,11 +261,8 @@ def watch(path: Path, mode: str) -> Watched:
             if packet.pts is not None:
                 pts = float(packet.pts * packet.time_base)
             before = decoder.decoded
-            shown = [
-                (one.pts, luma_of(one.picture))
-                for one in view.show(packet, pts) or ()
-                if picker.wants(one.pts)
-            ]
+            frames = decode_mode.feed(packet, pts) if packet.size else decode_mode.finish(pts)
+            shown = [(one.at, luma_of(one.frame)) for one in frames or () if picker.wants(one.at)]
             took = time.thread_time() - began
             for at, detection in untold:
                 feedback.tell(at, detection)
@@ -277,8 +272,8 @@ def watch(path: Path, mode: str) -> Watched:
                 untold.append((at, detection))
                 watched.verdicts.append((at, pts, detection))
             watched.packets.append((pts, decoder.decoded - before, took))
-            if isinstance(view, DecodeAuto) and view.woken > woken:
-                woken = view.woken
+            if isinstance(decode_mode, DecodeAuto) and decode_mode.woken > woken:
+                woken = decode_mode.woken
                 watched.woken.append(pts)
     return watched
 

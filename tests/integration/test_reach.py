@@ -221,20 +221,20 @@ def test_rtsps(tmp_path: Path, units: list[rtsp.AccessUnit]) -> None:
         read(camera(plain.url.replace("rtsp:", "rtsps:"), open_timeout_s=1.0))
 
 
-def test_the_relay_ends_with_its_connection(units: list[rtsp.AccessUnit]) -> None:
-    def relays() -> int:
-        return sum(thread.name == "relay[porch]" for thread in threading.enumerate())
+def test_the_proxy_ends_with_its_connection(units: list[rtsp.AccessUnit]) -> None:
+    def proxies() -> int:
+        return sum(thread.name == "rtsp_proxy[porch]" for thread in threading.enumerate())
 
     async def run(source: CameraSource) -> None:
         frames = source.frames()
         await anext(frames)
-        assert relays() == 1
+        assert proxies() == 1
         await frames.aclose()
         await source.aclose()
 
     with rtsp.Scripted(lambda client: client.play(units, pace=2)) as server:
         asyncio.run(run(camera(server.url)))
-        eventually(lambda: relays() == 0, what="the relay's end")
+        eventually(lambda: proxies() == 0, what="the proxy's end")
         assert server.connections == 1
 
 

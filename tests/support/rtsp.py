@@ -7,7 +7,10 @@ process, which sends just the packets that a test wants, also wrong ones.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
+import re
 import signal
 import socket
 import ssl
@@ -16,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -155,8 +158,11 @@ def rtp_packets(unit: AccessUnit, sequence: int, *, most: int = 1200) -> list[by
 class Client:
     """One connection, in its `PLAY`; what a script sends through. `port` is where it wants media by UDP."""
 
-    def __init__(self, connection: socket.socket, stopping: threading.Event, port: int) -> None:
+    def __init__(
+        self, connection: socket.socket, stopping: threading.Event, port: int, channel: int = 0
+    ) -> None:
         self._connection = connection
+        self._channel = bytes([channel])
         self._stopping = stopping
         self._sequence = 0
         self.port = port
@@ -177,7 +183,7 @@ class Client:
         self._sequence += len(packets)
         for packet in packets:
             if (spoilt := spoil(packet)) is not None:
-                self._connection.sendall(b"$\0" + len(spoilt).to_bytes(2, "big") + spoilt)
+                self._connection.sendall(b"$" + self._channel + len(spoilt).to_bytes(2, "big") + spoilt)
 
     def wait(self, seconds: float) -> None:
         """Let time pass; raises ConnectionError when the server is being closed."""
@@ -212,7 +218,9 @@ class Scripted:
     `status` is what DESCRIBE answers. `replies` maps a method to a whole answer in place of the usual one,
     in which `{cseq}` stands for the number of the request. `tls` makes it rtsps. `udp` is the header that
     answers SETUP where media does not come over the connection, with `{ports}` for the client's. `piece`
-    bounds the bytes that are sent at once in answers. `connections` counts.
+    bounds the bytes that are sent at once in answers. `connections` counts. `digest` names the algorithms of
+    a login as `viewer` with `secret`. `mute_track`: the first of two video tracks never sends.
+    `parameter_sets` (SPS and PPS) stand in the stream's description.
     """
 
     def __init__(
@@ -224,8 +232,14 @@ class Scripted:
         tls: ssl.SSLContext | None = None,
         udp: str | None = None,
         piece: int | None = None,
+        digest: Sequence[str] = (),
+        mute_track: bool = False,
+        parameter_sets: Sequence[bytes] = (),
     ) -> None:
+        self.parameter_sets = parameter_sets
         self.script = script
+        self.digest = digest
+        self.mute_track = mute_track
         self.status = status
         self.replies = replies
         self.tls = tls
@@ -278,21 +292,53 @@ class Scripted:
                 method, headers = request
                 ports = headers.get("transport", f"client_port={ports}").partition("client_port=")[2] or ports
                 answer = self._answer(method, headers.get("cseq", "0"), ports)
+                if self.mute_track and headers["url"].endswith("video"):
+                    answer = answer.replace(b"interleaved=0-1", b"interleaved=2-3")
+                if self.digest and not self._is_allowed(method, headers.get("authorization", "")):
+                    answer = self._challenge(headers.get("cseq", "0"))
+                    method = "refused"
                 piece = self.piece or len(answer)
                 for start in range(0, len(answer), piece):
                     connection.sendall(answer[start : start + piece])
                 if method == "PLAY":
-                    self.script(Client(connection, self._stopping, int(ports.partition("-")[0])))
+                    port = int(ports.partition("-")[0])
+                    self.script(Client(connection, self._stopping, port, 2 if self.mute_track else 0))
                     return
                 if method == "TEARDOWN":
                     return
+
+    def _sprop(self) -> str:
+        sets = ",".join(base64.b64encode(one).decode() for one in self.parameter_sets)
+        return f";sprop-parameter-sets={sets}" if sets else ""
+
+    def _challenge(self, cseq: str) -> bytes:
+        offers = "".join(
+            f'WWW-Authenticate: Digest realm="cam", nonce="5ae62bb6", algorithm={one}\r\n'
+            for one in self.digest
+        )
+        return f"RTSP/1.0 401 Unauthorized\r\nCSeq: {cseq}\r\n{offers}\r\n".encode()
+
+    def _is_allowed(self, method: str, header: str) -> bool:
+        said = {
+            name: quoted or plain
+            for name, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|([^,\s]+))', header)
+        }
+        algorithm = said.get("algorithm", "MD5")
+        if algorithm not in self.digest:
+            return False
+
+        def hashed(text: str) -> str:
+            return hashlib.new(algorithm.replace("-", ""), text.encode()).hexdigest()
+
+        secret, request = hashed("viewer:cam:secret"), hashed(f"{method}:{said.get('uri', '')}")
+        return said.get("response") == hashed(f"{secret}:{said.get('nonce', '')}:{request}")
 
     @staticmethod
     def _request(reader: Any) -> tuple[str, dict[str, str]] | None:
         line = reader.readline().decode(errors="replace")
         if not line:
             return None
-        headers = {}
+        headers = {"url": line.split()[1] if len(line.split()) > 1 else ""}
         while (header := reader.readline().decode(errors="replace").strip()) != "":
             name, _, value = header.partition(":")
             headers[name.lower()] = value.strip()
@@ -309,9 +355,11 @@ class Scripted:
             head = f"RTSP/1.0 {self.status}"
             if self.status.startswith("200"):
                 body = (
-                    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"
+                    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nt=0 0\r\n"
+                    + ("m=video 0 RTP/AVP 26\r\na=control:mute\r\n" if self.mute_track else "")
+                    + "m=video 0 RTP/AVP 96\r\n"
                     "c=IN IP4 0.0.0.0\r\na=rtpmap:96 H264/90000\r\n"
-                    "a=fmtp:96 packetization-mode=1\r\na=control:video\r\n"
+                    f"a=fmtp:96 packetization-mode=1{self._sprop()}\r\na=control:video\r\n"
                 )
                 extra = ["Content-Type: application/sdp"]
         elif method == "SETUP":

@@ -1,7 +1,7 @@
-"""From packets to pictures that can be trusted.
+"""From packets to frames that can be trusted.
 
-A picture that FFmpeg marks as corrupt, and those after it up to the next keyframe, which are predicted
-from it, are dropped and counted: smears are neither judged nor stored. A stream that refreshes itself without
+A frame that FFmpeg marks as corrupt, and those after it up to the next keyframe, which are predicted from it,
+are dropped and counted: smears are neither judged nor stored. A stream that refreshes itself without
 keyframes is trusted again after `DISTRUST_S`.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import av
 from av.codec import CodecContext
@@ -19,16 +19,21 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from async_motion.capture.display import AS_CODED, Display, aspect_of, by_exif, by_matrix
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
 
 DISTRUST_S = 5.0
 
+STRICT = {"mjpeg": {"err_detect": "explode"}}
+"""By codec. FFmpeg shows a damaged JPEG's missing part as grey, green or of the frame before, without a
+word."""
+
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 
 def pts_of(packet: VideoPacket) -> float | None:
-    """Return a packet's PTS in seconds, or None where the stream does not say."""
+    """Return a packet's PTS in seconds, its DTS without one, or None where the stream has neither."""
     ticks = packet.pts if packet.pts is not None else packet.dts
     return None if ticks is None else float(ticks * packet.time_base)
 
@@ -42,7 +47,7 @@ def time_base(stream: VideoStream) -> Fraction:
 
 def prepare(context: VideoCodecContext, spec: CaptureSpec) -> VideoCodecContext:
     """Bound what a decoder may take, and open it. Raises CameraRefused."""
-    context.options = {"max_pixels": str(spec.max_pixels)}
+    context.options = {"max_pixels": str(spec.max_pixels), **STRICT.get(context.name, {})}
     context.thread_count = spec.threads
     if spec.threads > 1:
         context.thread_type = "AUTO"
@@ -53,7 +58,7 @@ def prepare(context: VideoCodecContext, spec: CaptureSpec) -> VideoCodecContext:
         context.open(strict=False)
     except av.FFmpegError:
         raise CameraRefused(
-            f"{shown}: more than {spec.max_pixels} pixels a picture, or damaged beyond use"
+            f"{shown}: more than {spec.max_pixels} pixels a frame, or damaged beyond use"
         ) from None
     return context
 
@@ -87,24 +92,38 @@ def _fresh(stream: VideoStream, hwaccel: HWAccel | None) -> VideoCodecContext:
 
 
 class Decoder:
-    """Decodes one stream's packets into trusted pictures. For one thread."""
+    """Decode one stream's packets into trusted frames. For one thread.
+
+    `aspect` is the container's pixel aspect ratio, which goes before the codec's.
+    """
 
     def __init__(
-        self, context: VideoCodecContext, time_base: Fraction, on_corrupt: Callable[[], None]
+        self,
+        context: VideoCodecContext,
+        time_base: Fraction,
+        on_corrupt: Callable[[], None],
+        *,
+        aspect: float = 1.0,
     ) -> None:
         self._context = context
-        # Of the packets: a picture that is drained from the decoder does not know it.
+        # Of the packets: a frame that is drained from the decoder does not know it.
         self._time_base = time_base
         self._on_corrupt = on_corrupt
+        self._aspect = aspect
+        self._exif: tuple[int, bool] = (0, False)
         self._distrust_until: float | None = None
 
     def decode(self, packet: VideoPacket | None) -> Iterator[tuple[float | None, VideoFrame]]:
-        """Yield (PTS, picture) for what `packet` completes; None drains what is held back.
+        """Yield (PTS in seconds, frame) for what `packet` completes; None drains what is held back.
 
         Raises CameraUnavailable when there is no memory for it.
         """
-        if packet is not None and packet.is_corrupt:
-            self._distrust(pts_of(packet))
+        if packet is not None:
+            if packet.is_corrupt:
+                self._distrust(pts_of(packet))
+            if self._context.name == "mjpeg":
+                # PyAV's stubs do not say that a packet is a buffer.
+                self._exif = by_exif(cast(memoryview, memoryview(packet)))
         try:
             frames = self._context.decode(packet)
         except av.error.EOFError:
@@ -130,9 +149,26 @@ class Decoder:
         self._context.flush_buffers()
 
     def restart(self) -> None:
-        """Forget all that came before: the next packet is a keyframe packet."""
+        """Forget all that came before: the next packet is a keyframe's."""
         self._context.flush_buffers()
         self._distrust_until = None
+
+    def display_of(self, frame: VideoFrame) -> Display:
+        """Return how the frame that was decoded last is to be shown."""
+        turns, mirrored = self._exif
+        try:
+            matrix = frame.side_data.get("DISPLAYMATRIX")
+        except ValueError:
+            # PyAV does not know the type of one of the frame's side data, such as EXIF's.
+            matrix = None
+            if self._context.name != "mjpeg":
+                turns, mirrored = round(-frame.rotation / 90) % 4, False
+        if matrix is not None:
+            turns, mirrored = by_matrix(bytes(cast(memoryview, matrix)))
+        aspect = self._aspect if self._aspect != 1.0 else aspect_of(self._context.sample_aspect_ratio)
+        if not turns and not mirrored and aspect == 1.0:
+            return AS_CODED
+        return Display(turns, mirrored, aspect)
 
     def _distrust(self, pts: float | None) -> None:
         self._distrust_until = float("inf") if pts is None else pts + DISTRUST_S

@@ -1,4 +1,4 @@
-"""From a decoder's frame to ours: the luma plane as it lies in memory, colour only when asked for."""
+"""From a decoder's frame to ours: the luma plane as it lies in memory, an image only when asked for."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
 
 from async_motion.capture.clock import Stamp
+from async_motion.capture.display import AS_CODED, MAX_PIXELS, Display
 from async_motion.core.model import Frame, Image, Luma
 from async_motion.errors import CameraRefused
 
@@ -53,7 +54,7 @@ def bytes_of(frame: VideoFrame) -> int:
 
 
 def to_bgr(frame: VideoFrame) -> Image:
-    """Return the (H, W, 3) colour picture of a decoded frame, in an array of its own.
+    """Return the (H, W, 3) BGR image of a decoded frame as it is coded, in an array of its own.
 
     Raises CameraRefused for a pixel format that cannot be shown.
     """
@@ -70,7 +71,7 @@ def _converted(frame: VideoFrame, name: str, colorspace: int | None = None) -> V
             return frame.reformat(format=name, src_colorspace=colorspace, threads=1)
         except (av.FFmpegError, ValueError):
             pass
-    raise CameraRefused(f"pictures in the format {frame.format.name} cannot be shown")
+    raise CameraRefused(f"frames in the format {frame.format.name} cannot be shown")
 
 
 def rows_of(plane: VideoPlane) -> NDArray[np.uint8]:
@@ -83,53 +84,65 @@ def rows_of(plane: VideoPlane) -> NDArray[np.uint8]:
 class DecodedImage:
     """The `bgr` of a frame that is already decoded."""
 
-    __slots__ = ("_lock", "picture")
+    __slots__ = ("_lock", "_max_pixels", "display", "frame")
 
-    def __init__(self, frame: VideoFrame) -> None:
-        self.picture = frame
+    def __init__(self, frame: VideoFrame, display: Display, max_pixels: int) -> None:
+        self.frame = frame
+        self.display = display
+        self._max_pixels = max_pixels
         # Converting changes the frame's tags for a moment: two executors must not do so at once.
         self._lock = threading.Lock()
 
     def __call__(self) -> Image:
         with self._lock:
-            return to_bgr(self.picture)
+            image = to_bgr(self.frame)
+        return image if self.display.as_coded else self.display.image(image, self._max_pixels)
 
 
-def frame_of(camera: str, stamp: Stamp, picture: VideoFrame, codec: str = "") -> Frame:
-    """Return the frame that shows a decoder's picture."""
+def frame_of(
+    camera: str,
+    stamp: Stamp,
+    decoded: VideoFrame,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    codec: str = "",
+    display: Display = AS_CODED,
+) -> Frame:
+    """Return our frame for a decoder's, as it is to be shown."""
+    luma = luma_of(decoded)
     return Frame(
         camera=camera,
         captured_at=stamp.captured_at,
         monotonic=stamp.monotonic,
-        luma=luma_of(picture),
-        bgr=DecodedImage(picture),
-        nbytes=bytes_of(picture),
+        luma=luma if display.as_coded else display.luma(luma),
+        bgr=DecodedImage(decoded, display, max_pixels),
+        nbytes=bytes_of(decoded),
         codec=codec,
     )
 
 
 class FramePicker:
-    """Chooses `fps` frames a second by PTS, the ones nearest to an even pace."""
+    """Choose `fps` frames a second by their time, the ones nearest to an even pace."""
 
     def __init__(self, fps: float) -> None:
         self._step = 1.0 / fps
         self._due: float | None = None
 
-    def wants(self, pts: float) -> bool:
-        """Return whether the frame at PTS `pts` (seconds) is to be handed out, and count it as such."""
-        if not self.would_want(pts):
+    def wants(self, at: float) -> bool:
+        """Return whether the frame of time `at` (seconds) is to be handed out, and count it as such."""
+        if not self.would_want(at):
             return False
         step = self._step
-        if self._due is None or self._is_back(pts):
-            self._due = pts
-        # After a gap the pace restarts: lost time is not made up for with a burst.
-        self._due = (pts if pts > self._due + step else self._due) + step
+        if self._due is None or self._is_back(at):
+            self._due = at
+        # After a gap the pace starts again: lost time is not made up for with a burst.
+        self._due = (at if at > self._due + step else self._due) + step
         return True
 
-    def would_want(self, pts: float) -> bool:
-        """Say the same without counting."""
-        return self._due is None or self._is_back(pts) or pts >= self._due - self._step / 4
+    def would_want(self, at: float) -> bool:
+        """Return the same without counting."""
+        return self._due is None or self._is_back(at) or at >= self._due - self._step / 4
 
-    def _is_back(self, pts: float) -> bool:
+    def _is_back(self, at: float) -> bool:
         """Return whether time has jumped back."""
-        return self._due is not None and pts < self._due - 2.5 * self._step
+        return self._due is not None and at < self._due - 2.5 * self._step

@@ -4,20 +4,24 @@ FFmpeg (libavformat/rtsp.c) goes where a 3xx answer to OPTIONS or DESCRIBE point
 takes the camera's password along; with UDP it sends its receiver reports to whatever the answer to SETUP
 names as `source`. No option forbids either. To ask the camera beforehand helps only against an honest one:
 another answers FFmpeg otherwise than us. To look at FFmpeg's sockets afterwards is too late. So FFmpeg knows
-no address but the loopback: we connect to the camera, it connects to us, and this stands in between.
+no address but the loopback: we connect to the camera, it connects to us, and this proxy stands in between.
 
     FFmpeg ──▶ 127.0.0.1:any ──[ RtspProxy, a thread ]──(TLS for rtsps://)──▶ the camera's host and port
 
-- FFmpeg acts on an answer only when its last line is there, and says PLAY only after all answers that could
-  lead it away. Up to then whatever the camera says is looked through before it is passed on: a status that
-  is not 1xx, 2xx, 4xx or 5xx, wherever in the bytes it stands, ends the connection. Answers are not parsed:
-  there is no second parser that might see something else than FFmpeg does.
-- With UDP `source` is renamed in the answers to SETUP, and the camera's own address set before each
+- FFmpeg acts on an answer only when its last line is there, and sends PLAY only after all answers that could
+  lead it away. Up to then all that the camera says is searched before it is passed on: a status that is not
+  1xx, 2xx, 4xx or 5xx, wherever in the bytes it stands, ends the connection. Answers are not parsed: there is
+  no second parser that might see something else than FFmpeg does.
+- With UDP, `source` is renamed in the answers to SETUP, and the camera's own address set before each
   `server_port`. Without a `server_port` FFmpeg would report to a port of the loopback: then it does not play.
-- After PLAY bytes are passed on as they come, both ways, until either side closes.
+- FFmpeg knows Digest with MD5 only. A challenge for SHA-256 is passed on as one for MD5, and FFmpeg's
+  response
+  replaced by the one that the camera asked for (see `login`).
+- After PLAY bytes are passed on as they come, both ways, until either side closes. Those that come without
+  completing a frame are bounded (see `meter`): FFmpeg would collect them without end.
 
 The camera sees `rtsp://127.0.0.1:port/path` in the requests, as one behind a forwarded port sees another
-host. As with FFmpeg by itself, a certificate is not verified: cameras sign their own.
+host. As with FFmpeg by itself, a certificate is not verified.
 """
 
 from __future__ import annotations
@@ -27,15 +31,14 @@ import selectors
 import socket
 import ssl
 import threading
-import time
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 from async_motion.capture.address import Address
+from async_motion.capture.connect import connect
+from async_motion.capture.login import HASHES, Challenge, Login, challenges, digest_response, login_of
+from async_motion.capture.meter import ByteMeter
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
-
-PORTS = {"rtsp": 554, "rtsps": 322}
 
 MAX_TALK = 256 * 1024
 """Bytes that a camera may say before it plays; FFmpeg keeps some of them in memory."""
@@ -44,9 +47,6 @@ LINE = 4096
 """FFmpeg reads no more than this of a line."""
 
 CHUNK = 64 * 1024
-
-MIN_S = 0.1
-"""What TLS, or one more address, has at least when what came before took nearly all the time."""
 
 # As FFmpeg reads an answer: carriage returns count for nothing, a word ends at a blank. Each word with the
 # next one of its line; the look-ahead finds pairs that overlap, too. Nothing is looked at more than twice: a
@@ -57,6 +57,8 @@ _HARMLESS = re.compile(rb"[1245]\d\d")
 
 _SOURCE, _SERVER_PORT = b"source=", b"server_port="
 
+_CHALLENGE = b"www-authenticate:"
+
 
 class RtspProxy:
     """One connection to a camera, for one connection of FFmpeg to `url`.
@@ -64,11 +66,15 @@ class RtspProxy:
     Ends by itself when FFmpeg or the camera closes, and by `close`.
     """
 
-    def __init__(self, address: Address, spec: CaptureSpec) -> None:
-        """Connect to the camera; blocks. Raises CameraUnavailable, CameraRefused."""
+    def __init__(self, address: Address, spec: CaptureSpec, meter: ByteMeter | None = None) -> None:
+        """Connect to the camera; blocks. `meter` is reset by each frame.
+
+        Raises CameraUnavailable, CameraRefused.
+        """
         self.problem: str | None = None
         """Why the camera was not let through to FFmpeg."""
-        self._camera = _connect(address, spec)
+        self._camera = connect(address, spec.open_timeout_s)
+        self._meter = meter or ByteMeter()
         udp = spec.transport == "udp"
         # FFmpeg's sockets for media are of the family of its connection.
         six = udp and self._camera.family == socket.AF_INET6
@@ -81,12 +87,14 @@ class RtspProxy:
         except OSError as exc:  # it has hung up already, or there are no handles left
             self._camera.close()
             raise CameraUnavailable(f"{address.shown}: cannot be reached ({exc.strerror})") from None
-        self._talk: _Handshake | None = _Handshake(source)
+        login = login_of(address.url)
+        self._login = LoginTranslator(login) if login is not None else None
+        self._handshake: _Handshake | None = _Handshake(source, self._login)
         self._client: socket.socket | None = None
         self._door.settimeout(spec.open_timeout_s)
         port = self._door.getsockname()[1]
         self.url = _pointed_at(address.url, f"[{host}]:{port}" if six else f"{host}:{port}")
-        threading.Thread(target=self._run, name=f"relay[{spec.camera}]", daemon=True).start()
+        threading.Thread(target=self._run, name=f"rtsp_proxy[{spec.camera}]", daemon=True).start()
 
     def close(self) -> None:
         """End both connections, from any thread; does not wait."""
@@ -123,18 +131,20 @@ class RtspProxy:
                 data = client.recv(CHUNK)
                 if not data:
                     return
-                if self._talk is not None and self._talk.asked(data):
-                    client.sendall(self._talk.rest())
-                    self._talk = None
-                camera.sendall(data)
+                if self._handshake is not None and self._handshake.asked(data):
+                    client.sendall(self._handshake.rest())
+                    self._handshake = None
+                camera.sendall(data if self._login is None else self._login.asked(data))
             if camera in ready or pending:
                 heard = _hear(camera)
                 if heard is None:
                     continue
                 if not heard:
                     return
-                if self._talk is not None:
-                    heard = self._talk.answered(heard)
+                if self._handshake is not None:
+                    heard = self._handshake.answered(heard)
+                elif not self._meter.count(len(heard)):
+                    raise CameraRefused(self._meter.problem)
                 client.sendall(heard)
 
 
@@ -152,9 +162,13 @@ def _hear(camera: socket.socket) -> bytes | None:
 
 
 class _Handshake:
-    """What is said before PLAY. `source`: the camera's numeric address, where media comes by UDP."""
+    """What is said before PLAY.
 
-    def __init__(self, source: str | None) -> None:
+    `source`: the camera's numeric address, where media comes by UDP. `login` translates challenges.
+    """
+
+    def __init__(self, source: str | None, login: LoginTranslator | None = None) -> None:
+        self._login = login
         self._source = source.encode() if source is not None else None
         self._requests = b""
         self._answers = b""
@@ -164,7 +178,7 @@ class _Handshake:
         self._held = b""
 
     def asked(self, data: bytes) -> bool:
-        """Take what FFmpeg says; say whether it plays from now on. Raises CameraRefused if it must not."""
+        """Take what FFmpeg says; return whether it plays from now on. Raises CameraRefused if it must not."""
         self._requests = self._requests[-LINE:] + data
         lines = self._requests.split(b"\n")
         self._setting_up = self._setting_up or any(line.startswith(b"SETUP ") for line in lines)
@@ -183,6 +197,9 @@ class _Handshake:
         for first, word in _WORDS.findall(self._answers):
             if b"RTSP/" in first and _NUMBER.match(word) and not _HARMLESS.fullmatch(word):
                 raise CameraRefused("sends us to another address, where we do not go (redirect)")
+        if self._login is not None:
+            data = self._login.answered(data)
+            bare = data.replace(b"\r", b"")
         if self._source is None:
             return data
         if not self._setting_up:
@@ -198,70 +215,102 @@ class _Handshake:
         return bare.replace(_SOURCE, b"origin=").replace(_SERVER_PORT, ours)
 
     def rest(self) -> bytes:
-        """Return what was held back: the beginning of a word whose end has not come."""
+        """Return what was held back: the beginning of a word or a line whose end has not come."""
+        return (self._login.rest() if self._login is not None else b"") + self._held
+
+
+class LoginTranslator:
+    """Let FFmpeg, which knows MD5 only, log in to a camera that asks for SHA-256."""
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+        self._challenge: Challenge | None = None
+        """What the camera asked for, where FFmpeg was told MD5."""
+        self._md5_too = False
+        """Whether this answer also offers what FFmpeg knows."""
+        self._held = b""
+        self._requests = b""
+
+    def answered(self, data: bytes) -> bytes:
+        """Return what the camera says with challenges that FFmpeg can answer. Raises CameraRefused."""
+        lines = (self._held + data).splitlines(keepends=True)
+        self._held = b""
+        if lines and not lines[-1].endswith(b"\n"):
+            begun = lines[-1].lower()[: len(_CHALLENGE)]
+            if _CHALLENGE.startswith(begun) and len(lines[-1]) < LINE:
+                self._held = lines.pop()
+        return b"".join(map(self._line, lines))
+
+    def rest(self) -> bytes:
+        """Return the beginning of a line whose end has not come."""
         return self._held
+
+    def asked(self, data: bytes) -> bytes:
+        """Take what FFmpeg says; return it with the response that the camera asked for."""
+        if self._challenge is None and not self._requests:
+            return data
+        self._requests += data
+        passed = []
+        while self._requests:
+            if self._requests[:1] == b"$":  # a receiver report
+                end = 4 + int.from_bytes(self._requests[2:4])
+                if len(self._requests) < max(4, end):
+                    break
+            else:
+                end = self._requests.find(b"\r\n\r\n") + 4
+                if end < 4:
+                    break
+            head, self._requests = self._requests[:end], self._requests[end:]
+            passed.append(head if head[:1] == b"$" else self._signed(head))
+        return b"".join(passed)
+
+    def _line(self, line: bytes) -> bytes:
+        if line.startswith(b"RTSP/"):
+            self._md5_too = False
+        if not line.lower().startswith(_CHALLENGE):
+            return line
+        offered = challenges([line[len(_CHALLENGE) :].decode("latin-1").strip()])
+        digest = next((one for one in offered if one.scheme == "digest"), None)
+        if digest is None:
+            return line
+        if digest.algorithm == "MD5":
+            self._md5_too, self._challenge = True, None
+            return line
+        if self._md5_too:
+            return b"X-Not-Answered:" + line[len(_CHALLENGE) :]
+        if digest.algorithm not in HASHES:
+            raise CameraRefused(f"asks for a login that is not supported ({digest.algorithm[:20]})")
+        self._challenge = digest
+        return re.sub(rb"(?i)(algorithm\s*=\s*)(\"[^\"]*\"|[^\s,]*)", rb'\1"MD5"', line)
+
+    def _signed(self, request: bytes) -> bytes:
+        """Return a request of FFmpeg's with its digest replaced."""
+        found = re.search(rb"(?im)^Authorization: Digest (.*?)\r$", request)
+        if self._challenge is None or found is None:
+            return request
+        (said,) = challenges(["Digest " + found[1].decode("latin-1")]) or (Challenge("digest", {}),)
+        fields = said.parameters
+        fields["response"] = digest_response(
+            self._challenge,
+            self._login,
+            method=request.split(b" ", 1)[0].decode("latin-1"),
+            uri=fields.get("uri", ""),
+            qop=fields.get("qop", ""),
+            count=fields.get("nc", ""),
+            cnonce=fields.get("cnonce", ""),
+        )
+        fields["algorithm"] = self._challenge.parameters["algorithm"]
+        bare = {"algorithm", "qop", "nc"}
+        text = ", ".join(
+            f"{name}={value}" if name in bare else f'{name}="{value}"' for name, value in fields.items()
+        )
+        header = f"Authorization: Digest {text}".encode("latin-1", "replace")
+        return request[: found.start()] + header + request[found.end() - 1 :]
 
 
 def _overlap(data: bytes, name: bytes) -> int:
     """Return how many bytes at the end of `data` could be the beginning of `name`."""
     return next((n for n in range(len(name) - 1, 0, -1) if data.endswith(name[:n])), 0)
-
-
-def _connect(address: Address, spec: CaptureSpec) -> socket.socket:
-    deadline = time.monotonic() + spec.open_timeout_s
-    try:
-        parts = urlsplit(address.url)
-        host, port = parts.hostname or "", parts.port or PORTS[address.scheme]
-    except ValueError:
-        raise CameraRefused(f"{address.shown}: no such port") from None
-    try:
-        camera = _first_that_answers(host, port, deadline)
-    except ConnectionRefusedError:
-        raise CameraUnavailable(f"{address.shown}: nothing listens there (connection refused)") from None
-    except TimeoutError:
-        raise CameraUnavailable(f"{address.shown}: timed out") from None
-    except socket.gaierror:
-        raise CameraUnavailable(f"{address.shown}: its name is not known") from None
-    except (OSError, UnicodeError) as exc:
-        name = type(exc).__name__ if isinstance(exc, UnicodeError) else exc.strerror or type(exc).__name__
-        raise CameraUnavailable(f"{address.shown}: cannot be reached ({name})") from None
-    try:
-        camera.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if address.scheme == "rtsps":
-            camera.settimeout(max(MIN_S, deadline - time.monotonic()))
-            camera = _unverified().wrap_socket(camera, server_hostname=host)
-    except OSError:
-        camera.close()
-        raise CameraUnavailable(f"{address.shown}: does not speak TLS, or not ours") from None
-    camera.settimeout(None)
-    return camera
-
-
-def _first_that_answers(host: str, port: int, deadline: float) -> socket.socket:
-    """Connect to one of a name's addresses. Each in turn has its share of the time. Raises OSError."""
-    places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    error = OSError("no address")
-    for left, (family, kind, protocol, _, place) in zip(range(len(places), 0, -1), places, strict=True):
-        try:
-            camera = socket.socket(family, kind, protocol)
-            try:
-                camera.settimeout(max(MIN_S, (deadline - time.monotonic()) / left))
-                camera.connect(place)
-            except OSError:
-                camera.close()
-                raise
-        except OSError as exc:
-            error = exc
-        else:
-            return camera
-    raise error
-
-
-def _unverified() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _pointed_at(url: str, place: str) -> str:

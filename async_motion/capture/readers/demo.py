@@ -71,14 +71,14 @@ class DemoReader:
         clock.anchor(0.0)
         number = 0
         while not sink.stopping:
-            pts = number * step
-            ahead = clock.due(pts) - spec.monotonic()
+            played = number * step
+            ahead = clock.due(played) - spec.monotonic()
             if ahead < -1.0:
-                clock.anchor(pts)
+                clock.anchor(played)
             elif ahead > 0 and not sink.reader_wait(ahead):
                 return
-            stamp = clock.stamp(pts)
-            colour = garden.draw(pts, _label(stamp.captured_at))
+            stamp = clock.stamp(clock.due(played))
+            colour = garden.draw(played, _label(stamp.captured_at))
             luma = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
             sink.reader_progress()
             sink.reader_offer(

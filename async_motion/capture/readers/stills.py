@@ -1,13 +1,16 @@
-"""A folder of still pictures, shown in the order of their names, `fps` of them a second.
+"""A folder of still images, shown in the order of their names, `fps` of them a second.
 
-The folder is listed again for each round: with `loop`, added images are seen in the next one. It is not
-watched. A picture that cannot be read is skipped, counted and named in the log.
+The folder is listed again for each round, so with `loop` images that were added are seen in the next one; it
+is not watched. An image that cannot be read is skipped, counted and named in the log.
 """
 
 from __future__ import annotations
 
 import logging
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import av
 from av.codec import CodecContext
@@ -16,11 +19,13 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from async_motion.capture.clock import PtsClock
-from async_motion.capture.ffmpeg.decoding import prepare
+from async_motion.capture.display import Display
+from async_motion.capture.ffmpeg.decoding import Decoder, VideoPacket, prepare
 from async_motion.capture.ffmpeg.frames import frame_of
 from async_motion.capture.handover import FrameSink
+from async_motion.capture.http.jpeg_scanner import JpegScanner
 from async_motion.capture.spec import CaptureSpec
-from async_motion.errors import CameraRefused
+from async_motion.errors import CameraRefused, CameraUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +33,21 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 MAGIC = ((b"\xff\xd8\xff", "mjpeg"), (b"\x89PNG", "png"), (b"BM", "bmp"), (b"RIFF", "webp"))
 MAX_BYTES = 128 * 1024 * 1024
 DEFAULT_FPS = 25.0
-"""The pace where every picture is wanted (`fps: inf`) and a folder has none of its own."""
+"""The pace where every image is wanted (`fps: inf`) and a folder has none of its own."""
+
+TIME_BASE = Fraction(1, 1000)
+"""A still has no times; a decoder asks for their unit."""
+
+
+class _Still(NamedTuple):
+    """A decoded image, and how it is to be shown."""
+
+    frame: VideoFrame
+    display: Display
 
 
 class StillsReader:
-    """Shows a folder's pictures, once or over and over."""
+    """Show a folder's images, once or over and over."""
 
     def __init__(self, folder: Path, spec: CaptureSpec) -> None:
         self._folder = folder
@@ -42,7 +57,7 @@ class StillsReader:
         """Read until the folder's end or `sink.stopping`."""
         spec = self._spec
         step = 1.0 / (spec.fps if spec.fps != float("inf") else DEFAULT_FPS)
-        pts = 0.0
+        played = 0.0
         shown = 0
         while True:
             paths = self._list()
@@ -53,19 +68,26 @@ class StillsReader:
             for path in paths:
                 if sink.stopping:
                     return
-                frame = self._decode(path, sink)
+                decoded = self._decode(path, sink)
                 sink.reader_progress()
-                if frame is None:
+                if decoded is None:
                     continue
                 if not sink.lossless:
-                    ahead = clock.due(pts) - spec.monotonic()
+                    ahead = clock.due(played) - spec.monotonic()
                     if ahead < -1.0:
-                        clock.anchor(pts)
+                        clock.anchor(played)
                     elif ahead > 0 and not sink.reader_wait(ahead):
                         return
                 shown += 1
-                offered = sink.reader_offer(frame_of(spec.camera, clock.stamp(pts), frame))
-                pts += step
+                frame = frame_of(
+                    spec.camera,
+                    clock.stamp(clock.due(played)),
+                    decoded.frame,
+                    max_pixels=spec.max_pixels,
+                    display=decoded.display,
+                )
+                offered = sink.reader_offer(frame)
+                played += step
                 if not offered:
                     return
             if not shown:
@@ -79,8 +101,8 @@ class StillsReader:
         except OSError as exc:
             raise CameraRefused(f"{self._folder}: {exc.strerror}") from exc
 
-    def _decode(self, path: Path, sink: FrameSink) -> VideoFrame | None:
-        """Return the picture in `path`, None when there is none that we would read."""
+    def _decode(self, path: Path, sink: FrameSink) -> _Still | None:
+        """Return the image in `path`, None when there is none that can be read."""
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise ValueError("too large")
@@ -88,15 +110,19 @@ class StillsReader:
             codec = next((name for magic, name in MAGIC if data.startswith(magic)), None)
             if codec is None:
                 raise ValueError("neither JPEG, PNG, BMP nor WebP")
+            if codec == "mjpeg" and next(JpegScanner(MAX_BYTES).feed(data), None) is None:
+                raise ValueError("damaged")
             context = CodecContext.create(codec, "r")
             assert isinstance(context, VideoCodecContext)
-            prepare(context, self._spec)
-            frames = [*context.decode(Packet(data)), *context.decode(None)]
-            if not frames or frames[0].is_corrupt:
+            damaged: list[bool] = []
+            decoder = Decoder(prepare(context, self._spec), TIME_BASE, lambda: damaged.append(True))
+            packet = cast(VideoPacket, Packet(data))
+            frames = [frame for _, frame in chain(decoder.decode(packet), decoder.decode(None))]
+            if not frames or damaged:
                 raise ValueError("damaged")
-        except (OSError, ValueError, av.FFmpegError) as exc:
+        except (OSError, ValueError, CameraUnavailable, av.FFmpegError) as exc:
             sink.reader_corrupt()
             reason = type(exc).__name__ if isinstance(exc, av.FFmpegError) else exc
             log.warning("%s: %s skipped: %s", self._spec.camera, path.name, reason)
             return None
-        return frames[0]
+        return _Still(frames[0], decoder.display_of(frames[0]))

@@ -62,18 +62,17 @@ class UsbReader:
             while not sink.stopping:
                 if not device.grab():
                     raise CameraUnavailable(f"{shown}: gives no more pictures; was it unplugged?")
-                pts = spec.monotonic()
-                clock.arrived(pts)
+                at = spec.monotonic()
                 sink.reader_progress()
-                if not picker.wants(pts):
+                if not picker.wants(at):
                     continue
-                good, picture = device.retrieve()
+                good, image = device.retrieve()
                 if not good:
                     sink.reader_corrupt()
                     continue
-                if picture.shape[0] * picture.shape[1] > spec.max_pixels:
+                if image.shape[0] * image.shape[1] > spec.max_pixels:
                     raise CameraRefused(f"{shown}: pictures of more than {spec.max_pixels} pixels")
-                if not sink.reader_offer(self._frame(picture, clock, pts)):
+                if not sink.reader_offer(self._frame(image, clock, at)):
                     return
         finally:
             # From this thread alone: release() during another thread's read() is a segmentation fault.
@@ -90,16 +89,16 @@ class UsbReader:
                 return CameraUnavailable(f"{shown}: {path} cannot be opened; does another program use it?")
         return CameraUnavailable(f"{shown}: no such camera is plugged in")
 
-    def _frame(self, picture: Image, clock: PtsClock, pts: float) -> Frame:
+    def _frame(self, image: Image, clock: PtsClock, at: float) -> Frame:
         # OpenCV hands out its own buffer: it is overwritten by the next picture.
-        colour = picture.copy() if picture.ndim == 3 else cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-        luma = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
-        stamp = clock.stamp(pts)
+        bgr = image.copy() if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+        luma = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
+        stamp = clock.stamp(at)
         return Frame(
             camera=self._spec.camera,
             captured_at=stamp.captured_at,
             monotonic=stamp.monotonic,
             luma=luma,
-            bgr=partial(np.copy, colour),
-            nbytes=colour.nbytes + luma.nbytes,
+            bgr=partial(np.copy, bgr),
+            nbytes=bgr.nbytes + luma.nbytes,
         )

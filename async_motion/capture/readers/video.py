@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from async_motion.capture.address import Address, SourceKind
 from async_motion.capture.clock import PtsClock
 from async_motion.capture.ffmpeg.decoding import Decoder, VideoPacket, pts_of, time_base, watching_decoder
 from async_motion.capture.ffmpeg.frames import FramePicker, frame_of
-from async_motion.capture.ffmpeg.streams import arrivals, frame_duration, is_timeless, open_stream, packets_of
+from async_motion.capture.ffmpeg.streams import OpenStream, open_stream
 from async_motion.capture.handover import FrameSink
+from async_motion.capture.http.connection import Stopped
 from async_motion.capture.selective.activity import DetectorFeedback, KeyframeActivity
-from async_motion.capture.selective.decode_modes import DecodeAll, DecodeAuto, DecodeKeyframes, DecodeMode
+from async_motion.capture.selective.decode_modes import (
+    DecodeAll,
+    DecodeAuto,
+    Decoded,
+    DecodeKeyframes,
+    DecodeMode,
+    TimeOf,
+)
 from async_motion.capture.selective.gop_buffer import GopBuffer
 from async_motion.capture.selective.h264 import QpReader
 from async_motion.capture.spec import CaptureSpec
@@ -27,15 +33,22 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 log = logging.getLogger(__name__)
 
 BEHIND_S = 1.0
-"""A file that is so much behind its own pace (a slow or suspended machine) goes on from where it is."""
-
-BURST_GAP_S = 0.01
-"""A packet that took longer than this to come was not lying there already."""
-
-MAX_HELD = 256
+"""A file that is so far behind its own pace (a slow or suspended machine) goes on from where it is."""
 
 BLIND_STALLS = 4
-"""After so many stall time-outs of data without one picture, the stream counts as unreadable for now."""
+"""After so many stall time-outs of data without one frame, the stream counts as unreadable for now."""
+
+KEYFRAME_WAIT_S = 150.0
+"""How long the first keyframe is waited for: nothing can be decoded before it. Some come a minute apart."""
+
+SAY_WAITING_S = 10.0
+"""After so long without a keyframe, a line in the log says that it is waited for."""
+
+MAX_GAP_S = 10.0
+"""PTS of a file that leap further, or three frames where those stand longer, are cut to one frame."""
+
+BACK_S = 1.0
+"""PTS of a file that run back further are another recording in the same file. B-frames reorder by less."""
 
 
 @dataclass(slots=True)
@@ -47,11 +60,11 @@ class CameraMemory:
     said_software: bool = False
     """Whether it was said that there is no hardware for it."""
     blind_hardware: bool = False
-    """Whether the hardware took its packets and made no picture of them."""
+    """Whether the hardware took its packets and made no frame of them."""
 
 
 class VideoReader:
-    """Reads one connection of an RTSP or HTTP stream, or a video file over and over."""
+    """Read one connection of an RTSP or HTTP stream, or a video file over and over."""
 
     def __init__(self, address: Address, spec: CaptureSpec, feedback: DetectorFeedback) -> None:
         self._address = address
@@ -61,104 +74,89 @@ class VideoReader:
 
     def __call__(self, sink: FrameSink, clock: PtsClock) -> None:
         """Read until the source ends or `sink.stopping`."""
-        if self._address.kind is SourceKind.FILE:
-            self._read_file(sink, clock)
-        else:
-            self._read_live(sink, clock)
+        try:
+            if self._address.kind is SourceKind.FILE:
+                self._read_file(sink, clock)
+            else:
+                self._read_live(sink, clock)
+        except Stopped:
+            return
 
     def _read_live(self, sink: FrameSink, clock: PtsClock) -> None:
         spec, shown = self._spec, self._address.shown
-        container, stream = open_stream(self._address, spec)
+        source = open_stream(self._address, spec, sink, sink.reader_corrupt)
         try:
-            self._describe(stream)
+            self._describe(source.stream)
             sink.reader_opened()
-            feed = _Feed(spec, stream, sink, clock, self._memory)
-            feed.trust_decoder = not is_timeless(self._address, stream)
-            last_picture = spec.monotonic()
-            for packet, pts, burst in _settled(self._arrivals(container, stream, sink, clock)):
+
+            def time_of(own: float | None, at: float) -> float:
+                return at if own is None or source.timeless else clock.time_of(own)
+
+            feed = _Feed(spec, source, sink, clock, self._memory, time_of)
+            watch = _BlindWatch(spec, shown)
+            for packet, at, late in source.arrivals(clock, sink.reader_progress):
                 if sink.stopping:
                     return
-                seen = feed.show(packet, pts, patient=burst)
-                if seen:
-                    last_picture = spec.monotonic()
-                elif seen is False and spec.monotonic() - last_picture > BLIND_STALLS * spec.stall_timeout_s:
-                    self._memory.blind_hardware = spec.hwaccel != "none"
-                    raise CameraUnavailable(f"{shown}: sends data, but no picture that can be decoded")
+                seen = feed.packet(packet, at, patient=late)
+                if watch.is_blind(seen, keyframe=packet.is_keyframe):
+                    self._memory.blind_hardware = spec.hwaccel != "none" and watch.keyed
+                    raise CameraUnavailable(f"{shown}: {watch.problem}")
         finally:
-            container.close()
+            source.close()
         if not sink.stopping:
             raise CameraUnavailable(f"{shown}: closed the stream")
 
-    def _arrivals(
-        self, container: InputContainer, stream: VideoStream, sink: FrameSink, clock: PtsClock
-    ) -> Iterator[tuple[VideoPacket, float]]:
-        """Yield each packet as it comes; tell the clock and the watchdog."""
-        for packet, pts in arrivals(container, stream, self._address, self._spec):
-            if clock.arrived(pts):
-                sink.reader_progress()
-            yield packet, pts
-
     def _read_file(self, sink: FrameSink, clock: PtsClock) -> None:
         spec = self._spec
-        start = 0.0
+        timeline = FileTimeline()
         while not sink.stopping:
-            container, stream = open_stream(self._address, spec)
+            source = open_stream(self._address, spec, sink)
             try:
-                self._describe(stream)
-                if start == 0.0:
+                self._describe(source.stream)
+                if not timeline.begun:
                     sink.reader_opened()
                     clock.anchor(0.0)
-                shown = self._read_once(container, stream, sink, clock, start)
+                timeline.begin(source.frame_s)
+                seen = self._read_once(source, sink, clock, timeline)
             finally:
-                container.close()
+                source.close()
             if sink.stopping:
                 return
-            if shown is None:
+            if not seen:
                 self._memory.blind_hardware = spec.hwaccel != "none"
                 raise CameraRefused(f"{self._address.shown}: holds no picture that can be decoded")
             if not spec.loop:
                 return
-            start = shown
 
     def _read_once(
-        self,
-        container: InputContainer,
-        stream: VideoStream,
-        sink: FrameSink,
-        clock: PtsClock,
-        start: float,
-    ) -> float | None:
-        """Read the file through, its first picture at PTS `start`.
+        self, source: OpenStream, sink: FrameSink, clock: PtsClock, timeline: FileTimeline
+    ) -> bool:
+        """Read the file through; return whether anything could be decoded."""
 
-        Return the PTS at which the next round starts, None when nothing could be decoded.
-        """
-        feed = _Feed(self._spec, stream, sink, clock, self._memory)
-        length = frame_duration(stream)
-        latest = start - length
+        def time_of(own: float | None, at: float) -> float:
+            return at if own is None else clock.due(timeline.known(own))
+
+        feed = _Feed(self._spec, source, sink, clock, self._memory, time_of)
         seen = False
-        for packet in packets_of(container, stream, self._address.shown):
-            known = pts_of(packet) if packet.size else latest - (feed.shift or 0.0)
-            if known is not None and feed.shift is None:
-                feed.shift = start - known
-            pts = latest + length if known is None else known + (feed.shift or 0.0)
-            latest = max(latest, pts)
-            if not sink.lossless and not self._keep_pace(pts, sink, clock):
-                return None
+        for packet in source.packets():
+            played = timeline.next(pts_of(packet))
+            if not sink.lossless and not self._keep_pace(played, sink, clock):
+                return seen
             sink.reader_progress()
-            seen = bool(feed.show(packet, pts)) or seen
+            seen = bool(feed.packet(packet, clock.due(played))) or seen
             if sink.stopping:
-                return None
-        return latest + length if seen else None
+                return seen
+        return feed.finish(clock.due(timeline.newest)) or seen
 
-    def _keep_pace(self, pts: float, sink: FrameSink, clock: PtsClock) -> bool:
-        """Wait until `pts` is due; say whether to go on."""
-        ahead = clock.due(pts) - self._spec.monotonic()
+    def _keep_pace(self, played: float, sink: FrameSink, clock: PtsClock) -> bool:
+        """Wait until `played` is due; return whether to go on."""
+        ahead = clock.due(played) - self._spec.monotonic()
         if ahead < -BEHIND_S:
-            clock.anchor(pts)
+            clock.anchor(played)
         return ahead <= 0 or sink.reader_wait(ahead)
 
     def _describe(self, stream: VideoStream) -> None:
-        """Say once what the stream is, and again when it has become another."""
+        """Log once what the stream is, and again when it has become another."""
         context = stream.codec_context
         text = f"{context.name} {context.width}x{context.height}"
         if text != self._described:
@@ -166,103 +164,170 @@ class VideoReader:
             log.info("%s: %s is %s", self._spec.camera, self._address.shown, text)
 
 
+class FileTimeline:
+    """A file's PTS as seconds of playing, over all of its rounds, without a recording's leaps."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.newest = 0.0
+        """The latest second so far."""
+        self._shift: float | None = None
+        self._frame_s = 0.0
+        self._shifts: dict[float, float] = {}
+        """By PTS, the shift of the newest packets: a decoder may hold frames back over a leap."""
+
+    def begin(self, frame_s: float) -> None:
+        """Start a round. `frame_s` is how long a frame stands."""
+        if not self.begun:
+            self.newest = -frame_s
+        self.begun, self._frame_s, self._shift = True, frame_s, None
+        self._shifts.clear()
+
+    def next(self, pts: float | None) -> float:
+        """Return the second of a packet; one without PTS follows the one before."""
+        following = self.newest + self._frame_s
+        if pts is None:
+            played = following
+        else:
+            shift = self._shift
+            gap = 0.0 if shift is None else pts + shift - self.newest
+            if shift is None or gap > max(MAX_GAP_S, 3 * self._frame_s) or gap < -BACK_S:
+                shift = self._shift = following - pts
+            played = pts + shift
+            self._shifts[pts] = shift
+            if len(self._shifts) > 1024:
+                del self._shifts[next(iter(self._shifts))]
+        self.newest = max(self.newest, played)
+        return played
+
+    def known(self, pts: float) -> float:
+        """Return the second of a frame whose packet was taken."""
+        return pts + self._shifts.get(pts, self._shift or 0.0)
+
+
+class _BlindWatch:
+    """Whether a live stream sends data for too long without a frame."""
+
+    def __init__(self, spec: CaptureSpec, shown: str) -> None:
+        self._spec = spec
+        self._shown = shown
+        self._began = spec.monotonic()
+        self._failing_since: float | None = None
+        self._said = False
+        self.keyed = False
+        """Whether a keyframe has come."""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong."""
+        if self.keyed:
+            return "sends data, but no picture that can be decoded"
+        return f"sent no keyframe within {KEYFRAME_WAIT_S:.0f} s"
+
+    def is_blind(self, seen: bool | None, *, keyframe: bool) -> bool:
+        """Take what became of a packet: a frame, none, or None where none was looked for."""
+        now = self._spec.monotonic()
+        if seen or (keyframe and not self.keyed):
+            self.keyed = True
+            self._failing_since = None
+        if self.keyed:
+            if seen is False and self._failing_since is None:
+                self._failing_since = now
+            limit_s = BLIND_STALLS * self._spec.stall_timeout_s
+            return self._failing_since is not None and now - self._failing_since > limit_s
+        waited_s = now - self._began
+        if waited_s > SAY_WAITING_S and not self._said:
+            self._said = True
+            log.info("%s: %s: waiting for a keyframe", self._spec.camera, self._shown)
+        return waited_s > KEYFRAME_WAIT_S
+
+
 class _Feed:
     """From one connection's packets to the frames that are handed over."""
 
     def __init__(
-        self, spec: CaptureSpec, stream: VideoStream, sink: FrameSink, clock: PtsClock, memory: CameraMemory
+        self,
+        spec: CaptureSpec,
+        source: OpenStream,
+        sink: FrameSink,
+        clock: PtsClock,
+        memory: CameraMemory,
+        time_of: TimeOf,
     ) -> None:
         self._spec = spec
         self._sink = sink
         self._clock = clock
         self._picker = FramePicker(spec.fps)
-        self.trust_decoder = True
-        """Whether the decoder's word on a picture's time counts; else its packet's does."""
-        self.shift: float | None = None
-        """What turns the stream's own times into ours."""
-        self._codec = stream.codec_context.name
-        self._view = self._look(stream, memory)
+        self._codec = source.stream.codec_context.name
+        self._mode = self._mode_of(source, memory, time_of)
 
-    def show(self, packet: VideoPacket, pts: float, *, patient: bool = False) -> bool | None:
-        """Take a packet of PTS `pts` and offer the frames that are wanted.
+    def packet(self, packet: VideoPacket, at: float, *, patient: bool = False) -> bool | None:
+        """Take a packet whose frame was captured at `at`, and offer the frames that are wanted.
 
-        `patient`: it is part of a burst. Return whether a picture came out, None where none was looked for.
+        `patient`: it is part of a burst. Return whether a frame came out, None where none was looked for.
         """
-        pictures = self._view.show(packet, pts)
-        if pictures is None:
+        frames = self._mode.feed(packet, at)
+        if frames is None:
             return None
+        return self._offer(frames, patient)
+
+    def finish(self, at: float) -> bool:
+        """Offer what the decoder still holds back; return whether there was any."""
+        return self._offer(self._mode.finish(at), patient=False)
+
+    def _offer(self, frames: Iterable[Decoded], patient: bool) -> bool:
         seen = False
-        for shown in pictures:
+        for decoded in frames:
             seen = True
-            if self._picker.wants(shown.pts):
-                stamp = self._clock.stamp(shown.pts)
-                frame = frame_of(self._spec.camera, stamp, shown.picture, self._codec)
-                if not self._sink.reader_offer(frame, patient=patient or shown.late):
+            if self._picker.wants(decoded.at):
+                frame = frame_of(
+                    self._spec.camera,
+                    self._clock.stamp(decoded.at),
+                    decoded.frame,
+                    max_pixels=self._spec.max_pixels,
+                    codec=self._codec,
+                    display=decoded.display,
+                )
+                if not self._sink.reader_offer(frame, patient=patient or decoded.late):
                     break
         return seen
 
-    def _look(self, stream: VideoStream, memory: CameraMemory) -> DecodeMode:
-        spec = self._spec
+    def _mode_of(self, source: OpenStream, memory: CameraMemory, time_of: TimeOf) -> DecodeMode:
+        spec, stream = self._spec, source.stream
         if memory.blind_hardware:
             spec = replace(spec, hwaccel="none")
         context, in_software = watching_decoder(stream, spec)
         if memory.blind_hardware:
-            in_software = "it makes no picture of this stream"
+            in_software = "it decodes nothing of this stream"
         if in_software and not memory.said_software:
             memory.said_software = True
             log.warning(
                 "%s: hwaccel %s: %s; decoding in software", spec.camera, self._spec.hwaccel, in_software
             )
-        decoder = Decoder(context, time_base(stream), self._sink.reader_corrupt)
-        standalone = context.codec.intra_only
-        if spec.decode == "keyframes" and not standalone:
-            return DecodeKeyframes(decoder, self._time_of)
-        if spec.decode == "auto" and not standalone:
+        decoder = Decoder(context, time_base(stream), self._sink.reader_corrupt, aspect=source.aspect)
+        intra_only = context.codec.intra_only
+        if spec.decode == "keyframes" and not intra_only:
+            return DecodeKeyframes(decoder, time_of)
+        if spec.decode == "auto" and not intra_only:
             return DecodeAuto(
                 decoder,
-                self._time_of,
+                time_of,
                 camera=spec.camera,
-                ring=GopBuffer(max_bytes=spec.ring_bytes, max_seconds=spec.ring_seconds),
+                buffer=GopBuffer(max_bytes=spec.ring_bytes, max_seconds=spec.ring_seconds),
                 max_seconds=spec.ring_seconds,
-                rate=1.0 / frame_duration(stream),
-                stamp_of=self._clock.due,
+                rate=1.0 / source.frame_s,
                 feedback=memory.feedback,
                 scene=memory.scene,
-                qp_of=_quantisers(stream),
+                qp_of=_qp_of(stream),
             )
-        return DecodeAll(decoder, self._time_of, self._picker, standalone=standalone)
-
-    def _time_of(self, own: float | None, pts: float) -> float:
-        return own + (self.shift or 0.0) if self.trust_decoder and own is not None else pts
+        return DecodeAll(decoder, time_of, self._picker, intra_only=intra_only)
 
 
-def _quantisers(stream: VideoStream) -> Callable[[VideoPacket], int | None]:
-    """Return what reads a packet's qp, where the codec is one that we can read."""
+def _qp_of(stream: VideoStream) -> Callable[[VideoPacket], int | None]:
+    """Return what reads a packet's QP, where the codec is H.264."""
     context = stream.codec_context
     if context.name != "h264":
         return lambda _packet: None
-    qps = QpReader(context.extradata)
+    reader = QpReader(context.extradata)
     # PyAV's stubs do not say that a packet is a buffer.
-    return lambda packet: qps.of(cast(memoryview, memoryview(packet)))
-
-
-def _settled(
-    arrivals: Iterator[tuple[VideoPacket, float]],
-) -> Iterator[tuple[VideoPacket, float, bool]]:
-    """Yield (packet, PTS, part of the opening burst).
-
-    What piled up while the stream was opened (or a server's whole last GOP) comes at once. It is held until
-    the first packet that had to be waited for, so that the clock knows the true delay before it stamps.
-    """
-    held: list[tuple[VideoPacket, float]] = []
-    before = time.monotonic()
-    for arrival in arrivals:
-        held.append(arrival)
-        now = time.monotonic()
-        if now - before > BURST_GAP_S or len(held) >= MAX_HELD:
-            break
-        before = now
-    for packet, pts in held:
-        yield packet, pts, len(held) > 1
-    for packet, pts in arrivals:
-        yield packet, pts, False
+    return lambda packet: reader.of(cast(memoryview, memoryview(packet)))

@@ -1,12 +1,13 @@
-"""Which packets are decoded: `all`, `keyframes`, or `auto`, which is as few as it can do with.
+"""Which packets are decoded: `all`, `keyframes`, or `auto`, which decodes as few as it can.
 
-A view is fed one connection's packets in their order and yields the pictures that they complete, each later
-than the one before.
+A mode is fed one connection's packets in their order and yields the frames that they complete, each later
+than the one before. All times are in our monotonic clock (see `clock`), so that none of the camera's mistakes
+about its own time reaches a mode.
 
-`auto` (`DecodeAuto`) looks only at a keyframe now and then while nothing happens, and keeps the packets
-since the last one. At the first sign, in the weight of the packets or in a keyframe, it decodes what it
-has kept, so that the detector gets the very pictures that `all` would have given it. It goes on in full until
-nothing has been worth a look for `HOLD_S`, and idles again from the next keyframe on.
+`auto` (`DecodeAuto`) decodes only a keyframe now and then while nothing happens, and buffers the packets
+since the last one. At the first sign, in the weight of the packets or in a keyframe, it decodes what it has
+buffered, so that the detector gets the very frames that `all` would have given it. It goes on in full until
+nothing was interesting for `HOLD_S`, and idles again from the next keyframe on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 from av.video.frame import VideoFrame
 
+from async_motion.capture.display import Display
 from async_motion.capture.ffmpeg.decoding import Decoder, VideoPacket
 from async_motion.capture.ffmpeg.frames import FramePicker, luma_of
 from async_motion.capture.selective.activity import DetectorFeedback, KeyframeActivity, PacketActivity
@@ -25,10 +27,10 @@ from async_motion.capture.selective.gop_buffer import GopBuffer
 log = logging.getLogger(__name__)
 
 START_S = 10.0
-"""Everything is decoded at first: the detector learns the scene, and the evidence what is usual."""
+"""All is decoded at first: the detector learns the scene, and the evidence learns what is usual."""
 
 HOLD_S = 2.0
-"""How long all is decoded after the last thing that was worth a look."""
+"""How long all is decoded after the last interesting frame."""
 
 WAKE_S = 1.0
 """How long it is after a sign that meant nothing to the detector."""
@@ -44,62 +46,81 @@ BLIND_S = 2.1
 
 
 class Decoded(NamedTuple):
-    """A decoded picture: its PTS, and whether it comes in a burst, later than it was filmed."""
+    """A decoded frame, when it was captured (monotonic), and how it is to be shown.
 
-    pts: float
-    picture: VideoFrame
+    `late`: it comes in a burst, later than it was captured.
+    """
+
+    at: float
+    frame: VideoFrame
+    display: Display
     late: bool = False
 
 
 TimeOf = Callable[[float | None, float], float]
-"""(the decoder's own time of a picture, its packet's PTS) -> PTS"""
+"""(a frame's own PTS, the time of the packet that was fed last) -> when the frame was captured"""
 
 
 class DecodeMode(Protocol):
     """Decides what is decoded."""
 
-    def show(self, packet: VideoPacket, pts: float) -> Iterator[Decoded] | None:
-        """Take a packet (an empty one ends the stream); return its pictures, None if none was looked for."""
+    def feed(self, packet: VideoPacket, at: float) -> Iterator[Decoded] | None:
+        """Take a packet whose frame was captured at `at`.
+
+        Return the frames that it completes, None where nothing is decoded.
+        """
+
+    def finish(self, at: float) -> Iterator[Decoded]:
+        """Return the frames that are held back when the stream has ended."""
 
 
 class DecodeAll:
-    """`all`. Of codecs in which every picture stands alone, only those that are wanted are decoded."""
+    """`all`. Of codecs whose frames are all intra-coded, only those that are wanted are decoded."""
 
-    def __init__(self, decoder: Decoder, time_of: TimeOf, picker: FramePicker, *, standalone: bool) -> None:
+    def __init__(self, decoder: Decoder, time_of: TimeOf, picker: FramePicker, *, intra_only: bool) -> None:
         self._decoder = decoder
         self._time_of = time_of
         self._picker = picker
-        self._standalone = standalone
+        self._intra_only = intra_only
 
-    def show(self, packet: VideoPacket, pts: float) -> Iterator[Decoded] | None:
+    def feed(self, packet: VideoPacket, at: float) -> Iterator[Decoded] | None:
         """Decode the packet."""
-        if self._standalone and packet.size and not self._picker.would_want(pts):
+        if self._intra_only and not self._picker.would_want(at):
             return None
-        return self._decode(packet, pts)
+        return self._decode(packet, at)
 
-    def _decode(self, packet: VideoPacket, pts: float) -> Iterator[Decoded]:
-        for own, picture in self._decoder.decode(packet if packet.size else None):
-            yield Decoded(self._time_of(own, pts), picture)
+    def finish(self, at: float) -> Iterator[Decoded]:
+        """Drain the decoder."""
+        return self._decode(None, at)
+
+    def _decode(self, packet: VideoPacket | None, at: float) -> Iterator[Decoded]:
+        for own, frame in self._decoder.decode(packet):
+            yield Decoded(self._time_of(own, at), frame, self._decoder.display_of(frame))
 
 
 class DecodeKeyframes:
-    """`keyframes`: the others are not even looked at."""
+    """`keyframes`: other packets are not even parsed."""
 
     def __init__(self, decoder: Decoder, time_of: TimeOf) -> None:
         self._decoder = decoder
         self._time_of = time_of
 
-    def show(self, packet: VideoPacket, pts: float) -> Iterator[Decoded] | None:
-        """Decode the packet if it is a keyframe."""
-        return self._decode(packet, pts) if packet.size and packet.is_keyframe else None
+    def feed(self, packet: VideoPacket, at: float) -> Iterator[Decoded] | None:
+        """Decode the packet if it is a keyframe's."""
+        return self._decode(packet, at) if packet.is_keyframe else None
 
-    def _decode(self, packet: VideoPacket, pts: float) -> Iterator[Decoded]:
-        for own, picture in self._decoder.single(packet):
-            yield Decoded(self._time_of(own, pts), picture)
+    def finish(self, at: float) -> Iterator[Decoded]:
+        """Nothing is ever held back."""
+        del at
+        return iter(())
+
+    def _decode(self, packet: VideoPacket, at: float) -> Iterator[Decoded]:
+        for own, frame in self._decoder.single(packet):
+            yield Decoded(self._time_of(own, at), frame, self._decoder.display_of(frame))
 
 
 class DecodeAuto:
-    """`auto`."""
+    """`auto`. `rate` is the stream's, in packets a second."""
 
     def __init__(
         self,
@@ -107,10 +128,9 @@ class DecodeAuto:
         time_of: TimeOf,
         *,
         camera: str,
-        ring: GopBuffer,
+        buffer: GopBuffer,
         max_seconds: float,
         rate: float,
-        stamp_of: Callable[[float], float],
         feedback: DetectorFeedback,
         scene: KeyframeActivity,
         qp_of: Callable[[VideoPacket], int | None],
@@ -118,14 +138,12 @@ class DecodeAuto:
         self._decoder = decoder
         self._time_of = time_of
         self._camera = camera
-        self._ring = ring
+        self._buffer = buffer
         self._max_seconds = max_seconds
-        self._stamp_of = stamp_of
-        """PTS to the monotonic time in which `feedback` is told."""
         self._feedback = feedback
         self._scene = scene
         self._weights = PacketActivity(rate)
-        self._quantiser_of = qp_of
+        self._qp_of = qp_of
         self._position = 0
         self._awake = True
         self._awake_until: float | None = None
@@ -133,110 +151,111 @@ class DecodeAuto:
         self._woken_by: KeyframeActivity | PacketActivity | None = None
         self._looked = float("-inf")
         self._anchor = float("-inf")
-        """The keyframe that was looked at last while idling: what came after it was not decoded."""
-        self._shown = float("-inf")
+        """The keyframe that was decoded last while idling: what came after it was not decoded."""
+        self._newest = float("-inf")
+        """The newest frame that was yielded."""
         self._keyed = False
-        """Whether a keyframe has come: before it nothing can be kept."""
+        """Whether a keyframe has come: before it nothing can be buffered."""
         self._too_long = False
-        self._length = float("inf")
-        """How long the last GOP was."""
+        self._gop_s = float("inf")
+        """The duration of the last GOP."""
         self.woken = 0
         """How often it was woken: a figure for tuning."""
 
-    def show(self, packet: VideoPacket, pts: float) -> Iterator[Decoded] | None:
-        """Decode the packet, or keep it for later."""
+    def feed(self, packet: VideoPacket, at: float) -> Iterator[Decoded] | None:
+        """Decode the packet, or buffer it for later."""
         if self._awake_until is None:
-            self._awake_until = pts + START_S
-        if not packet.size:
-            return self._drain(pts) if self._awake else None
-        if packet.is_keyframe:
-            return self._key(packet, pts)
-        return self._between(packet, pts)
+            self._awake_until = at + START_S
+        return self._keyframe(packet, at) if packet.is_keyframe else self._between(packet, at)
 
-    def _key(self, packet: VideoPacket, pts: float) -> Iterator[Decoded]:
+    def finish(self, at: float) -> Iterator[Decoded]:
+        """Drain the decoder."""
+        return self._drain(at) if self._awake else iter(())
+
+    def _keyframe(self, packet: VideoPacket, at: float) -> Iterator[Decoded]:
         self._position = 0
         self._keyed = True
-        self._weights.key(packet.size, self._quantiser_of(packet))
-        before = self._ring.current()
+        self._weights.key(packet.size, self._qp_of(packet))
+        before = self._buffer.current()
         if before is not None:
-            self._length = pts - before.start
-        self._ring.add(pts, packet)
+            self._gop_s = at - before.start
+        self._buffer.add(at, packet)
         if self._awake:
-            if not self._may_rest(pts):
-                yield from self._decode(packet, pts)
+            if not self._may_rest(at):
+                yield from self._decode(packet, at)
                 return
-            # Pictures that the decoder still holds back belong to the group that ends here.
-            yield from self._drain(pts)
-            self._rest(pts)
+            # Frames that the decoder still holds back belong to the GOP that ends here.
+            yield from self._drain(at)
+            self._rest(at)
         elif self._too_long:
-            self._wake(pts, pts)
+            self._wake(at, at)
             self._decoder.restart()
-            yield from self._decode(packet, pts)
+            yield from self._decode(packet, at)
             return
-        elif pts - self._anchor < (IDLE_LOOK_S if self._weights.tell else BLIND_LOOK_S):
+        elif at - self._anchor < (IDLE_LOOK_S if self._weights.tell else BLIND_LOOK_S):
             return
-        pictures = list(self._decode_single(packet, pts))
-        signs = [self._scene.look(luma_of(shown.picture)) for shown in pictures]
-        since, self._anchor = self._anchor, pts
+        frames = list(self._decode_single(packet, at))
+        signs = [self._scene.look(luma_of(decoded.frame)) for decoded in frames]
+        since, self._anchor = self._anchor, at
         if not any(signs):
-            yield from self._newer(iter(pictures))
+            yield from self._newer(iter(frames))
             return
-        self._wake(pts, since, self._scene)
-        yield from self._replay(since, pts)
+        self._wake(at, since, self._scene)
+        yield from self._replay(since, at)
 
-    def _between(self, packet: VideoPacket, pts: float) -> Iterator[Decoded] | None:
+    def _between(self, packet: VideoPacket, at: float) -> Iterator[Decoded] | None:
         self._position += 1
-        kept = self._ring.add(pts, packet)
-        group = self._ring.current()
-        if group is None or not kept or self._is_too_long(group.start, pts):
+        kept = self._buffer.add(at, packet)
+        gop = self._buffer.current()
+        if gop is None or not kept or self._is_too_long(gop.start, at):
             self._give_up()
-        qp = self._quantiser_of(packet)
+        qp = self._qp_of(packet)
         if self._awake:
-            quiet = self._is_dull(pts)
+            quiet = self._is_dull(at)
             self._weights.weigh(packet.size, self._position, quiet=quiet, qp=qp)
-            return self._decode(packet, pts)
+            return self._decode(packet, at)
         sign = self._weights.weigh(packet.size, self._position, quiet=None, qp=qp)
-        if group is None or not (sign or self._too_long):
+        if gop is None or not (sign or self._too_long):
             return None
-        self._wake(pts, self._anchor, self._weights if sign else None)
-        return self._replay(self._anchor, pts)
+        self._wake(at, self._anchor, self._weights if sign else None)
+        return self._replay(self._anchor, at)
 
-    def _is_too_long(self, start: float, pts: float) -> bool:
-        """Return whether the group outgrows the ring: then nothing could be decoded at a later sign."""
-        return self._ring.is_tight or pts - start > self._max_seconds
+    def _is_too_long(self, start: float, at: float) -> bool:
+        """Return whether the GOP outgrows the buffer: then nothing could be decoded at a later sign."""
+        return self._buffer.is_tight or at - start > self._max_seconds
 
     def _give_up(self) -> None:
-        """Decode in full for good: this stream's groups do not fit into the ring."""
+        """Decode in full from now on: this stream's GOPs do not fit into the buffer."""
         if not self._too_long and self._keyed:
             self._too_long = True
-            log.info("%s: too long between keyframes to idle: all is decoded", self._camera)
+            log.info("%s: keyframes are too far apart to idle; decoding all", self._camera)
 
     # Waking and resting.
 
-    def _wake(self, pts: float, since: float, by: KeyframeActivity | PacketActivity | None = None) -> None:
-        """Decode in full from now on, beginning with the pictures kept `since`, for a sign in `by`."""
+    def _wake(self, at: float, since: float, by: KeyframeActivity | PacketActivity | None = None) -> None:
+        """Decode in full from now on, beginning with the frames buffered `since`, for a sign in `by`."""
         self._awake = True
         self.woken += 1
         self._woken_from, self._woken_by = since, by
-        self._awake_until = pts + (WAKE_S if self._feedback.told else HOLD_S)
+        self._awake_until = at + (WAKE_S if self._feedback.told else HOLD_S)
 
-    def _may_rest(self, pts: float) -> bool:
-        """Return whether nothing has been worth a look for long enough."""
-        if self._too_long or (self._awake_until is not None and pts < self._awake_until):
+    def _may_rest(self, at: float) -> bool:
+        """Return whether nothing was interesting for long enough."""
+        if self._too_long or (self._awake_until is not None and at < self._awake_until):
             return False
-        if self._length > BLIND_S and not self._weights.tell:
+        if self._gop_s > BLIND_S and not self._weights.tell:
             return False
-        return not self._feedback.told or self._is_dull(pts)
+        return not self._feedback.told or self._is_dull(at)
 
-    def _is_dull(self, pts: float) -> bool:
-        """Return whether the detector has found nothing recently."""
-        return self._feedback.told and self._stamp_of(pts) - self._feedback.latest >= HOLD_S
+    def _is_dull(self, at: float) -> bool:
+        """Return whether the detector has found nothing for `HOLD_S`."""
+        return self._feedback.told and at - self._feedback.latest >= HOLD_S
 
-    def _rest(self, pts: float) -> None:
-        """Idle from the keyframe `pts` on, and learn whether the sign that woke us meant anything."""
+    def _rest(self, at: float) -> None:
+        """Idle from the keyframe at `at` on, and learn whether the sign that woke us meant anything."""
         self._awake = False
-        self._anchor = pts
-        since = float("inf") if self._woken_from is None else self._stamp_of(self._woken_from)
+        self._anchor = at
+        since = float("inf") if self._woken_from is None else self._woken_from
         meaningless = self._feedback.latest < since <= self._feedback.heard
         for evidence in (self._scene, self._weights):
             if meaningless and evidence is self._woken_by:
@@ -246,43 +265,46 @@ class DecodeAuto:
 
     # Decoding.
 
-    def _decode(self, packet: VideoPacket, pts: float) -> Iterator[Decoded]:
-        for own, picture in self._decoder.decode(packet):
-            at = self._time_of(own, pts)
-            if at > self._shown:
-                self._shown = at
-                self._glance(picture, at)
-                yield Decoded(at, picture)
+    def _decode(self, packet: VideoPacket, at: float) -> Iterator[Decoded]:
+        for own, frame in self._decoder.decode(packet):
+            captured = self._time_of(own, at)
+            if captured > self._newest:
+                self._newest = captured
+                self._glance(frame, captured)
+                yield Decoded(captured, frame, self._decoder.display_of(frame))
 
-    def _glance(self, picture: VideoFrame, pts: float) -> None:
-        """Look at the scene now and then while awake: it must stay known, and may tell us to stay."""
-        if pts - self._looked < LOOK_S:
+    def _glance(self, frame: VideoFrame, at: float) -> None:
+        """Look at the scene now and then while awake: it must stay known, and may keep us awake."""
+        if at - self._looked < LOOK_S:
             return
-        self._looked = pts
-        if self._scene.look(luma_of(picture)) and not self._feedback.told and self._awake_until is not None:
-            self._awake_until = max(self._awake_until, pts + HOLD_S)
+        self._looked = at
+        if self._scene.look(luma_of(frame)) and not self._feedback.told and self._awake_until is not None:
+            self._awake_until = max(self._awake_until, at + HOLD_S)
 
-    def _decode_single(self, packet: VideoPacket, pts: float) -> Iterator[Decoded]:
-        for own, picture in self._decoder.single(packet):
-            yield Decoded(self._time_of(own, pts), picture)
+    def _decode_single(self, packet: VideoPacket, at: float) -> Iterator[Decoded]:
+        for own, frame in self._decoder.single(packet):
+            yield Decoded(self._time_of(own, at), frame, self._decoder.display_of(frame))
 
     def _replay(self, since: float, until: float) -> Iterator[Decoded]:
-        """Decode all that was kept from the keyframe `since` on; the newest is shown as it comes."""
+        """Decode all that was buffered from the keyframe `since` on; the newest is live."""
         self._decoder.restart()
-        for group in self._ring.since(since):
-            for kept in list(group.packets):
-                late = kept.pts < until
-                for own, picture in self._decoder.decode(kept.packet):
-                    yield from self._newer(iter([Decoded(self._time_of(own, kept.pts), picture, late=late)]))
+        for gop in self._buffer.since(since):
+            for kept in list(gop.packets):
+                late = kept.at < until
+                for own, frame in self._decoder.decode(kept.packet):
+                    display = self._decoder.display_of(frame)
+                    one = Decoded(self._time_of(own, kept.at), frame, display, late)
+                    yield from self._newer(iter([one]))
 
-    def _drain(self, pts: float) -> Iterator[Decoded]:
-        for own, picture in self._decoder.decode(None):
-            yield from self._newer(iter([Decoded(self._time_of(own, pts), picture)]))
+    def _drain(self, at: float) -> Iterator[Decoded]:
+        for own, frame in self._decoder.decode(None):
+            one = Decoded(self._time_of(own, at), frame, self._decoder.display_of(frame))
+            yield from self._newer(iter([one]))
         self._decoder.restart()
 
-    def _newer(self, pictures: Iterator[Decoded]) -> Iterator[Decoded]:
-        """Pass on what has not been shown already."""
-        for shown in pictures:
-            if shown.pts > self._shown:
-                self._shown = shown.pts
-                yield shown
+    def _newer(self, frames: Iterator[Decoded]) -> Iterator[Decoded]:
+        """Pass on what was not yielded already."""
+        for decoded in frames:
+            if decoded.at > self._newest:
+                self._newest = decoded.at
+                yield decoded

@@ -1,8 +1,8 @@
-"""Packets kept undecoded: whole GOPs, bounded in bytes and in seconds.
+"""Packets buffered undecoded: whole GOPs, bounded in bytes and in seconds.
 
-A picture can only be decoded from the keyframe before it, so what is kept begins with a keyframe, and
-the oldest group is dropped as a whole. A group that is larger than the bound is dropped altogether:
-nothing is kept until the next keyframe.
+A frame can only be decoded from the keyframe before it. So the buffer begins with a keyframe and drops its
+oldest GOP as a whole. A GOP that alone exceeds the bound is dropped altogether: nothing is buffered until the
+next keyframe.
 """
 
 from __future__ import annotations
@@ -15,83 +15,83 @@ from async_motion.capture.ffmpeg.decoding import VideoPacket
 
 
 class BufferedPacket(NamedTuple):
-    """A packet with the PTS of its picture."""
+    """A packet, and when its frame was captured (monotonic)."""
 
-    pts: float
+    at: float
     packet: VideoPacket
 
 
 @dataclass(slots=True, eq=False)
 class Gop:
-    """A keyframe's packet and those that are predicted from it, in the order of decoding."""
+    """A keyframe's packet and those that are predicted from it, in decoding order."""
 
     packets: list[BufferedPacket] = field(default_factory=list)
     nbytes: int = 0
 
     @property
     def start(self) -> float:
-        """The PTS of its keyframe."""
-        return self.packets[0].pts
+        """When its keyframe was captured."""
+        return self.packets[0].at
 
 
 class GopBuffer:
-    """The newest groups of one stream. Not safe for two threads: its owner locks."""
+    """The newest GOPs of one stream. Not safe for two threads: its owner locks."""
 
     def __init__(self, *, max_bytes: int, max_seconds: float) -> None:
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
-        self._groups: deque[Gop] = deque()
+        self._gops: deque[Gop] = deque()
         self.nbytes = 0
         self.newest = float("-inf")
-        """The highest PTS that is kept."""
+        """The latest time in the buffer."""
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self._gops)
 
-    def add(self, pts: float, packet: VideoPacket) -> bool:
-        """Keep a packet; say whether it is kept: not before the first keyframe, not beyond the bound."""
+    def add(self, at: float, packet: VideoPacket) -> bool:
+        """Buffer a packet; return whether it fits: not before the first keyframe, not beyond the bound."""
         if packet.is_keyframe:
-            self._groups.append(Gop())
-        elif not self._groups:
+            self._gops.append(Gop())
+        elif not self._gops:
             return False
-        group = self._groups[-1]
-        group.packets.append(BufferedPacket(pts, packet))
-        group.nbytes += packet.size
+        gop = self._gops[-1]
+        gop.packets.append(BufferedPacket(at, packet))
+        gop.nbytes += packet.size
         self.nbytes += packet.size
-        self.newest = max(self.newest, pts)
+        self.newest = max(self.newest, at)
         self._trim()
-        return bool(self._groups)
+        return bool(self._gops)
 
     @property
     def is_tight(self) -> bool:
-        """Whether the group that is growing alone is about to fill the ring."""
-        return bool(self._groups) and self._groups[-1].nbytes > 0.9 * self._max_bytes
+        """Whether the GOP that is growing is alone about to fill the buffer."""
+        return bool(self._gops) and self._gops[-1].nbytes > 0.9 * self._max_bytes
 
     def current(self) -> Gop | None:
-        """Return the group that is still growing."""
-        return self._groups[-1] if self._groups else None
+        """Return the GOP that is still growing."""
+        return self._gops[-1] if self._gops else None
 
-    def group_of(self, pts: float) -> Gop | None:
-        """Return the group that holds the picture of this time; the oldest kept may begin after it: None."""
-        for group in reversed(self._groups):
-            if group.start <= pts:
-                return group
+    def gop_of(self, at: float) -> Gop | None:
+        """Return the GOP that holds the frame of this time, None where the oldest begins after it."""
+        for gop in reversed(self._gops):
+            if gop.start <= at:
+                return gop
         return None
 
-    def since(self, pts: float) -> list[Gop]:
-        """Return the groups that begin at this time or later, in order."""
-        return [group for group in self._groups if group.start >= pts]
+    def since(self, at: float) -> list[Gop]:
+        """Return the GOPs that begin at this time or later, in order."""
+        return [gop for gop in self._gops if gop.start >= at]
 
     def clear(self) -> None:
-        """Let everything go."""
-        self._groups.clear()
+        """Drop everything."""
+        self._gops.clear()
         self.nbytes = 0
         self.newest = float("-inf")
 
     def _trim(self) -> None:
-        while len(self._groups) > 1 and (
-            self.nbytes > self._max_bytes or self._groups[1].start <= self.newest - self._max_seconds
+        while len(self._gops) > 1 and (
+            self.nbytes > self._max_bytes or self._gops[1].start <= self.newest - self._max_seconds
         ):
-            self.nbytes -= self._groups.popleft().nbytes
+            self.nbytes -= self._gops.popleft().nbytes
         if self.nbytes > self._max_bytes:
             self.clear()

@@ -81,6 +81,9 @@ MAX_TEXT = 1000
 AHEAD_S = 5.0
 """How far a live frame may be ahead of our clock: a burst's frames are a millisecond apart at least."""
 
+MAX_WAIT_S = 600.0
+"""The longest wait of a file's reader: no frame of it stands as long."""
+
 NOT_SENT = frozenset({"monotonic", "wall"})
 """A process has the system's clocks; on one machine they agree."""
 
@@ -230,7 +233,7 @@ class IsolatedReader:
 
     def __init__(self, spec: CaptureSpec) -> None:
         self._spec = spec
-        self._networked = parse(spec.source).kind in (SourceKind.RTSP, SourceKind.HTTP)
+        self._kind = parse(spec.source).kind
         self._child: Child | None = None
         self._busy = threading.Lock()
         """Held for a connection: the next one begins when its predecessor has left the child."""
@@ -325,8 +328,15 @@ class IsolatedReader:
         return False
 
     def _expect(self, seconds: float, handover: Handover) -> None:
-        """Let a reader that keeps its own pace wait. A network camera's has none: it would hide a stall."""
-        if self._networked or not 0 <= seconds < float("inf"):
+        """Let a reader that keeps its own pace wait. A network stream's has none: it would hide a stall."""
+        match self._kind:
+            case SourceKind.RTSP:
+                max_s = 0.0
+            case SourceKind.HTTP:
+                max_s = 1.0 / self._spec.fps + TICK_S  # until the next JPEG is asked for
+            case _:
+                max_s = max(MAX_WAIT_S, 2.0 / self._spec.fps)
+        if not 0 <= seconds <= max_s:
             raise ValueError("waits where there is nothing to wait for")
         handover.reader_expects(seconds)
 

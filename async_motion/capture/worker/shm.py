@@ -6,9 +6,10 @@ nothing is reused under a reader, a kept frame needs no copy, and what a camera 
 frames are kept (`Frame.nbytes`), just as in one process. A file without a name cannot be left behind: the
 kernel frees it with its last handle, whatever becomes of either side.
 
-What is passed are the planes as the decoder left them, so that the reader can make colour without asking the
-writer, who may be gone by then. Pictures in uncommon formats, and those that are colour already, come as luma
-and BGR. The reader trusts nothing: neither sizes nor that the memory stays as it is, which the seals enforce.
+The planes are passed as the decoder left them, with how they are to be shown, so that the reader can make an
+image without asking the writer, which may be gone by then. Frames in uncommon formats, and those that are BGR
+already, come as luma and BGR. The reader trusts nothing: neither sizes nor that the memory stays as it is,
+which the seals enforce.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from async_motion.capture.display import AS_CODED, MAX_ASPECT, Display
 from async_motion.capture.ffmpeg.frames import PLANAR_LUMA, DecodedImage, rows_of, to_bgr
 from async_motion.core.model import Frame, Image
 
@@ -122,30 +124,41 @@ def _libc() -> ctypes.CDLL:
 
 
 def pack(frame: Frame) -> tuple[Message, int]:
-    """Return (what is to be said of a frame, the handle of its memory, which the caller closes)."""
-    height, width = frame.luma.shape
-    picture = frame.bgr.picture if isinstance(frame.bgr, DecodedImage) else None
+    """Return (the message about a frame, the handle of its memory, which the caller closes)."""
+    decoded, display = None, AS_CODED
+    if isinstance(frame.bgr, DecodedImage):
+        decoded, display = frame.bgr.frame, frame.bgr.display
     message: Message = {
         "captured_at": frame.captured_at.timestamp(),
         "monotonic": frame.monotonic,
-        "width": width,
-        "height": height,
         "nbytes": frame.nbytes,
         "codec": frame.codec,
     }
     if (
-        picture is not None
-        and picture.format.name in PLANAR_LUMA
-        and all(plane.line_size > 0 for plane in picture.planes)
+        decoded is not None
+        and decoded.format.name in PLANAR_LUMA
+        and all(plane.line_size > 0 for plane in decoded.planes)
     ):
         message |= {
-            "format": picture.format.name,
-            "planes": [(plane.height, plane.line_size) for plane in picture.planes],
-            "colours": (int(picture.colorspace), int(picture.color_range)),
+            "width": decoded.width,
+            "height": decoded.height,
+            "format": decoded.format.name,
+            "planes": [(plane.height, plane.line_size) for plane in decoded.planes],
+            "colours": (int(decoded.colorspace), int(decoded.color_range)),
+            "display": (display.turns, display.mirrored, display.aspect),
         }
-        return message, share(picture.planes)
-    message |= {"format": BGR, "planes": [(height, width), (height, width * 3)], "colours": (0, 0)}
-    return message, share([np.ascontiguousarray(frame.luma), np.ascontiguousarray(frame.bgr())])
+        return message, share(decoded.planes)
+    # These come as they are shown. An image may be larger than its luma: its pixels are square.
+    luma, image = np.ascontiguousarray(frame.luma), np.ascontiguousarray(frame.bgr())
+    message |= {
+        "width": luma.shape[1],
+        "height": luma.shape[0],
+        "format": BGR,
+        "planes": [luma.shape, (image.shape[0], image.shape[1] * 3)],
+        "colours": (0, 0),
+        "display": (0, False, 1.0),
+    }
+    return message, share([luma, image])
 
 
 def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Frame:
@@ -154,43 +167,59 @@ def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Fr
     planes = [(int(rows), int(stride)) for rows, stride in message["planes"]]
     monotonic, captured_at = float(message["monotonic"]), float(message["captured_at"])
     if not (0 < height * width <= max_pixels and height > 0 and isfinite(monotonic)):
-        raise ValueError("a picture of impossible size or time")
+        raise ValueError("a frame of impossible size or time")
     if planes[0][0] != height or planes[0][1] < width or min(map(min, planes)) <= 0:
-        raise ValueError("planes that do not fit their picture")
+        raise ValueError("planes that do not fit their frame")
+    name = message["format"]
     nbytes = sum(rows * stride for rows, stride in planes)
     # Luma and BGR are four bytes a pixel. What is mapped is filled: a file of nothing but holes, too.
-    if nbytes > 4 * height * (width + MAX_PADDING):
-        raise ValueError("more memory than the picture needs")
+    pixels = height * (width + MAX_PADDING)
+    if name == BGR:
+        pixels = max(pixels, -(-planes[-1][0] * planes[-1][1] // 3))
+        if planes[-1][0] * planes[-1][1] > 3 * max_pixels:
+            raise ValueError("an image of impossible size")
+    if nbytes > 4 * pixels:
+        raise ValueError("more memory than the frame needs")
+    display = _display_of(message["display"])
     block = attach(handle, nbytes)
     views: list[NDArray[np.uint8]] = []
     at = 0
     for rows, stride in planes:
         views.append(block[at : at + rows * stride].reshape(rows, stride))
         at += rows * stride
-    name = message["format"]
     if name == BGR:
-        picture = views[1].reshape(height, width, 3)
-        bgr: Any = lambda: picture  # noqa: E731
+        image = views[1].reshape(planes[1][0], -1, 3)
+        bgr: Any = lambda: image  # noqa: E731
     elif name in PLANAR_LUMA:
         colorspace, color_range = message["colours"]
-        bgr = SharedImage(views, width, name, int(colorspace), int(color_range))
+        bgr = SharedImage(views, width, name, int(colorspace), int(color_range), display, max_pixels)
     else:
         raise ValueError("a format that was not agreed on")
+    luma = views[0][:, :width]
     return Frame(
         camera=camera,
         captured_at=datetime.fromtimestamp(captured_at, UTC),
         monotonic=monotonic,
-        luma=views[0][:, :width],
+        luma=luma if display.as_coded else display.luma(luma),
         bgr=bgr,
         nbytes=block.nbytes,
         codec=str(message["codec"])[:MAX_CODEC],
     )
 
 
+def _display_of(said: Any) -> Display:
+    """Return how a frame is to be shown. Raises ValueError or TypeError on nonsense."""
+    turns, mirrored, aspect = said
+    display = Display(int(turns), bool(mirrored), float(aspect))
+    if display.turns not in range(4) or not 1 / MAX_ASPECT <= display.aspect <= MAX_ASPECT:
+        raise ValueError("a frame that cannot be shown")
+    return display
+
+
 class SharedImage:
     """The `bgr` of a frame whose planes another process has decoded."""
 
-    __slots__ = ("_colorspace", "_format", "_planes", "_range", "_width")
+    __slots__ = ("_colorspace", "_display", "_format", "_max_pixels", "_planes", "_range", "_width")
 
     def __init__(
         self,
@@ -199,12 +228,16 @@ class SharedImage:
         pixel_format: str,
         colorspace: int,
         color_range: int,
+        display: Display,
+        max_pixels: int,
     ) -> None:
         self._planes = planes
         self._width = width
         self._format = pixel_format
         self._colorspace = colorspace
         self._range = color_range
+        self._display = display
+        self._max_pixels = max_pixels
 
     def __call__(self) -> Image:
         frame = VideoFrame(self._width, len(self._planes[0]), self._format)
@@ -214,4 +247,5 @@ class SharedImage:
             own[:rows, :stride] = shared[:rows, :stride]
         frame.colorspace = self._colorspace
         frame.color_range = self._range
-        return to_bgr(frame)
+        image = to_bgr(frame)
+        return image if self._display.as_coded else self._display.image(image, self._max_pixels)

@@ -1,7 +1,9 @@
-"""The pts clock: stamps follow the camera's own time, tied to ours, and never run backwards."""
+"""The PTS clock: stamps follow the camera's own time, tied to ours, never backwards and never the future."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -9,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_motion.capture.clock import DRIFT, Floor, PtsClock
+from async_motion.capture.clock import DRIFT, TICK_S, Floor, PtsClock
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
+FPS = 10
 
 
 class Hands:
@@ -29,16 +32,38 @@ class Hands:
         return PtsClock(monotonic=lambda: self.monotonic_s, wall=lambda: self.wall_s, floor=floor or Floor())
 
 
-def test_a_burst_is_stamped_with_the_times_at_which_it_was_filmed() -> None:
+def errors(said: Callable[[int, float], float], *, seconds: int = 60, held_back: int = 0) -> list[float]:
+    """Return by how much each frame of a live stream is stamped late, in seconds.
+
+    `said` is the PTS of frame `number`, captured at the given second. The decoder holds back so many frames.
+    """
+    hands = Hands()
+    clock = hands.clock()
+    waiting: deque[tuple[float, float]] = deque()
+    late = []
+    for number in range(seconds * FPS):
+        pts = said(number, number / FPS)
+        clock.arrived(pts)
+        waiting.append((hands.monotonic_s, pts))
+        if len(waiting) > held_back:
+            captured, of = waiting.popleft()
+            stamp = clock.stamp(clock.time_of(of))
+            assert stamp.monotonic <= hands.monotonic_s + TICK_S, "the future"
+            late.append(stamp.monotonic - captured)
+        hands.move(1 / FPS)
+    return late
+
+
+def test_a_burst_is_stamped_with_the_times_at_which_it_was_captured() -> None:
     hands = Hands()
     clock = hands.clock()
     clock.arrived(0.0)
-    clock.stamp(0.0)
+    clock.stamp(clock.time_of(0.0))
     hands.move(3.0)  # a stall on the way, then everything at once
     stamps = []
     for pts in (1.0, 2.0, 3.0):
         clock.arrived(pts)
-        stamps.append(clock.stamp(pts).monotonic)
+        stamps.append(clock.stamp(clock.time_of(pts)).monotonic)
     assert stamps == pytest.approx([1001.0, 1002.0, 1003.0], abs=0.01)
 
 
@@ -47,11 +72,11 @@ def test_what_piled_up_before_the_first_packet_is_known_after_the_last() -> None
     clock = hands.clock()
     for pts in (0.0, 0.4, 0.8):  # all of them lay there when we first looked
         clock.arrived(pts)
-    assert clock.stamp(0.0).monotonic == pytest.approx(1000.0 - 0.8)
-    assert clock.stamp(0.8).captured_at == datetime.fromtimestamp(NOON, UTC)
+    assert clock.time_of(0.0) == pytest.approx(1000.0 - 0.8)
+    assert clock.stamp(clock.time_of(0.8)).captured_at == datetime.fromtimestamp(NOON, UTC)
 
 
-def test_a_slow_camera_clock_is_followed() -> None:
+def test_a_slow_crystal_is_followed() -> None:
     hands = Hands()
     clock = hands.clock()
     slow = 1 - DRIFT / 2
@@ -59,7 +84,7 @@ def test_a_slow_camera_clock_is_followed() -> None:
         clock.arrived(second * slow)
         hands.move(1.0)
     clock.arrived(3600 * slow)
-    assert clock.stamp(3600 * slow).monotonic == pytest.approx(hands.monotonic_s, abs=0.01)
+    assert clock.time_of(3600 * slow) == pytest.approx(hands.monotonic_s, abs=0.01)
 
 
 def test_jitter_does_not_move_the_stamps() -> None:
@@ -70,7 +95,7 @@ def test_jitter_does_not_move_the_stamps() -> None:
         late = 0.15 if number % 3 else 0.0
         hands.move(late)
         clock.arrived(number * 0.2)
-        stamps.append(clock.stamp(number * 0.2).monotonic)
+        stamps.append(clock.stamp(clock.time_of(number * 0.2)).monotonic)
         hands.move(0.2 - late)
     gaps = [after - before for before, after in pairwise(stamps)]
     assert max(gaps) < 0.202
@@ -78,35 +103,55 @@ def test_jitter_does_not_move_the_stamps() -> None:
 
 
 @pytest.mark.parametrize("jump", [-3600.0, -2.0, 5000.0])
-def test_a_camera_that_sets_its_clock_is_tied_anew(jump: float) -> None:
-    hands = Hands()
-    clock = hands.clock()
-    clock.arrived(100.0)
-    first = clock.stamp(100.0)
-    hands.move(0.2)
-    assert clock.arrived(100.2 + jump)
-    second = clock.stamp(100.2 + jump)
-    assert second.monotonic - first.monotonic == pytest.approx(0.2, abs=0.01)
+def test_a_camera_that_sets_its_clock_begins_a_new_era(jump: float) -> None:
+    late = errors(lambda _, at: at + (jump if at > 20 else 0.0))
+    assert max(map(abs, late)) < 0.01
 
 
-def test_time_that_stands_still_is_told() -> None:
-    hands = Hands()
-    clock = hands.clock()
-    assert clock.arrived(5.0)
-    hands.move(1.0)
-    assert not clock.arrived(5.0)
-    assert clock.arrived(5.1)
+@pytest.mark.parametrize("held_back", [0, 3])
+@pytest.mark.parametrize("by", [37600.0, -37600.0, 3.0])
+def test_one_wrong_packet_is_forgotten(by: float, held_back: int) -> None:
+    late = errors(lambda number, at: at + (by if number == 60 else 0.0), held_back=held_back)
+    assert max(map(abs, late)) < 0.2
+
+
+@pytest.mark.parametrize("held_back", [0, 3])
+def test_wrong_packets_again_and_again_do_no_harm(held_back: int) -> None:
+    late = errors(lambda number, at: at + (37600.0 if number % 20 == 19 else 0.0), held_back=held_back)
+    assert max(map(abs, late)) < 0.2
+
+
+def test_a_small_mistake_is_no_minimum_for_ever() -> None:
+    late = errors(lambda number, at: at + (0.8 if number == 60 else 0.0))
+    assert abs(late[-1]) < 0.35
+    assert min(late) > -0.9
+
+
+@pytest.mark.parametrize("rate", [0.84, 0.5, 0.95, 1.2])
+def test_a_clock_that_runs_at_another_rate_is_followed(rate: float) -> None:
+    late = errors(lambda _, at: at * rate)
+    assert max(map(abs, late)) < 3.0
+    assert max(map(abs, late[-300:])) < 0.3
+    # No gap in which an event would end, and nothing is played faster.
+    gaps = [0.1 + after - before for before, after in pairwise(late)]
+    assert max(gaps) < 1.0
+
+
+def test_pts_that_stand_still_have_the_time_of_their_arrival() -> None:
+    late = errors(lambda _, at: min(at, 10.0))
+    assert min(late) > -1.3
+    assert max(map(abs, late[150:])) < 0.01
 
 
 def test_a_new_connection_goes_on_after_the_last_stamp_of_the_one_before() -> None:
     hands = Hands()
     floor = Floor()
     before = hands.clock(floor)
-    before.arrived(0.0)
-    last = before.stamp(30.0)  # a stamp that ran ahead
+    before.anchor(0.0)
+    last = before.stamp(before.due(30.0))  # a file that ran ahead
     after = hands.clock(floor)
     after.arrived(7.0)
-    first = after.stamp(7.0)
+    first = after.stamp(after.time_of(7.0))
     assert first.monotonic > last.monotonic
     assert first.captured_at > last.captured_at
 
@@ -115,10 +160,10 @@ def test_labels_follow_a_wall_clock_that_was_a_day_ahead() -> None:
     hands = Hands()
     clock = hands.clock()
     clock.anchor(0.0)
-    wrong = clock.stamp(0.0)
+    wrong = clock.stamp(clock.due(0.0))
     hands.wall_s -= 86400
     hands.move(1.0)
-    right = clock.stamp(1.0)
+    right = clock.stamp(clock.due(1.0))
     assert right.captured_at.timestamp() == pytest.approx(NOON - 86400 + 1, abs=0.01)
     assert right.monotonic > wrong.monotonic
 
@@ -127,14 +172,14 @@ def test_labels_stand_when_the_wall_clock_is_corrected_a_little() -> None:
     hands = Hands()
     clock = hands.clock()
     clock.anchor(0.0)
-    before = clock.stamp(0.0)
+    before = clock.stamp(clock.due(0.0))
     hands.wall_s -= 2
     hands.move(1.0)
-    assert clock.stamp(1.0).captured_at > before.captured_at
+    assert clock.stamp(clock.due(1.0)).captured_at > before.captured_at
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.floats(-5000, 5000)), min_size=1, max_size=40))
-def test_stamps_never_run_backwards(steps: list[tuple[float, float]]) -> None:
+def test_stamps_never_run_backwards_and_never_ahead(steps: list[tuple[float, float]]) -> None:
     hands = Hands()
     floor = Floor()
     clock = hands.clock(floor)
@@ -144,7 +189,9 @@ def test_stamps_never_run_backwards(steps: list[tuple[float, float]]) -> None:
         if number % 7 == 6:
             clock = hands.clock(floor)
         clock.arrived(pts)
-        stamp = clock.stamp(pts)
+        assert clock.time_of(pts) <= hands.monotonic_s
+        stamp = clock.stamp(clock.time_of(pts))
+        assert stamp.monotonic <= hands.monotonic_s + len(steps) * TICK_S
         if latest is not None:
             assert stamp.monotonic > latest.monotonic
             assert stamp.captured_at > latest.captured_at
@@ -153,4 +200,4 @@ def test_stamps_never_run_backwards(steps: list[tuple[float, float]]) -> None:
 
 def test_an_untied_clock_refuses() -> None:
     with pytest.raises(ValueError, match="never tied"):
-        Hands().clock().stamp(1.0)
+        Hands().clock().time_of(1.0)

@@ -162,18 +162,6 @@ def test_a_stall_is_noticed_whatever_the_library_does() -> None:
         assert porch.counters.stalls == 1
 
 
-def test_pictures_whose_time_stands_still_are_a_stall() -> None:
-    def reader(handover: Handover, clock: PtsClock) -> None:
-        handover.reader_opened()
-        while not handover.stopping:
-            if clock.arrived(7.0):
-                handover.reader_progress()
-            threading.Event().wait(0.01)  # the library waits for the next picture
-
-    with pytest.raises(CameraUnavailable, match="no new picture"):
-        read(source(reader))
-
-
 def test_stuck_threads_are_replaced_counted_and_bounded() -> None:
     with hanging() as release:
 
@@ -264,9 +252,9 @@ def test_a_cancelled_consumer_stops_its_reader() -> None:
 def test_stamps_go_on_over_reconnects() -> None:
     def reader(handover: Handover, clock: PtsClock) -> None:
         handover.reader_opened()
-        clock.arrived(0.0)
-        for pts in (100.0, 101.0):  # stamps that run ahead of the time that passes
-            stamp = clock.stamp(pts)
+        clock.anchor(0.0)
+        for played in (100.0, 101.0):  # stamps that run ahead of the time that passes
+            stamp = clock.stamp(clock.due(played))
             one = frame(0)
             handover.reader_offer(
                 Frame(

@@ -137,6 +137,7 @@ def test_hardware_that_makes_no_picture_is_given_up(clip: Path, caplog: pytest.L
 
         def __init__(self, context: VideoCodecContext) -> None:
             self.codec = context.codec
+            self.name = context.name
 
         def decode(self, _packet: object) -> list[VideoFrame]:
             raise av.error.ExternalError(542398533, "the device is lost")
@@ -160,7 +161,7 @@ def test_hardware_that_makes_no_picture_is_given_up(clip: Path, caplog: pytest.L
     ):
         assert asyncio.run(run()) == 160
     assert [one.getMessage() for one in caplog.records] == [
-        "porch: hwaccel cuda: it makes no picture of this stream; decoding in software"
+        "porch: hwaccel cuda: it decodes nothing of this stream; decoding in software"
     ]
 
 

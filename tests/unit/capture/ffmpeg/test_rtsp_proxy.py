@@ -1,17 +1,13 @@
 """What FFmpeg may hear of a camera before it plays; the real thing is in `integration/test_reach.py`."""
 
-# ruff: noqa: SLF001  (the connection to the camera alone)
-
 from __future__ import annotations
 
-import math
 import re
 import select
 import socket
 import struct
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_motion.capture.address import Address, parse
+from async_motion.capture.connect import connect
 from async_motion.capture.ffmpeg import rtsp_proxy
 from async_motion.capture.ffmpeg.rtsp_proxy import CHUNK, MAX_TALK, _Handshake, _pointed_at
 from async_motion.capture.spec import CaptureSpec
@@ -183,8 +180,8 @@ def listener() -> Iterator[socket.socket]:
 def test_a_camera_that_hangs_up_at_once_is_unavailable(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hung_up(address: Address, spec: CaptureSpec) -> socket.socket:
-        ours = connect(address, spec)
+    def hung_up(address: Address, within_s: float) -> socket.socket:
+        ours = connect(address, within_s)
         theirs, _ = listener.accept()
         # With nothing to wait for, `close` is a reset.
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -193,76 +190,13 @@ def test_a_camera_that_hangs_up_at_once_is_unavailable(
         opened.append(ours)
         return ours
 
-    connect, opened = rtsp_proxy._connect, list[socket.socket]()
-    monkeypatch.setattr(rtsp_proxy, "_connect", hung_up)
+    opened: list[socket.socket] = []
+    monkeypatch.setattr(rtsp_proxy, "connect", hung_up)
     spec = spec_of(listener, "rtsp", transport="udp")
     with pytest.raises(CameraUnavailable, match="cannot be reached") as caught:
         rtsp_proxy.RtspProxy(parse(spec.source), spec)
     assert "geheim" not in str(caught.value)
     assert opened[0].fileno() == -1
-
-
-def test_tls_has_the_time_that_the_connection_has_left(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Context:
-        def wrap_socket(self, camera: socket.socket, **_: str) -> socket.socket:
-            left.append(camera.gettimeout() or math.inf)
-            return camera
-
-    left: list[float] = []
-    now = iter([100.0, 100.0, 107.0])
-    monkeypatch.setattr(rtsp_proxy, "time", SimpleNamespace(monotonic=lambda: next(now)))
-    monkeypatch.setattr(rtsp_proxy, "_unverified", Context)
-    spec = spec_of(listener, "rtsps", open_timeout_s=10.0)
-    rtsp_proxy._connect(parse(spec.source), spec).close()
-    assert left == [3.0]
-
-
-def test_all_addresses_of_a_name_together_have_the_time_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Silent:
-        """A socket to an address from which nothing comes back."""
-
-        def __init__(self, *_: object) -> None:
-            self.closed = False
-            sockets.append(self)
-
-        def settimeout(self, seconds: float) -> None:
-            self.seconds = seconds
-
-        def connect(self, _place: object) -> None:
-            clock[0] += self.seconds
-            raise TimeoutError
-
-        def close(self) -> None:
-            self.closed = True
-
-    sockets: list[Silent] = []
-    clock = [100.0]
-    places = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{last}", 554)) for last in range(1, 5)]
-    monkeypatch.setattr(rtsp_proxy, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: places)
-    monkeypatch.setattr(socket, "socket", Silent)
-    spec = CaptureSpec(camera="porch", source="rtsp://camera.example/s", open_timeout_s=10.0)
-    with pytest.raises(CameraUnavailable, match="timed out"):
-        rtsp_proxy._connect(parse(spec.source), spec)
-    assert clock == [110.0]
-    assert len(sockets) == len(places)
-    assert all(one.closed for one in sockets)
-
-
-def test_an_address_that_cannot_be_reached_does_not_hide_the_next(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    port = listener.getsockname()[1]
-    unknown = (9999, socket.SOCK_STREAM, 0, "", ("0", 0))
-    refused = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.2", port))
-    there = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: [unknown, refused, there])
-    spec = spec_of(listener, "rtsp")
-    with rtsp_proxy._connect(parse(spec.source), spec) as camera:
-        assert camera.getpeername() == ("127.0.0.1", port)
-        assert camera.gettimeout() is None
 
 
 def spec_of(listener: socket.socket, scheme: str, **changes: Any) -> CaptureSpec:

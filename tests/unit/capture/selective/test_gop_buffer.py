@@ -38,21 +38,21 @@ def test_nothing_is_kept_before_the_first_key_picture() -> None:
     assert ring.add(0.2, packet())
     current = ring.current()
     assert current is not None
-    assert [kept.pts for kept in current.packets] == [0.1, 0.2]
+    assert [kept.at for kept in current.packets] == [0.1, 0.2]
 
 
 def test_groups_are_found_by_time() -> None:
     ring = filled(groups=3)
-    group = ring.group_of(1.6)
+    group = ring.gop_of(1.6)
     assert group is not None
     assert group.start == 1.0
-    assert ring.group_of(-0.1) is None
-    assert ring.group_of(99.0) is ring.current()
+    assert ring.gop_of(-0.1) is None
+    assert ring.gop_of(99.0) is ring.current()
 
 
 def test_old_groups_go_as_a_whole_and_the_seconds_asked_for_stay() -> None:
     ring = filled(groups=50, max_seconds=3.0)
-    oldest = ring.group_of(ring.newest - 3.0)
+    oldest = ring.gop_of(ring.newest - 3.0)
     assert oldest is not None
     assert len(ring) <= 5
 
@@ -88,7 +88,7 @@ def test_the_bounds_always_hold(steps: list[tuple[bool, int, float]], max_bytes:
         assert (current is None) == (len(ring) == 0) == (ring.nbytes == 0)
         if current is not None:
             assert current.packets[0].packet.is_keyframe
-            first = ring.group_of(at)
+            first = ring.gop_of(at)
             assert first is current
     ring.clear()
     assert ring.nbytes == 0

@@ -180,7 +180,7 @@ def test_more_memory_than_a_picture_needs_is_not_mapped(monkeypatch: pytest.Monk
     with packed(frame_of("porch", STAMP, picture())) as (message, handle):
         monkeypatch.setattr(shm, "attach", mapped)
         large = {"planes": [(242, 2**30), (121, 192), (121, 192)]}
-        with pytest.raises(ValueError, match="more memory than the picture needs"):
+        with pytest.raises(ValueError, match="more memory than the frame needs"):
             unpack({**message, **large}, handle, camera="porch", max_pixels=10**6)
 
 

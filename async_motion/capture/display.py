@@ -1,0 +1,138 @@
+"""How a coded frame is to be shown: turned, mirrored, with pixels that are not square.
+
+A container says so by a display matrix (ISO/IEC 14496-12, 8.5.2) and a pixel aspect ratio, a JPEG by EXIF's
+orientation, a codec by its own fields. Detection, masks, zones, boxes and stills all follow what a person
+sees. Areas are shares of the frame, so that detection needs no square pixels: luma is only turned; images are
+stretched too.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from async_motion.core.model import Image, Luma
+
+MAX_PIXELS = 1 << 25
+"""An image is not stretched beyond this, where no other bound is given."""
+
+MAX_ASPECT = 4.0
+"""No camera's pixels are longer than this: what says so is damaged."""
+
+_CLOCKWISE = {1: cv2.ROTATE_90_CLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """Mirrored from left to right first, then turned clockwise by `turns` quarters.
+
+    `aspect` is the width of a coded pixel over its height.
+    """
+
+    turns: int = 0
+    mirrored: bool = False
+    aspect: float = 1.0
+
+    @property
+    def as_coded(self) -> bool:
+        """Whether a frame is shown as it is coded."""
+        return self == AS_CODED
+
+    def luma(self, luma: Luma) -> Luma:
+        """Return luma as it is shown, (H, W): the same array where nothing turns, else a new one."""
+        return np.asarray(self._turned(luma), np.uint8)
+
+    def image(self, image: Image, max_pixels: int = MAX_PIXELS) -> Image:
+        """Return a BGR image as it is shown, with square pixels unless it would exceed `max_pixels`."""
+        height, width = image.shape[:2]
+        if self.aspect > 1.0:
+            size = (round(width * self.aspect), height)
+        else:
+            size = (width, round(height / self.aspect))
+        if size != (width, height) and size[0] * size[1] <= max_pixels:
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        return np.asarray(self._turned(image), np.uint8)
+
+    def _turned(self, pixels: Image) -> Image:
+        if self.mirrored:
+            pixels = np.asarray(cv2.flip(pixels, 1), np.uint8)
+        if self.turns:
+            pixels = np.asarray(cv2.rotate(pixels, _CLOCKWISE[self.turns]), np.uint8)
+        return pixels
+
+
+AS_CODED = Display()
+
+_BY_ORIENTATION = {
+    2: (0, True),
+    3: (2, False),
+    4: (2, True),
+    5: (3, True),
+    6: (1, False),
+    7: (1, True),
+    8: (3, False),
+}
+"""EXIF's orientation -> (turns, mirrored). 1 is as coded."""
+
+
+def by_matrix(matrix: bytes) -> tuple[int, bool]:
+    """Return (turns, mirrored) of a display matrix: nine 32-bit numbers in the order of this machine."""
+    if len(matrix) != 36:
+        return 0, False
+    a, b, _, c, d = struct.unpack("=9i", matrix)[:5]
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    if abs(a) >= abs(b):
+        return (0 if a >= 0 else 2), mirrored
+    return (1 if b > 0 else 3), mirrored
+
+
+def by_exif(jpeg: bytes | memoryview) -> tuple[int, bool]:
+    """Return (turns, mirrored) by the EXIF orientation in a JPEG's first segments; (0, False) without one."""
+    return _BY_ORIENTATION.get(_orientation(bytes(jpeg[:65536])) or 1, (0, False))
+
+
+def aspect_of(ratio: object) -> float:
+    """Return a pixel aspect ratio as a number, 1.0 where it is unknown or impossible."""
+    numerator, denominator = getattr(ratio, "numerator", 0), getattr(ratio, "denominator", 0)
+    if (
+        not (isinstance(numerator, int) and isinstance(denominator, int))
+        or numerator <= 0
+        or denominator <= 0
+    ):
+        return 1.0
+    aspect = numerator / denominator
+    return aspect if 1 / MAX_ASPECT <= aspect <= MAX_ASPECT else 1.0
+
+
+def _orientation(jpeg: bytes) -> int | None:
+    """Return EXIF's tag 0x0112 of a JPEG's APP1, None without one."""
+    at = 2
+    while jpeg[:2] == b"\xff\xd8" and at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4])
+        if marker == 0xE1 and jpeg[at + 4 : at + 10] == b"Exif\0\0":
+            return _tag(jpeg[at + 10 : at + 2 + length])
+        if not 0xE0 <= marker <= 0xEF and marker != 0xFE:
+            return None  # the application segments come first
+        at += 2 + length
+    return None
+
+
+def _tag(tiff: bytes) -> int | None:
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return None
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, directory)
+        for number in range(min(count, 512)):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, directory + 2 + 12 * number)
+            if tag == 0x0112:
+                return int(value) if kind == 3 else None
+    except struct.error:
+        return None
+    return None

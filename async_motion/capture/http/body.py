@@ -1,0 +1,221 @@
+"""What FFmpeg reads of an HTTP camera: whole JPEGs in a clean multipart stream, or a container's bytes.
+
+    multipart/x-mixed-replace      JPEGs as they come
+    image/jpeg                     one JPEG a request: asked for again at `fps`
+    anything with a SOI near its beginning: as multipart; anything else: the container's bytes
+
+FFmpeg's own reader of multipart streams stops at an empty part, needs a first boundary and a right length,
+and takes as much memory as a length says.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from async_motion.capture.address import Address
+from async_motion.capture.http.connection import HttpConnection, Response, Stopped, Waiting
+from async_motion.capture.http.jpeg_scanner import SOI, JpegScanner, TooLong
+from async_motion.capture.meter import MAX_FRAME_BYTES, ByteMeter
+from async_motion.capture.spec import CaptureSpec
+from async_motion.errors import CameraRefused, CameraUnavailable
+
+PEEK_BYTES = 1024
+"""Bytes at the beginning in which a SOI tells MJPEG, whatever the type says."""
+
+MIN_POLL_S = 0.05
+DEFAULT_FPS = 5.0
+"""The pace of polling where every frame is wanted (`fps: inf`)."""
+
+BLIND_S = 20.0
+"""After so long without a whole JPEG, though bytes come, the connection is given up."""
+
+MAX_DAMAGED = 100
+"""Polled JPEGs in a row that may be damaged."""
+
+
+Damaged = Callable[[], None]
+"""Hears of each damaged JPEG."""
+
+
+class Body(Protocol):
+    """What FFmpeg reads."""
+
+    container: str | None
+    """The container that is forced, None where FFmpeg is to find out."""
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes, empty at the end. Raises CameraUnavailable, Stopped."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+def open_body(
+    address: Address, spec: CaptureSpec, waiting: Waiting, meter: ByteMeter, damaged: Damaged
+) -> Body:
+    """Ask the camera and return what it sends. Raises CameraUnavailable, CameraRefused, Stopped."""
+    connection = HttpConnection(address, spec, waiting)
+    try:
+        answer = connection.get()
+        kind = answer.header("Content-Type").partition(";")[0].strip().lower()
+        if kind.startswith("multipart/"):
+            return JpegBody(address, connection, answer, damaged)
+        if kind in ("image/jpeg", "image/jpg", "image/pjpeg"):
+            return JpegBody(address, connection, answer, damaged, poll=Pace(spec.fps, waiting))
+        first = b""
+        while len(first) < PEEK_BYTES and (more := _read(answer, address)):
+            first += more
+        if SOI in first[:PEEK_BYTES]:
+            return JpegBody(address, connection, answer, damaged, first=first)
+        if not first:
+            raise CameraUnavailable(f"{address.shown}: sends nothing")
+        return ContainerBody(address, connection, answer, meter, first)
+    except BaseException:
+        connection.close()
+        raise
+
+
+class Pace:
+    """When the next JPEG is asked for."""
+
+    def __init__(self, fps: float, waiting: Waiting) -> None:
+        self._step = max(MIN_POLL_S, 1.0 / (DEFAULT_FPS if fps == float("inf") else fps))
+        self._waiting = waiting
+        self._due = time.monotonic()
+
+    def wait(self) -> None:
+        """Wait until it is due. Raises Stopped."""
+        now = time.monotonic()
+        self._due = max(self._due + self._step, now)
+        if not self._waiting.reader_wait(self._due - now):
+            raise Stopped
+
+
+class JpegBody:
+    """Whole JPEGs as a clean multipart stream, each part in one piece; `poll`: one for each request."""
+
+    container: str | None = "mpjpeg"
+
+    def __init__(
+        self,
+        address: Address,
+        connection: HttpConnection,
+        answer: Response,
+        damaged: Damaged,
+        *,
+        poll: Pace | None = None,
+        first: bytes = b"",
+    ) -> None:
+        self._address = address
+        self._connection = connection
+        self._answer: Response = answer
+        self._damaged = damaged
+        self._poll = poll
+        self._parts = self._framed(first)
+        self._left = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes, empty at the end. Raises CameraUnavailable, CameraRefused, Stopped."""
+        while not self._left:
+            part = next(self._parts, None)
+            if part is None:
+                return b""
+            self._left = memoryview(part)
+        data, self._left = bytes(self._left[:size]), self._left[size:]
+        return data
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _framed(self, first: bytes) -> Iterator[bytes]:
+        for jpeg in self._jpegs(first):
+            head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+            yield head + jpeg + b"\r\n"
+
+    def _jpegs(self, data: bytes) -> Iterator[bytes]:
+        scanner = JpegScanner()
+        whole_at = time.monotonic()
+        in_a_row = 0
+        while True:
+            try:
+                for jpeg in scanner.feed(data):
+                    if jpeg is None:
+                        in_a_row += 1
+                        self._damaged()
+                    else:
+                        whole_at, in_a_row = time.monotonic(), 0
+                        yield jpeg
+                        # The time that FFmpeg and the decoder take is not the camera's.
+                        whole_at = time.monotonic()
+            except TooLong:
+                raise CameraUnavailable(
+                    f"{self._address.shown}: sends more than {MAX_FRAME_BYTES >> 20} MiB without a whole JPEG"
+                ) from None
+            if time.monotonic() - whole_at > BLIND_S or in_a_row > MAX_DAMAGED:
+                raise CameraUnavailable(
+                    f"{self._address.shown}: sends data, but no frame that can be decoded"
+                )
+            data = _read(self._answer, self._address)
+            if not data:
+                if self._poll is None:
+                    return
+                if scanner.inside:
+                    in_a_row += 1
+                    self._damaged()
+                    scanner = JpegScanner()
+                data = self._ask_again()
+
+    def _ask_again(self) -> bytes:
+        assert self._poll is not None
+        if not self._answer.reusable:
+            self._connection.close()
+        self._poll.wait()
+        self._answer = self._connection.get()
+        return _read(self._answer, self._address)
+
+
+class ContainerBody:
+    """The bytes of a container, counted."""
+
+    container: str | None = None
+
+    def __init__(
+        self,
+        address: Address,
+        connection: HttpConnection,
+        answer: Response,
+        meter: ByteMeter,
+        first: bytes,
+    ) -> None:
+        self._address = address
+        self._connection = connection
+        self._answer = answer
+        self._meter = meter
+        self._left = first
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes, empty at the end. Raises CameraUnavailable, Stopped."""
+        if not self._left:
+            self._left = _read(self._answer, self._address)
+        data, self._left = self._left[:size], self._left[size:]
+        if not self._meter.count(len(data)):
+            raise CameraRefused(f"{self._address.shown}: {self._meter.problem}")
+        return data
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def _read(answer: Response, address: Address) -> bytes:
+    """Return the next bytes of an answer. Raises CameraUnavailable, Stopped."""
+    try:
+        return answer.read()
+    except TimeoutError:
+        raise CameraUnavailable(f"{address.shown}: timed out") from None
+    except (OSError, http.client.HTTPException):
+        raise CameraUnavailable(f"{address.shown}: closed the connection") from None

@@ -1,0 +1,129 @@
+"""JPEGs cut out of a stream of bytes, by their own markers (ISO/IEC 10918-1, annex B).
+
+What stands between them (multipart boundaries, headers, wrong lengths, garbage) does not matter. A JPEG is
+whole when its segments lead from SOI over a frame header and a scan to EOI. One that another SOI interrupts,
+or whose segments do not fit, is damaged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import Enum, auto
+
+from async_motion.capture.meter import MAX_FRAME_BYTES
+
+SOI = b"\xff\xd8\xff"
+SOS, EOI, DHP = 0xDA, 0xD9, 0xDE
+SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+"""Frame headers, without the tables DHT, JPG and DAC that lie among them."""
+
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+"""A marker in entropy-coded data: neither a stuffed byte nor RSTn."""
+
+
+class TooLong(Exception):
+    """More bytes than a frame can have, and no JPEG is complete."""
+
+
+class _Step(Enum):
+    """What comes next where no JPEG has ended."""
+
+    GO_ON = auto()
+    NEED_MORE = auto()
+
+
+class JpegScanner:
+    """Take bytes as they come; yield each JPEG, and None for a damaged one."""
+
+    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = bytearray()
+        self._at = 0
+        """How far the JPEG at the beginning of `_bytes` was parsed; 0: its SOI was not found yet."""
+        self._in_scan = False
+        self._has_frame = False
+        self._has_scan = False
+
+    def feed(self, data: bytes) -> Iterator[bytes | None]:
+        """Take the next bytes. Raises TooLong."""
+        self._bytes += data
+        while not isinstance(found := self._next(), _Step):
+            yield found
+        if len(self._bytes) > self._max_bytes:
+            raise TooLong
+
+    @property
+    def inside(self) -> bool:
+        """Whether a JPEG has begun and is not complete."""
+        return self._at > 0
+
+    def _next(self) -> bytes | _Step | None:
+        """Return a whole JPEG, None for a damaged one, or that more bytes are needed."""
+        if not self._at:
+            start = self._bytes.find(SOI)
+            if start < 0:
+                del self._bytes[: max(0, len(self._bytes) - len(SOI) + 1)]
+                return _Step.NEED_MORE
+            del self._bytes[:start]
+            self._at = 2
+            self._in_scan = self._has_frame = self._has_scan = False
+        while True:
+            step = self._scan() if self._in_scan else self._segment()
+            if step is not _Step.GO_ON:
+                return step
+
+    def _segment(self) -> bytes | _Step | None:
+        """Parse one marker segment."""
+        data, at = self._bytes, self._at
+        while at + 1 < len(data) and data[at] == data[at + 1] == 0xFF:
+            at += 1  # fill bytes
+        if at + 1 >= len(data):
+            return _Step.NEED_MORE
+        marker = data[at + 1]
+        if data[at] != 0xFF or marker in (0x00, 0xD8):
+            self._drop(at)
+            return None
+        if marker == EOI:
+            return self._complete(at + 2)
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:
+            self._at = at + 2
+            return _Step.GO_ON
+        if at + 4 > len(data):
+            return _Step.NEED_MORE
+        length = int.from_bytes(data[at + 2 : at + 4])
+        if length < 2:
+            self._drop(at + 2)
+            return None
+        if at + 2 + length > len(data):
+            return _Step.NEED_MORE
+        self._has_frame = self._has_frame or marker in SOF
+        if marker == SOS:
+            self._in_scan = self._has_scan = True
+        self._at = at + 2 + length
+        return _Step.GO_ON
+
+    def _scan(self) -> bytes | _Step | None:
+        """Find the end of entropy-coded data."""
+        found = _MARKER.search(self._bytes, self._at)
+        if found is None:
+            # The last bytes may be the beginning of a marker.
+            tail = len(self._bytes)
+            while tail > self._at and self._bytes[tail - 1] == 0xFF:
+                tail -= 1
+            self._at = tail
+            return _Step.NEED_MORE
+        self._at = found.start()
+        self._in_scan = False
+        return _Step.GO_ON
+
+    def _complete(self, end: int) -> bytes | None:
+        jpeg = bytes(self._bytes[:end]) if self._has_frame and self._has_scan else None
+        del self._bytes[:end]
+        self._at = 0
+        return jpeg
+
+    def _drop(self, at: int) -> None:
+        """Drop what does not fit, up to where the next JPEG may begin."""
+        del self._bytes[: max(2, at)]
+        self._at = 0

@@ -1,0 +1,93 @@
+"""JPEGs cut out of any bytes: whole ones come out as they were, damaged ones are told."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from async_motion.capture.http.jpeg_scanner import JpegScanner, TooLong
+from tests.support.video import ground
+
+
+def jpeg(seed: int = 1, *, progressive: bool = False, grey: bool = False) -> bytes:
+    image = ground(160, 120, seed=seed)
+    if grey:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.uint8)
+    done, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)))
+    assert done
+    return data.tobytes()
+
+
+WHOLE = jpeg()
+OTHER = jpeg(2)
+
+
+def with_thumbnail(data: bytes) -> bytes:
+    """Return a JPEG that holds another one in its EXIF, SOI and EOI included."""
+    body = b"Exif\0\0" + OTHER
+    return data[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2) + body + data[2:]
+
+
+def scan(data: bytes, step: int = 1 << 20) -> list[bytes | None]:
+    scanner = JpegScanner()
+    return [one for start in range(0, len(data), step) for one in scanner.feed(data[start : start + step])]
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000, 1 << 20])
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(WHOLE, id="baseline"),
+        pytest.param(jpeg(progressive=True), id="progressive"),
+        pytest.param(jpeg(grey=True), id="grey"),
+        pytest.param(with_thumbnail(WHOLE), id="thumbnail"),
+        pytest.param(WHOLE[:2] + b"\xff\xff" + WHOLE[2:], id="fill bytes"),
+    ],
+)
+def test_a_whole_jpeg_comes_out_as_it_was(data: bytes, step: int) -> None:
+    junk = b"\r\n--frame\r\nContent-Length: 3\r\n\r\n\xff\xaa\xff"
+    assert scan(junk + data + junk + data + data, step) == [data, data, data]
+
+
+@pytest.mark.parametrize("step", [1, 1000, 1 << 20])
+def test_one_that_breaks_off_is_damaged_and_the_next_is_whole(step: int) -> None:
+    cut = WHOLE[: len(WHOLE) * 6 // 10]
+    assert scan(cut + b"\r\n--frame\r\n\r\n" + OTHER, step) == [None, OTHER]
+    assert scan(cut + bytes(5000) + b"\r\n--frame\r\n\r\n" + OTHER, step) == [None, OTHER]
+
+
+def test_one_that_breaks_off_in_its_tables_is_damaged() -> None:
+    found = scan(WHOLE[:300] + b"\r\n--frame\r\n\r\n" + OTHER + OTHER + OTHER)
+    assert None in found
+    assert found[-1] == OTHER
+
+
+def test_empty_parts_are_nothing() -> None:
+    assert scan(b"--frame\r\nContent-Length: 0\r\n\r\n\r\n" * 3 + WHOLE) == [WHOLE]
+
+
+def test_soi_and_eoi_alone_are_no_jpeg() -> None:
+    assert scan(b"\xff\xd8\xff\xd9") == [None]
+
+
+def test_what_never_ends_is_bounded() -> None:
+    scanner = JpegScanner(max_bytes=len(WHOLE))
+    assert list(scanner.feed(WHOLE[:-100])) == []
+    with pytest.raises(TooLong):
+        list(scanner.feed(bytes(10_000)))
+    quiet = JpegScanner(max_bytes=10_000)
+    for _ in range(100):
+        assert list(quiet.feed(bytes(1000))) == []
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.one_of(st.binary(max_size=50), st.just(WHOLE), st.just(WHOLE[:900])), max_size=6), st.data()
+)
+def test_the_pieces_do_not_matter(parts: list[bytes], data: st.DataObject) -> None:
+    whole = b"".join(parts)
+    step = data.draw(st.integers(1, max(1, len(whole))))
+    assert scan(whole, step) == scan(whole)
