@@ -36,8 +36,8 @@ PATIENCE_S = 2.0
 class CaptureCounters:
     """What happened to one camera's capture since the start. Counts only grow.
 
-    `opened`: connections that delivered a stream. `frames`: handed to the pipeline. `dropped`: since
-    the pipeline was slower than the camera. `corrupt`: pictures or packets that could not be trusted.
+    `opened`: connections that delivered a stream. `frames`: handed to the pipeline. `dropped`:
+    because the pipeline was slower than the camera. `corrupt`: pictures or packets that could not be trusted.
     `stalls`: connections given up since nothing new came. `abandoned`: threads or processes that hung in the
     video library and were replaced. `crashed`: processes that died of a signal or of their bound of memory.
     `changed`: pictures of another size or codec than the one before.
