@@ -41,8 +41,9 @@ NOISE_UNIT = 8
 _NOISE_START = 2 * NOISE_UNIT
 _NOISE_FLOOR, _NOISE_CAP = np.uint8(NOISE_UNIT // 2), np.uint8(25 * NOISE_UNIT)
 _NOISE_PERIOD_S = 0.2
-_NOISE_UP, _NOISE_DOWN = 8, 1
-"""Eight steps up for one down: the plane follows the 89 % quantile of the distances."""
+_NOISE_UP, _NOISE_DOWN = 2, 1
+"""Two steps up for one down: the plane follows the 67 % quantile of the distances. With eight steps (89 %), a
+region that is not believed at once raises the noise below it within 3 s and is never believed."""
 
 HOLDS_S = 5.0
 """A picture stands for all the time since the one before, but for no more than this: who is shown one every

@@ -42,6 +42,10 @@ _STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
 _UNREST_WEIGHT = 75.0
 """By exp(weight * unrest) more strong pixels are asked for where the scene is not calm, up to a factor."""
 _FEWEST_PIXELS = 4
+_CALM_SHARE = 0.5
+"""Where no specks come and go, a pixel differs from this share of the threshold on."""
+_CALM_FROM_S, _CALM_AFTER_S = 0.5, 4.5
+"""Ages of the background between which a calm place comes to be trusted."""
 
 _STILL_DIFFERENT, _UNEXPLAINED = 0.2, 0.15
 _AFTER_LEAP_S = 0.5
@@ -96,15 +100,21 @@ class DetectorSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """One frame on its way to a verdict: `aligned` in the background's place, `picture` in its light too."""
+    """One frame on its way to a verdict: `aligned` in the background's place, `picture` in its light too.
+
+    `threshold` is `floor` and the noise; `stands_out` is what differs from the whole threshold on, also in a
+    calm place.
+    """
 
     aligned: Plane
     picture: Plane
     shift: Shift
     light: Light
     distance: Plane
+    floor: Plane
     threshold: Plane
     differs: Plane
+    stands_out: Plane
     changed: float
 
 
@@ -337,14 +347,29 @@ class Detector:
         # In a dimmed picture the same noise is larger once the light is undone.
         dimmed = max(1.0, 1.0 / light.gain)
         weight = self._measures.noise_factor / NOISE_UNIT
-        threshold = u8(cv2.addWeighted(self._floor, dimmed, background.noise, weight, 0.0))
+        floor = self._calm_floor(now - background.born)
+        threshold = u8(cv2.addWeighted(floor, dimmed, background.noise, weight, 0.0))
         differs = u8(cv2.compare(distance, threshold, cv2.CMP_GT))
+        # Count specks at the full threshold everywhere: a calm place would make its own unrest otherwise.
+        whole = u8(cv2.addWeighted(self._floor, dimmed, background.noise, weight, 0.0))
+        stands_out = u8(cv2.compare(distance, whole, cv2.CMP_GT))
         if shift:
             rim = int(np.ceil(max(abs(shift.x), abs(shift.y))))
             differs[:rim] = differs[-rim:] = 0
             differs[:, :rim] = differs[:, -rim:] = 0
+            stands_out &= differs
         changed = cv2.countNonZero(differs) / differs.size
-        return _Look(aligned, compared, shift, light, distance, threshold, differs, changed)
+        return _Look(
+            aligned, compared, shift, light, distance, floor, threshold, differs, stands_out, changed
+        )
+
+    def _calm_floor(self, age_s: float) -> Plane:
+        """Return the threshold of each pixel without its noise: lower where the scene has been calm."""
+        trust = min(max((age_s - _CALM_FROM_S) / (_CALM_AFTER_S - _CALM_FROM_S), 0.0), 1.0)
+        if not trust:
+            return self._floor
+        less = cv2.multiply(self._unrest.calm(), self._floor, scale=trust * (1.0 - _CALM_SHARE) / 255.0)
+        return u8(cv2.subtract(self._floor, less))
 
     def _step(self, picture: Plane, look: _Look, jump: Jump, now: float) -> SceneChange | None:
         """Tell a change of the whole scene from motion; learn the new scene once it is certain."""
@@ -412,16 +437,16 @@ class Detector:
         """Say for which regions there is enough evidence of something that moves."""
         dimmed = max(1.0, 1.0 / look.light.gain)
         limit = cv2.addWeighted(
-            self._floor,
+            look.floor,
             _STRONG * dimmed,
             self._background.noise,
             _STRONG_NOISE_WEIGHT * self._measures.noise_factor / NOISE_UNIT,
             0.0,
         )
-        stands_out = u8(cv2.compare(look.distance, limit, cv2.CMP_GT))
+        strong_pixels = u8(cv2.compare(look.distance, limit, cv2.CMP_GT))
         near = u8(cv2.convertScaleAbs(look.threshold, alpha=_BEYOND))
-        stands_out &= u8(cv2.compare(self._background.beyond(look.picture), near, cv2.CMP_GT))
-        strong = regions.sums(stands_out > 0)
+        strong_pixels &= u8(cv2.compare(self._background.beyond(look.picture), near, cv2.CMP_GT))
+        strong = regions.sums(strong_pixels > 0)
         unrest = regions.sums(self._unrest.plane()) / np.maximum(regions.area, 1)
         share = np.full(regions.count, self._measures.strong_share)
         for zone, inside in reversed(self._zones):
@@ -472,7 +497,7 @@ class Detector:
 
     def _learn(self, look: _Look, moving: Plane, now: float, passed: float) -> None:
         background = self._background
-        specks = u8(cv2.subtract(look.differs, self._mask))
+        specks = u8(cv2.subtract(look.stands_out, self._mask))
         if self._lit_mask is not None:
             specks = u8(cv2.subtract(specks, self._lit_mask))
         self._unrest.learn(specks, min(passed, HOLDS_S), now - background.born)

@@ -34,6 +34,8 @@ _SEEN_BEFORE = 0.05
 _REACH = 0.3
 """How far things go: picture widths in a second."""
 _UNREST_S = 8.0
+_RESTLESS = 0.02
+"""From this share of specks a cell is fully restless: windy trees and strong rain have 0.02 to 0.06."""
 
 
 def clean(differs: Plane) -> Plane:
@@ -183,3 +185,9 @@ class Unrest:
         """Return the unrest of each pixel, (h, w)."""
         size = (self._shape[1], self._shape[0])
         return np.asarray(cv2.resize(self.cells, size, interpolation=cv2.INTER_NEAREST), np.float32)
+
+    def calm(self) -> Plane:
+        """Return how calm each pixel's surroundings are, (h, w) uint8: 255 without specks, 0 restless."""
+        calm = cv2.convertScaleAbs(np.maximum(_RESTLESS - self.cells, 0), alpha=255.0 / _RESTLESS)
+        size = (self._shape[1], self._shape[0])
+        return u8(cv2.resize(calm, size, interpolation=cv2.INTER_LINEAR))

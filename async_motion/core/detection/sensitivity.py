@@ -1,7 +1,7 @@
-"""What `low`, `medium` and `high` stand for: four measures, each of which can also be set by itself.
+"""What `low`, `medium` and `high` stand for: four measures, each of which can be set by itself.
 
-None of them counts pixels, so that they mean the same at every resolution: grey levels, multiples of what a
-pixel strays by anyway, and shares of the minimum area.
+None of them counts pixels, so they mean the same at every resolution: grey levels, multiples of a pixel's
+noise, and shares of the minimum area.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from async_motion.core.options import Sensitivity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """From which difference on a pixel counts, and how much evidence a region must bring.
+    """The difference from which a pixel counts, and the evidence that a region must bring.
 
-    `threshold`: grey levels that a pixel must differ by in a picture without noise. `noise_factor`: so many
-    times its own noise come on top. `strong_share`: the pixels that must stand out far more than that, as a
-    share of the minimum area. `unrest_factor`: where leaves, water or rain come and go all the time, up to so
-    many times more of them are asked for; it is the floor below which nothing is ever learned away.
+    `threshold`: grey levels by which a pixel must differ where there is no noise; half of it in a calm place.
+    `noise_factor`: multiple of the pixel's noise, added to the threshold. `strong_share`: the strong pixels
+    that a region must have, as a share of the minimum area. `unrest_factor`: where leaves, water or rain come
+    and go all the time, `strong_share` is multiplied by up to this factor: the floor of sensitivity.
     """
 
     threshold: float

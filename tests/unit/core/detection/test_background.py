@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from async_motion.core.detection.background import SLOW_LOOKS, SLOW_PERIOD_S, Background
+from async_motion.core.detection.background import NOISE_UNIT, SLOW_LOOKS, SLOW_PERIOD_S, Background
 from async_motion.core.detection.scene import Light
 from async_motion.core.detection.working_image import Plane
 
@@ -71,7 +71,7 @@ def test_noise_rises_where_the_picture_strays_and_never_below_its_floor() -> Non
 def test_from_few_pictures_it_learns_as_fast(every_s: float) -> None:
     background = rested()
     watch(background, THING, 8.0, 1.0)  # as when it was not recognised
-    assert background.noise.max() > 40
+    assert background.noise.max() > 10
     assert not background.distance(THING).all()
     watch(background, STILL, 9.0, 12.0, every_s=every_s)
     assert background.noise.max() == 4
@@ -80,6 +80,13 @@ def test_from_few_pictures_it_learns_as_fast(every_s: float) -> None:
     darker = STILL - np.uint8(40)
     watch(background, darker, 33.0, 24.0, every_s=every_s)
     assert background.distance(STILL).all()
+
+
+def test_what_stands_there_raises_the_noise_slowly() -> None:
+    background = rested()
+    before = int(background.noise.max())
+    watch(background, THING, 8.0, 1.2)  # as when it was not believed
+    assert before < background.noise.max() < before + 2 * NOISE_UNIT
 
 
 def test_a_single_picture_does_not_speak_for_hours() -> None:

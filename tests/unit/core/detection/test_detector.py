@@ -496,15 +496,15 @@ def test_each_measure_has_an_effect_of_its_own() -> None:
         watch(detector, teach or [still] * 30)
         return watch(detector, frames, start=10.0)[-1].motion
 
-    # Grey levels: strong from 5/3 of the threshold and six times the noise on.
-    assert not motion(faint(20))
-    assert motion(faint(20), threshold=8.0)
+    # Grey levels: strong from 5/3 of half the threshold, since all is calm, and six times the noise on.
+    assert not motion(faint(12))
+    assert motion(faint(12), threshold=8.0)
     assert not motion(faint(40), threshold=60.0)
     # A pixel's own noise.
-    assert motion(faint(20), threshold=9.0)
-    assert not motion(faint(20), threshold=9.0, noise_factor=3.0)
+    assert motion(faint(12), threshold=9.0)
+    assert not motion(faint(12), threshold=9.0, noise_factor=3.0)
     # The share of strong pixels: a faint thing with a strong core of a tenth of it.
-    core = faint(14)[0].copy()
+    core = faint(9)[0].copy()
     core[58:62, 70:80] = 250
     assert not motion([core] * 4, min_area=0.01)
     assert motion([core] * 4, min_area=0.01, strong_share=0.1)
@@ -518,6 +518,52 @@ def test_each_measure_has_an_effect_of_its_own() -> None:
     small = [with_box(frame, 60, 50, 12, 16) for frame in restless[:4]]
     assert not motion(small, restless, min_area=0.004)
     assert motion(small, restless, min_area=0.004, unrest_factor=1.0)
+
+
+def grains(still: Luma, count: int, sigma: float = 1.0, seed: int = 7) -> list[Luma]:
+    """Return pictures of a still scene through a sensor's noise."""
+    random = np.random.default_rng(seed)
+    return [
+        np.clip(still + random.normal(0, sigma, still.shape) + 0.5, 0, 255).astype(np.uint8)
+        for _ in range(count)
+    ]
+
+
+def test_a_faint_thing_is_seen_where_the_scene_is_calm_but_not_among_specks() -> None:
+    still = scene() // 3 + 40
+    random = np.random.default_rng(5)
+    restless = grains(still, 100)
+    for picture in restless:
+        picture[random.random(still.shape) < 0.03] += 60
+
+    def seen(teach: list[Luma], base: list[Luma]) -> float:
+        detector = Detector(DetectorSettings())
+        watch(detector, teach)
+        frames = []
+        for x, picture in zip(range(10, 110, 4), base, strict=False):
+            frame = picture.copy()
+            frame[30:60, x : x + 14] += 17
+            frames.append(frame)
+        return float(np.mean([found.motion for found in watch(detector, frames, start=10.0)[2:]]))
+
+    assert seen(grains(still, 100), grains(still, 25, seed=8)) > 0.9
+    assert seen(restless, restless[:25]) < 0.2
+
+
+def test_a_small_man_who_stands_where_a_torch_has_shone_is_seen_all_the_time() -> None:
+    still = scene() // 6 + 20
+    random = np.random.default_rng(2)
+    dark = grains(still, 400)
+    for picture in dark[60:100]:  # a torch, smaller than the minimum area, comes that way
+        x, y = 76 + int(random.integers(0, 8)), 46 + int(random.integers(0, 14))
+        picture[y : y + 3, x : x + 3] += 120
+    for step, picture in enumerate(dark[200:350]):  # who carried it stands for 15 s and stirs a little
+        x = max(60, 78 - step) + (step // 8) % 2
+        picture[40:64, x + 16 : x + 22] += 20
+    detections = watch(Detector(DetectorSettings()), dark)
+    standing = [detection.motion for detection in detections[203:345]]
+    assert np.mean(standing) > 0.95
+    assert not any(detection.motion for detection in detections[:195])
 
 
 def test_learning_and_rest_are_told_in_seconds() -> None:
