@@ -31,7 +31,7 @@ DOCUMENTS = _documents()
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"(`+)(.+?)\1")
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-_PATH = re.compile(r"(?:async_motion|config|docker|tests)/[\w./-]+\.(?:py|md|ya?ml|sh)")
+_PATH = re.compile(r"(?<![\w/.])(?:async_motion|config|docker|tests)/[\w./-]+\.(?:py|md|ya?ml|sh)")
 
 each = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
