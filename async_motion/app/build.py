@@ -32,7 +32,7 @@ from async_motion.broker.client import BrokerClient
 from async_motion.broker.embedded import EmbeddedBroker
 from async_motion.camera.day_night import PICTURE_EVERY_S, SUN_EVERY_S, LightGauge, ProfileKeeper
 from async_motion.camera.detector_state import KEYS, LearnedKeeper, key_of, recalled
-from async_motion.camera.recorder import RecordOutbox
+from async_motion.camera.recorder import Encode, RecordOutbox
 from async_motion.camera.sun import sun_elevation
 from async_motion.camera.unit import CameraUnit, Observer, Viewer
 from async_motion.capture import CameraSource, open_source
@@ -190,7 +190,6 @@ def build_unit(
     detector: Detector | None = None,
 ) -> CameraUnit:
     """Return a camera's walk from its source to the spool. `detector` is one that knows its scene already."""
-    jpeg = settings.cameras[name].jpeg
     return CameraUnit(
         unit_settings(settings, name),
         source=source,
@@ -198,7 +197,7 @@ def build_unit(
         observer=observer,
         executor=executor,
         encoder=encoder,
-        encode=partial(encode, quality=jpeg.quality, max_width=jpeg.max_width),
+        encode=encoder_of(settings, name),
         draw24=partial(secrets.randbits, 24),
         viewer=viewer,
         health=ImageHealth().update,
@@ -346,19 +345,10 @@ async def build_discovery(
         topics=topics(settings),
         preview=mqtt.discovery.preview_every is not None,
     )
-    cameras = [
-        CameraSite(
-            name=name,
-            title=settings.cameras[name].name,
-            zones=zones,
-            profiles=not settings.cameras[name].profiles.night.is_blank,
-        )
-        for name, zones in watched_zones(settings).items()
-    ]
     return DiscoveryPublisher(
         broker,
         site,
-        cameras,
+        camera_sites(settings),
         prefix=mqtt.discovery.prefix,
         enabled=mqtt.discovery.enabled,
         retained=reporter.retained_topics,
@@ -367,6 +357,25 @@ async def build_discovery(
         recalled=await _recall(spool, (PLACES_KEY, MISSED_KEY)),
         foreign=reporter.foreign_topics,
     )
+
+
+def camera_sites(settings: Settings) -> list[CameraSite]:
+    """Return the cameras as Home Assistant is told of them."""
+    return [
+        CameraSite(
+            name=name,
+            title=settings.cameras[name].name,
+            zones=zones,
+            profiles=not settings.cameras[name].profiles.night.is_blank,
+        )
+        for name, zones in watched_zones(settings).items()
+    ]
+
+
+def encoder_of(settings: Settings, name: str) -> Encode:
+    """Return what makes a camera's stills."""
+    jpeg = settings.cameras[name].jpeg
+    return partial(encode, quality=jpeg.quality, max_width=jpeg.max_width)
 
 
 def build_preview(

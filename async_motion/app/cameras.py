@@ -1,6 +1,7 @@
 """The cameras that run: each is built, started and stopped by itself, while the others go on.
 
 start(name) ──▶ source, detector, unit, supervisor, profiles ──▶ tasks of its own
+change(name) ──▶ other settings in force between two frames; an open event goes on
 stop(name)  ──▶ capture ends ▶ queued frames reach the spool ▶ what was learned is kept ▶ source closed
 """
 
@@ -18,6 +19,8 @@ from async_motion.app import build, pages, specs
 from async_motion.broker.client import BrokerClient
 from async_motion.camera.detector_state import LearnedKeeper
 from async_motion.camera.supervisor import CameraSupervisor
+from async_motion.camera.unit import CameraUnit
+from async_motion.capture import CameraSource
 from async_motion.settings import Settings
 from async_motion.spool import Spool
 from async_motion.status import Reporter
@@ -44,6 +47,8 @@ class Shared:
 
 @dataclass(slots=True)
 class _Running:
+    source: CameraSource
+    unit: CameraUnit
     supervisor: CameraSupervisor
     watching: asyncio.Task[None]
     resources: AsyncExitStack
@@ -98,17 +103,40 @@ class Cameras:
         )
         if keeps:
             shared.learned.attach(name, unit, specs.scene_of(camera))
-        profiles = build.build_profiles(
-            settings, name, unit=unit, changed=partial(shared.reporter.profile_changed, name)
-        )
-        preview = build.build_preview(settings, unit, shared.broker, shared.encoder)
-        shared.reporter.attach(name, unit, preview, profiles, source.counters.as_dict)
         supervisor = CameraSupervisor(name, unit)
         self._running[name] = running = _Running(
+            source=source,
+            unit=unit,
             supervisor=supervisor,
             watching=self._tasks.create_task(supervisor.run(), name=f"camera[{name}]"),
             resources=resources,
         )
+        self._attach(name, running)
+
+    def adopt(self, settings: Settings) -> None:
+        """Take other settings for what is started and changed from now on."""
+        self._settings = settings
+
+    async def change(self, name: str) -> None:
+        """Put a running camera's settings in force, all but those of its source and capture."""
+        running = self._running[name]
+        running.unit.reconfigure(
+            specs.unit_settings(self._settings, name), build.encoder_of(self._settings, name)
+        )
+        for task in running.others:
+            await self._end(task)
+        running.others.clear()
+        self._attach(name, running)
+
+    def _attach(self, name: str, running: _Running) -> None:
+        """Hand a camera's controls to the reporter, and follow the light where night is not as day."""
+        assert self._tasks is not None
+        settings, shared = self._settings, self._shared
+        profiles = build.build_profiles(
+            settings, name, unit=running.unit, changed=partial(shared.reporter.profile_changed, name)
+        )
+        preview = build.build_preview(settings, running.unit, shared.broker, shared.encoder)
+        shared.reporter.attach(name, running.unit, preview, profiles, running.source.counters.as_dict)
         if profiles is not None:
             running.others.append(self._tasks.create_task(profiles.run(), name=f"profile[{name}]"))
 

@@ -10,6 +10,7 @@ from typing import Any
 from async_motion import __version__
 from async_motion.app import specs
 from async_motion.app.build import AnyReader, build_bucket, build_events
+from async_motion.app.desk import Desk
 from async_motion.camera.unit import Observer
 from async_motion.core.model import Detection, Frame, FrameInfo, Image, MotionEvent, SceneChange
 from async_motion.errors import ImageError
@@ -111,7 +112,12 @@ def _picture(read: Callable[[FrameInfo], bytes | None], frame: FrameInfo) -> Ima
 
 
 def build_web(
-    settings: Settings, *, snapshot: Callable[[], Mapping[str, Any]], live: Live, archive: Archive | None
+    settings: Settings,
+    *,
+    snapshot: Callable[[], Mapping[str, Any]],
+    live: Live,
+    archive: Archive | None,
+    desk: Desk | None,
 ) -> Web:
     """Return the pages about the running service."""
     web = settings.web
@@ -127,16 +133,21 @@ def build_web(
         instance=settings.instance,
         version=__version__,
         snapshot=snapshot,
-        cameras=lambda: {name: camera_facts(name, camera) for name, camera in settings.cameras.items()},
+        cameras=lambda: camera_facts(desk.settings if desk is not None else settings),
         live=live,
         archive=archive,
+        desk=desk,
     )
     tls = specs.web_tls(settings) if web.tls.cert_file is not None else None
     return Web(host=web.host, port=web.port, guard=guard, site=site, tls=tls)
 
 
-def camera_facts(name: str, camera: CameraSettings) -> CameraFacts:
-    """Return what the pages show of a camera's settings."""
+def camera_facts(settings: Settings) -> dict[str, CameraFacts]:
+    """Return what the pages show of the cameras' settings, by name."""
+    return {name: _facts(name, camera) for name, camera in settings.cameras.items()}
+
+
+def _facts(name: str, camera: CameraSettings) -> CameraFacts:
     detect = camera.detect
     return CameraFacts(
         title=camera.name or name,

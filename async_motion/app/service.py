@@ -12,6 +12,8 @@
 - SIGTERM or SIGINT: cameras stop, queued frames reach the spool, delivery goes on for at most
   `shutdown_grace`, every retained state says offline, exit code 0. What is left in the spool is delivered
   by the next start. A second signal ends at once.
+- SIGHUP, the page and a command read the settings again: see `reload`. What only a fresh start can change is
+  carried out by a successor in the same process.
 - When every camera was a recording that has ended, the service delivers what it has and ends by itself.
 """
 
@@ -24,6 +26,8 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -32,16 +36,21 @@ from async_motion import __version__
 from async_motion.app import build, pages, specs
 from async_motion.app.cameras import Cameras, Shared
 from async_motion.app.certificates import Certificates
+from async_motion.app.desk import Desk, SettingsFile
 from async_motion.app.liveness import Liveness
+from async_motion.app.reload import Plan, Rerun
+from async_motion.core import commands
 from async_motion.delivery import Delivery
 from async_motion.errors import (
     AsyncMotionError,
     RecordRejected,
     TransientError,
 )
+from async_motion.home_assistant.publisher import DiscoveryPublisher
 from async_motion.logs import dropped_lines, flush_logging
 from async_motion.settings import Settings
 from async_motion.spool import SpoolStats
+from async_motion.status import Reporter
 from async_motion.web import Live, Web
 
 log = logging.getLogger(__name__)
@@ -50,23 +59,33 @@ LAST_WORDS_S = 20.0
 """No task of ours takes longer to end; a process that should have stopped must not stay for ever."""
 SAME_SIGNAL_S = 0.5
 """A signal that comes again so soon is the same one: wrappers such as `timeout` signal us and our group."""
+PAGE_DELAY_S = 0.5
+"""A page that asked for its own restart is answered first."""
 WORKERS = min(4, os.cpu_count() or 1)
 """Threads for detection and encoding, shared by all cameras."""
 
 
-async def serve(settings: Settings, liveness: Liveness | None = None) -> int:
+async def serve(
+    settings: Settings, liveness: Liveness | None = None, file: SettingsFile | None = None
+) -> int:
     """Run the service until it is stopped, or until all its recordings have ended; return the exit code.
+
+    `file` is where the settings came from: they can then be changed while the service runs.
 
     Raises AsyncMotionError for what a person must put right before it can start.
     """
     liveness = liveness or Liveness()
     # OpenCV's own threads cost more than they bring on pictures this small, and would multiply by camera.
     cv2.setNumThreads(1)
-    stopping = asyncio.Event()
-    with _signals(stopping, liveness):
+    stopping, wanted = asyncio.Event(), asyncio.Event()
+    with _signals(stopping, wanted, liveness):
         try:
             async with liveness.watched():
-                await Service(settings, stopping, liveness).run()
+                following: Settings | None = settings
+                while following is not None and not stopping.is_set():
+                    service = Service(following, stopping, liveness, file, wanted)
+                    await service.run()
+                    following = service.successor
         except AsyncMotionError:
             raise
         except Exception:
@@ -76,8 +95,8 @@ async def serve(settings: Settings, liveness: Liveness | None = None) -> int:
 
 
 @contextmanager
-def _signals(stopping: asyncio.Event, liveness: Liveness) -> Iterator[None]:
-    """Set `stopping` on the first SIGTERM or SIGINT; end the process at once on the second.
+def _signals(stopping: asyncio.Event, wanted: asyncio.Event, liveness: Liveness) -> Iterator[None]:
+    """Set `stopping` on the first SIGTERM or SIGINT, `wanted` on SIGHUP; end the process on a second stop.
 
     SIGHUP ends nothing: it comes from a terminal that closes, or from someone who wants a reload.
     """
@@ -99,7 +118,8 @@ def _signals(stopping: asyncio.Event, liveness: Liveness) -> Iterator[None]:
         stopping.set()
 
     def hang_up() -> None:
-        log.warning("SIGHUP: the settings are read at the start; restart the service to apply changes")
+        log.info("SIGHUP: reading the settings again")
+        wanted.set()
 
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     for number in signals[:2]:
@@ -115,11 +135,26 @@ def _signals(stopping: asyncio.Event, liveness: Liveness) -> Iterator[None]:
 class Service:
     """One instance of async_motion, from its settings to its end."""
 
-    def __init__(self, settings: Settings, stopping: asyncio.Event, liveness: Liveness) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stopping: asyncio.Event,
+        liveness: Liveness,
+        file: SettingsFile | None = None,
+        wanted: asyncio.Event | None = None,
+    ) -> None:
         self._settings = settings
         self._stopping = stopping
         self._liveness = liveness
+        self._file = file
         self._cameras: Cameras | None = None
+        self._parts: _Parts | None = None
+        self._wanted = wanted or asyncio.Event()
+        """Set when the settings are to be read again."""
+        self._succeeded = asyncio.Event()
+        """Set when a successor is to go on, in the same process."""
+        self.successor: Settings | None = None
+        """With what settings the service is to run next, after a change that all its parts restart for."""
 
     async def run(self) -> None:
         """Run until `stopping` is set or all recordings have ended, then stop in order."""
@@ -149,7 +184,18 @@ class Service:
             live = pages.build_live(settings, encoder)
             certificates = Certificates(settings)
             snapshot = _with_process_state(reporter.snapshot, certificates)
-            web = await self._build_web(stack, snapshot, live, encoder)
+            desk = None if self._file is None else Desk(self._file, settings, self._change)
+            build_web = await self._web_builder(stack, snapshot, live, encoder, desk)
+            self._parts = _Parts(
+                reporter=reporter,
+                live=live,
+                announcer=announcer,
+                announcing=Rerun(announcer.run, "announcer"),
+                serving=Rerun(lambda: build_web(self._settings).run(), "web"),
+            )
+            if desk is not None:
+                reporter.show_settings_problem(lambda: desk.problem)
+                broker.subscribe(specs.topics(settings).reload, self._on_reload)
             learned = await build.build_learned(settings, spool)
             self._cameras = cameras = Cameras(
                 settings,
@@ -172,15 +218,17 @@ class Service:
                 greeting = tasks.create_task(
                     _greet(store, specs.store_name(settings)), name="greet the store"
                 )
-                announcing = tasks.create_task(announcer.run(), name="announcer")
-                serving = tasks.create_task(web.run(), name="web")
+                announcing = tasks.create_task(self._parts.announcing.run(), name="announcer")
+                serving = tasks.create_task(self._parts.serving.run(), name="web")
                 learning = tasks.create_task(learned.run(), name="learned")
                 renewing = tasks.create_task(certificates.run(), name="certificates")
                 cameras.open(tasks)
                 for name in (name for name, camera in settings.cameras.items() if camera.enabled):
                     await cameras.start(name)
                 self._liveness.ready(f"watching {len(cameras.names)} of {len(settings.cameras)} cameras")
+                reloading = tasks.create_task(self._reload_when_asked(desk), name="reload")
                 await self._watch_cameras(cameras)
+                await _end(reloading)
                 await _end(learning)
                 await self._deliver_the_rest(delivery)
                 # Each says its last words through the next: the broker is the last to go.
@@ -188,30 +236,92 @@ class Service:
                     await _end(task)
             _say_stopped(spool.stats, in_memory=settings.spool.path == ":memory:")
 
-    async def _build_web(
-        self, stack: AsyncExitStack, snapshot: Callable[[], dict[str, Any]], live: Live, encoder: Executor
-    ) -> Web:
-        """Return the pages; what they read in the bucket is open until `stack` closes."""
+    async def _web_builder(
+        self,
+        stack: AsyncExitStack,
+        snapshot: Callable[[], dict[str, Any]],
+        live: Live,
+        encoder: Executor,
+        desk: Desk | None,
+    ) -> Callable[[Settings], Web]:
+        """Return what builds the page; what it reads in the bucket is open until `stack` closes."""
         bucket = pages.build_page_bucket(self._settings)
         await stack.enter_async_context(bucket)
         archive = pages.build_archive(self._settings, bucket, encoder)
-        return pages.build_web(self._settings, snapshot=snapshot, live=live, archive=archive)
+        return partial(pages.build_web, snapshot=snapshot, live=live, archive=archive, desk=desk)
 
     async def _watch_cameras(self, cameras: Cameras) -> None:
         """Keep the cameras going until we are stopped, or each of them was a recording that has ended."""
         async with asyncio.TaskGroup() as tasks:
             ended = tasks.create_task(cameras.ended(), name="recordings")
             stopping = tasks.create_task(self._stopping.wait(), name="stopping")
-            await asyncio.wait([stopping, ended], return_when=asyncio.FIRST_COMPLETED)
-            ended.cancel()
-            stopping.cancel()
+            succeeded = tasks.create_task(self._succeeded.wait(), name="successor")
+            await asyncio.wait([stopping, succeeded, ended], return_when=asyncio.FIRST_COMPLETED)
+            for task in (ended, stopping, succeeded):
+                task.cancel()
         await cameras.stop_all()
+
+    # ---- other settings ----
+
+    def _on_reload(self, topic: str, payload: bytes, was_retained: bool) -> None:
+        if was_retained or payload.strip().upper() != commands.PRESS.encode():
+            why = "it is retained" if was_retained else f"expected {commands.PRESS}"
+            log.warning("command on %s ignored: %s", topic, why)
+            return
+        self._wanted.set()
+
+    async def _reload_when_asked(self, desk: Desk | None) -> None:
+        """Read the settings again on SIGHUP and on a command; what comes meanwhile is one more time."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            if desk is None:
+                log.warning("the settings came from no file: they cannot be read again")
+                continue
+            self._liveness.reloading()
+            await desk.reload()
+            self._liveness.ready(f"watching {len(self._cameras.names) if self._cameras else 0} cameras")
+
+    async def _change(self, settings: Settings, plan: Plan) -> None:
+        """Put other settings in force."""
+        cameras, parts = self._cameras, self._parts
+        if plan.whole or cameras is None or parts is None:
+            self.successor = settings
+            self._succeeded.set()
+            return
+        self._settings = settings
+        cameras.adopt(settings)
+        zones = specs.watched_zones(settings)
+        for name in (*plan.removed, *plan.restarted):
+            await cameras.stop(name)
+        for name in plan.removed:
+            parts.reporter.drop_camera(name)
+            parts.live.forget(name)
+        for name in (*plan.added, *plan.restarted, *plan.changed):
+            profiled = not settings.cameras[name].profiles.night.is_blank
+            parts.reporter.put_camera(name, zones[name], profiled=profiled)
+        for name in (*plan.added, *plan.restarted):
+            await cameras.start(name)
+        for name in plan.changed:
+            await cameras.change(name)
+        if plan.added or plan.removed or plan.restarted or plan.changed:
+            parts.announcer.change(
+                build.camera_sites(settings),
+                retained=parts.reporter.retained_topics,
+                foreign=parts.reporter.foreign_topics,
+            )
+            parts.announcing.again()
+            parts.reporter.republish()
+        if plan.page:
+            # Not at once: the answer to the page's own request must still get through.
+            asyncio.get_running_loop().call_later(PAGE_DELAY_S, parts.serving.again)
 
     async def _deliver_the_rest(self, delivery: Delivery) -> None:
         """Deliver what waits: for at most the grace once we are stopped, as long as it takes before that."""
         async with asyncio.TaskGroup() as tasks:
             draining = tasks.create_task(delivery.drain(None), name="drain")
-            stopping = tasks.create_task(self._stopping.wait(), name="stopping")
+            over = self._stopping if self.successor is None else self._succeeded
+            stopping = tasks.create_task(over.wait(), name="stopping")
             await asyncio.wait([draining, stopping], return_when=asyncio.FIRST_COMPLETED)
             if not draining.done():
                 await asyncio.wait([draining], timeout=self._settings.shutdown_grace)
@@ -221,6 +331,17 @@ class Service:
     def _reconnect_all(self) -> None:
         if self._cameras is not None:
             self._cameras.reconnect()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What other settings change besides the cameras."""
+
+    reporter: Reporter
+    live: Live
+    announcer: DiscoveryPublisher
+    announcing: Rerun
+    serving: Rerun
 
 
 def _with_process_state(

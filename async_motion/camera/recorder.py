@@ -77,6 +77,11 @@ class Recorder:
         self._spool_well = True
         self._encoder_well = True
 
+    def reconfigure(self, settings: UnitSettings, encode: Encode) -> None:
+        """Put other settings in force for the frames that are encoded from now on."""
+        self._settings = settings
+        self._encode = encode
+
     def begin(self) -> None:
         """Start a connection with an empty backlog."""
         self.backlog = self._new_backlog()

@@ -290,6 +290,18 @@ class CameraUnit:
             "min_area": detection.min_area,
         }
 
+    def reconfigure(self, settings: UnitSettings, encode: Encode) -> None:
+        """Put other settings in force, between two frames; an open event goes on.
+
+        `detecting` stays as it is where it is the same in both: a command may have switched it since.
+        """
+        before, self._settings = self._settings, settings
+        self._host.settings = settings.detection
+        self._watcher.reconfigure(settings)
+        self._recorder.reconfigure(settings, encode)
+        if settings.detecting != before.detecting:
+            self._watcher.switch(settings.detecting)
+
     def adopt(self, values: Mapping[str, Value]) -> None:
         """Change several settings at once. Raises ValueError, and then changes none.
 

@@ -127,6 +127,12 @@ class Watcher:
         self._pre_roll.clear()
         self._judged = None
 
+    def reconfigure(self, settings: UnitSettings) -> None:
+        """Put other settings in force. An open event goes on, and keeps the policy that it began with."""
+        self._settings = settings
+        self._tracker.reconfigure(settings.tracking)
+        self._pre_roll.resize(seconds=settings.pre_s, max_bytes=settings.pre_bytes)
+
     def switch(self, on: bool) -> None:
         """Switch detection; an open event ends at once."""
         if on != self.detecting:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 
+from async_motion.app.desk import SettingsFile
 from async_motion.app.liveness import Liveness, socket_name
 from async_motion.app.service import serve
 from async_motion.cli.log_setup import log_as_set
 from async_motion.cli.loop import run_async
 from async_motion.logs import flush_logging
-from async_motion.settings import load
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the service until it is stopped; return the exit code."""
-    settings = load(args.config, os.environ)
+    file = SettingsFile(config=args.config, env=os.environ)
+    settings = file.load()
     # Pictures and what waits for delivery are none of the other users' business.
     os.umask(os.umask(0o077) | 0o007)
     log_as_set(settings, settings.log.level, service=True)
     try:
-        return run_async(serve(settings, Liveness(address=socket_name(args.config, os.environ))))
+        return run_async(serve(settings, Liveness(address=socket_name(args.config, os.environ)), file))
     finally:
         flush_logging()

@@ -124,6 +124,11 @@ class Topics:
         return f"{self.base}/restart/set"
 
     @property
+    def reload(self) -> str:
+        """The command to read the settings again."""
+        return f"{self.base}/reload/set"
+
+    @property
     def commands(self) -> str:
         """The filter that matches every command to every camera of this instance."""
         return f"{self.base}/+/+/set"

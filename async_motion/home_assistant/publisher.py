@@ -152,22 +152,37 @@ class DiscoveryPublisher:
         self._bereft = asyncio.Event()
         broker.on_connect(self._connected.set)
 
+    def change(
+        self, cameras: Sequence[CameraSite], *, retained: frozenset[str], foreign: frozenset[str]
+    ) -> None:
+        """Take other cameras; the next `run` clears what went and announces what is there."""
+        self._cameras = cameras
+        self._retained = retained
+        self._here = replace(self._here, foreign=foreign)
+
     async def run(self) -> None:
-        """Look, clear, announce; then answer Home Assistant until cancelled."""
+        """Look, clear, announce; then answer Home Assistant until cancelled. It may be run again then."""
         found = await self._look()
         await self._identify(found)
         leftovers = self._sort(found)
         await self._save()
         await self._let_go(show=False)
         self._announce()
-        self._broker.subscribe(self._here.discovery.hub, self._on_config)
-        self._broker.subscribe(self._here.discovery.cameras, self._on_config)
-        for birth in self._here.discovery.births:
-            self._broker.subscribe(birth, self._on_birth)
-        await self._clear(leftovers)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._answer_births(), name="announcer[births]")
-            tasks.create_task(self._answer_deletions(), name="announcer[deletions]")
+        heard = [
+            (self._here.discovery.hub, self._on_config),
+            (self._here.discovery.cameras, self._on_config),
+            *((birth, self._on_birth) for birth in self._here.discovery.births),
+        ]
+        for topic_filter, handler in heard:
+            self._broker.subscribe(topic_filter, handler)
+        try:
+            await self._clear(leftovers)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._answer_births(), name="announcer[births]")
+                tasks.create_task(self._answer_deletions(), name="announcer[deletions]")
+        finally:
+            for topic_filter, handler in heard:
+                self._broker.unsubscribe(topic_filter, handler)
 
     # ---- the look at the start ----
 

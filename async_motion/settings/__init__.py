@@ -39,6 +39,7 @@ __all__ = [
     "Section",
     "Settings",
     "ZoneSettings",
+    "camera_of",
     "find",
     "load",
     "load_text",
@@ -82,6 +83,15 @@ def load_text(content: bytes, path: Path, env: Mapping[str, str]) -> Settings:
     document = Document()
     document.parse(path, content)
     return _settings(document, path, env)
+
+
+def camera_of(source: str) -> CameraSettings:
+    """Return a camera with this source and all defaults. Raises SettingsError."""
+    try:
+        return CameraSettings.model_validate({"source": source})
+    except ValidationError as exc:
+        error = exc.errors(include_url=False, include_input=False)[0]
+        raise SettingsError(f"source: {error.get('ctx', {}).get('error', error['msg'])}") from None
 
 
 def _settings(document: Document, path: Path, env: Mapping[str, str]) -> Settings:

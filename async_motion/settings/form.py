@@ -13,6 +13,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
+import yaml
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -155,3 +156,30 @@ def _told() -> Mapping[tuple[str, ...], tuple[str, str]]:
 def _place(keys: list[str]) -> tuple[str, ...]:
     """Return the place of a key in the shipped file, whose example camera is `porch`, its zone `drive`."""
     return tuple("*" if at == 1 and keys[0] == "cameras" else key for at, key in enumerate(keys))
+
+
+def as_written(value: Any) -> str:
+    """Return a value of plain data as people write it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | dict):
+        return yaml.safe_dump(value, default_flow_style=True, width=4096).strip()
+    return str(value)
+
+
+def as_yaml(place: tuple[str, ...], value: Any) -> Any:
+    """Return what a person wrote for a key as plain data: also a number comes as text. Blank: None."""
+    if value is None or value == "":
+        return None
+    starred = (*CAMERA, *place[2:]) if place[:1] == CAMERA[:1] else place
+    field = next((field for field in fields() if field.place == starred), None)
+    if field is None or not isinstance(value, str) or field.kind in ("secret", "shape"):
+        return value
+    if field.kind == "text" and not field.hint:
+        return value  # any text
+    try:
+        plain = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):
+        return value
+    # A duration, a share or a choice is text; a number, a flag or a list is not.
+    return plain if isinstance(plain, int | float | list | dict) else value

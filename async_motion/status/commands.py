@@ -96,6 +96,7 @@ class Commands:
 
         `profiles`: what it has for the night; the day is in force.
         """
+        self._profiles.pop(camera, None)
         self._controls[camera] = controls
         configured = controls.values()
         for setting in names.SETTINGS:

@@ -118,10 +118,12 @@ class Reporter:
         self._cameras = {
             name: CameraState(zones=dict.fromkeys(zones, False)) for name, zones in cameras.items()
         }
+        self._state_every_s = state_every_s
         self._paces = {name: _Pace(state_every_s) for name in cameras}
         self._pace = _Pace(state_every_s)
         self._previews: dict[str, Preview] = {}
         self._troubles: tuple[object, ...] = (PeerHealth(), PeerHealth(), None, False)
+        self._settings_problem: Callable[[], str | None] = lambda: None
         self._closed = False
         for name, camera in self._cameras.items():
             camera.recall_day(self._memory.recall(_TODAY_KEY.format(camera=name)))
@@ -164,6 +166,32 @@ class Reporter:
         self._cameras[camera].capture = dict
         self._previews.pop(camera, None)
         self._commands.detach(camera)
+
+    def put_camera(self, camera: str, zones: Collection[str], *, profiled: bool) -> None:
+        """Take a camera on, or change its zones; what is known of it and of the zones that stay is kept."""
+        self._profiled = self._profiled | {camera} if profiled else self._profiled - {camera}
+        state = self._cameras.get(camera)
+        if state is None:
+            state = self._cameras[camera] = CameraState(zones={})
+            self._paces[camera] = _Pace(self._state_every_s)
+            state.recall_day(self._memory.recall(_TODAY_KEY.format(camera=camera)))
+        before = state.zones
+        state.zones = {zone: before.get(zone, False) for zone in zones}
+        for zone in state.zones:
+            if zone not in before:
+                self._publish_zone(camera, zone)
+
+    def drop_camera(self, camera: str) -> None:
+        """Let a camera go. Its retained topics are for the one who clears what no longer exists."""
+        self._commands.detach(camera)
+        self._previews.pop(camera, None)
+        self._paces.pop(camera, None)
+        self._cameras.pop(camera, None)
+        self._profiled -= {camera}
+
+    def show_settings_problem(self, problem: Callable[[], str | None]) -> None:
+        """Say in the state why the last reload of the settings changed nothing, as `problem` gives it."""
+        self._settings_problem = problem
 
     def profile_changed(self, camera: str) -> None:
         """Other settings of a camera are in force: day's or night's."""
@@ -379,6 +407,7 @@ class Reporter:
             "started_at": payloads.iso(self._started_at),
             "spool": dict(self._spool_stats()),
             **asdict(self._delivery_health()),
+            "settings": {"problem": self._settings_problem()},
             "counters": {
                 "cameras": len(self._cameras),
                 "cameras_online": sum(camera.online for camera in cameras),

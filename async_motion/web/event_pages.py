@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from async_motion.core.model import FrameInfo
 from async_motion.retrieval import Event
+from async_motion.web.desk import Current, Field
 
 PAGE: Final = 48
 STRIP: Final = 48
@@ -102,6 +103,22 @@ def spread(frames: Sequence[FrameInfo], count: int = STRIP) -> list[FrameInfo]:
     if len(frames) <= count:
         return list(frames)
     return [frames[round(place * (len(frames) - 1) / (count - 1))] for place in range(count)]
+
+
+def grouped(fields: Sequence[Field], current: Current, camera: str) -> list[dict[str, Any]]:
+    """Return the settings that are not secret as a page without script shows them, by section."""
+    groups: dict[str, list[dict[str, str]]] = {}
+    for field in fields:
+        ours = field.place[0] == "cameras"
+        if ours != bool(camera) or field.kind in ("secret", "shape"):
+            continue
+        place = field.place[2:] if ours else field.place
+        key = ".".join(("cameras", camera, *place) if ours else place)
+        group = place[0] if len(place) > 1 else "general"
+        groups.setdefault(group, []).append(
+            {"label": ".".join(place), "value": current.values.get(key, ""), "default": field.default}
+        )
+    return [{"title": title, "fields": found} for title, found in groups.items()]
 
 
 def address(page: str, **values: object) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import jinja2
 from aiohttp import web
 
+from async_motion.errors import SettingsError
 from async_motion.retrieval import Event
 from async_motion.web import event_pages
 from async_motion.web.api import Api, models
@@ -107,6 +108,8 @@ class Pages:
         app.router.add_get("/camera", self._camera)
         app.router.add_get("/events", self._events)
         app.router.add_get("/event", self._event)
+        app.router.add_get("/zones", self._zones)
+        app.router.add_get("/settings", self._settings)
         app.router.add_get("/health", self._health)
         app.router.add_get("/login", self._login)
         app.router.add_post("/login", self._log_in)
@@ -213,6 +216,33 @@ class Pages:
             address=event_pages.address,
         )  # fmt: skip
 
+    async def _zones(self, request: web.Request) -> web.Response:
+        _admin(request)
+        cameras = self._api.cameras.cameras()
+        if not cameras:
+            raise ApiError(404, "there is no camera yet")
+        name = request.query.get("camera", cameras[0].name)
+        camera = self._api.cameras.camera(name)
+        facts = camera.model_dump(include={"zones", "masks", "min_area", "min_area_far", "horizon"})
+        return self.render(request, "zones.html", camera=camera, cameras=cameras, facts=facts)
+
+    async def _settings(self, request: web.Request) -> web.Response:
+        _admin(request)
+        desk = self._api.settings.desk
+        try:
+            current = await desk.current()
+        except SettingsError as exc:
+            raise ApiError(422, "; ".join(exc.problems)) from exc
+        camera = request.query.get("camera", "")
+        if camera and camera not in current.cameras:
+            raise ApiError(404, "there is no such camera")
+        titles = {name: facts.title for name, facts in self._site.cameras().items()}
+        groups = event_pages.grouped(desk.fields(), current, camera)
+        return self.render(
+            request, "settings.html", current=current, camera=camera, new="new" in request.query,
+            titles=titles, groups=groups,
+        )  # fmt: skip
+
     async def _health(self, request: web.Request) -> web.Response:
         state = self._site.snapshot()
         parts = {part: (state.get(part) is not None, problem_of(state.get(part))) for part in PARTS}
@@ -263,6 +293,12 @@ class Pages:
         response = web.Response(status=303, headers={"Location": "login"})
         self._guard.set_cookie(response, "", secure=request[VISITOR].secure)
         return response
+
+
+def _admin(request: web.Request) -> None:
+    """Raise ApiError where a visitor may not change anything."""
+    if request[VISITOR].role < Role.ADMIN:
+        raise ApiError(403, "expected the role admin: a viewer changes nothing")
 
 
 def _chosen(

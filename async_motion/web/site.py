@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from async_motion.web.archive import Archive
+from async_motion.web.desk import Desk
 from async_motion.web.live import Live
 from async_motion.web.state import Snapshot
 
@@ -46,3 +47,4 @@ class Site:
     cameras: Callable[[], Mapping[str, CameraFacts]]
     live: Live
     archive: Archive | None = None
+    desk: Desk | None = None

@@ -32,6 +32,11 @@ class PreRoll:
         """The memory that the held frames cost."""
         return self._nbytes
 
+    def resize(self, *, seconds: float, max_bytes: int) -> None:
+        """Put other bounds in force; the next frame that is added keeps to them."""
+        self._seconds = seconds
+        self._max_bytes = max_bytes
+
     def add(self, frame: Frame, detection: Detection, *, since: float) -> None:
         """Hold `frame`, and drop what is older than `seconds` before `since` (monotonic).
 

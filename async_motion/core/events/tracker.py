@@ -102,6 +102,11 @@ class Tracker:
         self._on: tuple[str, ...] = ()
         """The zones that were reported as ON."""
 
+    def reconfigure(self, settings: TrackerSettings) -> None:
+        """Put other settings in force; an open event goes on, and is measured by them from now on."""
+        self._settings = settings
+        self._window = deque(self._window, maxlen=settings.confirm[1])
+
     @property
     def event(self) -> MotionEvent | None:
         """The open event, as far as it is known now."""

@@ -10,6 +10,7 @@ from async_motion.web.api import models, openapi
 from async_motion.web.api.cameras import CamerasApi
 from async_motion.web.api.events import EventsApi
 from async_motion.web.api.routing import BASE, Call, Route
+from async_motion.web.api.settings import SettingsApi
 from async_motion.web.site import Site
 
 
@@ -20,6 +21,7 @@ class Api:
         self._site = site
         self.cameras = CamerasApi(site)
         self.events = EventsApi(site)
+        self.settings = SettingsApi(site, self.events)
         self.routes: tuple[Route, ...] = (
             Route(
                 method="GET", path="/session", summary="Who asks, and whom.", handler=self.get_session,
@@ -35,6 +37,7 @@ class Api:
             ),
             *self.cameras.routes(),
             *self.events.routes(),
+            *self.settings.routes(),
         )  # fmt: skip
 
     def install(self, app: web.Application) -> None:

@@ -11,7 +11,7 @@ from async_motion.web.api.routing import Model
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Point = Annotated[list[Share], Field(min_length=2, max_length=2)]
-Shape = list[Point]
+Shape = Annotated[list[Point], Field(min_length=3, max_length=128)]
 Box = Annotated[list[float], Field(min_length=4, max_length=4)]
 
 # ---- session ----
@@ -172,3 +172,76 @@ class Link(Model):
 
 class Deleted(Model):
     objects: int
+
+
+# ---- settings ----
+
+Kind = Literal["flag", "choice", "secret", "text", "shape"]
+
+
+class SettingsField(Model):
+    """One key. In `place`, `*` stands for a camera's name. A shape is drawn, not typed."""
+
+    place: list[str]
+    kind: Kind
+    choices: list[str]
+    default: str
+    hint: str
+    help: str
+    required: bool
+
+
+class Settings(Model):
+    """The settings as the file has them, by dotted key; of `secrets` only what may be shown."""
+
+    version: str
+    file: str
+    fields: list[SettingsField]
+    values: dict[str, str]
+    secrets: dict[str, str]
+    environment: dict[str, str]
+    cameras: list[str]
+    problem: str | None
+
+
+class SettingsChange(Model):
+    place: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(min_length=1, max_length=8)
+    value: Any = None
+
+
+class SettingsBody(Model):
+    version: str = Field(max_length=64)
+    changes: list[SettingsChange] = Field(min_length=1, max_length=500)
+    dry_run: bool = False
+
+
+class Outcome(Model):
+    """What was done, a line each."""
+
+    done: list[str]
+
+
+class ProbeBody(Model):
+    source: str = Field(min_length=1, max_length=2048)
+
+
+class ShapesBody(Model):
+    """Masks, zones and areas, as they would be."""
+
+    masks: list[Shape] = Field(default=[], max_length=64)
+    zones: dict[str, Zone] = Field(default={}, max_length=64)
+    min_area: Share = 0.002
+    min_area_far: Share | None = None
+    horizon: float = Field(default=0.3, ge=0, le=0.9)
+
+
+class JudgedEvent(Model):
+    event: Event
+    reported: bool
+    zones: list[str]
+
+
+class Judged(Model):
+    """The camera's last events, the newest first, as they would have been."""
+
+    events: list[JudgedEvent]

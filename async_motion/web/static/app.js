@@ -7,6 +7,8 @@ const ELEMENTS = {
   'event-grid': './event-grid.js',
   'event-actions': './event-actions.js',
   'flip-book': './flip-book.js',
+  'settings-form': './settings-form.js',
+  'zone-editor': './zone-editor.js',
 };
 
 for (const [name, module] of Object.entries(ELEMENTS))

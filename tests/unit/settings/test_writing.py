@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from async_motion.errors import SettingsConflict, SettingsError
 from async_motion.settings import load, load_text, shipped
-from async_motion.settings.form import fields
+from async_motion.settings.form import as_written, as_yaml, fields
 from async_motion.settings.writing import Change, edited, version_of, write
 
 PATH = Path("variables.yaml")
@@ -165,5 +165,14 @@ def test_every_key_is_a_field_with_help_or_a_name_that_says_it() -> None:
     assert by_place["cameras.*.name"].default == "", "what stands there is an example"
     assert by_place["cameras.*.detect.zones"].kind == "shape"
     assert not [place for place, field in by_place.items() if field.kind == "secret" and field.default]
+    assert as_yaml(("web", "port"), "9000") == 9000
+    assert as_yaml(("mqtt", "username"), "123") == "123", "any text"
+    assert as_yaml(("mqtt", "protocol"), "5") == 5
+    assert as_yaml(("web", "trusted_proxies"), "[10.0.0.1]") == ["10.0.0.1"]
+    assert as_yaml(("cameras", "porch", "event", "frames"), "{every: 2s}") == {"every": "2s"}
+    assert as_yaml(("cameras", "porch", "source"), "5") == "5"
+    assert as_yaml(("cameras", "porch", "detect", "min_area"), "0.5%") == "0.5%"
+    assert as_yaml(("web", "port"), "") is None
+    assert as_written({"every": "2s"}) == "{every: 2s}"
     helped = [field for field in by_place.values() if field.help or field.hint or field.choices]
     assert len(helped) > 0.8 * len(by_place)

@@ -1,0 +1,215 @@
+"""The settings of a running service, as the page and a signal change them: read, judge, write, reload."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from async_motion.app import build
+from async_motion.app.reload import Plan, Reloaded, plan_of
+from async_motion.core.model import Frame
+from async_motion.core.names import redact_url
+from async_motion.errors import CameraUnavailable, SettingsConflict, SettingsError
+from async_motion.jpeg import encode
+from async_motion.settings import Settings, camera_of, find, load, load_text, shipped
+from async_motion.settings import form as forms
+from async_motion.settings.document import Document
+from async_motion.settings.places import dotted
+from async_motion.settings.writing import Change, edited, version_of, write
+from async_motion.web import desk as web
+
+log = logging.getLogger(__name__)
+
+Apply = Callable[[Settings, Plan], Awaitable[None]]
+"""Puts other settings in force."""
+
+PROBE_WIDTH = 640
+OWN_FILE = Path("config/processor/variables.yaml")
+"""What is written where only the file that came with the package was read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsFile:
+    """Where the settings come from: what `load` was given."""
+
+    config: Path | None
+    env: Mapping[str, str]
+
+    def load(self) -> Settings:
+        """Return the settings as they are now. Raises SettingsError."""
+        return load(self.config, self.env)
+
+    @property
+    def read(self) -> Path:
+        """The file that is read."""
+        return find(self.config, self.env)
+
+    @property
+    def written(self) -> Path:
+        """The file that is written: never the one that came with the package."""
+        return OWN_FILE if self.read == shipped() else self.read
+
+
+class Desk:
+    """Changes the settings of one service, one change at a time. `apply` puts them in force."""
+
+    def __init__(self, file: SettingsFile, settings: Settings, apply: Apply) -> None:
+        self._file = file
+        self._apply = apply
+        self._lock = asyncio.Lock()
+        self.settings = settings
+        """The settings in force."""
+        self.problem: str | None = None
+        """Why the last reload changed nothing."""
+
+    # ---- reloading ----
+
+    async def reload(self) -> web.Outcome:
+        """Read the file again and put it in force; with problems nothing is changed."""
+        async with self._lock:
+            return _outcome(await self._reload())
+
+    async def _reload(self) -> Reloaded:
+        try:
+            settings = await asyncio.to_thread(self._file.load)
+        except SettingsError as exc:
+            self.problem = exc.problems[0] if exc.problems else str(exc)
+            for problem in exc.problems:
+                log.error("reload: %s", problem)
+            log.error("reload: the settings are not valid: nothing was changed")
+            return Reloaded(problems=tuple(exc.problems))
+        self.problem = None
+        plan = plan_of(self.settings, settings)
+        for line in plan.words():
+            log.info("reload: %s", line)
+        self.settings = settings
+        if not plan.is_nothing:
+            await self._apply(settings, plan)
+        return Reloaded(done=tuple(plan.words()))
+
+    # ---- the page ----
+
+    def fields(self) -> list[web.Field]:
+        """Return every key as a form shows it."""
+        return [
+            web.Field(
+                place=field.place, kind=field.kind, choices=field.choices, default=field.default,
+                hint=field.hint, help=field.help, required=field.required,
+            )
+            for field in forms.fields()
+        ]  # fmt: skip
+
+    async def current(self) -> web.Current:
+        """Return the file's values as people wrote them; of secrets only that they are set."""
+        return await asyncio.to_thread(self._current)
+
+    def _current(self) -> web.Current:
+        path = self._file.read
+        try:
+            content = path.read_bytes()
+        except OSError as exc:
+            raise SettingsError(f"{path}: cannot be read ({exc.strerror})") from exc
+        document = Document()
+        document.parse(path, content)
+        document.overlay(self._file.env)
+        values: dict[str, str] = {}
+        secrets: dict[str, str] = {}
+        names = list(self.settings.cameras)
+        for field in forms.fields():
+            for place in _places(field.place, names):
+                value = _value_at(document.data, place)
+                if value is None:
+                    continue
+                key = dotted(place)
+                if field.kind == "secret":
+                    secrets[key] = _harmless(place, str(value))
+                elif field.kind != "shape":
+                    values[key] = forms.as_written(value)
+        return web.Current(
+            version=version_of(content),
+            file=str(self._file.written),
+            values=values,
+            secrets=secrets,
+            environment={dotted(place): name for place, name in document.variables.items()},
+            cameras=names,
+            problem=self.problem,
+        )
+
+    async def save(self, version: str, changes: Sequence[web.Change], *, dry_run: bool) -> web.Outcome:
+        """Write changes and put them in force; with `dry_run` only say what that would do.
+
+        Raises SettingsConflict, SettingsError with every problem.
+        """
+        async with self._lock:
+            content, settings = await asyncio.to_thread(self._draft, version, changes)
+            if dry_run:
+                return _outcome(Reloaded(done=tuple(plan_of(self.settings, settings).words())))
+            await asyncio.to_thread(write, self._file.written, content, version=version)
+            log.info("settings: %s was changed from the page", self._file.written)
+            return _outcome(await self._reload())
+
+    def _draft(self, version: str, changes: Sequence[web.Change]) -> tuple[bytes, Settings]:
+        """Return the file with the changes, and the settings that it would be. Raises SettingsError."""
+        path = self._file.read
+        try:
+            content = path.read_bytes()
+        except OSError as exc:
+            raise SettingsError(f"{path}: cannot be read ({exc.strerror})") from exc
+        if version_of(content) != version:
+            raise SettingsConflict(f"{path} has been changed meanwhile: look at it again")
+        new = edited(content, path, [_change(change) for change in changes])
+        return new, load_text(new, path, self._file.env)
+
+    async def probe(self, source: str) -> bytes:
+        """Return a picture of a camera that need not be in the settings.
+
+        Raises SettingsError, CameraUnavailable.
+        """
+        camera = camera_of(source)
+        opened = build.build_source("probe", camera)
+        frames = opened.frames()
+        limit = camera.capture.open_timeout + camera.capture.stall_timeout
+        try:
+            async with asyncio.timeout(limit):
+                async for frame in frames:
+                    return await asyncio.to_thread(_small, frame)
+        except TimeoutError:
+            raise CameraUnavailable(f"no picture within {limit:.0f} s") from None
+        finally:
+            await opened.aclose()
+        raise CameraUnavailable("it ended before its first picture")
+
+
+def _small(frame: Frame) -> bytes:
+    return encode(frame.bgr(), 75, PROBE_WIDTH)[0]
+
+
+def _change(change: web.Change) -> Change:
+    place = tuple(change.place)
+    return Change(place=place, value=forms.as_yaml(place, change.value))
+
+
+def _places(place: tuple[str, ...], cameras: Sequence[str]) -> list[tuple[str, ...]]:
+    if place[:2] != forms.CAMERA:
+        return [place]
+    return [("cameras", name, *place[2:]) for name in cameras]
+
+
+def _value_at(data: Mapping[str, Any], place: tuple[str, ...]) -> Any:
+    found: Any = data
+    for key in place:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _harmless(place: tuple[str, ...], value: str) -> str:
+    """Return what may be shown of a secret: of a camera's address its host, of others nothing."""
+    return redact_url(value) if place[-1] in ("source", "record_source") else ""
+
+
+def _outcome(reloaded: Reloaded) -> web.Outcome:
+    return web.Outcome(done=list(reloaded.done), problems=list(reloaded.problems))

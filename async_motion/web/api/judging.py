@@ -1,0 +1,79 @@
+"""Would a stored event have been reported with other masks, zones and areas? From its stored boxes alone.
+
+An estimate: a box is more than what moved in it, and what was never stored cannot be judged. A box counts
+with the share of its area that no mask covers, held against the smallest area asked for at its lower edge,
+by the detector's own rule: `min_area_far` at the horizon, from where things grow evenly to the lower edge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from async_motion.core.model import Box, FrameInfo
+from async_motion.web.api import models
+
+GRID: Final = 8
+"""A box is sampled at so many points each way."""
+FILLED: Final = 0.5
+"""Of a box, about so much moved: the figures of the accuracy benchmark lie between 0.4 and 0.6."""
+
+Points = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """`reported`: at least one frame would have had motion. `zones` are those it would have touched."""
+
+    reported: bool
+    zones: tuple[str, ...]
+
+
+def judge(frames: Sequence[FrameInfo], shapes: models.ShapesBody) -> Verdict:
+    """Return what would have become of an event with these frames."""
+    reported = False
+    touched: dict[str, None] = {}
+    for frame in frames:
+        for box in frame.boxes:
+            points = _samples(box)
+            free = [point for point in points if not any(inside(point, mask) for mask in shapes.masks)]
+            area = box.width * box.height * FILLED * len(free) / len(points)
+            if not free or area < smallest(box.y + box.height, shapes):
+                continue
+            reported = True
+            for name, zone in shapes.zones.items():
+                within = sum(inside(point, zone.polygon) for point in free) / len(points)
+                least = zone.min_area if zone.min_area is not None else smallest(box.y + box.height, shapes)
+                if within and box.width * box.height * FILLED * within >= least:
+                    touched[name] = None
+    return Verdict(reported=reported, zones=tuple(touched))
+
+
+def smallest(bottom: float, shapes: models.ShapesBody) -> float:
+    """Return the smallest area that counts for what has its lower edge at `bottom`, 0..1 from the top."""
+    far, near = shapes.min_area_far, shapes.min_area
+    if far is None or far >= near:
+        return near
+    # The sides of things grow evenly, and so do the roots of areas.
+    way = min(1.0, max(0.0, (bottom - shapes.horizon) / (1.0 - shapes.horizon)))
+    return (math.sqrt(far) + (math.sqrt(near) - math.sqrt(far)) * way) ** 2
+
+
+def inside(point: tuple[float, float], polygon: Points) -> bool:
+    """Return whether a point lies in a polygon (even-odd rule)."""
+    x, y = point
+    within = False
+    for (x1, y1), (x2, y2) in zip(polygon, [*polygon[1:], polygon[0]], strict=True):
+        if (y1 > y) != (y2 > y) and x < (x2 - x1) * (y - y1) / (y2 - y1) + x1:
+            within = not within
+    return within
+
+
+def _samples(box: Box) -> list[tuple[float, float]]:
+    return [
+        (box.x + box.width * (column + 0.5) / GRID, box.y + box.height * (row + 0.5) / GRID)
+        for row in range(GRID)
+        for column in range(GRID)
+    ]

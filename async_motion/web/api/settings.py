@@ -1,0 +1,132 @@
+"""The settings: their forms, their values without secrets, changes, a probe, and a reload."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from aiohttp import web
+
+from async_motion.errors import CameraUnavailable, ImageError, SettingsConflict, SettingsError
+from async_motion.web import desk as desks
+from async_motion.web.api import judging, models
+from async_motion.web.api.events import EventsApi, summary
+from async_motion.web.api.routing import JPEG, ApiError, Call, Route
+from async_motion.web.auth import Role
+from async_motion.web.site import Site
+
+PROBES_AT_ONCE = 2
+JUDGED_EVENTS = 40
+
+
+class SettingsApi:
+    """The routes about the settings."""
+
+    def __init__(self, site: Site, events: EventsApi) -> None:
+        self._site = site
+        self._events = events
+        self._probes = asyncio.Semaphore(PROBES_AT_ONCE)
+
+    def routes(self) -> Iterable[Route]:
+        """Return the routes."""
+        yield Route(
+            method="GET", path="/settings",
+            summary="The settings' forms and values; of secrets only that they are set.",
+            handler=self.get_settings, answer=models.Settings, role=Role.ADMIN, errors=(422, 503),
+        )  # fmt: skip
+        yield Route(
+            method="PUT", path="/settings", summary="Change settings: checked, written, put in force.",
+            handler=self.put_settings, answer=models.Outcome, body=models.SettingsBody, role=Role.ADMIN,
+            errors=(409, 422, 503), max_body=512 * 1024,
+        )  # fmt: skip
+        yield Route(
+            method="POST", path="/settings/reload", summary="Read the settings' file again.",
+            handler=self.reload_settings, answer=models.Outcome, role=Role.ADMIN, errors=(422, 503),
+        )  # fmt: skip
+        yield Route(
+            method="POST", path="/settings/probe", summary="A picture from a camera's address.",
+            handler=self.probe_source, answer=JPEG, body=models.ProbeBody, role=Role.ADMIN,
+            errors=(422, 503),
+        )  # fmt: skip
+        yield Route(
+            method="POST", path="/cameras/{camera}/zones/try", role=Role.ADMIN,
+            path_words={"camera": "The camera's name."},
+            summary="What zones, masks and areas would have made of the camera's last events.",
+            handler=self.try_zones, answer=models.Judged, body=models.ShapesBody, errors=(404, 502, 503),
+            max_body=512 * 1024,
+        )  # fmt: skip
+
+    @property
+    def desk(self) -> desks.Desk:
+        """Return the desk. Raises ApiError."""
+        if self._site.desk is None:
+            raise ApiError(503, "the settings cannot be changed from here")
+        return self._site.desk
+
+    async def get_settings(self, call: Call[Any]) -> models.Settings:
+        del call
+        try:
+            current = await self.desk.current()
+        except SettingsError as exc:
+            raise ApiError(422, "the settings cannot be read", problems=exc.problems) from exc
+        return models.Settings(
+            version=current.version,
+            file=current.file,
+            fields=[
+                models.SettingsField(
+                    place=list(field.place), kind=field.kind, choices=list(field.choices),
+                    default=field.default, hint=field.hint, help=field.help, required=field.required,
+                )
+                for field in self.desk.fields()
+            ],
+            values=dict(current.values),
+            secrets=dict(current.secrets),
+            environment=dict(current.environment),
+            cameras=list(current.cameras),
+            problem=current.problem,
+        )  # fmt: skip
+
+    async def put_settings(self, call: Call[Any]) -> models.Outcome:
+        body: models.SettingsBody = call.body
+        changes = [desks.Change(place=change.place, value=change.value) for change in body.changes]
+        try:
+            outcome = await self.desk.save(body.version, changes, dry_run=body.dry_run)
+        except SettingsConflict as exc:
+            raise ApiError(409, str(exc)) from exc
+        except SettingsError as exc:
+            raise ApiError(
+                422, "the settings would not be valid: nothing was changed", problems=exc.problems
+            ) from exc
+        return models.Outcome(done=outcome.done)
+
+    async def reload_settings(self, call: Call[Any]) -> models.Outcome:
+        del call
+        outcome = await self.desk.reload()
+        if outcome.problems:
+            raise ApiError(422, "the settings are not valid: nothing was changed", problems=outcome.problems)
+        return models.Outcome(done=outcome.done)
+
+    async def probe_source(self, call: Call[Any]) -> web.Response:
+        try:
+            async with self._probes:
+                jpeg = await self.desk.probe(call.body.source)
+        except SettingsError as exc:
+            raise ApiError(422, "this is no source", problems=exc.problems) from exc
+        except (CameraUnavailable, ImageError) as exc:
+            raise ApiError(503, f"no picture: {exc}") from exc
+        return web.Response(body=jpeg, content_type=JPEG)
+
+    async def try_zones(self, call: Call[Any]) -> models.Judged:
+        name = call.path["camera"]
+        if name not in self._site.cameras():
+            raise ApiError(404, "there is no such camera")
+        found = await self._events.newest(models.EventsQuery(camera=name, limit=JUDGED_EVENTS))
+        judged = []
+        for event in found:
+            _, frames = await self._events.event(name, event.event_id)
+            verdict = judging.judge(frames, call.body)
+            judged.append(
+                models.JudgedEvent(event=summary(event), reported=verdict.reported, zones=list(verdict.zones))
+            )
+        return models.Judged(events=judged)

@@ -1,0 +1,198 @@
+"""Settings through the API: shown without secrets, checked, saved, refused with reasons; and zones tried."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from async_motion.core.model import Box
+from async_motion.errors import CameraUnavailable, SettingsConflict, SettingsError
+from async_motion.web import desk as desks
+from async_motion.web.api.judging import inside, judge, smallest
+from async_motion.web.api.models import ShapesBody
+from tests.support.bucket import make_event
+from tests.unit.web.kit import NOW, TOKEN, VIEWER, Stage, bearer, get, serving
+from tests.unit.web.test_pages import Texts
+
+
+def field(*place: str, **values: Any) -> desks.Field:
+    blank = {"kind": "text", "choices": (), "default": "", "hint": "", "help": "", "required": False}
+    return desks.Field(place=place, **{**blank, **values})
+
+
+class FakeDesk:
+    """A desk that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.saved: list[tuple[str, list[desks.Change], bool]] = []
+        self.error: Exception | None = None
+
+    def fields(self) -> list[desks.Field]:
+        return [
+            field("web", "port", default="8585", hint="a whole number"),
+            field("cameras", "*", "source", kind="secret", required=True),
+        ]
+
+    async def current(self) -> desks.Current:
+        self._fail()
+        return desks.Current(
+            version="v1", file="variables.yaml", values={"web.port": "9000"},
+            secrets={"cameras.porch.source": "rtsp://192.0.2.1"}, environment={}, cameras=["porch"],
+            problem="variables.yaml:3: <b>wrong</b>",
+        )  # fmt: skip
+
+    async def save(self, version: str, changes: Sequence[desks.Change], *, dry_run: bool) -> desks.Outcome:
+        self._fail()
+        self.saved.append((version, list(changes), dry_run))
+        return desks.Outcome(done=["porch: changed in place"], problems=[])
+
+    async def reload(self) -> desks.Outcome:
+        return desks.Outcome(done=[], problems=["variables.yaml:3: wrong"])
+
+    async def probe(self, source: str) -> bytes:
+        self._fail()
+        return f"picture of {source}".encode()
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+def staged() -> tuple[Stage, FakeDesk]:
+    stage = Stage()
+    desk = FakeDesk()
+    stage.desk = desk
+    return stage, desk
+
+
+CHANGE = {"version": "v1", "changes": [{"place": ["web", "port"], "value": "9001"}]}
+
+
+async def test_settings_are_shown_and_saved() -> None:
+    stage, desk = staged()
+    async with serving(stage) as session:
+        shown = json.loads((await get(session, "/api/v1/settings"))[1])
+        assert shown["values"] == {"web.port": "9000"}
+        async with session.put("/api/v1/settings", json=CHANGE) as answer:
+            assert await answer.json() == {"done": ["porch: changed in place"]}
+        assert desk.saved == [("v1", [desks.Change(place=["web", "port"], value="9001")], False)]
+        async with session.post("/api/v1/settings/probe", json={"source": "demo:"}) as answer:
+            assert await answer.read() == b"picture of demo:"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(SettingsConflict("changed meanwhile"), 409), (SettingsError("a: wrong", "b: wrong"), 422)],
+)
+async def test_what_cannot_be_saved_is_said_line_by_line(error: SettingsError, status: int) -> None:
+    stage, desk = staged()
+    desk.error = error
+    async with serving(stage) as session, session.put("/api/v1/settings", json=CHANGE) as answer:
+        assert answer.status == status
+        body = await answer.json()
+        assert body["problems"] == (list(error.problems) if status == 422 else [])
+
+
+async def test_a_camera_that_gives_no_picture_is_said() -> None:
+    stage, desk = staged()
+    desk.error = CameraUnavailable("connection refused")
+    async with serving(stage) as session:
+        async with session.post("/api/v1/settings/probe", json={"source": "rtsp://x"}) as answer:
+            assert answer.status == 503
+            assert "connection refused" in await answer.text()
+        async with session.post("/api/v1/settings/reload") as answer:
+            assert answer.status == 422
+            assert (await answer.json())["problems"] == ["variables.yaml:3: wrong"]
+
+
+async def test_a_viewer_sees_neither_settings_nor_the_editor() -> None:
+    stage, desk = staged()
+    async with serving(stage, token=TOKEN, viewer_token=VIEWER) as session:
+        for path in ("/api/v1/settings", "/settings", "/zones"):
+            assert (await get(session, path, **bearer(VIEWER)))[0] == 403
+            assert (await get(session, path, **bearer(TOKEN)))[0] == 200
+        async with session.put("/api/v1/settings", json=CHANGE, headers=bearer(VIEWER)) as answer:
+            assert answer.status == 403
+        assert desk.saved == []
+        home = Texts((await get(session, "/", **bearer(VIEWER)))[1])
+        assert "settings" not in home.addresses
+        assert "zones" not in home.addresses
+
+
+async def test_the_page_of_settings_shows_the_last_reload_and_no_secret() -> None:
+    stage, _ = staged()
+    async with serving(stage) as session:
+        page = Texts((await get(session, "/settings"))[1])
+        assert "variables.yaml:3: <b>wrong</b>" in page.text
+        assert "9000" in page.text
+        assert "b" not in page.elements
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'{"version": 1}', b"[" * 100_000])
+async def test_a_body_that_is_none_is_said(body: bytes) -> None:
+    stage, _ = staged()
+    async with serving(stage) as session:
+        headers = {"Content-Type": "application/json"}
+        async with session.put("/api/v1/settings", data=body, headers=headers) as answer:
+            assert answer.status == 400
+        async with session.put("/api/v1/settings", data=b"x" * 600_000, headers=headers) as answer:
+            assert answer.status == 413
+        async with session.put("/api/v1/settings", data=b"{}") as answer:
+            assert answer.status == 415
+
+
+# ---- zones tried ----
+
+
+def shapes(**values: Any) -> ShapesBody:
+    return ShapesBody.model_validate({"min_area": 0.002, **values})
+
+
+FRAMES = make_event(at=NOW, boxes=[Box(0.1, 0.6, 0.2, 0.2)]).frames
+LEFT: list[list[float]] = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
+RIGHT: list[list[float]] = [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "reported", "zones"),
+    [
+        (shapes(), True, ()),
+        (shapes(masks=[LEFT]), False, ()),
+        (shapes(masks=[RIGHT]), True, ()),
+        (shapes(min_area=0.05), False, ()),
+        (shapes(min_area=0.05, min_area_far=0.001, horizon=0.79), True, ()),
+        (shapes(zones={"left": {"polygon": LEFT}, "right": {"polygon": RIGHT}}), True, ("left",)),
+        (shapes(zones={"left": {"polygon": LEFT, "min_area": 0.5}}), True, ()),
+    ],
+)
+def test_an_event_as_it_would_have_been(asked: ShapesBody, reported: bool, zones: tuple[str, ...]) -> None:
+    verdict = judge(FRAMES, asked)
+    assert (verdict.reported, verdict.zones) == (reported, zones)
+
+
+def test_the_smallest_area_grows_from_the_horizon_down() -> None:
+    asked = shapes(min_area=0.01, min_area_far=0.0001, horizon=0.5)
+    assert smallest(0.2, asked) == pytest.approx(0.0001)
+    assert smallest(0.75, asked) == pytest.approx(0.055**2)
+    assert smallest(1.0, asked) == pytest.approx(0.01)
+
+
+def test_inside_a_polygon() -> None:
+    assert inside((0.25, 0.5), LEFT)
+    assert not inside((0.75, 0.5), LEFT)
+
+
+async def test_zones_are_judged_against_the_last_events() -> None:
+    stage, _ = staged()
+    for number in range(3):
+        boxes = [Box(0.6 if number else 0.1, 0.6, 0.2, 0.2)]
+        stage.bucket.add(make_event(at=NOW - timedelta(hours=number + 1), salt=number, boxes=boxes))
+    async with serving(stage) as session:
+        body = {"masks": [LEFT], "zones": {}, "min_area": 0.002}
+        async with session.post("/api/v1/cameras/porch/zones/try", json=body) as answer:
+            judged = (await answer.json())["events"]
+    assert [each["reported"] for each in judged] == [False, True, True]
