@@ -15,6 +15,7 @@ from typing import Protocol
 
 from async_motion.core.items import FrameAnnouncement, FrameUpload
 from async_motion.core.names import Topics
+from async_motion.core.strict_json import parse_object
 from async_motion.delivery.protocols import Outbox, Store
 from async_motion.delivery.retries import Retries
 from async_motion.errors import BrokerRefused, ImageError, RecordRejected, SpoolError, StoreUnavailable
@@ -136,8 +137,8 @@ class Snapshots:
 def parse_shown(value: bytes) -> dict[str, Rank]:
     """Return what `show` remembered. What cannot be read is left out: the next frame is shown instead."""
     try:
-        remembered = json.loads(value)
+        remembered = parse_object(value)
         return {str(camera): (int(number), float(score)) for camera, (number, score) in remembered.items()}
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
+    except (ValueError, TypeError, OverflowError) as exc:
         log.warning("what the last run showed cannot be read (%s); showing the next frames", exc)
         return {}

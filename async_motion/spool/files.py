@@ -1,4 +1,7 @@
-"""The spool as files: who may open it, what goes wrong with it, and what happens to one that is no good."""
+"""The spool as files: which process may open it, what goes wrong with it, which one is set aside.
+
+They hold pictures, and are readable by this user alone: 0600, in a folder of 0700 where it is made here.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ MEMORY = ":memory:"
 DAMAGED, NEWER = "damaged", "newer"
 PAGE_BYTES = 8192
 KEPT_DAMAGED = 2
-"""How many damaged spools are kept beside the living one: more would fill the disk."""
+"""How many damaged spools are kept beside the one in use: more would fill the disk."""
 
 _KEEP_FREE_BYTES = 16 * 1024 * 1024
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
@@ -34,8 +37,9 @@ class Lock:
         """Take it. Raises SpoolError, in words for an operator."""
         self._path = path.with_name(path.name + ".lock")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("a+")
+            make_private(path)
+            lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._file = os.fdopen(lock, "a+")
         except OSError as exc:
             raise cannot_write(path, exc) from exc
         try:
@@ -56,13 +60,33 @@ class Lock:
             self._file.flush()
 
     def release(self) -> None:
-        """Let it go. The file stays: deleting it would let two processes hold two locks."""
+        """Release it. The file stays: deleting it would let two processes hold two locks."""
         with contextlib.suppress(OSError):
             self._file.close()
 
 
+def make_private(path: Path) -> None:
+    """Make a spool's folder and file where there are none, and take others' rights from the file.
+
+    SQLite gives its log the rights of the file. Raises OSError.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        return
+    for part in (path, *(path.with_name(path.name + ending) for ending in ("-wal", "-shm", ".lock"))):
+        with contextlib.suppress(OSError):  # of another user, who chose its rights
+            if part.stat().st_mode & 0o077 and part.is_file():
+                part.chmod(0o600)
+
+
 def connect(path: Path | None) -> sqlite3.Connection:
-    """Open the database (None: in memory) in autocommit mode, set up for us. Raises sqlite3.Error."""
+    """Open the database (None: in memory) in autocommit mode, set up for us.
+
+    Raises sqlite3.Error, OSError.
+    """
+    if path is not None:
+        make_private(path)
     db = sqlite3.connect(
         path or MEMORY, isolation_level=None, timeout=5.0, cached_statements=256, check_same_thread=False
     )
@@ -76,9 +100,9 @@ def connect(path: Path | None) -> sqlite3.Connection:
         db.execute(f"PRAGMA wal_autocheckpoint = {4 * 1024 * 1024 // PAGE_BYTES}")
         db.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")
         db.execute("PRAGMA temp_store = MEMORY")
-        # Debian's SQLite writes zeros over what is deleted: each picture would be written once more.
+        # Debian's SQLite writes zeros over what is deleted: each JPEG would be written twice.
         db.execute("PRAGMA secure_delete = OFF")
-        # What is damaged must not raise in the middle of a walk over rows: its reader finds out.
+        # Damaged text must not raise in the middle of a walk over rows: the codec finds out.
         db.text_factory = _text
     except BaseException:
         db.close()
@@ -109,13 +133,18 @@ def is_io(exc: sqlite3.Error) -> bool:
     return _code(exc) in _IO
 
 
+def is_unwritable(exc: sqlite3.Error) -> bool:
+    """Return whether SQLite could not write where it had to."""
+    return _code(exc) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+
+
 def _code(exc: sqlite3.Error) -> int:
     # The low byte is the primary code. An error of the module itself carries none.
     return getattr(exc, "sqlite_errorcode", 0) & 0xFF
 
 
 def translate(path: Path | None, exc: sqlite3.Error) -> SpoolError:
-    """Return the same trouble in one line for an operator: what, where, what to do."""
+    """Return the error in one line for an operator: what, where, what to do."""
     where = path or MEMORY
     code, name = _code(exc), getattr(exc, "sqlite_errorname", "")
     if code == sqlite3.SQLITE_FULL or (
@@ -124,7 +153,7 @@ def translate(path: Path | None, exc: sqlite3.Error) -> SpoolError:
         return no_space(where)
     if code == sqlite3.SQLITE_IOERR:
         return SpoolError(f"{where}: the disk fails ({name}): check it, or move spool.path to another one")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+    if is_unwritable(exc):
         return SpoolError(
             f"{where}: cannot be written ({name}): choose another spool.path, or let this user write there"
         )
@@ -149,7 +178,7 @@ def cannot_write(path: Path, exc: OSError) -> SpoolError:
 
 
 def free_bytes(path: Path) -> int:
-    """Return how much room the disk has for us; a lot if it cannot be asked."""
+    """Return how many bytes the disk has for us; many if it cannot be asked."""
     try:
         disk = os.statvfs(path.parent)
     except OSError:
@@ -168,7 +197,7 @@ def is_nearly_full(path: Path, size: int) -> bool:
 
 
 def move_away(path: Path, why: str, wall: Callable[[], float]) -> Path:
-    """Rename a spool that is no good, with its WAL, and return its new name. Raises SpoolError."""
+    """Rename a spool that cannot be used, with its WAL, and return its new name. Raises SpoolError."""
     stamp = datetime.fromtimestamp(wall(), UTC).strftime("%Y%m%dT%H%M%SZ")
     away = path.with_name(f"{path.name}.{why}-{stamp}")
     count = 1

@@ -6,12 +6,15 @@ They block: call them from a command, not from the event loop.
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from async_motion.core.model import FrameInfo
 from async_motion.errors import SpoolError
@@ -87,17 +90,7 @@ def look(path: Path) -> Report:
                 f" FROM items WHERE state < {ASIDE} GROUP BY camera ORDER BY camera"
             )
         ]
-        aside = [
-            Aside(
-                number=number,
-                info=codec.load_info(body),
-                accepted_at=datetime.fromtimestamp(wall, UTC),
-                reason=reason or "",
-            )
-            for number, body, wall, reason in db.execute(
-                f"SELECT number, body, wall, reason FROM items WHERE state >= {ASIDE} ORDER BY number"
-            )
-        ]
+        aside = list(_set_aside(db))
     parts = [path, path.with_name(path.name + "-wal")]
     others = sorted(
         other
@@ -114,12 +107,25 @@ def look(path: Path) -> Report:
     )
 
 
-def retry(path: Path, numbers: Collection[int] | None = None) -> int:
-    """Let records that were set aside be delivered again (None: all of them). Return how many.
+def _set_aside(db: sqlite3.Connection) -> Iterator[Aside]:
+    """Yield what was set aside; not what is too damaged to be described."""
+    for number, body, wall, reason in db.execute(
+        f"SELECT number, body, wall, reason FROM items WHERE state >= {ASIDE} ORDER BY number"
+    ):
+        try:
+            info = codec.load_info(body)
+        except codec.Unreadable:
+            continue
+        accepted_at = datetime.fromtimestamp(wall, UTC)
+        yield Aside(number=number, info=info, accepted_at=accepted_at, reason=reason or "")
 
-    A running service takes them up within a second; otherwise the next start does. Raises SpoolError.
+
+def retry(path: Path, numbers: Collection[int] | None = None) -> int:
+    """Deliver records that were set aside after all (None: all of them). Return how many.
+
+    A running service finds them within a second; otherwise the next start does. Raises SpoolError.
     """
-    with _opened(path) as db:
+    with _opened(path, writable=True) as db:
         db.execute("BEGIN IMMEDIATE")
         found = [
             number
@@ -163,21 +169,65 @@ def export(path: Path, folder: Path, *, aside_only: bool = False) -> Iterator[Pa
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a spool that is there, without a change to it. Raises SpoolError."""
+def _opened(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open a spool that is there; without `writable`, without any change to it. Raises SpoolError."""
     if not path.is_file():
         raise SpoolError(f"{path}: there is no spool: has the service run with this spool.path?")
     try:
-        db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
-        try:
+        with _writing(path) if writable else _reading(path) as db:
             if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 raise SpoolError(f"{path}: is not a spool of async_motion")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version > VERSION:
                 raise SpoolError(f"{path}: was written by a newer version of async_motion: use that one")
-            db.execute("PRAGMA synchronous = FULL")
             yield db
-        finally:
-            db.close()
     except sqlite3.Error as exc:
         raise files.translate(path, exc) from exc
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise SpoolError(f"{path}: a row is damaged: {exc}") from exc
+    except OSError as exc:
+        raise SpoolError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=10.0)) as db:
+        db.execute("PRAGMA synchronous = FULL")
+        yield db
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a spool that may not be written: another user's, on a read-only disk, kept as evidence."""
+    try:
+        with closing(_read_only(path, "mode=ro")) as db:
+            yield db
+            return
+    except sqlite3.OperationalError as exc:
+        if not files.is_unwritable(exc):
+            raise
+    # SQLite reads a log (WAL) only beside an index that it can write. Without a log it needs none.
+    log = path.with_name(path.name + "-wal")
+    if not log.exists() or not log.stat().st_size:
+        with closing(_read_only(path, "mode=ro&immutable=1")) as db:
+            yield db
+        return
+    with tempfile.TemporaryDirectory(prefix="async_motion-spool-") as folder:
+        copy = Path(folder) / path.name
+        shutil.copyfile(path, copy)
+        shutil.copyfile(log, copy.with_name(log.name))
+        with closing(sqlite3.connect(copy, isolation_level=None)) as db:
+            yield db
+
+
+def _read_only(path: Path, how: str) -> sqlite3.Connection:
+    """Open the file and read from it. Raises sqlite3.Error."""
+    db = sqlite3.connect(
+        f"file:{quote(str(path.absolute()))}?{how}", uri=True, isolation_level=None, timeout=10
+    )
+    try:
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    return db

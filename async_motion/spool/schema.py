@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from async_motion.core.index import RESERVED
 from async_motion.spool import codec
@@ -23,6 +25,8 @@ OPEN, ENDED, TOLD = 0, 1, 2
 ROW_BYTES = 1024
 """What an item counts beside its JPEG: its row, its part of the indexes, the slack of its pages."""
 LINE_BYTES = 768
+MAX_CLOCK = 10**11
+"""Seconds that no clock of ours reaches."""
 
 _NUMBERS = """
 CREATE TABLE identity (writer TEXT NOT NULL);
@@ -96,6 +100,45 @@ def prepare(db: sqlite3.Connection) -> None:
         _migrate(db)
 
 
+_IS_KIND = f"typeof(kind) = 'integer' AND kind BETWEEN {RECORD} AND {REVISION}"
+_IS_STATE = f"typeof(state) = 'integer' AND state BETWEEN {HELD} AND {UNREADABLE}"
+_IS_CLOCK = f"typeof(clock) IN ('real', 'integer') AND clock BETWEEN -{MAX_CLOCK} AND {MAX_CLOCK}"
+_IS_WALL = f"typeof(wall) IN ('real', 'integer') AND wall BETWEEN 0 AND {MAX_CLOCK}"
+_IS_ROW = (
+    f"{_IS_KIND} AND {_IS_STATE} AND {_IS_CLOCK} AND {_IS_WALL}"
+    " AND typeof(bytes) = 'integer' AND bytes >= 0 AND typeof(event_number) = 'integer'"
+)
+_MEND = f"""UPDATE items SET
+    clock = CASE WHEN {_IS_CLOCK} THEN clock ELSE 0.0 END,
+    wall = CASE WHEN {_IS_WALL} THEN wall ELSE 0.0 END,
+    bytes = {ROW_BYTES} + coalesce((SELECT length(jpeg) FROM jpegs WHERE jpegs.number = items.number), 0),
+    event_number = CASE WHEN typeof(event_number) = 'integer' THEN event_number ELSE number END,
+    state = CASE WHEN {_IS_KIND} AND {_IS_STATE} THEN state ELSE {UNREADABLE} END,
+    kind = CASE WHEN {_IS_KIND} THEN kind ELSE {RECORD} END,
+    reason = coalesce(reason, 'its row is damaged')
+    WHERE NOT ({_IS_ROW})"""
+
+
+def mend(db: sqlite3.Connection) -> int:
+    """Repair columns whose values no code has written; return how many rows were touched.
+
+    SQLite checks its pages, not their content: after damage a number may be a text, or beyond all bounds.
+    Items keep their place; those whose kind or state is lost are set aside. Where the count of an event
+    number is lost, the spool gets a new id, and counts from 1 again. Raises sqlite3.Error.
+    """
+    items = db.execute(f"SELECT count(*) FROM items WHERE NOT ({_IS_ROW})").fetchone()[0]
+    bad_numbers = "SELECT count(*) FROM numbers WHERE typeof(last) != 'integer' OR last < 0"
+    numbers = db.execute(bad_numbers).fetchone()[0]
+    if items or numbers:
+        with _transaction(db):
+            db.execute(_MEND)
+            if numbers:
+                for table in ("identity", "numbers", "index_days", "index_lines"):
+                    db.execute(f"DELETE FROM {table}")
+                _begin_numbers(db)
+    return int(items + numbers)
+
+
 def draw_writer() -> str:
     """Return the id of a new spool: six hex digits, none that the index reserves."""
     while True:
@@ -105,26 +148,38 @@ def draw_writer() -> str:
 
 
 def _migrate(db: sqlite3.Connection) -> None:
-    """Bring version 1 to version 2: number the events that are here, in the order of their acceptance."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    """Bring version 1 to version 2."""
+    with _transaction(db):
         db.execute("ALTER TABLE events ADD COLUMN no INTEGER")
         db.execute("ALTER TABLE events ADD COLUMN revise INTEGER NOT NULL DEFAULT 0")
         db.execute("DROP INDEX IF EXISTS items_aside")
         db.execute(_ASIDE_INDEX)
         for statement in filter(str.strip, _NUMBERS.split(";")):
             db.execute(statement)
-        db.execute("INSERT INTO identity VALUES (?)", (draw_writer(),))
-        last: Counter[str] = Counter()
-        for event_id, body in db.execute("SELECT event_id, body FROM events ORDER BY number").fetchall():
-            try:
-                camera = codec.load_event(body).camera
-            except codec.Unreadable:
-                continue  # it is met again, and dealt with, when the event is closed
-            last[camera] += 1
-            db.execute("UPDATE events SET no = ? WHERE event_id = ?", (last[camera], event_id))
-        db.executemany("INSERT INTO numbers VALUES (?, ?)", last.items())
+        _begin_numbers(db)
         db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _begin_numbers(db: sqlite3.Connection) -> None:
+    """Draw the spool's id, and number the events that are here, in the order of their acceptance."""
+    db.execute("INSERT INTO identity VALUES (?)", (draw_writer(),))
+    last: Counter[str] = Counter()
+    for event_id, body in db.execute("SELECT event_id, body FROM events ORDER BY number").fetchall():
+        try:
+            camera = codec.load_event(body).camera
+        except codec.Unreadable:
+            continue  # it is met again, and dealt with, when the event is closed
+        last[camera] += 1
+        db.execute("UPDATE events SET no = ? WHERE event_id = ?", (last[camera], event_id))
+    db.executemany("INSERT INTO numbers VALUES (?, ?)", last.items())
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Do all that is inside, or nothing."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:

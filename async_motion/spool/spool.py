@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+RECALL_PAUSES_S = (0.05, 0.2, 0.5)
+"""How long to wait after each failed read of a remembered value: most such failures pass."""
 SMALL_BYTES = 64 * 1024
 """A remembered value of this size may use the room that deletions need."""
 
@@ -133,16 +135,30 @@ class Spool:
             raise files.no_space(self._path or files.MEMORY)
 
     async def recall(self, key: str) -> bytes | None:
-        """Return what was kept under `key`, None for nothing. Raises SpoolError."""
-        return await self._call(Kind.LOOK, lambda tables: tables.recall(key))
+        """Return what was kept under `key`, None for nothing, or where it cannot be read.
+
+        The callers begin without it: a value that is lost must not keep a service from its start.
+        """
+        problem: SpoolError | None = None
+        for pause_s in RECALL_PAUSES_S:
+            try:
+                return await self._call(Kind.LOOK, lambda tables: tables.recall(key))
+            except SpoolError as exc:
+                problem = exc
+                await asyncio.sleep(pause_s)
+        log.warning("spool: %s cannot be read, going on without it: %s", key, problem)
+        return None
 
     async def forget(self, prefix: str, *, but: Collection[str]) -> None:
         """Forget the values whose keys begin with `prefix`, except those of the keys named.
 
-        Raises SpoolError.
+        Where that fails, they stay: they are forgotten another time.
         """
         kept = frozenset(but)
-        await self._call(Kind.NOTE, lambda tables: tables.forget(prefix, kept))
+        try:
+            await self._call(Kind.NOTE, lambda tables: tables.forget(prefix, kept))
+        except SpoolError as exc:
+            log.warning("spool: values that are no longer needed stay for now: %s", exc)
 
     @property
     def stats(self) -> SpoolStats:

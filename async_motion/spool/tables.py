@@ -116,6 +116,8 @@ class Tables:
         self._wall = wall
         self._full: bool | None = None
         schema.prepare(db)
+        if mended := schema.mend(db):
+            log.error("spool: %d rows are damaged; what cannot be read is set aside", mended)
         self.writer = str(db.execute("SELECT writer FROM identity").fetchone()[0])
         self._clock = self._start_clock(clock, wall)
         last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'items'").fetchone()
@@ -674,7 +676,9 @@ class Tables:
     def recall(self, key: str) -> bytes | None:
         """Return what was kept under `key`."""
         row = self._db.execute("SELECT value FROM memory WHERE key = ?", (key,)).fetchone()
-        return bytes(row[0]) if row else None
+        if row is None:
+            return None
+        return row[0] if isinstance(row[0], bytes) else str(row[0]).encode()
 
     # -- space
 

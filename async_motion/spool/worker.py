@@ -168,7 +168,7 @@ class Worker:
     def _main(self, opening: Call) -> None:
         try:
             self._open()
-        except SpoolError as exc:
+        except Exception as exc:  # noqa: BLE001  # also a bug: its caller must not wait for ever
             self._close()
             self._closed.set()
             opening.error = exc

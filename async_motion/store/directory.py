@@ -55,6 +55,8 @@ _WORK = ".async_motion"
 _BESIDE = ".meta.json"
 _MAX_KNOWN = 4096
 _TRIES = 3
+_FILE_MODE, _FOLDER_MODE = 0o640, 0o750
+"""Pictures are for this user, and for a group that an operator chooses."""
 
 _NEEDS_A_PERSON = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _KEY_AT_FAULT = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ})
@@ -300,7 +302,7 @@ class _Files:
             self._known.clear()
         for each in reversed(waiting):
             try:
-                each.mkdir()
+                each.mkdir(_FOLDER_MODE)
             except FileExistsError:
                 if not each.is_dir():
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each)) from None
@@ -323,7 +325,7 @@ def _is_beside(name: str) -> bool:
 def _written(work: Path, content: bytes) -> Path:
     """Return a new file in `work` whose bytes are on the disk."""
     path = work / secrets.token_hex(8)
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
     try:
         try:
             rest = memoryview(content)
@@ -360,7 +362,7 @@ def _claimed(work: Path) -> tuple[Path, int | None]:
     """Make a directory that is ours as long as we live: (path, file descriptor that holds its lock)."""
     while True:
         mine = work / secrets.token_hex(8)
-        mine.mkdir()
+        mine.mkdir(_FOLDER_MODE)
         claim = os.open(mine, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)

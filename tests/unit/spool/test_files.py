@@ -12,6 +12,7 @@ import pytest
 from async_motion.errors import SpoolError
 from async_motion.spool import files
 from tests.support.clock import Clock
+from tests.support.records import make_event, make_record
 from tests.support.spooling import (
     new_spool,
 )
@@ -68,3 +69,22 @@ async def test_a_deleted_jpeg_is_not_overwritten_with_zeros(path: Path, clock: C
     db = files.connect(path)
     assert db.execute("PRAGMA secure_delete").fetchone() == (0,)
     db.close()
+
+
+async def test_the_files_are_for_this_user_alone(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "data" / "spool.db"
+    before = os.umask(0o022)
+    try:
+        async with new_spool(path, clock) as spool:
+            await spool.accept([make_record(make_event(), 0)])
+            assert {
+                file.name: oct(file.stat().st_mode & 0o777) for file in path.parent.iterdir()
+            } == dict.fromkeys(("spool.db", "spool.db-wal", "spool.db-shm", "spool.db.lock"), "0o600")
+            assert path.parent.stat().st_mode & 0o777 == 0o700
+        # One that an older version left readable by all is closed to them.
+        path.chmod(0o644)
+        async with new_spool(path, clock) as spool:
+            await spool.accept([make_record(make_event(), 1)])
+            assert {file.stat().st_mode & 0o077 for file in path.parent.iterdir()} == {0}
+    finally:
+        os.umask(before)

@@ -3,6 +3,7 @@
 # tests may wait for a file
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from async_motion import spool as spool_package
 from async_motion.errors import SpoolError
+from async_motion.spool import inspect
 from tests.support.clock import Clock
 from tests.support.records import make_event, make_record, start_of
 from tests.support.spooling import (
@@ -75,3 +77,43 @@ async def test_an_export_never_leaves_its_folder(path: Path, tmp_path: Path, clo
         await spool.accept([replace(record, info=replace(record.info, object_key="../../escaped.jpg"))])
     with pytest.raises(SpoolError, match="leads out of"):
         list(spool_package.export(path, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("log", ["with its log", "without a log"])
+async def test_a_spool_that_may_not_be_written_can_be_looked_at(
+    path: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, log: str
+) -> None:
+    event = make_event()
+    kept = tmp_path / "kept"
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0), start_of(event)])
+        if log == "with its log":  # as a crash leaves it: in the log alone
+            kept.mkdir()
+            for ending in ("", "-wal"):
+                shutil.copy(path.with_name(path.name + ending), kept / (path.name + ending))
+    if log == "without a log":
+        shutil.copytree(path.parent, kept)
+    before = {file.name: file.read_bytes() for file in kept.iterdir()}
+    real = inspect._read_only  # noqa: SLF001
+
+    def read_only_disk(file: Path, how: str) -> sqlite3.Connection:
+        """Root may write anywhere: answer as SQLite does where it may not."""
+        if "immutable" not in how:
+            error = sqlite3.OperationalError("unable to open database file")
+            error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+            raise error
+        return real(file, how)
+
+    monkeypatch.setattr(inspect, "_read_only", read_only_disk)
+    assert spool_package.look(kept / path.name).records == 1
+    assert len(list(spool_package.export(kept / path.name, tmp_path / "out"))) == 1
+    assert {file.name: file.read_bytes() for file in kept.iterdir()} == before
+
+
+async def test_looking_writes_nothing(path: Path, clock: Clock) -> None:
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(make_event(), 0)])
+    before = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in path.parent.iterdir()}
+    assert spool_package.look(path).records == 1
+    after = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in path.parent.iterdir()}
+    assert {name: after[name] for name in before} == before

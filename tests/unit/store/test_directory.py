@@ -478,3 +478,14 @@ async def test_many_stores_share_one_directory(tmp_path: Path) -> None:
             tasks.create_task(put(other, f"a/{number}.jpg"), name=f"other {number}")
 
     assert len(visible(tmp_path)) == 10
+
+
+async def test_pictures_are_not_for_everybody(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        async with DirectoryStore(tmp_path / "objects") as store:
+            await store.put("edge1/porch/a.jpg", b"x", content_type="image/jpeg", metadata={}, tags={})
+    finally:
+        os.umask(before)
+    for place in (tmp_path / "objects").rglob("*"):
+        assert place.stat().st_mode & 0o007 == 0, place

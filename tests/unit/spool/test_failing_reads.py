@@ -1,0 +1,247 @@
+"""Reads of the spool that fail: once, for good, or with values that no code has written."""
+
+# tests may wait for a file
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from async_motion.core.items import FrameUpload
+from async_motion.errors import SpoolError
+from async_motion.spool import look
+from async_motion.spool.leases import Leases
+from async_motion.spool.tables import Tables
+from tests.support.clock import Clock
+from tests.support.records import end_of, make_event, make_record, start_of
+from tests.support.spooling import announce_all, new_spool, seqs, store_all, stored, waiting_seqs
+
+
+def io_error() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_IOERR_READ, "SQLITE_IOERR_READ"
+    return error
+
+
+def damage() -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_CORRUPT, "SQLITE_CORRUPT"
+    return error
+
+
+def failing(real: Callable[..., Any], error: Callable[[], Exception], times: int) -> Callable[..., Any]:
+    """Return `real`, which raises `error` the first `times` times."""
+    left = times
+
+    def call(*args: Any, **more: Any) -> Any:
+        nonlocal left
+        if left > 0:
+            left -= 1
+            raise error()
+        return real(*args, **more)
+
+    return call
+
+
+def set_aside_files(path: Path) -> list[Path]:
+    return list(path.parent.glob(f"{path.name}.damaged-*"))
+
+
+@pytest.mark.parametrize("error", [io_error, damage])
+async def test_one_failed_read_is_read_again_and_sets_nothing_aside(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception]
+) -> None:
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(make_event(), 0)])
+        await spool.remember("today/porch", b"value")
+        monkeypatch.setattr(Tables, "recall", failing(Tables.recall, error, 1))
+        assert await spool.recall("today/porch") == b"value"
+        assert await waiting_seqs(spool) == [0]
+    assert set_aside_files(path) == []
+
+
+async def test_a_remembered_value_that_cannot_be_read_is_none(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(make_event(), 0)])
+        monkeypatch.setattr(Tables, "recall", failing(Tables.recall, io_error, 100))
+        assert await spool.recall("today/porch") is None
+        monkeypatch.setattr(Tables, "forget", failing(Tables.forget, io_error, 100))
+        await spool.forget("learned/", but=[])
+        assert await waiting_seqs(spool) == [0]
+    assert "going on without it" in caplog.text
+    assert set_aside_files(path) == [], "a disk that fails is not a damaged file"
+
+
+async def test_damage_met_twice_by_a_look_is_answered_from_a_new_spool(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(make_event(), 0)])
+        monkeypatch.setattr(Tables, "recall", failing(Tables.recall, damage, 2))
+        assert await spool.recall("today/porch") is None
+        assert await waiting_seqs(spool) == []
+        await spool.accept([make_record(make_event(), 1)])
+        assert await waiting_seqs(spool) == [1]
+    assert len(set_aside_files(path)) == 1
+
+
+@pytest.mark.parametrize("error", [io_error, damage])
+async def test_one_failed_read_at_the_start_sets_nothing_aside(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception]
+) -> None:
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(make_event(), 0)])
+    monkeypatch.setattr(Tables, "recount", failing(Tables.recount, error, 1))
+    spool = new_spool(path, clock)
+    try:
+        await spool.open()
+    except SpoolError:
+        await spool.open()  # EIO is told to the caller: the next start finds all
+    assert await waiting_seqs(spool) == [0]
+    await spool.aclose()
+    assert set_aside_files(path) == []
+
+
+async def test_a_spool_that_has_lost_count_gets_a_new_id(path: Path, clock: Clock) -> None:
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        before = await spool.writer()
+        await spool.accept([make_record(event, 0), start_of(event)])
+    db = sqlite3.connect(path)
+    db.execute("UPDATE numbers SET last = 'x'")
+    db.commit()
+    db.close()
+    async with new_spool(path, clock) as spool:
+        assert await spool.writer() != before
+        (upload,) = await spool.take_uploads(fresh=False, limit=10)
+        assert upload.no == 1
+
+
+async def test_a_bug_at_the_start_reaches_the_caller(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tables, "recount", lambda _: 1 // 0)
+    async with asyncio.timeout(20):
+        with pytest.raises(ZeroDivisionError):
+            await new_spool(path, clock).open()
+
+
+async def test_a_take_that_fails_leases_nothing(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event, other = make_event(), make_event("yard")
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0), make_record(event, 1), start_of(event)])
+        await spool.accept([make_record(other, 0), start_of(other)])
+        monkeypatch.setattr("async_motion.spool.leases.CACHE_BYTES", 0)
+        real, calls = Leases._upload, 0  # noqa: SLF001
+
+        def fails_at_the_second(leases: Leases, *args: Any, **more: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise io_error()
+            return real(leases, *args, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Leases, "_upload", fails_at_the_second)
+            with pytest.raises(SpoolError):
+                await spool.take_uploads(fresh=True, limit=10)
+        uploads = await spool.take_uploads(fresh=True, limit=10)
+        assert seqs(uploads) == [0, 1, 0]
+        for upload in uploads:
+            await spool.mark_stored(upload.number, stored(upload))
+        announcement = Leases._announcement  # noqa: SLF001
+        with monkeypatch.context() as patched:
+            patched.setattr(Leases, "_announcement", _fails_for("yard", announcement))
+            with pytest.raises(SpoolError):
+                await spool.take_fresh_announcements(10)
+        assert sorted(map(str, seqs(await announce_all(spool)))) == ["0", "0", "1", "start", "start"]
+
+
+def _fails_for(camera: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    def announce(leases: Leases, row: Any, **more: Any) -> Any:
+        found = real(leases, row, **more)
+        if getattr(found, "stored", None) is not None and found.stored.info.camera == camera:
+            raise io_error()
+        return found
+
+    return announce
+
+
+async def test_what_was_leased_reaches_its_caller_though_setting_aside_fails(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0), make_record(event, 1)])
+    db = sqlite3.connect(path)
+    db.execute("UPDATE jpegs SET jpeg = zeroblob(3000) WHERE number = 1")
+    db.commit()
+    db.close()
+    async with new_spool(path, clock) as spool:
+        monkeypatch.setattr(Tables, "set_aside", failing(Tables.set_aside, io_error, 1))
+        assert seqs(await spool.take_uploads(fresh=False, limit=10)) == [1]
+        assert spool.stats.set_aside == 0
+        assert await spool.take_uploads(fresh=False, limit=10) == []
+        assert spool.stats.set_aside == 1, "the next take sets it aside"
+
+
+DAMAGE = [
+    "UPDATE items SET clock = 'yesterday' WHERE number = 1",
+    "UPDATE items SET clock = 1e300 WHERE number = 1",
+    "UPDATE items SET clock = -1e300",
+    "UPDATE items SET clock = x'00ff'",
+    "UPDATE items SET wall = 'x', bytes = 'many' WHERE number = 1",
+    "UPDATE items SET wall = 9e99",
+    "UPDATE items SET kind = 77 WHERE number = 1",
+    "UPDATE items SET state = 'lost' WHERE number = 1",
+    "UPDATE items SET kind = 'x', state = 99, clock = 'x', wall = x'00' WHERE number IN (1, 2)",
+    "UPDATE items SET event_number = 'x'",
+    "UPDATE events SET body = 'x'",
+    "UPDATE events SET last_captured = 'never'",
+    "UPDATE events SET last_captured = '9999-99-99T00:00:00Z'",
+    "UPDATE events SET body = '[[[[', last_captured = x'ff'",
+    "UPDATE lines SET body = '{}'",
+    "UPDATE memory SET value = 'text'",
+    "DELETE FROM jpegs",
+    "DELETE FROM events",
+    "UPDATE index_lines SET body = x'ff'",
+    "UPDATE index_days SET day = 'x', version = 9",
+    "UPDATE numbers SET last = 'x'",
+]
+
+
+@pytest.mark.parametrize("statement", DAMAGE)
+async def test_values_that_no_code_has_written_end_nothing(path: Path, clock: Clock, statement: str) -> None:
+    event, other, last = make_event(), make_event("yard"), make_event(index=60)
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0), start_of(event), make_record(event, 1)])
+        await spool.accept([make_record(other, 0), start_of(other), end_of(other)])
+        await spool.remember("today/porch", b"value")
+        (first, *_) = await spool.take_uploads(fresh=True, limit=1)
+        await spool.mark_stored(first.number, stored(first))
+    db = sqlite3.connect(path)
+    db.execute(statement)
+    db.commit()
+    db.close()
+    async with asyncio.timeout(60), new_spool(path, clock) as spool:
+        await spool.recall("today/porch")
+        await spool.accept([make_record(last, 0), start_of(last), end_of(last)])
+        for _ in range(4):
+            await announce_all(spool)
+            await store_all(spool, fresh=False)
+            await announce_all(spool)
+            await store_all(spool, fresh=True)
+        await spool.due_index()
+        assert spool.stats.empty, spool.stats
+        clock.sleep(1)
+        taken = await spool.take_uploads(fresh=True, limit=10)
+        assert not [item for item in taken if isinstance(item, FrameUpload)]
+    look(path)
