@@ -15,9 +15,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from async_motion import __version__
+from async_motion.app.buckets import minio_arguments
 from async_motion.app.specs import (
     capture_spec,
     detector_settings,
@@ -46,19 +46,13 @@ from async_motion.home_assistant.entities import CameraSite, Site
 from async_motion.home_assistant.places import MISSED_KEY, PLACES_KEY
 from async_motion.home_assistant.publisher import DiscoveryPublisher
 from async_motion.jpeg import encode, shrink
-from async_motion.retrieval import EventReader
 from async_motion.settings import CameraSettings, Settings
 from async_motion.spool import Spool
 from async_motion.status import Reporter
 from async_motion.store.directory import DirectoryStore
-from async_motion.store.directory_reader import DirectoryReader
 from async_motion.store.minio import MinioStore
-from async_motion.store.minio_reader import MinioReader
 
 AnyStore = MinioStore | DirectoryStore
-AnyReader = MinioReader | DirectoryReader
-
-READS_AT_ONCE = 16
 
 SNAPSHOT_BYTES = 1_900_000
 """The longest snapshot: below the limit at which brokers in the field cut the connection (2,000,000)."""
@@ -71,59 +65,7 @@ def build_store(settings: Settings, *, reading: bool = False) -> AnyStore:
     minio = settings.minio
     if minio.endpoint is None:
         return DirectoryStore(settings.directory.path, bucket=minio.bucket)
-    arguments = _minio_arguments(settings)
-    return MinioStore(**arguments, create_bucket=minio.create_bucket and not reading)
-
-
-def build_bucket(settings: Settings, *, key: tuple[str, str] | None = None) -> AnyReader:
-    """Return the same store to search and read in. Nothing is made by opening it.
-
-    `key` is (access key, secret key) of one that may read, in place of the uploader's.
-    """
-    if settings.minio.endpoint is None:
-        return DirectoryReader(settings.directory.path, bucket=settings.minio.bucket)
-    arguments = _minio_arguments(settings) | {"concurrency": READS_AT_ONCE}
-    if key is not None:
-        access_key, secret_key = key
-        arguments |= {
-            "access_key": access_key, "secret_key": secret_key, "session_token": None, "credentials": "static"
-        }  # fmt: skip
-    return MinioReader(**arguments, create_bucket=False)
-
-
-def build_events(settings: Settings, bucket: AnyReader, instance: str | None = None) -> EventReader:
-    """Return a reader of the events of one instance, by default our own, in an opened bucket."""
-    return EventReader(
-        bucket,
-        instance=instance or settings.instance,
-        prefix=settings.minio.prefix,
-        max_requests=READS_AT_ONCE,
-    )
-
-
-def _minio_arguments(settings: Settings) -> dict[str, Any]:
-    minio = settings.minio
-    return {
-        "endpoint": minio.endpoint,
-        "bucket": minio.bucket,
-        "access_key": minio.access_key,
-        "secret_key": minio.secret_key.get_secret_value() if minio.secret_key else None,
-        "session_token": minio.session_token.get_secret_value() if minio.session_token else None,
-        "credentials": minio.credentials,
-        "secure": minio.secure,
-        "ca_file": _text(minio.ca_file),
-        "cert_file": _text(minio.cert_file),
-        "key_file": _text(minio.key_file),
-        "region": minio.region,
-        "link_endpoint": minio.public_endpoint,
-        "path_style": minio.path_style,
-        "concurrency": minio.concurrency,
-        "connect_timeout_s": minio.timeout.connect,
-        "put_timeout_s": minio.timeout.put,
-        "tags": minio.tags,
-        "encryption": minio.encryption,
-        "probe_key": f"{minio.prefix}{settings.instance}/.async_motion_probe",
-    }
+    return MinioStore(**minio_arguments(settings), create_bucket=minio.create_bucket and not reading)
 
 
 def build_client(

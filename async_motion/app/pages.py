@@ -9,7 +9,7 @@ from typing import Any
 
 from async_motion import __version__
 from async_motion.app import specs
-from async_motion.app.build import AnyReader, build_bucket, build_events
+from async_motion.app.buckets import AnyReader, build_bucket, build_events
 from async_motion.app.desk import Desk
 from async_motion.camera.unit import Observer
 from async_motion.core.model import Detection, Frame, FrameInfo, Image, MotionEvent, SceneChange

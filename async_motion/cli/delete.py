@@ -35,27 +35,25 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from async_motion.cli.loop import run_async
-    from async_motion.logs import setup_logging
     from async_motion.settings import load
 
     choice = chosen(args)
     if not args.events and not choice.narrows:
         raise UsageError("delete: expected the id of an event, or filters such as --to 30d")
     settings = load(args.config, os.environ)
-    setup_logging("warning", settings.log.format, settings.secrets())
     return run_async(delete(settings, choice, args))
 
 
 async def delete(settings: Settings, choice: Choice, args: argparse.Namespace) -> int:
     """Show the events that were chosen, or delete them; return 1 where an id is unknown or there are none."""
-    from async_motion.app import build
+    from async_motion.app import buckets
     from async_motion.cli.events import printer, tell_skipped
     from async_motion.cli.get import Wanted
     from async_motion.retrieval import removal
     from async_motion.retrieval.model import utc_now
 
-    async with build.build_bucket(settings) as bucket:
-        reader = build.build_events(settings, bucket, args.instance)
+    async with buckets.build_bucket(settings) as bucket:
+        reader = buckets.build_events(settings, bucket, args.instance)
         wanted = Wanted(reader, choice, args.events)
         show = printer("table", reader)
         events = frames = size = objects = left = 0

@@ -49,7 +49,6 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from async_motion.cli.loop import run_async
-    from async_motion.logs import setup_logging
     from async_motion.settings import load
 
     choice = chosen(args)
@@ -58,16 +57,15 @@ def main(args: argparse.Namespace) -> int:
     if args.rebuild and (choice.zones or choice.min_score or choice.min_duration_s):
         raise UsageError("--rebuild: expected only --camera, --instance and times: it writes whole days")
     settings = load(args.config, os.environ)
-    setup_logging("warning", settings.log.format, settings.secrets())
     return run_async(events(settings, choice, args))
 
 
 async def events(settings: Settings, choice: Choice, args: argparse.Namespace) -> int:
     """Print the events that were chosen, or rebuild their index; return the exit code."""
-    from async_motion.app import build
+    from async_motion.app import buckets
 
-    async with build.build_bucket(settings) as bucket:
-        reader = build.build_events(settings, bucket, args.instance)
+    async with buckets.build_bucket(settings) as bucket:
+        reader = buckets.build_events(settings, bucket, args.instance)
         if args.rebuild:
             return await _rebuild(reader, choice)
         shape = "json" if args.json else "csv" if args.csv else "table"

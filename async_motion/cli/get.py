@@ -72,7 +72,6 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from async_motion.cli.loop import run_async
-    from async_motion.logs import setup_logging
     from async_motion.settings import load
     from async_motion.settings.quantities import duration_of
 
@@ -87,16 +86,15 @@ def main(args: argparse.Namespace) -> int:
         if args.sheet or args.clip or args.annotate or args.archive:
             raise UsageError("--links: expected without --sheet, --clip, --annotate and --archive")
     settings = load(args.config, os.environ)
-    setup_logging("warning", settings.log.format, settings.secrets())
     return run_async(get(settings, choice, args, expires_s))
 
 
 async def get(settings: Settings, choice: Choice, args: argparse.Namespace, expires_s: float | None) -> int:
     """Fetch what was chosen; return 1 where something is missing."""
-    from async_motion.app import build
+    from async_motion.app import buckets
 
-    async with build.build_bucket(settings) as bucket:
-        reader = build.build_events(settings, bucket, args.instance)
+    async with buckets.build_bucket(settings) as bucket:
+        reader = buckets.build_events(settings, bucket, args.instance)
         wanted = Wanted(reader, choice, args.events)
         if expires_s is not None:
             return await _links(wanted, expires_s, as_json=args.json)

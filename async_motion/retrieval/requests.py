@@ -85,18 +85,22 @@ class Requests:
 
 async def together(what: str, work: Iterable[Awaitable[T]]) -> list[T]:
     """Await all of `work` at once and return the results in order; the first error ends the others."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            made = [tasks.create_task(_awaited(each), name=what) for each in work]
-    except BaseExceptionGroup as group:
-        raise _first(group) from None
-    return [task.result() for task in made]
+    failed: list[Exception] = []
+    made: list[asyncio.Task[T | None]] = []
 
+    async def one(each: Awaitable[T]) -> T | None:
+        try:
+            return await each
+        except Exception as exc:  # noqa: BLE001  # raised below, once
+            # Not left to the group: until Python 3.13 one that ends by an error while its owner is cancelled
+            # loses the cancellation, or leaves its owner with one that was never meant.
+            failed.append(exc)
+            for task in made:
+                task.cancel()
+            return None
 
-async def _awaited(work: Awaitable[T]) -> T:
-    return await work
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+    async with asyncio.TaskGroup() as tasks:
+        made += [tasks.create_task(one(each), name=what) for each in work]
+    if failed:
+        raise failed[0]
+    return [task.result() for task in made]  # type: ignore[misc]  # None only where one failed

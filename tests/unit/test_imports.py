@@ -43,6 +43,7 @@ RULES: dict[str, frozenset[str]] = {
     "retrieval": LEAVES | {"jpeg"},
     **dict.fromkeys(("store", "broker"), LEAVES | {"tls"}),
     "web": LEAVES | {"retrieval", "tls"},
+    "client": LEAVES | {"retrieval", "broker", "store"},
     "settings": LEAVES,
     "app": ASSEMBLY,
     "tune": LEAVES | {"capture", "settings", "app"},
@@ -269,8 +270,8 @@ def test_the_reader_of_names_sees_what_core_must_not_have(
 
 MAX_TOP = 22
 """Modules and packages at the top, as the design names them. A new one is a decision: raise this with it."""
-MAX_EDGES = 64
-"""Imports between them; 46 without the readers of the bucket, scan and fleet."""
+MAX_EDGES = 74
+"""Imports between them; 46 without the readers of the bucket, client, scan and fleet."""
 
 
 def test_the_import_graph_stays_small(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,65 @@
+"""From settings to what reads the bucket. Apart from `build`: a command that reads needs no OpenCV."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from async_motion.retrieval import EventReader
+from async_motion.settings import Settings
+from async_motion.store.directory_reader import DirectoryReader
+from async_motion.store.minio_reader import MinioReader
+
+AnyReader = MinioReader | DirectoryReader
+
+READS_AT_ONCE = 16
+
+
+def build_bucket(settings: Settings, *, key: tuple[str, str] | None = None) -> AnyReader:
+    """Return the store of the settings, to search and read in. Nothing is made by opening it.
+
+    `key` is (access key, secret key) of one that may read, in place of the uploader's.
+    """
+    if settings.minio.endpoint is None:
+        return DirectoryReader(settings.directory.path, bucket=settings.minio.bucket)
+    arguments = minio_arguments(settings) | {"concurrency": READS_AT_ONCE}
+    if key is not None:
+        access_key, secret_key = key
+        arguments |= {"access_key": access_key, "secret_key": secret_key}
+        arguments |= {"session_token": None, "credentials": "static"}
+    return MinioReader(**arguments, create_bucket=False)
+
+
+def build_events(settings: Settings, bucket: AnyReader, instance: str | None = None) -> EventReader:
+    """Return a reader of the events of one instance, by default our own, in an opened bucket."""
+    return EventReader(
+        bucket,
+        instance=instance or settings.instance,
+        prefix=settings.minio.prefix,
+        max_requests=READS_AT_ONCE,
+    )
+
+
+def minio_arguments(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of a MinioStore but `create_bucket`."""
+    minio = settings.minio
+    return {
+        "endpoint": minio.endpoint,
+        "bucket": minio.bucket,
+        "access_key": minio.access_key,
+        "secret_key": minio.secret_key.get_secret_value() if minio.secret_key else None,
+        "session_token": minio.session_token.get_secret_value() if minio.session_token else None,
+        "credentials": minio.credentials,
+        "secure": minio.secure,
+        "ca_file": None if minio.ca_file is None else str(minio.ca_file),
+        "cert_file": None if minio.cert_file is None else str(minio.cert_file),
+        "key_file": None if minio.key_file is None else str(minio.key_file),
+        "region": minio.region,
+        "link_endpoint": minio.public_endpoint,
+        "path_style": minio.path_style,
+        "concurrency": minio.concurrency,
+        "connect_timeout_s": minio.timeout.connect,
+        "put_timeout_s": minio.timeout.put,
+        "tags": minio.tags,
+        "encryption": minio.encryption,
+        "probe_key": f"{minio.prefix}{settings.instance}/.async_motion_probe",
+    }

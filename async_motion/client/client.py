@@ -1,0 +1,416 @@
+"""`MotionClient`: every event once, in order for each camera, live and after any absence.
+
+    bucket ──read to its end──▶┐
+                               ├──▶ ledger ──▶ events(), frames()
+    broker ──ends of events───▶┘
+
+The bucket is the truth and the broker is the news. The client reads the bucket when it begins, when the
+broker is there again, when the numbers of events have a hole, and every `poll_s` in any case; what MQTT tells
+meanwhile is handed out as soon as it is the next of its camera. Without a broker the polling alone does it.
+
+What has been handed out stands in the `cursor`. It belongs to the program: keep it together with what the
+program did (one transaction, one file), then neither a crash of the program nor of the machine repeats or
+skips an event. `cursor_file` keeps it for programs that need no more than "at least once": it is written
+after the loop's body is done with an event, so that a program killed inside the body sees it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+from async_motion.client.ledger import Ledger
+from async_motion.client.messages import parse_announcement, parse_end
+from async_motion.core.index import (
+    MAX_PACKED_BYTES,
+    event_started,
+    index_folder,
+    index_key,
+    parse_index_key,
+    parse_line,
+    unpack,
+)
+from async_motion.core.model import FrameInfo
+from async_motion.core.names import Topics
+from async_motion.errors import StoreRefused, StoreUnavailable, UnreadableObject
+from async_motion.retrieval import Bucket, Event, EventReader
+
+log = logging.getLogger(__name__)
+
+LOOK_BACK_S: Final = 600.0
+"""How far before the newest event of a camera each reading begins."""
+LOOK_BACK_DEEP_S: Final = 7 * 86400.0
+"""The same at the start, after a loss of the broker, and where an event is missing: clocks are set back."""
+SEARCH_AGAIN_S: Final = 5.0
+"""How often the bucket is searched for an event that is missing."""
+SUMMARY_PAUSES_S: Final = (0.0, 0.1, 0.4, 1.0)
+SYNC_EVERY_S: Final = 1.0
+MAX_QUEUED: Final = 10_000
+
+
+class Broker(Protocol):
+    """The connection to the broker, whether or not there is one now."""
+
+    def subscribe(self, topic: str, handler: Callable[[str, bytes, bool], None]) -> None: ...
+    def on_connect(self, callback: Callable[[], None]) -> None: ...
+    async def run(self) -> None: ...
+
+
+class MotionClient:
+    """Reads the events of one instance; `async with` connects. One loop over `events` or `frames` at a time.
+
+    `bucket` is an opened store to read in, `broker` a client that is not running yet, or None: then the
+    bucket is polled. `poll_s` is how often it is read without a broker; with one, ten times less often.
+    `patience_s` is how long later events wait for an earlier one that is missing.
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        broker: Broker | None = None,
+        *,
+        instance: str,
+        prefix: str = "",
+        base_topic: str = "async_motion",
+        cursor_file: str | os.PathLike[str] | None = None,
+        poll_s: float = 10.0,
+        patience_s: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Send nothing. Raises ValueError for a `cursor_file` that holds no cursor."""
+        self.instance = instance
+        self.reader = EventReader(bucket, instance=instance, prefix=prefix)
+        self.rejected = 0
+        self._broker = broker
+        self._topics = Topics(f"{base_topic}/{instance}")
+        self._file = None if cursor_file is None else Path(cursor_file)
+        self._poll_s = poll_s if broker is None else 10 * poll_s
+        self._patience_s = patience_s
+        self._clock = clock
+        self._ledger: Ledger | None = None
+        self._held: dict[str, Any] | None = None
+        self._open: dict[str, int] = {}
+        self._news: deque[bytes] = deque(maxlen=MAX_QUEUED)
+        self._frames: deque[bytes] = deque(maxlen=MAX_QUEUED)
+        self._wake = asyncio.Event()
+        self._deep = True
+        self._broken = False
+        self._synced_at = float("-inf")
+        self._stack = contextlib.AsyncExitStack()
+        self._saved: str | None = None
+        if self._file is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self._saved = self._file.read_text(encoding="utf-8")
+                _parsed(self._saved)
+
+    async def __aenter__(self) -> Self:
+        """Start the connection to the broker; it connects, and connects again, beside everything else."""
+        if self._broker is not None:
+            broker = self._broker
+            broker.subscribe(self._topics.event("+"), self._heard(self._news))
+            broker.subscribe(self._topics.frame("+"), self._heard(self._frames))
+            broker.on_connect(self._connected)
+            tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
+            task = tasks.create_task(broker.run(), name="client broker")
+            self._stack.callback(task.cancel)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def cursor(self) -> str:
+        """What has been handed out so far, as one line of text. Raises ValueError before the first event."""
+        if self._ledger is None:
+            raise ValueError("there is no cursor before events() or frames() has begun")
+        state = self._ledger.state() if self._held is None else self._held
+        return json.dumps(state | ({"open": self._open} if self._open else {}))
+
+    async def events(
+        self,
+        since: str | datetime | None = None,
+        *,
+        camera: str | Collection[str] | None = None,
+    ) -> AsyncIterator[Event]:
+        """Yield every event that has ended, once, in order for each camera; wait for the next for ever.
+
+        `since` is a `cursor`, or the time (aware) at which the subscription begins; by default the cursor of
+        `cursor_file`, else now. A subscription to some cameras needs a cursor of its own. Raises ValueError
+        for what is no cursor, StoreRefused where the bucket refuses us; what may pass is waited for.
+        """
+        async for event, _ in self._run(since, camera, frames=False):
+            assert isinstance(event, Event)
+            yield event
+            self.save()
+
+    async def frames(
+        self,
+        since: str | datetime | None = None,
+        *,
+        camera: str | Collection[str] | None = None,
+    ) -> AsyncIterator[FrameInfo]:
+        """Yield every stored frame, once, in order for each camera; live ones as they are announced.
+
+        A frame that MQTT did not tell comes when its event has ended. Parameters and errors as of `events`.
+        """
+        async for event, frame in self._run(since, camera, frames=True):
+            if frame is not None:
+                yield frame
+            elif event is not None:
+                for each in await self._frames_of(event):
+                    if each.seq > self._open.get(event.event_id, -1):
+                        self._open[event.event_id] = each.seq
+                        yield each
+                        self.save()
+                self._open.pop(event.event_id, None)
+                self._held = None
+            self.save()
+
+    async def fetch(self, frame: FrameInfo) -> bytes:
+        """Return a frame's JPEG. Raises UnreadableObject where it is gone or not what was stored."""
+        return await self.reader.fetch(frame)
+
+    async def _run(
+        self, since: str | datetime | None, camera: str | Collection[str] | None, *, frames: bool
+    ) -> AsyncIterator[tuple[Event | None, FrameInfo | None]]:
+        """Yield events that may be handed out, and live frames between them."""
+        ledger = self._begin(since)
+        cameras = None if camera is None else {camera} if isinstance(camera, str) else set(camera)
+        read_at = float("-inf")
+        searched = False
+        self._deep = True
+        while True:
+            every_s = SEARCH_AGAIN_S if ledger.is_blocked() else self._poll_s
+            if self._deep or self._clock() - read_at >= every_s:
+                deep, self._deep = self._deep or ledger.is_blocked(), False
+                try:
+                    async for _ in self._search(ledger, cameras, deep=deep):
+                        for event in self._ready(ledger, hold=frames, searched=False):
+                            yield event, None
+                    searched = True
+                except StoreUnavailable as exc:
+                    if isinstance(exc, StoreRefused):
+                        raise
+                    log.warning("client: %s; reading again in %g s", exc, SEARCH_AGAIN_S)
+                    searched, self._broken = False, True
+                else:
+                    self._broken = False
+                read_at = self._clock()
+            for event in self._ready(ledger, hold=frames, searched=searched):
+                yield event, None
+            if self._frames:
+                payload = self._frames.popleft()
+                if frames and (frame := await self._live_frame(payload, ledger, cameras)) is not None:
+                    yield None, frame
+            elif self._news:
+                await self._take(self._news.popleft(), ledger, cameras)
+                searched = searched and not ledger.is_blocked()
+            else:
+                await self._pause(ledger, read_at)
+
+    def _begin(self, since: str | datetime | None) -> Ledger:
+        if since is None:
+            since = self._saved if self._saved is not None else datetime.now(UTC)
+        if isinstance(since, str):
+            said = _parsed(since)
+            self._open = {str(event): int(seq) for event, seq in said.get("open", {}).items()}
+            self._ledger = Ledger.of(said)
+        else:
+            self._open, self._ledger = {}, Ledger(since.astimezone(UTC))
+        return self._ledger
+
+    def _ready(self, ledger: Ledger, *, hold: bool, searched: bool) -> Iterator[Event]:
+        """Yield what may be handed out; with `hold` the cursor stays before it until its frames are out."""
+        while True:
+            before = ledger.state() if hold else None
+            waiting = ledger.ready(monotonic=self._clock(), patience_s=self._patience_s, searched=searched)
+            # One at a time: the cursor must never be ahead of what was handed out.
+            event = next(waiting, None)
+            if event is None:
+                return
+            self._held = before
+            yield event
+
+    async def _search(
+        self, ledger: Ledger, cameras: Collection[str] | None, *, deep: bool
+    ) -> AsyncIterator[Event]:
+        """Read the bucket from where each camera is; yield what was added to the ledger."""
+        known = sorted(cameras) if cameras is not None else await self.reader.cameras()
+        back_s = LOOK_BACK_DEEP_S if deep else LOOK_BACK_S
+        for camera in known:
+            begin = ledger.since(camera)
+            since = begin - timedelta(seconds=back_s)
+            async for event in self.reader.events(camera, since=since):
+                if event.ended_at is not None and await self._added(ledger, event):
+                    yield event
+
+    async def _added(self, ledger: Ledger, event: Event) -> bool:
+        if not ledger.knows(event):
+            ledger.open(event, await self._last_before(event, ledger.origin))
+        return ledger.add(event)
+
+    async def _last_before(self, event: Event, origin: datetime) -> int:
+        """Return the last number of the event's writer from before the subscription, 0 for a new writer."""
+        if event.no is None or event.writer is None:
+            return 0
+        reader = self.reader
+        folder = index_folder(reader.prefix, self.instance, event.camera)
+        newest = None
+        async for page in reader.requests.pages(folder):
+            for listed in page.objects:
+                file = parse_index_key(listed.key, folder)
+                if file is not None and file.writer == event.writer and file.day <= origin.date():
+                    newest = file.day
+        last = event.no if event.started_at < origin else 0
+        if newest is None:
+            return last
+        key = index_key(reader.prefix, self.instance, event.camera, newest, event.writer)
+        with contextlib.suppress(UnreadableObject):
+            for text in unpack(await reader.requests.read(key, MAX_PACKED_BYTES) or b""):
+                line = parse_line(text, event.writer)
+                if line.started_at < origin and line.no is not None:
+                    last = max(last, line.no)
+        return last
+
+    async def _take(self, payload: bytes, ledger: Ledger, cameras: Collection[str] | None) -> None:
+        """Take one message about an event."""
+        try:
+            event = parse_end(payload, self.instance)
+        except ValueError as exc:
+            self._reject(exc)
+            return
+        if event is None or (cameras is not None and event.camera not in cameras):
+            return
+        try:
+            if not ledger.knows(event):
+                ledger.open(event, await self._last_before(event, ledger.origin))
+            if ledger.wants(event):
+                ledger.add(await self._summary(event))
+        except StoreRefused:
+            raise
+        except StoreUnavailable:
+            # The message tells enough where its lane is known; else the bucket will tell, later.
+            self._broken = True
+            if ledger.knows(event):
+                ledger.add(event)
+
+    async def _summary(self, event: Event) -> Event:
+        """Return the event as the bucket has it: `event.json` is stored right after the message."""
+        for pause_s in SUMMARY_PAUSES_S:
+            await asyncio.sleep(pause_s)
+            found = await self.reader.event(event.event_id, event.camera)
+            if found is not None and found.ended_at is not None:
+                # Its numbers are those of the message: by them it was asked for.
+                return replace(found, no=event.no, writer=event.writer)
+        return event
+
+    async def _live_frame(
+        self, payload: bytes, ledger: Ledger, cameras: Collection[str] | None
+    ) -> FrameInfo | None:
+        """Return an announced frame if it is the next of its event, and that is the next of its camera."""
+        try:
+            stored = parse_announcement(payload, self.instance)
+        except ValueError as exc:
+            self._reject(exc)
+            return None
+        info = stored.info
+        if cameras is not None and info.camera not in cameras:
+            return None
+        event = Event(
+            instance=info.instance,
+            camera=info.camera,
+            event_id=info.event_id,
+            started_at=event_started(info.event_id),
+            no=stored.no,
+            writer=stored.writer,
+        )
+        if not ledger.knows(event):
+            try:
+                ledger.open(event, await self._last_before(event, ledger.origin))
+            except StoreRefused:
+                raise
+            except StoreUnavailable:
+                return None
+        if not ledger.is_next(event) or info.seq != self._open.get(info.event_id, -1) + 1:
+            return None
+        self._open[info.event_id] = info.seq
+        return info
+
+    async def _frames_of(self, event: Event) -> list[FrameInfo]:
+        """Return the frames of an event that has ended, however long the bucket is away."""
+        while True:
+            try:
+                return await self.reader.frames(event)
+            except StoreRefused:
+                raise
+            except StoreUnavailable as exc:
+                log.warning("client: %s; trying again in %g s", exc, SEARCH_AGAIN_S)
+                await asyncio.sleep(SEARCH_AGAIN_S)
+
+    async def _pause(self, ledger: Ledger, read_at: float) -> None:
+        """Wait for a message, or until the bucket is to be read again."""
+        every_s = SEARCH_AGAIN_S if self._broken or ledger.is_blocked() else self._poll_s
+        self._deep = self._deep or self._broken
+        wait_s = every_s - (self._clock() - read_at)
+        self._wake.clear()
+        if wait_s > 0 and not (self._deep and not self._broken):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+
+    def _heard(self, queue: deque[bytes]) -> Callable[[str, bytes, bool], None]:
+        def take(_topic: str, payload: bytes, _retained: bool) -> None:  # the broker's handler
+            if len(queue) == queue.maxlen:
+                self._deep = True  # what is dropped here is found in the bucket
+            queue.append(payload)
+            self._wake.set()
+
+        return take
+
+    def _reject(self, exc: ValueError) -> None:
+        self.rejected += 1
+        log.debug("client: a message was left out: %s", exc)
+
+    def _connected(self) -> None:
+        self._deep = True
+        self._wake.set()
+
+    def save(self) -> None:
+        """Write the cursor to `cursor_file`: call it before you leave a loop whose last event is done."""
+        if self._file is None or self._ledger is None:
+            return
+        part = self._file.with_name(f".{self._file.name}.part")
+        now = self._clock()
+        with part.open("w", encoding="utf-8") as file:
+            file.write(self.cursor)
+            if now - self._synced_at >= SYNC_EVERY_S:
+                # SIGKILL loses nothing that was written; only the power can.
+                self._synced_at = now
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(self._file)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """Return a cursor's fields. Raises ValueError."""
+    try:
+        said = json.loads(text)
+    except ValueError as exc:
+        raise ValueError(f"no cursor: {exc}") from exc
+    if not isinstance(said, dict):
+        raise ValueError("no cursor: expected an object")
+    Ledger.of(said)
+    return said

@@ -1,0 +1,194 @@
+"""What a subscriber has been given, and what it may be given next. Pure: no loop, no clock, no file.
+
+Events of one camera and one writer form a lane. They carry numbers, from 1 and without a gap, so a lane knows
+what it lacks. It hands events out in the order of their numbers, each once:
+
+    1 2 3 | . 5 6        handed out up to 3; 5 and 6 wait for 4
+    1 2 3 . 5 6 |        4 has not come for `patience_s`: it is given up, and 5 and 6 go out
+    1 2 3 . 5 6 | 4      should 4 come after all, it goes out then
+
+Numbers that were given up are remembered for `MAX_HOLE_AGE_S`, at most `MAX_HOLES` of a lane. Events from
+before there were numbers have a lane of their own, in which their ids order them.
+
+A ledger's `state` is plain data, and the ledger made from it goes on where the other was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from async_motion.core.payloads import iso, parse_iso
+from async_motion.retrieval import Event
+
+MAX_HOLES = 1000
+MAX_WAITING = 2000
+"""So many events of a lane wait for one that is missing; then it is given up at once."""
+MAX_HOLE_AGE_S = 8 * 86400.0
+"""A spool keeps an event for a week at most, unless its settings say more."""
+
+QUICK_S = 5.0
+"""Events that arrive one by one after an outage are not in order to the second."""
+
+_OLD = ""  # the lane of events without numbers
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One writer of one camera. Times are wall clock, in seconds, but `blocked_at`, which is monotonic."""
+
+    upto: int
+    at: float
+    last_id: str = ""
+    holes: dict[int, float] = field(default_factory=dict)
+    waiting: dict[int, Event] = field(default_factory=dict)
+    old: list[Event] = field(default_factory=list)
+    blocked_at: float | None = None
+
+    def wants(self, event: Event) -> bool:
+        if event.no is None:
+            known = any(other.event_id == event.event_id for other in self.old)
+            return event.event_id > self.last_id and not known
+        return (event.no > self.upto or event.no in self.holes) and event.no not in self.waiting
+
+
+class Ledger:
+    """All lanes of a subscription. Give it events in any order and as often as you like."""
+
+    def __init__(self, origin: datetime) -> None:
+        """Begin with nothing handed out; `origin` (aware) is the start of the subscription."""
+        self.origin = origin
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._newest = 0.0
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Ledger:
+        """Return the ledger that `state` was taken from. Raises ValueError for what is no state."""
+        try:
+            if state["v"] != 1:
+                raise ValueError("v: expected 1")
+            ledger = cls(parse_iso(state["origin"]))
+            for camera, writers in state["cameras"].items():
+                for writer, said in writers.items():
+                    ledger._lanes[str(camera), str(writer)] = _Lane(
+                        upto=int(said["upto"]),
+                        at=parse_iso(said["at"]).timestamp(),
+                        last_id=str(said.get("last", "")),
+                        holes={int(no): float(at) for no, at in said.get("holes", {}).items()},
+                    )
+        except (KeyError, TypeError, AttributeError, OverflowError) as exc:
+            raise ValueError(f"no cursor: {type(exc).__name__}: {str(exc)[:100]}") from exc
+        return ledger
+
+    def state(self) -> dict[str, Any]:
+        """Return what is to be remembered: small, and valid JSON."""
+        cameras: dict[str, dict[str, Any]] = {}
+        for (camera, writer), lane in sorted(self._lanes.items()):
+            said: dict[str, Any] = {"upto": lane.upto, "at": iso(datetime.fromtimestamp(lane.at, UTC))}
+            if lane.last_id:
+                said["last"] = lane.last_id
+            if lane.holes:
+                said["holes"] = {str(no): round(at, 3) for no, at in lane.holes.items()}
+            cameras.setdefault(camera, {})[writer] = said
+        return {"v": 1, "origin": iso(self.origin), "cameras": cameras}
+
+    def knows(self, event: Event) -> bool:
+        """Return whether the event's lane is open."""
+        return self._key(event) in self._lanes
+
+    def open(self, event: Event, upto: int) -> None:
+        """Open the lane of `event`: what has a number up to `upto` began before the subscription."""
+        self._lanes.setdefault(self._key(event), _Lane(upto=upto, at=self.origin.timestamp()))
+
+    def wants(self, event: Event) -> bool:
+        """Return whether the event is news: of an open lane, not handed out and not waiting."""
+        lane = self._lanes.get(self._key(event))
+        return lane is not None and lane.wants(event)
+
+    def add(self, event: Event) -> bool:
+        """Take an event of an open lane; return whether it is news."""
+        lane = self._lanes[self._key(event)]
+        if not lane.wants(event):
+            return False
+        self._newest = max(self._newest, event.started_at.timestamp())
+        if event.no is None:
+            if event.started_at >= self.origin:
+                lane.old.append(event)
+        else:
+            lane.waiting[event.no] = event
+        return True
+
+    def ready(self, *, monotonic: float, patience_s: float, searched: bool) -> Iterator[Event]:
+        """Yield what may be handed out now, each camera's in order; what was yielded counts as handed out.
+
+        `searched`: the bucket was read since an event began to wait. Only then is an event that is missing
+        given up: when it has been missing for `patience_s`; or for `QUICK_S`, where it should have come
+        before events that are older than the newest by `patience_s`.
+        """
+        for key in sorted(self._lanes, key=lambda key: self._begins(self._lanes[key])):
+            lane = self._lanes[key]
+            yield from _old(lane)
+            while lane.waiting:
+                no = min(lane.waiting)
+                if no > lane.upto + 1:
+                    if lane.blocked_at is None:
+                        lane.blocked_at = monotonic
+                    missing_s = monotonic - lane.blocked_at
+                    is_old = self._newest - lane.waiting[no].started_at.timestamp() > patience_s
+                    hopeless = searched and missing_s >= (min(QUICK_S, patience_s) if is_old else patience_s)
+                    if not hopeless and len(lane.waiting) <= MAX_WAITING:
+                        break
+                    for missing in range(max(lane.upto + 1, no - MAX_HOLES), no):
+                        lane.holes[missing] = lane.at
+                lane.blocked_at = None
+                yield _taken(lane, no)
+
+    def is_blocked(self) -> bool:
+        """Return whether events wait for one that is missing."""
+        return any(lane.waiting and min(lane.waiting) > lane.upto + 1 for lane in self._lanes.values())
+
+    def is_next(self, event: Event) -> bool:
+        """Return whether the event is the very next of its lane."""
+        lane = self._lanes.get(self._key(event))
+        return lane is not None and event.no == lane.upto + 1
+
+    def since(self, camera: str) -> datetime:
+        """Return from when on the bucket may hold news of a camera; forget holes that are too old."""
+        lanes = [lane for (name, _), lane in self._lanes.items() if name == camera]
+        if not lanes:
+            return self.origin
+        newest = max(lane.at for lane in lanes)
+        for lane in lanes:
+            kept = sorted(no for no, at in lane.holes.items() if at >= newest - MAX_HOLE_AGE_S)[-MAX_HOLES:]
+            lane.holes = {no: lane.holes[no] for no in kept}
+        return datetime.fromtimestamp(
+            min([newest, *(at for lane in lanes for at in lane.holes.values())]), UTC
+        )
+
+    @staticmethod
+    def _begins(lane: _Lane) -> str:
+        events = [*lane.old, *lane.waiting.values()]
+        return min((event.event_id for event in events), default="")
+
+    @staticmethod
+    def _key(event: Event) -> tuple[str, str]:
+        return event.camera, (event.writer or _OLD) if event.no is not None else _OLD
+
+
+def _old(lane: _Lane) -> Iterator[Event]:
+    for event in sorted(lane.old, key=lambda event: event.event_id):
+        lane.old.remove(event)
+        lane.last_id = max(lane.last_id, event.event_id)
+        lane.at = event.started_at.timestamp()
+        yield event
+
+
+def _taken(lane: _Lane, no: int) -> Event:
+    event = lane.waiting.pop(no)
+    lane.holes.pop(no, None)
+    if no > lane.upto:
+        lane.upto = no
+        lane.at = event.started_at.timestamp()
+    return event

@@ -1,0 +1,315 @@
+"""Finding and fetching events in a large bucket: SeaweedFS, filled by this benchmark's own generator.
+
+    python -m tests.benchmarks.retrieval --events 50000 --frames 20
+
+makes a year of events on four cameras, with their index, then measures, each in a process of its own:
+
+    recent     `events --since 2h`: the first line, the requests for each camera
+    year       a year filtered by zone and score: time, resident memory
+    bare       the same without an index: the same answer, the listings
+    get        2,000 frames of ordinary size, beside s5cmd and boto3 on the same keys (where installed)
+
+Bodies in the large part are a few bytes: the number of objects is what counts. `--frames 0` leaves the frames
+out (event.json alone), which changes no listing of events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from async_motion.retrieval import EventReader
+from async_motion.store.minio_reader import MinioReader
+from tests.support.bucket import INSTANCE, MadeEvent, index_objects, make_event
+from tests.support.s3 import S3Server, seaweedfs
+from tests.support.service import ROOT, clean_environment
+
+CAMERAS = ("drive", "garden", "porch", "yard")
+GET_EVENTS, GET_FRAMES, GET_BYTES = 100, 20, 80_000
+
+
+def year(count: int, frames: int, now: datetime, *, recent: int = 40) -> Iterator[MadeEvent]:
+    """Yield `count` events in the order of their start: one in a hundred with a high score in a zone."""
+    chance = random.Random(7)
+    numbers = dict.fromkeys(CAMERAS, 0)
+    step = timedelta(days=365) / count
+    for place in range(count):
+        at = now - timedelta(minutes=1) - step * (count - place - 1)
+        if count - place <= recent:
+            at = now - timedelta(minutes=2 * (count - place))
+        camera = chance.choice(CAMERAS)
+        numbers[camera] += 1
+        high = place % 100 == 0
+        yield make_event(
+            camera=camera,
+            at=at,
+            salt=chance.getrandbits(24),
+            frames=frames,
+            scores=[0.3 if high else 0.01 + chance.random() / 20] * max(1, frames),
+            zones=["gate"] if high else ["lawn"],
+            no=numbers[camera],
+        )
+
+
+async def fill(server: S3Server, bucket: str, events: Iterator[MadeEvent], *, body: int | None = None) -> int:
+    """Put everything, with the index in the end; return how many objects there are."""
+    count = 0
+    waiting: list[tuple[str, bytes, Any]] = []
+    made: list[MadeEvent] = []
+    async with MinioReader(bucket=bucket, concurrency=32, **server.admin.arguments()) as store:
+
+        async def put_all() -> None:
+            nonlocal count
+            queue = iter(waiting)
+
+            async def worker() -> None:
+                for key, data, about in queue:
+                    await store.put(key, data, content_type="image/jpeg", metadata=about, tags={})
+
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(24):
+                    tasks.create_task(worker())
+            count += len(waiting)
+            waiting.clear()
+            print(f"\r{count} objects", end="", file=sys.stderr, flush=True)
+
+        for event in events:
+            made.append(event)
+            waiting.extend((key, data, about if body else {}) for key, (data, about) in event.objects.items())
+            if len(waiting) >= 5000:
+                await put_all()
+        waiting.extend((key, data, {}) for key, (data, _) in index_objects(made).items())
+        await put_all()
+    return count
+
+
+def settings_file(folder: Path, server: S3Server, bucket: str) -> Path:
+    user = server.admin
+    file = folder / f"{bucket}.yaml"
+    minio = {"endpoint": server.endpoint, "bucket": bucket, "access_key": user.access_key}
+    file.write_text(yaml.safe_dump({"instance": INSTANCE, "minio": minio | {"secret_key": user.secret_key}}))
+    return file
+
+
+def command(config: Path, *words: str) -> tuple[float, float, int, list[str]]:
+    """Run a command; return (seconds to the first line, seconds, peak KiB resident, lines)."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "async_motion", words[0], "--config", str(config), *words[1:]],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=clean_environment(),
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    to_first = time.perf_counter() - began
+    rest = process.stdout.read().splitlines()
+    _, _, used = os.wait4(process.pid, 0)
+    process.returncode = 0
+    return to_first, time.perf_counter() - began, used.ru_maxrss, [first.rstrip(), *rest]
+
+
+async def recent(server: S3Server, bucket: str) -> dict[str, Any]:
+    """Measure a reader in this process: the first event and the requests for each camera."""
+    times, sent, count = [], {}, 0
+    for _ in range(5):
+        async with MinioReader(bucket=bucket, concurrency=16, **server.admin.arguments()) as store:
+            reader = EventReader(store, instance=INSTANCE)
+            began = time.perf_counter()
+            events = reader.events(since=datetime.now(UTC) - timedelta(hours=2))
+            await anext(events)
+            times.append(time.perf_counter() - began)
+            count = 1 + len([event async for event in events])
+            sent = dict(reader.requests.sent)
+    return {
+        "first_event_ms": [round(1000 * each) for each in sorted(times)],
+        "events": count,
+        "requests": sent,
+    }
+
+
+def main() -> None:
+    """Fill a bucket and print the figures as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=50_000)
+    parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--only", choices=("find", "get"), help="one half alone")
+    args = parser.parse_args()
+    figures: dict[str, Any] = {"load": os.getloadavg()[0]}
+    with tempfile.TemporaryDirectory() as temporary, seaweedfs(Path(temporary) / "weed") as server:
+        folder = Path(temporary)
+        if args.only != "get":
+            figures |= find(server, folder, args.events, args.frames)
+        if args.only != "find":
+            figures |= get(server, folder)
+    print(json.dumps(figures, indent=2))
+
+
+def find(server: S3Server, folder: Path, events: int, frames: int) -> dict[str, Any]:
+    """Measure the finding of events."""
+    bucket = server.make_bucket()
+    began = time.monotonic()
+    objects = asyncio.run(fill(server, bucket, year(events, frames, datetime.now(UTC))))
+    print(f"\nfilled in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    config = settings_file(folder, server, bucket)
+    figures: dict[str, Any] = {"objects": objects, "events": events}
+    figures["recent"] = asyncio.run(recent(server, bucket))
+    first, whole, peak, _ = command(config, "events", "--since", "2h")
+    figures["recent"] |= {"command_first_line_s": round(first, 3), "command_s": round(whole, 3)}
+    year_options = ("events", "--since", "365d", "--zone", "gate", "--min-score", "20%", "--json")
+    first, whole, peak, lines = command(config, *year_options)
+    figures["year"] = {
+        "first_line_s": round(first, 2),
+        "s": round(whole, 2),
+        "peak_mib": peak // 1024,
+        "found": len(lines),
+    }
+    bare = asyncio.run(without_index(server, bucket, lines))
+    return figures | {"bare": bare}
+
+
+async def without_index(server: S3Server, bucket: str, expected: list[str]) -> dict[str, Any]:
+    """Remove the index and read the same year."""
+    async with MinioReader(bucket=bucket, concurrency=16, **server.admin.arguments()) as store:
+        token = None
+        keys: list[str] = []
+        while True:
+            page = await store.page(f"{INSTANCE}/.index/", token=token)
+            keys += [each.key for each in page.objects]
+            if (token := page.next) is None:
+                break
+        for at in range(0, len(keys), 1000):
+            await store.remove(keys[at : at + 1000])
+        reader = EventReader(store, instance=INSTANCE)
+        began = time.perf_counter()
+        since = datetime.now(UTC) - timedelta(days=365)
+        found = [e.event_id async for e in reader.events(since=since, zone="gate", min_score=0.2)]
+        took = time.perf_counter() - began
+        days = len({(camera, day) for camera in CAMERAS for day in range(366)})
+        same = found == [json.loads(line)["event_id"] for line in expected]
+        return {
+            "s": round(took, 1),
+            "same_answer": same,
+            "requests": reader.requests.sent,
+            "camera_days": days,
+        }
+
+
+def get(server: S3Server, folder: Path) -> dict[str, Any]:
+    """Fetch the same 2,000 frames with `get`, s5cmd and boto3, one after the other, three times."""
+    bucket = server.make_bucket()
+    jpegs = [os.urandom(GET_BYTES) for _ in range(GET_FRAMES)]
+    now = datetime.now(UTC)
+    events = [
+        make_event(
+            camera="porch",
+            at=now - timedelta(minutes=n),
+            jpegs=jpegs,
+            no=GET_EVENTS + 1 - n,
+            frames=GET_FRAMES,
+        )
+        for n in range(GET_EVENTS, 0, -1)
+    ]
+    asyncio.run(fill(server, bucket, iter(events), body=GET_BYTES))
+    keys = [frame.object_key for event in events for frame in event.frames]
+    config = settings_file(folder, server, bucket)
+    rates: dict[str, list[int]] = {}
+    for turn in range(3):
+        for name, run in (("get", ours), ("s5cmd", s5cmd), ("boto3", boto3)):
+            target = folder / f"{name}-{turn}"
+            began = time.perf_counter()
+            if run(server, bucket, config, keys, target):
+                took = time.perf_counter() - began
+                assert len(list(target.rglob("*.jpg"))) == len(keys)
+                rates.setdefault(name, []).append(round(len(keys) / took))
+            shutil.rmtree(target, ignore_errors=True)
+    return {"get_frames_per_s": rates}
+
+
+def ours(_server: S3Server, _bucket: str, config: Path, _keys: list[str], target: Path) -> bool:
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "async_motion",
+            "get",
+            "--config",
+            str(config),
+            "--since",
+            "1d",
+            "--out",
+            str(target),
+        ],
+        check=True,
+        capture_output=True,
+        cwd=ROOT,
+        env=clean_environment(),
+    )
+    return True
+
+
+def s5cmd(server: S3Server, bucket: str, _config: Path, keys: list[str], target: Path) -> bool:
+    binary = shutil.which("s5cmd", path=str(Path(sys.executable).parent)) or shutil.which("s5cmd")
+    if binary is None:
+        return False
+    lines = "".join(f"cp s3://{bucket}/{key} {target / key}\n" for key in keys)
+    subprocess.run(
+        [binary, "--endpoint-url", f"http://{server.endpoint}", "run"],
+        input=lines.encode(),
+        check=True,
+        capture_output=True,
+        env=_aws(server),
+    )
+    return True
+
+
+_BOTO3 = """
+import concurrent.futures, pathlib, sys, boto3, botocore.config
+endpoint, bucket, target = sys.argv[1:]
+keys = sys.stdin.read().split()
+s3 = boto3.client("s3", endpoint_url=endpoint, config=botocore.config.Config(max_pool_connections=16))
+def one(key):
+    path = pathlib.Path(target, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+with concurrent.futures.ThreadPoolExecutor(16) as pool:
+    list(pool.map(one, keys))
+"""
+
+
+def boto3(server: S3Server, bucket: str, _config: Path, keys: list[str], target: Path) -> bool:
+    done = subprocess.run(
+        [sys.executable, "-c", _BOTO3, f"http://{server.endpoint}", bucket, str(target)],
+        input="\n".join(keys).encode(),
+        check=False,
+        capture_output=True,
+        env=_aws(server),
+    )
+    return done.returncode == 0
+
+
+def _aws(server: S3Server) -> dict[str, str]:
+    user = server.admin
+    keys = {"AWS_ACCESS_KEY_ID": user.access_key, "AWS_SECRET_ACCESS_KEY": user.secret_key}
+    return clean_environment(**keys, AWS_REGION="us-east-1", AWS_DEFAULT_REGION="us-east-1")
+
+
+if __name__ == "__main__":
+    main()

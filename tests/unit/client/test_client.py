@@ -1,0 +1,357 @@
+"""The client against a bucket and a broker that fail by a seed: nothing missed, repeated or out of order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from async_motion.client import Event, MotionClient
+from async_motion.client import client as module
+from async_motion.core import payloads
+from async_motion.core.model import StoredFrame
+from async_motion.errors import StoreRefused, StoreUnavailable
+from async_motion.retrieval import requests as retrieval_requests
+from tests.support.bucket import INSTANCE, MadeEvent, MemoryBucket, make_event
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+CAMERAS = ("porch", "yard")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval_requests, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(module, "SEARCH_AGAIN_S", 0.01)
+    monkeypatch.setattr(module, "SUMMARY_PAUSES_S", (0.0, 0.001))
+
+
+class FakeBroker:
+    """A broker in memory; `connected` decides whether messages reach the client."""
+
+    def __init__(self) -> None:
+        self.connected = True
+        self.handlers: dict[str, Callable[[str, bytes, bool], None]] = {}
+        self.callbacks: list[Callable[[], None]] = []
+
+    def subscribe(self, topic: str, handler: Callable[[str, bytes, bool], None]) -> None:
+        self.handlers[topic.rpartition("/")[2]] = handler
+
+    def on_connect(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+    async def run(self) -> None:
+        self.back()
+        await asyncio.Event().wait()
+
+    def back(self) -> None:
+        self.connected = True
+        for callback in self.callbacks:
+            callback()
+
+    def publish(self, kind: str, payload: dict[str, Any] | bytes) -> None:
+        if self.connected and kind in self.handlers:
+            data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+            self.handlers[kind](f"async_motion/{INSTANCE}/x/{kind}", data, False)
+
+
+def end_of(made: MadeEvent) -> dict[str, Any]:
+    assert made.summary is not None
+    head = {name: value for name, value in made.summary.items() if name not in ("schema", "frames")}
+    return {**head, "schema": payloads.EVENT_SCHEMA, "type": "end", "event_type": "motion_ended", "url": None}
+
+
+def announcement_of(made: MadeEvent, seq: int, no: int) -> dict[str, Any]:
+    info = made.frames[seq]
+    return payloads.frame_payload(
+        StoredFrame(info=info, bucket="motion", etag="e", stored_at=info.captured_at, writer="a41c07", no=no)
+    )
+
+
+def made_event(
+    no: int, *, camera: str = "porch", writer: str = "a41c07", frames: int = 1, ended: bool = True
+) -> MadeEvent:
+    at = NOW + timedelta(seconds=no)
+    return make_event(camera=camera, at=at, salt=no, no=no, writer=writer, frames=frames, ended=ended)
+
+
+async def take(events: AsyncIterator[Any], count: int) -> list[Any]:
+    async with asyncio.timeout(20):
+        return [await anext(events) for _ in range(count)]
+
+
+class TestEvents:
+    async def test_history_then_live_without_a_seam(self) -> None:
+        bucket, broker = MemoryBucket(), FakeBroker()
+        made = [made_event(no) for no in range(1, 7)]
+        bucket.add(*made[:3])
+        async with MotionClient(bucket, broker, instance=INSTANCE) as client:
+            events = client.events(NOW)
+            assert [e.no for e in await take(events, 3)] == [1, 2, 3]
+            for event in made[3:]:
+                bucket.add(event)
+                for _ in range(2):
+                    broker.publish("event", end_of(event))
+            found = await take(events, 3)
+            assert [e.no for e in found] == [4, 5, 6]
+            assert found[0].scores == (0.01,), "the bucket tells more than the message"
+            assert client.cursor
+
+    async def test_without_a_broker_it_polls(self) -> None:
+        bucket = MemoryBucket()
+        async with MotionClient(bucket, instance=INSTANCE, poll_s=0.01) as client:
+            events = client.events(NOW)
+            first = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0.05)
+            bucket.add(made_event(1))
+            assert (await asyncio.wait_for(first, 10)).no == 1
+            bucket.add(made_event(2))
+            assert [e.no for e in await take(events, 1)] == [2]
+
+    async def test_a_message_that_was_lost_is_seen_by_the_hole(self) -> None:
+        bucket, broker = MemoryBucket(), FakeBroker()
+        async with MotionClient(bucket, broker, instance=INSTANCE) as client:
+            bucket.add(made_event(1))
+            events = client.events(NOW)
+            await take(events, 1)
+            bucket.add(made_event(2), made_event(3))
+            broker.publish("event", end_of(made_event(3)))
+            assert [e.no for e in await take(events, 2)] == [2, 3]
+
+    async def test_with_the_bucket_away_the_message_is_enough(self) -> None:
+        bucket, broker = MemoryBucket(), FakeBroker()
+        async with MotionClient(bucket, broker, instance=INSTANCE) as client:
+            bucket.add(made_event(1))
+            events = client.events(NOW)
+            await take(events, 1)
+            bucket.failures = 10**9
+            broker.publish("event", end_of(made_event(2, frames=3)))
+            (event,) = await take(events, 1)
+            assert (event.no, event.frames, event.best, event.peak_score) == (2, 3, 2, 0.03)
+
+    async def test_messages_of_strangers_are_counted_and_left_out(self) -> None:
+        bucket, broker = MemoryBucket(), FakeBroker()
+        bucket.add(made_event(1))
+        async with MotionClient(bucket, broker, instance=INSTANCE) as client:
+            events = client.events(NOW)
+            await take(events, 1)
+            good = end_of(made_event(2))
+            bad = [
+                b"",
+                b"\xff",
+                b"[]",
+                b"[" * 100_000,
+                b"x" * 300_000,
+                json.dumps({**good, "schema": "other"}).encode(),
+                json.dumps({**good, "event_id": "../x"}).encode(),
+                json.dumps({**good, "camera": "a/b"}).encode(),
+                json.dumps({**good, "instance": "edge2"}).encode(),
+                json.dumps({**good, "no": 0}).encode(),
+                json.dumps({**good, "writer": {}}).encode(),
+                json.dumps({**good, "ended_at": None}).encode(),
+                json.dumps({**good, "zones": 3}).encode(),
+            ]
+            for payload in bad:
+                broker.publish("event", payload)
+            broker.publish("event", good)
+            assert [e.no for e in await take(events, 1)] == [2]
+            assert client.rejected == len(bad)
+
+    async def test_only_news_since_the_start_of_a_known_writer(self) -> None:
+        """The lane of a writer that had 411 events before does not wait for them."""
+        bucket, broker = MemoryBucket(), FakeBroker()
+        old = make_event(at=NOW - timedelta(days=9), no=411)
+        bucket.add(old)
+        bucket.index([old])
+        async with MotionClient(bucket, broker, instance=INSTANCE) as client:
+            events = client.events(NOW)
+            bucket.add(made_event(412))
+            assert [e.no for e in await take(events, 1)] == [412]
+
+    async def test_a_replaced_spool_begins_at_one(self) -> None:
+        bucket, broker = MemoryBucket(), FakeBroker()
+        bucket.add(made_event(1))
+        async with MotionClient(bucket, broker, instance=INSTANCE) as client:
+            events = client.events(NOW)
+            await take(events, 1)
+            second = make_event(at=NOW + timedelta(seconds=60), no=2, writer="bbbbbb")
+            bucket.add(second)
+            broker.publish("event", end_of(second))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await anext(events)
+        async with MotionClient(bucket, broker, instance=INSTANCE) as client:
+            events = client.events(NOW)
+            bucket.add(make_event(at=NOW + timedelta(seconds=50), no=1, writer="bbbbbb"))
+            assert [(e.writer, e.no) for e in await take(events, 3)] == [
+                ("a41c07", 1),
+                ("bbbbbb", 1),
+                ("bbbbbb", 2),
+            ]
+
+    async def test_a_refusal_ends_the_loop(self) -> None:
+        class Refusing(MemoryBucket):
+            async def page(self, *_: Any, **__: Any) -> Any:
+                raise StoreRefused("wrong key")
+
+        async with MotionClient(Refusing(), instance=INSTANCE) as client:
+            with pytest.raises(StoreRefused):
+                await take(client.events(NOW), 1)
+
+
+class TestFrames:
+    async def test_live_frames_come_at_once_and_the_lost_ones_at_the_end(self) -> None:
+        bucket, broker = MemoryBucket(), FakeBroker()
+        made = made_event(1, frames=5)
+        async with MotionClient(bucket, broker, instance=INSTANCE) as client:
+            frames = client.frames(NOW)
+            waiting = asyncio.ensure_future(take(frames, 2))
+            await asyncio.sleep(0.05)
+            bucket.objects |= {k: v for k, v in made.objects.items() if k.endswith(".jpg")}
+            for seq in (0, 0, 1, 3):
+                broker.publish("frame", announcement_of(made, seq, 1))
+            assert [f.seq for f in await waiting] == [0, 1]
+            cursor = client.cursor
+            bucket.add(made)
+            broker.publish("event", end_of(made))
+            found = await take(frames, 3)
+            assert [f.seq for f in found] == [2, 3, 4]
+            assert await client.fetch(found[0]) == made.objects[found[0].object_key][0]
+        async with MotionClient(bucket, broker, instance=INSTANCE) as client:
+            assert [f.seq for f in await take(client.frames(cursor), 3)] == [2, 3, 4]
+
+    async def test_killed_between_two_frames_it_goes_on_with_the_next(self) -> None:
+        bucket = MemoryBucket()
+        bucket.add(*(made_event(no, frames=3) for no in (1, 2, 3)))
+        cursor: str | datetime = NOW
+        seen: list[str] = []
+        for _ in range(9):
+            async with MotionClient(bucket, instance=INSTANCE) as client:
+                (frame,) = await take(client.frames(cursor), 1)
+                seen.append(frame.frame_id)
+                cursor = client.cursor
+        assert seen == [f.frame_id for no in (1, 2, 3) for f in made_event(no, frames=3).frames]
+
+
+class TestCursor:
+    async def test_a_file_keeps_it(self, tmp_path: Path) -> None:
+        bucket, file = MemoryBucket(), tmp_path / "cursor"
+        bucket.add(*(made_event(no) for no in range(1, 6)))
+        async with MotionClient(bucket, instance=INSTANCE, cursor_file=file) as client:
+            events = client.events(NOW)
+            await take(events, 3)
+        async with MotionClient(bucket, instance=INSTANCE, cursor_file=file) as client:
+            events = client.events()
+            # The third was not done when the loop was left.
+            assert [e.no for e in await take(events, 2)] == [3, 4]
+            client.save()
+        async with MotionClient(bucket, instance=INSTANCE, cursor_file=file) as client:
+            assert [e.no for e in await take(client.events(), 1)] == [5]
+
+    async def test_what_is_no_cursor_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "cursor").write_text("{}")
+        with pytest.raises(ValueError, match="no cursor"):
+            MotionClient(MemoryBucket(), instance=INSTANCE, cursor_file=tmp_path / "cursor")
+        async with MotionClient(MemoryBucket(), instance=INSTANCE) as client:
+            with pytest.raises(ValueError, match="no cursor"):
+                await anext(client.events("x"))
+            with pytest.raises(ValueError, match="before events"):
+                _ = client.cursor
+
+
+@dataclass
+class World:
+    """A service that stores and announces events, with a bucket and a broker that fail."""
+
+    seed: int
+    bucket: MemoryBucket = field(default_factory=MemoryBucket)
+    broker: FakeBroker = field(default_factory=FakeBroker)
+    made: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+
+    async def live(self, count: int) -> None:
+        """Make `count` events of two cameras, some stored late, some never announced."""
+        chance = random.Random(self.seed)
+        writer, numbers, at = "aaaaaa", dict.fromkeys(CAMERAS, 0), NOW
+        late: list[MadeEvent] = []
+        for place in range(count):
+            fault = chance.random()
+            if fault < 0.05:
+                # The spool is replaced: a new writer, numbers from 1. What was late is delivered first.
+                self.store(late)
+                writer, numbers = f"{chance.getrandbits(23):06x}", dict.fromkeys(CAMERAS, 0)
+            elif fault < 0.10:
+                at -= timedelta(seconds=chance.randrange(1, 80_000))
+            elif fault < 0.15:
+                self.broker.connected = False
+            elif fault < 0.25:
+                self.broker.back()
+            elif fault < 0.30:
+                self.bucket.failures = chance.randrange(1, 30)
+            at += timedelta(seconds=chance.randrange(1, 600))
+            camera = chance.choice(CAMERAS)
+            numbers[camera] += 1
+            event = make_event(camera=camera, at=at, salt=place, no=numbers[camera], writer=writer, frames=1)
+            self.made.setdefault(camera, []).append((writer, numbers[camera]))
+            if chance.random() < 0.2:
+                late.append(event)
+            else:
+                self.store([event], announced=chance.random() < 0.7)
+            if chance.random() < 0.3:
+                chance.shuffle(late)
+                self.store(late, announced=chance.random() < 0.5)
+            await asyncio.sleep(chance.choice((0, 0, 0.001, 0.003)))
+        self.store(late)
+        self.bucket.failures = 0
+        self.broker.back()
+
+    def store(self, events: list[MadeEvent], *, announced: bool = True) -> None:
+        for event in events:
+            self.bucket.add(event)
+            if announced:
+                self.broker.publish("event", end_of(event))
+        events.clear()
+
+
+async def subscriber(world: World, chance: random.Random, seen: list[Event], total: int) -> None:
+    """Take events until all are seen; die now and then, and go on from the cursor kept with the events."""
+    cursor: str | datetime = NOW - timedelta(days=2)
+    while len(seen) < total:
+        with_broker = chance.random() < 0.8
+        client = MotionClient(
+            world.bucket, world.broker if with_broker else None, instance=INSTANCE, poll_s=0.02, patience_s=60
+        )
+        lives = chance.choice((0.01, 0.05, 0.2, 5.0))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(lives), client:
+                async for event in client.events(cursor):
+                    # One step: what was done, and how far it went.
+                    seen.append(event)
+                    cursor = client.cursor
+                    if len(seen) >= total:
+                        return
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_faults_by_a_seed_lose_repeat_and_disorder_nothing(seed: int) -> None:
+    world = World(seed)
+    seen: list[Event] = []
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        tasks.create_task(world.live(25))
+        await subscriber(world, random.Random(seed + 10_000), seen, 25)
+    for camera in CAMERAS:
+        ours = [(e.writer, e.no) for e in seen if e.camera == camera]
+        assert sorted(map(str, ours)) == sorted(map(str, world.made.get(camera, [])))
+        for writer in {writer for writer, _ in ours}:
+            told = [no or 0 for w, no in ours if w == writer]
+            assert told == sorted(told)
+
+
+def test_trouble_that_passes_is_no_refusal() -> None:
+    assert issubclass(StoreRefused, StoreUnavailable)
