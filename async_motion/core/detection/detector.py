@@ -102,8 +102,8 @@ class DetectorSettings:
 class _Look:
     """One frame on its way to a verdict: `aligned` in the background's place, `picture` in its light too.
 
-    `threshold` is `floor` and the noise; `stands_out` is what differs from the whole threshold on, also in a
-    calm place.
+    `threshold` is `floor` and the noise; `whole_threshold` is what it would be in no calm place, and
+    `stands_out` is what differs by more than that.
     """
 
     aligned: Plane
@@ -113,6 +113,7 @@ class _Look:
     distance: Plane
     floor: Plane
     threshold: Plane
+    whole_threshold: Plane
     differs: Plane
     stands_out: Plane
     changed: float
@@ -301,7 +302,7 @@ class Detector:
             self._switched = _Switch(now, look.picture, None)
         elif jump.part:
             changed = cv2.absdiff(look.aligned, jump.before)
-            leapt = u8(cv2.compare(changed, look.threshold, cv2.CMP_GT))
+            leapt = u8(cv2.compare(changed, look.whole_threshold, cv2.CMP_GT))
             self._switched = _Switch(now, look.picture, leapt)
         step = self._step(picture, look, jump, now)
         if step is not None:
@@ -360,7 +361,7 @@ class Detector:
             stands_out &= differs
         changed = cv2.countNonZero(differs) / differs.size
         return _Look(
-            aligned, compared, shift, light, distance, floor, threshold, differs, stands_out, changed
+            aligned, compared, shift, light, distance, floor, threshold, whole, differs, stands_out, changed
         )
 
     def _calm_floor(self, age_s: float) -> Plane:
@@ -461,11 +462,11 @@ class Detector:
         """Find the holes that things have left, and take the ground there over at once."""
         past = self._past[0][1]
         if self._doubt:
-            holes = large & regions.unchanged(look.picture, past, look.threshold)
+            holes = large & regions.unchanged(look.picture, past, look.whole_threshold)
         else:
             watched = u8(cv2.bitwise_and(whole, self._watched))
             holes = large & regions.left_behind(
-                watched, look.picture, self._background.edges, past, look.threshold
+                watched, look.picture, self._background.edges, past, look.whole_threshold
             )
         if holes.any():
             grown = u8(cv2.dilate(regions.mask_of(holes), np.ones((5, 5), np.uint8)))
@@ -482,7 +483,7 @@ class Detector:
             # In its very frame all is as the switch has left it, but for what moved before and goes on.
             lit = large & ~self._persistence.moved(regions)
         else:
-            lit = large & regions.unchanged(look.picture, picture, look.threshold)
+            lit = large & regions.unchanged(look.picture, picture, look.whole_threshold)
         if leapt is not None and lit.any():
             lit &= regions.share(leapt) > _LEAPT
             watched = u8(cv2.bitwise_and(whole, self._watched))
