@@ -36,6 +36,9 @@ MOVING_SHARE = 0.001
 """From this share of moving pixels on, at least `MOVING_PIXELS`, a mask's frame is labelled as motion."""
 MOVING_PIXELS = 8
 
+KEPT_SHARE = 0.9
+"""A span in which a person stands is kept when motion is seen in at least this share of its frames."""
+
 MASK_OUTSIDE, MASK_UNKNOWN, MASK_MOVING = 85, 170, 255
 """The codes of changedetection.net's masks that matter here; 0 (static) and 50 (shadow) are background."""
 
@@ -49,7 +52,8 @@ class Score:
 
     `latency` (frames) and `latency_s` have one entry for each event that was found and whose beginning is
     known. `alarm_frames` are the empty frames with motion, `empty_frames` all empty ones, `empty_s` their
-    length.
+    length. `standing_frames` are the frames in which a person has stopped, `standing_seen` those of them with
+    motion; of the `spans` of such frames, `spans_kept` have motion in at least `KEPT_SHARE` of theirs.
     """
 
     tp: int = 0
@@ -62,6 +66,10 @@ class Score:
     latency_s: tuple[float, ...] = ()
     false_alarms: int = 0
     empty_s: float = 0.0
+    standing_seen: int = 0
+    standing_frames: int = 0
+    spans_kept: int = 0
+    spans: int = 0
 
     @property
     def alarm_frames(self) -> int:
@@ -101,6 +109,11 @@ class Score:
         return _share(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
+    def standing_share(self) -> float | None:
+        """The share of the standing frames with motion; None where there are none."""
+        return _share(self.standing_seen, self.standing_frames)
+
+    @property
     def alarms_an_hour(self) -> float | None:
         """False alarms in an hour without motion; None where no frame is labelled as empty."""
         return self.false_alarms / self.empty_s * 3600 if self.empty_s else None
@@ -124,16 +137,26 @@ def total(scores: Iterable[Score]) -> Score:
         latency_s=tuple(seconds for score in each for seconds in score.latency_s),
         false_alarms=sum(score.false_alarms for score in each),
         empty_s=sum(score.empty_s for score in each),
+        standing_seen=sum(score.standing_seen for score in each),
+        standing_frames=sum(score.standing_frames for score in each),
+        spans_kept=sum(score.spans_kept for score in each),
+        spans=sum(score.spans for score in each),
     )
 
 
 def score_frames(
-    detected: ArrayLike, labels: Labels, fps: float, *, alarms: ArrayLike | None = None
+    detected: ArrayLike,
+    labels: Labels,
+    fps: float,
+    *,
+    alarms: ArrayLike | None = None,
+    standing: Iterable[Range] = (),
 ) -> Score:
     """Hold the verdicts `detected` (n,) against `labels` (n,), at `fps` frames a second.
 
-    `alarms` (n,) says at which frames an alarm is up; None: wherever a run of `MIN_RUN` frames is. Raises
-    ValueError where the lengths differ.
+    `alarms` (n,) tells at which frames an alarm is up; None: wherever a run of `MIN_RUN` frames is.
+    `standing` are the ranges in which a person who came in has stopped. Raises ValueError where the lengths
+    differ.
     """
     motion = _flags(detected, len(labels))
     moving, empty = labels == MOVING, labels == EMPTY
@@ -151,6 +174,8 @@ def score_frames(
         else:
             latency.append(max(0, found[0] - first))
 
+    stood = [motion[max(0, first) : last + 1] for first, last in standing]
+    stood = [span for span in stood if len(span)]
     away = empty.copy()
     for first, last in runs(moving):
         away[max(0, first - second) : last + second + 1] = False
@@ -165,6 +190,10 @@ def score_frames(
         latency_s=tuple(frames / fps for frames in latency),
         false_alarms=len(_alarms(up & away, least, second)),
         empty_s=float(np.count_nonzero(empty) / fps),
+        standing_seen=sum(int(np.count_nonzero(span)) for span in stood),
+        standing_frames=sum(len(span) for span in stood),
+        spans_kept=sum(bool(np.mean(span) >= KEPT_SHARE) for span in stood),
+        spans=len(stood),
     )
 
 

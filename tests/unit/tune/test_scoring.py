@@ -237,3 +237,15 @@ def test_a_clip_with_motion_somewhere_is_found_by_any_alarm() -> None:
     assert scoring.score_somewhere([False] * 20, 5) == Score(events=1, missed=1)
     late = confirmed(motion, [False] * 20, (3, 3))
     assert scoring.score_somewhere(motion, 5, alarms=late) == Score(events=1, missed=1)
+
+
+def test_standing_frames_and_spans_are_scored_apart() -> None:
+    labels = event_labels(40, [(5, 34)])
+    motion = np.zeros(40, np.bool_)
+    motion[5:20] = True
+    score = score_frames(motion, labels, 10.0, standing=[(10, 19), (20, 29), (50, 60)])
+    assert (score.standing_seen, score.standing_frames) == (10, 20)
+    assert (score.spans_kept, score.spans) == (1, 2)
+    assert score.standing_share == 0.5
+    assert scoring.total([score, score]).spans == 4
+    assert score_frames(motion, labels, 10.0).standing_share is None
