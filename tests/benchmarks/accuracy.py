@@ -7,7 +7,8 @@ PATH holds `evaluate.py` and folders of sequences with labels; it is not part of
 of the footage may not be passed on. `evaluate.py` runs the methods and measures pixels; frames, events and
 alarms are scored by it and by the product (`core/scoring.py`, as `async-motion tune` does), and both must
 agree. Nothing here knows a sequence by name. Ours runs as in the product but for the minimum area, which is
-the one that the scoring itself counts as motion. Cost is process CPU time on one thread.
+the one that the scoring itself counts as motion. Cost is process CPU time on one thread. The interval beside
+frame F1 is a bootstrap over cameras, since frames of one camera err together.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from async_motion.tune.scoring import (
     MASK_OUTSIDE,
     MASK_UNKNOWN,
     UNSCORED,
+    Range,
     Score,
     event_labels,
     mask_labels,
@@ -50,9 +52,12 @@ _FPS, _KNOWN = 5.0, 40
 """Cost is measured at the frame rate of the product, once a method has seen so many frames."""
 MIN_AREA = 0.001
 """The share of the picture from which evaluate.py calls a frame motion."""
-HEAD = """| method | pixel F, real | frame P / R / F1 | events found | latency, frames, median / 90 % \
-| empty frames flagged | false alarms/h, real / synthetic | CPU ms, 320x240 / 1080p |
-| --- | --- | --- | --- | --- | --- | --- | --- |"""
+HEAD = """| method | pixel F, real | frame P / R / F1 (95 %) | events found | latency, frames, median / 90 % \
+| empty frames flagged | false alarms | false alarms/h, real / synthetic | standing seen, spans kept \
+| CPU ms, 320x240 / 1080p |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+DRAWS = 1000
+"""Resamplings of the cameras from which the confidence intervals come."""
 
 Detect = Callable[[Luma, float], tuple[bool, float, Plane]]
 
@@ -138,7 +143,62 @@ def score_of(folder: Path, result: Mapping[str, Any]) -> Score:
     motion = np.zeros(meta["frames"], np.bool_)
     for first, last in result["det"]:
         motion[first : last + 1] = True
-    return score_frames(motion, labels_of(folder, meta), meta["fps"])
+    return score_frames(motion, labels_of(folder, meta), meta["fps"], standing=standing_of(meta))
+
+
+def standing_of(meta: Mapping[str, Any]) -> list[Range]:
+    """Return the ranges of a sequence's scored frames in which a person has stopped."""
+    begin, end = meta.get("eval_span", (0, meta["frames"] - 1))
+    return [(max(begin, first), min(end, last)) for first, last in meta.get("standing", ())]
+
+
+def cameras_of(metas: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return each sequence's camera, by the sequence's name.
+
+    `camera` in its `meta.json` tells; else sequences cut from one file share a camera, and one that was made
+    out of another (its `source` names it) has that one's.
+    """
+    each = {meta["name"]: meta for meta in metas}
+    cameras = {}
+    for name, meta in each.items():
+        source = str(meta.get("source", ""))
+        words = source.replace("/", " ").replace(",", " ").replace(":", " ").split()
+        origin = next((word for word in words if word in each and word != name), None)
+        if origin is None:
+            # Remarks in brackets tell how it was cut, not from what.
+            file = source.partition("(")[0].strip()
+            origin = file if file and not meta.get("synthetic") else name
+        cameras[name] = str(meta.get("camera", origin))
+    return {name: cameras.get(camera, camera) for name, camera in cameras.items()}
+
+
+def interval(cameras: Mapping[str, Sequence[Score]], *, draws: int = DRAWS) -> tuple[float, float]:
+    """Return the frame F1 between which 95 % lie when as many cameras are drawn again and again."""
+    sums = np.array([_counts(scores) for scores in cameras.values()], np.float64)
+    random = np.random.default_rng(1)
+    drawn = sums[random.integers(0, len(sums), (draws, len(sums)))].sum(axis=1)
+    f1 = 2 * drawn[:, 0] / np.maximum(2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2], 1.0)
+    low, high = np.percentile(f1, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _counts(scores: Iterable[Score]) -> tuple[int, int, int]:
+    whole = total(scores)
+    return whole.tp, whole.fp, whole.fn
+
+
+def by_category(methods: Mapping[str, Sequence[tuple[Mapping[str, Any], Score]]]) -> list[str]:
+    """Return the lines of a table of frame F1, events and false alarms of each method, by category."""
+    names = list(methods)
+    lines = [f"| category | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+    for category in sorted({result["category"] for scored in methods.values() for result, _ in scored}):
+        cells = []
+        for name in names:
+            whole = total(score for result, score in methods[name] if result["category"] == category)
+            f1 = "–" if whole.f1 is None else f"{whole.f1:.3f}"
+            cells.append(f"{f1}, {whole.found}/{whole.events}, {whole.false_alarms}")
+        lines.append(f"| {category} | {' | '.join(cells)} |")
+    return lines
 
 
 def differences(ours: Score, theirs: Mapping[str, Any]) -> list[str]:
@@ -150,17 +210,29 @@ def differences(ours: Score, theirs: Mapping[str, Any]) -> list[str]:
         "fa_frames": ours.alarm_frames,
         "empty_frames": ours.empty_frames,
     }
+    if "standing" in theirs:
+        mine["standing"] = {
+            "hit": ours.standing_seen,
+            "frames": ours.standing_frames,
+            "kept": ours.spans_kept,
+            "spans": ours.spans,
+        }
     return [key for key, value in mine.items() if value != theirs[key]]
 
 
-def row(name: str, factory: Callable[..., Any], scored: Sequence[tuple[Mapping[str, Any], Score]]) -> str:
-    """Return a method's line for the table in core/detection/README.md."""
-    by_category: dict[str, list[float]] = {}
+def row(
+    name: str,
+    factory: Callable[..., Any],
+    scored: Sequence[tuple[Mapping[str, Any], Score]],
+    cameras: Mapping[str, str],
+) -> str:
+    """Return a method's line of the table; `cameras` are those of the sequences, by name."""
+    pixel_f: dict[str, list[float]] = {}
     for result, _ in scored:
         if result.get("pix") and not result["synthetic"]:
             tp, fp, fn = result["pix"][:3]
-            by_category.setdefault(result["category"], []).append(2 * tp / max(1, 2 * tp + fp + fn))
-    pixel = f"{np.mean([np.mean(each) for each in by_category.values()]):.3f}" if by_category else "–"
+            pixel_f.setdefault(result["category"], []).append(2 * tp / max(1, 2 * tp + fp + fn))
+    pixel = f"{np.mean([np.mean(each) for each in pixel_f.values()]):.3f}" if pixel_f else "–"
     whole = total(score for _, score in scored)
     real, made = (
         total(score for result, score in scored if result["synthetic"] is synthetic)
@@ -173,15 +245,24 @@ def row(name: str, factory: Callable[..., Any], scored: Sequence[tuple[Mapping[s
     def figure(value: float | None, digits: int = 3) -> str:
         return "–" if value is None else f"{value:.{digits}f}"
 
+    grouped: dict[str, list[Score]] = {}
+    for result, score in scored:
+        grouped.setdefault(cameras[result["name"]], []).append(score)
+    low, high = interval(grouped)
+    standing = "–"
+    if whole.spans:
+        standing = f"{100 * (whole.standing_share or 0):.0f} %, {whole.spans_kept}/{whole.spans}"
     flagged = f"{100 * whole.alarm_frames / whole.empty_frames:.1f} %" if whole.empty_frames else "–"
     cells = [
         name,
         pixel,
-        f"{figure(whole.precision)} / {figure(whole.recall)} / {figure(whole.f1)}",
+        f"{figure(whole.precision)} / {figure(whole.recall)} / {figure(whole.f1)} ({low:.3f}–{high:.3f})",
         f"{whole.found}/{whole.events}",
         late,
         flagged,
+        str(whole.false_alarms),
         f"{figure(real.alarms_an_hour, 0)} / {figure(made.alarms_an_hour, 0)}",
+        standing,
         f"{cost_ms(factory, 320, 240):.2f} / {cost_ms(factory, 1920, 1080):.2f}",
     ]
     return f"| {' | '.join(cells)} |"
@@ -366,6 +447,8 @@ def compare(
     """Run each method on each sequence, as far as it has no result yet; print what they come to."""
     rows = []
     outputs, disagreements = 0, []
+    cameras = cameras_of(json.loads((folder / "meta.json").read_text()) for folder in folders)
+    everything: dict[str, list[tuple[Mapping[str, Any], Score]]] = {}
     for method, (name, factory) in methods.items():
         scored = []
         for folder in folders:
@@ -375,16 +458,20 @@ def compare(
                 evaluate.run_sequence(str(folder), method, str(results))
             result = json.loads(kept.read_text())
             score = score_of(folder, result)
-            if different := differences(score, result["frame"]):
+            theirs = result["frame"] | {key: result[key] for key in ("standing",) if key in result}
+            if different := differences(score, theirs):
                 disagreements.append(f"{name}, {folder.name}: {', '.join(different)}")
             outputs += 1
             scored.append((result, score))
-        rows.append(row(name, factory, scored))
+        rows.append(row(name, factory, scored, cameras))
+        everything[name] = scored
         print(rows[-1], file=sys.stderr, flush=True)
     ours_alone = [method.partition(":")[2] for method in methods if "accuracy" in method]
     evaluate.report(str(results), dets=ours_alone)
     evaluate.perseq(str(results), None, ours_alone)
     print(f"\n{HEAD}", *rows, sep="\n")
+    print(f"\nFrame F1, events found and false alarms, {len(set(cameras.values()))} cameras, by category:\n")
+    print(*by_category(everything), sep="\n")
     print(
         "\nevaluate.py's scoring and the product's: "
         f"equal on {outputs - len(disagreements)} of {outputs} outputs"
