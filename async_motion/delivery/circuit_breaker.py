@@ -45,7 +45,7 @@ class Pace:
     refused_first_s: float = 5.0
     refused_max_s: float = 30.0
     item_max_s: float = 300.0
-    aside_first_s: float = 600.0
+    aside_first_s: float = 15.0
     aside_max_s: float = 6 * 3600.0
     poll_s: float = 0.5
 

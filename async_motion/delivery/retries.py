@@ -42,6 +42,7 @@ class Retries:
         self._draw = draw
         self._figures = figures
         self._failures: dict[int, tuple[int, int]] = {}
+        self._new_aside = False
         self._tried_again: dict[int, str] = {}
         """Records that were set aside, on trial, and why they had been."""
 
@@ -63,15 +64,26 @@ class Retries:
 
     async def run(self, breaker: CircuitBreaker) -> None:
         """Try records that were set aside again, slowly; for ever."""
-        backoff = Backoff(draw=self._draw, first_s=self._pace.aside_first_s, max_s=self._pace.aside_max_s)
+        first_s = self._pace.aside_first_s
+        backoff = Backoff(draw=self._draw, first_s=first_s, max_s=self._pace.aside_max_s)
+        left_s = backoff.next_s()
         while True:
-            await asyncio.sleep(backoff.next_s())
-            if not self._spool.stats.set_aside:
+            await asyncio.sleep(first_s)
+            left_s -= first_s
+            if self._new_aside:
+                self._new_aside = False
                 backoff.reset()
-                self._tried_again.clear()
-            elif breaker.closed:
+                left_s = backoff.next_s()
+            elif left_s <= 0 and breaker.closed and self._spool.stats.set_aside:
+                left_s = backoff.next_s()
                 with contextlib.suppress(SpoolError):  # the spool has logged it; the next round asks again
                     self._tried_again = await self._spool.restore_samples()
+
+    def set_aside(self, number: int) -> None:
+        """Note that a record was set aside; after one for the first time the next try comes soon."""
+        self.succeeded(number)
+        if self._tried_again.pop(number, None) is None:
+            self._new_aside = True
 
     def backoff(self) -> Backoff:
         """Return a backoff for trouble that may pass."""

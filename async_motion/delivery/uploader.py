@@ -215,7 +215,7 @@ class Uploader:
         if row is None:
             log.error("%s: %s is set aside: %s", item.info.camera, item.info.object_key, reason)
             self._figures.counts["set_aside"] += 1
-            self._retries.succeeded(item.number)
+            self._retries.set_aside(item.number)
             await self._retries.insist(lambda: self._spool.set_aside(item.number, reason))
             return
         if row:

@@ -257,6 +257,22 @@ async def store_says_clock_skewed(stage: Stage, hold_s: float) -> None:
     await _answers(stage, hold_s, 403, "RequestTimeTooSkewed")
 
 
+@fault("store", is_refusal=True)
+async def store_is_full(stage: Stage, hold_s: float) -> None:
+    """The bucket holds all that its quota allows, in the words of a server that is none of ours."""
+    await _answers(stage, hold_s, 403, "QuotaExceeded")
+
+
+@fault("store", is_refusal=True)
+async def store_limits_bodies(stage: Stage, hold_s: float) -> None:
+    """A proxy such as nginx refuses each frame as too large; summaries and probes pass."""
+    stage.store_proxy.answer(
+        413, path=".jpg", headers={"Content-Type": "text/html"}, body=b"<h1>413 Request Entity Too Large</h1>"
+    )
+    await asyncio.sleep(hold_s)
+    stage.store_proxy.heal()
+
+
 async def _answers(
     stage: Stage, hold_s: float, status: int, code: str, headers: dict[str, str] | None = None
 ) -> None:
@@ -453,6 +469,12 @@ def _may_trace() -> bool:
 async def fsync_fails(stage: Stage, hold_s: float) -> None:
     """Each fsync of the service fails with EIO."""
     await _inject(stage, hold_s, "fsync,fdatasync", "EIO")
+
+
+@fault("machine", _may_trace)
+async def reads_fail(stage: Stage, hold_s: float) -> None:
+    """The next three reads of the spool's file fail with EIO: a sector that needs another try."""
+    await _inject(stage, hold_s, "pread64", "EIO:when=1..3")
 
 
 @fault("machine", _may_trace)
