@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -16,15 +17,17 @@ import yaml
 from async_motion.settings import load
 from tests.support.readme import ROOT, blocks
 
-_SKIPPED = {"node_modules", "data", "results", "build", "dist"}
+_SKIPPED = ("node_modules", "data", "results", "build", "dist")
 
 
 def _documents() -> list[Path]:
-    return sorted(
-        path
-        for path in ROOT.rglob("*.md")
-        if not any(part.startswith(".venv") or part in _SKIPPED for part in path.relative_to(ROOT).parts)
-    )
+    found: list[Path] = []
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [
+            name for name in folders if name == ".github" or (name[0] != "." and name not in _SKIPPED)
+        ]
+        found += [Path(folder) / name for name in files if name.endswith(".md")]
+    return sorted(found)
 
 
 DOCUMENTS = _documents()
