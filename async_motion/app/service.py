@@ -37,6 +37,7 @@ from async_motion.app import build, pages, specs
 from async_motion.app.cameras import Cameras, Shared
 from async_motion.app.certificates import Certificates
 from async_motion.app.desk import Desk, SettingsFile
+from async_motion.app.disks import Disks
 from async_motion.app.liveness import Liveness
 from async_motion.app.reload import Plan, Rerun
 from async_motion.core import commands
@@ -183,7 +184,8 @@ class Service:
             announcer = await build.build_discovery(settings, broker=broker, spool=spool, reporter=reporter)
             live = pages.build_live(settings, encoder)
             certificates = Certificates(settings)
-            snapshot = _with_process_state(reporter.snapshot, certificates)
+            disks = Disks(settings)
+            snapshot = _with_process_state(reporter.snapshot, certificates, disks)
             desk = None if self._file is None else Desk(self._file, settings, self._change)
             build_web = await self._web_builder(stack, snapshot, live, encoder, desk)
             self._parts = _Parts(
@@ -221,7 +223,10 @@ class Service:
                 announcing = tasks.create_task(self._parts.announcing.run(), name="announcer")
                 serving = tasks.create_task(self._parts.serving.run(), name="web")
                 learning = tasks.create_task(learned.run(), name="learned")
-                renewing = tasks.create_task(certificates.run(), name="certificates")
+                looking = (
+                    tasks.create_task(certificates.run(), name="certificates"),
+                    tasks.create_task(disks.run(), name="disks"),
+                )
                 cameras.open(tasks)
                 for name in (name for name, camera in settings.cameras.items() if camera.enabled):
                     await cameras.start(name)
@@ -232,7 +237,7 @@ class Service:
                 await _end(learning)
                 await self._deliver_the_rest(delivery)
                 # Each says its last words through the next: the broker is the last to go.
-                for task in (renewing, greeting, serving, announcing, delivering, reporting, talking):
+                for task in (*looking, greeting, serving, announcing, delivering, reporting, talking):
                     await _end(task)
             _say_stopped(spool.stats, in_memory=settings.spool.path == ":memory:")
 
@@ -345,10 +350,18 @@ class _Parts:
 
 
 def _with_process_state(
-    snapshot: Callable[[], dict[str, Any]], certificates: Certificates
+    snapshot: Callable[[], dict[str, Any]], certificates: Certificates, disks: Disks
 ) -> Callable[[], dict[str, Any]]:
     """Return the reporter's state with what concerns the process alone: metrics read it, MQTT does not."""
-    return lambda: snapshot() | {"certificates": certificates.state(), "log": {"dropped": dropped_lines()}}
+
+    def state() -> dict[str, Any]:
+        return snapshot() | {
+            "certificates": certificates.state(),
+            "disk_free": disks.state(),
+            "log": {"dropped": dropped_lines()},
+        }
+
+    return state
 
 
 async def _greet(store: build.AnyStore, name: str) -> None:

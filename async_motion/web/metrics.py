@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -54,6 +54,12 @@ PROCESS = (
         "certificate_expiry_timestamp_seconds",
         "When the certificate of the store, the broker or the pages ends.",
         ("certificates",),
+        by="of",
+    ),
+    Row(
+        "disk_free_bytes",
+        "Room on the disk of the spool, and of a store that is a directory.",
+        ("disk_free",),
         by="of",
     ),
     Row("log_dropped_lines", "Lines that the log's reader did not take.", ("log", "dropped"), counter=True),
@@ -126,8 +132,14 @@ CAMERA = (
 class Metrics(Collector):
     """Turns the state into metrics, and adds those of the process (CPU, memory, handles)."""
 
-    def __init__(self, snapshot: Snapshot, lag_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        lag_s: Callable[[], float],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._snapshot = snapshot
+        self._now = now
         self._lag_s = lag_s
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -153,6 +165,9 @@ class Metrics(Collector):
         lag = GaugeMetricFamily(f"{PREFIX}event_loop_lag_seconds", "How late the event loop woke up last.")
         lag.add_metric([], self._lag_s())
         yield lag
+        clock = GaugeMetricFamily(f"{PREFIX}clock_timestamp_seconds", "What time it is for the service.")
+        clock.add_metric([], self._now().timestamp())
+        yield clock
         if (started := _number(state.get("started_at"))) is not None:
             start = GaugeMetricFamily(f"{PREFIX}start_time_seconds", "When the service started.")
             start.add_metric([], started)

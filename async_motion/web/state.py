@@ -24,8 +24,10 @@ def problem_of(part: object) -> str | None:
 
 
 def troubles(state: Mapping[str, Any]) -> list[str]:
-    """Return what does not work now, a line each: the spool, the store, the broker, cameras."""
+    """Return what does not work now, a line each: the parts, the index, cameras."""
     found = [f"{part}: {problem}" for part in PARTS if (problem := problem_of(state.get(part)))]
+    if state.get("index_problem"):
+        found.append(f"index: {state['index_problem']}")
     for name, camera in (state.get("cameras") or {}).items():
         if camera.get("status") == "offline":
             found.append(f"{name}: {camera.get('problem') or 'offline'}")

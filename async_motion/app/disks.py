@@ -1,0 +1,42 @@
+"""Room on the disks that the service writes to, looked up now and then: a disk that hangs holds up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from async_motion.settings import Settings
+
+EVERY_S: Final = 60.0
+
+
+class Disks:
+    """Keeps how many bytes are free. `run` looks; `state` tells."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._paths: dict[str, Path] = {}
+        if settings.spool.path != ":memory:":
+            self._paths["spool"] = Path(settings.spool.path).absolute().parent
+        if settings.minio.endpoint is None:
+            self._paths["store"] = settings.directory.path.absolute()
+        self._free: dict[str, int] = {}
+
+    def state(self) -> dict[str, int]:
+        """Return the free bytes by what lies there: `spool`, and `store` where it is a directory."""
+        return dict(self._free)
+
+    async def run(self) -> None:
+        """Look now and once a minute, until cancelled."""
+        while self._paths:
+            for name, path in self._paths.items():
+                with suppress(OSError):  # the folder may not be there yet
+                    self._free[name] = await asyncio.to_thread(_free_bytes, path)
+            await asyncio.sleep(EVERY_S)
+
+
+def _free_bytes(path: Path) -> int:
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
