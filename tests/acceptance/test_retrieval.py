@@ -80,7 +80,7 @@ def test_the_command_works(command: str, folder: Path) -> None:
 
 def test_the_document_names_every_option() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    for command in ("events", "get", "delete"):
+    for command in ("events", "get", "report", "delete"):
         options = subprocess.run(
             [sys.executable, "-m", "async_motion", command, "--help"],
             capture_output=True,

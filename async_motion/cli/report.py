@@ -1,0 +1,127 @@
+"""`async-motion report`: a day or a week as one HTML file, or as a PNG."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from async_motion.errors import AsyncMotionError, UsageError
+
+if TYPE_CHECKING:
+    from async_motion.cli.events import Parsers
+    from async_motion.settings import Settings
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+LINK_S = 7 * 86400.0
+_PNG_TIMEOUT_S = 60.0
+_MAX_HEIGHT = 8000
+_MARGIN = 32
+
+
+def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "report",
+        parents=[config],
+        help="a day or a week as one HTML file: timeline, heat maps, best pictures",
+    )
+    span = parser.add_mutually_exclusive_group()
+    span.add_argument(
+        "--day", metavar="DAY", help="today, yesterday, monday, 2026-11-22 (default: yesterday)"
+    )
+    span.add_argument("--week", metavar="DAY", help="the seven days that end with this day")
+    parser.add_argument("--camera", action="append", metavar="NAME", help="only this camera; may be repeated")
+    parser.add_argument("--instance", metavar="NAME", help="of this instance (default: the settings')")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="the file (default: report.html)",
+    )
+    parser.add_argument("--png", type=Path, metavar="FILE", help="also as a picture; needs chromium")
+    parser.add_argument(
+        "--links",
+        action="store_true",
+        help="pictures link to the stored frames, for seven days (a bucket alone)",
+    )
+    parser.set_defaults(command=main)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    from async_motion.cli.loop import run_async
+    from async_motion.cli.when import whole_day
+    from async_motion.core.names import is_name
+    from async_motion.settings import load
+
+    wrong = [name for name in (*(args.camera or ()), *filter(None, [args.instance])) if not is_name(name)]
+    if wrong:
+        raise UsageError(*(f"{name}: expected a name (a-z 0-9 _ -)" for name in wrong))
+    now = datetime.now(UTC)
+    if args.week:
+        _, until = whole_day(args.week, now, "--week")
+        days = (until - timedelta(hours=1)).astimezone().date() - timedelta(days=6)
+        since, _ = whole_day(days.isoformat(), now, "--week")
+    else:
+        since, until = whole_day(args.day or "yesterday", now, "--day")
+    return run_async(report(load(args.config, os.environ), args, since, until))
+
+
+async def report(settings: Settings, args: argparse.Namespace, since: datetime, until: datetime) -> int:
+    """Write the report; return the exit code."""
+    from async_motion.app import buckets
+    from async_motion.cli.when import hours_of
+    from async_motion.retrieval.report import gather
+    from async_motion.retrieval.report_page import page
+
+    async with buckets.build_bucket(settings) as bucket:
+        reader = buckets.build_events(settings, bucket, args.instance)
+        events = reader.events(args.camera, since=since, until=until)
+        made = await gather(reader, events, hours_of(since, until), LINK_S if args.links else None)
+    await asyncio.to_thread(args.out.write_text, page(made), encoding="utf-8")
+    print(args.out)
+    if args.png is not None:
+        await asyncio.to_thread(_photograph, args.out, args.png)
+        print(args.png)
+    if not made.cameras:
+        print("no events", file=sys.stderr)
+    return 0
+
+
+def _photograph(page: Path, target: Path) -> None:
+    """Let a browser make a picture of the page. Raises AsyncMotionError."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise AsyncMotionError("--png: chromium is not installed; the HTML file was written")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        command += [f"--user-data-dir={profile}", "--hide-scrollbars", f"--window-size=1280,{_MAX_HEIGHT}"]
+        command += [f"--screenshot={Path(profile) / 'page.png'}", page.absolute().as_uri()]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=_PNG_TIMEOUT_S)  # noqa: S603  # a browser of the PATH
+        except (subprocess.SubprocessError, OSError) as exc:
+            raise AsyncMotionError(f"--png: {browser} failed: {type(exc).__name__}") from exc
+        _crop(Path(profile) / "page.png", target)
+
+
+def _crop(picture: Path, target: Path) -> None:
+    """Write the picture without the empty ground below the page. Raises AsyncMotionError."""
+    import cv2
+    import numpy as np
+
+    whole = cv2.imread(str(picture))
+    if whole is None:
+        raise AsyncMotionError("--png: the browser made no picture")
+    used = np.nonzero((whole != whole[-1, 0]).any(axis=(1, 2)))[0]
+    height = int(used[-1]) + _MARGIN if len(used) else len(whole)
+    if not cv2.imwrite(str(target), whole[:height]):
+        raise AsyncMotionError(f"--png: {target} cannot be written")

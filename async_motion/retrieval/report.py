@@ -1,0 +1,174 @@
+"""What a report of a day or a week says: counted from events, drawn from their boxes and best frames.
+
+`gather` reads the bucket and returns a `Report`: plain values and JPEGs. `retrieval.report_page` makes the
+page of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from async_motion.core.model import Box, FrameInfo, Image
+from async_motion.core.names import frame_key
+from async_motion.errors import ImageError, UnreadableObject
+from async_motion.jpeg import encode
+from async_motion.retrieval.model import Event
+from async_motion.retrieval.pictures import picture_of
+from async_motion.retrieval.reader import EventReader
+from async_motion.retrieval.requests import together
+
+MAX_HEAT_EVENTS = 300
+"""Of more events of a camera, evenly spread ones give the heat map: each costs a request."""
+BEST = 12
+
+_GRID = (90, 160)
+_AT_ONCE = 32
+_HEAT_WIDTH, _BEST_WIDTH = 640, 480
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """One of the best pictures: its event, a small JPEG, and a link where the store gives one."""
+
+    event: Event
+    jpeg: bytes = field(repr=False)
+    link: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class CameraDay:
+    """What one camera did. `hours` counts events by the hour's place in the range; `size` is in bytes."""
+
+    events: int = 0
+    frames: int = 0
+    size: int = 0
+    moving_s: float = 0.0
+    hours: Counter[int] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    zones: Counter[str] = field(default_factory=Counter)
+    open: int = 0
+    lost_events: int = 0
+    heat: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A day or a week of one instance. `marks` are the beginnings of its hours, and its end, local."""
+
+    instance: str
+    marks: Sequence[datetime]
+    cameras: dict[str, CameraDay]
+    best: Sequence[Shot]
+    unreadable: int
+
+
+async def gather(
+    reader: EventReader, events: AsyncIterator[Event], marks: Sequence[datetime], link_s: float | None
+) -> Report:
+    """Read the events of a range and return its report. Raises StoreUnavailable, StoreRefused."""
+    cameras: dict[str, CameraDay] = defaultdict(CameraDay)
+    numbers: dict[tuple[str, str], set[int]] = defaultdict(set)
+    best: list[Event] = []
+    drawn: dict[str, list[Event]] = defaultdict(list)
+    steps: dict[str, int] = defaultdict(lambda: 1)
+    async for event in events:
+        day = cameras[event.camera]
+        if day.events % steps[event.camera] == 0 and event.frames:
+            drawn[event.camera].append(event)
+            if len(drawn[event.camera]) >= 2 * MAX_HEAT_EVENTS:
+                drawn[event.camera] = drawn[event.camera][1::2]
+                steps[event.camera] *= 2
+        _count(day, event, marks)
+        if event.no is not None and event.writer is not None:
+            numbers[event.camera, event.writer].add(event.no)
+        if event.best is not None:
+            best = sorted([*best, event], key=lambda e: e.peak_score, reverse=True)[:BEST]
+    for (camera, _), seen in numbers.items():
+        cameras[camera].lost_events += max(seen) - min(seen) + 1 - len(seen)
+    for camera, some in drawn.items():
+        cameras[camera].heat = await _heat(reader, some[-MAX_HEAT_EVENTS:])
+    shots = await together("read best frames", (_shot(reader, event, link_s) for event in best))
+    return Report(
+        instance=reader.instance,
+        marks=marks,
+        cameras=dict(sorted(cameras.items())),
+        best=[shot for shot in shots if shot is not None],
+        unreadable=reader.skipped.count,
+    )
+
+
+def heat_map(boxes: Sequence[Box], ground: Image) -> Image:
+    """Return the picture with the share of boxes that covered each place laid over it, (H, W, 3) BGR.
+
+    What few boxes covered keeps its picture, in grey; what most covered is red.
+    """
+    counts: NDArray[np.float32] = np.zeros(_GRID, np.float32)
+    rows, columns = _GRID
+    for box in boxes:
+        top, left = int(box.y * rows), int(box.x * columns)
+        bottom, right = int(np.ceil((box.y + box.height) * rows)), int(np.ceil((box.x + box.width) * columns))
+        counts[top:bottom, left:right] += 1
+    height, width = ground.shape[:2]
+    blurred = cv2.GaussianBlur(counts / max(1.0, float(counts.max())), (0, 0), 1.5)
+    share = np.asarray(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    levels = np.asarray(np.clip(share, 0, 1) * 255, np.uint8)
+    colours = np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), np.uint8)
+    grey = np.repeat(cv2.cvtColor(ground, cv2.COLOR_BGR2GRAY)[:, :, None], 3, axis=2)
+    weight = np.clip(share * 1.6, 0, 0.65)[:, :, None]
+    return np.asarray(grey * (1 - weight) + colours * weight, np.uint8)
+
+
+def _count(day: CameraDay, event: Event, marks: Sequence[datetime]) -> None:
+    day.events += 1
+    day.frames += event.frames
+    day.size += event.bytes
+    day.moving_s += event.duration_s or 0.0
+    day.zones.update(event.zones)
+    if event.reason is None:
+        day.open += 1
+    else:
+        day.reasons[event.reason] += 1
+    hour = next((n for n, mark in enumerate(marks[1:]) if event.started_at < mark), len(marks) - 2)
+    day.hours[hour] += 1
+
+
+async def _heat(reader: EventReader, events: Sequence[Event]) -> bytes | None:
+    boxes: list[Box] = []
+    for at in range(0, len(events), _AT_ONCE):
+        found = await together("read boxes", map(reader.frames, events[at : at + _AT_ONCE]))
+        boxes += [box for frames in found for frame in frames for box in frame.boxes]
+    ground = await _picture(reader, events[-1])
+    if ground is None:
+        return None
+    return await asyncio.to_thread(lambda: encode(heat_map(boxes, ground), 80, _HEAT_WIDTH)[0])
+
+
+async def _shot(reader: EventReader, event: Event, link_s: float | None) -> Shot | None:
+    picture = await _picture(reader, event)
+    if picture is None or event.best is None:
+        return None
+    jpeg = await asyncio.to_thread(lambda: encode(picture, 80, _BEST_WIDTH)[0])
+    key = frame_key(reader.folder(event), event.best)
+    link = None if link_s is None else await reader.link(key, link_s)
+    return Shot(event=event, jpeg=jpeg, link=link)
+
+
+async def _picture(reader: EventReader, event: Event) -> Image | None:
+    """Return an event's best frame at a reduced size, None where it cannot be read."""
+    frames: Sequence[FrameInfo] = await reader.frames(event)
+    frame = next((each for each in frames if each.seq == event.best), None)
+    if frame is None:
+        return None
+    try:
+        return await asyncio.to_thread(picture_of, await reader.fetch(frame), _HEAT_WIDTH)
+    except (UnreadableObject, ImageError) as exc:
+        reader.skipped.add(frame.object_key, str(exc))
+        return None
