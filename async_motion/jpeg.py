@@ -78,6 +78,12 @@ def shrink(jpeg: bytes, max_width: int, quality: int, max_bytes: int) -> bytes:
         target = max(_NARROWEST, target * 2 // 3)
 
 
+def heat(plane: Image, gain: float) -> Image:
+    """Return a (H, W) uint8 plane as a BGR picture from black over red to yellow, its values times `gain`."""
+    scaled = cv2.convertScaleAbs(plane, alpha=gain)
+    return np.asarray(cv2.applyColorMap(scaled, cv2.COLORMAP_INFERNO), dtype=np.uint8)
+
+
 def dimensions(jpeg: bytes) -> tuple[int, int]:
     """Return (width, height) from a JPEG's header, without decoding it. Raises ImageError."""
     at = 2

@@ -159,6 +159,11 @@ class Cameras:
             for name in self.names:
                 tasks.create_task(self.stop(name), name=f"stop camera[{name}]")
 
+    def unit(self, name: str) -> CameraUnit | None:
+        """Return a running camera's unit, None where it does not run."""
+        running = self._running.get(name)
+        return running.unit if running is not None else None
+
     def reconnect(self) -> None:
         """Let every camera connect again."""
         for running in self._running.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from functools import partial
@@ -11,10 +12,12 @@ from async_motion import __version__
 from async_motion.app import specs
 from async_motion.app.buckets import AnyReader, build_bucket, build_events
 from async_motion.app.desk import Desk
-from async_motion.camera.unit import Observer
+from async_motion.camera.unit import CameraUnit, Observer
+from async_motion.core.detection.background import NOISE_UNIT
+from async_motion.core.detection.working_image import Plane
 from async_motion.core.model import Detection, Frame, FrameInfo, Image, MotionEvent, SceneChange
 from async_motion.errors import ImageError
-from async_motion.jpeg import encode
+from async_motion.jpeg import encode, heat
 from async_motion.retrieval.clips import make_clip
 from async_motion.retrieval.pictures import picture_of
 from async_motion.retrieval.removal import delete
@@ -68,9 +71,27 @@ class Watched:
         self._reporter.problem(camera, problem)
 
 
-def build_live(settings: Settings, executor: Executor) -> Live:
-    """Return what shows the cameras' pictures to those who look."""
-    return Live(encode=preview_jpeg, executor=executor, max_viewers=settings.web.max_viewers)
+def build_live(
+    settings: Settings, executor: Executor, unit: Callable[[str], CameraUnit | None] = lambda _: None
+) -> Live:
+    """Return what shows the cameras' pictures to those who look. `unit` gives a camera that runs."""
+
+    async def picture(camera: str, layer: str) -> bytes | None:
+        running = unit(camera)
+        plane = (await running.maps()).get(layer) if running is not None else None
+        if plane is None:
+            return None
+        return await asyncio.get_running_loop().run_in_executor(executor, layer_jpeg, layer, plane)
+
+    return Live(encode=preview_jpeg, executor=executor, max_viewers=settings.web.max_viewers, layers=picture)
+
+
+def layer_jpeg(layer: str, plane: Plane) -> bytes:
+    """Return a picture of what a detector knows: noise and unrest as heat. Blocks. Raises ImageError."""
+    if layer == "background":
+        return encode(plane, QUALITY)[0]
+    # Noise counts in eighths of a grey level: ten of them fill the scale.
+    return encode(heat(plane, 255 / (10 * NOISE_UNIT) if layer == "noise" else 1.0), QUALITY)[0]
 
 
 def preview_jpeg(frame: Frame, width: int) -> bytes:

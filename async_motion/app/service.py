@@ -40,6 +40,7 @@ from async_motion.app.desk import Desk, SettingsFile
 from async_motion.app.disks import Disks
 from async_motion.app.liveness import Liveness
 from async_motion.app.reload import Plan, Rerun
+from async_motion.camera.unit import CameraUnit
 from async_motion.core import commands
 from async_motion.delivery import Delivery
 from async_motion.errors import (
@@ -182,7 +183,7 @@ class Service:
             )
             delivery.on_stored(reporter.on_stored)
             announcer = await build.build_discovery(settings, broker=broker, spool=spool, reporter=reporter)
-            live = pages.build_live(settings, encoder)
+            live = pages.build_live(settings, encoder, self._unit)
             certificates = Certificates(settings)
             disks = Disks(settings)
             snapshot = _with_process_state(reporter.snapshot, certificates, disks)
@@ -332,6 +333,9 @@ class Service:
                 await asyncio.wait([draining], timeout=self._settings.shutdown_grace)
             draining.cancel()
             stopping.cancel()
+
+    def _unit(self, name: str) -> CameraUnit | None:
+        return self._cameras.unit(name) if self._cameras is not None else None
 
     def _reconnect_all(self) -> None:
         if self._cameras is not None:

@@ -19,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from async_motion.camera.offload import offload
 from async_motion.core.detection.detector import TRUSTED_S, Detector, DetectorSettings
+from async_motion.core.detection.working_image import Plane
 from async_motion.core.model import Detection, Frame, Luma
 from async_motion.errors import FrameShapeError
 
@@ -114,6 +115,14 @@ class DetectorHost:
             state = await offload(self._executor, detector.state)
             self._taught_at = None
         return (state, taught_at) if state else None
+
+    async def maps(self) -> Mapping[str, Plane]:
+        """Return pictures of what the detector knows, by name; none before its first frame."""
+        async with self._lock:
+            detector = self.detector
+            if not isinstance(detector, Detector):
+                return {}
+            return await offload(self._executor, detector.debug_maps)
 
     def adopt(self, changes: Mapping[str, Any]) -> None:
         """Change its settings from the next frame on. `changes` has passed `commands.checked`."""

@@ -32,6 +32,7 @@ from async_motion.camera.watcher import EventObserver, Watcher
 from async_motion.core import commands
 from async_motion.core.commands import Value
 from async_motion.core.detection.detector import Detector
+from async_motion.core.detection.working_image import Plane
 from async_motion.core.model import Detection, EndReason, Frame, Image, Reason
 from async_motion.errors import CameraUnavailable
 
@@ -276,6 +277,10 @@ class CameraUnit:
     async def learned(self) -> tuple[bytes, datetime] | None:
         """Return what the detector knows and when its last frame was captured; None where nothing is new."""
         return await self._host.learned()
+
+    async def maps(self) -> Mapping[str, Plane]:
+        """Return pictures of what the detector knows, by name: (h, w) uint8 at its working size."""
+        return await self._host.maps()
 
     def values(self) -> Mapping[str, Value]:
         """Return the settings in force, by the names in `commands.SETTINGS`.

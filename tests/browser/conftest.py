@@ -1,0 +1,123 @@
+"""A real service with synthetic cameras, and a real browser that looks at its pages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+from tests.support.need import need
+from tests.support.ports import free_port
+from tests.support.service import Service
+from tests.support.wait import eventually
+
+AXE = "axe-core@4.11"
+SIZES = {"phone": (320, 640), "desk": (1440, 900)}
+SCHEMES = ("light", "dark")
+CONFIG = """\
+# The cameras of the test.
+instance: edge1
+web: {{port: {web}}}   # the page
+mqtt: {{port: {mqtt}}}
+cameras:
+  porch:
+    name: Front porch   # beside the door
+    source: "demo:"
+    event: {{off_delay: 2s, frames: {{every: 300ms}}}}
+    detect:
+      fps: 5      # enough
+  yard:
+    source: "demo:"
+"""
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    path = shutil.which("chromium")
+    need(path is not None, "chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script that checks accessibility; npm fetches it once into the machine's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "async_motion" / AXE
+    script = cache / "package" / "axe.min.js"
+    if not script.is_file():
+        npm = shutil.which("npm")
+        need(npm is not None, "npm")
+        cache.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [npm or "npm", "pack", "--silent", AXE], cwd=cache, check=True, capture_output=True, text=True
+        )
+        with tarfile.open(cache / done.stdout.split()[-1]) as archive:
+            archive.extractall(cache, filter="data")
+    return script.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service, once its first event has ended."""
+    folder = tmp_path_factory.mktemp("service")
+    service = Service({}, folder)
+    service.config.write_text(CONFIG.format(web=free_port(), mqtt=free_port()))
+    with service:
+        service.wait_for_log("porch: motion ended")
+        eventually(lambda: list(folder.rglob("event.json")), what="a stored event")
+        yield service
+
+
+@pytest.fixture(scope="session")
+def base(service: Service) -> str:
+    """Where the pages are."""
+    return service.wait_for_log("web pages at").rpartition(" ")[2]
+
+
+class Seen:
+    """What went wrong in a page, and what it asked for."""
+
+    def __init__(self, page: Page, base: str) -> None:
+        self.errors: list[str] = []
+        self.foreign: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._said)
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith((base, "blob:", "data:")) else self.foreign.append(request.url)
+            ),
+        )
+
+    def _said(self, message: ConsoleMessage) -> None:
+        # What the settings' form is told to be wrong, browsers also note here.
+        if message.type == "error" and "422 (Unprocessable" not in message.text:
+            self.errors.append(message.text)
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    """A desk in the light, with what it needs to download."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(30_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, base: str) -> Iterator[Page]:
+    """A page of that desk; nothing may go wrong in it, and nothing foreign be asked for."""
+    page = context.new_page()
+    seen = Seen(page, base)
+    yield page
+    assert seen.errors == []
+    assert seen.foreign == []

@@ -1,0 +1,182 @@
+"""What a person comes for, done as a person does it: look, find, draw, tune."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect
+
+from async_motion.settings import load
+from tests.support.service import Service
+from tests.support.wait import eventually
+
+
+def test_the_wall_shows_new_pictures_by_itself(page: Page, base: str) -> None:
+    page.goto(base)
+    first = page.locator("[data-camera=porch]").get_attribute("data-tag")
+    expect(page.locator("[data-camera=porch]")).not_to_have_attribute("data-tag", first or "")
+    expect(page.locator("[data-camera=porch] img")).to_have_attribute("src", re.compile("^blob:"))
+
+
+def test_a_camera_with_its_layers_and_graph(page: Page, base: str) -> None:
+    page.goto(base + "camera?name=porch")
+    expect(page.locator(".verdict")).to_be_visible()
+    page.click("text=Verdict")
+    expect(page.locator(".verdict")).to_have_count(0)
+    page.click("text=Background")
+    expect(page.locator("img[alt='background of the detector']")).to_be_visible()
+    expect(page.locator("svg.graph polyline")).to_have_attribute("points", re.compile(r"\d+,\d+"))
+    width = page.evaluate("document.querySelector('.frame img').naturalWidth")
+    assert width == 960
+
+
+def test_an_event_is_found_watched_and_fetched(page: Page, base: str, tmp_path: Path) -> None:
+    page.goto(base + "events")
+    page.locator("event-grid .card").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    page.locator("event-grid .card:not(:has(.pill))").last.press("Enter")
+    page.wait_for_url(re.compile("event\\?camera="))
+    expect(page.locator(".player")).to_be_visible()
+    page.keyboard.press("Home")
+    expect(page.locator(".player")).to_contain_text("1/")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".player")).to_contain_text("2/")
+    page.click("[aria-label=Play]")
+    expect(page.locator("[aria-label=Play]")).to_be_visible()
+    page.click(".player >> text=Boxes")
+    expect(page.locator(".layer .box")).to_have_count(0)
+    page.click(".player >> text=Boxes")
+    for name in ("ZIP", "Clip"):
+        with page.expect_download() as download:
+            page.click(f"a:has-text('{name}')")
+        download.value.save_as(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "ZIP") as archive:
+        assert archive.testzip() is None
+        assert any(name.endswith("event.json") for name in archive.namelist())
+    assert b"ftyp" in (tmp_path / "Clip").read_bytes()[:16]
+
+
+def test_an_event_is_deleted_after_a_question(page: Page, base: str) -> None:
+    page.goto(base + "events?camera=yard")
+    page.locator("event-grid .card").last.click()
+    page.wait_for_url(re.compile("event\\?camera="))
+    address = page.url
+    page.click("event-actions >> text=Delete")
+    page.click("dialog >> text=Keep it")
+    assert page.request.get(address).ok
+    page.click("event-actions >> text=Delete")
+    page.click("dialog .danger")
+    page.wait_for_url(re.compile("events"))
+    assert page.request.get(address).status == 404
+
+
+def test_zones_are_drawn_by_mouse_and_keyboard_tried_and_saved(
+    page: Page, base: str, service: Service
+) -> None:
+    page.goto(base + "zones?camera=porch")
+    page.get_by_role("button", name="Zone", exact=True).click()
+    point = page.locator("[data-point='0']")
+    expect(point).to_be_focused()
+    before = point.get_attribute("cx")
+    page.keyboard.press("ArrowLeft")
+    assert point.get_attribute("cx") != before
+    page.keyboard.press("Control+z")
+    assert point.get_attribute("cx") == before
+    page.keyboard.press("Control+y")
+    assert point.get_attribute("cx") != before
+    stage = page.locator("zone-editor .overlay").bounding_box()
+    handle = point.bounding_box()
+    assert stage is not None
+    assert handle is not None
+    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(stage["x"] + 3, stage["y"] + 3, steps=4)
+    page.mouse.up()
+    assert (point.get_attribute("cx"), point.get_attribute("cy")) == ("0%", "0%"), "it snaps to the corner"
+    point.focus()
+    page.keyboard.press("Insert")
+    expect(page.locator("[data-point]")).to_have_count(5)
+    page.keyboard.press("Delete")
+    expect(page.locator("[data-point]")).to_have_count(4)
+    page.fill("#zone-name", "Not A Name")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("ul.problem")).to_contain_text("Not A Name")
+    page.fill("#zone-name", "drive")
+    page.get_by_role("button", name="Mask", exact=True).click()
+    page.get_by_role("button", name="Try on the last events").click()
+    expect(page.locator("section[role=status]")).to_contain_text("would")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".note")).to_contain_text("porch: changed in place")
+    settings = load(service.config, {})
+    detect = settings.cameras["porch"].detect
+    assert detect.zones["drive"].polygon[0] == (0.0, 0.0)
+    assert len(detect.masks) == 1
+    text = service.config.read_text()
+    assert "# beside the door" in text
+    assert "# enough" in text
+
+
+def test_zones_are_drawn_by_touch(chromium: Browser, base: str) -> None:
+    with chromium.new_context(
+        viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True
+    ) as context:
+        page = context.new_page()
+        page.goto(base + "zones?camera=yard")
+        page.get_by_role("button", name="Zone", exact=True).tap()
+        point = page.locator("[data-point='2']")
+        point.scroll_into_view_if_needed()
+        box = point.bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        before = point.get_attribute("cx")
+        touch = context.new_cdp_session(page)
+        for kind, shift in (("touchStart", 0), ("touchMove", 12), ("touchMove", 24), ("touchEnd", None)):
+            points = [] if shift is None else [{"x": x + shift, "y": y}]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        expect(point).not_to_have_attribute("cx", before or "")
+        page.get_by_role("button", name="Remove point").tap()
+        expect(page.locator("[data-point]")).to_have_count(3)
+
+
+def test_settings_are_changed_with_reasons_where_they_are_wrong(
+    page: Page, base: str, service: Service
+) -> None:
+    page.goto(base + "settings?camera=yard")
+    page.fill("#field-detect-fps", "fast")
+    page.locator("#field-detect-fps").press("Tab")
+    page.get_by_role("button", name="Save 1 change").click()
+    expect(page.locator("ul.problem")).to_contain_text("fps")
+    page.fill("#field-detect-fps", "4")
+    page.locator("#field-detect-fps").press("Tab")
+    page.get_by_role("button", name="What would it do?").click()
+    expect(page.locator(".note").last).to_contain_text("yard: restarted")
+    page.get_by_role("button", name="Save 1 change").click()
+    eventually(lambda: load(service.config, {}).cameras["yard"].detect.fps == 4, what="the file")
+    service.wait_for_log("yard: watching", times=2)
+
+
+def test_a_camera_is_added_with_a_picture_and_removed(page: Page, base: str, service: Service) -> None:
+    page.goto(base + "settings?new=1")
+    page.fill("#new-name", "gate")
+    page.fill("#field-source", "demo:")
+    page.locator("#field-source").press("Tab")
+    page.get_by_role("button", name="Show a picture").click()
+    expect(page.locator("img.probe")).to_be_visible()
+    page.get_by_role("button", name="Add the camera").click()
+    service.wait_for_log("gate: watching")
+    page.wait_for_url(re.compile("zones\\?camera=gate"))
+    page.goto(base + "settings?camera=gate")
+    page.get_by_role("button", name="Remove the camera").click()
+    page.locator("dialog[open] .danger").click()
+    service.wait_for_log("reload: gate: removed")
+
+
+def test_a_new_event_appears_by_itself(page: Page, base: str) -> None:
+    page.goto(base + "events")
+    newest = page.locator("event-grid .card").first.get_attribute("data-id")
+    expect(page.locator("event-grid .card").first).not_to_have_attribute(
+        "data-id", newest or "", timeout=60_000
+    )
