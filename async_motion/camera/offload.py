@@ -1,4 +1,4 @@
-"""Blocking work in an executor, which a cancellation waits for."""
+"""Blocking work in an executor, which every cancellation waits for."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ T = TypeVar("T")
 
 
 async def offload(executor: Executor, work: Callable[..., T], *arguments: object) -> T:
-    """Run blocking work in an executor; a caller that is cancelled waits until it is done.
+    """Run blocking work in an executor; a caller that is cancelled, however often, waits until it is done.
 
     A thread cannot be cancelled: to return earlier would let two threads use one detector.
     """
     future = asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
         if not future.cancelled():
             future.exception()  # Retrieve it, or asyncio logs that it never was.
-        raise
+        raise cancelled
+    return future.result()

@@ -26,6 +26,10 @@ GOOD_CONNECTION_S = 60.0
 """A camera that gave pictures for so long was well: its next failure starts with the first delay again."""
 
 
+RECONNECT_MIN_S = 2.0
+"""Commands to connect again that come sooner after the last attempt are merged into it."""
+
+
 class CameraSupervisor:
     """Keep one camera going: connect, and when it is lost connect again, for ever and alone."""
 
@@ -35,6 +39,8 @@ class CameraSupervisor:
         self._lost = Backoff(draw=draw, first_s=RETRY_S[0], max_s=RETRY_S[1])
         self._refused = Backoff(draw=draw, first_s=REFUSED_RETRY_S[0], max_s=REFUSED_RETRY_S[1])
         self._connection: asyncio.Task[CameraUnavailable | None] | None = None
+        self._began = float("-inf")
+        """When the last attempt to connect began, by the loop's clock."""
         self._wake = asyncio.Event()
         self._stopped = False
 
@@ -43,7 +49,7 @@ class CameraSupervisor:
         loop = asyncio.get_running_loop()
         while not self._stopped:
             self._wake.clear()
-            began = loop.time()
+            began = self._began = loop.time()
             async with asyncio.TaskGroup() as tasks:
                 self._connection = tasks.create_task(self._connect(), name=f"connection[{self.name}]")
             if self._connection.cancelled():
@@ -62,11 +68,18 @@ class CameraSupervisor:
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._wake.wait()
+                    await asyncio.sleep(began + RECONNECT_MIN_S - loop.time())
 
     def reconnect(self) -> None:
-        """End the connection, or the wait for the next one, and connect now."""
-        if self._connection is not None and not self._stopped:
-            self._connection.cancel()
+        """End the connection, or the wait for the next one, and connect now.
+
+        A connection that has just begun, or is being ended, is the one that is asked for.
+        """
+        connection = self._connection
+        if connection is not None and not connection.done() and not self._stopped:
+            young = asyncio.get_running_loop().time() - self._began < RECONNECT_MIN_S
+            if not young and not connection.cancelling():
+                connection.cancel()
         self._wake.set()
 
     async def stop(self) -> None:

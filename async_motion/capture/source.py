@@ -130,8 +130,10 @@ class CameraSource:
             handover.stop()
             if self._handover is handover:
                 self._handover = None
-            if overdue or not await handover.finished(CLOSE_GRACE_S):
-                self._left.append(thread)
+            # Left behind until it has returned: this wait may be cancelled too.
+            self._left.append(thread)
+            if not overdue and await handover.finished(CLOSE_GRACE_S):
+                self._left.remove(thread)
 
     async def aclose(self) -> None:
         """Stop reading. Returns within twice `CLOSE_GRACE_S`, whatever the video library does."""
