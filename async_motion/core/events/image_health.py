@@ -1,19 +1,22 @@
-"""Is the picture of a camera worth judging? Frozen, dark, covered, turned.
+"""Is a camera's image worth judging? Frozen, dark, covered, turned, or no signal at all.
 
-The camera answers and pictures come, and still nobody is watching: the sensor hangs, the lamp has failed, a
-hat hangs over the lens, a person has turned the camera to the wall. Each is told from a small copy of the
-luma, looked at once a second:
+The camera answers and frames come, and still nothing is seen: the sensor hangs, the lamp has failed, a hat
+hangs over the lens, the camera was turned to the wall, or a recorder shows its own "NO SIGNAL". Each is found
+in a small copy of the luma, once a second:
 
-    frozen   for `FROZEN_S` no picture but, bit for bit, a few that are nearly alike: a living sensor has
-             noise, and an encoder that is given one picture over and over makes a few of it
-    dark     nothing brighter than a few grey levels above black
-    covered  hardly an edge left, where there were many
-    turned   the edges are not where they were: the correlation with the learned map of edges is low
+    frozen     for `FROZEN_S` no image but, bit for bit, a few that are nearly alike: a living sensor has
+    noise,
+               and an encoder that is given one image over and over makes a few of it. Behind a clock at the
+               upper or lower edge, which goes on, it takes `CLOCK_S`
+    dark       nothing brighter than a few grey levels above black
+    no_signal  most of the image is exactly one grey, without any noise, and the known edges are gone
+    covered    hardly an edge left, where there were many
+    turned     the edges are not where they were: the correlation with the learned map of edges is low
 
 Edges, because they stay where they are while the light changes, the night falls and things move about. The
-map of edges is learned over minutes while the picture is well, and a new view that has stood for
-`ACCEPT_S` becomes the one that is known. A problem is reported when it has lasted, and is over when the
-picture has been well for `WELL_S`. Pure and deterministic; the clock is the frames' own.
+map of edges is learned over minutes while the image is well, and a new view that has stood for `ACCEPT_S`
+becomes the known one. A problem is reported when it has lasted, and is over when the image has been well for
+`WELL_S`. Pure and deterministic; the clock is the frames' own.
 """
 
 from __future__ import annotations
@@ -36,6 +39,29 @@ LOOK_S = 1.0
 
 FROZEN_S = 30.0
 FROZEN_LOOKS = 10
+CLOCK_S = 60.0
+TILES = (9, 16)
+"""Rows and columns of the image in which a clock is told from the rest."""
+
+CLOCK_ROWS = 2
+"""Rows of tiles at the upper and at the lower edge in which a clock may be."""
+
+CLOCK_SHARE = 0.15
+"""Of the tiles, a clock takes no more."""
+
+MIN_DETAIL, MIN_DETAILED = 16, 12
+"""Grey levels within a tile that has detail, and how many such tiles say anything."""
+
+ONE_GREY = 0.6
+"""The share of an image that is one grey, and of neighbours that are equal, from which on no lens was
+there."""
+
+SIGNAL_GREYS = (20, 235)
+"""Outside of these, one grey is a night or a glaring light."""
+
+NO_SIGNAL_LOOKS = 8
+"""Looks at one image that make it no signal where no edges are known yet."""
+
 KNOWN = 64
 """Pictures that are remembered to find them again: a frozen scene's differ with their place in the GOP."""
 
@@ -83,9 +109,16 @@ class Problem(StrEnum):
     DARK = "dark"
     COVERED = "covered"
     TURNED = "turned"
+    NO_SIGNAL = "no_signal"
 
 
-AFTER_S = {Problem.FROZEN: 0.0, Problem.DARK: DARK_S, Problem.COVERED: COVERED_S, Problem.TURNED: TURNED_S}
+AFTER_S = {
+    Problem.FROZEN: 0.0,
+    Problem.DARK: DARK_S,
+    Problem.COVERED: COVERED_S,
+    Problem.TURNED: TURNED_S,
+    Problem.NO_SIGNAL: 3.0,
+}
 """How long each must last before it is reported. FROZEN has its own time in it."""
 
 
@@ -101,6 +134,7 @@ class ImageHealth:
         self._looked: float | None = None
         self._samples: Luma | None = None
         self._known: deque[bytes] = deque(maxlen=KNOWN)
+        self._tiles: list[_Tile] = []
         self._same_since = 0.0
         self._same_looks = 0
         self._edges: Grid | None = None
@@ -125,6 +159,7 @@ class ImageHealth:
         if passed is None or passed < 0 or passed > GAP_S:
             self._suspect, self._same_looks, self._samples, self._strange_since = None, 0, None, None
             self._known.clear()
+            self._tiles.clear()
             passed = 0.0
         self._judge(self._examine(luma, monotonic, passed), monotonic)
         return self._reported
@@ -133,6 +168,8 @@ class ImageHealth:
         """Return what this picture looks like by itself, and learn from it if it is well."""
         samples = _sample(luma)
         frozen = self._is_frozen(samples, now)
+        if _is_one_grey(samples) and self._is_no_signal(_edges(samples)):
+            return Problem.NO_SIGNAL
         if float(np.percentile(samples[::2, ::2], 99)) < DARK_LEVEL:
             return Problem.DARK
         edges = _edges(samples)
@@ -158,7 +195,32 @@ class ImageHealth:
             self._known.append(picture)
             self._same_since, self._same_looks = now, 0
         self._same_looks += 1
-        return now - self._same_since >= FROZEN_S and self._same_looks >= FROZEN_LOOKS
+        behind_clock = self._is_frozen_behind_a_clock(samples, now)
+        return behind_clock or (now - self._same_since >= FROZEN_S and self._same_looks >= FROZEN_LOOKS)
+
+    def _is_frozen_behind_a_clock(self, samples: Luma, now: float) -> bool:
+        rows, columns = TILES
+        if samples.shape[0] < rows or samples.shape[1] < columns:
+            return False
+        parts = [
+            part
+            for band in np.array_split(samples, rows, axis=0)
+            for part in np.array_split(band, columns, axis=1)
+        ]
+        if not self._tiles:
+            self._tiles = [_Tile(now) for _ in parts]
+        frozen = [tile.update(part, now) for tile, part in zip(self._tiles, parts, strict=True)]
+        middle = range(CLOCK_ROWS * columns, (rows - CLOCK_ROWS) * columns)
+        if not all(frozen[place] for place in middle):
+            return False
+        detailed = sum(int(parts[place].max()) - int(parts[place].min()) >= MIN_DETAIL for place in middle)
+        return detailed >= MIN_DETAILED and frozen.count(False) <= CLOCK_SHARE * len(frozen)
+
+    def _is_no_signal(self, edges: Grid) -> bool:
+        """Return whether an image of one grey is not the known view."""
+        if self._edges is None or self._learned_s < LEARNED_S:
+            return self._same_looks >= NO_SIGNAL_LOOKS
+        return _correlation(edges, self._edges) < SAME_VIEW
 
     def _is_strange(self, edges: Grid, now: float) -> bool:
         """Return whether this is another view than the known one; know it when it has stood for long."""
@@ -196,6 +258,40 @@ class ImageHealth:
                 self._reported = None
         elif lasted >= AFTER_S[found]:
             self._reported = found
+
+
+class _Tile:
+    """One part of the image: whether it shows, bit for bit, nothing new."""
+
+    def __init__(self, now: float) -> None:
+        self._known: deque[bytes] = deque(maxlen=KNOWN)
+        self._before: Luma | None = None
+        self._same_since = now
+        self._same_looks = 0
+
+    def update(self, part: Luma, now: float) -> bool:
+        """Look at it; return whether nothing new was there for `CLOCK_S`."""
+        before, self._before = self._before, part
+        if before is not None and cv2.norm(before, part, cv2.NORM_L1) > STILL * part.size:
+            self._known.clear()
+        digest = hashlib.blake2b(part.tobytes(), digest_size=8).digest()
+        if digest not in self._known:
+            self._known.append(digest)
+            self._same_since, self._same_looks = now, 0
+        self._same_looks += 1
+        return now - self._same_since >= CLOCK_S and self._same_looks >= FROZEN_LOOKS
+
+
+def _is_one_grey(samples: Luma) -> bool:
+    """Return whether most of an image is exactly one grey, as only a machine draws it."""
+    counts = np.bincount(samples.ravel(), minlength=256)
+    grey = int(counts.argmax())
+    if not SIGNAL_GREYS[0] <= grey <= SIGNAL_GREYS[1]:
+        return False
+    near = int(counts[max(0, grey - 1) : grey + 2].sum())
+    if near < ONE_GREY * samples.size or samples.shape[1] < 2:
+        return False
+    return float(np.mean(samples[:, 1:] == samples[:, :-1])) >= ONE_GREY
 
 
 def _sample(luma: Luma) -> Luma:

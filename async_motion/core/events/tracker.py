@@ -6,7 +6,10 @@
 
 The rules, all on `monotonic` alone (`captured_at` is a label, and may jump):
 
-- *Debounce.* A frame with motion starts an event when at least M of the last N frames had motion.
+- *Debounce.* A frame with motion starts an event when at least M of the last N frames had motion. M frames
+  stand for `(M - 1) * CONFIRM_STEP_S` seconds: of frames that are further apart, as many are needed as fit
+  into that time, and one more. Otherwise a camera that is judged every few seconds would never confirm a
+  walk.
 - *Hold-back.* The frames that waited for that confirmation belong to the event: it starts at the first of
   them. A scene change, or a detector that learns again, clears them: what looked like motion began it.
 - *Off-delay.* The event ends QUIET at the first still frame that comes `off_delay_s` after the last motion.
@@ -28,6 +31,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from async_motion.core.model import Detection, EndReason, EventPhase, MotionEvent, Phase, Reason
+
+CONFIRM_STEP_S = 0.5
+"""Up to this far apart, frames are counted; further apart, the time between them is."""
 
 SILENCE_S = 5.0
 """A gap up to this is a slow camera, not a silence: keyframes alone come every few seconds."""
@@ -93,6 +99,8 @@ class Tracker:
         self._now = float("-inf")
         self._window: deque[_Seen | None] = deque(maxlen=settings.confirm[1])
         """The last N frames; None for those without motion."""
+        self._gaps: deque[float] = deque(maxlen=settings.confirm[1])
+        """The seconds before each of them."""
         self._event: MotionEvent | None = None
         self._started = 0.0
         self._last_motion = 0.0
@@ -133,8 +141,10 @@ class Tracker:
 
         `monotonic` that runs backwards counts as standing still.
         """
+        before = self._now
         self._advance(monotonic)
         now = self._now
+        self._gaps.append(now - before)
         if detection.reason in (Reason.SCENE_CHANGE, Reason.LEARNING):
             self._window.clear()
         seen = _Seen(captured_at, now, detection) if detection.motion else None
@@ -178,6 +188,7 @@ class Tracker:
         if self._event is not None:
             changes.append(self._end(reason))
         self._window.clear()
+        self._gaps.clear()
         self._now = self._not_before = float("-inf")
         changes.extend(self._zone_changes(still=False))
         return changes
@@ -191,7 +202,12 @@ class Tracker:
         return since_s >= off_delay_s if still else since_s > max(off_delay_s, SILENCE_S)
 
     def _is_confirmed(self) -> bool:
-        return sum(seen is not None for seen in self._window) >= self._settings.confirm[0]
+        needed = self._settings.confirm[0]
+        # The shortest: a few frames that were dropped make no slow camera. The first frame has no gap.
+        gap_s = min((gap for gap in self._gaps if gap < float("inf")), default=0.0)
+        if gap_s > CONFIRM_STEP_S:
+            needed = 1 + int((needed - 1) * CONFIRM_STEP_S / gap_s)
+        return sum(seen is not None for seen in self._window) >= needed
 
     def _held(self) -> list[_Seen]:
         """Return the frames with motion that belong to an event which starts now.

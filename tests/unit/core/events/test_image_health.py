@@ -210,3 +210,64 @@ def test_a_view_with_padded_rows_is_only_read(camera: Camera) -> None:
     luma = padded[:, :640]
     luma.flags.writeable = False
     assert camera.health.update(luma, 1.0) is None
+
+
+def clocked(shot: Shot, *, top: int = 8) -> Shot:
+    """The same with a clock that is written over it, as the camera does."""
+
+    def shown(at: float) -> Luma:
+        luma = shot(at).copy()
+        luma[top : top + 24, 10:230] = 16
+        cv2.putText(luma, f"{at:012.1f}", (14, top + 20), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 235.0, 2)
+        return luma
+
+    return shown
+
+
+@pytest.mark.parametrize("top", [8, 326])
+def test_frozen_behind_a_clock_that_goes_on(camera: Camera, top: int) -> None:
+    assert set(camera.play(clocked(living(view(1)), top=top), 90)) == {None}
+    still = living(view(1))(0.0)
+    assert 55 <= camera.until(clocked(lambda _at: still, top=top), "frozen", 90) <= 70
+    assert camera.until(clocked(living(view(1)), top=top), None, 10) <= 5
+
+
+def test_something_that_moves_in_a_noiseless_scene_is_not_frozen(camera: Camera) -> None:
+    back = view(1).astype(np.uint8)
+
+    def walked(at: float) -> Luma:
+        luma = back.copy()
+        x = int(at * 40) % 600
+        luma[150:210, x : x + 30] = 230
+        return luma
+
+    assert set(camera.play(clocked(walked), 120)) == {None}
+
+
+def no_signal(grey: int) -> Shot:
+    """A recorder's own image: one colour, and words."""
+    luma = np.full((360, 640), grey, np.uint8)
+    cv2.putText(luma, "NO SIGNAL", (200, 190), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 235.0, 3)
+    return lambda _at: luma
+
+
+@pytest.mark.parametrize("grey", [29, 41, 105])
+def test_no_signal(camera: Camera, grey: int) -> None:
+    well(camera)
+    assert 2 <= camera.until(no_signal(grey), "no_signal", 10) <= 6
+    assert camera.until(living(view(1)), None, 10) <= 5
+
+
+def test_no_signal_from_the_start(camera: Camera) -> None:
+    assert camera.until(no_signal(41), "no_signal", 20) <= 15
+
+
+def test_a_denoised_night_sky_is_no_missing_signal(camera: Camera) -> None:
+    ground = living(view(5, height=140))
+
+    def night(at: float) -> Luma:
+        luma = np.full((360, 640), 26, np.uint8)
+        luma[220:] = ground(at)
+        return luma
+
+    assert set(camera.play(night, 120)) == {None}

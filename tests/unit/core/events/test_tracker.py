@@ -414,3 +414,34 @@ def test_still_frames_for_long_enough_always_bring_off(
     tracker.update(BEGIN, len(verdicts) * 0.2 + chosen.off_delay_s, STILL)
     assert tracker.event is None
     assert tracker.zones_on == ()
+
+
+@pytest.mark.parametrize(
+    ("confirm", "step", "verdicts", "starts_at"),
+    [
+        ((2, 3), 0.5, "...M....", None),
+        ((2, 3), 1.0, "...M....", 3),
+        ((2, 3), 4.0, "...M....", 3),
+        ((3, 5), 1.0, "...M....", None),
+        ((3, 5), 1.0, "...MM...", 4),
+        ((3, 5), 2.0, "...M....", 3),
+    ],
+)
+def test_frames_that_are_far_apart_confirm_by_their_time(
+    confirm: tuple[int, int], step: float, verdicts: str, starts_at: int | None
+) -> None:
+    told = feed(make(confirm), verdicts, step=step)
+    assert [place for place, word in told if word == "start"] == ([] if starts_at is None else [starts_at])
+
+
+def test_a_gap_among_close_frames_confirms_nothing() -> None:
+    tracker = make((2, 3))
+    feed(tracker, "...", step=0.2)
+    assert feed(tracker, "M..", begin=3.0, step=0.2) == []
+
+
+def test_the_first_frame_after_an_absence_confirms_nothing() -> None:
+    tracker = make((2, 3))
+    assert feed(tracker, "M") == []
+    tracker.close(EndReason.CAMERA_LOST)
+    assert feed(tracker, "M", begin=100.0) == []
