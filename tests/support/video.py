@@ -80,6 +80,7 @@ def write_clip(
     pixels: str = "yuv420p",
     options: dict[str, str] | None = None,
     bit_rate: int | None = None,
+    sar: tuple[int, int] | None = None,
 ) -> Path:
     """Encode `pictures` as `path`, as a camera does: fixed GOP, no scene cuts, no B frames unless asked."""
     settings = (
@@ -94,6 +95,8 @@ def write_clip(
                 stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], pixels
                 stream.codec_context.gop_size = gop
                 stream.codec_context.thread_count = 1
+                if sar:
+                    stream.codec_context.sample_aspect_ratio = Fraction(*sar)
                 if bit_rate:
                     stream.codec_context.bit_rate = bit_rate
             frame = av.VideoFrame.from_ndarray(picture, format="bgr24")

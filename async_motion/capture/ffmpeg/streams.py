@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Final, NamedTuple, cast
@@ -300,7 +300,7 @@ def _open(
 
 def _sending(container: InputContainer, address: Address) -> tuple[VideoStream, Iterator[VideoPacket]]:
     """Return the first video track that sends, with its packets. Raises CameraRefused."""
-    tracks = [one for one in container.streams.video if not _is_cover(one)]
+    tracks = container.streams.video
     if not tracks:
         raise CameraRefused(f"{address.shown}: holds no video")
     # PyAV has no context for a codec that FFmpeg cannot decode, whatever its stubs say.
@@ -331,13 +331,6 @@ def _demuxed(container: InputContainer, tracks: list[VideoStream]) -> Iterator[V
     # It is a generator, whatever the stubs say; closed before the container, since it owns buffers.
     with closing(cast("Generator[VideoPacket]", container.demux(*tracks))) as packets:
         yield from (packet for packet in packets if packet.size)
-
-
-def _is_cover(track: VideoStream) -> bool:
-    """Return whether a track is a still picture about the file, such as a cover."""
-    with suppress(AttributeError):
-        return bool(track.disposition & track.disposition.__class__.attached_pic)
-    return False
 
 
 def _settled(

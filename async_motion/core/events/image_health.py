@@ -5,9 +5,8 @@ hangs over the lens, the camera was turned to the wall, or a recorder shows its 
 in a small copy of the luma, once a second:
 
     frozen     for `FROZEN_S` no image but, bit for bit, a few that are nearly alike: a living sensor has
-    noise,
-               and an encoder that is given one image over and over makes a few of it. Behind a clock at the
-               upper or lower edge, which goes on, it takes `CLOCK_S`
+               noise, and an encoder that is given one image over and over makes a few of it. Behind a clock
+               at the upper or lower edge, which goes on, it takes `CLOCK_S`
     dark       nothing brighter than a few grey levels above black
     no_signal  most of the image is exactly one grey, without any noise, and the known edges are gone
     covered    hardly an edge left, where there were many

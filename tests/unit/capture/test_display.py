@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_motion.capture.display import AS_CODED, Display, aspect_of, by_exif, by_matrix
+from tests.support.exif import exif
 
 ONE = 1 << 16
 LUMA = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
@@ -37,15 +38,6 @@ MATRIX = {
     8: (0, -1, 1, 0),
 }
 """(a, b, c, d) of the matrix that says the same: x' = a x + c y, y' = b x + d y."""
-
-
-def exif(orientation: int, order: str = "<") -> bytes:
-    """Return the beginning of a JPEG with this orientation."""
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
-    entry = struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)
-    body = b"Exif\0\0" + head + struct.pack(f"{order}H", 1) + entry + bytes(4)
-    jfif = b"\xff\xe0\x00\x04ab"
-    return b"\xff\xd8" + jfif + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + b"\xff\xdb\x00\x02"
 
 
 @pytest.mark.parametrize("orientation", SHOWN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import numpy as np
 import pytest
 
 from async_motion.capture import CaptureSpec, open_source
+from async_motion.capture.display import Display, by_exif
 from async_motion.errors import CameraRefused
 from tests.support.capture import read
+from tests.support.exif import exif
+from tests.support.video import ground
 
 
 def write(folder: Path, name: str, grey: int, size: tuple[int, int] = (64, 48)) -> None:
@@ -82,3 +86,29 @@ def test_a_folder_that_goes_away_is_refused(tmp_path: Path) -> None:
     folder.rmdir()
     with pytest.raises(CameraRefused):
         read(source)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_still_is_shown_as_its_exif_says(tmp_path: Path, orientation: int) -> None:
+    image = np.full((48, 64, 3), 90, np.uint8)
+    image[:16, :16] = 250
+    data = cv2.imencode(".jpg", image)[1].tobytes()
+    head = exif(orientation)
+    (tmp_path / "a.jpg").write_bytes(head[: -len(b"\xff\xdb\x00\x02")] + data[2:])
+    frame = read(open_source(spec(tmp_path)))[0]
+    seen = Display(*by_exif(head)).luma(image[..., 0])
+    assert frame.luma.shape == seen.shape
+    assert np.abs(frame.luma.astype(int) - seen).mean() < 4
+    assert np.abs(frame.bgr()[..., 0].astype(int) - seen).mean() < 4
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: data[:600] + data[-400:]]
+)
+def test_a_damaged_still_is_skipped(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    data = cv2.imencode(".jpg", ground(320, 240))[1].tobytes()
+    (tmp_path / "a.jpg").write_bytes(damage(data))
+    (tmp_path / "b.jpg").write_bytes(data)
+    source = open_source(spec(tmp_path))
+    assert len(read(source)) == 1
+    assert source.counters.corrupt == 1
