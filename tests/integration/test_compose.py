@@ -497,7 +497,7 @@ def test_the_image_has_every_dependency_in_a_version_that_we_allow() -> None:
         if requirement.marker is None or requirement.marker.evaluate(
             {"sys_platform": "linux", "python_version": "3.13"}
         ):
-            name = requirement.name.lower().replace("_", "-")
+            name = re.sub(r"[-_.]+", "-", requirement.name).lower()
             assert name in pinned(), f"{line} is not in the image: run docker/processor/lock.sh"
             assert requirement.specifier.contains(pinned()[name]), (
                 f"{line}, but the image has {pinned()[name]}"
