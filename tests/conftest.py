@@ -14,7 +14,11 @@ from async_motion.logs import QUIET
 from tests.support import s3, tls
 
 # What CI finds must be found again by whoever runs the same commit; to look further is for everyone else.
-hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+# How fast the machine is says nothing about the code.
+PATIENT = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("patient", PATIENT)
+hypothesis.settings.register_profile("ci", PATIENT, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("patient")
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
@@ -277,15 +277,24 @@ async def build_reporter(
 
 
 async def build_discovery(
-    settings: Settings, *, broker: BrokerClient, spool: Spool, reporter: Reporter
+    settings: Settings,
+    *,
+    broker: BrokerClient,
+    spool: Spool,
+    reporter: Reporter,
+    looked: Callable[[Collection[str]], None],
 ) -> DiscoveryPublisher:
-    """Return what announces the devices to Home Assistant and clears what no longer exists."""
+    """Return what announces the devices to Home Assistant and clears what no longer exists.
+
+    `looked` hears which topics the broker retained at the start.
+    """
     mqtt = settings.mqtt
     site = Site(
         instance=settings.instance,
         version=__version__,
         topics=topics(settings),
         preview=mqtt.discovery.preview_every is not None,
+        web_url=settings.web.url,
     )
     return DiscoveryPublisher(
         broker,
@@ -298,6 +307,7 @@ async def build_discovery(
         remember=spool.remember,
         recalled=await _recall(spool, (PLACES_KEY, MISSED_KEY)),
         foreign=reporter.foreign_topics,
+        looked=looked,
     )
 
 
@@ -306,11 +316,15 @@ def camera_sites(settings: Settings) -> list[CameraSite]:
     return [
         CameraSite(
             name=name,
-            title=settings.cameras[name].name,
-            zones=zones,
-            profiles=not settings.cameras[name].profiles.night.is_blank,
+            title=camera.name,
+            area=camera.area,
+            zones=tuple(camera.detect.zones),
+            zone_titles={zone: known.name for zone, known in camera.detect.zones.items() if known.name},
+            profiles=not camera.profiles.night.is_blank,
+            identity=camera.renamed_from or "",
         )
-        for name, zones in watched_zones(settings).items()
+        for name, camera in settings.cameras.items()
+        if camera.enabled
     ]
 
 

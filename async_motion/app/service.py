@@ -182,7 +182,13 @@ class Service:
                 restart_capture=self._reconnect_all,
             )
             delivery.on_stored(reporter.on_stored)
-            announcer = await build.build_discovery(settings, broker=broker, spool=spool, reporter=reporter)
+            announcer = await build.build_discovery(
+                settings,
+                broker=broker,
+                spool=spool,
+                reporter=reporter,
+                looked=delivery.restore_snapshots,
+            )
             live = pages.build_live(settings, encoder, self._unit)
             certificates = Certificates(settings)
             disks = Disks(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -163,9 +163,14 @@ class Delivery:
                     poll_s=self._pace.poll_s,
                 )
                 tasks.create_task(announcements, name="delivery: announcements")
+                tasks.create_task(self._snapshots.run(), name="delivery: snapshots")
                 if self._index is not None:
                     self._index.executor = executor
                     tasks.create_task(self._index.run(), name="delivery: index")
+
+    def restore_snapshots(self, retained: Collection[str]) -> None:
+        """Show again the last run's snapshots that are not among the `retained` topics."""
+        self._snapshots.restore(retained)
 
     async def drain(self, timeout_s: float | None) -> bool:
         """Wait until nothing is left to deliver, at most `timeout_s` (None: for ever).

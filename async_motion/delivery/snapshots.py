@@ -9,21 +9,35 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
+from async_motion.core import payloads, strict_json
 from async_motion.core.items import FrameAnnouncement, FrameUpload
 from async_motion.core.names import Topics
 from async_motion.core.strict_json import parse_object
 from async_motion.delivery.protocols import Outbox, Store
 from async_motion.delivery.retries import Retries
-from async_motion.errors import BrokerRefused, ImageError, RecordRejected, SpoolError, StoreUnavailable
+from async_motion.errors import (
+    BrokerRefused,
+    BrokerUnavailable,
+    ImageError,
+    RecordRejected,
+    SpoolError,
+    StoreUnavailable,
+)
 
 log = logging.getLogger(__name__)
 
 SHOWN = "delivery/shown"
-"""The key under which the spool remembers what is shown."""
+"""The key under which the spool remembers what is shown: of each camera an event's number and a score."""
+
+SHOWN_FRAMES = "delivery/shown_frames"
+"""The key for the announcements of the frames that are shown, by camera."""
+
+RESTORE_RETRY_S = 15.0
 
 Rank = tuple[int, float]
 """An event's number and a frame's score: what ranks higher is shown."""
@@ -63,6 +77,11 @@ class Snapshots:
         self._get_timeout_s = get_timeout_s
         self._candidates: dict[str, Rank] = {}
         self._shown: dict[str, Rank] = {}
+        self._announcements: dict[str, str] = {}
+        """Of the frames that are shown."""
+        self._retained: frozenset[str] = frozenset()
+        """The topics that the broker retained at the start."""
+        self._asked = asyncio.Event()
         self._problems: dict[str, str] = {}
         self.executor: ThreadPoolExecutor | None = None
 
@@ -71,6 +90,49 @@ class Snapshots:
         remembered = await self._spool.recall(SHOWN)
         self._shown = parse_shown(remembered) if remembered is not None else {}
         self._candidates = dict(self._shown)
+        frames = await self._spool.recall(SHOWN_FRAMES)
+        self._announcements = parse_announcements(frames) if frames is not None else {}
+
+    def restore(self, retained: Collection[str]) -> None:
+        """Show again what the last run showed, where its topic is not among those that are `retained`.
+
+        A broker without a disk forgets: Home Assistant would show no picture until the next event.
+        """
+        self._retained = frozenset(retained)
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Show again what `restore` asks for; while the store or the broker is away, try again."""
+        await self._asked.wait()
+        missing = [
+            camera for camera in self._announcements if self._topics.snapshot(camera) not in self._retained
+        ]
+        while missing:
+            missing = [camera for camera in missing if not await self._restored(camera)]
+            if missing:
+                await asyncio.sleep(RESTORE_RETRY_S)
+
+    async def _restored(self, camera: str) -> bool:
+        """Return whether nothing is left to be done: it is shown, cannot be, or something newer is."""
+        announcement = self._announcements.get(camera)
+        if announcement is None:
+            return True
+        rank = self._shown.get(camera)
+        try:
+            stored = payloads.parse_frame(announcement)
+            async with asyncio.timeout(self._get_timeout_s):
+                jpeg = await self._store.get(stored.info.object_key)
+            small = await self._shrunk(jpeg)
+            if small is None or self._shown.get(camera) != rank:
+                return True
+            await self._publish(self._topics.snapshot_frame(camera), announcement.encode(), retain=True)
+            await self._publish(self._topics.snapshot(camera), small, retain=True)
+        except (StoreUnavailable, BrokerUnavailable, TimeoutError) as exc:
+            log.debug("%s: its last picture is not shown again yet: %s", camera, exc)
+            return isinstance(exc, BrokerRefused)
+        except (RecordRejected, ImageError, ValueError) as exc:
+            log.debug("%s: its last picture cannot be shown again: %s", camera, exc)
+        return True
 
     def is_candidate(self, item: FrameUpload) -> bool:
         """Return whether a frame may become the snapshot: then its bytes are kept until it is announced."""
@@ -95,16 +157,25 @@ class Snapshots:
         jpeg = await self._small_jpeg(item)
         if jpeg is None:
             return
+        before = self._announcements.get(info.camera)
         try:
-            await self._publish(self._topics.snapshot(info.camera), jpeg, retain=True)
+            # What tells of the picture comes first: who sees the picture change finds its words in place.
             await self._publish(self._topics.snapshot_frame(info.camera), announcement, retain=True)
+            await self._publish(self._topics.snapshot(info.camera), jpeg, retain=True)
         except BrokerRefused as exc:
             self._problem(info.camera, f"the broker refused the snapshot: {exc}")
+            if before is not None:
+                with contextlib.suppress(BrokerRefused):
+                    await self._publish(
+                        self._topics.snapshot_frame(info.camera), before.encode(), retain=True
+                    )
             return
         self._problems.pop(info.camera, None)
         self._shown[info.camera] = (item.event_number, info.score)
-        value = json.dumps(self._shown).encode()
-        await self._retries.insist(lambda: self._spool.remember(SHOWN, value, durable=False))
+        self._announcements[info.camera] = announcement.decode()
+        for key, shown in ((SHOWN, self._shown), (SHOWN_FRAMES, self._announcements)):
+            value = json.dumps(shown).encode()
+            await self._retries.insist(partial(self._spool.remember, key, value, durable=False))
 
     async def _small_jpeg(self, item: FrameAnnouncement) -> bytes | None:
         info = item.stored.info
@@ -121,12 +192,17 @@ class Snapshots:
             except (StoreUnavailable, RecordRejected, TimeoutError) as exc:
                 log.debug("%s: no snapshot of %s: %s", info.camera, info.object_key, exc)
                 return None
-        assert self._shrink is not None
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.executor, self._shrink, jpeg)
+            return await self._shrunk(jpeg)
         except ImageError as exc:
             self._problem(info.camera, str(exc))
             return None
+
+    async def _shrunk(self, jpeg: bytes) -> bytes | None:
+        """Return the small JPEG. Raises ImageError."""
+        if self._shrink is None:
+            return None
+        return await asyncio.get_running_loop().run_in_executor(self.executor, self._shrink, jpeg)
 
     def _problem(self, camera: str, problem: str) -> None:
         if self._problems.get(camera) != problem:
@@ -142,3 +218,12 @@ def parse_shown(value: bytes) -> dict[str, Rank]:
     except (ValueError, TypeError, OverflowError) as exc:
         log.warning("what the last run showed cannot be read (%s); showing the next frames", exc)
         return {}
+
+
+def parse_announcements(value: bytes) -> dict[str, str]:
+    """Return the announcements that `show` remembered, by camera; nothing where they cannot be read."""
+    try:
+        remembered = strict_json.parse_object(value)
+    except ValueError:
+        return {}
+    return {camera: text for camera, text in remembered.items() if isinstance(text, str)}

@@ -21,8 +21,8 @@ What Home Assistant does with it, and the rules that follow:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
@@ -37,14 +37,19 @@ _STORAGE = "(value_json.store.problem or value_json.spool.problem or value_json.
 EVENT_GAP_S = 10
 """A better picture alone is news for the event entity at most this often."""
 
+EVENT_WORDS: Final = {word: word.replace("_", " ").capitalize() for word in payloads.EVENT_TYPES.values()}
+"""The types of events as Home Assistant shows them; automations may go by `phase`: start, update, end."""
+
 EVENT_TEMPLATE: Final = f"""\
+{{%- set words = {EVENT_WORDS} -%}}
 {{%- set was = this.attributes -%}}
 {{%- set recent = as_timestamp(now()) - as_timestamp(this.state, 0) < {EVENT_GAP_S} -%}}
 {{%- set old = value_json.event_type == 'motion_updated'
   and was.get('event_id') == value_json.event_id and was.get('zones') == value_json.zones
   and (recent or was.get('object_key') == value_json.best_frame) -%}}
 {{{{ ({{}} if old else {{
-  'event_type': value_json.event_type, 'event_id': value_json.event_id, 'camera': value_json.camera,
+  'event_type': words[value_json.event_type], 'phase': value_json.type,
+  'event_id': value_json.event_id, 'camera': value_json.camera,
   'object_key': value_json.best_frame, 'bucket': value_json.bucket, 'url': value_json.url,
   'score': value_json.peak_score, 'zones': value_json.zones, 'frames_stored': value_json.frames_stored,
   'started_at': value_json.started_at, 'ended_at': value_json.ended_at,
@@ -85,15 +90,23 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraSite:
-    """A camera as Home Assistant shall see it. `title` is what people call it.
+    """A camera as Home Assistant shows it. `title` is what people call it, `area` where it hangs.
 
-    `profiles`: it has settings for the night.
+    `zones` are names; `zone_titles` what people call some of them. `profiles`: it has settings for the night.
+    `identity` is what Home Assistant knows it by, also after a renaming; by default its name.
     """
 
     name: str
     title: str | None = None
+    area: str | None = None
     zones: tuple[str, ...] = ()
+    zone_titles: Mapping[str, str] = field(default_factory=dict)
     profiles: bool = False
+    identity: str = ""
+
+    @property
+    def unique(self) -> str:
+        return self.identity or self.name
 
 
 class Needs(Enum):
@@ -139,6 +152,15 @@ def _service_state(at: Place) -> Mapping[str, Any]:
     return {"state_topic": at.topics.state}
 
 
+def _words(values: Iterable[str]) -> list[str]:
+    """Return values as people write them."""
+    return [value.capitalize() for value in values]
+
+
+_WORDS: Final = {"value_template": "{{ value | capitalize }}", "command_template": "{{ value | lower }}"}
+"""How a select shows and sends a value whose options are `_words`."""
+
+
 def _setting(setting: str) -> Callable[[Place], Mapping[str, Any]]:
     def topics(at: Place) -> Mapping[str, Any]:
         return {
@@ -164,11 +186,12 @@ CAMERA: Final[Sequence[Entity]] = (
         topics=lambda at: {"state_topic": at.topics.event(at.camera)},
         fields={
             "device_class": "motion",
-            "event_types": list(payloads.EVENT_TYPES.values()),
+            "event_types": list(EVENT_WORDS.values()),
             "value_template": EVENT_TEMPLATE,
         },
-        # An event that is delivered late, or ends because its camera was lost, is news all the same.
-        needs=Needs.SERVICE,
+        # What happened needs no availability: coming back from "unavailable" would write an old event into
+        # history again, and run the automations on it.
+        needs=Needs.NOTHING,
     ),
     Entity(
         platform="image",
@@ -178,7 +201,11 @@ CAMERA: Final[Sequence[Entity]] = (
             "image_topic": at.topics.snapshot(at.camera),
             "json_attributes_topic": at.topics.snapshot_frame(at.camera),
         },
-        fields={"content_type": payloads.CONTENT_TYPE, "json_attributes_template": FRAME_TEMPLATE},
+        fields={
+            "content_type": payloads.CONTENT_TYPE,
+            "json_attributes_template": FRAME_TEMPLATE,
+            "icon": "mdi:cctv",  # until there is a picture
+        },
         needs=Needs.SERVICE,
     ),
     Entity(
@@ -194,7 +221,7 @@ CAMERA: Final[Sequence[Entity]] = (
         key="sensitivity",
         name="Sensitivity",
         topics=_setting("sensitivity"),
-        fields={"options": list(commands.SENSITIVITIES), "icon": "mdi:tune-vertical"},
+        fields={"options": _words(commands.SENSITIVITIES), "icon": "mdi:tune-vertical", **_WORDS},
         needs=Needs.SERVICE,
         category="config",
     ),
@@ -256,6 +283,7 @@ CAMERA: Final[Sequence[Entity]] = (
             "suggested_display_precision": 1,
             "icon": "mdi:chart-bell-curve",
         },
+        enabled=False,
     ),
     Entity(
         platform="sensor",
@@ -276,8 +304,8 @@ CAMERA: Final[Sequence[Entity]] = (
         topics=_state,
         fields={
             "device_class": "enum",
-            "options": [status.value for status in CameraStatus],
-            "value_template": "{{ value_json.status }}",
+            "options": _words(status.value for status in CameraStatus),
+            "value_template": "{{ value_json.status | capitalize }}",
         },
         needs=Needs.SERVICE,
         category="diagnostic",
@@ -358,9 +386,19 @@ PROFILE: Final = Entity(
     platform="select",
     key="profile",
     name="Profile",
-    topics=_setting(names.PROFILE),
-    # What is shown is the profile in force, so that `auto` never is: it can be chosen all the same.
-    fields={"options": list(commands.PROFILES), "icon": "mdi:theme-light-dark"},
+    topics=lambda at: {
+        "state_topic": at.topics.camera_state(at.camera),
+        "json_attributes_topic": at.topics.camera_state(at.camera),
+        "command_topic": at.topics.command(at.camera, names.PROFILE),
+    },
+    fields={
+        "options": _words(commands.PROFILES),
+        "icon": "mdi:theme-light-dark",
+        # Before the camera is attached there is none: an empty answer changes nothing.
+        "value_template": "{{ value_json.profile.chosen | capitalize if value_json.profile }}",
+        "json_attributes_template": "{{ {'in_force': (value_json.profile or {}).get('in_force')} | tojson }}",
+        "command_template": "{{ value | lower }}",
+    },
     needs=Needs.SERVICE,
     category="config",
 )

@@ -47,7 +47,7 @@ def hub_payload(site: Site) -> Payload:
 
 def camera_payload(site: Site, camera: CameraSite) -> Payload:
     """Return the discovery payload of one camera."""
-    identity = f"{site.unique}:{camera.name}"
+    identity = f"{site.unique}:{camera.unique}"
     slug = entity_slug(camera.name)
     place = Place(topics=site.topics, camera=camera.name)
     device = {
@@ -57,15 +57,17 @@ def camera_payload(site: Site, camera: CameraSite) -> Payload:
         "model": "Camera",
         "via_device": site.unique,
     }
+    if camera.area is not None:
+        device["suggested_area"] = camera.area
     optional = [*([PREVIEW] if site.preview else []), *([PROFILE] if camera.profiles else [])]
     entities = [*CAMERA, *optional]
     components = {entity.key: _component(entity, place, identity, slug) for entity in entities}
     for zone in camera.zones:
         at = Place(topics=site.topics, camera=camera.name, zone=zone)
-        component = _component(ZONE, at, identity, slug)
+        component = _component(ZONE, at, identity, slug, camera.zone_titles.get(zone))
         components[ZONE.key.format(zone=zone)] = component
     for event_type in payloads.EVENT_TYPES.values():
-        components[f"trigger_{event_type}"] = _trigger(site.topics, camera.name, event_type)
+        components[f"trigger_{event_type}"] = _trigger(site.topics, camera, event_type)
     return _payload(site, device, [site.topics.status, site.topics.camera_status(camera.name)], components)
 
 
@@ -89,7 +91,7 @@ def _payload(
     }
 
 
-def _component(entity: Entity, at: Place, identity: str, slug: str) -> Payload:
+def _component(entity: Entity, at: Place, identity: str, slug: str, zone_title: str | None = None) -> Payload:
     key = entity.key.format(zone=at.zone)
     object_id = f"{slug}_{entity_slug(key)}"
     component: Payload = {
@@ -97,7 +99,7 @@ def _component(entity: Entity, at: Place, identity: str, slug: str) -> Payload:
         "unique_id": f"{identity}:{key}",
         "object_id": object_id,
         "default_entity_id": f"{entity.platform}.{object_id}",
-        "name": entity.name.format(title=title(at.zone)) if at.zone else entity.name,
+        "name": entity.name.format(title=zone_title or title(at.zone)) if at.zone else entity.name,
         "qos": 1,
         **entity.topics(at),
         **entity.fields,
@@ -113,14 +115,14 @@ def _component(entity: Entity, at: Place, identity: str, slug: str) -> Payload:
     return component
 
 
-def _trigger(topics: Topics, camera: str, event_type: str) -> Payload:
+def _trigger(topics: Topics, camera: CameraSite, event_type: str) -> Payload:
     return {
         "platform": "device_automation",
         "automation_type": "trigger",
         # Automations hold on to type and subtype: neither may follow the display name.
         "type": event_type,
-        "subtype": camera,
-        "topic": topics.event(camera),
+        "subtype": camera.unique,
+        "topic": topics.event(camera.name),
         "payload": event_type,
         "value_template": "{{ value_json.event_type }}",
         "qos": 1,

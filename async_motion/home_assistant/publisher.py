@@ -30,7 +30,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -95,7 +95,8 @@ class DiscoveryPublisher:
 
     `enabled` is false when discovery is switched off: then what was announced earlier is taken away.
     `retained` are all topics under the base on which this service retains something, `foreign` those outside.
-    `republish` says every state again. `recalled` is what earlier runs gave to `remember`.
+    `republish` publishes every state again. `looked` hears what the broker retained at the start.
+    `recalled` is what earlier runs gave to `remember`.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class DiscoveryPublisher:
         step_s: float = STEP_S,
         birth_delay_s: tuple[float, float] = BIRTH_DELAY_S,
         life_s: float = LIFE_S,
+        looked: Callable[[Collection[str]], None] = lambda _topics: None,
     ) -> None:
         self._broker = broker
         self._site = site
@@ -131,6 +133,7 @@ class DiscoveryPublisher:
         self._step_s = step_s
         self._birth_delay_s = birth_delay_s
         self._life_s = life_s
+        self._looked = looked
         self._configs: dict[str, Payload] = {}
         self._deleted: set[str] = set()
         self._emptied: Counter[str] = Counter()
@@ -163,10 +166,11 @@ class DiscoveryPublisher:
     async def run(self) -> None:
         """Look, clear, announce; then answer Home Assistant until cancelled. It may be run again then."""
         found = await self._look()
+        self._looked(found.keys())
         await self._identify(found)
         leftovers = self._sort(found)
         await self._save()
-        await self._let_go(show=False)
+        await self._remove(retained=found)
         self._announce()
         heard = [
             (self._here.discovery.hub, self._on_config),
@@ -255,7 +259,7 @@ class DiscoveryPublisher:
         if self._enabled:
             at = place.discovery
             self._configs = {at.hub: hub_payload(site)}
-            self._configs |= {at.camera(c.name): camera_payload(site, c) for c in self._cameras}
+            self._configs |= {at.camera(c.unique): camera_payload(site, c) for c in self._cameras}
 
     async def _living(self, bases: Collection[str]) -> set[str]:
         """Return those of `bases` whose service shows a sign of life: a state that is published now.
@@ -360,14 +364,18 @@ class DiscoveryPublisher:
             payload = without_hub(payload)
         self._broker.retain(topic, payloads.encode(payload))
 
-    async def _let_go(self, *, show: bool) -> None:
-        """Strike in Home Assistant what went; with `show`, make it known first to one just come up."""
+    async def _remove(self, *, show: bool = False, retained: Container[str] = ()) -> None:
+        """Strike in Home Assistant what went; with `show`, load it first into one that has just come up.
+
+        Without `show`, a device whose topic is not `retained` has gone already: one more empty message would
+        be a warning in Home Assistant's log.
+        """
         removals: dict[str, Removal] = {}
         for topic, (_, before) in list(self._missed.items()):
             removal = removal_of(before, self._configs.get(topic))
             if removal is None or topic in self._deleted:
                 del self._missed[topic]  # it is back
-            else:
+            elif show or removal.left is not None or topic in retained:
                 removals[topic] = removal
         if not removals:
             return
@@ -399,7 +407,7 @@ class DiscoveryPublisher:
             if not self._broker.connected:
                 continue  # everything is said again on the next connect
             if self._missed:
-                await self._let_go(show=True)
+                await self._remove(show=True)
                 self._missed.clear()
                 await self._save()
             self._announce()

@@ -58,6 +58,19 @@ def check_networks(value: object) -> tuple[Network, ...]:
     return tuple(networks)
 
 
+def check_page_url(value: object) -> str:
+    text = check_text(value)
+    expected = "expected the page's address as people open it, such as http://192.0.2.5:8585/"
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "@" in text or " " in text:
+        raise ValueError(f"{shown(text) if '@' not in text else 'an address with a login'}, {expected}")
+    return text
+
+
 def check_endpoint(value: object) -> str:
     text = check_text(value)
     expected = "expected host or host:port alone, such as localhost:9000"

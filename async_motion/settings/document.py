@@ -84,6 +84,8 @@ class Document:
                 data = self._plain(loader, root, (), ()) if root is not None else None
             finally:
                 loader.dispose()
+        except RecursionError:
+            raise SettingsError(f"{path}: nested too deeply, expected a settings file") from None
         except yaml.MarkedYAMLError as exc:
             mark = exc.problem_mark or exc.context_mark
             where = f"{path}:{mark.line + 1}" if mark else f"{path}"

@@ -68,6 +68,11 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
         there, other = ("latitude", "longitude") if latitude_alone else ("longitude", "latitude")
         yield ("location", there), f"set alone, expected `{other}` with it"
     yield from _collisions(("cameras",), settings.cameras)
+    former: dict[str, str] = {}
+    for name, camera in settings.cameras.items():
+        was = camera.renamed_from
+        if was is not None and (was in settings.cameras or former.setdefault(was, name) != name):
+            yield ("cameras", name, "renamed_from"), f"`{was}` is another camera's, expected a former name"
     for name, camera in settings.cameras.items():
         yield from _camera_contradictions(("cameras", name), camera)
         if camera.profiles.switch == "sun" and location.latitude is None and location.longitude is None:

@@ -41,6 +41,7 @@ from async_motion.settings.addresses import (
     check_endpoint,
     check_host,
     check_networks,
+    check_page_url,
     check_public_endpoint,
     check_source,
     hostname,
@@ -74,6 +75,7 @@ from async_motion.settings.values import (
     check_credential,
     check_file,
     check_flag,
+    check_former_name,
     check_instance,
     check_name,
     check_protocol,
@@ -260,6 +262,7 @@ class WebSettings(Section):
 
     host: Annotated[str, PlainValidator(check_host)] = "127.0.0.1"
     port: Port = 8585
+    url: Annotated[str | None, PlainValidator(check_page_url)] = None
     token: OptionalSecret = None
     viewer_token: OptionalSecret = None
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(check_networks)] = ()
@@ -293,6 +296,7 @@ class LocationSettings(Section):
 
 
 class ZoneSettings(Section):
+    name: OptionalText = None
     polygon: Annotated[Polygon, BeforeValidator(check_polygon)]
     sensitivity: Annotated[Sensitivity | None, one_of(Sensitivity)] = None
     min_area: Annotated[float | None, share_between("0%", "100%")] = None
@@ -355,6 +359,8 @@ class CameraSettings(Section):
     """A camera. Its sources are secrets: they carry passwords."""
 
     name: OptionalText = None
+    area: OptionalText = None
+    renamed_from: Annotated[str | None, PlainValidator(check_former_name)] = None
     enabled: Flag = True
     source: Annotated[SecretStr, BeforeValidator(check_source)]
     record_source: Annotated[SecretStr | None, BeforeValidator(check_source)] = None

@@ -74,7 +74,7 @@ def structure(value: object) -> object:
         return value
     try:
         return yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         # The text may hold a camera's address with its password: the parser's words are not repeated.
         raise ValueError("cannot be read, expected YAML or JSON") from None
 
@@ -95,6 +95,10 @@ def check_camera_name(value: str) -> str:
         return check_name(value)
     except ValueError as exc:
         raise ValueError(f"{exc} (`name:` within it may say more)") from None
+
+
+def check_former_name(value: object) -> str:
+    return check_name(check_text(value))
 
 
 def check_instance(value: object) -> str:

@@ -284,7 +284,7 @@ class Tables:
         ).fetchone()
         if row is None:
             # A frame without an event, such as a snapshot on command.
-            self._add_record(record, PROTECTED, self.next_number)
+            self._add_record(record, PROTECTED, self._number_without_event(info.camera))
             return
         event_number, body, last_captured, opener, best, best_score = row
         event = codec.load_event(body)
@@ -326,6 +326,16 @@ class Tables:
             (event_id,),
         ).fetchone()
         return bool(row and row[0])
+
+    def _number_without_event(self, camera: str) -> int:
+        """Return the event number of a frame without an event: it ranks below its camera's open event.
+
+        Above it, the frame would be shown as the camera's newest picture until the next event.
+        """
+        for number, body in self._db.execute("SELECT number, body FROM events WHERE ended = 0"):
+            if codec.load_event(body).camera == camera:
+                return int(number) - 1
+        return self.next_number
 
     def _add_record(self, record: Record, rank: int, event_number: int) -> int | None:
         """Insert a record if there is room. Return its number, or None for one dropped."""

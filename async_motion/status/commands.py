@@ -131,6 +131,11 @@ class Commands:
         if camera in self._profiles:
             self._publish_profile(camera)
 
+    def profile(self, camera: str) -> dict[str, str] | None:
+        """Return which profile was chosen and which is in force; None where night is as day."""
+        profiles = self._profiles.get(camera)
+        return {"chosen": profiles.mode, "in_force": profiles.profile.value} if profiles is not None else None
+
     def detecting(self, camera: str) -> bool:
         """Return whether detection is switched on, as far as we know."""
         controls = self._controls.get(camera)
@@ -277,6 +282,7 @@ class Commands:
             self._inform((camera, PROFILE), said)
             key = PROFILE_KEY.format(camera=camera)
             self._memory.keep(key, {"mode": mode, "basis": profiles.basis})
+            self._changed(camera)
 
     def _publish_profile(self, camera: str) -> None:
         self._retain(self._topics.setting(camera, PROFILE), self._profiles[camera].profile.value)

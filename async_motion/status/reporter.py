@@ -196,6 +196,7 @@ class Reporter:
     def profile_changed(self, camera: str) -> None:
         """Other settings of a camera are in force: day's or night's."""
         self._commands.publish(camera)
+        self._touch(camera)
 
     async def run(self) -> None:
         """Publish what is due, and carry out commands that take time, until cancelled; then close."""
@@ -396,7 +397,7 @@ class Reporter:
     def _camera_state(self, camera: str) -> dict[str, Any]:
         state = self._cameras[camera]
         state.roll_day(self._today())
-        return state.to_json(self._monotonic())
+        return state.to_json(self._monotonic()) | {"profile": self._commands.profile(camera)}
 
     def _service_state(self) -> dict[str, Any]:
         cameras = self._cameras.values()

@@ -292,6 +292,9 @@ class HomeAssistant:
         try:
             _wait(self._running, timeout, "Home Assistant to run")
             _wait(self._mqtt_loaded, timeout, "the MQTT config entry to load")
+            with contextlib.suppress(HarnessError):
+                # 2026.11 takes `http:` in YAML on trial, and ends after 5 minutes unless it is confirmed.
+                self.ws(type="http/config/promote")
         except BaseException:
             self.stop()
             raise

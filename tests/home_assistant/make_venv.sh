@@ -42,7 +42,10 @@ fi
   { echo "$python does not fit Home Assistant $release, which wants Python $needs" >&2; exit 1; }
 rm -f "$stamp"
 "$python" -m venv "$folder"
-if command -v uv >/dev/null; then
+if ! "$folder/bin/python" -c '' 2>/dev/null; then
+  # The interpreter lives in another Debian (run.sh), which runs the environment's own when it is named.
+  AM_PYTHON="$folder/bin/python" "$python" -m pip install --quiet "${packages[@]}"
+elif command -v uv >/dev/null; then
   uv pip install --quiet --python "$folder/bin/python" "${packages[@]}"
 else
   "$folder/bin/pip" install --quiet "${packages[@]}"

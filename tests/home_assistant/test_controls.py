@@ -15,10 +15,10 @@ from tests.support.wait import eventually
 SETTINGS: list[tuple[str, str, str, dict[str, Any], str, str]] = [
     # platform, key, service, data, state in Home Assistant, what the topic says
     ("switch", "detection", "turn_off", {}, "off", "OFF"),
-    ("select", "sensitivity", "select_option", {"option": "high"}, "high", "high"),
+    ("select", "sensitivity", "select_option", {"option": "High"}, "High", "high"),
     ("number", "threshold", "set_value", {"value": 12.5}, "12.5", "12.5"),
     ("number", "min_area", "set_value", {"value": 1.5}, "1.5", "1.5"),
-    ("select", "profile", "select_option", {"option": "night"}, "night", "night"),
+    ("select", "profile", "select_option", {"option": "Night"}, "Night", "night"),
 ]
 
 
@@ -52,7 +52,7 @@ def test_every_setting_is_applied_confirmed_logged_and_survives_a_restart(lab: L
                 applied = logged_at(service, f"{lab.name}: {key} changed from")
                 assert seconds_until(asked, applied) < WITHIN_S
                 assert seconds_until(asked, shown) < WITHIN_S
-        lab.wait(lab.entity("sensor", "status"), "paused")
+        lab.wait(lab.entity("sensor", "status"), "Paused")
         with lab.camera.moving():
             lab.ha.call_service("switch", "turn_on", entity_id=lab.entity("switch", "detection"))
             lab.wait(lab.entity("binary_sensor", "motion"), "on")
@@ -60,9 +60,9 @@ def test_every_setting_is_applied_confirmed_logged_and_survives_a_restart(lab: L
             lab.wait(lab.entity("binary_sensor", "motion"), "off")
     with lab.running(settings):
         profile = lab.entity("select", "profile")
-        lab.wait(profile, "night")
+        lab.wait(profile, "Night")
         lab.wait(lab.entity("number", "min_area"), "0.1")
-        lab.ha.call_service("select", "select_option", entity_id=profile, option="day")
+        lab.ha.call_service("select", "select_option", entity_id=profile, option="Day")
         for platform, key, _, _, state, _ in SETTINGS[:-1]:
             lab.wait(lab.entity(platform, key), state)
 
@@ -71,7 +71,7 @@ def test_every_setting_is_applied_confirmed_logged_and_survives_a_restart(lab: L
     ("platform", "key", "bad", "before"),
     [
         ("switch", "detection", "MAYBE", "on"),
-        ("select", "sensitivity", "extreme", "medium"),
+        ("select", "sensitivity", "extreme", "Medium"),
         ("number", "threshold", "256", "0"),
         ("number", "min_area", "x" * 100_000, "0.2"),
     ],
@@ -96,7 +96,7 @@ def test_a_retained_command_is_ignored(lab: Lab) -> None:
 
 def test_the_snapshot_button_stores_and_shows_a_picture(lab: Lab) -> None:
     with lab.running() as service:
-        lab.wait(lab.entity("sensor", "status"), "watching")
+        lab.wait(lab.entity("sensor", "status"), "Watching")
         image = lab.entity("image", "last_motion_image")
         lab.wait(lab.entity("button", "snapshot"), "unknown")
         asked = datetime.now(UTC)
@@ -115,11 +115,11 @@ def test_the_snapshot_button_stores_and_shows_a_picture(lab: Lab) -> None:
 
 def test_the_hubs_button_connects_every_camera_anew(lab: Lab) -> None:
     with lab.running() as service:
-        lab.wait(lab.entity("sensor", "status"), "watching")
+        lab.wait(lab.entity("sensor", "status"), "Watching")
         button = f"button.async_motion_{lab.instance}_restart_capture"
         lab.wait(button, "unknown")
         asked = datetime.now(UTC)
         lab.ha.call_service("button", "press", entity_id=button)
-        assert seconds_until(asked, logged_at(service, "every camera connects anew")) < WITHIN_S
-        eventually(lambda: lab.state("sensor", "status") == "watching", what="the camera again")
+        assert seconds_until(asked, logged_at(service, "every camera reconnects")) < WITHIN_S
+        eventually(lambda: lab.state("sensor", "status") == "Watching", what="the camera again")
         lab.wait(lab.entity("binary_sensor", "connection"), "on")

@@ -14,12 +14,12 @@ CAMERA = {
     "event.{c}_motion_event": ("motion", None, True, "unknown"),
     "image.{c}_last_motion_image": (None, None, True, "unknown"),
     "switch.{c}_detection": (None, None, True, "on"),
-    "select.{c}_sensitivity": (None, "config", True, "medium"),
+    "select.{c}_sensitivity": (None, "config", True, "Medium"),
     "number.{c}_threshold": (None, "config", True, "0"),
     "number.{c}_min_area": (None, "config", True, "0.2"),
     "button.{c}_snapshot": (None, None, True, "unknown"),
     "sensor.{c}_last_motion": ("timestamp", None, True, "unknown"),
-    "sensor.{c}_score": (None, None, True, "0.0"),
+    "sensor.{c}_score": (None, None, False, None),
     "sensor.{c}_events_today": (None, None, True, "0"),
     "sensor.{c}_status": ("enum", "diagnostic", True, None),
     "binary_sensor.{c}_connection": ("connectivity", "diagnostic", True, "on"),
@@ -54,7 +54,7 @@ def all_entities(lab: Lab, camera: str | None, wanted: set[str]) -> dict[str, di
 
 def test_every_entity_with_its_id_class_category_and_state(lab: Lab) -> None:
     with lab.running():
-        lab.wait(lab.entity("sensor", "score"), "0.0")
+        lab.wait(lab.entity("sensor", "events_today"), "0")
         lab.wait(lab.entity("number", "min_area"), "0.2")
         for table, camera in ((CAMERA, None), (HUB, "")):
             wanted = {key.format(c=lab.name, i=lab.instance): value for key, value in table.items()}
@@ -91,7 +91,7 @@ def test_odd_names_many_zones_and_all_that_is_optional(lab: Lab) -> None:
         assert device is not None
         assert device["name"] == title
         lab.wait(f"binary_sensor.{lab.name}_zone_zone_19", "off")
-        lab.wait(f"select.{lab.name}_profile", "day")
+        lab.wait(f"select.{lab.name}_profile", "Auto")
         preview = f"camera.{lab.name}_preview"
         eventually(lambda: lab.ha.image(preview)[0] == 200, what="a preview")
         status, kind, data = lab.ha.image(preview)

@@ -11,7 +11,7 @@ from tests.home_assistant.lab import EMPTIED, Lab
 from tests.support.mqtt import Recorder
 from tests.support.wait import eventually
 
-DISABLED = 3
+DISABLED = 4
 """Entities of a camera that are disabled until somebody wants them."""
 
 
@@ -86,9 +86,7 @@ def test_a_crash_in_the_middle_of_motion_leaves_nothing_stuck(lab: Lab) -> None:
             lab.wait(f"binary_sensor.async_motion_{lab.instance}_status", "off")
     with lab.running(settings):
         whole(lab)
-        ended = lab.wait(
-            lab.entity("event", "motion_event"), lambda s: s["attributes"].get("event_type") == "motion_ended"
-        )
+        ended = lab.wait(lab.entity("event", "motion_event"), lambda s: s["attributes"].get("phase") == "end")
         assert ended["attributes"]["reason"] == "interrupted"
 
 
@@ -98,7 +96,7 @@ def test_a_lost_camera_is_off_and_its_entities_are_unavailable_until_it_is_back(
         lab.camera.stop()
         lab.wait(lab.entity("binary_sensor", "connection"), "off")
         lab.wait(lab.entity("binary_sensor", "motion"), "unavailable")
-        lab.wait(lab.entity("sensor", "status"), "offline")
+        lab.wait(lab.entity("sensor", "status"), "Offline")
         problem = lab.wait(lab.entity("binary_sensor", "problem"), "on")
         assert problem["attributes"]["reason"]
         lab.wait(lab.entity("switch", "detection"), "on")
@@ -393,7 +391,7 @@ def test_the_frigate_style_topic_follows_motion_too(lab: Lab) -> None:
     settings = lab.settings(mqtt=lab.mqtt(frigate_topic=f"frigate_{lab.instance}"))
     topic = f"frigate_{lab.instance}/{lab.name}/motion"
     with lab.running(settings), Recorder(lab.broker.port, (topic,)) as recorder:
-        lab.wait(lab.entity("sensor", "status"), "watching")
+        lab.wait(lab.entity("sensor", "status"), "Watching")
         with lab.camera.moving():
             recorder.wait(lambda message: message.text == "ON")
         eventually(lambda: recorder.texts(topic)[-2:] == ["ON", "OFF"], what="ON and OFF")

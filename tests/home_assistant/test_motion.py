@@ -21,7 +21,7 @@ from tests.support.wait import eventually
 
 def watching_now(lab: Lab) -> None:
     """Wait until the camera has learned its scene."""
-    lab.wait(lab.entity("sensor", "status"), "watching")
+    lab.wait(lab.entity("sensor", "status"), "Watching")
 
 
 def one_event(lab: Lab, side: str = "both", *, updates: int = 0) -> None:
@@ -37,9 +37,7 @@ def one_event(lab: Lab, side: str = "both", *, updates: int = 0) -> None:
             what="the event's updates",
         )
     lab.wait(lab.entity("binary_sensor", "motion"), "off")
-    lab.wait(
-        lab.entity("event", "motion_event"), lambda s: s["attributes"].get("event_type") == "motion_ended"
-    )
+    lab.wait(lab.entity("event", "motion_event"), lambda s: s["attributes"].get("phase") == "end")
 
 
 def test_an_event_from_its_start_to_its_end(lab: Lab) -> None:
@@ -51,8 +49,8 @@ def test_an_event_from_its_start_to_its_end(lab: Lab) -> None:
         assert watch.states(lab.entity("binary_sensor", "zone_drive"))[-2:] == ["on", "off"]
         told = watch.of(lab.entity("event", "motion_event"))
         kinds = [change.attributes["event_type"] for change in told if "event_type" in change.attributes]
-        assert kinds[0] == "motion_started"
-        assert kinds[-1] == "motion_ended"
+        assert kinds[0] == "Motion started"
+        assert kinds[-1] == "Motion ended"
         last = told[-1].attributes
         assert last["zones"] == ["drive"]
         assert last["frames_stored"] >= 2
@@ -110,7 +108,7 @@ def test_an_automation_on_an_event_finds_the_new_picture(lab: Lab) -> None:
         starts = 0
         for number, change in enumerate(watch.changes):
             if change.entity_id == event and change.attributes.get("event_type"):
-                starts += change.attributes["event_type"] == "motion_started"
+                starts += change.attributes["phase"] == "start"
                 assert shown_before(watch.changes[:number], image) == change.attributes["event_id"]
         assert starts == 3
 
@@ -194,7 +192,7 @@ def test_a_hundred_events_in_a_burst_leave_the_states_right(lab: Lab) -> None:
     with lab.watching() as watch, service:
         lab.wait("binary_sensor.burst_motion", "off")
         ended = eventually(lambda: finished(lab, watch), within_s=180, what="the last event")
-        assert ended == ["motion_ended"]
+        assert ended == ["end"]
         lab.wait("sensor.burst_events_today", lambda s: int(s["state"]) >= BURST * 0.95)
         eventually(lambda: lab.ha.state("binary_sensor.burst_motion") in ("off", "unavailable"))
         image = lab.ha.states()["image.burst_last_motion_image"]["attributes"]
@@ -214,4 +212,4 @@ def finished(lab: Lab, watch: Watch) -> list[Any] | None:
     queue = lab.ha.state(f"sensor.async_motion_{lab.instance}_upload_queue")
     told = watch.of("event.burst_motion_event")
     done = "the recording has ended" in lab.services[0].log_text()
-    return [told[-1].attributes.get("event_type")] if done and told and queue == "0" else None
+    return [told[-1].attributes.get("phase")] if done and told and queue == "0" else None

@@ -70,7 +70,7 @@ def test_an_automation_from_each_blueprint_does_what_it_says(lab: Lab) -> None:
         return automate(lab, name, {"use_blueprint": use})
 
     with lab.running(lab.settings(cameras={lab.name: once(lab)})), told(lab) as telling:
-        lab.wait(lab.entity("sensor", "status"), "watching")
+        lab.wait(lab.entity("sensor", "status"), "Watching")
         event, motion = lab.entity("event", "motion_event"), lab.entity("binary_sensor", "motion")
         counter, image = lab.entity("sensor", "events_today"), lab.entity("image", "last_motion_image")
         lab.wait(counter, "0")
@@ -102,7 +102,7 @@ def test_an_automation_from_each_blueprint_does_what_it_says(lab: Lab) -> None:
         with lab.camera.moving("right"):
             lab.wait(counter, "2")
         lab.wait(motion, "off")
-        lab.wait(event, lambda state: state["attributes"].get("event_type") == "motion_ended")
+        lab.wait(event, lambda state: state["attributes"].get("phase") == "end")
         lab.settle()
         assert lab.ha.state(SIREN) == "off"
         assert telling.events == []
@@ -149,13 +149,13 @@ def test_an_automation_on_an_event_saves_its_new_picture(lab: Lab) -> None:
         cameras={lab.name: once(lab)}, mqtt=lab.mqtt(snapshot={"max_width": 160, "quality": 90})
     )
     with lab.running(settings), told(lab) as telling:
-        lab.wait(lab.entity("sensor", "status"), "watching")
+        lab.wait(lab.entity("sensor", "status"), "Watching")
         event, image = lab.entity("event", "motion_event"), lab.entity("image", "last_motion_image")
         lab.wait(event, "unknown")
         saving = {
             "mode": "queued",
             "triggers": [{"trigger": "state", "entity_id": event}],
-            "conditions": ["{{ trigger.to_state.attributes.event_type == 'motion_started' }}"],
+            "conditions": ["{{ trigger.to_state.attributes.phase == 'start' }}"],
             "actions": [
                 {
                     "action": "image.snapshot",

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from async_motion.delivery.snapshots import parse_announcements
 from async_motion.errors import (
     BrokerRefused,
     BrokerUnavailable,
     ImageError,
 )
 from tests.support.delivering import BASE, Bench
-from tests.support.records import make_event, make_record, start_of
+from tests.support.records import end_of, make_event, make_record, start_of
 from tests.support.wait import eventually_async
 
 
@@ -33,7 +34,7 @@ async def test_the_snapshot_is_the_best_frame_so_far_of_the_newest_event(bench: 
     shown = [(f["event_id"], f["seq"]) for f in bench.broker.json_of("/snapshot/frame")]
     assert shown == [(first.event_id, 0), (first.event_id, 2), (second.event_id, 0), (second.event_id, 1)]
     topics = [t.removeprefix(f"{BASE}/porch/") for t, _, _ in bench.broker.messages]
-    assert topics[:4] == ["snapshot", "snapshot/frame", "frame", "event"]
+    assert topics[:4] == ["snapshot/frame", "snapshot", "frame", "event"]
     pictures = [p for t, p, retain in bench.broker.messages if t.endswith("/snapshot") and retain]
     assert pictures[0] == b"small" + make_record(first, 0).jpeg[:8]
     assert bench.spool.stats.bytes < 10_000  # no bytes are kept beyond the announcement
@@ -79,3 +80,60 @@ async def test_a_snapshot_in_trouble_blocks_nothing(
         assert str(delivery.health().broker) == "ok"
     assert bench.announced() == [0, 1, 2, 3]
     assert len([r for r in caplog.records if "announced without it" in r.message]) == 1
+
+
+async def test_a_snapshot_during_an_event_does_not_freeze_the_picture(bench: Bench) -> None:
+    event, pressed = make_event(), make_event(index=3)
+    async with bench.delivering(shrink=lambda jpeg: jpeg) as delivery:
+        await bench.spool.accept([make_record(event, 0, score=0.2), start_of(event)])
+        assert await delivery.drain(20)
+        await bench.spool.accept([make_record(pressed, 0, score=0.9)])
+        assert await delivery.drain(20)
+        await bench.spool.accept([make_record(event, 1, score=0.3), end_of(event)])
+        assert await delivery.drain(20)
+        shown = [(f["event_id"], f["seq"]) for f in bench.broker.json_of("/snapshot/frame")]
+        assert shown == [(event.event_id, 0), (event.event_id, 1)]
+        # Without an event the picture is that of the press.
+        later = make_event(index=90)
+        await bench.spool.accept([make_record(later, 0, score=0.0)])
+        assert await delivery.drain(20)
+    assert bench.broker.json_of("/snapshot/frame")[-1]["event_id"] == later.event_id
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+async def test_what_was_shown_is_shown_again_where_the_broker_has_forgotten_it(
+    bench: Bench, forgets: bool
+) -> None:
+    event = make_event()
+    async with bench.delivering(shrink=lambda jpeg: b"small" + jpeg[:8]) as delivery:
+        await bench.spool.accept([make_record(event, 0, score=0.5), start_of(event)])
+        assert await delivery.drain(20)
+    bench.broker.server.messages.clear()
+    topic = f"{BASE}/porch/snapshot"
+    async with bench.delivering(shrink=lambda jpeg: b"small" + jpeg[:8]) as delivery:
+        delivery.restore_snapshots([] if forgets else [topic])
+        if forgets:
+            await eventually_async(lambda: bench.broker.server.on(topic), what="the picture")
+            assert bench.broker.json_of("/snapshot/frame")[-1]["event_id"] == event.event_id
+            assert bench.broker.server.on(topic)[-1].payload == b"small" + make_record(event, 0).jpeg[:8]
+        assert await delivery.drain(20)
+    assert bool(bench.broker.server.on(topic)) == forgets
+
+
+async def test_a_picture_that_the_store_has_lost_is_not_shown_again_and_stops_nothing(bench: Bench) -> None:
+    event = make_event()
+    async with bench.delivering(shrink=lambda jpeg: jpeg) as delivery:
+        await bench.spool.accept([make_record(event, 0, score=0.5), start_of(event)])
+        assert await delivery.drain(20)
+    bench.store.objects.clear()
+    bench.broker.server.messages.clear()
+    async with bench.delivering(shrink=lambda jpeg: jpeg) as delivery:
+        delivery.restore_snapshots([])
+        await bench.spool.accept([make_record(event, 1, score=0.6)])
+        assert await delivery.drain(20)
+    assert bench.announced()[-1] == 1
+
+
+@pytest.mark.parametrize("junk", [b"", b"[" * 9000, b"[]", b'{"porch": 3}', b'{"porch": "\\ud800"}', b"\xff"])
+def test_announcements_that_cannot_be_read_are_none(junk: bytes) -> None:
+    assert parse_announcements(junk) == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +29,13 @@ PORCH = CameraSite(name="porch", title="Front porch", zones=("drive", "path"))
 NAME = st.from_regex(names.NAME, fullmatch=True)
 ZONES = st.lists(NAME, max_size=4, unique=True).map(tuple)
 CAMERA = st.builds(
-    CameraSite, name=NAME, title=st.none() | st.text(min_size=1), zones=ZONES, profiles=st.booleans()
+    CameraSite,
+    name=NAME,
+    title=st.none() | st.text(min_size=1),
+    area=st.none() | st.text(min_size=1),
+    zones=ZONES,
+    profiles=st.booleans(),
+    identity=st.just("") | NAME,
 )
 SITES = st.builds(
     Site,
@@ -53,7 +60,10 @@ PLATFORMS = {
     "switch",
 }
 ROOT = {"device", "origin", "availability", "availability_mode", "components"}
-DEVICE = {"identifiers", "name", "manufacturer", "model", "sw_version", "via_device", "configuration_url"}
+DEVICE = {
+    *("identifiers", "name", "manufacturer", "model", "sw_version", "via_device", "configuration_url"),
+    "suggested_area",
+}
 # What Home Assistant takes as an entity id (homeassistant.core: no doubled, leading or closing underscore).
 ENTITY_ID = re.compile(r"(?!.+__)(?!_)[\da-z_]+(?<!_)\.(?!_)[\da-z_]+(?<!_)")
 ATTRIBUTES_LIMIT = 16 * 1024
@@ -165,7 +175,7 @@ def test_the_entities_of_a_camera() -> None:
         "sensor.porch_upload_latency",
         "switch.porch_detection",
     }
-    assert components["status"]["options"] == [status.value for status in CameraStatus]
+    assert components["status"]["options"] == [status.value.capitalize() for status in CameraStatus]
     triggers = [c for c in components.values() if c["platform"] == "device_automation"]
     assert {(t["type"], t["subtype"]) for t in triggers} == {
         (event_type, "porch") for event_type in payloads.EVENT_TYPES.values()
@@ -199,15 +209,16 @@ def test_a_camera_with_settings_for_the_night_can_be_switched() -> None:
     plain = camera_payload(site, CameraSite(name="porch"))["components"]
     nightly = camera_payload(site, CameraSite(name="porch", profiles=True))["components"]
     assert nightly.keys() - plain.keys() == {"profile"}
-    assert nightly["profile"]["options"] == ["day", "night", "auto"]
+    assert nightly["profile"]["options"] == ["Day", "Night", "Auto"]
     assert nightly["profile"]["command_topic"].endswith("/porch/profile/set")
 
 
 def test_who_tells_of_a_loss_does_not_go_with_it() -> None:
     components = camera_payload(SITE, PORCH)["components"]
     service = [{"topic": TOPICS.status}]
-    for key in ("connection", "status", "problem", "last_motion_image", "motion_event", "detection"):
+    for key in ("connection", "status", "problem", "last_motion_image", "detection"):
         assert components[key]["availability"] == service
+    assert components["motion_event"]["availability"] == [], "what happened needs no availability"
     assert "availability" not in components["motion"]
     assert hub_payload(SITE)["components"]["status"]["availability"] == []
     assert camera_payload(SITE, PORCH)["availability"] == [
@@ -219,7 +230,7 @@ def test_who_tells_of_a_loss_does_not_go_with_it() -> None:
 def test_what_changes_all_the_time_is_off_until_somebody_wants_it() -> None:
     components = camera_payload(SITE, PORCH)["components"]
     off = {key for key, component in components.items() if component.get("enabled_by_default") is False}
-    assert off == {"fps", "dropped", "upload_latency"}
+    assert off == {"score", "fps", "dropped", "upload_latency"}
 
 
 def test_a_full_camera_is_small() -> None:
@@ -245,3 +256,27 @@ def test_a_camera_without_its_hub_names_none() -> None:
     assert "via_device" not in alone["device"]
     assert "via_device" in payload["device"]
     assert alone["components"] == payload["components"]
+
+
+def test_what_people_call_things_and_where_they_hang() -> None:
+    camera = CameraSite(
+        name="porch", area="Garden", zones=("drive", "path"), zone_titles={"drive": "Einfahrt"}
+    )
+    payload = camera_payload(SITE, camera)
+    assert payload["device"]["suggested_area"] == "Garden"
+    assert payload["components"]["zone_drive"]["name"] == "Einfahrt motion"
+    assert payload["components"]["zone_path"]["name"] == "Path motion"
+    assert payload["components"]["motion_event"]["event_types"][0] == "Motion started"
+    linked = replace(SITE, web_url="http://192.0.2.1:8585/")
+    for made in (hub_payload(linked), camera_payload(linked, camera)):
+        assert made["device"]["configuration_url"] == "http://192.0.2.1:8585/"
+
+
+def test_a_renamed_camera_is_the_same_device_with_other_topics() -> None:
+    before = camera_payload(SITE, PORCH)
+    after = camera_payload(SITE, CameraSite(name="entrance", zones=PORCH.zones, identity="porch"))
+    assert after["device"]["identifiers"] == before["device"]["identifiers"]
+    for key, component in before["components"].items():
+        assert after["components"][key].get("unique_id") == component.get("unique_id")
+        assert after["components"][key].get("subtype") == component.get("subtype")
+    assert after["components"]["motion"]["state_topic"] == TOPICS.motion("entrance")

@@ -53,7 +53,7 @@ KEYS = {
     "image": COMMON | {"image_topic", "content_type"},
     "camera": COMMON | {"topic"},
     "switch": COMMON | STATE | {"command_topic", "payload_on", "payload_off"},
-    "select": COMMON | STATE | {"command_topic", "options"},
+    "select": COMMON | STATE | {"command_topic", "command_template", "options"},
     "number": COMMON | STATE | {"command_topic", "min", "max", "step", "mode", "unit_of_measurement"},
     "button": COMMON | {"command_topic", "payload_press", "device_class"},
 }
