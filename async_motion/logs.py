@@ -32,6 +32,8 @@ QUIET = ("aiohttp", "asyncio", "libav", "miniopy_async", "mqtt", "paho", "PIL", 
 
 MAX_QUEUED: Final = 10_000
 """Lines that wait for the writer, about 2 MB."""
+MAX_RECENT: Final = 200
+"""Warnings that are kept for the page."""
 SHORTEST_SECRET: Final = 4
 """Characters: a shorter secret would blot out half the log."""
 MASK: Final = "***"
@@ -82,11 +84,14 @@ def setup_logging(
             handler = BackgroundHandler(sys.stderr)
     handler.setFormatter(formatter)
     handler.addFilter(mask.arguments)
+    recent = RecentWarnings()
+    recent.addFilter(mask.arguments)
     root = logging.getLogger()
     for old in root.handlers:
         if isinstance(old, BackgroundHandler):
             old.close()
-    root.handlers[:] = [handler]
+    # A command has its terminal; what runs for long is asked for its last warnings.
+    root.handlers[:] = [handler, recent] if background else [handler]
     root.setLevel(level.upper())
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
@@ -106,6 +111,12 @@ def dropped_lines() -> int:
     """Return how many lines were dropped since the start, for want of a reader."""
     handlers = logging.getLogger().handlers
     return sum(handler.dropped for handler in handlers if isinstance(handler, BackgroundHandler))
+
+
+def recent_warnings() -> list[tuple[float, str, str, str]]:
+    """Return the last lines at warning and above, the oldest first: (Unix time, level, logger, text)."""
+    handlers = logging.getLogger().handlers
+    return [line for handler in handlers if isinstance(handler, RecentWarnings) for line in handler.lines]
 
 
 class Mask:
@@ -164,6 +175,23 @@ def _spellings(secret: str) -> set[str]:
         quote(secret, safe=""),
         quote(secret),
     }
+
+
+class RecentWarnings(logging.Handler):
+    """Keeps the last lines at warning and above, without tracebacks."""
+
+    def __init__(self, max_kept: int = MAX_RECENT) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: deque[tuple[float, str, str, str]] = deque(maxlen=max_kept)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001  # as every handler does: a message that cannot be rendered ends nothing
+            self.handleError(record)
+            return
+        self.lines.append((record.created, record.levelname.lower(), record.name, text))
 
 
 class BackgroundHandler(logging.Handler):

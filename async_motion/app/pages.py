@@ -12,6 +12,7 @@ from async_motion import __version__
 from async_motion.app import specs
 from async_motion.app.buckets import AnyReader, build_bucket, build_events
 from async_motion.app.desk import Desk
+from async_motion.app.upkeep import SpoolUpkeep
 from async_motion.camera.unit import CameraUnit, Observer
 from async_motion.core.detection.background import NOISE_UNIT
 from async_motion.core.detection.working_image import Plane
@@ -158,6 +159,7 @@ def build_web(
         live=live,
         archive=archive,
         desk=desk,
+        upkeep=SpoolUpkeep(settings),
     )
     tls = specs.web_tls(settings) if web.tls.cert_file is not None else None
     return Web(host=web.host, port=web.port, guard=guard, site=site, tls=tls)

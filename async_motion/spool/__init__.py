@@ -38,7 +38,7 @@ back.
 """
 
 from async_motion.spool.files import DAMAGED, NEWER
-from async_motion.spool.inspect import Aside, Report, Waiting, export, look, retry
+from async_motion.spool.inspect import Aside, Report, Waiting, export, look, picture, retry
 from async_motion.spool.spool import Spool
 from async_motion.spool.stats import SpoolStats
 
@@ -52,5 +52,6 @@ __all__ = [
     "Waiting",
     "export",
     "look",
+    "picture",
     "retry",
 ]

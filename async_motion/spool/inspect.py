@@ -120,6 +120,16 @@ def _set_aside(db: sqlite3.Connection) -> Iterator[Aside]:
         yield Aside(number=number, info=info, accepted_at=accepted_at, reason=reason or "")
 
 
+def picture(path: Path, number: int) -> bytes | None:
+    """Return the JPEG of a record that was set aside; None where there is none. Raises SpoolError."""
+    with _opened(path) as db:
+        row = db.execute(
+            f"SELECT jpegs.jpeg FROM items JOIN jpegs USING (number) WHERE number = ? AND state = {ASIDE}",
+            (number,),
+        ).fetchone()
+    return None if row is None else bytes(row[0])
+
+
 def retry(path: Path, numbers: Collection[int] | None = None) -> int:
     """Deliver records that were set aside after all (None: all of them). Return how many.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 from typing import Any, Final
@@ -25,6 +25,7 @@ from async_motion.web.api.routing import VISITOR, ApiError
 from async_motion.web.auth import Guard, Role, TooManyWrong
 from async_motion.web.site import Site
 from async_motion.web.state import PARTS, problem_of
+from async_motion.web.upkeep import LogLine, SetAside
 
 PAGE_NAME: Final = re.compile(r"(?:[a-z]{1,16})?(?:\?[\x21-\x7e]{0,512})?")
 """What a login may return to: one of our own pages."""
@@ -245,9 +246,20 @@ class Pages:
 
     async def _health(self, request: web.Request) -> web.Response:
         state = self._site.snapshot()
+        aside: list[SetAside] = []
+        warnings: Sequence[LogLine] = ()
+        trouble = ""
+        if self._site.upkeep is not None and request[VISITOR].role >= Role.ADMIN:
+            warnings = self._site.upkeep.warnings()
+            try:
+                aside = await self._api.upkeep.aside() if _set_aside(state) else []
+            except ApiError as exc:
+                trouble = exc.problem.error
         parts = {part: (state.get(part) is not None, problem_of(state.get(part))) for part in PARTS}
         return self.render(
             request, "health.html", state=state, parts=parts, spool=state.get("spool"),
+            aside=aside, trouble=trouble, warnings=list(warnings)[::-1],
+            certificates=state.get("certificates") or {},
             cameras=state.get("cameras") or {}, running=since(state.get("started_at"), datetime.now(UTC)),
         )  # fmt: skip
 
@@ -293,6 +305,11 @@ class Pages:
         response = web.Response(status=303, headers={"Location": "login"})
         self._guard.set_cookie(response, "", secure=request[VISITOR].secure)
         return response
+
+
+def _set_aside(state: Mapping[str, Any]) -> bool:
+    spool = state.get("spool")
+    return isinstance(spool, Mapping) and bool(spool.get("set_aside"))
 
 
 def _admin(request: web.Request) -> None:

@@ -9,6 +9,7 @@ from async_motion.web.archive import Archive
 from async_motion.web.desk import Desk
 from async_motion.web.live import Live
 from async_motion.web.state import Snapshot
+from async_motion.web.upkeep import Upkeep
 
 Polygon = tuple[tuple[float, float], ...]
 """Points (x, y), each a share of the picture, 0..1 from the top left corner."""
@@ -48,3 +49,4 @@ class Site:
     live: Live
     archive: Archive | None = None
     desk: Desk | None = None
+    upkeep: Upkeep | None = None

@@ -11,6 +11,7 @@ from async_motion.web.api.cameras import CamerasApi
 from async_motion.web.api.events import EventsApi
 from async_motion.web.api.routing import BASE, Call, Route
 from async_motion.web.api.settings import SettingsApi
+from async_motion.web.api.upkeep import UpkeepApi
 from async_motion.web.site import Site
 
 
@@ -22,6 +23,7 @@ class Api:
         self.cameras = CamerasApi(site)
         self.events = EventsApi(site)
         self.settings = SettingsApi(site, self.events)
+        self.upkeep = UpkeepApi(site)
         self.routes: tuple[Route, ...] = (
             Route(
                 method="GET", path="/session", summary="Who asks, and whom.", handler=self.get_session,
@@ -38,6 +40,7 @@ class Api:
             *self.cameras.routes(),
             *self.events.routes(),
             *self.settings.routes(),
+            *self.upkeep.routes(),
         )  # fmt: skip
 
     def install(self, app: web.Application) -> None:

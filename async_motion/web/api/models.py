@@ -245,3 +245,45 @@ class Judged(Model):
     """The camera's last events, the newest first, as they would have been."""
 
     events: list[JudgedEvent]
+
+
+# ---- upkeep ----
+
+
+class AsideFrame(Model):
+    number: int
+    camera: str
+    event_id: str
+    captured_at: str
+    object_key: str
+    size: int
+    reason: str
+
+
+class Aside(Model):
+    """Frames that the store refused for good, the oldest first."""
+
+    frames: list[AsideFrame]
+
+
+class RetryBody(Model):
+    """Which frames; null: all."""
+
+    numbers: list[Annotated[int, Field(ge=0, le=2**53)]] | None = Field(default=None, max_length=1000)
+
+
+class Retried(Model):
+    count: int
+
+
+class LogLine(Model):
+    at: str
+    level: str
+    logger: str
+    text: str
+
+
+class Log(Model):
+    """The oldest first."""
+
+    lines: list[LogLine]

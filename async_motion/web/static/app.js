@@ -7,6 +7,7 @@ const ELEMENTS = {
   'event-grid': './event-grid.js',
   'event-actions': './event-actions.js',
   'flip-book': './flip-book.js',
+  'set-aside': './set-aside.js',
   'settings-form': './settings-form.js',
   'zone-editor': './zone-editor.js',
 };

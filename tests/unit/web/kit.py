@@ -19,6 +19,7 @@ from async_motion.jpeg import decode, dimensions, encode
 from async_motion.retrieval import Event, EventReader
 from async_motion.web import Archive, CameraFacts, Guard, Live, Site, Thumbnails, Web, ZoneFacts
 from async_motion.web.desk import Desk
+from async_motion.web.upkeep import Upkeep
 from tests.support.bucket import MemoryBucket
 from tests.support.wait import eventually_async
 
@@ -113,6 +114,7 @@ class Stage:
         self.bucket = MemoryBucket()
         self.deleted: list[str] = []
         self.desk: Desk | None = None
+        self.upkeep: Upkeep | None = None
         self.url = ""
 
     def site(self) -> Site:
@@ -125,6 +127,7 @@ class Stage:
             live=self.live,
             archive=self.archive(),
             desk=self.desk,
+            upkeep=self.upkeep,
         )
 
     def archive(self) -> Archive:

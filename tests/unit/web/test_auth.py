@@ -39,7 +39,7 @@ def all_routes() -> list[tuple[str, str, Role]]:
         ("GET", path, Role.VIEWER) for path in ("/", "/camera?name=porch", "/events", "/health", "/metrics")
     ]
     routes += [("POST", "/logout", Role.VIEWER)]
-    names = {"{camera}": "porch", "{event_id}": "20261122T060000000Z-ffffff", "{seq}": "0"}
+    names = {"{camera}": "porch", "{event_id}": "20261122T060000000Z-ffffff", "{seq}": "0", "{number}": "7"}
     return [(method, _named(path, names), role) for method, path, role in routes]
 
 
