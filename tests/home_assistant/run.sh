@@ -3,8 +3,9 @@
 #
 #   tests/home_assistant/run.sh [newest | 2025.4.4 | 2026.2.3 | 2026.11.0] [arguments of pytest]
 #
-# The release needs a Python that fits (see make_venv.sh): one that is installed, pyenv's, or, as root on a Debian
-# with debootstrap, that of a newer Debian in a folder of its own. Everything is kept in ~/.cache/async_motion.
+# The release needs a Python that fits (see make_venv.sh): one that is installed, or pyenv's. For a release that is
+# named, root on a Debian with debootstrap also gets that of a newer Debian, in a folder of its own. Everything is
+# kept in ~/.cache/async_motion.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -64,6 +65,7 @@ python_for() { # RELEASE
 }
 
 if [ "$wanted" = newest ]; then
+  debian() { return 1; } # of the Pythons that are here: a new Debian is made only for a release that is named
   for release in 2026.11.0 2026.2.3 2025.4.4; do
     if python=$(python_for "$release"); then break; fi
   done
