@@ -57,6 +57,8 @@ _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
 _PAST_S, _PAST_STEP_S = 0.5, 0.25
 _LONGEST_STEP_S = 0.5
+_MAX_REACH_S = 2.0
+"""How far things go between two judged frames is reckoned for at most this time."""
 TRUSTED_S = 60.0
 """A saved state that is older may be of a scene that has changed unseen."""
 OLD_S = 12 * 3600.0
@@ -414,7 +416,7 @@ class Detector:
         evident = fitting & self._evident(regions, required, look) if fitting.any() else fitting
         real = evident & self._persistence.seen(regions) if evident.any() else evident
         self._mask, self._moving = regions.mask_of(large), regions.mask_of(real)
-        self._persistence.remember(self._mask, self._moving, min(passed, _LONGEST_STEP_S))
+        self._persistence.remember(self._mask, self._moving, min(passed, _MAX_REACH_S))
         self._learn(look, regions.mask_of(evident), now, passed)
 
         reason = Reason.MOTION

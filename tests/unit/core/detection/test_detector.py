@@ -566,6 +566,18 @@ def test_a_small_man_who_stands_where_a_torch_has_shone_is_seen_all_the_time() -
     assert not any(detection.motion for detection in detections[:195])
 
 
+def test_at_one_frame_a_second_things_go_further_between_two_frames() -> None:
+    still = scene()
+    detector = Detector(DetectorSettings())
+    for second in range(8):
+        detector.update(still, float(second))
+    seen = [
+        detector.update(frame, 8.0 + second).motion
+        for second, frame in enumerate(walk(still, range(5, 140, 38)))
+    ]
+    assert seen == [False, True, True, True]
+
+
 def test_learning_and_rest_are_told_in_seconds() -> None:
     still = scene()
     slow = watch(Detector(DetectorSettings(learning_s=2.0)), [still] * 10 + walk(still, range(20, 120, 4)))
