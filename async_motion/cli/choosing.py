@@ -50,6 +50,19 @@ class Choice:
             cameras=None, since=None, until=None, zones=(), min_score=0.0, min_duration_s=0.0
         )
 
+    def takes(self, event: Event) -> bool:
+        """Return whether an event is chosen, its camera apart."""
+        from async_motion.retrieval import Filter
+
+        wanted = Filter(
+            since=self.since,
+            until=self.until,
+            zones=self.zones,
+            min_score=self.min_score,
+            min_duration_s=self.min_duration_s,
+        )
+        return wanted.takes(event)
+
     def events(self, reader: EventReader, *, reverse: bool = False) -> AsyncIterator[Event]:
         """Yield the events from the bucket."""
         return reader.events(

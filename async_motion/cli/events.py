@@ -6,6 +6,7 @@ Lines come as they are read. Times in the table are local, with their offset; in
 from __future__ import annotations
 
 import argparse
+import asyncio
 import csv
 import json
 import os
@@ -17,11 +18,13 @@ from async_motion.cli.choosing import Choice, add_filters, chosen
 from async_motion.errors import UsageError
 
 if TYPE_CHECKING:
+    from async_motion.app.buckets import AnyReader
     from async_motion.retrieval import Event, EventReader
     from async_motion.settings import Settings
 
     Parsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # it has no other name
 
+_FIND_S = 5.0
 BARS = "▁▂▃▄▅▆▇█"
 COLUMNS = (
     *("instance", "camera", "no", "writer", "event_id", "started_at", "ended_at", "duration_s"),
@@ -40,9 +43,13 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     shape.add_argument("--csv", action="store_true", help="print CSV with a header")
     parser.add_argument("--reverse", action="store_true", help="the newest first")
     parser.add_argument("--limit", type=int, metavar="N", help="end after N events")
-    parser.add_argument(
-        "--rebuild", action="store_true", help="write the index of these days from the bucket"
+    doing = parser.add_mutually_exclusive_group()
+    doing.add_argument(
+        "--watch",
+        action="store_true",
+        help="then go on with events as they end (without --since: from now on)",
     )
+    doing.add_argument("--rebuild", action="store_true", help="write the index of these days from the bucket")
     parser.set_defaults(command=main)
 
 
@@ -56,6 +63,8 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError(f"--limit: {args.limit}: expected a number from 1 on")
     if args.rebuild and (choice.zones or choice.min_score or choice.min_duration_s):
         raise UsageError("--rebuild: expected only --camera, --instance and times: it writes whole days")
+    if args.watch and (args.reverse or choice.until is not None):
+        raise UsageError("--watch: expected without --reverse, --on and --to")
     settings = load(args.config, os.environ)
     return run_async(events(settings, choice, args))
 
@@ -68,8 +77,9 @@ async def events(settings: Settings, choice: Choice, args: argparse.Namespace) -
         reader = buckets.build_events(settings, bucket, args.instance)
         if args.rebuild:
             return await _rebuild(reader, choice)
-        shape = "json" if args.json else "csv" if args.csv else "table"
-        show = printer(shape, reader)
+        if args.watch:
+            return await _watch(settings, bucket, reader, choice, args)
+        show = printer(_shape(args), reader)
         count = 0
         async for event in choice.events(reader, reverse=args.reverse):
             show(event)
@@ -154,6 +164,42 @@ def _csv(reader: EventReader) -> Callable[[Event], None]:
         sys.stdout.flush()
 
     return show
+
+
+async def _watch(
+    settings: Settings, bucket: AnyReader, reader: EventReader, choice: Choice, args: argparse.Namespace
+) -> int:
+    """Print history and then what comes, without a seam; without a broker by polling."""
+    from async_motion.app import build
+    from async_motion.client import MotionClient
+    from async_motion.retrieval.model import utc_now
+
+    broker = None
+    try:
+        async with asyncio.timeout(_FIND_S):
+            broker = build.build_client(settings, *await build.find_broker(settings, _tell))
+    except TimeoutError:
+        _tell("no broker of this service found; reading the bucket every 10 s")
+    client = MotionClient(
+        bucket,
+        broker,
+        instance=reader.instance,
+        prefix=reader.prefix,
+        base_topic=settings.mqtt.base_topic,
+    )
+    show, count = printer(_shape(args), reader), 0
+    async with client:
+        async for event in client.events(choice.since or utc_now(), camera=choice.cameras):
+            if choice.takes(event):
+                show(event)
+                count += 1
+                if count == args.limit:
+                    break
+    return 0
+
+
+def _shape(args: argparse.Namespace) -> str:
+    return "json" if args.json else "csv" if args.csv else "table"
 
 
 async def _rebuild(reader: EventReader, choice: Choice) -> int:

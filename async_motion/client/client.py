@@ -62,6 +62,8 @@ MAX_QUEUED: Final = 10_000
 class Broker(Protocol):
     """The connection to the broker, whether or not there is one now."""
 
+    @property
+    def connected(self) -> bool: ...
     def subscribe(self, topic: str, handler: Callable[[str, bytes, bool], None]) -> None: ...
     def on_connect(self, callback: Callable[[], None]) -> None: ...
     async def run(self) -> None: ...
@@ -71,7 +73,8 @@ class MotionClient:
     """Reads the events of one instance; `async with` connects. One loop over `events` or `frames` at a time.
 
     `bucket` is an opened store to read in, `broker` a client that is not running yet, or None: then the
-    bucket is polled. `poll_s` is how often it is read without a broker; with one, ten times less often.
+    bucket is polled. `poll_s` is how often it is read without a connection to a broker; with one, ten times
+    less often.
     `patience_s` is how long later events wait for an earlier one that is missing.
     """
 
@@ -95,7 +98,7 @@ class MotionClient:
         self._broker = broker
         self._topics = Topics(f"{base_topic}/{instance}")
         self._file = None if cursor_file is None else Path(cursor_file)
-        self._poll_s = poll_s if broker is None else 10 * poll_s
+        self._poll_s = poll_s
         self._patience_s = patience_s
         self._clock = clock
         self._ledger: Ledger | None = None
@@ -193,7 +196,7 @@ class MotionClient:
         searched = False
         self._deep = True
         while True:
-            every_s = SEARCH_AGAIN_S if ledger.is_blocked() else self._poll_s
+            every_s = SEARCH_AGAIN_S if ledger.is_blocked() else self._every_s
             if self._deep or self._clock() - read_at >= every_s:
                 deep, self._deep = self._deep or ledger.is_blocked(), False
                 try:
@@ -220,6 +223,11 @@ class MotionClient:
                 searched = searched and not ledger.is_blocked()
             else:
                 await self._pause(ledger, read_at)
+
+    @property
+    def _every_s(self) -> float:
+        """How often the bucket is read: with a broker it is only to be on the safe side."""
+        return 10 * self._poll_s if self._broker is not None and self._broker.connected else self._poll_s
 
     def _begin(self, since: str | datetime | None) -> Ledger:
         if since is None:
@@ -362,7 +370,7 @@ class MotionClient:
 
     async def _pause(self, ledger: Ledger, read_at: float) -> None:
         """Wait for a message, or until the bucket is to be read again."""
-        every_s = SEARCH_AGAIN_S if self._broken or ledger.is_blocked() else self._poll_s
+        every_s = SEARCH_AGAIN_S if self._broken or ledger.is_blocked() else self._every_s
         self._deep = self._deep or self._broken
         wait_s = every_s - (self._clock() - read_at)
         self._wake.clear()

@@ -47,7 +47,7 @@ RULES: dict[str, frozenset[str]] = {
     "settings": LEAVES,
     "app": ASSEMBLY,
     "tune": LEAVES | {"capture", "settings", "app"},
-    "cli": LEAVES | {"app", "tune", "retrieval", "settings", "logs", "jpeg"},
+    "cli": LEAVES | {"app", "tune", "client", "retrieval", "settings", "logs", "jpeg"},
     "__main__": frozenset({"cli"}),
 }
 """Every package, and which others it may import."""

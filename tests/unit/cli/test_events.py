@@ -121,6 +121,17 @@ def test_what_cannot_be_read_is_said(
     assert f"{made[0].folder}event.json: event summary: no JSON" in said.err
 
 
+def test_watching_begins_with_history(
+    config: Path, made: list[MadeEvent], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["events", "--config", str(config), "--watch", "--since", "2d", "--limit", "2", "--json"]) == 0
+    )
+    ids = [json.loads(line)["event_id"] for line in lines(capsys)]
+    assert len(ids) == 2
+    assert set(ids) <= {event.event_id for event in made}
+
+
 def test_nothing_is_said_to_be_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["events", "--config", str(config), "--since", "2h"]) == 0
     said = capsys.readouterr()
@@ -137,6 +148,7 @@ def test_nothing_is_said_to_be_nothing(config: Path, capsys: pytest.CaptureFixtu
         (["--min-score", "lots"], "--min-score: lots: expected a share"),
         (["--min-score", "200%"], "--min-score: 200%: expected a share"),
         (["--min-duration", "5"], "--min-duration: 5: expected a duration"),
+        (["--watch", "--on", "today"], "--watch: expected without"),
         (["--limit", "0"], "--limit: 0: expected"),
         (["--rebuild", "--zone", "door"], "--rebuild: expected only"),
     ],
