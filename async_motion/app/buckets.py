@@ -7,6 +7,7 @@ from typing import Any
 from async_motion.retrieval import EventReader
 from async_motion.settings import Settings
 from async_motion.store.directory_reader import DirectoryReader
+from async_motion.store.lifecycle import LifecycleStore
 from async_motion.store.minio_reader import MinioReader
 
 AnyReader = MinioReader | DirectoryReader
@@ -37,6 +38,11 @@ def build_events(settings: Settings, bucket: AnyReader, instance: str | None = N
         prefix=settings.minio.prefix,
         max_requests=READS_AT_ONCE,
     )
+
+
+def build_lifecycle(settings: Settings) -> LifecycleStore:
+    """Return the bucket of the settings, to see and set its rules of expiry."""
+    return LifecycleStore(**minio_arguments(settings), create_bucket=False)
 
 
 def minio_arguments(settings: Settings) -> dict[str, Any]:

@@ -51,6 +51,7 @@ from async_motion.spool import Spool
 from async_motion.status import Reporter
 from async_motion.store.directory import DirectoryStore
 from async_motion.store.minio import MinioStore
+from async_motion.store.retention import Keep, KeptDirectoryStore
 
 AnyStore = MinioStore | DirectoryStore
 
@@ -60,10 +61,18 @@ PACKET_MARGIN = 1024
 """What a packet needs beside its payload."""
 
 
-def build_store(settings: Settings, *, reading: bool = False) -> AnyStore:
-    """Return the store that the settings name. `reading`: nothing is to be made on the other side."""
+def build_store(settings: Settings, *, reading: bool = False, keeping: bool = False) -> AnyStore:
+    """Return the store that the settings name.
+
+    `reading`: nothing is to be made on the other side. `keeping`: a directory's bounds are enforced, which
+    is for the service alone.
+    """
     minio = settings.minio
     if minio.endpoint is None:
+        bounds = settings.directory.keep
+        keep = Keep(days=bounds.days, max_bytes=bounds.max_bytes, min_free=bounds.min_free)
+        if keep.is_bounded and keeping:
+            return KeptDirectoryStore(settings.directory.path, keep, bucket=minio.bucket)
         return DirectoryStore(settings.directory.path, bucket=minio.bucket)
     return MinioStore(**minio_arguments(settings), create_bucket=minio.create_bucket and not reading)
 

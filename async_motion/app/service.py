@@ -169,7 +169,7 @@ class Service:
             # A still from a second stream may wait for its packets: that must not hold up detection.
             encoder = stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="encode"))
             spool = await stack.enter_async_context(build.build_spool(settings))
-            store = build.build_store(settings)
+            store = build.build_store(settings, keeping=True)
             await stack.enter_async_context(store)
             address = await stack.enter_async_context(build.run_broker(settings))
             broker = build.build_client(settings, *address, status_topic=specs.topics(settings).status)

@@ -29,6 +29,8 @@ from async_motion.core.payloads import encode, iso, parse_iso
 from async_motion.errors import UnreadableObject
 
 VERSION = 1
+INDEX = ".index"
+"""The folder of an instance's index: no camera can have this name."""
 WRITER = re.compile(r"[0-9a-f]{6}")
 REBUILT = "000000"
 DELETED = "ffffff"
@@ -82,7 +84,7 @@ class IndexFile:
 
 def index_root(prefix: str, instance: str) -> str:
     """Return the beginning of all index keys of an instance; below it lies a folder for each camera."""
-    return f"{prefix}{instance}/.index/{VERSION}/"
+    return f"{prefix}{instance}/{INDEX}/{VERSION}/"
 
 
 def index_folder(prefix: str, instance: str, camera: str) -> str:

@@ -182,8 +182,17 @@ class MinioSettings(Section):
     encryption: Annotated[str, PlainValidator(check_encryption)] = "none"
 
 
+class KeepSettings(Section):
+    """What the directory store keeps; None: no such bound."""
+
+    days: Annotated[int | None, whole_between(1, 36500, "days")] = None
+    max_bytes: Annotated[int | None, size_between("1MiB", "1000TiB")] = None
+    min_free: Annotated[int | None, size_between("1MiB", "1000TiB")] = None
+
+
 class DirectorySettings(Section):
     path: Annotated[Path, PlainValidator(check_file)] = Path("data/objects")
+    keep: KeepSettings = KeepSettings()
 
 
 class TlsSettings(Section):

@@ -1,0 +1,85 @@
+"""Expiry by the server: one rule of ours among those of others, by prefix.
+
+The server removes what is older than so many days, once a day by its own clock. Other rules stay as they are:
+the whole configuration is read, ours replaced by its id, and written back. It needs the rights
+s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from miniopy_async.commonconfig import ENABLED, Filter
+from miniopy_async.lifecycleconfig import Expiration, LifecycleConfig, Rule
+
+from async_motion.errors import RecordRejected, StoreRefused
+from async_motion.store.minio import MinioStore
+from async_motion.store.s3errors import S3Answer
+
+NOT_THERE = "NoSuchLifecycleConfiguration"
+_NOT_MADE = frozenset({"NotImplemented", "XNotImplemented", "MethodNotAllowed"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpiryRule:
+    """A rule of the bucket. `days` is None where it does something else than to expire by age."""
+
+    rule_id: str
+    prefix: str
+    days: int | None
+    enabled: bool
+
+
+class LifecycleStore(MinioStore):
+    """A MinioStore whose rules of expiry can be seen and set."""
+
+    async def rules(self) -> list[ExpiryRule]:
+        """Return the bucket's rules. Raises StoreRefused where the server has none, StoreUnavailable."""
+        return [
+            ExpiryRule(
+                rule_id=rule.rule_id or "",
+                prefix=(rule.rule_filter.prefix or "") if rule.rule_filter else "",
+                days=rule.expiration.days if rule.expiration else None,
+                enabled=rule.status == ENABLED,
+            )
+            for rule in await self._configured()
+        ]
+
+    async def set_rule(self, rule_id: str, prefix: str, days: int) -> None:
+        """Let objects below `prefix` expire; a rule with this id is replaced. Raises as `rules`."""
+        mine = Rule(
+            ENABLED, rule_filter=Filter(prefix=prefix), rule_id=rule_id, expiration=Expiration(days=days)
+        )
+        others = [rule for rule in await self._configured() if rule.rule_id != rule_id]
+        try:
+            async with self._talking("set lifecycle of", self.bucket, self._put_timeout_s):
+                await self._client.set_bucket_lifecycle(self.bucket, LifecycleConfig([*others, mine]))
+        except (RecordRejected, StoreRefused) as exc:
+            raise self._refusal(exc) from exc
+
+    async def _configured(self) -> list[Rule]:
+        try:
+            async with self._talking("get lifecycle of", self.bucket, self._put_timeout_s):
+                response = await self._client._execute(  # noqa: SLF001  # its own asks for an error of its own
+                    "GET", self.bucket, query_params={"lifecycle": ""}
+                )
+                async with response:
+                    text = await response.text()
+        except (RecordRejected, StoreRefused) as exc:
+            answer = exc.__cause__
+            if isinstance(answer, S3Answer) and answer.code == NOT_THERE:
+                return []
+            raise self._refusal(exc) from exc
+        try:
+            return list(LifecycleConfig.fromxml(ElementTree.fromstring(text)).rules)  # noqa: S314  # expat bounds what entities expand to
+        except Exception as exc:  # the library's parser has no family of errors
+            raise StoreRefused(f"{self._name}: its lifecycle rules cannot be read: {exc}") from exc
+
+    def _refusal(self, exc: Exception) -> StoreRefused:
+        answer = exc.__cause__
+        if isinstance(answer, S3Answer) and answer.code in _NOT_MADE:
+            return StoreRefused(
+                f"{self._name}: this server has no lifecycle rules: use `async-motion delete`"
+            )
+        return StoreRefused(str(exc))

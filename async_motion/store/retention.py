@@ -1,0 +1,252 @@
+"""A directory store that keeps what was asked for: so many days, so many bytes, so much free space.
+
+Whole events go, the oldest first, with the hidden files beside their objects; when the last event of a
+camera's day is gone, its index files go, too. An event is never removed while it is being written: for ten
+minutes after its last object, and for a day while it has no `event.json`.
+
+The directory is measured once, at the start, in a thread; from then on each put counts what it adds. Right
+after a put that goes over a bound, events are removed until it is kept: above `max_bytes` there is never more
+than what is being written. Where nothing may go, a warning says so, and nothing is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Self
+
+from async_motion.core.index import INDEX, VERSION, event_started
+from async_motion.core.names import EVENT_ID
+from async_motion.store.directory import _WORK, DirectoryStore, _beside
+
+log = logging.getLogger(__name__)
+
+WRITING_S: Final = 600.0
+OPEN_S: Final = 86400.0
+CHECK_EVERY_S: Final = 60.0
+"""How often age and free space are looked at; bytes are looked at after each put."""
+_SUMMARY: Final = "event.json"
+_MEASURE_TIMEOUT_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """What is kept; None: no such bound."""
+
+    days: int | None = None
+    max_bytes: int | None = None
+    min_free: int | None = None
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether anything is ever removed."""
+        return (self.days, self.max_bytes, self.min_free) != (None, None, None)
+
+
+@dataclass(slots=True)
+class _Folder:
+    """One event's folder. `written_at` is monotonic, minus infinity for what was there at the start."""
+
+    size: int = 0
+    has_summary: bool = False
+    written_at: float = float("-inf")
+
+
+class KeptDirectoryStore(DirectoryStore):
+    """A DirectoryStore with bounds. Its directory belongs to one service at a time."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        keep: Keep,
+        *,
+        bucket: str = "motion",
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+        free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
+    ) -> None:
+        """Touch no file. `now` is aware, `free` returns the free bytes where a path lies."""
+        super().__init__(path, bucket=bucket)
+        self._keeper = _Keeper(self._path, keep, now, monotonic, free)
+        self._measuring: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to measure the directory; puts need not wait for it."""
+        await super().__aenter__()
+        self._measuring = asyncio.create_task(self._measure(), name="measure directory")
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        if self._measuring is not None:
+            self._measuring.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._measuring
+        await super().__aexit__(*failure)  # type: ignore[arg-type]  # handed on as it came
+
+    async def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> str:
+        """Store as `DirectoryStore` does, then remove what is over the bounds."""
+        place = self._place(key)
+        before = await self._run("size", _sizes, place)
+        etag = await super().put(key, data, content_type=content_type, metadata=metadata, tags=tags)
+        self._keeper.count(place, await self._run("size", _sizes, place) - before)
+        if self._keeper.is_due():
+            await self._run("keep", self._keeper.enforce)
+        return etag
+
+    async def _measure(self) -> None:
+        await self._run("measure", self._keeper.measure, limit_s=_MEASURE_TIMEOUT_S)
+        await self._run("keep", self._keeper.enforce, limit_s=_MEASURE_TIMEOUT_S)
+
+
+class _Keeper:
+    """The bookkeeping, and the blocking half."""
+
+    def __init__(
+        self,
+        root: Path,
+        keep: Keep,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        free: Callable[[Path], int],
+    ) -> None:
+        self._root = root
+        self._keep = keep
+        self._now = now
+        self._monotonic = monotonic
+        self._free = free
+        self._lock = threading.Lock()
+        self._folders: dict[Path, _Folder] = {}
+        self._total = 0
+        self._measured = False
+        self._checked_at = float("-inf")
+        self._stuck = False
+
+    def count(self, place: Path, added: int) -> None:
+        """Count what a put has added: an object with what lies beside it."""
+        if not EVENT_ID.fullmatch(place.parent.name):
+            return
+        with self._lock:
+            known = self._folders.setdefault(place.parent, _Folder())
+            self._total += added
+            known.size += added
+            known.has_summary |= place.name == _SUMMARY
+            known.written_at = self._monotonic()
+
+    def is_due(self) -> bool:
+        """Return whether the bounds are to be looked at now."""
+        over = self._keep.max_bytes is not None and self._total > self._keep.max_bytes
+        return self._measured and (over or self._monotonic() - self._checked_at >= CHECK_EVERY_S)
+
+    def measure(self) -> None:
+        """Measure what is there. Blocks for as long as the disk takes."""
+        for folder in _event_folders(self._root):
+            files = list(folder.iterdir())
+            size = sum(map(_size, files))
+            with self._lock:
+                known = self._folders.setdefault(folder, _Folder())
+                if known.written_at == float("-inf"):
+                    self._total += size - known.size
+                    known.size = size
+                known.has_summary |= any(file.name == _SUMMARY for file in files)
+        self._measured = True
+
+    def enforce(self) -> None:
+        """Remove the oldest events until the bounds are kept."""
+        with self._lock:
+            self._checked_at = self._monotonic()
+            oldest = [(folder.name, str(folder), folder) for folder in self._folders]
+            heapq.heapify(oldest)
+            while oldest and self._is_over(oldest[0][0]):
+                _, _, folder = heapq.heappop(oldest)
+                if self._may_go(folder):
+                    self._remove(folder)
+            stuck = self._keep.max_bytes is not None and self._total > self._keep.max_bytes
+            if stuck and not self._stuck:
+                log.warning("%s: %d bytes of open events are over directory.keep", self._root, self._total)
+            self._stuck = stuck
+
+    def _is_over(self, event: str) -> bool:
+        """Return whether any bound is crossed while the oldest event is `event`."""
+        keep = self._keep
+        if keep.max_bytes is not None and self._total > keep.max_bytes:
+            return True
+        if keep.min_free is not None and self._free(self._root) < keep.min_free:
+            return True
+        if keep.days is None:
+            return False
+        return (self._now() - event_started(event)).total_seconds() > keep.days * 86400
+
+    def _may_go(self, folder: Path) -> bool:
+        known = self._folders[folder]
+        if self._monotonic() - known.written_at < WRITING_S:
+            return False
+        return known.has_summary or (self._now() - event_started(folder.name)).total_seconds() > OPEN_S
+
+    def _remove(self, folder: Path) -> None:
+        # The summary last: an event that is gone by half is still told from what is left.
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == _SUMMARY):
+            path.unlink(missing_ok=True)
+        self._total -= self._folders.pop(folder).size
+        day = folder.parent
+        with suppress(OSError):
+            folder.rmdir()
+            day.rmdir()
+            self._remove_index(day)
+            day.parent.rmdir()
+            day.parent.parent.rmdir()
+
+    def _remove_index(self, day: Path) -> None:
+        """Remove the index files of a camera's day: none of its events is left."""
+        camera = day.parents[2]
+        index = camera.parent / INDEX / str(VERSION) / camera.name / day.parent.parent.name / day.parent.name
+        for file in list(index.glob(f"{day.name}.*.jsonl.gz")):
+            file.unlink(missing_ok=True)
+            _beside(file).unlink(missing_ok=True)
+
+
+def _event_folders(root: Path) -> Iterator[Path]:
+    """Yield the folders of events below `root`, whatever prefix and instance they have."""
+    for at, folders, _ in os.walk(root):
+        if Path(at) == root:
+            folders[:] = [name for name in folders if name != _WORK]
+        events = [name for name in folders if EVENT_ID.fullmatch(name) and _is_date(name)]
+        folders[:] = [name for name in folders if name not in events and name != INDEX]
+        yield from (Path(at, name) for name in events)
+
+
+def _is_date(event: str) -> bool:
+    try:
+        event_started(event)
+    except ValueError:
+        return False
+    return True
+
+
+def _sizes(place: Path) -> int:
+    """Return the bytes of an object and of what lies beside it."""
+    return _size(place) + _size(_beside(place))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,144 @@
+"""A directory store with bounds: whole events, oldest first, and nothing that is being written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from async_motion.retrieval import EventReader
+from async_motion.store.directory_reader import DirectoryReader
+from async_motion.store.retention import OPEN_S, WRITING_S, Keep, KeptDirectoryStore
+from tests.support.bucket import INSTANCE, MadeEvent, fill, make_event
+from tests.support.wait import eventually_async
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+BODY = b"x" * 10_000
+
+
+@dataclass
+class Clock:
+    """Both clocks of a store, and the free space of its disk."""
+
+    at: datetime = NOW
+    free_bytes: int = 10**12
+
+    def store(self, path: Path, **keep: int) -> KeptDirectoryStore:
+        return KeptDirectoryStore(
+            path,
+            Keep(**keep),
+            now=lambda: self.at,
+            monotonic=lambda: self.at.timestamp(),  # noqa: PLW0108  # the clock moves on
+            free=lambda _: self.free_bytes,
+        )
+
+
+def event(minutes: int, *, frames: int = 4, ended: bool = True, camera: str = "porch") -> MadeEvent:
+    at = NOW + timedelta(minutes=minutes)
+    return make_event(camera=camera, at=at, salt=minutes & 0xFFFFFF, jpegs=[BODY] * frames, ended=ended)
+
+
+async def put(store: KeptDirectoryStore, made: MadeEvent, after: Callable[[], None] = lambda: None) -> None:
+    for key, (data, about) in made.objects.items():
+        await store.put(key, data, content_type="image/jpeg", metadata=about, tags={})
+        after()
+
+
+def size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def there(path: Path, events: list[MadeEvent]) -> list[bool]:
+    return [(path / made.folder).exists() for made in events]
+
+
+async def test_bytes_are_never_above_the_bound_by_more_than_one_event(tmp_path: Path) -> None:
+    clock, bound, one = Clock(), 300_000, 4 * 11_000 + 3_000
+    async with clock.store(tmp_path, max_bytes=bound) as store:
+        events = [event(20 * n) for n in range(20)]
+        for made in events:
+            clock.at = made.frames[0].captured_at
+            await put(
+                store, made, lambda: None if size(tmp_path) <= bound + one else pytest.fail("over the bound")
+            )
+    kept = there(tmp_path, events)
+    assert kept == sorted(kept), "the oldest went"
+    assert 3 <= sum(kept) <= 7
+    assert size(tmp_path) <= bound + one
+
+
+async def test_days_are_kept(tmp_path: Path) -> None:
+    clock = Clock()
+    old, young = event(-31 * 1440), event(-29 * 1440)
+    await asyncio.to_thread(fill, tmp_path, old, young, index=[old, young])
+    index = tmp_path / INSTANCE / ".index" / "1" / "porch"
+    assert len(list(index.rglob("*.gz"))) == 2
+    async with clock.store(tmp_path, days=30) as store:
+        await eventually_async(lambda: not (tmp_path / old.folder).exists())
+        await put(store, event(0))
+    assert (tmp_path / young.folder).exists()
+    # Index and reader agree with what has gone.
+    assert [file.parts[-2:] for file in index.rglob("*.gz")] == [("10", "24.a41c07.jsonl.gz")]
+    async with DirectoryReader(tmp_path) as bucket:
+        reader = EventReader(bucket, instance=INSTANCE, now=lambda: NOW)
+        assert [e.event_id async for e in reader.events()] == [young.event_id, event(0).event_id]
+
+
+async def test_free_space_is_kept(tmp_path: Path) -> None:
+    clock = Clock()
+    events = [event(-300), event(-200)]
+    await asyncio.to_thread(fill, tmp_path, *events)
+    async with clock.store(tmp_path, min_free=1_000_000) as store:
+        await put(store, event(0))
+        assert there(tmp_path, events) == [True, True]
+        clock.free_bytes = 999_999
+        clock.at += timedelta(minutes=2)
+        await put(store, event(2))
+    assert there(tmp_path, events) == [False, False]
+    assert there(tmp_path, [event(0), event(2)]) == [True, True], "written just now"
+
+
+async def test_what_is_being_written_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    going = event(-60, ended=False)
+    async with clock.store(tmp_path, max_bytes=20_000) as store:
+        await put(store, going)
+        assert (tmp_path / going.folder).exists()
+        assert "over directory.keep" in caplog.text
+        clock.at += timedelta(seconds=WRITING_S + 1)
+        await put(store, event(20, frames=1))
+        assert (tmp_path / going.folder).exists(), "it has no end yet"
+        clock.at += timedelta(seconds=OPEN_S)
+        await put(store, event(1500, frames=1))
+    assert not (tmp_path / going.folder).exists()
+
+
+async def test_what_is_put_again_counts_once(tmp_path: Path) -> None:
+    clock = Clock()
+    events = [event(-60), event(-50)]
+    async with clock.store(tmp_path, max_bytes=150_000) as store:
+        for _ in range(10):
+            for made in events:
+                await put(store, made)
+                clock.at += timedelta(minutes=20)
+    assert there(tmp_path, events) == [True, True]
+
+
+async def test_strangers_files_stay(tmp_path: Path) -> None:
+    clock = Clock()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "x").write_bytes(bytes(100_000))
+    (tmp_path / "20269922T110000000Z-000000").mkdir()
+    async with clock.store(tmp_path, max_bytes=60_000) as store:
+        await put(store, event(0))
+    assert (tmp_path / "notes" / "x").exists()
+    assert (tmp_path / event(0).folder).exists()
+
+
+def test_without_bounds_nothing_is_removed() -> None:
+    assert not Keep().is_bounded
+    assert Keep(days=1).is_bounded
