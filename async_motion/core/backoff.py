@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, kw_only=True)
 class Backoff:
-    """Count failures; say how long to wait.
+    """Counts failures, and returns how long to wait.
 
     `draw` returns a float in [0, 1). `first_s` and `max_s` bound the delay before jitter.
     """

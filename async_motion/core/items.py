@@ -39,7 +39,7 @@ class FrameUpload:
 class SummaryUpload:
     """An event that has ended and whose records are all announced: its `event.json` is due.
 
-    It is due once more when a record that was set aside is stored after all. `lines` are the announcements of
+    It is due again when a record that was set aside is stored after all. `lines` are the announcements of
     its stored frames, in the order of capture.
     """
 

@@ -1,8 +1,8 @@
-"""The nouns that the rooms hand to each other. All are frozen; none knows where it came from or goes to.
+"""The frozen values that packages hand to each other; none knows where it came from or goes to.
 
     Frame ──detector──▶ Detection ──tracker──▶ MotionEvent ──policy, encoder──▶ Record ──store──▶ StoredFrame
 
-Areas, boxes and polygons are shares of the picture, 0..1, so that they hold at every resolution.
+Areas, boxes and polygons are shares of the image, 0..1, so that they hold at every resolution.
 `captured_at` and its kin are aware UTC datetimes and only labels; every interval is taken from `monotonic`.
 """
 
@@ -25,7 +25,7 @@ Image = NDArray[np.uint8]
 
 
 class Box(NamedTuple):
-    """A rectangle as shares of the picture: left, top, width, height, each 0..1."""
+    """A rectangle as shares of the image: left, top, width, height, each 0..1."""
 
     x: float
     y: float
@@ -35,10 +35,10 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
-    """One picture from a camera with its two clocks.
+    """One frame from a camera with its two clocks.
 
     `luma` may be a view into a decoder's buffer: it is read, never written, and lives as long as the frame.
-    `bgr` makes the (H, W, 3) uint8 colour picture from the data already decoded, at the best resolution that
+    `bgr` makes the (H, W, 3) uint8 colour image from the data already decoded, at the best resolution that
     the camera has, which may be larger than `luma`. It blocks: call it in an executor, only for frames kept.
     """
 
@@ -70,7 +70,7 @@ class Reason(StrEnum):
 
 
 class SceneChange(StrEnum):
-    """What kind of change took the whole picture at once."""
+    """What kind of change met the whole image at once."""
 
     LIGHT = "light"
     INFRARED = "infrared"
@@ -83,13 +83,13 @@ class SceneChange(StrEnum):
 class Detection:
     """The verdict on one frame.
 
-    `score` is the share of the watched picture that moved, 0..1, and 0 where `motion` is False and nothing
+    `score` is the share of the watched image that moved, 0..1, and 0 where `motion` is False and nothing
     was seen at all. `boxes` are the connected regions, largest first. `zones` are the named zones in which
     something moved, in the order of the settings. `scene_change` is set when `reason` is SCENE_CHANGE.
-    `changed` is the raw share of pixels that differed before any test; `jump` the share of the picture that,
+    `changed` is the raw share of pixels that differed before any test; `jump` the share of the image that,
     a shake apart, is not as in the frame before; `noise` the scene's typical deviation in grey levels. What
     was compensated: frame = `gain` * background + `offset` in grey levels (1.0 and 0.0: nothing), and
-    `shift`, by which the scene lay right of and below its place, in shares of the picture's width and height.
+    `shift`, by which the scene lay right of and below its place, in shares of the image's width and height.
     """
 
     motion: bool
@@ -151,10 +151,10 @@ class CameraStatus(StrEnum):
     """What a camera is doing, as its state says it."""
 
     STARTING = "starting"
-    """It has not given a picture yet."""
+    """It has not given a frame yet."""
     WATCHING = "watching"
     PAUSED = "paused"
-    """It gives pictures, and detection is switched off."""
+    """It gives frames, and detection is switched off."""
     OFFLINE = "offline"
 
 

@@ -43,7 +43,7 @@ def slug(text: str) -> str:
 
 
 def identities(instance: str, base: str) -> tuple[str, str]:
-    """Return by what Home Assistant may know an instance: its own name, else one that nobody else has."""
+    """Return the ids by which Home Assistant may know an instance: its name, else one that is unique."""
     return instance, f"{instance}-{hashlib.sha256(base.encode()).hexdigest()[:6]}"
 
 

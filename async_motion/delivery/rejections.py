@@ -18,11 +18,11 @@ from collections.abc import Callable
 IN_A_ROW = 3
 MAX_ROW = 48
 TRIED_AT_ONCE = 8
-"""So many records may be rejected in one trial before the store has its pause."""
+"""How many records one trial may try before the store gets its pause."""
 SUSPECT_S = 3600.0
 """How long a suspect waits, unless a trial finds no other record, or the store takes a frame."""
 FORGET_S = 3600.0
-"""After so long without a rejection a short row is enough again."""
+"""After this time without a rejection a short row is enough again."""
 
 
 class Rejections:

@@ -124,7 +124,7 @@ def sync_folder(path: Path) -> None:
 
 
 def is_damage(exc: sqlite3.Error) -> bool:
-    """Return whether the error means that the file itself is no good."""
+    """Return whether the error means that the file itself is damaged."""
     return _code(exc) in _DAMAGE
 
 
@@ -187,7 +187,7 @@ def free_bytes(path: Path) -> int:
 
 
 def is_nearly_full(path: Path, size: int) -> bool:
-    """Return whether `size` more bytes would eat into the room that deletions need."""
+    """Return whether `size` more bytes would use the room that deletions need."""
     try:
         disk = os.statvfs(path.parent)
     except OSError:

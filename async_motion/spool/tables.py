@@ -1,7 +1,7 @@
 """The spool's tables and every change to them: synchronous, one connection, no thread and no loop.
 
     items    one row for each record (its description) and each event's start and end, in order of acceptance
-    jpegs    the records' bytes, apart, so that a walk over items reads no pictures
+    jpegs    the records' bytes, apart, so that a walk over items reads no JPEGs
     events   one row for each event whose end is not announced yet: what is known of it, what protects its
              frames
     lines    one row for each stored frame of these events: what `event.json` will say
@@ -493,7 +493,7 @@ class Tables:
         self.counters.lines += added
         self.counters.bytes += added * LINE_BYTES
         if added:
-            # A record that was set aside, stored after its event was told: `event.json` is due once more.
+            # A record that was set aside, stored after its event was told: `event.json` is due again.
             self._db.execute(
                 f"UPDATE events SET revise = 1 WHERE event_id = ? AND ended = {TOLD}", (info.event_id,)
             )

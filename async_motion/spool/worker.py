@@ -3,7 +3,7 @@
     queue of calls ──▶ gather: what waits becomes one transaction ──▶ answer: futures, `on_work`
 
 Calls that change something and arrive together share one transaction. When it fails, its acceptances fail,
-and its notes (what delivery reports) are tried once more by themselves: a disk too full for a JPEG still
+and its notes (what delivery reports) are tried again by themselves: a disk too full for a JPEG still
 takes a deletion. Calls that only look run after the transaction, so that they never see what may still be
 rolled back.
 
@@ -297,7 +297,7 @@ class Worker:
                     call.result = call.function(tables)
 
     def _past_damage(self, work: Callable[[], T]) -> T:
-        """Do `work`; where it meets damage, open the file again and do it once more.
+        """Do `work`; where it meets damage, open the file again and repeat it.
 
         A read that failed once can look like damage, so only damage met twice sets the file aside: then
         FileSetAside is raised, and the next call finds a new file. Raises SpoolError.

@@ -13,8 +13,8 @@ A put, each step durable before the next may be seen:
 
 It returns after 4. A crash before 3 leaves no object and perhaps a metadata file, which the repeat of the put
 overwrites; a reader who sees the object sees it whole. Temporary files are kept apart from the objects, so
-that no listing meets one; each store locks its own directory of them, and a new store clears those that
-nobody holds any more.
+that no listing meets one; each store locks its own directory of them, and a new store clears those that are
+no longer locked.
 
 A disk that is full is trouble that may pass (StoreUnavailable); a missing right or a read-only file system
 needs a person (StoreRefused).
@@ -56,7 +56,7 @@ _BESIDE = ".meta.json"
 _MAX_KNOWN = 4096
 _TRIES = 3
 _FILE_MODE, _FOLDER_MODE = 0o640, 0o750
-"""Pictures are for this user, and for a group that an operator chooses."""
+"""Frames are for this user, and for a group that an operator chooses."""
 
 _NEEDS_A_PERSON = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _KEY_AT_FAULT = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ})
@@ -245,7 +245,7 @@ class _Files:
         return sorted(key for key in found if key.startswith(prefix))
 
     def close(self) -> None:
-        """Give up the directory of temporary files. What is still being written there stays for the next."""
+        """Release the directory of temporary files. What is still being written there stays for the next."""
         with self._opening:
             work, self._work = self._work, None
             claim, self._claim = self._claim, None
@@ -370,7 +370,7 @@ def _claimed(work: Path) -> tuple[Path, int | None]:
             os.close(claim)  # another store is clearing it: it took it for a leftover
             continue
         except OSError:
-            # No locks on this file system: nobody can tell who lives, so nobody clears.
+            # No locks on this file system: leftovers cannot be told from files in use, so they stay.
             os.close(claim)
             return mine, None
         if mine.is_dir():

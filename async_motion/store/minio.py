@@ -326,7 +326,7 @@ class MinioStore:
         except (StoreRefused, RecordRejected) as exc:
             answer = _answer(exc)
             if _says(answer, "BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-                # Another instance was faster. Where it was a stranger, the next put will say so.
+                # Another instance was faster. If the bucket is another account's, the next put is refused.
                 return
             why = answer.words() if answer else exc
             raise StoreRefused(

@@ -138,9 +138,9 @@ MAX_ETAG = 256
 class S3Answer(Exception):
     """An answer that is not a success, as it came over the wire.
 
-    `code` and `message` are the server's own where it sent S3's XML, else None and "". `retry_after_s` is
-    its wish. `clock_ahead_s` is how far our clock is ahead of the server's (negative: behind), where it
-    told the time. `region` is the bucket's, where it named it.
+    `code` and `message` are the server's own when it sent S3's XML, else None and "". `retry_after_s` is the
+    pause that it asks for. `clock_ahead_s` is how far our clock is ahead of the server's (negative: behind),
+    if it told the time. `region` is the bucket's, if it named it.
     """
 
     def __init__(

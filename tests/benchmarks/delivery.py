@@ -3,17 +3,17 @@
 Prints three tables. The first: how fast JPEGs of 100 KB are accepted, and how long one acceptance takes,
 beside writing each to a file of its own with fsync. The second: how fast they come through to a subscriber's
 broker, end to end (accepted, committed, put, noted, announced, removed), beside a bare loop of `put_object`
-and `publish` with as many at once, and beside that loop with each picture kept in a table of SQLite
+and `publish` with as many at once, and beside that loop with each JPEG kept in a table of SQLite
 meanwhile, on SeaweedFS and mosquitto on this machine. All run on uvloop, as the service does. The frames are
 those of an event, with its start, updates, end and `event.json`: the loops have none. The machine is shared,
 so there are many short rounds, the three back to back in each, and what counts is the middle of their rounds'
 shares. The third: what of the client's CPU each of its threads takes.
 
 With `--apart` (Linux) the client has one core and the servers the others, as where the store is a machine of
-its own; without, whoever needs more CPU takes it from the store.
+its own; without, CPU that the client needs is taken from the store.
 
 `--backlog` shows something else: how long a new frame waits while a backlog of that size is delivered, and
-while the spool gives its room back to the file system.
+while the spool returns its space to the file system.
 
 `--folder` is where spool and files go: on tmpfs an fsync costs nothing, on an SD card it is everything.
 """
@@ -279,7 +279,7 @@ async def bare(
 
 
 class Kept:
-    """The least that keeps pictures over a power loss: one table, a commit with fsync for each group.
+    """The minimum that keeps JPEGs over a power loss: one table, a commit with fsync for each group.
 
     A removal is a commit too, without fsync. No bounds, no order, no state but "there".
     """
@@ -313,7 +313,7 @@ class Kept:
 async def least(
     folder: Path, server: s3.S3Server, bucket: str, broker: Mosquitto, frames: list[Record]
 ) -> Run:
-    """The bare loop, each picture kept on the disk until it is announced."""
+    """The bare loop, each JPEG kept on the disk until it is announced."""
     kept = Kept(folder)
     try:
         return await bare(server, bucket, broker, frames, kept)
@@ -374,11 +374,11 @@ def show(runs: Mapping[str, Sequence[Run]], count: int) -> None:
         print(f"  {name:40} {sum(map(sum, spent.values())):6.2f}  {cells}")
 
 
-# -- giving a backlog's room back
+# -- returning a backlog's space
 
 
 async def giving_back(folder: Path, mib: int, seconds: float) -> None:
-    """Deliver a backlog of `mib` to nobody; show how long a camera's frames wait meanwhile and afterwards."""
+    """Deliver a backlog of `mib` without peers; show how long a camera's frames wait meanwhile and after."""
     pattern = records(1)[0]
     path = folder / "spool.db"
     numbers = itertools.count()
@@ -392,7 +392,7 @@ async def giving_back(folder: Path, mib: int, seconds: float) -> None:
     async with Spool(path, max_bytes=1 << 40, delayed_after_s=86400.0) as spool:
 
         async def camera(taken: list[float]) -> None:
-            """A frame now and then: the spool gives room back when nobody has come for 50 ms."""
+            """A frame now and then: the spool returns space when no call has come for 50 ms."""
             while True:
                 frame = some(1)
                 begun = time.perf_counter()
@@ -432,7 +432,7 @@ async def giving_back(folder: Path, mib: int, seconds: float) -> None:
         assert spool.stats.accepted > spool.stats.records + 100
         assert not spool.stats.set_aside
         full = path.stat().st_size
-        rows.append(("while its room is given back", await beside(asyncio.sleep(2 * seconds))))
+        rows.append(("while its space is returned", await beside(asyncio.sleep(2 * seconds))))
         for name, (taken, spent) in rows:
             row(name, taken, spent, worst=True)
         print(
@@ -446,7 +446,7 @@ def main() -> int:
     parser.add_argument("--apart", action="store_true", help="the servers on other cores than the client")
     parser.add_argument("--folder", type=Path, default=None, help="where the files go (a temporary folder)")
     parser.add_argument(
-        "--backlog", type=int, metavar="MIB", help="show what giving its room back costs instead"
+        "--backlog", type=int, metavar="MIB", help="show what returning its space costs instead"
     )
     args = parser.parse_args()
     if args.apart and len(os.sched_getaffinity(0)) < 2:

@@ -404,7 +404,7 @@ class TestOutages:
             assert await store.get("before.jpg") == JPEG
             assert await store.get(KEY) == JPEG
 
-    async def test_a_name_that_nobody_knows(self) -> None:
+    async def test_a_host_name_that_is_not_known(self) -> None:
         async with MinioStore(
             endpoint="store.invalid:9000", bucket="motion", access_key="a", secret_key="b" * 8
         ) as store:
@@ -458,7 +458,7 @@ class TestTls:
         assert link is not None
         assert link.startswith(f"https://127.0.0.1:{port}/")
 
-    async def test_a_stranger_is_not_trusted(
+    async def test_an_unknown_authority_is_not_trusted(
         self, server: S3Server, authority: Authority, tmp_path: Path
     ) -> None:
         other = make_authority(tmp_path / "other")

@@ -2,7 +2,7 @@
 
 A fault is a coroutine `(stage, hold_s)` that returns when everything that it broke is whole again. What it
 touches (`service`, `store`, `broker`, `names`, `machine`) says which may be mixed: two of different kinds at
-once. It waits until what it breaks is felt, where it can: a fault that nobody meets shows nothing.
+once. Where it can, it waits until the service meets the fault: one that is never met shows nothing.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ async def store_killed(stage: Stage, hold_s: float) -> None:
 
 @fault("store")
 async def store_frozen(stage: Stage, hold_s: float) -> None:
-    """SIGSTOP: connections are open and nobody answers; what was sent is worked off afterwards."""
+    """SIGSTOP: connections are open without an answer; what was sent is processed afterwards."""
     stage.store.pause()
     await asyncio.sleep(hold_s)
     stage.store.resume()
@@ -195,7 +195,7 @@ async def store_late(stage: Stage, hold_s: float) -> None:
 
 @fault("store")
 async def store_cut_in_the_body(stage: Stage, hold_s: float) -> None:
-    """Each connection breaks after some bytes of the picture."""
+    """Each connection breaks after some bytes of the JPEG."""
     stage.store_proxy.reset()
     stage.store_proxy.cut(up=stage.rng.randrange(200, 6_000))
     await asyncio.sleep(hold_s)
@@ -204,7 +204,7 @@ async def store_cut_in_the_body(stage: Stage, hold_s: float) -> None:
 
 @fault("store")
 async def store_cut_in_the_answer(stage: Stage, hold_s: float) -> None:
-    """The store gets everything and confirms, and nobody hears it."""
+    """The store gets everything and confirms, and its answers are lost."""
     stage.store_proxy.reset()
     stage.store_proxy.cut(down=stage.rng.randrange(0, 40))
     await asyncio.sleep(hold_s)
@@ -235,13 +235,13 @@ async def store_says_500(stage: Stage, hold_s: float) -> None:
 
 @fault("store")
 async def store_says_503(stage: Stage, hold_s: float) -> None:
-    """The server wishes to be left alone for two seconds."""
+    """The server asks for a pause of two seconds."""
     await _answers(stage, hold_s, 503, "SlowDown", {"Retry-After": "2"})
 
 
 @fault("store", is_refusal=True)
 async def store_says_403(stage: Stage, hold_s: float) -> None:
-    """The key is known no more."""
+    """The key is no longer known."""
     await _answers(stage, hold_s, 403, "InvalidAccessKeyId")
 
 
@@ -253,7 +253,7 @@ async def store_says_no_bucket(stage: Stage, hold_s: float) -> None:
 
 @fault("store", is_refusal=True)
 async def store_says_clock_skewed(stage: Stage, hold_s: float) -> None:
-    """Our clock is 20 minutes off, it says."""
+    """The server reports that our clock is 20 minutes off."""
     await _answers(stage, hold_s, 403, "RequestTimeTooSkewed")
 
 
@@ -302,7 +302,7 @@ def _is_online(stage: Stage) -> bool:
 
 @fault("broker")
 async def broker_frozen(stage: Stage, hold_s: float) -> None:
-    """SIGSTOP: half open, nobody answers."""
+    """SIGSTOP: connections are half open, without an answer."""
     stage.broker.pause()
     await asyncio.sleep(hold_s)
     stage.broker.resume()
@@ -402,7 +402,7 @@ async def _names(stage: Stage, hold_s: float, mood: Mood) -> None:
         await asyncio.sleep(0.5)
         if names.refused > before:
             break
-    assert names.refused > before, "nobody asked the name server"
+    assert names.refused > before, "the name server was not asked"
     await asyncio.sleep(deadline - time.monotonic())
     names.mood = "answers"
 
@@ -502,7 +502,7 @@ async def _inject(stage: Stage, hold_s: float, calls: str, error: str) -> None:
     finally:
         tracer.send_signal(signal.SIGINT)
         await tracer.wait()
-    await eventually_async(lambda: _untraced(stage), what="the tracer to let go")
+    await eventually_async(lambda: _untraced(stage), what="the tracer to detach")
 
 
 def _untraced(stage: Stage) -> bool:

@@ -38,7 +38,7 @@ class Disk:
 
     @staticmethod
     def possible(kind: str = "ext4") -> bool:
-        """Say whether this machine lets us make one."""
+        """Return whether this machine lets us make one."""
         return os.geteuid() == 0 and _program(f"mkfs.{kind}") is not None
 
     def __enter__(self) -> Self:
@@ -64,15 +64,15 @@ class Disk:
         subprocess.run(words, check=True, capture_output=True)
 
     def unmount(self) -> None:
-        """Unmount it, as soon as nobody uses it, and wait until the kernel has let go of it.
+        """Unmount it, as soon as it is unused, and wait until the kernel has released it.
 
         It does so later than `umount` returns, when a mount namespace that had it has just ended. Mounted
         again before, it would be the same file system as it was: without power, or read-only.
         """
         unmount(self.point)
-        eventually(self._is_let_go, within_s=60, what=f"{self.image} to be let go")
+        eventually(self._is_released, within_s=60, what=f"{self.image} to be released")
 
-    def _is_let_go(self) -> bool:
+    def _is_released(self) -> bool:
         words = ["losetup", "-j", str(self.image)]
         return not subprocess.run(words, check=True, capture_output=True, env=_SYSTEM).stdout
 
@@ -93,7 +93,7 @@ class Disk:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size_mib: int) -> Iterator[Path]:
-    """Mount so many MiB of memory; yield the mount point."""
+    """Mount `size_mib` MiB of memory; yield the mount point."""
     need(os.geteuid() == 0, "root, to mount file systems")
     point = folder / "small"
     point.mkdir()

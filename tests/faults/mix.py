@@ -19,7 +19,7 @@ HOLD_S = (0.5, 6.0)
 LOG_BYTES = 16 * 1024 * 1024
 """What the spool's log and the pages that it keeps for later may take beside its bound."""
 LONG_HOLD_S = (12.0, 20.0)
-"""Now and then an outage lasts until frames are late."""
+"""Now and then an outage lasts until frames are delayed."""
 
 
 def drawn(rng: random.Random, faults: Sequence[Fault]) -> list[tuple[Fault, float]]:

@@ -31,12 +31,12 @@ class NameServer(asyncio.DatagramProtocol):
         self.address = f"127.53.{pid >> 8 & 0xFF}.{pid & 0xFF or 1}"
         self.mood: Mood = "answers"
         self.refused = 0
-        """How many questions got no good answer."""
+        """How many queries got no good answer."""
         self._transport: asyncio.DatagramTransport | None = None
 
     @staticmethod
     def possible() -> bool:
-        """Say whether this machine lets us make one."""
+        """Return whether this machine lets us make one."""
         return os.geteuid() == 0 and shutil.which("unshare") is not None
 
     async def __aenter__(self) -> Self:

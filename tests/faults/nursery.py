@@ -29,7 +29,7 @@ IMPORTED = (av, cv2, async_motion.app.service, async_motion.app.build)
 
 
 def main() -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how the tracers end
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # how the tracers end is not asked
     for line in sys.stdin:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

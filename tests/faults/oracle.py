@@ -33,7 +33,7 @@ SOON_S, SLOWLY_S = 15.0, 45.0
 REFUSAL_LASTS_S = 120.0
 """For how long after a refusal the waits may still be those of a refusal."""
 MAX_REPEATED, FEW_REPEATS = 0.05, 50
-"""The share of the announcements that may be repeats; in a short run so many may be."""
+"""The share of the announcements that may be repeats, and their number in a short run."""
 BROKER_LOSS_S = 5.0
 """How long before a broker's death its acknowledgements may be worth nothing: it keeps nothing on a disk."""
 
@@ -207,7 +207,7 @@ class Oracle:
             async with asyncio.timeout(LOOK_S):
                 await self._queue.join()
         except TimeoutError:
-            verdict.problems.append("there are announced keys at which nobody could look")
+            verdict.problems.append("there are announced keys that could not be fetched")
         accepted, frames = self.accepted(), self.frames()
         verdict.require(bool(accepted), "nothing was accepted: the run shows nothing")
         dropped = [line["dropped"] for line in self.lines() if "dropped" in line]
@@ -254,9 +254,7 @@ class Oracle:
             elif any(0 <= death - at <= BROKER_LOSS_S for death in self.broker_deaths):
                 by_broker += 1
             else:
-                verdict.problems.append(
-                    f"lost: {frame_id} was confirmed by a living broker, and nobody heard it"
-                )
+                verdict.problems.append(f"lost: {frame_id} was confirmed by a living broker, and never heard")
         verdict.figures["acknowledged_by_a_dying_broker"] = by_broker
         known = {h.payload["frame_id"]: h.payload for h in frames}
         for frame_id, line in accepted.items():
@@ -301,7 +299,7 @@ class Oracle:
                         f"{payload['frame_id']} was first announced after its event's end"
                     )
         without_end = [event for event, seen in types.items() if "end" not in seen]
-        # What a dying broker has swallowed, nobody can hear.
+        # What a dying broker has swallowed is never heard.
         verdict.require(
             len(without_end) <= 2 * len(self.broker_deaths), f"events without an end: {without_end[:5]}"
         )

@@ -187,8 +187,8 @@ class Stage:
             "web": {"port": free_port()},
             "cameras": dict.fromkeys(CAMERAS, camera),
         }
-        for room, values in self._more.items():
-            settings[room] = {**settings.get(room, {}), **values}
+        for section, values in self._more.items():
+            settings[section] = {**settings.get(section, {}), **values}
         return settings
 
     # -- what tests look at
@@ -198,7 +198,7 @@ class Stage:
         return len(self.oracle.accepted())
 
     async def more_accepted(self, count: int = 1, within_s: float = 60.0) -> None:
-        """Wait until so many more frames are accepted."""
+        """Wait until this many more frames are accepted."""
         target = self.accepted() + count
         await eventually_async(
             lambda: self.accepted() >= target, within_s=within_s, what=f"{count} more accepted frames"
@@ -273,7 +273,7 @@ class Stage:
         )
 
     async def _switch_off(self) -> bool:
-        """Switch detection off, and say whether the service has said so. Nobody keeps a command for it."""
+        """Switch detection off; return whether the service reports it. Brokers do not keep commands for it."""
         for camera in CAMERAS:
             self.subscriber.publish(f"{BASE}/{camera}/detection/set", "OFF")
         await asyncio.sleep(0.5)

@@ -43,7 +43,7 @@ StoreKind = Literal["s3", "directory"]
 CLEAN_RUNS = 5
 """How many runs in a row must end by themselves."""
 MAX_REPEATED = 0.5
-"""Every second run is a recovery, so many announcements may be repeats."""
+"""The share of repeats that may be: every second run is a recovery."""
 RUN_S = 90.0
 
 

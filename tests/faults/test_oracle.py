@@ -19,7 +19,7 @@ from tests.faults.stage import leaked
 from tests.support.wait import eventually_async
 
 EVENT_ID = "20261122T073112345Z-7c1e9a"
-JPEG = b"a picture"
+JPEG = b"a frame"
 COUNT = 4
 
 
@@ -192,7 +192,7 @@ def _nothing(run: Run) -> None:
         (_other_bytes, "is in the bucket with other bytes"),
         (_other_bytes, "announced with other bytes than stored"),
         (_never_announced, "was accepted and never announced"),
-        (_confirmed_and_not_heard, "nobody heard it"),
+        (_confirmed_and_not_heard, "never heard"),
         (_other_key, "was announced under another key"),
         (_out_of_order, "out of order"),
         (_after_the_end, "after its event's end"),

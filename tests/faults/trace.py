@@ -72,7 +72,7 @@ class Outcome:
 
 
 def possible() -> bool:
-    """Say whether this machine can do it."""
+    """Return whether this machine can do it."""
     return sys.platform == "linux" and platform.machine() in CALLS
 
 

@@ -122,7 +122,7 @@ class TestBrokenConnections:
         proxy.heal()
         assert await store.get(KEY) == JPEG
 
-    async def test_nobody_listens(self, store: MinioStore, proxy: Proxy) -> None:
+    async def test_no_server_listens(self, store: MinioStore, proxy: Proxy) -> None:
         await proxy.close_port()
 
         error = await refusal(store)
@@ -132,7 +132,7 @@ class TestBrokenConnections:
         await proxy.open_port()
         await put(store)
 
-    async def test_nobody_even_refuses(self, seaweedfs: S3Server) -> None:
+    async def test_connections_are_not_even_refused(self, seaweedfs: S3Server) -> None:
         with socket.socket() as deaf:
             deaf.bind(("127.0.0.1", 0))
             deaf.listen(0)
@@ -216,7 +216,7 @@ class TestAnswers:
         assert code in str(error)
         assert answer.given == 1, "the backoff is delivery's: one put is one request"
 
-    async def test_the_servers_wish_is_heard(self, store: MinioStore, proxy: Proxy) -> None:
+    async def test_retry_after_of_the_server_is_kept(self, store: MinioStore, proxy: Proxy) -> None:
         proxy.answer(503, headers=XML | {"Retry-After": "7"}, body=s3_error("SlowDown"))
 
         error = await refusal(store)
@@ -224,7 +224,7 @@ class TestAnswers:
         assert isinstance(error, StoreUnavailable)
         assert error.retry_after_s == 7
 
-    async def test_the_wish_of_a_proxy_is_heard_too(self, store: MinioStore, proxy: Proxy) -> None:
+    async def test_retry_after_of_a_proxy_is_kept_too(self, store: MinioStore, proxy: Proxy) -> None:
         then = datetime.now(UTC) + timedelta(seconds=120)
         headers = {"Content-Type": "text/html", "Retry-After": format_datetime(then, usegmt=True)}
         proxy.answer(503, headers=headers, body=b"<html><body>down for maintenance</body></html>")
@@ -280,7 +280,7 @@ class TestAnswers:
         assert answer.given == 2
         await put(store, "another/key.jpg")
 
-    async def test_a_right_that_came_back_meanwhile_harms_nobody(
+    async def test_a_right_that_came_back_meanwhile_sets_nothing_aside(
         self, store: MinioStore, proxy: Proxy, seaweedfs: S3Server, bucket: str
     ) -> None:
         proxy.answer(403, headers=XML, body=s3_error("AccessDenied"), times=1)
@@ -338,7 +338,7 @@ class TestAnswers:
         assert answer.given == 1
 
 
-class TestStrangers:
+class TestForeignServers:
     async def test_a_page_that_says_yes_to_everything_stores_nothing(
         self, store: MinioStore, proxy: Proxy
     ) -> None:
@@ -385,7 +385,7 @@ class TestStrangers:
         assert "HTTP 502" in str(error)
         assert len(str(error)) < 400
 
-    async def test_words_of_a_stranger_stay_on_one_line(self, store: MinioStore, proxy: Proxy) -> None:
+    async def test_words_of_a_foreign_server_stay_on_one_line(self, store: MinioStore, proxy: Proxy) -> None:
         words = "line\n\x1b[31mred " + "long " * 100
         proxy.answer(500, headers=XML, body=s3_error("InternalError", words.replace("\x1b", "")))
 

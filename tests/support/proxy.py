@@ -4,7 +4,7 @@
         proxy.hold()                     # everything stands still; connections stay open
         proxy.release()
         proxy.cut(up=1000)               # reset each connection after 1000 bytes towards the server
-        proxy.cut(down=0)                # the server gets all and answers, and nobody hears it
+        proxy.cut(down=0)                # the server gets all and answers, and its answer is lost
         proxy.limit(rate=10_000)         # bytes a second, each way; or delay_s for each piece
         await proxy.close_port()         # connection refused, open connections too, until open_port()
         proxy.reset()                    # every open connection breaks now
@@ -132,7 +132,7 @@ class Proxy:
             link.reset()
 
     def cut(self, *, up: int | None = None, down: int | None = None) -> None:
-        """Break each connection once so many bytes have gone to (`up`) or come from (`down`) the server."""
+        """Break each connection after `up` bytes to, or `down` bytes from, the server."""
         self._cuts = {"up": up, "down": down}
 
     def limit(self, *, rate: float | None = None, delay_s: float = 0.0) -> None:

@@ -225,7 +225,7 @@ def require(binary: str, how: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody holds at this moment."""
+    """Return ports of 127.0.0.1 that are free at this moment."""
     with contextlib.ExitStack() as held:
         ports = []
         for _ in range(count):

@@ -28,14 +28,14 @@ def test_a_factor_of_one_keeps_an_even_pace() -> None:
     assert delays(1.0, 3, first_s=5.0, factor=1.0) == [5, 5, 5]
 
 
-def test_the_other_sides_wish_is_a_lower_bound() -> None:
+def test_retry_after_is_a_lower_bound() -> None:
     backoff = Backoff(draw=lambda: 0.0)
     assert backoff.next_s(at_least_s=30.0) == 30.0
     assert backoff.next_s(at_least_s=0.1) == 1.0
     assert backoff.failures == 2
 
 
-def test_reset_begins_anew() -> None:
+def test_reset_begins_again() -> None:
     backoff = Backoff(draw=lambda: 1.0)
     first = [backoff.next_s() for _ in range(3)]
     backoff.reset()

@@ -173,7 +173,7 @@ async def test_without_a_broker_frames_are_stored_once_and_announced_later(bench
         await eventually_async(lambda: delivery.health().retries >= 1, what="the first try to fail")
         tries = bench.broker.tries
         bench.clock.sleep(60)
-        # What was handed out before the gate closed fails too.
+        # What was leased before the breaker opened fails too.
         for _ in range(3):
             await asyncio.sleep(0)
         assert bench.broker.tries <= tries + 1

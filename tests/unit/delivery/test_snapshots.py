@@ -35,8 +35,8 @@ async def test_the_snapshot_is_the_best_frame_so_far_of_the_newest_event(bench: 
     assert shown == [(first.event_id, 0), (first.event_id, 2), (second.event_id, 0), (second.event_id, 1)]
     topics = [t.removeprefix(f"{BASE}/porch/") for t, _, _ in bench.broker.messages]
     assert topics[:4] == ["snapshot/frame", "snapshot", "frame", "event"]
-    pictures = [p for t, p, retain in bench.broker.messages if t.endswith("/snapshot") and retain]
-    assert pictures[0] == b"small" + make_record(first, 0).jpeg[:8]
+    shown_jpegs = [p for t, p, retain in bench.broker.messages if t.endswith("/snapshot") and retain]
+    assert shown_jpegs[0] == b"small" + make_record(first, 0).jpeg[:8]
     assert bench.spool.stats.bytes < 10_000  # no bytes are kept beyond the announcement
 
 
@@ -63,12 +63,12 @@ async def test_snapshots_come_after_an_outage_of_the_broker(bench: Bench) -> Non
     assert bench.broker.json_of("/snapshot/frame")[-1]["seq"] == 2
 
 
-@pytest.mark.parametrize("how", ["refused", "picture"])
+@pytest.mark.parametrize("how", ["refused", "undecodable"])
 async def test_a_snapshot_in_trouble_blocks_nothing(
     bench: Bench, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     def shrink(jpeg: bytes) -> bytes:
-        if how == "picture":
+        if how == "undecodable":
             raise ImageError("cannot decode a JPEG")
         return jpeg
 

@@ -186,9 +186,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     numbers: list[int] = []
     real = Leases.jpeg
 
-    def jpeg(lanes: Leases, number: int) -> bytes | None:
+    def jpeg(leases: Leases, number: int) -> bytes | None:
         numbers.append(number)
-        return real(lanes, number)
+        return real(leases, number)
 
     monkeypatch.setattr(Leases, "jpeg", jpeg)
     return numbers

@@ -91,7 +91,7 @@ class Event:
 
 
 class SpoolMachine(RuleBasedStateMachine):
-    """One spool of some records' room, two cameras."""
+    """One spool with room for a few records, two cameras."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -381,7 +381,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.settle()
 
     def settle(self) -> None:
-        """Let go whatever nothing holds back."""
+        """Advance what nothing holds back."""
         for number, item in self.items.items():
             if item.state != HELD:
                 continue

@@ -397,7 +397,7 @@ async def test_a_key_where_another_stands(tmp_path: Path, key: str) -> None:
         assert visible(tmp_path) == ["a/b.jpg"]
 
 
-async def test_a_disk_that_hangs_is_given_up_and_holds_up_nobody(tmp_path: Path) -> None:
+async def test_a_disk_that_hangs_is_given_up_and_blocks_no_other(tmp_path: Path) -> None:
     async with DirectoryStore(tmp_path, workers=2, put_timeout_s=0.3) as store:
         await put(store, "before.jpg")
         os.mkfifo(tmp_path / "hangs.jpg")  # a read of it waits for a writer
@@ -480,7 +480,7 @@ async def test_many_stores_share_one_directory(tmp_path: Path) -> None:
     assert len(visible(tmp_path)) == 10
 
 
-async def test_pictures_are_not_for_everybody(tmp_path: Path) -> None:
+async def test_objects_are_not_readable_by_all(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         async with DirectoryStore(tmp_path / "objects") as store:

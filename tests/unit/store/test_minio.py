@@ -110,7 +110,7 @@ async def test_it_opens_and_closes_without_a_server() -> None:
         assert store.bucket == "motion"
 
 
-async def test_nobody_there() -> None:
+async def test_no_server_listens() -> None:
     async with make() as store:
         with pytest.raises(StoreUnavailable, match=r"http://127\.0\.0\.1:9: cannot connect"):
             await store.probe()

@@ -153,7 +153,7 @@ async def test_the_next_source_is_asked() -> None:
     assert (first.asked, second.asked) == (1, 1)
 
 
-async def test_nobody_has_keys_and_nothing_secret_is_said() -> None:
+async def test_no_source_has_keys_and_no_secret_is_shown() -> None:
     secret = "https://sts.example.org/?WebIdentityToken=very-secret failed"
     keys = rotating(Issuer(broken=ValueError(secret)), Issuer(broken=TimeoutError()))
 

@@ -111,7 +111,7 @@ def test_a_bomb_of_entities_is_no_error_of_s3() -> None:
         (None, None),
     ],
 )
-def test_the_servers_wish(value: str | None, seconds: float | None) -> None:
+def test_retry_after_is_read(value: str | None, seconds: float | None) -> None:
     assert parse_retry_after(value, NOW) == seconds
 
 
