@@ -37,8 +37,8 @@ An item that fails while its neighbours pass is tried later and later, and block
 items, until it is delayed. A snapshot that is refused (too large) does not hold up its announcement.
 """
 
-from async_motion.delivery.circuit_breaker import Pace
+from async_motion.delivery.circuit_breaker import DeliveryPace
 from async_motion.delivery.delivery import Delivery
-from async_motion.delivery.protocols import Broker, Outbox, Store
+from async_motion.delivery.protocols import Outbox, PublishingBroker, Store
 
-__all__ = ["Broker", "Delivery", "Outbox", "Pace", "Store"]
+__all__ = ["Delivery", "DeliveryPace", "Outbox", "PublishingBroker", "Store"]

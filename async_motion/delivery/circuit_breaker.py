@@ -31,7 +31,7 @@ MAX_RETRY_AFTER_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class DeliveryPace:
     """How delivery waits, in seconds.
 
     `first_s` to `max_s` bound the backoff before a peer that is away, `refused_first_s` to `refused_max_s`
@@ -50,7 +50,7 @@ class Pace:
     poll_s: float = 0.5
 
 
-class _State(Enum):
+class _BreakerState(Enum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half-open"
@@ -68,7 +68,7 @@ class CircuitBreaker:
         name: str,
         probe: Callable[[], Awaitable[None]],
         *,
-        pace: Pace,
+        pace: DeliveryPace,
         draw: Callable[[], float],
         clock: Callable[[], float],
         has_work: Callable[[], bool] | None = None,
@@ -84,7 +84,7 @@ class CircuitBreaker:
         self._refused = Backoff(draw=draw, first_s=pace.refused_first_s, max_s=pace.refused_max_s)
         self.successes = 0
         self.trials = 0
-        self._state = _State.CLOSED
+        self._state = _BreakerState.CLOSED
         self._error: TransientError | None = None
         self._opened_at = 0.0
         self._logged: PeerHealth | None = None
@@ -105,17 +105,17 @@ class CircuitBreaker:
     @property
     def closed(self) -> bool:
         """True while every call may pass."""
-        return self._state is _State.CLOSED
+        return self._state is _BreakerState.CLOSED
 
     @property
     def open(self) -> bool:
         """True while no call may pass."""
-        return self._state is _State.OPEN
+        return self._state is _BreakerState.OPEN
 
     @property
     def half_open(self) -> bool:
         """True while one call may pass at a time."""
-        return self._state is _State.HALF_OPEN
+        return self._state is _BreakerState.HALF_OPEN
 
     async def passable(self) -> None:
         """Wait until calls may pass: all of them, or one as a trial."""
@@ -123,11 +123,11 @@ class CircuitBreaker:
 
     def record_failure(self, error: TransientError) -> None:
         """Note that a call failed. What fails while the breaker is open tells nothing new."""
-        if self._state is _State.OPEN:
+        if self._state is _BreakerState.OPEN:
             return
         if self._error is None:
             self._opened_at = self._clock()
-        was_trial = self._state is _State.HALF_OPEN
+        was_trial = self._state is _BreakerState.HALF_OPEN
         # Here, not when the wait begins: a peer that comes back in between is not waited for.
         self._hurry.clear()
         self._trip(error)
@@ -138,9 +138,9 @@ class CircuitBreaker:
     def record_success(self) -> None:
         """Note that a call succeeded."""
         self.successes += 1
-        if self._state is _State.CLOSED:
+        if self._state is _BreakerState.CLOSED:
             return
-        if self._state is _State.OPEN and self._error is not None and self._error.retry_after_s:
+        if self._state is _BreakerState.OPEN and self._error is not None and self._error.retry_after_s:
             return  # the peer asked for a pause; this call had begun before
         self._close()
 
@@ -188,11 +188,11 @@ class CircuitBreaker:
         try:
             await self._probe()
         except TransientError as exc:
-            if self._state is not _State.CLOSED:
+            if self._state is not _BreakerState.CLOSED:
                 self._trip(exc)
                 self._log_refusal()
             return
-        if self._state is _State.CLOSED:
+        if self._state is _BreakerState.CLOSED:
             return
         if self._is_idle():
             self._close()
@@ -201,12 +201,12 @@ class CircuitBreaker:
 
     def _half_open(self) -> None:
         self.trials += 1
-        self._state = _State.HALF_OPEN
+        self._state = _BreakerState.HALF_OPEN
         self._passable.set()
         self._changed.set()
 
     def _trip(self, error: TransientError) -> None:
-        self._state, self._error = _State.OPEN, error
+        self._state, self._error = _BreakerState.OPEN, error
         self._passable.clear()
         self._left_closed.set()
         self._changed.set()
@@ -214,7 +214,7 @@ class CircuitBreaker:
     def _close(self) -> None:
         if self._logged is not None:
             log.info("%s: works again after %.0f s", self._name, self._clock() - self._opened_at)
-        self._state, self._error, self._logged = _State.CLOSED, None, None
+        self._state, self._error, self._logged = _BreakerState.CLOSED, None, None
         self._unavailable.reset()
         self._refused.reset()
         self._left_closed.clear()

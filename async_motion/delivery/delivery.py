@@ -14,10 +14,10 @@ from async_motion.core.health import DeliveryHealth, PeerHealth, PeerState
 from async_motion.core.model import StoredFrame
 from async_motion.core.names import Topics
 from async_motion.core.options import BACKLOG_SHARE, DELAYED_AFTER_S, UPDATE_EVERY_S, UPLOADS
-from async_motion.delivery.circuit_breaker import CircuitBreaker, Pace
+from async_motion.delivery.circuit_breaker import CircuitBreaker, DeliveryPace
 from async_motion.delivery.dispatch import Bell, dispatch
 from async_motion.delivery.index import IndexWriter
-from async_motion.delivery.protocols import Broker, Outbox, Store
+from async_motion.delivery.protocols import Outbox, PublishingBroker, Store
 from async_motion.delivery.publisher import BoundedPublish, Publisher
 from async_motion.delivery.retries import Figures, Retries
 from async_motion.delivery.snapshots import Snapshots
@@ -41,7 +41,7 @@ class Delivery:
         *,
         spool: Outbox,
         store: Store,
-        broker: Broker,
+        broker: PublishingBroker,
         topics: Topics,
         prefix: str = "",
         concurrency: int = UPLOADS,
@@ -53,7 +53,7 @@ class Delivery:
         index_every_s: float | None = None,
         put_timeout_s: float = 120.0,
         publish_timeout_s: float = 30.0,
-        pace: Pace | None = None,
+        pace: DeliveryPace | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         draw: Callable[[], float] = random.random,
@@ -62,7 +62,7 @@ class Delivery:
         self._store = store
         self._broker = broker
         self._put_timeout_s = put_timeout_s
-        self._pace = pace or Pace()
+        self._pace = pace or DeliveryPace()
         self._upload_bell, self._publish_bell, self._idle_bell = Bell(), Bell(), Bell()
         self._figures = Figures()
         self._retries = Retries(spool, pace=self._pace, draw=draw, figures=self._figures)

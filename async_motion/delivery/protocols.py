@@ -80,7 +80,7 @@ class Store(Protocol):
         """Return a presigned GET, None where there is no such thing. Raises StoreUnavailable."""
 
 
-class Broker(Protocol):
+class PublishingBroker(Protocol):
     """The connection to the broker, whether or not there is one now."""
 
     @property

@@ -15,7 +15,7 @@ from async_motion.core.model import FrameInfo, Phase
 from async_motion.core.names import Topics
 from async_motion.delivery.circuit_breaker import CircuitBreaker
 from async_motion.delivery.dispatch import Bell, Slots, share_of
-from async_motion.delivery.protocols import Broker, Outbox, Store
+from async_motion.delivery.protocols import Outbox, PublishingBroker, Store
 from async_motion.delivery.retries import MAX_REMEMBERED, Figures, Retries
 from async_motion.delivery.snapshots import Snapshots
 from async_motion.errors import (
@@ -39,7 +39,7 @@ TRIED = 4
 class BoundedPublish:
     """Publishes to the broker: at most `PUBLISHES` at once, each within `timeout_s`."""
 
-    def __init__(self, broker: Broker, timeout_s: float) -> None:
+    def __init__(self, broker: PublishingBroker, timeout_s: float) -> None:
         self._broker = broker
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(PUBLISHES)

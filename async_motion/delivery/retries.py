@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from async_motion.core.backoff import Backoff
-from async_motion.delivery.circuit_breaker import CircuitBreaker, Pace
+from async_motion.delivery.circuit_breaker import CircuitBreaker, DeliveryPace
 from async_motion.delivery.protocols import Outbox
 from async_motion.errors import SpoolError, TransientError
 
@@ -36,7 +36,9 @@ class Figures:
 class Retries:
     """Counts the failures of items, and releases them with the delay that these ask for."""
 
-    def __init__(self, spool: Outbox, *, pace: Pace, draw: Callable[[], float], figures: Figures) -> None:
+    def __init__(
+        self, spool: Outbox, *, pace: DeliveryPace, draw: Callable[[], float], figures: Figures
+    ) -> None:
         self._spool = spool
         self._pace = pace
         self._draw = draw

@@ -54,7 +54,7 @@ back.
 """
 
 from async_motion.spool.files import DAMAGED, NEWER
-from async_motion.spool.inspect import Aside, Report, Waiting, export, look, picture, retry
+from async_motion.spool.inspect import Aside, Report, WaitingItems, export, look, picture, retry
 from async_motion.spool.spool import Spool
 from async_motion.spool.stats import SpoolStats
 
@@ -65,7 +65,7 @@ __all__ = [
     "Report",
     "Spool",
     "SpoolStats",
-    "Waiting",
+    "WaitingItems",
     "export",
     "look",
     "picture",

@@ -34,7 +34,7 @@ _KINDS = {RECORD: "frame", START: "start", END: "end"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class WaitingItems:
     """What waits for one camera: records for the store, stored frames for the broker, event phases."""
 
     camera: str
@@ -61,7 +61,7 @@ class Report:
 
     path: Path
     file_bytes: int
-    waiting: tuple[Waiting, ...]
+    waiting: tuple[WaitingItems, ...]
     aside: tuple[Aside, ...]
     set_aside_spools: tuple[Path, ...]
     """Whole spools that were set aside as damaged or newer, beside this one."""
@@ -76,7 +76,7 @@ def look(path: Path) -> Report:
     """Return what waits in the spool at `path` and what was set aside. Raises SpoolError."""
     with _opened(path) as db:
         waiting = [
-            Waiting(
+            WaitingItems(
                 camera=camera,
                 to_store=to_store,
                 to_announce=to_announce,

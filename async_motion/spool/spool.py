@@ -23,7 +23,7 @@ from async_motion.spool import files
 from async_motion.spool.leases import Leases
 from async_motion.spool.stats import SpoolStats
 from async_motion.spool.tables import Tables
-from async_motion.spool.worker import Call, Kind, Worker, closed
+from async_motion.spool.worker import CallKind, Worker, WorkerCall, closed
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Spool:
         size = sum(len(item.jpeg) for item in kept if isinstance(item, Record))
         try:
             async with asyncio.timeout(self._accept_timeout_s):
-                await self._call(Kind.ACCEPT, lambda tables: tables.accept(kept), size)
+                await self._call(CallKind.ACCEPT, lambda tables: tables.accept(kept), size)
         except TimeoutError as exc:
             raise SpoolError(
                 f"{self._path}: the disk has not answered for {self._accept_timeout_s:g} s: check it"
@@ -121,7 +121,7 @@ class Spool:
 
         Only a small one may use the room that deletions need. Raises SpoolError.
         """
-        kind = Kind.ACCEPT if durable else Kind.NOTE
+        kind = CallKind.ACCEPT if durable else CallKind.NOTE
 
         def note(tables: Tables) -> bool:
             # No error: it would undo the acceptances that share the transaction.
@@ -142,7 +142,7 @@ class Spool:
         problem: SpoolError | None = None
         for pause_s in RECALL_PAUSES_S:
             try:
-                return await self._call(Kind.LOOK, lambda tables: tables.recall(key))
+                return await self._call(CallKind.LOOK, lambda tables: tables.recall(key))
             except SpoolError as exc:
                 problem = exc
                 await asyncio.sleep(pause_s)
@@ -156,7 +156,7 @@ class Spool:
         """
         kept = frozenset(but)
         try:
-            await self._call(Kind.NOTE, lambda tables: tables.forget(prefix, kept))
+            await self._call(CallKind.NOTE, lambda tables: tables.forget(prefix, kept))
         except SpoolError as exc:
             log.warning("spool: values that are no longer needed stay for now: %s", exc)
 
@@ -192,7 +192,7 @@ class Spool:
         def look(tables: Tables) -> tuple[T, dict[int, str]]:
             return take(tables.leases), dict(tables.leases.unreadable)
 
-        found, unreadable = await self._call(Kind.LOOK, look)
+        found, unreadable = await self._call(CallKind.LOOK, look)
         for number, reason in unreadable.items():
             # What was leased must reach the caller: where this fails, the next take tries again.
             with contextlib.suppress(SpoolError):
@@ -205,75 +205,77 @@ class Spool:
 
         Raises SpoolError: note it again.
         """
-        await self._call(Kind.NOTE, lambda tables: tables.mark_stored(number, stored, keep_jpeg))
+        await self._call(CallKind.NOTE, lambda tables: tables.mark_stored(number, stored, keep_jpeg))
 
     async def remove(self, numbers: Collection[int]) -> None:
         """Note that these are announced; they leave the spool. Raises SpoolError: note it again."""
-        await self._call(Kind.NOTE, lambda tables: tables.remove(numbers))
+        await self._call(CallKind.NOTE, lambda tables: tables.remove(numbers))
 
     async def set_aside(self, number: int, reason: str, *, unreadable: bool = False) -> None:
         """Note that a record is refused, or cannot be read back. Raises SpoolError: note it again."""
-        await self._call(Kind.NOTE, lambda tables: tables.set_aside(number, reason, unreadable=unreadable))
+        await self._call(
+            CallKind.NOTE, lambda tables: tables.set_aside(number, reason, unreadable=unreadable)
+        )
 
     async def restore(self, numbers: Collection[int] | None = None) -> list[int]:
         """Deliver records that were set aside after all (None: all of them). Return their numbers.
 
         Raises SpoolError.
         """
-        return await self._call(Kind.NOTE, lambda tables: tables.restore(numbers))
+        return await self._call(CallKind.NOTE, lambda tables: tables.restore(numbers))
 
     async def restore_samples(self) -> dict[int, str]:
         """Deliver one record of each reason for which records were set aside: the oldest.
 
         Return their numbers and reasons. Raises SpoolError.
         """
-        return await self._call(Kind.NOTE, lambda tables: tables.restore_samples())
+        return await self._call(CallKind.NOTE, lambda tables: tables.restore_samples())
 
     async def restore_by_reason(self, reason: str) -> list[int]:
         """Deliver every record that was set aside for this reason. Raises SpoolError."""
-        return await self._call(Kind.NOTE, lambda tables: tables.restore(None, reason))
+        return await self._call(CallKind.NOTE, lambda tables: tables.restore(None, reason))
 
     async def release(self, numbers: Collection[int], delay_s: float = 0.0) -> None:
         """Return leased items; they are available again after `delay_s`."""
-        await self._call(Kind.LOOK, lambda tables: tables.leases.release(numbers, delay_s))
+        await self._call(CallKind.LOOK, lambda tables: tables.leases.release(numbers, delay_s))
 
     async def release_all(self) -> None:
         """Return every leased item: a new delivery begins."""
-        await self._call(Kind.LOOK, lambda tables: tables.leases.release_all())
+        await self._call(CallKind.LOOK, lambda tables: tables.leases.release_all())
 
     async def event_now(self, event_id: str) -> EventNow | None:
         """Return what is known of an event whose end is not announced yet."""
-        return await self._call(Kind.LOOK, lambda tables: tables.leases.event_now(event_id))
+        return await self._call(CallKind.LOOK, lambda tables: tables.leases.event_now(event_id))
 
     async def due_index(self) -> list[IndexDay]:
         """Return the index files whose lines have changed since they were written. Raises SpoolError."""
-        return await self._call(Kind.LOOK, lambda tables: tables.index.due())
+        return await self._call(CallKind.LOOK, lambda tables: tables.index.due())
 
     async def index_lines(self, day: IndexDay) -> list[str]:
         """Return the lines of a file of the index, as they are written. Raises SpoolError."""
-        return await self._call(Kind.LOOK, lambda tables: tables.index.lines(day))
+        return await self._call(CallKind.LOOK, lambda tables: tables.index.lines(day))
 
     async def mark_indexed(self, day: IndexDay) -> None:
         """Note that a file of the index is in the store, as of `day.version`. Raises SpoolError."""
-        await self._call(Kind.NOTE, lambda tables: tables.index.mark_written(day))
+        await self._call(CallKind.NOTE, lambda tables: tables.index.mark_written(day))
 
     async def writer(self) -> str:
         """Return the id of this spool: six hex digits, drawn when it was made. Raises SpoolError."""
-        return await self._call(Kind.LOOK, lambda tables: tables.writer)
+        return await self._call(CallKind.LOOK, lambda tables: tables.writer)
 
     async def jpeg(self, number: int) -> bytes | None:
         """Return a record's bytes while the spool has them."""
-        return await self._call(Kind.LOOK, lambda tables: tables.leases.jpeg(number))
+        return await self._call(CallKind.LOOK, lambda tables: tables.leases.jpeg(number))
 
     # -- the worker
 
-    async def _call(self, kind: Kind, function: Callable[[Tables], T], size: int = 0) -> T:
+    async def _call(self, kind: CallKind, function: Callable[[Tables], T], size: int = 0) -> T:
         if self._worker.bug is not None:
             raise self._worker.bug
         if not self._worker.running:
             raise closed(self._path)
         loop = asyncio.get_running_loop()
-        call = Call(kind, function, loop.create_future(), loop, size)
+        call = WorkerCall(kind, function, loop.create_future(), loop, size)
         self._worker.put(call)
         try:
             result: T = await call.future

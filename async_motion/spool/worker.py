@@ -51,7 +51,7 @@ RECLAIM_S = 5.0
 """How often, on a disk that is nearly full, all that is not needed is returned at once."""
 
 
-class Kind(Enum):
+class CallKind(Enum):
     """What a call does."""
 
     ACCEPT = "accept"
@@ -62,10 +62,10 @@ class Kind(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Call:
+class WorkerCall:
     """One function for the worker. `function` is None once its caller has gone. `size`: bytes it brings."""
 
-    kind: Kind
+    kind: CallKind
     function: Callable[[Tables], Any] | None
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
@@ -108,7 +108,7 @@ class Worker:
         self._wall = wall
         self._on_stats = on_stats
         self._on_work = on_work
-        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[WorkerCall | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         self.bug: Exception | None = None
@@ -140,12 +140,12 @@ class Worker:
         opened: asyncio.Future[None] = loop.create_future()
         self._closed.clear()
         # A daemon: a disk that hangs must not hold up the interpreter's exit.
-        opening = Call(Kind.LOOK, None, opened, loop)
+        opening = WorkerCall(CallKind.LOOK, None, opened, loop)
         self._thread = threading.Thread(target=self._main, args=(opening,), name="spool", daemon=True)
         self._thread.start()
         await opened
 
-    def put(self, call: Call) -> None:
+    def put(self, call: WorkerCall) -> None:
         """Hand over a call; its future is answered in its loop."""
         self._calls.put(call)
 
@@ -165,7 +165,7 @@ class Worker:
 
     # -- the thread
 
-    def _main(self, opening: Call) -> None:
+    def _main(self, opening: WorkerCall) -> None:
         try:
             self._open()
         except Exception as exc:  # noqa: BLE001  # also a bug: its caller must not wait for ever
@@ -178,7 +178,7 @@ class Worker:
         self._answer([opening])
         going_on = True
         while going_on:
-            calls: list[Call] = []
+            calls: list[WorkerCall] = []
             try:
                 going_on = self._gather(calls)
                 self._work(calls)
@@ -198,7 +198,7 @@ class Worker:
                 left.error = self.bug or closed(self._path)
                 self._answer([left])
 
-    def _gather(self, calls: list[Call]) -> bool:
+    def _gather(self, calls: list[WorkerCall]) -> bool:
         """Wait for calls; give an acceptance a moment for others to join. False: these are the last."""
         size = 0
         deadline: float | None = None
@@ -212,21 +212,21 @@ class Worker:
             if call is None:
                 return False
             calls.append(call)
-            if call.kind is Kind.LOOK and deadline is not None:
+            if call.kind is CallKind.LOOK and deadline is not None:
                 # The transaction has not begun yet: a slot of delivery would stand empty meanwhile.
                 self._look(call)
                 self._answer([calls.pop()])
             size += call.size
-            if call.kind is Kind.ACCEPT and deadline is None:
+            if call.kind is CallKind.ACCEPT and deadline is None:
                 deadline = time.monotonic() + GROUP_S
             if size >= GROUP_BYTES:
                 return True
             wait_s = max(0.0, deadline - time.monotonic()) if deadline is not None else 0.0
 
-    def _work(self, calls: Sequence[Call]) -> None:
+    def _work(self, calls: Sequence[WorkerCall]) -> None:
         if calls:
             self._serve(calls)
-        only_looked = calls and all(call.kind is Kind.LOOK and call.error is None for call in calls)
+        only_looked = calls and all(call.kind is CallKind.LOOK and call.error is None for call in calls)
         if only_looked and self._clock() - self._stats_at < TICK_S:
             return  # nothing has changed but the time
         if self._tables is not None:
@@ -238,15 +238,15 @@ class Worker:
     def _tidy(self, *, idle: bool) -> None:
         self._housekeeping.run(self._living_tables(), idle=idle)
 
-    def _serve(self, calls: Sequence[Call]) -> None:
-        writes = [call for call in calls if call.kind is not Kind.LOOK and call.function is not None]
+    def _serve(self, calls: Sequence[WorkerCall]) -> None:
+        writes = [call for call in calls if call.kind is not CallKind.LOOK and call.function is not None]
         if writes:
             self._write(writes)
         for call in calls:
-            if call.kind is Kind.LOOK:
+            if call.kind is CallKind.LOOK:
                 self._look(call)
 
-    def _look(self, call: Call) -> None:
+    def _look(self, call: WorkerCall) -> None:
         """Answer a call that only looks; from the new file, when the old one has just been set aside."""
         function = call.function
         if function is None:
@@ -263,19 +263,19 @@ class Worker:
         except SpoolError as exc:
             call.error = exc
 
-    def _write(self, calls: Sequence[Call]) -> None:
+    def _write(self, calls: Sequence[WorkerCall]) -> None:
         """Do these in one transaction; in the worst case, the notes in one and the acceptances not at all."""
         error = self._try_write(calls)
         if error is None:
             return
-        notes = [call for call in calls if call.kind is Kind.NOTE]
+        notes = [call for call in calls if call.kind is CallKind.NOTE]
         if len(notes) < len(calls) and notes and self._try_write(notes) is None:
-            calls = [call for call in calls if call.kind is not Kind.NOTE]
+            calls = [call for call in calls if call.kind is not CallKind.NOTE]
         for call in calls:
             call.error = error
 
-    def _try_write(self, calls: Sequence[Call]) -> SpoolError | None:
-        durable = any(call.kind is Kind.ACCEPT for call in calls)
+    def _try_write(self, calls: Sequence[WorkerCall]) -> SpoolError | None:
+        durable = any(call.kind is CallKind.ACCEPT for call in calls)
         try:
             self._past_damage(lambda: self._transact(calls, durable=durable))
         except SpoolError as exc:
@@ -286,7 +286,7 @@ class Worker:
             self._set_problem(None)
         return None
 
-    def _transact(self, calls: Sequence[Call], *, durable: bool) -> None:
+    def _transact(self, calls: Sequence[WorkerCall], *, durable: bool) -> None:
         tables = self._living_tables()
         self._check_space(tables, sum(call.size for call in calls))
         if durable:
@@ -498,15 +498,15 @@ class Worker:
 
     # -- back to the loop
 
-    def _answer(self, calls: Sequence[Call]) -> None:
+    def _answer(self, calls: Sequence[WorkerCall]) -> None:
         """Settle the futures, all of one loop at once."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[Call]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop, list[WorkerCall]] = {}
         for call in calls:
             by_loop.setdefault(call.loop, []).append(call)
         for loop, its in by_loop.items():
             with contextlib.suppress(RuntimeError):  # the loop is closed: its callers are gone
                 loop.call_soon_threadsafe(_settle, its)
-        if any(call.kind is not Kind.LOOK for call in calls):
+        if any(call.kind is not CallKind.LOOK for call in calls):
             self._on_work()
 
 
@@ -515,7 +515,7 @@ def closed(path: Path | None) -> SpoolError:
     return SpoolError(f"{path or files.MEMORY}: the spool is closed")
 
 
-def _settle(calls: Sequence[Call]) -> None:
+def _settle(calls: Sequence[WorkerCall]) -> None:
     for call in calls:
         if call.future.done():
             continue

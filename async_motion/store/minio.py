@@ -58,7 +58,7 @@ from async_motion.errors import (
     TlsFileError,
 )
 from async_motion.store.s3credentials import Rotating
-from async_motion.store.s3errors import CREDENTIALS, S3Answer, Verdict, parse_etag
+from async_motion.store.s3errors import CREDENTIALS, S3Answer, S3Verdict, parse_etag
 from async_motion.store.s3wire import AUTHORITIES, MAX_BODY_BYTES, BodyTooLarge, Wire, answered
 from async_motion.tls import TlsFiles, cause, client_context
 
@@ -217,14 +217,14 @@ class MinioStore:
             if _says(answer, "NoSuchBucket"):
                 await self._make_bucket()
                 return await write()
-            if answer is None or answer.verdict is not Verdict.DOUBTFUL:
+            if answer is None or answer.verdict is not S3Verdict.DOUBTFUL:
                 raise
         await self.probe()
         try:
             return await write()
         except StoreRefused as exc:
             answer = _answer(exc)
-            if answer is None or answer.verdict is not Verdict.DOUBTFUL:
+            if answer is None or answer.verdict is not S3Verdict.DOUBTFUL:
                 raise
             accepted = "(while the probe was accepted)"
             raise RecordRejected(
@@ -390,15 +390,15 @@ class MinioStore:
         if answer.code in CREDENTIALS and self._rotating is not None:
             self._rotating.forget()
         match answer.verdict:
-            case Verdict.UNAVAILABLE:
+            case S3Verdict.UNAVAILABLE:
                 raise StoreUnavailable(said, retry_after_s=answer.retry_after_s) from answer
-            case Verdict.REFUSED:
+            case S3Verdict.REFUSED:
                 # Every key would meet the same: without it, the log tells a change of the trouble from none.
                 said = f"{self._name}: {answer.words()}"
                 raise StoreRefused(said, retry_after_s=answer.retry_after_s) from answer
-            case Verdict.DOUBTFUL:
+            case S3Verdict.DOUBTFUL:
                 raise StoreRefused(said, retry_after_s=answer.retry_after_s) from answer
-            case Verdict.REJECTED:
+            case S3Verdict.REJECTED:
                 raise RecordRejected(f"{key}: {answer.words()}", reason=answer.cause) from answer
 
 

@@ -27,7 +27,7 @@ MAX_RETRY_AFTER_S = 3600.0
 _MAX_WORDS = 200
 
 
-class Verdict(Enum):
+class S3Verdict(Enum):
     """What a refusal means; see the module's docstring."""
 
     UNAVAILABLE = "unavailable"
@@ -176,7 +176,7 @@ class S3Answer(Exception):
         )
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> S3Verdict:
         """What the answer means for a put."""
         return judge(self.status, self.code)
 
@@ -207,25 +207,25 @@ class S3Answer(Exception):
         return f", ours is {abs(self.clock_ahead_s):.0f} s {side} the store's"
 
 
-def judge(status: int, code: str | None) -> Verdict:
+def judge(status: int, code: str | None) -> S3Verdict:
     """Return what a refused put means, from the HTTP status and the S3 error code (None: no S3 answer)."""
     if code in _UNAVAILABLE:
-        return Verdict.UNAVAILABLE
+        return S3Verdict.UNAVAILABLE
     if code in _REFUSED:
-        return Verdict.REFUSED
+        return S3Verdict.REFUSED
     if code in _REJECTED:
-        return Verdict.REJECTED
+        return S3Verdict.REJECTED
     if code is not None and _FULL.search(code) and status < 500:
-        return Verdict.REFUSED
+        return S3Verdict.REFUSED
     if status == _UNSUPPORTED:
-        return Verdict.DOUBTFUL
+        return S3Verdict.DOUBTFUL
     if status >= 500 or status in (408, 425, 429):
-        return Verdict.UNAVAILABLE
+        return S3Verdict.UNAVAILABLE
     if status == 413:
-        return Verdict.REJECTED
+        return S3Verdict.REJECTED
     if status < 400 or status in (401, 407):
-        return Verdict.REFUSED
-    return Verdict.DOUBTFUL
+        return S3Verdict.REFUSED
+    return S3Verdict.DOUBTFUL
 
 
 def parse_error(body: bytes) -> tuple[str | None, str]:

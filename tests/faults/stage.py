@@ -273,7 +273,7 @@ class Stage:
         )
 
     async def _switch_off(self) -> bool:
-        """Switch detection off; return whether the service reports it. Brokers do not keep commands for it."""
+        """Switch detection off; return whether the service reports it. A broker keeps no command for it."""
         for camera in CAMERAS:
             self.subscriber.publish(f"{BASE}/{camera}/detection/set", "OFF")
         await asyncio.sleep(0.5)

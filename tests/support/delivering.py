@@ -15,17 +15,17 @@ import pytest
 from async_motion.broker.fake import FakeBroker
 from async_motion.core.model import Record
 from async_motion.core.names import Topics
-from async_motion.delivery import Delivery, Pace
+from async_motion.delivery import Delivery, DeliveryPace
 from async_motion.errors import RecordRejected
 from async_motion.spool import Spool
 from tests.support.clock import Clock
 from tests.support.records import end_of, make_event, make_record, start_of
 
 BASE = "async_motion/edge1"
-QUICK = Pace(
+QUICK = DeliveryPace(
     first_s=0.001, max_s=0.02, refused_first_s=0.005, refused_max_s=0.02, item_max_s=0.02, poll_s=0.01
 )
-NEVER = Pace(first_s=3600, max_s=3600, refused_first_s=3600, refused_max_s=3600, poll_s=0.01)
+NEVER = DeliveryPace(first_s=3600, max_s=3600, refused_first_s=3600, refused_max_s=3600, poll_s=0.01)
 
 
 @dataclass

@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from async_motion.core.health import PeerHealth, PeerState
-from async_motion.delivery.circuit_breaker import CircuitBreaker, Pace
+from async_motion.delivery.circuit_breaker import CircuitBreaker, DeliveryPace
 from async_motion.errors import BrokerUnavailable, StoreRefused, StoreUnavailable
 from tests.support.wait import eventually_async
 
-NEVER = Pace(first_s=3600, max_s=3600, refused_first_s=3600, refused_max_s=3600)
-QUICK = Pace(first_s=0.001, max_s=0.005, refused_first_s=0.001, refused_max_s=0.005)
+NEVER = DeliveryPace(first_s=3600, max_s=3600, refused_first_s=3600, refused_max_s=3600)
+QUICK = DeliveryPace(first_s=0.001, max_s=0.005, refused_first_s=0.001, refused_max_s=0.005)
 
 
 class Peer:
     """A peer whose probe fails on command, and work that may be waiting for it."""
 
-    def __init__(self, pace: Pace, *, asks_first: bool = False) -> None:
+    def __init__(self, pace: DeliveryPace, *, asks_first: bool = False) -> None:
         self.probes = 0
         self.trouble: StoreUnavailable | None = None
         self.work = False

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from async_motion.store.s3errors import (
     S3Answer,
-    Verdict,
+    S3Verdict,
     judge,
     parse_date,
     parse_error,
@@ -24,38 +24,38 @@ NOW = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("status", "code", "verdict"),
     [
-        (500, None, Verdict.UNAVAILABLE),
-        (502, None, Verdict.UNAVAILABLE),
-        (503, "SlowDown", Verdict.UNAVAILABLE),
-        (599, "SomethingNew", Verdict.UNAVAILABLE),
-        (408, None, Verdict.UNAVAILABLE),
-        (429, None, Verdict.UNAVAILABLE),
-        (400, "RequestTimeout", Verdict.UNAVAILABLE),
-        (400, "XAmzContentSHA256Mismatch", Verdict.UNAVAILABLE),
-        (400, "IncompleteBody", Verdict.UNAVAILABLE),
-        (507, "XMinioStorageFull", Verdict.UNAVAILABLE),
-        (301, None, Verdict.REFUSED),
-        (307, "TemporaryRedirect", Verdict.REFUSED),
-        (400, "AuthorizationHeaderMalformed", Verdict.REFUSED),
-        (401, None, Verdict.REFUSED),
-        (403, "InvalidAccessKeyId", Verdict.REFUSED),
-        (403, "SignatureDoesNotMatch", Verdict.REFUSED),
-        (403, "RequestTimeTooSkewed", Verdict.REFUSED),
-        (404, "NoSuchBucket", Verdict.REFUSED),
-        (400, "EntityTooLarge", Verdict.REJECTED),
-        (404, "NoSuchKey", Verdict.REJECTED),
-        (413, None, Verdict.REJECTED),
-        (400, "KeyTooLongError", Verdict.REJECTED),
-        (400, "MetadataTooLarge", Verdict.REJECTED),
-        (403, "AccessDenied", Verdict.DOUBTFUL),
-        (403, None, Verdict.DOUBTFUL),
-        (404, None, Verdict.DOUBTFUL),
-        (400, "InvalidArgument", Verdict.DOUBTFUL),
-        (501, "NotImplemented", Verdict.DOUBTFUL),
-        (418, "SomethingNew", Verdict.DOUBTFUL),
+        (500, None, S3Verdict.UNAVAILABLE),
+        (502, None, S3Verdict.UNAVAILABLE),
+        (503, "SlowDown", S3Verdict.UNAVAILABLE),
+        (599, "SomethingNew", S3Verdict.UNAVAILABLE),
+        (408, None, S3Verdict.UNAVAILABLE),
+        (429, None, S3Verdict.UNAVAILABLE),
+        (400, "RequestTimeout", S3Verdict.UNAVAILABLE),
+        (400, "XAmzContentSHA256Mismatch", S3Verdict.UNAVAILABLE),
+        (400, "IncompleteBody", S3Verdict.UNAVAILABLE),
+        (507, "XMinioStorageFull", S3Verdict.UNAVAILABLE),
+        (301, None, S3Verdict.REFUSED),
+        (307, "TemporaryRedirect", S3Verdict.REFUSED),
+        (400, "AuthorizationHeaderMalformed", S3Verdict.REFUSED),
+        (401, None, S3Verdict.REFUSED),
+        (403, "InvalidAccessKeyId", S3Verdict.REFUSED),
+        (403, "SignatureDoesNotMatch", S3Verdict.REFUSED),
+        (403, "RequestTimeTooSkewed", S3Verdict.REFUSED),
+        (404, "NoSuchBucket", S3Verdict.REFUSED),
+        (400, "EntityTooLarge", S3Verdict.REJECTED),
+        (404, "NoSuchKey", S3Verdict.REJECTED),
+        (413, None, S3Verdict.REJECTED),
+        (400, "KeyTooLongError", S3Verdict.REJECTED),
+        (400, "MetadataTooLarge", S3Verdict.REJECTED),
+        (403, "AccessDenied", S3Verdict.DOUBTFUL),
+        (403, None, S3Verdict.DOUBTFUL),
+        (404, None, S3Verdict.DOUBTFUL),
+        (400, "InvalidArgument", S3Verdict.DOUBTFUL),
+        (501, "NotImplemented", S3Verdict.DOUBTFUL),
+        (418, "SomethingNew", S3Verdict.DOUBTFUL),
     ],
 )
-def test_verdicts(status: int, code: str | None, verdict: Verdict) -> None:
+def test_verdicts(status: int, code: str | None, verdict: S3Verdict) -> None:
     assert judge(status, code) is verdict
 
 
@@ -202,7 +202,7 @@ def test_no_answer_raises_anything_and_its_words_are_one_line(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
     answer = S3Answer.read(status, headers, body, NOW)
-    assert isinstance(answer.verdict, Verdict)
+    assert isinstance(answer.verdict, S3Verdict)
     answer.words().encode()  # no lone surrogate
     assert answer.words().isprintable()
 
@@ -231,8 +231,8 @@ def test_an_etag_is_one_short_line(value: str | None, etag: str | None) -> None:
     ],
 )
 def test_a_full_bucket_is_the_stores_trouble_not_the_records(code: str) -> None:
-    assert judge(403, code) is Verdict.REFUSED
-    assert judge(400, code) is Verdict.REFUSED
+    assert judge(403, code) is S3Verdict.REFUSED
+    assert judge(400, code) is S3Verdict.REFUSED
 
 
 @pytest.mark.parametrize(
