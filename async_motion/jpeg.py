@@ -1,4 +1,4 @@
-"""Pictures to JPEG, and JPEGs to smaller ones. Everything here blocks: call it in an executor.
+"""Images to JPEG, and JPEGs to smaller ones. Everything here blocks: call it in an executor.
 
 A JPEG is made at its final size in one step. A smaller one is decoded at a half, a quarter or an eighth where
 that is still wide enough, which skips most of the decoder's work. How many threads OpenCV may use is the
@@ -16,31 +16,31 @@ from async_motion.errors import ImageError
 _REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
 
 _WORST_QUALITY = 30
-"""Below this a smaller picture looks better than a worse one."""
+"""Below this a smaller image looks better than a worse one."""
 
 _NARROWEST = 64
 """Pixels. What does not fit at this width does not fit."""
 
 
-def encode(picture: Image, quality: int = 85, max_width: int | None = None) -> tuple[bytes, int, int]:
-    """Return (JPEG, width, height) of a (H, W, 3) BGR or (H, W) grey picture.
+def encode(image: Image, quality: int = 85, max_width: int | None = None) -> tuple[bytes, int, int]:
+    """Return (JPEG, width, height) of a (H, W, 3) BGR or (H, W) grey image.
 
-    `quality` is 1..100. A picture wider than `max_width` pixels is reduced to it, its shape kept. The array
+    `quality` is 1..100. An image wider than `max_width` pixels is reduced to it, its shape kept. The array
     is only read. Raises ImageError.
     """
     try:
-        picture = _at_most(picture, max_width)
-        done, jpeg = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, quality))
+        image = _at_most(image, max_width)
+        done, jpeg = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
     except cv2.error as exc:
-        raise ImageError(f"cannot encode a picture of shape {picture.shape}: {exc.err}") from exc
+        raise ImageError(f"cannot encode an image of shape {image.shape}: {exc.err}") from exc
     if not done:
-        raise ImageError(f"cannot encode a picture of shape {picture.shape}")
-    height, width = picture.shape[:2]
+        raise ImageError(f"cannot encode an image of shape {image.shape}")
+    height, width = image.shape[:2]
     return jpeg.tobytes(), width, height
 
 
 def decode(jpeg: bytes, at_least_width: int | None = None) -> Image:
-    """Return the (H, W, 3) BGR picture of a JPEG; at a reduced size if that is still `at_least_width` wide.
+    """Return the (H, W, 3) BGR image of a JPEG; at a reduced size if that is still `at_least_width` wide.
 
     Raises ImageError.
     """
@@ -49,12 +49,12 @@ def decode(jpeg: bytes, at_least_width: int | None = None) -> Image:
         width, _ = dimensions(jpeg)
         flag = next((flag for by, flag in _REDUCED if width // by >= at_least_width), flag)
     try:
-        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flag)
+        image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flag)
     except cv2.error as exc:
         raise ImageError(f"cannot decode a JPEG of {len(jpeg)} bytes: {exc.err}") from exc
-    if picture is None:
+    if image is None:
         raise ImageError(f"cannot decode a JPEG of {len(jpeg)} bytes")
-    return np.asarray(picture, dtype=np.uint8)
+    return np.asarray(image, dtype=np.uint8)
 
 
 def shrink(jpeg: bytes, max_width: int, quality: int, max_bytes: int) -> bytes:
@@ -67,10 +67,10 @@ def shrink(jpeg: bytes, max_width: int, quality: int, max_bytes: int) -> bytes:
     if width <= max_width and len(jpeg) <= max_bytes:
         return jpeg
     target = min(width, max_width)
-    picture = decode(jpeg, target)
+    image = decode(jpeg, target)
     while True:
         for at in (quality, (quality + _WORST_QUALITY) // 2, _WORST_QUALITY):
-            smaller, _, _ = encode(picture, min(quality, at), target)
+            smaller, _, _ = encode(image, min(quality, at), target)
             if len(smaller) <= max_bytes:
                 return smaller
         if target <= _NARROWEST:
@@ -79,7 +79,7 @@ def shrink(jpeg: bytes, max_width: int, quality: int, max_bytes: int) -> bytes:
 
 
 def heat(plane: Image, gain: float) -> Image:
-    """Return a (H, W) uint8 plane as a BGR picture from black over red to yellow, its values times `gain`."""
+    """Return a (H, W) uint8 plane as a BGR image from black over red to yellow, its values times `gain`."""
     scaled = cv2.convertScaleAbs(plane, alpha=gain)
     return np.asarray(cv2.applyColorMap(scaled, cv2.COLORMAP_INFERNO), dtype=np.uint8)
 
@@ -102,9 +102,9 @@ def dimensions(jpeg: bytes) -> tuple[int, int]:
     raise ImageError(f"not a JPEG: {len(jpeg)} bytes")
 
 
-def _at_most(picture: Image, max_width: int | None) -> Image:
-    height, width = picture.shape[:2]
+def _at_most(image: Image, max_width: int | None) -> Image:
+    height, width = image.shape[:2]
     if max_width is None or width <= max_width:
-        return picture
+        return image
     size = (max_width, max(1, round(height * max_width / width)))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -1,17 +1,17 @@
 """Day and night settings of one camera, and what switches between them.
 
-    sun or picture ──every now and then──▶ Switch ──▶ ┐
+    sun or image ───every now and then──▶ Switch ──▶ ┐
     {base}/{camera}/profile/set: day | night | auto ─▶ ┴ profile ──▶ the camera's settings in force
 
 - The night has values of its own for some settings (`own`); all others are the same at night. A command to
   one of its own changes the value that is in force, and so the one of the profile that is in force.
-- `day` and `night` hold until `auto`, which gives the choice back to the sun or the picture. Where neither is
+- `day` and `night` hold until `auto`, which gives the choice back to the sun or the image. Where neither is
   asked, `auto` is day.
 - A change of profile changes thresholds alone: nothing is learned again where the detector can do without, no
   event ends.
-- A picture that cannot be had, or a camera that is away, changes nothing.
+- An image that cannot be had, or a camera that is away, changes nothing.
 
-The picture is looked at in the executor, and no oftener than every `PICTURE_EVERY_S`. A camera without
+The image is looked at in the executor, at most every `PICTURE_EVERY_S`. A camera without
 profiles has none of this.
 """
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 SUN_EVERY_S = 60.0
 PICTURE_EVERY_S = 30.0
 NO_PICTURE_EVERY_S = 5.0
-"""How often is asked for a figure while there is none, as before the camera's first picture."""
+"""How often is asked for a figure while there is none, as before the camera's first frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@
   stopped: a crash or a power cut costs what was learned since. A camera that saw nothing new is left out.
 - It is a note in the spool: it waits for no fsync, and counts in none of its bounds. A spool that is in
   trouble, or takes too long, costs the state and nothing else.
-- It carries when its last picture was taken, and from which source. What is too old, of another source, or
+- It carries when its last frame was captured, and from which source. What is too old, of another source, or
   cannot be read is left alone with a line in the log; the detector itself judges the rest, since hours may
   have changed the scene.
 """
@@ -47,7 +47,7 @@ class Unit(Protocol):
     """A camera that runs."""
 
     async def learned(self) -> tuple[bytes, datetime] | None:
-        """Return the detector's state and when its last picture was taken; None where nothing is new."""
+        """Return the detector's state and when its last frame was captured; None where nothing is new."""
 
 
 Remember = Callable[[str, bytes], Awaitable[None]]

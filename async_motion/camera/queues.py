@@ -1,4 +1,4 @@
-"""The two places in which a camera's frames wait. Both are bounded; both say what became of the rest.
+"""The two places in which a camera's frames wait. Both are bounded; both tell what they drop.
 
     capture ──▶ DropOldestQueue ──▶ watch ──▶ Backlog ──▶ keep ──▶ spool
 
@@ -56,7 +56,7 @@ class DropOldestQueue:
         return frame
 
     def close(self) -> None:
-        """Say that no frame will come any more."""
+        """Close: no frame follows."""
         self._closed = True
         self._changed()
 
@@ -127,7 +127,7 @@ class Backlog:
         self._changed()
 
     def trim(self) -> int:
-        """Let frames go until the bound holds; return how many went. The middles of events go first."""
+        """Drop frames until the bound holds; return how many. The middles of events go first."""
         before = sum(len(job.stills) for job in self._jobs)
         for job in [job for job in self._jobs if job.phase is None]:
             if self._nbytes > self._max_bytes:
@@ -153,7 +153,7 @@ class Backlog:
         return job
 
     def close(self) -> None:
-        """Say that no job will come any more."""
+        """Close: no job follows."""
         self._closed = True
         self._changed()
 

@@ -23,7 +23,7 @@ RETRY_S = (1.0, 30.0)
 REFUSED_RETRY_S = (30.0, 300.0)
 """The same for a camera that said no: a person must act, and some cameras lock out who asks too often."""
 GOOD_CONNECTION_S = 60.0
-"""A camera that gave pictures for so long was well: its next failure starts with the first delay again."""
+"""A camera that gave frames for so long was well: its next failure starts with the first delay again."""
 
 
 RECONNECT_MIN_S = 2.0

@@ -257,7 +257,7 @@ class CameraUnit:
         """
         frame = self._newest
         if frame is None:
-            raise CameraUnavailable("there is no picture yet")
+            raise CameraUnavailable("there is no frame yet")
         detection = self._watcher.verdict_on(frame) or _NOT_JUDGED
         await self._recorder.snapshot(frame, detection, self._watcher.new_id(frame.captured_at))
 

@@ -19,7 +19,7 @@ from async_motion.core.options import Transport
 from async_motion.errors import SettingsError
 
 CONTAINERS = "asf,avi,flv,h264,hevc,ivf,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,mpjpeg,nut,ogg"
-"""What a file or an HTTP answer may be: containers that hold pictures, none that points elsewhere."""
+"""What a file or an HTTP answer may be: containers that hold video, none that points elsewhere."""
 
 
 class SourceKind(Enum):
@@ -76,7 +76,7 @@ def parse(source: str) -> Address:
     if scheme not in ("", "file"):
         raise SettingsError(
             f"source: {scheme}:// is not supported, expected rtsp(s)://, http(s)://, usb:0, demo:, a video "
-            "file or a folder of pictures"
+            "file or a folder of images"
         )
     path = Path(source.removeprefix("file://")).expanduser()
     return Address(SourceKind.STILLS if path.is_dir() else SourceKind.FILE, str(path), str(path))

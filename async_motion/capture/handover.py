@@ -37,10 +37,10 @@ class CaptureCounters:
     """What happened to one camera's capture since the start. Counts only grow.
 
     `opened`: connections that delivered a stream. `frames`: handed to the pipeline. `dropped`:
-    because the pipeline was slower than the camera. `corrupt`: pictures or packets that could not be trusted.
+    because the pipeline was slower than the camera. `corrupt`: frames or packets that could not be trusted.
     `stalls`: connections given up since nothing new came. `abandoned`: threads or processes that hung in the
     video library and were replaced. `crashed`: processes that died of a signal or of their bound of memory.
-    `changed`: pictures of another size or codec than the one before.
+    `changed`: frames of another size or codec than the one before.
     """
 
     opened: int = 0
@@ -154,8 +154,8 @@ class Handover:
     def reader_offer(self, frame: Frame, *, patient: bool = False) -> bool:
         """Hand a frame over. Return whether the reader should go on.
 
-        With `patient`, a live source waits a little for room before it lets a frame go: for frames that
-        come in a burst though they were filmed one after the other.
+        With `patient`, a live source waits a little for room before it drops a frame: for frames that come in
+        a burst though they were captured one after the other.
         """
         with self._room:
             if self.lossless:
@@ -222,7 +222,7 @@ class Handover:
         if not self._is_open:
             return CameraUnavailable(f"did not open within {self._open_timeout_s:g} s")
         self.counters.stalls += 1
-        return CameraUnavailable(f"no new picture for {self._stall_timeout_s:g} s")
+        return CameraUnavailable(f"no new frame for {self._stall_timeout_s:g} s")
 
     def stop(self) -> None:
         """Tell the reader to return; does not wait. Frames that were not fetched are dropped."""
@@ -232,7 +232,7 @@ class Handover:
             self._room.notify_all()
 
     async def finished(self, within_s: float) -> bool:
-        """Wait until the reader has returned, at most so long; say whether it has."""
+        """Wait until the reader has returned, at most so long; return whether it has."""
         if self._ended or within_s <= 0:
             # Its last words may be known before the loop hears that they were said.
             return self._ended

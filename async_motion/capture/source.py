@@ -18,7 +18,7 @@ from async_motion.errors import CameraUnavailable
 log = logging.getLogger(__name__)
 
 CLOSE_GRACE_S = 1.0
-"""How long a healthy reader is waited for on closing: time for it to say goodbye to the camera."""
+"""How long a healthy reader is waited for on closing: time for it to close its camera."""
 
 MAX_STUCK = 4
 """With so many threads of one camera hanging in the video library, no further one is started."""
@@ -69,7 +69,7 @@ class CameraSource:
         """Whether the newest frame wins. False: every frame counts and the reader waits for its consumer.
 
         A file at full speed is not live. A camera is not for as long as frames come in a burst, all of them
-        filmed earlier (`decode: auto` that has been woken, or a server that sends the last seconds at once).
+        captured earlier (`decode: auto` was woken, or a server sends the last seconds at once).
         """
         return self._live and not self._late
 

@@ -15,9 +15,9 @@ class CaptureSpec:
 
     `source` is an `rtsp://`, `rtsps://`, `http://` or `https://` URL, the path of a video file or of a
     folder of stills, `usb:<n>`, `/dev/video<n>`, or `demo:`. It may hold a password and is never shown.
-    `record_source` is a second, full-resolution stream of the same camera that kept pictures are taken from.
-    `fps` is how many pictures a second are handed out (`inf`: every one); they are chosen by PTS.
-    `max_pixels` bounds one picture, `ring_bytes` and `ring_seconds` the undecoded packets that are kept.
+    `record_source` is the main stream of the same camera, from which stills are taken.
+    `fps` is how many frames a second are handed out (`inf`: every one); they are chosen by PTS.
+    `max_pixels` bounds one frame, `ring_bytes` and `ring_seconds` the undecoded packets that are kept.
     `speed: max` reads a file as fast as it is consumed and loses nothing. `loop` starts a file or a folder
     again when it has ended. `threads` are the decoder's own. With `isolation: process` all of it happens in a
     process of its own, whose private memory is bounded to `process_memory` bytes. `monotonic` and `wall` are

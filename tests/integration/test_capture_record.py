@@ -94,7 +94,7 @@ async def once_recorded(source: CameraSource, count: int) -> list[tuple[Frame, I
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.3])
-def test_stills_are_full_resolution_pictures_of_the_same_moment(
+def test_stills_are_full_resolution_frames_of_the_same_moment(
     streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]], delay_s: float
 ) -> None:
     small, large = streams

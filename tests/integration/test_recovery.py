@@ -139,7 +139,7 @@ async def test_the_server_is_stopped_and_goes_on(clip: Path, transport: str) -> 
             await watch.sees(within_s=5 + LATE_S)
             server.stop()
             said = await watch.loses(within_s=STALL_S + LATE_S)
-            assert "no new picture" in said or "timed out" in said
+            assert "no new frame" in said or "timed out" in said
             server.resume()
             await watch.sees(within_s=8 * RETRY_S + 5 + LATE_S)
 
@@ -154,7 +154,7 @@ async def test_media_freezes_while_the_connection_stays(units: list[rtsp.AccessU
     with rtsp.Scripted(script) as server:
         async with kept(server.url) as watch:
             await watch.sees()
-            assert "no new picture" in await watch.loses(within_s=2 + STALL_S + LATE_S)
+            assert "no new frame" in await watch.loses(within_s=2 + STALL_S + LATE_S)
             await watch.sees(within_s=RETRY_S + LATE_S)
             assert watch.source.counters.stalls >= 1
 

@@ -144,14 +144,14 @@ def test_media_that_stops_while_the_connection_stays_open(units: list[rtsp.Acces
     with rtsp.Scripted(script) as server:
         source = camera(server.url)
         started = time.monotonic()
-        with pytest.raises(CameraUnavailable, match="no new picture"):
+        with pytest.raises(CameraUnavailable, match="no new frame"):
             read(source)
         assert time.monotonic() - started < 2 + STALL_S + LATE_S
     assert source.counters.frames > 5
     assert source.counters.stalls == 1
 
 
-def test_a_camera_that_repeats_one_picture_with_one_time(units: list[rtsp.AccessUnit]) -> None:
+def test_a_camera_that_repeats_one_frame_with_one_time(units: list[rtsp.AccessUnit]) -> None:
     def script(client: rtsp.Client) -> None:
         end = client.play(units[:30], pace=4)
         while True:
@@ -160,7 +160,7 @@ def test_a_camera_that_repeats_one_picture_with_one_time(units: list[rtsp.Access
 
     with rtsp.Scripted(script) as server:
         source = camera(server.url)
-        with pytest.raises(CameraUnavailable, match="no new picture"):
+        with pytest.raises(CameraUnavailable, match="no new frame"):
             read(source)
     assert source.counters.stalls == 1
 

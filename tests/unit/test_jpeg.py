@@ -24,7 +24,7 @@ def scene(width: int, height: int, *, noise: int = 0) -> Image:
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def test_a_picture_survives_the_way_to_jpeg_and_back() -> None:
+def test_an_image_survives_the_way_to_jpeg_and_back() -> None:
     picture = scene(320, 180)
     jpeg, width, height = encode(picture, 95)
     assert (width, height) == (320, 180)
@@ -35,7 +35,7 @@ def test_a_picture_survives_the_way_to_jpeg_and_back() -> None:
     assert back[60, 100].argmax() == 2, "red is still red"
 
 
-def test_a_grey_picture_is_encoded_too() -> None:
+def test_a_grey_image_is_encoded_too() -> None:
     jpeg, width, height = encode(scene(64, 48)[:, :, 0])
     assert (width, height) == (64, 48)
     assert decode(jpeg).shape == (48, 64, 3)
@@ -50,7 +50,7 @@ def test_quality_decides_the_size() -> None:
     ("width", "max_width", "expected"),
     [(640, 320, (320, 180)), (640, 640, (640, 360)), (640, 1000, (640, 360)), (640, 333, (333, 187))],
 )
-def test_a_picture_is_reduced_to_the_maximum_width_and_keeps_its_shape(
+def test_an_image_is_reduced_to_the_maximum_width_and_keeps_its_shape(
     width: int, max_width: int, expected: tuple[int, int]
 ) -> None:
     jpeg, *size = encode(scene(width, 360), 85, max_width)
@@ -58,7 +58,7 @@ def test_a_picture_is_reduced_to_the_maximum_width_and_keeps_its_shape(
     assert dimensions(jpeg) == expected
 
 
-def test_a_very_flat_picture_keeps_a_row() -> None:
+def test_a_very_flat_image_keeps_a_row() -> None:
     assert encode(scene(1000, 4), 85, 10)[1:] == (10, 1)
 
 
@@ -70,7 +70,7 @@ def test_the_array_is_not_written_to() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 0, 3), (10, 0, 3), (4, 4, 7)])
-def test_what_is_no_picture_is_an_error_of_ours(shape: tuple[int, ...]) -> None:
+def test_what_is_no_image_is_an_error_of_ours(shape: tuple[int, ...]) -> None:
     with pytest.raises(ImageError, match="cannot encode"):
         encode(np.zeros(shape, np.uint8))
 
@@ -134,7 +134,7 @@ def test_shrink_makes_it_fit_whatever_the_noise() -> None:
     assert len(shrink(jpeg, 640, 80, 4000)) <= 4000
 
 
-def test_a_bound_that_no_picture_can_keep_is_an_error() -> None:
+def test_a_bound_that_no_image_can_keep_is_an_error() -> None:
     jpeg, _, _ = encode(scene(640, 360, noise=120), 95)
     with pytest.raises(ImageError, match="at most 100 bytes"):
         shrink(jpeg, 640, 80, 100)

@@ -122,7 +122,7 @@ class Decoder:
             if packet.is_corrupt:
                 self._distrust(pts_of(packet))
             if self._context.name == "mjpeg":
-                # PyAV's stubs do not say that a packet is a buffer.
+                # In PyAV's stubs a packet is no buffer.
                 self._exif = by_exif(cast(memoryview, memoryview(packet)))
         try:
             frames = self._context.decode(packet)

@@ -91,7 +91,7 @@ class StillsReader:
                 if not offered:
                     return
             if not shown:
-                raise CameraRefused(f"{self._folder}: holds no picture that can be read")
+                raise CameraRefused(f"{self._folder}: holds no image that can be read")
             if not spec.loop:
                 return
 

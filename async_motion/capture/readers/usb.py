@@ -1,6 +1,6 @@
 """USB and other V4L2 cameras through OpenCV.
 
-They have no pts clock that OpenCV would show: a picture's time is that of its arrival.
+OpenCV shows no PTS: a frame's time is that of its arrival.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class UsbReader:
             picker = FramePicker(spec.fps)
             while not sink.stopping:
                 if not device.grab():
-                    raise CameraUnavailable(f"{shown}: gives no more pictures; was it unplugged?")
+                    raise CameraUnavailable(f"{shown}: gives no more frames; was it unplugged?")
                 at = spec.monotonic()
                 sink.reader_progress()
                 if not picker.wants(at):
@@ -71,7 +71,7 @@ class UsbReader:
                     sink.reader_corrupt()
                     continue
                 if image.shape[0] * image.shape[1] > spec.max_pixels:
-                    raise CameraRefused(f"{shown}: pictures of more than {spec.max_pixels} pixels")
+                    raise CameraRefused(f"{shown}: frames of more than {spec.max_pixels} pixels")
                 if not sink.reader_offer(self._frame(image, clock, at)):
                     return
         finally:
@@ -90,7 +90,7 @@ class UsbReader:
         return CameraUnavailable(f"{shown}: no such camera is plugged in")
 
     def _frame(self, image: Image, clock: PtsClock, at: float) -> Frame:
-        # OpenCV hands out its own buffer: it is overwritten by the next picture.
+        # OpenCV hands out its own buffer: it is overwritten by the next frame.
         bgr = image.copy() if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         luma = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
         stamp = clock.stamp(at)

@@ -124,7 +124,7 @@ class VideoReader:
                 return
             if not seen:
                 self._memory.blind_hardware = spec.hwaccel != "none"
-                raise CameraRefused(f"{self._address.shown}: holds no picture that can be decoded")
+                raise CameraRefused(f"{self._address.shown}: holds no frame that can be decoded")
             if not spec.loop:
                 return
 
@@ -221,7 +221,7 @@ class _BlindWatch:
     def problem(self) -> str:
         """What is wrong."""
         if self.keyed:
-            return "sends data, but no picture that can be decoded"
+            return "sends data, but no frame that can be decoded"
         return f"sent no keyframe within {KEYFRAME_WAIT_S:.0f} s"
 
     def is_blind(self, seen: bool | None, *, keyframe: bool) -> bool:
@@ -329,5 +329,5 @@ def _qp_of(stream: VideoStream) -> Callable[[VideoPacket], int | None]:
     if context.name != "h264":
         return lambda _packet: None
     reader = QpReader(context.extradata)
-    # PyAV's stubs do not say that a packet is a buffer.
+    # In PyAV's stubs a packet is no buffer.
     return lambda packet: reader.of(cast(memoryview, memoryview(packet)))

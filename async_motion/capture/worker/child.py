@@ -3,7 +3,7 @@
     stdin, a socket   ─▶ settings (with two handles), then `read`, `stop`, `taken`, `judged`
                       ◀─ `ready`, then `opened`, `progress`, `waits`, `corrupt`, `abandoned`, `frame`, `log`
                          and, for each `read`, `ended`
-    first handle      ─▶ the time of a kept frame  ◀─ its full-resolution picture
+    first handle      ─▶ the time of a kept frame  ◀─ its image from the main stream
     second handle     the lifeline: the kernel kills us when our service has closed it
 
 The readers are those of `isolation: thread`, run on the main thread; `ChildSink` replaces the `Handover`.
@@ -190,20 +190,20 @@ def read(reader: Callable[[ChildSink, PtsClock], None], sink: ChildSink) -> Mess
 
 
 def answer(answers: socket.socket, record: MainStream) -> None:
-    """Find the pictures that the service asks for in the full-resolution stream."""
+    """Find the images that the service asks for in the main stream."""
     while data := answers.recv(MAX_BYTES):
         question = json.loads(data)
-        picture = record.image_at(question["monotonic"])
-        if picture is None:
+        image = record.image_at(question["monotonic"])
+        if image is None:
             tell(answers, {"number": question["number"]})
             continue
-        height, width = picture.shape[:2]
-        handle = share([picture])
+        height, width = image.shape[:2]
+        handle = share([image])
         try:
             tell(answers, {"number": question["number"], "height": height, "width": width}, handle)
         finally:
             close(handle)
-        del picture
+        del image
 
 
 class Telling(logging.Handler):
@@ -221,7 +221,7 @@ class Telling(logging.Handler):
 
 
 def tell(end: socket.socket, message: Message, handle: int | None = None) -> None:
-    """Send a message, and a handle with it. Waits for room; ends the process when nobody listens any more."""
+    """Send a message, and a handle with it. Waits for room; ends the process when the service has gone."""
     data = json.dumps(message).encode()
     try:
         if handle is None:

@@ -1,8 +1,8 @@
-"""A camera read by a process of its own: what crashes or swells there harms nobody else.
+"""A camera read by a process of its own: a crash or a leak there harms no other.
 
     CameraSource ─ Handover ─ IsolatedReader ═══ control ══▶ child: ChildSink ─ the same reader as in a thread
                            (its thread)  ◀══ frames ════          │
-    MainStreamImage ──── IsolatedMainStream ═════ pictures ═▶          └─ MainStream, DetectorFeedback
+    MainStreamImage ──── IsolatedMainStream ═════ images ═══▶          └─ MainStream, DetectorFeedback
 
 The process is one more `Reader`: source, handover, stall watch, counters and clocks are those of a thread.
 `child` runs the same readers behind a `ChildSink`, which sends where a `Handover` is called. One process
@@ -58,7 +58,7 @@ START_WITHIN_S = 30.0
 """How long a child may take to load its libraries on a busy machine; then the time to open begins."""
 
 STOP_GRACE_S = 0.5
-"""How long a child may take to say goodbye to its camera. Then it is killed."""
+"""How long a child may take to close its camera. Then it is killed."""
 
 EXIT_GRACE_S = 1.0
 """How long a child whose socket has closed may take to end by itself."""
@@ -66,8 +66,8 @@ EXIT_GRACE_S = 1.0
 MAX_LAST_WORDS = 100
 """Messages of a child that is gone which are still looked at."""
 
-PICTURE_WAIT_S = 10.0
-"""How long a full-resolution picture is waited for: its group may have to be decoded."""
+IMAGE_WAIT_S = 10.0
+"""How long an image of the main stream is waited for: its GOP may have to be decoded."""
 
 OUT_OF_MEMORY = 77
 """The exit code of a child that was refused memory."""
@@ -110,7 +110,7 @@ class Channel:
         self._poll.register(end, select.POLLIN)
 
     def send(self, message: Message) -> bool:
-        """Send without waiting; say whether there was room. Raises Gone."""
+        """Send without waiting; return whether there was room. Raises Gone."""
         try:
             with self._open:
                 self._end.send(json.dumps(message).encode(), socket.MSG_NOSIGNAL)
@@ -159,9 +159,9 @@ class Child:
         except OSError as exc:
             raise _no_start(exc) from None
         self.control = Channel(ours)
-        self._pictures = Channel(asked)
+        self._images = Channel(asked)
         self._asking = threading.Lock()
-        """Guards `_pictures`: one question at a time."""
+        """Guards `_images`: one question at a time."""
         self._asked = 0
         process: subprocess.Popen[bytes] | None = None
         try:
@@ -187,14 +187,14 @@ class Child:
             os.close(lifeline)
 
     def ask(self, monotonic: float, max_pixels: int) -> Image | None:
-        """Return the full-resolution picture of this time, None where there is none. Blocks."""
+        """Return the main stream's image of this time, None where there is none. Blocks."""
         with self._asking:
             self._asked += 1
-            deadline = time.monotonic() + PICTURE_WAIT_S
-            if not self._pictures.send({"number": self._asked, "monotonic": monotonic}):
+            deadline = time.monotonic() + IMAGE_WAIT_S
+            if not self._images.send({"number": self._asked, "monotonic": monotonic}):
                 return None
             while (left_s := deadline - time.monotonic()) > 0:
-                got = self._pictures.receive(left_s)
+                got = self._images.receive(left_s)
                 if got is None:
                     continue
                 message, handle = got
@@ -205,14 +205,14 @@ class Child:
                         return None
                     height, width = int(message["height"]), int(message["width"])
                     if not (height > 0 and 0 < height * width <= max_pixels):
-                        raise ValueError("a picture of impossible size")
+                        raise ValueError("an image of impossible size")
                     return attach(handle, height * width * 3).reshape(height, width, 3)
                 finally:
                     close(handle)
         return None
 
     def end(self, within_s: float) -> int:
-        """Wait so long for the process to end by itself, then kill it; return how it ended. Lets all go."""
+        """Wait so long for the process to end, then kill it; return how it ended. Closes everything."""
         try:
             self.process.wait(within_s)
         except subprocess.TimeoutExpired:
@@ -224,7 +224,7 @@ class Child:
     def _let_go(self) -> None:
         self.control.close()
         with self._asking:  # who asks is about to find the process gone
-            self._pictures.close()
+            self._images.close()
         os.close(self._lifeline)
 
 
@@ -264,9 +264,9 @@ class IsolatedReader:
                 ) from None
             except MemoryError:
                 self._bury(child, 0.0)
-                raise CameraUnavailable("there is no memory for its pictures") from None
+                raise CameraUnavailable("there is no memory for its frames") from None
             finally:
-                # It was closed while the child was still being started: nobody else knows of it.
+                # It was closed while the child was still being started: no other place knows of it.
                 if self._closed and self._child is not None:
                     self._bury(self._child, 0.0)
 
@@ -293,7 +293,7 @@ class IsolatedReader:
             log.warning("%s: the capture process hangs in the video library: killed", self._spec.camera)
 
     def _take(self, message: Message, handle: int | None, child: Child, handover: Handover) -> bool:
-        """Do what the child says; say whether its connection has ended."""
+        """Do what the child says; return whether its connection has ended."""
         try:
             match message["is"]:
                 case "ready":
@@ -310,12 +310,12 @@ class IsolatedReader:
                     handover.counters.abandoned += 1
                 case "frame":
                     if handle is None:
-                        raise ValueError("a frame without its picture")
+                        raise ValueError("a frame without its memory")
                     spec = self._spec
                     frame = unpack(message, handle, camera=spec.camera, max_pixels=spec.max_pixels)
                     if not handover.lossless and frame.monotonic > time.monotonic() + AHEAD_S:
                         # All that came after it would have to be later still.
-                        raise ValueError("a live picture from the future")
+                        raise ValueError("a live frame from the future")
                     handover.reader_offer(frame, patient=bool(message["patient"]))
                     child.control.send({"do": "taken"})
                 case "log":
@@ -358,7 +358,7 @@ class IsolatedReader:
                 child.control.send({"do": "judged", "heard": heard, "latest": _finite(latest)})
 
     def image_at(self, monotonic: float) -> Image | None:
-        """Return the full-resolution picture of this time, None where there is none. Blocks."""
+        """Return the main stream's image of this time, None where there is none. Blocks."""
         child = self._child
         if child is None:
             return None
@@ -421,13 +421,13 @@ class IsolatedFeedback(DetectorFeedback):
 def _ends() -> tuple[tuple[socket.socket, ...], tuple[socket.socket, ...], tuple[int, int]]:
     """Return both ends of two sockets and of a pipe. Raises OSError, and then nothing stays open."""
     with ExitStack() as opened:
-        control, pictures = (
+        control, images = (
             tuple(map(opened.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)))
             for _ in range(2)
         )
         pipe = os.pipe()
         opened.pop_all()
-    return control, pictures, pipe
+    return control, images, pipe
 
 
 def _no_start(exc: OSError) -> CameraUnavailable:

@@ -4,7 +4,7 @@
                   ╲__ night_below __╱            between them: as it was
     profile  day ──┴── night ───────────┴─ day
 
-The figure is the sun's elevation, or the share of the picture that has colour: a camera that has switched to
+The figure is the sun's elevation, or the share of the image that has colour: a camera that has switched to
 infrared shows none. A change needs `agree` figures in a row that say the same, and comes `dwell_s` after the
 one before at the earliest: the headlights of a car make no day. The first figure decides at once.
 """
@@ -20,11 +20,11 @@ import numpy as np
 from async_motion.core.model import Image
 
 COLOUR_WIDTH = 160
-"""The picture is reduced to so many pixels across before its colours are looked at: noise has none then."""
+"""The image is reduced to so many pixels across before its colours are looked at: noise has none then."""
 COLOUR_LEVELS = 4
-"""Grey levels that a pixel's channels must be apart, beyond the tint of the whole picture, to be a colour.
+"""Grey levels that a pixel's channels must be apart, beyond the tint of the whole image, to be a colour.
 
-Infrared has none. Of a grey road by day a fifth of the picture has some, of other scenes a quarter and more.
+Infrared has none. Of a grey road by day a fifth of the image has some, of other scenes a quarter and more.
 """
 
 
@@ -37,7 +37,7 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LightLimits:
-    """When a figure means night and when day: see the module's picture. Raises ValueError."""
+    """When a figure means night and when day: see the module's diagram. Raises ValueError."""
 
     night_below: float
     day_above: float
@@ -52,7 +52,7 @@ class LightLimits:
 SUN = LightLimits(night_below=-6.0, day_above=-5.0)
 """Degrees above the horizon: at civil dusk there are a few lux left, and cameras switch to infrared."""
 COLOUR = LightLimits(night_below=0.01, day_above=0.05, agree=2, dwell_s=300.0)
-"""Shares of the picture. What the camera writes into it may be coloured at night too."""
+"""Shares of the image. What the camera writes into it may be coloured at night too."""
 
 
 class Switch:
@@ -88,16 +88,16 @@ class Switch:
         return Profile.NIGHT if figure < self._limits.night_below else None
 
 
-def colour_share(picture: Image) -> float:
-    """Return the share, 0..1, of a (H, W, 3) uint8 picture that has a colour of its own.
+def colour_share(image: Image) -> float:
+    """Return the share, 0..1, of a (H, W, 3) uint8 image that has a colour of its own.
 
-    The tint of the whole picture is taken off first: some cameras show infrared in violet.
+    The tint of the whole image is taken off first: some cameras show infrared in violet.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if width > COLOUR_WIDTH:
         size = (COLOUR_WIDTH, max(1, round(height * COLOUR_WIDTH / width)))
-        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    channels = picture.astype(np.int16)
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    channels = image.astype(np.int16)
     blue, red = channels[..., 0] - channels[..., 1], channels[..., 2] - channels[..., 1]
     blue -= np.int16(np.median(blue))
     red -= np.int16(np.median(red))

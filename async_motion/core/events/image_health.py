@@ -62,10 +62,10 @@ NO_SIGNAL_LOOKS = 8
 """Looks at one image that make it no signal where no edges are known yet."""
 
 KNOWN = 64
-"""Pictures that are remembered to find them again: a frozen scene's differ with their place in the GOP."""
+"""Images that are remembered to find them again: a frozen scene's differ with their place in the GOP."""
 
 STILL = 0.5
-"""Mean difference of two looks, in grey levels, up to which they may be one picture, encoded twice."""
+"""Mean difference of two looks, in grey levels, up to which they may be one image, encoded twice."""
 
 DARK_S = 10.0
 COVERED_S = 10.0
@@ -85,10 +85,10 @@ DARK_LEVEL = 32.0
 """99 of 100 samples are below this: video black is 16, and a little noise lies upon it."""
 
 FLAT = 0.8
-"""Mean step between neighbouring cells, in grey levels, of a picture without any structure."""
+"""Mean step between neighbouring cells, in grey levels, of an image without any structure."""
 
 FLAT_SHARE = 0.2
-"""A picture with less than this share of its usual edges is covered, where it is also below `DULL`."""
+"""An image with less than this share of its usual edges is covered, where it is also below `DULL`."""
 
 DULL = 2.5
 SAME_VIEW = 0.35
@@ -98,11 +98,11 @@ WIDTH, HEIGHT = 80, 45
 """Cells of the small copy."""
 
 SAMPLES = 4
-"""Samples of a side of a cell: taken with a stride, so that the cost does not grow with the picture."""
+"""Samples of a side of a cell: taken with a stride, so that the cost does not grow with the image."""
 
 
 class Problem(StrEnum):
-    """What is wrong with a camera's picture."""
+    """What is wrong with a camera's image."""
 
     FROZEN = "frozen"
     DARK = "dark"
@@ -122,7 +122,7 @@ AFTER_S = {
 
 
 class ImageHealth:
-    """Watches one camera's pictures. For one camera; keep it over reconnects."""
+    """Watch one camera's images. Keep it over reconnects."""
 
     def __init__(self) -> None:
         self._shape: tuple[int, ...] | None = None
@@ -164,7 +164,7 @@ class ImageHealth:
         return self._reported
 
     def _examine(self, luma: Luma, now: float, passed: float) -> Problem | None:
-        """Return what this picture looks like by itself, and learn from it if it is well."""
+        """Return what this image looks like by itself, and learn from it if it is well."""
         samples = _sample(luma)
         frozen = self._is_frozen(samples, now)
         if _is_one_grey(samples) and self._is_no_signal(_edges(samples)):
@@ -187,11 +187,11 @@ class ImageHealth:
     def _is_frozen(self, samples: Luma, now: float) -> bool:
         before, self._samples = self._samples, samples
         moved = before is not None and cv2.norm(before, samples, cv2.NORM_L1) > STILL * samples.size
-        picture = hashlib.blake2b(samples.tobytes(), digest_size=16).digest()
+        digest = hashlib.blake2b(samples.tobytes(), digest_size=16).digest()
         if moved:
             self._known.clear()
-        if picture not in self._known:
-            self._known.append(picture)
+        if digest not in self._known:
+            self._known.append(digest)
             self._same_since, self._same_looks = now, 0
         self._same_looks += 1
         behind_clock = self._is_frozen_behind_a_clock(samples, now)
@@ -294,7 +294,7 @@ def _is_one_grey(samples: Luma) -> bool:
 
 
 def _sample(luma: Luma) -> Luma:
-    """Return at most (HEIGHT, WIDTH) * SAMPLES pixels of a picture, evenly taken, in a new array."""
+    """Return at most (HEIGHT, WIDTH) * SAMPLES pixels of an image, evenly taken, in a new array."""
     down = max(1, luma.shape[0] // (HEIGHT * SAMPLES))
     across = max(1, luma.shape[1] // (WIDTH * SAMPLES))
     return np.ascontiguousarray(luma[::down, ::across])
@@ -312,7 +312,7 @@ def _edges(samples: Luma) -> Grid:
 def _noise(samples: Luma) -> float:
     """Return what the sensor's noise alone adds to the mean strength of the edges.
 
-    The median step between neighbouring samples is noise, wherever at least half of the picture is plain; a
+    The median step between neighbouring samples is noise, wherever at least half of the image is plain; a
     cell averages over its samples, so it carries less of it.
     """
     steps = np.abs(np.diff(samples[::4].astype(np.int16), axis=1))

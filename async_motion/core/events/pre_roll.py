@@ -58,6 +58,6 @@ class PreRoll:
         return held
 
     def clear(self) -> None:
-        """Let go of all frames."""
+        """Drop all frames."""
         self._held.clear()
         self._nbytes = 0

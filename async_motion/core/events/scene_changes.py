@@ -1,7 +1,7 @@
 """One change of the scene is told once, though the detector holds back every frame that it takes.
 
 verdicts   still, scene_change, scene_change, still …     told with the first frame that is judged again
-           still, scene_change, motion …                  a guess that was wrong: a thing filled the picture
+           still, scene_change, motion …                  a guess that was wrong: a thing filled the frame
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which frames of an event are kept: `all`, `first`, `best`, `every`, and at most `max_frames` of them.
 
-Kept are frames with motion, and before them the pre-roll, as long as the policy wants more than one picture:
+Kept are frames with motion, and before them the pre-roll, as long as the policy wants more than one still:
 
     all      every frame with motion, after the whole pre-roll
     every    the first frame with motion in each interval; the intervals are counted from the opening frame,

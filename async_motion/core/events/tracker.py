@@ -13,7 +13,7 @@ The rules, all on `monotonic` alone (`captured_at` is a label, and may jump):
 - *Hold-back.* The frames that waited for that confirmation belong to the event: it starts at the first of
   them. A scene change, or a detector that learns again, clears them: what looked like motion began it.
 - *Off-delay.* The event ends QUIET at the first still frame that comes `off_delay_s` after the last motion.
-- *Silence.* Without frames nobody can say that it is quiet. Motion before and after a silence longer than the
+- *Silence.* Without frames nothing is known to be quiet. Motion before and after a silence longer than the
   off-delay, and never shorter than SILENCE_S, is two events; `tick` ends the first during the silence.
 - *Maximum length.* The event is cut; a cut at a frame with motion begins the next event with that frame.
 - *Cool-down.* After an event has ended by itself none begins for `cool_down_s`.
@@ -212,7 +212,7 @@ class Tracker:
     def _held(self) -> list[_Seen]:
         """Return the frames with motion that belong to an event which starts now.
 
-        Older ones still count as evidence, so that a camera with a picture a minute can confirm anything.
+        Older ones still count as evidence, so that a camera with a frame a minute can confirm anything.
         """
         oldest = max(self._not_before, self._now - max(self._settings.off_delay_s, SILENCE_S))
         return [seen for seen in self._window if seen is not None and seen.monotonic >= oldest]

@@ -166,7 +166,7 @@ async def test_a_command_that_comes_while_the_light_is_read_wins() -> None:
 
 
 @pytest.mark.parametrize("trouble", [None, CameraUnavailable("away"), ImageError("torn")])
-async def test_no_picture_changes_nothing_and_is_asked_for_sooner(trouble: Exception | None) -> None:
+async def test_no_image_changes_nothing_and_is_asked_for_sooner(trouble: Exception | None) -> None:
     b = Bench()
     async with b.running():
         await b.step(-5)

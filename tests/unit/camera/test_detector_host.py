@@ -164,7 +164,7 @@ async def test_a_change_of_thresholds_does_not_cost_what_was_learned() -> None:
     assert len(made) == 1
 
 
-async def test_what_cannot_be_taken_over_is_learned_anew() -> None:
+async def test_what_cannot_be_taken_over_is_learned_again() -> None:
     unit, made = await retuned(20.0, torn=True)
     assert unit._host.detector is made[-1]
     assert [detector.settings.threshold for detector in made] == [None, 20.0]

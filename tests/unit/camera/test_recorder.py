@@ -36,7 +36,7 @@ from tests.support.unit_bench import (
 from tests.support.wait import eventually_async
 
 
-async def test_pictures_that_the_encoder_cannot_keep_up_with_go_and_the_opening_stays() -> None:
+async def test_images_that_the_encoder_cannot_keep_up_with_go_and_the_opening_stays() -> None:
     source = in_step("......" + "M" * 40 + "." * 10)
     outbox = MemoryOutbox(gate=asyncio.Event())
     b = make(source, outbox=outbox, pre_bytes=6 * BYTES, backlog_bytes=4 * BYTES)
@@ -91,7 +91,7 @@ async def test_an_outbox_that_never_answers_holds_nobody_up_and_gets_the_phases_
     assert shape_of(outbox.items) == ["start", "end", 0, 1, 2, "start", 3, "end"]
 
 
-async def test_a_spool_in_trouble_costs_pictures_but_neither_the_camera_nor_a_phase(
+async def test_a_spool_in_trouble_costs_frames_but_neither_the_camera_nor_a_phase(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "async_motion.camera.recorder")
@@ -125,7 +125,7 @@ async def test_phases_owed_are_bounded() -> None:
     assert outbox.phases[-1].phase is Phase.END
 
 
-async def test_a_picture_that_cannot_be_encoded_is_counted_and_leaves_no_hole(
+async def test_an_image_that_cannot_be_encoded_is_counted_and_leaves_no_hole(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     calls = iter(range(100))
@@ -144,7 +144,7 @@ async def test_a_picture_that_cannot_be_encoded_is_counted_and_leaves_no_hole(
     assert_well_formed(b.outbox)
 
 
-async def test_an_event_none_of_whose_pictures_can_be_encoded_still_has_its_phases() -> None:
+async def test_an_event_none_of_whose_images_can_be_encoded_still_has_its_phases() -> None:
     def failing(picture: Image) -> tuple[bytes, int, int]:
         raise ImageError(f"cannot encode {picture.shape}")
 
@@ -154,7 +154,7 @@ async def test_an_event_none_of_whose_pictures_can_be_encoded_still_has_its_phas
         assert shape_of(b.outbox.items) == ["start", "end"]
 
 
-async def test_a_picture_that_the_camera_cannot_give_any_more_is_only_that() -> None:
+async def test_a_frame_that_the_camera_cannot_give_any_more_is_only_that() -> None:
     def gone() -> Image:
         raise CameraUnavailable("not in the ring any more")
 
@@ -210,10 +210,10 @@ async def test_a_snapshot_is_a_lone_record_with_an_id_of_its_own() -> None:
 
 async def test_a_snapshot_needs_a_camera() -> None:
     b = make(ListSource(scene("..")))
-    with pytest.raises(CameraUnavailable, match="no picture"):
+    with pytest.raises(CameraUnavailable, match="no frame yet"):
         await b.unit.snapshot()
     await b.run()
-    with pytest.raises(CameraUnavailable, match="no picture"):
+    with pytest.raises(CameraUnavailable, match="no frame yet"):
         await b.unit.snapshot()
     assert await b.unit.newest_jpeg() is None
 
@@ -228,7 +228,7 @@ async def test_a_snapshot_that_the_spool_refuses_says_so() -> None:
         await b.unit.stop()
 
 
-async def test_a_picture_that_is_slow_to_come_does_not_hold_up_detection() -> None:
+async def test_an_image_that_is_slow_to_come_does_not_hold_up_detection() -> None:
     leave = threading.Event()
 
     def slow(picture: Image) -> tuple[bytes, int, int]:

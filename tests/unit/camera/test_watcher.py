@@ -144,7 +144,7 @@ async def test_an_event_that_is_cut_goes_on_in_the_next_and_motion_stays_on() ->
     assert_well_formed(b.outbox)
 
 
-async def test_motion_is_reported_before_any_picture_is_made() -> None:
+async def test_motion_is_reported_before_any_image_is_made() -> None:
     seen: RecordingObserver | None = None
 
     def spying(picture: Image) -> tuple[bytes, int, int]:
@@ -180,7 +180,7 @@ async def test_frames_that_came_before_the_loss_are_judged() -> None:
     assert len(b.outbox.records) == 3
 
 
-async def test_switching_detection_off_ends_the_event_at_once_and_on_begins_anew() -> None:
+async def test_switching_detection_off_ends_the_event_at_once_and_on_begins_again() -> None:
     source = in_step("..MMMM")
     b = make(source)
     async with asyncio.TaskGroup() as tasks:

@@ -157,7 +157,7 @@ def test_a_stall_is_noticed_whatever_the_library_does() -> None:
             release.wait()
 
         porch = source(reader)
-        with pytest.raises(CameraUnavailable, match=r"no new picture for 0\.3 s"):
+        with pytest.raises(CameraUnavailable, match=r"no new frame for 0\.3 s"):
             read(porch)
         assert porch.counters.stalls == 1
 
@@ -173,7 +173,7 @@ def test_stuck_threads_are_replaced_counted_and_bounded() -> None:
 
         async def run() -> None:
             for _ in range(MAX_STUCK):
-                with pytest.raises(CameraUnavailable, match="no new picture"):
+                with pytest.raises(CameraUnavailable, match="no new frame"):
                     await take(porch)
             with pytest.raises(CameraUnavailable, match="hang in the video library"):
                 await take(porch)
@@ -314,4 +314,4 @@ def test_a_stuck_thread_does_not_hold_up_the_exit() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "no new picture" in done.stdout
+    assert "no new frame" in done.stdout

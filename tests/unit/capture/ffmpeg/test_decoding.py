@@ -105,7 +105,7 @@ def test_hardware_that_is_not_there_is_said_once_and_software_stands_in(
 
 
 @pytest.mark.parametrize("hwaccel", ["vaapi", "videotoolbox", "cuda", "drm"])
-def test_whatever_hardware_there_is_the_pictures_come(clip: Path, hwaccel: HwAccel) -> None:
+def test_whatever_hardware_there_is_the_frames_come(clip: Path, hwaccel: HwAccel) -> None:
     changes = {"speed": "max", "loop": False, "fps": 10.0, "decode": "all"}
     frames = read(open_source(CaptureSpec(camera="porch", source=str(clip), hwaccel=hwaccel, **changes)))  # type: ignore[arg-type]
     plain = read(open_source(CaptureSpec(camera="porch", source=str(clip), **changes)))  # type: ignore[arg-type]
@@ -131,7 +131,7 @@ def test_hardware_that_this_build_knows_nothing_of_is_told_apart(clip: Path) -> 
     assert reason == "this build of FFmpeg has no such devices"
 
 
-def test_hardware_that_makes_no_picture_is_given_up(clip: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_hardware_that_makes_no_frame_is_given_up(clip: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         """A decoder whose device takes packets and fails."""
 
@@ -151,7 +151,7 @@ def test_hardware_that_makes_no_picture_is_given_up(clip: Path, caplog: pytest.L
     source = open_source(spec)
 
     async def run() -> int:
-        with pytest.raises(CameraRefused, match="no picture that can be decoded"):
+        with pytest.raises(CameraRefused, match="no frame that can be decoded"):
             await take(source)
         return len(await take(source)) + len(await take(source))
 

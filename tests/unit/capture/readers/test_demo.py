@@ -35,7 +35,7 @@ def test_quiet_is_quiet_and_motion_is_motion(garden: Garden) -> None:
         assert changed(garden, 0.0, start + PERIOD_S - 0.2) == 0
 
 
-def test_somebody_comes_within_the_first_seconds() -> None:
+def test_a_person_comes_within_the_first_seconds() -> None:
     assert moving(0.0) is None
     assert moving(4.0) is not None
     busy = [moving(tenth / 10) is not None for tenth in range(160)]

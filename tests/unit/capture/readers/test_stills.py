@@ -32,7 +32,7 @@ def spec(folder: Path, **changes: Any) -> CaptureSpec:
     )
 
 
-def test_pictures_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_images_come_in_the_order_of_their_names(tmp_path: Path) -> None:
     for name, grey in (("c.png", 90), ("a.jpg", 30), ("b.bmp", 60), ("d.webp", 120)):
         write(tmp_path, name, grey)
     (tmp_path / "notes.txt").write_text("not a picture")
@@ -51,7 +51,7 @@ def test_real_speed_takes_real_time(tmp_path: Path) -> None:
     assert time.monotonic() - started >= 0.39
 
 
-def test_a_new_round_sees_new_pictures(tmp_path: Path) -> None:
+def test_a_new_round_sees_new_images(tmp_path: Path) -> None:
     write(tmp_path, "0.jpg", 50)
     source = open_source(spec(tmp_path, loop=True))
     write(tmp_path, "1.jpg", 100)
@@ -72,8 +72,8 @@ def test_what_cannot_be_read_is_skipped_and_named(tmp_path: Path, caplog: pytest
     assert all(f"{number}." in caplog.text for number in (1, 2, 3))
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CameraRefused, match="holds no picture"):
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CameraRefused, match="holds no image"):
         read(open_source(spec(tmp_path, loop=True)))
 
 

@@ -51,7 +51,7 @@ def pictures(count: int) -> list[Image]:
     return [np.full((48, 64, 3), 10 * number, np.uint8) for number in range(count)]
 
 
-def test_frames_keep_their_own_pictures() -> None:
+def test_frames_keep_their_own_frames() -> None:
     webcam = Webcam(pictures(2))
     frames = read(source(webcam), 2)
     assert [int(frame.luma[0, 0]) for frame in frames] == [0, 10]
@@ -73,14 +73,14 @@ def test_a_camera_that_is_not_there_is_unavailable() -> None:
     assert webcam.released == 1
 
 
-def test_pictures_that_are_not_wanted_are_not_converted() -> None:
+def test_frames_that_are_not_wanted_are_not_converted() -> None:
     webcam = Webcam(pictures(20))
     with pytest.raises(CameraUnavailable):
         read(source(webcam, fps=0.5))
     assert webcam.retrieved == 1
 
 
-def test_pictures_that_are_too_large_are_refused() -> None:
+def test_frames_that_are_too_large_are_refused() -> None:
     with pytest.raises(CameraRefused, match="pixels"):
         read(source(Webcam(pictures(1)), max_pixels=100))
 

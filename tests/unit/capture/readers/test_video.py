@@ -30,7 +30,7 @@ def spec(path: Path, **changes: Any) -> CaptureSpec:
     return CaptureSpec(camera="porch", source=str(path), **values)
 
 
-def test_every_picture_comes_once_at_full_speed(clip: Path) -> None:
+def test_every_frame_comes_once_at_full_speed(clip: Path) -> None:
     source = open_source(spec(clip))
     assert source.live is False
     frames = read(source)
@@ -80,7 +80,7 @@ def test_a_loop_goes_on_where_it_ended(clip: Path) -> None:
     assert np.array_equal(frames[3].luma, frames[83].luma)
 
 
-def test_key_pictures_alone(clip: Path) -> None:
+def test_keyframes_alone(clip: Path) -> None:
     every = read(open_source(spec(clip)))
     keys = read(open_source(spec(clip, decode="keyframes")))
     assert len(keys) == 4
@@ -89,7 +89,7 @@ def test_key_pictures_alone(clip: Path) -> None:
         assert np.array_equal(frame.luma, every[number * 10].luma)
 
 
-def test_pictures_that_are_reordered_come_in_their_order(tmp_path: Path) -> None:
+def test_frames_that_are_reordered_come_in_their_order(tmp_path: Path) -> None:
     path = make_clip(
         tmp_path / "b.mp4", options={"bf": "3", "tune": "film", "preset": "veryfast"}, gop=10, seconds=4
     )
@@ -133,7 +133,7 @@ def test_a_change_of_resolution_comes_through(tmp_path: Path) -> None:
     assert frames[-1].bgr().shape == (120, 160, 3)
 
 
-def test_corrupt_pictures_are_let_go_until_the_next_key_picture(tmp_path: Path) -> None:
+def test_corrupt_frames_are_dropped_until_the_next_keyframe(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "good.h264", seconds=4, fps=10, gop=20, noise=4)
     data = bytearray(path.read_bytes())
     broken = tmp_path / "broken.h264"
@@ -161,7 +161,7 @@ def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes | None, mess
         read(open_source(spec(path)))
 
 
-def test_a_file_without_pictures_does_not_spin(tmp_path: Path) -> None:
+def test_a_file_without_frames_does_not_spin(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "x.h264", seconds=1)
     data = path.read_bytes()
     path.write_bytes(data[:1000])
@@ -169,7 +169,7 @@ def test_a_file_without_pictures_does_not_spin(tmp_path: Path) -> None:
         read(open_source(spec(path, loop=True)))
 
 
-def test_a_picture_that_is_too_large_is_refused(clip: Path) -> None:
+def test_a_frame_that_is_too_large_is_refused(clip: Path) -> None:
     source = open_source(spec(clip, max_pixels=320 * 240 // 4))
     with pytest.raises(CameraRefused):
         read(source)

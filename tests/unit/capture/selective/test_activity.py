@@ -92,7 +92,7 @@ def test_the_floor_of_sensitivity_cannot_be_unlearned() -> None:
     assert scene.look(place.shot(box=(300, 100, 80, 80), step=60))
 
 
-def test_another_resolution_begins_anew() -> None:
+def test_another_resolution_begins_again() -> None:
     scene = rested(Place())
     assert scene.look(Place((320, 240)).shot())
 
@@ -143,7 +143,7 @@ def test_a_single_heavy_packet_is_not() -> None:
     assert not any(signs)
 
 
-def test_an_encoder_that_holds_its_rate_tells_by_its_quantiser() -> None:
+def test_an_encoder_that_holds_its_rate_tells_by_its_qp() -> None:
     weights = PacketActivity(25.0)
     draw = np.random.default_rng(3)
 

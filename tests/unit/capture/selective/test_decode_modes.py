@@ -105,7 +105,7 @@ def moved(judged: list[tuple[Frame, Detection]]) -> list[float]:
     return [round(frame.monotonic, 3) for frame, detection in judged if detection.motion]
 
 
-def test_an_idle_camera_is_decoded_at_its_key_pictures_alone(tmp_path: Path) -> None:
+def test_an_idle_camera_is_decoded_at_its_keyframes_alone(tmp_path: Path) -> None:
     path = clip(tmp_path / "idle.mp4")
     with counted() as packets:
         frames = watch(path, decode="auto")
@@ -117,7 +117,7 @@ def test_an_idle_camera_is_decoded_at_its_key_pictures_alone(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("noise", "max_s"), [(0.3, 2.01), (8.0, 1.01)])
-def test_every_key_picture_is_looked_at_where_the_packets_tell_nothing(
+def test_every_keyframe_is_looked_at_where_the_packets_tell_nothing(
     tmp_path: Path, noise: float, max_s: float
 ) -> None:
     path = clip(tmp_path / "idle.mp4", gop_s=1.0, noise=noise)
@@ -175,14 +175,14 @@ def test_nothing_is_seen_later_than_with_all(tmp_path: Path, gop_s: float, late_
 
 
 @pytest.mark.parametrize("noise", [0.3, 1.0, 3.0])
-def test_what_comes_and_goes_between_two_key_pictures(tmp_path: Path, noise: float) -> None:
+def test_what_comes_and_goes_between_two_keyframes(tmp_path: Path, noise: float) -> None:
     path = clip(tmp_path / "short.mp4", (EVENT_S + 0.6, EVENT_S + 3.0), gop_s=4.0, noise=noise)
     every, auto = watch(path, decode="all"), watch(path, decode="auto")
     assert moved(every)
     assert moved(auto)[0] == moved(every)[0]
 
 
-def test_packets_give_the_sign_before_the_next_key_picture(tmp_path: Path) -> None:
+def test_packets_give_the_sign_before_the_next_keyframe(tmp_path: Path) -> None:
     path = clip(tmp_path / "early.mp4", (EVENT_S + 0.6, EVENT_S + 3.0), gop_s=4.0, noise=0.3)
     with counted() as packets:
         judged = watch(path, decode="auto")
@@ -193,7 +193,7 @@ def test_packets_give_the_sign_before_the_next_key_picture(tmp_path: Path) -> No
     assert moved(judged)[0] < EVENT_S + 1.5
 
 
-def test_pictures_that_are_reordered(tmp_path: Path) -> None:
+def test_frames_that_are_reordered(tmp_path: Path) -> None:
     options = {"bf": "2", "tune": "film", "preset": "veryfast", "sc_threshold": "0"}
     path = clip(tmp_path / "b.mp4", (EVENT_S + 1.1, EVENT_S + 4), options=options)
     every, auto = watch(path, decode="all"), watch(path, decode="auto")
@@ -221,7 +221,7 @@ def test_groups_that_do_not_fit_into_the_ring_are_decoded_in_full(
     assert len(late) == len([frame for frame, _ in every if frame.monotonic > 20.5])
 
 
-def test_a_codec_of_single_pictures_decodes_just_what_is_wanted(tmp_path: Path) -> None:
+def test_a_codec_of_single_frames_decodes_just_what_is_wanted(tmp_path: Path) -> None:
     pictures = scene(seconds=10, fps=25, size=(160, 120))
     path = write_clip(tmp_path / "x.avi", pictures, fps=25, codec="mjpeg", pixels="yuvj420p")
     spec = CaptureSpec(camera="porch", source=str(path), fps=5.0, speed="max", loop=False)

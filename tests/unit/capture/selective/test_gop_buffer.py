@@ -31,7 +31,7 @@ def filled(*, groups: int, length: int = 4, max_bytes: int = 10_000, max_seconds
     return ring
 
 
-def test_nothing_is_kept_before_the_first_key_picture() -> None:
+def test_nothing_is_kept_before_the_first_keyframe() -> None:
     ring = GopBuffer(max_bytes=1000, max_seconds=10)
     assert not ring.add(0.0, packet())
     assert ring.add(0.1, packet(key=True))

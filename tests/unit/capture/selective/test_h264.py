@@ -39,7 +39,7 @@ def quantisers_of(path: Path) -> list[int | None]:
     ids=lambda options: "-".join(options.values()),
 )
 @pytest.mark.parametrize("qp", [20, 37])
-def test_a_constant_quantiser_is_read_from_every_picture(
+def test_a_constant_qp_is_read_from_every_frame(
     tmp_path: Path, suffix: str, options: dict[str, str], qp: int
 ) -> None:
     path = clip(tmp_path, suffix, qp=str(qp), **options)
@@ -51,7 +51,7 @@ def test_a_constant_quantiser_is_read_from_every_picture(
     assert set(found[::10]) == {qp - 3}
 
 
-def test_a_picture_predicted_from_both_sides_has_no_answer(tmp_path: Path) -> None:
+def test_a_frame_predicted_from_both_sides_has_no_answer(tmp_path: Path) -> None:
     path = clip(tmp_path, ".mp4", qp="25", bf="2", preset="veryfast", tune="film", b_adapt="0")
     assert None in quantisers_of(path)
 

@@ -73,7 +73,7 @@ def test_colours_keep_their_meaning(height: int, colours: tuple[int, int]) -> No
     np.testing.assert_array_equal(passed(frame_of("porch", STAMP, decoded)).bgr(), to_bgr(decoded))
 
 
-def test_a_picture_that_is_colour_already_comes_with_its_luma() -> None:
+def test_an_image_that_is_colour_already_comes_with_its_luma() -> None:
     colours = DRAW.integers(0, 256, (30, 40, 3)).astype(np.uint8)
     luma = colours[..., 1]
     frame = passed(
@@ -171,7 +171,7 @@ def test_a_message_that_lies_is_refused(lie: dict[str, Any]) -> None:
             unpack({**message, **lie}, handle, camera="porch", max_pixels=10**6)
 
 
-def test_more_memory_than_a_picture_needs_is_not_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_memory_than_a_frame_needs_is_not_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of holes costs the other process nothing; mapped, it would fill this one."""
 
     def mapped(*_: object) -> None:
@@ -184,7 +184,7 @@ def test_more_memory_than_a_picture_needs_is_not_mapped(monkeypatch: pytest.Monk
             unpack({**message, **large}, handle, camera="porch", max_pixels=10**6)
 
 
-def test_planes_of_another_layout_make_a_wrong_picture_and_nothing_worse() -> None:
+def test_planes_of_another_layout_make_a_wrong_frame_and_nothing_worse() -> None:
     with packed(frame_of("porch", STAMP, picture(width=320, height=240))) as (message, handle):
         (rows, stride), *others = message["planes"]
         assert sum(height * width for height, width in others) % stride == 0

@@ -85,7 +85,7 @@ def test_noise_is_no_colour() -> None:
     assert colour_share(np.clip(noisy, 0, 255).astype(np.uint8)) < COLOUR.night_below
 
 
-def test_a_tint_of_the_whole_picture_is_no_colour() -> None:
+def test_a_tint_of_the_whole_image_is_no_colour() -> None:
     violet = grey(ground(640, 360)).astype(np.int16) + np.array([25, 0, 15], np.int16)
     assert colour_share(np.clip(violet, 0, 255).astype(np.uint8)) < COLOUR.night_below
 
@@ -102,7 +102,7 @@ def test_any_shape_and_level_has_a_share(shape: tuple[int, int], level: int) -> 
     assert colour_share(np.full((*shape, 3), level, np.uint8)) == 0
 
 
-def test_the_picture_is_only_read() -> None:
+def test_the_image_is_only_read() -> None:
     picture = ground(100, 80)
     picture.flags.writeable = False
     assert 0 <= colour_share(picture) <= 1

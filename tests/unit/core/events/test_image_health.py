@@ -81,7 +81,7 @@ def test_frozen(camera: Camera) -> None:
     assert camera.until(living(view(1)), None, 10) <= 5
 
 
-def test_a_picture_that_repeats_within_a_group_of_pictures_is_not_frozen(camera: Camera) -> None:
+def test_an_image_that_repeats_within_a_gop_is_not_frozen(camera: Camera) -> None:
     shots = [living(view(1), noise=2)(0.0) for _ in range(1)]
 
     def encoded(at: float) -> Luma:
@@ -175,7 +175,7 @@ def test_things_that_pass_are_no_problem(camera: Camera) -> None:
     assert set(camera.play(busy, 120)) == {None}
 
 
-def test_another_resolution_is_learned_anew(camera: Camera) -> None:
+def test_another_resolution_is_learned_again(camera: Camera) -> None:
     well(camera)
     assert set(camera.play(living(view(9, height=720, width=1280)), 60)) == {None}
 

@@ -172,7 +172,7 @@ def test_motion_before_and_after_a_long_silence_is_two_events() -> None:
     assert tracker.event.started_at == BEGIN + timedelta(hours=1)
 
 
-def test_a_camera_with_a_picture_a_minute_can_confirm_motion() -> None:
+def test_a_camera_with_a_frame_a_minute_can_confirm_motion() -> None:
     assert feed(make(off_delay_s=10.0), "MM.", step=60.0) == [(1, "start"), (2, "end: quiet")]
 
 
