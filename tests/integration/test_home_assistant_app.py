@@ -1,0 +1,140 @@
+"""The Home Assistant app: its description holds together, and it starts with what a Supervisor tells it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import yaml
+
+from async_motion import __version__
+from async_motion.settings import load, shipped
+from tests.support.service import ROOT, clean_environment
+
+APP = ROOT / "docker/home_assistant"
+BROKER: dict[str, Any] = {
+    "host": "core-mosquitto",
+    "port": 1883,
+    "ssl": False,
+    "username": "addons",
+    "password": "s3cret-of-mqtt",
+}
+KNOWN = frozenset(
+    {"name", "version", "slug", "description", "url", "arch", "init", "startup", "boot", "stage", "backup"}
+    | {"tmpfs", "timeout", "video", "apparmor", "ingress", "ingress_port", "ingress_stream", "panel_icon"}
+    | {"panel_title", "panel_admin", "watchdog", "ports", "ports_description", "services", "map", "options"}
+    | {"schema"}
+)
+"""Of the keys that Home Assistant documents, those that are used."""
+
+
+def test_the_description_holds_together() -> None:
+    config = yaml.safe_load((APP / "config.yaml").read_text())
+    assert set(config) == KNOWN
+    assert config["version"] == __version__
+    assert config["arch"] == ["amd64", "aarch64"]
+    assert config["ingress_port"] == load(shipped(), {}).web.port
+    assert {"type": "media", "read_only": False} in config["map"]
+    assert config["services"] == ["mqtt:want"]
+    assert set(config["options"]) == set(config["schema"])
+    assert config["options"]["role"] in ("viewer", "admin")
+    assert config["timeout"] > load(shipped(), {}).shutdown_grace
+    translated = yaml.safe_load((APP / "translations/en.yaml").read_text())
+    assert set(translated["configuration"]) == set(config["schema"])
+    assert set(translated["network"]) == set(config["ports"])
+    profile = (APP / "apparmor.txt").read_text()
+    assert f"profile {config['slug']} " in profile
+    assert profile.count("{") == profile.count("}")
+
+
+@contextmanager
+def supervisor(answer: dict[str, Any] | None) -> Iterator[tuple[str, list[str]]]:
+    """Give a stand-in for the Supervisor, and the tokens that it was asked with."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(f"{self.path} {self.headers['Authorization']}")
+            body = json.dumps({"result": "ok", "data": answer}).encode()
+            self.send_response(200 if answer is not None else 400)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def started(folder: Path, url: str) -> tuple[dict[str, str], subprocess.CompletedProcess[str]]:
+    """Run the app's start with a stand-in for `async-motion`; return the environment that it was given."""
+    programs = folder / "bin"
+    programs.mkdir(exist_ok=True)
+    fake = programs / "async-motion"
+    fake.write_text(
+        f'#!{sys.executable}\nimport json, os, sys\nprint("RAN", json.dumps([sys.argv, dict(os.environ)]))\n'
+    )
+    fake.chmod(0o755)
+    places = {key: str(folder / key.lower()) for key in ("DATA", "CONFIG", "MEDIA")}
+    for place in places.values():
+        Path(place).mkdir(exist_ok=True)
+    (folder / "data/options.json").write_text('{"role": "admin"}')
+    environment = clean_environment(
+        **places, SUPERVISOR=url, SUPERVISOR_TOKEN="t0ken", PATH=f"{programs}:{os.environ['PATH']}"
+    )
+    done = subprocess.run(
+        [sys.executable, str(APP / "run.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    line = next(line for line in done.stdout.splitlines() if line.startswith("RAN "))
+    _, given = json.loads(line.removeprefix("RAN "))
+    return {key: value for key, value in given.items() if key.startswith("ASYNC_MOTION__")}, done
+
+
+def test_it_starts_with_what_the_supervisor_tells(tmp_path: Path) -> None:
+    with supervisor(BROKER) as (url, asked):
+        given, done = started(tmp_path, url)
+    assert asked == ["/services/mqtt Bearer t0ken"]
+    config = tmp_path / "config/variables.yaml"
+    assert config.read_text() == shipped().read_text(), "with all its comments"
+    settings = load(config, given)
+    assert (settings.mqtt.host, settings.mqtt.username) == ("core-mosquitto", "addons")
+    assert settings.directory.path == tmp_path / "media/async_motion"
+    assert settings.web.remote_user == "admin"
+    assert [str(network) for network in settings.web.trusted_proxies] == ["172.30.32.2/32"]
+    token = tmp_path / "data/web_token"
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert settings.web.token is not None
+    assert settings.web.token.get_secret_value() == token.read_text()
+    assert token.read_text() in done.stdout
+    assert BROKER["password"] not in done.stderr
+    again, done = started(tmp_path, url)
+    assert token.read_text() not in done.stdout.partition("RAN")[0], "said once"
+    assert again["ASYNC_MOTION__WEB__TOKEN_FILE"] == str(token)
+
+
+@pytest.mark.parametrize("answer", [None, {}, {"host": ""}])
+def test_without_a_broker_it_says_so_and_starts(tmp_path: Path, answer: dict[str, Any] | None) -> None:
+    with supervisor(answer) as (url, _):
+        given, done = started(tmp_path, url)
+    assert "install the Mosquitto app" in done.stderr
+    assert load(tmp_path / "config/variables.yaml", given).mqtt.host is None
