@@ -106,6 +106,10 @@ def _component(entity: Entity, at: Place, identity: str, slug: str, zone_title: 
     }
     if entity.needs is Needs.SERVICE and at.camera:
         component["availability"] = [{"topic": at.topics.status}]
+    if entity.platform == "image":
+        # Spelled out: 2025.4.4 now and then has not filled in the defaults for its first image entity.
+        for entry in component["availability"]:
+            entry |= {"payload_available": "online", "payload_not_available": "offline"}
     if entity.needs is Needs.NOTHING:
         component["availability"] = []
     if entity.category is not None:

@@ -216,8 +216,10 @@ def test_a_camera_with_settings_for_the_night_can_be_switched() -> None:
 def test_who_tells_of_a_loss_does_not_go_with_it() -> None:
     components = camera_payload(SITE, PORCH)["components"]
     service = [{"topic": TOPICS.status}]
-    for key in ("connection", "status", "problem", "last_motion_image", "detection"):
+    for key in ("connection", "status", "problem", "detection"):
         assert components[key]["availability"] == service
+    spelled_out = {"payload_available": "online", "payload_not_available": "offline"}
+    assert components["last_motion_image"]["availability"] == [service[0] | spelled_out]
     assert components["motion_event"]["availability"] == [], "what happened needs no availability"
     assert "availability" not in components["motion"]
     assert hub_payload(SITE)["components"]["status"]["availability"] == []

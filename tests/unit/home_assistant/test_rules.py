@@ -127,7 +127,9 @@ def _faults(topic: str, payload: Payload) -> Iterator[str]:
 
 
 def _availability(where: str, entries: Any) -> Iterator[str]:
-    if not isinstance(entries, list) or not all(entry.keys() == {"topic"} for entry in entries):
+    if not isinstance(entries, list) or not all(
+        entry.keys() - {"payload_available", "payload_not_available"} == {"topic"} for entry in entries
+    ):
         yield f"{where}: availability is not a list of topics"
 
 
