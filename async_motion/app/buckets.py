@@ -67,5 +67,5 @@ def minio_arguments(settings: Settings) -> dict[str, Any]:
         "put_timeout_s": minio.timeout.put,
         "tags": minio.tags,
         "encryption": minio.encryption,
-        "probe_key": f"{minio.prefix}{settings.instance}/.async_motion_probe",
+        "probe_key": f"{minio.prefix}{settings.instance}/async_motion_probe.txt",
     }

@@ -124,14 +124,15 @@ class MinioStore:
         put_timeout_s: float = PUT_TIMEOUT_S,
         tags: bool = False,
         encryption: str = "none",
-        probe_key: str = ".async_motion_probe",
+        probe_key: str = "async_motion_probe.txt",
         link_endpoint: str | None = None,
     ) -> None:
         """Check the values; touch neither the network nor a file.
 
         `endpoint` is ``host[:port]``. `path_style` "auto" puts the bucket into the host for AWS and into
-        the path elsewhere. `encryption` is ``none``, ``sse-s3`` or ``sse-kms:<key id>``. `link_endpoint` is
-        the URL that presigned links begin with, where readers reach the server by another one.
+        the path elsewhere. `probe_key` is no dot-file, since proxies deny those. `encryption` is ``none``,
+        ``sse-s3`` or ``sse-kms:<key id>``. `link_endpoint` is the URL that presigned links begin with, where
+        readers reach the server by another one.
         Raises SettingsError.
         """
         self.bucket = bucket
