@@ -17,7 +17,7 @@ put. The order is the promise: a frame is announced after the store has confirme
 knows; it leaves the spool after the broker has confirmed the announcement. A crash between any two steps
 repeats the later ones, with the same key and the same ids.
 
-For one frame, in this order: the object; `snapshot` and `snapshot/frame` (retained; if it is the best frame
+For one frame, in this order: the object; `snapshot/frame` and `snapshot` (retained; if it is the best frame
 so far of its camera's newest event); `frame`; then, if due, an update on `event`. An event's start follows
 its opening frame; its end follows its last frame, after `event.json`.
 

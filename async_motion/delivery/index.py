@@ -101,6 +101,8 @@ class IndexWriter:
             return
         key = index_key(self._prefix, day.instance, day.camera, day.day, writer)
         lines = await self._spool.index_lines(day)
+        if not lines or await self._spool.writer() != writer:
+            return  # a new spool has just taken a damaged one's place: the file of the old one stays
         body = await asyncio.get_running_loop().run_in_executor(
             self.executor, pack_encoded, [line.encode() for line in lines]
         )
@@ -109,7 +111,8 @@ class IndexWriter:
         except (StoreUnavailable, RecordRejected) as exc:
             self._failed(place, key, exc)
             return
-        self._breaker.record_success()
+        if self._breaker.closed:  # else only a frame can tell
+            self._breaker.record_success()
         self._failures.pop(place, None)
         self._next[place] = now + self._every_s
         if self.problem is not None:

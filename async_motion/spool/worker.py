@@ -475,7 +475,7 @@ class Worker:
         said = []
         if tables.counters.aside:
             with contextlib.suppress(sqlite3.Error):  # the next call meets the same error
-                said.append(f"{tables.counters.aside} records are set aside: {tables.newest_reason()}")
+                said.append(f"records set aside: {tables.counters.aside} ({tables.newest_reason()})")
         if self._housekeeping.dropping:
             said.append("records are being dropped: the spool is full, or they are too old")
         return "; ".join(said) or None

@@ -15,6 +15,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from async_motion.core.index import event_day, index_key, line_of, parse_line, unpack
 from tests.support import mqtt, rtsp, s3
 from tests.support.ports import free_port
 from tests.support.service import ROOT, Service
@@ -152,15 +153,15 @@ def test_from_a_camera_to_an_announced_object_key(stage: Stage) -> None:
     jsonschema.validate(told, SCHEMAS["event_summary"])
     assert [line["frame_id"] for line in told["frames"]] == [f["frame_id"] for f in frames]
 
-    # the order: motion at once; a frame's picture, its JSON, its announcement; whoever acts on the start
-    # finds a picture of this event
+    # the order: motion at once; a snapshot's JSON, its JPEG, the frame's announcement; an automation on the
+    # start finds a snapshot of this event
     live = [m for m in recorder.messages if not m.retain]
     names = ("motion", "snapshot", "snapshot/frame", "frame", "event")
     said_of = [(m.topic.removeprefix(f"{CAMERA}/"), m) for m in live if m.topic.startswith(CAMERA)]
     told_of = [(name, m) for name, m in said_of if name in names]
     kinds = [name for name, _ in told_of]
     for place in (i for i, name in enumerate(kinds) if name == "snapshot"):
-        assert kinds[place + 1 : place + 3] == ["snapshot/frame", "frame"]
+        assert (kinds[place - 1], kinds[place + 1]) == ("snapshot/frame", "frame")
     start = kinds.index("event")
     assert told_of[start][1].json()["type"] == "start"
     shown = [m.json() for name, m in told_of[:start] if name == "snapshot/frame"]
@@ -184,6 +185,14 @@ def test_from_a_camera_to_an_announced_object_key(stage: Stage) -> None:
     assert retained[f"{CAMERA}/motion"] == b"OFF"
     assert retained[f"{CAMERA}/zone/left/motion"] == b"OFF"
     assert retained[f"{CAMERA}/snapshot"][:2] == b"\xff\xd8"
+
+    # the stop wrote the index: each event has its number there, and in its messages
+    assert {frame["no"] for frame in frames} == {ended["no"]} == {told["no"]}
+    day = event_day(ended["event_id"])
+    key = index_key("site/", "edge1", "porch", day, ended["writer"])
+    ((index, _),) = s3.run(_objects(stage, [{"object_key": key}]))
+    lines = [parse_line(line, ended["writer"]) for line in unpack(index)]
+    assert line_of(told) in lines
 
 
 async def _objects(stage: Stage, frames: list[dict[str, Any]]) -> list[tuple[bytes, dict[str, str]]]:

@@ -217,6 +217,21 @@ async def test_lines_added_while_a_file_is_written_are_not_lost(bench: Bench) ->
         assert await delivery.drain(20)
 
 
+async def test_a_spool_that_is_replaced_meanwhile_overwrites_nothing(bench: Bench) -> None:
+    await bench.accept_event(1)
+    async with bench.delivering() as delivery:
+        assert await delivery.drain(20)
+    writers = iter(["a41c07"])
+
+    async def writer() -> str:
+        return next(writers, "b00b1e")
+
+    bench.spool.writer = writer  # type: ignore[method-assign]
+    async with bench.delivering(index_every_s=0.01):
+        await eventually_async(lambda: bool(files(bench)), what="a file")
+    assert set(files(bench)) == {key_of("b00b1e")}, "what the first id wrote stays as it is"
+
+
 async def test_numbers_are_in_every_message(bench: Bench) -> None:
     writer = await bench.spool.writer()
     for index in range(3):

@@ -135,7 +135,7 @@ async def test_what_is_set_aside_is_an_alarm(bench: Bench) -> None:
     assert bench.spool.stats.alarm is None
     async with bench.delivering() as delivery:
         assert await delivery.drain(20)
-    assert bench.spool.stats.alarm == "1 records are set aside: HTTP 413"
+    assert bench.spool.stats.alarm == "records set aside: 1 (HTTP 413)"
     assert bench.spool.stats.problem is None
 
 
