@@ -13,8 +13,8 @@ from tests.fuzz.mutate import mutated
 from tests.support.rtsp import AccessUnit, rtp_packets
 
 MIB = 1 << 20
-MOST = 48 * MIB
-"""What one answer sends at most of the gigabytes that it announces."""
+MOST = 1024 * MIB
+"""What one answer sends at most of the gigabytes that it announces: the bound is the service's."""
 
 Answer = Callable[[socket.socket, random.Random], None]
 
@@ -166,6 +166,28 @@ def _pour(connection: socket.socket, data: bytes) -> None:
         sent += len(data)
 
 
+def damaged(connection: socket.socket, draw: random.Random, jpeg: bytes) -> None:
+    """Send one JPEG over and over, often with a part of it missing: what is shown must be the whole one."""
+    connection.recv(4096)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
+    for _ in range(1000):
+        time.sleep(0.004)
+        start = draw.randrange(len(jpeg) // 3, len(jpeg) * 3 // 4)
+        # A small cut may leave just as many blocks: in 3 of 300 cuts of a larger JPEG it was not noticed.
+        end = draw.randrange(start + len(jpeg) // 5, len(jpeg) - 10)
+        one = draw.choice(
+            (
+                jpeg,
+                jpeg[:start],
+                jpeg[:start] + bytes(len(jpeg) - start),
+                jpeg[:start] + jpeg[-2:],
+                jpeg[:start] + jpeg[end:],
+                b"",
+            )
+        )
+        _part(connection, one, draw.choice((None, len(one), 0)))
+
+
 # RTSP
 
 CODECS = (
@@ -268,10 +290,16 @@ def _play(connection: socket.socket, draw: random.Random, units: list[AccessUnit
     sequence = draw.choice((0, 65_530))
     rate = draw.choice((0.0, 0.02, 0.2, 0.9))
     slips = draw.choice((0.0, 0.0, 0.05, 0.5))
+    endless = draw.randrange(20, 200) if draw.random() < 0.2 else -1
+    pace = draw.choice((1.0, 1.0, 1.0, 0.84, 0.0))
     for number in range(1000):
         time.sleep(0.004)
         unit = units[number % len(units)]
-        at_s = number / 10 * (draw.choice((0, -1, 1e9)) if draw.random() < slips else 1)
+        if number == endless:
+            _endless_unit(connection, sequence)
+        at_s = pace * number / 10 * (draw.choice((0, -1, 1e9)) if draw.random() < slips else 1)
+        if draw.random() < slips / 5:
+            at_s += 37_600.0
         unit = AccessUnit(unit.nals, at_s, key=unit.key)
         packets = rtp_packets(unit, sequence)
         sequence += len(packets)
@@ -303,3 +331,16 @@ def _play(connection: socket.socket, draw: random.Random, units: list[AccessUnit
                     )
                 )
             )
+
+
+def _endless_unit(connection: socket.socket, sequence: int) -> None:
+    """Send an access unit (FU-A, RFC 6184) that never ends."""
+    head = (9_000_000).to_bytes(4) + b"\x12\x34\x56\x78"
+    sent = 0
+    while sent < MOST:
+        start = 0x80 if not sent else 0
+        packet = bytes([0x80, 96]) + (sequence & 0xFFFF).to_bytes(2) + head + bytes([0x7C, start | 5])
+        packet += b"\x55" * 60_000
+        connection.sendall(b"$\0" + len(packet).to_bytes(2) + packet)
+        sent += len(packet)
+        sequence += 1

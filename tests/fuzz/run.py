@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import select
@@ -25,7 +26,7 @@ ANSWER_S = 90.0
 WARM = 100
 """Cases after which the child has loaded what it ever will."""
 
-MAX_PEAK = 768 << 20
+MAX_PEAK = 512 << 20
 MAX_GROWTH = 96 << 20
 """What the child may hold at the end beyond what it held when warm: the allocator's pools are not flat."""
 
@@ -133,6 +134,14 @@ class Fuzz:
         kind = draw.choices(("file", "stills", "http", "rtsp"), (10, 2, 4, 4))[0]
         self._server.seed = answer
         port = self._server.port
+        if kind == "http" and draw.random() < 0.25:
+            whole = files["still.jpg"]
+            self._server.answer = lambda connection, by: hostile.damaged(connection, by, whole)
+            return {
+                "kind": kind,
+                "source": f"http://me:secret@127.0.0.1:{port}/video",
+                "truth": base64.b64encode(whole).decode(),
+            }
         if kind == "http":
             self._server.answer = lambda connection, by: hostile.http(connection, by, files, trap)
             return {"kind": kind, "decode": decode, "source": f"http://me:secret@127.0.0.1:{port}/video"}

@@ -8,6 +8,7 @@ one of our errors), `bug` (the traceback of any other), `frames`, and what the p
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
 import json
 import logging
@@ -21,15 +22,25 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from async_motion.capture import CaptureSpec, open_source
 from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.events.image_health import ImageHealth
+from async_motion.core.model import Image, Luma
 from async_motion.errors import CameraUnavailable, FrameShapeError
 
 CASE_S = 6.0
 """How long a case is looked at: a stream may go on for ever."""
 
 MAX_FRAMES = 60
+AHEAD_S = 0.2
+"""Frames of a burst are a millisecond apart, which adds up."""
+
+TOLERANCE = 16.0
+"""Grey levels between the full range of a JPEG and what another decoder makes of it."""
+
 SETTLE_S = 15.0
 """How long threads may take to go: the time-outs of a case's connection, and a slow machine."""
 
@@ -50,12 +61,17 @@ async def watch(case: dict[str, Any], shapes: list[tuple[int, ...]]) -> None:
         ring_bytes=4 << 20,
     )
     source = open_source(spec)
+    truth = read_luma(base64.b64decode(case["truth"])) if "truth" in case else None
     settings = DetectorSettings()
     detector, health = Detector(settings), ImageHealth()
     try:
         async with asyncio.timeout(CASE_S), aclosing(source.frames()) as connection:
             async for frame in connection:
                 shapes.append(frame.luma.shape)
+                if "://" in case["source"]:
+                    assert frame.monotonic <= time.monotonic() + AHEAD_S, "a frame from the future"
+                if truth is not None:
+                    assert_whole(frame.luma, truth)
                 health.update(frame.luma, frame.monotonic)
                 try:
                     detector.update(frame.luma, frame.monotonic)
@@ -63,7 +79,7 @@ async def watch(case: dict[str, Any], shapes: list[tuple[int, ...]]) -> None:
                     detector = Detector(settings)
                     detector.update(frame.luma, frame.monotonic)
                 if len(shapes) % 4 == 1:
-                    assert frame.bgr().shape == (*frame.luma.shape, 3)
+                    assert_fits(frame.bgr(), frame.luma)
                 if len(shapes) == MAX_FRAMES:
                     break
     except TimeoutError:
@@ -72,8 +88,28 @@ async def watch(case: dict[str, Any], shapes: list[tuple[int, ...]]) -> None:
         await source.aclose()
 
 
+def read_luma(jpeg: bytes) -> Luma:
+    return np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def assert_whole(luma: Luma, truth: Luma) -> None:
+    """No band of the frame is missing, green, or of another frame."""
+    away = np.abs(luma.astype(int) - truth)
+    for top in range(0, len(away), 8):
+        assert away[top : top + 8].mean() < TOLERANCE, f"damaged from row {top} on"
+
+
+def assert_fits(image: Image, luma: Luma) -> None:
+    """An image has the shape of its luma, or is stretched along one side to square pixels."""
+    (height, width, channels), (rows, columns) = image.shape, luma.shape
+    assert channels == 3
+    assert height >= rows
+    assert width >= columns
+    assert height == rows or width == columns
+
+
 def readers() -> int:
-    return sum(thread.name.startswith(("capture[", "relay[")) for thread in threading.enumerate())
+    return sum(thread.name.startswith(("capture[", "rtsp_proxy[")) for thread in threading.enumerate())
 
 
 def run(case: dict[str, Any]) -> dict[str, Any]:
