@@ -113,6 +113,10 @@ def check_public_endpoint(value: object) -> str:
 _SCHEMES = ("rtsp", "rtsps", "http", "https")
 
 
+MAX_NAME, MAX_PATH = 255, 4095
+"""Bytes that a file system takes for one name, and for a path."""
+
+
 def check_source(value: object) -> object:
     """Check a camera's source by its text alone. No message shows it: most sources carry a password."""
     expected = (
@@ -149,6 +153,8 @@ def check_source(value: object) -> object:
             )
     elif colon and scheme in _SCHEMES:
         raise ValueError(f"the // after the scheme is missing, {expected}")
+    elif any(len(part.encode()) > MAX_NAME for part in text.split("/")) or len(text.encode()) > MAX_PATH:
+        raise ValueError(f"too long for a path, {expected}")
     return value
 
 

@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from async_motion.errors import AsyncMotionError, TlsFileError
 from async_motion.tls import TlsFiles, renew, server_context
@@ -95,7 +96,12 @@ class Web:
         app.on_response_prepare.append(self._add_headers)
         # No access log: a token may stand in the address.
         runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=HEAD_S
+            app,
+            access_log=None,
+            logger=_http_log(),
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            keepalive_timeout=HEAD_S,
         )
         await runner.setup()
         server = runner.server
@@ -246,6 +252,17 @@ class Web:
         if request[VISITOR].role >= Role.VIEWER:
             answer["reasons"] = reasons
         return web.json_response(answer, status=503 if reasons else 200)
+
+
+def _http_log() -> logging.Logger:
+    """Return the log of the library below us, without what any client can make it say: a broken request."""
+    logger = logging.getLogger(f"{__name__}.http")
+    logger.addFilter(_is_ours)
+    return logger
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 
 def _why(exc: OSError, host: str, port: int) -> str:

@@ -106,7 +106,10 @@ class EventsApi:
         until = query.until
         if query.before is not None:
             # The id knows the start to the millisecond: the rest is decided below.
-            at = started(query.before) + timedelta(milliseconds=1)
+            try:
+                at = started(query.before) + timedelta(milliseconds=1)
+            except ApiError:
+                raise ApiError(400, "before: expected the id of an event") from None
             until = min(until, at) if until is not None else at
         found: list[Event] = []
         try:
@@ -251,8 +254,10 @@ class EventsApi:
             await asyncio.to_thread(self.archive.make_clip, frames, read, target)
         except (StoreRefused, StoreUnavailable) as exc:
             raise unreadable(exc) from exc
-        except (ImageError, OSError) as exc:
-            raise ApiError(502, f"no clip: {exc}") from exc
+        except ImageError as exc:
+            raise ApiError(409, "no clip: none of the event's frames can be read") from exc
+        except OSError as exc:
+            raise ApiError(503, f"no clip: {exc.strerror}") from exc
 
     async def make_link(self, call: Call[Any]) -> models.Link:
         event = await self._event(call.path["camera"], call.path["event_id"])

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
 
 from async_motion.web.api.routing import Model
 
+
+def _iso(value: object) -> object:
+    """Refuse what pydantic would take for seconds since 1970."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
+        raise ValueError("expected ISO 8601")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_iso)]
+Day = Annotated[date, BeforeValidator(_iso)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Point = Annotated[list[Share], Field(min_length=2, max_length=2)]
 Shape = Annotated[list[Point], Field(min_length=3, max_length=128)]
@@ -102,9 +113,9 @@ Anything = dict[str, Any]
 
 class EventsQuery(Model):
     camera: str | None = Field(default=None, max_length=64, description="Of one camera.")
-    day: date | None = Field(default=None, description="A day of the service's own time zone.")
-    since: AwareDatetime | None = Field(default=None, description="Begun at this time or later.")
-    until: AwareDatetime | None = Field(default=None, description="Begun before this time.")
+    day: Day | None = Field(default=None, description="A day of the service's own time zone.")
+    since: Moment | None = Field(default=None, description="Begun at this time or later.")
+    until: Moment | None = Field(default=None, description="Begun before this time.")
     zone: str | None = Field(default=None, max_length=64, description="That touched this zone.")
     min_score: float = Field(default=0.0, ge=0, le=1, description="That peaked at this score or higher.")
     min_duration: float = Field(default=0.0, ge=0, le=1e9, description="That lasted for so many seconds.")
@@ -269,7 +280,9 @@ class Aside(Model):
 class RetryBody(Model):
     """Which frames; null: all."""
 
-    numbers: list[Annotated[int, Field(ge=0, le=2**53)]] | None = Field(default=None, max_length=1000)
+    numbers: list[Annotated[int, Field(strict=True, ge=0, le=2**53)]] | None = Field(
+        default=None, max_length=1000
+    )
 
 
 class Retried(Model):

@@ -135,13 +135,17 @@ class Route:
         try:
             async with asyncio.timeout(BODY_S):
                 data = await _read(request, self.max_body)
-            return self.body.model_validate(json.loads(data))
+            return self.body.model_validate(json.loads(data, parse_constant=_no_number), strict=True)
         except TimeoutError:
             raise ApiError(408, f"expected the body within {BODY_S:.0f} s") from None
         except ValidationError as exc:
             raise ApiError(400, _words(exc)) from None
         except (ValueError, RecursionError):
             raise ApiError(400, "the body cannot be read, expected JSON") from None
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
 
 
 async def _read(request: web.Request, max_body: int) -> bytes:

@@ -114,7 +114,7 @@ class SettingsApi:
         except SettingsError as exc:
             raise ApiError(422, "this is no source", problems=exc.problems) from exc
         except (CameraUnavailable, ImageError) as exc:
-            raise ApiError(503, f"no picture: {exc}") from exc
+            raise ApiError(422, f"this address gives no picture: {exc}") from exc
         return web.Response(body=jpeg, content_type=JPEG)
 
     async def try_zones(self, call: Call[Any]) -> models.Judged:

@@ -524,6 +524,8 @@ def test_sources(tmp_path: Path, source: str) -> None:
         ("usb:hunter22", "not the number of a USB camera"),
         (" hunter22", "begins or ends with a space"),
         ("", "empty, expected rtsp://"),
+        ("hunter22" * 100, "too long for a path"),
+        ("hunter22/" * 1000, "too long for a path"),
         (0, "a number, expected text; for a USB camera write usb:"),
         (["hunter22"], "not text"),
         ("a\nhunter22", "control character"),

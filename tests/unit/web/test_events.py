@@ -125,6 +125,12 @@ async def test_the_newest_day_is_shown_where_today_has_nothing() -> None:
         assert "1 event" in page.text
 
 
+@pytest.mark.parametrize("before", ["x", "00000000T000000000Z-000000", "20261122T060000000Z-FFFFFF"])
+async def test_a_page_behind_what_is_no_event_is_refused(before: str) -> None:
+    async with serving(filled(1)[0]) as session:
+        assert (await get(session, f"/api/v1/events?before={before}"))[0] == 400
+
+
 @pytest.mark.parametrize(
     "query", ["day=x", "day=0001-01-01", "day=9999-12-31", "hour=24", "percent=x", "before=x"]
 )

@@ -250,6 +250,22 @@ async def test_a_head_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None
         writer.close()
 
 
+@pytest.mark.parametrize(
+    "broken", [b"\0" * 100 + b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"x" * 10_000]
+)
+async def test_broken_requests_leave_nothing_in_the_log(
+    broken: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage()
+    async with serving(stage):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(stage.url.rpartition(":")[2]))
+        writer.write(broken)
+        async with asyncio.timeout(30):
+            assert b" 400 " in await reader.readline()
+        writer.close()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 async def test_where_all_are_at_work_one_more_is_refused() -> None:
     made: list[asyncio.Protocol] = []
 

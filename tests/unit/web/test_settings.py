@@ -102,7 +102,7 @@ async def test_a_camera_that_gives_no_picture_is_said() -> None:
     desk.error = CameraUnavailable("connection refused")
     async with serving(stage) as session:
         async with session.post("/api/v1/settings/probe", json={"source": "rtsp://x"}) as answer:
-            assert answer.status == 503
+            assert answer.status == 422
             assert "connection refused" in await answer.text()
         async with session.post("/api/v1/settings/reload") as answer:
             assert answer.status == 422
