@@ -151,7 +151,7 @@ def test_a_command_of_ours_knows_its_options(command: str) -> None:
 
 def test_the_readme_lists_every_command() -> None:
     listed = re.findall(r"^\| `async-motion (\w+)", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
-    known = re.findall(r"^ {4}(\w+) ", _help("async_motion"), re.MULTILINE)
+    known = re.findall(r"^ {4}(\w+)\b", _help("async_motion"), re.MULTILINE)
     assert sorted(listed) == sorted(known)
 
 

@@ -88,7 +88,7 @@ def test_the_document_names_every_option() -> None:
             check=True,
             env=clean_environment(PYTHONPATH=str(ROOT)),
         ).stdout
-        named = {word.strip(",[]") for word in options.split() if word.startswith("--")} - {
+        named = {word.strip(",:[]") for word in options.split() if word.startswith("--")} - {
             "--help",
             "--config",
         }

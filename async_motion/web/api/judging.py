@@ -18,7 +18,7 @@ from async_motion.web.api import models
 GRID: Final = 8
 """A box is sampled at so many points each way."""
 FILLED: Final = 0.5
-"""Of a box, about so much moved: the figures of the accuracy benchmark lie between 0.4 and 0.6."""
+"""Of a box, about half moved: an assumption, as the stored boxes do not tell. It was not measured."""
 
 Points = Sequence[Sequence[float]]
 
