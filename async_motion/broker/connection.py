@@ -136,7 +136,7 @@ def again(error: BrokerUnavailable) -> BrokerUnavailable:
 
 
 def _asked(done: asyncio.Future[None]) -> None:
-    # Whoever waits for it gets its error; nobody has to.
+    # Mark the exception as retrieved: not every caller awaits this future.
     if not done.cancelled():
         done.exception()
 

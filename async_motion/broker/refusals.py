@@ -31,7 +31,7 @@ class Refusals:
         self._topics: dict[str, _Refusal] = {}
 
     def refused(self, topic: str, reason: str, now: float, *, hold: bool = True) -> bool:
-        """Note a refusal; say whether it is news. Without `hold` the topic may be tried at any time."""
+        """Note a refusal; return whether it is new. Without `hold` the topic may be tried at any time."""
         known = self._topics.get(topic)
         if known is None:
             known = self._topics[topic] = _Refusal(reason, self._new_backoff(), now)

@@ -162,7 +162,7 @@ class ClipMemory:
         self.left = limit
 
     def take(self, size: int) -> bool:
-        """Take `size` bytes; say whether there was room for them."""
+        """Take `size` bytes; return whether there was room for them."""
         if size > self.left:
             return False
         self.left -= size

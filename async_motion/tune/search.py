@@ -8,8 +8,8 @@ nothing is gained; `confirm` costs no new look at the pictures and is tried with
 `MIN_GAIN`, of equals it takes what is nearest to the present settings, and in the end it takes back what
 brought nothing. So it changes little without need.
 
-Whoever chooses settings on clips and then tells how well they do on the same clips tells too much. `folds`
-says which clips to hold out together, in turn: of all settings that the search has tried, the best on the
+Settings that are chosen on clips and scored on the same clips score too well. `folds` returns which clips to
+hold out together, in turn: of all settings that the search has tried, the best on the
 other clips are chosen, and judged on those.
 """
 

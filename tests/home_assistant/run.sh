@@ -31,13 +31,15 @@ find_python() { # MINOR MICRO
 
 # A newer Debian beside this one, with its Python: /tmp, the sources and the cache are the same in both.
 debian() { # SUITE
-  local root="$cache/debian-$1"
+  local root="$cache/debian-$1" mirror
+  # The mirror that this machine uses already.
+  mirror=$(apt-get indextargets --format '$(SITE)' 2>/dev/null | grep -m 1 -v security) || return 1
   [ "$(id -u)" = 0 ] && command -v debootstrap unshare >/dev/null || return 1
   if [ ! -e "$root/.complete" ]; then
     rm -rf "$root"
     debootstrap --variant=minbase \
       --include=python3,python3-venv,python3-dev,libturbojpeg0,ca-certificates,gcc,libc6-dev \
-      "$1" "$root" http://deb.debian.org/debian /usr/share/debootstrap/scripts/sid >&2 || return 1
+      "$1" "$root" "$mirror" /usr/share/debootstrap/scripts/sid >&2 || return 1
     touch "$root/.complete"
   fi
   mkdir -p "$root$cache" "$root/tmp" "$root/proc" "$root/dev"

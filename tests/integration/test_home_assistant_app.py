@@ -30,7 +30,7 @@ BROKER: dict[str, Any] = {
     "password": "s3cret-of-mqtt",
 }
 KNOWN = frozenset(
-    {"name", "version", "slug", "description", "url", "arch", "init", "startup", "boot", "stage", "backup"}
+    {"name", "version", "slug", "description", "arch", "init", "startup", "boot", "stage", "backup"}
     | {"tmpfs", "timeout", "video", "apparmor", "ingress", "ingress_port", "ingress_stream", "panel_icon"}
     | {"panel_title", "panel_admin", "watchdog", "ports", "ports_description", "services", "map", "options"}
     | {"schema"}

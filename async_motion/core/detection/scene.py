@@ -120,7 +120,7 @@ class Jump(NamedTuple):
     """What is not as it was one frame before.
 
     `before`: that frame, in the background's place. `share` of the picture, 0..1, a shake apart;
-    `unexplained`: what of it no gain and offset explain. `part` and `whole` say whether so much has leapt out
+    `unexplained`: what of it no gain and offset explain. `part` and `whole`: whether that much has leapt out
     of the calm, unlike what usually does; `broken` whether most has that is not explained.
     """
 
