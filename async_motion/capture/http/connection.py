@@ -58,6 +58,7 @@ class HttpConnection:
         self._spec = spec
         self._waiting = waiting
         self._socket: socket.socket | None = None
+        self._answer: Response | None = None
         self._authorization: Authorization | None = None
 
     def get(self) -> Response:
@@ -78,7 +79,10 @@ class HttpConnection:
         raise CameraRefused(f"{self._address.shown}: {REFUSALS[401]}")
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and the answer that was being read from it."""
+        if self._answer is not None:
+            self._answer.close()
+            self._answer = None
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -102,7 +106,10 @@ class HttpConnection:
         if self._authorization is not None:
             lines.append(f"Authorization: {self._authorization.header('GET', target)}")
         self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("utf-8"))
-        return Response(self._socket, self._waiting, self._spec.stall_timeout_s)
+        if self._answer is not None:
+            self._answer.close()
+        self._answer = Response(self._socket, self._waiting, self._spec.stall_timeout_s)
+        return self._answer
 
     def _log_in(self, answer: Response) -> bool:
         """Choose how to log in; return whether it is worth another request. Raises CameraRefused."""
@@ -157,7 +164,15 @@ class Response:
         """Read the head. Raises OSError, HTTPException, Stopped."""
         self._bytes = _Bytes(connection, waiting, timeout_s)
         self._answer = http.client.HTTPResponse(cast(socket.socket, self._bytes), method="GET")
-        self._answer.begin()
+        try:
+            self._answer.begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give up the rest of the body; the connection stays open. Left to the collector it would warn."""
+        self._answer.close()
 
     @property
     def status(self) -> int:

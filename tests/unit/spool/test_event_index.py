@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 
@@ -29,10 +31,10 @@ def event_of(day: int, second: int = 0) -> MotionEvent:
 
 
 @pytest.fixture
-def db() -> sqlite3.Connection:
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    schema.prepare(db)
-    return db
+def db() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        schema.prepare(db)
+        yield db
 
 
 def new_index(db: sqlite3.Connection, *, days: float = 1.0) -> EventIndex:
