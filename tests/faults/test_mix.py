@@ -14,7 +14,7 @@ SEED = 2060
 @pytest.mark.faults
 @pytest.mark.timeout(400)
 async def test_nothing_accepted_is_lost_in_a_short_mix_of_faults(tmp_path: Path) -> None:
-    verdict = await run_mix(tmp_path, SEED, seconds=110)
+    verdict = await run_mix(tmp_path, SEED, seconds=150)
     print(verdict.figures)
     assert verdict.problems == []
     assert verdict.figures["accepted"] > 100
