@@ -195,7 +195,7 @@ class RecentWarnings(logging.Handler):
 
 
 class BackgroundHandler(logging.Handler):
-    """Renders at once, queues the line, and lets a thread write it: nobody here waits for the reader."""
+    """Renders at once, queues the line, and lets a thread write it: no caller waits for the reader."""
 
     def __init__(self, stream: TextIO, max_queued: int = MAX_QUEUED) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Room on the disks that the service writes to, looked up now and then: a disk that hangs holds up nobody."""
+"""Room on the disks that the service writes to, looked up now and then: a disk that hangs blocks nothing."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ Invariants
 - A write without an answer may have happened. It is read back and told from another's by its `tenure`, a
   random word drawn for each lease.
 
-Adapters translate at the edge: what NATS raises becomes `LeaseUnavailable` (nobody answers, no quorum) or
+Adapters translate at the edge: what NATS raises becomes `LeaseUnavailable` (no answer, no quorum) or
 `LeaseLost` (another owner, or expired).
 """
 

@@ -11,7 +11,7 @@
   then refuses the try if the owner is alive after all.
 - The fence is a timer of the event loop for each lease, re-armed by each renewal, and is checked against the
   boot clock at every look, for machines that slept.
-- Without a quorum nobody can take a camera. `keep` goes on with what this worker owns, marked by
+- Without a quorum no worker can take a camera. `keep` goes on with what this worker owns, marked by
   `Assignment.held` False, so that what it announces is delayed and a newer epoch wins; `stop` stops in time.
 - After the start a worker waits `SETTLE_S` for the others' views: alone it would take everything.
 """
@@ -22,9 +22,9 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from async_motion.errors import LeaseLost, LeaseUnavailable
 from async_motion.fleet import placement
@@ -436,9 +436,9 @@ class FleetWorker:
 
     # One camera
 
-    def _spawn(self, work: Awaitable[None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         if self._tasks is not None:
-            self._tasks.create_task(_as_coroutine(work), name=name)
+            self._tasks.create_task(work, name=name)
 
     async def _acquire(self, camera: str) -> None:
         try:
@@ -541,7 +541,3 @@ class FleetWorker:
 
 def _number(value: object, default: float) -> float:
     return float(value) if isinstance(value, int | float) and 0 < value < 1e6 else default
-
-
-async def _as_coroutine(work: Awaitable[None]) -> None:
-    await work
