@@ -42,7 +42,7 @@ from async_motion.core.events.image_health import ImageHealth
 from async_motion.core.health import DeliveryHealth
 from async_motion.delivery import Delivery
 from async_motion.errors import CameraUnavailable, ImageError
-from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.entities import CameraSite, ServiceInfo
 from async_motion.home_assistant.places import MISSED_KEY, PLACES_KEY
 from async_motion.home_assistant.publisher import DiscoveryPublisher
 from async_motion.jpeg import encode, shrink
@@ -51,7 +51,7 @@ from async_motion.spool import Spool
 from async_motion.status import Reporter
 from async_motion.store.directory import DirectoryStore
 from async_motion.store.minio import MinioStore
-from async_motion.store.retention import Keep, KeptDirectoryStore
+from async_motion.store.retention import KeptDirectoryStore, Retention
 
 AnyStore = MinioStore | DirectoryStore
 
@@ -70,7 +70,7 @@ def build_store(settings: Settings, *, reading: bool = False, keeping: bool = Fa
     minio = settings.minio
     if minio.endpoint is None:
         bounds = settings.directory.keep
-        keep = Keep(days=bounds.days, max_bytes=bounds.max_bytes, min_free=bounds.min_free)
+        keep = Retention(days=bounds.days, max_bytes=bounds.max_bytes, min_free=bounds.min_free)
         if keep.is_bounded and keeping:
             return KeptDirectoryStore(settings.directory.path, keep, bucket=minio.bucket)
         return DirectoryStore(settings.directory.path, bucket=minio.bucket)
@@ -298,7 +298,7 @@ async def build_discovery(
     `looked` hears which topics the broker retained at the start.
     """
     mqtt = settings.mqtt
-    site = Site(
+    site = ServiceInfo(
         instance=settings.instance,
         version=__version__,
         topics=topics(settings),

@@ -11,7 +11,7 @@ from typing import Any
 from async_motion import __version__
 from async_motion.app import specs
 from async_motion.app.buckets import AnyReader, build_bucket, build_events
-from async_motion.app.desk import Desk
+from async_motion.app.editor import FileEditor
 from async_motion.app.upkeep import SpoolUpkeep
 from async_motion.camera.unit import CameraUnit, Observer
 from async_motion.core.detection.background import NOISE_UNIT
@@ -139,7 +139,7 @@ def build_web(
     snapshot: Callable[[], Mapping[str, Any]],
     live: Live,
     archive: Archive | None,
-    desk: Desk | None,
+    editor: FileEditor | None,
 ) -> Web:
     """Return the pages about the running service."""
     web = settings.web
@@ -155,10 +155,10 @@ def build_web(
         instance=settings.instance,
         version=__version__,
         snapshot=snapshot,
-        cameras=lambda: camera_facts(desk.settings if desk is not None else settings),
+        cameras=lambda: camera_facts(editor.settings if editor is not None else settings),
         live=live,
         archive=archive,
-        desk=desk,
+        editor=editor,
         upkeep=SpoolUpkeep(settings),
     )
     tls = specs.web_tls(settings) if web.tls.cert_file is not None else None

@@ -36,8 +36,8 @@ from async_motion import __version__
 from async_motion.app import build, pages, specs
 from async_motion.app.cameras import Cameras, Shared
 from async_motion.app.certificates import Certificates
-from async_motion.app.desk import Desk, SettingsFile
 from async_motion.app.disks import Disks
+from async_motion.app.editor import FileEditor, SettingsFile
 from async_motion.app.liveness import Liveness
 from async_motion.app.reload import Plan, Rerun
 from async_motion.camera.unit import CameraUnit
@@ -193,8 +193,8 @@ class Service:
             certificates = Certificates(settings)
             disks = Disks(settings)
             snapshot = _with_process_state(reporter.snapshot, certificates, disks)
-            desk = None if self._file is None else Desk(self._file, settings, self._change)
-            build_web = await self._web_builder(stack, snapshot, live, encoder, desk)
+            editor = None if self._file is None else FileEditor(self._file, settings, self._change)
+            build_web = await self._web_builder(stack, snapshot, live, encoder, editor)
             self._parts = _Parts(
                 reporter=reporter,
                 live=live,
@@ -202,8 +202,8 @@ class Service:
                 announcing=Rerun(announcer.run, "announcer"),
                 serving=Rerun(lambda: build_web(self._settings).run(), "web"),
             )
-            if desk is not None:
-                reporter.show_settings_problem(lambda: desk.problem)
+            if editor is not None:
+                reporter.show_settings_problem(lambda: editor.problem)
                 broker.subscribe(specs.topics(settings).reload, self._on_reload)
             learned = await build.build_learned(settings, spool)
             self._cameras = cameras = Cameras(
@@ -238,7 +238,7 @@ class Service:
                 for name in (name for name, camera in settings.cameras.items() if camera.enabled):
                     await cameras.start(name)
                 self._liveness.ready(f"watching {len(cameras.names)} of {len(settings.cameras)} cameras")
-                reloading = tasks.create_task(self._reload_when_asked(desk), name="reload")
+                reloading = tasks.create_task(self._reload_when_asked(editor), name="reload")
                 await self._watch_cameras(cameras)
                 await _end(reloading)
                 await _end(learning)
@@ -254,13 +254,13 @@ class Service:
         snapshot: Callable[[], dict[str, Any]],
         live: Live,
         encoder: Executor,
-        desk: Desk | None,
+        editor: FileEditor | None,
     ) -> Callable[[Settings], Web]:
         """Return what builds the page; what it reads in the bucket is open until `stack` closes."""
         bucket = pages.build_page_bucket(self._settings)
         await stack.enter_async_context(bucket)
         archive = pages.build_archive(self._settings, bucket, encoder)
-        return partial(pages.build_web, snapshot=snapshot, live=live, archive=archive, desk=desk)
+        return partial(pages.build_web, snapshot=snapshot, live=live, archive=archive, editor=editor)
 
     async def _watch_cameras(self, cameras: Cameras) -> None:
         """Keep the cameras going until we are stopped, or each of them was a recording that has ended."""
@@ -282,16 +282,16 @@ class Service:
             return
         self._wanted.set()
 
-    async def _reload_when_asked(self, desk: Desk | None) -> None:
+    async def _reload_when_asked(self, editor: FileEditor | None) -> None:
         """Read the settings again on SIGHUP and on a command; what comes meanwhile is one more time."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            if desk is None:
+            if editor is None:
                 log.warning("the settings came from no file: they cannot be read again")
                 continue
             self._liveness.reloading()
-            await desk.reload()
+            await editor.reload()
             self._liveness.ready(f"watching {len(self._cameras.names) if self._cameras else 0} cameras")
 
     async def _change(self, settings: Settings, plan: Plan) -> None:

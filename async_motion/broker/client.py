@@ -39,7 +39,7 @@ from async_motion.broker.connection import (
 )
 from async_motion.broker.packet_limit import PacketLimit
 from async_motion.broker.refusals import Refusals
-from async_motion.broker.retained import Change, Retained
+from async_motion.broker.retained import Retained, RetainedChange
 from async_motion.core.backoff import Backoff
 from async_motion.core.options import MqttProtocol
 from async_motion.errors import BrokerRefused, BrokerUnavailable
@@ -123,7 +123,7 @@ class BrokerClient:
         self._callbacks: list[Callable[[], None]] = []
         self._refusals = Refusals(lambda: Backoff(draw=draw, first_s=refused_first_s, max_s=refused_most_s))
         self._packets = PacketLimit()
-        self._deferred: list[Change] = []
+        self._deferred: list[RetainedChange] = []
         """Retained changes that may be too large for the broker: sent one at a time, after all others."""
         self._trial = asyncio.Lock()
         """Held while a message is in flight that the broker may cut the connection at."""
@@ -354,7 +354,7 @@ class BrokerClient:
                 said.append(done)
         return said
 
-    def _put(self, connection: Connection, change: Change) -> asyncio.Future[None] | None:
+    def _put(self, connection: Connection, change: RetainedChange) -> asyncio.Future[None] | None:
         held = self._refusals.held(change.topic, self._now())
         if held is not None:
             connection.give_back_slot()
@@ -367,7 +367,7 @@ class BrokerClient:
             return None
         return self._send(connection, change)
 
-    def _defer(self, change: Change) -> None:
+    def _defer(self, change: RetainedChange) -> None:
         """Let a change wait for its turn; it stands in for older ones of its topic that nobody waits for."""
         older = [other for other in self._deferred if other.topic != change.topic or other.outcome]
         self._deferred = [*older, change]
@@ -396,7 +396,7 @@ class BrokerClient:
         self._trial.release()
         self._wake.set()
 
-    def _send(self, connection: Connection, change: Change) -> asyncio.Future[None] | None:
+    def _send(self, connection: Connection, change: RetainedChange) -> asyncio.Future[None] | None:
         """Send one change into a slot; return what its PUBACK will resolve, None where it is too large."""
         try:
             done = connection.put(change.topic, change.payload, retain=True)
@@ -411,12 +411,12 @@ class BrokerClient:
         done.add_done_callback(functools.partial(self._answered, change))
         return done
 
-    def _answered(self, change: Change, done: asyncio.Future[None]) -> None:
+    def _answered(self, change: RetainedChange, done: asyncio.Future[None]) -> None:
         error = done.exception()
         assert error is None or isinstance(error, BrokerUnavailable)
         self._settle(change, error)
 
-    def _settle(self, change: Change, error: BrokerUnavailable | None) -> None:
+    def _settle(self, change: RetainedChange, error: BrokerUnavailable | None) -> None:
         """Note how a retained change ended, and tell who waits for it; where nobody does, log it."""
         if error is None:
             self._retained.acknowledged(change)
@@ -429,7 +429,7 @@ class BrokerClient:
                 log.warning("broker %s: refused %s: %s", self.address, change.topic, reason)
         self._tell(change, error)
 
-    def _tell(self, change: Change, error: BrokerUnavailable | None) -> None:
+    def _tell(self, change: RetainedChange, error: BrokerUnavailable | None) -> None:
         if change.outcome is not None:
             change.outcome(error)
 
@@ -441,7 +441,7 @@ class BrokerClient:
         done = await connection.send(topic, payload, retain=True)
         await asyncio.wait([done])
         if isinstance(error := done.exception(), BrokerRefused):
-            self._settle(Change(topic=topic, payload=payload), error)
+            self._settle(RetainedChange(topic=topic, payload=payload), error)
 
     async def _say_goodbye(self, connection: Connection) -> None:
         """Publish what is left and "offline", for as long as `stop_timeout_s` allows."""

@@ -25,7 +25,7 @@ Outcome = Callable[[BrokerUnavailable | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class RetainedChange:
     """A payload to be retained; an empty one clears the topic. `outcome`: a caller waits for it."""
 
     topic: str
@@ -40,7 +40,7 @@ class Retained:
         self._most = max_changes
         self._values: dict[str, bytes] = {}
         self._cleared: dict[str, None] = {}
-        self._changes: deque[Change] = deque()
+        self._changes: deque[RetainedChange] = deque()
         self._connected = False
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class Retained:
             self._values.pop(topic, None)
             self._cleared[topic] = None
         if self._connected:
-            self._changes.append(Change(topic=topic, payload=payload, outcome=outcome))
+            self._changes.append(RetainedChange(topic=topic, payload=payload, outcome=outcome))
             if len(self._changes) > self._most:
                 self._thin_out()
 
@@ -85,21 +85,23 @@ class Retained:
         """Start a connection: everything is to be said again, what was cleared first."""
         self._connected = True
         self._changes.clear()
-        self._changes.extend(Change(topic=topic, payload=b"") for topic in self._cleared)
-        self._changes.extend(Change(topic=topic, payload=payload) for topic, payload in self._values.items())
+        self._changes.extend(RetainedChange(topic=topic, payload=b"") for topic in self._cleared)
+        self._changes.extend(
+            RetainedChange(topic=topic, payload=payload) for topic, payload in self._values.items()
+        )
 
-    def went_away(self) -> list[Change]:
+    def went_away(self) -> list[RetainedChange]:
         """End a connection; return the changes that were not sent, for those who wait for them."""
         self._connected = False
         left = list(self._changes)
         self._changes.clear()
         return left
 
-    def next(self) -> Change | None:
+    def next(self) -> RetainedChange | None:
         """Take the next change to send."""
         return self._changes.popleft() if self._changes else None
 
-    def acknowledged(self, change: Change) -> None:
+    def acknowledged(self, change: RetainedChange) -> None:
         """Note that the broker has it: a topic that is cleared need not be cleared again."""
         if not change.payload:
             self._cleared.pop(change.topic, None)

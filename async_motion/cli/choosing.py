@@ -33,7 +33,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class EventChoice:
     """Which events a command is about."""
 
     cameras: tuple[str, ...] | None
@@ -46,7 +46,7 @@ class Choice:
     @property
     def narrows(self) -> bool:
         """Whether anything at all was asked for."""
-        return self != Choice(
+        return self != EventChoice(
             cameras=None, since=None, until=None, zones=(), min_score=0.0, min_duration_s=0.0
         )
 
@@ -76,7 +76,7 @@ class Choice:
         )
 
 
-def chosen(args: argparse.Namespace, now: datetime | None = None) -> Choice:
+def chosen(args: argparse.Namespace, now: datetime | None = None) -> EventChoice:
     """Return what the options mean. Raises UsageError, a line for each that is wrong."""
     from async_motion.cli.when import moment, whole_day
     from async_motion.core.names import is_name
@@ -116,7 +116,7 @@ def chosen(args: argparse.Namespace, now: datetime | None = None) -> Choice:
         problems.append(f"--min-duration: {args.min_duration}: expected a duration such as 5s")
     if problems:
         raise UsageError(*problems)
-    return Choice(
+    return EventChoice(
         cameras=tuple(args.camera) if args.camera else None,
         since=since,
         until=until,

@@ -8,7 +8,7 @@ import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from async_motion.cli.choosing import Choice, add_filters, chosen
+from async_motion.cli.choosing import EventChoice, add_filters, chosen
 from async_motion.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> int:
     return run_async(delete(settings, choice, args))
 
 
-async def delete(settings: Settings, choice: Choice, args: argparse.Namespace) -> int:
+async def delete(settings: Settings, choice: EventChoice, args: argparse.Namespace) -> int:
     """Show the events that were chosen, or delete them; return 1 where an id is unknown or there are none."""
     from async_motion.app import buckets
     from async_motion.cli.events import printer, tell_skipped

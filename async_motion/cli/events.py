@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from async_motion.cli.choosing import Choice, add_filters, chosen
+from async_motion.cli.choosing import EventChoice, add_filters, chosen
 from async_motion.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
     return run_async(events(settings, choice, args))
 
 
-async def events(settings: Settings, choice: Choice, args: argparse.Namespace) -> int:
+async def events(settings: Settings, choice: EventChoice, args: argparse.Namespace) -> int:
     """Print the events that were chosen, or rebuild their index; return the exit code."""
     from async_motion.app import buckets
 
@@ -167,7 +167,7 @@ def _csv(reader: EventReader) -> Callable[[Event], None]:
 
 
 async def _watch(
-    settings: Settings, bucket: AnyReader, reader: EventReader, choice: Choice, args: argparse.Namespace
+    settings: Settings, bucket: AnyReader, reader: EventReader, choice: EventChoice, args: argparse.Namespace
 ) -> int:
     """Print history and then what comes, without a seam; without a broker by polling."""
     from async_motion.app import build
@@ -202,7 +202,7 @@ def _shape(args: argparse.Namespace) -> str:
     return "json" if args.json else "csv" if args.csv else "table"
 
 
-async def _rebuild(reader: EventReader, choice: Choice) -> int:
+async def _rebuild(reader: EventReader, choice: EventChoice) -> int:
     from async_motion.retrieval.rebuild import rebuild
 
     days = count = 0

@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from async_motion.cli.choosing import Choice, add_filters, chosen
+from async_motion.cli.choosing import EventChoice, add_filters, chosen
 from async_motion.errors import AsyncMotionError, ImageError, UnreadableObject, UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def main(args: argparse.Namespace) -> int:
     return run_async(get(settings, choice, args, expires_s))
 
 
-async def get(settings: Settings, choice: Choice, args: argparse.Namespace, expires_s: float | None) -> int:
+async def get(
+    settings: Settings, choice: EventChoice, args: argparse.Namespace, expires_s: float | None
+) -> int:
     """Fetch what was chosen; return 1 where something is missing."""
     from async_motion.app import buckets
 
@@ -132,7 +134,7 @@ class Making:
 class Wanted:
     """The events that a command is about: by their ids, or by filters."""
 
-    def __init__(self, reader: EventReader, choice: Choice, ids: Collection[str]) -> None:
+    def __init__(self, reader: EventReader, choice: EventChoice, ids: Collection[str]) -> None:
         self.reader = reader
         self.unknown: list[str] = []
         self._choice = choice

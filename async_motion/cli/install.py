@@ -30,7 +30,7 @@ NEEDS_SYSTEM = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class InstallPlan:
     """Where everything goes. `unit` is the text of the unit."""
 
     unit_path: Path
@@ -57,14 +57,14 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def plan_for_system(program: Path, root: Path) -> Plan:
+def plan_for_system(program: Path, root: Path) -> InstallPlan:
     """Return the plan for a service of the machine. Raises UsageError where it could not run `program`."""
     if str(program).startswith(HOMES):
         raise UsageError(
             f"{program} lies in a home, which the service cannot see, expected a place such as "
             "/opt/async_motion, or --user"
         )
-    return Plan(
+    return InstallPlan(
         unit_path=root / "etc/systemd/system" / UNIT,
         unit=_unit(program),
         settings_path=root / "etc/async_motion/variables.yaml",
@@ -78,7 +78,7 @@ def plan_for_system(program: Path, root: Path) -> Plan:
     )
 
 
-def plan_for_user(program: Path, env: Mapping[str, str]) -> Plan:
+def plan_for_user(program: Path, env: Mapping[str, str]) -> InstallPlan:
     """Return the plan for a service of the user who asks."""
     config = Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     settings = config / "async_motion/variables.yaml"
@@ -86,7 +86,7 @@ def plan_for_user(program: Path, env: Mapping[str, str]) -> Plan:
     text = text.replace("/etc/async_motion/variables.yaml", str(settings))
     text = text.replace("SystemCallFilter=~@privileged @resources", "SystemCallFilter=~@privileged")
     text = text.replace("WantedBy=multi-user.target", "WantedBy=default.target")
-    return Plan(
+    return InstallPlan(
         unit_path=config / "systemd/user" / UNIT,
         unit=text,
         settings_path=settings,
@@ -98,7 +98,7 @@ def plan_for_user(program: Path, env: Mapping[str, str]) -> Plan:
     )
 
 
-def carry_out(plan: Plan, *, dry: bool) -> list[str]:
+def carry_out(plan: InstallPlan, *, dry: bool) -> list[str]:
     """Write what the plan holds, or with `dry` nothing; return what was done, a line each. Raises OSError."""
     would = "would write" if dry else "wrote"
     said = [_write(plan.unit_path, plan.unit, dry=dry)]

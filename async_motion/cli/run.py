@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from async_motion.app.desk import SettingsFile
+from async_motion.app.editor import SettingsFile
 from async_motion.app.liveness import Liveness, socket_name
 from async_motion.app.service import serve
 from async_motion.cli.log_setup import log_as_set

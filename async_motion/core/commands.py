@@ -74,7 +74,7 @@ class Setting(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Switch:
+class _OnOff:
     def parse(self, text: str) -> bool:
         return _choice(text, (ON, OFF)) == ON
 
@@ -134,7 +134,7 @@ class _Number:
 
 
 SETTINGS: Final[Mapping[str, Setting]] = {
-    "detection": _Switch(),
+    "detection": _OnOff(),
     "sensitivity": _Choice(SENSITIVITIES),
     "threshold": _Number(THRESHOLD_RANGE, "grey levels, or auto", automatic=True),
     "min_area": _Number(MIN_AREA_RANGE, "percent of the picture", scale=100.0, percent=True),

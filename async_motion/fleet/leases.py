@@ -44,7 +44,7 @@ class Entry:
     revision: int
 
 
-class Bucket(Protocol):
+class KeyValueBucket(Protocol):
     """A key-value bucket with compare-and-set whose keys expire. Without an answer: LeaseUnavailable."""
 
     async def create(self, key: str, value: bytes) -> int:
@@ -120,7 +120,7 @@ class LeaseKeeper:
 
     def __init__(
         self,
-        bucket: Bucket,
+        bucket: KeyValueBucket,
         worker: str,
         *,
         ttl_s: float,

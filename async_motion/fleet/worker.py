@@ -31,10 +31,10 @@ from async_motion.fleet import placement
 from async_motion.fleet.clock import boottime
 from async_motion.fleet.leases import (
     CAMERA,
-    Bucket,
     Entry,
     Fence,
     KeyTaken,
+    KeyValueBucket,
     Lease,
     LeaseKeeper,
     parse_object,
@@ -66,7 +66,7 @@ MAX_WORKERS = 256
 OnQuorumLoss = Literal["keep", "stop"]
 
 
-class Watched(Bucket, Protocol):
+class WatchedBucket(KeyValueBucket, Protocol):
     """A bucket whose changes can be followed."""
 
     def watch(self) -> AsyncIterator[Entry | None]:
@@ -77,7 +77,7 @@ class Watched(Bucket, Protocol):
 
 
 @dataclass(slots=True)
-class _Seen:
+class _SeenEntry:
     entry: Entry
     at: float
 
@@ -135,7 +135,7 @@ class FleetSettings:
 
 @dataclass(slots=True)
 class _State:
-    seen: dict[str, _Seen] = field(default_factory=dict)
+    seen: dict[str, _SeenEntry] = field(default_factory=dict)
     free_since: dict[str, float] = field(default_factory=dict)
     cooling: dict[str, float] = field(default_factory=dict)
     refused: dict[str, tuple[float, str]] = field(default_factory=dict)
@@ -151,7 +151,7 @@ class FleetWorker:
     def __init__(
         self,
         settings: FleetSettings,
-        bucket: Watched,
+        bucket: WatchedBucket,
         *,
         start: Callable[[str, int], None],
         stop: Callable[[str], Awaitable[None]],
@@ -267,7 +267,7 @@ class FleetWorker:
             return
         if known is None and len(self._state.seen) > MAX_WORKERS + 2 * len(self._settings.cameras):
             return
-        self._state.seen[entry.key] = _Seen(entry, self._clock())
+        self._state.seen[entry.key] = _SeenEntry(entry, self._clock())
 
     def _set_connected(self, problem: str | None) -> None:
         if problem is None and not self._connected:
@@ -295,7 +295,7 @@ class FleetWorker:
 
     # Looking at the view
 
-    def _live(self, key: str) -> _Seen | None:
+    def _live(self, key: str) -> _SeenEntry | None:
         """Return a key that has not expired by our clock, nor was deleted."""
         seen = self._state.seen.get(key)
         if seen is None or not seen.entry.value or self._clock() - seen.at >= self._settings.ttl_s:

@@ -67,7 +67,7 @@ FRAME_TEMPLATE: Final = """\
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class ServiceInfo:
     """The service as Home Assistant shall see it. `web_url` is its page, where people can reach it.
 
     `identity` is what Home Assistant knows it by for good, also after the instance was renamed; by default

@@ -1,6 +1,6 @@
 """Device discovery payloads: what the table of entities becomes for one service and one camera.
 
-Site, CameraSite + entities ──▶ hub_payload, camera_payload ──▶ {prefix}/device/…/config, retained
+ServiceInfo, CameraSite + entities ──▶ hub_payload, camera_payload ──▶ {prefix}/device/…/config, retained
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from async_motion.home_assistant.entities import (
     Entity,
     Needs,
     Place,
-    Site,
+    ServiceInfo,
 )
 
 Payload = dict[str, Any]
 
 
-def hub_payload(site: Site) -> Payload:
+def hub_payload(site: ServiceInfo) -> Payload:
     """Return the discovery payload of the service itself."""
     entities = [*HUB, RESTART] if site.restart else list(HUB)
     slug = entity_slug(f"{ORIGIN}_{site.instance}")
@@ -45,7 +45,7 @@ def hub_payload(site: Site) -> Payload:
     return _payload(site, device, [site.topics.status], components)
 
 
-def camera_payload(site: Site, camera: CameraSite) -> Payload:
+def camera_payload(site: ServiceInfo, camera: CameraSite) -> Payload:
     """Return the discovery payload of one camera."""
     identity = f"{site.unique}:{camera.unique}"
     slug = entity_slug(camera.name)
@@ -78,7 +78,7 @@ def without_hub(payload: Mapping[str, Any]) -> Payload:
 
 
 def _payload(
-    site: Site, device: dict[str, Any], availability: Sequence[str], components: dict[str, Payload]
+    site: ServiceInfo, device: dict[str, Any], availability: Sequence[str], components: dict[str, Payload]
 ) -> Payload:
     if site.web_url is not None:
         device["configuration_url"] = site.web_url

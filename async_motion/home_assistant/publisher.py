@@ -38,7 +38,7 @@ from typing import Protocol
 from async_motion.core import names, payloads
 from async_motion.core.names import Topics
 from async_motion.errors import SpoolError
-from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.entities import CameraSite, ServiceInfo
 from async_motion.home_assistant.payloads import Payload, camera_payload, hub_payload, without_hub
 from async_motion.home_assistant.places import (
     MAX_PLACES,
@@ -102,7 +102,7 @@ class DiscoveryPublisher:
     def __init__(
         self,
         broker: DiscoveryBroker,
-        site: Site,
+        site: ServiceInfo,
         cameras: Sequence[CameraSite],
         *,
         prefix: str,

@@ -52,7 +52,7 @@ _SUMMARIES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class CameraFolder:
     """Where the objects of one camera lie."""
 
     prefix: str
@@ -79,7 +79,7 @@ class Place:
 
 
 async def indexed_days(
-    requests: Requests, place: Place, since: date | None, until: date | None
+    requests: Requests, place: CameraFolder, since: date | None, until: date | None
 ) -> dict[date, list[str]]:
     """Return the writers of each indexed day from `since` to `until`, both included."""
     days: dict[date, list[str]] = defaultdict(list)
@@ -95,7 +95,9 @@ async def indexed_days(
     return days
 
 
-async def stored_days(requests: Requests, place: Place, since: date | None, until: date | None) -> list[date]:
+async def stored_days(
+    requests: Requests, place: CameraFolder, since: date | None, until: date | None
+) -> list[date]:
     """Return the days from `since` to `until`, both included, that have objects, in order."""
     low, high = since or date.min, until or date.max
 
@@ -133,7 +135,9 @@ async def stored_days(requests: Requests, place: Place, since: date | None, unti
 class Day:
     """The events of one camera on one day."""
 
-    def __init__(self, requests: Requests, place: Place, day: date, chosen: Filter, skipped: Skipped) -> None:
+    def __init__(
+        self, requests: Requests, place: CameraFolder, day: date, chosen: Filter, skipped: Skipped
+    ) -> None:
         self._requests = requests
         self._place = place
         self._day = day
@@ -236,7 +240,7 @@ class Day:
         return await look(self._requests, self._place, event, self._skipped)
 
 
-async def look(requests: Requests, place: Place, event: str, skipped: Skipped) -> Event | None:
+async def look(requests: Requests, place: CameraFolder, event: str, skipped: Skipped) -> Event | None:
     """Return the event with this id from its summary, or from its frames; None where nothing is stored."""
     key = event_key(place.folder(event))
     try:
@@ -248,7 +252,7 @@ async def look(requests: Requests, place: Place, event: str, skipped: Skipped) -
     return await _from_frames(requests, place, event, skipped)
 
 
-async def _from_frames(requests: Requests, place: Place, event: str, skipped: Skipped) -> Event | None:
+async def _from_frames(requests: Requests, place: CameraFolder, event: str, skipped: Skipped) -> Event | None:
     """Return an event without a summary: it goes on, or was never closed. Its zones are not known."""
     count = size = 0
     sampled: list[tuple[int, str, int]] = []

@@ -24,8 +24,8 @@ from async_motion.core.model import FrameInfo
 from async_motion.core.names import EVENT_ID, event_key, is_name
 from async_motion.errors import UnreadableObject
 from async_motion.retrieval.days import (
+    CameraFolder,
     Day,
-    Place,
     calendar,
     indexed_days,
     last_day,
@@ -171,8 +171,8 @@ class EventReader:
         """Return the folder of an event, with its closing slash."""
         return self._place(event.camera).folder(event.event_id)
 
-    def _place(self, camera: str) -> Place:
-        return Place(prefix=self.prefix, instance=self.instance, camera=camera)
+    def _place(self, camera: str) -> CameraFolder:
+        return CameraFolder(prefix=self.prefix, instance=self.instance, camera=camera)
 
     async def _plan(self, camera: str, chosen: Filter) -> _Plan:
         """Return which days of a camera there are to read, and which of them to list."""
@@ -225,7 +225,7 @@ class _Plan:
         self,
         *,
         requests: Requests,
-        place: Place,
+        place: CameraFolder,
         chosen: Filter,
         skipped: Skipped,
         days: Collection[date],
@@ -247,7 +247,7 @@ class _Plan:
 
 
 async def _both(
-    requests: Requests, place: Place, first: date | None, last: date | None
+    requests: Requests, place: CameraFolder, first: date | None, last: date | None
 ) -> tuple[dict[date, list[str]], list[date]]:
     """Return the indexed days and the days that have objects."""
     indexed: dict[date, list[str]] = {}

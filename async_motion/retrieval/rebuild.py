@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from async_motion.core.index import REBUILT, IndexLine, index_key, pack
-from async_motion.retrieval.days import Day, Place, last_day, stored_days
+from async_motion.retrieval.days import CameraFolder, Day, last_day, stored_days
 from async_motion.retrieval.model import Event, Filter
 from async_motion.retrieval.reader import EventReader
 
@@ -40,7 +40,7 @@ async def rebuild(
     first = since.astimezone(UTC).date() if since else None
     last = last_day(until) if until else None
     for camera in sorted(await reader.cameras() if cameras is None else cameras):
-        place = Place(prefix=reader.prefix, instance=reader.instance, camera=camera)
+        place = CameraFolder(prefix=reader.prefix, instance=reader.instance, camera=camera)
         for day in await stored_days(reader.requests, place, first, last):
             whole = Day(reader.requests, place, day, Filter(), reader.skipped)
             lines = [_line(event) for event in await whole.events((), listed=True) if event.ended_at]

@@ -54,7 +54,7 @@ back.
 """
 
 from async_motion.spool.files import DAMAGED, NEWER
-from async_motion.spool.inspect import Aside, Report, WaitingItems, export, look, picture, retry
+from async_motion.spool.inspect import Aside, SpoolReport, WaitingItems, export, look, picture, retry
 from async_motion.spool.spool import Spool
 from async_motion.spool.stats import SpoolStats
 
@@ -62,8 +62,8 @@ __all__ = [
     "DAMAGED",
     "NEWER",
     "Aside",
-    "Report",
     "Spool",
+    "SpoolReport",
     "SpoolStats",
     "WaitingItems",
     "export",

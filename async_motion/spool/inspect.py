@@ -56,7 +56,7 @@ class Aside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class SpoolReport:
     """What is in a spool. `file_bytes` is the database with its log on the disk."""
 
     path: Path
@@ -72,7 +72,7 @@ class Report:
         return sum(w.to_store + w.to_announce for w in self.waiting)
 
 
-def look(path: Path) -> Report:
+def look(path: Path) -> SpoolReport:
     """Return what waits in the spool at `path` and what was set aside. Raises SpoolError."""
     with _opened(path) as db:
         waiting = [
@@ -98,7 +98,7 @@ def look(path: Path) -> Report:
         for other in path.parent.glob(f"{path.name}.{why}-*")
         if not other.name.endswith(("-wal", "-shm", "-journal"))
     )
-    return Report(
+    return SpoolReport(
         path=path,
         file_bytes=sum(part.stat().st_size for part in parts if part.exists()),
         waiting=tuple(waiting),

@@ -40,7 +40,7 @@ _MEASURE_TIMEOUT_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keep:
+class Retention:
     """What is kept; None: no such bound."""
 
     days: int | None = None
@@ -68,7 +68,7 @@ class KeptDirectoryStore(DirectoryStore):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        keep: Keep,
+        keep: Retention,
         *,
         bucket: str = "motion",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -122,7 +122,7 @@ class _Keeper:
     def __init__(
         self,
         root: Path,
-        keep: Keep,
+        keep: Retention,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         free: Callable[[Path], int],

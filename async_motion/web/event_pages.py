@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from async_motion.core.model import FrameInfo
 from async_motion.retrieval import Event
-from async_motion.web.desk import Current, Field
+from async_motion.web.editor import Current, EditorField
 
 PAGE: Final = 48
 STRIP: Final = 48
@@ -105,7 +105,7 @@ def spread(frames: Sequence[FrameInfo], count: int = STRIP) -> list[FrameInfo]:
     return [frames[round(place * (len(frames) - 1) / (count - 1))] for place in range(count)]
 
 
-def grouped(fields: Sequence[Field], current: Current, camera: str) -> list[dict[str, Any]]:
+def grouped(fields: Sequence[EditorField], current: Current, camera: str) -> list[dict[str, Any]]:
     """Return the settings that are not secret as a page without script shows them, by section."""
     groups: dict[str, list[dict[str, str]]] = {}
     for field in fields:

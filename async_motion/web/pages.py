@@ -229,16 +229,16 @@ class Pages:
 
     async def _settings(self, request: web.Request) -> web.Response:
         _admin(request)
-        desk = self._api.settings.desk
+        editor = self._api.settings.editor
         try:
-            current = await desk.current()
+            current = await editor.current()
         except SettingsError as exc:
             raise ApiError(422, "; ".join(exc.problems)) from exc
         camera = request.query.get("camera", "")
         if camera and camera not in current.cameras:
             raise ApiError(404, "there is no such camera")
         titles = {name: facts.title for name, facts in self._site.cameras().items()}
-        groups = event_pages.grouped(desk.fields(), current, camera)
+        groups = event_pages.grouped(editor.fields(), current, camera)
         return self.render(
             request, "settings.html", current=current, camera=camera, new="new" in request.query,
             titles=titles, groups=groups,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from async_motion.web.archive import Archive
-from async_motion.web.desk import Desk
+from async_motion.web.editor import SettingsEditor
 from async_motion.web.live import Live
 from async_motion.web.state import Snapshot
 from async_motion.web.upkeep import Upkeep
@@ -48,5 +48,5 @@ class Site:
     cameras: Callable[[], Mapping[str, CameraFacts]]
     live: Live
     archive: Archive | None = None
-    desk: Desk | None = None
+    editor: SettingsEditor | None = None
     upkeep: Upkeep | None = None

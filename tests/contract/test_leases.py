@@ -11,7 +11,7 @@ import pytest
 from async_motion.errors import LeaseLost, LeaseUnavailable
 from async_motion.fleet.leases import KeyTaken, LeaseKeeper
 from async_motion.fleet.nats_bucket import NatsBucket
-from async_motion.fleet.worker import Watched
+from async_motion.fleet.worker import WatchedBucket
 from tests.support.buckets import MemoryBucket
 from tests.support.nats import nats_cluster, nats_server
 from tests.support.wait import eventually_async
@@ -20,7 +20,7 @@ TTL_S = 2.0
 
 
 @pytest.fixture(params=["memory", "one server", "three servers"])
-async def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Watched]:
+async def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[WatchedBucket]:
     async with AsyncExitStack() as stack:
         if request.param == "memory":
             yield MemoryBucket(TTL_S)
@@ -35,7 +35,7 @@ async def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield found
 
 
-async def answers(bucket: Watched) -> bool:
+async def answers(bucket: WatchedBucket) -> bool:
     try:
         await bucket.put("hello", b"x")
     except LeaseUnavailable:
@@ -43,7 +43,7 @@ async def answers(bucket: Watched) -> bool:
     return True
 
 
-async def test_keys_are_created_and_updated_by_compare_and_set(bucket: Watched) -> None:
+async def test_keys_are_created_and_updated_by_compare_and_set(bucket: WatchedBucket) -> None:
     first = await bucket.create("a", b"1")
     with pytest.raises(KeyTaken):
         await bucket.create("a", b"2")
@@ -61,7 +61,7 @@ async def test_keys_are_created_and_updated_by_compare_and_set(bucket: Watched) 
     assert await bucket.create("a", b"5") > second
 
 
-async def test_a_key_expires_and_revisions_grow_on(bucket: Watched) -> None:
+async def test_a_key_expires_and_revisions_grow_on(bucket: WatchedBucket) -> None:
     keeper = LeaseKeeper(bucket, "w1", ttl_s=TTL_S)
     lease = await keeper.acquire("porch")
     assert lease is not None
@@ -77,7 +77,7 @@ async def test_a_key_expires_and_revisions_grow_on(bucket: Watched) -> None:
         await keeper.renew(lease)
 
 
-async def test_a_watch_gives_what_there_is_then_changes(bucket: Watched) -> None:
+async def test_a_watch_gives_what_there_is_then_changes(bucket: WatchedBucket) -> None:
     await bucket.create("camera.a", b"1")
     seen: dict[str, bytes] = {}
     complete = False

@@ -18,7 +18,7 @@ import aiohttp
 from miniopy_async.api import Minio
 from miniopy_async.error import MinioException, S3Error
 
-from async_motion.spool import Report, look
+from async_motion.spool import SpoolReport, look
 from tests.faults.disk import Disk
 from tests.faults.nameserver import BROKER_NAME, STORE_NAME, NameServer
 from tests.faults.oracle import Fetch, Oracle, Subscriber, watching
@@ -291,7 +291,7 @@ class Stage:
         lines = [line["at"] for line in self.oracle.lines() if "accepted" in line or "acked" in line]
         return bool(lines) and time.monotonic() - lines[-1] > 2.0
 
-    def look(self) -> Report | None:
+    def look(self) -> SpoolReport | None:
         """Return what waits in the spool."""
         return look(self.spool) if self.spool.exists() else None
 

@@ -11,7 +11,7 @@ from async_motion.fleet.leases import Entry, KeyTaken
 
 
 class MemoryBucket:
-    """The protocol of `fleet.worker.Watched`. `down` fails every call; `mute` writes without an answer."""
+    """A `WatchedBucket`. `down` fails every call; `mute` writes without an answer."""
 
     def __init__(self, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.down = False

@@ -101,7 +101,7 @@ SAMPLES = 4
 """Samples of a side of a cell: taken with a stride, so that the cost does not grow with the image."""
 
 
-class Problem(StrEnum):
+class ImageProblem(StrEnum):
     """What is wrong with a camera's image."""
 
     FROZEN = "frozen"
@@ -112,11 +112,11 @@ class Problem(StrEnum):
 
 
 AFTER_S = {
-    Problem.FROZEN: 0.0,
-    Problem.DARK: DARK_S,
-    Problem.COVERED: COVERED_S,
-    Problem.TURNED: TURNED_S,
-    Problem.NO_SIGNAL: 3.0,
+    ImageProblem.FROZEN: 0.0,
+    ImageProblem.DARK: DARK_S,
+    ImageProblem.COVERED: COVERED_S,
+    ImageProblem.TURNED: TURNED_S,
+    ImageProblem.NO_SIGNAL: 3.0,
 }
 """How long each must last before it is reported. FROZEN has its own time in it."""
 
@@ -139,10 +139,10 @@ class ImageHealth:
         self._edges: Grid | None = None
         self._strength = 0.0
         self._learned_s = 0.0
-        self._suspect: Problem | None = None
+        self._suspect: ImageProblem | None = None
         self._since = 0.0
         self._strange_since: float | None = None
-        self._reported: Problem | None = None
+        self._reported: ImageProblem | None = None
 
     def update(self, luma: Luma, monotonic: float) -> str | None:
         """Look at a frame (H, W) of time `monotonic` (seconds); return the problem in force, None if well.
@@ -163,24 +163,24 @@ class ImageHealth:
         self._judge(self._examine(luma, monotonic, passed), monotonic)
         return self._reported
 
-    def _examine(self, luma: Luma, now: float, passed: float) -> Problem | None:
+    def _examine(self, luma: Luma, now: float, passed: float) -> ImageProblem | None:
         """Return what this image looks like by itself, and learn from it if it is well."""
         samples = _sample(luma)
         frozen = self._is_frozen(samples, now)
         if _is_one_grey(samples) and self._is_no_signal(_edges(samples)):
-            return Problem.NO_SIGNAL
+            return ImageProblem.NO_SIGNAL
         if float(np.percentile(samples[::2, ::2], 99)) < DARK_LEVEL:
-            return Problem.DARK
+            return ImageProblem.DARK
         edges = _edges(samples)
         strength = float(edges.mean()) - _noise(samples)
         if strength < FLAT or (
             self._learned_s >= LEARNED_S and strength < DULL and strength < FLAT_SHARE * self._strength
         ):
-            return Problem.COVERED
+            return ImageProblem.COVERED
         if frozen:
-            return Problem.FROZEN
+            return ImageProblem.FROZEN
         if self._is_strange(edges, now):
-            return Problem.TURNED
+            return ImageProblem.TURNED
         self._learn(edges, strength, passed)
         return None
 
@@ -247,7 +247,7 @@ class ImageHealth:
         cv2.accumulateWeighted(edges, self._edges, share)
         self._strength += share * (strength - self._strength)
 
-    def _judge(self, found: Problem | None, now: float) -> None:
+    def _judge(self, found: ImageProblem | None, now: float) -> None:
         """Report what has lasted long enough."""
         if found != self._suspect:
             self._suspect, self._since = found, now

@@ -31,11 +31,11 @@ class Api:
             ),
             Route(
                 method="GET", path="/state", summary="The state of the service, as MQTT tells it.",
-                handler=self.get_state, answer=models.Document,
+                handler=self.get_state, answer=models.JsonDocument,
             ),
             Route(
                 method="GET", path="/openapi.json", summary="This document.", handler=self.get_document,
-                answer=models.Document,
+                answer=models.JsonDocument,
             ),
             *self.cameras.routes(),
             *self.events.routes(),
@@ -70,10 +70,10 @@ class Api:
             name=visitor.name,
         )
 
-    async def get_state(self, call: Call[Any]) -> models.Document:
+    async def get_state(self, call: Call[Any]) -> models.JsonDocument:
         del call
-        return models.Document.model_validate(dict(self._site.snapshot()))
+        return models.JsonDocument.model_validate(dict(self._site.snapshot()))
 
-    async def get_document(self, call: Call[Any]) -> models.Document:
+    async def get_document(self, call: Call[Any]) -> models.JsonDocument:
         del call
-        return models.Document.model_validate(openapi.document(self.routes, version=self._site.version))
+        return models.JsonDocument.model_validate(openapi.document(self.routes, version=self._site.version))

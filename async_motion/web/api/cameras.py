@@ -32,7 +32,7 @@ class CamerasApi:
         """Return the routes."""
         yield Route(
             method="GET", path="/cameras", summary="All cameras, as they are now.",
-            handler=self.list_cameras, answer=models.Cameras,
+            handler=self.list_cameras, answer=models.CameraList,
         )  # fmt: skip
         yield Route(
             method="GET", path="/cameras/{camera}", summary="One camera, as it is now.", path_words=_NAME,
@@ -109,7 +109,7 @@ class CamerasApi:
             horizon=facts.horizon,
             masks=[_shape(mask) for mask in facts.masks],
             zones={
-                zone: models.Zone.model_validate(
+                zone: models.ZoneShape.model_validate(
                     {
                         "polygon": _shape(values.polygon),
                         "sensitivity": values.sensitivity,
@@ -122,9 +122,9 @@ class CamerasApi:
 
     # ---- handlers ----
 
-    async def list_cameras(self, call: Call[Any]) -> models.Cameras:
+    async def list_cameras(self, call: Call[Any]) -> models.CameraList:
         del call
-        return models.Cameras(cameras=self.cameras())
+        return models.CameraList(cameras=self.cameras())
 
     async def get_camera(self, call: Call[Any]) -> models.Camera:
         return self.camera(call.path["camera"])
@@ -162,7 +162,7 @@ class CamerasApi:
         return models.Scores(
             min_area=facts.min_area,
             scores=[
-                models.Score(at=at, score=score, motion=motion, reason=reason)
+                models.ScorePoint(at=at, score=score, motion=motion, reason=reason)
                 for at, score, motion, reason in self._site.live.scores(name)
             ],
         )

@@ -309,9 +309,9 @@ def unreadable(exc: StoreRefused | StoreUnavailable) -> ApiError:
     return ApiError(503, f"the store does not answer: {exc}")
 
 
-def summary(event: Event) -> models.Event:
+def summary(event: Event) -> models.StoredEvent:
     """Return an event as the API has it."""
-    return models.Event(
+    return models.StoredEvent(
         camera=event.camera,
         event_id=event.event_id,
         no=event.no,
@@ -328,9 +328,9 @@ def summary(event: Event) -> models.Event:
     )
 
 
-def frame_facts(frame: FrameInfo) -> models.Frame:
+def frame_facts(frame: FrameInfo) -> models.EventFrame:
     """Return a stored frame as the API has it."""
-    return models.Frame(
+    return models.EventFrame(
         seq=frame.seq,
         captured_at=iso(frame.captured_at.astimezone(UTC)),
         score=frame.score,

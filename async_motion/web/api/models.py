@@ -38,7 +38,7 @@ class Session(Model):
     name: str
 
 
-class Document(Model):
+class JsonDocument(Model):
     """A JSON document with a contract of its own."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -47,7 +47,7 @@ class Document(Model):
 # ---- cameras ----
 
 
-class Zone(Model):
+class ZoneShape(Model):
     polygon: Shape
     sensitivity: Literal["low", "medium", "high"] | None = None
     min_area: Share | None = None
@@ -73,10 +73,10 @@ class Camera(Model):
     max_area: float
     horizon: float
     masks: list[Shape]
-    zones: dict[str, Zone]
+    zones: dict[str, ZoneShape]
 
 
-class Cameras(Model):
+class CameraList(Model):
     cameras: list[Camera]
 
 
@@ -88,7 +88,7 @@ class LayerQuery(Model):
     layer: Literal["background", "noise", "unrest"] = Field(description="What the detector knows.")
 
 
-class Score(Model):
+class ScorePoint(Model):
     at: float
     score: float
     motion: bool
@@ -99,7 +99,7 @@ class Scores(Model):
     """The scores of the last minutes, oldest first; `at` in seconds since 1970."""
 
     min_area: float
-    scores: list[Score]
+    scores: list[ScorePoint]
 
 
 class NewsQuery(Model):
@@ -125,7 +125,7 @@ class EventsQuery(Model):
     limit: int = Field(default=48, ge=1, le=500, description="How many at most.")
 
 
-class Event(Model):
+class StoredEvent(Model):
     """A stored event. `best` is the `seq` of its best frame."""
 
     camera: str
@@ -146,11 +146,11 @@ class Event(Model):
 class Events(Model):
     """A page of events, the newest first. `before` asks for the next page, where there may be one."""
 
-    events: list[Event]
+    events: list[StoredEvent]
     before: str | None
 
 
-class Frame(Model):
+class EventFrame(Model):
     """A stored frame. A box is left, top, width, height, as shares of the picture."""
 
     seq: int
@@ -165,8 +165,8 @@ class Frame(Model):
 
 
 class EventFrames(Model):
-    event: Event
-    frames: list[Frame]
+    event: StoredEvent
+    frames: list[EventFrame]
 
 
 class FrameQuery(Model):
@@ -202,7 +202,7 @@ class SettingsField(Model):
     required: bool
 
 
-class Settings(Model):
+class SettingsContent(Model):
     """The settings as the file has them, by dotted key; of `secrets` only what may be shown."""
 
     version: str
@@ -226,7 +226,7 @@ class SettingsBody(Model):
     dry_run: bool = False
 
 
-class Outcome(Model):
+class Done(Model):
     """What was done, a line each."""
 
     done: list[str]
@@ -240,14 +240,14 @@ class ShapesBody(Model):
     """Masks, zones and areas, as they would be."""
 
     masks: list[Shape] = Field(default=[], max_length=64)
-    zones: dict[str, Zone] = Field(default={}, max_length=64)
+    zones: dict[str, ZoneShape] = Field(default={}, max_length=64)
     min_area: Share = 0.002
     min_area_far: Share | None = None
     horizon: float = Field(default=0.3, ge=0, le=0.9)
 
 
 class JudgedEvent(Model):
-    event: Event
+    event: StoredEvent
     reported: bool
     zones: list[str]
 
@@ -271,7 +271,7 @@ class AsideFrame(Model):
     reason: str
 
 
-class Aside(Model):
+class AsideFrames(Model):
     """Frames that the store refused for good, the oldest first."""
 
     frames: list[AsideFrame]
@@ -289,7 +289,7 @@ class Retried(Model):
     count: int
 
 
-class LogLine(Model):
+class LogEntry(Model):
     at: str
     level: str
     logger: str
@@ -299,4 +299,4 @@ class LogLine(Model):
 class Log(Model):
     """The oldest first."""
 
-    lines: list[LogLine]
+    lines: list[LogEntry]

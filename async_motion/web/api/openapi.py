@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from async_motion.web.api.routing import JSON, Problem, Route
+from async_motion.web.api.routing import JSON, ErrorDetail, Route
 from async_motion.web.auth import Role
 
 _REASONS: Final[Mapping[int, str]] = {
@@ -32,7 +32,7 @@ _REASONS: Final[Mapping[int, str]] = {
 def document(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
     """Return the document. The server is relative: it holds behind any prefix."""
     routes = list(routes)
-    models: set[type[BaseModel]] = {Problem, *(model for route in routes for model in _models(route))}
+    models: set[type[BaseModel]] = {ErrorDetail, *(model for route in routes for model in _models(route))}
     ordered: list[type[BaseModel]] = sorted(models, key=lambda model: model.__name__)
     template = "#/components/schemas/{model}"
     _, definitions = models_json_schema(
@@ -128,5 +128,5 @@ def _success(route: Route) -> dict[str, Any]:
 
 
 def _failure(status: int) -> dict[str, Any]:
-    reference = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    reference = {"$ref": f"#/components/schemas/{ErrorDetail.__name__}"}
     return {"description": _REASONS[status], "content": {JSON: {"schema": reference}}}

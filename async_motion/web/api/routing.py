@@ -33,7 +33,7 @@ class Nothing(Model):
     """A query or a body that holds nothing."""
 
 
-class Problem(Model):
+class ErrorDetail(Model):
     """Why a request was not carried out; `problems` are the lines of settings that are wrong."""
 
     error: str
@@ -53,7 +53,7 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(error)
         self.status = status
-        self.problem = Problem(error=error, problems=list(problems))
+        self.problem = ErrorDetail(error=error, problems=list(problems))
         self.headers = dict(headers or {})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from async_motion.errors import CameraUnavailable, ImageError, SettingsConflict, SettingsError
-from async_motion.web import desk as desks
+from async_motion.web import editor as editing
 from async_motion.web.api import judging, models
 from async_motion.web.api.events import EventsApi, summary
 from async_motion.web.api.routing import JPEG, ApiError, Call, Route
@@ -33,16 +33,16 @@ class SettingsApi:
         yield Route(
             method="GET", path="/settings",
             summary="The settings' forms and values; of secrets only that they are set.",
-            handler=self.get_settings, answer=models.Settings, role=Role.ADMIN, errors=(422, 503),
+            handler=self.get_settings, answer=models.SettingsContent, role=Role.ADMIN, errors=(422, 503),
         )  # fmt: skip
         yield Route(
             method="PUT", path="/settings", summary="Change settings: checked, written, put in force.",
-            handler=self.put_settings, answer=models.Outcome, body=models.SettingsBody, role=Role.ADMIN,
+            handler=self.put_settings, answer=models.Done, body=models.SettingsBody, role=Role.ADMIN,
             errors=(409, 422, 503), max_body=512 * 1024,
         )  # fmt: skip
         yield Route(
             method="POST", path="/settings/reload", summary="Read the settings' file again.",
-            handler=self.reload_settings, answer=models.Outcome, role=Role.ADMIN, errors=(422, 503),
+            handler=self.reload_settings, answer=models.Done, role=Role.ADMIN, errors=(422, 503),
         )  # fmt: skip
         yield Route(
             method="POST", path="/settings/probe", summary="A picture from a camera's address.",
@@ -58,19 +58,19 @@ class SettingsApi:
         )  # fmt: skip
 
     @property
-    def desk(self) -> desks.Desk:
-        """Return the desk. Raises ApiError."""
-        if self._site.desk is None:
+    def editor(self) -> editing.SettingsEditor:
+        """Return the editor. Raises ApiError."""
+        if self._site.editor is None:
             raise ApiError(503, "the settings cannot be changed from here")
-        return self._site.desk
+        return self._site.editor
 
-    async def get_settings(self, call: Call[Any]) -> models.Settings:
+    async def get_settings(self, call: Call[Any]) -> models.SettingsContent:
         del call
         try:
-            current = await self.desk.current()
+            current = await self.editor.current()
         except SettingsError as exc:
             raise ApiError(422, "the settings cannot be read", problems=exc.problems) from exc
-        return models.Settings(
+        return models.SettingsContent(
             version=current.version,
             file=current.file,
             fields=[
@@ -78,7 +78,7 @@ class SettingsApi:
                     place=list(field.place), kind=field.kind, choices=list(field.choices),
                     default=field.default, hint=field.hint, help=field.help, required=field.required,
                 )
-                for field in self.desk.fields()
+                for field in self.editor.fields()
             ],
             values=dict(current.values),
             secrets=dict(current.secrets),
@@ -87,30 +87,30 @@ class SettingsApi:
             problem=current.problem,
         )  # fmt: skip
 
-    async def put_settings(self, call: Call[Any]) -> models.Outcome:
+    async def put_settings(self, call: Call[Any]) -> models.Done:
         body: models.SettingsBody = call.body
-        changes = [desks.Change(place=change.place, value=change.value) for change in body.changes]
+        changes = [editing.Edit(place=change.place, value=change.value) for change in body.changes]
         try:
-            outcome = await self.desk.save(body.version, changes, dry_run=body.dry_run)
+            outcome = await self.editor.save(body.version, changes, dry_run=body.dry_run)
         except SettingsConflict as exc:
             raise ApiError(409, str(exc)) from exc
         except SettingsError as exc:
             raise ApiError(
                 422, "the settings would not be valid: nothing was changed", problems=exc.problems
             ) from exc
-        return models.Outcome(done=outcome.done)
+        return models.Done(done=outcome.done)
 
-    async def reload_settings(self, call: Call[Any]) -> models.Outcome:
+    async def reload_settings(self, call: Call[Any]) -> models.Done:
         del call
-        outcome = await self.desk.reload()
+        outcome = await self.editor.reload()
         if outcome.problems:
             raise ApiError(422, "the settings are not valid: nothing was changed", problems=outcome.problems)
-        return models.Outcome(done=outcome.done)
+        return models.Done(done=outcome.done)
 
     async def probe_source(self, call: Call[Any]) -> web.Response:
         try:
             async with self._probes:
-                jpeg = await self.desk.probe(call.body.source)
+                jpeg = await self.editor.probe(call.body.source)
         except SettingsError as exc:
             raise ApiError(422, "this is no source", problems=exc.problems) from exc
         except (CameraUnavailable, ImageError) as exc:

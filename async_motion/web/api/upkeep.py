@@ -26,7 +26,7 @@ class UpkeepApi:
         yield Route(
             method="GET", path="/spool/aside", role=Role.ADMIN,
             summary="Frames that were set aside, and why.",
-            handler=self.list_aside, answer=models.Aside, errors=(503,),
+            handler=self.list_aside, answer=models.AsideFrames, errors=(503,),
         )  # fmt: skip
         yield Route(
             method="GET", path="/spool/aside/{number}", role=Role.ADMIN,
@@ -57,9 +57,9 @@ class UpkeepApi:
         except SpoolError as exc:
             raise ApiError(503, f"the spool cannot be looked at: {exc}") from exc
 
-    async def list_aside(self, call: Call[Any]) -> models.Aside:
+    async def list_aside(self, call: Call[Any]) -> models.AsideFrames:
         del call
-        return models.Aside(
+        return models.AsideFrames(
             frames=[
                 models.AsideFrame(
                     number=one.number, camera=one.camera, event_id=one.event_id, captured_at=one.captured_at,
@@ -91,7 +91,7 @@ class UpkeepApi:
         del call
         return models.Log(
             lines=[
-                models.LogLine(at=line.at, level=line.level, logger=line.logger, text=line.text)
+                models.LogEntry(at=line.at, level=line.level, logger=line.logger, text=line.text)
                 for line in self.upkeep.warnings()
             ]
         )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_motion.broker.retained import Change, Retained
+from async_motion.broker.retained import Retained, RetainedChange
 from async_motion.errors import BrokerUnavailable
 
 
@@ -50,7 +50,7 @@ def test_a_cleared_topic_is_cleared_until_the_broker_has_heard_it() -> None:
     retained.set("a", b"1")
     retained.set("old", b"")
     retained.came_back()
-    assert retained.next() == Change(topic="old", payload=b"")  # sent, and never acknowledged
+    assert retained.next() == RetainedChange(topic="old", payload=b"")  # sent, and never acknowledged
     retained.went_away()
     retained.came_back()
     assert said(retained) == [("old", b""), ("a", b"1")]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from async_motion.core import names, payloads
 from async_motion.core.model import CameraStatus
 from async_motion.core.names import DiscoveryTopics, Topics
-from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.entities import CameraSite, ServiceInfo
 from async_motion.home_assistant.payloads import (
     Payload,
     camera_payload,
@@ -23,7 +23,7 @@ from async_motion.home_assistant.payloads import (
 )
 
 TOPICS = Topics("async_motion/edge1")
-SITE = Site(instance="edge1", version="0.1.0", topics=TOPICS, preview=True)
+SITE = ServiceInfo(instance="edge1", version="0.1.0", topics=TOPICS, preview=True)
 PORCH = CameraSite(name="porch", title="Front porch", zones=("drive", "path"))
 
 NAME = st.from_regex(names.NAME, fullmatch=True)
@@ -38,7 +38,7 @@ CAMERA = st.builds(
     identity=st.just("") | NAME,
 )
 SITES = st.builds(
-    Site,
+    ServiceInfo,
     instance=NAME,
     version=st.just("1.2.3"),
     topics=st.just(TOPICS),
@@ -95,7 +95,7 @@ def known_topics(camera: CameraSite) -> set[str]:
 
 
 @given(site=SITES, camera=CAMERA)
-def test_every_payload_is_one_that_home_assistant_takes(site: Site, camera: CameraSite) -> None:
+def test_every_payload_is_one_that_home_assistant_takes(site: ServiceInfo, camera: CameraSite) -> None:
     for payload in (hub_payload(site), camera_payload(site, camera)):
         assert set(payload) == ROOT
         assert set(payload["device"]) <= DEVICE
@@ -121,7 +121,7 @@ def test_every_payload_is_one_that_home_assistant_takes(site: Site, camera: Came
 @given(first=st.tuples(NAME, NAME), second=st.tuples(NAME, NAME))
 def test_no_two_cameras_share_an_id_or_a_topic(first: tuple[str, str], second: tuple[str, str]) -> None:
     def ids(instance: str, camera: str) -> set[str]:
-        site = Site(instance=instance, version="1", topics=TOPICS)
+        site = ServiceInfo(instance=instance, version="1", topics=TOPICS)
         payload = camera_payload(site, CameraSite(name=camera, zones=("z",)))
         unique = {c["unique_id"] for c in payload["components"].values() if "unique_id" in c}
         return unique | {payload["device"]["identifiers"][0], DiscoveryTopics("ha", instance).camera(camera)}
@@ -191,7 +191,7 @@ def test_the_entities_of_the_hub_and_what_is_optional() -> None:
         "sensor.async_motion_edge1_upload_queue",
         "sensor.async_motion_edge1_version",
     }
-    plain = Site(instance="edge1", version="0.1.0", topics=TOPICS, restart=False)
+    plain = ServiceInfo(instance="edge1", version="0.1.0", topics=TOPICS, restart=False)
     assert "restart_capture" not in hub_payload(plain)["components"]
     assert "preview" not in camera_payload(plain, PORCH)["components"]
     assert "configuration_url" not in hub_payload(plain)["device"]
@@ -205,7 +205,7 @@ def test_a_storage_problem_is_the_stores_the_spools_or_records_set_aside() -> No
 
 
 def test_a_camera_with_settings_for_the_night_can_be_switched() -> None:
-    site = Site(instance="edge1", version="1", topics=TOPICS)
+    site = ServiceInfo(instance="edge1", version="1", topics=TOPICS)
     plain = camera_payload(site, CameraSite(name="porch"))["components"]
     nightly = camera_payload(site, CameraSite(name="porch", profiles=True))["components"]
     assert nightly.keys() - plain.keys() == {"profile"}

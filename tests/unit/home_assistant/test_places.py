@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from async_motion.core import payloads
 from async_motion.core.names import Topics
-from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.entities import CameraSite, ServiceInfo
 from async_motion.home_assistant.payloads import camera_payload
 from async_motion.home_assistant.places import (
     MISSED_DAYS,
@@ -28,7 +28,7 @@ from async_motion.home_assistant.places import (
 from async_motion.home_assistant.removal import merged, removal_of
 
 NOW = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
-SITE = Site(instance="edge1", version="1", topics=Topics("async_motion/edge1"))
+SITE = ServiceInfo(instance="edge1", version="1", topics=Topics("async_motion/edge1"))
 PORCH = camera_payload(SITE, CameraSite(name="porch", zones=("drive",)))
 PLACE = AnnouncedPlace("async_motion/edge1", "homeassistant", "edge1", frozenset({"frigate/porch/motion"}))
 

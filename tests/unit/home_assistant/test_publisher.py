@@ -17,7 +17,7 @@ from async_motion.broker.fake import FakeBroker, FakeServer
 from async_motion.core import payloads
 from async_motion.core.names import DiscoveryTopics, Topics, identities
 from async_motion.errors import SpoolError
-from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.entities import CameraSite, ServiceInfo
 from async_motion.home_assistant.payloads import Payload, camera_payload, hub_payload, without_hub
 from async_motion.home_assistant.places import MISSED_DAYS, MISSED_KEY, PLACES_KEY
 from async_motion.home_assistant.publisher import DiscoveryPublisher
@@ -50,7 +50,9 @@ class Bench:
         self.spool_trouble: SpoolError | None = None
         self.republished = 0
         self.broker = FakeBroker(server, status_topic=self.topics.status)
-        site = Site(instance=instance, version="0.1.0", topics=self.topics, identity=identity or instance)
+        site = ServiceInfo(
+            instance=instance, version="0.1.0", topics=self.topics, identity=identity or instance
+        )
         retained = {self.topics.status, self.topics.state}
         for name, zones in cameras.items():
             retained.update(self.topics.retained_of(name, zones))

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_motion.core.names import Topics
-from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.entities import CameraSite, ServiceInfo
 from async_motion.home_assistant.payloads import camera_payload
 from async_motion.home_assistant.removal import merged, removal_of
 
 TOPICS = Topics("async_motion/edge1")
-SITE = Site(instance="edge1", version="0.1.0", topics=TOPICS, preview=True)
+SITE = ServiceInfo(instance="edge1", version="0.1.0", topics=TOPICS, preview=True)
 PORCH = CameraSite(name="porch", title="Front porch", zones=("drive", "path"))
 
 

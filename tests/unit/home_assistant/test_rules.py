@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from async_motion.core import names, payloads
 from async_motion.core.names import DiscoveryTopics, Topics
-from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.entities import CameraSite, ServiceInfo
 from async_motion.home_assistant.payloads import Payload, camera_payload, hub_payload, without_hub
 from async_motion.home_assistant.removal import removal_of
 
@@ -206,7 +206,7 @@ ODD_TITLES = (
 ODD_NAMES = ("porch", "_", "--", "a-b_c", "motion", "status", "x" * 64, "0")
 MANY_ZONES = tuple(f"zone-{number}_{'z' * 50}" for number in range(100))
 SITES = [
-    Site(
+    ServiceInfo(
         instance=instance,
         version="1.2.3.dev4+g1234",
         topics=Topics(f"base/{instance}"),
@@ -230,11 +230,11 @@ CAMERAS = [
 ] + [CameraSite(name="porch", zones=MANY_ZONES, profiles=True)]
 
 
-def every_payload(site: Site, cameras: list[CameraSite]) -> Iterator[tuple[str, Payload]]:
+def every_payload(site: ServiceInfo, cameras: list[CameraSite]) -> Iterator[tuple[str, Payload]]:
     """Yield (topic, payload) of everything that is ever published for a site, steps of removal too."""
     at = DiscoveryTopics("homeassistant", site.identity or site.instance)
     yield at.hub, hub_payload(site)
-    bare = Site(instance=site.instance, version="1", topics=site.topics, identity=site.identity)
+    bare = ServiceInfo(instance=site.instance, version="1", topics=site.topics, identity=site.identity)
     for camera in cameras:
         payload = camera_payload(site, camera)
         yield at.camera(camera.name), payload
@@ -246,7 +246,7 @@ def every_payload(site: Site, cameras: list[CameraSite]) -> Iterator[tuple[str, 
 
 
 @pytest.mark.parametrize("site", SITES[::7], ids=range(len(SITES[::7])))
-def test_no_payload_has_a_fault(site: Site) -> None:
+def test_no_payload_has_a_fault(site: ServiceInfo) -> None:
     for topic, payload in every_payload(site, CAMERAS):
         assert faults(topic, payload) == []
         assert json.loads(payloads.encode(payload)) == payload
@@ -265,13 +265,15 @@ NAME = st.from_regex(names.NAME, fullmatch=True)
         profiles=st.booleans(),
     ),
 )
-def test_whatever_cameras_and_zones_are_called_no_payload_has_a_fault(site: Site, camera: CameraSite) -> None:
+def test_whatever_cameras_and_zones_are_called_no_payload_has_a_fault(
+    site: ServiceInfo, camera: CameraSite
+) -> None:
     for topic, payload in every_payload(site, [camera]):
         assert faults(topic, payload) == []
 
 
 def test_a_full_camera_takes_nine_kilobytes_and_a_hundred_zones_a_fortieth_of_what_a_broker_takes() -> None:
-    site = Site(instance="edge1", version="0.1.0", topics=Topics("async_motion/edge1"), preview=True)
+    site = ServiceInfo(instance="edge1", version="0.1.0", topics=Topics("async_motion/edge1"), preview=True)
     full = CameraSite(name="porch", title="Front porch", zones=("drive",), profiles=True)
     assert len(payloads.encode(camera_payload(site, full))) < 11_000
     many = CameraSite(name="porch", zones=MANY_ZONES)
@@ -378,7 +380,7 @@ def _drop(path: str) -> Callable[[Payload], None]:
     ],
 )
 def test_a_fault_is_found(change: Callable[[Payload], None], fault: str) -> None:
-    site = Site(instance="edge1", version="1", topics=Topics("async_motion/edge1"))
+    site = ServiceInfo(instance="edge1", version="1", topics=Topics("async_motion/edge1"))
     payload = copy.deepcopy(camera_payload(site, CameraSite(name="porch")))
     topic = DiscoveryTopics("homeassistant", "edge1").camera("porch")
     assert faults(topic, payload) == []

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from async_motion.core.names import Topics
-from async_motion.home_assistant.entities import CameraSite, Site
+from async_motion.home_assistant.entities import CameraSite, ServiceInfo
 from async_motion.home_assistant.payloads import camera_payload, hub_payload
 from tests.unit.home_assistant.test_payloads import PLATFORMS
 
 TOPICS = Topics("async_motion/edge1")
-SITE = Site(instance="edge1", version="0.1.0", topics=TOPICS, preview=True)
+SITE = ServiceInfo(instance="edge1", version="0.1.0", topics=TOPICS, preview=True)
 
 SHIPPED = Path(__file__).parents[3] / "config" / "homeassistant"
 BLUEPRINTS = sorted(SHIPPED.glob("blueprints/automation/async_motion/*.yaml"))

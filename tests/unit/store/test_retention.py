@@ -12,7 +12,7 @@ import pytest
 
 from async_motion.retrieval import EventReader
 from async_motion.store.directory_reader import DirectoryReader
-from async_motion.store.retention import OPEN_S, WRITING_S, Keep, KeptDirectoryStore
+from async_motion.store.retention import OPEN_S, WRITING_S, KeptDirectoryStore, Retention
 from tests.support.bucket import INSTANCE, MadeEvent, fill, make_event
 from tests.support.wait import eventually_async
 
@@ -30,7 +30,7 @@ class Clock:
     def store(self, path: Path, **keep: int) -> KeptDirectoryStore:
         return KeptDirectoryStore(
             path,
-            Keep(**keep),
+            Retention(**keep),
             now=lambda: self.at,
             monotonic=lambda: self.at.timestamp(),  # noqa: PLW0108  # the clock moves on
             free=lambda _: self.free_bytes,
@@ -140,5 +140,5 @@ async def test_strangers_files_stay(tmp_path: Path) -> None:
 
 
 def test_without_bounds_nothing_is_removed() -> None:
-    assert not Keep().is_bounded
-    assert Keep(days=1).is_bounded
+    assert not Retention().is_bounded
+    assert Retention(days=1).is_bounded

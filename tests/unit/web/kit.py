@@ -18,7 +18,7 @@ from async_motion.errors import ImageError
 from async_motion.jpeg import decode, dimensions, encode
 from async_motion.retrieval import Event, EventReader
 from async_motion.web import Archive, CameraFacts, Guard, Live, Site, Thumbnails, Web, ZoneFacts
-from async_motion.web.desk import Desk
+from async_motion.web.editor import SettingsEditor
 from async_motion.web.upkeep import Upkeep
 from tests.support.bucket import MemoryBucket
 from tests.support.wait import eventually_async
@@ -113,7 +113,7 @@ class Stage:
         self.live = Live(encode=self.encoder, executor=self.executor, max_viewers=max_viewers)
         self.bucket = MemoryBucket()
         self.deleted: list[str] = []
-        self.desk: Desk | None = None
+        self.editor: SettingsEditor | None = None
         self.upkeep: Upkeep | None = None
         self.url = ""
 
@@ -126,7 +126,7 @@ class Stage:
             cameras=lambda: self.cameras,
             live=self.live,
             archive=self.archive(),
-            desk=self.desk,
+            editor=self.editor,
             upkeep=self.upkeep,
         )
 

@@ -12,7 +12,7 @@ from async_motion.web.api import Api
 from async_motion.web.api.openapi import document
 from async_motion.web.api.routing import BASE
 from tests.unit.web.kit import Stage, detection, frame, get, serving
-from tests.unit.web.test_settings import FakeDesk
+from tests.unit.web.test_settings import FakeEditor
 from tests.unit.web.test_upkeep import FakeUpkeep
 
 
@@ -39,7 +39,7 @@ def test_the_schemas_are_schemas() -> None:
 
 async def test_answers_are_as_documented() -> None:
     stage = Stage()
-    stage.desk, stage.upkeep = FakeDesk(), FakeUpkeep()
+    stage.editor, stage.upkeep = FakeEditor(), FakeUpkeep()
     api = described()
     async with serving(stage) as session:
         stage.live.judged("porch", frame(), detection())

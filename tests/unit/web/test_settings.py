@@ -11,7 +11,7 @@ import pytest
 
 from async_motion.core.model import Box
 from async_motion.errors import CameraUnavailable, SettingsConflict, SettingsError
-from async_motion.web import desk as desks
+from async_motion.web import editor as editing
 from async_motion.web.api.judging import inside, judge, smallest
 from async_motion.web.api.models import ShapesBody
 from tests.support.bucket import make_event
@@ -19,39 +19,41 @@ from tests.unit.web.kit import NOW, TOKEN, VIEWER, Stage, bearer, get, serving
 from tests.unit.web.test_pages import Texts
 
 
-def field(*place: str, **values: Any) -> desks.Field:
+def field(*place: str, **values: Any) -> editing.EditorField:
     blank = {"kind": "text", "choices": (), "default": "", "hint": "", "help": "", "required": False}
-    return desks.Field(place=place, **{**blank, **values})
+    return editing.EditorField(place=place, **{**blank, **values})
 
 
-class FakeDesk:
-    """A desk that notes what it is asked for."""
+class FakeEditor:
+    """An editor that notes what it is asked for."""
 
     def __init__(self) -> None:
-        self.saved: list[tuple[str, list[desks.Change], bool]] = []
+        self.saved: list[tuple[str, list[editing.Edit], bool]] = []
         self.error: Exception | None = None
 
-    def fields(self) -> list[desks.Field]:
+    def fields(self) -> list[editing.EditorField]:
         return [
             field("web", "port", default="8585", hint="a whole number"),
             field("cameras", "*", "source", kind="secret", required=True),
         ]
 
-    async def current(self) -> desks.Current:
+    async def current(self) -> editing.Current:
         self._fail()
-        return desks.Current(
+        return editing.Current(
             version="v1", file="variables.yaml", values={"web.port": "9000"},
             secrets={"cameras.porch.source": "rtsp://192.0.2.1"}, environment={}, cameras=["porch"],
             problem="variables.yaml:3: <b>wrong</b>",
         )  # fmt: skip
 
-    async def save(self, version: str, changes: Sequence[desks.Change], *, dry_run: bool) -> desks.Outcome:
+    async def save(
+        self, version: str, changes: Sequence[editing.Edit], *, dry_run: bool
+    ) -> editing.EditOutcome:
         self._fail()
         self.saved.append((version, list(changes), dry_run))
-        return desks.Outcome(done=["porch: changed in place"], problems=[])
+        return editing.EditOutcome(done=["porch: changed in place"], problems=[])
 
-    async def reload(self) -> desks.Outcome:
-        return desks.Outcome(done=[], problems=["variables.yaml:3: wrong"])
+    async def reload(self) -> editing.EditOutcome:
+        return editing.EditOutcome(done=[], problems=["variables.yaml:3: wrong"])
 
     async def probe(self, source: str) -> bytes:
         self._fail()
@@ -62,24 +64,24 @@ class FakeDesk:
             raise self.error
 
 
-def staged() -> tuple[Stage, FakeDesk]:
+def staged() -> tuple[Stage, FakeEditor]:
     stage = Stage()
-    desk = FakeDesk()
-    stage.desk = desk
-    return stage, desk
+    editor = FakeEditor()
+    stage.editor = editor
+    return stage, editor
 
 
 CHANGE = {"version": "v1", "changes": [{"place": ["web", "port"], "value": "9001"}]}
 
 
 async def test_settings_are_shown_and_saved() -> None:
-    stage, desk = staged()
+    stage, editor = staged()
     async with serving(stage) as session:
         shown = json.loads((await get(session, "/api/v1/settings"))[1])
         assert shown["values"] == {"web.port": "9000"}
         async with session.put("/api/v1/settings", json=CHANGE) as answer:
             assert await answer.json() == {"done": ["porch: changed in place"]}
-        assert desk.saved == [("v1", [desks.Change(place=["web", "port"], value="9001")], False)]
+        assert editor.saved == [("v1", [editing.Edit(place=["web", "port"], value="9001")], False)]
         async with session.post("/api/v1/settings/probe", json={"source": "demo:"}) as answer:
             assert await answer.read() == b"picture of demo:"
 
@@ -89,8 +91,8 @@ async def test_settings_are_shown_and_saved() -> None:
     [(SettingsConflict("changed meanwhile"), 409), (SettingsError("a: wrong", "b: wrong"), 422)],
 )
 async def test_what_cannot_be_saved_is_said_line_by_line(error: SettingsError, status: int) -> None:
-    stage, desk = staged()
-    desk.error = error
+    stage, editor = staged()
+    editor.error = error
     async with serving(stage) as session, session.put("/api/v1/settings", json=CHANGE) as answer:
         assert answer.status == status
         body = await answer.json()
@@ -98,8 +100,8 @@ async def test_what_cannot_be_saved_is_said_line_by_line(error: SettingsError, s
 
 
 async def test_a_camera_that_gives_no_picture_is_said() -> None:
-    stage, desk = staged()
-    desk.error = CameraUnavailable("connection refused")
+    stage, editor = staged()
+    editor.error = CameraUnavailable("connection refused")
     async with serving(stage) as session:
         async with session.post("/api/v1/settings/probe", json={"source": "rtsp://x"}) as answer:
             assert answer.status == 422
@@ -110,14 +112,14 @@ async def test_a_camera_that_gives_no_picture_is_said() -> None:
 
 
 async def test_a_viewer_sees_neither_settings_nor_the_editor() -> None:
-    stage, desk = staged()
+    stage, editor = staged()
     async with serving(stage, token=TOKEN, viewer_token=VIEWER) as session:
         for path in ("/api/v1/settings", "/settings", "/zones"):
             assert (await get(session, path, **bearer(VIEWER)))[0] == 403
             assert (await get(session, path, **bearer(TOKEN)))[0] == 200
         async with session.put("/api/v1/settings", json=CHANGE, headers=bearer(VIEWER)) as answer:
             assert answer.status == 403
-        assert desk.saved == []
+        assert editor.saved == []
         home = Texts((await get(session, "/", **bearer(VIEWER)))[1])
         assert "settings" not in home.addresses
         assert "zones" not in home.addresses

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
+class EditorField:
     """One key; in `place`, `*` stands for a camera's name."""
 
     place: tuple[str, ...]
@@ -38,7 +38,7 @@ class Current:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Edit:
     """One value or section of plain data at its place; None or blank: the default."""
 
     place: Sequence[str]
@@ -46,25 +46,25 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class EditOutcome:
     """What was done, a line each. With `problems` nothing was."""
 
     done: list[str]
     problems: list[str]
 
 
-class Desk(Protocol):
+class SettingsEditor(Protocol):
     """Reads, writes and reloads the settings."""
 
-    def fields(self) -> list[Field]: ...
+    def fields(self) -> list[EditorField]: ...
 
     async def current(self) -> Current:
         """Return what the file says. Raises SettingsError where it cannot be read."""
 
-    async def save(self, version: str, changes: Sequence[Change], *, dry_run: bool) -> Outcome:
+    async def save(self, version: str, changes: Sequence[Edit], *, dry_run: bool) -> EditOutcome:
         """Write and put in force; raises SettingsConflict, SettingsError with every problem."""
 
-    async def reload(self) -> Outcome:
+    async def reload(self) -> EditOutcome:
         """Read the file again; invalid settings change nothing."""
 
     async def probe(self, source: str) -> bytes:

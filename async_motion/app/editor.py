@@ -20,7 +20,7 @@ from async_motion.settings import form as forms
 from async_motion.settings.document import Document
 from async_motion.settings.places import dotted
 from async_motion.settings.writing import Change, edited, version_of, write
-from async_motion.web import desk as web
+from async_motion.web import editor as web
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class SettingsFile:
         return OWN_FILE if self.read == shipped() else self.read
 
 
-class Desk:
+class FileEditor:
     """Changes the settings of one service, one change at a time. `apply` puts them in force."""
 
     def __init__(self, file: SettingsFile, settings: Settings, apply: Apply) -> None:
@@ -68,7 +68,7 @@ class Desk:
 
     # ---- reloading ----
 
-    async def reload(self) -> web.Outcome:
+    async def reload(self) -> web.EditOutcome:
         """Read the file again and put it in force; with problems nothing is changed."""
         async with self._lock:
             return _outcome(await self._reload())
@@ -93,10 +93,10 @@ class Desk:
 
     # ---- the page ----
 
-    def fields(self) -> list[web.Field]:
+    def fields(self) -> list[web.EditorField]:
         """Return every key as a form shows it."""
         return [
-            web.Field(
+            web.EditorField(
                 place=field.place, kind=field.kind, choices=field.choices, default=field.default,
                 hint=field.hint, help=field.help, required=field.required,
             )
@@ -139,7 +139,7 @@ class Desk:
             problem=self.problem,
         )
 
-    async def save(self, version: str, changes: Sequence[web.Change], *, dry_run: bool) -> web.Outcome:
+    async def save(self, version: str, changes: Sequence[web.Edit], *, dry_run: bool) -> web.EditOutcome:
         """Write changes and put them in force; with `dry_run` only say what that would do.
 
         Raises SettingsConflict, SettingsError with every problem.
@@ -152,7 +152,7 @@ class Desk:
             log.info("settings: %s was changed from the page", self._file.written)
             return _outcome(await self._reload())
 
-    def _draft(self, version: str, changes: Sequence[web.Change]) -> tuple[bytes, Settings]:
+    def _draft(self, version: str, changes: Sequence[web.Edit]) -> tuple[bytes, Settings]:
         """Return the file with the changes, and the settings that it would be. Raises SettingsError."""
         path = self._file.read
         try:
@@ -188,7 +188,7 @@ def _small(frame: Frame) -> bytes:
     return encode(frame.bgr(), 75, PROBE_WIDTH)[0]
 
 
-def _change(change: web.Change) -> Change:
+def _change(change: web.Edit) -> Change:
     place = tuple(change.place)
     return Change(place=place, value=forms.as_yaml(place, change.value))
 
@@ -211,5 +211,5 @@ def _harmless(place: tuple[str, ...], value: str) -> str:
     return redact_url(value) if place[-1] in ("source", "record_source") else ""
 
 
-def _outcome(reloaded: Reloaded) -> web.Outcome:
-    return web.Outcome(done=list(reloaded.done), problems=list(reloaded.problems))
+def _outcome(reloaded: Reloaded) -> web.EditOutcome:
+    return web.EditOutcome(done=list(reloaded.done), problems=list(reloaded.problems))
