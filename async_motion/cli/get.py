@@ -187,28 +187,28 @@ class Result:
 
 async def fetch_all(wanted: Wanted, making: Making, *, as_json: bool) -> Result:
     """Fetch all events, some at once, with progress on a terminal."""
+    from async_motion.retrieval.requests import together
+
     result = Result()
     progress = Progress(result)
-    slots = asyncio.Semaphore(EVENTS_AT_ONCE)
+    async for event in wanted.events():
+        progress.expect(event)
+    events = wanted.events()
+    turn = asyncio.Lock()  # two tasks cannot advance one generator
 
-    async def one(event: Event) -> None:
-        try:
+    async def work() -> None:
+        while True:
+            async with turn:
+                event = await anext(events, None)
+            if event is None:
+                return
             await _fetch_event(wanted.reader, event, making, result, progress)
             if as_json:
                 folder = making.out / event.camera / event.event_id
                 print(json.dumps({**event.payload(), "path": str(folder)}, ensure_ascii=False), flush=True)
-        finally:
-            slots.release()
 
-    async for event in wanted.events():
-        progress.expect(event)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            async for event in wanted.events():
-                await slots.acquire()
-                tasks.create_task(one(event), name=f"get[{event.event_id}]")
-    except BaseExceptionGroup as group:
-        raise _first(group) from None
+        await together("get events", (work() for _ in range(EVENTS_AT_ONCE)))
     finally:
         progress.clear()
     result.missing += [f"{event_id}: no such event" for event_id in wanted.unknown]
@@ -420,11 +420,6 @@ def _write(target: Path, data: bytes) -> None:
     part = target.with_name(f".{target.name}.part")
     part.write_bytes(data)
     part.replace(target)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _tell(line: str) -> None:
