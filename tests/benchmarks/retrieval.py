@@ -9,8 +9,9 @@ makes a year of events on four cameras, with their index, then measures, each in
     bare       the same without an index: the same answer, the listings
     get        2,000 frames of ordinary size, beside s5cmd and boto3 on the same keys (where installed)
 
-Bodies in the large part are a few bytes: the number of objects is what counts. `--frames 0` leaves the frames
-out (event.json alone), which changes no listing of events.
+Bodies in the large part are a few bytes: the number of objects is what counts. They are made as entries of
+SeaweedFS's filer (`seaweed_entries`), the index is put over S3. `--frames 0` leaves the frames out
+(event.json alone), which changes no listing of events.
 """
 
 from __future__ import annotations
@@ -25,21 +26,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from async_motion.core.index import IndexLine, index_key, pack
 from async_motion.retrieval import EventReader
 from async_motion.store.minio_reader import MinioReader
-from tests.support.bucket import INSTANCE, MadeEvent, index_objects, make_event
+from tests.benchmarks.seaweed_entries import load_entries, write_entries
+from tests.support.bucket import INSTANCE, WRITER, MadeEvent, index_objects, make_event
 from tests.support.s3 import S3Server, seaweedfs
 from tests.support.service import ROOT, clean_environment
 
 CAMERAS = ("drive", "garden", "porch", "yard")
 GET_EVENTS, GET_FRAMES, GET_BYTES = 100, 20, 80_000
+
+Object = tuple[str, bytes, Mapping[str, str]]
+"""Key, body, user metadata."""
 
 
 def year(count: int, frames: int, now: datetime, *, recent: int = 40) -> Iterator[MadeEvent]:
@@ -54,47 +61,55 @@ def year(count: int, frames: int, now: datetime, *, recent: int = 40) -> Iterato
         camera = chance.choice(CAMERAS)
         numbers[camera] += 1
         high = place % 100 == 0
-        yield make_event(
+        event = make_event(
             camera=camera,
             at=at,
             salt=chance.getrandbits(24),
-            frames=frames,
+            frames=max(1, frames),
             scores=[0.3 if high else 0.01 + chance.random() / 20] * max(1, frames),
             zones=["gate"] if high else ["lawn"],
             no=numbers[camera],
         )
+        # The score is that of the frames: without them, the summary alone is stored.
+        summary = {key: each for key, each in event.objects.items() if key.endswith("/event.json")}
+        yield event if frames else replace(event, objects=summary)
 
 
-async def fill(server: S3Server, bucket: str, events: Iterator[MadeEvent], *, body: int | None = None) -> int:
-    """Put everything, with the index in the end; return how many objects there are."""
-    count = 0
-    waiting: list[tuple[str, bytes, Any]] = []
-    made: list[MadeEvent] = []
+def fill_large(server: S3Server, bucket: str, events: Iterable[MadeEvent], folder: Path) -> int:
+    """Make events with their index; return how many objects there are."""
+    days: dict[tuple[str, date], list[IndexLine]] = {}
+    file = folder / "entries.meta"
+
+    def objects() -> Iterator[Object]:
+        for event in events:
+            days.setdefault((event.camera, event.day), []).append(event.line)
+            for key, (data, about) in event.objects.items():
+                yield key, data, about
+
+    with file.open("wb") as out:
+        count = write_entries(out, bucket, objects())
+    load_entries(server, file)
+    file.unlink()
+    index: list[Object] = [
+        (index_key("", INSTANCE, camera, day, WRITER), pack(lines, WRITER), {})
+        for (camera, day), lines in days.items()
+    ]
+    asyncio.run(put_all(server, bucket, index))
+    return count + len(index)
+
+
+async def put_all(server: S3Server, bucket: str, objects: Iterable[Object]) -> None:
+    """Put objects over S3, some at once."""
+    queue = iter(objects)
     async with MinioReader(bucket=bucket, concurrency=32, **server.admin.arguments()) as store:
 
-        async def put_all() -> None:
-            nonlocal count
-            queue = iter(waiting)
+        async def worker() -> None:
+            for key, data, about in queue:
+                await store.put(key, data, content_type="image/jpeg", metadata=about, tags={})
 
-            async def worker() -> None:
-                for key, data, about in queue:
-                    await store.put(key, data, content_type="image/jpeg", metadata=about, tags={})
-
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(24):
-                    tasks.create_task(worker())
-            count += len(waiting)
-            waiting.clear()
-            print(f"\r{count} objects", end="", file=sys.stderr, flush=True)
-
-        for event in events:
-            made.append(event)
-            waiting.extend((key, data, about if body else {}) for key, (data, about) in event.objects.items())
-            if len(waiting) >= 5000:
-                await put_all()
-        waiting.extend((key, data, {}) for key, (data, _) in index_objects(made).items())
-        await put_all()
-    return count
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(24):
+                tasks.create_task(worker())
 
 
 def settings_file(folder: Path, server: S3Server, bucket: str) -> Path:
@@ -166,8 +181,8 @@ def find(server: S3Server, folder: Path, events: int, frames: int) -> dict[str, 
     """Measure the finding of events."""
     bucket = server.make_bucket()
     began = time.monotonic()
-    objects = asyncio.run(fill(server, bucket, year(events, frames, datetime.now(UTC))))
-    print(f"\nfilled in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    objects = fill_large(server, bucket, year(events, frames, datetime.now(UTC)), folder)
+    print(f"filled in {time.monotonic() - began:.0f} s", file=sys.stderr)
     config = settings_file(folder, server, bucket)
     figures: dict[str, Any] = {"objects": objects, "events": events}
     figures["recent"] = asyncio.run(recent(server, bucket))
@@ -227,7 +242,9 @@ def get(server: S3Server, folder: Path) -> dict[str, Any]:
         )
         for n in range(GET_EVENTS, 0, -1)
     ]
-    asyncio.run(fill(server, bucket, iter(events), body=GET_BYTES))
+    objects = [(key, *each) for event in events for key, each in event.objects.items()]
+    index = [(key, *each) for key, each in index_objects(events).items()]
+    asyncio.run(put_all(server, bucket, objects + index))
     keys = [frame.object_key for event in events for frame in event.frames]
     config = settings_file(folder, server, bucket)
     rates: dict[str, list[int]] = {}
