@@ -103,6 +103,10 @@ class Topics:
     def snapshot(self, camera: str) -> str:
         return f"{self.base}/{camera}/snapshot"
 
+    def snapshot_attributes(self, camera: str) -> str:
+        """Return the topic for the announcement of the frame that `snapshot` shows next."""
+        return f"{self.base}/{camera}/snapshot/attributes"
+
     def snapshot_frame(self, camera: str) -> str:
         return f"{self.base}/{camera}/snapshot/frame"
 
@@ -140,7 +144,8 @@ class Topics:
         Filters that overlap with `commands` would bring a command twice from some brokers.
         """
         zones = f"{self.base}/+/zone/+/motion"
-        return (f"{self.base}/+", f"{self.base}/+/+", f"{self.base}/+/snapshot/frame", zones)
+        snapshots = tuple(f"{self.base}/+/snapshot/{part}" for part in ("attributes", "frame"))
+        return (f"{self.base}/+", f"{self.base}/+/+", *snapshots, zones)
 
     def retained_of(self, camera: str, zones: Iterable[str]) -> tuple[str, ...]:
         """Return every topic on which something about `camera` may be retained."""
@@ -149,6 +154,7 @@ class Topics:
             self.motion(camera),
             *(self.zone_motion(camera, zone) for zone in zones),
             self.snapshot(camera),
+            self.snapshot_attributes(camera),
             self.snapshot_frame(camera),
             self.camera_state(camera),
             *(self.setting(camera, setting) for setting in SETTINGS),

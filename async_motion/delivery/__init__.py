@@ -17,9 +17,9 @@ put. The order is the promise: a frame is announced after the store has confirme
 knows; it leaves the spool after the broker has confirmed the announcement. A crash between any two steps
 repeats the later ones, with the same key and the same ids.
 
-For one frame, in this order: the object; `snapshot/frame` and `snapshot` (retained; if it is the best frame
-so far of its camera's newest event); `frame`; then, if due, an update on `event`. An event's start follows
-its opening frame; its end follows its last frame, after `event.json`.
+For one frame, in this order: the object; `snapshot/attributes`, `snapshot` and `snapshot/frame` (retained;
+if it is the best frame so far of its camera's newest event); `frame`; then, if due, an update on `event`. An
+event's start follows its opening frame; its end follows its last frame, after `event.json`.
 
 What was accepted in this run and less than `delayed_after_s` ago is fresh: it is announced in the order of
 acceptance for each camera, and a frame that is not stored yet blocks those behind it. What is older, or left

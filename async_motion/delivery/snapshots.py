@@ -125,8 +125,7 @@ class Snapshots:
             small = await self._shrunk(jpeg)
             if small is None or self._shown.get(camera) != rank:
                 return True
-            await self._publish(self._topics.snapshot_frame(camera), announcement.encode(), retain=True)
-            await self._publish(self._topics.snapshot(camera), small, retain=True)
+            await self._publish_all(camera, announcement.encode(), small)
         except (StoreUnavailable, BrokerUnavailable, TimeoutError) as exc:
             log.debug("%s: its last picture is not shown again yet: %s", camera, exc)
             return isinstance(exc, BrokerRefused)
@@ -159,16 +158,13 @@ class Snapshots:
             return
         before = self._announcements.get(info.camera)
         try:
-            # What tells of the picture comes first: who sees the picture change finds its words in place.
-            await self._publish(self._topics.snapshot_frame(info.camera), announcement, retain=True)
-            await self._publish(self._topics.snapshot(info.camera), jpeg, retain=True)
+            await self._publish_all(info.camera, announcement, jpeg)
         except BrokerRefused as exc:
             self._problem(info.camera, f"the broker refused the snapshot: {exc}")
             if before is not None:
                 with contextlib.suppress(BrokerRefused):
-                    await self._publish(
-                        self._topics.snapshot_frame(info.camera), before.encode(), retain=True
-                    )
+                    attributes = self._topics.snapshot_attributes(info.camera)
+                    await self._publish(attributes, before.encode(), retain=True)
             return
         self._problems.pop(info.camera, None)
         self._shown[info.camera] = (item.event_number, info.score)
@@ -176,6 +172,17 @@ class Snapshots:
         for key, shown in ((SHOWN, self._shown), (SHOWN_FRAMES, self._announcements)):
             value = json.dumps(shown).encode()
             await self._retries.insist(partial(self._spool.remember, key, value, durable=False))
+
+    async def _publish_all(self, camera: str, announcement: bytes, jpeg: bytes) -> None:
+        """Publish an image with its announcement, before it and after it.
+
+        Home Assistant takes the attributes from the first, so that they never belong to an older image;
+        other subscribers learn from the last that the image on the broker is the one announced.
+        Raises BrokerUnavailable, BrokerRefused.
+        """
+        await self._publish(self._topics.snapshot_attributes(camera), announcement, retain=True)
+        await self._publish(self._topics.snapshot(camera), jpeg, retain=True)
+        await self._publish(self._topics.snapshot_frame(camera), announcement, retain=True)
 
     async def _small_jpeg(self, item: FrameAnnouncement) -> bytes | None:
         info = item.stored.info

@@ -199,7 +199,8 @@ CAMERA: Final[Sequence[Entity]] = (
         name="Picture",
         topics=lambda at: {
             "image_topic": at.topics.snapshot(at.camera),
-            "json_attributes_topic": at.topics.snapshot_frame(at.camera),
+            # Before the image, so that an automation on it finds the attributes of the same frame.
+            "json_attributes_topic": at.topics.snapshot_attributes(at.camera),
         },
         fields={
             "content_type": payloads.CONTENT_TYPE,

@@ -111,6 +111,20 @@ def test_an_automation_on_an_event_finds_the_new_picture(lab: Lab) -> None:
                 starts += change.attributes["phase"] == "start"
                 assert shown_before(watch.changes[:number], image) == change.attributes["event_id"]
         assert starts == 3
+        assert_attributes_of(watch.of(image))
+
+
+def assert_attributes_of(changes: list[Change]) -> None:
+    """Assert that an image's state, the time of the picture, never changes before its attributes."""
+    of_picture: dict[str, str] = {}
+    for change in changes:
+        if change.state in (None, "unknown", "unavailable"):
+            continue
+        frame = change.attributes["frame_id"]
+        # Attributes may come a moment before their picture, so that of one state the first frame counts.
+        assert change.state in of_picture or frame not in of_picture.values(), f"{frame} of an older picture"
+        of_picture.setdefault(change.state, frame)
+    assert len(of_picture) >= 3
 
 
 def shown_before(changes: list[Change], image: str) -> str | None:

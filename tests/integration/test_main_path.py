@@ -153,15 +153,17 @@ def test_from_a_camera_to_an_announced_object_key(stage: Stage) -> None:
     jsonschema.validate(told, SCHEMAS["event_summary"])
     assert [line["frame_id"] for line in told["frames"]] == [f["frame_id"] for f in frames]
 
-    # the order: motion at once; a snapshot's JSON, its JPEG, the frame's announcement; an automation on the
-    # start finds a snapshot of this event
+    # the order: motion at once; a snapshot's attributes, its JPEG, its JSON, the frame's announcement; an
+    # automation on the start finds a snapshot of this event
     live = [m for m in recorder.messages if not m.retain]
-    names = ("motion", "snapshot", "snapshot/frame", "frame", "event")
+    names = ("motion", "snapshot/attributes", "snapshot", "snapshot/frame", "frame", "event")
     said_of = [(m.topic.removeprefix(f"{CAMERA}/"), m) for m in live if m.topic.startswith(CAMERA)]
     told_of = [(name, m) for name, m in said_of if name in names]
     kinds = [name for name, _ in told_of]
     for place in (i for i, name in enumerate(kinds) if name == "snapshot"):
-        assert (kinds[place - 1], kinds[place + 1]) == ("snapshot/frame", "frame")
+        around = ["snapshot/attributes", "snapshot", "snapshot/frame", "frame"]
+        assert kinds[place - 1 : place + 3] == around
+        assert told_of[place - 1][1].payload == told_of[place + 1][1].payload
     start = kinds.index("event")
     assert told_of[start][1].json()["type"] == "start"
     shown = [m.json() for name, m in told_of[:start] if name == "snapshot/frame"]

@@ -105,6 +105,7 @@ def test_topics_are_as_the_design_says() -> None:
     assert TOPICS.frame("porch") == f"{base}/porch/frame"
     assert TOPICS.event("porch") == f"{base}/porch/event"
     assert TOPICS.snapshot("porch") == f"{base}/porch/snapshot"
+    assert TOPICS.snapshot_attributes("porch") == f"{base}/porch/snapshot/attributes"
     assert TOPICS.snapshot_frame("porch") == f"{base}/porch/snapshot/frame"
     assert TOPICS.camera_state("porch") == f"{base}/porch/state"
     for setting in names.SETTINGS:

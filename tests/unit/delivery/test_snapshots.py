@@ -34,7 +34,7 @@ async def test_the_snapshot_is_the_best_frame_so_far_of_the_newest_event(bench: 
     shown = [(f["event_id"], f["seq"]) for f in bench.broker.json_of("/snapshot/frame")]
     assert shown == [(first.event_id, 0), (first.event_id, 2), (second.event_id, 0), (second.event_id, 1)]
     topics = [t.removeprefix(f"{BASE}/porch/") for t, _, _ in bench.broker.messages]
-    assert topics[:4] == ["snapshot/frame", "snapshot", "frame", "event"]
+    assert topics[:5] == ["snapshot/attributes", "snapshot", "snapshot/frame", "frame", "event"]
     shown_jpegs = [p for t, p, retain in bench.broker.messages if t.endswith("/snapshot") and retain]
     assert shown_jpegs[0] == b"small" + make_record(first, 0).jpeg[:8]
     assert bench.spool.stats.bytes < 10_000  # no bytes are kept beyond the announcement
