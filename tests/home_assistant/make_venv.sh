@@ -38,16 +38,23 @@ stamp="$folder/.complete"
 if [ "$(cat "$stamp" 2>/dev/null)" = "${packages[*]}" ]; then
   exit 0
 fi
-"$python" -c "import sys; v = $needs; sys.exit(not (v <= sys.version_info and v[:2] == sys.version_info[:2]))" ||
+fits="import sys; v = $needs; sys.exit(not (v <= sys.version_info and v[:2] == sys.version_info[:2]))"
+"$python" -c "$fits" ||
   { echo "$python does not fit Home Assistant $release, which wants Python $needs" >&2; exit 1; }
 rm -f "$stamp"
 "$python" -m venv "$folder"
-if ! "$folder/bin/python" -c '' 2>/dev/null; then
-  # The interpreter lives in another Debian (run.sh), which runs the environment's own when it is named.
-  AM_PYTHON="$folder/bin/python" "$python" -m pip install --quiet "${packages[@]}"
+interpreter="$folder/bin/python"
+rm -f "$folder/python-outside"
+if ! "$interpreter" -c "$fits" 2>/dev/null; then
+  # Its link leads to an interpreter of another Debian (run.sh): here, nothing or a wrong one has that path.
+  interpreter="$folder/python-outside"
+  printf '#!/bin/sh\nAM_PYTHON=%s exec %s "$@"\n' "$folder/bin/python" "$python" >"$interpreter"
+  chmod +x "$interpreter"
+  "$interpreter" -m pip install --quiet uv
+  UV_CACHE_DIR="${folder%/*}/uv" "$interpreter" -m uv pip install --quiet --python "$folder/bin/python" "${packages[@]}"
 elif command -v uv >/dev/null; then
-  uv pip install --quiet --python "$folder/bin/python" "${packages[@]}"
+  uv pip install --quiet --python "$interpreter" "${packages[@]}"
 else
-  "$folder/bin/pip" install --quiet "${packages[@]}"
+  "$interpreter" -m pip install --quiet "${packages[@]}"
 fi
 echo "${packages[*]}" >"$stamp"

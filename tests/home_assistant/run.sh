@@ -51,6 +51,8 @@ exec chroot "$root" "\$@"' sh "\${AM_PYTHON:-/usr/bin/python3}" "\$@"
 END
   chmod +x "$cache/python-$1"
   cp /etc/resolv.conf "$root/etc/resolv.conf"
+  # Of the same authorities as here.
+  cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
   echo "$cache/python-$1"
 }
 
@@ -84,13 +86,7 @@ folder="$cache/home-assistant-$release"
 if [ "$release" = 2025.4.4 ] && [ -d "$cache/home-assistant" ]; then folder="$cache/home-assistant"; fi
 PATH="$PWD/.venv/bin:$PATH" bash tests/home_assistant/make_venv.sh "$folder" "$python" "$release"
 ha_python="$folder/bin/python"
-case $python in
-  "$cache"/python-*)
-    # The environment's interpreter exists inside the other Debian alone.
-    ha_python="$folder/python-outside"
-    printf '#!/bin/sh\nAM_PYTHON=%s exec %s "$@"\n' "$folder/bin/python" "$python" >"$ha_python"
-    chmod +x "$ha_python"
-    ;;
-esac
+# Of an interpreter in another Debian, the way into it.
+if [ -x "$folder/python-outside" ]; then ha_python="$folder/python-outside"; fi
 echo "Home Assistant $release on $("$ha_python" --version)"
 HA_PYTHON="$ha_python" exec "$pytest" -m pytest -q -n "${HA_TESTS_AT_ONCE:-2}" -m home_assistant tests/home_assistant "$@"

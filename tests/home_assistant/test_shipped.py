@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import yaml
 
 from tests.home_assistant.ha_harness import WebSocket
 from tests.home_assistant.lab import Lab
+from tests.support.mqtt import Recorder
 from tests.support.service import ROOT
 from tests.support.wait import eventually
 
@@ -148,7 +151,12 @@ def test_an_automation_on_an_event_saves_its_new_picture(lab: Lab) -> None:
     settings = lab.settings(
         cameras={lab.name: once(lab)}, mqtt=lab.mqtt(snapshot={"max_width": 160, "quality": 90})
     )
-    with lab.running(settings), told(lab) as telling:
+    snapshot = f"{lab.base}/{lab.name}/snapshot"
+    with (
+        lab.running(settings),
+        told(lab) as telling,
+        Recorder(lab.broker.port, (snapshot, f"{snapshot}/frame")) as recorder,
+    ):
         lab.wait(lab.entity("sensor", "status"), "Watching")
         event, image = lab.entity("event", "motion_event"), lab.entity("image", "last_motion_image")
         lab.wait(event, "unknown")
@@ -180,13 +188,23 @@ def test_an_automation_on_an_event_saves_its_new_picture(lab: Lab) -> None:
             lab.wait(lab.entity("binary_sensor", "motion"), "off")
             assert found["picture"] == found["event"]
             saved = (folder / f"{found['event']}.jpg").read_bytes()
-            assert saved == lab.retained()[f"{lab.base}/{lab.name}/snapshot"]
+            eventually(partial(was_shown, recorder, found["event"], saved), what="the picture on the broker")
             original = picture(stored(lab, found["key"]).read_bytes())
             expected = cv2.resize(original, (160, 120), interpolation=cv2.INTER_AREA)
             assert np.abs(picture(saved).astype(int) - expected.astype(int)).mean() < 4
             seen.add(found["event"])
         assert len(seen) == 3
         forget(lab, automation)
+
+
+def was_shown(recorder: Recorder, event_id: str, image: bytes) -> bool:
+    """Return whether an image was published for an event: its announcement follows it."""
+    return any(
+        announced.topic.endswith("/frame")
+        and announced.json()["event_id"] == event_id
+        and shown.payload == image
+        for shown, announced in itertools.pairwise(list(recorder.messages))
+    )
 
 
 def stored(lab: Lab, key: str) -> Path:
