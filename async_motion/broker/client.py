@@ -59,8 +59,8 @@ class BrokerClient:
 
     `tls`, `ca_file`, `cert_file`, `key_file`, `insecure` are as `mqtt.tls` says. `status_topic` is retained
     as "online" and "offline". `client_id`: give the same after a restart, then the broker drops what is left
-    of the connection before; by default it is drawn. `retry_first_s` to `retry_most_s` bound the waits
-    between tries, `refused_first_s` to `refused_most_s` those after a refusal, which a person has to mend.
+    of the connection before; by default it is drawn. `retry_first_s` to `retry_max_s` bound the waits
+    between tries, `refused_first_s` to `refused_max_s` those after a refusal, which a person has to mend.
     `timeout_s` is the patience for each answer, `stop_timeout_s` that for the whole goodbye. Sizes
     are in bytes: `max_incoming` of a payload that we take, `max_packet` that the broker takes, where that is
     known though it does not announce it.
@@ -90,9 +90,9 @@ class BrokerClient:
         max_incoming: int = 1 << 20,
         max_packet: int | None = None,
         retry_first_s: float = 1.0,
-        retry_most_s: float = 5.0,
+        retry_max_s: float = 5.0,
         refused_first_s: float = 10.0,
-        refused_most_s: float = 30.0,
+        refused_max_s: float = 30.0,
         draw: Callable[[], float] = random.random,
     ) -> None:
         files = TlsFiles(ca_file=ca_file, cert_file=cert_file, key_file=key_file, insecure=insecure)
@@ -114,14 +114,14 @@ class BrokerClient:
         )
         self._birth = birth
         self._stop_timeout_s = stop_timeout_s
-        self._retry = Backoff(draw=draw, first_s=retry_first_s, max_s=retry_most_s)
-        self._refused_retry = Backoff(draw=draw, first_s=refused_first_s, max_s=refused_most_s)
+        self._retry = Backoff(draw=draw, first_s=retry_first_s, max_s=retry_max_s)
+        self._refused_retry = Backoff(draw=draw, first_s=refused_first_s, max_s=refused_max_s)
         self._retained = Retained()
         self._handlers: list[tuple[str, Handler]] = []
         self._new_filters: list[str] = []
         self._old_filters: list[str] = []
         self._callbacks: list[Callable[[], None]] = []
-        self._refusals = Refusals(lambda: Backoff(draw=draw, first_s=refused_first_s, max_s=refused_most_s))
+        self._refusals = Refusals(lambda: Backoff(draw=draw, first_s=refused_first_s, max_s=refused_max_s))
         self._packets = PacketLimit()
         self._deferred: list[RetainedChange] = []
         """Retained changes that may be too large for the broker: sent one at a time, after all others."""

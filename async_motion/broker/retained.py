@@ -37,7 +37,7 @@ class Retained:
     """The retained topics of one client."""
 
     def __init__(self, max_changes: int = MAX_CHANGES) -> None:
-        self._most = max_changes
+        self._max_changes = max_changes
         self._values: dict[str, bytes] = {}
         self._cleared: dict[str, None] = {}
         self._changes: deque[RetainedChange] = deque()
@@ -61,7 +61,7 @@ class Retained:
             self._cleared[topic] = None
         if self._connected:
             self._changes.append(RetainedChange(topic=topic, payload=payload, outcome=outcome))
-            if len(self._changes) > self._most:
+            if len(self._changes) > self._max_changes:
                 self._thin_out()
 
     def repeat(self, topic: str) -> None:

@@ -69,7 +69,7 @@ class Requests:
         )
 
     async def _send(self, kind: str, request: Callable[[], Awaitable[T]]) -> T:
-        for least_s in (*PAUSES_S, None):
+        for min_pause_s in (*PAUSES_S, None):
             try:
                 async with self._places:
                     self.sent[kind] += 1
@@ -77,9 +77,9 @@ class Requests:
             except StoreRefused:
                 raise
             except StoreUnavailable as exc:
-                if least_s is None:
+                if min_pause_s is None:
                     raise
-                await asyncio.sleep(max(least_s, min(exc.retry_after_s or 0.0, _MAX_PAUSE_S)))
+                await asyncio.sleep(max(min_pause_s, min(exc.retry_after_s or 0.0, _MAX_PAUSE_S)))
         raise AssertionError("unreachable")
 
 

@@ -70,7 +70,7 @@ def search(
     present: Candidate,
     cost: Cost,
     *,
-    least_area: float = 0.0,
+    min_area: float = 0.0,
     max_area: float = 1.0,
     confirms: Sequence[tuple[int, int]] = CONFIRMS,
 ) -> Candidate:
@@ -82,7 +82,7 @@ def search(
     """
     if cost(present) < MIN_GAIN:
         return present  # nothing can be gained
-    axes = _Axes(present, [area for area in AREAS if least_area <= area < max_area], confirms)
+    axes = _Axes(present, [area for area in AREAS if min_area <= area < max_area], confirms)
     best = _least(present, (present, *axes.everywhere(present)), cost, axes)
     for _ in range(ROUNDS):
         before = best

@@ -149,7 +149,7 @@ def find(bench: Bench, present: Present) -> Outcome:
         start,
         bench.cost,
         # The settings want what is near to be larger than what is far.
-        least_area=present.detection.min_area_far or 0.0,
+        min_area=present.detection.min_area_far or 0.0,
         max_area=present.detection.max_area,
         confirms=confirms,
     )

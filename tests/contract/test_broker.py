@@ -38,9 +38,9 @@ STATUS = "am/edge/status"
 CLIENT_LOG = "async_motion.broker.client"
 QUICK: dict[str, Any] = {
     "retry_first_s": 0.05,
-    "retry_most_s": 0.2,
+    "retry_max_s": 0.2,
     "refused_first_s": 0.05,
-    "refused_most_s": 0.2,
+    "refused_max_s": 0.2,
 }
 Client = BrokerClient | FakeBroker
 
@@ -703,7 +703,7 @@ def test_mosquitto_refuses_a_topic_by_reason_code_and_the_others_go_on(
                 host="127.0.0.1",
                 port=server.port,
                 status_topic=STATUS,
-                **QUICK | {"refused_first_s": 3600, "refused_most_s": 3600},
+                **QUICK | {"refused_first_s": 3600, "refused_max_s": 3600},
             )
             client.retain("am/forbidden/motion", "ON")
             client.retain("am/edge/porch/motion", "ON")

@@ -13,7 +13,7 @@ from tests.fuzz.mutate import mutated
 from tests.support.rtsp import AccessUnit, rtp_packets
 
 MIB = 1 << 20
-MOST = 1024 * MIB
+MAX_SENT = 1024 * MIB
 """What one answer sends at most of the gigabytes that it announces: the bound is the service's."""
 
 Answer = Callable[[socket.socket, random.Random], None]
@@ -161,7 +161,7 @@ def _part(connection: socket.socket, jpeg: bytes, length: int | None = -1, borde
 
 def _pour(connection: socket.socket, data: bytes) -> None:
     sent = 0
-    while sent < MOST:
+    while sent < MAX_SENT:
         connection.sendall(data)
         sent += len(data)
 
@@ -337,7 +337,7 @@ def _endless_unit(connection: socket.socket, sequence: int) -> None:
     """Send an access unit (FU-A, RFC 6184) that never ends."""
     head = (9_000_000).to_bytes(4) + b"\x12\x34\x56\x78"
     sent = 0
-    while sent < MOST:
+    while sent < MAX_SENT:
         start = 0x80 if not sent else 0
         packet = bytes([0x80, 96]) + (sequence & 0xFFFF).to_bytes(2) + head + bytes([0x7C, start | 5])
         packet += b"\x55" * 60_000

@@ -28,9 +28,9 @@ CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, DISCONNECT = 0x20, 0x30, 0x40, 0x82
 LOG = "async_motion.broker.client"
 QUICK: dict[str, Any] = {
     "retry_first_s": 0.01,
-    "retry_most_s": 0.02,
+    "retry_max_s": 0.02,
     "refused_first_s": 0.01,
-    "refused_most_s": 0.02,
+    "refused_max_s": 0.02,
 }
 
 
@@ -307,7 +307,7 @@ def test_an_address_that_is_none_is_refused() -> None:
 def test_another_client_with_our_id_is_named() -> None:
     async def case() -> None:
         script = Script()
-        async with against(script, refused_first_s=3600, refused_most_s=3600) as client:
+        async with against(script, refused_first_s=3600, refused_max_s=3600) as client:
             await connected(client)
             assert script.writer is not None
             send(script.writer, DISCONNECT, b"\x8e\x00")
@@ -323,7 +323,7 @@ def test_a_refused_publish_says_why_and_the_topic_is_held_back() -> None:
             send(writer, PUBACK, packet.number + b"\x97\x00")
 
         script = Script(on_publish=refuse)
-        async with against(script, refused_first_s=3600, refused_most_s=3600) as client:
+        async with against(script, refused_first_s=3600, refused_max_s=3600) as client:
             await connected(client)
             for _ in range(3):
                 with pytest.raises(BrokerRefused, match="am/t: Quota exceeded"):
@@ -619,7 +619,7 @@ def test_an_outage_is_one_warning_for_each_try_and_one_info_on_recovery(
 def test_waits_grow_from_try_to_try_and_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
     async def case() -> None:
         script = Script(connack=None)
-        options = {"retry_first_s": 0.02, "retry_most_s": 0.1, "draw": lambda: 0.999}
+        options = {"retry_first_s": 0.02, "retry_max_s": 0.1, "draw": lambda: 0.999}
         async with against(script, **options):
             await eventually_async(lambda: script.connects >= 6, what="tries")
 

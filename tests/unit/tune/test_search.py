@@ -82,7 +82,7 @@ def test_areas_stay_below_the_largest_and_confirmations_can_be_fixed() -> None:
     assert {at.confirm for at in tried} == {PRESENT.confirm}
     assert min(at.min_area for at in tried) < 0.002
     tried.clear()
-    search(PRESENT, cost, least_area=0.002, confirms=())
+    search(PRESENT, cost, min_area=0.002, confirms=())
     assert min(at.min_area for at in tried) == 0.002
 
 
