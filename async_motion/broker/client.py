@@ -1,18 +1,18 @@
-"""The broker as the service sees it: one object for its whole life, whatever the connection does.
+"""The MQTT client of the service: one object for its whole life, across connections.
 
-    run() ──▶ connect ──▶ subscribe ──▶ say everything retained ──▶ "online" ──▶ connected, callbacks
+    run() ──▶ connect ──▶ subscribe ──▶ publish all retained ──▶ "online" ──▶ connected, callbacks
       ▲                                                                              │
-      └────────────── wait: backoff, slower when we are refused ◀── lost ────────────┘
+      └────────────── wait: backoff, longer after a refusal ◀── lost ────────────────┘
 
-- Works without a broker from the first moment: `publish` then fails at once, `retain` remembers.
-- "online" comes after everything retained, so that who waits for it finds every state in place; the commands
-  are subscribed before it, so that none of an eager sender is lost.
-- The last will is "offline"; so is the goodbye. A broker that notices late that an *earlier* connection of
-  ours is dead publishes its will over our "online": we listen to our own status and say "online" again.
-- What is refused is refused by itself: a topic that the access list forbids is held back (refusals.py) and
-  does not hold up the others.
-- Handlers and callbacks are called from the event loop, in order. One that raises ends up in the loop's
-  exception handler, and the connection lives on.
+- Works without a broker from the start: `publish` then fails at once, `retain` remembers.
+- "online" follows everything retained, so a subscriber that waits for it finds every state in place. Command
+  topics are subscribed before it, so no early command is lost.
+- The last will is "offline", and so is the goodbye. A broker may detect late that an *earlier* connection of
+  ours is dead; its will then overwrites our "online". We subscribe to our own status and publish it again.
+- A refusal concerns one topic: a topic that the ACL forbids is held back (refusals.py) and does not block the
+  others.
+- Handlers and callbacks are called from the event loop, in order. An exception in one goes to the loop's
+  exception handler; the connection continues.
 """
 
 from __future__ import annotations
@@ -48,22 +48,21 @@ from async_motion.tls import TlsFiles
 log = logging.getLogger(__name__)
 
 Handler = Callable[[str, bytes, bool], None]
-"""(topic, payload, was it retained: there before we subscribed)"""
+"""(topic, payload, retained): a retained message was there before we subscribed."""
 
 SETTLED_S: Final = 10.0
-"""A connection that lasted this long was a good one: the next loss starts with the shortest wait again."""
+"""A connection that lasted this long resets the backoff."""
 
 
 class BrokerClient:
-    """A client that connects, and connects again, for as long as `run` runs.
+    """A client that connects and reconnects while `run` runs.
 
-    `tls`, `ca_file`, `cert_file`, `key_file`, `insecure` are as `mqtt.tls` says. `status_topic` is retained
-    as "online" and "offline". `client_id`: give the same after a restart, then the broker drops what is left
-    of the connection before; by default it is drawn. `retry_first_s` to `retry_max_s` bound the waits
-    between tries, `refused_first_s` to `refused_max_s` those after a refusal, which a person has to mend.
-    `timeout_s` is the patience for each answer, `stop_timeout_s` that for the whole goodbye. Sizes
-    are in bytes: `max_incoming` of a payload that we take, `max_packet` that the broker takes, where that is
-    known though it does not announce it.
+    `tls`, `ca_file`, `cert_file`, `key_file`, `insecure` are as in `mqtt.tls`. `status_topic` is retained as
+    "online" and "offline". `client_id`: pass the same one after a restart, so that the broker drops the
+    previous connection; by default it is random. `retry_first_s` to `retry_max_s` bound the waits between
+    attempts, `refused_first_s` to `refused_max_s` those after a refusal, which only a person can fix.
+    `timeout_s` bounds each answer, `stop_timeout_s` the whole goodbye. Sizes are in bytes: `max_incoming` is
+    the largest payload accepted, `max_packet` the largest packet of a broker that does not announce it.
     """
 
     def __init__(
@@ -126,7 +125,7 @@ class BrokerClient:
         self._deferred: list[RetainedChange] = []
         """Retained changes that may be too large for the broker: sent one at a time, after all others."""
         self._trial = asyncio.Lock()
-        """Held while a message is in flight that the broker may cut the connection at."""
+        """Held while a message is in flight that may be too large for the broker."""
         self._connection: Connection | None = None
         self._wake = asyncio.Event()
         self._opened_at: float | None = None
@@ -137,11 +136,11 @@ class BrokerClient:
         if status_topic is not None:
             self.subscribe(status_topic, self._on_status)
 
-    # -- what it is like
+    # -- state
 
     @property
     def connected(self) -> bool:
-        """True from the moment in which everything retained has been said."""
+        """True once everything retained is published, until the connection ends."""
         return self._connection is not None and self._connection.error is None
 
     @property
@@ -156,24 +155,24 @@ class BrokerClient:
 
     @property
     def address(self) -> str:
-        """Where the broker is: `host:port`."""
+        """The broker's `host:port`."""
         return self._options.address
 
     @property
     def max_packet(self) -> int | None:
-        """The largest packet that the broker takes, in bytes, announced or learned; None: unknown."""
+        """The largest packet that the broker accepts, in bytes, announced or learned; None: unknown."""
         limits = (self._max_packet, self._packets.limit)
         return min((limit for limit in limits if limit is not None), default=None)
 
-    # -- what it can do
+    # -- publish and subscribe
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish with QoS 1 and return after a good PUBACK.
+        """Publish with QoS 1 and return after a PUBACK that reports success.
 
-        Raises BrokerUnavailable when the broker is away, goes away or does not answer: the message may or may
-        not have arrived. Raises BrokerRefused for a bad reason code and for a packet above the broker's
-        limit. With `retain` the payload is remembered as `retain` does, also when the broker is away, and
-        keeps its place among the retained changes.
+        Raises BrokerUnavailable without a connection, when it is lost, or without an answer: the message may
+        or may not have arrived. Raises BrokerRefused for a failure code and for a packet above the broker's
+        limit. With `retain` the payload is remembered as by `retain`, even without a connection, and is
+        published in order with the other retained changes.
         """
         _check_topic(topic)
         if retain:
@@ -230,7 +229,7 @@ class BrokerClient:
         self._wake.set()
 
     def release(self, topic: str) -> None:
-        """Retain nothing on a topic any more, and publish nothing there: another client has cleared it."""
+        """Forget a retained topic without publishing: another client has cleared it."""
         self._retained.release(topic)
 
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
@@ -245,7 +244,7 @@ class BrokerClient:
             self._wake.set()
 
     def unsubscribe(self, topic_filter: str, handler: Handler) -> None:
-        """Call `handler` no longer for what matches. What is under way may still come."""
+        """Stop calling `handler` for what matches. Messages in flight may still arrive."""
         self._handlers.remove((topic_filter, handler))
         if any(topic_filter == other for other, _ in self._handlers):
             return
@@ -255,11 +254,11 @@ class BrokerClient:
         self._wake.set()
 
     def on_connect(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after each connect, when everything retained has been said."""
+        """Call `callback` after each connect, once everything retained is published."""
         self._callbacks.append(callback)
 
     async def run(self) -> None:
-        """Connect and stay connected until cancelled; then publish what is left and "offline", and leave."""
+        """Stay connected until cancelled; then publish pending changes and "offline", and disconnect."""
         while True:
             try:
                 await self._connect_and_serve()
@@ -269,7 +268,7 @@ class BrokerClient:
     # -- one connection
 
     async def _connect_and_serve(self) -> None:
-        """Live through one connection. Raises why it could not be made or why it ended."""
+        """Run one connection. Raises the reason why it could not be made or why it ended."""
         self._opened_at = None
         options = replace(self._options, max_packet=self._known_limit())
         connection = Connection(options, self._packets.acknowledged)
@@ -278,8 +277,8 @@ class BrokerClient:
         self._max_packet = connection.limits.max_packet
         lost = BrokerUnavailable("stopped")
         try:
-            # No task of this group ends by an error: a group that does keeps a cancellation of the same
-            # moment to itself.
+            # No task of this group may raise: a TaskGroup that collects an error swallows a cancellation that
+            # arrives at the same moment.
             async with asyncio.TaskGroup() as tasks:
                 talking = tasks.create_task(self._talk(connection), name="broker-send")
                 lost = await connection.receive(self._dispatch)
@@ -289,11 +288,11 @@ class BrokerClient:
             await connection.close()
         if connection.cut is not None and self._packets.cut(connection.cut):
             limit = self._packets.limit
-            log.warning("broker %s: it cuts at large packets; sending %d bytes at most", self.address, limit)
+            log.warning("broker %s: closes on large packets; sending %d bytes at most", self.address, limit)
         raise lost
 
     async def _talk(self, connection: Connection) -> None:
-        """Say everything, then what is new, in order; when cancelled, say goodbye."""
+        """Publish everything retained, then changes, in order; when cancelled, say goodbye."""
         self._retained.came_back()
         self._old_filters.clear()
         self._new_filters = list(dict.fromkeys(topic_filter for topic_filter, _ in self._handlers))
@@ -312,14 +311,14 @@ class BrokerClient:
                 if self._status_due:
                     await self._say_status(connection, self._birth)
         except BrokerUnavailable as exc:
-            log.debug("broker %s: cannot go on: %s", self.address, exc)  # `receive` tells why
+            log.debug("broker %s: stopped sending: %s", self.address, exc)  # `receive` returns the reason
         except asyncio.CancelledError:
             self._connection = None
             await self._say_goodbye(connection)
             raise
 
     async def _wait_for_news(self) -> None:
-        """Return when there is something new to say, or a refused topic to try again."""
+        """Return when there is a change to publish, or a refused topic to try again."""
         retry_at = self._refusals.next_due()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(retry_at):
@@ -329,7 +328,7 @@ class BrokerClient:
             self._retained.repeat(topic)
 
     async def _ask_new(self, connection: Connection) -> None:
-        """Subscribe and unsubscribe what waits for that."""
+        """Send pending subscriptions and unsubscriptions."""
         while self._old_filters:
             await connection.unsubscribe(self._old_filters.pop(0))
         while self._new_filters:
@@ -340,10 +339,10 @@ class BrokerClient:
                 log.warning("broker %s: %s", self.address, exc)
 
     async def _say_new(self, connection: Connection) -> list[asyncio.Future[None]]:
-        """Send the changes that wait; return what the PUBACKs will resolve."""
+        """Send pending changes; return the futures that their PUBACKs resolve."""
         said = []
         while self._retained.pending:
-            # The slot first: a change that is taken must be sent, also when we are cancelled meanwhile.
+            # Wait for a slot before taking a change: a taken change must be sent even when we are cancelled.
             await connection.slot()
             change = self._retained.next()
             if change is None:
@@ -368,7 +367,7 @@ class BrokerClient:
         return self._send(connection, change)
 
     def _defer(self, change: RetainedChange) -> None:
-        """Let a change wait for its turn; it stands in for older ones of its topic that nobody waits for."""
+        """Queue a change for a trial. It replaces older ones of its topic that no caller awaits."""
         older = [other for other in self._deferred if other.topic != change.topic or other.outcome]
         self._deferred = [*older, change]
 
@@ -397,11 +396,11 @@ class BrokerClient:
         self._wake.set()
 
     def _send(self, connection: Connection, change: RetainedChange) -> asyncio.Future[None] | None:
-        """Send one change into a slot; return what its PUBACK will resolve, None where it is too large."""
+        """Send one change in its slot; return the future of its PUBACK, or None when it is too large."""
         try:
             done = connection.put(change.topic, change.payload, retain=True)
         except PacketTooLarge as exc:
-            if self._packets.limit is None:  # what was learned may change: then it is said after all
+            if self._packets.limit is None:  # a learned limit may rise: the payload is kept for that
                 self._retained.drop(change.topic, change.payload)
             self._settle(change, exc)
             return None
@@ -417,7 +416,7 @@ class BrokerClient:
         self._settle(change, error)
 
     def _settle(self, change: RetainedChange, error: BrokerUnavailable | None) -> None:
-        """Note how a retained change ended, and tell who waits for it; where nobody does, log it."""
+        """Record the outcome of a retained change; report it to the caller, or log it where none waits."""
         if error is None:
             self._retained.acknowledged(change)
             self._refusals.taken(change.topic)
@@ -444,7 +443,7 @@ class BrokerClient:
             self._settle(RetainedChange(topic=topic, payload=payload), error)
 
     async def _say_goodbye(self, connection: Connection) -> None:
-        """Publish what is left and "offline", for as long as `stop_timeout_s` allows."""
+        """Publish pending changes and "offline", within `stop_timeout_s`."""
         if connection.error is not None:
             return
         try:
@@ -454,7 +453,7 @@ class BrokerClient:
                     await asyncio.wait(said)
                 await self._say_status(connection, self._options.will)
         except TimeoutError:
-            connection.abort(BrokerUnavailable("the goodbye took too long"))  # the last will says it for us
+            connection.abort(BrokerUnavailable("the goodbye took too long"))  # the last will is published
         except BrokerUnavailable as exc:
             log.debug("broker %s: lost during the goodbye: %s", self.address, exc)
 
@@ -499,7 +498,7 @@ class BrokerClient:
         refused = isinstance(exc, BrokerRefused)
         hint = ""
         if self._opened_at is None:
-            # Nobody there, or a login refused: what comes next may be another broker, or the same one mended.
+            # No connection was made: the next one may reach another broker, or a repaired one.
             self._refusals.clear()
             self._packets.doubt()
             self._short_lived = 0
@@ -510,12 +509,12 @@ class BrokerClient:
         else:
             self._short_lived += 1
             if self._packets.suspects is not None:
-                hint = f" (over a packet of {self._packets.suspects} bytes or more: too large for it?)"
+                hint = f" (while sending {self._packets.suspects} bytes or more: too large for it?)"
             elif self._short_lived >= 3 and not refused and not str(self._refusals):
-                hint = f" ({self._short_lived} times soon after connecting: is our client id used twice?)"
+                hint = f" ({self._short_lived} times soon after connecting: is the client id used twice?)"
         delay_s = (self._refused_retry if refused else self._retry).next_s()
         before, self._trouble = self._trouble, _trouble(exc)
-        # A refusal stays until a person acts: once is enough.
+        # A refusal lasts until a person acts: warn once.
         level = logging.DEBUG if refused and before == self._trouble else logging.WARNING
         log.log(level, "broker %s: %s%s; next try in %.1f s", self.address, self._trouble, hint, delay_s)
         return delay_s
@@ -541,6 +540,6 @@ def _reason(topic: str, error: BrokerRefused) -> str:
 
 
 def _check_topic(topic: str) -> None:
-    """Raise ValueError for what is no topic to publish to: that is a bug of the caller."""
+    """Raise ValueError for a topic that cannot be published to: a bug of the caller."""
     if not topic or "+" in topic or "#" in topic or "\0" in topic or len(topic.encode()) > 65535:
         raise ValueError(f"not a topic: {topic!r}")

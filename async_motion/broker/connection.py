@@ -1,15 +1,15 @@
-"""One connection to a broker, from CONNECT to its end. A lost one is never used again.
+"""One connection to a broker, from CONNECT to its end. A lost connection is never reused.
 
-aiomqtt does the protocol; four things that it leaves open are closed here, through the paho client inside it
+aiomqtt implements the protocol. Four gaps are closed here, through the paho client inside it
 (`Client._client` is private: the dependency is pinned to 2.5):
 
-- The reason code of each PUBACK is looked at: with MQTT 5 an access list says no only there.
-- A publish that waits for its PUBACK ends in the moment in which the connection ends, not at its time-out.
-- A packet is never kept beyond what we take, however long the peer says that it is.
-- What the broker announced in its CONNACK (packet size, messages in flight, retained messages) is kept to.
+- The reason code of each PUBACK is checked: with MQTT 5 an ACL refuses a publish only there.
+- A publish that waits for its PUBACK fails as soon as the connection ends, not at its time-out.
+- A packet is buffered only up to our limit, whatever length the peer declares.
+- The limits announced in the CONNACK (packet size, messages in flight, retained messages) are respected.
 
-A publish whose PUBACK does not come ends the *connection*: paho would go on to deliver it behind our back, on
-this connection, after the caller has given up and sent it again. A new connection starts with an empty queue.
+A missing PUBACK ends the *connection*: paho would otherwise deliver the message later on this connection,
+after the caller has given up and sent it again. A new connection starts with an empty queue.
 """
 
 from __future__ import annotations
@@ -38,37 +38,37 @@ from async_motion.tls import TlsFiles, cause
 
 log = logging.getLogger(__name__)
 paho_log = log.getChild("paho")
-# It logs as an error what we explain, and handle, as a lost connection.
+# It logs as errors what we handle and report as a lost connection.
 paho_log.setLevel(logging.CRITICAL)
 
 MAX_IN_FLIGHT: Final = 16
-"""Publishes that wait for their PUBACK at the same time: more of them are not faster."""
+"""Publishes that wait for their PUBACK at the same time: more are not faster."""
 
 MAX_HEAD: Final = 128 * 1024
-"""What may stand before a message's payload: topic and properties."""
+"""Bytes that may precede a message's payload: topic and properties."""
 CHUNK: Final = 64 * 1024
 
 SLOWEST_BYTES_PER_S: Final = 32 * 1024
-"""The slowest link that is still taken for a living one: large payloads may take longer."""
+"""The slowest link that counts as alive: it extends the time-out of large payloads."""
 
 _REFUSALS: Final = frozenset(
     {0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x8E, 0x90, 0x95, 0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9D}
 )
-"""Reason codes of CONNACK and DISCONNECT that do not pass by themselves: a person must act."""
+"""Reason codes of CONNACK and DISCONNECT that retrying does not cure: a person must act."""
 
 _ADVICE: Final = {
     0x84: "the broker does not speak this version of MQTT: set mqtt.protocol",
-    0x85: "the broker does not take this mqtt.client_id",
+    0x85: "the broker does not accept this mqtt.client_id",
     0x86: "wrong mqtt.username or mqtt.password",
-    0x87: "mqtt.username has no right to connect",
+    0x87: "mqtt.username is not authorized to connect",
     0x8E: "another client took over our client id: does a second instance run under this name?",
-    0x95: "a packet was larger than the broker takes",
+    0x95: "a packet was larger than the broker accepts",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to connect. `will` is published by the broker, retained, when we vanish without a goodbye."""
+    """How to connect. The broker publishes `will`, retained, when the connection ends without DISCONNECT."""
 
     host: str
     port: int
@@ -92,13 +92,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the broker announced. `max_packet` is in bytes, None: nothing said (so always with MQTT 3.1.1)."""
+    """What the broker announced. `max_packet` is in bytes; None: no limit (always so with MQTT 3.1.1)."""
 
     max_packet: int | None = None
     in_flight: int = MAX_IN_FLIGHT
     retain: bool = True
     acknowledges: bool = True
-    """False: the broker takes QoS 0 alone and so confirms nothing."""
+    """False: the broker accepts only QoS 0, and so acknowledges nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ class Incoming:
 
 @dataclass(slots=True, kw_only=True)
 class _Waiting:
-    """A publish that has no PUBACK yet. Its slot is taken until then, also when its caller has gone."""
+    """A publish without its PUBACK. It holds its slot until then, even when its caller is cancelled."""
 
     topic: str
     size: int
@@ -121,13 +121,13 @@ class _Waiting:
 
 
 def packet_size(topic: str, payload: bytes) -> int:
-    """Return the bytes of the PUBLISH packet, at most 3 too many."""
+    """Return the size of the PUBLISH packet in bytes, at most 3 too large."""
     # Fixed header and length, topic with its length, packet id, length of the properties.
     return 5 + 2 + len(topic.encode()) + 2 + 1 + len(payload)
 
 
 class PacketTooLarge(BrokerRefused):
-    """The payload, not its topic, is at fault: nothing was sent."""
+    """The payload, not its topic, is at fault. Nothing was sent."""
 
 
 def again(error: BrokerUnavailable) -> BrokerUnavailable:
@@ -142,9 +142,9 @@ def _asked(done: asyncio.Future[None]) -> None:
 
 
 def _is_broken(sock: socket.socket | None) -> bool:
-    """Return whether both ways of a socket have ended, or it was reset."""
+    """Return whether both directions of a socket are closed, or it was reset."""
     if sys.platform == "win32" or sock is None or sock.fileno() < 0:
-        return False  # without uvloop the loop itself goes on to look
+        return False  # without uvloop the loop keeps polling by itself
     poll = select.poll()
     poll.register(sock, 0)  # errors and hang-ups are always reported
     return bool(poll.poll(0))
@@ -199,21 +199,21 @@ class Connection:
         try:
             await asyncio.shield(entering)
         except asyncio.CancelledError:
-            # paho connects in a thread that nothing interrupts: wait for it (connect_timeout_s), but for no
-            # answer.
+            # paho connects in a thread that cannot be interrupted: wait for it (connect_timeout_s), but not
+            # for an answer.
             self.error = BrokerUnavailable("stopped")
             while not entering.done():
                 self._shut_socket()
                 await asyncio.wait([entering], timeout=0.05)
             self._shut_socket()
             if not entering.cancelled():
-                entering.exception()  # nobody asks for it any more
+                entering.exception()  # mark it as retrieved
             raise
         except aiomqtt.MqttError as exc:
             self._shut_socket()
             raise self._explain(exc) from exc
         except ValueError as exc:
-            raise BrokerRefused(f"mqtt.host, mqtt.port: {self._options.address} is no address") from exc
+            raise BrokerRefused(f"mqtt.host, mqtt.port: {self._options.address} is not an address") from exc
         finally:
             self._opening = False
         if self._lost_early:
@@ -245,7 +245,7 @@ class Connection:
             timeout=options.timeout_s,
             properties=properties,
             tls_context=context,
-            # paho would otherwise look for ssl.match_hostname, which is gone from Python 3.12 on.
+            # paho would otherwise use ssl.match_hostname, which Python 3.12 removed.
             tls_insecure=True if options.tls and options.tls.insecure else None,
             max_inflight_messages=MAX_IN_FLIGHT,
             max_queued_incoming_messages=10_000,
@@ -266,7 +266,7 @@ class Connection:
         return client
 
     async def close(self) -> None:
-        """Say goodbye, if the connection still stands, so that the broker keeps the last will to itself."""
+        """Disconnect, if still connected, so that the broker discards the last will."""
         if self._client is None:
             return
         client, self._client = self._client, None
@@ -298,7 +298,7 @@ class Connection:
         self._waiting.clear()
 
     def _shut_socket(self) -> None:
-        # The event loop then reads the end of the stream, and paho and aiomqtt clear up as after any loss.
+        # The event loop then reads the end of the stream; paho and aiomqtt clean up as after any loss.
         sock = self._paho.socket() if self._paho is not None else None
         if sock is not None:
             with contextlib.suppress(OSError):
@@ -322,7 +322,7 @@ class Connection:
         return self.error or BrokerUnavailable("connection lost")
 
     async def subscribe(self, topic_filter: str) -> None:
-        """Subscribe with QoS 1. Raises BrokerRefused when the broker does not let us, BrokerUnavailable."""
+        """Subscribe with QoS 1. Raises BrokerRefused when not authorized, BrokerUnavailable."""
         assert self._client is not None, "open() comes first"
         try:
             codes = await self._client.subscribe(topic_filter, qos=1)
@@ -337,13 +337,13 @@ class Connection:
             raise BrokerRefused(f"subscribing to {topic_filter}: {code}")
 
     async def unsubscribe(self, topic_filter: str) -> None:
-        """Give a subscription back. Raises BrokerUnavailable."""
+        """Unsubscribe. Raises BrokerUnavailable."""
         assert self._client is not None, "open() comes first"
         try:
             await self._client.unsubscribe(topic_filter)
             stop_if_cancelled()
         except aiomqtt.MqttError as exc:
-            error = BrokerUnavailable(f"giving back {topic_filter} failed")
+            error = BrokerUnavailable(f"unsubscribing from {topic_filter} failed")
             self.abort(error)
             raise error from exc
 
@@ -354,23 +354,22 @@ class Connection:
         return self.put(topic, payload, retain=retain)
 
     async def slot(self) -> None:
-        """Wait, in line, until one more message may be under way. Raises BrokerUnavailable at the end."""
+        """Wait, in order, until one more message may be in flight. Raises BrokerUnavailable when it ends."""
         await self._slots.acquire()
         if self.error is not None:
             self._slots.release()
             raise again(self.error)
 
     def give_back_slot(self) -> None:
-        """Leave a slot unused."""
+        """Return a slot unused."""
         self._slots.release()
 
     def put(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
-        """Send one message with QoS 1 into a slot, and return what its PUBACK resolves.
+        """Send one message with QoS 1 in a slot; return the future that its PUBACK resolves.
 
         Messages leave in the order of the calls. Raises PacketTooLarge for a packet above the broker's limit,
-        before a byte of it is sent, and BrokerUnavailable when the connection has ended; the slot is free
-        again. The future raises BrokerRefused for a bad reason code, BrokerUnavailable when the connection
-        ends.
+        before a byte of it is sent, and BrokerUnavailable when the connection has ended; both free the
+        slot. The future raises BrokerRefused for a failure code, BrokerUnavailable when the connection ends.
         """
         try:
             self._check_size(topic, payload)
@@ -397,9 +396,9 @@ class Connection:
         return done
 
     def _check_size(self, topic: str, payload: bytes) -> None:
-        most, size = self.limits.max_packet, packet_size(topic, payload)
-        if most is not None and size > most:
-            raise PacketTooLarge(f"{topic}: {size} bytes, the broker takes {most} at most")
+        max_size, size = self.limits.max_packet, packet_size(topic, payload)
+        if max_size is not None and size > max_size:
+            raise PacketTooLarge(f"{topic}: {size} bytes, the broker accepts at most {max_size}")
 
     def _overdue(self, allowed_s: float) -> None:
         self.abort(BrokerUnavailable(f"no acknowledgement within {allowed_s:.0f} s"))
@@ -422,39 +421,39 @@ class Connection:
         self, paho: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any
     ) -> None:
         if self._opening:
-            # Closed before its CONNACK, for which aiomqtt would wait until its time-out; or just after it,
-            # which aiomqtt would forget.
+            # Closed before its CONNACK: aiomqtt would wait until its time-out. Closed just after it: aiomqtt
+            # would miss it.
             self._lost_early = True
             self._accept(paho, userdata, None, reason, properties)
         else:
-            # aiomqtt keeps a bad reason in a future that nobody asks when we have ended the connection.
+            # aiomqtt stores a failure in a future that is never awaited once we have ended the connection.
             self._release(paho, userdata, flags, reason if self.error is None else 0, properties)
 
     def _read(self, *arguments: Any) -> Any:
-        """Read as paho does, and from a socket that is broken all that there is, up to its end.
+        """Read as paho does; drain a broken socket to its end.
 
-        uvloop ends its watch over a socket at an error, after one read. If there was a packet before the
-        error, nobody would notice the loss before the keepalive does.
+        uvloop stops watching a socket at an error, after one read. If a packet preceded the error, the loss
+        would go unnoticed until the keepalive expires.
         """
         try:
             outcome = Client.loop_read(self._paho, *arguments)
             while outcome == MQTT_ERR_SUCCESS and _is_broken(self._paho.socket()):
                 outcome = Client.loop_read(self._paho)
         except Exception as exc:  # noqa: BLE001 - paho parses what the network sends, and names no errors
-            self.abort(BrokerUnavailable(f"the broker sent what is no MQTT ({type(exc).__name__})"))
+            self.abort(BrokerUnavailable(f"the broker sent malformed MQTT ({type(exc).__name__})"))
             return self._paho._loop_rc_handle(MQTT_ERR_CONN_LOST)  # noqa: SLF001
         return outcome
 
     def _receive_bounded(self, size: int) -> bytes:
-        """Receive for paho at most `size` bytes, and discard a packet's bytes beyond what we take.
+        """Receive at most `size` bytes for paho, and discard a packet's bytes beyond our limit.
 
-        With MQTT 3.1.1 nobody can be told how much we take. The rest is a message that `receive` drops for
-        its length; it is acknowledged all the same, so that the broker does not send it for ever.
+        MQTT 3.1.1 cannot announce a limit to the broker. `receive` drops the truncated message for its
+        length. It is acknowledged, so that the broker does not send it again for ever.
         """
         packet = self._paho._in_packet  # noqa: SLF001
-        most = self._options.max_incoming + MAX_HEAD
+        max_size = self._options.max_incoming + MAX_HEAD
         if packet["have_remaining"]:
-            del packet["packet"][most:]
+            del packet["packet"][max_size:]
             size = min(size, CHUNK)
         received: bytes = self._receive_bytes(size)
         return received
@@ -468,17 +467,17 @@ class Connection:
         self._deliver(paho, userdata, message)
 
     def _on_want_write(self, _paho: Any, _userdata: Any, sock: socket.socket) -> None:
-        # Called from the connecting thread too.
+        # Also called from the connecting thread.
         self._loop.call_soon_threadsafe(self._add_writer, sock)
 
     def _add_writer(self, sock: socket.socket) -> None:
-        # The socket may be closed by now, and its number given to another: aiomqtt would watch that one for
+        # The socket may be closed by now and its descriptor reused: aiomqtt would watch the wrong one for
         # ever.
         if self._paho.socket() is sock and sock.fileno() >= 0:
             self._loop.add_writer(sock.fileno(), self._write)
 
     def _write(self) -> None:
-        with contextlib.suppress(OSError):  # the reader hears of it too
+        with contextlib.suppress(OSError):  # the reader fails with it too
             self._paho.loop_write()
 
     def _on_publish(self, _paho: Any, _userdata: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
@@ -498,7 +497,7 @@ class Connection:
             waiting.done.set_result(None)
 
     def _explain(self, exc: aiomqtt.MqttError) -> BrokerUnavailable:
-        """Say in an operator's words why a connection could not be made, or ended."""
+        """Return, in an operator's words, why a connection could not be made, or ended."""
         code = getattr(exc, "rc", None) or getattr(exc.__cause__, "rc", None)
         if isinstance(code, ReasonCode):
             words = _ADVICE.get(code.value, str(code).lower())

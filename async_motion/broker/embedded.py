@@ -1,8 +1,8 @@
-"""The broker for a machine that has none: rumqttd (iotcore) in a child process, on 127.0.0.1 alone.
+"""The embedded broker, for a machine without one: rumqttd (iotcore) in a child process, on 127.0.0.1 only.
 
-It speaks MQTT 3.1.1 and 5 on one port, has no login, and keeps nothing over its own end: `BrokerClient` says
-everything retained again. The listening socket is ours and is handed down, so that the port stays the same,
-and nobody is refused, when the child is started again. The child ends with us, also when we are killed.
+It speaks MQTT 3.1.1 and 5 on one port, has no login and no persistence: `BrokerClient` publishes everything
+retained again. The child inherits our listening socket. When it restarts, the port stays the same and no
+connection is refused. The child ends with us, even when we are killed.
 """
 
 from __future__ import annotations
@@ -33,17 +33,15 @@ STOP_S: Final = 5.0
 
 
 class EmbeddedBroker:
-    """`async with EmbeddedBroker() as (host, port)`: a broker that is kept running inside the block.
+    """`async with EmbeddedBroker() as (host, port)`: keeps a broker running inside the block.
 
-    `port` is the first choice; a taken one is passed over for the next, up to `PORTS_TRIED`. 0: any free
-    port. Raises BrokerUnavailable when all of them are taken. A broker that does not start is tried again,
-    with backoff, while the block runs.
+    `port` is the first choice; `PORTS_TRIED` ports are tried in turn. 0: any free port. Raises
+    BrokerUnavailable when all of them are taken. A broker that fails is started again, with backoff.
     """
 
     PORTS_TRIED: ClassVar[int] = 20
     MAX_PACKET: ClassVar[int] = 4 << 20
-    """The largest packet that it takes, in bytes; it does not announce it, and drops who sends a larger one.
-    """
+    """The largest packet that it accepts, in bytes. It is not announced; a larger one ends the connection."""
 
     def __init__(self, port: int = 1883) -> None:
         self._port = port
@@ -85,7 +83,7 @@ class EmbeddedBroker:
         if self._keeper is not None:
             self._keeper.cancel()
         try:
-            # Not told of the block's own error: it would be wrapped in a group on its way out.
+            # The block's own error is not passed to the group, which would wrap it.
             await self._tasks.__aexit__(None, None, None)
         finally:
             if self._listening is not None:
@@ -112,7 +110,7 @@ class EmbeddedBroker:
         options = json.dumps({"fd": listening.fileno(), "max_packet": self.MAX_PACKET})
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-P",  # the script's folder is no place to import from
+            "-P",  # without -P, the script's folder would be on its import path
             str(SCRIPT),
             options,
             stdin=asyncio.subprocess.PIPE,
@@ -135,7 +133,7 @@ class EmbeddedBroker:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Let the child go, and wait for it, so that it leaves no zombie."""
+    """Stop the child and wait for it, so that no zombie remains."""
     if process.stdin is not None:
         process.stdin.close()
     try:

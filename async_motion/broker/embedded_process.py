@@ -1,14 +1,14 @@
-"""What runs in the embedded broker's process: rumqttd, and one door to it for both versions of MQTT.
+"""The embedded broker's process: rumqttd, and one listening port for both versions of MQTT.
 
     clients ──▶ the listening socket (inherited) ──▶ version in CONNECT? ──▶ rumqttd's port for 5
                                                                        └──▶ rumqttd's port for 3.1.1
 
-rumqttd wants a port for each version; clients want one address. So the first packet is read up to its
-version, and from there on bytes are only passed on. This file is run as a script and imports nothing of ours,
-so that it starts fast and keeps running while files are replaced around it.
+rumqttd needs a port for each version; clients need one address. So the first packet is read up to its
+version, and the rest is forwarded unread. This file runs as a script and imports nothing from the package: it
+starts fast, and keeps running while the package's files are replaced by an update.
 
-It lives as long as its standard input is open, and so never longer than its parent, however that one ends.
-SIGINT and SIGTERM are ignored: they reach a whole terminal or unit, and the parent has to say goodbye first.
+It exits when its standard input closes, and so never outlives its parent, however that ends. SIGINT and
+SIGTERM are ignored: they reach a whole terminal or unit, and the parent must publish its goodbye first.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ HOST = "127.0.0.1"
 START_S = 10.0
 FIRST_PACKET_S = 10.0
 LINGER_S = 0.25
-"""What is under way to subscribers when the parent leaves, such as its "offline", gets this long."""
+"""Time for messages in flight when the parent leaves, such as its "offline", to reach subscribers."""
 CHUNK = 1 << 16
 
-# A commit log is kept in memory for each filter, and two segments of each: small ones bound the memory (39
-# MiB after 600 MB of pictures; with rumqttd's usual 100 MiB segments it was 336 MiB). A message may be
-# larger.
+# rumqttd keeps a commit log of two segments in memory for each filter. Small segments bound the memory: 39
+# MiB after 600 MB of JPEGs, against 336 MiB with the default of 100 MiB. A message may exceed a segment.
 CONFIG = """
 id = 0
 [router]
@@ -85,7 +84,8 @@ def _start_rumqttd(ports: dict[str, int], max_packet: int) -> None:
         LISTENER.format(version=version, host=HOST, port=port, max_packet=max_packet)
         for version, port in ports.items()
     ]
-    # It reads a file and nothing else; shared memory spares the SD card and is there on a read-only system.
+    # rumqttd takes its settings only from a file. Shared memory spares the SD card, and is writable on a
+    # read-only system.
     memory = Path("/dev/shm")  # noqa: S108  # mkdtemp draws the name below it
     with tempfile.TemporaryDirectory(
         prefix="async_motion-", dir=memory if os.access(memory, os.W_OK) else None
@@ -119,7 +119,7 @@ async def _serve(listening: socket.socket, ports: dict[str, int]) -> None:
         try:
             await _pass_on(reader, writer, ports)
         except (OSError, EOFError, TimeoutError, ValueError):
-            pass  # no MQTT, or gone: closing is the answer
+            pass  # not MQTT, or gone: close
         finally:
             writer.close()
 
@@ -145,7 +145,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, p
         except OSError:
             pass  # the same as an end
         finally:
-            # Either end gone is both: the other pump then reads the end of its stream.
+            # When one side ends, close both: the other pump then reads the end of its stream.
             sink.close()
 
     async with asyncio.TaskGroup() as tasks:
@@ -156,7 +156,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, p
 async def read_version(reader: asyncio.StreamReader) -> tuple[bytes, int]:
     """Return the start of a CONNECT packet as read, and the protocol level in it: 3, 4 (MQTT 3.1.1) or 5.
 
-    Raises ValueError when this is no CONNECT, EOFError when the stream ends before.
+    Raises ValueError for another packet, EOFError when the stream ends early.
     """
     head = await reader.readexactly(1)
     if head[0] != 0x10:

@@ -1,7 +1,7 @@
 """A broker in memory, behind the same interface as `BrokerClient`: for tests of everything that publishes.
 
-`FakeServer` is the broker: what it retains, who listens, whom it refuses. `FakeBroker` is a client of it.
-With `FakeBroker()` alone a test has both, connected from the first moment, without a task:
+`FakeServer` is the broker: retained messages, subscribers, refusals. `FakeBroker` is a client of it.
+`FakeBroker()` alone makes both, connected at once, without a task:
 
     broker = FakeBroker()
     await deliver(record, store, broker)
@@ -25,7 +25,7 @@ from async_motion.errors import BrokerRefused, BrokerUnavailable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeMessage:
-    """A message that the server has taken."""
+    """A message that the server has accepted."""
 
     topic: str
     payload: bytes
@@ -34,11 +34,11 @@ class FakeMessage:
 
 @dataclass(slots=True)
 class FakeServer:
-    """The broker's side. Everything happens at once, in the order of the calls.
+    """The broker's side. Everything happens synchronously, in the order of the calls.
 
-    `messages` are all that it took, oldest first; `retained` is what it retains. `max_packet` is the
-    announced limit in bytes. `refuse` holds topic filters to which nobody may publish; `refuse_login` a
-    reason, or None.
+    `messages` are all that it accepted, oldest first; `retained` maps topics to payloads. `max_packet` is the
+    announced limit in bytes. Publishing to a topic that matches `refuse` is refused; `refuse_login` is the
+    reason why connecting is, or None.
     """
 
     messages: list[FakeMessage] = field(default_factory=list)
@@ -54,7 +54,7 @@ class FakeServer:
         return [message for message in self.messages if Topic(message.topic).matches(topic_filter)]
 
     def take(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Take a message, from a client or from the test, and hand it to all who listen."""
+        """Accept a message, from a client or from the test, and deliver it to all subscribers."""
         self.messages.append(FakeMessage(topic=topic, payload=payload, retain=retain))
         if retain and payload:
             self.retained[topic] = payload
@@ -64,7 +64,7 @@ class FakeServer:
             client.deliver(topic, payload, retained=False)
 
     def stop(self, *, keep_retained: bool = True) -> None:
-        """Go away, with or without what was retained."""
+        """Stop, with or without losing what was retained."""
         self.up = False
         for client in list(self.clients):
             client.lose("connection lost")
@@ -72,15 +72,15 @@ class FakeServer:
             self.retained.clear()
 
     def start(self) -> None:
-        """Come back: clients that run, and those that run without a task, connect again."""
+        """Start again: clients in `run`, and those without a task, reconnect."""
         self.up = True
 
 
 class FakeBroker:
-    """A client of a `FakeServer`; the same promises as `BrokerClient`, without a network.
+    """A client of a `FakeServer`; the promises of `BrokerClient`, without a network.
 
-    Without a server it makes its own and is connected at once. With one it connects in `run`, as the real
-    one. `status_topic`: as the real one's, with its "online", "offline" and last will.
+    Without a server it makes its own and is connected at once. With one it connects in `run`, like the real
+    client. `status_topic` is as there, with "online", "offline" and the last will.
     """
 
     def __init__(self, server: FakeServer | None = None, *, status_topic: str | None = None) -> None:
@@ -106,7 +106,7 @@ class FakeBroker:
 
     @property
     def address(self) -> str:
-        """Where the broker would be."""
+        """The address that a real broker would have."""
         return "memory:0"
 
     @property
@@ -115,8 +115,8 @@ class FakeBroker:
         return self.server.max_packet
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish; raises as the real one does."""
-        # The real one always gives way to other tasks here.
+        """Publish; raises as `BrokerClient` does."""
+        # Yield to other tasks, as the real client does.
         await asyncio.sleep(0)
         if retain:
             self._retained.set(topic, payload)
@@ -140,7 +140,7 @@ class FakeBroker:
         self._say_all()
 
     def release(self, topic: str) -> None:
-        """Retain nothing on a topic any more, and say nothing there."""
+        """Forget a retained topic without publishing."""
         self._retained.release(topic)
 
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
@@ -150,7 +150,7 @@ class FakeBroker:
             self._deliver_retained(topic_filter, handler)
 
     def unsubscribe(self, topic_filter: str, handler: Handler) -> None:
-        """Call `handler` no longer for what matches."""
+        """Stop calling `handler` for what matches."""
         self._handlers.remove((topic_filter, handler))
 
     def on_connect(self, callback: Callable[[], None]) -> None:
@@ -158,7 +158,7 @@ class FakeBroker:
         self._callbacks.append(callback)
 
     async def run(self) -> None:
-        """Connect whenever the server is up, until cancelled; then say "offline"."""
+        """Connect whenever the server is up, until cancelled; then publish "offline"."""
         try:
             while True:
                 if not self.connected and self.server.refuse_login is not None:
@@ -176,7 +176,7 @@ class FakeBroker:
     # -- for tests
 
     def connect(self) -> None:
-        """Connect now: subscribe, say everything retained, "online", callbacks."""
+        """Connect now: subscribe, publish everything retained and "online", call the callbacks."""
         if self.connected:
             return
         self.connected = True
@@ -203,7 +203,7 @@ class FakeBroker:
             self.server.take(self.status_topic, b"offline", retain=True)
 
     def deliver(self, topic: str, payload: bytes, *, retained: bool) -> None:
-        """Hand a message to the handlers, as if it came from the server."""
+        """Pass a message to the handlers, as if it came from the server."""
         for topic_filter, handler in list(self._handlers):
             if Topic(topic).matches(topic_filter):
                 handler(topic, payload, retained)
@@ -228,7 +228,7 @@ class FakeBroker:
         limit, size = self.server.max_packet, packet_size(topic, payload)
         reason = None
         if limit is not None and size > limit:
-            reason = f"{size} bytes, the broker takes {limit} at most"
+            reason = f"{size} bytes, the broker accepts at most {limit}"
             self._retained.drop(topic, payload)
         elif any(Topic(topic).matches(topic_filter) for topic_filter in self.server.refuse):
             reason = "Not authorized"

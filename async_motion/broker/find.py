@@ -1,7 +1,7 @@
-"""Where the broker is: the one of the settings, the embedded one started here, or the one a service started.
+"""Find the broker: the configured one, an embedded one started here, or the one that a service started.
 
-The embedded broker takes the next free port when its own is taken. A command beside the service recognises
-the right one by what it retains: the status of the service's instance.
+The embedded broker moves to the next free port when its own is taken. A command beside the service recognises
+it by a retained message: the status of the service's instance.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from async_motion.broker.embedded import HOST, EmbeddedBroker
 from async_motion.errors import BrokerUnavailable
 
 ANSWER_S = 2.0
-"""How long a broker on this machine may take to show the retained status."""
+"""How long a broker on this machine may take to deliver the retained status."""
 RETRY_S = 1.0
 
 
 @asynccontextmanager
 async def run_broker(host: str | None, port: int) -> AsyncIterator[tuple[str, int]]:
-    """Give the address of the broker at `host`; None: of an embedded one that runs inside the block."""
+    """Yield the address of the broker at `host`; None: of an embedded one that runs inside the block."""
     if host is not None:
         yield host, port
         return
@@ -32,11 +32,11 @@ async def run_broker(host: str | None, port: int) -> AsyncIterator[tuple[str, in
 async def find_embedded(
     port: int, status_topic: str, *, connect: Callable[[str, int], BrokerClient], say: Callable[[str], None]
 ) -> tuple[str, int]:
-    """Return the address of the embedded broker that retains `status_topic`; wait for it if need be.
+    """Return the address of the embedded broker that retains `status_topic`; wait for it if necessary.
 
-    `port` is the service's first choice. While it is free, that is the address, so that a listener may be
-    started before the service. While something else listens there, the service will take another port, which
-    is looked for every second; `say` hears of that wait once. `connect` returns a client for an address.
+    `port` is the service's first choice. While it is free, that is the address, so that a listener may start
+    before the service. While something else listens there, the service will take another port; the ports are
+    probed every second, and `say` is called once. `connect` returns a client for an address.
     """
     ports = range(port, min(port + EmbeddedBroker.PORTS_TRIED, 65536))
     told = False

@@ -1,16 +1,16 @@
-"""The largest packet that a broker takes, learned from the connections that it cuts. Pure: no loop, no clock.
+"""The largest packet that a broker accepts, learned from lost connections. Pure: no loop, no clock.
 
-A broker with MQTT 5 announces its limit, or refuses with a reason. With MQTT 3.1.1 it can only cut the
-connection, without a word: sent again at the next connect, one large message would cost one connection after
-the other. So sizes are observed:
+With MQTT 5 a broker announces its limit, or refuses with a reason. With MQTT 3.1.1 it can only close the
+connection, without a reason. Sent again after each connect, one large message would end every connection. So
+sizes are observed:
 
-- A size that was acknowledged is proved, and all below it. What was in flight at a cut, and is larger, is
+- A size that was acknowledged is proved, as are all below it. Larger packets in flight at a close are
   suspect.
-- From the smallest suspect on, messages go one at a time (`needs_trial`): then a cut points at one message.
-- After `CUTS` cuts in a row that point at one message each, without a larger one acknowledged in between, the
-  limit is just below the smallest of them.
-- A cut with nothing suspect in flight tells nothing; `CUTS` of them in a row mean that what was proved no
-  longer holds: the broker may be another one.
+- From the smallest suspect size on, messages go one at a time (`needs_trial`): a close then has one suspect.
+- After `CUTS` closes in a row with one suspect each, and no larger packet acknowledged in between, the limit
+  is just below the smallest suspect.
+- A close without a suspect in flight proves nothing. `CUTS` of them in a row invalidate what was proved: the
+  broker may be another one.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Final
 
 CUTS: Final = 3
 MIN_LIMIT: Final = 256
-"""No broker cuts at packets as small as this: a cut over one has another reason."""
+"""No broker refuses packets this small: a close with one in flight has another reason."""
 
 
 class PacketLimit:
-    """What is known of one broker. Sizes are those of whole PUBLISH packets, in bytes."""
+    """The observations of one broker. Sizes are of whole PUBLISH packets, in bytes."""
 
     def __init__(self) -> None:
         self.limit: int | None = None
-        """The largest packet that the broker takes; None while nothing speaks for one."""
+        """The largest packet that the broker accepts; None: no limit observed."""
         self._proved = 0
         self._doubtful: int | None = None
         self._strikes: list[int] = []
@@ -36,7 +36,7 @@ class PacketLimit:
         self._crowded = False
 
     def acknowledged(self, size: int) -> None:
-        """Note that the broker has taken a packet of `size`."""
+        """Record that the broker has acknowledged a packet of `size`."""
         self._idle_cuts = 0
         if size <= self._proved:
             return
@@ -49,9 +49,9 @@ class PacketLimit:
         self._crowded = False
 
     def cut(self, in_flight: Iterable[int]) -> bool:
-        """Note that the peer ended a connection, with packets of these sizes in flight.
+        """Record that the peer closed a connection with packets of these sizes in flight.
 
-        Return whether that taught a limit.
+        Return whether a limit follows.
         """
         suspects = [size for size in in_flight if size > max(self._proved, MIN_LIMIT)]
         if not suspects:
@@ -72,16 +72,16 @@ class PacketLimit:
         return True
 
     def needs_trial(self, size: int) -> bool:
-        """Return whether a packet of `size` must be the only doubtful one in flight."""
+        """Return whether a packet of `size` must be the only suspect in flight."""
         return self._doubtful is not None and size >= self._doubtful
 
     @property
     def suspects(self) -> int | None:
-        """The smallest packet that the last cuts may have been about; None: they were not about packets."""
+        """The smallest packet that may have caused the last closes; None: no packet did."""
         return self._doubtful if self._strikes or self._crowded else None
 
     def doubt(self) -> None:
-        """Try the limit once more: the broker was away and may have come back with another one."""
+        """Test the limit once more: the broker was away and may have come back with another one."""
         if self.limit is not None:
             self._strikes = [self.limit + 1] * (CUTS - 1)
             self.limit = None

@@ -1,8 +1,8 @@
 """Topics that the broker has refused, and when each may be tried again. Pure: the time is passed in.
 
-A refused topic is held back for a while, longer with each refusal. Without that, everything retained would be
-published again after each connect, the forbidden topic with it, and brokers that drop the connection after a
-refusal (mosquitto 2.0.11 does) would drop us for ever.
+A refused topic is held back for a while, longer with each refusal. Otherwise each connect would publish the
+forbidden topic again with everything retained, and a broker that closes the connection after a refusal
+(mosquitto 2.0.11 does) would close every connection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _Refusal:
     held_until: float
     """In the caller's monotonic seconds."""
     waiting: bool = False
-    """Something was held back, or refused, that is to be said when `held_until` has come."""
+    """Whether something was held back or refused, to be published from `held_until` on."""
 
 
 class Refusals:
@@ -31,7 +31,7 @@ class Refusals:
         self._topics: dict[str, _Refusal] = {}
 
     def refused(self, topic: str, reason: str, now: float, *, hold: bool = True) -> bool:
-        """Note a refusal; return whether it is new. Without `hold` the topic may be tried at any time."""
+        """Record a refusal; return whether it is new. Without `hold` the topic may be tried at any time."""
         known = self._topics.get(topic)
         if known is None:
             known = self._topics[topic] = _Refusal(reason, self._new_backoff(), now)
@@ -46,7 +46,7 @@ class Refusals:
         return news
 
     def held(self, topic: str, now: float) -> str | None:
-        """Return why `topic` was refused, while it must not be tried again; then it will be `due`."""
+        """Return why `topic` was refused while it is held back, else None. It will be `due` later."""
         known = self._topics.get(topic)
         if known is None or now >= known.held_until:
             return None
@@ -54,18 +54,18 @@ class Refusals:
         return known.reason
 
     def next_due(self) -> float | None:
-        """Return the time at which the next topic is due, when one waits; it may have passed."""
+        """Return when the next waiting topic is due, possibly in the past; None: no topic waits."""
         return min((known.held_until for known in self._topics.values() if known.waiting), default=None)
 
     def due(self, now: float) -> list[str]:
-        """Return, once, the topics that wait and may be tried again."""
+        """Return each waiting topic that may be tried again, once."""
         topics = [topic for topic, known in self._topics.items() if known.waiting and now >= known.held_until]
         for topic in topics:
             self._topics[topic].waiting = False
         return topics
 
     def taken(self, topic: str) -> None:
-        """Note that the broker has taken something on `topic`, or that it is no longer to be published."""
+        """Forget the refusal of `topic`: the broker accepted a message, or it is no longer published."""
         self._topics.pop(topic, None)
 
     def clear(self) -> None:

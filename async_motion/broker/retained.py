@@ -1,11 +1,11 @@
-"""What the broker should retain, and what of it has still to be said. Pure: no loop, no network.
+"""What the broker should retain, and which changes are not published yet. Pure: no loop, no network.
 
-While connected every change goes out, in order, none left out: a subscriber that counts sees ON and OFF.
-While away only the newest payload of each topic is kept, and after the next connect everything is said again,
-in the order in which the topics came up: a broker without a disk has forgotten it.
+While connected, every change is published, in order: a subscriber that counts sees each ON and OFF. While
+disconnected, only the newest payload of each topic is kept. After each connect everything is published again,
+in the order in which the topics were first set: a broker without persistence has lost it.
 
-Memory is bounded by the number of topics: should the changes pile up on a connection that does not move, they
-are thinned out to the newest of each topic.
+Memory is bounded by the number of topics: when changes pile up on a stalled connection, they are reduced to
+the newest of each topic.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Final
 from async_motion.errors import BrokerUnavailable
 
 MAX_CHANGES: Final = 10_000
-"""Changes waiting on one connection before they are thinned out."""
+"""Pending changes on one connection, beyond which only the newest of each topic is kept."""
 
 Outcome = Callable[[BrokerUnavailable | None], None]
-"""Told once how a change went: None when the broker has acknowledged it."""
+"""Called once with the outcome of a change: None when the broker has acknowledged it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetainedChange:
-    """A payload to be retained; an empty one clears the topic. `outcome`: a caller waits for it."""
+    """A payload to retain; an empty one clears the topic. `outcome` is set when a caller waits."""
 
     topic: str
     payload: bytes
@@ -48,11 +48,11 @@ class Retained:
 
     @property
     def pending(self) -> int:
-        """Changes that wait to be sent."""
+        """The number of changes not sent yet."""
         return len(self._changes)
 
     def set(self, topic: str, payload: bytes, outcome: Outcome | None = None) -> None:
-        """Remember `payload` for `topic` (empty: clear it), and say so while connected."""
+        """Remember `payload` for `topic` (empty: clear it), and publish it while connected."""
         if payload:
             self._values[topic] = payload
             self._cleared.pop(topic, None)
@@ -65,24 +65,24 @@ class Retained:
                 self._thin_out()
 
     def repeat(self, topic: str) -> None:
-        """Say once more what `topic` should be, if it is ours."""
+        """Publish the value of `topic` again, if it has one."""
         if topic in self._cleared:
             self.set(topic, b"")
         elif topic in self._values:
             self.set(topic, self._values[topic])
 
     def drop(self, topic: str, payload: bytes) -> None:
-        """Forget `payload`, which the broker will never take, without saying anything."""
+        """Forget `payload`, which the broker will never accept, without publishing."""
         if self._values.get(topic) == payload:
             del self._values[topic]
 
     def release(self, topic: str) -> None:
-        """Forget what `topic` should be, and publish nothing: another client has changed it."""
+        """Forget the value of `topic` without publishing: another client has changed it."""
         self._values.pop(topic, None)
         self._cleared.pop(topic, None)
 
     def came_back(self) -> None:
-        """Start a connection: everything is to be said again, what was cleared first."""
+        """Start a connection: queue everything again, cleared topics first."""
         self._connected = True
         self._changes.clear()
         self._changes.extend(RetainedChange(topic=topic, payload=b"") for topic in self._cleared)
@@ -91,7 +91,7 @@ class Retained:
         )
 
     def went_away(self) -> list[RetainedChange]:
-        """End a connection; return the changes that were not sent, for those who wait for them."""
+        """End a connection; return the changes that were not sent, so that their callers can be told."""
         self._connected = False
         left = list(self._changes)
         self._changes.clear()
@@ -102,7 +102,7 @@ class Retained:
         return self._changes.popleft() if self._changes else None
 
     def acknowledged(self, change: RetainedChange) -> None:
-        """Note that the broker has it: a topic that is cleared need not be cleared again."""
+        """Record that the broker has a change: a cleared topic need not be cleared again."""
         if not change.payload:
             self._cleared.pop(change.topic, None)
 

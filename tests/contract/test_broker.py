@@ -415,7 +415,7 @@ def test_a_large_payload_passes_and_one_above_the_limit_is_refused_before_it_is_
                 await eventually_async(lambda: len(seen) == 1)
                 assert len(seen[0].payload) == 1_500_000
                 for retain in (False, True):
-                    with pytest.raises(BrokerRefused, match="the broker takes 2000000 at most"):
+                    with pytest.raises(BrokerRefused, match="the broker accepts at most 2000000"):
                         await client.publish("am/big", bytes(2_000_000), retain=retain)
                 client.retain("am/too_big", bytes(2_000_001))
                 await client.publish("am/big", b"next")
@@ -770,7 +770,7 @@ def test_two_clients_with_one_id_are_noticed(tmp_path: Path, caplog: pytest.LogC
             )
             async with running(first), running(second):
                 await eventually_async(
-                    lambda: "is our client id used twice?" in caplog.text or "took over" in caplog.text
+                    lambda: "is the client id used twice?" in caplog.text or "took over" in caplog.text
                 )
 
         asyncio.run(case())

@@ -147,7 +147,7 @@ def test_a_packet_up_to_the_announced_size_is_sent_and_one_byte_more_is_refused(
             assert client.max_packet == 200
             payload = bytes(200 - packet_size("am/t", b""))
             await client.publish("am/t", payload)
-            with pytest.raises(BrokerRefused, match="201 bytes, the broker takes 200 at most"):
+            with pytest.raises(BrokerRefused, match="201 bytes, the broker accepts at most 200"):
                 await client.publish("am/t", payload + b"x")
             assert [packet.body[-len(payload) :] for packet in script.publishes] == [payload]
 
@@ -204,9 +204,9 @@ def test_a_broker_that_acknowledges_nothing_is_refused() -> None:
     ("code", "wanted"),
     [
         (0x84, "refused: the broker does not speak this version of MQTT: set mqtt.protocol"),
-        (0x85, "refused: the broker does not take this mqtt.client_id"),
+        (0x85, "refused: the broker does not accept this mqtt.client_id"),
         (0x86, "refused: wrong mqtt.username or mqtt.password"),
-        (0x87, "refused: mqtt.username has no right to connect"),
+        (0x87, "refused: mqtt.username is not authorized to connect"),
         (0x8A, "refused: banned"),
         (0x88, "unavailable: server unavailable"),
         (0x89, "unavailable: server busy"),
@@ -229,7 +229,7 @@ def test_a_refused_connection_says_why(code: int, wanted: str) -> None:
     ("code", "wanted"),
     [
         (4, "refused: wrong mqtt.username or mqtt.password"),
-        (5, "refused: mqtt.username has no right to connect"),
+        (5, "refused: mqtt.username is not authorized to connect"),
         (3, "unavailable: server unavailable"),
     ],
 )
@@ -407,8 +407,8 @@ def test_a_broker_that_cuts_at_large_packets_costs_few_connections(
             for frame in frames:
                 await client.publish("am/frame", frame)
             assert script.connects == connects
-        assert "is our client id used twice" not in caplog.text
-        assert "it cuts at large packets" in caplog.text
+        assert "is the client id used twice" not in caplog.text
+        assert "closes on large packets" in caplog.text
 
     asyncio.run(case())
 
