@@ -182,6 +182,8 @@ class Recorder:
             score=detection.score,
             boxes=detection.boxes,
             zones=detection.zones,
+            worker=settings.worker,
+            epoch=settings.epoch,
         )
         return Record(info=info, jpeg=jpeg)
 

@@ -15,7 +15,7 @@ class UnitSettings:
 
     `pre_s` and `pre_bytes` bound the pre-roll. `depth` frames may wait for the detector. Frames that wait for
     the encoder may take `backlog_bytes` beside a pre-roll. `settle_s` is how long the end of a connection
-    waits for the outbox.
+    waits for the outbox. `worker` and `epoch` tell the lease in a fleet, None without one.
     """
 
     instance: str
@@ -30,3 +30,5 @@ class UnitSettings:
     depth: int = 4
     backlog_bytes: int = 64 << 20
     settle_s: float = 5.0
+    worker: str | None = None
+    epoch: int | None = None

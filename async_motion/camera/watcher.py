@@ -68,7 +68,12 @@ class Watcher:
 
         self.detecting = settings.detecting
         self._tracker = Tracker(
-            settings.tracking, instance=settings.instance, camera=settings.camera, make_id=self.new_id
+            settings.tracking,
+            instance=settings.instance,
+            camera=settings.camera,
+            make_id=self.new_id,
+            worker=settings.worker,
+            epoch=settings.epoch,
         )
         self._scene_changes = SceneChanges()
         self._pre_roll = PreRoll(seconds=settings.pre_s, max_bytes=settings.pre_bytes)

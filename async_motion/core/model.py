@@ -127,6 +127,8 @@ class EndReason(StrEnum):
     """The service was stopped on purpose, or the video file has ended."""
     INTERRUPTED = "interrupted"
     """The service died during the event; the next start closed it."""
+    WORKER_LOST = "worker_lost"
+    """The worker of a fleet that watched the camera was lost during the event; the next owner closed it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +136,7 @@ class MotionEvent:
     """A stretch of motion on one camera, as far as it is known now.
 
     `ended_at` and `end_reason` are set from the end on. `zones` are those touched so far, `peak_score` the
-    highest score so far.
+    highest score so far. In a fleet `worker` watched, with the lease `epoch`; both are None without one.
     """
 
     event_id: str
@@ -145,6 +147,8 @@ class MotionEvent:
     zones: tuple[str, ...] = ()
     ended_at: datetime | None = None
     end_reason: EndReason | None = None
+    worker: str | None = None
+    epoch: int | None = None
 
 
 class CameraStatus(StrEnum):
@@ -174,7 +178,8 @@ class EventPhase:
 class FrameInfo:
     """All that is said of a kept frame but its bytes. `seq` counts from 0 within its event.
 
-    `size` is the JPEG's length in bytes, `width` and `height` are its pixels, `sha256` its hex digest.
+    `size` is the JPEG's length in bytes, `width` and `height` are its pixels, `sha256` its hex digest. In a
+    fleet `worker` captured it, with the lease `epoch`; both are None without one.
     """
 
     instance: str
@@ -190,6 +195,8 @@ class FrameInfo:
     score: float = 0.0
     boxes: tuple[Box, ...] = ()
     zones: tuple[str, ...] = ()
+    worker: str | None = None
+    epoch: int | None = None
 
     @property
     def frame_id(self) -> str:

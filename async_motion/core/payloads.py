@@ -63,6 +63,7 @@ def frame_payload(stored: StoredFrame) -> dict[str, Any]:
         "camera": info.camera,
         "writer": stored.writer,
         "no": stored.no,
+        **_owner(info),
         "event_id": info.event_id,
         "frame_id": info.frame_id,
         "seq": info.seq,
@@ -107,6 +108,8 @@ def parse_frame(payload: bytes | str) -> StoredFrame:
         score=_field(data, "score", _share),
         boxes=_field(data, "boxes", _boxes),
         zones=_field(data, "zones", lambda value: tuple(_name(zone) for zone in _items(value))),
+        worker=_optional(data, "worker", _name),
+        epoch=_optional(data, "epoch", _count),
     )
     return StoredFrame(
         info=info,
@@ -118,6 +121,11 @@ def parse_frame(payload: bytes | str) -> StoredFrame:
         writer=_optional(data, "writer", _writer),
         no=_optional(data, "no", _count),
     )
+
+
+def _owner(of: FrameInfo | MotionEvent) -> dict[str, Any]:
+    """Return the fields that tell a fleet's worker and its lease; none without a fleet."""
+    return {} if of.epoch is None else {"worker": of.worker, "epoch": of.epoch}
 
 
 def _field(data: Mapping[str, Any], key: str, check: Callable[[Any], T]) -> T:
@@ -218,12 +226,13 @@ def event_payload(
     no: int | None = None,
     bucket: str | None = None,
     url: str | None = None,
+    delayed: bool = False,
 ) -> dict[str, Any]:
     """Return the message for one phase of an event, number `no` of its camera within `writer`.
 
     `best_frame` is the object key of the best frame stored so far, `bucket` is where it lies and `url` its
     presigned link. Before the end, `duration_s` runs until `now` and `reason` is "motion"; from the end on,
-    `reason` says why it ended.
+    `reason` says why it ended. `delayed` is told where there is a fleet: the lease is not held any more.
     """
     until = event.ended_at or now
     return {
@@ -234,6 +243,8 @@ def event_payload(
         "camera": event.camera,
         "writer": writer,
         "no": no,
+        **_owner(event),
+        **({} if event.epoch is None else {"delayed": delayed}),
         "event_id": event.event_id,
         "started_at": iso(event.started_at),
         "ended_at": iso(event.ended_at) if event.ended_at else None,
@@ -254,9 +265,10 @@ def summary_payload(end: Mapping[str, Any], frames: Iterable[Mapping[str, Any]])
     `frames` are announcements; what all lines would repeat, and links that expire, are left out.
     """
     shared = {"schema", "instance", "camera", "writer", "no", "event_id"}
-    shared |= {"bucket", "content_type", "url", "delayed"}
+    shared |= {"worker", "epoch", "bucket", "content_type", "url", "delayed"}
     lines = [{k: v for k, v in frame.items() if k not in shared} for frame in frames]
-    head = {k: v for k, v in end.items() if k not in ("schema", "type", "event_type", "bucket", "url")}
+    left_out = ("schema", "type", "event_type", "bucket", "url", "delayed")
+    head = {k: v for k, v in end.items() if k not in left_out}
     return {"schema": SUMMARY_SCHEMA, **head, "frames": lines}
 
 
@@ -287,6 +299,7 @@ def object_metadata(info: FrameInfo) -> dict[str, str]:
         "captured-at": iso(info.captured_at),
         "score": f"{info.score:.6f}",
         "sha256": info.sha256,
+        **({} if info.epoch is None else {"worker": info.worker or "", "epoch": str(info.epoch)}),
     }
 
 

@@ -18,7 +18,7 @@ from async_motion.delivery.circuit_breaker import CircuitBreaker, DeliveryPace
 from async_motion.delivery.dispatch import Bell, dispatch
 from async_motion.delivery.index import IndexWriter
 from async_motion.delivery.protocols import Outbox, PublishingBroker, Store
-from async_motion.delivery.publisher import BoundedPublish, Publisher
+from async_motion.delivery.publisher import BoundedPublish, IsCurrent, Publisher
 from async_motion.delivery.retries import Figures, Retries
 from async_motion.delivery.snapshots import Snapshots
 from async_motion.delivery.uploader import Uploader
@@ -33,7 +33,8 @@ class Delivery:
     item is delayed. `presign_s` is the life of the links in announcements, None for none. `shrink` makes a
     snapshot of a JPEG (in a thread); None: no snapshots. The event index is written at most once in
     `index_every_s`; None: there is none. `put_timeout_s` and `publish_timeout_s` are the last
-    resort behind the adapters' own deadlines.
+    resort behind the adapters' own deadlines. In a fleet, `is_current` returns whether a camera's lease (its
+    epoch) is held, and `late` takes the announcements under any other one.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Delivery:
         index_every_s: float | None = None,
         put_timeout_s: float = 120.0,
         publish_timeout_s: float = 30.0,
+        late: PublishingBroker | None = None,
+        is_current: IsCurrent = lambda _camera, _epoch: True,
         pace: DeliveryPace | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -117,6 +120,8 @@ class Delivery:
             spool,
             store,
             publish=publish,
+            publish_late=BoundedPublish(late, publish_timeout_s) if late is not None else publish,
+            is_current=is_current,
             breaker=self._broker_breaker,
             store_breaker=self._store_breaker,
             retries=self._retries,

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from async_motion.core import payloads
 from async_motion.core.items import Announcement, FrameAnnouncement, PhaseAnnouncement
-from async_motion.core.model import FrameInfo, Phase
+from async_motion.core.model import FrameInfo, MotionEvent, Phase
 from async_motion.core.names import Topics
 from async_motion.delivery.circuit_breaker import CircuitBreaker
 from async_motion.delivery.dispatch import Bell, Slots, share_of
@@ -36,6 +36,10 @@ TRIED = 4
 """A trial chooses among this many items of the backlog, and the first fresh one of each camera."""
 
 
+IsCurrent = Callable[[str, int], bool]
+"""(camera, epoch): whether this worker holds that lease now."""
+
+
 class BoundedPublish:
     """Publishes to the broker: at most `PUBLISHES` at once, each within `timeout_s`."""
 
@@ -58,7 +62,8 @@ class Publisher:
     """Announces what the spool leases: for each camera in order, the backlog beside it.
 
     `presign_s` is the life of the links in announcements, None for none. `store_breaker` hears of links that
-    could not be made.
+    could not be made. `is_current` returns whether a fleet's lease on a camera (its epoch) is held: what was
+    accepted under another one is announced as delayed, through `publish_late`, and shown nowhere.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class Publisher:
         store: Store,
         *,
         publish: BoundedPublish,
+        publish_late: BoundedPublish,
+        is_current: IsCurrent,
         breaker: CircuitBreaker,
         store_breaker: CircuitBreaker,
         retries: Retries,
@@ -86,6 +93,8 @@ class Publisher:
         self._spool = spool
         self._store = store
         self._publish = publish
+        self._publish_late = publish_late
+        self._is_current = is_current
         self._breaker = breaker
         self._store_breaker = store_breaker
         self._retries = retries
@@ -194,21 +203,32 @@ class Publisher:
     async def _announce_frame(self, item: FrameAnnouncement, leased_at: float) -> None:
         info = item.stored.info
         url = await self._link(info.object_key)
-        if self._snapshots.is_due(item):
+        if self._holds(info) and self._snapshots.is_due(item):
             await self._snapshots.show(item, self._announcement(item, leased_at, url))
-        await self._publish(self._topics.frame(info.camera), self._announcement(item, leased_at, url))
+        # From here to the connection nothing waits but for a slot: the lease is looked at as late as can be.
+        late = not self._holds(info)
+        publish = self._publish_late if late else self._publish
+        await publish(self._topics.frame(info.camera), self._announcement(item, leased_at, url, late=late))
         self._breaker.record_success()
         self._figures.counts["announced"] += 1
         self._figures.counts["repeats"] += self._retries.failed_before(item.number)
+        if late:
+            return
         try:
             await self._announce_update(info)
         except TransientError as exc:
             # The frame is announced. The next update, or the end, says more than this one would have.
             self._breaker_of(exc).record_failure(exc)
 
-    def _announcement(self, item: FrameAnnouncement, leased_at: float, url: str | None) -> bytes:
+    def _holds(self, of: FrameInfo | MotionEvent) -> bool:
+        """Return whether what was accepted under this lease may still speak for its camera."""
+        return of.epoch is None or self._is_current(of.camera, of.epoch)
+
+    def _announcement(
+        self, item: FrameAnnouncement, leased_at: float, url: str | None, *, late: bool = False
+    ) -> bytes:
         age_s = item.age_s + self._clock() - leased_at
-        delayed = item.delayed or age_s > self._delayed_after_s
+        delayed = late or item.delayed or age_s > self._delayed_after_s
         return payloads.encode(payloads.frame_payload(replace(item.stored, delayed=delayed, url=url)))
 
     async def _announce_update(self, info: FrameInfo) -> None:
@@ -239,6 +259,8 @@ class Publisher:
 
     async def _announce_phase(self, item: PhaseAnnouncement) -> None:
         event = item.phase.event
+        url = await self._link(item.best_frame)
+        late = not self._holds(event)
         payload = payloads.event_payload(
             item.phase.phase,
             event,
@@ -248,9 +270,11 @@ class Publisher:
             writer=item.writer,
             no=item.no,
             bucket=self._store.bucket,
-            url=await self._link(item.best_frame),
+            url=url,
+            delayed=late or item.delayed,
         )
-        await self._publish(self._topics.event(event.camera), payloads.encode(payload))
+        publish = self._publish_late if late else self._publish
+        await publish(self._topics.event(event.camera), payloads.encode(payload))
         self._breaker.record_success()
         if item.phase.phase is Phase.END:
             self._updated.pop(event.event_id, None)

@@ -141,7 +141,7 @@ def _ends(report: Report) -> str:
                 day.reasons["quiet"],
                 day.reasons["max_length"],
                 day.reasons["camera_lost"],
-                day.reasons["interrupted"] + day.reasons["stopped"],
+                day.reasons["interrupted"] + day.reasons["worker_lost"] + day.reasons["stopped"],
                 day.open,
                 day.lost_events,
             )

@@ -41,6 +41,7 @@ def dump_info(info: FrameInfo) -> str:
             "score": info.score,
             "boxes": info.boxes,
             "zones": info.zones,
+            **_owner(info),
         }
     )
 
@@ -62,6 +63,7 @@ def dump_event(event: MotionEvent) -> str:
             "zones": event.zones,
             "ended_at": payloads.iso(event.ended_at) if event.ended_at else None,
             "end_reason": event.end_reason.value if event.end_reason else None,
+            **_owner(event),
         }
     )
 
@@ -89,6 +91,11 @@ def load_stored(text: str) -> StoredFrame:
 def load_line(text: str) -> dict[str, Any]:
     """Return what `dump_stored` wrote, as an event's summary has it. Raises Unreadable."""
     return _read(_line, text)
+
+
+def _owner(of: FrameInfo | MotionEvent) -> dict[str, Any]:
+    # Left out without a fleet: an older version can read the rest.
+    return {} if of.epoch is None else {"worker": of.worker, "epoch": of.epoch}
 
 
 def _info(text: str) -> FrameInfo:

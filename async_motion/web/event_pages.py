@@ -23,6 +23,7 @@ ENDED: Final[Mapping[str, str]] = {
     "detection_off": "Detection was switched off.",
     "stopped": "The service was stopped.",
     "interrupted": "The service was interrupted; the next start closed it.",
+    "worker_lost": "The worker that watched was lost; another one closed it.",
 }
 
 

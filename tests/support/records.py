@@ -53,6 +53,8 @@ def make_record(event: MotionEvent, seq: int, *, score: float = 0.1, size: int =
         height=480,
         score=score,
         zones=("drive",),
+        worker=event.worker,
+        epoch=event.epoch,
     )
     return Record(info=info, jpeg=jpeg)
 

@@ -82,7 +82,10 @@ class _Seen:
 
 
 class Tracker:
-    """Follow one camera. `make_id` turns the event's start into a new id, a different one for each call."""
+    """Follow one camera. `make_id` turns the event's start into a new id, a different one for each call.
+
+    `worker` and `epoch` are those of its events in a fleet.
+    """
 
     def __init__(
         self,
@@ -91,9 +94,12 @@ class Tracker:
         instance: str,
         camera: str,
         make_id: Callable[[datetime], str],
+        worker: str | None = None,
+        epoch: int | None = None,
     ) -> None:
         self._settings = settings
         self._instance = instance
+        self._worker, self._epoch = worker, epoch
         self._camera = camera
         self._make_id = make_id
         self._now = float("-inf")
@@ -225,6 +231,8 @@ class Tracker:
             instance=self._instance,
             camera=self._camera,
             started_at=first.captured_at,
+            worker=self._worker,
+            epoch=self._epoch,
         )
         for seen in held:
             self._touch(seen)

@@ -365,3 +365,21 @@ def test_metadata_is_what_s3_takes() -> None:
     }
     assert all(value.isascii() and "\n" not in value for value in metadata.values())
     assert payloads.object_tags(info()) == {"camera": "porch", "kind": "frame"}
+
+
+def test_a_fleet_tells_its_worker_and_epoch_everywhere_and_nothing_else_does() -> None:
+    owned = {"worker": "east", "epoch": 41}
+    frame = payloads.frame_payload(stored(**owned))
+    FRAME.validate(frame)
+    assert payloads.parse_frame(payloads.encode(frame)).info.epoch == 41
+    ended = event(**owned, end_reason=EndReason.WORKER_LOST, ended_at=event().started_at)
+    said = payloads.event_payload(
+        Phase.END, ended, now=ended.started_at, frames_stored=1, best_frame=None, writer="a41c07", no=3
+    )
+    EVENT.validate(said)
+    summary = payloads.event_summary(ended, [frame], writer="a41c07", no=3)
+    SUMMARY.validate(summary)
+    assert [(one["worker"], one["epoch"]) for one in (frame, said, summary)] == [("east", 41)] * 3
+    assert summary["frames"][0].keys().isdisjoint(owned)
+    assert payloads.object_metadata(info(**owned))["epoch"] == "41"
+    assert payloads.object_metadata(info()).keys().isdisjoint(owned)

@@ -12,8 +12,8 @@ from async_motion.errors import (
     BrokerUnavailable,
     StoreUnavailable,
 )
-from tests.support.delivering import NEVER, Bench, FakeStore, failing
-from tests.support.records import make_event, make_record, start_of
+from tests.support.delivering import NEVER, Bench, FakeStore, TroubledBroker, failing
+from tests.support.records import end_of, make_event, make_record, start_of
 from tests.support.wait import eventually_async
 
 
@@ -160,3 +160,32 @@ async def test_a_link_that_cannot_be_made_for_an_update_does_not_repeat_its_fram
             assert await delivery.drain(20)
     assert bench.announced() == [0, 1, 2]
     assert [e["frames_stored"] for e in bench.broker.events] == [1, 3]
+
+
+async def test_what_was_accepted_under_an_older_lease_is_announced_as_delayed(bench: Bench) -> None:
+    late, held = TroubledBroker(), {7}
+    options = {"late": late, "is_current": lambda _camera, epoch: epoch in held, "shrink": bytes}
+    old, new = (
+        make_event(index=number, worker="east", epoch=epoch) for number, epoch in enumerate((6, 7), 1)
+    )
+    async with bench.delivering(**options) as delivery:
+        for event in (old, new):
+            await bench.spool.accept([make_record(event, 0), start_of(event), end_of(event)])
+        assert await delivery.drain(20)
+    assert [said["type"] for said in late.events] == ["start", "end"]
+    said = [*late.frames, *late.events]
+    assert {(one["epoch"], one["worker"], one["delayed"]) for one in said} == {(6, "east", True)}
+    said = [*bench.broker.frames, *bench.broker.events]
+    assert {(one["epoch"], one["delayed"]) for one in said} == {(7, False)}
+    # The lost lease shows no picture.
+    assert {said["epoch"] for said in bench.broker.json_of("/snapshot/frame")} == {7}
+
+
+async def test_without_a_fleet_nothing_tells_of_one(bench: Bench) -> None:
+    event = make_event()
+    async with bench.delivering() as delivery:
+        await bench.spool.accept([make_record(event, 0), start_of(event), end_of(event)])
+        assert await delivery.drain(20)
+    for said in (*bench.broker.frames, *bench.broker.events):
+        assert said.keys().isdisjoint({"worker", "epoch"})
+    assert all("delayed" not in said for said in bench.broker.events)
