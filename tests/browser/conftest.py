@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.support.need import need
 from tests.support.ports import free_port
@@ -38,6 +38,9 @@ cameras:
 
 
 HERE = Path(__file__).parent
+
+# What is awaited comes when the machine has time for it; a loaded one has little.
+expect.set_options(timeout=30_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -118,7 +121,6 @@ class Seen:
 def context(chromium: Browser) -> Iterator[BrowserContext]:
     """A desk in the light, with what it needs to download."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(30_000)
     yield context
     context.close()
 

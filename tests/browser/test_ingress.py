@@ -105,6 +105,8 @@ def test_every_task_works_in_home_assistants_frame(chromium: Browser, ingress: s
         expect(frame.locator(".verdict")).to_be_visible()
         for tab in ("Events", "Health", "Zones", "Settings"):
             frame.locator("nav.tabs").get_by_text(tab).click()
+            # The page before has the same parts: what comes next must not act on it.
+            expect(frame.locator("nav.tabs [aria-current]")).to_have_text(tab)
             expect(frame.locator("h1").first).to_be_visible()
         frame.locator("nav.chips").get_by_text("Front porch").click()
         frame.locator("#field-name").fill("Porch by ingress")

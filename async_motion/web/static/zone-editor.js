@@ -63,6 +63,8 @@ class ZoneEditor extends HTMLElement {
     this.stage = /** @type {HTMLElement} */ (this.querySelector('.frame'));
     this.overlay = document.createElement('div');
     this.overlay.className = 'overlay';
+    // Chrome takes a quick drag for a fling, even under `touch-action: none`, and swallows the click of the next tap.
+    this.overlay.addEventListener('touchstart', this.touch, { passive: false });
     this.stage.append(this.overlay);
     this.panel = document.createElement('div');
     this.append(this.panel);
@@ -195,6 +197,11 @@ class ZoneEditor extends HTMLElement {
 
   // ---- pointer and keys ----
 
+  /** Keep a touch on a shape from becoming a gesture of the browser's. @param {TouchEvent} event */
+  touch = (event) => {
+    if (/** @type {Element} */ (event.target).matches('polygon, circle')) event.preventDefault();
+  };
+
   /** @param {PointerEvent} event @returns {Point} */
   where(event) {
     const box = /** @type {HTMLElement} */ (this.overlay).getBoundingClientRect();
@@ -210,11 +217,14 @@ class ZoneEditor extends HTMLElement {
     const target = /** @type {Element} */ (this.overlay?.querySelector('svg'));
     target.setPointerCapture(event.pointerId);
     let moved = false;
+    const mine = (/** @type {Event} */ each) => /** @type {PointerEvent} */ (each).pointerId === event.pointerId;
     const follow = (/** @type {Event} */ each) => {
+      if (!mine(each)) return;
       move(this.where(/** @type {PointerEvent} */ (each)), moved);
       moved = true;
     };
-    const end = () => {
+    const end = (/** @type {Event} */ each) => {
+      if (!mine(each)) return;
       target.removeEventListener('pointermove', follow);
       target.removeEventListener('pointerup', end);
       target.removeEventListener('pointercancel', end);
