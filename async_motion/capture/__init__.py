@@ -15,8 +15,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from async_motion.capture.address import Address, SourceKind, parse
+from async_motion.capture.address import SUFFIXES, Address, SourceKind, parse
 from async_motion.capture.clock import PtsClock
+from async_motion.capture.container import ContainerFacts, read_facts
 from async_motion.capture.handover import CaptureCounters, FrameSink
 from async_motion.capture.main_stream import MainStream
 from async_motion.capture.readers.demo import DemoReader
@@ -29,7 +30,15 @@ from async_motion.capture.spec import CaptureSpec
 from async_motion.capture.worker.parent import IsolatedFeedback, IsolatedMainStream, IsolatedReader
 from async_motion.errors import SettingsError
 
-__all__ = ["CameraSource", "CaptureCounters", "CaptureSpec", "open_source"]
+__all__ = [
+    "SUFFIXES",
+    "CameraSource",
+    "CaptureCounters",
+    "CaptureSpec",
+    "ContainerFacts",
+    "open_source",
+    "read_facts",
+]
 
 
 def open_source(spec: CaptureSpec) -> CameraSource:

@@ -21,6 +21,12 @@ from async_motion.errors import SettingsError
 CONTAINERS = "asf,avi,flv,h264,hevc,ivf,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,mpjpeg,nut,ogg"
 """What a file or an HTTP answer may be: containers that hold video, none that points elsewhere."""
 
+SUFFIXES = frozenset(
+    {".avi", ".flv", ".h264", ".h265", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov"}
+    | {".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
+)
+"""What counts as a video file when a folder is given."""
+
 
 class SourceKind(Enum):
     """How a source is read."""

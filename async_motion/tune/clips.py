@@ -31,7 +31,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from async_motion.capture import CaptureSpec, open_source
+from async_motion.capture import SUFFIXES, CaptureSpec, open_source
 from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.detection.working_image import LONGEST, halved, quartered
 from async_motion.core.model import Luma, Reason
@@ -45,12 +45,6 @@ from async_motion.tune.scoring import (
     score_frames,
     score_somewhere,
 )
-
-SUFFIXES = frozenset(
-    {".avi", ".flv", ".h264", ".h265", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov"}
-    | {".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
-)
-"""What counts as a clip when a folder is given."""
 
 END_S = 1.0
 """A mark may be so much beyond the clip's last picture: players round."""
