@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from async_motion.retrieval import EventReader
@@ -15,19 +16,29 @@ AnyReader = MinioReader | DirectoryReader
 READS_AT_ONCE = 16
 
 
-def build_bucket(settings: Settings, *, key: tuple[str, str] | None = None) -> AnyReader:
+def build_bucket(
+    settings: Settings, *, key: tuple[str, str] | None = None, bucket: str | None = None, making: bool = False
+) -> AnyReader:
     """Return the store of the settings, to search and read in. Nothing is made by opening it.
 
-    `key` is (access key, secret key) of one that may read, in place of the uploader's.
+    `key` is (access key, secret key) of one that may read, in place of the uploader's. `bucket` is another
+    one on the same server. `making`: a put may make the bucket, where the settings allow that.
     """
     if settings.minio.endpoint is None:
         return DirectoryReader(settings.directory.path, bucket=settings.minio.bucket)
     arguments = minio_arguments(settings) | {"concurrency": READS_AT_ONCE}
+    if bucket is not None:
+        arguments |= {"bucket": bucket}
     if key is not None:
         access_key, secret_key = key
         arguments |= {"access_key": access_key, "secret_key": secret_key}
         arguments |= {"session_token": None, "credentials": "static"}
-    return MinioReader(**arguments, create_bucket=False)
+    return MinioReader(**arguments, create_bucket=making and settings.minio.create_bucket)
+
+
+def build_folder(path: Path) -> DirectoryReader:
+    """Return a folder as a bucket of its own, whatever store the settings name."""
+    return DirectoryReader(path)
 
 
 def build_events(settings: Settings, bucket: AnyReader, instance: str | None = None) -> EventReader:

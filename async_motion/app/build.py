@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from async_motion.camera.day_night import PICTURE_EVERY_S, SUN_EVERY_S, LightGau
 from async_motion.camera.detector_state import KEYS, LearnedKeeper, key_of, recalled
 from async_motion.camera.recorder import Encode, RecordOutbox
 from async_motion.camera.sun import sun_elevation
-from async_motion.camera.unit import CameraUnit, Observer, Viewer
+from async_motion.camera.unit import CameraUnit, Observer, Source, Viewer
 from async_motion.capture import CameraSource, open_source
 from async_motion.core.detection.detector import Detector
 from async_motion.core.events.day_night import COLOUR, SUN, colour_share
@@ -132,24 +132,32 @@ def build_unit(
     settings: Settings,
     name: str,
     *,
-    source: CameraSource,
+    source: Source,
     outbox: RecordOutbox,
     observer: Observer,
     executor: Executor,
     encoder: Executor,
     viewer: Viewer | None = None,
     detector: Detector | None = None,
+    encode: Encode | None = None,
+    draw24: Callable[[], int] | None = None,
+    settle_s: float | None = None,
 ) -> CameraUnit:
-    """Return a camera's walk from its source to the spool. `detector` is one that knows its scene already."""
+    """Return a camera's walk from its source to the spool.
+
+    `detector` is one that knows its scene already. `encode`, `draw24` and `settle_s` are the unit's, where
+    they are not those of the service.
+    """
+    unit = unit_settings(settings, name)
     return CameraUnit(
-        unit_settings(settings, name),
+        unit if settle_s is None else replace(unit, settle_s=settle_s),
         source=source,
         outbox=outbox,
         observer=observer,
         executor=executor,
         encoder=encoder,
-        encode=encoder_of(settings, name),
-        draw24=partial(secrets.randbits, 24),
+        encode=encode or encoder_of(settings, name),
+        draw24=draw24 or partial(secrets.randbits, 24),
         viewer=viewer,
         health=ImageHealth().update,
         detector=detector,

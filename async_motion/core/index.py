@@ -4,8 +4,9 @@
 
 A file belongs to one camera, one day (UTC, of the events' start) and one writer. `writer` is the id of the
 spool that wrote it, six hex digits; a file has one writer for ever, so that writers never overwrite each
-other. No spool may draw these two: `REBUILT` is the writer of `async-motion events --rebuild`; the
-file of `DELETED` has the lines of events that were deleted on purpose, and outweighs all others.
+other. No spool may draw these: `REBUILT` is the writer of `async-motion events --rebuild`, `SCANNED` that of
+`async-motion scan`; the file of `DELETED` has the lines of events that were deleted on purpose, and outweighs
+all others.
 
 A file is gzip over JSON Lines, a line for each ended event. `v` is 1. The same lines make the same bytes.
 Readers ignore unknown fields and skip what `UnreadableObject` names; a damaged file gives the lines before
@@ -34,7 +35,8 @@ INDEX = ".index"
 WRITER = re.compile(r"[0-9a-f]{6}")
 REBUILT = "000000"
 DELETED = "ffffff"
-RESERVED = frozenset({REBUILT, DELETED})
+SCANNED = "5ca9ed"
+RESERVED = frozenset({REBUILT, DELETED, SCANNED})
 MAX_SCORES = 16
 MAX_ZONES = 64
 MAX_LINE_BYTES = 64 * 1024

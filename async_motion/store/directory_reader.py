@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from async_motion.errors import RecordRejected, UnreadableObject
 from async_motion.store.directory import _WORK, DirectoryStore, _beside, _is_beside, _is_key
 
 _PAGE = 1000
+_PIECE_BYTES = 1024 * 1024
 _MAX_ABOUT_BYTES = 1024 * 1024
 
 
@@ -39,6 +40,16 @@ class DirectoryReader(DirectoryStore):
         if data is not None and len(data) > max_bytes:
             raise UnreadableObject(f"{key}: longer than {max_bytes} bytes")
         return data
+
+    async def pieces(self, key: str) -> AsyncIterator[bytes]:
+        """Yield an object's bytes in pieces. Raises RecordRejected where there is none, StoreUnavailable."""
+        at = 0
+        while True:
+            piece = await self._run(f"get {key}", _piece, self._place(key), at)
+            if not piece:
+                return
+            at += len(piece)
+            yield piece
 
     async def about(self, key: str) -> Mapping[str, str] | None:
         """Return an object's user metadata, None where there is no object or nothing beside it."""
@@ -70,6 +81,12 @@ def _read(place: Path, max_bytes: int) -> bytes | None:
             return file.read(max_bytes + 1)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
+
+
+def _piece(place: Path, at: int) -> bytes:
+    with place.open("rb") as file:
+        file.seek(at)
+        return file.read(_PIECE_BYTES)
 
 
 def _page(root: Path, prefix: str, folders: bool, after: str) -> Page:

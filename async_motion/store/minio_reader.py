@@ -6,7 +6,7 @@ cost more than the rest of the reading. `_execute` is private: the dependency is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
@@ -19,6 +19,7 @@ from async_motion.store.minio import MinioStore
 from async_motion.store.s3errors import S3Answer
 
 _MAX_PAGE_BYTES = 16 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
 _META = "x-amz-meta-"
 
 
@@ -73,6 +74,22 @@ class MinioReader(MinioStore):
         if data is None:
             raise UnreadableObject(f"{key}: longer than {max_bytes} bytes")
         return data
+
+    async def pieces(self, key: str) -> AsyncIterator[bytes]:
+        """Yield an object's bytes as they come, however long it is.
+
+        Raises RecordRejected where there is none, StoreUnavailable, StoreRefused.
+        """
+        async with self._talking("get", key, self._put_timeout_s):
+            response = await self._client.get_object(self.bucket, key)
+        async with response:
+            while True:
+                # Each piece has the deadline of its own size.
+                async with self._talking("get", key, self._put_timeout_s):
+                    piece = await response.content.read(_PIECE_BYTES)
+                if not piece:
+                    return
+                yield piece
 
     async def about(self, key: str) -> Mapping[str, str] | None:
         """Return an object's user metadata, None where there is no object."""
