@@ -8,10 +8,12 @@ a second.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import av
 import cv2
@@ -38,42 +40,85 @@ def make_clip(frames: Sequence[FrameInfo], read: Callable[[FrameInfo], Image | N
     The first picture's size is that of the clip; others are fitted into it. The file appears whole or not at
     all. Raises ImageError where there is no picture, or no encoder; OSError.
     """
-    part = target.with_name(f".{target.name}.part")
-    try:
-        count = _write(frames, read, part)
-        part.replace(target)
-    except FFmpegError as exc:
-        raise ImageError(f"{target.name}: {exc.strerror or type(exc).__name__}") from exc
-    finally:
-        part.unlink(missing_ok=True)
-    return count
-
-
-def _write(frames: Sequence[FrameInfo], read: Callable[[FrameInfo], Image | None], target: Path) -> int:
-    first = frames[0].captured_at if frames else None
-    count, at, last = 0, -1, None
-    with av.open(os.fspath(target), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream: Any = None
+    first = None
+    with ClipWriter(target) as clip:
         for frame in sorted(frames, key=lambda frame: (frame.captured_at, frame.seq)):
             picture = read(frame)
             if picture is None:
                 continue
-            if stream is None:
-                stream, first = _open(container, picture), frame.captured_at
-            assert first is not None
+            first = first or frame.captured_at
+            clip.add(picture, (frame.captured_at - first).total_seconds())
+        return clip.finish()
+
+
+class ClipWriter:
+    """Writes pictures as a clip, as they come. Without `finish` there is no file.
+
+    `threads` are the encoder's, 0: as many as it likes. With another number it makes other bytes.
+    """
+
+    def __init__(self, target: Path, *, threads: int = 0) -> None:
+        """Open nothing: the first picture's size is that of the clip."""
+        self._target = target
+        self._part = target.with_name(f".{target.name}.part")
+        self._threads = threads
+        self._container: Any = None
+        self._stream: Any = None
+        self._last: Image | None = None
+        self._at = -1
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._container is not None:
+                with suppress(FFmpegError):  # what was cut off is thrown away
+                    self._container.close()
+        finally:
+            self._part.unlink(missing_ok=True)
+
+    def add(self, picture: Image, at_s: float) -> None:
+        """Add a picture that is shown from `at_s` (seconds from the first) on. Raises ImageError, OSError."""
+        with self._translating():
+            if self._stream is None:
+                self._container = av.open(
+                    os.fspath(self._part), "w", format="mp4", options={"movflags": "+faststart"}
+                )
+                self._stream = _open(self._container, picture, self._threads)
             # Two frames of one moment still need two times.
-            at = max(at + 1, round((frame.captured_at - first).total_seconds() * _TICKS))
-            last = _fitted(picture, stream.width, stream.height)
-            _encode(container, stream, last, at)
-            count += 1
-        if stream is None or last is None:
-            raise ImageError(f"{target.name}: no picture to make a clip of")
-        _encode(container, stream, last, at + round(_LAST_S * _TICKS))
-        container.mux(stream.encode(None))
-    return count
+            self._at = max(self._at + 1, round(at_s * _TICKS))
+            self._last = _fitted(picture, self._stream.width, self._stream.height)
+            _encode(self._container, self._stream, self._last, self._at)
+        self._count += 1
+
+    def finish(self, last_s: float = _LAST_S) -> int:
+        """Show the last picture for `last_s`, put the file in its place; return how many pictures it has.
+
+        Raises ImageError where there is none; OSError.
+        """
+        if self._stream is None or self._last is None:
+            raise ImageError(f"{self._target.name}: no picture to make a clip of")
+        with self._translating():
+            _encode(self._container, self._stream, self._last, self._at + max(1, round(last_s * _TICKS)))
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+        self._container = None
+        self._part.replace(self._target)
+        return self._count
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except FFmpegError as exc:
+            raise ImageError(f"{self._target.name}: {exc.strerror or type(exc).__name__}") from exc
 
 
-def _open(container: Any, picture: Image) -> Any:
+def _open(container: Any, picture: Image, threads: int) -> Any:
     height, width = picture.shape[:2]
     shrink = min(1.0, MAX_SIDE / max(width, height))
     for codec, options in _CODECS:
@@ -83,6 +128,7 @@ def _open(container: Any, picture: Image) -> Any:
             continue
         stream.width, stream.height = (max(2, int(side * shrink) // 2 * 2) for side in (width, height))
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = threads
         stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS)
         return stream
     raise ImageError("this PyAV has no H.264 encoder")
