@@ -2,7 +2,7 @@
 
     core ◀── adapters (capture, jpeg, spool, store, broker) ◀──┐
       ▲ ◀─── camera, delivery, status, home_assistant, web  ◀──┤
-      └───── errors, logs, settings                         ◀──┴── app ◀── tune ◀── cli
+      └───── errors, logs, settings                         ◀──┴── app ◀── tune, scan ◀── cli
 
 A package is a module or a package right below `async_motion`. An import inside a function counts as any
 other. What is not in these tables is not allowed: a new package, or a new library, is entered here first.
@@ -47,7 +47,8 @@ RULES: dict[str, frozenset[str]] = {
     "settings": LEAVES,
     "app": ASSEMBLY,
     "tune": LEAVES | {"capture", "settings", "app"},
-    "cli": LEAVES | {"app", "tune", "client", "retrieval", "settings", "logs", "jpeg"},
+    "scan": LEAVES | {"capture", "jpeg", "retrieval", "settings", "app"},
+    "cli": LEAVES | {"app", "tune", "scan", "client", "retrieval", "settings", "logs", "jpeg"},
     "__main__": frozenset({"cli"}),
 }
 """Every package, and which others it may import."""
@@ -61,7 +62,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "astral": frozenset({"camera"}),
     "av": frozenset({"capture", "retrieval"}),
     "certifi": frozenset({"store"}),
-    "cv2": frozenset({"core", "capture", "jpeg", "app", "retrieval", "cli", "tune"}),
+    "cv2": frozenset({"core", "capture", "jpeg", "app", "retrieval", "cli", "tune", "scan"}),
     "jinja2": frozenset({"web"}),
     "iotcore": frozenset({"broker"}),
     "miniopy_async": frozenset({"store"}),
@@ -268,9 +269,9 @@ def test_the_reader_of_names_sees_what_core_must_not_have(
     assert not is_pure("numpydoc")
 
 
-MAX_TOP = 22
+MAX_TOP = 23
 """Modules and packages at the top, as the design names them. A new one is a decision: raise this with it."""
-MAX_EDGES = 74
+MAX_EDGES = 84
 """Imports between them; 46 without the readers of the bucket, client, scan and fleet."""
 
 

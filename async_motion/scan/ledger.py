@@ -1,0 +1,221 @@
+"""What was scanned stands beside the results, so that any engine on any machine can go on.
+
+    {prefix}{instance}/.scan/1/{camera}/done/{recording}.json            a marker: the outcome, written last
+    {prefix}{instance}/.scan/1/{camera}/{YYYY}/{MM}/{DD}/{recording}.jsonl
+                                                    the recording's lines of that day's index (store alone)
+    {prefix}{instance}/.index/1/{camera}/{YYYY}/{MM}/{DD}.5ca9ed.jsonl.gz       made of all lines of a day
+
+`{recording}` is a digest of its place: the absolute path or the URL. With `--store` the ledger lies in the
+store, else in the folder of `--out`, else there is none. A camera can never be called `.scan`.
+
+A marker counts as long as the recording's size, what the results depend on (settings, time, how it is
+decoded) and what was to be made are the same. Otherwise the recording is scanned again, and what the earlier
+scan had made and this one does not make is removed.
+
+*The index.* Scanners may work on one day at the same time. Each writes lines of its own recordings; then the
+day's file is made of all lines there are, and made again if there are others by then. The last one has seen
+all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import date
+from typing import Any
+
+from async_motion.app.buckets import AnyReader, build_bucket, build_folder
+from async_motion.core.index import SCANNED, event_day, index_key, pack_encoded, parse_line
+from async_motion.core.names import event_key, frame_key
+from async_motion.core.payloads import encode, iso, parse_iso
+from async_motion.errors import UnreadableObject
+from async_motion.scan.model import Recording, ScanOutcome, ScanSpec, folder_of
+from async_motion.scan.sinks import put_with_retries
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+MAX_MARKER_BYTES = 256 * 1024 * 1024
+MAX_INDEX_BYTES = 16 * 1024 * 1024
+MAX_ROUNDS = 8
+"""How often a day's index is made again since others wrote meanwhile; the last of them makes it too."""
+
+
+class Ledger:
+    """The markers of one instance, in an opened store or folder."""
+
+    def __init__(self, bucket: AnyReader, *, prefix: str, instance: str) -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+        self._instance = instance
+
+    async def known(self, camera: str) -> set[str]:
+        """Return the digests of the camera's recordings that have a marker."""
+        folder = f"{self._root(camera)}done/"
+        return {key.removeprefix(folder).removesuffix(".json") for key in await self._keys(folder)}
+
+    async def find(self, recording: Recording, spec: ScanSpec) -> tuple[ScanOutcome, bool] | None:
+        """Return what an earlier scan made of a recording, and whether that still counts; None: nothing."""
+        key = self._marker(recording)
+        try:
+            data = await self._bucket.read(key, MAX_MARKER_BYTES)
+            if data is None:
+                return None
+            said = json.loads(data)
+            if not isinstance(said, dict) or said.get("v") != VERSION:
+                return None
+            begin = None if said["started_at"] is None else parse_iso(said["started_at"])
+            found = ScanOutcome.of_payload(
+                Recording(
+                    place=recording.place,
+                    name=recording.name,
+                    size=int(said["size"]),
+                    camera=recording.camera,
+                    started_at=begin,
+                    start_source=said["time_from"],
+                ),
+                said["outcome"],
+            )
+            same = said["size"] == recording.size and said["settings"] == spec.fingerprint
+            same = same and recording.started_at in (None, begin)
+            return found, same and set(spec.makes) <= set(said["makes"])
+        except (UnreadableObject, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+            log.warning("%s: is no marker; scanning again: %s", key, exc)
+            return None
+
+    async def note(self, outcome: ScanOutcome, spec: ScanSpec, *, known: ScanOutcome | None = None) -> None:
+        """Write what was made of a recording: its lines of the index, and then its marker."""
+        recording = outcome.recording
+        by_day: dict[date, list[str]] = {day: [] for day in days_of([known] if known else [])}
+        for line in outcome.lines:
+            day = event_day(parse_line(line, SCANNED).event_id)
+            by_day.setdefault(day, []).append(line)
+        for day, lines in sorted(by_day.items()):
+            body = "".join(f"{line}\n" for line in lines).encode()
+            await self._put(self._lines(recording, day), body, "application/jsonl")
+        marker = {
+            "v": VERSION,
+            "place": recording.place,
+            "size": recording.size,
+            "camera": recording.camera,
+            "started_at": None if recording.started_at is None else iso(recording.started_at),
+            "time_from": recording.start_source,
+            "settings": spec.fingerprint,
+            "makes": list(spec.makes),
+            "outcome": outcome.payload(),
+        }
+        await self._put(self._marker(recording), encode(marker), "application/json")
+
+    async def write_index(self, camera: str, day: date) -> bool:
+        """Make the index file of a day; return whether it has changed."""
+        folder = f"{self._root(camera)}{day:%Y/%m/%d}/"
+        key = index_key(self._prefix, self._instance, camera, day, SCANNED)
+        changed = False
+        for _ in range(MAX_ROUNDS):
+            lines: dict[str, bytes] = {}
+            for each in await self._keys(folder):
+                data = await self._bucket.read(each, MAX_INDEX_BYTES) or b""
+                lines |= dict(_lines_of(data, each))
+            body = pack_encoded(line for _, line in sorted(lines.items()))
+            if body == await self._bucket.read(key, MAX_INDEX_BYTES):
+                return changed
+            if not lines and not changed and await self._bucket.read(key, MAX_INDEX_BYTES) is None:
+                return False
+            await self._put(key, body, "application/gzip")
+            changed = True
+        return changed
+
+    async def _keys(self, prefix: str) -> list[str]:
+        found: list[str] = []
+        token: str | None = None
+        while True:
+            page = await self._bucket.page(prefix, token=token)
+            found += [each.key for each in page.objects]
+            token = page.next
+            if token is None:
+                return found
+
+    async def _put(self, key: str, body: bytes, content_type: str) -> None:
+        await put_with_retries(
+            self._bucket,
+            key,
+            body,
+            content_type=content_type,
+            metadata={"kind": "scan"},
+            tags={"kind": "scan"},
+        )
+
+    def _root(self, camera: str) -> str:
+        return f"{self._prefix}{self._instance}/.scan/{VERSION}/{camera}/"
+
+    def _marker(self, recording: Recording) -> str:
+        return f"{self._root(recording.camera)}done/{recording.digest}.json"
+
+    def _lines(self, recording: Recording, day: date) -> str:
+        return f"{self._root(recording.camera)}{day:%Y/%m/%d}/{recording.digest}.jsonl"
+
+
+@asynccontextmanager
+async def ledger_of(spec: ScanSpec) -> AsyncIterator[Ledger | None]:
+    """Give the ledger beside what `spec` makes, None where nothing is kept."""
+    settings = spec.settings
+    if spec.store:
+        async with build_bucket(settings, making=True) as bucket:
+            yield Ledger(bucket, prefix=settings.minio.prefix, instance=settings.instance)
+    elif spec.out is not None:
+        async with build_folder(spec.out) as folder:
+            yield Ledger(folder, prefix="", instance=settings.instance)
+    else:
+        yield None
+
+
+async def replace_known(
+    known: ScanOutcome, outcome: ScanOutcome, spec: ScanSpec, store: AnyReader | None
+) -> None:
+    """Remove what an earlier scan of the recording has made and this one has not."""
+    stale = _stale(known.events, outcome.events)
+    if store is not None:
+        keys = [key for event, seqs in stale for key in _keys_of(folder_of(spec, event), seqs)]
+        for at in range(0, len(keys), 1000):
+            await store.remove(keys[at : at + 1000])
+    if spec.out is not None:
+        now = {event["event_id"] for event in outcome.events}
+        for event, _ in stale:
+            if event["event_id"] not in now:
+                shutil.rmtree(spec.out / event["camera"] / event["event_id"], ignore_errors=True)
+
+
+def days_of(outcomes: Iterable[ScanOutcome]) -> set[date]:
+    """Return the days (UTC) whose index has events of these outcomes."""
+    return {event_day(event["event_id"]) for outcome in outcomes for event in outcome.events}
+
+
+def _stale(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
+) -> list[tuple[Mapping[str, Any], list[int]]]:
+    """Return the events of `before` with the stills that `after` does not have; -1 stands for the summary."""
+    kept = {event["event_id"]: {still["seq"] for still in event["stills"]} for event in after}
+    found = []
+    for event in before:
+        stills = kept.get(event["event_id"])
+        gone = [still["seq"] for still in event["stills"] if stills is None or still["seq"] not in stills]
+        if stills is None:
+            gone.append(-1)
+        if gone:
+            found.append((event, gone))
+    return found
+
+
+def _keys_of(folder: str, seqs: Iterable[int]) -> list[str]:
+    return [event_key(folder) if seq < 0 else frame_key(folder, seq) for seq in seqs]
+
+
+def _lines_of(data: bytes, key: str) -> Iterable[tuple[str, bytes]]:
+    for line in data.splitlines():
+        try:
+            yield parse_line(line, SCANNED).event_id, line
+        except UnreadableObject as exc:
+            log.warning("%s: a line cannot be read: %s", key, exc)
