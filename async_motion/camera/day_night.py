@@ -1,18 +1,18 @@
 """Day and night settings of one camera, and what switches between them.
 
-    sun or image ───every now and then──▶ Switch ──▶ ┐
+    sun or image ───── periodically ────▶ Switch ──▶ ┐
     {base}/{camera}/profile/set: day | night | auto ─▶ ┴ profile ──▶ the camera's settings in force
 
-- The night has values of its own for some settings (`own`); all others are the same at night. A command to
-  one of its own changes the value that is in force, and so the one of the profile that is in force.
-- `day` and `night` hold until `auto`, which gives the choice back to the sun or the image. Where neither is
-  asked, `auto` is day.
-- A change of profile changes thresholds alone: nothing is learned again where the detector can do without, no
-  event ends.
-- An image that cannot be had, or a camera that is away, changes nothing.
+- The night overrides some settings (`own`); all others are the same at night. A command to one of them
+  changes its value in the profile in force.
+- `day` and `night` hold until `auto`, which returns the choice to the sun or the image. Where neither is
+  configured, `auto` is day.
+- A change of profile only changes thresholds: no event ends, and the detector keeps its background where it
+  can.
+- Without an image, as while a camera is away, nothing changes.
 
-The image is looked at in the executor, at most every `PICTURE_EVERY_S`. A camera without
-profiles has none of this.
+The image is examined in the executor, at most every `PICTURE_EVERY_S`. A camera without profiles has none of
+this.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 SUN_EVERY_S = 60.0
 PICTURE_EVERY_S = 30.0
 NO_PICTURE_EVERY_S = 5.0
-"""How often is asked for a figure while there is none, as before the camera's first frame."""
+"""How often to ask for a figure while there is none, as before the camera's first frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LightGauge:
-    """What is asked: `read` returns the figure, None while there is none; `words` says it to people."""
+    """The source of the figure: `read` returns it, None while there is none; `words` formats it."""
 
     limits: LightLimits
     every_s: float
@@ -47,10 +47,10 @@ class LightGauge:
 
 
 class ProfileKeeper:
-    """Keeps one camera in the right profile. It begins with the day's, which are the camera's own settings.
+    """Keeps one camera in the right profile. It starts with the day's, which are the camera's own settings.
 
-    `night` are the night's own values. `light` None: only commands switch. `changed` is told of each change
-    of profile. `basis` names what switches, for those who remember a command.
+    `night` are the night's overrides. `light` None: only commands switch. `changed` is called on each change
+    of profile. `basis` names what switches, so that a remembered command can be matched to it.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ProfileKeeper:
         self._mode = AUTO
         self._switch = Switch(light.limits) if light is not None else None
         self._asked = asyncio.Event()
-        """Set when a figure is wanted at once."""
+        """Set to request a figure at once."""
 
     @property
     def profile(self) -> Profile:
@@ -92,18 +92,18 @@ class ProfileKeeper:
 
     @property
     def own(self) -> tuple[str, ...]:
-        """The settings that the night has values of its own for."""
+        """The names of the settings that the night overrides."""
         return tuple(self._aside)
 
     def values(self, profile: Profile) -> Mapping[str, Value]:
-        """Return what `profile` has in those settings, in force or not."""
+        """Return the values of `profile` for those settings, in force or not."""
         if profile is not self._profile:
             return dict(self._aside)
         now = self._controls.values()
         return {setting: now[setting] for setting in self._aside}
 
     def put(self, profile: Profile, setting: str, value: Value) -> None:
-        """Change one of those settings of `profile`. Raises ValueError for what cannot be."""
+        """Change one of those settings in `profile`. Raises ValueError for an invalid value."""
         if profile is self._profile:
             self._controls.adopt({setting: value})
         else:
@@ -117,12 +117,12 @@ class ProfileKeeper:
         elif self.light is None:
             self._enter(Profile.DAY, "nothing else was asked for")
         else:
-            # Whatever it knew is old, and a person who asks does not wait for a dwell.
+            # The last figures are old, and a command should not wait for the dwell time.
             self._switch = Switch(self.light.limits)
             self._asked.set()
 
     async def run(self) -> None:
-        """Follow the light until cancelled; returns at once where there is none to follow."""
+        """Follow the light until cancelled; return at once where there is none."""
         if self.light is None:
             return
         while True:
@@ -135,7 +135,7 @@ class ProfileKeeper:
         try:
             figure = await light.read()
         except (CameraUnavailable, ImageError) as exc:
-            log.debug("%s: day or night cannot be told: %s", self._camera, exc)
+            log.debug("%s: cannot tell day from night: %s", self._camera, exc)
             return None
         # A command may have come meanwhile.
         if figure is not None and self._mode == AUTO and self._switch is not None:
@@ -143,7 +143,7 @@ class ProfileKeeper:
         return figure
 
     async def _rest(self, seconds: float) -> None:
-        """Wait, or until a figure is wanted at once."""
+        """Wait, at most until a figure is requested."""
         async with asyncio.TaskGroup() as tasks:
             asked = tasks.create_task(self._asked.wait(), name=f"profile asked for[{self._camera}]")
             rested = tasks.create_task(self._sleep(seconds), name=f"profile rests[{self._camera}]")

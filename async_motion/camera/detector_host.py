@@ -1,10 +1,9 @@
-"""The detector that one camera uses: its settings in force, when it is replaced, and what it has learned.
+"""One camera's detector: its settings in force, its replacement, and what it has learned.
 
-A detector is replaced when the settings, the codec or the shape of the frames change, or after an absence
-that its background cannot be trusted over. Its successor takes over what it knows, where it can.
+A detector is replaced when the settings, the codec or the shape of the frames change, or after a gap too long
+to trust its background. Its successor takes over the learned state where it can.
 
-Changing a setting only notes it: the detector may be at work in the executor, so the next frame finds one
-that fits.
+A change of settings takes effect with the next frame: the detector may be at work in the executor.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from async_motion.errors import FrameShapeError
 log = logging.getLogger(__name__)
 
 STALE_S = TRUSTED_S
-"""A background that has not been updated for so long is not trusted after a gap without a doubt."""
+"""After a gap of this length the background is no longer trusted unconditionally."""
 
 
 class FrameDetector(Protocol):
@@ -38,14 +37,14 @@ class FrameDetector(Protocol):
 
 @runtime_checkable
 class Learned(Protocol):
-    """A detector whose knowledge of the scene a successor can take over."""
+    """A detector whose learned state a successor can take over."""
 
     def state(self) -> bytes:
-        """Return what was learned; empty before the first frame."""
+        """Return the learned state; empty before the first frame."""
 
     @classmethod
     def restore(cls, settings: DetectorSettings, state: bytes, *, away_s: float = 0.0) -> FrameDetector:
-        """Return a detector that knows it, `away_s` later. Raises ValueError where it cannot be used."""
+        """Return a detector with this state, `away_s` later. Raises ValueError where it does not fit."""
 
 
 Health = Callable[[Luma, float], str | None]
@@ -55,9 +54,9 @@ MakeDetector = Callable[[DetectorSettings], FrameDetector]
 
 
 class DetectorHost:
-    """Hold one camera's detector, and judge its frames with it, in `executor`, one at a time.
+    """Own one camera's detector, and judge its frames in `executor`, one at a time.
 
-    `detector` is one that knows the scene already, made for `settings`.
+    `detector` has a learned state already and was made for `settings`.
     """
 
     def __init__(
@@ -79,9 +78,9 @@ class DetectorHost:
         self.detector = detector or make_detector(settings)
         self._made_with = settings
         self._codec = ""
-        """How the frames that it has seen were encoded."""
+        """The codec of the frames that it has judged."""
         self._taught_at: datetime | None = None
-        """When the last frame was captured that `learned` has not returned yet."""
+        """The capture time of the last frame whose state `learned` has not returned yet."""
         self._lock = asyncio.Lock()
 
     async def judge(
@@ -89,7 +88,7 @@ class DetectorHost:
     ) -> tuple[Detection | None, str | None]:
         """Return (verdict, problem of the image); no verdict unless `detecting`.
 
-        `away_s`: no frame was judged for so long before this one.
+        `away_s`: seconds without a judged frame before this one.
         """
         async with self._lock:
             before, self._codec = self._codec, frame.codec
@@ -107,7 +106,7 @@ class DetectorHost:
         return detection, problem
 
     async def learned(self) -> tuple[bytes, datetime] | None:
-        """Return what the detector knows and when its last frame was captured; None where nothing is new."""
+        """Return the learned state and the capture time of its last frame; None without a new frame."""
         async with self._lock:
             detector, taught_at = self.detector, self._taught_at
             if taught_at is None or not isinstance(detector, Learned):
@@ -117,7 +116,7 @@ class DetectorHost:
         return (state, taught_at) if state else None
 
     async def maps(self) -> Mapping[str, Plane]:
-        """Return pictures of what the detector knows, by name; none before its first frame."""
+        """Return the detector's learned planes, by name; none before its first frame."""
         async with self._lock:
             detector = self.detector
             if not isinstance(detector, Detector):
@@ -146,10 +145,10 @@ class DetectorHost:
             return detector, detector.update(frame.luma, frame.monotonic), problem
 
     def _successor(self, detector: FrameDetector, settings: DetectorSettings, away_s: float) -> FrameDetector:
-        """Return a detector for `settings` that knows what `detector` knew, where it can. Blocks."""
+        """Return a detector for `settings` that takes over the state of `detector` where it can. Blocks."""
         if isinstance(detector, Learned) and (state := detector.state()):
             try:
                 return detector.restore(settings, state, away_s=away_s)
             except ValueError as exc:
-                log.debug("%s: what was learned cannot be taken over: %s", self._camera, exc)
+                log.debug("%s: the learned background does not fit: %s; learning again", self._camera, exc)
         return self._make_detector(settings)

@@ -24,6 +24,6 @@ async def offload(executor: Executor, work: Callable[..., T], *arguments: object
             cancelled = exc
     if cancelled is not None:
         if not future.cancelled():
-            future.exception()  # Retrieve it, or asyncio logs that it never was.
+            future.exception()  # Mark the exception as retrieved, or asyncio logs it.
         raise cancelled
     return future.result()

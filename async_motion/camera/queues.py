@@ -1,10 +1,10 @@
-"""The two places in which a camera's frames wait. Both are bounded; both tell what they drop.
+"""The two queues in which a camera's frames wait. Both are bounded, and report what they drop.
 
     capture ──▶ DropOldestQueue ──▶ watch ──▶ Backlog ──▶ keep ──▶ spool
 
-`DropOldestQueue` holds frames that are not judged yet: when it is full, live video drops the oldest one and a
-file waits. `Backlog` holds images that an event wants: when the encoder or the disk is too slow for live
-video, it drops the middle of an event before its opening, and never a phase.
+`DropOldestQueue` holds frames that are not judged yet: when it is full, live video drops the oldest one, and
+a file waits. `Backlog` holds the frames that an event keeps: when the encoder or the disk is too slow for
+live video, it drops the middle of an event before its opening, and never a phase.
 
 One loop, one producer and one consumer each. `put` never waits, so that a cancellation loses no frame.
 """
@@ -34,7 +34,7 @@ class DropOldestQueue:
         return len(self._frames)
 
     def put(self, frame: Frame) -> int:
-        """Add the newest frame; return how many of the oldest had to go."""
+        """Add the newest frame; return how many of the oldest were dropped."""
         self._frames.append(frame)
         dropped = max(0, len(self._frames) - self._depth)
         for _ in range(dropped):
@@ -43,7 +43,7 @@ class DropOldestQueue:
         return dropped
 
     async def room(self) -> None:
-        """Wait until a frame can be put without a loss."""
+        """Wait until a frame can be put without dropping one."""
         await self._emptied.wait()
 
     async def get(self) -> Frame | None:
@@ -81,14 +81,14 @@ class Job:
 
     @property
     def nbytes(self) -> int:
-        """The memory that its frames cost."""
+        """The memory of its frames, in bytes."""
         return sum(frame.nbytes for frame, _ in self.stills)
 
     def let_go_of_one(self) -> int:
-        """Drop the least telling still and return its bytes.
+        """Drop the least important still and return its bytes.
 
-        First what follows the opening frame, newest first, then the pre-roll, oldest first, the opening
-        frame last.
+        In this order: the frames after the opening frame, newest first; the pre-roll, oldest first; the
+        opening frame.
         """
         if len(self.stills) > self.before_phase or len(self.stills) == 1:
             frame, _ = self.stills.pop()
@@ -99,7 +99,7 @@ class Job:
 
 
 class Backlog:
-    """Jobs that wait for the encoder and the spool, their frames at most `max_bytes`."""
+    """Jobs that wait for the encoder and the spool, with at most `max_bytes` of frames."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -115,11 +115,11 @@ class Backlog:
 
     @property
     def nbytes(self) -> int:
-        """The memory that the waiting frames cost."""
+        """The memory of the waiting frames, in bytes."""
         return self._nbytes
 
     def put(self, job: Job) -> None:
-        """Add a job, whatever waits. One that is to be held makes its predecessors needless."""
+        """Add a job, regardless of the bound. A job with `hold` replaces earlier ones."""
         if job.hold:
             self._let_go([old for old in self._jobs if old.hold and old.event.event_id == job.event.event_id])
         self._jobs.append(job)
@@ -158,7 +158,7 @@ class Backlog:
         self._changed()
 
     def drain(self) -> list[Job]:
-        """Return all waiting jobs and forget them."""
+        """Remove and return all waiting jobs."""
         jobs = list(self._jobs)
         self._let_go(jobs)
         return jobs

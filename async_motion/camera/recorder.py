@@ -1,9 +1,9 @@
-"""Chosen frames to records: encode them, and hand them to the outbox in order.
+"""Chosen frames to records: encode them, and pass them to the outbox in order.
 
 - Records are accepted in the order of capture. The start of an event is accepted in one transaction with its
-  pre-roll and its opening frame, right behind the latter; its end comes after all its frames.
-- The outbox may fail (a full disk): its frames are counted as lost. A phase that it could not take is *owed*,
-  and goes ahead of what is accepted next.
+  pre-roll and its opening frame, right after the latter; its end comes after all its frames.
+- The outbox may fail (a full disk): its frames are counted as lost. A phase that it did not accept is *owed*,
+  and goes first in the next transaction.
 - An image that cannot be encoded is counted and leaves no gap in `seq`.
 """
 
@@ -28,26 +28,26 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MAX_OWED = 64
-"""Phases that are remembered for an outbox that fails."""
+"""The most phases owed to an outbox that fails."""
 
 Encode = Callable[[Image], tuple[bytes, int, int]]
 """BGR image -> (JPEG, width, height). Blocks. Raises ImageError."""
 
 OnDropped = Callable[[str, int], None]
-"""(reason, count): so many frames are lost."""
+"""(reason, number of frames lost)"""
 
 
 class RecordOutbox(Protocol):
-    """Where accepted records are durable."""
+    """Durable storage for accepted records."""
 
     async def accept(self, items: Sequence[Record | EventPhase]) -> None:
-        """Return once all are durable, in one transaction. Raises SpoolError."""
+        """Write all in one transaction; return once they are durable. Raises SpoolError."""
 
 
 class Recorder:
     """Make records of the frames that one camera's events keep.
 
-    `executor` runs the encoder. `on_dropped` hears of lost frames, with the reason `encode` or `spool`.
+    `executor` runs the encoder. `on_dropped` is called for lost frames, with the reason `encode` or `spool`.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Recorder:
         """The next frame's place within the event that is being recorded."""
         self._at_work: Job | None = None
         self._held: Record | None = None
-        """The best frame so far of that event, where the policy keeps one frame, known at the end."""
+        """The event's best frame so far, where the policy keeps only the best."""
         self._owed: list[EventPhase] = []
         self._spool_well = True
         self._encoder_well = True
 
     def reconfigure(self, settings: UnitSettings, encode: Encode) -> None:
-        """Put other settings in force for the frames that are encoded from now on."""
+        """Apply other settings to the frames encoded from now on."""
         self._settings = settings
         self._encode = encode
 
@@ -87,7 +87,7 @@ class Recorder:
         self.backlog = self._new_backlog()
 
     async def run(self) -> None:
-        """Record what comes into the backlog, until it is closed and empty."""
+        """Record the jobs of the backlog, until it is closed and empty."""
         while (job := await self.backlog.get()) is not None:
             self._at_work = job
             items = await self._items(job)
@@ -95,7 +95,7 @@ class Recorder:
             await self._accept(items)
 
     async def settle(self) -> None:
-        """Give up the frames that still wait, and let the outbox accept the phases that do."""
+        """Drop the frames that still wait, and pass the waiting phases to the outbox."""
         items: list[Record | EventPhase] = []
         given_up = 0
         unfinished = [self._at_work] if self._at_work is not None else []
@@ -114,7 +114,7 @@ class Recorder:
             log.warning("%s: the spool does not answer; the end of an event waits for it", self._camera)
 
     async def snapshot(self, frame: Frame, detection: Detection, event_id: str) -> None:
-        """Accept a frame as a lone record; return once it is durable.
+        """Accept a frame as a record without an event; return once it is durable.
 
         Raises CameraUnavailable without an image, ImageError, SpoolError.
         """
@@ -130,7 +130,7 @@ class Recorder:
         return await offload(self._executor, lambda: work(frame.bgr()))
 
     async def _items(self, job: Job) -> list[Record | EventPhase]:
-        """Make the records of a job; return them with its phase in its place."""
+        """Return the records of a job, with its phase at its position."""
         if job.event.event_id != self._event_id:
             self._event_id = job.event.event_id
             self._seq = 0
@@ -155,7 +155,7 @@ class Recorder:
         return items
 
     def _with_held(self, job: Job) -> list[Record | EventPhase]:
-        """Return the phase of a job; before the end of an event comes its held frame."""
+        """Return the phase of a job, preceded at the end of an event by its held frame."""
         if job.phase is None:
             return []
         held, self._held = self._held, None
@@ -164,7 +164,7 @@ class Recorder:
         return [held, job.phase]
 
     async def _record(self, frame: Frame, detection: Detection, event_id: str, seq: int) -> Record:
-        """Make a frame's JPEG and its metadata. Raises ImageError."""
+        """Return a frame's record: JPEG and metadata. Raises ImageError."""
         jpeg, width, height, sha256 = await offload(self._executor, self._make_jpeg, frame)
         settings = self._settings
         folder = names.event_folder(settings.prefix, settings.instance, self._camera, event_id)
@@ -195,11 +195,11 @@ class Recorder:
     def _not_encoded(self, exc: Exception) -> None:
         self._on_dropped("encode", 1)
         level = logging.WARNING if self._encoder_well else logging.DEBUG
-        log.log(level, "%s: a frame is lost: %s", self._camera, exc)
+        log.log(level, "%s: frame lost: %s", self._camera, exc)
         self._encoder_well = False
 
     async def _accept(self, items: Sequence[Record | EventPhase]) -> None:
-        """Hand items to the outbox, behind the owed phases. Never raises SpoolError."""
+        """Pass items to the outbox, after the owed phases. Never raises SpoolError."""
         batch = [*self._owed, *items]
         if not batch:
             return
@@ -212,12 +212,12 @@ class Recorder:
             if lost:
                 self._on_dropped("spool", lost)
             if self._spool_well:
-                log.warning("%s: the spool accepts nothing, frames are lost: %s", self._camera, exc)
+                log.warning("%s: the spool accepts no records, frames are lost: %s", self._camera, exc)
             self._spool_well = False
             return
         self._owed = []
         if not self._spool_well:
-            log.info("%s: the spool accepts frames again", self._camera)
+            log.info("%s: the spool accepts records again", self._camera)
         self._spool_well = True
 
     def _new_backlog(self) -> Backlog:

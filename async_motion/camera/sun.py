@@ -1,4 +1,4 @@
-"""How high the sun stands, for those who have day and night settings."""
+"""The sun's elevation, for day and night settings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Keep one camera going: connect, and when it is lost connect again, with backoff, alone.
+"""Keep one camera connected: reconnect with backoff when it is lost, independently of the others.
 
-A camera that fails restarts without the others noticing. A camera that answers and refuses (wrong password,
-no such stream) is tried again too, but slowly: a person may be mending it.
+A camera that refuses (wrong password, no such stream) is retried slowly: a person must act, and some cameras
+lock a client out that asks too often.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 log = logging.getLogger(__name__)
 
 RETRY_S = (1.0, 30.0)
-"""First and longest delay before a camera that was lost is tried again."""
+"""First and longest delay before a lost camera is retried."""
 REFUSED_RETRY_S = (30.0, 300.0)
-"""The same for a camera that said no: a person must act, and some cameras lock out who asks too often."""
+"""The same for a camera that refused."""
 GOOD_CONNECTION_S = 60.0
-"""A camera that gave frames for so long was well: its next failure starts with the first delay again."""
+"""A connection that gave frames for this long resets the backoff."""
 
 
 RECONNECT_MIN_S = 2.0
-"""Commands to connect again that come sooner after the last attempt are merged into it."""
+"""A command to reconnect sooner than this after an attempt is merged into that attempt."""
 
 
 class CameraSupervisor:
-    """Keep one camera going: connect, and when it is lost connect again, for ever and alone."""
+    """Keep one camera connected, until stopped."""
 
     def __init__(self, name: str, unit: CameraUnit, draw: Callable[[], float] = random.random) -> None:
         self.name = name
@@ -45,7 +45,7 @@ class CameraSupervisor:
         self._stopped = False
 
     async def run(self) -> None:
-        """Return when `stop` was called, or the recording has ended."""
+        """Run until `stop` is called, or the recording ends."""
         loop = asyncio.get_running_loop()
         while not self._stopped:
             self._wake.clear()
@@ -73,7 +73,7 @@ class CameraSupervisor:
     def reconnect(self) -> None:
         """End the connection, or the wait for the next one, and connect now.
 
-        A connection that has just begun, or is being ended, is the one that is asked for.
+        A connection that has just begun, or is being ended, counts as the requested one.
         """
         connection = self._connection
         if connection is not None and not connection.done() and not self._stopped:
@@ -89,7 +89,7 @@ class CameraSupervisor:
         await self._unit.stop()
 
     async def _connect(self) -> CameraUnavailable | None:
-        """Walk one connection; return why it was lost, or None."""
+        """Run one connection; return why it was lost, or None."""
         try:
             await self._unit.run()
         except CameraUnavailable as exc:

@@ -4,12 +4,12 @@
      capture[camera]           ╰─ run ──────╯          ╰─ keep[camera] ──╯
                                (executor)              (encoder's executor)
 
-- The watcher decides, and never waits for the encoder or the disk (for a file it does, and loses nothing).
-- Every way out of `run` ends an open event: the end is accepted by the outbox (within `settle_s`) and motion
-  OFF is reported.
-- The outbox may fail (a full disk): frames are counted as lost, the camera and detection go on.
-- A thread cannot be cancelled: a cancelled task waits for its own work in the executor first, so that a
-  detector is never used twice at once.
+- The watcher never waits for the encoder or the disk. (For a file it does, and loses nothing.)
+- Every exit from `run` ends an open event: the outbox accepts the end (within `settle_s`), and motion OFF is
+  reported.
+- The outbox may fail (a full disk): frames are counted as lost; capture and detection continue.
+- A thread cannot be cancelled: a cancelled task first waits for its own work in the executor, so that no two
+  threads use one detector.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ _NOT_JUDGED = Detection(motion=False, reason=Reason.STILL)
 
 
 class Source(Protocol):
-    """One camera's source of frames; it lives across connections, and its owner closes it."""
+    """One camera's source of frames. It outlives connections; its owner closes it."""
 
     @property
     def live(self) -> bool:
-        """True: the newest frame wins. False (a file at full speed): the reader waits for us."""
+        """True: the oldest waiting frame is dropped. False (a file at full speed): the reader waits."""
 
     def frames(self) -> AsyncIterator[Frame]:
         """Yield the frames of one connection. Ends with a file. Raises CameraUnavailable, CameraRefused."""
 
     def judged(self, monotonic: float, detection: Detection) -> None:
-        """Hear the verdict on the frame of time `monotonic`; what is decoded may depend on it. Quick."""
+        """Receive the verdict on the frame of time `monotonic`; decoding may depend on it. Must not block."""
 
 
 Viewer = Callable[[Frame, Detection], None]
-"""Hears each judged frame with its verdict, for people who look. Quick, and never blocking."""
+"""Called with each judged frame and its verdict, for live viewers. Must not block."""
 
 
 class Observer(EventObserver, Protocol):
-    """Hears what happens. Every call is synchronous and must not block."""
+    """Receives what happens. Every call is synchronous and must not block."""
 
     def camera_online(self, camera: str) -> None: ...
     def camera_offline(self, camera: str, problem: str) -> None: ...
@@ -71,12 +71,13 @@ class Observer(EventObserver, Protocol):
 
 
 class CameraUnit:
-    """Walk one camera's frames from its source to the outbox.
+    """Process one camera's frames from its source to the outbox.
 
-    `executor` runs detection and, unless `encoder` is given, encoding. With many cameras give one: an image
-    from the main stream may wait for its packets, and must not hold up detection. `draw24` returns 24 random
-    bits for an event's id. `detector` is one that knows the scene already, made for `settings.detection`.
-    `clock` is the monotonic clock and `sleep` waits on it: both matter only while no frames come.
+    `executor` runs detection and, unless `encoder` is given, encoding. With many cameras pass an `encoder`:
+    an image from the main stream may wait for its packets, and must not delay detection. `draw24` returns 24
+    random bits for an event's id. `detector` has a learned state already and was made for
+    `settings.detection`. `clock` is the monotonic clock and `sleep` waits on it: both matter only while no
+    frames come.
     """
 
     def __init__(
@@ -138,13 +139,13 @@ class CameraUnit:
         self._newest: Frame | None = None
 
     async def run(self) -> None:
-        """Walk one connection.
+        """Run one connection.
 
         Returns when the video has ended or `stop` was called. Raises CameraUnavailable when the camera is
-        lost: call again, after a while. What has been learned lives on, an event does not.
+        lost: call again, after a while. The learned background survives; an open event ends.
         """
         if self._running:
-            raise RuntimeError(f"{self._camera}: run was called twice at once")
+            raise RuntimeError(f"{self._camera}: run is already running")
         if self._stopping:
             return
         self._enter()
@@ -214,7 +215,7 @@ class CameraUnit:
             self._viewer(frame, detection)
 
     async def _tick(self) -> None:
-        """Let an event end while no frames come; a file at full speed has no time but its own."""
+        """Let an event end while no frames come. Not for a file at full speed, whose only time is its own."""
         while True:
             await self._sleep(_TICK_S)
             if self._source.live and not self._waiting:
@@ -235,7 +236,7 @@ class CameraUnit:
         return EndReason.STOPPED, "stopped" if self._stopping else "the video has ended"
 
     async def _leave(self, reason: EndReason, why: str) -> None:
-        """Bring `run` to an end, whatever the reason: no event stays open, no frame is held."""
+        """Clean up after `run`: no event stays open, no frame is held."""
         try:
             self._watcher.end_event(reason)
             self._watcher.leave()
@@ -275,11 +276,11 @@ class CameraUnit:
         return None if frame is None else await self._recorder.look(frame, work)
 
     async def learned(self) -> tuple[bytes, datetime] | None:
-        """Return what the detector knows and when its last frame was captured; None where nothing is new."""
+        """Return the learned state and the capture time of its last frame; None without a new frame."""
         return await self._host.learned()
 
     async def maps(self) -> Mapping[str, Plane]:
-        """Return pictures of what the detector knows, by name: (h, w) uint8 at its working size."""
+        """Return the detector's learned planes, by name: (h, w) uint8 at its working size."""
         return await self._host.maps()
 
     def values(self) -> Mapping[str, Value]:
@@ -296,9 +297,9 @@ class CameraUnit:
         }
 
     def reconfigure(self, settings: UnitSettings, encode: Encode) -> None:
-        """Put other settings in force, between two frames; an open event goes on.
+        """Apply other settings, between two frames; an open event continues.
 
-        `detecting` stays as it is where it is the same in both: a command may have switched it since.
+        `detecting` stays as it is where old and new settings agree: a command may have switched it since.
         """
         before, self._settings = self._settings, settings
         self._host.settings = settings.detection
@@ -308,7 +309,7 @@ class CameraUnit:
             self._watcher.switch(settings.detecting)
 
     def adopt(self, values: Mapping[str, Value]) -> None:
-        """Change several settings at once. Raises ValueError, and then changes none.
+        """Change several settings at once. On ValueError none is changed.
 
         Detection off ends an open event at once; frames are still captured, for snapshots.
         """
@@ -320,7 +321,7 @@ class CameraUnit:
 
 @asynccontextmanager
 async def _closing(frames: AsyncIterator[Frame]) -> AsyncIterator[AsyncIterator[Frame]]:
-    """Close the source's generator with us, not when the garbage collector runs."""
+    """Close the source's generator here, not when the garbage collector runs."""
     try:
         yield frames
     finally:

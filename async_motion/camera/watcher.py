@@ -1,7 +1,7 @@
 """Frames to events: judge each frame, follow the event, and choose the stills.
 
 - Frames are judged in the order of capture.
-- Motion is reported the moment it is known, before any image is made.
+- Motion is reported as soon as it is known, before any image is encoded.
 - Nothing here waits for the encoder or the disk: chosen frames go into the recorder's backlog.
 """
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class EventObserver(Protocol):
-    """Hears what is seen. Every call is synchronous and must not block."""
+    """Receives verdicts and events. Every call is synchronous and must not block."""
 
     def motion(self, camera: str, on: bool) -> None: ...
     def zone_motion(self, camera: str, zone: str, on: bool) -> None: ...
@@ -41,9 +41,9 @@ class EventObserver(Protocol):
 class Watcher:
     """Turn one camera's frames into events and jobs for its recorder.
 
-    `record` takes a job and never waits. `on_judged` hears each frame with its verdict.
-    `draw24` returns 24 random bits for an event's id. `clock` is the monotonic clock: it matters only while
-    no frames come.
+    `record` queues a job and never waits. `on_judged` is called with each frame and its verdict. `draw24`
+    returns 24 random bits for an event's id. `clock` is the monotonic clock: it matters only while no frames
+    come.
     """
 
     def __init__(
@@ -83,17 +83,17 @@ class Watcher:
         self._judging = False
         self._judged: Judged | None = None
         self._last_monotonic = math.inf
-        """The last judged frame's time; infinite before the first. `_judged_at` is what `clock` said then."""
+        """The last judged frame's time; infinite before the first. `_judged_at` is the time by `clock`."""
         self._judged_at = 0.0
         self._resumed = True
-        """Nothing was judged since the camera came back or detection was switched on."""
+        """No frame was judged since the connection began or detection was switched on."""
 
     def begin(self) -> None:
-        """Start a connection. What has been learned lives on, an event does not."""
+        """Start a connection. The learned background survives; an open event has ended."""
         self._resumed = True
 
     async def judge(self, frame: Frame) -> None:
-        """Take the next frame; report what it changes."""
+        """Judge the next frame; report what it changes."""
         self._judging = True
         try:
             away_s = frame.monotonic - self._last_monotonic if self._resumed else 0.0
@@ -123,17 +123,17 @@ class Watcher:
             self._report(self._tracker.tick(self._last_monotonic + silent_s))
 
     def end_event(self, reason: EndReason) -> None:
-        """End an open event, and let the next frame find the tracker as new."""
+        """End an open event, and reset the tracker."""
         self._report(self._tracker.close(reason))
         self._pre_roll.clear()
 
     def leave(self) -> None:
-        """Hold no frame any more."""
+        """Release all frames."""
         self._pre_roll.clear()
         self._judged = None
 
     def reconfigure(self, settings: UnitSettings) -> None:
-        """Put other settings in force. An open event goes on, and keeps the policy that it began with."""
+        """Apply other settings. An open event continues, and keeps the policy that it began with."""
         self._settings = settings
         self._tracker.reconfigure(settings.tracking)
         self._pre_roll.resize(seconds=settings.pre_s, max_bytes=settings.pre_bytes)
@@ -155,7 +155,7 @@ class Watcher:
         return names.event_id(started_at, self._draw24())
 
     def _follow(self, changes: list[Change], frame: Frame, detection: Detection) -> None:
-        """Act on what the tracker made of this frame."""
+        """Act on the tracker's changes for this frame."""
         self._report(changes)
         event = self._tracker.event
         if event is None:
@@ -170,7 +170,7 @@ class Watcher:
                 self._record(Job(event=event, stills=[(frame, detection)], hold=hold))
 
     def _report(self, changes: list[Change]) -> None:
-        """Report what changed: motion first, for a light does not wait for an image."""
+        """Report what changed, motion first: an automation should not wait for an image."""
         on = self._tracker.event is not None
         if on != self._motion_on:
             self._motion_on = on
@@ -200,12 +200,12 @@ class Watcher:
                 self._record(Job(event=event, phase=change))
 
     def _open(self, event: MotionEvent, judged: list[Judged]) -> None:
-        """Choose from the frames that led to an event, the newest last, and hand over its start."""
+        """Choose from the frames that led to an event, the newest last, and queue its start."""
         started = self._tracker.started
         assert started is not None
         earliest = started - self._settings.pre_s
         before = [one for one in judged if earliest <= one[0].monotonic < started]
-        # The byte bound may have cost the frames that were held back; the newest has motion and is here.
+        # The byte limit may have dropped the held frames; the newest has motion and is at hand.
         after = [one for one in judged if one[0].monotonic >= started] or judged[-1:]
         opening = next(frame for frame, detection in after if detection.motion)
         selection = self._selection = Selection(self._settings.policy, opening.monotonic)

@@ -1,13 +1,13 @@
-"""The hand-over from one reader thread to the event loop, and the watch over that thread.
+"""The hand-over of frames from a reader thread to the event loop, with a watchdog over that thread.
 
-A library call that blocks cannot be stopped from outside, only waited for, and some do not come back. So the
-reader is a daemon thread of its own (never the default executor: name resolution waits in it, and a stuck
-worker there would hold up the exit), it looks at `stopping` between calls, and the loop's side does not trust
-it: `get` has a deadline of its own, judged by when the reader last said that media moved on. Past that
-deadline the thread is left to itself; what it still offers goes nowhere.
+A blocking library call cannot be stopped from outside, and some never return. So the reader is a daemon
+thread of its own. It never uses the default executor: name resolution runs there, and a stuck worker would
+hold up the exit. The reader checks `stopping` between calls. The loop's side does not trust it: `get` has its
+own deadline, counted from the last progress of the media. Past the deadline the thread is abandoned, and what
+it still offers is discarded.
 
-Live sources hand over the newest frames: when the loop is slow the oldest one waiting is dropped and counted.
-Lossless sources (`speed: max`) wait for room instead.
+Live sources hand over the newest frames: when the loop is slow, the oldest waiting frame is dropped and
+counted. Lossless sources (`speed: max`) wait for room instead.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from async_motion.core.model import Frame
 from async_motion.errors import CameraUnavailable
 
 DEPTH = 2
-"""Frames that wait between the reader and the loop: one in hand-over, one being prepared."""
+"""Frames between the reader and the loop: one being handed over, one being prepared."""
 
 OPEN_GRACE_S = 1.0
-"""The library's own time-out is given this much longer to speak first: it knows better what is wrong."""
+"""Our deadline is this much longer than the library's time-out, whose error tells the cause."""
 
 PATIENCE_S = 2.0
-"""For how long a live reader waits for room with frames that belong to one burst."""
+"""How long a live reader waits for room with the frames of one burst."""
 
 
 @dataclass(slots=True)
 class CaptureCounters:
-    """What happened to one camera's capture since the start. Counts only grow.
+    """Counters of one camera's capture since the start. They only grow.
 
-    `opened`: connections that delivered a stream. `frames`: handed to the pipeline. `dropped`:
-    because the pipeline was slower than the camera. `corrupt`: frames or packets that could not be trusted.
-    `stalls`: connections given up since nothing new came. `abandoned`: threads or processes that hung in the
-    video library and were replaced. `crashed`: processes that died of a signal or of their bound of memory.
-    `changed`: frames of another size or codec than the one before.
+    `opened`: connections that delivered a stream. `frames`: handed to the pipeline. `dropped`: because the
+    pipeline was slower than the camera. `corrupt`: damaged frames or packets. `stalls`: connections given up
+    because nothing new came. `abandoned`: threads or processes that hung in the video library and were
+    replaced. `crashed`: processes that died of a signal or at their memory limit. `changed`: frames of
+    another size or codec than the one before.
     """
 
     opened: int = 0
@@ -72,10 +72,10 @@ class FrameSink(Protocol):
         """Wait on purpose, without this counting as a stall. Return whether the reader should go on."""
 
     def reader_opened(self) -> None:
-        """Note that the source is open and is what it should be: from now on stalls are judged."""
+        """Report that the source is open and as expected: stalls count from now on."""
 
     def reader_progress(self) -> None:
-        """Note that the source has delivered something newer than before."""
+        """Report progress: the source has delivered something newer than before."""
 
     def reader_corrupt(self) -> None:
         """Count a frame or packet that was damaged and is dropped."""
@@ -113,7 +113,7 @@ class Handover:
         self._ended = False
         self._error: BaseException | None = None
         self.overdue = False
-        """Whether the reader was given up since it was past its deadline."""
+        """Whether the reader was abandoned past its deadline."""
         self._is_open = False
         self._deadline = monotonic() + open_timeout_s + OPEN_GRACE_S
 
@@ -130,21 +130,21 @@ class Handover:
         return not self._stop.wait(max(0.0, seconds))
 
     def reader_expects(self, seconds: float) -> None:
-        """Nothing may come for so long, and that is as it should be."""
+        """Expect nothing for this long: it is not a stall."""
         self._deadline = max(self._deadline, self._monotonic() + seconds + self._stall_timeout_s)
 
     def reader_begins(self) -> None:
-        """Start the time to open now: what went before, such as the start of a process, does not count."""
+        """Restart the time-out for opening: what preceded, such as the start of a process, does not count."""
         self._deadline = self._monotonic() + self._open_timeout_s + OPEN_GRACE_S
 
     def reader_opened(self) -> None:
-        """Note that the source is open and is what it should be: from now on stalls are judged."""
+        """Report that the source is open and as expected: stalls count from now on."""
         self.counters.opened += 1
         self._is_open = True
         self.reader_progress()
 
     def reader_progress(self) -> None:
-        """Note that the source has delivered something newer than before."""
+        """Report progress: the source has delivered something newer than before."""
         self._deadline = self._monotonic() + self._stall_timeout_s
 
     def reader_corrupt(self) -> None:
@@ -154,8 +154,8 @@ class Handover:
     def reader_offer(self, frame: Frame, *, patient: bool = False) -> bool:
         """Hand a frame over. Return whether the reader should go on.
 
-        With `patient`, a live source waits a little for room before it drops a frame: for frames that come in
-        a burst though they were captured one after the other.
+        With `patient`, a live source waits briefly for room before it drops a frame: for frames that were
+        captured one after the other but arrive in a burst.
         """
         with self._room:
             if self.lossless:
@@ -174,7 +174,7 @@ class Handover:
         return True
 
     def reader_ended(self, error: BaseException | None) -> None:
-        """Note that the reader returns, with what it met: its last call."""
+        """Report that the reader returns, with its error if any: its last call."""
         with self._lock:
             self._ended = True
             self._error = error
@@ -185,7 +185,7 @@ class Handover:
         try:
             self._loop.call_soon_threadsafe(event.set)
         except RuntimeError:
-            # The loop is closed: an abandoned thread came back after everybody had left.
+            # The loop is closed: an abandoned thread has returned after the service ended.
             self._stop.set()
 
     # The loop's side.
@@ -232,9 +232,9 @@ class Handover:
             self._room.notify_all()
 
     async def finished(self, within_s: float) -> bool:
-        """Wait until the reader has returned, at most so long; return whether it has."""
+        """Wait until the reader has returned, at most this long; return whether it has."""
         if self._ended or within_s <= 0:
-            # Its last words may be known before the loop hears that they were said.
+            # The reader's last call may precede the loop's notification of it.
             return self._ended
         try:
             async with asyncio.timeout(within_s):

@@ -259,5 +259,5 @@ def test_a_full_disk_stops_neither_cameras_nor_the_service(tmp_path: Path, small
         said = service.wait_for_log("the spool accepts nothing")
         assert "disk" in said or "space" in said
         filler.unlink()
-        service.wait_for_log("the spool accepts frames again")
+        service.wait_for_log("the spool accepts records again")
     assert "Traceback" not in service.log_text()

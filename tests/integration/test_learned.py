@@ -60,7 +60,7 @@ def test_motion_right_after_a_restart_is_reported(tmp_path: Path) -> None:
 
     busy_clip(source)
     with Service(settings(source), folder) as service:
-        service.wait_for_log("porch: goes on with what was learned until")
+        service.wait_for_log("porch: continuing with the background learned until")
         service.wait_for_log("porch: motion started", within_s=BLIND_S / 2)
 
 
@@ -73,7 +73,7 @@ def test_what_another_source_has_taught_is_left_alone_with_one_line(tmp_path: Pa
         db.execute("INSERT INTO memory VALUES ('learned/gone', x'00')")
     db.close()
     with Service(settings(quiet_clip(tmp_path / "yard.mp4")), folder) as service:
-        service.wait_for_log("porch: what was learned before is not used (it is of another source)")
+        service.wait_for_log("porch: saved background not used (it is of another source)")
         service.wait_for_log("porch: watching", times=2)
     lines = [line for line in service.messages() if "learned" in line]
     assert len(lines) == 1

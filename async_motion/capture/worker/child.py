@@ -1,10 +1,10 @@
-"""The process that reads one camera for a service: `python -m async_motion.capture.worker.child NAME`.
+"""The process that reads one camera for the service: `python -m async_motion.capture.worker.child NAME`.
 
     stdin, a socket   ─▶ settings (with two handles), then `read`, `stop`, `taken`, `judged`
                       ◀─ `ready`, then `opened`, `progress`, `waits`, `corrupt`, `abandoned`, `frame`, `log`
                          and, for each `read`, `ended`
     first handle      ─▶ the time of a kept frame  ◀─ its image from the main stream
-    second handle     the lifeline: the kernel kills us when our service has closed it
+    second handle     the lifeline: the kernel kills this process when the service has closed it
 
 The readers are those of `isolation: thread`, run on the main thread; `ChildSink` replaces the `Handover`.
 Other threads read the sockets.
@@ -43,14 +43,15 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 log = logging.getLogger("async_motion.capture.worker.child")
 
 MAX_QUIET_S = 0.2
-"""Progress is told at most this often: each message wakes the service. So much sooner a stall may be seen."""
+"""Shortest time between progress messages, each of which wakes the service. A stall may be reported this much
+too soon."""
 
 OOM_SCORE = 500
-"""When the machine runs out of memory, the kernel is to take a decoder before a service."""
+"""When the machine runs out of memory, the kernel should kill a decoder before the service."""
 
 
 class ChildSink:
-    """One connection's hand-over to the service: what the reader sees as its sink."""
+    """One connection's hand-over to the service, as the reader's sink."""
 
     def __init__(
         self, control: socket.socket, spec: CaptureSpec, record: MainStream | None, floor: Floor
@@ -77,11 +78,11 @@ class ChildSink:
         return not self._stop.wait(max(0.0, seconds))
 
     def reader_opened(self) -> None:
-        """Note that the source is open and is what it should be."""
+        """Report that the source is open and as expected."""
         tell(self._control, {"is": "opened"})
 
     def reader_progress(self) -> None:
-        """Note that the source has delivered something newer than before."""
+        """Report progress: the source has delivered something newer than before."""
         now = time.monotonic()
         if now - self._said >= self._quiet_s:
             self._said = now
@@ -94,7 +95,7 @@ class ChildSink:
     def reader_offer(self, frame: Frame, *, patient: bool = False) -> bool:
         """Hand a frame over. Return whether the reader should go on.
 
-        Waits until the service has taken what came before; which frame is dropped is decided there.
+        Waits until the service has taken the previous frames; the service decides which frame to drop.
         """
         if self._record is not None and self._record.start():
             tell(self._control, {"is": "abandoned"})
@@ -111,22 +112,22 @@ class ChildSink:
         return True
 
     def taken(self) -> None:
-        """There is room for another frame."""
+        """Make room for another frame."""
         with self._room:
             self._untaken -= 1
             self._room.notify()
 
     def stop(self) -> None:
-        """Have the reader return."""
+        """Tell the reader to return."""
         self._stop.set()
         with self._room:
             self._room.notify_all()
 
 
 def main() -> None:
-    """Read the camera that the service on standard input speaks of, for as long as the service is there."""
+    """Read the camera that the service names over standard input, until the service is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        # The service is told as well, and says when to stop.
+        # The service gets the signal too, and tells when to stop.
         signal.signal(number, signal.SIG_IGN)
     threading.excepthook = lambda args: die(args.exc_value)
     control = socket.socket(fileno=0)
@@ -143,7 +144,7 @@ def main() -> None:
 
 
 def serve(control: socket.socket, answers: socket.socket, spec: CaptureSpec) -> NoReturn:
-    """Read one connection after the other, as the service asks for them."""
+    """Read one connection after the other, on the service's request."""
     feedback = DetectorFeedback()
     reader, record = reader_of(spec, feedback), main_stream_of(spec)
     sinks: queue.SimpleQueue[ChildSink] = queue.SimpleQueue()
@@ -179,7 +180,7 @@ def serve(control: socket.socket, answers: socket.socket, spec: CaptureSpec) -> 
 
 
 def read(reader: Callable[[ChildSink, PtsClock], None], sink: ChildSink) -> Message:
-    """Read one connection; return what became of it."""
+    """Read one connection; return its outcome."""
     try:
         reader(sink, sink.clock)
     except CameraUnavailable as exc:
@@ -190,7 +191,7 @@ def read(reader: Callable[[ChildSink, PtsClock], None], sink: ChildSink) -> Mess
 
 
 def answer(answers: socket.socket, record: MainStream) -> None:
-    """Find the images that the service asks for in the main stream."""
+    """Answer the service's requests for images of the main stream."""
     while data := answers.recv(MAX_BYTES):
         question = json.loads(data)
         image = record.image_at(question["monotonic"])
@@ -207,7 +208,7 @@ def answer(answers: socket.socket, record: MainStream) -> None:
 
 
 class Telling(logging.Handler):
-    """Has the service log what is logged here. Lines for which there is no room are dropped."""
+    """Forwards log lines to the service. Lines for which there is no room are dropped."""
 
     def __init__(self, control: socket.socket) -> None:
         super().__init__()
@@ -221,7 +222,7 @@ class Telling(logging.Handler):
 
 
 def tell(end: socket.socket, message: Message, handle: int | None = None) -> None:
-    """Send a message, and a handle with it. Waits for room; ends the process when the service has gone."""
+    """Send a message, with a handle. Waits for room; ends the process when the service is gone."""
     data = json.dumps(message).encode()
     try:
         if handle is None:
@@ -233,19 +234,19 @@ def tell(end: socket.socket, message: Message, handle: int | None = None) -> Non
 
 
 def hold_on(lifeline: int) -> None:
-    """Have the kernel kill this process as soon as the other end of a pipe is closed."""
+    """Ask the kernel to kill this process as soon as the other end of a pipe closes."""
     fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
     watch = select.poll()
     watch.register(lifeline, select.POLLHUP)
     if watch.poll(0):
-        os._exit(0)  # it was closed before the kernel was asked to watch
+        os._exit(0)  # it was closed before the kernel began to watch
 
 
 def bound(memory: int) -> None:
-    """Bound this process's private memory to `memory` bytes; leave no core, which would hold passwords."""
-    # Of what is private and can be written. The address space would also count libraries and shared frames.
+    """Limit the process's private memory to `memory` bytes; write no core dump: it would hold passwords."""
+    # RLIMIT_DATA: private writable memory. RLIMIT_AS would also count libraries and shared frames.
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError), Path("/proc/self/oom_score_adj").open("w", encoding="ascii") as score:
@@ -253,21 +254,21 @@ def bound(memory: int) -> None:
 
 
 def is_want_of_memory(error: BaseException | None) -> bool:
-    """Return whether an error, or the one that it came of, is that memory was refused."""
+    """Return whether an error, or its cause, is a failed allocation."""
     return isinstance(error, MemoryError) or (
         error is not None and isinstance(error.__context__, MemoryError)
     )
 
 
 def die(error: BaseException | None) -> NoReturn:
-    """End at once, in a way that the service can tell."""
+    """Exit at once, with the exit code that tells the service why."""
     if is_want_of_memory(error):
         os._exit(OUT_OF_MEMORY)
     if error is not None:
         at = error.__traceback__
         while at is not None and at.tb_next is not None:
             at = at.tb_next
-        # Not the error's own text: a library's may hold the address with its password.
+        # Without the error's text: a library's may hold the address with its password.
         where = f" at {Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else ""
         log.error("%s: a bug in capture: %s%s", sys.argv[-1], type(error).__name__, where)
     os._exit(1)

@@ -1,25 +1,25 @@
-"""A camera read by a process of its own: a crash or a leak there harms no other.
+"""A camera read by a process of its own, so that a crash or a leak there affects no other camera.
 
     CameraSource ─ Handover ─ IsolatedReader ═══ control ══▶ child: ChildSink ─ the same reader as in a thread
                            (its thread)  ◀══ frames ════          │
     MainStreamImage ──── IsolatedMainStream ═════ images ═══▶          └─ MainStream, DetectorFeedback
 
 The process is one more `Reader`: source, handover, stall watch, counters and clocks are those of a thread.
-`child` runs the same readers behind a `ChildSink`, which sends where a `Handover` is called. One process
-serves a camera for as long as it lives, one connection after the other: a reconnect costs no start, what was
-learned of the scene stays, and the main stream's buffer goes on. It is replaced when it dies or hangs.
+`child` runs the same readers behind a `ChildSink`, which sends a message where a thread calls its `Handover`.
+One process serves a camera for its whole life, one connection after the other: a reconnect costs no start,
+the learned background stays, and so does the main stream's buffer. It is replaced when it dies or hangs.
 
-Frames are planes in shared memory, each in a nameless file of its own (see `shared`). Not a ring of slots:
-pre-roll and the encoder's queue hold frames for as long as they like, a slot would have to be copied or
-counted back for that; and colour is made here from the planes, so that a kept frame outlives its process.
-At most `handover.DEPTH` frames are on their way.
+Frames are planes in shared memory, each in an anonymous file of its own (see `shm`). A ring of slots would
+not do: pre-roll and the encoder's queue hold frames for any time, so that a slot would have to be copied or
+reference-counted. Colour is converted here from the planes, so that a kept frame outlives its process. At
+most `handover.DEPTH` frames are in flight.
 
 The child is not trusted: it speaks JSON, never pickle; frames are checked before they are mapped and cannot
-be changed afterwards; its log lines are repeated as text. It gets the settings over its socket, so that
-neither the process list nor its environment (a few names, see `core.children`) has a secret in it.
+change afterwards; its log lines are repeated as text. It gets the settings over its socket, so that neither
+the process list nor its environment (a few names, see `core.children`) holds a secret.
 
-It does not outlive us: the kernel kills it when the lifeline, a pipe that only we hold, is closed. That needs
-nothing of the child, which may be stopped or hang; and nothing of us, who may be killed.
+It does not outlive us: the kernel kills it when the lifeline, a pipe that only we hold, is closed. That works
+though the child is stopped or hangs, and though we are killed.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 log = logging.getLogger(__name__)
 
 TICK_S = 0.2
-"""How soon a reader notices that it is to stop."""
+"""How soon a reader notices a stop."""
 
 START_WITHIN_S = 30.0
-"""How long a child may take to load its libraries on a busy machine; then the time to open begins."""
+"""How long a child may take to load its libraries on a busy machine; the time-out for opening starts then."""
 
 STOP_GRACE_S = 0.5
 """How long a child may take to close its camera. Then it is killed."""
@@ -64,31 +64,31 @@ EXIT_GRACE_S = 1.0
 """How long a child whose socket has closed may take to end by itself."""
 
 MAX_LAST_WORDS = 100
-"""Messages of a child that is gone which are still looked at."""
+"""Messages of a dead child that are still read."""
 
 IMAGE_WAIT_S = 10.0
-"""How long an image of the main stream is waited for: its GOP may have to be decoded."""
+"""How long to wait for an image of the main stream: its GOP may have to be decoded."""
 
 OUT_OF_MEMORY = 77
-"""The exit code of a child that was refused memory."""
+"""The exit code of a child that reached its memory limit."""
 
 MAX_BYTES = 65536
-"""The longest message."""
+"""The longest message, in bytes."""
 
 MAX_TEXT = 1000
-"""Letters of a line of log, or of what became of a connection."""
+"""The longest log line or outcome of a connection, in characters."""
 
 AHEAD_S = 5.0
-"""How far a live frame may be ahead of our clock: a burst's frames are a millisecond apart at least."""
+"""How far a live frame may be ahead of our clock: the frames of a burst are at least a millisecond apart."""
 
 MAX_WAIT_S = 600.0
-"""The longest wait of a file's reader: no frame of it stands as long."""
+"""The longest wait of a file's reader: no frame of a file lasts longer."""
 
 NOT_SENT = frozenset({"monotonic", "wall"})
-"""A process has the system's clocks; on one machine they agree."""
+"""All processes of one machine share the system's clocks."""
 
 NONSENSE = (ValueError, LookupError, TypeError, OverflowError)
-"""What comes of a message that is not what was agreed on."""
+"""The errors that a malformed message raises."""
 
 
 class Gone(Exception):
@@ -96,7 +96,7 @@ class Gone(Exception):
 
 
 class Channel:
-    """One end of a socket that carries JSON messages, each with a handle at most.
+    """One end of a socket that carries JSON messages, each with at most one handle.
 
     Any thread may send; one at a time receives.
     """
@@ -105,7 +105,7 @@ class Channel:
         end.setblocking(False)
         self._end = end
         self._open = threading.Lock()
-        """Held while sending: no other file may take the handle's number meanwhile."""
+        """Held while sending: no other file may reuse the handle's number meanwhile."""
         self._poll = select.poll()
         self._poll.register(end, select.POLLIN)
 
@@ -145,13 +145,13 @@ class Channel:
         return message, handle
 
     def close(self) -> None:
-        """Close; who sends or receives after that finds it gone."""
+        """Close; later calls raise Gone."""
         with self._open:
             self._end.close()
 
 
 class Child:
-    """A process that reads one camera. Made and ended by one thread at a time."""
+    """A process that reads one camera. Started and ended by one thread at a time."""
 
     def __init__(self, spec: CaptureSpec) -> None:
         try:
@@ -161,7 +161,7 @@ class Child:
         self.control = Channel(ours)
         self._images = Channel(asked)
         self._asking = threading.Lock()
-        """Guards `_images`: one question at a time."""
+        """Guards `_images`: one request at a time."""
         self._asked = 0
         process: subprocess.Popen[bytes] | None = None
         try:
@@ -187,7 +187,7 @@ class Child:
             os.close(lifeline)
 
     def ask(self, monotonic: float, max_pixels: int) -> Image | None:
-        """Return the main stream's image of this time, None where there is none. Blocks."""
+        """Return the main stream's image of this time; None: there is none. Blocks."""
         with self._asking:
             self._asked += 1
             deadline = time.monotonic() + IMAGE_WAIT_S
@@ -200,7 +200,7 @@ class Child:
                 message, handle = got
                 try:
                     if message["number"] != self._asked:
-                        continue  # the late answer to a question that was given up
+                        continue  # the answer to an earlier request that timed out
                     if handle is None:
                         return None
                     height, width = int(message["height"]), int(message["width"])
@@ -212,7 +212,7 @@ class Child:
         return None
 
     def end(self, within_s: float) -> int:
-        """Wait so long for the process to end, then kill it; return how it ended. Closes everything."""
+        """Wait this long for the process to exit, then kill it; return its exit code. Closes everything."""
         try:
             self.process.wait(within_s)
         except subprocess.TimeoutExpired:
@@ -223,20 +223,20 @@ class Child:
 
     def _let_go(self) -> None:
         self.control.close()
-        with self._asking:  # who asks is about to find the process gone
+        with self._asking:  # the reader is about to find the process gone
             self._images.close()
         os.close(self._lifeline)
 
 
 class IsolatedReader:
-    """Has a child read one connection after the other: a `Reader` for `CameraSource`."""
+    """A `Reader` for `CameraSource`: a child reads one connection after the other."""
 
     def __init__(self, spec: CaptureSpec) -> None:
         self._spec = spec
         self._kind = parse(spec.source).kind
         self._child: Child | None = None
         self._busy = threading.Lock()
-        """Held for a connection: the next one begins when its predecessor has left the child."""
+        """Held for a connection: the next one starts when the child has ended the one before."""
         self._closed = False
 
     def __call__(self, handover: Handover, clock: PtsClock) -> None:
@@ -247,7 +247,7 @@ class IsolatedReader:
             handover.reader_begins()
             child = self._child
             if child is not None and child.process.poll() is not None:
-                # It died between two connections: that is told with the attempt that finds it so.
+                # It died between two connections: this attempt reports it.
                 self._raise_death(child, handover)
             if child is None:
                 handover.reader_expects(START_WITHIN_S)
@@ -260,13 +260,13 @@ class IsolatedReader:
                 self._bury(child, 0.0)
                 handover.counters.crashed += 1
                 raise CameraUnavailable(
-                    f"the capture process sends nonsense ({type(exc).__name__}) and is replaced"
+                    f"the capture process sent a malformed message ({type(exc).__name__}); replacing it"
                 ) from None
             except MemoryError:
                 self._bury(child, 0.0)
                 raise CameraUnavailable("there is no memory for its frames") from None
             finally:
-                # It was closed while the child was still being started: no other place knows of it.
+                # Closed while the child was starting: no other code has a reference to it.
                 if self._closed and self._child is not None:
                     self._bury(self._child, 0.0)
 
@@ -293,7 +293,7 @@ class IsolatedReader:
             log.warning("%s: the capture process hangs in the video library: killed", self._spec.camera)
 
     def _take(self, message: Message, handle: int | None, child: Child, handover: Handover) -> bool:
-        """Do what the child says; return whether its connection has ended."""
+        """Act on a message of the child; return whether its connection has ended."""
         try:
             match message["is"]:
                 case "ready":
@@ -314,7 +314,7 @@ class IsolatedReader:
                     spec = self._spec
                     frame = unpack(message, handle, camera=spec.camera, max_pixels=spec.max_pixels)
                     if not handover.lossless and frame.monotonic > time.monotonic() + AHEAD_S:
-                        # All that came after it would have to be later still.
+                        # Times only grow: every later frame would lie in the future too.
                         raise ValueError("a live frame from the future")
                     handover.reader_offer(frame, patient=bool(message["patient"]))
                     child.control.send({"do": "taken"})
@@ -328,7 +328,7 @@ class IsolatedReader:
         return False
 
     def _expect(self, seconds: float, handover: Handover) -> None:
-        """Let a reader that keeps its own pace wait. A network stream's has none: it would hide a stall."""
+        """Let a paced reader wait. Not for a network stream: it would hide a stall."""
         match self._kind:
             case SourceKind.RTSP:
                 max_s = 0.0
@@ -352,20 +352,22 @@ class IsolatedReader:
         return child.end(within_s)
 
     def judged(self, heard: float, latest: float) -> None:
-        """Tell the child until when frames were judged, and worth a closer look. Never waits."""
+        """Tell the child up to which time frames were judged, and were of interest. Never waits."""
         if (child := self._child) is not None:
-            with suppress(Gone):  # its reader finds out; what there is no room for, later news make up
+            with suppress(
+                Gone
+            ):  # the reader finds a dead child; a message without room is superseded by the next
                 child.control.send({"do": "judged", "heard": heard, "latest": _finite(latest)})
 
     def image_at(self, monotonic: float) -> Image | None:
-        """Return the main stream's image of this time, None where there is none. Blocks."""
+        """Return the main stream's image of this time; None: there is none. Blocks."""
         child = self._child
         if child is None:
             return None
         try:
             return child.ask(monotonic, self._spec.max_pixels)
         except (Gone, MemoryError, *NONSENSE):
-            return None  # the watched frame's own colours stand in
+            return None  # the watched frame's own image is used instead
 
     async def aclose(self) -> None:
         """End the child. Returns within `EXIT_GRACE_S`."""
@@ -378,7 +380,7 @@ class IsolatedReader:
         while child.process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.01)
         if self._busy.acquire(blocking=False):
-            # Otherwise its reader is about to find it gone.
+            # Otherwise its reader finds it gone.
             try:
                 if self._child is child and child.process.poll() is not None:
                     self._bury(child, 0.0)
@@ -387,14 +389,14 @@ class IsolatedReader:
 
 
 class IsolatedMainStream:
-    """The full-resolution stream of a camera that a child reads. The child looks after it."""
+    """The main stream of a camera that a child reads. The child manages it."""
 
     def __init__(self, reader: IsolatedReader) -> None:
         self.image_at = reader.image_at
 
     @property
     def nbytes(self) -> int:
-        """None of the packets are here."""
+        """Return 0: the packets are in the child."""
         return 0
 
     def start(self) -> bool:
@@ -406,20 +408,20 @@ class IsolatedMainStream:
 
 
 class IsolatedFeedback(DetectorFeedback):
-    """Passes on to the child what the detector made of its frames."""
+    """Passes the detector's verdicts on to the child."""
 
     def __init__(self, reader: IsolatedReader) -> None:
         super().__init__()
         self._reader = reader
 
     def tell(self, monotonic: float, detection: Detection) -> None:
-        """Take note of the verdict, and tell the child."""
+        """Record the verdict, and tell the child."""
         super().tell(monotonic, detection)
         self._reader.judged(self.heard, self.latest)
 
 
 def _ends() -> tuple[tuple[socket.socket, ...], tuple[socket.socket, ...], tuple[int, int]]:
-    """Return both ends of two sockets and of a pipe. Raises OSError, and then nothing stays open."""
+    """Return both ends of two sockets and of a pipe. On OSError nothing stays open."""
     with ExitStack() as opened:
         control, images = (
             tuple(map(opened.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)))
@@ -435,7 +437,7 @@ def _no_start(exc: OSError) -> CameraUnavailable:
 
 
 def _environment() -> dict[str, str]:
-    # It finds what we find. Pools of threads that only reserve memory are not started.
+    # The same import path as ours. Unused thread pools would only reserve memory.
     path = os.pathsep.join(entry for entry in sys.path if entry)
     return child_environment(os.environ) | {
         "PYTHONPATH": path,
@@ -452,14 +454,14 @@ def _finite(seconds: float) -> float | None:
 def _death(code: int, bound: int) -> str:
     """Return how a process ended, in words."""
     if code == OUT_OF_MEMORY:
-        return f"needed more than the {bound / 2**20:.0f} MiB that capture.process_memory allows"
+        return f"exceeded the {bound / 2**20:.0f} MiB that capture.process_memory allows"
     if code >= 0:
-        return f"ended by itself with code {code}"
+        return f"exited with code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return f"was ended by {name}" + (" (is the machine out of memory?)" if name == "SIGKILL" else "")
+    return f"was killed by {name}" + (" (is the machine out of memory?)" if name == "SIGKILL" else "")
 
 
 def _raise(message: Message) -> None:
@@ -473,7 +475,7 @@ def _raise(message: Message) -> None:
 
 
 def _hear_last_words(control: Channel) -> None:
-    """Log what a child that is gone had logged: it may have said why."""
+    """Log the last lines of a dead child: they may tell why it died."""
     with suppress(Gone, *NONSENSE):
         for _ in range(MAX_LAST_WORDS):
             got = control.receive(0.0)
@@ -486,14 +488,14 @@ def _hear_last_words(control: Channel) -> None:
 
 
 def _repeat(message: Message) -> None:
-    """Log what the child has logged, in the name of a module of this room."""
+    """Log a line of the child under the name of a module of this package."""
     name = str(message["name"])
     logger = logging.getLogger(name) if name.startswith("async_motion.capture.") else log
     logger.log(int(message["level"]), "%s", _plain(message["text"]))
 
 
 def _plain(text: object) -> str:
-    """Return a child's text without what ends a line or moves a terminal's cursor, and not without end."""
+    """Return a child's text without line ends and control characters, cut to a maximum length."""
     return "".join(letter if letter.isprintable() else " " for letter in str(text)[:MAX_TEXT])
 
 

@@ -1,15 +1,14 @@
-"""Frames between two processes: written once into memory that has no name, and read where they lie.
+"""Frames between two processes: written once into anonymous shared memory, and read in place.
 
-A frame travels as a sealed memory file (`memfd_create`), whose handle is passed over a socket, and a few
-words about what is in it. Each has memory of its own, that lives for as long as the frame is held:
-nothing is reused under a reader, a kept frame needs no copy, and what a camera may hold is bounded where
-frames are kept (`Frame.nbytes`), just as in one process. A file without a name cannot be left behind: the
-kernel frees it with its last handle, whatever becomes of either side.
+A frame is sent as a sealed memory file (`memfd_create`): its handle is passed over a socket, with a message
+that describes it. Each frame has memory of its own that lives as long as the frame: nothing is reused under a
+reader, a kept frame needs no copy, and the limit on what a camera may hold (`Frame.nbytes`) works as in one
+process. An anonymous file cannot be left behind: the kernel frees it with its last handle, however either
+process ends.
 
-The planes are passed as the decoder left them, with how they are to be shown, so that the reader can make an
-image without asking the writer, which may be gone by then. Frames in uncommon formats, and those that are BGR
-already, come as luma and BGR. The reader trusts nothing: neither sizes nor that the memory stays as it is,
-which the seals enforce.
+The planes are sent as the decoder left them, with their display parameters, so that the reader can make an
+image after the writer is gone. Frames in uncommon formats, and those that are BGR already, are sent as luma
+and BGR. The reader trusts nothing: it checks sizes, and the seals keep the memory from changing.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from async_motion.core.model import Frame, Image
 Message = dict[str, Any]
 
 BGR = "bgr"
-"""In the place of a pixel format: a plane of luma, then one of BGR."""
+"""In place of a pixel format: a luma plane, then a BGR plane."""
 
 MAX_PADDING = 256
-"""Bytes that a row may have beyond its pixels: decoders align them."""
+"""Padding bytes that a row may have: decoders align rows."""
 
 MAX_CODEC = 32
-"""Letters of a codec's name: the other process is not trusted to be brief."""
+"""The longest codec name accepted from the other process, in characters."""
 
 MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -67,17 +66,17 @@ def share(parts: Sequence[Any]) -> int:
 def attach(handle: int, size: int) -> NDArray[np.uint8]:
     """Return the `size` bytes of a sealed memory file, read-only, without a copy.
 
-    They stay for as long as a view of them does; the handle may be closed at once. Raises ValueError when the
-    file has another size, or could still be changed under its reader.
+    They live as long as a view of them does; the handle may be closed at once. Raises ValueError when the
+    file has another size, or is not sealed.
     """
     if size <= 0 or os.fstat(handle).st_size != size:
-        raise ValueError("the memory has another size than was said")
+        raise ValueError("the memory does not have the size of its message")
     try:
         seals = fcntl.fcntl(handle, fcntl.F_GET_SEALS)
-    except OSError:  # it is no memory file
+    except OSError:  # not a memory file
         seals = 0
     if seals & _seals() != _seals():
-        raise ValueError("the memory can still be changed")
+        raise ValueError("the memory is not sealed")
     return np.asarray(_Mapping(handle, size))
 
 
@@ -86,16 +85,16 @@ def _seals() -> int:
 
 
 class _Mapping:
-    """A file in memory, unmapped with the last array that looks at it.
+    """A mapped memory file, unmapped with the last array that views it.
 
-    Not `mmap.mmap`: before Python 3.13 that keeps a handle open for each frame that is kept.
+    Not `mmap.mmap`, which keeps a file handle open for each kept frame before Python 3.13.
     """
 
     def __init__(self, handle: int, size: int) -> None:
         self._size = size
         self._libc = _libc()
         self._address = 0
-        # Populated: one call is cheaper than a fault for each page of every frame.
+        # MAP_POPULATE: one call is cheaper than a page fault for each page of every frame.
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
         address = self._libc.mmap(None, size, mmap.PROT_READ, flags, handle, 0)
         if address in (None, MAP_FAILED):
@@ -124,7 +123,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def pack(frame: Frame) -> tuple[Message, int]:
-    """Return (the message about a frame, the handle of its memory, which the caller closes)."""
+    """Return (the message that describes a frame, the handle of its memory). The caller closes the handle."""
     decoded, display = None, AS_CODED
     if isinstance(frame.bgr, DecodedImage):
         decoded, display = frame.bgr.frame, frame.bgr.display
@@ -148,7 +147,7 @@ def pack(frame: Frame) -> tuple[Message, int]:
             "display": (display.turns, display.mirrored, display.aspect),
         }
         return message, share(decoded.planes)
-    # These come as they are shown. An image may be larger than its luma: its pixels are square.
+    # Already converted for display. An image may be larger than its luma: its pixels are square.
     luma, image = np.ascontiguousarray(frame.luma), np.ascontiguousarray(frame.bgr())
     message |= {
         "width": luma.shape[1],
@@ -162,7 +161,7 @@ def pack(frame: Frame) -> tuple[Message, int]:
 
 
 def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Frame:
-    """Return the frame in the memory of `handle`. Raises ValueError, KeyError or TypeError on nonsense."""
+    """Return the frame in the memory of `handle`. Raises ValueError, KeyError or TypeError if malformed."""
     height, width = int(message["height"]), int(message["width"])
     planes = [(int(rows), int(stride)) for rows, stride in message["planes"]]
     monotonic, captured_at = float(message["monotonic"]), float(message["captured_at"])
@@ -172,7 +171,7 @@ def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Fr
         raise ValueError("planes that do not fit their frame")
     name = message["format"]
     nbytes = sum(rows * stride for rows, stride in planes)
-    # Luma and BGR are four bytes a pixel. What is mapped is filled: a file of nothing but holes, too.
+    # Luma and BGR are four bytes a pixel. Mapping allocates every page, even of a sparse file.
     pixels = height * (width + MAX_PADDING)
     if name == BGR:
         pixels = max(pixels, -(-planes[-1][0] * planes[-1][1] // 3))
@@ -194,7 +193,7 @@ def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Fr
         colorspace, color_range = message["colours"]
         bgr = SharedImage(views, width, name, int(colorspace), int(color_range), display, max_pixels)
     else:
-        raise ValueError("a format that was not agreed on")
+        raise ValueError("an unknown format")
     luma = views[0][:, :width]
     return Frame(
         camera=camera,
@@ -208,16 +207,16 @@ def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Fr
 
 
 def _display_of(said: Any) -> Display:
-    """Return how a frame is to be shown. Raises ValueError or TypeError on nonsense."""
+    """Return a frame's display parameters. Raises ValueError or TypeError if malformed."""
     turns, mirrored, aspect = said
     display = Display(int(turns), bool(mirrored), float(aspect))
     if display.turns not in range(4) or not 1 / MAX_ASPECT <= display.aspect <= MAX_ASPECT:
-        raise ValueError("a frame that cannot be shown")
+        raise ValueError("invalid display parameters")
     return display
 
 
 class SharedImage:
-    """The `bgr` of a frame whose planes another process has decoded."""
+    """Converts to BGR the planes of a frame that another process has decoded."""
 
     __slots__ = ("_colorspace", "_display", "_format", "_max_pixels", "_planes", "_range", "_width")
 

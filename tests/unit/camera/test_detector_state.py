@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_left_alone_with_one_line(
     with caplog.at_level(logging.INFO):
         assert back(kept, later_s=later_s, source=source) is None
     (line,) = caplog.messages
-    assert line.startswith("porch: what was learned before is not used (")
+    assert line.startswith("porch: saved background not used (")
     assert why in line
 
 
@@ -160,7 +160,7 @@ async def test_a_spool_in_trouble_costs_the_state_and_is_said_once_of_each_camer
         for unit in units.values():
             unit.state = b"x"
     (said,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert said.message.startswith("porch: what was learned would not survive a restart now: spool.db")
+    assert said.message.startswith("porch: cannot save the learned background, retrying: spool.db")
     await keeper.save()
     spool.refusals, units["porch"].state = 1, b"y"
     await keeper.save()

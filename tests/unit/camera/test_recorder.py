@@ -104,8 +104,8 @@ async def test_a_spool_in_trouble_costs_frames_but_neither_the_camera_nor_a_phas
     assert b.seen.of("motion") == [("motion", True), ("motion", False)]
     told = [record.message for record in caplog.records if "spool" in record.message]
     assert told == [
-        "porch: the spool accepts nothing, frames are lost: disk full",
-        "porch: the spool accepts frames again",
+        "porch: the spool accepts no records, frames are lost: disk full",
+        "porch: the spool accepts records again",
     ]
 
 
