@@ -1,12 +1,12 @@
-"""Day or night? Decided from a figure that falls with the light, and never flapping.
+"""Day or night, decided from a figure that falls with the light, with hysteresis.
 
     figure   ▔▔▔▔╲___ day_above ________╱▔▔▔     above: day, below the lower limit: night,
                   ╲__ night_below __╱            between them: as it was
     profile  day ──┴── night ───────────┴─ day
 
 The figure is the sun's elevation, or the share of the image that has colour: a camera that has switched to
-infrared shows none. A change needs `agree` figures in a row that say the same, and comes `dwell_s` after the
-one before at the earliest: the headlights of a car make no day. The first figure decides at once.
+infrared shows none. A change needs `agree` figures in a row that agree, and comes at the earliest `dwell_s`
+after the one before, so that a car's headlights do not switch to day. The first figure decides at once.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 from async_motion.core.model import Image
 
 COLOUR_WIDTH = 160
-"""The image is reduced to so many pixels across before its colours are looked at: noise has none then."""
+"""Width in pixels to which the image is reduced before colour is measured: this averages the noise away."""
 COLOUR_LEVELS = 4
-"""Grey levels that a pixel's channels must be apart, beyond the tint of the whole image, to be a colour.
+"""Grey levels between a pixel's channels, beyond the tint of the whole image, that count as colour.
 
-Infrared has none. Of a grey road by day a fifth of the image has some, of other scenes a quarter and more.
+Infrared shows none. A grey road by day has colour in a fifth of the image, other scenes in a quarter or more.
 """
 
 
@@ -37,7 +37,7 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LightLimits:
-    """When a figure means night and when day: see the module's diagram. Raises ValueError."""
+    """The limits of night and day: see the module's diagram. Raises ValueError."""
 
     night_below: float
     day_above: float
@@ -50,9 +50,9 @@ class LightLimits:
 
 
 SUN = LightLimits(night_below=-6.0, day_above=-5.0)
-"""Degrees above the horizon: at civil dusk there are a few lux left, and cameras switch to infrared."""
+"""Degrees above the horizon: at civil dusk a few lux are left, and cameras switch to infrared."""
 COLOUR = LightLimits(night_below=0.01, day_above=0.05, agree=2, dwell_s=300.0)
-"""Shares of the image. What the camera writes into it may be coloured at night too."""
+"""Shares of the image. A camera's on-screen text may be coloured at night too."""
 
 
 class Switch:
@@ -63,10 +63,10 @@ class Switch:
         self.profile: Profile | None = None
         self._changed_at = 0.0
         self._contrary = 0
-        """Figures in a row that say the other."""
+        """The number of figures in a row that contradict `profile`."""
 
     def update(self, figure: float, monotonic: float) -> Profile:
-        """Take the next figure; return what holds now."""
+        """Take the next figure; return the profile in force."""
         limits = self._limits
         if self.profile is None:
             middle = (limits.night_below + limits.day_above) / 2
@@ -91,7 +91,7 @@ class Switch:
 def colour_share(image: Image) -> float:
     """Return the share, 0..1, of a (H, W, 3) uint8 image that has a colour of its own.
 
-    The tint of the whole image is taken off first: some cameras show infrared in violet.
+    The tint of the whole image is subtracted first: some cameras show infrared in violet.
     """
     height, width = image.shape[:2]
     if width > COLOUR_WIDTH:

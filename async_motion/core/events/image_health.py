@@ -1,21 +1,20 @@
-"""Is a camera's image worth judging? Frozen, dark, covered, turned, or no signal at all.
+"""Image problems: a camera that delivers frames but shows nothing useful.
 
-The camera answers and frames come, and still nothing is seen: the sensor hangs, the lamp has failed, a hat
-hangs over the lens, the camera was turned to the wall, or a recorder shows its own "NO SIGNAL". Each is found
-in a small copy of the luma, once a second:
+The sensor hangs, the lamp has failed, the lens is covered, the camera was turned to the wall, or a recorder
+shows its own "NO SIGNAL". Each is detected in a small copy of the luma, once a second:
 
-    frozen     for `FROZEN_S` no image but, bit for bit, a few that are nearly alike: a living sensor has
-               noise, and an encoder that is given one image over and over makes a few of it. Behind a clock
-               at the upper or lower edge, which goes on, it takes `CLOCK_S`
-    dark       nothing brighter than a few grey levels above black
-    no_signal  most of the image is exactly one grey, without any noise, and the known edges are gone
-    covered    hardly an edge left, where there were many
-    turned     the edges are not where they were: the correlation with the learned map of edges is low
+    frozen     for `FROZEN_S` the images repeat, bit for bit, a few that are nearly alike: a working sensor
+               has noise, and an encoder makes a few variants of a repeated image. With a running clock at the
+               upper or lower edge it takes `CLOCK_S`
+    dark       nothing is brighter than a few grey levels above black
+    no_signal  most of the image is exactly one grey, without noise, and the known edges are gone
+    covered    hardly an edge is left where there were many
+    turned     the edges have moved: the correlation with the learned edge map is low
 
-Edges, because they stay where they are while the light changes, the night falls and things move about. The
-map of edges is learned over minutes while the image is well, and a new view that has stood for `ACCEPT_S`
-becomes the known one. A problem is reported when it has lasted, and is over when the image has been well for
-`WELL_S`. Pure and deterministic; the clock is the frames' own.
+Edges are used because they stay in place while the light changes, night falls and objects move. The edge map
+is learned over minutes while the image is good. A new view that has lasted for `ACCEPT_S` becomes the known
+one. A problem is reported once it has lasted, and ends when the image has been good for `WELL_S`. Pure and
+deterministic; time is that of the frames.
 """
 
 from __future__ import annotations
@@ -34,38 +33,37 @@ from async_motion.core.model import Luma
 Grid: TypeAlias = NDArray[np.float32]
 
 LOOK_S = 1.0
-"""At most one look a second: none of these happens faster."""
+"""At most one check a second: none of these problems appears faster."""
 
 FROZEN_S = 30.0
 FROZEN_LOOKS = 10
 CLOCK_S = 60.0
 TILES = (9, 16)
-"""Rows and columns of the image in which a clock is told from the rest."""
+"""Rows and columns of tiles by which a clock is told from the rest of the image."""
 
 CLOCK_ROWS = 2
 """Rows of tiles at the upper and at the lower edge in which a clock may be."""
 
 CLOCK_SHARE = 0.15
-"""Of the tiles, a clock takes no more."""
+"""The most tiles that a clock covers."""
 
 MIN_DETAIL, MIN_DETAILED = 16, 12
-"""Grey levels within a tile that has detail, and how many such tiles say anything."""
+"""The range in grey levels of a tile with detail, and how many such tiles are needed for a verdict."""
 
 ONE_GREY = 0.6
-"""The share of an image that is one grey, and of neighbours that are equal, from which on no lens was
-there."""
+"""Limits above which an image is drawn by a machine: the share of one grey level, and of equal neighbours."""
 
 SIGNAL_GREYS = (20, 235)
-"""Outside of these, one grey is a night or a glaring light."""
+"""Outside of these levels, a uniform grey is night or glare."""
 
 NO_SIGNAL_LOOKS = 8
-"""Looks at one image that make it no signal where no edges are known yet."""
+"""Checks in a row that report no signal where no edges are known yet."""
 
 KNOWN = 64
-"""Images that are remembered to find them again: a frozen scene's differ with their place in the GOP."""
+"""Images remembered for comparison: those of a frozen scene differ with their position in the GOP."""
 
 STILL = 0.5
-"""Mean difference of two looks, in grey levels, up to which they may be one image, encoded twice."""
+"""Mean difference of two images, in grey levels, up to which they may be one image encoded twice."""
 
 DARK_S = 10.0
 COVERED_S = 10.0
@@ -73,32 +71,32 @@ TURNED_S = 20.0
 WELL_S = 3.0
 ACCEPT_S = 3600.0
 LEARN_S = 300.0
-"""The time constant with which the map of edges follows the scene."""
+"""The time constant of the edge map."""
 
 LEARNED_S = 20.0
-"""Nothing is compared with a map that has been learned for less."""
+"""The shortest learning time after which the edge map is used."""
 
 GAP_S = 10.0
-"""After a gap of this length (a reconnect) the counts restart; what was learned stays."""
+"""After a gap of this length (a reconnect) the counts restart; the edge map stays."""
 
 DARK_LEVEL = 32.0
-"""99 of 100 samples are below this: video black is 16, and a little noise lies upon it."""
+"""The 99th percentile of a dark image is below this: video black is 16, plus a little noise."""
 
 FLAT = 0.8
-"""Mean step between neighbouring cells, in grey levels, of an image without any structure."""
+"""Mean step between neighbouring cells, in grey levels, of an image without structure."""
 
 FLAT_SHARE = 0.2
-"""An image with less than this share of its usual edges is covered, where it is also below `DULL`."""
+"""An image with less than this share of its usual edges is covered, if it is also below `DULL`."""
 
 DULL = 2.5
 SAME_VIEW = 0.35
-"""Correlation with the known map of edges below which the view is another."""
+"""Correlation with the edge map below which the view has changed."""
 
 WIDTH, HEIGHT = 80, 45
 """Cells of the small copy."""
 
 SAMPLES = 4
-"""Samples of a side of a cell: taken with a stride, so that the cost does not grow with the image."""
+"""Samples along a cell's side, taken with a stride, so that the cost does not grow with the image."""
 
 
 class ImageProblem(StrEnum):
@@ -118,18 +116,18 @@ AFTER_S = {
     ImageProblem.TURNED: TURNED_S,
     ImageProblem.NO_SIGNAL: 3.0,
 }
-"""How long each must last before it is reported. FROZEN has its own time in it."""
+"""How long each must last before it is reported. For FROZEN the check itself includes the time."""
 
 
 class ImageHealth:
-    """Watch one camera's images. Keep it over reconnects."""
+    """Follow one camera's images. Keep the object over reconnects."""
 
     def __init__(self) -> None:
         self._shape: tuple[int, ...] | None = None
         self._begin()
 
     def _begin(self) -> None:
-        """Know nothing yet."""
+        """Start without an edge map."""
         self._looked: float | None = None
         self._samples: Luma | None = None
         self._known: deque[bytes] = deque(maxlen=KNOWN)
@@ -145,12 +143,12 @@ class ImageHealth:
         self._reported: ImageProblem | None = None
 
     def update(self, luma: Luma, monotonic: float) -> str | None:
-        """Look at a frame (H, W) of time `monotonic` (seconds); return the problem in force, None if well.
+        """Check a frame (H, W) of time `monotonic` (seconds); return the problem in force, None if good.
 
         The array is only read. Costs about 0.2 ms for 1080p, once a second; otherwise nothing.
         """
         if self._shape is not None and luma.shape != self._shape:
-            self._begin()  # another stream: nothing that was learned fits
+            self._begin()  # another stream: the edge map does not fit
         passed = None if self._looked is None else monotonic - self._looked
         if passed is not None and 0 <= passed < LOOK_S:
             return self._reported
@@ -164,7 +162,7 @@ class ImageHealth:
         return self._reported
 
     def _examine(self, luma: Luma, now: float, passed: float) -> ImageProblem | None:
-        """Return what this image looks like by itself, and learn from it if it is well."""
+        """Return the problem of this image alone, and learn from it if it is good."""
         samples = _sample(luma)
         frozen = self._is_frozen(samples, now)
         if _is_one_grey(samples) and self._is_no_signal(_edges(samples)):
@@ -216,13 +214,13 @@ class ImageHealth:
         return detailed >= MIN_DETAILED and frozen.count(False) <= CLOCK_SHARE * len(frozen)
 
     def _is_no_signal(self, edges: Grid) -> bool:
-        """Return whether an image of one grey is not the known view."""
+        """Return whether a uniform image differs from the known view."""
         if self._edges is None or self._learned_s < LEARNED_S:
             return self._same_looks >= NO_SIGNAL_LOOKS
         return _correlation(edges, self._edges) < SAME_VIEW
 
     def _is_strange(self, edges: Grid, now: float) -> bool:
-        """Return whether this is another view than the known one; know it when it has stood for long."""
+        """Return whether the view has changed; after `ACCEPT_S` adopt the new one."""
         if (
             self._edges is None
             or self._learned_s < LEARNED_S
@@ -242,13 +240,13 @@ class ImageHealth:
         if self._edges is None:
             self._edges, self._strength = edges, strength
             return
-        # At first as a plain mean, so that whatever stood there in the first second does not stay.
+        # At first a plain mean, so that objects of the first second do not stay in the map.
         share = max(passed / LEARN_S, min(1.0, passed / (self._learned_s + LOOK_S)))
         cv2.accumulateWeighted(edges, self._edges, share)
         self._strength += share * (strength - self._strength)
 
     def _judge(self, found: ImageProblem | None, now: float) -> None:
-        """Report what has lasted long enough."""
+        """Report a problem once it has lasted long enough."""
         if found != self._suspect:
             self._suspect, self._since = found, now
         lasted = now - self._since
@@ -260,7 +258,7 @@ class ImageHealth:
 
 
 class _Tile:
-    """One part of the image: whether it shows, bit for bit, nothing new."""
+    """One part of the image, and how long it has repeated itself bit for bit."""
 
     def __init__(self, now: float) -> None:
         self._known: deque[bytes] = deque(maxlen=KNOWN)
@@ -269,7 +267,7 @@ class _Tile:
         self._same_looks = 0
 
     def update(self, part: Luma, now: float) -> bool:
-        """Look at it; return whether nothing new was there for `CLOCK_S`."""
+        """Check it; return whether nothing new has appeared for `CLOCK_S`."""
         before, self._before = self._before, part
         if before is not None and cv2.norm(before, part, cv2.NORM_L1) > STILL * part.size:
             self._known.clear()
@@ -282,7 +280,7 @@ class _Tile:
 
 
 def _is_one_grey(samples: Luma) -> bool:
-    """Return whether most of an image is exactly one grey, as only a machine draws it."""
+    """Return whether most of an image is exactly one grey level, as only a machine draws it."""
     counts = np.bincount(samples.ravel(), minlength=256)
     grey = int(counts.argmax())
     if not SIGNAL_GREYS[0] <= grey <= SIGNAL_GREYS[1]:
@@ -310,19 +308,19 @@ def _edges(samples: Luma) -> Grid:
 
 
 def _noise(samples: Luma) -> float:
-    """Return what the sensor's noise alone adds to the mean strength of the edges.
+    """Return what the sensor's noise alone contributes to the mean edge strength.
 
-    The median step between neighbouring samples is noise, wherever at least half of the image is plain; a
-    cell averages over its samples, so it carries less of it.
+    Where at least half of the image is plain, the median step between neighbouring samples is noise. A cell
+    averages its samples, which reduces it.
     """
     steps = np.abs(np.diff(samples[::4].astype(np.int16), axis=1))
     side = max(1.0, float(np.sqrt(samples.size / (WIDTH * HEIGHT))))
-    # Of a normal deviation the median is 0.67 and the mean 0.80; each cell has two neighbours.
+    # For a normal distribution the median deviation is 0.67 and the mean 0.80; a cell has two neighbours.
     return 2 * 0.80 / 0.67 * float(np.median(steps)) / side
 
 
 def _correlation(one: Grid, other: Grid) -> float:
-    """Return how alike two maps of edges are, -1..1, whatever their contrast; a cell's shift is forgiven."""
+    """Return the correlation of two edge maps, -1..1, tolerating a shift by one cell."""
     a, b = (cv2.blur(np.sqrt(edges), (3, 3)) for edges in (one, other))
     a, b = a - a.mean(), b - b.mean()
     scale = float(np.sqrt((a * a).sum() * (b * b).sum()))

@@ -1,8 +1,8 @@
-"""The pre-roll: the frames before a motion, kept raw, because most of them are never needed.
+"""The pre-roll: the frames before motion, kept undecoded to BGR, because most of them are never needed.
 
-Frames hold decoder buffers, so the ring is bounded in bytes as well as in seconds, and lets go at once of
-what is too old or too much. The bounds hold after every `add`: `nbytes <= max_bytes`, and no frame is older
-than `seconds` before `since`. Frames are in the order in which they came.
+Frames hold decoder buffers, so the ring is bounded in bytes as well as in seconds, and releases at once what
+exceeds a bound. After every `add`, `nbytes <= max_bytes`, and no frame is older than `seconds` before
+`since`. Frames are in the order of their arrival.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ class PreRoll:
 
     @property
     def nbytes(self) -> int:
-        """The memory that the held frames cost."""
+        """The memory of the held frames, in bytes."""
         return self._nbytes
 
     def resize(self, *, seconds: float, max_bytes: int) -> None:
-        """Put other bounds in force; the next frame that is added keeps to them."""
+        """Set other bounds, which apply from the next `add` on."""
         self._seconds = seconds
         self._max_bytes = max_bytes
 
     def add(self, frame: Frame, detection: Detection, *, since: float) -> None:
         """Hold `frame`, and drop what is older than `seconds` before `since` (monotonic).
 
-        `since` is the moment from which an event would start: the frame's own, or that of an earlier frame
-        with motion that waits for its confirmation. A frame that is too large for the ring is not held, and
-        empties it, so that what is held never has a gap.
+        `since` is when an event would start: the frame's own time, or that of an earlier frame with motion
+        that waits for confirmation. A frame that is too large for the ring is not held and empties it, so
+        that the held frames have no gap.
         """
         self._held.append((frame, detection))
         self._nbytes += frame.nbytes
@@ -52,7 +52,7 @@ class PreRoll:
             self._nbytes -= self._held.popleft()[0].nbytes
 
     def take(self) -> list[Judged]:
-        """Return the held frames, oldest first, and forget them."""
+        """Remove and return the held frames, oldest first."""
         held = list(self._held)
         self.clear()
         return held

@@ -1,7 +1,7 @@
-"""One change of the scene is told once, though the detector holds back every frame that it takes.
+"""A change of the scene is reported once, though the detector flags every frame that it lasts.
 
-verdicts   still, scene_change, scene_change, still …     told with the first frame that is judged again
-           still, scene_change, motion …                  a guess that was wrong: a thing filled the frame
+verdicts   still, scene_change, scene_change, still …     reported with the first frame that is judged again
+           still, scene_change, motion …                  not reported: an object filled the frame
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class SceneChanges:
         self._frames = 0
 
     def update(self, detection: Detection) -> SceneChange | None:
-        """Take the next verdict; return the kind of a change that is over and certain."""
+        """Take the next verdict; return the kind of a change once it is over and confirmed."""
         if detection.scene_change is not None:
             self._kind = detection.scene_change
             self._frames += 1
@@ -25,6 +25,6 @@ class SceneChanges:
         kind, frames = self._kind, self._frames
         self._kind, self._frames = None, 0
         moves = detection.reason in (Reason.MOTION, Reason.DEBOUNCE)
-        # An exposure step is certain at once: a line explains it.
+        # An exposure step is certain at once: a gain and an offset explain it.
         guess = frames == 1 and kind is not SceneChange.EXPOSURE
         return None if guess and moves else kind

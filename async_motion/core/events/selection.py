@@ -1,18 +1,18 @@
-"""Which frames of an event are kept: `all`, `first`, `best`, `every`, and at most `max_frames` of them.
+"""Which frames of an event are kept: `all`, `first`, `best` or `every`, and at most `max_frames`.
 
-Kept are frames with motion, and before them the pre-roll, as long as the policy wants more than one still:
+Frames with motion are kept, preceded by the pre-roll where the policy keeps more than one still:
 
     all      every frame with motion, after the whole pre-roll
-    every    the first frame with motion in each interval; the intervals are counted from the opening frame,
-             both ways, so that the pre-roll has the same rhythm
+    every    the first frame with motion in each interval; intervals are counted from the opening frame in
+             both directions, so that the pre-roll has the same rate
     first    the opening frame: the first one with motion
-    best     the one frame with the highest score, known only at the end: the best so far is held
+    best     the frame with the highest score, known only at the end: the best so far is held
 
-*The cap.* An event that would exceed `max_frames` is thinned, not broken off: what matters most is its
-opening, then its best frame, then that the whole of it is covered. So the stride doubles each time that half
-of the remaining places is used: half of them at the full rhythm, a quarter at half the rhythm, and so on.
-Once thinned, a frame that is clearly better than all kept before (PEAK_GAIN) is kept out of turn, and the
-last place is for such a frame alone. The pre-roll takes at most a quarter of the places, its newest frames.
+*The cap.* An event that would exceed `max_frames` is thinned, not cut short. Most important is its opening,
+then its best frame, then even coverage. So the stride doubles each time half of the remaining places is used:
+half of the places at the full rate, a quarter at half the rate, and so on. Once thinned, a frame that scores
+`PEAK_GAIN` times all kept before is kept out of turn, and the last place is reserved for such a frame. The
+pre-roll takes at most a quarter of the places, with its newest frames.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 PEAK_GAIN = 1.25
-"""How much better a frame must score to be kept out of turn. Scores span less than four decades: the ladder
-has at most some forty steps, so that a slowly growing score does not use up the places."""
+"""How much better a frame must score to be kept out of turn. Scores span less than four decades, so there are
+at most about forty such steps: a slowly growing score does not use up the places."""
 
 _ROUNDING = 1e-6
-"""A frame that is early by this share of an interval is on time: times are sums of floats."""
+"""A frame early by this share of an interval is on time: times are sums of floats."""
 
 
 class Keep(StrEnum):
@@ -55,18 +55,18 @@ class PolicySettings:
 
 
 class Choice(Enum):
-    """What becomes of one frame."""
+    """What to do with one frame."""
 
     SKIP = "skip"
     KEEP = "keep"
     HOLD = "hold"
-    """Hold it in place of the one held so far; what is held when the event ends is kept."""
+    """Hold it, replacing the one held before; the one held when the event ends is kept."""
 
 
 class Selection:
-    """The choice for one event, whose first frame with motion came at `opening` (monotonic seconds).
+    """The selection for one event, whose first frame with motion is of time `opening` (monotonic seconds).
 
-    Ask `pre_roll` once, then `choose` for each frame from the opening frame on, in order.
+    Call `pre_roll` once, then `choose` for each frame from the opening frame on, in order.
     """
 
     def __init__(self, settings: PolicySettings, opening: float) -> None:
@@ -78,12 +78,12 @@ class Selection:
         self._best = -1.0
         """The highest score among the frames kept or held; -1 before the first."""
         self._cell = -1
-        """The last interval from which a frame was taken, or passed over."""
+        """The last interval from which a frame was kept or skipped."""
         self._passed = 0
-        """Frames that were due and passed over since the last one kept."""
+        """Due frames skipped since the last one kept."""
 
     def pre_roll(self, times: Sequence[float]) -> list[int]:
-        """Return the places in `times` (monotonic, rising, before the opening) of the frames to keep."""
+        """Return the indices in `times` (monotonic, ascending, before the opening) of the frames to keep."""
         if self._keep in (Keep.FIRST, Keep.BEST):
             return []
         chosen = list(range(len(times)))
@@ -124,11 +124,11 @@ class Selection:
         return Choice.KEEP
 
     def _stride(self) -> int:
-        """Return 1, and twice as much each time that half of the remaining places was used."""
+        """Return the stride: 1, doubled each time half of the remaining places is used."""
         return 1 << int(math.log2(self._places / self._left))
 
     def _is_due(self, monotonic: float) -> bool:
-        """Return whether the rhythm wants this frame, and remember that it was offered."""
+        """Return whether this frame is due, and record its interval."""
         if self._keep is Keep.ALL:
             return True
         cell = self._cell_of(monotonic)

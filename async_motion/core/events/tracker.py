@@ -4,19 +4,18 @@
                    │   └ confirmed (2 of 3)      └ quiet for the off-delay
     event          └───────── started_at ──────── ended_at
 
-The rules, all on `monotonic` alone (`captured_at` is a label, and may jump):
+The rules use `monotonic` only (`captured_at` is a label, and may jump):
 
 - *Debounce.* A frame with motion starts an event when at least M of the last N frames had motion. M frames
-  stand for `(M - 1) * CONFIRM_STEP_S` seconds: of frames that are further apart, as many are needed as fit
-  into that time, and one more. Otherwise a camera that is judged every few seconds would never confirm a
-  walk.
-- *Hold-back.* The frames that waited for that confirmation belong to the event: it starts at the first of
-  them. A scene change, or a detector that learns again, clears them: what looked like motion began it.
+  stand for `(M - 1) * CONFIRM_STEP_S` seconds: of frames further apart, one more than fit into that time are
+  needed. Otherwise a camera that is judged every few seconds would never confirm a walk.
+- *Hold-back.* Frames that waited for the confirmation belong to the event: it starts at the first of them. A
+  scene change, or a detector that learns again, clears them: the apparent motion was its beginning.
 - *Off-delay.* The event ends QUIET at the first still frame that comes `off_delay_s` after the last motion.
-- *Silence.* Without frames nothing is known to be quiet. Motion before and after a silence longer than the
-  off-delay, and never shorter than SILENCE_S, is two events; `tick` ends the first during the silence.
-- *Maximum length.* The event is cut; a cut at a frame with motion begins the next event with that frame.
-- *Cool-down.* After an event has ended by itself none begins for `cool_down_s`.
+- *Silence.* A gap without frames is not known to be quiet. Motion before and after a gap longer than both the
+  off-delay and SILENCE_S makes two events; `tick` ends the first during the gap.
+- *Maximum length.* The event is cut; a cut at a frame with motion starts the next event with that frame.
+- *Cool-down.* After an event has ended by itself, no other starts for `cool_down_s`.
 - *Zones.* Within an event a zone is ON from its first motion until it has been still for the off-delay.
 
 Invariants, for every input: start and end alternate, every start has its end once `close` was called, a zone
@@ -33,17 +32,17 @@ from datetime import datetime, timedelta
 from async_motion.core.model import Detection, EndReason, EventPhase, MotionEvent, Phase, Reason
 
 CONFIRM_STEP_S = 0.5
-"""Up to this far apart, frames are counted; further apart, the time between them is."""
+"""Frames up to this far apart are counted; further apart, the time between them counts."""
 
 SILENCE_S = 5.0
-"""A gap up to this is a slow camera, not a silence: keyframes alone come every few seconds."""
+"""A gap up to this is a slow camera, not a silence: with keyframes only, frames come every few seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackerSettings:
     """When an event starts and ends. `confirm` is (M, N): motion in M of the last N frames, 1 <= M <= N.
 
-    Raises ValueError for what cannot be meant.
+    Raises ValueError for values outside their range.
     """
 
     confirm: tuple[int, int] = (2, 3)
@@ -63,7 +62,7 @@ class TrackerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneChange:
-    """Motion in a zone began or ended."""
+    """Motion in a zone has started or ended."""
 
     zone: str
     on: bool
@@ -74,7 +73,7 @@ Change = EventPhase | ZoneChange
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """One frame with motion, as far as the debounce remembers it."""
+    """One frame with motion, as the debounce remembers it."""
 
     captured_at: datetime
     monotonic: float
@@ -82,7 +81,7 @@ class _Seen:
 
 
 class Tracker:
-    """Follow one camera. `make_id` turns the event's start into a new id, a different one for each call.
+    """Follow one camera. `make_id` makes a new id, different on each call, from the event's start.
 
     `worker` and `epoch` are those of its events in a fleet.
     """
@@ -117,13 +116,13 @@ class Tracker:
         """The zones that were reported as ON."""
 
     def reconfigure(self, settings: TrackerSettings) -> None:
-        """Put other settings in force; an open event goes on, and is measured by them from now on."""
+        """Apply other settings; an open event continues, under the new settings."""
         self._settings = settings
         self._window = deque(self._window, maxlen=settings.confirm[1])
 
     @property
     def event(self) -> MotionEvent | None:
-        """The open event, as far as it is known now."""
+        """The open event so far; None without one."""
         return self._event
 
     @property
@@ -138,14 +137,14 @@ class Tracker:
 
     @property
     def held_since(self) -> float | None:
-        """The monotonic time of the first frame that would belong to an event confirmed now."""
+        """The monotonic time of the first frame of an event if it were confirmed now."""
         held = self._held()
         return held[0].monotonic if held and self._event is None else None
 
     def update(self, captured_at: datetime, monotonic: float, detection: Detection) -> list[Change]:
         """Take the verdict on the next frame; return what changed, in order.
 
-        `monotonic` that runs backwards counts as standing still.
+        A `monotonic` that runs backwards counts as unchanged.
         """
         before = self._now
         self._advance(monotonic)
@@ -186,9 +185,9 @@ class Tracker:
         return changes
 
     def close(self, reason: EndReason) -> list[Change]:
-        """End an open event for `reason`, at the time of the last frame, and forget what was seen.
+        """End an open event for `reason`, at the time of the last frame, and reset the tracker.
 
-        The next frame finds the tracker as new; no cool-down follows.
+        No cool-down follows.
         """
         changes: list[Change] = []
         if self._event is not None:
@@ -203,22 +202,22 @@ class Tracker:
         self._now = max(self._now, monotonic)
 
     def _is_over(self, since_s: float, *, still: bool) -> bool:
-        """Return whether motion is over that was last seen `since_s` ago; `still`: a frame has shown that."""
+        """Return whether motion last seen `since_s` ago is over. `still`: a frame without motion has come."""
         off_delay_s = self._settings.off_delay_s
         return since_s >= off_delay_s if still else since_s > max(off_delay_s, SILENCE_S)
 
     def _is_confirmed(self) -> bool:
         needed = self._settings.confirm[0]
-        # The shortest: a few frames that were dropped make no slow camera. The first frame has no gap.
+        # The shortest gap: a few dropped frames do not make a slow camera. The first frame has no gap.
         gap_s = min((gap for gap in self._gaps if gap < float("inf")), default=0.0)
         if gap_s > CONFIRM_STEP_S:
             needed = 1 + int((needed - 1) * CONFIRM_STEP_S / gap_s)
         return sum(seen is not None for seen in self._window) >= needed
 
     def _held(self) -> list[_Seen]:
-        """Return the frames with motion that belong to an event which starts now.
+        """Return the frames with motion that belong to an event that starts now.
 
-        Older ones still count as evidence, so that a camera with a frame a minute can confirm anything.
+        Older ones only count as evidence, so that a camera with one frame a minute can confirm an event.
         """
         oldest = max(self._not_before, self._now - max(self._settings.off_delay_s, SILENCE_S))
         return [seen for seen in self._window if seen is not None and seen.monotonic >= oldest]
