@@ -3,9 +3,9 @@
     clips ──read once──▶ Bench ──a look at each clip for each candidate, remembered──▶ search ──▶ report
                                                                                          └ held out in turn
 
-The camera's masks and zones stay as they are. What is printed are figures on these clips and no others, so
-where there are enough of them some are held out in turn, and the gain is judged on those: settings whose gain
-does not hold there are shown, and not recommended.
+The camera's masks and zones stay as they are. Settings fitted to clips score too well on the same clips. So,
+with enough clips, some are held out in turn and the gain is judged on those: settings whose gain does not
+hold there are shown, but not recommended.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from async_motion.tune.trials import Bench, Present, find
 __all__ = ["Present", "present", "tune"]
 
 MEMORY_BYTES = 512 << 20
-"""What the small pictures may take: about half an hour at 5 frames a second."""
+"""Memory for the reduced frames: about half an hour at 5 frames a second."""
 
 
 def present(settings: Settings | None, name: str | None, *, night: bool = False) -> Present:
-    """Return the settings of a camera as they are by day or at night; the defaults where `name` is None.
+    """Return a camera's settings by day or at night; the defaults where `name` is None.
 
     Raises UsageError when there is no such camera.
     """
@@ -66,7 +66,7 @@ def tune(
     miss_cost: float = search.MISS_COST,
     memory_bytes: int = MEMORY_BYTES,
 ) -> int:
-    """Score the settings `start` on the clips, search better ones, print both; return the exit code.
+    """Score the settings `start` on the clips, search for better ones, print both; return the exit code.
 
     Raises UsageError for clips and labels that cannot be used. Blocks; not from within an event loop.
     """
@@ -94,7 +94,7 @@ def tune(
 
 @contextmanager
 def _progress(console: Console, what: str, count: int | None) -> Iterator[Callable[[str], None]]:
-    """Give what notes one more step, with a word about it; drawn on a terminal alone."""
+    """Yield a function that reports one more step, with a word about it. Drawn only on a terminal."""
     columns: list[ProgressColumn] = [
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),

@@ -1,16 +1,15 @@
-"""Clips that people have sorted or marked, as footage that settings can be tried on.
+"""Labelled clips, as footage to try settings on.
 
     files, folders ──▶ clips ──┐
     motion/, quiet/            ├──▶ Clip: pictures at the detector's own size, times, what was there
     a file of labels ──────────┘
 
-A clip is *quiet* (nothing moves in it), *moving* (something moves somewhere in it), or *marked*: then its
-label says when something moves, and everything else is quiet but for what is marked as unsure. The folder
-`motion/` or `quiet/` that a clip lies in says the first two, a file of labels any of them, and wins.
+A clip is *quiet* (nothing moves in it), *moving* (something moves somewhere in it), or *marked*: its label
+gives the times of motion, and the rest is quiet except where it is marked as unsure. A folder `motion/` or
+`quiet/` gives the first two kinds; a file of labels gives any kind, and overrides the folder.
 
-What the detector makes of a picture before it looks is done once, and the small pictures are kept as long as
-there is memory for them; a clip beyond that is read again for each trial. Reading is what the service does
-with a file: the same pictures at the same rate.
+Frames are reduced to the detector's size once and kept in memory while there is room; a clip beyond that is
+read again for each trial. Reading is done as by the service: the same frames at the same rate.
 """
 
 from __future__ import annotations
@@ -47,17 +46,17 @@ from async_motion.tune.scoring import (
 )
 
 END_S = 1.0
-"""A mark may be so much beyond the clip's last picture: players round."""
+"""How far a mark may lie beyond the clip's last frame: players round."""
 
 FORGETS = (Reason.SCENE_CHANGE, Reason.LEARNING)
-"""Verdicts at which the tracker forgets what it saw."""
+"""Verdicts at which the tracker clears its window."""
 
 Span = tuple[float, float]
-"""From and to, in seconds from the clip's first picture."""
+"""From and to, in seconds from the clip's first frame."""
 
 
 class Kind(Enum):
-    """What is known of a clip."""
+    """The kind of a clip's label."""
 
     QUIET = "quiet"
     MOVING = "motion"
@@ -66,7 +65,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """What people say of a clip. `said_in` says where, for those who must put it right."""
+    """A clip's label. `said_in` is where it was given, for error messages."""
 
     kind: Kind
     events: tuple[Span, ...] = ()
@@ -76,7 +75,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What the detector said of a clip's frames: motion (n,), and where the tracker would forget (n,)."""
+    """Verdicts on a clip's frames: motion (n,), and where the tracker clears its window (n,)."""
 
     motion: list[bool]
     forgets: list[bool]
@@ -84,16 +83,16 @@ class Verdicts:
 
 @dataclass(slots=True, kw_only=True)
 class Clip:
-    """A clip that was read once. `pictures` is None where they did not fit into memory."""
+    """A clip that was read. `pictures` are the reduced frames, None where they did not fit into memory."""
 
     path: Path
     label: Label
     fps: float
-    """Frames a second that are judged: the camera's, or fewer where the clip has fewer."""
+    """Judged frames a second: the camera's rate, or the clip's where that is lower."""
     times: NDArray[np.float64]
-    """Of the frames that are judged, in seconds from the first."""
+    """The times of the judged frames, in seconds from the first."""
     labels: Labels | None
-    """For each frame; None: something moves somewhere."""
+    """One for each frame; None: something moves somewhere."""
     spec: CaptureSpec = field(repr=False)
     pictures: list[Luma] | None = field(default=None, repr=False)
 
@@ -103,7 +102,7 @@ class Clip:
 
     @property
     def moves(self) -> bool:
-        """Whether something is to be found in it."""
+        """Whether it contains events."""
         return self.label.kind is not Kind.QUIET and (self.labels is None or bool(self.label.events))
 
     @property
@@ -126,7 +125,7 @@ class Clip:
             judge.see(picture, at)
 
     def score(self, verdicts: Verdicts, confirm: tuple[int, int]) -> Score:
-        """Hold verdicts against the label, with alarms that are confirmed as the tracker does it."""
+        """Score verdicts against the label, with alarms confirmed as by the tracker."""
         alarms = confirmed(verdicts.motion, verdicts.forgets, confirm)
         if self.labels is None:
             return score_somewhere(verdicts.motion, self.fps, alarms=alarms)
@@ -142,7 +141,7 @@ class _Judge:
     def see(self, picture: Luma, at: float) -> None:
         try:
             detection = self._detector.update(picture, at)
-        except FrameShapeError:  # the camera was set to another size: as the service does it
+        except FrameShapeError:  # the frame size has changed: a new detector, as in the service
             self._detector = Detector(self._settings)
             detection = self._detector.update(picture, at)
         self.verdicts.motion.append(detection.motion)
@@ -150,7 +149,7 @@ class _Judge:
 
 
 class ClipMemory:
-    """How many bytes of pictures may still be kept."""
+    """The bytes of reduced frames that may still be kept."""
 
     def __init__(self, limit: int) -> None:
         self.left = limit
@@ -164,7 +163,7 @@ class ClipMemory:
 
 
 def read_clip(path: Path, label: Label, *, fps: float, memory: ClipMemory) -> Clip:
-    """Read a clip as a camera of `fps` judged frames a second. Blocks; not from within an event loop.
+    """Read a clip like a camera with `fps` judged frames a second. Blocks; not from within an event loop.
 
     Raises UsageError when it cannot be read, or its label does not fit it.
     """
@@ -176,7 +175,7 @@ def read_clip(path: Path, label: Label, *, fps: float, memory: ClipMemory) -> Cl
     if len(times) < 2 or times[-1] <= times[0]:
         raise UsageError(f"{path}: holds {len(times)} picture(s), expected a clip of some seconds")
     at_s = np.asarray(times)
-    # A clip of fewer frames than are asked for gives what it has.
+    # A clip with a lower rate than requested yields all its frames.
     own_fps = min(fps, (len(times) - 1) / (times[-1] - times[0]))
     return Clip(
         path=path,
@@ -190,7 +189,7 @@ def read_clip(path: Path, label: Label, *, fps: float, memory: ClipMemory) -> Cl
 
 
 async def _read_all(spec: CaptureSpec, memory: ClipMemory) -> tuple[list[float], list[Luma] | None]:
-    """Return the times and the pictures; None for these where memory does not take them all."""
+    """Return the times and the reduced frames, or None for these where they exceed the memory."""
     times: list[float] = []
     kept: list[Luma] | None = []
     before = memory.left
@@ -205,7 +204,7 @@ async def _read_all(spec: CaptureSpec, memory: ClipMemory) -> tuple[list[float],
 
 
 async def _read(spec: CaptureSpec) -> AsyncIterator[tuple[Luma, float]]:
-    """Yield each frame's small picture and its time from the first. Raises CameraUnavailable."""
+    """Yield each reduced frame and its time from the first. Raises CameraUnavailable."""
     source = open_source(spec)
     first: float | None = None
     try:
@@ -219,9 +218,9 @@ async def _read(spec: CaptureSpec) -> AsyncIterator[tuple[Luma, float]]:
 
 
 def reduced(luma: Luma) -> Luma:
-    """Return a picture of the detector's own size, that means the same to it as `luma`; never a view.
+    """Return `luma` reduced to the detector's size, with the same result for the detector; never a view.
 
-    It is `working_picture` up to what that does once the picture is small, and would do again.
+    These are the steps of `working_picture` that it does not repeat on a frame of that size.
     """
     small = quartered(luma) if max(luma.shape) > 4 * LONGEST and min(luma.shape) >= 8 else luma
     while max(small.shape) > LONGEST and min(small.shape) >= 2:
@@ -230,7 +229,7 @@ def reduced(luma: Luma) -> Luma:
 
 
 def _labels(path: Path, label: Label, times: NDArray[np.float64], fps: float) -> Labels | None:
-    """Return the label of each frame; None where only is known that something moves."""
+    """Return the label of each frame; None where the times of motion are not known."""
     if label.kind is Kind.MOVING:
         return None
     length = float(times[-1]) + 1.0 / fps
@@ -255,13 +254,13 @@ def _frames(spans: Iterable[Span], times: NDArray[np.float64]) -> list[tuple[int
     return found
 
 
-# ---- which clips, and what is said of them ----
+# ---- which clips, and their labels ----
 
 
 def find_clips(files: Sequence[Path]) -> list[tuple[Path, Kind | None]]:
-    """Return the clips among `files` and within the folders among them, with what their folders say.
+    """Return the clips among `files` and in the folders among them, with the labels of their folders.
 
-    Raises UsageError for what is not there, and for a folder without clips.
+    Raises UsageError for a missing file, and for a folder without clips.
     """
     found: dict[Path, Kind | None] = {}
     for given in files:
@@ -269,7 +268,7 @@ def find_clips(files: Sequence[Path]) -> list[tuple[Path, Kind | None]]:
             clips = sorted(path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES)
             if not clips:
                 raise UsageError(f"{given}: holds no clip, expected files such as .mp4 or .mkv")
-            # No further up than what was given: a clip is not in motion since it lies in /srv/motion.
+            # Look no further up than the given path: /srv/motion/x.mp4 is not labelled by /srv/motion.
             above = given.absolute().name
             for path in clips:
                 found[path] = _said_by_folders((above, *path.relative_to(given).parts[:-1]))
@@ -281,7 +280,7 @@ def find_clips(files: Sequence[Path]) -> list[tuple[Path, Kind | None]]:
 
 
 def _said_by_folders(names: Sequence[str]) -> Kind | None:
-    """Return what the nearest folder that says anything says."""
+    """Return the label of the nearest folder that has one."""
     said = {"motion": Kind.MOVING, "quiet": Kind.QUIET}
     return next((said[name.lower()] for name in reversed(names) if name.lower() in said), None)
 
@@ -289,10 +288,10 @@ def _said_by_folders(names: Sequence[str]) -> Kind | None:
 def label_clips(
     clips: Sequence[tuple[Path, Kind | None]], labels: Mapping[str, Label], file: Path | None
 ) -> tuple[list[tuple[Path, Label]], list[str]]:
-    """Return each clip with its label, and the names in the file of labels that no clip has.
+    """Return each clip with its label, and the names in the file of labels that match no clip.
 
-    A name stands for the clip whose path ends in it. Raises UsageError for clips without a label, and for
-    names that stand for several.
+    A name matches the clip whose path ends in it. Raises UsageError for clips without a label, and for names
+    that match several.
     """
     labelled: dict[Path, Label] = {}
     unused = []
@@ -300,7 +299,7 @@ def label_clips(
         wanted = Path(name).parts
         same = [path for path, _ in clips if path.absolute().parts[-len(wanted) :] == wanted]
         if len(same) > 1:
-            raise UsageError(f"{file}: {name}: is the name of {len(same)} clips, expected more of its path")
+            raise UsageError(f"{file}: {name}: matches {len(same)} clips, expected more of its path")
         if same:
             labelled[same[0]] = label
         else:
@@ -320,7 +319,7 @@ def label_clips(
 
 
 def read_labels(path: Path) -> dict[str, Label]:
-    """Return what a file of labels says of each clip. Its suffix tells YAML, JSON and CSV apart.
+    """Return the labels in a file of YAML, JSON or CSV, by its suffix.
 
     Raises UsageError with every problem.
     """
@@ -329,7 +328,7 @@ def read_labels(path: Path) -> dict[str, Label]:
     except OSError as exc:
         raise UsageError(f"{path}: cannot be read ({exc.strerror}), expected a file of labels") from exc
     except UnicodeDecodeError:
-        raise UsageError(f"{path}: is no text, expected a file of labels in YAML, JSON or CSV") from None
+        raise UsageError(f"{path}: is not text, expected a file of labels in YAML, JSON or CSV") from None
     if path.suffix.lower() == ".csv":
         return _from_csv(path, text)
     try:
@@ -341,9 +340,7 @@ def read_labels(path: Path) -> dict[str, Label]:
         where = f"{path}:{mark.line + 1}" if mark else f"{path}"
         raise UsageError(f"{where}: broken YAML: {getattr(exc, 'problem', None) or 'no text'}") from None
     if not isinstance(data, Mapping) or not data:
-        raise UsageError(
-            f"{path}: says nothing of any clip, expected lines such as `porch.mp4: [[12.5, 18]]`"
-        )
+        raise UsageError(f"{path}: labels no clip, expected lines such as `porch.mp4: [[12.5, 18]]`")
     labels = {}
     problems = []
     for name, said in data.items():
@@ -425,7 +422,7 @@ def _from_csv(path: Path, text: str) -> dict[str, Label]:
             else:
                 raise ValueError(f"label {label!r} is not known, expected motion or unsure with times")
             if len(whole) + bool(events) > 1:
-                raise ValueError("is called two things, expected quiet, motion or times")
+                raise ValueError("has two labels, expected quiet, motion or times")
         except ValueError as exc:
             problems.append(f"{where}: {name}: {exc}" if name else f"{where}: {exc}")
     if problems:

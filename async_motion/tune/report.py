@@ -1,4 +1,4 @@
-"""What `async-motion tune` prints: figures, the settings to copy, and how far both can be trusted."""
+"""The output of `async-motion tune`: figures, the settings to copy, and how reliable both are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECTIONS = {"sensitivity": "detect", "threshold": "detect", "min_area": "detect"
 
 
 def changes(present: Candidate, found: Candidate) -> dict[str, Candidate]:
-    """Return the present settings with one alone changed, for each that differs in those found."""
+    """Return the present settings with one changed, for each that differs in those found."""
     return {
         key: dataclasses.replace(present, **{key: getattr(found, key)})
         for key in KEYS
@@ -31,7 +31,7 @@ def changes(present: Candidate, found: Candidate) -> dict[str, Candidate]:
 
 
 def written(key: str, candidate: Candidate) -> str:
-    """Return a setting as the settings file has it."""
+    """Return a setting as written in the settings file."""
     value = getattr(candidate, key)
     match key:
         case "threshold":
@@ -45,7 +45,7 @@ def written(key: str, candidate: Candidate) -> str:
 
 
 def _snippet(bench: Bench, present: Present, outcome: Outcome) -> list[str]:
-    """Return the lines to copy, each with what it would change by itself."""
+    """Return the lines to copy, each with the effect of that setting alone."""
     before, found = bench.total(outcome.present), outcome.found
     lines = ["cameras:", f"  {present.camera or '<camera>'}:"]
     if present.night:
@@ -54,7 +54,7 @@ def _snippet(bench: Bench, present: Present, outcome: Outcome) -> list[str]:
     section = ""
     changed = changes(outcome.present, found)
     if present.night and found.threshold is None and "threshold" in changed and "sensitivity" not in changed:
-        # A blank threshold alone would be the day's.
+        # Without the sensitivity, a blank threshold would be the day's.
         lines.append(f"{indent}sensitivity: {found.sensitivity}")
     for key, alone in changed.items():
         if not present.night and section != (section := SECTIONS[key]):
@@ -66,7 +66,7 @@ def _snippet(bench: Bench, present: Present, outcome: Outcome) -> list[str]:
 
 
 def _difference(before: Score, after: Score) -> str:
-    """Say in words what `after` would have cost or saved."""
+    """Return in words what `after` would have cost or saved."""
     words = []
     if after.missed != before.missed:
         words.append(
@@ -92,7 +92,7 @@ def _count(number: int, what: str, more: bool, end: str) -> str:
 
 
 def print_json(bench: Bench, present: Present, outcome: Outcome) -> None:
-    """Print all of it for programs."""
+    """Print everything as JSON."""
     print(json.dumps(document(bench, present, outcome), ensure_ascii=False, indent=1))  # noqa: T201  # its output
 
 
@@ -134,7 +134,7 @@ def _figures(score: Score) -> dict[str, str]:
     def number(value: float | None, unit: str = "", digits: int = 3) -> str:
         return "-" if value is None else f"{value:.{digits}f}{unit}"
 
-    # Where nobody said when something moves, frames with motion are neither right nor wrong.
+    # Without times of motion, frames are neither right nor wrong.
     marked = score.tp + score.fn > 0
     return {
         "events found": f"{score.found} of {score.events}",
@@ -177,7 +177,7 @@ def _wrong(score: Score) -> str:
 
 
 def _verdict(outcome: Outcome) -> list[str]:
-    """Say what is to be done, and how far the figures can be trusted."""
+    """Print what to do, and how reliable the figures are."""
     held_out = outcome.held_out
     if not outcome.searched:
         return [
@@ -203,7 +203,7 @@ def _verdict(outcome: Outcome) -> list[str]:
 
 
 def document(bench: Bench, present: Present, outcome: Outcome) -> Mapping[str, Any]:
-    """Return all of it for programs."""
+    """Return everything as data for JSON."""
     held_out = outcome.held_out
     before = bench.total(outcome.present)
     return {

@@ -1,4 +1,4 @@
-"""How well verdicts fit what was there: frames, events, latency, false alarms.
+"""How well verdicts fit the labels: frames, events, latency, false alarms.
 
     labels    . . . ? M M M M ? . . . . . . . .      M motion, . nothing, ? not scored
     verdicts  . . . . . M M M M . . . . m m . .
@@ -6,8 +6,8 @@
                         └ found, 1 frame late
 
 - *Frames.* Those with a label count as right or wrong, one by one.
-- *Events.* Runs of labelled motion; gaps up to 1 s are joined. One is found when an alarm overlaps it; it is
-  late by the frames from its beginning to the first alarm that overlaps it, 0 if that began earlier.
+- *Events.* Runs of labelled motion; gaps up to 1 s are joined. One is found when an alarm overlaps it. Its
+  latency is the frames from its beginning to the first alarm that overlaps it, 0 if that began earlier.
 - *Alarms.* Runs of at least `MIN_RUN` frames with motion; gaps up to 1 s are joined. Where the frames are
   given at which an alarm is up (`confirmed` does as the tracker does), these are the alarms.
 - *False alarms.* Alarms on frames labelled as empty, more than 1 s from labelled motion. A long one counts
@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 UNSCORED, EMPTY, MOVING = -1, 0, 1
-"""What a label says of its frame."""
+"""The label of one frame."""
 
 MIN_RUN = 2
 """A single frame is no alarm."""
 MARGIN = 2
-"""So many frames on each side of a change between two labels made from masks are not scored."""
+"""Frames on each side of a change between two labels made from masks that are not scored."""
 MOVING_SHARE = 0.001
 """From this share of moving pixels on, at least `MOVING_PIXELS`, a mask's frame is labelled as motion."""
 MOVING_PIXELS = 8
@@ -48,7 +48,7 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """What one clip, or several together, came to.
+    """The score of one clip, or of several together.
 
     `latency` (frames) and `latency_s` have one entry for each event that was found and whose beginning is
     known. `alarm_frames` are the empty frames with motion, `empty_frames` all empty ones, `empty_s` their
@@ -85,7 +85,7 @@ class Score:
 
     @property
     def event_precision(self) -> float | None:
-        """The share of what rang that was right, a found event counting once; None where nothing rang."""
+        """The share of alarms that were right, a found event counting once; None without an alarm."""
         return _share(self.found, self.found + self.false_alarms)
 
     @property
@@ -152,7 +152,7 @@ def score_frames(
     alarms: ArrayLike | None = None,
     standing: Iterable[Range] = (),
 ) -> Score:
-    """Hold the verdicts `detected` (n,) against `labels` (n,), at `fps` frames a second.
+    """Score the verdicts `detected` (n,) against `labels` (n,), at `fps` frames a second.
 
     `alarms` (n,) tells at which frames an alarm is up; None: wherever a run of `MIN_RUN` frames is.
     `standing` are the ranges in which a person who came in has stopped. Raises ValueError where the lengths
@@ -198,9 +198,9 @@ def score_frames(
 
 
 def score_somewhere(detected: ArrayLike, fps: float, *, alarms: ArrayLike | None = None) -> Score:
-    """Score a clip of which only is known that something moves in it: one event, found by any alarm.
+    """Score a clip that is only known to contain motion: one event, found by any alarm.
 
-    No frame counts, and no latency: nobody said when it began.
+    Frames and latency are not scored: the beginning is not known.
     """
     motion = np.asarray(detected, np.bool_)
     up, least = (motion, MIN_RUN) if alarms is None else (_flags(alarms, len(motion)), 1)
@@ -208,9 +208,9 @@ def score_somewhere(detected: ArrayLike, fps: float, *, alarms: ArrayLike | None
 
 
 def confirmed(motion: Sequence[bool], wiped: Sequence[bool], confirm: tuple[int, int]) -> NDArray[np.bool_]:
-    """Say at which frames an alarm is up, as the tracker says it: motion, in M of the last N frames.
+    """Return at which frames an alarm is up, as the tracker decides: motion, in M of the last N frames.
 
-    `wiped`: frames at which the tracker forgets what it saw, since the scene changed or is being learned.
+    `wiped`: frames at which the tracker clears its window, since the scene changed or is being learned.
     """
     needed, of = confirm
     window: deque[bool] = deque(maxlen=of)
@@ -226,10 +226,9 @@ def confirmed(motion: Sequence[bool], wiped: Sequence[bool], confirm: tuple[int,
 def event_labels(
     frames: int, events: Iterable[Range], *, unscored: Iterable[Range] = (), span: Range | None = None
 ) -> Labels:
-    """Return the labels of a clip of which is known when something moves.
+    """Return the labels of a clip with known times of motion.
 
-    `unscored` ranges are those where nobody can tell; motion that was marked within them counts. Frames
-    outside of `span` are not scored.
+    `unscored` ranges are ambiguous; motion marked within them counts. Frames outside `span` are not scored.
     """
     first, last = span if span is not None else (0, frames - 1)
     labels = np.full(frames, UNSCORED, np.int8)

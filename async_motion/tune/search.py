@@ -1,16 +1,16 @@
-"""Which settings would have fitted better? A search by coordinates, and clips that are held out in turn.
+"""Better settings by coordinate search, and cross-validation on clips that are held out in turn.
 
-The cost of settings on clips is in false alarms: one each; a missed event costs `miss_cost` of them, ten
-seconds of latency one, a minute of frames that were judged wrong one. Costs of clips add up.
+The unit of cost is a false alarm. A missed event costs `miss_cost`, ten seconds of latency cost one, and so
+does a minute of frames that were judged wrong. The costs of clips add up.
 
-The search looks at every sensitivity with some minimum areas, then moves along one setting at a time until
-nothing is gained; `confirm` costs no new look at the pictures and is tried with each. A step must save
-`MIN_GAIN`, of equals it takes what is nearest to the present settings, and in the end it takes back what
-brought nothing. So it changes little without need.
+The search tries every sensitivity with some minimum areas, then changes one setting at a time until nothing
+is gained. `confirm` needs no new run of the detector, so every value is tried with each. A step must save
+`MIN_GAIN`; of equals the one nearest to the present settings is taken; at the end, changes that save nothing
+are reverted. So the result differs little from the present settings without need.
 
-Settings that are chosen on clips and scored on the same clips score too well. `folds` returns which clips to
-hold out together, in turn: of all settings that the search has tried, the best on the
-other clips are chosen, and judged on those.
+Settings chosen on clips score too well on the same clips. `folds` returns which clips to hold out together,
+in turn: of all settings that the search has tried, the best on the other clips are chosen, and judged on the
+held-out ones.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from async_motion.core.detection.detector import Sensitivity
 from async_motion.tune.scoring import Score
 
 MISS_COST = 5.0
-"""So many false alarms are as bad as an event that was not seen."""
+"""The cost of a missed event, in false alarms."""
 LATE_COST = 0.1
-"""Of one second from an event's beginning to its alarm."""
+"""The cost of one second from an event's beginning to its alarm."""
 WRONG_COST = 1 / 60
-"""Of one second of frames that were judged wrong."""
+"""The cost of one second of frames that were judged wrong."""
 MIN_GAIN = 0.1
 
 SENSITIVITIES: tuple[Sensitivity, ...] = get_args(Sensitivity)
 THRESHOLDS: tuple[float, ...] = (6, 8, 11, 15, 20, 27, 36, 48, 64)
-"""Grey levels that are tried in place of those that belong to the sensitivity."""
+"""Thresholds, in grey levels, that are tried in place of the sensitivity's own."""
 AREAS: tuple[float, ...] = (0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03)
-"""Shares of the picture that are tried as minimum area."""
+"""Minimum areas that are tried, as shares of the image."""
 CONFIRMS: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (3, 5), (4, 6), (5, 8))
 ROUNDS = 3
 
 MAX_FOLDS = 8
 MIN_OF_A_KIND = 2
-"""So many clips with motion, and as many without, are needed to hold any out."""
+"""The fewest clips with motion, and without, with which any are held out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """Settings that are tried: the words of the settings file, in base units."""
+    """Settings to try: the names of the settings file, in base units."""
 
     sensitivity: Sensitivity
     threshold: float | None
@@ -54,13 +54,13 @@ class Candidate:
 
 
 KEYS = ("sensitivity", "threshold", "min_area", "confirm")
-"""What a candidate holds."""
+"""The value of one setting of a candidate."""
 
 Cost = Callable[[Candidate], float]
 
 
 def cost_of(score: Score, fps: float, miss_cost: float = MISS_COST) -> float:
-    """Return what a clip of `fps` judged frames a second costs."""
+    """Return the cost of a clip with `fps` judged frames a second."""
     late_s = sum(score.latency_s)
     wrong_s = (score.fp + score.fn) / fps
     return miss_cost * score.missed + score.false_alarms + LATE_COST * late_s + WRONG_COST * wrong_s
@@ -74,11 +74,10 @@ def search(
     max_area: float = 1.0,
     confirms: Sequence[tuple[int, int]] = CONFIRMS,
 ) -> Candidate:
-    """Return the best candidate that the search finds from `present`, which itself it may be.
+    """Return the best candidate that the search finds from `present`, possibly `present` itself.
 
-    `cost` is asked for the same candidate more than once and should remember. Minimum areas stay from
-    `min_area` on and below `max_area`. `confirms` are the confirmations that may be chosen, beside the
-    present one.
+    `cost` is called for the same candidate more than once and should cache. Minimum areas stay in
+    `min_area <= area < max_area`. `confirms` are the confirmations to choose from, besides the present one.
     """
     if cost(present) < MIN_GAIN:
         return present  # nothing can be gained
@@ -107,7 +106,7 @@ def choose(
 
 
 class _Axes:
-    """What can be tried from a candidate."""
+    """The neighbours of a candidate, along each setting."""
 
     def __init__(
         self, present: Candidate, areas: Sequence[float], confirms: Sequence[tuple[int, int]]
@@ -140,7 +139,7 @@ class _Axes:
             yield replace(at, confirm=confirm)
 
     def distance(self, at: Candidate) -> float:
-        """Return how far from the present settings a candidate is: steps, and first the settings changed."""
+        """Return a candidate's distance from the present settings: (settings changed, steps)."""
         present = self._present
         steps = abs(SENSITIVITIES.index(at.sensitivity) - SENSITIVITIES.index(present.sensitivity))
         steps += abs(self._areas.index(at.min_area) - self._areas.index(present.min_area))
@@ -153,7 +152,7 @@ class _Axes:
 def _least(
     now: Candidate, candidates: Iterator[Candidate] | Sequence[Candidate], cost: Cost, axes: _Axes
 ) -> Candidate:
-    """Return the cheapest of `candidates`, each with every confirmation; `now` where it saves too little."""
+    """Return the cheapest of `candidates`, with every confirmation; `now` where it saves too little."""
     each = [confirmed for candidate in candidates for confirmed in axes.confirmations(candidate)]
     costs = {candidate: cost(candidate) for candidate in each}
     least = min(costs.values())
@@ -164,7 +163,7 @@ def _least(
 
 
 def _simplest(present: Candidate, best: Candidate, cost: Cost) -> Candidate:
-    """Return `best` with every setting as it was that can be so at no price."""
+    """Return `best` with every setting reverted that can be at no cost."""
     most = cost(best) + MIN_GAIN / 2
     for key in KEYS:
         other = replace(best, **{key: getattr(present, key)})
@@ -174,14 +173,14 @@ def _simplest(present: Candidate, best: Candidate, cost: Cost) -> Candidate:
 
 
 def folds(moving: Sequence[bool], quiet: Sequence[bool]) -> list[tuple[int, ...]]:
-    """Return the numbers of the clips to hold out together, in turn; nothing where there are too few.
+    """Return the indices of the clips to hold out together, in turn; nothing where there are too few.
 
-    `moving` and `quiet` say of each clip whether it has events, and whether it has footage without any. What
-    is left for the search always has both.
+    `moving` and `quiet` tell for each clip whether it has events, and whether it has footage without any. The
+    remaining clips always have both.
     """
     if min(sum(moving), sum(quiet)) < MIN_OF_A_KIND:
         return []
-    # Of each kind in turn, so that no fold takes all of one.
+    # One of each kind in turn, so that no fold takes all of one kind.
     order = sorted(range(len(moving)), key=lambda number: (moving[number], quiet[number]))
     count = min(MAX_FOLDS, len(order))
     parts = [tuple(order[start::count]) for start in range(count)]

@@ -1,4 +1,4 @@
-"""Candidates on clips: looked at once, scored, searched, and held out in turn."""
+"""Candidates on clips: judged once, scored, searched, and cross-validated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from async_motion.tune.search import Candidate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present:
-    """What is tuned: a camera's settings as they are. `camera` is None for the defaults.
+    """The settings to tune, as they are now. `camera` is None for the defaults.
 
     `night`: those of its night, which has no confirmation of its own.
     """
@@ -28,7 +28,7 @@ class Present:
 
     @property
     def confirms(self) -> Sequence[tuple[int, int]]:
-        """The confirmations that may be chosen, beside the present one."""
+        """The confirmations to choose from, besides the present one."""
         return () if self.night else search.CONFIRMS
 
     @property
@@ -43,7 +43,7 @@ class Present:
 
 
 class Bench:
-    """Scores candidates on clips, and remembers what the detector said: no clip is judged twice alike."""
+    """Scores candidates on clips, and caches the verdicts: no clip is judged twice with the same settings."""
 
     def __init__(
         self,
@@ -68,23 +68,23 @@ class Bench:
 
     @property
     def tried(self) -> list[Candidate]:
-        """What was looked at so far, one candidate for all that differ in their confirmation alone."""
+        """The candidates judged so far; those that differ only in their confirmation count once."""
         return list(self._tried.values())
 
     def score(self, number: int, candidate: Candidate) -> Score:
-        """Return what clip `number` comes to with `candidate`."""
+        """Return the score of clip `number` with `candidate`."""
         key = (number, candidate)
         if key not in self._scores:
             self._scores[key] = self.clips[number].score(self._look(number, candidate), candidate.confirm)
         return self._scores[key]
 
     def total(self, candidate: Candidate, numbers: Iterable[int] | None = None) -> Score:
-        """Return what the clips (all of them: None) come to together."""
+        """Return the total score of the clips (None: all)."""
         chosen = range(len(self.clips)) if numbers is None else numbers
         return total(self.score(number, candidate) for number in chosen)
 
     def cost(self, candidate: Candidate, numbers: Iterable[int] | None = None) -> float:
-        """Return what `candidate` costs on those clips."""
+        """Return the cost of `candidate` on those clips."""
         chosen = range(len(self.clips)) if numbers is None else numbers
         return sum(
             search.cost_of(self.score(number, candidate), self.clips[number].fps, self._miss_cost)
@@ -108,7 +108,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """What the choice comes to on clips that it did not see. `clips` of them were held out in turn."""
+    """The score of the choice on clips that it did not see. `clips` of them were held out in turn."""
 
     clips: int
     present: Score
@@ -118,13 +118,13 @@ class HeldOut:
 
     @property
     def holds(self) -> bool:
-        """Whether something is gained on clips that were not seen."""
+        """Whether the choice is better on clips that it did not see."""
         return self.found_cost <= self.present_cost - search.MIN_GAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What the command found. `held_out` is None where there are too few clips for it."""
+    """The result of the command. `held_out` is None where there are too few clips for it."""
 
     present: Candidate
     found: Candidate
@@ -138,9 +138,9 @@ class Outcome:
 
 
 def find(bench: Bench, present: Present) -> Outcome:
-    """Search the best settings on all clips, and how well such a choice does on clips held out in turn.
+    """Search for the best settings on all clips, and score such a choice on clips held out in turn.
 
-    Without clips of both kinds nothing is searched: blindness raises no false alarm.
+    Without clips of both kinds nothing is searched: a blind detector would win, with no false alarm.
     """
     start, confirms = present.candidate, present.confirms
     if not bench.searchable:
@@ -148,7 +148,7 @@ def find(bench: Bench, present: Present) -> Outcome:
     found = search.search(
         start,
         bench.cost,
-        # The settings want what is near to be larger than what is far.
+        # The settings require `min_area` (near) above `min_area_far`.
         min_area=present.detection.min_area_far or 0.0,
         max_area=present.detection.max_area,
         confirms=confirms,

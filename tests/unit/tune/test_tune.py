@@ -356,8 +356,8 @@ def test_labels_can_be_written_in_three_ways(tmp_path: Path, name: str, text: st
     ("name", "text", "problem"),
     [
         ("l.yaml", "a: [", "l.yaml:1: broken YAML: "),
-        ("l.yaml", "", "says nothing of any clip"),
-        ("l.yaml", "- a", "says nothing of any clip"),
+        ("l.yaml", "", "labels no clip"),
+        ("l.yaml", "- a", "labels no clip"),
         ("l.yaml", "a: loud", "a: cannot be read, expected quiet, motion, [[from, to], …]"),
         ("l.yaml", "a: {times: []}", "a: cannot be read, expected quiet"),
         ("l.yaml", "a: [1, 2]", "a: cannot be read, expected a list of [from, to]"),
@@ -373,7 +373,7 @@ def test_labels_can_be_written_in_three_ways(tmp_path: Path, name: str, text: st
         ("l.csv", "clip,start,end\n,1,2\n", "l.csv:2: names no clip"),
         ("l.csv", "clip,start,end\na.mp4,1\n", "l.csv:2: a.mp4: '' is not a time"),
         ("l.csv", "clip,start,end,label\na.mp4,1,2,cat\n", "l.csv:2: a.mp4: label 'cat' is not known"),
-        ("l.csv", "clip,start,end,label\na,,,quiet\na,1,2,\n", "l.csv:3: a: is called two things"),
+        ("l.csv", "clip,start,end,label\na,,,quiet\na,1,2,\n", "l.csv:3: a: has two labels"),
     ],
 )
 def test_labels_that_cannot_be_read_say_where(tmp_path: Path, name: str, text: str, problem: str) -> None:
@@ -414,7 +414,7 @@ def test_a_name_stands_for_the_clip_whose_path_ends_in_it(tmp_path: Path) -> Non
     assert labelled[0] == (tmp_path / "a/x.mp4", quiet)
     assert labelled[1][1].kind is Kind.QUIET
     assert unused == ["y.mp4"]
-    with pytest.raises(UsageError, match=r"l\.yaml: x\.mp4: is the name of 2 clips"):
+    with pytest.raises(UsageError, match=r"l\.yaml: x\.mp4: matches 2 clips"):
         label_clips(clips, {"x.mp4": quiet}, Path("l.yaml"))
 
 
