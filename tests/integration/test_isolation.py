@@ -103,7 +103,7 @@ async def test_a_death_between_two_connections_is_told_and_passes(tmp_path: Path
     pid = capture_processes()["porch"]
     os.kill(pid, signal.SIGSEGV)
     await eventually_async(lambda: not is_alive(pid))
-    with pytest.raises(CameraUnavailable, match="ended by SIGSEGV"):
+    with pytest.raises(CameraUnavailable, match="killed by SIGSEGV"):
         await take(source)
     assert len(await take(source)) == 5
     await source.aclose()

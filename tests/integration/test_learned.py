@@ -75,6 +75,6 @@ def test_what_another_source_has_taught_is_left_alone_with_one_line(tmp_path: Pa
     with Service(settings(quiet_clip(tmp_path / "yard.mp4")), folder) as service:
         service.wait_for_log("porch: saved background not used (it is of another source)")
         service.wait_for_log("porch: watching", times=2)
-    lines = [line for line in service.messages() if "learned" in line]
+    lines = [line for line in service.messages() if "background" in line]
     assert len(lines) == 1
     assert kept(folder) == ["learned/porch"], "what a camera that is gone has learned is forgotten"

@@ -78,7 +78,7 @@ async def test_what_a_cancellation_gave_up_is_given_up_once() -> None:
 
 async def test_an_outbox_that_never_answers_holds_nobody_up_and_gets_the_phases_later() -> None:
     outbox = MemoryOutbox(gate=asyncio.Event())
-    b = make(ListSource(scene("..MMM"), then=CameraUnavailable("gone")), outbox=outbox, settle_s=0.01)
+    b = make(ListSource(scene("..MMM"), then=CameraUnavailable("gone")), outbox=outbox, settle_s=1.0)
     with pytest.raises(CameraUnavailable):
         await b.run()
     assert outbox.batches == []

@@ -126,7 +126,7 @@ async def test_a_unit_runs_once_at_a_time() -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(b.run())
         await asyncio.sleep(0)
-        with pytest.raises(RuntimeError, match="twice"):
+        with pytest.raises(RuntimeError, match="already running"):
             await b.run()
         await b.unit.stop()
 

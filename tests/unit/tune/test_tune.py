@@ -388,7 +388,7 @@ def test_a_file_of_labels_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.yaml: cannot be read \(No such file"):
         read_labels(tmp_path / "none.yaml")
     (tmp_path / "l.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="is no text"):
+    with pytest.raises(UsageError, match="is not text"):
         read_labels(tmp_path / "l.yaml")
 
 
