@@ -44,7 +44,7 @@ MAX_ROUNDS = 8
 """How often a day's index is made again since others wrote meanwhile; the last of them makes it too."""
 
 
-class Ledger:
+class ScanLedger:
     """The markers of one instance, in an opened store or folder."""
 
     def __init__(self, bucket: AnyReader, *, prefix: str, instance: str) -> None:
@@ -159,15 +159,15 @@ class Ledger:
 
 
 @asynccontextmanager
-async def ledger_of(spec: ScanSpec) -> AsyncIterator[Ledger | None]:
+async def ledger_of(spec: ScanSpec) -> AsyncIterator[ScanLedger | None]:
     """Give the ledger beside what `spec` makes, None where nothing is kept."""
     settings = spec.settings
     if spec.store:
         async with build_bucket(settings, making=True) as bucket:
-            yield Ledger(bucket, prefix=settings.minio.prefix, instance=settings.instance)
+            yield ScanLedger(bucket, prefix=settings.minio.prefix, instance=settings.instance)
     elif spec.out is not None:
         async with build_folder(spec.out) as folder:
-            yield Ledger(folder, prefix="", instance=settings.instance)
+            yield ScanLedger(folder, prefix="", instance=settings.instance)
     else:
         yield None
 

@@ -15,7 +15,7 @@ from datetime import date
 
 from async_motion.errors import AsyncMotionError
 from async_motion.scan.engines import Engine
-from async_motion.scan.ledger import Ledger, days_of, ledger_of
+from async_motion.scan.ledger import ScanLedger, days_of, ledger_of
 from async_motion.scan.model import Recording, ScanOutcome, ScanSpec, ScanTask
 
 AHEAD = 256
@@ -120,7 +120,7 @@ async def scan(
 
 @dataclass(frozen=True, slots=True)
 class _Book:
-    ledger: Ledger
+    ledger: ScanLedger
     known: set[str]
 
 

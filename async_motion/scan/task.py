@@ -42,7 +42,7 @@ from async_motion.errors import (
     UsageError,
 )
 from async_motion.retrieval.pictures import Polygons
-from async_motion.scan.ledger import Ledger, ledger_of, replace_known
+from async_motion.scan.ledger import ScanLedger, ledger_of, replace_known
 from async_motion.scan.model import (
     Recording,
     ScanOutcome,
@@ -91,7 +91,7 @@ async def scan_recording(task: ScanTask, on_share: OnShare = lambda _share: None
         return ScanOutcome(recording=task.recording, problem=str(exc))
 
 
-async def _note(ledger: Ledger, task: ScanTask, outcome: ScanOutcome, store: AnyReader | None) -> None:
+async def _note(ledger: ScanLedger, task: ScanTask, outcome: ScanOutcome, store: AnyReader | None) -> None:
     """Replace what an earlier scan made, then write the marker: last, so that it promises all the rest."""
     if task.known is not None:
         await replace_known(task.known, outcome, task.spec, store)

@@ -54,7 +54,7 @@ def test_the_connection_that_rests_for_longest_makes_room() -> None:
     connections.at_work(first)
     connections.at_rest(first)
     third = connect()
-    assert alive == [first, third], "the second one had rested for longer"
+    assert list[object](alive) == [first, third], "the second one had rested for longer"
 
 
 def test_a_connection_is_refused_while_all_are_at_work() -> None:
