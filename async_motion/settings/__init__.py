@@ -33,6 +33,7 @@ from async_motion.settings.tree import CameraSettings, Section, Settings, ZoneSe
 from async_motion.settings.values import at_home
 
 __all__ = [
+    "DEFAULT_PATH",
     "CameraSettings",
     "Confirm",
     "Frames",

@@ -8,7 +8,7 @@
     leases        what delivery may do next
     event_index   the lines of the event index, and which of its files are due
     schema        the tables as SQL, migration, repair
-    codec, files, inspect, stats
+    codec, files, inspect, backup, stats
 
 Goals
   - A record is *accepted* when `accept` returns: its commit has reached the disk. SIGKILL and power loss do
@@ -53,6 +53,7 @@ Threads: the connection lives in one daemon thread of its own. The loop hands it
 back.
 """
 
+from async_motion.spool.backup import restore, snapshot
 from async_motion.spool.files import DAMAGED, NEWER
 from async_motion.spool.inspect import Aside, SpoolReport, WaitingItems, export, look, picture, retry
 from async_motion.spool.spool import Spool
@@ -69,5 +70,7 @@ __all__ = [
     "export",
     "look",
     "picture",
+    "restore",
     "retry",
+    "snapshot",
 ]

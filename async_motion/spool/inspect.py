@@ -74,7 +74,7 @@ class SpoolReport:
 
 def look(path: Path) -> SpoolReport:
     """Return what waits in the spool at `path` and what was set aside. Raises SpoolError."""
-    with _opened(path) as db:
+    with opened(path) as db:
         waiting = [
             WaitingItems(
                 camera=camera,
@@ -122,7 +122,7 @@ def _set_aside(db: sqlite3.Connection) -> Iterator[Aside]:
 
 def picture(path: Path, number: int) -> bytes | None:
     """Return the JPEG of a record that was set aside; None where there is none. Raises SpoolError."""
-    with _opened(path) as db:
+    with opened(path) as db:
         row = db.execute(
             f"SELECT jpegs.jpeg FROM items JOIN jpegs USING (number) WHERE number = ? AND state = {ASIDE}",
             (number,),
@@ -135,7 +135,7 @@ def retry(path: Path, numbers: Collection[int] | None = None) -> int:
 
     A running service finds them within a second; otherwise the next start does. Raises SpoolError.
     """
-    with _opened(path, writable=True) as db:
+    with opened(path, writable=True) as db:
         db.execute("BEGIN IMMEDIATE")
         found = [
             number
@@ -159,7 +159,7 @@ def export(path: Path, folder: Path, *, aside_only: bool = False) -> Iterator[Pa
 
     The spool is only read. Records whose bytes were stored already are left out. Raises SpoolError.
     """
-    with _opened(path) as db:
+    with opened(path) as db:
         rows = db.execute(
             "SELECT items.body, jpegs.jpeg FROM items JOIN jpegs USING (number)"
             f" WHERE kind = {RECORD} AND bytes > {ROW_BYTES} AND state >= ? ORDER BY number",
@@ -179,7 +179,7 @@ def export(path: Path, folder: Path, *, aside_only: bool = False) -> Iterator[Pa
 
 
 @contextmanager
-def _opened(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connection]:
+def opened(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connection]:
     """Open a spool that is there; without `writable`, without any change to it. Raises SpoolError."""
     if not path.is_file():
         raise SpoolError(f"{path}: there is no spool: has the service run with this spool.path?")

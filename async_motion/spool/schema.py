@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sqlite3
 from collections import Counter
@@ -137,6 +138,30 @@ def mend(db: sqlite3.Connection) -> int:
                     db.execute(f"DELETE FROM {table}")
                 _begin_numbers(db)
     return int(items + numbers)
+
+
+def renew(db: sqlite3.Connection) -> None:
+    """Give a copy of a spool an id and numbers of its own: its original may have gone on, and counted on.
+
+    Index files that the original has written are its own. Lines that it had not written yet stay due, as
+    lines of events without a number. Raises sqlite3.Error.
+    """
+    with _transaction(db):
+        written = "(SELECT instance, camera, day FROM index_days WHERE version <= written)"
+        db.execute(f"DELETE FROM index_lines WHERE (instance, camera, day) IN {written}")
+        db.execute("DELETE FROM index_days WHERE version <= written")
+        for *place, body in db.execute("SELECT * FROM index_lines").fetchall():
+            where = "WHERE instance = ? AND camera = ? AND day = ? AND event_id = ?"
+            try:
+                line = json.dumps({**json.loads(body), "no": None}, separators=(",", ":"))
+            except (TypeError, ValueError):
+                db.execute(f"DELETE FROM index_lines {where}", place)
+            else:
+                db.execute(f"UPDATE index_lines SET body = ? {where}", [line, *place])
+        db.execute("DELETE FROM identity")
+        db.execute("DELETE FROM numbers")
+        db.execute("UPDATE events SET no = NULL")
+        _begin_numbers(db)
 
 
 def draw_writer() -> str:

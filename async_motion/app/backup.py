@@ -1,0 +1,178 @@
+"""A service in one file: its settings as they are written, and its spool with all that it remembers.
+
+    manifest.json     format, version, instance, when
+    variables.yaml    the settings file, byte for byte: with its secrets
+    spool.db          a snapshot: what waits, what Home Assistant was told, remembered values, learned scenes
+
+An uncompressed tar: the spool is pictures. It is readable by this user alone. Not in it: what the environment
+and secret files add, certificates, and stored events (a directory store is copied as any folder).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from async_motion import __version__
+from async_motion.errors import AsyncMotionError, SettingsError, UsageError
+from async_motion.settings import DEFAULT_PATH, find, load_text, shipped
+from async_motion.settings.writing import version_of, write
+from async_motion.spool import restore as restore_spool
+from async_motion.spool import snapshot
+
+FORMAT = 1
+MANIFEST, SETTINGS, SPOOL = "manifest.json", "variables.yaml", "spool.db"
+_MAX_TEXT = 4 * 1024 * 1024
+
+
+def backup(config: Path | None, env: Mapping[str, str], target: Path) -> list[str]:
+    """Write a backup of the service with these settings to `target`, in one step. Blocks.
+
+    Returns what is in it and what is not, a line each. Raises SettingsError, UsageError where `target` is
+    there, SpoolError, AsyncMotionError where it cannot be written.
+    """
+    if target.exists():
+        raise UsageError(f"{target}: is there already, expected a new name")
+    path = find(config, env)
+    try:
+        content = path.read_bytes()
+    except OSError as exc:
+        raise SettingsError(f"{path}: cannot be read ({exc.strerror})") from exc
+    settings = load_text(content, path, env)
+    spool = Path(settings.spool.path)
+    with _written(target) as (file, folder), tarfile.open(fileobj=file, mode="w") as tar:
+        at = datetime.now(UTC)
+        manifest = {
+            "format": FORMAT,
+            "version": __version__,
+            "instance": settings.instance,
+            "made_at": at.isoformat(timespec="seconds"),
+        }
+        _add(tar, MANIFEST, json.dumps(manifest, indent=2).encode(), at)
+        _add(tar, SETTINGS, content, at)
+        said = [f"settings  {path}"]
+        if settings.spool.path == ":memory:":
+            said.append("not in it: the spool, which is in memory")
+        elif not spool.exists():
+            said.append(f"not in it: {spool}: there is no spool yet")
+        else:
+            copy = folder / SPOOL
+            snapshot(spool, copy)
+            tar.add(copy, SPOOL, filter=_plain)
+            said.append(f"spool     {spool}, {copy.stat().st_size / 1e6:.1f} MB")
+    if used := [name for name in env if name.startswith(("ASYNC_MOTION__", "MINIO_"))]:
+        said.append(f"not in it: the environment's {', '.join(sorted(used))}")
+    if settings.minio.endpoint is None:
+        said.append(f"not in it: the stored events in {settings.directory.path}")
+    return said
+
+
+def restore(source: Path, config: Path | None, env: Mapping[str, str], *, replace: bool = False) -> list[str]:
+    """Put a backup's settings at `config` and its spool where they say. Blocks. Returns what was done.
+
+    Raises UsageError for what is no backup, SettingsError where other settings are there and `replace` is
+    not set, SpoolError. The spool goes first: without it, the settings are not changed.
+    """
+    with _members(source) as (tar, names):
+        if set(names) - {SPOOL} != {MANIFEST, SETTINGS}:
+            raise UsageError(f"{source}: is no backup of async_motion")
+        manifest, content = _manifest(source, _text(tar, MANIFEST)), _text(tar, SETTINGS)
+        path = find(config, env)
+        if path == shipped():
+            path = DEFAULT_PATH  # the copy in the package is nobody's own
+        before = path.read_bytes() if path.exists() else None
+        own = before not in (None, content, shipped().read_bytes())
+        if own and not replace:
+            raise SettingsError(f"{path}: there are other settings already: move them away, or add --replace")
+        settings = load_text(content, path, env)
+        if settings.instance != manifest["instance"]:
+            raise SettingsError(
+                f"{source}: is of the instance {manifest['instance']}, here it would be {settings.instance}:"
+                f" set ASYNC_MOTION__INSTANCE={manifest['instance']}, also for the service"
+            )
+        said = []
+        if SPOOL in names and settings.spool.path != ":memory:":
+            target = Path(settings.spool.path)
+            stream = tar.extractfile(SPOOL)
+            assert stream is not None, "a file, as _members has seen"
+            away = restore_spool(stream, target, replace=replace)
+            said.append(f"spool     {target}" + (f" (the one before is {away})" if away else ""))
+        if before != content:
+            write(path, content, version=version_of(before or b""))
+        said.append(f"settings  {path}" + (f" (the ones before are {path}.bak)" if own else ""))
+    return said
+
+
+@contextmanager
+def _written(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """Give a file that becomes `target` at the end, and a folder for scratch beside it.
+
+    Raises AsyncMotionError where they cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+            part = Path(scratch) / target.name
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                yield file, Path(scratch)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(part, target)  # never over a file that has appeared meanwhile
+            folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as exc:
+        raise AsyncMotionError(f"{target}: cannot be written ({exc.strerror or exc})") from exc
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes, at: datetime) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = len(content), 0o600, int(at.timestamp())
+    tar.addfile(member, io.BytesIO(content))
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Leave out who made the file."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode = 0o600
+    return member
+
+
+@contextmanager
+def _members(source: Path) -> Iterator[tuple[tarfile.TarFile, list[str]]]:
+    """Open a backup; give it with the names of the files in it. Raises UsageError for what is none."""
+    try:
+        with tarfile.open(source, mode="r:") as tar:
+            yield tar, [member.name for member in tar.getmembers() if member.isreg()]
+    except OSError as exc:
+        raise UsageError(f"{source}: cannot be read ({exc.strerror or exc})") from exc
+    except tarfile.TarError as exc:
+        raise UsageError(f"{source}: is no backup of async_motion, or is cut off ({exc})") from exc
+
+
+def _text(tar: tarfile.TarFile, name: str) -> bytes:
+    stream = tar.extractfile(name)
+    assert stream is not None, "a file, as _members has seen"
+    return stream.read(_MAX_TEXT)
+
+
+def _manifest(source: Path, content: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(content)
+        number, instance = said["format"], said["instance"]
+    except (ValueError, TypeError, KeyError) as exc:
+        raise UsageError(f"{source}: is no backup of async_motion: its manifest cannot be read") from exc
+    if number != FORMAT:
+        raise UsageError(f"{source}: was made by another version, format {number}: use that one")
+    return {"instance": instance}
