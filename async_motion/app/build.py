@@ -149,6 +149,7 @@ def build_unit(
     they are not those of the service.
     """
     unit = unit_settings(settings, name)
+    health = ImageHealth()
     return CameraUnit(
         unit if settle_s is None else replace(unit, settle_s=settle_s),
         source=source,
@@ -159,7 +160,8 @@ def build_unit(
         encode=encode or encoder_of(settings, name),
         draw24=draw24 or partial(secrets.randbits, 24),
         viewer=viewer,
-        health=ImageHealth().update,
+        health=health.update,
+        is_placeholder=health.is_placeholder,
         detector=detector,
     )
 

@@ -9,17 +9,18 @@ A change of settings takes effect with the next frame: the detector may be at wo
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from async_motion.camera.offload import offload
 from async_motion.core.detection.detector import TRUSTED_S, Detector, DetectorSettings
 from async_motion.core.detection.working_image import Plane
-from async_motion.core.model import Detection, Frame, Luma
+from async_motion.core.events.camera_motion import CameraMotion, View
+from async_motion.core.model import Detection, Frame, Luma, Reason, SceneChange
 from async_motion.errors import FrameShapeError
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,9 @@ MakeDetector = Callable[[DetectorSettings], FrameDetector]
 class DetectorHost:
     """Own one camera's detector, and judge its frames in `executor`, one at a time.
 
-    `detector` has a learned state already and was made for `settings`.
+    `detector` has a learned state already and was made for `settings`. `is_placeholder`
+    recognises an image that a recorder draws in place of the view. There, and while the camera turns,
+    nothing is motion.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class DetectorHost:
         make_detector: MakeDetector = Detector,
         detector: FrameDetector | None = None,
         health: Health | None = None,
+        is_placeholder: Callable[[Luma], bool] | None = None,
     ) -> None:
         self.settings = settings
         """The settings in force from the next frame on."""
@@ -75,6 +79,8 @@ class DetectorHost:
         self._executor = executor
         self._make_detector = make_detector
         self._health = health
+        self._is_placeholder = is_placeholder
+        self._camera_motion = CameraMotion()
         self.detector = detector or make_detector(settings)
         self._made_with = settings
         self._codec = ""
@@ -125,7 +131,7 @@ class DetectorHost:
 
     def adopt(self, changes: Mapping[str, Any]) -> None:
         """Change its settings from the next frame on. `changes` has passed `commands.checked`."""
-        self.settings = dataclasses.replace(self.settings, **changes)
+        self.settings = replace(self.settings, **changes)
 
     def _judge(
         self, detector: FrameDetector | None, frame: Frame, settings: DetectorSettings, away_s: float
@@ -137,12 +143,33 @@ class DetectorHost:
         if settings != self._made_with or away_s > STALE_S:
             detector = self._successor(detector, settings, max(away_s, 0.0))
         try:
-            return detector, detector.update(frame.luma, frame.monotonic), problem
+            detection = detector.update(frame.luma, frame.monotonic)
         except FrameShapeError:
             height, width = frame.luma.shape
             log.info("%s: frames are now %dx%d; learning again", self._camera, width, height)
             detector = self._make_detector(settings)
-            return detector, detector.update(frame.luma, frame.monotonic), problem
+            detection = detector.update(frame.luma, frame.monotonic)
+        detector, detection = self._doubted(detector, frame, detection, settings)
+        return detector, detection, problem
+
+    def _doubted(
+        self, detector: FrameDetector, frame: Frame, detection: Detection, settings: DetectorSettings
+    ) -> tuple[FrameDetector, Detection]:
+        """Return the detector for the next frame, and no motion where the camera turns or shows no view.
+
+        Blocks.
+        """
+        view = self._camera_motion.update(frame.luma, frame.monotonic, detection)
+        if view is View.MOVED:
+            log.info("%s: the camera has turned; learning the new view", self._camera)
+            detector = self._make_detector(settings)
+            return detector, detector.update(frame.luma, frame.monotonic)
+        if view is View.MOVING or (
+            detection.motion and self._is_placeholder is not None and self._is_placeholder(frame.luma)
+        ):
+            kind = detection.scene_change or SceneChange.MOVED
+            return detector, replace(detection, motion=False, reason=Reason.SCENE_CHANGE, scene_change=kind)
+        return detector, detection
 
     def _successor(self, detector: FrameDetector, settings: DetectorSettings, away_s: float) -> FrameDetector:
         """Return a detector for `settings` that takes over the state of `detector` where it can. Blocks."""

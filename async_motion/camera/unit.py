@@ -33,7 +33,7 @@ from async_motion.core import commands
 from async_motion.core.commands import Value
 from async_motion.core.detection.detector import Detector
 from async_motion.core.detection.working_image import Plane
-from async_motion.core.model import Detection, EndReason, Frame, Image, Reason
+from async_motion.core.model import Detection, EndReason, Frame, Image, Luma, Reason
 from async_motion.errors import CameraUnavailable
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class CameraUnit:
         encoder: Executor | None = None,
         viewer: Viewer | None = None,
         health: Health | None = None,
+        is_placeholder: Callable[[Luma], bool] | None = None,
         make_detector: MakeDetector = Detector,
         detector: FrameDetector | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -118,6 +119,7 @@ class CameraUnit:
             make_detector=make_detector,
             detector=detector,
             health=health,
+            is_placeholder=is_placeholder,
         )
         self._watcher = Watcher(
             settings,

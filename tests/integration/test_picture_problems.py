@@ -1,13 +1,15 @@
-"""A lens is covered, a camera turned, a sensor hangs: from encoded video to the camera's state."""
+"""A lens is covered, a camera turns, a signal is lost: from encoded video to states and events."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ from async_motion.camera.unit import CameraUnit
 from async_motion.capture import CaptureSpec, open_source
 from async_motion.core.events.image_health import ImageHealth
 from async_motion.core.health import DeliveryHealth
-from async_motion.core.model import EventPhase, Record
+from async_motion.core.model import EventPhase, Phase, Record
 from async_motion.core.names import Topics
 from async_motion.jpeg import encode
 from async_motion.status import Reporter
@@ -28,9 +30,9 @@ FPS = 2
 TOPICS = Topics("async_motion/edge1")
 
 
-def grainy(picture: Image, seconds: float, seed: int) -> Iterator[Image]:
+def grainy(picture: Image, seconds: float, seed: int, *, fps: int = FPS) -> Iterator[Image]:
     draw = np.random.default_rng(seed)
-    for _ in range(round(seconds * FPS)):
+    for _ in range(round(seconds * fps)):
         grain = draw.normal(0, 3, (*picture.shape[:2], 1))
         yield np.clip(picture + grain, 0, 255).astype(np.uint8)
 
@@ -52,14 +54,25 @@ def pictures(problem: str) -> Iterator[Image]:
 
 
 class Outbox:
-    async def accept(self, items: Sequence[Record | EventPhase]) -> None: ...
+    """Keeps the phases of events, and counts the records."""
+
+    def __init__(self) -> None:
+        self.phases: list[EventPhase] = []
+        self.records = 0
+
+    async def accept(self, items: Sequence[Record | EventPhase]) -> None:
+        for item in items:
+            if isinstance(item, EventPhase):
+                self.phases.append(item)
+            else:
+                self.records += 1
 
 
-@pytest.mark.parametrize("problem", ["frozen", "dark", "covered", "turned"])
-async def test_it_is_said_in_the_cameras_state(tmp_path: Path, problem: str) -> None:
-    path = write_clip(tmp_path / "clip.mp4", pictures(problem), fps=FPS, gop=8)
-    source = open_source(CaptureSpec(camera="porch", source=str(path), fps=FPS, speed="max", loop=False))
-    broker = FakeBroker()
+async def watched(path: Path, shown: Iterable[Image], *, fps: int) -> tuple[list[dict[str, Any]], Outbox]:
+    """Return the camera's states and what it accepts while it shows these pictures."""
+    write_clip(path, shown, fps=fps, gop=8)
+    source = open_source(CaptureSpec(camera="porch", source=str(path), fps=fps, speed="max", loop=False))
+    broker, outbox, health = FakeBroker(), Outbox(), ImageHealth()
 
     async def remember(_key: str, _value: bytes) -> None: ...
 
@@ -78,16 +91,91 @@ async def test_it_is_said_in_the_cameras_state(tmp_path: Path, problem: str) -> 
         unit = CameraUnit(
             UnitSettings(instance="edge1", camera="porch"),
             source=source,
-            outbox=Outbox(),
+            outbox=outbox,
             observer=reporter,
             executor=executor,
             encode=partial(encode, quality=80, max_width=None),
             draw24=lambda: 0,
-            health=ImageHealth().update,
+            health=health.update,
+            is_placeholder=health.is_placeholder,
         )
         await unit.run()
     await source.aclose()
     states = [json.loads(message.payload) for message in broker.server.on(TOPICS.camera_state("porch"))]
+    return states, outbox
+
+
+@pytest.mark.parametrize("problem", ["frozen", "dark", "covered", "turned"])
+async def test_it_is_said_in_the_cameras_state(tmp_path: Path, problem: str) -> None:
+    states, _ = await watched(tmp_path / "clip.mp4", pictures(problem), fps=FPS)
     said = [state["problem"] for state in states if state["status"] == "watching"]
     assert said[0] is None
     assert set(said) == {None, problem}
+
+
+def words(colour: tuple[int, int, int], text: str, at: tuple[int, int] = (60, 130)) -> Image:
+    picture = np.full((240, 320, 3), colour, np.uint8)
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 1.0, (240, 240, 240), 2)
+    return picture
+
+
+def bars() -> Image:
+    """Return a test card of eight bars of colour."""
+    shades = [(blue, green, red) for green in (235, 16) for red in (235, 16) for blue in (235, 16)]
+    return np.repeat(np.array([shades], np.uint8), 40, axis=1).repeat(240, axis=0)
+
+
+BLUE = (200, 40, 20)
+DRAWN: dict[str, Callable[[float], Image]] = {
+    "blue": lambda _at: words(BLUE, ""),
+    "no signal": lambda _at: words(BLUE, "NO SIGNAL"),
+    "wandering": lambda at: words(BLUE, "NO SIGNAL", (int(20 + 25 * at) % 180, 40 + int(15 * at) % 180)),
+    "with a clock": lambda at: words(BLUE, f"{at:06.1f}", (10, 30)),
+    "black": lambda _at: words((0, 0, 0), "VIDEO LOSS"),
+    "grey card": lambda _at: words((128, 128, 128), ""),
+    "bars": lambda _at: bars(),
+    "splash": lambda _at: words((30, 30, 30), "IPCAM"),
+}
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+async def test_what_a_machine_draws_is_no_event(tmp_path: Path, kind: str) -> None:
+    """A recorder that loses its camera, a camera that starts: for a moment, for long, again and again."""
+
+    def shown() -> Iterator[Image]:
+        scene = ground(320, 240)
+        yield from grainy(scene, 25, 1, fps=5)
+        for seconds in (8, 1, 3):
+            yield from (DRAWN[kind](number / 5) for number in range(seconds * 5))
+            yield from grainy(scene, 4, seconds, fps=5)
+
+    states, outbox = await watched(tmp_path / "clip.mp4", shown(), fps=5)
+    assert outbox.phases == []
+    assert outbox.records == 0
+    assert any(state["status"] == "watching" for state in states)
+
+
+@pytest.mark.parametrize(("across", "down"), [(25, 0), (80, 0), (320, 0), (0, 20), (60, 20)])
+async def test_a_camera_that_turns_makes_no_event(tmp_path: Path, across: int, down: int) -> None:
+    """`across` and `down` are pixels a second, of 320 and 240."""
+    world = ground(1400, 400, seed=3)
+
+    def view(turned_s: float) -> Image:
+        x, y = round(turned_s * across), round(turned_s * down)
+        return world[y : y + 240, x : x + 320].copy()
+
+    def shown() -> Iterator[Image]:
+        for number in range(23 * 5):
+            yield from grainy(view(min(max(number / 5 - 8, 0), 3)), 0.2, number, fps=5)
+        # Who comes then is seen.
+        for number in range(10):
+            picture = view(3)
+            cv2.rectangle(picture, (20 + 20 * number, 100), (60 + 20 * number, 180), (40, 220, 240), -1)
+            yield from grainy(picture, 0.2, number, fps=5)
+
+    _, outbox = await watched(tmp_path / "clip.mp4", shown(), fps=5)
+    assert [phase.phase for phase in outbox.phases] == [Phase.START, Phase.END]
+    began = outbox.phases[0].event.started_at
+    ended = outbox.phases[-1].event.ended_at
+    assert ended is not None
+    assert (ended - began).total_seconds() <= 2.2

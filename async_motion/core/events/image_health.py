@@ -4,8 +4,8 @@ The sensor hangs, the lamp has failed, the lens is covered, the camera was turne
 shows its own "NO SIGNAL". Each is detected in a small copy of the luma, once a second:
 
     frozen     for `FROZEN_S` the images repeat, bit for bit, a few that are nearly alike: a working sensor
-               has noise, and an encoder makes a few variants of a repeated image. With a running clock at the
-               upper or lower edge it takes `CLOCK_S`
+               has noise, and an encoder makes a few variants of a repeated image. With a running clock on
+               it, it takes `CLOCK_S`
     dark       nothing is brighter than a few grey levels above black
     no_signal  most of the image is exactly one grey, without noise, and the known edges are gone
     covered    hardly an edge is left where there were many
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -42,7 +43,13 @@ TILES = (9, 16)
 """Rows and columns of tiles by which a clock is told from the rest of the image."""
 
 CLOCK_ROWS = 2
-"""Rows of tiles at the upper and at the lower edge in which a clock may be."""
+"""Rows of tiles at the upper and at the lower edge in which clocks and text may change."""
+
+CLOCK_BOX = (3, 9)
+"""Rows and columns of tiles that a clock covers at most elsewhere."""
+
+CLOCK_TICK_S = 3.0
+"""A clock elsewhere changes at least this often."""
 
 CLOCK_SHARE = 0.15
 """The most tiles that a clock covers."""
@@ -208,10 +215,29 @@ class ImageHealth:
             self._tiles = [_Tile(now) for _ in parts]
         frozen = [tile.update(part, now) for tile, part in zip(self._tiles, parts, strict=True)]
         middle = range(CLOCK_ROWS * columns, (rows - CLOCK_ROWS) * columns)
-        if not all(frozen[place] for place in middle):
+        goes_on = [place for place in middle if not frozen[place]]
+        if goes_on and not self._is_clock(goes_on, now):
             return False
         detailed = sum(int(parts[place].max()) - int(parts[place].min()) >= MIN_DETAIL for place in middle)
         return detailed >= MIN_DETAILED and frozen.count(False) <= CLOCK_SHARE * len(frozen)
+
+    def _is_clock(self, places: Sequence[int], now: float) -> bool:
+        """Return whether the tiles that change lie together, and one of them has just changed."""
+        rows = [place // TILES[1] for place in places]
+        columns = [place % TILES[1] for place in places]
+        ticks = any(now - self._tiles[place].new_at <= CLOCK_TICK_S for place in places)
+        small = max(rows) - min(rows) < CLOCK_BOX[0] and max(columns) - min(columns) < CLOCK_BOX[1]
+        return small and ticks
+
+    def is_placeholder(self, luma: Luma) -> bool:
+        """Return whether a recorder drew this frame (H, W) in place of the known view.
+
+        Text that moves across it is no motion. Without a known view no frame is a placeholder.
+        """
+        if self._edges is None or self._learned_s < LEARNED_S:
+            return False
+        samples = _sample(luma)
+        return _is_one_grey(samples) and _correlation(_edges(samples), self._edges) < SAME_VIEW
 
     def _is_no_signal(self, edges: Grid) -> bool:
         """Return whether a uniform image differs from the known view."""
@@ -263,7 +289,8 @@ class _Tile:
     def __init__(self, now: float) -> None:
         self._known: deque[bytes] = deque(maxlen=KNOWN)
         self._before: Luma | None = None
-        self._same_since = now
+        self.new_at = now
+        """When something new was last there."""
         self._same_looks = 0
 
     def update(self, part: Luma, now: float) -> bool:
@@ -274,9 +301,9 @@ class _Tile:
         digest = hashlib.blake2b(part.tobytes(), digest_size=8).digest()
         if digest not in self._known:
             self._known.append(digest)
-            self._same_since, self._same_looks = now, 0
+            self.new_at, self._same_looks = now, 0
         self._same_looks += 1
-        return now - self._same_since >= CLOCK_S and self._same_looks >= FROZEN_LOOKS
+        return now - self.new_at >= CLOCK_S and self._same_looks >= FROZEN_LOOKS
 
 
 def _is_one_grey(samples: Luma) -> bool:

@@ -212,24 +212,39 @@ def test_a_view_with_padded_rows_is_only_read(camera: Camera) -> None:
     assert camera.health.update(luma, 1.0) is None
 
 
-def clocked(shot: Shot, *, top: int = 8) -> Shot:
+def clocked(shot: Shot, *, left: int = 10, top: int = 8, scale: float = 0.7) -> Shot:
     """The same with a clock that is written over it, as the camera does."""
 
     def shown(at: float) -> Luma:
         luma = shot(at).copy()
-        luma[top : top + 24, 10:230] = 16
-        cv2.putText(luma, f"{at:012.1f}", (14, top + 20), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 235.0, 2)
+        luma[top : top + int(34 * scale), left : left + int(315 * scale)] = 16
+        place = (left + 4, top + int(28 * scale))
+        cv2.putText(luma, f"{at:012.1f}", place, cv2.FONT_HERSHEY_SIMPLEX, scale, 235.0, 2)
         return luma
 
     return shown
 
 
-@pytest.mark.parametrize("top", [8, 326])
-def test_frozen_behind_a_clock_that_goes_on(camera: Camera, top: int) -> None:
-    assert set(camera.play(clocked(living(view(1)), top=top), 90)) == {None}
+@pytest.mark.parametrize(
+    ("left", "top", "scale"),
+    [
+        (10, 8, 0.7),
+        (10, 326, 0.7),
+        (400, 8, 0.7),
+        (10, 8, 2.0),
+        (150, 6, 0.4),
+        (10, 60, 0.7),
+        (210, 170, 0.7),
+    ],
+)
+def test_frozen_behind_a_clock_that_goes_on(camera: Camera, left: int, top: int, scale: float) -> None:
+    def with_clock(shot: Shot) -> Shot:
+        return clocked(shot, left=left, top=top, scale=scale)
+
+    assert set(camera.play(with_clock(living(view(1))), 90)) == {None}
     still = living(view(1))(0.0)
-    assert 55 <= camera.until(clocked(lambda _at: still, top=top), "frozen", 90) <= 70
-    assert camera.until(clocked(living(view(1)), top=top), None, 10) <= 5
+    assert 55 <= camera.until(with_clock(lambda _at: still), "frozen", 90) <= 70
+    assert camera.until(with_clock(living(view(1))), None, 10) <= 5
 
 
 def test_something_that_moves_in_a_noiseless_scene_is_not_frozen(camera: Camera) -> None:
@@ -271,3 +286,18 @@ def test_a_denoised_night_sky_is_no_missing_signal(camera: Camera) -> None:
         return luma
 
     assert set(camera.play(night, 120)) == {None}
+
+
+def test_words_that_wander_are_a_placeholder_where_the_view_is_known(camera: Camera) -> None:
+    def wandering(at: float) -> Luma:
+        luma = np.full((360, 640), 41, np.uint8)
+        place = (60 + int(at * 40) % 300, 60 + int(at * 25) % 280)
+        cv2.putText(luma, "NO SIGNAL", place, cv2.FONT_HERSHEY_SIMPLEX, 1.0, 235.0, 3)
+        return luma
+
+    assert not camera.health.is_placeholder(wandering(0.0)), "no view is known yet"
+    well(camera)
+    assert not camera.health.is_placeholder(living(view(1))(0.0))
+    assert not camera.health.is_placeholder(living(np.full((360, 640), 130, np.float32))(0.0)), "a hat"
+    assert camera.health.is_placeholder(wandering(0.0))
+    assert camera.until(wandering, "no_signal", 10)

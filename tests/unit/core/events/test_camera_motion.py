@@ -1,0 +1,184 @@
+"""A camera that turns is told from what moves before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import cycle
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from async_motion.core.detection.detector import Detector, DetectorSettings
+from async_motion.core.events.camera_motion import CameraMotion, View
+from async_motion.core.events.tracker import Tracker, TrackerSettings
+from async_motion.core.model import Detection, Luma, Phase, Reason
+
+HEIGHT, WIDTH = 180, 320
+START = datetime(2026, 11, 1, tzinfo=UTC)
+GRAIN = [np.random.default_rng(seed).normal(0, 2, (HEIGHT, WIDTH)) for seed in range(5)]
+grains = cycle(GRAIN)
+Picture = NDArray[np.float32]
+
+
+def world(seed: int, height: int = 500, width: int = 1600) -> Picture:
+    """Return a wide view with things in it."""
+    draw = np.random.default_rng(seed)
+    picture = np.full((height, width), 110, np.float32)
+    for _ in range(height * width // 3000):
+        x, y = int(draw.integers(0, width)), int(draw.integers(0, height))
+        w, h = int(draw.integers(10, 80)), int(draw.integers(10, 60))
+        cv2.rectangle(picture, (x, y), (x + w, y + h), float(draw.integers(40, 220)), -1)
+    coarse = draw.normal(0, 6, (height // 4, width // 4)).astype(np.float32)
+    return picture + np.asarray(cv2.resize(coarse, (width, height)), np.float32)
+
+
+WORLD = world(3)
+
+
+def seen(picture: Picture) -> Luma:
+    """Return the picture as a sensor sees it."""
+    return np.clip(picture + next(grains), 0, 255).astype(np.uint8)
+
+
+def aimed(x: float = 60, y: float = 60, zoom: float = 1.0) -> Picture:
+    """Return the part of the world that the camera looks at."""
+    centre = (x + WIDTH / 2, y + HEIGHT / 2)
+    size = (round(WIDTH / zoom), round(HEIGHT / zoom))
+    part = cv2.getRectSubPix(WORLD, size, centre)
+    return np.asarray(cv2.resize(part, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def with_box(picture: Picture, x: float, side: int = 40) -> Picture:
+    picture = picture.copy()
+    cv2.rectangle(picture, (int(x), 80), (int(x) + side // 2, 80 + side), 235.0, -1)
+    return picture
+
+
+@dataclass
+class Watched:
+    """A camera's detector and tracker, with what its view does in between."""
+
+    fps: float = 5.0
+    motion: CameraMotion = field(default_factory=CameraMotion)
+    detector: Detector = field(default_factory=lambda: Detector(DetectorSettings()))
+    tracker: Tracker = field(
+        default_factory=lambda: Tracker(TrackerSettings(), instance="edge1", camera="porch", make_id=str)
+    )
+    views: list[View] = field(default_factory=list)
+    events: int = 0
+    frames: int = 0
+
+    def play(self, seconds: float, picture: Callable[[float], Picture]) -> None:
+        for number in range(round(seconds * self.fps)):
+            at, luma = self.frames / self.fps, seen(picture(number / self.fps))
+            self.frames += 1
+            detection = self.detector.update(luma, at)
+            view = self.motion.update(luma, at, detection)
+            self.views.append(view)
+            if view is View.MOVING:
+                detection = replace(detection, motion=False, reason=Reason.SCENE_CHANGE)
+            elif view is View.MOVED:
+                self.detector = Detector(DetectorSettings())
+                detection = self.detector.update(luma, at)
+            changes = self.tracker.update(START + timedelta(seconds=at), at, detection)
+            self.events += sum(getattr(change, "phase", None) is Phase.START for change in changes)
+
+
+@pytest.mark.parametrize(
+    ("fps", "across", "down", "zoom"),
+    [
+        (5, 0.06, 0, 1),
+        (5, 0.25, 0, 1),
+        (4, 0.25, 0, 1),
+        (12, 0.25, 0, 1),
+        (5, 1.0, 0, 1),
+        (5, -0.25, 0, 1),
+        (5, 0, 0.1, 1),
+        (5, 0, 0.4, 1),
+        (5, 0.1, 0.1, 1),
+        (5, 0, 0, 1.1),
+        (5, 0, 0, 1.3),
+    ],
+)
+def test_a_pan_a_tilt_and_a_zoom_are_no_motion(fps: int, across: float, down: float, zoom: float) -> None:
+    """`across` and `down` are shares of the image a second, `zoom` is a factor a second."""
+    seconds = 3.0
+    x, y = (400 if across <= 0 else 60), (150 if zoom != 1 else 60)
+
+    def turning(at: float) -> Picture:
+        return aimed(x + across * at * WIDTH, y + down * at * HEIGHT, zoom**at)
+
+    watched = Watched(fps)
+    watched.play(8, lambda _at: aimed(x, y))
+    watched.play(seconds, turning)
+    watched.play(6, lambda _at: turning(seconds))
+    assert watched.events == 0
+    # The new view is known: who walks there is seen, and for no longer than that.
+    watched.play(2, lambda at: with_box(turning(seconds), 20 + at * 100))
+    assert watched.events == 1
+    watched.play(14, lambda _at: turning(seconds))
+    assert watched.tracker.event is None
+
+
+@pytest.mark.parametrize("shake", [0, 2, 6])
+def test_who_walks_before_a_shaking_camera_is_seen(shake: int) -> None:
+    draw = np.random.default_rng(5)
+
+    def shaken(_at: float) -> Picture:
+        x, y = draw.integers(-shake, shake + 1, 2)
+        return aimed(300 + x, 100 + y)
+
+    watched = Watched()
+    watched.play(10, shaken)
+    watched.play(3, lambda at: with_box(shaken(at), 20 + at * 80))
+    assert watched.events == 1
+
+
+@pytest.mark.parametrize(("top", "bottom"), [(70, 180), (30, 165)])
+def test_a_train_leaves_the_view_around_it(top: int, bottom: int) -> None:
+    train = world(8, height=HEIGHT)
+
+    def passing(at: float) -> Picture:
+        picture, x = aimed(), round(300 * at) - 900
+        left, right = max(0, x), min(WIDTH, x + 900)
+        if right > left:
+            picture[top:bottom, left:right] = train[top:bottom, left - x : right - x]
+        return picture
+
+    watched = Watched()
+    watched.play(10, lambda _at: aimed())
+    watched.play(4, passing)
+    assert set(watched.views) == {View.STEADY}
+    assert watched.events == 1
+
+
+@pytest.mark.parametrize(("at", "part"), [(100.0, 1), (0.2, 2)])
+def test_a_gap_and_another_shape_begin_anew(at: float, part: int) -> None:
+    moves = Detection(motion=True, reason=Reason.MOTION, changed=0.5, jump=0.5)
+    motion = CameraMotion()
+
+    def view(x: float, since: float) -> View:
+        luma = np.ascontiguousarray(seen(aimed(x))[: HEIGHT // part, : WIDTH // part])
+        return motion.update(luma, at + since, moves)
+
+    assert motion.update(seen(aimed()), 0.0, moves) is View.STEADY
+    assert view(80, 0.0) is View.STEADY
+    assert view(90, 0.2) is View.STEADY, "it may be a shake"
+    assert view(100, 0.4) is View.MOVING
+    assert view(110, 0.6) is View.MOVING
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (45, 80), (33, 511), (2160, 3840)])
+def test_any_shape_is_only_read(shape: tuple[int, int]) -> None:
+    moves = Detection(motion=True, reason=Reason.MOTION, changed=0.5, jump=0.5)
+    draw = np.random.default_rng(2)
+    motion = CameraMotion()
+    for number in range(3):
+        luma = draw.integers(0, 256, shape, dtype=np.uint8)
+        luma.flags.writeable = False
+        assert motion.update(luma, number * 0.2, moves) is View.STEADY
+        assert motion.update(luma, number * 0.2, moves) is View.STEADY, "time may stand still"
