@@ -20,7 +20,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import pairwise
 from typing import Any
@@ -120,7 +120,10 @@ def event_started(event_id: str) -> datetime:
     """Return the start, to the millisecond, that an event's id says. Raises ValueError."""
     if not EVENT_ID.fullmatch(event_id):
         raise ValueError(f"event_id: {event_id[:64]!r}")
-    return datetime.strptime(f"{event_id[:18]}000", "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+    year, month, day = int(event_id[:4]), int(event_id[4:6]), int(event_id[6:8])
+    hour, minute, second = int(event_id[9:11]), int(event_id[11:13]), int(event_id[13:15])
+    # A tenth of what strptime costs, for each line of an index.
+    return datetime(year, month, day, hour, minute, second, 1000 * int(event_id[15:18]), UTC)
 
 
 def thin_scores(scores: Sequence[float]) -> tuple[float, ...]:
@@ -153,7 +156,7 @@ def line_of(summary: Mapping[str, Any]) -> IndexLine:
         }
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise UnreadableObject(f"event summary: {_why(exc)}") from exc
-    return _checked(line)
+    return _checked(line, None)
 
 
 def encode_line(line: IndexLine, writer: str) -> bytes:
@@ -186,13 +189,12 @@ def parse_line(text: bytes | str, writer: str) -> IndexLine:
     if len(text) > MAX_LINE_BYTES:
         raise UnreadableObject(f"index line: longer than {MAX_LINE_BYTES} bytes")
     try:
-        said = json.loads(text)
+        said = json.loads(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError) as exc:
         raise UnreadableObject(f"index line: no JSON: {_why(exc)}") from exc
     if not isinstance(said, dict):
         raise UnreadableObject("index line: expected an object")
-    line = _checked(said)
-    return line if "writer" in said else replace(line, writer=writer)
+    return _checked(said, writer)
 
 
 def pack(lines: Iterable[IndexLine], writer: str) -> bytes:
@@ -234,22 +236,23 @@ def unpack(data: bytes) -> Iterator[bytes]:
         yield waiting
 
 
-def _checked(said: Mapping[str, Any]) -> IndexLine:
-    """Return the event that the fields tell. Raises UnreadableObject, with the field at fault."""
+def _checked(said: Mapping[str, Any], default: str | None) -> IndexLine:
+    """Return the event that the fields tell; its writer is `default` where they name none.
+
+    Raises UnreadableObject, with the field at fault.
+    """
     try:
         if said["v"] != VERSION:
             raise ValueError(f"v: expected {VERSION}")
         event_id = _text(said, "event_id")
         started_at, ended_at = _time(said, "started_at"), _time(said, "ended_at")
         event_started(event_id)
-        zones, scores = said["zones"], said["scores"]
+        zones = said["zones"]
         if not isinstance(zones, list) or len(zones) > MAX_ZONES:
             raise ValueError("zones: expected a list of names")
         if not all(isinstance(zone, str) and is_name(zone) for zone in zones):
             raise ValueError("zones: expected names")
-        if not isinstance(scores, list | tuple) or len(scores) > MAX_SCORES:
-            raise ValueError(f"scores: expected at most {MAX_SCORES}")
-        reason, writer = _text(said, "reason"), said.get("writer")
+        reason, writer = _text(said, "reason"), said.get("writer", default)
         if not _REASON.fullmatch(reason):
             raise ValueError("reason: expected a word")
         if writer is not None and not (isinstance(writer, str) and WRITER.fullmatch(writer)):
@@ -265,7 +268,7 @@ def _checked(said: Mapping[str, Any]) -> IndexLine:
             frames=_whole("frames", said["frames"]),
             bytes=_whole("bytes", said["bytes"]),
             best=None if said["best"] is None else _whole("best", said["best"]),
-            scores=tuple(_number("scores", score, 1.0) for score in scores),
+            scores=_scores(said["scores"]),
             no=None if said.get("no") is None else _whole("no", said["no"], 1),
             writer=writer,
         )
@@ -293,6 +296,20 @@ def _number(name: str, value: object, most: float) -> float:
     if not 0 <= value <= most:
         raise ValueError(f"{name}: expected 0 to {most:g}")
     return float(value)
+
+
+def _scores(values: object) -> tuple[float, ...]:
+    if not isinstance(values, list | tuple) or len(values) > MAX_SCORES:
+        raise ValueError(f"scores: expected at most {MAX_SCORES}")
+    # All at once, for speed. A sum that is not a number fails the comparison, as NaN is not told by `min`.
+    if (
+        {float}.issuperset(map(type, values))
+        and values
+        and min(values) >= 0 <= sum(values)
+        and max(values) <= 1
+    ):
+        return tuple(values)
+    return tuple(_number("scores", score, 1.0) for score in values)
 
 
 def _whole(name: str, value: object, minimum: int = 0) -> int:
