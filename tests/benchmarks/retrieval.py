@@ -120,6 +120,11 @@ def settings_file(folder: Path, server: S3Server, bucket: str) -> Path:
     return file
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a command as installed: its modules are compiled once, not at each start."""
+    return {k: v for k, v in clean_environment(**more).items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
 def command(config: Path, *words: str) -> tuple[float, float, int, list[str]]:
     """Run a command; return (seconds to the first line, seconds, peak KiB resident, lines)."""
     began = time.perf_counter()
@@ -128,7 +133,7 @@ def command(config: Path, *words: str) -> tuple[float, float, int, list[str]]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=clean_environment(),
+        env=environment(),
     )
     assert process.stdout is not None
     first = process.stdout.readline()
@@ -277,7 +282,7 @@ def ours(_server: S3Server, _bucket: str, config: Path, _keys: list[str], target
         check=True,
         capture_output=True,
         cwd=ROOT,
-        env=clean_environment(),
+        env=environment(),
     )
     return True
 
@@ -325,7 +330,7 @@ def boto3(server: S3Server, bucket: str, _config: Path, keys: list[str], target:
 def _aws(server: S3Server) -> dict[str, str]:
     user = server.admin
     keys = {"AWS_ACCESS_KEY_ID": user.access_key, "AWS_SECRET_ACCESS_KEY": user.secret_key}
-    return clean_environment(**keys, AWS_REGION="us-east-1", AWS_DEFAULT_REGION="us-east-1")
+    return environment(**keys, AWS_REGION="us-east-1", AWS_DEFAULT_REGION="us-east-1")
 
 
 if __name__ == "__main__":
