@@ -163,8 +163,12 @@ def _parser() -> argparse.ArgumentParser:
     for command in (scan, events, get, report, delete, lifecycle, policy, backup):
         command.add_parser(commands, config)
 
-    shown = commands.add_parser("schema", help="print the JSON Schemas of what is published")
-    shown.add_argument("name", nargs="?", choices=schema.NAMES, help="only this one")
+    shown = commands.add_parser("schema", help="print the JSON Schemas of what is published and stored")
+    which = shown.add_mutually_exclusive_group()
+    which.add_argument("name", nargs="?", choices=schema.NAMES, help="only this one")
+    which.add_argument(
+        "--asyncapi", action="store_true", help="print an AsyncAPI 3 document of all that goes over MQTT"
+    )
     shown.set_defaults(command=_schema)
     return parser
 

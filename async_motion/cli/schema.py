@@ -1,17 +1,29 @@
-"""`async-motion schema`: the JSON Schemas of what is published."""
+"""`async-motion schema`: the JSON Schemas of what is published and stored, or one AsyncAPI document."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from importlib import resources
 
-NAMES = ("frame", "event", "event_summary", "state", "camera_state")
+NAMES = ("frame", "event", "event_summary", "index_line", "state", "camera_state")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print one schema, or a list of all."""
+    """Print one schema, a list of all, or the AsyncAPI document."""
+    if args.asyncapi:
+        from async_motion import __version__
+        from async_motion.core import asyncapi
+
+        schemas = {name: json.loads(_text(name)) for name in asyncapi.SCHEMAS}
+        print(json.dumps(asyncapi.document(schemas, version=__version__), indent=2, ensure_ascii=False))
+        return 0
     names = (args.name,) if args.name else NAMES
-    folder = resources.files("async_motion") / "schemas"
-    texts = [(folder / f"{name}-1.json").read_text(encoding="utf-8").rstrip() for name in names]
+    texts = [_text(name) for name in names]
     print(texts[0] if args.name else "[\n" + ",\n".join(texts) + "\n]")
     return 0
+
+
+def _text(name: str) -> str:
+    folder = resources.files("async_motion") / "schemas"
+    return (folder / f"{name}-1.json").read_text(encoding="utf-8").rstrip()
