@@ -156,13 +156,13 @@ def test_a_train_leaves_the_view_around_it(top: int, bottom: int) -> None:
     assert watched.events == 1
 
 
-@pytest.mark.parametrize(("at", "part"), [(100.0, 1), (0.2, 2)])
+@pytest.mark.parametrize(("at", "part"), [(100.0, 4), (0.2, 3)])
 def test_a_gap_and_another_shape_begin_anew(at: float, part: int) -> None:
     moves = Detection(motion=True, reason=Reason.MOTION, changed=0.5, jump=0.5)
     motion = CameraMotion()
 
     def view(x: float, since: float) -> View:
-        luma = np.ascontiguousarray(seen(aimed(x))[: HEIGHT // part, : WIDTH // part])
+        luma = np.ascontiguousarray(seen(aimed(x))[:, : WIDTH * part // 4])
         return motion.update(luma, at + since, moves)
 
     assert motion.update(seen(aimed()), 0.0, moves) is View.STEADY
