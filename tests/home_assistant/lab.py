@@ -9,16 +9,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tests.home_assistant.ha_harness import HarnessError, HomeAssistant, WebSocket
+from tests.support import wait
 from tests.support.mqtt import Recorder, Server, retained
 from tests.support.ports import free_port
 from tests.support.service import Service
 from tests.support.stage_camera import StageCamera
-from tests.support.wait import eventually
 
 BASE = "async_motion"
+T = TypeVar("T")
 EMPTIED = "No device components to cleanup for"
 """What Home Assistant says of its own empty message on the config topic of a device that has just gone."""
 _numbers = itertools.count(1)
@@ -65,6 +66,11 @@ class Watch:
     def states(self, entity_id: str) -> list[str | None]:
         """Return the states of one entity without repetitions, oldest first."""
         return [state for state, _ in itertools.groupby(change.state for change in self.of(entity_id))]
+
+
+def eventually(condition: Callable[[], T], *, within_s: float = 120.0, what: str = "the condition") -> T:
+    """Wait as `wait.eventually` does, for long: Home Assistant is slow on a busy machine."""
+    return wait.eventually(condition, within_s=within_s, what=what)
 
 
 class Lab:
@@ -196,7 +202,7 @@ class Lab:
     # -- Home Assistant
 
     def wait(
-        self, entity_id: str, wanted: str | Callable[[dict[str, Any]], bool], *, within_s: float = 60
+        self, entity_id: str, wanted: str | Callable[[dict[str, Any]], bool], *, within_s: float = 120
     ) -> Any:
         """Wait until an entity's state fits, and return it."""
         return self.ha.wait_for_state(entity_id, wanted, timeout=within_s)

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.home_assistant.lab import Lab
+from tests.home_assistant.lab import Lab, eventually
 from tests.support.mqtt import Recorder
-from tests.support.wait import eventually
 
 SETTINGS: list[tuple[str, str, str, dict[str, Any], str, str]] = [
     # platform, key, service, data, state in Home Assistant, what the topic says

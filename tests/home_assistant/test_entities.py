@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.home_assistant.lab import Lab
-from tests.support.wait import eventually
+from tests.home_assistant.lab import Lab, eventually
 
 CAMERA = {
     # entity: (device class, category, enabled, state at rest)

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.home_assistant.lab import EMPTIED, Lab
+from tests.home_assistant.lab import EMPTIED, Lab, eventually
 from tests.support.mqtt import Recorder
-from tests.support.wait import eventually
 
 DISABLED = 4
 """Entities of a camera that are disabled until somebody wants them."""

@@ -15,10 +15,9 @@ import pytest
 import yaml
 
 from tests.home_assistant.ha_harness import WebSocket
-from tests.home_assistant.lab import Lab
+from tests.home_assistant.lab import Lab, eventually
 from tests.support.mqtt import Recorder
 from tests.support.service import ROOT
-from tests.support.wait import eventually
 
 SHIPPED = ROOT / "config" / "homeassistant"
 BLUEPRINTS = sorted((SHIPPED / "blueprints" / "automation").glob("*/*.yaml"))
