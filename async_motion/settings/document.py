@@ -16,6 +16,10 @@ from async_motion.settings.values import EnvText, shown, structure
 PREFIX = "ASYNC_MOTION__"
 
 _LONGEST_SECRET_FILE = 64 * 1024
+_MAX_BYTES = 4 * 1024 * 1024
+"""The largest settings file that is read."""
+_MAX_VALUES = 200_000
+"""Values in a file, aliases counted wherever they are used: a few lines of aliases can stand for billions."""
 _STATIC_KEYS = {"MINIO_ACCESS_KEY": ("minio", "access_key"), "MINIO_SECRET_KEY": ("minio", "secret_key")}
 _LAST = 10**9
 """Stands for a line beyond every file: the environment's problems come after the file's."""
@@ -30,6 +34,7 @@ class Document:
         self._file = ""
         self._lines: dict[Place, int] = {}
         self._variables: dict[Place, str] = {}
+        self._values = 0
 
     def origin(self, path: Path) -> str:
         used = sorted(set(self._variables.values()))
@@ -69,7 +74,8 @@ class Document:
     def read(self, path: Path) -> None:
         """Take in a YAML file. What cannot be read at all raises at once, everything else is noted."""
         try:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
         except OSError as exc:
             raise SettingsError(f"{path}: cannot be read ({exc.strerror}), expected a settings file") from exc
         self.parse(path, content)
@@ -77,6 +83,9 @@ class Document:
     def parse(self, path: Path, content: bytes) -> None:
         """Take in what a file holds, or would hold; otherwise as `read`."""
         self._file = str(path)
+        self._values = 0
+        if len(content) > _MAX_BYTES:
+            raise SettingsError(f"{path}: larger than {_MAX_BYTES >> 20} MiB, expected a settings file")
         try:
             loader = yaml.SafeLoader(content)
             try:
@@ -102,6 +111,11 @@ class Document:
     def _plain(self, loader: yaml.SafeLoader, node: yaml.Node, place: Place, above: tuple[int, ...]) -> Any:
         """Return the plain data of a node, with the lines noted and the keys as they are written."""
         line = node.start_mark.line + 1
+        self._values += 1
+        if self._values > _MAX_VALUES:
+            raise SettingsError(
+                f"{self._file}:{line}: more than {_MAX_VALUES} values with all aliases, expected fewer"
+            )
         self._lines.setdefault(place, line)
         if id(node) in above:
             self.problem(place, "an alias that holds itself, expected a value")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -743,6 +743,26 @@ def test_broken_yaml_is_located_and_not_quoted(tmp_path: Path, text: str, proble
 def test_a_list_that_holds_itself(tmp_path: Path) -> None:
     lines = refused(tmp_path, "cameras: {a: {source: usb:0, detect: {masks: &m [*m]}}}")
     assert any("an alias that holds itself" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "nine",
+    [
+        lambda name: f"[{', '.join([name] * 9)}]",
+        lambda name: f"{{{', '.join(f'k{number}: {name}' for number in range(9))}}}",
+        lambda name: f"{{<<: [{', '.join([name] * 9)}]}}",
+    ],
+)
+def test_aliases_that_multiply_are_refused(tmp_path: Path, nine: Callable[[str], str]) -> None:
+    lines = ["a0: &a0 {k: v}"]
+    lines += [f"a{level}: &a{level} {nine(f'*a{level - 1}')}" for level in range(1, 12)]
+    (line,) = refused(tmp_path, "\n".join(lines) + "\ncameras: *a11\n")
+    assert "more than 200000 values with all aliases" in line
+
+
+def test_a_file_that_is_too_large(tmp_path: Path) -> None:
+    (line,) = refused(tmp_path, "# " + "x" * 4 * 1024 * 1024)
+    assert line == "settings.yaml: larger than 4 MiB, expected a settings file"
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
