@@ -308,16 +308,9 @@ async def build_discovery(
     `looked` hears which topics the broker retained at the start.
     """
     mqtt = settings.mqtt
-    site = ServiceInfo(
-        instance=settings.instance,
-        version=__version__,
-        topics=topics(settings),
-        preview=mqtt.discovery.preview_every is not None,
-        web_url=settings.web.url,
-    )
     return DiscoveryPublisher(
         broker,
-        site,
+        service_info(settings),
         camera_sites(settings),
         prefix=mqtt.discovery.prefix,
         enabled=mqtt.discovery.enabled,
@@ -327,6 +320,17 @@ async def build_discovery(
         recalled=await _recall(spool, (PLACES_KEY, MISSED_KEY)),
         foreign=reporter.foreign_topics,
         looked=looked,
+    )
+
+
+def service_info(settings: Settings) -> ServiceInfo:
+    """Return the service as Home Assistant is told of it."""
+    return ServiceInfo(
+        instance=settings.instance,
+        version=__version__,
+        topics=topics(settings),
+        preview=settings.mqtt.discovery.preview_every is not None,
+        web_url=settings.web.url,
     )
 
 

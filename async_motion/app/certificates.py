@@ -22,6 +22,12 @@ class Certificates:
     """Keeps when each certificate ends. `run` looks; `state` tells."""
 
     def __init__(self, settings: Settings) -> None:
+        self._ends: dict[str, datetime] = {}
+        self._warned: set[str] = set()
+        self.adopt(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """Take other settings; the next `run` looks at what they name."""
         self._looks: dict[str, Callable[[], datetime | None]] = {}
         minio, mqtt, web = settings.minio, settings.mqtt, settings.web
         if minio.endpoint is not None and minio.secure:
@@ -36,8 +42,7 @@ class Certificates:
         if web.tls.cert_file is not None:
             own = str(web_tls(settings).cert_file)
             self._looks["web"] = lambda: file_expires_at(own)
-        self._ends: dict[str, datetime] = {}
-        self._warned: set[str] = set()
+        self._ends = {name: ends for name, ends in self._ends.items() if name in self._looks}
 
     def state(self) -> dict[str, str]:
         """Return when each certificate ends, as ISO 8601, by whose it is."""

@@ -17,12 +17,17 @@ class Disks:
     """Keeps how many bytes are free. `run` looks; `state` tells."""
 
     def __init__(self, settings: Settings) -> None:
+        self._free: dict[str, int] = {}
+        self.adopt(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """Take other settings; the next `run` looks at what they name."""
         self._paths: dict[str, Path] = {}
         if settings.spool.path != ":memory:":
             self._paths["spool"] = Path(settings.spool.path).absolute().parent
         if settings.minio.endpoint is None:
             self._paths["store"] = settings.directory.path.absolute()
-        self._free: dict[str, int] = {}
+        self._free = {name: free for name, free in self._free.items() if name in self._paths}
 
     def state(self) -> dict[str, int]:
         """Return the free bytes by what lies there: `spool`, and `store` where it is a directory."""

@@ -13,7 +13,7 @@ from async_motion.app import build
 from async_motion.app.reload import Plan, Reloaded, plan_of
 from async_motion.core.model import Frame
 from async_motion.core.names import redact_url
-from async_motion.errors import CameraUnavailable, SettingsConflict, SettingsError
+from async_motion.errors import AsyncMotionError, CameraUnavailable, SettingsConflict, SettingsError
 from async_motion.jpeg import encode
 from async_motion.settings import Settings, camera_of, find, load, load_text, shipped
 from async_motion.settings import form as forms
@@ -82,13 +82,18 @@ class FileEditor:
                 log.error("reload: %s", problem)
             log.error("reload: the settings are not valid: nothing was changed")
             return Reloaded(problems=tuple(exc.problems))
-        self.problem = None
         plan = plan_of(self.settings, settings)
         for line in plan.words():
             log.info("reload: %s", line)
-        self.settings = settings
         if not plan.is_nothing:
-            await self._apply(settings, plan)
+            try:
+                await self._apply(settings, plan)
+            except AsyncMotionError as exc:
+                self.problem = str(exc)
+                log.error("reload: %s: nothing was changed", exc)
+                return Reloaded(problems=(str(exc),))
+        self.problem = None
+        self.settings = settings
         return Reloaded(done=tuple(plan.words()))
 
     # ---- the page ----

@@ -39,21 +39,18 @@ from async_motion.app.certificates import Certificates
 from async_motion.app.disks import Disks
 from async_motion.app.editor import FileEditor, SettingsFile
 from async_motion.app.liveness import Liveness
+from async_motion.app.outlet import Outlet
 from async_motion.app.reload import Plan, Rerun
+from async_motion.broker.client import BrokerClient
 from async_motion.camera.unit import CameraUnit
 from async_motion.core import commands
-from async_motion.delivery import Delivery
-from async_motion.errors import (
-    AsyncMotionError,
-    RecordRejected,
-    TransientError,
-)
+from async_motion.errors import AsyncMotionError
 from async_motion.home_assistant.publisher import DiscoveryPublisher
 from async_motion.logs import dropped_lines, flush_logging
 from async_motion.settings import Settings
 from async_motion.spool import SpoolStats
 from async_motion.status import Reporter
-from async_motion.web import Live, Web
+from async_motion.web import Live
 
 log = logging.getLogger(__name__)
 
@@ -169,38 +166,43 @@ class Service:
             # A still from a second stream may wait for its packets: that must not hold up detection.
             encoder = stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="encode"))
             spool = await stack.enter_async_context(build.build_spool(settings))
-            store = build.build_store(settings, keeping=True)
-            await stack.enter_async_context(store)
             address = await stack.enter_async_context(build.run_broker(settings))
             broker = build.build_client(settings, *address, status_topic=specs.topics(settings).status)
-            delivery = build.build_delivery(settings, spool=spool, store=store, broker=broker)
+            outlet = Outlet(settings, partial(build.build_delivery, spool=spool, broker=broker))
+            await stack.enter_async_context(outlet)
             reporter = await build.build_reporter(
                 settings,
                 broker=broker,
                 spool=spool,
-                health=delivery.health,
+                health=outlet.health,
                 restart_capture=self._reconnect_all,
             )
-            delivery.on_stored(reporter.on_stored)
+            outlet.on_stored(reporter.on_stored)
             announcer = await build.build_discovery(
                 settings,
                 broker=broker,
                 spool=spool,
                 reporter=reporter,
-                looked=delivery.restore_snapshots,
+                looked=outlet.restore_snapshots,
             )
             live = pages.build_live(settings, encoder, self._unit)
             certificates = Certificates(settings)
             disks = Disks(settings)
             snapshot = _with_process_state(reporter.snapshot, certificates, disks)
             editor = None if self._file is None else FileEditor(self._file, settings, self._change)
-            build_web = await self._web_builder(stack, snapshot, live, encoder, editor)
             self._parts = _Parts(
                 reporter=reporter,
                 live=live,
+                address=address,
+                broker=broker,
+                outlet=outlet,
+                certificates=certificates,
+                disks=disks,
                 announcer=announcer,
+                talking=Rerun(broker.run, "broker"),
                 announcing=Rerun(announcer.run, "announcer"),
-                serving=Rerun(lambda: build_web(self._settings).run(), "web"),
+                looking=(Rerun(certificates.run, "certificates"), Rerun(disks.run, "disks")),
+                serving=Rerun(partial(self._serve_page, snapshot, live, encoder, editor), "web"),
             )
             if editor is not None:
                 reporter.show_settings_problem(lambda: editor.problem)
@@ -221,19 +223,13 @@ class Service:
             )
 
             async with asyncio.TaskGroup() as tasks:
-                talking = tasks.create_task(broker.run(), name="broker")
-                delivering = tasks.create_task(delivery.run(), name="delivery")
+                talking = tasks.create_task(self._parts.talking.run(), name="broker")
+                delivering = tasks.create_task(outlet.run(), name="delivery")
                 reporting = tasks.create_task(reporter.run(), name="reporter")
-                greeting = tasks.create_task(
-                    _greet(store, specs.store_name(settings)), name="greet the store"
-                )
                 announcing = tasks.create_task(self._parts.announcing.run(), name="announcer")
                 serving = tasks.create_task(self._parts.serving.run(), name="web")
                 learning = tasks.create_task(learned.run(), name="learned")
-                looking = (
-                    tasks.create_task(certificates.run(), name="certificates"),
-                    tasks.create_task(disks.run(), name="disks"),
-                )
+                looking = [tasks.create_task(each.run(), name=each.name) for each in self._parts.looking]
                 cameras.open(tasks)
                 for name in (name for name, camera in settings.cameras.items() if camera.enabled):
                     await cameras.start(name)
@@ -242,25 +238,25 @@ class Service:
                 await self._watch_cameras(cameras)
                 await _end(reloading)
                 await _end(learning)
-                await self._deliver_the_rest(delivery)
+                await self._deliver_the_rest(outlet)
                 # Each says its last words through the next: the broker is the last to go.
-                for task in (*looking, greeting, serving, announcing, delivering, reporting, talking):
+                for task in (*looking, serving, announcing, delivering, reporting, talking):
                     await _end(task)
             _say_stopped(spool.stats, in_memory=settings.spool.path == ":memory:")
 
-    async def _web_builder(
+    async def _serve_page(
         self,
-        stack: AsyncExitStack,
         snapshot: Callable[[], dict[str, Any]],
         live: Live,
         encoder: Executor,
         editor: FileEditor | None,
-    ) -> Callable[[Settings], Web]:
-        """Return what builds the page; what it reads in the bucket is open until `stack` closes."""
-        bucket = pages.build_page_bucket(self._settings)
-        await stack.enter_async_context(bucket)
-        archive = pages.build_archive(self._settings, bucket, encoder)
-        return partial(pages.build_web, snapshot=snapshot, live=live, archive=archive, editor=editor)
+    ) -> None:
+        """Serve the page by the settings in force, until cancelled."""
+        settings = self._settings
+        async with pages.build_page_bucket(settings) as bucket:
+            archive = pages.build_archive(settings, bucket, encoder)
+            page = pages.build_web(settings, snapshot=snapshot, live=live, archive=archive, editor=editor)
+            await page.run()
 
     async def _watch_cameras(self, cameras: Cameras) -> None:
         """Keep the cameras going until we are stopped, or each of them was a recording that has ended."""
@@ -295,12 +291,14 @@ class Service:
             self._liveness.ready(f"watching {len(self._cameras.names) if self._cameras else 0} cameras")
 
     async def _change(self, settings: Settings, plan: Plan) -> None:
-        """Put other settings in force."""
+        """Put other settings in force. Raises AsyncMotionError where the store cannot be opened: none are."""
         cameras, parts = self._cameras, self._parts
         if plan.whole or cameras is None or parts is None:
             self.successor = settings
             self._succeeded.set()
             return
+        if plan.store:
+            await parts.outlet.change(settings)
         self._settings = settings
         cameras.adopt(settings)
         zones = specs.watched_zones(settings)
@@ -316,22 +314,36 @@ class Service:
             await cameras.start(name)
         for name in plan.changed:
             await cameras.change(name)
-        if plan.added or plan.removed or plan.restarted or plan.changed:
+        if plan.broker:
+            host, port = (
+                parts.address if settings.mqtt.host is None else (settings.mqtt.host, settings.mqtt.port)
+            )
+            status = specs.topics(settings).status
+            parts.broker.follow(build.build_client(settings, host, port, status_topic=status))
+            parts.talking.again()
+        if plan.added or plan.removed or plan.restarted or plan.changed or "web.url" in plan.page:
             parts.announcer.change(
+                build.service_info(settings),
                 build.camera_sites(settings),
                 retained=parts.reporter.retained_topics,
                 foreign=parts.reporter.foreign_topics,
             )
             parts.announcing.again()
             parts.reporter.republish()
-        if plan.page:
+        if plan.broker or plan.store or plan.page:
+            parts.certificates.adopt(settings)
+            parts.disks.adopt(settings)
+            for each in parts.looking:
+                each.again()
+        if plan.page or plan.store:
+            parts.live.max_viewers = settings.web.max_viewers
             # Not at once: the answer to the page's own request must still get through.
             asyncio.get_running_loop().call_later(PAGE_DELAY_S, parts.serving.again)
 
-    async def _deliver_the_rest(self, delivery: Delivery) -> None:
+    async def _deliver_the_rest(self, outlet: Outlet) -> None:
         """Deliver what waits: for at most the grace once we are stopped, as long as it takes before that."""
         async with asyncio.TaskGroup() as tasks:
-            draining = tasks.create_task(delivery.drain(None), name="drain")
+            draining = tasks.create_task(outlet.drain(None), name="drain")
             over = self._stopping if self.successor is None else self._succeeded
             stopping = tasks.create_task(over.wait(), name="stopping")
             await asyncio.wait([draining, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -354,8 +366,16 @@ class _Parts:
 
     reporter: Reporter
     live: Live
+    address: tuple[str, int]
+    """Where the built-in broker listens."""
+    broker: BrokerClient
+    outlet: Outlet
+    certificates: Certificates
+    disks: Disks
     announcer: DiscoveryPublisher
+    talking: Rerun
     announcing: Rerun
+    looking: tuple[Rerun, ...]
     serving: Rerun
 
 
@@ -372,18 +392,6 @@ def _with_process_state(
         }
 
     return state
-
-
-async def _greet(store: build.AnyStore, name: str) -> None:
-    """Say at the start whether the store takes frames: better known before the first motion."""
-    try:
-        await store.probe()
-    except TransientError as exc:
-        log.warning("store: %s; frames wait in the spool until it takes them", exc)
-    except RecordRejected as exc:
-        log.warning("store: %s", exc)
-    else:
-        log.info("store: %s: takes frames", name)
 
 
 def _say_stopped(stats: SpoolStats, *, in_memory: bool) -> None:

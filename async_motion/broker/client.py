@@ -257,6 +257,23 @@ class BrokerClient:
         """Call `callback` after each connect, once everything retained is published."""
         self._callbacks.append(callback)
 
+    def off_connect(self, callback: Callable[[], None]) -> None:
+        """Stop calling `callback`."""
+        self._callbacks.remove(callback)
+
+    def follow(self, other: BrokerClient) -> None:
+        """Connect from the next connection on as `other` would: to its broker, with its login.
+
+        What is retained and subscribed stays ours. End `run` and call it again to change at once: the old
+        broker then hears the goodbye.
+        """
+        self._options = other._options
+        self._max_packet = other._max_packet
+        self._packets = PacketLimit()
+        self._refusals.clear()
+        self._retry.reset()
+        self._refused_retry.reset()
+
     async def run(self) -> None:
         """Stay connected until cancelled; then publish pending changes and "offline", and disconnect."""
         while True:

@@ -157,6 +157,10 @@ class FakeBroker:
         """Call `callback` after each connect."""
         self._callbacks.append(callback)
 
+    def off_connect(self, callback: Callable[[], None]) -> None:
+        """Stop calling `callback`."""
+        self._callbacks.remove(callback)
+
     async def run(self) -> None:
         """Connect whenever the server is up, until cancelled; then publish "offline"."""
         try:

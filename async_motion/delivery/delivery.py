@@ -141,8 +141,16 @@ class Delivery:
 
     async def run(self) -> None:
         """Deliver, for ever. What was leased before is leased again."""
+        hurry = self._broker_breaker.hurry
         self._spool.on_work(self._ring)
-        self._broker.on_connect(self._broker_breaker.hurry)
+        self._broker.on_connect(hurry)
+        try:
+            await self._run()
+        finally:
+            self._spool.off_work(self._ring)
+            self._broker.off_connect(hurry)
+
+    async def _run(self) -> None:
         await self._retries.insist(self._spool.release_all)
         await self._retries.insist(self._snapshots.recall)
         # Its thread ends by itself: shrinking a JPEG is a matter of milliseconds.
@@ -172,6 +180,10 @@ class Delivery:
                 if self._index is not None:
                     self._index.executor = executor
                     tasks.create_task(self._index.run(), name="delivery: index")
+
+    def continue_from(self, other: Delivery) -> None:
+        """Let the counters go on from those of a delivery that has ended."""
+        self._figures.continue_from(other._figures)
 
     def restore_snapshots(self, retained: Collection[str]) -> None:
         """Show again the last run's snapshots that are not among the `retained` topics."""

@@ -32,6 +32,10 @@ class Figures:
     counts: Counter[str] = field(default_factory=Counter)
     upload_s: deque[float] = field(default_factory=lambda: deque(maxlen=512))
 
+    def continue_from(self, other: Figures) -> None:
+        """Add what was counted before."""
+        self.counts.update(other.counts)
+
 
 class Retries:
     """Counts the failures of items, and releases them with the delay that these ask for."""

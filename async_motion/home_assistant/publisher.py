@@ -156,9 +156,15 @@ class DiscoveryPublisher:
         broker.on_connect(self._connected.set)
 
     def change(
-        self, cameras: Sequence[CameraSite], *, retained: frozenset[str], foreign: frozenset[str]
+        self,
+        site: ServiceInfo,
+        cameras: Sequence[CameraSite],
+        *,
+        retained: frozenset[str],
+        foreign: frozenset[str],
     ) -> None:
-        """Take other cameras; the next `run` clears what went and announces what is there."""
+        """Take other cameras, and facts such as where the page is; the next `run` clears and announces."""
+        self._site = site
         self._cameras = cameras
         self._retained = retained
         self._here = replace(self._here, foreign=foreign)

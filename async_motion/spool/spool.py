@@ -171,6 +171,10 @@ class Spool:
         """Call `callback` in this event loop after every change that may have made work."""
         self._callbacks.append((asyncio.get_running_loop(), callback))
 
+    def off_work(self, callback: Callable[[], None]) -> None:
+        """Stop calling `callback`."""
+        self._callbacks = [(loop, known) for loop, known in self._callbacks if known != callback]
+
     async def take_uploads(self, *, fresh: bool, limit: int) -> list[Upload]:
         """Lease what is to be stored next, with its bytes: fresh items or the backlog, oldest first.
 

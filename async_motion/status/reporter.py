@@ -122,7 +122,7 @@ class Reporter:
         self._paces = {name: _Pace(state_every_s) for name in cameras}
         self._pace = _Pace(state_every_s)
         self._previews: dict[str, Preview] = {}
-        self._troubles: tuple[object, ...] = (PeerHealth(), PeerHealth(), None, False)
+        self._troubles: tuple[object, ...] = (PeerHealth(), PeerHealth(), None, False, None)
         self._settings_problem: Callable[[], str | None] = lambda: None
         self._closed = False
         for name, camera in self._cameras.items():
@@ -423,7 +423,8 @@ class Reporter:
     def _health_troubles(self) -> tuple[object, ...]:
         health = self._delivery_health()
         spool = self._spool_stats()
-        return health.store, health.broker, spool.get("problem"), bool(spool.get("alarm"))
+        problem = self._settings_problem()
+        return health.store, health.broker, spool.get("problem"), bool(spool.get("alarm")), problem
 
     def _today(self) -> date:
         return self._now().astimezone(self._timezone).date()

@@ -78,7 +78,7 @@ class Live:
     ) -> None:
         self._encode = encode
         self._executor = executor
-        self._max_viewers = max_viewers
+        self.max_viewers = max_viewers
         self._layers = layers
         self._cameras: dict[str, _Camera] = {}
         self._run = secrets.token_hex(3)
@@ -216,7 +216,7 @@ class Live:
     @contextmanager
     def viewer(self) -> Iterator[None]:
         """Take one of the streams. Raises TooManyViewers."""
-        if self._streams >= self._max_viewers:
+        if self._streams >= self.max_viewers:
             raise TooManyViewers
         self._streams += 1
         try:
@@ -227,7 +227,7 @@ class Live:
     @contextmanager
     def listener(self) -> Iterator[None]:
         """Take one of the places for news, of which there are four for each viewer. Raises TooManyViewers."""
-        if len(self._listeners) >= 4 * self._max_viewers:
+        if len(self._listeners) >= 4 * self.max_viewers:
             raise TooManyViewers
         yield
 

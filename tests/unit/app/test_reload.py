@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from async_motion.app import reload
 from async_motion.app.reload import Plan, plan_of
 from async_motion.settings import Settings
 
@@ -66,16 +68,65 @@ def test_cameras_come_and_go() -> None:
     [
         ({}, Plan()),
         ({"shutdown_grace": "3s"}, Plan()),
-        ({"web": {"port": 9000}}, Plan(page=True)),
-        ({"log": {"level": "debug"}}, Plan(fixed=("log",))),
-        ({"mqtt": {"port": 2000}}, Plan(whole=("mqtt",))),
-        ({"instance": "edge2", "minio": {"bucket": "other"}}, Plan(whole=("instance", "minio"))),
+        ({"web": {"port": 9000}}, Plan(page=("web.port",))),
+        ({"log": {"level": "debug"}}, Plan(fixed=("log.level",))),
+        ({"minio": {"bucket": "other"}}, Plan(store=("minio.bucket",))),
+        ({"directory": {"keep": {"days": 3}}}, Plan(store=("directory.keep",))),
+        ({"spool": {"backlog_share": "20%"}}, Plan(store=("spool.backlog_share",))),
+        ({"mqtt": {"keepalive": "60s"}}, Plan(broker=("mqtt.keepalive",))),
+        ({"mqtt": {"port": 2000}}, Plan(whole=("mqtt.port",))),
+        ({"mqtt": {"host": "broker.lan"}}, Plan(whole=("mqtt.host",))),
+        (
+            {"minio": {"prefix": "a/", "bucket": "other"}},
+            Plan(store=("minio.bucket",), whole=("minio.prefix",)),
+        ),
+        ({"spool": {"path": ":memory:"}, "instance": "b"}, Plan(whole=("instance", "spool.path"))),
     ],
 )
 def test_sections(changes: dict[str, Any], plan: Plan) -> None:
     assert plan_of(settings(), settings(**changes)) == plan
 
 
+def test_a_broker_of_ones_own_is_left_for_another_one() -> None:
+    old, new = (settings(mqtt={"host": host, "port": port}) for host, port in (("a.lan", 1883), ("b.lan", 2)))
+    assert plan_of(old, new) == Plan(broker=("mqtt.host", "mqtt.port"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "others"),
+    [
+        ({"location": {"latitude": 48.1, "longitude": 11.6}}, {}),
+        ({"mqtt": {"snapshot": {"quality": 60}}}, {"store": ("mqtt.snapshot",)}),
+    ],
+)
+def test_what_every_camera_reads_changes_in_place(changes: dict[str, Any], others: dict[str, Any]) -> None:
+    assert plan_of(settings(), settings(**changes)) == Plan(changed=("porch", "yard"), **others)
+
+
+def test_every_key_outside_a_camera_is_somewhere() -> None:
+    """What the tables do not name restarts everything: each such key stands here, and is meant."""
+    sections = {name: field.annotation for name, field in Settings.model_fields.items() if name != "cameras"}
+    keys = [
+        f"{name}.{key}" if isinstance(section, type) and issubclass(section, BaseModel) else name
+        for name, section in sections.items()
+        for key in getattr(section, "model_fields", {"": None})
+    ]
+    known = (*reload.FIXED, *reload.LATER, *reload.PAGE, *reload.STORE, *reload.BROKER, *reload.CAMERAS)
+    loose = {key for key in keys if not any(key == one or key.startswith(f"{one}.") for one in known)}
+    names = {"instance", "mqtt.base_topic", "mqtt.discovery", "mqtt.frigate_topic", "mqtt.state_every"}
+    assert {key for key in loose if not key.startswith("fleet.")} == names | {
+        "spool.path", "spool.max_bytes", "spool.max_age", "spool.when_full", "spool.delayed_after"
+    }  # fmt: skip
+
+
 def test_what_cannot_change_is_said_by_name() -> None:
-    assert Plan(fixed=("log",)).words() == ["log: not changed while running; restart the process"]
+    assert Plan(fixed=("log.level",)).words() == ["log.level: not changed while running; restart the process"]
     assert Plan().words() == ["nothing has changed"]
+    parts = Plan(page=("web.port",), store=("minio.bucket",), broker=("mqtt.tls",))
+    assert parts.words() == [
+        "minio.bucket: the store is opened again",
+        "mqtt.tls: the broker is connected to again",
+        "web.port: the page restarts",
+    ]
+    whole = Plan(page=("web.port",), whole=("instance",))
+    assert whole.words() == ["instance: all parts of the service restart, open events end"]

@@ -136,6 +136,42 @@ async def troubled(client: BrokerClient) -> str:
     return client.state
 
 
+# -- another broker
+
+
+async def test_it_follows_another_client_to_its_broker_when_run_again() -> None:
+    one, other = Script(), Script()
+    calls: list[str] = []
+    unwanted: list[str] = []
+
+    def never() -> None:
+        unwanted.append("called")
+
+    async with (
+        await asyncio.start_server(one.serve, "127.0.0.1", 0) as first,
+        await asyncio.start_server(other.serve, "127.0.0.1", 0) as second,
+    ):
+        ports = [server.sockets[0].getsockname()[1] for server in (first, second)]
+        clients = [
+            BrokerClient(host="127.0.0.1", port=port, status_topic="b/status", **QUICK) for port in ports
+        ]
+        client = clients[0]
+        client.on_connect(lambda: calls.append(client.address))
+        client.on_connect(never)
+        client.off_connect(never)
+        client.retain("b/state", "on")
+        for known in ([ports[0]], ports):
+            addresses = [f"127.0.0.1:{port}" for port in known]
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(client.run(), name="client")
+                await eventually_async(lambda: calls == addresses)  # noqa: B023  (awaited in this turn)
+                client.follow(clients[1])
+                running.cancel()
+    heard = [[packet.body[2 : 2 + packet.body[1]] for packet in script.publishes] for script in (one, other)]
+    assert heard == [[b"b/state", b"b/status", b"b/status"]] * 2, "each hears all, and the goodbye"
+    assert unwanted == []
+
+
 # -- what the broker announces
 
 

@@ -27,6 +27,11 @@ async def test_changes_call_back(spool: Spool) -> None:
     spool.on_work(called.set)
     await spool.accept([make_record(make_event(), 0)])
     await asyncio.wait_for(called.wait(), 10)
+    spool.off_work(called.set)
+    called.clear()
+    await spool.accept([make_record(make_event(), 1)])
+    await asyncio.sleep(0)
+    assert not called.is_set()
 
 
 async def test_a_large_value_takes_no_room_that_deletions_need_and_no_acceptance_with_it(

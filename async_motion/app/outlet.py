@@ -1,0 +1,125 @@
+"""The store and the delivery to it: another pair takes over while cameras, spool and broker go on.
+
+    change(new settings) ──▶ open the new store ──▶ end the old delivery, run the new ──▶ close the old store
+
+What the old delivery had leased is leased again by the new one: a put that was under way is repeated, with
+the same key and the same bytes. The counters go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from async_motion.app import build, specs
+from async_motion.core.health import DeliveryHealth
+from async_motion.core.model import StoredFrame
+from async_motion.delivery import Delivery
+from async_motion.errors import RecordRejected, TransientError
+from async_motion.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class MakeDelivery(Protocol):
+    """Builds the delivery to a store."""
+
+    def __call__(self, settings: Settings, /, *, store: build.AnyStore) -> Delivery: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    name: str
+    store: build.AnyStore
+    delivery: Delivery
+
+
+class Outlet:
+    """`async with` opens the store; `run` delivers until cancelled; `change` lets others take over.
+
+    Opening raises AsyncMotionError for what a person must put right, such as a file of TLS.
+    """
+
+    def __init__(self, settings: Settings, make: MakeDelivery) -> None:
+        self._make = make
+        self._on_stored: list[Callable[[StoredFrame], None]] = []
+        self._way = self._built(settings)
+        self._next: _Way | None = None
+        self._changed = asyncio.Event()
+
+    def _built(self, settings: Settings) -> _Way:
+        store = build.build_store(settings, keeping=True)
+        delivery = self._make(settings, store=store)
+        for callback in self._on_stored:
+            delivery.on_stored(callback)
+        return _Way(name=specs.store_name(settings), store=store, delivery=delivery)
+
+    async def __aenter__(self) -> Self:
+        await self._way.store.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for way in (self._next, self._way):
+            if way is not None:
+                await way.store.__aexit__(None, None, None)
+
+    async def change(self, settings: Settings) -> None:
+        """Open the store of other settings, and let it take over. When this raises, nothing has changed."""
+        way = self._built(settings)
+        await way.store.__aenter__()
+        skipped, self._next = self._next, way
+        self._changed.set()
+        if skipped is not None:
+            await skipped.store.__aexit__(None, None, None)
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        while True:
+            async with asyncio.TaskGroup() as tasks:
+                greeting = tasks.create_task(_greet(self._way), name="greet the store")
+                delivering = tasks.create_task(self._way.delivery.run(), name="delivery")
+                await self._changed.wait()
+                self._changed.clear()
+                greeting.cancel()
+                delivering.cancel()
+            if self._next is not None:
+                old, self._way, self._next = self._way, self._next, None
+                self._way.delivery.continue_from(old.delivery)
+                await old.store.__aexit__(None, None, None)
+
+    # ---- what others ask of the delivery that runs now ----
+
+    def on_stored(self, callback: Callable[[StoredFrame], None]) -> None:
+        """Call `callback` for each frame that a store has confirmed."""
+        self._on_stored.append(callback)
+        self._way.delivery.on_stored(callback)
+
+    def health(self) -> DeliveryHealth:
+        """Return the health of store and broker, and the counters since the start."""
+        return self._way.delivery.health()
+
+    def restore_snapshots(self, retained: Collection[str]) -> None:
+        """Show again the last run's snapshots that are not among the `retained` topics."""
+        self._way.delivery.restore_snapshots(retained)
+
+    async def drain(self, timeout_s: float | None) -> bool:
+        """Wait until nothing is left to deliver, at most `timeout_s`. Return whether nothing is left."""
+        return await self._way.delivery.drain(timeout_s)
+
+
+async def _greet(way: _Way) -> None:
+    """Say at the start whether the store takes frames: better known before the first motion."""
+    try:
+        await way.store.probe()
+    except TransientError as exc:
+        log.warning("store: %s; frames wait in the spool until it takes them", exc)
+    except RecordRejected as exc:
+        log.warning("store: %s", exc)
+    else:
+        log.info("store: %s: takes frames", way.name)
