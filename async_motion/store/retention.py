@@ -7,6 +7,10 @@ minutes after its last object, and for a day while it has no `event.json`.
 The directory is measured once, at the start, in a thread; from then on each put counts what it adds. Right
 after a put that goes over a bound, events are removed until it is kept: above `max_bytes` there is never more
 than what is being written. Where nothing may go, a warning says so, and nothing is refused.
+
+A wall clock that leaps ahead makes no event too old for half a day (`trusted_clock`). The newest time that
+was trusted is noted in the store's own folder, at most once an hour; without a note it is that of the newest
+event.
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ from typing import Final, Self
 
 from async_motion.core.index import INDEX, VERSION, event_started
 from async_motion.core.names import EVENT_ID
+from async_motion.core.payloads import iso, parse_iso
 from async_motion.store.directory import _WORK, DirectoryStore, _beside
+from async_motion.store.trusted_clock import HOLD_S, TrustedClock
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +41,9 @@ WRITING_S: Final = 600.0
 OPEN_S: Final = 86400.0
 CHECK_EVERY_S: Final = 60.0
 """How often age and free space are looked at; bytes are looked at after each put."""
+NOTE_EVERY_S: Final = 3600.0
 _SUMMARY: Final = "event.json"
+_NOTE: Final = "clock"
 _MEASURE_TIMEOUT_S: Final = 3600.0
 
 
@@ -138,6 +146,9 @@ class _Keeper:
         self._measured = False
         self._checked_at = float("-inf")
         self._stuck = False
+        self._clock: TrustedClock | None = None
+        self._trusts = True
+        self._noted_at = float("-inf")
 
     def count(self, place: Path, added: int) -> None:
         """Count what a put has added: an object with what lies beside it."""
@@ -172,6 +183,7 @@ class _Keeper:
         """Remove the oldest events until the bounds are kept."""
         with self._lock:
             self._checked_at = self._monotonic()
+            self._look_at_the_clock()
             oldest = [(folder.name, str(folder), folder) for folder in self._folders]
             heapq.heapify(oldest)
             while oldest and self._is_over(oldest[0][0]):
@@ -190,7 +202,7 @@ class _Keeper:
             return True
         if keep.min_free is not None and self._free(self._root) < keep.min_free:
             return True
-        if keep.days is None:
+        if keep.days is None or not self._trusts:
             return False
         return (self._now() - event_started(event)).total_seconds() > keep.days * 86400
 
@@ -198,7 +210,35 @@ class _Keeper:
         known = self._folders[folder]
         if self._monotonic() - known.written_at < WRITING_S:
             return False
-        return known.has_summary or (self._now() - event_started(folder.name)).total_seconds() > OPEN_S
+        if known.has_summary:
+            return True
+        return self._trusts and (self._now() - event_started(folder.name)).total_seconds() > OPEN_S
+
+    def _look_at_the_clock(self) -> None:
+        """Decide whether age counts now."""
+        now = self._now()
+        if self._clock is None:
+            self._clock = TrustedClock(self._noted())
+        trusts = self._clock.trusts(now, self._checked_at)
+        if trusts != self._trusts:
+            if trusts:
+                log.info("%s: the clock is trusted again", self._root)
+            else:
+                said = "%s: the clock leapt to %s; nothing is removed by its age for %g h"
+                log.warning(said, self._root, iso(now), HOLD_S / 3600)
+        self._trusts = trusts
+        if trusts and self._checked_at - self._noted_at >= NOTE_EVERY_S:
+            self._noted_at = self._checked_at
+            with suppress(OSError):
+                (self._root / _WORK).mkdir(parents=True, exist_ok=True)
+                (self._root / _WORK / _NOTE).write_text(iso(now), encoding="ascii")
+
+    def _noted(self) -> datetime | None:
+        """Return the newest time that was trusted before, None where nothing is known."""
+        with suppress(OSError, ValueError):
+            return parse_iso((self._root / _WORK / _NOTE).read_text(encoding="ascii"))
+        newest = max((folder.name for folder in self._folders), default=None)
+        return None if newest is None else event_started(newest)
 
     def _remove(self, folder: Path) -> None:
         # The summary last: an event that is gone by half is still told from what is left.

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from async_motion.core.payloads import iso
 from async_motion.retrieval import EventReader
 from async_motion.store.directory_reader import DirectoryReader
 from async_motion.store.retention import OPEN_S, WRITING_S, KeptDirectoryStore, Retention
+from async_motion.store.trusted_clock import HOLD_S
 from tests.support.bucket import INSTANCE, MadeEvent, fill, make_event
 from tests.support.wait import eventually_async
 
@@ -56,6 +58,12 @@ def there(path: Path, events: list[MadeEvent]) -> list[bool]:
     return [(path / made.folder).exists() for made in events]
 
 
+def note_clock(path: Path, at: datetime) -> None:
+    """Leave the note of a service that ran until `at`."""
+    (path / ".async_motion").mkdir(parents=True, exist_ok=True)
+    (path / ".async_motion" / "clock").write_text(iso(at))
+
+
 async def test_bytes_are_never_above_the_bound_by_more_than_one_event(tmp_path: Path) -> None:
     clock, bound, one = Clock(), 300_000, 4 * 11_000 + 3_000
     async with clock.store(tmp_path, max_bytes=bound) as store:
@@ -75,6 +83,7 @@ async def test_days_are_kept(tmp_path: Path) -> None:
     clock = Clock()
     old, young = event(-31 * 1440), event(-29 * 1440)
     await asyncio.to_thread(fill, tmp_path, old, young, index=[old, young])
+    note_clock(tmp_path, NOW)
     index = tmp_path / INSTANCE / ".index" / "1" / "porch"
     assert len(list(index.rglob("*.gz"))) == 2
     async with clock.store(tmp_path, days=30) as store:
@@ -86,6 +95,36 @@ async def test_days_are_kept(tmp_path: Path) -> None:
     async with DirectoryReader(tmp_path) as bucket:
         reader = EventReader(bucket, instance=INSTANCE, now=lambda: NOW)
         assert [e.event_id async for e in reader.events()] == [young.event_id, event(0).event_id]
+
+
+async def test_a_clock_that_leaps_ahead_removes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, monotonic_s = Clock(), [0.0]
+    events = [event(-20 * 1440), event(-60)]
+    await asyncio.to_thread(fill, tmp_path, *events)
+
+    def store() -> KeptDirectoryStore:
+        keep = Retention(days=30)
+        return KeptDirectoryStore(tmp_path, keep, now=lambda: clock.at, monotonic=lambda: monotonic_s[0])
+
+    async with store() as kept:
+        await put(kept, event(0))
+        assert (tmp_path / ".async_motion" / "clock").exists()
+        clock.at, monotonic_s[0] = NOW + timedelta(days=3650), 120.0
+        later = event(3650 * 1440)
+        await put(kept, later)
+    # Neither a restart, nor that events of the wrong time were stored, makes the clock right.
+    async with store() as kept:
+        monotonic_s[0] = 240.0
+        await put(kept, event(3650 * 1440 + 2))
+        assert there(tmp_path, [*events, event(0), later]) == [True] * 4
+        assert caplog.text.count("the clock leapt to 2036-11-19") == 2
+        # It has stayed for half a day: it was the clock before that was wrong.
+        monotonic_s[0] += HOLD_S
+        clock.at += timedelta(seconds=HOLD_S)
+        await put(kept, event(3650 * 1440 + 800))
+    assert there(tmp_path, [*events, event(0), later]) == [False, False, False, True]
 
 
 async def test_free_space_is_kept(tmp_path: Path) -> None:
