@@ -9,27 +9,102 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE, TESTS = ROOT / "async_motion", ROOT / "tests"
 
-HELD = ("camera", "capture", "core/events", "jpeg.py")
-"""The packages and modules of which this is asked."""
+VALUES = "values or protocols alone"
+WHOLE_FILES = "through whole files, as people write them"
+THROUGH = "through its one caller"
+COMMAND = "a command: runs as a process"
 
 ELSEWHERE = {
-    "camera/spec.py": ("unit/camera/test_unit.py", "values alone"),
+    "app/backup.py": ("integration/test_moving.py", "needs a service that moves"),
+    "app/buckets.py": ("acceptance/test_retrieval.py", "needs a store"),
+    "app/cameras.py": ("integration/test_cameras.py", "needs running cameras"),
+    "app/certificates.py": ("unit/test_tls.py", "the dates are read there"),
+    "app/inspect.py": ("unit/spool/test_inspect.py", "names what it imports, and no more"),
+    "app/pages.py": ("integration/test_main_path.py", "needs a running service"),
+    "app/probe.py": ("integration/test_bad_input.py", "needs cameras, a store and a broker"),
+    "app/service.py": ("integration/test_main_path.py", "is the running service"),
+    "app/upkeep.py": ("unit/spool/test_inspect.py", "passes on what is tested there"),
+    "broker/connection.py": ("unit/broker/test_client.py", THROUGH),
+    "broker/embedded_process.py": ("unit/broker/test_embedded.py", "needs a process"),
+    "broker/find.py": ("integration/test_bad_input.py", "needs a service with an embedded broker"),
+    "broker/tls.py": ("contract/test_broker.py", "needs a broker with TLS"),
+    "camera/spec.py": ("unit/camera/test_unit.py", VALUES),
     "capture/ffmpeg/streams.py": ("integration/test_odd_cameras.py", "needs real streams"),
     "capture/handover.py": ("unit/capture/test_source.py", "both ends of one hand-over"),
     "capture/http/body.py": ("integration/test_odd_cameras.py", "needs FFmpeg as its reader"),
     "capture/main_stream.py": ("integration/test_capture_record.py", "needs two real streams"),
-    "capture/spec.py": ("unit/capture/test_address.py", "values alone"),
+    "capture/spec.py": ("unit/capture/test_address.py", VALUES),
     "capture/worker/child.py": ("integration/test_isolation.py", "needs a process"),
     "capture/worker/parent.py": ("integration/test_isolation.py", "needs a process"),
+    "cli/backup.py": ("integration/test_moving.py", COMMAND),
+    "cli/check.py": ("integration/test_bad_input.py", COMMAND),
+    "cli/delete.py": ("unit/cli/test_get.py", "deletes what is fetched there"),
+    "cli/health.py": ("integration/test_liveness.py", COMMAND),
+    "cli/lifecycle.py": ("contract/test_lifecycle.py", "needs a store"),
+    "cli/log_setup.py": ("unit/test_logs.py", "passes settings on to what is tested there"),
+    "cli/loop.py": ("unit/cli/test_listen.py", THROUGH),
+    "cli/policy.py": ("unit/app/test_rights.py", THROUGH),
+    "cli/run.py": ("integration/test_main_path.py", COMMAND),
+    "cli/schema.py": ("unit/cli/test_command_line.py", THROUGH),
+    "cli/spool.py": ("integration/test_spool_command.py", COMMAND),
+    "cli/tune.py": ("unit/tune/test_tune.py", "passes options on to what is tested there"),
+    "client/connect.py": ("acceptance/test_client.py", "needs a store and a broker"),
+    "core/items.py": ("unit/spool/test_tables.py", VALUES),
+    "core/listing.py": ("contract/test_reader.py", VALUES),
+    "core/model.py": ("unit/core/test_payloads.py", VALUES),
+    "core/options.py": ("unit/settings/test_settings.py", VALUES),
+    "delivery/protocols.py": ("unit/delivery/test_delivery.py", VALUES),
+    "errors.py": ("unit/test_edges.py", "each edge raises its own"),
+    "fleet/nats_bucket.py": ("contract/test_leases.py", "needs a NATS server"),
+    "home_assistant/entities.py": (
+        "unit/home_assistant/test_payloads.py",
+        "a table: each entry makes a payload",
+    ),
+    "retrieval/clips.py": ("unit/retrieval/test_pictures.py", "both make files of the same frames"),
+    "retrieval/days.py": ("unit/retrieval/test_reader.py", THROUGH),
+    "retrieval/protocols.py": ("contract/test_reader.py", VALUES),
+    "retrieval/rebuild.py": ("unit/cli/test_events.py", THROUGH),
+    "retrieval/report.py": ("unit/cli/test_report.py", THROUGH),
+    "retrieval/report_page.py": ("unit/cli/test_report.py", THROUGH),
+    "settings/addresses.py": ("unit/settings/test_settings.py", WHOLE_FILES),
+    "settings/document.py": ("unit/settings/test_settings.py", WHOLE_FILES),
+    "settings/form.py": ("unit/settings/test_writing.py", "a form is read and written"),
+    "settings/places.py": ("unit/settings/test_settings.py", WHOLE_FILES),
+    "settings/quantities.py": ("unit/settings/test_settings.py", WHOLE_FILES),
+    "settings/s3.py": ("unit/settings/test_settings.py", WHOLE_FILES),
+    "settings/shapes.py": ("unit/settings/test_settings.py", WHOLE_FILES),
+    "settings/tree.py": ("unit/settings/test_settings.py", WHOLE_FILES),
+    "settings/values.py": ("unit/settings/test_settings.py", WHOLE_FILES),
+    "spool/stats.py": ("unit/spool/test_spool.py", VALUES),
+    "status/camera.py": ("unit/status/test_reporter.py", THROUGH),
+    "status/commands.py": ("unit/status/test_reporter.py", THROUGH),
+    "store/directory_reader.py": ("contract/test_reader.py", "one contract for both stores"),
+    "store/lifecycle.py": ("contract/test_lifecycle.py", "needs a store"),
+    "store/minio_reader.py": ("contract/test_reader.py", "one contract for both stores"),
+    "tune/clips.py": ("unit/tune/test_tune.py", "needs the clips that are made there"),
+    "tune/report.py": ("unit/tune/test_tune.py", "needs the clips that are made there"),
+    "tune/trials.py": ("unit/tune/test_tune.py", "needs the clips that are made there"),
+    "web/api/api.py": ("unit/web/test_api.py", "a package's tests stand beside the pages'"),
+    "web/api/cameras.py": ("unit/web/test_live.py", "over HTTP, as a page asks"),
+    "web/api/events.py": ("unit/web/test_events.py", "over HTTP, as a page asks"),
+    "web/api/judging.py": ("unit/web/test_settings.py", "over HTTP, as a page asks"),
+    "web/api/models.py": ("unit/web/test_api.py", "held against what is served"),
+    "web/api/openapi.py": ("unit/web/test_api.py", "held against what is served"),
+    "web/api/routing.py": ("unit/web/test_api.py", "over HTTP, as a page asks"),
+    "web/api/settings.py": ("unit/web/test_settings.py", "over HTTP, as a page asks"),
+    "web/api/upkeep.py": ("unit/web/test_upkeep.py", "over HTTP, as a page asks"),
+    "web/archive.py": ("unit/web/test_events.py", VALUES),
+    "web/editor.py": ("unit/web/test_settings.py", VALUES),
+    "web/event_pages.py": ("unit/web/test_events.py", "over HTTP, as a browser asks"),
+    "web/site.py": ("unit/web/test_pages.py", VALUES),
+    "web/thumbnails.py": ("unit/web/test_events.py", "over HTTP, as a page asks"),
 }
 """Modules without a test of their own: where they are tested, and why there."""
 
 
 def modules() -> list[str]:
-    found = (
-        path.relative_to(PACKAGE) for path in sorted(PACKAGE.rglob("*.py")) if not path.name.startswith("__")
-    )
-    return [str(path) for path in found if str(path).startswith(HELD)]
+    found = sorted(path for path in PACKAGE.rglob("*.py") if not path.name.startswith("__"))
+    return [str(path.relative_to(PACKAGE)) for path in found]
 
 
 def own_test(module: str) -> Path:

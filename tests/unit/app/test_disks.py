@@ -1,0 +1,38 @@
+"""Free space is known for the disks that the service writes to, and for no others."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from async_motion.app.disks import Disks
+from async_motion.settings import load
+from tests.support.wait import eventually_async
+
+
+async def looked(tmp_path: Path, text: str) -> dict[str, int]:
+    path = tmp_path / "variables.yaml"
+    path.write_text(text)
+    disks = Disks(load(path, {}))
+    task = asyncio.create_task(disks.run())
+    if text:
+        await eventually_async(lambda: task.done() or bool(disks.state()), what="a look at the disks")
+    task.cancel()
+    await asyncio.wait([task])
+    return disks.state()
+
+
+async def test_the_spool_and_a_store_that_is_a_directory(tmp_path: Path) -> None:
+    text = f"spool: {{path: '{tmp_path}/spool.db'}}\ndirectory: {{path: '{tmp_path}'}}\n"
+    found = await looked(tmp_path, text)
+    assert found["spool"] > 0
+
+
+async def test_a_folder_that_is_not_there_yet_is_left_out(tmp_path: Path) -> None:
+    text = f"spool: {{path: '{tmp_path}/spool.db'}}\ndirectory: {{path: '{tmp_path}/later'}}\n"
+    assert "store" not in await looked(tmp_path, text)
+
+
+async def test_a_service_that_writes_to_no_disk_looks_at_none(tmp_path: Path) -> None:
+    text = "spool: {path: ':memory:'}\nminio: {endpoint: 's3:9000', access_key: a, secret_key: bbbbbbbb}\n"
+    assert await looked(tmp_path, text) == {}

@@ -1,0 +1,98 @@
+"""The settings of a running service, changed from the page: as a whole, in force, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from async_motion.app.editor import FileEditor, SettingsFile
+from async_motion.app.reload import Plan
+from async_motion.errors import SettingsConflict, SettingsError
+from async_motion.settings import Settings
+from async_motion.web.editor import Edit
+
+TEXT = """\
+# porch and yard
+mqtt: {host: broker, username: edge, password: broker-secret}
+cameras:
+  porch:
+    source: rtsp://user:cam-secret@cam/stream  # the entrance
+    detect: {sensitivity: low}
+"""
+PORCH = ("cameras", "porch", "detect", "sensitivity")
+
+
+class Bench:
+    """An editor of a file, and what it has put in force."""
+
+    def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
+        self.path = folder / "variables.yaml"
+        self.path.write_text(TEXT)
+        self.applied: list[tuple[Settings, Plan]] = []
+        file = SettingsFile(config=self.path, env=env or {})
+        self.editor = FileEditor(file, file.load(), self._apply)
+
+    async def _apply(self, settings: Settings, plan: Plan) -> None:
+        self.applied.append((settings, plan))
+
+    async def save(self, value: Any, *, dry_run: bool = False) -> Any:
+        version = (await self.editor.current()).version
+        return await self.editor.save(version, [Edit(place=PORCH, value=value)], dry_run=dry_run)
+
+
+async def test_a_change_is_written_and_put_in_force(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    outcome = await bench.save("high")
+    assert outcome.done == ["porch: changed in place"]
+    assert outcome.problems == []
+    text = bench.path.read_text()
+    assert "sensitivity: high" in text
+    assert "# the entrance" in text
+    ((settings, _),) = bench.applied
+    assert settings.cameras["porch"].detect.sensitivity == "high"
+    assert bench.editor.settings is settings
+
+
+async def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    assert (await bench.save("high", dry_run=True)).done == ["porch: changed in place"]
+    assert bench.path.read_text() == TEXT
+    assert bench.applied == []
+
+
+async def test_a_wrong_value_changes_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    with pytest.raises(SettingsError, match="sensitivity"):
+        await bench.save("extreme")
+    assert bench.path.read_text() == TEXT
+    assert bench.applied == []
+
+
+async def test_a_file_that_has_changed_since_is_not_overwritten(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    version = (await bench.editor.current()).version
+    bench.path.write_text(TEXT.replace("low", "medium"))
+    with pytest.raises(SettingsConflict):
+        await bench.editor.save(version, [Edit(place=PORCH, value="high")], dry_run=False)
+    assert "medium" in bench.path.read_text()
+
+
+async def test_a_reload_that_fails_is_told_until_one_succeeds(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.path.write_text(TEXT.replace("low", "extreme"))
+    assert len((await bench.editor.reload()).problems) == 1
+    assert bench.applied == []
+    assert "sensitivity" in ((await bench.editor.current()).problem or "")
+    bench.path.write_text(TEXT)
+    assert (await bench.editor.reload()).problems == []
+    assert (await bench.editor.current()).problem is None
+
+
+async def test_secrets_are_not_shown(tmp_path: Path) -> None:
+    current = await Bench(tmp_path, {"ASYNC_MOTION__MQTT__PORT": "8883"}).editor.current()
+    assert current.secrets["mqtt.password"] == ""
+    assert not [text for text in ("broker-secret", "cam-secret") if text in str(current)]
+    assert current.values["cameras.porch.detect.sensitivity"] == "low"
+    assert current.environment == {"mqtt.port": "ASYNC_MOTION__MQTT__PORT"}

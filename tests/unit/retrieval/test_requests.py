@@ -1,0 +1,40 @@
+"""Requests to the bucket: tried again where trouble may pass, and counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from async_motion.errors import StoreUnavailable
+from async_motion.retrieval import requests
+from async_motion.retrieval.requests import PAUSES_S, Requests
+from tests.support.bucket import MemoryBucket
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "PAUSES_S", (0.0,) * len(PAUSES_S))
+
+
+async def test_trouble_that_passes_is_not_seen() -> None:
+    bucket = MemoryBucket()
+    bucket.objects["a"] = (b"x", {})
+    bucket.failures = len(PAUSES_S)
+    sent = Requests(bucket, max_requests=1)
+    assert await sent.read("a", 10) == b"x"
+    assert sent.sent["read"] == 1 + len(PAUSES_S), "tries are counted"
+
+
+async def test_trouble_that_lasts_is_raised() -> None:
+    bucket = MemoryBucket()
+    bucket.failures = 1 + len(PAUSES_S)
+    with pytest.raises(StoreUnavailable):
+        await Requests(bucket, max_requests=1).read("a", 10)
+
+
+async def test_a_listing_goes_on_to_its_end() -> None:
+    bucket = MemoryBucket()
+    bucket.objects |= {f"a/{number:04d}": (b"", {}) for number in range(2500)}
+    sent = Requests(bucket, max_requests=1)
+    keys = [listed.key async for page in sent.pages("a/") for listed in page.objects]
+    assert keys == sorted(bucket.objects)
+    assert sent.sent["list"] == 3
