@@ -42,6 +42,7 @@ from async_motion.broker.refusals import Refusals
 from async_motion.broker.retained import Retained, RetainedChange
 from async_motion.core.backoff import Backoff
 from async_motion.core.options import MqttProtocol
+from async_motion.core.outage import OutageLog
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 from async_motion.tls import TlsFiles
 
@@ -122,6 +123,7 @@ class BrokerClient:
         self._callbacks: list[Callable[[], None]] = []
         self._refusals = Refusals(lambda: Backoff(draw=draw, first_s=refused_first_s, max_s=refused_max_s))
         self._packets = PacketLimit()
+        self._outage = OutageLog(self._now)
         self._deferred: list[RetainedChange] = []
         """Retained changes that may be too large for the broker: sent one at a time, after all others."""
         self._trial = asyncio.Lock()
@@ -522,6 +524,7 @@ class BrokerClient:
         elif self._now() - self._opened_at > SETTLED_S:
             self._retry.reset()
             self._refused_retry.reset()
+            self._outage.over()
             self._short_lived = 0
         else:
             self._short_lived += 1
@@ -530,10 +533,11 @@ class BrokerClient:
             elif self._short_lived >= 3 and not refused and not str(self._refusals):
                 hint = f" ({self._short_lived} times soon after connecting: is the client id used twice?)"
         delay_s = (self._refused_retry if refused else self._retry).next_s()
-        before, self._trouble = self._trouble, _trouble(exc)
-        # A refusal lasts until a person acts: warn once.
-        level = logging.DEBUG if refused and before == self._trouble else logging.WARNING
-        log.log(level, "broker %s: %s%s; next try in %.1f s", self.address, self._trouble, hint, delay_s)
+        self._trouble = _trouble(exc)
+        told = self._outage.failed(self._trouble + hint)
+        level = logging.DEBUG if told is None else logging.WARNING
+        said = "broker %s: %s%s; next try in %.1f s%s"
+        log.log(level, said, self.address, self._trouble, hint, delay_s, told or "")
         return delay_s
 
     def _known_limit(self) -> int | None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from async_motion.camera.unit import CameraUnit
 from async_motion.core.backoff import Backoff
+from async_motion.core.outage import OutageLog
 from async_motion.errors import CameraRefused, CameraUnavailable
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class CameraSupervisor:
     async def run(self) -> None:
         """Run until `stop` is called, or the recording ends."""
         loop = asyncio.get_running_loop()
+        outage = OutageLog(loop.time)
         while not self._stopped:
             self._wake.clear()
             began = self._began = loop.time()
@@ -62,9 +64,12 @@ class CameraSupervisor:
             if loop.time() - began > GOOD_CONNECTION_S:
                 self._lost.reset()
                 self._refused.reset()
+                outage.over()
             backoff = self._refused if isinstance(trouble, CameraRefused) else self._lost
             delay = backoff.next_s(at_least_s=trouble.retry_after_s)
-            log.warning("%s: %s; trying again in %.0f s", self.name, trouble, delay)
+            told = outage.failed(str(trouble))
+            level = logging.DEBUG if told is None else logging.WARNING
+            log.log(level, "%s: %s; trying again in %.0f s%s", self.name, trouble, delay, told or "")
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._wake.wait()

@@ -23,6 +23,7 @@ from enum import Enum
 
 from async_motion.core.backoff import Backoff
 from async_motion.core.health import PeerHealth, PeerState
+from async_motion.core.outage import OutageLog
 from async_motion.errors import BrokerRefused, StoreRefused, TransientError
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,9 @@ class CircuitBreaker:
         self._state = _BreakerState.CLOSED
         self._error: TransientError | None = None
         self._opened_at = 0.0
-        self._logged: PeerHealth | None = None
+        self._outage = OutageLog(clock)
+        self._logged = False
+        """Whether the present trouble is one that the log tells of: one broken connection is none."""
         self._left_closed = asyncio.Event()
         self._passable = asyncio.Event()
         self._passable.set()
@@ -172,8 +175,12 @@ class CircuitBreaker:
             return  # it was closed again before we got here
         backoff = self._refused if _is_refusal(error) else self._unavailable
         delay_s = backoff.next_s(at_least_s=min(error.retry_after_s or 0.0, MAX_RETRY_AFTER_S))
-        if self._logged is not None and not _is_refusal(error):
-            self._log(logging.WARNING, "%s: %s; next try in %.1f s", self._name, self.health, delay_s)
+        if self._logged and not _is_refusal(error):
+            told = self._outage.failed(str(self.health))
+            if told is not None:
+                self._log(
+                    logging.WARNING, "%s: %s; next try in %.1f s%s", self._name, self.health, delay_s, told
+                )
         await _wait(self._hurry, delay_s)
         self._hurry.clear()
 
@@ -212,9 +219,10 @@ class CircuitBreaker:
         self._changed.set()
 
     def _close(self) -> None:
-        if self._logged is not None:
+        if self._logged:
             log.info("%s: works again after %.0f s", self._name, self._clock() - self._opened_at)
-        self._state, self._error, self._logged = _BreakerState.CLOSED, None, None
+        self._state, self._error, self._logged = _BreakerState.CLOSED, None, False
+        self._outage.over()
         self._unavailable.reset()
         self._refused.reset()
         self._left_closed.clear()
@@ -223,14 +231,13 @@ class CircuitBreaker:
         self._hurry.set()
 
     def _log_refusal(self) -> None:
-        """Log a refusal once for each change; an outage is logged with each wait."""
-        if self._logged == self.health:
-            return
-        self._logged = self.health
+        """Log a refusal where a line is due; an outage is logged with its wait."""
+        self._logged = True
         if self._error is not None and _is_refusal(self._error):
-            self._log(
-                logging.ERROR, "%s: %s. Delivery pauses and tries again by itself", self._name, self._logged
-            )
+            told = self._outage.failed(str(self.health))
+            if told is not None:
+                message = "%s: %s. Delivery pauses and tries again by itself%s"
+                self._log(logging.ERROR, message, self._name, self.health, told)
 
     def _log(self, level: int, message: str, *args: object) -> None:
         log.log(level if self._loud else logging.DEBUG, message, *args)

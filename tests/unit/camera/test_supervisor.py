@@ -41,6 +41,21 @@ async def test_a_camera_is_tried_again_later(error: CameraUnavailable, first_s: 
         await keeper.stop()
 
 
+async def test_a_camera_that_stays_away_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "RETRY_S", (0.01, 0.01))
+    bench = make(ListSource([], live=True, then=CameraUnavailable("no route to 192.0.2.10:554")))
+    keeper = CameraSupervisor("porch", bench.unit)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(keeper.run(), name="keeper")
+        await eventually_async(lambda: bench.source.closed >= 5)
+        await keeper.stop()
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["porch: no route to 192.0.2.10:554; trying again in 0 s"]
+
+
 async def test_many_commands_to_connect_again_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "RECONNECT_MIN_S", 0.2)
     bench = make(ListSource([], live=True, stay=True))
