@@ -1,0 +1,115 @@
+"""The image: what is in it, and that it runs, stops, dies and goes on without losing anything."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from async_motion.settings import shipped
+from async_motion.spool import export, look
+from tests.deploy.conftest import BASE, CANARY, Containers, Podman
+from tests.support.wait import eventually
+
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
+
+MAX_BYTES = 400_000_000
+"""What the image may add to its base; the official base is 120 MB."""
+
+
+@pytest.fixture(scope="module")
+def root(podman: Podman, image: str) -> Iterator[Path]:
+    yield Path(podman("image", "mount", image))
+    podman("image", "umount", image)
+
+
+def test_no_setting_or_secret_of_the_owner_is_in_a_layer(root: Path) -> None:
+    found = subprocess.run(["grep", "-rlF", CANARY, str(root)], capture_output=True, text=True, timeout=300)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert (root / "etc/async_motion/variables.yaml").read_bytes() == shipped().read_bytes()
+    assert not (root / "var/lib/async_motion/data").exists()
+
+
+def test_it_holds_what_it_runs_and_no_more(root: Path, podman: Podman, image: str) -> None:
+    about = podman.inspect(image)
+    assert about["Size"] - podman.inspect(BASE)["Size"] <= MAX_BYTES
+    assert about["Config"]["User"] == "10001:10001"
+    assert about["Labels"]["org.opencontainers.image.title"] == "async_motion"
+    assert json.loads((root / "opt/async_motion/sbom.cdx.json").read_text())["bomFormat"] == "CycloneDX"
+    for tool in ("gcc", "cc", "ld", "strip", "git"):
+        assert not [
+            folder for folder in ("bin", "usr/bin", "usr/local/bin") if (root / folder / tool).exists()
+        ]
+    assert not list(root.glob("opt/async_motion/**/libGL*"))
+    assert list(root.glob("opt/async_motion/lib/python3.13/site-packages/async_motion/__pycache__/*.pyc"))
+    assert list((root / "var/lib/apt/lists").glob("*Packages*")) == []
+
+
+def settings_in(folder: Path, **sections: object) -> Path:
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)
+    (folder / "variables.yaml").write_text(yaml.safe_dump({"instance": "edge1", **sections}))
+    return folder
+
+
+def name() -> str:
+    return f"async-motion-test-{secrets.token_hex(4)}"
+
+
+def test_it_is_healthy_wherever_the_page_is_and_stops_in_order(
+    containers: Containers, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    settings = settings_in(tmp_path / "settings", web={"port": 9000})
+    box = name()
+    # As Docker's client does where its user has a proxy.
+    proxies = [word for key in ("http_proxy", "HTTP_PROXY") for word in ("-e", f"{key}=http://127.0.0.1:9")]
+    containers.start(box, state, settings, *proxies)
+
+    eventually(lambda: containers.is_healthy(box), within_s=90, what="the health check to pass")
+    eventually(lambda: list(state.glob("data/objects/edge1/demo/**/*.jpg")), within_s=90, what="a frame")
+    started = time.monotonic()
+    containers.podman("stop", "-t", "30", box)
+    assert containers.exit_code(box) == 0
+    assert time.monotonic() - started < 30, "SIGTERM was enough"
+
+
+def test_killed_it_goes_on_with_all_that_it_had_accepted(containers: Containers, tmp_path: Path) -> None:
+    state, spool = tmp_path / "state", tmp_path / "state/data/spool.db"
+    away = {"endpoint": "127.0.0.1:1", "secret_key": "not-a-secret"}
+    settings = settings_in(tmp_path / "settings", minio=away)
+    box = name()
+    containers.start(box, state, settings)
+    eventually(lambda: spool.exists() and look(spool).records >= 3, within_s=120, what="frames in the spool")
+    containers.podman("kill", box)
+    accepted = keys(spool, tmp_path / "before")
+    assert len(accepted) >= 3
+
+    containers.podman("start", box)
+    eventually(lambda: containers.is_healthy(box), within_s=90, what="the second life")
+    containers.podman("kill", box)
+    assert accepted <= keys(spool, tmp_path / "after")
+
+    # With a store, everything arrives under the keys that it had from the beginning.
+    settings_in(tmp_path / "settings")
+    containers.podman("start", box)
+    objects = state / "data/objects"
+    eventually(
+        lambda: all((objects / key).exists() for key in accepted), within_s=90, what="what was accepted"
+    )
+    containers.podman("stop", "-t", "30", box)
+    assert containers.exit_code(box) == 0
+
+
+def keys(spool: Path, folder: Path) -> set[str]:
+    """Return the keys of the frames in a spool whose service has ended."""
+    copy = folder / "spool"
+    shutil.copytree(spool.parent, copy)
+    return {str(file.relative_to(folder / "out")) for file in export(copy / spool.name, folder / "out")}
