@@ -18,6 +18,7 @@ from pathlib import Path
 
 from async_motion import __version__
 from async_motion.app.buckets import minio_arguments
+from async_motion.app.fleet_broker import FleetBroker
 from async_motion.app.specs import (
     capture_spec,
     detector_settings,
@@ -28,7 +29,7 @@ from async_motion.app.specs import (
     watched_zones,
 )
 from async_motion.broker import find
-from async_motion.broker.client import BrokerClient
+from async_motion.broker.client import BrokerClient, Takeover
 from async_motion.broker.embedded import EmbeddedBroker
 from async_motion.camera.day_night import PICTURE_EVERY_S, SUN_EVERY_S, LightGauge, ProfileKeeper
 from async_motion.camera.detector_state import KEYS, LearnedKeeper, key_of, recalled
@@ -40,7 +41,8 @@ from async_motion.core.detection.detector import Detector
 from async_motion.core.events.day_night import COLOUR, SUN, colour_share
 from async_motion.core.events.image_health import ImageHealth
 from async_motion.core.health import DeliveryHealth
-from async_motion.delivery import Delivery
+from async_motion.core.names import Topics
+from async_motion.delivery import Delivery, IsCurrent
 from async_motion.errors import CameraUnavailable, ImageError
 from async_motion.home_assistant.entities import CameraSite, ServiceInfo
 from async_motion.home_assistant.places import MISSED_KEY, PLACES_KEY
@@ -48,7 +50,7 @@ from async_motion.home_assistant.publisher import DiscoveryPublisher
 from async_motion.jpeg import encode, shrink
 from async_motion.settings import CameraSettings, Settings
 from async_motion.spool import Spool
-from async_motion.status import Reporter
+from async_motion.status import Member, Reporter, retained_by
 from async_motion.store.directory import DirectoryStore
 from async_motion.store.minio import MinioStore
 from async_motion.store.retention import KeptDirectoryStore, Retention
@@ -78,7 +80,14 @@ def build_store(settings: Settings, *, reading: bool = False, keeping: bool = Fa
 
 
 def build_client(
-    settings: Settings, host: str, port: int, *, status_topic: str | None = None, role: str = "command"
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    status_topic: str | None = None,
+    role: str = "command",
+    suffix: str | None = None,
+    takeover: Takeover | None = None,
 ) -> BrokerClient:
     """Return a client for the broker at `host` and `port`; with `status_topic` it is the service itself.
 
@@ -87,7 +96,9 @@ def build_client(
     has neither a login nor TLS: it listens on this machine alone.
     """
     client_id = settings.mqtt.client_id or f"async_motion-{settings.instance}"
-    if status_topic is None:
+    if suffix is not None:
+        client_id += suffix
+    elif status_topic is None:
         client_id = f"{client_id}-{role}-{secrets.token_hex(2)}"
     mqtt = settings.mqtt
     remote = mqtt.host is not None
@@ -106,6 +117,7 @@ def build_client(
         insecure=mqtt.tls.insecure,
         max_packet=None if remote else EmbeddedBroker.MAX_PACKET,
         status_topic=status_topic,
+        takeover=takeover,
     )
 
 
@@ -142,13 +154,15 @@ def build_unit(
     encode: Encode | None = None,
     draw24: Callable[[], int] | None = None,
     settle_s: float | None = None,
+    worker: str | None = None,
+    epoch: int | None = None,
 ) -> CameraUnit:
     """Return a camera's walk from its source to the spool.
 
     `detector` is one that knows its scene already. `encode`, `draw24` and `settle_s` are the unit's, where
-    they are not those of the service.
+    they are not those of the service. `worker` and `epoch` tell a fleet's lease.
     """
-    unit = unit_settings(settings, name)
+    unit = unit_settings(settings, name, worker=worker, epoch=epoch)
     health = ImageHealth()
     return CameraUnit(
         unit if settle_s is None else replace(unit, settle_s=settle_s),
@@ -248,9 +262,10 @@ def build_delivery(
     *,
     spool: Spool,
     store: AnyStore,
-    broker: BrokerClient,
+    broker: BrokerClient | FleetBroker,
+    is_current: IsCurrent | None = None,
 ) -> Delivery:
-    """Return the walk from the spool to the subscribers."""
+    """Return the walk from the spool to the subscribers. `is_current` knows the leases of a fleet."""
     return Delivery(
         spool=spool,
         store=store,
@@ -264,23 +279,29 @@ def build_delivery(
         update_every_s=settings.mqtt.update_every,
         presign_s=settings.minio.presign,
         shrink=_snapshot_maker(settings, broker) if settings.mqtt.snapshot.enabled else None,
+        late=broker.worker if isinstance(broker, FleetBroker) else None,
+        is_current=is_current or (lambda _camera, _epoch: True),
     )
 
 
 async def build_reporter(
     settings: Settings,
     *,
-    broker: BrokerClient,
+    broker: BrokerClient | FleetBroker,
     spool: Spool,
     health: Callable[[], DeliveryHealth],
     restart_capture: Callable[[], None],
+    member: Member | None = None,
 ) -> Reporter:
-    """Return what tells the world how the cameras are, with what earlier runs have remembered."""
+    """Return what tells the world how the cameras are, with what earlier runs have remembered.
+
+    In a fleet it knows none until the first lease.
+    """
     cameras = watched_zones(settings)
     return Reporter(
         broker,
         topics(settings),
-        cameras,
+        cameras if member is None else {},
         instance=settings.instance,
         version=__version__,
         spool_stats=lambda: asdict(spool.stats),
@@ -291,14 +312,34 @@ async def build_reporter(
         state_every_s=settings.mqtt.state_every,
         preview_every_s=settings.mqtt.discovery.preview_every,
         frigate_topic=settings.mqtt.frigate_topic,
-        profiled=[name for name in cameras if not settings.cameras[name].profiles.night.is_blank],
+        profiled=_profiled(settings) if member is None else (),
+        fleet=member,
     )
+
+
+def _profiled(settings: Settings) -> list[str]:
+    return [name for name in watched_zones(settings) if not settings.cameras[name].profiles.night.is_blank]
+
+
+def retained_topics(settings: Settings) -> frozenset[str]:
+    """Return every topic under the base on which this instance, by whichever worker, retains something."""
+    at = topics(settings)
+    preview = settings.mqtt.discovery.preview_every is not None
+    return retained_by(at, watched_zones(settings), preview=preview, profiled=_profiled(settings))
+
+
+def foreign_topics(settings: Settings) -> frozenset[str]:
+    """Return every topic outside the base on which this instance retains something."""
+    topic = settings.mqtt.frigate_topic
+    if topic is None:
+        return frozenset()
+    return frozenset(Topics(topic).motion(name) for name in watched_zones(settings))
 
 
 async def build_discovery(
     settings: Settings,
     *,
-    broker: BrokerClient,
+    broker: BrokerClient | FleetBroker,
     spool: Spool,
     reporter: Reporter,
     looked: Callable[[Collection[str]], None],
@@ -314,11 +355,11 @@ async def build_discovery(
         camera_sites(settings),
         prefix=mqtt.discovery.prefix,
         enabled=mqtt.discovery.enabled,
-        retained=reporter.retained_topics,
+        retained=retained_topics(settings),
         republish=reporter.republish,
         remember=spool.remember,
         recalled=await _recall(spool, (PLACES_KEY, MISSED_KEY)),
-        foreign=reporter.foreign_topics,
+        foreign=foreign_topics(settings),
         looked=looked,
     )
 
@@ -358,7 +399,7 @@ def encoder_of(settings: Settings, name: str) -> Encode:
 
 
 def build_preview(
-    settings: Settings, unit: CameraUnit, broker: BrokerClient, executor: Executor
+    settings: Settings, unit: CameraUnit, broker: BrokerClient | FleetBroker, executor: Executor
 ) -> Callable[[], Awaitable[bytes | None]]:
     """Return what makes a small JPEG of a camera's newest frame, None while there is none."""
     smaller = _snapshot_maker(settings, broker)
@@ -375,7 +416,7 @@ def build_preview(
     return preview
 
 
-def _snapshot_maker(settings: Settings, broker: BrokerClient) -> Callable[[bytes], bytes]:
+def _snapshot_maker(settings: Settings, broker: BrokerClient | FleetBroker) -> Callable[[bytes], bytes]:
     """Return what makes a JPEG small enough for the broker. Blocks."""
     snapshot = settings.mqtt.snapshot
 

@@ -15,11 +15,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from async_motion.app import build, pages, specs
+from async_motion.app import build, specs
+from async_motion.app.fleet_broker import FleetBroker
 from async_motion.broker.client import BrokerClient
 from async_motion.camera.detector_state import LearnedKeeper
 from async_motion.camera.supervisor import CameraSupervisor
-from async_motion.camera.unit import CameraUnit
+from async_motion.camera.unit import CameraUnit, Observer
 from async_motion.capture import CameraSource
 from async_motion.settings import Settings
 from async_motion.spool import Spool
@@ -34,11 +35,12 @@ End = Callable[[asyncio.Task[None]], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What all cameras share. `executor` judges frames, `encoder` makes JPEGs."""
+    """What all cameras share. `observer` hears of them, `executor` judges frames, `encoder` makes JPEGs."""
 
     spool: Spool
-    broker: BrokerClient
+    broker: BrokerClient | FleetBroker
     reporter: Reporter
+    observer: Observer
     live: Live
     learned: LearnedKeeper
     executor: Executor
@@ -74,8 +76,11 @@ class Cameras:
         """Take the group that supervises the cameras' tasks."""
         self._tasks = tasks
 
-    async def start(self, name: str) -> None:
-        """Build a camera from its settings and begin to watch. It must not run yet."""
+    async def start(self, name: str, *, worker: str | None = None, epoch: int | None = None) -> None:
+        """Build a camera from its settings and begin to watch. It must not run yet.
+
+        In a fleet `worker` has it, with the lease `epoch`.
+        """
         assert self._tasks is not None
         if name in self._running:
             raise RuntimeError(f"{name}: it runs already")
@@ -95,11 +100,13 @@ class Cameras:
             name,
             source=source,
             outbox=shared.spool,
-            observer=pages.Watched(shared.reporter, shared.live),
+            observer=shared.observer,
             executor=shared.executor,
             encoder=shared.encoder,
             viewer=partial(shared.live.judged, name),
             detector=detector,
+            worker=worker,
+            epoch=epoch,
         )
         if keeps:
             shared.learned.attach(name, unit, specs.scene_of(camera))

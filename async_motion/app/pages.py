@@ -33,43 +33,43 @@ class Watched:
     """Passes on what cameras tell to their reporter, and shows it to viewers."""
 
     def __init__(self, reporter: Observer, live: Live) -> None:
-        self._reporter = reporter
-        self._live = live
+        self.reporter = reporter
+        self.live = live
 
     def camera_online(self, camera: str) -> None:
-        self._reporter.camera_online(camera)
-        self._live.online(camera)
+        self.reporter.camera_online(camera)
+        self.live.online(camera)
 
     def camera_offline(self, camera: str, problem: str) -> None:
-        self._reporter.camera_offline(camera, problem)
-        self._live.offline(camera)
+        self.reporter.camera_offline(camera, problem)
+        self.live.offline(camera)
 
     def motion(self, camera: str, on: bool) -> None:
-        self._reporter.motion(camera, on)
-        self._live.motion(camera, on)
+        self.reporter.motion(camera, on)
+        self.live.motion(camera, on)
 
     def zone_motion(self, camera: str, zone: str, on: bool) -> None:
-        self._reporter.zone_motion(camera, zone, on)
+        self.reporter.zone_motion(camera, zone, on)
 
     def detected(self, camera: str, detection: Detection) -> None:
-        self._reporter.detected(camera, detection)
+        self.reporter.detected(camera, detection)
 
     def scene_changed(self, camera: str, kind: SceneChange) -> None:
-        self._reporter.scene_changed(camera, kind)
+        self.reporter.scene_changed(camera, kind)
 
     def event_started(self, event: MotionEvent) -> None:
-        self._reporter.event_started(event)
-        self._live.event_started(event)
+        self.reporter.event_started(event)
+        self.live.event_started(event)
 
     def event_ended(self, event: MotionEvent) -> None:
-        self._reporter.event_ended(event)
-        self._live.event_ended(event)
+        self.reporter.event_ended(event)
+        self.live.event_ended(event)
 
     def dropped(self, camera: str, reason: str, count: int) -> None:
-        self._reporter.dropped(camera, reason, count)
+        self.reporter.dropped(camera, reason, count)
 
     def problem(self, camera: str, problem: str | None) -> None:
-        self._reporter.problem(camera, problem)
+        self.reporter.problem(camera, problem)
 
 
 def build_live(

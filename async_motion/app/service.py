@@ -38,6 +38,8 @@ from async_motion.app.cameras import Cameras, Shared
 from async_motion.app.certificates import Certificates
 from async_motion.app.disks import Disks
 from async_motion.app.editor import FileEditor, SettingsFile
+from async_motion.app.fleet import FleetMember, Joined, open_bucket
+from async_motion.app.fleet_broker import FleetBroker
 from async_motion.app.liveness import Liveness
 from async_motion.app.outlet import Outlet
 from async_motion.app.reload import Plan, Rerun
@@ -48,7 +50,7 @@ from async_motion.errors import AsyncMotionError
 from async_motion.home_assistant.publisher import DiscoveryPublisher
 from async_motion.logs import dropped_lines, flush_logging
 from async_motion.settings import Settings
-from async_motion.spool import SpoolStats
+from async_motion.spool import Spool, SpoolStats
 from async_motion.status import Reporter
 from async_motion.web import Live
 
@@ -167,8 +169,12 @@ class Service:
             encoder = stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="encode"))
             spool = await stack.enter_async_context(build.build_spool(settings))
             address = await stack.enter_async_context(build.run_broker(settings))
-            broker = build.build_client(settings, *address, status_topic=specs.topics(settings).status)
-            outlet = Outlet(settings, partial(build.build_delivery, spool=spool, broker=broker))
+            member = await self._join_fleet(stack)
+            broker = self._build_broker(address, member)
+            is_current = member.is_current if member is not None else None
+            outlet = Outlet(
+                settings, partial(build.build_delivery, spool=spool, broker=broker, is_current=is_current)
+            )
             await stack.enter_async_context(outlet)
             reporter = await build.build_reporter(
                 settings,
@@ -176,6 +182,7 @@ class Service:
                 spool=spool,
                 health=outlet.health,
                 restart_capture=self._reconnect_all,
+                member=member,
             )
             outlet.on_stored(reporter.on_stored)
             announcer = await build.build_discovery(
@@ -208,12 +215,14 @@ class Service:
                 reporter.show_settings_problem(lambda: editor.problem)
                 broker.subscribe(specs.topics(settings).reload, self._on_reload)
             learned = await build.build_learned(settings, spool)
+            watched = pages.Watched(reporter, live)
             self._cameras = cameras = Cameras(
                 settings,
                 Shared(
                     spool=spool,
                     broker=broker,
                     reporter=reporter,
+                    observer=member.observer(watched) if member is not None else watched,
                     live=live,
                     learned=learned,
                     executor=executor,
@@ -226,21 +235,20 @@ class Service:
                 talking = tasks.create_task(self._parts.talking.run(), name="broker")
                 delivering = tasks.create_task(outlet.run(), name="delivery")
                 reporting = tasks.create_task(reporter.run(), name="reporter")
-                announcing = tasks.create_task(self._parts.announcing.run(), name="announcer")
                 serving = tasks.create_task(self._parts.serving.run(), name="web")
                 learning = tasks.create_task(learned.run(), name="learned")
                 looking = [tasks.create_task(each.run(), name=each.name) for each in self._parts.looking]
                 cameras.open(tasks)
-                for name in (name for name, camera in settings.cameras.items() if camera.enabled):
-                    await cameras.start(name)
-                self._liveness.ready(f"watching {len(cameras.names)} of {len(settings.cameras)} cameras")
+                leading = await self._lead(tasks, cameras, member, spool)
                 reloading = tasks.create_task(self._reload_when_asked(editor), name="reload")
-                await self._watch_cameras(cameras)
+                await self._watch_cameras(cameras, member)
+                if member is not None:
+                    await _end(leading)
                 await _end(reloading)
                 await _end(learning)
                 await self._deliver_the_rest(outlet)
                 # Each says its last words through the next: the broker is the last to go.
-                for task in (*looking, serving, announcing, delivering, reporting, talking):
+                for task in (*looking, serving, leading, delivering, reporting, talking):
                     await _end(task)
             _say_stopped(spool.stats, in_memory=settings.spool.path == ":memory:")
 
@@ -258,16 +266,62 @@ class Service:
             page = pages.build_web(settings, snapshot=snapshot, live=live, archive=archive, editor=editor)
             await page.run()
 
-    async def _watch_cameras(self, cameras: Cameras) -> None:
-        """Keep the cameras going until we are stopped, or each of them was a recording that has ended."""
+    def _build_broker(
+        self, address: tuple[str, int], member: FleetMember | None
+    ) -> BrokerClient | FleetBroker:
+        if member is not None:
+            return member.build_broker(*address)
+        status = specs.topics(self._settings).status
+        return build.build_client(self._settings, *address, status_topic=status)
+
+    async def _lead(
+        self, tasks: asyncio.TaskGroup, cameras: Cameras, member: FleetMember | None, spool: Spool
+    ) -> asyncio.Task[None]:
+        """Start all cameras, or the part in a fleet that starts them; return the task that speaks for us."""
+        settings, parts = self._settings, self._parts
+        assert parts is not None
+        if member is None:
+            announcing = tasks.create_task(parts.announcing.run(), name="announcer")
+            for name in (name for name, camera in settings.cameras.items() if camera.enabled):
+                await cameras.start(name)
+            self._liveness.ready(f"watching {len(cameras.names)} of {len(settings.cameras)} cameras")
+            return announcing
+        member.join(
+            Joined(
+                cameras=cameras,
+                reporter=parts.reporter,
+                live=parts.live,
+                spool=spool,
+                announcing=parts.announcing,
+            )
+        )
+        self._liveness.ready(f"worker {member.name} of the fleet {settings.instance}")
+        return tasks.create_task(member.run(), name="fleet")
+
+    async def _join_fleet(self, stack: AsyncExitStack) -> FleetMember | None:
+        """Return this worker's part in the fleet that the settings name; None without one."""
+        if not self._settings.fleet.servers:
+            return None
+        bucket = await stack.enter_async_context(open_bucket(self._settings))
+        return FleetMember(self._settings, bucket)
+
+    async def _watch_cameras(self, cameras: Cameras, member: FleetMember | None) -> None:
+        """Keep the cameras going until we are stopped, or each of them was a recording that has ended.
+
+        A worker of a fleet goes on: its leases say which cameras it has. It gives them away before it ends.
+        """
         async with asyncio.TaskGroup() as tasks:
-            ended = tasks.create_task(cameras.ended(), name="recordings")
+            waiting = cameras.ended() if member is None else asyncio.Event().wait()
+            ended = tasks.create_task(waiting, name="recordings")
             stopping = tasks.create_task(self._stopping.wait(), name="stopping")
             succeeded = tasks.create_task(self._succeeded.wait(), name="successor")
             await asyncio.wait([stopping, succeeded, ended], return_when=asyncio.FIRST_COMPLETED)
             for task in (ended, stopping, succeeded):
                 task.cancel()
-        await cameras.stop_all()
+        if member is not None:
+            await member.drain(self._settings.shutdown_grace)
+        else:
+            await cameras.stop_all()
 
     # ---- other settings ----
 
@@ -293,7 +347,7 @@ class Service:
     async def _change(self, settings: Settings, plan: Plan) -> None:
         """Put other settings in force. Raises AsyncMotionError where the store cannot be opened: none are."""
         cameras, parts = self._cameras, self._parts
-        if plan.whole or cameras is None or parts is None:
+        if plan.whole or self._settings.fleet.servers or cameras is None or parts is None:
             self.successor = settings
             self._succeeded.set()
             return
@@ -314,7 +368,7 @@ class Service:
             await cameras.start(name)
         for name in plan.changed:
             await cameras.change(name)
-        if plan.broker:
+        if plan.broker and isinstance(parts.broker, BrokerClient):  # a fleet's are not changed in place
             host, port = (
                 parts.address if settings.mqtt.host is None else (settings.mqtt.host, settings.mqtt.port)
             )
@@ -368,7 +422,7 @@ class _Parts:
     live: Live
     address: tuple[str, int]
     """Where the built-in broker listens."""
-    broker: BrokerClient
+    broker: BrokerClient | FleetBroker
     outlet: Outlet
     certificates: Certificates
     disks: Disks

@@ -111,8 +111,10 @@ def detector_settings(camera: CameraSettings, *, night: bool = False) -> Detecto
     return replace(by_day, **night_values(camera)) if night else by_day
 
 
-def unit_settings(settings: Settings, name: str) -> UnitSettings:
-    """Return how a camera's frames become events and records."""
+def unit_settings(
+    settings: Settings, name: str, *, worker: str | None = None, epoch: int | None = None
+) -> UnitSettings:
+    """Return how a camera's frames become events and records; `worker` and `epoch` tell a fleet's lease."""
     camera = settings.cameras[name]
     event = camera.event
     return UnitSettings(
@@ -132,6 +134,8 @@ def unit_settings(settings: Settings, name: str) -> UnitSettings:
         ),
         pre_s=event.pre,
         pre_bytes=event.pre_bytes,
+        worker=worker,
+        epoch=epoch,
     )
 
 

@@ -21,10 +21,11 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 import random
 import secrets
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aiomqtt import Topic
@@ -51,8 +52,25 @@ log = logging.getLogger(__name__)
 Handler = Callable[[str, bytes, bool], None]
 """(topic, payload, retained): a retained message was there before we subscribed."""
 
+TURN_S: Final = 0.1
+"""How often a client asks whether the client id is its own."""
+
 SETTLED_S: Final = 10.0
 """A connection that lasted this long resets the backoff."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takeover:
+    """A client id that moves between hosts: the next host's connection ends the one before.
+
+    The will waits for `will_delay_s`, so that a failover does not show as an outage; for the same reason the
+    client leaves without a goodbye. `may_connect` is asked before each connection: a host that has lost the
+    id must not take it back. `will_topic`: where the will goes, None: the status topic.
+    """
+
+    will_delay_s: float
+    may_connect: Callable[[], bool]
+    will_topic: str | None = None
 
 
 class BrokerClient:
@@ -94,6 +112,7 @@ class BrokerClient:
         refused_first_s: float = 10.0,
         refused_max_s: float = 30.0,
         draw: Callable[[], float] = random.random,
+        takeover: Takeover | None = None,
     ) -> None:
         files = TlsFiles(ca_file=ca_file, cert_file=cert_file, key_file=key_file, insecure=insecure)
         self._options = Options(
@@ -105,14 +124,17 @@ class BrokerClient:
             protocol=protocol,
             keepalive_s=keepalive_s,
             tls=files if tls else None,
-            will_topic=status_topic,
+            will_topic=(takeover and takeover.will_topic) or status_topic,
             will=will,
+            will_delay_s=None if takeover is None else max(1, math.ceil(takeover.will_delay_s)),
             connect_timeout_s=connect_timeout_s,
             timeout_s=timeout_s,
             max_incoming=max_incoming,
             max_packet=max_packet,
         )
         self._birth = birth
+        self._status_topic = status_topic
+        self._takeover = takeover
         self._stop_timeout_s = stop_timeout_s
         self._retry = Backoff(draw=draw, first_s=retry_first_s, max_s=retry_max_s)
         self._refused_retry = Backoff(draw=draw, first_s=refused_first_s, max_s=refused_max_s)
@@ -279,10 +301,18 @@ class BrokerClient:
     async def run(self) -> None:
         """Stay connected until cancelled; then publish pending changes and "offline", and disconnect."""
         while True:
+            await self._wait_for_turn()
             try:
                 await self._connect_and_serve()
             except BrokerUnavailable as exc:
                 await asyncio.sleep(self._note_trouble(exc))
+
+    async def _wait_for_turn(self) -> None:
+        """Return when the client id is ours to use."""
+        takeover = self._takeover
+        # A lease is known by asking the clock: there is no event to wait for.
+        while takeover is not None and not takeover.may_connect():  # noqa: ASYNC110
+            await asyncio.sleep(TURN_S)
 
     # -- one connection
 
@@ -453,7 +483,7 @@ class BrokerClient:
 
     async def _say_status(self, connection: Connection, payload: bytes) -> None:
         self._status_due = False
-        topic = self._options.will_topic
+        topic = self._status_topic
         if topic is None:
             return
         done = await connection.send(topic, payload, retain=True)
@@ -470,6 +500,10 @@ class BrokerClient:
                 said = await self._say_new(connection)
                 if said:
                     await asyncio.wait(said)
+                if self._takeover is not None:
+                    # Without DISCONNECT: the will is published unless the next host comes before its delay.
+                    connection.abort(BrokerUnavailable("handed over"))
+                    return
                 await self._say_status(connection, self._options.will)
         except TimeoutError:
             connection.abort(BrokerUnavailable("the goodbye took too long"))  # the last will is published

@@ -26,7 +26,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiomqtt
-from paho.mqtt.client import MQTT_ERR_CONN_LOST, MQTT_ERR_SUCCESS, Client
+from paho.mqtt.client import (
+    MQTT_CLEAN_START_FIRST_ONLY,
+    MQTT_ERR_CONN_LOST,
+    MQTT_ERR_SUCCESS,
+    Client,
+)
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -51,6 +56,9 @@ CHUNK: Final = 64 * 1024
 SLOWEST_BYTES_PER_S: Final = 32 * 1024
 """The slowest link that counts as alive: it extends the time-out of large payloads."""
 
+SESSION_MARGIN_S: Final = 30
+"""How much longer than the will's delay a session lives."""
+
 _REFUSALS: Final = frozenset(
     {0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x8E, 0x90, 0x95, 0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9D}
 )
@@ -68,7 +76,10 @@ _ADVICE: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to connect. The broker publishes `will`, retained, when the connection ends without DISCONNECT."""
+    """How to connect. The broker publishes `will`, retained, when the connection ends without DISCONNECT.
+
+    `will_delay_s` lets the broker wait for that long, in case the client id connects again (MQTT 5 alone).
+    """
 
     host: str
     port: int
@@ -80,6 +91,7 @@ class Options:
     tls: TlsFiles | None = None
     will_topic: str | None = None
     will: bytes = b"offline"
+    will_delay_s: int | None = None
     connect_timeout_s: float = 5.0
     timeout_s: float = 10.0
     max_incoming: int = 1 << 20
@@ -229,9 +241,18 @@ class Connection:
         if five:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.MaximumPacketSize = options.max_incoming
+        delayed = five and options.will_delay_s is not None
         will = None
         if options.will_topic is not None:
-            will = aiomqtt.Will(options.will_topic, options.will, qos=1, retain=True)
+            of_will = None
+            if delayed:
+                of_will = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+                of_will.WillDelayInterval = options.will_delay_s
+            will = aiomqtt.Will(options.will_topic, options.will, qos=1, retain=True, properties=of_will)
+        if properties is not None and delayed:
+            # A will outlives its connection only within a session, and only a session that is taken over
+            # (no clean start) keeps the will from being published.
+            properties.SessionExpiryInterval = (options.will_delay_s or 0) + SESSION_MARGIN_S
         client = aiomqtt.Client(
             options.host,
             options.port,
@@ -240,6 +261,7 @@ class Connection:
             logger=paho_log,
             identifier=options.client_id,
             protocol=aiomqtt.ProtocolVersion.V5 if five else aiomqtt.ProtocolVersion.V311,
+            clean_start=False if delayed else MQTT_CLEAN_START_FIRST_ONLY,
             will=will,
             keepalive=max(1, round(options.keepalive_s)),
             timeout=options.timeout_s,

@@ -139,6 +139,8 @@ class CameraUnit:
         self._lost: CameraUnavailable | None = None
         self._online = False
         self._newest: Frame | None = None
+        self.pixels = 0
+        """How many pixels of the watched stream were captured: what the camera costs grows with them."""
 
     async def run(self) -> None:
         """Run one connection.
@@ -194,6 +196,7 @@ class CameraUnit:
                         height, width = frame.luma.shape
                         log.info("%s: watching, frames of %dx%d", self._camera, width, height)
                     self._newest = frame
+                    self.pixels += frame.luma.size
                     dropped = self._waiting.put(frame)
                     if dropped:
                         self._observer.dropped(self._camera, "too_slow", dropped)

@@ -36,6 +36,9 @@ PathStyle = bool | Literal["auto"]
 RemoteUserRole = Literal["none", "viewer", "admin"]
 """What people may do on the page whom a trusted proxy names."""
 
+OnQuorumLoss = Literal["keep", "stop"]
+"""What a worker does with its cameras while the fleet's leases cannot be renewed."""
+
 BUCKET: Final = "motion"
 REGION: Final = "us-east-1"
 

@@ -40,5 +40,6 @@ items, until it is delayed. A snapshot that is refused (too large) does not hold
 from async_motion.delivery.circuit_breaker import DeliveryPace
 from async_motion.delivery.delivery import Delivery
 from async_motion.delivery.protocols import Outbox, PublishingBroker, Store
+from async_motion.delivery.publisher import IsCurrent
 
-__all__ = ["Delivery", "DeliveryPace", "Outbox", "PublishingBroker", "Store"]
+__all__ = ["Delivery", "DeliveryPace", "IsCurrent", "Outbox", "PublishingBroker", "Store"]

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from async_motion.errors import LeaseLost, LeaseUnavailable
 from async_motion.fleet.clock import boottime
 
-MAX_VALUE_BYTES = 4096
+MAX_VALUE_BYTES = 16 << 10
 """A lease or a worker's view is a line of JSON: longer values are not ours."""
 
 CAMERA = "camera."
@@ -66,17 +66,22 @@ class KeyTaken(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Who has a camera, as the bucket says. `epoch` is 0 in the first write, whose revision is the epoch."""
+    """Who has a camera, as the bucket says. `epoch` is 0 in the first write, whose revision is the epoch.
+
+    `note` is what the next owner must know of the camera should this one be lost: its open event.
+    """
 
     worker: str
     tenure: str
     epoch: int
+    note: Mapping[str, Any] | None = None
 
     def encode(self) -> bytes:
         """Return the value that stands in the bucket."""
-        return json.dumps(
-            {"worker": self.worker, "tenure": self.tenure, "epoch": self.epoch}, separators=(",", ":")
-        ).encode()
+        value: dict[str, Any] = {"worker": self.worker, "tenure": self.tenure, "epoch": self.epoch}
+        if self.note is not None:
+            value["note"] = dict(self.note)
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def parse_owner(entry: Entry) -> Owner | None:
@@ -87,7 +92,13 @@ def parse_owner(entry: Entry) -> Owner | None:
         return None
     if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch <= entry.revision:
         return None
-    return Owner(worker=worker, tenure=tenure, epoch=epoch or entry.revision)
+    note = value.get("note")
+    return Owner(
+        worker=worker,
+        tenure=tenure,
+        epoch=epoch or entry.revision,
+        note=note if isinstance(note, dict) else None,
+    )
 
 
 def parse_object(value: bytes) -> Mapping[str, Any]:
@@ -157,9 +168,9 @@ class LeaseKeeper:
             deadline=sent + self._ttl_s,
         )
 
-    async def renew(self, lease: Lease) -> Lease:
+    async def renew(self, lease: Lease, note: Mapping[str, Any] | None = None) -> Lease:
         """Return the lease with a later deadline. Raises LeaseLost; LeaseUnavailable: the old one holds."""
-        owner = Owner(worker=self._worker, tenure=lease.tenure, epoch=lease.epoch)
+        owner = Owner(worker=self._worker, tenure=lease.tenure, epoch=lease.epoch, note=note)
         key = CAMERA + lease.camera
         sent = self._clock()
         try:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 BAND = 0.25
@@ -115,13 +115,3 @@ def to_shed(
                 if best is None or (better, camera) > best:
                     best = (better, camera)
     return best[1] if best is not None else None
-
-
-def share_of(cameras: Sequence[str], workers: Collection[WorkerView]) -> dict[str, list[str]]:
-    """Return the cameras of each worker by preference alone, for planning and for tests."""
-    shares: dict[str, list[str]] = {worker.name: [] for worker in workers}
-    for camera in cameras:
-        ranked = preferred(camera, workers)
-        if ranked:
-            shares[ranked[0].name].append(camera)
-    return shares

@@ -23,9 +23,11 @@ import json
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from async_motion.core.options import OnQuorumLoss
 from async_motion.errors import LeaseLost, LeaseUnavailable
 from async_motion.fleet import placement
 from async_motion.fleet.clock import boottime
@@ -48,6 +50,10 @@ WORKER = "worker."
 """Key prefix of what workers say of themselves."""
 MOVE = "move."
 """Key prefix of moves by hand: the camera's next owner."""
+DRAIN = "drain."
+"""Key prefix of drains by hand: the worker gives its cameras away, until it starts again."""
+INSTANCE = "=instance"
+"""Stands among the cameras for the instance itself: its owner speaks for all. No camera has such a name."""
 
 LOOK_S = 0.25
 """How often the view is looked at."""
@@ -60,10 +66,12 @@ DEFAULT_COST = 0.1
 """The cost of a camera that was not measured yet, in cores."""
 REFUSED_FOR_S = 300.0
 """How long a worker does not try a camera that it could not open."""
+INSTANCE_COST = 0.01
+MAX_TOLD = 400
+"""How many costs a worker tells: its line must fit into a value of the bucket."""
+MAX_REASONS = 16
 MAX_WORKERS = 256
 """More views than this are not read: a bucket full of nonsense must not fill memory."""
-
-OnQuorumLoss = Literal["keep", "stop"]
 
 
 class WatchedBucket(KeyValueBucket, Protocol):
@@ -92,6 +100,9 @@ class _Held:
     timer: asyncio.TimerHandle | None = None
     keeping: bool = False
     """Its lease has run out without a quorum, and it is kept."""
+    note: Mapping[str, Any] | None = None
+    due: asyncio.Event = field(default_factory=asyncio.Event)
+    """The lease is to be renewed at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +116,19 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetView:
-    """What this worker knows of the fleet. `owners` maps cameras to workers, for those that are owned."""
+    """What this worker knows of the fleet. `owners` maps cameras to workers, for those that are owned.
+
+    `told` is what each worker says of itself beside that, `speaker` the worker that owns the instance.
+    """
 
     connected: bool
     workers: tuple[WorkerView, ...]
     owners: Mapping[str, str]
     epochs: Mapping[str, int]
+    told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    speaker: str | None = None
+    keeping: bool = False
+    """Cameras go on though their leases cannot be renewed."""
     problem: str | None = None
     different: tuple[str, ...] = ()
     """Workers whose settings differ from ours."""
@@ -144,8 +162,9 @@ class _State:
 class FleetWorker:
     """Own a share of the cameras for as long as `run` runs.
 
-    `start(camera, epoch)` begins to capture and returns at once; `stop(camera)` returns when it captures no
-    more. Neither raises. `cost_of` returns what a camera costs in cores, None while that is not known.
+    `start(camera, epoch, note)` begins to capture and returns at once; `note` is what the last owner noted,
+    where it was lost. `stop(camera)` returns when it captures no more. Neither raises. `cost_of` returns what
+    a camera costs in cores, None while that is not known. `about` is what others are told of this worker.
     """
 
     def __init__(
@@ -153,9 +172,10 @@ class FleetWorker:
         settings: FleetSettings,
         bucket: WatchedBucket,
         *,
-        start: Callable[[str, int], None],
+        start: Callable[[str, int, Mapping[str, Any] | None], None],
         stop: Callable[[str], Awaitable[None]],
         cost_of: Callable[[str], float | None] = lambda _camera: None,
+        about: Callable[[], Mapping[str, Any]] = dict,
         clock: Callable[[], float] = boottime,
     ) -> None:
         self._settings = settings
@@ -163,6 +183,7 @@ class FleetWorker:
         self._start = start
         self._stop = stop
         self._cost_of = cost_of
+        self._about = about
         self._clock = clock
         self._keeper = LeaseKeeper(bucket, settings.worker, ttl_s=settings.ttl_s, clock=clock)
         self._fence = Fence(settings.margin_s, clock)
@@ -170,11 +191,16 @@ class FleetWorker:
         self._held: dict[str, _Held] = {}
         self._busy: set[str] = set()
         """Cameras that are being acquired or given up."""
-        self._draining = False
+        self._leaving = False
+        self._drained = False
         self._connected = False
         self._problem: str | None = None
         self._warned: tuple[str, ...] = ()
         self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def _draining(self) -> bool:
+        return self._leaving or self._drained
 
     # What others see
 
@@ -188,6 +214,12 @@ class FleetWorker:
     def view(self) -> FleetView:
         """Return what this worker knows of the fleet now."""
         owners, epochs = {}, {}
+        told: dict[str, Mapping[str, Any]] = {self._settings.worker: self._about()}
+        for key in self._state.seen:
+            name = key.removeprefix(WORKER)
+            if key.startswith(WORKER) and name != self._settings.worker and (seen := self._live(key)):
+                about = parse_object(seen.entry.value).get("about")
+                told[name] = about if isinstance(about, dict) else {}
         for camera in self._settings.cameras:
             if camera in self._held:
                 owners[camera], epochs[camera] = self._settings.worker, self._held[camera].lease.epoch
@@ -196,8 +228,11 @@ class FleetWorker:
         return FleetView(
             connected=self._connected,
             workers=tuple(self._workers()),
+            speaker=owners.pop(INSTANCE, None),
             owners=owners,
-            epochs=epochs,
+            epochs={camera: epoch for camera, epoch in epochs.items() if camera != INSTANCE},
+            told=told,
+            keeping=any(held.keeping for held in self._held.values()),
             problem=self._problem,
             different=self._different(),
         )
@@ -206,9 +241,30 @@ class FleetWorker:
         """Hear that this worker cannot open a camera: another one gets it, if another one can take it."""
         self._state.refused[camera] = (self._clock() + REFUSED_FOR_S, reason)
 
+    def refusal(self, camera: str) -> str | None:
+        """Return why this worker cannot open a camera, None where it can."""
+        return self._state.refused[camera][1] if camera in self._refused() else None
+
     def drain(self) -> None:
-        """Give all cameras away, and take none."""
-        self._draining = True
+        """Give all cameras away, and take none, for the rest of this run."""
+        self._leaving = True
+
+    def note(self, camera: str, note: Mapping[str, Any] | None) -> None:
+        """Note with the lease what the next owner must know should this worker be lost. None: nothing."""
+        held = self._held.get(camera)
+        if held is not None and held.note != note:
+            held.note = note
+            held.due.set()
+
+    def noted(self, camera: str) -> Mapping[str, Any] | None:
+        """Return what is noted with the lease of a camera of ours."""
+        held = self._held.get(camera)
+        return held.note if held is not None else None
+
+    @property
+    def idle(self) -> bool:
+        """Return whether nothing is left to give away: no camera is ours, or being given up."""
+        return not self._held and not self._busy
 
     # The life of a worker
 
@@ -268,6 +324,10 @@ class FleetWorker:
         if known is None and len(self._state.seen) > MAX_WORKERS + 2 * len(self._settings.cameras):
             return
         self._state.seen[entry.key] = _SeenEntry(entry, self._clock())
+        if entry.key == DRAIN + self._settings.worker and entry.value:
+            # Remembered: the key itself expires.
+            self._drained = parse_object(entry.value).get("draining") is True
+            log.info("fleet: %s by command", "draining" if self._drained else "taking cameras again")
 
     def _set_connected(self, problem: str | None) -> None:
         if problem is None and not self._connected:
@@ -282,8 +342,12 @@ class FleetWorker:
             value = {
                 "capacity": self._settings.capacity,
                 "draining": self._draining,
-                "refused": sorted(self._refused())[:64],
-                "costs": {camera: round(self._cost(camera), 3) for camera in self._held},
+                "refused": {
+                    camera: self._state.refused[camera][1][:80]
+                    for camera in sorted(self._refused())[:MAX_REASONS]
+                },
+                "costs": {camera: round(self._cost(camera), 3) for camera in list(self._held)[:MAX_TOLD]},
+                "about": dict(self._about()),
                 "fingerprint": self._settings.fingerprint,
             }
             try:
@@ -310,7 +374,7 @@ class FleetWorker:
         return frozenset(self._state.refused)
 
     def _cost(self, camera: str) -> float:
-        cost = self._cost_of(camera)
+        cost = self._cost_of(camera) if camera != INSTANCE else INSTANCE_COST
         return cost if cost is not None and math.isfinite(cost) and cost > 0 else DEFAULT_COST
 
     def _workers(self) -> list[WorkerView]:
@@ -346,9 +410,7 @@ class FleetWorker:
                     capacity=float(capacity),
                     load=sum(_number(known.get(camera), DEFAULT_COST) for camera in owners.get(name, ())),
                     draining=value.get("draining") is True,
-                    refused=frozenset(c for c in refused if isinstance(c, str))
-                    if isinstance(refused, list)
-                    else frozenset(),
+                    refused=frozenset(refused) if isinstance(refused, dict) else frozenset(),
                 )
             )
         return found
@@ -428,7 +490,7 @@ class FleetWorker:
             await asyncio.sleep(SHED_EVERY_S)
             now = self._clock()
             settled = [camera for camera, held in self._held.items() if now - held.since >= SETTLED_S]
-            costs = {camera: self._cost(camera) for camera in self._held}
+            costs = {camera: self._cost(camera) for camera in self._held if camera != INSTANCE}
             camera = placement.to_shed(self._settings.worker, costs, self._workers(), settled=settled)
             if camera is not None and self._connected and camera not in self._busy:
                 self._state.cooling[camera] = now + placement.COOL_DOWN_S
@@ -456,23 +518,34 @@ class FleetWorker:
             await self._hand_back(camera, lease)
             return
         self._state.free_since.pop(camera, None)
+        note = self._left_by_the_last(camera)
         renewing = self._tasks.create_task(self._renew(camera), name=f"fleet: renew[{camera}]")
-        self._held[camera] = _Held(lease=lease, since=self._clock(), renewing=renewing)
+        self._held[camera] = _Held(lease=lease, since=self._clock(), renewing=renewing, note=note)
         self._arm(camera, lease)
-        log.info("fleet: %s is ours, epoch %d", camera, lease.epoch)
-        self._start(camera, lease.epoch)
+        name = "the instance" if camera == INSTANCE else camera
+        log.info("fleet: %s is ours, epoch %d", name, lease.epoch)
+        self._start(camera, lease.epoch, note)
+
+    def _left_by_the_last(self, camera: str) -> Mapping[str, Any] | None:
+        """Return what another owner had noted that was lost; one that gave the camera back left nothing."""
+        seen = self._state.seen.get(CAMERA + camera)
+        owner = parse_owner(seen.entry) if seen is not None else None
+        return owner.note if owner is not None and owner.worker != self._settings.worker else None
 
     async def _renew(self, camera: str) -> None:
         """Renew one lease for as long as it is ours."""
         wait_s = self._settings.ttl_s / 3
         while True:
-            await asyncio.sleep(wait_s)
             held = self._held.get(camera)
             if held is None:
                 return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await held.due.wait()
+            held.due.clear()
             try:
                 async with asyncio.timeout(self._settings.ttl_s / 3):
-                    held.lease = await self._keeper.renew(held.lease)
+                    held.lease = await self._keeper.renew(held.lease, held.note)
             except LeaseLost as exc:
                 log.warning("fleet: %s", exc)
                 self._give_up(camera, "lost")
@@ -504,7 +577,7 @@ class FleetWorker:
         if self._settings.on_quorum_loss == "keep":
             if not held.keeping:
                 held.keeping = True
-                log.warning("fleet: %s: the lease cannot be renewed; it is kept without one", camera)
+                log.warning("fleet: %s: the lease cannot be renewed; going on without it", camera)
             return
         self._give_up(camera, "its lease could not be renewed")
 

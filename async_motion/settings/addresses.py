@@ -58,6 +58,28 @@ def check_networks(value: object) -> tuple[Network, ...]:
     return tuple(networks)
 
 
+def check_servers(value: object) -> tuple[str, ...]:
+    """Return the addresses of NATS servers. No message shows one with a login."""
+    expected = "expected a list of NATS servers, such as [nats://nats1:4222, nats://nats2:4222]"
+    value = structure(value)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{shown(value)}, {expected}")
+    servers = []
+    for item in value:
+        text = check_text(item)
+        if "@" in text:
+            raise ValueError(f"an address with a login, {expected}; `fleet.credentials` names a file")
+        scheme, separator, place = text.partition("://")
+        if not separator or scheme not in ("nats", "tls"):
+            raise ValueError(f"{shown(text)} has another scheme than nats:// and tls://, {expected}")
+        try:
+            check_endpoint(place)
+        except ValueError:
+            raise ValueError(f"{shown(text)} is not an address, {expected}") from None
+        servers.append(text)
+    return tuple(servers)
+
+
 def check_page_url(value: object) -> str:
     text = check_text(value)
     expected = "expected the page's address as people open it, such as http://192.0.2.5:8585/"

@@ -145,3 +145,15 @@ def share_between(least: str, most: str) -> PlainValidator:
         return share
 
     return PlainValidator(check)
+
+
+def check_capacity(value: object) -> float | None:
+    """Return cores; None where they are to be measured."""
+    if value is None or value == "auto":
+        return None
+    number, expected = number_of(value), "expected auto or a number of cores from 0.1 to 1024"
+    if number is None:
+        raise ValueError(f"{shown(value)}, {expected}")
+    if not 0.1 <= number <= 1024:
+        raise ValueError(f"{shown(value)} is out of range, {expected}")
+    return number

@@ -62,6 +62,7 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
             ),
         )
     yield from _web_contradictions(web)
+    yield from _fleet_contradictions(settings)
     location = settings.location
     if (location.latitude is None) != (location.longitude is None):
         latitude_alone = location.longitude is None
@@ -110,6 +111,24 @@ def _web_contradictions(web: WebSettings) -> Iterator[tuple[Place, str]]:
     for there, other in (("access_key", "secret_key"), ("secret_key", "access_key")):
         if getattr(web.store, there) is not None and getattr(web.store, other) is None:
             yield ("web", "store", there), f"set alone, expected `{other}` with it"
+
+
+def _fleet_contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
+    """Say what workers on different hosts must share, and do not."""
+    fleet = settings.fleet
+    files = fleet.tls
+    if (files.cert_file is None) != (files.key_file is None):
+        there, other = ("cert_file", "key_file") if files.key_file is None else ("key_file", "cert_file")
+        yield ("fleet", "tls", there), f"set alone, expected `{other}` with it"
+    if not fleet.servers:
+        return
+    for place, blank, what in (
+        (("instance",), "instance" not in settings.model_fields_set, "the name that all workers share"),
+        (("mqtt", "host"), settings.mqtt.host is None, "the broker that all workers share"),
+        (("minio", "endpoint"), settings.minio.endpoint is None, "the store that all workers share"),
+    ):
+        if blank:
+            yield place, f"blank though `fleet.servers` is set, expected {what}"
 
 
 def _collisions(place: Place, names: Iterable[str]) -> Iterator[tuple[Place, str]]:

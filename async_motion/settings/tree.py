@@ -27,6 +27,7 @@ from async_motion.core.options import (
     LogFormat,
     LogLevel,
     MqttProtocol,
+    OnQuorumLoss,
     PathStyle,
     ProfileSwitch,
     RemoteUserRole,
@@ -43,10 +44,12 @@ from async_motion.settings.addresses import (
     check_networks,
     check_page_url,
     check_public_endpoint,
+    check_servers,
     check_source,
     hostname,
 )
 from async_motion.settings.quantities import (
+    check_capacity,
     duration_between,
     number_between,
     share_between,
@@ -137,6 +140,7 @@ class LogLevelSettings(Section):
     camera: OptionalLevel = None
     capture: OptionalLevel = None
     delivery: OptionalLevel = None
+    fleet: OptionalLevel = None
     home_assistant: OptionalLevel = None
     spool: OptionalLevel = None
     status: OptionalLevel = None
@@ -304,6 +308,26 @@ class LocationSettings(Section):
     longitude: Annotated[float | None, number_between(-180, 180, "degrees")] = None
 
 
+class FleetTlsSettings(Section):
+    """TLS towards the leases' servers, for `tls://`."""
+
+    ca_file: OptionalFile = None
+    cert_file: OptionalFile = None
+    key_file: OptionalFile = None
+
+
+class FleetSection(Section):
+    """Many hosts, one instance. Without `servers` there is no fleet. `capacity` None: measured."""
+
+    servers: Annotated[tuple[str, ...], BeforeValidator(check_servers)] = ()
+    credentials: OptionalFile = None
+    tls: FleetTlsSettings = FleetTlsSettings()
+    name: Annotated[str, PlainValidator(check_instance)] = Field(default_factory=hostname)
+    ttl: Annotated[float, duration_between("1s", "5min")] = 10.0
+    capacity: Annotated[float | None, PlainValidator(check_capacity)] = None
+    on_quorum_loss: Annotated[OnQuorumLoss, one_of(OnQuorumLoss)] = "keep"
+
+
 class ZoneSettings(Section):
     name: OptionalText = None
     polygon: Annotated[Polygon, BeforeValidator(check_polygon)]
@@ -399,6 +423,7 @@ class Settings(Section):
     index: IndexSettings = IndexSettings()
     web: WebSettings = WebSettings()
     location: LocationSettings = LocationSettings()
+    fleet: FleetSection = FleetSection()
     cameras: Annotated[
         Mapping[Annotated[str, AfterValidator(check_camera_name)], CameraSettings], BeforeValidator(_cameras)
     ] = {"demo": CameraSettings(source=SecretStr("demo:"))}

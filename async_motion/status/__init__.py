@@ -28,6 +28,6 @@ Times of day are the machine's own: "today" begins at local midnight.
 
 from async_motion.status.commands import ProfileControls
 from async_motion.status.memory import Remember
-from async_motion.status.reporter import Preview, Reporter, StatusBroker
+from async_motion.status.reporter import Member, Preview, Reporter, StatusBroker, retained_by
 
-__all__ = ["Preview", "ProfileControls", "Remember", "Reporter", "StatusBroker"]
+__all__ = ["Member", "Preview", "ProfileControls", "Remember", "Reporter", "StatusBroker", "retained_by"]

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from async_motion.core import names, payloads
 from async_motion.core.commands import OFF, ON, Controls
 from async_motion.core.health import DeliveryHealth, PeerHealth
-from async_motion.core.model import Detection, MotionEvent, SceneChange, StoredFrame
+from async_motion.core.model import CameraStatus, Detection, MotionEvent, SceneChange, StoredFrame
 from async_motion.core.names import Topics
 from async_motion.errors import AsyncMotionError
 from async_motion.status import commands
@@ -45,6 +45,30 @@ class StatusBroker(Protocol):
     def subscribe(self, topic_filter: str, handler: Callable[[str, bytes, bool], None]) -> None: ...
 
 
+class Member(Protocol):
+    """The part of this service in a fleet, whose cameras come and go."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Return what the service's state tells of the fleet."""
+
+    def lease_of(self, camera: str) -> Mapping[str, Any]:
+        """Return what a camera's state tells of its lease."""
+
+
+def retained_by(
+    topics: Topics, cameras: Mapping[str, Collection[str]], *, preview: bool, profiled: Collection[str]
+) -> frozenset[str]:
+    """Return every topic under `{base}` on which a service with these cameras and zones retains something."""
+    found = {topics.status, topics.state}
+    for name, zones in cameras.items():
+        found.update(topics.retained_of(name, zones))
+        if preview:
+            found.add(topics.preview(name))
+        if name in profiled:
+            found.add(topics.setting(name, names.PROFILE))
+    return frozenset(found)
+
+
 class _Pace:
     """When a state is due: regularly, and soon after a change, but not too soon."""
 
@@ -69,7 +93,8 @@ class Reporter:
     `memory_keys`. `spool_stats` returns at least `records`, `bytes` and `oldest_age_s`; it is published as it
     is and holds JSON values only. It and `delivery_health` must return at once. `restart_capture` makes every
     camera connect again. `profiled` are the cameras with settings for the night. `timezone` says where
-    midnight is: None is the machine's own.
+    midnight is: None is the machine's own. In a `fleet` a camera may have been another worker's: until it
+    has given a frame, or has failed to, nothing is said about its status.
     """
 
     def __init__(
@@ -89,6 +114,7 @@ class Reporter:
         preview_every_s: float | None = None,
         frigate_topic: str | None = None,
         profiled: Collection[str] = (),
+        fleet: Member | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         timezone: tzinfo | None = None,
@@ -102,6 +128,7 @@ class Reporter:
         self._preview_every_s = preview_every_s
         self._frigate = Topics(frigate_topic) if frigate_topic else None
         self._profiled = frozenset(profiled)
+        self._fleet = fleet
         self._now = now
         self._monotonic = monotonic
         self._timezone = timezone
@@ -214,14 +241,18 @@ class Reporter:
 
     def republish(self) -> None:
         """Publish everything again, as it is now: at the start, and when a reader has come back."""
-        for name, camera in self._cameras.items():
-            self._publish_status(name)
-            self._publish_motion(name)
-            for zone in camera.zones:
-                self._publish_zone(name, zone)
-            self._commands.publish(name)
-            self._publish_camera(name)
+        for name in self._cameras:
+            self.republish_camera(name)
         self._publish_service()
+
+    def republish_camera(self, camera: str) -> None:
+        """Publish everything about one camera again, as it is now."""
+        self._publish_status(camera)
+        self._publish_motion(camera)
+        for zone in self._cameras[camera].zones:
+            self._publish_zone(camera, zone)
+        self._commands.publish(camera)
+        self._publish_camera(camera)
 
     def close(self) -> None:
         """Publish that nothing moves and every camera is offline. Nothing is published after it."""
@@ -256,14 +287,9 @@ class Reporter:
     @property
     def retained_topics(self) -> frozenset[str]:
         """Every topic under `{base}` on which this service retains something: others there are leftovers."""
-        topics = {self._topics.status, self._topics.state}
-        for name, camera in self._cameras.items():
-            topics.update(self._topics.retained_of(name, camera.zones))
-            if self._preview_every_s is not None:
-                topics.add(self._topics.preview(name))
-            if name in self._profiled:
-                topics.add(self._topics.setting(name, names.PROFILE))
-        return frozenset(topics)
+        zones = {name: tuple(camera.zones) for name, camera in self._cameras.items()}
+        preview = self._preview_every_s is not None
+        return retained_by(self._topics, zones, preview=preview, profiled=self._profiled)
 
     @property
     def foreign_topics(self) -> frozenset[str]:
@@ -287,9 +313,9 @@ class Reporter:
         state = self._cameras[camera]
         if not state.online and state.trouble == problem:
             return
-        was_online = state.online
+        was_told = not state.online and (self._fleet is None or state.status is not CameraStatus.STARTING)
         state.goes_offline(problem)
-        if was_online:
+        if not was_told:
             self._publish_status(camera)
         self._touch(camera)
 
@@ -360,7 +386,10 @@ class Reporter:
             self._broker.retain(topic, payload)
 
     def _publish_status(self, camera: str) -> None:
-        status = ONLINE if self._cameras[camera].online else OFFLINE
+        state = self._cameras[camera]
+        if self._fleet is not None and state.status is CameraStatus.STARTING:
+            return
+        status = ONLINE if state.online else OFFLINE
         self._retain(self._topics.camera_status(camera), status)
 
     def _publish_motion(self, camera: str) -> None:
@@ -397,7 +426,8 @@ class Reporter:
     def _camera_state(self, camera: str) -> dict[str, Any]:
         state = self._cameras[camera]
         state.roll_day(self._today())
-        return state.to_json(self._monotonic()) | {"profile": self._commands.profile(camera)}
+        lease = self._fleet.lease_of(camera) if self._fleet is not None else {}
+        return {**state.to_json(self._monotonic()), "profile": self._commands.profile(camera), **lease}
 
     def _service_state(self) -> dict[str, Any]:
         cameras = self._cameras.values()
@@ -408,6 +438,7 @@ class Reporter:
             "started_at": payloads.iso(self._started_at),
             "spool": dict(self._spool_stats()),
             **asdict(self._delivery_health()),
+            **(self._fleet.state() if self._fleet is not None else {}),
             "settings": {"problem": self._settings_problem()},
             "counters": {
                 "cameras": len(self._cameras),

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from async_motion.broker.client import BrokerClient
+from async_motion.broker.client import BrokerClient, Takeover
 from async_motion.broker.embedded import EmbeddedBroker
 from async_motion.broker.fake import FakeBroker, FakeServer
 from async_motion.core.options import MqttProtocol
@@ -951,3 +951,42 @@ def test_a_real_broker_that_cuts_at_large_packets_is_served_with_small_ones(tmp_
             await asyncio.wait([running])
 
     asyncio.run(case())
+
+
+def test_a_client_id_is_taken_over_without_a_last_will(tmp_path: Path) -> None:
+    """The next owner of a fleet's camera ends the last one's connection, and nobody sees `offline`."""
+
+    async def case() -> None:
+        ours = {"first": True, "next": True}
+
+        def client(name: str) -> BrokerClient:
+            return BrokerClient(
+                host="127.0.0.1",
+                port=server.port,
+                client_id="am-town--porch",
+                retry_first_s=0.05,
+                takeover=Takeover(
+                    will_delay_s=2.0,
+                    may_connect=lambda: ours[name],
+                    will_topic="am/town/porch/status",
+                ),
+            )
+
+        first, second = client("first"), client("next")
+        first.retain("am/town/porch/status", "online")
+        with Recorder(server.port, ("am/#",)) as world:
+            async with running(first):
+                ours["first"] = False
+                async with running(second):
+                    await eventually_async(lambda: not first.connected, what="the end of the first one")
+                    await asyncio.sleep(2.5)  # longer than the will's delay
+                    assert second.connected, "the first one must not come back"
+                    assert texts(world.messages, "am/town/porch/status") == ["online"]
+            # No client comes after it: the will is published, late.
+            await eventually_async(
+                lambda: texts(world.messages, "am/town/porch/status") == ["online", "offline"],
+                what="the will",
+            )
+
+    with Mosquitto(tmp_path) as server:
+        asyncio.run(case())

@@ -50,6 +50,7 @@ async def test_one_camera_stops_and_starts_while_another_goes_on(tmp_path: Path)
                 spool=spool,
                 broker=broker,
                 reporter=reporter,
+                observer=pages.Watched(reporter, live),
                 live=live,
                 learned=learned,
                 executor=executor,

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from async_motion.errors import LeaseLost, LeaseUnavailable
-from async_motion.fleet.leases import CAMERA, Entry, Fence, Lease, LeaseKeeper, parse_object, parse_owner
+from async_motion.fleet.leases import (
+    CAMERA,
+    MAX_VALUE_BYTES,
+    Entry,
+    Fence,
+    Lease,
+    LeaseKeeper,
+    parse_object,
+    parse_owner,
+)
 from tests.support.buckets import MemoryBucket
 
 TTL_S = 10.0
@@ -117,7 +126,7 @@ def test_a_value_that_is_not_ours_has_no_owner(value: bytes) -> None:
 
 
 def test_a_long_value_is_not_parsed() -> None:
-    assert parse_object(b'{"a": "' + b"x" * 5000 + b'"}') == {}
+    assert parse_object(b'{"a": "' + b"x" * MAX_VALUE_BYTES + b'"}') == {}
 
 
 def test_the_fence_falls_before_the_deadline_and_never_holds_without_a_lease(clock: Clock) -> None:

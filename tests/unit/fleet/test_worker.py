@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from async_motion.core.options import OnQuorumLoss
 from async_motion.errors import LeaseUnavailable
 from async_motion.fleet import worker as module
 from async_motion.fleet.leases import Entry
-from async_motion.fleet.worker import FleetSettings, FleetWorker, OnQuorumLoss
+from async_motion.fleet.worker import FleetSettings, FleetWorker
 from tests.support.buckets import MemoryBucket
 from tests.support.wait import eventually_async
 
@@ -127,7 +128,7 @@ async def running(
             on_quorum_loss=on_quorum_loss,
         ),
         line,
-        start=lambda camera, epoch: stage.start(name, camera, epoch),
+        start=lambda camera, epoch, _note: stage.start(name, camera, epoch),
         stop=stop,
     )
     one = Running(worker, line, asyncio.create_task(worker.run(), name=name))

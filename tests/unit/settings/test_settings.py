@@ -36,6 +36,9 @@ DEMO = {f"{PORCH}SOURCE": "demo:"}
 """A camera to set the camera keys of."""
 
 
+FLEET = "fleet: {servers: ['nats://nats1:4222']}\n"
+
+
 @pytest.fixture(autouse=True)
 def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -643,6 +646,26 @@ def test_what_is_no_source(tmp_path: Path, source: object, problem: str) -> None
             "cameras.a.detect.fps: 0 is out of range, expected a number from 0.1 to 60 frames a second",
         ),
         (
+            "fleet: {servers: nats://nats1:4222}",
+            "fleet.servers: 'nats://nats1:4222', expected a list of NATS servers",
+        ),
+        (
+            "fleet: {servers: ['http://nats1:4222']}",
+            "fleet.servers: 'http://nats1:4222' has another scheme than nats:// and tls://",
+        ),
+        (
+            "fleet: {servers: ['nats://me:secret@nats1:4222']}",
+            "fleet.servers: an address with a login, expected a list of NATS servers",
+        ),
+        (
+            "fleet: {capacity: 0}",
+            "fleet.capacity: 0 is out of range, expected auto or a number of cores from 0.1 to 1024",
+        ),
+        (
+            "fleet: {on_quorum_loss: pray}",
+            "fleet.on_quorum_loss: 'pray' is not known, expected one of keep, stop",
+        ),
+        (
             "location: {latitude: 90.1, longitude: 0}",
             "location.latitude: 90.1 is out of range, expected a number from -90 to 90 degrees",
         ),
@@ -848,6 +871,19 @@ def test_anchors_and_merges_spare_repetition(tmp_path: Path) -> None:
             ),
             "cameras.a.capture.process_memory: leaves less than 128MiB beside two rings of `ring_bytes`",
         ),
+        (
+            f"{FLEET}mqtt: {{host: broker}}\nminio: {{endpoint: store, secret_key: k}}",
+            "instance: blank though `fleet.servers` is set, expected the name that all workers share",
+        ),
+        (
+            f"{FLEET}instance: town\nminio: {{endpoint: store, secret_key: k}}",
+            "mqtt.host: blank though `fleet.servers` is set, expected the broker that all workers share",
+        ),
+        (
+            f"{FLEET}instance: town\nmqtt: {{host: broker}}",
+            "minio.endpoint: blank though `fleet.servers` is set, expected the store that all workers share",
+        ),
+        ("fleet: {tls: {key_file: k.pem}}", "fleet.tls.key_file: set alone, expected `cert_file` with it"),
         ("location: {latitude: 52.5}", "location.latitude: set alone, expected `longitude`"),
         ("location: {longitude: 0}", "location.longitude: set alone, expected `latitude`"),
         (

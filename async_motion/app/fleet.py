@@ -1,0 +1,480 @@
+"""One worker of a fleet: the leases decide which cameras this service watches, and who speaks for all.
+
+    lease won ──▶ connection of its own ──▶ reporter ──▶ Cameras.start(name, epoch)
+    lease lost, shed, drained ──▶ Cameras.stop ──▶ reporter ──▶ the connection ends without a goodbye
+
+- Whoever owns `INSTANCE` publishes the instance's state and Home Assistant's devices; all others watch.
+- A camera that cannot be opened `TRIES` times in a row goes to another worker, with the reason.
+- An open event is noted with its lease. Should this worker be lost, the next owner announces the event's end
+  with `reason: worker_lost`; what this worker had accepted it delivers itself when it is back.
+- Changed settings end this worker's part and begin it again: its cameras go to others and come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, Protocol
+
+from async_motion.app import build, specs
+from async_motion.app.cameras import Cameras
+from async_motion.app.fleet_broker import FleetBroker, insist
+from async_motion.app.pages import Watched
+from async_motion.app.reload import Rerun
+from async_motion.broker.client import Takeover
+from async_motion.camera.unit import Observer
+from async_motion.core import payloads
+from async_motion.core.model import EndReason, MotionEvent, Phase
+from async_motion.core.names import place_of_url
+from async_motion.errors import SettingsError, SpoolError, TlsFileError
+from async_motion.fleet.capacity import CostMeter, measured_capacity
+from async_motion.fleet.worker import INSTANCE, FleetSettings, FleetWorker, WatchedBucket
+from async_motion.settings import CameraSettings, Settings
+from async_motion.spool import Spool
+from async_motion.status import Reporter
+from async_motion.tls import TlsFiles, client_context
+from async_motion.web import Live
+
+log = logging.getLogger(__name__)
+
+TRIES: Final = 3
+"""A camera that could not be opened so many times in a row is given to another worker."""
+WILL_MARGIN_S: Final = 5.0
+"""A will waits for the leases' time to live and this: a failover takes up to 3 s beyond it."""
+NOTED_S: Final = 5.0
+"""How long an event's number is waited for, so that it can be noted with the lease."""
+DRAIN_POLL_S: Final = 0.1
+
+EXTRA: Final = "fleet.servers: needs nats-py, expected `pip install 'async-motion[fleet]'`"
+
+
+def fingerprint(settings: Settings) -> str:
+    """Return what is the same for all workers with the same settings. It holds no secret.
+
+    What a host may have for itself is left out: its name and capacity, log, page, spool, addresses of the
+    store and the broker.
+    """
+    cameras = {name: _camera(camera) for name, camera in settings.cameras.items()}
+    what = {
+        "instance": settings.instance,
+        "bucket": settings.minio.bucket,
+        "prefix": settings.minio.prefix,
+        "base_topic": settings.mqtt.base_topic,
+        "discovery": settings.mqtt.discovery.model_dump(mode="json"),
+        "frigate_topic": settings.mqtt.frigate_topic,
+        "location": settings.location.model_dump(mode="json"),
+        "ttl": settings.fleet.ttl,
+        "cameras": cameras,
+    }
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _camera(camera: CameraSettings) -> dict[str, Any]:
+    sources = (camera.source, camera.record_source)
+    places = [None if one is None else place_of_url(one.get_secret_value()) for one in sources]
+    return camera.model_dump(mode="json", exclude={"source", "record_source"}) | {"sources": places}
+
+
+@asynccontextmanager
+async def open_bucket(settings: Settings) -> AsyncIterator[WatchedBucket]:
+    """Give the bucket of this instance's leases. Raises SettingsError without the extra `fleet`."""
+    try:
+        from async_motion.fleet.nats_bucket import NatsBucket  # noqa: PLC0415 - one host needs no NATS
+    except ImportError as exc:
+        raise SettingsError(EXTRA) from exc
+    fleet = settings.fleet
+    context = None
+    if any(server.startswith("tls://") for server in fleet.servers):
+        ca, cert, key = (
+            None if file is None else str(file)
+            for file in (fleet.tls.ca_file, fleet.tls.cert_file, fleet.tls.key_file)
+        )
+        try:
+            context = await asyncio.to_thread(
+                client_context, TlsFiles(ca_file=ca, cert_file=cert, key_file=key, insecure=False)
+            )
+        except TlsFileError as exc:
+            raise SettingsError(f"fleet.tls.{exc}") from exc
+    bucket = NatsBucket(
+        fleet.servers,
+        f"async_motion_{settings.instance}",
+        ttl_s=fleet.ttl,
+        worker=fleet.name,
+        credentials=fleet.credentials,
+        tls=context,
+    )
+    async with bucket:
+        yield bucket
+
+
+class Announcer(Protocol):
+    """What speaks to Home Assistant."""
+
+    async def run(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """What a worker drives. `announcing` runs while this worker speaks for the instance."""
+
+    cameras: Cameras
+    reporter: Reporter
+    live: Live
+    spool: Spool
+    announcing: Rerun
+
+
+class FleetMember:
+    """The part of this service in a fleet. `build_broker` and `join` come before `run`."""
+
+    def __init__(self, settings: Settings, bucket: WatchedBucket) -> None:
+        self._settings = settings
+        self.name = settings.fleet.name
+        self._topics = specs.topics(settings)
+        self._names = [name for name, camera in settings.cameras.items() if camera.enabled]
+        self._zones = specs.watched_zones(settings)
+        self._failures: Counter[str] = Counter()
+        self._open_events: dict[str, str] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._joined: Joined | None = None
+        self._broker: FleetBroker | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._speaking: asyncio.Task[None] | None = None
+        self._meter = CostMeter(self._pixels)
+        self._worker = FleetWorker(
+            FleetSettings(
+                worker=self.name,
+                cameras=(*self._names, INSTANCE),
+                capacity=settings.fleet.capacity or measured_capacity(),
+                fingerprint=fingerprint(settings),
+                ttl_s=settings.fleet.ttl,
+                on_quorum_loss=settings.fleet.on_quorum_loss,
+            ),
+            bucket,
+            start=self._start,
+            stop=self._stop,
+            cost_of=self._meter.cost,
+            about=self._about,
+        )
+
+    # -- building
+
+    def build_broker(self, host: str, port: int) -> FleetBroker:
+        """Return the connections to the broker at this address."""
+        settings = self._settings
+        self._broker = FleetBroker(
+            build.build_client(settings, host, port, suffix=f"-{self.name}"),
+            partial(self._connect, host, port),
+            self._topics,
+            self._names,
+            frigate_topic=settings.mqtt.frigate_topic,
+        )
+        return self._broker
+
+    def _connect(self, host: str, port: int, owner: str) -> Any:
+        instance = owner == INSTANCE
+        return build.build_client(
+            self._settings,
+            host,
+            port,
+            # Two dashes: no worker's name can be taken for a camera's.
+            suffix="" if instance else f"--{owner}",
+            status_topic=self._topics.status if instance else None,
+            takeover=Takeover(
+                will_delay_s=self._settings.fleet.ttl + WILL_MARGIN_S,
+                may_connect=partial(self._holds, owner),
+                will_topic=None if instance else self._topics.camera_status(owner),
+            ),
+        )
+
+    def _holds(self, owner: str) -> bool:
+        """Return whether the lease is held now.
+
+        A connection that ends while a camera is only kept, without a quorum, is not made again: the next
+        owner may have the id.
+        """
+        assignment = self._worker.assignment(owner)
+        return assignment is not None and assignment.held
+
+    def join(self, joined: Joined) -> None:
+        """Take what the worker drives."""
+        self._joined = joined
+
+    def observer(self, watched: Watched) -> Observer:
+        """Return what cameras tell their story to, so that the fleet hears of events and failures."""
+        return FleetObserver(self, watched)
+
+    # -- what others ask
+
+    def is_current(self, camera: str, epoch: int) -> bool:
+        """Return whether this worker holds that lease of a camera now."""
+        assignment = self._worker.assignment(camera)
+        return assignment is not None and assignment.held and assignment.epoch == epoch
+
+    def lease_of(self, camera: str) -> dict[str, Any]:
+        """Return what a camera's state tells of its lease."""
+        assignment = self._worker.assignment(camera)
+        return {} if assignment is None else {"worker": self.name, "epoch": assignment.epoch}
+
+    def state(self) -> dict[str, Any]:
+        """Return what the instance's state tells of the fleet."""
+        view = self._worker.view()
+        problems = [] if view.connected else [view.problem or "not connected to the leases' servers"]
+        if view.keeping:
+            problems.append("cameras go on without a lease")
+        if view.different:
+            problems.append(
+                f"the settings of {', '.join(view.different)} differ from those of {self.name}:"
+                " give all workers the same variables.yaml"
+            )
+        if unowned := [name for name in self._names if name not in view.owners]:
+            problems.append(f"no worker has {', '.join(unowned[:8])}{' …' if len(unowned) > 8 else ''}")
+        return {
+            "fleet": {
+                "worker": self.name,
+                "speaker": view.speaker,
+                "connected": view.connected,
+                "problem": "; ".join(problems) or None,
+                "different": list(view.different),
+                "unowned": len(unowned),
+                "workers": {
+                    worker.name: {
+                        "capacity": worker.capacity,
+                        "load": round(worker.load, 3),
+                        "cameras": sum(owner == worker.name for owner in view.owners.values()),
+                        "draining": worker.draining,
+                        "refused": sorted(worker.refused),
+                        **{
+                            key: view.told.get(worker.name, {}).get(key, 0)
+                            for key in ("spool_records", "spool_bytes")
+                        },
+                    }
+                    for worker in view.workers
+                },
+                "cameras": {
+                    camera: {"worker": owner, "epoch": view.epochs[camera]}
+                    for camera, owner in sorted(view.owners.items())
+                },
+            }
+        }
+
+    # -- the life of a worker
+
+    async def run(self) -> None:
+        """Take part in the fleet until cancelled; then give back what is left."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                await self._worker.run()
+        finally:
+            self._tasks = None
+
+    async def drain(self, timeout_s: float) -> None:
+        """Give the cameras to other workers, for at most `timeout_s`; without others there is no wait."""
+        self._worker.drain()
+        try:
+            async with asyncio.timeout(timeout_s):
+                # The view changes by what the bucket tells: there is no event to wait for.
+                while not self._worker.idle and len(self._worker.view().workers) > 1:  # noqa: ASYNC110
+                    await asyncio.sleep(DRAIN_POLL_S)
+        except TimeoutError:
+            log.warning("fleet: cameras are left after %.0f s of draining: they stop now", timeout_s)
+
+    # -- what the worker drives
+
+    def _lock(self, owner: str) -> asyncio.Lock:
+        return self._locks.setdefault(owner, asyncio.Lock())
+
+    def _start(self, owner: str, epoch: int, note: Mapping[str, Any] | None) -> None:
+        if self._tasks is not None:
+            self._tasks.create_task(self._begin(owner, epoch, note), name=f"fleet: start[{owner}]")
+
+    async def _begin(self, owner: str, epoch: int, note: Mapping[str, Any] | None) -> None:
+        async with self._lock(owner):
+            assignment = self._worker.assignment(owner)
+            joined, broker, tasks = self._joined, self._broker, self._tasks
+            if assignment is None or assignment.epoch != epoch:
+                return  # given up again before it began
+            if joined is None or broker is None or tasks is None:
+                return
+            broker.open(owner)
+            if owner == INSTANCE:
+                joined.reporter.republish()
+                self._speaking = tasks.create_task(joined.announcing.run(), name="announcer")
+                return
+            self._failures.pop(owner, None)
+            profiled = not self._settings.cameras[owner].profiles.night.is_blank
+            joined.reporter.put_camera(owner, self._zones[owner], profiled=profiled)
+            joined.reporter.republish_camera(owner)
+            await joined.cameras.start(owner, worker=self.name, epoch=epoch)
+            if note is not None and (event := cut_event(note, self._settings.instance, owner)):
+                ended = self._end_cut_event(event, epoch, note)
+                tasks.create_task(ended, name=f"fleet: end the event[{owner}]")
+
+    async def _stop(self, owner: str) -> None:
+        async with self._lock(owner):
+            joined, broker = self._joined, self._broker
+            if joined is None or broker is None:
+                return
+            if owner == INSTANCE:
+                speaking, self._speaking = self._speaking, None
+                if speaking is not None:
+                    speaking.cancel()
+                    await asyncio.wait([speaking])
+            else:
+                broker.leave(owner)
+                if owner in joined.cameras.names:
+                    await joined.cameras.stop(owner)
+                    joined.reporter.drop_camera(owner)
+                    joined.live.forget(owner)
+            await broker.close(owner)
+
+    def _pixels(self) -> dict[str, float]:
+        if self._joined is None:
+            return {}
+        cameras = self._joined.cameras
+        return {name: unit.pixels for name in cameras.names if (unit := cameras.unit(name)) is not None}
+
+    def _about(self) -> dict[str, Any]:
+        if self._joined is None:
+            return {}
+        stats = self._joined.spool.stats
+        return {"spool_records": stats.records, "spool_bytes": stats.bytes}
+
+    # -- what cameras tell
+
+    def opened(self, camera: str) -> None:
+        """Hear that a camera gives frames."""
+        self._failures.pop(camera, None)
+
+    def failed(self, camera: str, problem: str) -> None:
+        """Hear that a connection to a camera has ended."""
+        self._failures[camera] += 1
+        if self._failures[camera] == TRIES and self._worker.refusal(camera) is None:
+            log.warning("fleet: %s: %d tries failed (%s): another worker is asked", camera, TRIES, problem)
+            self._worker.cannot_open(camera, problem)
+
+    def event_started(self, event: MotionEvent) -> None:
+        """Note an event with its lease, as soon as it has its number."""
+        self._open_events[event.camera] = event.event_id
+        if self._tasks is not None:
+            self._tasks.create_task(self._note_event(event), name=f"fleet: note[{event.camera}]")
+
+    def event_ended(self, event: MotionEvent) -> None:
+        """Forget what was noted of an event."""
+        self._open_events.pop(event.camera, None)
+        noted = self._worker.noted(event.camera)
+        if noted is not None and noted.get("event_id") == event.event_id:
+            self._worker.note(event.camera, None)
+
+    async def _note_event(self, event: MotionEvent) -> None:
+        if self._joined is None:
+            return
+        loop = asyncio.get_running_loop()
+        until = loop.time() + NOTED_S
+        while loop.time() < until:
+            try:
+                now = await self._joined.spool.event_now(event.event_id)
+            except SpoolError:
+                return
+            if now is not None:
+                if self._open_events.get(event.camera) == event.event_id:
+                    note = {
+                        "event_id": event.event_id,
+                        "started_at": payloads.iso(event.started_at),
+                        "zones": list(now.event.zones)[:16],
+                        "peak_score": round(now.event.peak_score, 6),
+                        "writer": now.writer,
+                        "no": now.no,
+                    }
+                    self._worker.note(event.camera, note)
+                return
+            await asyncio.sleep(0.1)
+
+    async def _end_cut_event(self, event: MotionEvent, epoch: int, note: Mapping[str, Any]) -> None:
+        """Announce the end of an event whose worker was lost; noted until the broker has it."""
+        now = datetime.now(UTC)
+        ended = MotionEvent(
+            event_id=event.event_id,
+            instance=event.instance,
+            camera=event.camera,
+            started_at=event.started_at,
+            peak_score=event.peak_score,
+            zones=event.zones,
+            ended_at=max(now, event.started_at),
+            end_reason=EndReason.WORKER_LOST,
+            worker=self.name,
+            epoch=epoch,
+        )
+        writer, no = note.get("writer"), note.get("no")
+        payload = payloads.event_payload(
+            Phase.END,
+            ended,
+            now=now,
+            frames_stored=0,
+            best_frame=None,
+            writer=writer if isinstance(writer, str) else None,
+            no=no if isinstance(no, int) else None,
+            bucket=self._settings.minio.bucket,
+        )
+        broker = self._broker
+        assert broker is not None
+        topic, data = self._topics.event(event.camera), payloads.encode(payload)
+        if await insist(
+            lambda: broker.publish(topic, data), lambda: not self.is_current(event.camera, epoch)
+        ):
+            log.info("fleet: %s: event %s was cut: its worker is lost", event.camera, event.event_id)
+            if self._worker.noted(event.camera) == note:
+                self._worker.note(event.camera, None)
+
+
+def cut_event(note: Mapping[str, Any], instance: str, camera: str) -> MotionEvent | None:
+    """Return the event that the last owner had noted; None for what is no such note."""
+    try:
+        return MotionEvent(
+            event_id=str(note["event_id"]),
+            instance=instance,
+            camera=camera,
+            started_at=payloads.parse_iso(str(note["started_at"])),
+            peak_score=min(1.0, max(0.0, float(note["peak_score"]))),
+            zones=tuple(str(zone) for zone in note["zones"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+class FleetObserver(Watched):
+    """Passes on what cameras tell, and lets the fleet hear of events and of connections that fail."""
+
+    def __init__(self, member: FleetMember, watched: Watched) -> None:
+        super().__init__(watched.reporter, watched.live)
+        self._member = member
+
+    def camera_online(self, camera: str) -> None:
+        self._member.opened(camera)
+        super().camera_online(camera)
+
+    def camera_offline(self, camera: str, problem: str) -> None:
+        self._member.failed(camera, problem)
+        super().camera_offline(camera, problem)
+
+    def event_started(self, event: MotionEvent) -> None:
+        self._member.event_started(event)
+        super().event_started(event)
+
+    def event_ended(self, event: MotionEvent) -> None:
+        self._member.event_ended(event)
+        super().event_ended(event)
+
+
+def joined_state(member: FleetMember | None) -> Callable[[], Mapping[str, Any]]:
+    """Return what adds the fleet to the instance's state; nothing without one."""
+    return dict if member is None else member.state

@@ -1,0 +1,78 @@
+"""What the workers of a fleet share, and what an owner that was lost leaves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from async_motion.app.fleet import cut_event, fingerprint
+from async_motion.settings import Settings, load
+
+TEXT = """
+instance: town
+mqtt: {host: broker}
+minio: {endpoint: store, secret_key: one}
+fleet: {servers: ["nats://nats1:4222"], name: east}
+cameras: {porch: {source: "rtsp://me:secret@192.0.2.1/one"}}
+"""
+
+
+def settings(tmp_path: Path, *changes: tuple[str, str]) -> Settings:
+    text = TEXT
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file = tmp_path / "variables.yaml"
+    file.write_text(text)
+    return load(file, {})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("name: east", "name: west, capacity: 3"),
+        ("host: broker", "host: other"),
+        ("secret_key: one", "secret_key: two"),
+        ("me:secret@", "me:other@"),
+        ("instance: town", "instance: town\nlog: {level: debug}\nweb: {port: 81}\nspool: {max_age: 1h}"),
+    ],
+)
+def test_what_a_host_may_have_for_itself_is_no_difference(tmp_path: Path, change: tuple[str, str]) -> None:
+    assert fingerprint(settings(tmp_path)) == fingerprint(settings(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("192.0.2.1/one", "192.0.2.1/two"),
+        ('/one"', '/one", detect: {fps: 4}'),
+        ("endpoint: store", "endpoint: store, prefix: other/"),
+        ('nats1:4222"]', 'nats1:4222"], ttl: 11s'),
+    ],
+)
+def test_what_all_must_share_is_a_difference(tmp_path: Path, change: tuple[str, str]) -> None:
+    assert fingerprint(settings(tmp_path)) != fingerprint(settings(tmp_path, change))
+
+
+def test_a_note_becomes_the_event_that_was_cut() -> None:
+    note: dict[str, Any] = {
+        "event_id": "20261122T073112345Z-7c1e9a",
+        "started_at": "2026-11-22T07:31:12.345000Z",
+        "zones": ["drive"],
+        "peak_score": 0.5,
+    }
+    event = cut_event(note, "town", "porch")
+    assert event is not None
+    assert (event.event_id, event.camera, event.zones) == (note["event_id"], "porch", ("drive",))
+    for junk in ({}, note | {"started_at": "soon"}, note | {"zones": None}, note | {"peak_score": "high"}):
+        assert cut_event(junk, "town", "porch") is None
+
+
+def test_one_host_imports_no_nats() -> None:
+    script = "import sys, async_motion.app.service; print('nats' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
