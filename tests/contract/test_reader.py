@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from async_motion.core.listing import Listed
-from async_motion.errors import StoreRefused, StoreUnavailable, UnreadableObject
+from async_motion.errors import RecordRejected, StoreRefused, StoreUnavailable, UnreadableObject
 from async_motion.retrieval import EventReader
 from async_motion.store.directory_reader import DirectoryReader
 from async_motion.store.minio_reader import MinioReader
@@ -46,6 +46,21 @@ async def fill(reader: Reader, *events: MadeEvent) -> None:
     for event in events:
         for key, (data, about) in event.objects.items():
             await reader.put(key, data, content_type="image/jpeg", metadata=about, tags={})
+
+
+class TestPieces:
+    async def test_a_long_object_comes_in_pieces(self, reader: Reader) -> None:
+        body = bytes(range(256)) * 12_345  # 3 MiB
+        await put(reader, "long.mp4", data=body)
+        pieces = [piece async for piece in reader.pieces("long.mp4")]
+        assert b"".join(pieces) == body
+        assert len(pieces) >= 3
+        assert max(map(len, pieces)) <= 1024 * 1024
+
+    async def test_what_is_not_there_is_rejected(self, reader: Reader) -> None:
+        await put(reader, "edge1/x")
+        with pytest.raises(RecordRejected):
+            await anext(reader.pieces("none.mp4"))
 
 
 class TestPages:
