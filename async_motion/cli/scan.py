@@ -13,9 +13,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from async_motion.errors import UsageError
 
@@ -81,7 +83,13 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
         help="auto: in full only where something happens; all: every frame; keyframes: fastest, coarse",
     )
     how.add_argument("--again", action="store_true", help="scan again what an earlier scan has done")
-    how.add_argument(
+    where = how.add_mutually_exclusive_group()
+    where.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="on the Ray cluster whose head is there: host:port, or auto for this machine's",
+    )
+    where.add_argument(
         "--processes", type=int, metavar="N", help="so many recordings at once (default: one for each core)"
     )
     parser.set_defaults(command=main)
@@ -128,15 +136,16 @@ async def scan(
         settings,
         recordings,
         decode=args.decode,
-        # Cores without a recording of their own help to decode.
-        threads=max(1, cores // engine.slots),
+        # Cores without a recording of their own help to decode. Not by the number of processes: what is made
+        # of a damaged frame may depend on the threads.
+        threads=max(1, cores // len(recordings)) if args.ray is None else 1,
         store=args.store,
         out=args.out,
         stills=args.stills,
         video=args.video,
     )
     shown = ScanLine(sys.stderr.isatty())
-    show = printer("json" if args.json else "csv" if args.csv else "table")
+    show = printer("json" if args.json else "csv" if args.csv else "table", sys.stdout)
     outcomes = run(
         recordings,
         specs,
@@ -146,19 +155,22 @@ async def scan(
         on_progress=shown.update,
     )
     total = Total()
-    async for outcome in outcomes:
-        shown.clear()
-        show(outcome)
-        total.add(outcome)
+    # Ray prints what happens to its nodes to standard output, which is for the results alone.
+    with redirect_stdout(sys.stderr):
+        async for outcome in outcomes:
+            shown.clear()
+            show(outcome)
+            total.add(outcome)
     shown.clear()
     _tell(total.words())
     return 1 if total.problems else 0
 
 
 def _engine(args: argparse.Namespace, slots: int) -> Engine:
-    from async_motion.scan import InProcess, Processes
+    from async_motion.scan import InProcess, Processes, RayCluster
 
-    del args
+    if args.ray is not None:
+        return RayCluster(args.ray)
     return Processes(slots) if slots > 1 else InProcess()
 
 
@@ -189,7 +201,7 @@ class Total:
         """Return the last line."""
         took = max(1e-6, time.monotonic() - self._began)
         rate = f" ({self._seconds / took:.0f} times real time)" if self._seconds else ""
-        known = f"; {self._remembered} were done before" if self._remembered else ""
+        known = f"; {self._remembered} done before" if self._remembered else ""
         bad = f"; {self.problems} could not be read" if self.problems else ""
         return (
             f"{_count(self._recordings, 'recording')}, {_clock(self._seconds)} of video in {took:.1f} s{rate}"
@@ -224,22 +236,22 @@ class ScanLine:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def printer(shape: str) -> Callable[[ScanOutcome], None]:
-    """Return what prints the events of a recording."""
+def printer(shape: str, out: TextIO) -> Callable[[ScanOutcome], None]:
+    """Return what prints the events of a recording to `out`."""
     if shape == "json":
-        return _print_json
+        return partial(_print_json, out)
     if shape == "csv":
-        return _csv()
-    return _table()
+        return _csv(out)
+    return _table(out)
 
 
-def _print_json(outcome: ScanOutcome) -> None:
+def _print_json(out: TextIO, outcome: ScanOutcome) -> None:
     for event in outcome.events:
-        print(json.dumps({"file": outcome.recording.name, **event}, ensure_ascii=False), flush=True)
+        print(json.dumps({"file": outcome.recording.name, **event}, ensure_ascii=False), file=out, flush=True)
 
 
-def _csv() -> Callable[[ScanOutcome], None]:
-    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n", extrasaction="ignore")
+def _csv(out: TextIO) -> Callable[[ScanOutcome], None]:
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
 
     def show(outcome: ScanOutcome) -> None:
@@ -249,12 +261,12 @@ def _csv() -> Callable[[ScanOutcome], None]:
                 "scores": " ".join(f"{score:g}" for score in event["scores"]),
             }
             writer.writerow({"file": outcome.recording.name, **event, **lists})
-        sys.stdout.flush()
+        out.flush()
 
     return show
 
 
-def _table() -> Callable[[ScanOutcome], None]:
+def _table(out: TextIO) -> Callable[[ScanOutcome], None]:
     heading = (
         f"{'began':<24}  {'camera':<14}  {'at':>8}  {'lasted':>9}  {'frames':>6}  {'peak':>6}"
         f"  {'score':<16}  file"
@@ -264,8 +276,8 @@ def _table() -> Callable[[ScanOutcome], None]:
     def show(outcome: ScanOutcome) -> None:
         for event in outcome.events:
             while waiting:
-                print(waiting.pop(), flush=True)
-            print(row(event, outcome.recording), flush=True)
+                print(waiting.pop(), file=out, flush=True)
+            print(row(event, outcome.recording), file=out, flush=True)
 
     return show
 

@@ -10,6 +10,7 @@ changes nothing in what comes out.
 
 from __future__ import annotations
 
+from async_motion.scan.cluster import RayCluster
 from async_motion.scan.engines import Engine, InProcess, Processes
 from async_motion.scan.find import find_recordings
 from async_motion.scan.model import Recording, ScanOutcome, ScanSpec, ScanTask
@@ -20,6 +21,7 @@ __all__ = [
     "Engine",
     "InProcess",
     "Processes",
+    "RayCluster",
     "Recording",
     "ScanOutcome",
     "ScanProgress",

@@ -75,6 +75,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "rich": frozenset({"tune"}),
     "structlog": frozenset({"logs"}),
     "uvloop": frozenset({"cli"}),
+    "ray": frozenset({"scan"}),
     "ruamel": frozenset({"settings"}),
     "yaml": frozenset({"settings", "tune"}),
     "yarl": frozenset({"store"}),
