@@ -42,7 +42,7 @@ from async_motion.broker.packet_limit import PacketLimit
 from async_motion.broker.refusals import Refusals
 from async_motion.broker.retained import Retained, RetainedChange
 from async_motion.core.backoff import Backoff
-from async_motion.core.options import MqttProtocol
+from async_motion.core.options import KEEPALIVE_S, MqttProtocol
 from async_motion.core.outage import OutageLog
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 from async_motion.tls import TlsFiles
@@ -93,7 +93,7 @@ class BrokerClient:
         password: str | None = None,
         client_id: str | None = None,
         protocol: MqttProtocol = "5",
-        keepalive_s: float = 30.0,
+        keepalive_s: float = KEEPALIVE_S,
         tls: bool = False,
         ca_file: str | None = None,
         cert_file: str | None = None,

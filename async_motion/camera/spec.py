@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from async_motion.core.detection.detector import DetectorSettings
 from async_motion.core.events.selection import PolicySettings
 from async_motion.core.events.tracker import TrackerSettings
+from async_motion.core.options import PRE_BYTES, PRE_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +26,8 @@ class UnitSettings:
     detection: DetectorSettings = field(default_factory=DetectorSettings)
     tracking: TrackerSettings = field(default_factory=TrackerSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
-    pre_s: float = 1.0
-    pre_bytes: int = 64 << 20
+    pre_s: float = PRE_S
+    pre_bytes: int = PRE_BYTES
     depth: int = 4
     backlog_bytes: int = 64 << 20
     settle_s: float = 5.0

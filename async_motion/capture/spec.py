@@ -1,4 +1,4 @@
-"""What a camera's capture is told: plain values, frozen, without a thought for where they came from."""
+"""The settings of one camera's capture: plain values, frozen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from async_motion.core.options import Decode, HwAccel, Isolation, Speed, Transport
+from async_motion.core.options import (
+    FPS,
+    MAX_PIXELS,
+    OPEN_TIMEOUT_S,
+    PROCESS_MEMORY,
+    RING_BYTES,
+    RING_S,
+    STALL_TIMEOUT_S,
+    Decode,
+    HwAccel,
+    Isolation,
+    Speed,
+    Transport,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,20 +40,20 @@ class CaptureSpec:
     camera: str
     source: str = field(repr=False)
     record_source: str | None = field(default=None, repr=False)
-    fps: float = 5.0
+    fps: float = FPS
     transport: Transport = "tcp"
     decode: Decode = "all"
     hwaccel: HwAccel = "none"
-    open_timeout_s: float = 10.0
-    stall_timeout_s: float = 5.0
-    max_pixels: int = 33_554_432
+    open_timeout_s: float = OPEN_TIMEOUT_S
+    stall_timeout_s: float = STALL_TIMEOUT_S
+    max_pixels: int = MAX_PIXELS
     speed: Speed = "real"
     loop: bool = True
-    ring_bytes: int = 32 * 1024 * 1024
-    ring_seconds: float = 10.0
+    ring_bytes: int = RING_BYTES
+    ring_seconds: float = RING_S
     threads: int = 1
     isolation: Isolation = "thread"
-    process_memory: int = 512 * 1024 * 1024
+    process_memory: int = PROCESS_MEMORY
     monotonic: Callable[[], float] = field(default=time.monotonic, repr=False)
     wall: Callable[[], float] = field(default=time.time, repr=False)
 

@@ -58,3 +58,26 @@ INDEX_EVERY_S: Final = 300.0
 """How often, at most, a file of the event index is rewritten."""
 CONNECT_TIMEOUT_S: Final = 3.0
 PUT_TIMEOUT_S: Final = 15.0
+KEEPALIVE_S: Final = 30.0
+STATE_EVERY_S: Final = 15.0
+"""How often a camera's state is published."""
+
+FPS: Final = 5.0
+"""How many frames a second are judged."""
+OPEN_TIMEOUT_S: Final = 10.0
+STALL_TIMEOUT_S: Final = 5.0
+MAX_PIXELS: Final = 33_554_432
+"""The largest image that is decoded."""
+RING_BYTES: Final = 32 * 1024**2
+RING_S: Final = 10.0
+"""The bounds of the main stream's buffer."""
+PROCESS_MEMORY: Final = 512 * 1024**2
+"""The private memory of a capture process, in bytes."""
+
+OFF_DELAY_S: Final = 10.0
+MAX_LENGTH_S: Final = 300.0
+MAX_FRAMES: Final = 300
+"""The most frames that an event keeps."""
+PRE_S: Final = 1.0
+PRE_BYTES: Final = 64 * 1024**2
+"""The bounds of the pre-roll."""

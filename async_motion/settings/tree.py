@@ -18,9 +18,9 @@ from pydantic import (
     model_validator,
 )
 
+from async_motion.core import options
 from async_motion.core.events.selection import Keep
 from async_motion.core.options import (
-    INDEX_EVERY_S,
     Decode,
     HwAccel,
     Isolation,
@@ -155,8 +155,8 @@ class LogSettings(Section):
 
 
 class StoreTimeouts(Section):
-    connect: Annotated[float, duration_between("100ms", "2min")] = 3.0
-    put: Annotated[float, duration_between("1s", "10min")] = 15.0
+    connect: Annotated[float, duration_between("100ms", "2min")] = options.CONNECT_TIMEOUT_S
+    put: Annotated[float, duration_between("1s", "10min")] = options.PUT_TIMEOUT_S
 
 
 class MinioSettings(Section):
@@ -172,15 +172,15 @@ class MinioSettings(Section):
     ca_file: OptionalFile = None
     cert_file: OptionalFile = None
     key_file: OptionalFile = None
-    region: Annotated[str, PlainValidator(check_region)] = "us-east-1"
-    bucket: Annotated[str, PlainValidator(check_bucket)] = "motion"
+    region: Annotated[str, PlainValidator(check_region)] = options.REGION
+    bucket: Annotated[str, PlainValidator(check_bucket)] = options.BUCKET
     prefix: Annotated[str, PlainValidator(check_prefix)] = ""
     create_bucket: Flag = True
     path_style: Annotated[PathStyle, PlainValidator(check_path_style)] = "auto"
     presign: Annotated[float | None, duration_between("1s", "7d")] = None
     public_endpoint: Annotated[str | None, PlainValidator(check_public_endpoint)] = None
     credentials: Annotated[StoreCredentials, one_of(StoreCredentials)] = "static"
-    concurrency: Annotated[int, whole_between(1, 64, "uploads at once")] = 8
+    concurrency: Annotated[int, whole_between(1, 64, "uploads at once")] = options.UPLOADS
     timeout: StoreTimeouts = StoreTimeouts()
     tags: Flag = False
     encryption: Annotated[str, PlainValidator(check_encryption)] = "none"
@@ -227,11 +227,11 @@ class MqttSettings(Section):
     username: OptionalText = None
     password: OptionalSecret = None
     client_id: OptionalText = None
-    keepalive: Annotated[float, duration_between("5s", "18h")] = 30.0
+    keepalive: Annotated[float, duration_between("5s", "18h")] = options.KEEPALIVE_S
     protocol: Annotated[MqttProtocol, PlainValidator(check_protocol)] = "5"
     base_topic: Topic = "async_motion"
-    update_every: Annotated[float, duration_between("100ms", "1min")] = 1.0
-    state_every: Annotated[float, duration_between("1s", "1h")] = 15.0
+    update_every: Annotated[float, duration_between("100ms", "1min")] = options.UPDATE_EVERY_S
+    state_every: Annotated[float, duration_between("1s", "1h")] = options.STATE_EVERY_S
     tls: TlsSettings = TlsSettings()
     discovery: DiscoverySettings = DiscoverySettings()
     snapshot: SnapshotSettings = SnapshotSettings()
@@ -241,18 +241,18 @@ class MqttSettings(Section):
 class IndexSettings(Section):
     """The event index in the bucket."""
 
-    every: Annotated[float, duration_between("10s", "1h")] = INDEX_EVERY_S
+    every: Annotated[float, duration_between("10s", "1h")] = options.INDEX_EVERY_S
 
 
 class SpoolSettings(Section):
     """The outbox on disk. `path` is text: the name of a file, or ``:memory:``."""
 
     path: Annotated[str, PlainValidator(check_spool_path)] = "data/spool.db"
-    max_bytes: Annotated[int, size_between("1MiB", "1000TiB")] = 2 * 2**30
-    max_age: Annotated[float, duration_between("1s", "3650d")] = 7 * 86400.0
+    max_bytes: Annotated[int, size_between("1MiB", "1000TiB")] = options.SPOOL_BYTES
+    max_age: Annotated[float, duration_between("1s", "3650d")] = options.SPOOL_AGE_S
     when_full: Annotated[WhenFull, one_of(WhenFull)] = "drop_oldest"
-    backlog_share: Annotated[float, share_between("1%", "100%")] = 0.5
-    delayed_after: Annotated[float, duration_between("1s", "1h")] = 10.0
+    backlog_share: Annotated[float, share_between("1%", "100%")] = options.BACKLOG_SHARE
+    delayed_after: Annotated[float, duration_between("1s", "1h")] = options.DELAYED_AFTER_S
 
 
 class WebTlsSettings(Section):
@@ -289,16 +289,16 @@ class CaptureSettings(Section):
     transport: Annotated[Transport, one_of(Transport)] = "tcp"
     decode: Annotated[Decode, one_of(Decode)] = "all"
     hwaccel: Annotated[HwAccel, one_of(HwAccel)] = "none"
-    open_timeout: Annotated[float, duration_between("500ms", "2min")] = 10.0
-    stall_timeout: Annotated[float, duration_between("500ms", "5min")] = 5.0
-    max_pixels: Annotated[int, whole_between(4096, 268435456, "pixels")] = 33554432
+    open_timeout: Annotated[float, duration_between("500ms", "2min")] = options.OPEN_TIMEOUT_S
+    stall_timeout: Annotated[float, duration_between("500ms", "5min")] = options.STALL_TIMEOUT_S
+    max_pixels: Annotated[int, whole_between(4096, 268435456, "pixels")] = options.MAX_PIXELS
     speed: Annotated[Speed, one_of(Speed)] = "real"
     loop: Flag = True
-    ring_bytes: Annotated[int, size_between("1MiB", "4GiB")] = 32 * 2**20
-    ring_seconds: Annotated[float, duration_between("1s", "5min")] = 10.0
+    ring_bytes: Annotated[int, size_between("1MiB", "4GiB")] = options.RING_BYTES
+    ring_seconds: Annotated[float, duration_between("1s", "5min")] = options.RING_S
     threads: Annotated[int, whole_between(1, 16, "threads")] = 1
     isolation: Annotated[Isolation, one_of(Isolation)] = "thread"
-    process_memory: Annotated[int, size_between("192MiB", "64GiB")] = 512 * 2**20
+    process_memory: Annotated[int, size_between("192MiB", "64GiB")] = options.PROCESS_MEMORY
 
 
 class LocationSettings(Section):
@@ -337,7 +337,7 @@ class ZoneSettings(Section):
 
 class DetectSettings(Section):
     enabled: Flag = True
-    fps: Annotated[float, number_between(0.1, 60, "frames a second")] = 5.0
+    fps: Annotated[float, number_between(0.1, 60, "frames a second")] = options.FPS
     sensitivity: Annotated[Sensitivity, one_of(Sensitivity)] = "medium"
     threshold: Annotated[float | None, number_between(1, 255, "grey levels")] = None
     noise_factor: Annotated[float | None, number_between(0, 10, "times a pixel's noise")] = None
@@ -374,12 +374,12 @@ class ProfileSettings(Section):
 
 class EventSettings(Section):
     frames: Annotated[Frames, BeforeValidator(check_frames)] = Frames(Keep.EVERY, 1.0)
-    max_frames: Annotated[int, whole_between(1, 100000, "frames")] = 300
-    pre: Annotated[float, duration_between("0s", "1min")] = 1.0
-    pre_bytes: Annotated[int, size_between("1MiB", "4GiB")] = 64 * 2**20
+    max_frames: Annotated[int, whole_between(1, 100000, "frames")] = options.MAX_FRAMES
+    pre: Annotated[float, duration_between("0s", "1min")] = options.PRE_S
+    pre_bytes: Annotated[int, size_between("1MiB", "4GiB")] = options.PRE_BYTES
     confirm: Annotated[Confirm, BeforeValidator(check_confirm)] = Confirm(2, 3)
-    off_delay: Annotated[float, duration_between("0s", "1h")] = 10.0
-    max_length: Annotated[float, duration_between("1s", "24h")] = 300.0
+    off_delay: Annotated[float, duration_between("0s", "1h")] = options.OFF_DELAY_S
+    max_length: Annotated[float, duration_between("1s", "24h")] = options.MAX_LENGTH_S
     cool_down: Annotated[float, duration_between("0s", "24h")] = 0.0
 
 

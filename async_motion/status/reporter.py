@@ -1,4 +1,4 @@
-"""States: what pipelines and delivery tell, published at once or when it is due."""
+"""States: observations of pipelines and delivery, published at once or when due."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from async_motion.core.commands import OFF, ON, Controls
 from async_motion.core.health import DeliveryHealth, PeerHealth
 from async_motion.core.model import CameraStatus, Detection, MotionEvent, SceneChange, StoredFrame
 from async_motion.core.names import Topics
+from async_motion.core.options import STATE_EVERY_S
 from async_motion.errors import AsyncMotionError
 from async_motion.status import commands
 from async_motion.status.camera import CameraState
@@ -29,7 +30,7 @@ ONLINE, OFFLINE = "online", "offline"
 STATE_GAP_S = 5.0
 """Two states of one camera, or of the service, are at least this far apart, unless the first is due."""
 TICK_S = 1.0
-"""How often due states are looked for."""
+"""How often due states are checked."""
 
 _TODAY_KEY: Final = "today/{camera}"
 
@@ -38,7 +39,7 @@ Preview = Callable[[], Awaitable[bytes | None]]
 
 
 class StatusBroker(Protocol):
-    """What this room needs of the MQTT client."""
+    """What this package needs of the MQTT client."""
 
     def retain(self, topic: str, payload: bytes | str) -> None: ...
 
@@ -87,7 +88,7 @@ class _Pace:
 
 
 class Reporter:
-    """Implements what pipelines and delivery observe by; owns the states and the commands.
+    """Implements the observers of pipelines and delivery; owns the states and the commands.
 
     `cameras` maps each camera to its zones. `recalled` is what earlier runs gave to `remember` under
     `memory_keys`. `spool_stats` returns at least `records`, `bytes` and `oldest_age_s`; it is published as it
@@ -110,7 +111,7 @@ class Reporter:
         remember: Remember,
         recalled: Mapping[str, bytes] | None = None,
         restart_capture: Callable[[], None] | None = None,
-        state_every_s: float = 15.0,
+        state_every_s: float = STATE_EVERY_S,
         preview_every_s: float | None = None,
         frigate_topic: str | None = None,
         profiled: Collection[str] = (),
@@ -195,7 +196,7 @@ class Reporter:
         self._commands.detach(camera)
 
     def put_camera(self, camera: str, zones: Collection[str], *, profiled: bool) -> None:
-        """Take a camera on, or change its zones; what is known of it and of the zones that stay is kept."""
+        """Add a camera, or change its zones; figures of the camera and of remaining zones are kept."""
         self._profiled = self._profiled | {camera} if profiled else self._profiled - {camera}
         state = self._cameras.get(camera)
         if state is None:
@@ -209,7 +210,7 @@ class Reporter:
                 self._publish_zone(camera, zone)
 
     def drop_camera(self, camera: str) -> None:
-        """Let a camera go. Its retained topics are for the one who clears what no longer exists."""
+        """Remove a camera. Its retained topics are cleared elsewhere, with all that no longer exist."""
         self._commands.detach(camera)
         self._previews.pop(camera, None)
         self._paces.pop(camera, None)
@@ -217,7 +218,7 @@ class Reporter:
         self._profiled -= {camera}
 
     def show_settings_problem(self, problem: Callable[[], str | None]) -> None:
-        """Say in the state why the last reload of the settings changed nothing, as `problem` gives it."""
+        """Show in the state why the last reload of the settings failed, as `problem` returns it."""
         self._settings_problem = problem
 
     def profile_changed(self, camera: str) -> None:
@@ -226,7 +227,7 @@ class Reporter:
         self._touch(camera)
 
     async def run(self) -> None:
-        """Publish what is due, and carry out commands that take time, until cancelled; then close."""
+        """Publish due states, and run commands that take time, until cancelled; then close."""
         self.republish()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -240,7 +241,7 @@ class Reporter:
             await self._memory.flush()
 
     def republish(self) -> None:
-        """Publish everything again, as it is now: at the start, and when a reader has come back."""
+        """Publish every current value again: at the start, and when a reader is back."""
         for name in self._cameras:
             self.republish_camera(name)
         self._publish_service()
@@ -255,7 +256,7 @@ class Reporter:
         self._publish_camera(camera)
 
     def close(self) -> None:
-        """Publish that nothing moves and every camera is offline. Nothing is published after it."""
+        """Publish OFF and offline for every camera. Nothing is published after it."""
         if self._closed:
             return
         for camera in self._cameras.values():
@@ -301,7 +302,7 @@ class Reporter:
     # ---- what pipelines observe ----
 
     def camera_online(self, camera: str) -> None:
-        """Publish that the camera gives frames."""
+        """Publish that the camera delivers frames."""
         state = self._cameras[camera]
         if not state.online:
             state.goes_online(self._monotonic())
@@ -376,7 +377,7 @@ class Reporter:
             return  # left in the spool by a camera that the settings no longer name
         state.stored += 1
         if not stored.delayed:
-            # Both are labels of one machine's wall clock, which may have been set in between.
+            # Both are wall-clock times of this machine; the clock may have been set in between.
             state.latencies_s.append(max(0.0, (stored.stored_at - stored.info.captured_at).total_seconds()))
 
     # ---- publishing ----

@@ -31,6 +31,7 @@ from typing import Final, Self
 
 from async_motion.core.index import INDEX, VERSION, event_started
 from async_motion.core.names import EVENT_ID
+from async_motion.core.options import BUCKET
 from async_motion.core.payloads import iso, parse_iso
 from async_motion.store.directory import _WORK, DirectoryStore, _beside
 from async_motion.store.trusted_clock import HOLD_S, TrustedClock
@@ -78,7 +79,7 @@ class KeptDirectoryStore(DirectoryStore):
         path: str | os.PathLike[str],
         keep: Retention,
         *,
-        bucket: str = "motion",
+        bucket: str = BUCKET,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,

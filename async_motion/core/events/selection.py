@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
+from async_motion.core.options import MAX_FRAMES
+
 PEAK_GAIN = 1.25
 """How much better a frame must score to be kept out of turn. Scores span less than four decades, so there are
 at most about forty such steps: a slowly growing score does not use up the places."""
@@ -45,7 +47,7 @@ class PolicySettings:
 
     keep: Keep = Keep.EVERY
     every_s: float = 1.0
-    max_frames: int = 300
+    max_frames: int = MAX_FRAMES
 
     def __post_init__(self) -> None:
         if self.keep is Keep.EVERY and not self.every_s > 0:

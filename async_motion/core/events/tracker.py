@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from async_motion.core.model import Detection, EndReason, EventPhase, MotionEvent, Phase, Reason
+from async_motion.core.options import MAX_LENGTH_S, OFF_DELAY_S
 
 CONFIRM_STEP_S = 0.5
 """Frames up to this far apart are counted; further apart, the time between them counts."""
@@ -46,8 +47,8 @@ class TrackerSettings:
     """
 
     confirm: tuple[int, int] = (2, 3)
-    off_delay_s: float = 10.0
-    max_length_s: float = 300.0
+    off_delay_s: float = OFF_DELAY_S
+    max_length_s: float = MAX_LENGTH_S
     cool_down_s: float = 0.0
 
     def __post_init__(self) -> None:

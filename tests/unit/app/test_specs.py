@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from async_motion.app import specs
+from async_motion.camera.spec import UnitSettings
+from async_motion.capture import CaptureSpec
+from async_motion.core.detection.detector import DetectorSettings
 from async_motion.core.events.selection import Keep
 from async_motion.settings import Settings, load
 
@@ -70,3 +73,13 @@ def test_topics_and_zones_are_those_of_the_instance_and_its_enabled_cameras(tmp_
     settings = read(tmp_path)
     assert specs.topics(settings).base == "motion/edge1"
     assert specs.watched_zones(settings) == {"porch": ("drive",)}
+
+
+def test_a_default_is_the_same_in_the_settings_and_in_the_packages(tmp_path: Path) -> None:
+    settings = read(tmp_path, "instance: edge1\ncameras: {porch: {source: 'demo:'}}\n")
+    camera = settings.cameras["porch"]
+    assert specs.detector_settings(camera) == DetectorSettings()
+    unit = specs.unit_settings(settings, "porch")
+    assert unit == UnitSettings(instance="edge1", camera="porch")
+    capture = specs.capture_spec("porch", camera)
+    assert capture == CaptureSpec(camera="porch", source="demo:")
