@@ -1,4 +1,4 @@
-"""From settings to rooms: which class, with which plain values. The only place that knows both sides.
+"""From settings to objects: which class, with which plain values. The only module that knows both sides.
 
 The packages take plain values and know no settings; what needs one of them (the service, `check`, `listen`)
 asks here, so that all of them connect in the same way.

@@ -1,11 +1,11 @@
-"""The service: builds the rooms, supervises them, stops them.
+"""The service: builds its parts, supervises them, stops them.
 
     signals ──▶ stopping                       one TaskGroup of named tasks
                    │      ┌ broker ┬ delivery ┬ reporter ┬ web ┐   end only when we stop, or with a bug
                    └────▶ └ camera[porch] ┬ camera[yard] …     ┘   each restarts alone, with backoff
 
-- A camera that fails restarts alone; the others never notice. A camera that answers and says no (wrong
-  password, no such stream) is asked again too, but slowly: a person may be mending it.
+- A camera that fails restarts alone; the others are not affected. A camera that refuses (wrong password, no
+  such stream) is retried too, but slowly: a person must act.
 - The store or the broker may be away at the start and for days after it: nothing here waits for them.
 - A bug (any error that is not ours) ends the process loudly with exit code 1: a supervisor restarts it, and
   the spool still holds whatever was accepted.

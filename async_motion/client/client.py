@@ -4,14 +4,14 @@
                                ├──▶ ledger ──▶ events(), frames()
     broker ──ends of events───▶┘
 
-The bucket is the truth and the broker is the news. The client reads the bucket when it begins, when the
-broker is there again, when the numbers of events have a hole, and every `poll_s` in any case; what MQTT tells
-meanwhile is handed out as soon as it is the next of its camera. Without a broker the polling alone does it.
+The bucket is the source of truth; MQTT only speeds things up. The client reads the bucket at the start, after
+a reconnect to the broker, when an event number is missing, and every `poll_s` in any case. Events from MQTT
+are yielded as soon as they are the next of their camera. Without a broker, polling alone does it.
 
-What has been handed out stands in the `cursor`. It belongs to the program: keep it together with what the
-program did (one transaction, one file), then neither a crash of the program nor of the machine repeats or
-skips an event. `cursor_file` keeps it for programs that need no more than "at least once": it is written
-after the loop's body is done with an event, so that a program killed inside the body sees it again.
+The `cursor` records what has been yielded. It belongs to the program: store it together with the results (one
+transaction, one file), and no crash of the program or the machine repeats or skips an event. `cursor_file`
+stores it for programs that need only "at least once": it is written after the loop's body is done with an
+event, so that a program killed inside the body sees the event again.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ from async_motion.retrieval import Bucket, Event, EventReader
 log = logging.getLogger(__name__)
 
 LOOK_BACK_S: Final = 600.0
-"""How far before the newest event of a camera each reading begins."""
+"""How far before a camera's newest event each read of the bucket starts."""
 LOOK_BACK_DEEP_S: Final = 7 * 86400.0
-"""The same at the start, after a loss of the broker, and where an event is missing: clocks are set back."""
+"""The same at the start, after a lost broker, and for a missing event: clocks may have been set back."""
 SEARCH_AGAIN_S: Final = 5.0
-"""How often the bucket is searched for an event that is missing."""
+"""How often the bucket is searched for a missing event."""
 SUMMARY_PAUSES_S: Final = (0.0, 0.1, 0.4, 1.0)
 SYNC_EVERY_S: Final = 1.0
 MAX_QUEUED: Final = 10_000
 
 
 class Broker(Protocol):
-    """The connection to the broker, whether or not there is one now."""
+    """The MQTT client, connected or not."""
 
     @property
     def connected(self) -> bool: ...
@@ -72,10 +72,9 @@ class Broker(Protocol):
 class MotionClient:
     """Reads the events of one instance; `async with` connects. One loop over `events` or `frames` at a time.
 
-    `bucket` is an opened store to read in, `broker` a client that is not running yet, or None: then the
-    bucket is polled. `poll_s` is how often it is read without a connection to a broker; with one, ten times
-    less often.
-    `patience_s` is how long later events wait for an earlier one that is missing.
+    `bucket` is an opened store to read from. `broker` is a client that is not running yet, or None: then the
+    bucket is polled. `poll_s` is the polling interval without a connection to a broker; with one it is ten
+    times longer. `patience_s` is how long later events wait for a missing earlier one.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class MotionClient:
         patience_s: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Send nothing. Raises ValueError for a `cursor_file` that holds no cursor."""
+        """Connect to nothing yet. Raises ValueError for a `cursor_file` without a valid cursor."""
         self.instance = instance
         self.reader = EventReader(bucket, instance=instance, prefix=prefix)
         self.rejected = 0
@@ -118,7 +117,7 @@ class MotionClient:
                 _parsed(self._saved)
 
     async def __aenter__(self) -> Self:
-        """Start the connection to the broker; it connects, and connects again, beside everything else."""
+        """Start the connection to the broker, which reconnects in the background."""
         if self._broker is not None:
             broker = self._broker
             broker.subscribe(self._topics.event("+"), self._heard(self._news))
@@ -136,7 +135,7 @@ class MotionClient:
 
     @property
     def cursor(self) -> str:
-        """What has been handed out so far, as one line of text. Raises ValueError before the first event."""
+        """What has been yielded so far, as one line of text. Raises ValueError before the first event."""
         if self._ledger is None:
             raise ValueError("there is no cursor before events() or frames() has begun")
         state = self._ledger.state() if self._held is None else self._held
@@ -189,7 +188,7 @@ class MotionClient:
     async def _run(
         self, since: str | datetime | None, camera: str | Collection[str] | None, *, frames: bool
     ) -> AsyncIterator[tuple[Event | None, FrameInfo | None]]:
-        """Yield events that may be handed out, and live frames between them."""
+        """Yield the events that are due, and live frames between them."""
         ledger = self._begin(since)
         cameras = None if camera is None else {camera} if isinstance(camera, str) else set(camera)
         read_at = float("-inf")
@@ -226,7 +225,7 @@ class MotionClient:
 
     @property
     def _every_s(self) -> float:
-        """How often the bucket is read: with a broker it is only to be on the safe side."""
+        """The polling interval: with a broker, polling is only a safety net."""
         return 10 * self._poll_s if self._broker is not None and self._broker.connected else self._poll_s
 
     def _begin(self, since: str | datetime | None) -> Ledger:
@@ -241,11 +240,11 @@ class MotionClient:
         return self._ledger
 
     def _ready(self, ledger: Ledger, *, hold: bool, searched: bool) -> Iterator[Event]:
-        """Yield what may be handed out; with `hold` the cursor stays before it until its frames are out."""
+        """Yield the events that are due; with `hold` the cursor waits for each one's frames."""
         while True:
             before = ledger.state() if hold else None
             waiting = ledger.ready(monotonic=self._clock(), patience_s=self._patience_s, searched=searched)
-            # One at a time: the cursor must never be ahead of what was handed out.
+            # One at a time: the cursor must never be ahead of what was yielded.
             event = next(waiting, None)
             if event is None:
                 return
@@ -294,7 +293,7 @@ class MotionClient:
         return last
 
     async def _take(self, payload: bytes, ledger: Ledger, cameras: Collection[str] | None) -> None:
-        """Take one message about an event."""
+        """Process one message about an event."""
         try:
             event = parse_end(payload, self.instance)
         except ValueError as exc:
@@ -310,7 +309,7 @@ class MotionClient:
         except StoreRefused:
             raise
         except StoreUnavailable:
-            # The message tells enough where its lane is known; else the bucket will tell, later.
+            # Where its lane is known, the message suffices; otherwise the event comes from the bucket, later.
             self._broken = True
             if ledger.knows(event):
                 ledger.add(event)
@@ -328,7 +327,7 @@ class MotionClient:
     async def _live_frame(
         self, payload: bytes, ledger: Ledger, cameras: Collection[str] | None
     ) -> FrameInfo | None:
-        """Return an announced frame if it is the next of its event, and that is the next of its camera."""
+        """Return an announced frame if it is the next of its event, and the event the next of its camera."""
         try:
             stored = parse_announcement(payload, self.instance)
         except ValueError as exc:
@@ -369,7 +368,7 @@ class MotionClient:
                 await asyncio.sleep(SEARCH_AGAIN_S)
 
     async def _pause(self, ledger: Ledger, read_at: float) -> None:
-        """Wait for a message, or until the bucket is to be read again."""
+        """Wait for a message, or until the next read of the bucket is due."""
         every_s = SEARCH_AGAIN_S if self._broken or ledger.is_blocked() else self._every_s
         self._deep = self._deep or self._broken
         wait_s = every_s - (self._clock() - read_at)
@@ -382,7 +381,7 @@ class MotionClient:
     def _heard(self, queue: deque[bytes]) -> Callable[[str, bytes, bool], None]:
         def take(_topic: str, payload: bytes, _retained: bool) -> None:  # the broker's handler
             if len(queue) == queue.maxlen:
-                self._deep = True  # what is dropped here is found in the bucket
+                self._deep = True  # a dropped message is made up for by the bucket
             queue.append(payload)
             self._wake.set()
 
@@ -390,7 +389,7 @@ class MotionClient:
 
     def _reject(self, exc: ValueError) -> None:
         self.rejected += 1
-        log.debug("client: a message was left out: %s", exc)
+        log.debug("client: ignored a message: %s", exc)
 
     def _connected(self) -> None:
         self._deep = True
@@ -405,7 +404,7 @@ class MotionClient:
         with part.open("w", encoding="utf-8") as file:
             file.write(self.cursor)
             if now - self._synced_at >= SYNC_EVERY_S:
-                # SIGKILL loses nothing that was written; only the power can.
+                # No fsync: SIGKILL loses nothing that was written; only a power cut may.
                 self._synced_at = now
                 file.flush()
                 os.fsync(file.fileno())

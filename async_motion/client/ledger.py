@@ -1,16 +1,16 @@
-"""What a subscriber has been given, and what it may be given next. Pure: no loop, no clock, no file.
+"""Which events a subscriber has been given, and which come next. Pure: no loop, no clock, no file.
 
-Events of one camera and one writer form a lane. They carry numbers, from 1 and without a gap, so a lane knows
-what it lacks. It hands events out in the order of their numbers, each once:
+The events of one camera and one writer form a lane. They are numbered from 1 without a gap, so a lane knows
+which are missing. It yields events in the order of their numbers, each once:
 
-    1 2 3 | . 5 6        handed out up to 3; 5 and 6 wait for 4
-    1 2 3 . 5 6 |        4 has not come for `patience_s`: it is given up, and 5 and 6 go out
-    1 2 3 . 5 6 | 4      should 4 come after all, it goes out then
+    1 2 3 | . 5 6        yielded up to 3; 5 and 6 wait for 4
+    1 2 3 . 5 6 |        4 has not come for `patience_s`: it is skipped, and 5 and 6 are yielded
+    1 2 3 . 5 6 | 4      if 4 comes after all, it is yielded then
 
-Numbers that were given up are remembered for `MAX_HOLE_AGE_S`, at most `MAX_HOLES` of a lane. Events from
-before there were numbers have a lane of their own, in which their ids order them.
+Skipped numbers are remembered for `MAX_HOLE_AGE_S`, at most `MAX_HOLES` in a lane. Events without numbers (of
+earlier releases) have a lane of their own, ordered by id.
 
-A ledger's `state` is plain data, and the ledger made from it goes on where the other was.
+A ledger's `state` is plain data; a ledger made from it continues where the first one was.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from async_motion.retrieval import Event
 
 MAX_HOLES = 1000
 MAX_WAITING = 2000
-"""So many events of a lane wait for one that is missing; then it is given up at once."""
+"""The most events of a lane that wait for a missing one; beyond, it is skipped at once."""
 MAX_HOLE_AGE_S = 8 * 86400.0
-"""A spool keeps an event for a week at most, unless its settings say more."""
+"""By default a spool keeps an event for at most a week."""
 
 QUICK_S = 5.0
-"""Events that arrive one by one after an outage are not in order to the second."""
+"""Tolerance for order: events that arrive one by one after an outage are not in order to the second."""
 
-_OLD = ""  # the lane of events without numbers
+_OLD = ""  # the writer of the lane of events without numbers
 
 
 @dataclass(slots=True)
@@ -55,10 +55,10 @@ class _Lane:
 
 
 class Ledger:
-    """All lanes of a subscription. Give it events in any order and as often as you like."""
+    """All lanes of a subscription. Events may be added in any order, and repeatedly."""
 
     def __init__(self, origin: datetime) -> None:
-        """Begin with nothing handed out; `origin` (aware) is the start of the subscription."""
+        """Start empty; `origin` (aware) is the start of the subscription."""
         self.origin = origin
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._newest = 0.0
@@ -83,7 +83,7 @@ class Ledger:
         return ledger
 
     def state(self) -> dict[str, Any]:
-        """Return what is to be remembered: small, and valid JSON."""
+        """Return the state to store: small, and valid JSON."""
         cameras: dict[str, dict[str, Any]] = {}
         for (camera, writer), lane in sorted(self._lanes.items()):
             said: dict[str, Any] = {"upto": lane.upto, "at": iso(datetime.fromtimestamp(lane.at, UTC))}
@@ -103,12 +103,12 @@ class Ledger:
         self._lanes.setdefault(self._key(event), _Lane(upto=upto, at=self.origin.timestamp()))
 
     def wants(self, event: Event) -> bool:
-        """Return whether the event is news: of an open lane, not handed out and not waiting."""
+        """Return whether the event is new: of an open lane, not yielded and not waiting."""
         lane = self._lanes.get(self._key(event))
         return lane is not None and lane.wants(event)
 
     def add(self, event: Event) -> bool:
-        """Take an event of an open lane; return whether it is news."""
+        """Add an event of an open lane; return whether it is new."""
         lane = self._lanes[self._key(event)]
         if not lane.wants(event):
             return False
@@ -121,11 +121,11 @@ class Ledger:
         return True
 
     def ready(self, *, monotonic: float, patience_s: float, searched: bool) -> Iterator[Event]:
-        """Yield what may be handed out now, each camera's in order; what was yielded counts as handed out.
+        """Yield the events that are due, in order for each camera.
 
-        `searched`: the bucket was read since an event began to wait. Only then is an event that is missing
-        given up: when it has been missing for `patience_s`; or for `QUICK_S`, where it should have come
-        before events that are older than the newest by `patience_s`.
+        `searched`: the bucket was read since an event began to wait. Only then is a missing event skipped:
+        after `patience_s`; or after `QUICK_S`, where it precedes events that are older than the newest by
+        `patience_s`.
         """
         for key in sorted(self._lanes, key=lambda key: self._begins(self._lanes[key])):
             lane = self._lanes[key]
@@ -146,7 +146,7 @@ class Ledger:
                 yield _taken(lane, no)
 
     def is_blocked(self) -> bool:
-        """Return whether events wait for one that is missing."""
+        """Return whether events wait for a missing one."""
         return any(lane.waiting and min(lane.waiting) > lane.upto + 1 for lane in self._lanes.values())
 
     def is_next(self, event: Event) -> bool:
@@ -155,7 +155,7 @@ class Ledger:
         return lane is not None and event.no == lane.upto + 1
 
     def since(self, camera: str) -> datetime:
-        """Return from when on the bucket may hold news of a camera; forget holes that are too old."""
+        """Return since when the bucket may hold new events of a camera; forget holes that are too old."""
         lanes = [lane for (name, _), lane in self._lanes.items() if name == camera]
         if not lanes:
             return self.origin

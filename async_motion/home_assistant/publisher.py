@@ -8,13 +8,13 @@
   topics and is not ours any more (a camera or a zone that was renamed or removed, an entity of an earlier
   release, a device when discovery was switched off) is cleared at the start. Commands are left alone.
 - A component that is left out of a payload stays in Home Assistant; it has to be struck while it is loaded.
-  Nobody can tell whether Home Assistant is there at that moment, so whatever went is remembered, shown and
-  struck again when Home Assistant is next born, and only then forgotten (or after `MISSED_DAYS`).
+  MQTT cannot tell whether Home Assistant is running at that moment. So a removed component is remembered,
+  announced and struck again at Home Assistant's next birth, and only then forgotten (or after `MISSED_DAYS`).
 - When the user deletes a device in Home Assistant, it empties the config topic, once for each component. That
   is respected: the device stays away, also over reconnects and births, until the service starts again. Should
   it be the hub, the cameras no longer name it, for an unknown hub would come back as a nameless device. When
   a single entity is deleted, Home Assistant empties the topic too, and so loses the whole device: a much
-  shorter burst. Then the device is announced again; an entity that nobody wants can be disabled.
+  shorter burst. Then the device is announced again; an unwanted entity can be disabled instead.
 - State topics are cleared last: an empty message is an error to an entity that still listens.
 - Home Assistant knows a service by its identity, which is the name that the instance had first: a renamed one
   is the same devices with other topics, and keeps its entities, their history and what people made of them,
@@ -72,7 +72,7 @@ Remember = Callable[[str, bytes], Awaitable[None]]
 
 
 class DiscoveryBroker(Protocol):
-    """What this room needs of the MQTT client."""
+    """What this package needs of the MQTT client."""
 
     @property
     def connected(self) -> bool: ...
@@ -218,7 +218,7 @@ class DiscoveryPublisher:
         def on_message(topic: str, payload: bytes, was_retained: bool) -> None:
             nonlocal latest
             if was_retained and payload:
-                # Pictures are large, and nothing here reads them.
+                # Snapshots are large, and nothing here reads them.
                 if topic in found or len(found) < MAX_FOUND:
                     found[topic] = payload if topic.endswith(("/config", "/status")) else b"?"
                 latest = loop.time()
@@ -459,4 +459,4 @@ class DiscoveryPublisher:
             await self._remember(PLACES_KEY, payloads.encode({"places": here}))
             await self._remember(MISSED_KEY, payloads.encode(missed))
         except SpoolError as exc:
-            log.warning("what Home Assistant may have missed would not survive a restart now: %s", exc)
+            log.warning("cannot save what Home Assistant may have missed, retrying: %s", exc)

@@ -1,4 +1,4 @@
-"""What the world sees over MQTT besides frames and events: states, settings in force, and commands.
+"""The MQTT interface besides frames and events: states, settings in force, and commands.
 
     pipelines ──Observer──▶ ┌──────────┐ ──retain──▶ {base}/{camera}/motion, zone/…, status, state
     delivery ──on_stored──▶ │ Reporter │ ──retain──▶ {base}/state
@@ -8,20 +8,19 @@
                             └────┬─────┘
                         RememberedValues ──remember─▶ the next start
 
-- Nothing here blocks or fails: what is observed is noted, and what is published is handed to the broker's
-  client, which keeps the newest of each topic while the broker is away. Motion goes out in the same call.
-- Nothing is stuck: the start publishes OFF for every camera and zone, whatever a crash left behind; the stop
-  publishes OFF and offline.
-- Nothing floods: a camera's state goes out every `state_every_s`, and between when its status or problem
-  changes, but then never twice within `STATE_GAP_S`. Every other topic is published when its value changes.
-- Commands by the thousand are merged: of each setting a burst is obeyed, then its newest once a second; the
-  cameras reconnect by command at most every 10 s; refusals leave a few lines in the log, then their number.
-- A command is bounded, parsed and ranged (`core/commands.py`), applied, confirmed on its state topic at once
-  and remembered. A refused one leaves a line in the log, and the value in force is published again, so that
-  the sender sees that nothing changed. Retained commands are ignored: they are old, and would be obeyed
-  again at every connect. MQTT does not say who sent a message: the log names the topic that it came by.
-- A remembered setting holds until the settings file says something else than it said at the time of the
-  command: a later edit of the file is meant.
+- Nothing here blocks or fails: observations are recorded, and publications are passed to the MQTT client,
+  which keeps the newest of each topic while disconnected. Motion is published within the same call.
+- No state is stuck: the start publishes OFF for every camera and zone, to clear what a crash left behind; the
+  stop publishes OFF and offline.
+- Rates are limited: a camera's state is published every `state_every_s`, and when its status or problem
+  changes, at most once in `STATE_GAP_S`. Every other topic is published when its value changes.
+- Floods of commands are merged: for each setting a burst is obeyed, then the newest once a second. Cameras
+  reconnect on command at most every 10 s. After a few refusals only their number is logged.
+- A command is limited in size, parsed, range-checked (`core/commands.py`), applied, confirmed on its state
+  topic at once, and remembered. A refused one is logged, and the value in force is published again, so that
+  the sender sees it unchanged. Retained commands are ignored: they are old, and would be obeyed again at
+  every connect. MQTT does not identify the sender: the log names the topic.
+- A remembered setting holds until the value in the settings file changes: a later edit of the file wins.
 
 Times of day are the machine's own: "today" begins at local midnight.
 """

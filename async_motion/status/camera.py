@@ -1,4 +1,4 @@
-"""What is known of one camera now, and how its state says it. No loop or clock: times are passed in."""
+"""One camera's figures, and its state payload. No loop or clock: times are passed in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RATE_WINDOW_TICKS = 15
 LATENCIES = 32
 """The upload latency is the median of this many frames."""
 DROPS_EVERY_S = 60.0
-"""The log says at most this often that frames are lost."""
+"""Lost frames are logged at most this often."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,12 +29,12 @@ class CameraState:
     zones: dict[str, bool]
     online: bool = False
     seen: bool = False
-    """It has been online, or we have said goodbye."""
+    """Whether it has been online, or the service has stopped."""
     detecting: bool = True
     trouble: str | None = None
     """Why it is offline."""
     ailment: str | None = None
-    """What is wrong with its picture while it is online."""
+    """What is wrong with its image while it is online."""
     motion: bool = False
     frames: int = 0
     motion_frames: int = 0
@@ -44,7 +44,7 @@ class CameraState:
     """Changes of the whole scene by kind."""
     last_change: tuple[SceneChange, datetime] | None = None
     noise: float | None = None
-    """Of the frame judged last, in grey levels."""
+    """The noise of the last judged frame, in grey levels."""
     stored: int = 0
     events: int = 0
     day: date | None = None
@@ -75,13 +75,13 @@ class CameraState:
         return CameraStatus.WATCHING if self.detecting else CameraStatus.PAUSED
 
     def goes_online(self, monotonic: float) -> None:
-        """Note that it gives pictures; the frame rate restarts."""
+        """Record that it delivers frames; the frame rate restarts."""
         self.online, self.seen, self.trouble = True, True, None
         self.rate.clear()
         self.rate.append((monotonic, self.frames))
 
     def goes_offline(self, problem: str | None) -> None:
-        """Note that it gives none, and why."""
+        """Record that it is offline, and why."""
         self.online, self.seen, self.trouble, self.ailment = False, self.seen or self.online, problem, None
 
     def judged(self, detection: Detection, now: datetime) -> None:
@@ -114,7 +114,7 @@ class CameraState:
         self.rate.append((monotonic, self.frames))
 
     def fps(self, monotonic: float) -> float:
-        """Return the frames judged in a second, of late."""
+        """Return the recent rate of judged frames, per second."""
         if not self.online or not self.rate:
             return 0.0
         since, frames = self.rate[0]
@@ -127,7 +127,7 @@ class CameraState:
         return +(self.dropped + Counter(lost))
 
     def new_drops(self, monotonic: float) -> int:
-        """Return how many were lost since this was last said, 0 where that is not long ago."""
+        """Return how many frames were lost since the last log line; 0 while it is too soon for another."""
         total = self.drops().total()
         if total == self.drops_said or monotonic - self.drops_said_at < DROPS_EVERY_S:
             return 0
@@ -135,7 +135,7 @@ class CameraState:
         return new
 
     def to_json(self, monotonic: float) -> dict[str, Any]:
-        """Return what `{base}/{camera}/state` says."""
+        """Return the payload of `{base}/{camera}/state`."""
         drops = self.drops()
         return {
             "schema": SCHEMA,
@@ -164,7 +164,7 @@ class CameraState:
         }
 
     def day_to_json(self) -> dict[str, Any]:
-        """Return what is remembered of the day."""
+        """Return the day's figures, to remember them."""
         return {
             "day": self.day.isoformat() if self.day else None,
             "events": self.events_today,
@@ -172,7 +172,7 @@ class CameraState:
         }
 
     def recall_day(self, remembered: Mapping[str, Any]) -> None:
-        """Take over what `day_to_json` said in an earlier run; what cannot be read counts as nothing."""
+        """Restore what `day_to_json` returned in an earlier run; ignore what cannot be read."""
         try:
             if remembered.get("last_motion") is not None:
                 self.last_motion = payloads.parse_iso(str(remembered["last_motion"]))

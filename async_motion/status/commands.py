@@ -1,4 +1,4 @@
-"""Commands to cameras: checked, applied, confirmed, remembered; and put in force again after a restart."""
+"""Commands to cameras: checked, applied, confirmed and remembered, and restored after a restart."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 KEY: Final = "setting/{camera}/{setting}"
 NIGHT_KEY: Final = "night/{camera}/{setting}"
-"""Of a setting that the night has a value of its own for."""
+"""Marks a remembered setting that the night overrides."""
 PROFILE_KEY: Final = "profile/{camera}"
 SNAPSHOT_TIMEOUT_S = 30.0
 BURST: Final = 20
@@ -47,20 +47,20 @@ class ProfileControls(Protocol):
 
     @property
     def own(self) -> Collection[str]:
-        """Return the settings that the night has values of its own for."""
+        """Return the names of the settings that the night overrides."""
 
     def values(self, profile: Profile) -> Mapping[str, Value]:
-        """Return what a profile has in those settings, in force or not."""
+        """Return a profile's values for those settings, in force or not."""
 
     def put(self, profile: Profile, setting: str, value: Value) -> None:
-        """Change one of those settings of a profile. Raises ValueError for what cannot be."""
+        """Change one of those settings in a profile. Raises ValueError for an invalid value."""
 
     def choose(self, mode: str) -> None:
         """Obey `day`, `night` or `auto`."""
 
 
 class Commands:
-    """The controls of all cameras. `retain` publishes; `changed` is told whose settings have changed."""
+    """The controls of all cameras. `retain` publishes; `changed` is called with the changed camera."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Commands:
         self._profiles: dict[str, ProfileControls] = {}
         self._monotonic = monotonic
         self._wanted: dict[str, None] = {}
-        """Cameras of which a snapshot is wanted."""
+        """Cameras with a requested snapshot."""
         self._snapshot_wanted = asyncio.Event()
         self._shooting: set[str] = set()
         self._buckets = TokenBuckets(BURST, EVERY_S)
@@ -137,7 +137,7 @@ class Commands:
         return {"chosen": profiles.mode, "in_force": profiles.profile.value} if profiles is not None else None
 
     def detecting(self, camera: str) -> bool:
-        """Return whether detection is switched on, as far as we know."""
+        """Return whether detection is on, by the last known value."""
         controls = self._controls.get(camera)
         return controls is None or bool(controls.values()["detection"])
 
@@ -196,7 +196,7 @@ class Commands:
         self._changed(camera)
 
     def _refuse(self, camera: str, setting: str, topic: str, payload: bytes) -> None:
-        """Refuse what cannot be a command, whatever else there is to do."""
+        """Refuse what is not a command, before anything else."""
         try:
             commands.parse(setting, payload)
         except ValueError as exc:
@@ -336,6 +336,6 @@ def _adopt(controls: Controls, setting: str, value: Value) -> None:
 
 
 def _shown(topic: str) -> str:
-    """Return a topic for the log: anybody may publish on a long one, or on one with control characters."""
+    """Return a topic for the log: it may be long, or contain control characters."""
     text = topic if topic.isprintable() else repr(topic)
     return text if len(text) <= 200 else f"{text[:200]}…"

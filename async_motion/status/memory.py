@@ -1,6 +1,6 @@
-"""What the reporter remembers beyond the process: small values, kept at once, written when it suits.
+"""What the reporter remembers across restarts: small values, recorded at once and written in the background.
 
-The newest value of a key wins; a spool in trouble is asked again, and once more at the end.
+The newest value of a key wins. A failed write is retried, and once more at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 10.0
 LAST_SAVE_S = 3.0
-"""Patience for the writes that are left at the end."""
+"""Time limit for the remaining writes at the end."""
 
 Remember = Callable[[str, bytes], Awaitable[None]]
 """Keeps a small value under a key beyond the process. Raises SpoolError."""
@@ -54,7 +54,7 @@ class RememberedValues:
                 await self._save_all()
             except SpoolError as exc:
                 if not failing:
-                    log.warning("changes by command would not survive a restart now: %s", exc)
+                    log.warning("cannot save changes by command, retrying: %s", exc)
                 failing = True
                 self._to_save.set()
                 await asyncio.sleep(RETRY_S)

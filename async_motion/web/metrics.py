@@ -70,15 +70,13 @@ DELIVERY = (
     Row("failed_deliveries", "Tries of the store or the broker that failed.", ("retries",), counter=True),
     Row("refused_frames", "Frames that the store refused for good.", ("set_aside",), counter=True),
     Row("stored_bytes", "Size of what was stored since the start.", ("stored_bytes",), counter=True),
-    Row("upload_seconds", "Duration of the uploads of late, by percentile.", ("upload_s",), by="percentile"),
+    Row("upload_seconds", "Duration of recent uploads, by percentile.", ("upload_s",), by="percentile"),
 )
 CAMERA = (
     Row("camera_frames_per_second", "Frames judged a second.", ("fps",)),
-    Row("camera_score", "Highest share of the picture that moved, 0..1, of late.", ("score",)),
+    Row("camera_score", "Highest recent share of the image that moved, 0..1.", ("score",)),
     Row("camera_events_today", "Events since local midnight.", ("events_today",)),
-    Row(
-        "camera_upload_latency_seconds", "Median time from picture to store, of late.", ("upload_latency_s",)
-    ),
+    Row("camera_upload_latency_seconds", "Recent median time from capture to store.", ("upload_latency_s",)),
     Row("camera_last_motion_timestamp_seconds", "When something last moved.", ("last_motion",)),
     Row("camera_events", "Events since the start.", ("events",), counter=True),
     Row("camera_frames", "Frames judged since the start.", ("frames",), counter=True),
