@@ -24,8 +24,8 @@ from async_motion.core.detection.scene import Light
 from async_motion.core.detection.working_image import Plane, gradient, median_of, u8
 
 LOOKS = 16
-MEMORY_S = 20.0
-"""The stack holds the looks of about so many seconds."""
+_LOOK_PERIOD_S = 20.0 / LOOKS
+"""The stack holds the looks of about 20 s."""
 FIRST_S = 6.0
 _FIRST_PERIOD_S = 2.0 / LOOKS
 _OUTLIER = 20
@@ -53,10 +53,8 @@ two seconds learns as fast as who is shown five a second."""
 class Background:
     """The looks, their median `reference`, and the `noise` of one camera, all (h, w) uint8."""
 
-    def __init__(self, picture: Plane, now: float, memory_s: float = MEMORY_S) -> None:
-        """Prime everything with one picture. `memory_s`: the stack holds the looks of so many seconds."""
-        self._look_period = memory_s / LOOKS
-        self._slow_period = memory_s * SLOW_PERIOD_S / MEMORY_S
+    def __init__(self, picture: Plane, now: float) -> None:
+        """Prime everything with one picture."""
         self.reference: Plane = picture
         self.noise: Plane = np.full_like(picture, _NOISE_START)
         self.born = now
@@ -120,16 +118,23 @@ class Background:
         darkest, brightest = self._envelope
         return u8(cv2.max(cv2.subtract(darkest, picture), cv2.subtract(picture, brightest)))
 
-    def learn(self, picture: Plane, distance: Plane, moving: Plane, now: float) -> None:
-        """Take `picture` over, as far as it is time to, where the mask `moving` is 0."""
+    def learn(
+        self, picture: Plane, distance: Plane, moving: Plane, now: float, kept: Plane | None = None
+    ) -> None:
+        """Take `picture` over, as far as it is time to, where the mask `moving` is 0.
+
+        Where the mask `kept` is not 0 the slow stack is shown the reference instead.
+        """
+        if kept is not None:
+            moving = u8(cv2.bitwise_or(moving, kept))
         if now - self._noise_at >= _NOISE_PERIOD_S - 1e-6:
             periods = round(min(now - self._noise_at, HOLDS_S) / _NOISE_PERIOD_S)
             self._noise_at = now
             self._follow_noise(distance, moving, periods)
         if self._first:
             self._learn_first(picture, now)
-        elif now - self._looked_at >= self._look_period - 1e-6:
-            due = round(min(now - self._looked_at, max(HOLDS_S, self._look_period)) / self._look_period)
+        elif now - self._looked_at >= _LOOK_PERIOD_S - 1e-6:
+            due = round(min(now - self._looked_at, HOLDS_S) / _LOOK_PERIOD_S)
             self._looked_at = now
             rest = cv2.bitwise_not(cv2.dilate(moving, np.ones((3, 3), np.uint8)))
             for _ in range(due):
@@ -142,8 +147,10 @@ class Background:
                 self._next = (self._next + 1) % LOOKS
                 if self._next % 4 == 0:
                     self._refer_to(median_of(self._looks))
-        if now - self._slow_at >= self._slow_period - 1e-6:
+        if now - self._slow_at >= SLOW_PERIOD_S - 1e-6:
             self._slow_at = now
+            if kept is not None:
+                picture = _patched(picture, self.reference, kept)
             self._slow = [*self._slow, picture][-SLOW_LOOKS:]
             if len(self._slow) == SLOW_LOOKS:
                 self._at_rest = median_of(self._slow)
@@ -162,11 +169,9 @@ class Background:
         }
 
     @classmethod
-    def restored(
-        cls, state: Mapping[str, NDArray[np.generic]], now: float, memory_s: float = MEMORY_S
-    ) -> Background:
+    def restored(cls, state: Mapping[str, NDArray[np.generic]], now: float) -> Background:
         """Return the background that gave `state`, as if it had been so at `now`."""
-        background = cls(u8(state["reference"]), now, memory_s)
+        background = cls(u8(state["reference"]), now)
         background.noise = u8(state["noise"])
         background._looks = [u8(look).copy() for look in state["looks"]]
         background._first = [u8(look) for look in state["first"]]

@@ -4,10 +4,10 @@
                                                             ▲                                     │
                                                             └──── learn where nothing moves ◀─────┘
 
-Each part stands in a module of its own: `picture` (reduction), `alignment` (shake), `scene` (light, steps),
-`background` (the model), `shadows`, `regions` (evidence), `zones`. Pure arithmetic on arrays: no clock, no
-file, no randomness; the same frames give the same verdicts. Every time constant is in seconds of
-`monotonic`, so that 5 and 30 frames a second behave alike.
+Each part has a module of its own: `working_image` (reduction), `alignment` (shake), `scene` (light, steps),
+`background` (the model), `shadows`, `regions` (evidence), `tracks` (what moves, and what stays), `zones`.
+Pure arithmetic on arrays: no clock, no file, no randomness; the same frames give the same verdicts. Every
+time constant is in seconds of `monotonic`, so that 5 and 30 frames a second behave alike.
 
 The README beside this module tells what was tried, with figures.
 """
@@ -23,12 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.alignment import STEADY, Shift, shifted
-from async_motion.core.detection.background import HOLDS_S, MEMORY_S, NOISE_UNIT, Background
+from async_motion.core.detection.background import HOLDS_S, NOISE_UNIT, Background
 from async_motion.core.detection.packing import pack, unpack
-from async_motion.core.detection.regions import Persistence, Regions, Unrest, clean
+from async_motion.core.detection.regions import Regions, Unrest, clean
 from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of
 from async_motion.core.detection.sensitivity import MEASURES, Measures
 from async_motion.core.detection.shadows import shadows
+from async_motion.core.detection.tracks import Tracks, stirring
 from async_motion.core.detection.working_image import Plane, u8, working_picture, working_size
 from async_motion.core.detection.zones import Polygon, Zone, draw
 from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
@@ -42,6 +43,10 @@ _STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
 _UNREST_WEIGHT = 75.0
 """By exp(weight * unrest) more strong pixels are asked for where the scene is not calm, up to a factor."""
 _FEWEST_PIXELS = 4
+_KEPT_SHARE = 0.5
+"""The parts of a kept track together need this share of the area and of the strong pixels asked of others."""
+_KEPT_STRONG = 0.15
+"""Share of a kept track's pixels that must be strong."""
 _CALM_SHARE = 0.5
 """Where no specks come and go, a pixel differs from this share of the threshold on."""
 _CALM_FROM_S, _CALM_AFTER_S = 0.5, 4.5
@@ -57,8 +62,6 @@ _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
 _PAST_S, _PAST_STEP_S = 0.5, 0.25
 _LONGEST_STEP_S = 0.5
-_MAX_REACH_S = 2.0
-"""How far things go between two judged frames is reckoned for at most this time."""
 TRUSTED_S = 60.0
 """A saved state that is older may be of a scene that has changed unseen."""
 OLD_S = 12 * 3600.0
@@ -73,8 +76,8 @@ class DetectorSettings:
     `sensitivity` gives the measures of `core.sensitivity`; those that are not None stand in for its own.
     `min_area` holds at the lower edge of the picture and `min_area_far` (None, or more: the same) from the
     height `horizon` upwards, 0..1 from the top; between them the sides of things grow evenly with the height
-    of their foot. Nothing is reported for `learning_s` after the start; what has come to rest is background
-    after about `rest_s`.
+    of their foot. Nothing is reported for `learning_s` after the start; what came in and has not stirred for
+    `rest_s` is background.
     """
 
     sensitivity: Sensitivity = "medium"
@@ -83,7 +86,7 @@ class DetectorSettings:
     strong_share: float | None = None
     unrest_factor: float | None = None
     learning_s: float = 0.4
-    rest_s: float = MEMORY_S
+    rest_s: float = 20.0
     min_area: float = 0.002
     min_area_far: float | None = None
     horizon: float = 0.3
@@ -260,7 +263,7 @@ class Detector:
         saved, self._saved = self._saved, None
         self._begin(picture, now)
         self._learning_until = now
-        self._background = Background.restored(saved, now, self.settings.rest_s)
+        self._background = Background.restored(saved, now)
         self._unrest.cells = np.asarray(saved["unrest"], np.float32)
         self._doubt = float(saved["away"]) > TRUSTED_S
         self._past.clear()
@@ -270,9 +273,9 @@ class Detector:
 
     def _start(self, picture: Plane, now: float) -> None:
         """Learn the scene from `picture` alone."""
-        self._background = Background(picture, now, self.settings.rest_s)
+        self._background = Background(picture, now)
         self._unrest = Unrest((picture.shape[0], picture.shape[1]))
-        self._persistence = Persistence()
+        self._tracks = Tracks(self.settings.rest_s)
         self._past: deque[tuple[float, Plane]] = deque([(now, picture)])
         self._jumps = Jumps(picture)
         self._mask = self._moving = self._distance = np.zeros_like(picture)
@@ -403,7 +406,12 @@ class Detector:
         whole = clean(differs)
         regions = Regions(u8(cv2.bitwise_and(whole, self._watched)))
         required = self._required(regions)
+        seen = self._tracks.follow(regions, now)
+        kept = self._tracks.kept() & (regions.area >= _FEWEST_PIXELS)
         large = regions.area >= required
+        if kept.any():
+            in_all = self._tracks.totals(regions.area.astype(np.float64))
+            large |= kept & (in_all >= _KEPT_SHARE * required)
         large[0] = False
         self._lit_mask: Plane | None = None
         if self._switched is not None:
@@ -413,10 +421,14 @@ class Detector:
                 large &= ~self._heal(regions, whole, look, large)
             self._doubt = False
         fitting = large & (regions.area <= self.settings.max_area * whole.size)
-        evident = fitting & self._evident(regions, required, look) if fitting.any() else fitting
-        real = evident & self._persistence.seen(regions) if evident.any() else evident
+        evident = fitting & self._evident(regions, required, look, kept) if fitting.any() else fitting
+        real = evident & seen
+        stirs = real
+        if real.any() and self._past:
+            stirs = stirring(regions, look.picture, self._past[0][1], look.whole_threshold)
+        settled = not background.learning and not self._doubt
+        self._tracks.update(regions, large, real, stirs, self._unrest, now, settled=settled)
         self._mask, self._moving = regions.mask_of(large), regions.mask_of(real)
-        self._persistence.remember(self._mask, self._moving, min(passed, _MAX_REACH_S))
         self._learn(look, regions.mask_of(evident), now, passed)
 
         reason = Reason.MOTION
@@ -436,7 +448,9 @@ class Detector:
             zones=self._touched(regions, real),
         )
 
-    def _evident(self, regions: Regions, required: NDArray[np.float64], look: _Look) -> NDArray[np.bool_]:
+    def _evident(
+        self, regions: Regions, required: NDArray[np.float64], look: _Look, kept: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
         """Say for which regions there is enough evidence of something that moves."""
         dimmed = max(1.0, 1.0 / look.light.gain)
         limit = cv2.addWeighted(
@@ -447,6 +461,7 @@ class Detector:
             0.0,
         )
         strong_pixels = u8(cv2.compare(look.distance, limit, cv2.CMP_GT))
+        anywhere = regions.sums(strong_pixels > 0) if kept.any() else None
         near = u8(cv2.convertScaleAbs(look.threshold, alpha=_BEYOND))
         strong_pixels &= u8(cv2.compare(self._background.beyond(look.picture), near, cv2.CMP_GT))
         strong = regions.sums(strong_pixels > 0)
@@ -456,7 +471,12 @@ class Detector:
             if zone.sensitivity is not None:
                 share[regions.share(inside) > 0.5] = MEASURES[zone.sensitivity].strong_share
         more = np.minimum(np.exp(_UNREST_WEIGHT * unrest), self._measures.unrest_factor)
-        return np.asarray(strong >= share * required * more, np.bool_)
+        evident = strong >= share * required * more
+        if anywhere is not None:
+            # What stays may stand before its own colours, and its own stirring is no unrest.
+            in_all, area = self._tracks.totals(anywhere), self._tracks.totals(regions.area.astype(np.float64))
+            evident |= kept & (in_all >= np.maximum(_KEPT_SHARE * share * required, _KEPT_STRONG * area))
+        return np.asarray(evident, np.bool_)
 
     def _heal(
         self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_]
@@ -483,7 +503,7 @@ class Detector:
         since, picture, leapt = self._switched
         if now == since:
             # In its very frame all is as the switch has left it, but for what moved before and goes on.
-            lit = large & ~self._persistence.moved(regions)
+            lit = large & ~self._tracks.moved()
         else:
             lit = large & regions.unchanged(look.picture, picture, look.whole_threshold)
         if leapt is not None and lit.any():
@@ -503,8 +523,12 @@ class Detector:
         specks = u8(cv2.subtract(look.stands_out, self._mask))
         if self._lit_mask is not None:
             specks = u8(cv2.subtract(specks, self._lit_mask))
-        self._unrest.learn(specks, min(passed, HOLDS_S), now - background.born)
-        background.learn(look.picture, look.distance, moving, now)
+        place = self._tracks.place()
+        self._unrest.learn(specks, min(passed, HOLDS_S), now - background.born, place)
+        rested = self._tracks.rested(now)
+        if rested is not None:
+            background.take_over(look.picture, u8(cv2.dilate(rested, np.ones((5, 5), np.uint8))))
+        background.learn(look.picture, look.distance, moving, now, place)
         if not self._past or now - self._past[-1][0] >= _PAST_STEP_S - 1e-6:
             self._past.append((now, look.picture))
         while len(self._past) > 1 and now - self._past[1][0] >= _PAST_S:

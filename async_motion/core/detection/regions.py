@@ -5,14 +5,12 @@ each region for evidence.
 
 - **Strong pixels**: enough of the region must stand out far above its pixels' own noise.
 - **Unrest**: where specks come and go all the time (leaves, water, rain), more of them are asked for.
-- **Persistence**: something was near the same place in one of the two frames before.
+- **Persistence**: it continues a track (`tracks`).
 - **Edges**: a thing brings edges of its own. A region whose outline is edges in the background, but not in
   the frame, and that does not change, is the hole that something has left: the ground is taken over at once.
 """
 
 from __future__ import annotations
-
-from collections import deque
 
 import cv2
 import numpy as np
@@ -22,6 +20,7 @@ from async_motion.core.detection.working_image import Plane, eighth, gradient, u
 
 _DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 _SQUARE = np.ones((5, 5), np.uint8)
+_CELLS = np.ones((3, 3), np.uint8)
 _HOLE = 0.02
 """Holes up to this share of the picture are filled."""
 _VANISHED = 0.7
@@ -30,9 +29,6 @@ _EDGE = 6
 _NEW_OUTLINE = 0.25
 """Light brings edges along no more than this share of its outline."""
 _UNCHANGED = 0.85
-_SEEN_BEFORE = 0.05
-_REACH = 0.3
-"""How far things go: picture widths in a second."""
 _UNREST_S = 8.0
 _RESTLESS = 0.02
 """From this share of specks a cell is fully restless: windy trees and strong rain have 0.02 to 0.06."""
@@ -140,34 +136,6 @@ class Regions:
         return label, now, edges_at_rest.ravel()[pixels].astype(np.float64)
 
 
-class Persistence:
-    """Remembers where something was in the two frames before."""
-
-    def __init__(self) -> None:
-        self._masks: deque[Plane] = deque(maxlen=2)
-        self._moving: Plane | None = None
-
-    def seen(self, regions: Regions) -> NDArray[np.bool_]:
-        """Say which regions were near the same place before."""
-        seen = np.zeros(regions.count, np.bool_)
-        for mask in self._masks:
-            seen |= regions.share(mask) > _SEEN_BEFORE
-        return seen
-
-    def moved(self, regions: Regions) -> NDArray[np.bool_]:
-        """Say which regions are near what was believed to move in the frame before."""
-        if self._moving is None:
-            return np.zeros(regions.count, np.bool_)
-        return regions.share(self._moving) > _SEEN_BEFORE
-
-    def remember(self, mask: Plane, moving: Plane, passed_s: float) -> None:
-        """Keep this frame's mask, and what of it was believed, grown by how far things go until the next."""
-        size = 2 * max(1, round(_REACH * mask.shape[1] * passed_s / 2)) + 1
-        reach = np.ones((size, size), np.uint8)
-        self._masks.append(u8(cv2.dilate(mask, reach)))
-        self._moving = u8(cv2.dilate(moving, reach)) if cv2.countNonZero(moving) else None
-
-
 class Unrest:
     """How much of each small cell is specks, 0..1, averaged over seconds: leaves, water, rain, noise."""
 
@@ -175,16 +143,26 @@ class Unrest:
         self._shape = shape
         self.cells = np.zeros(eighth(np.zeros(shape, np.uint8)).shape, np.float32)
 
-    def learn(self, specks: Plane, passed_s: float, age_s: float) -> None:
-        """Take the share of `specks` (h, w) of this frame in."""
+    def learn(self, specks: Plane, passed_s: float, age_s: float, kept: Plane | None = None) -> None:
+        """Take the share of `specks` (h, w) of this frame in, but for the cells near the mask `kept`."""
         now = np.asarray(cv2.blur(eighth(specks).astype(np.float32), (3, 3)), np.float32)
         now /= np.float32(255.0)
-        self.cells += np.float32(passed_s / min(_UNREST_S, 1.0 + age_s)) * (now - self.cells)
+        step = np.float32(passed_s / min(_UNREST_S, 1.0 + age_s)) * (now - self.cells)
+        if kept is not None:
+            step[cv2.dilate(eighth(kept), _CELLS) > 0] = 0.0
+        self.cells += step
 
     def plane(self) -> NDArray[np.float32]:
         """Return the unrest of each pixel, (h, w)."""
         size = (self._shape[1], self._shape[0])
         return np.asarray(cv2.resize(self.cells, size, interpolation=cv2.INTER_NEAREST), np.float32)
+
+    def within(self, box: NDArray[np.float64]) -> float:
+        """Return the unrest of the cells in and around a box (left, top, right, bottom in pixels)."""
+        left, top, right, bottom = (int(side) // 8 for side in np.maximum(box, 0.0))
+        rows, columns = slice(max(top - 2, 0), bottom + 3), slice(max(left - 2, 0), right + 3)
+        cells = self.cells[rows, columns]
+        return float(cells.mean()) if cells.size else 0.0
 
     def calm(self) -> Plane:
         """Return how calm each pixel's surroundings are, (h, w) uint8: 255 without specks, 0 restless."""

@@ -116,3 +116,12 @@ def test_its_state_comes_back_at_another_time() -> None:
     assert np.array_equal(again.noise, background.noise)
     assert not again.learning
     assert again.born == 1000.0 - 8.0
+
+
+def test_what_is_kept_is_not_taken_over_however_long() -> None:
+    background = rested()
+    for step in range(round(3 * SLOW_LOOKS * SLOW_PERIOD_S)):
+        now = 9.0 + step
+        background.learn(THING, background.distance(THING), NOTHING, now, WHERE)
+    assert background.distance(THING)[15, 20] == 100
+    assert not background.distance(STILL).any()

@@ -608,3 +608,44 @@ def test_every_verdict_says_what_was_compensated() -> None:
     assert dimmed.gain == pytest.approx(0.8, abs=0.03)
     assert dimmed.offset == pytest.approx(25.0, abs=3.0)
     assert dimmed.noise > 0.0
+
+
+def stirring_person(still: Luma, x: int, step: int) -> Luma:
+    """Return a copy with a person who shifts a little once a second."""
+    return with_box(still, x + (step // FPS) % 2, 40)
+
+
+def test_who_stops_and_stirs_is_motion_for_minutes_and_at_once_when_moving_on() -> None:
+    still = scene()
+    detector = rested(still)
+    watch(detector, [still] * 4 * FPS, start=3.0)
+    watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
+    stands = [stirring_person(still, 60, step) for step in range(120 * FPS)]
+    assert all(detection.motion for detection in watch(detector, stands, start=9.6))
+    leaves = watch(detector, walk(still, range(63, 141, 3)), start=129.6)
+    assert all(detection.motion for detection in leaves)
+    # The ground that was covered for two minutes is still known: no ghost.
+    assert not any(detection.motion for detection in watch(detector, [still] * FPS, start=140.0))
+
+
+def test_a_parked_car_becomes_background_and_leaves_no_ghost() -> None:
+    still = scene()
+    detector = rested(still)
+    watch(detector, [still] * 4 * FPS, start=3.0)
+    watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
+    parked = watch(detector, [with_box(still, 60, 40)] * 40 * FPS, start=9.6)
+    motion = [detection.motion for detection in parked]
+    assert all(motion[: 15 * FPS])
+    assert not any(motion[25 * FPS :])
+    gone = watch(detector, [*walk(still, range(63, 141, 3)), *[still] * 2 * FPS], start=49.6)
+    assert all(detection.motion for detection in gone[1:20])
+    assert not any(detection.motion for detection in gone[-FPS:])
+
+
+def test_what_was_there_from_the_start_and_goes_leaves_no_ghost() -> None:
+    still = scene()
+    detector = rested(with_box(still, 60, 40))
+    watch(detector, [with_box(still, 60, 40)] * 6 * FPS, start=3.0)
+    gone = watch(detector, [*walk(still, range(63, 141, 3)), *[still] * 3 * FPS], start=9.0)
+    assert all(detection.motion for detection in gone[2:20])
+    assert not any(detection.motion for detection in gone[-2 * FPS :])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from async_motion.core.detection.regions import Persistence, Regions, Unrest, clean
+from async_motion.core.detection.regions import Regions, Unrest, clean
 from async_motion.core.detection.working_image import Plane, gradient
 
 
@@ -41,30 +41,6 @@ def test_no_region_in_an_empty_mask() -> None:
     assert not regions.area.any()
 
 
-def test_a_thing_was_seen_before_when_it_is_near() -> None:
-    memory = Persistence()
-    assert not memory.seen(Regions(plane((20, 20, 8, 8)))).any()
-    memory.remember(plane((20, 20, 8, 8)), plane(), 0.04)
-    assert memory.seen(Regions(plane((25, 20, 8, 8))))[1]
-    assert not memory.seen(Regions(plane((60, 20, 8, 8))))[1]
-
-
-def test_what_moved_is_what_was_believed_in_the_frame_before() -> None:
-    memory = Persistence()
-    there = Regions(plane((20, 20, 8, 8)))
-    assert not memory.moved(there).any()
-    memory.remember(plane((20, 20, 8, 8)), plane((20, 20, 8, 8)), 0.04)
-    assert memory.moved(there)[1]
-    memory.remember(plane((20, 20, 8, 8)), plane(), 0.04)
-    assert not memory.moved(there).any()
-
-
-def test_things_go_farther_when_frames_are_rare() -> None:
-    memory = Persistence()
-    memory.remember(plane((20, 20, 8, 8)), plane(), 0.4)
-    assert memory.seen(Regions(plane((31, 20, 8, 8))))[1]
-
-
 def test_unrest_rises_where_specks_are_and_falls_again() -> None:
     unrest = Unrest((60, 80))
     for _ in range(100):
@@ -76,6 +52,17 @@ def test_unrest_rises_where_specks_are_and_falls_again() -> None:
     for _ in range(100):
         unrest.learn(plane(), 0.1, 60.0)
     assert float(unrest.plane()[10, 10]) < high / 2
+
+
+def test_unrest_is_not_learned_near_what_is_kept() -> None:
+    unrest = Unrest((60, 80))
+    for _ in range(20):
+        unrest.learn(plane((0, 0, 80, 60)), 0.1, 60.0, plane((0, 0, 16, 16)))
+    assert (
+        unrest.within(np.array([0.0, 0.0, 4.0, 4.0]))
+        < 0.01
+        < unrest.within(np.array([56.0, 40.0, 70.0, 55.0]))
+    )
 
 
 def test_a_hole_is_told_from_a_thing_by_its_edges() -> None:

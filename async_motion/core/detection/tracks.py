@@ -1,0 +1,212 @@
+"""Regions followed over frames, so that "seen before" and "stays" are asked of the object, not of the place.
+
+A track is expected where its speed has taken it. Each region continues the track whose expected box it
+overlaps most, so a person who falls into parts stays one track; a region that overlaps none begins one. This
+is greedy association, simpler than in Bewley et al., "Simple online and realtime tracking" (2016): a constant
+speed instead of a Kalman filter.
+
+A track that was believed is *kept* where it was calm before it came: its place is withheld from the
+background, so a person who stops is still a difference when moving on and leaves no ghost. It is kept until
+it has not stirred for `rest_s`; then its place becomes background at once, as that of a parked car does.
+Where leaves or water move, nothing is kept: they would be kept as well.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from async_motion.core.detection.regions import Regions, Unrest
+from async_motion.core.detection.working_image import Plane, u8
+
+_SPREAD, _SPREAD_PIXELS = 0.15, 2.0
+"""How far an object may be from its expected place: image widths in a second, and pixels."""
+_MAX_GAP_S = 2.0
+"""A longer time between two frames does not widen the search any further."""
+_LOST_S, _LOST_FRAMES = 1.0, 2
+"""A track without a region is forgotten after both."""
+_FOLLOW_SPEED = 0.5
+_CONVINCING_S = 0.5
+"""A track must have been motion for so long to be kept: an insect before the lens is not."""
+_STIRRED = 0.04
+"""Share of a region that must have changed for the region to stir."""
+_CALM = 0.006
+"""Share of specks up to which a place is calm. Leaves in a light wind have 0.01."""
+_MAX_STAY = 20.0
+"""A track that stays in one place is kept for at most this multiple of `rest_s`: a flag flaps for ever."""
+
+
+class Track:
+    """One object. `box` is left, top, right, bottom in pixels; `speed` of its centre is in pixels a second.
+
+    `moving` while it is motion, `believed` once it has been so for long enough. `travelled` once it has been
+    its own size away from where it began. It has been about `origin` since `stays_since`, and last stirred at
+    `stirred_at`.
+    """
+
+    __slots__ = (
+        "believed",
+        "box",
+        "calm",
+        "mask",
+        "misses",
+        "moving",
+        "moving_s",
+        "origin",
+        "seen_at",
+        "speed",
+        "stays_since",
+        "stirred_at",
+        "travelled",
+    )
+
+    def __init__(self, box: NDArray[np.float64], now: float) -> None:
+        self.box = box
+        self.origin, self.speed = _centre(box), np.zeros(2)
+        self.mask: Plane | None = None
+        self.seen_at = self.stirred_at = self.stays_since = now
+        self.believed = self.moving = self.calm = self.travelled = False
+        self.misses, self.moving_s = 0, 0.0
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its place is withheld from the background."""
+        return self.believed and self.calm
+
+    def expected(self, now: float, width: int) -> NDArray[np.float64]:
+        """Return the box in which to look for it at `now`, in an image of that width."""
+        passed = min(now - self.seen_at, _MAX_GAP_S)
+        spread = _SPREAD * width * passed + _SPREAD_PIXELS
+        return self.box + np.tile(self.speed * passed, 2) + (-spread, -spread, spread, spread)
+
+    def move(self, box: NDArray[np.float64], now: float) -> None:
+        """Take it to its box at `now`."""
+        passed = max(now - self.seen_at, 1e-3)
+        speed = (_centre(box) - _centre(self.box)) / passed
+        self.speed += _FOLLOW_SPEED * (speed - self.speed)
+        self.box, self.seen_at, self.misses = box, now, 0
+        if np.any(np.abs(_centre(box) - self.origin) > box[2:] - box[:2]):
+            self.origin, self.stays_since, self.travelled = _centre(box), now, True
+
+    def rests(self, now: float, rest_s: float) -> bool:
+        """Return whether it has become part of the scene."""
+        return now - self.stirred_at > rest_s or now - self.stays_since > _MAX_STAY * rest_s
+
+
+class Tracks:
+    """The tracks of one camera. Call `follow` for each frame's regions, then `update`."""
+
+    def __init__(self, rest_s: float) -> None:
+        self._rest_s = rest_s
+        self._tracks: list[Track] = []
+        self._owner = np.full(1, -1)
+        """Index of the track that each region continues, by label; -1 for none."""
+
+    def follow(self, regions: Regions, now: float) -> NDArray[np.bool_]:
+        """Assign the regions of a frame to tracks; return which continue one of the two frames before."""
+        self._owner = np.full(regions.count, -1)
+        if not self._tracks or regions.count < 2:
+            return np.zeros(regions.count, np.bool_)
+        boxes = _corners(regions.boxes)
+        expected = np.array([track.expected(now, regions.labels.shape[1]) for track in self._tracks])
+        low = np.maximum(boxes[:, None, :2], expected[None, :, :2])
+        high = np.minimum(boxes[:, None, 2:], expected[None, :, 2:])
+        common = np.maximum(high - low, 0.0).prod(axis=2)
+        best = common.argmax(axis=1)
+        found = common[np.arange(regions.count), best] > 0.0
+        found[0] = False
+        self._owner[found] = best[found]
+        return self._where([track.misses < _LOST_FRAMES for track in self._tracks])
+
+    def moved(self) -> NDArray[np.bool_]:
+        """Return which regions continue what was believed in the frame before."""
+        return self._where([track.moving for track in self._tracks])
+
+    def kept(self) -> NDArray[np.bool_]:
+        """Return which regions continue a track that is kept and has come from elsewhere."""
+        return self._where([track.is_kept and track.travelled for track in self._tracks])
+
+    def totals(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return for each region the sum of `values` over all regions of its track."""
+        owned = self._owner >= 0
+        sums = np.bincount(self._owner[owned], weights=values[owned], minlength=1)
+        return np.asarray(np.where(owned, sums[self._owner], values), np.float64)
+
+    def update(
+        self,
+        regions: Regions,
+        large: NDArray[np.bool_],
+        real: NDArray[np.bool_],
+        stirs: NDArray[np.bool_],
+        unrest: Unrest,
+        now: float,
+        *,
+        settled: bool,
+    ) -> None:
+        """Move the tracks to their `large` regions, of which `real` are believed and `stirs` stir.
+
+        Nothing is kept that was believed before the background was `settled`.
+        """
+        boxes = _corners(regions.boxes)
+        for label in np.flatnonzero(large & (self._owner < 0)).tolist():
+            self._owner[label] = len(self._tracks)
+            self._tracks.append(Track(boxes[label], now))
+        for index, track in enumerate(self._tracks):
+            parts = large & (self._owner == index)
+            passed, track.moving = now - track.seen_at, bool(np.any(parts & real))
+            if not parts.any():
+                track.misses += 1
+                continue
+            track.move(np.concatenate([boxes[parts, :2].min(axis=0), boxes[parts, 2:].max(axis=0)]), now)
+            track.calm = unrest.within(track.box) <= _CALM
+            if track.moving and settled:
+                track.moving_s += min(passed, _CONVINCING_S / 2.0)
+                if not track.believed or np.any(parts & stirs):
+                    track.stirred_at = now
+                track.believed |= track.moving_s >= _CONVINCING_S - 1e-6
+            track.mask = regions.mask_of(parts) if track.is_kept else None
+        self._tracks = [
+            track for track in self._tracks if track.misses < _LOST_FRAMES or now - track.seen_at < _LOST_S
+        ]
+
+    def place(self) -> Plane | None:
+        """Return the mask (h, w) of everything that is kept; None for nothing."""
+        return _union(self._tracks)
+
+    def rested(self, now: float) -> Plane | None:
+        """Forget what has come to rest; return the mask (h, w) of it, None for nothing."""
+        at_rest = [track for track in self._tracks if track.is_kept and track.rests(now, self._rest_s)]
+        self._tracks = [track for track in self._tracks if track not in at_rest]
+        return _union(at_rest)
+
+    def _where(self, of_tracks: list[bool]) -> NDArray[np.bool_]:
+        """Return which regions continue a track for which the value is true."""
+        return np.asarray(np.array([*of_tracks, False])[self._owner], np.bool_)
+
+
+def stirring(regions: Regions, image: Plane, past: Plane, tolerance: Plane) -> NDArray[np.bool_]:
+    """Return which regions have changed inside since the image `past`, by more than `tolerance`."""
+    changed = u8(cv2.compare(cv2.absdiff(image, past), tolerance, cv2.CMP_GT))
+    return regions.share(changed) > _STIRRED
+
+
+def _union(tracks: list[Track]) -> Plane | None:
+    masks = [track.mask for track in tracks if track.mask is not None]
+    if not masks:
+        return None
+    whole = masks[0].copy()
+    for mask in masks[1:]:
+        whole |= mask
+    return whole
+
+
+def _corners(boxes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return boxes (n, 4) of left, top, width, height as left, top, right, bottom."""
+    whole = boxes.astype(np.float64)
+    whole[:, 2:] += whole[:, :2]
+    return whole
+
+
+def _centre(box: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (box[:2] + box[2:]) / 2.0

@@ -1,0 +1,187 @@
+"""Regions followed over frames, and what of them is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from async_motion.core.detection.regions import Regions, Unrest
+from async_motion.core.detection.tracks import Tracks, stirring
+from async_motion.core.detection.working_image import Plane
+
+STEP_S = 0.2
+REST_S = 10.0
+
+
+def plane(*boxes: tuple[int, int, int, int]) -> Plane:
+    """Return a mask with boxes given as left, top, width, height."""
+    mask = np.zeros((60, 160), np.uint8)
+    for left, top, width, height in boxes:
+        mask[top : top + height, left : left + width] = 255
+    return mask
+
+
+class Scene:
+    """Shows masks to `Tracks`, one each `STEP_S`; all regions are believed."""
+
+    def __init__(self) -> None:
+        self.tracks = Tracks(REST_S)
+        self.unrest = Unrest((60, 160))
+        self.now = 0.0
+        self.rested: Plane | None = None
+
+    def show(
+        self,
+        *boxes: tuple[int, int, int, int],
+        stirs: bool = True,
+        settled: bool = True,
+        step_s: float = STEP_S,
+    ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Show one mask; return which of its regions were seen before."""
+        regions = Regions(plane(*boxes))
+        there = regions.area > 0
+        self.now += step_s
+        seen = self.tracks.follow(regions, self.now)
+        self.tracks.update(regions, there, there, there & stirs, self.unrest, self.now, settled=settled)
+        self.rested = self.tracks.rested(self.now)
+        return seen[1:]
+
+    def walk_in(self) -> None:
+        """Let a person of 8x20 pixels walk from the left to x = 80."""
+        for left in range(0, 81, 8):
+            self.show((left, 20, 8, 20))
+
+
+def test_an_object_was_seen_before_when_it_is_near() -> None:
+    scene = Scene()
+    assert not scene.show((20, 20, 8, 8)).any()
+    assert scene.show((25, 20, 8, 8)).all()
+    assert not scene.show((90, 20, 8, 8)).any()
+
+
+@pytest.mark.parametrize("step_s", [0.04, 0.2, 1.0, 2.0])
+def test_a_steady_walk_is_one_track_at_any_frame_rate(step_s: float) -> None:
+    scene = Scene()
+    seen = [
+        scene.show((int(left), 20, 8, 20), step_s=step_s).all() for left in np.arange(0, 140, 16 * step_s)
+    ]
+    assert all(seen[1:])
+
+
+def test_objects_go_farther_when_frames_are_rare() -> None:
+    for step_s, expected in ((0.04, False), (1.0, True)):
+        scene = Scene()
+        scene.show((20, 20, 8, 8), step_s=step_s)
+        assert scene.show((40, 20, 8, 8), step_s=step_s).all() == expected
+
+
+def test_its_speed_tells_where_an_object_is_next() -> None:
+    scene = Scene()
+    for left in (0, 12, 24, 36, 48):
+        scene.show((left, 20, 6, 6))
+    # 24 pixels on: too far for what stood there, two steps on for what moves.
+    assert scene.show((64, 20, 6, 6)).all()
+
+
+def test_what_was_missing_for_more_than_a_frame_is_not_seen_before() -> None:
+    scene = Scene()
+    scene.show((20, 20, 8, 8))
+    scene.show()
+    assert scene.show((20, 20, 8, 8)).all()
+    scene.show()
+    scene.show()
+    assert not scene.show((20, 20, 8, 8)).any()
+
+
+def test_who_stays_and_stirs_is_kept() -> None:
+    scene = Scene()
+    scene.walk_in()
+    for _ in range(round(6 * REST_S / STEP_S)):
+        scene.show((80, 20, 8, 20))
+        assert scene.rested is None
+    place = scene.tracks.place()
+    assert place is not None
+    assert np.array_equal(place, plane((80, 20, 8, 20)))
+
+
+def test_what_no_longer_stirs_comes_to_rest_after_the_time_set() -> None:
+    scene = Scene()
+    scene.walk_in()
+    stopped = scene.now
+    while scene.rested is None:
+        scene.show((80, 20, 8, 20), stirs=False)
+        assert scene.now < stopped + REST_S + 1.0
+    assert scene.now > stopped + REST_S - 1.0
+    assert np.array_equal(scene.rested, plane((80, 20, 8, 20)))
+    assert scene.tracks.place() is None
+
+
+def test_what_flaps_in_one_place_for_ever_comes_to_rest_in_the_end() -> None:
+    scene = Scene()
+    scene.walk_in()
+    for _ in range(round(30 * REST_S)):
+        scene.show((80, 20, 8, 20), step_s=1.0)
+        if scene.rested is not None:
+            return
+    pytest.fail("it was kept for thirty times the rest")
+
+
+def test_who_walks_up_and_down_never_comes_to_rest() -> None:
+    scene = Scene()
+    for turn in range(40):
+        for left in range(0, 120, 8) if turn % 2 == 0 else range(120, 0, -8):
+            scene.show((left, 20, 8, 20), step_s=0.5)
+            assert scene.rested is None
+
+
+def test_an_insect_that_crosses_in_half_a_second_is_not_kept() -> None:
+    scene = Scene()
+    for left in (0, 30, 60, 90):
+        scene.show((left, 20, 8, 8), step_s=0.1)
+    assert scene.tracks.place() is None
+
+
+def test_nothing_is_kept_where_it_was_not_calm_or_before_the_background_is_settled() -> None:
+    restless = Scene()
+    restless.unrest.cells[:] = 0.02
+    restless.walk_in()
+    assert restless.tracks.place() is None
+    early = Scene()
+    for left in range(0, 81, 8):
+        early.show((left, 20, 8, 20), settled=False)
+    assert early.tracks.place() is None
+
+
+def test_the_parts_of_an_object_are_taken_together() -> None:
+    scene = Scene()
+    scene.walk_in()
+    regions = Regions(plane((80, 20, 8, 6), (80, 30, 8, 6), (140, 50, 8, 6)))
+    scene.tracks.follow(regions, scene.now + STEP_S)
+    areas = regions.area.astype(np.float64)
+    assert sorted(scene.tracks.totals(areas).tolist()) == [0.0, 48.0, 96.0, 96.0]
+    assert sorted(scene.tracks.kept().tolist()) == [False, False, True, True]
+
+
+def test_what_moved_is_what_was_believed_in_the_frame_before() -> None:
+    scene = Scene()
+    scene.show((20, 20, 8, 8))
+    there = Regions(plane((22, 20, 8, 8)))
+    scene.tracks.follow(there, scene.now + STEP_S)
+    assert scene.tracks.moved()[1]
+    nothing = np.zeros(2, np.bool_)
+    scene.tracks.update(
+        there, there.area > 0, nothing, nothing, scene.unrest, scene.now + STEP_S, settled=True
+    )
+    scene.tracks.follow(there, scene.now + 2 * STEP_S)
+    assert not scene.tracks.moved().any()
+
+
+def test_a_region_stirs_when_a_part_of_it_has_changed() -> None:
+    before = np.full((60, 160), 100, np.uint8)
+    after = before.copy()
+    after[20:24, 20:28] = 160
+    regions = Regions(plane((20, 20, 8, 20), (80, 20, 8, 20)))
+    stirs = stirring(regions, after, before, np.full_like(before, 12))
+    left = regions.boxes[:, 0]
+    assert stirs[left == 20].all()
+    assert not stirs[left == 80].any()
