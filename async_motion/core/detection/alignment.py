@@ -1,9 +1,10 @@
-"""Where the picture has slipped to: the shift of a shaking camera, to a twentieth of a pixel.
+"""The shift of a shaking camera, to a twentieth of a pixel.
 
-Lucas and Kanade's equations are solved at a few hundred points only: the steepest of each small cell of the
-background, so that they lie all over the picture. What moves there, and a change of light, is outvoted: the
-median difference is taken off, and points that disagree do not count. A quarter-size level catches shifts
-that the finer one cannot. A shift is believed only when it makes the points agree clearly better.
+Method: Lucas and Kanade, "An iterative image registration technique" (1981), solved at a few hundred points:
+the steepest of each small cell of the background, so that they cover the whole picture. Moving objects and
+changes of light are outvoted: the median difference is subtracted, and outliers get weight 0. A level of half
+the size catches shifts that the finer one cannot. A shift is accepted only if the points then agree clearly
+better.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from async_motion.core.detection.working_image import Plane, halved, middle, u8
 
 _CELL = 5
 _STEEP = 4.0
-"""A point counts from so many grey levels a pixel on."""
+"""Minimum gradient of a point, in grey levels a pixel."""
 _MARGIN = 4
 _FEWEST = 60
-"""With fewer points than this the picture is too bare to tell."""
+"""With fewer points the picture has too little texture."""
 _CALM = 1.0
-"""Points that differ by no more than this, in grey levels at the median, need no shift."""
+"""Median difference of the points, in grey levels, up to which no shift is looked for."""
 _ASTRAY = 2.0
 _FARTHEST = 24.0
 _LEAST = 0.15
 
 
 class Shift(NamedTuple):
-    """How far the scene lies right of and below its place in the background, in working pixels."""
+    """Displacement of the scene from the background, to the right and down, in working pixels."""
 
     x: float
     y: float
@@ -52,7 +53,7 @@ class Aligner:
         self._coarse = _Points(halved(base), _CELL - 1) if min(base.shape) >= 32 else None
 
     def shift(self, picture: Plane) -> Shift:
-        """Return the shift of `picture` (h, w), or STEADY where none makes it fit clearly better."""
+        """Return the shift of `picture` (h, w), or STEADY if none fits clearly better."""
         if self._fine.count < _FEWEST:
             return STEADY
         base = u8(cv2.GaussianBlur(halved(picture) if self._scale == 2 else picture, (3, 3), 0))
@@ -72,7 +73,7 @@ class Aligner:
 
 
 def shifted(picture: Plane, shift: Shift) -> Plane:
-    """Return `picture` put back to where the background has it; the uncovered rim repeats the edge."""
+    """Return `picture` moved back onto the background; the uncovered rim repeats the edge."""
     matrix = np.array([[1.0, 0.0, shift.x], [0.0, 1.0, shift.y]], np.float32)
     return u8(
         cv2.warpAffine(
@@ -114,26 +115,27 @@ class _Points:
         )
 
     def _error(self, picture: Plane, at: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return by how much `picture` at the moved points differs from the points' values."""
+        """Return how `picture` at the moved points differs from the points' values, less the median."""
         seen = cv2.remap(picture, self._x + np.float32(at[0]), self._y + np.float32(at[1]), cv2.INTER_LINEAR)
         error = np.asarray(seen, np.float32)[0] - self._value
         return np.asarray(error - np.float32(middle(error)), np.float32)
 
     def disagreement(self, picture: Plane, at: NDArray[np.float64]) -> float:
-        """Return the median difference in grey levels, apart from what all points share."""
+        """Return the median absolute difference in grey levels, without the offset that all points share."""
         return middle(np.abs(self._error(picture, at)))
 
     def follow(
         self, picture: Plane, at: NDArray[np.float64], *, rounds: int
     ) -> tuple[NDArray[np.float64], float]:
-        """Return the better place of all points together, and how much they disagree there."""
+        """Return the refined displacement of all points, and their median disagreement there."""
         error = self._error(picture, at)
         for _ in range(rounds):
             size = np.abs(error)
             agree = (size < max(3.0 * middle(size), 4.0)).astype(np.float32)
             xx, xy, yy = float(agree @ self._xx), float(agree @ self._xy), float(agree @ self._yy)
             determinant = xx * yy - xy * xy
-            if determinant < 1e-3 * (xx + yy) ** 2:  # stripes say nothing along themselves
+            # Aperture problem: stripes have no position along themselves.
+            if determinant < 1e-3 * (xx + yy) ** 2:
                 break
             error = agree * error
             u, v = float(error @ self._across), float(error @ self._down)

@@ -1,13 +1,12 @@
-"""From differing pixels to the things that move: cleaning, connected regions, and what speaks for each.
+"""From changed pixels to regions: cleaning, connected components, and the evidence for each.
 
-The mask and the verdict are apart: the mask is generous, so that objects come out whole; the verdict asks
-each region for evidence.
+The mask is generous, so that objects stay whole; the verdict asks each region for evidence:
 
-- **Strong pixels**: enough of the region must stand out far above its pixels' own noise.
-- **Unrest**: where specks come and go all the time (leaves, water, rain), more of them are asked for.
-- **Persistence**: it continues a track (`tracks`).
-- **Edges**: a thing brings edges of its own. A region whose outline is edges in the background, but not in
-  the frame, and that does not change, is the hole that something has left: the ground is taken over at once.
+- **Strong pixels**: enough of the region must be far above its pixels' noise.
+- **Unrest**: where specks come and go (leaves, water, rain), more strong pixels are required.
+- **Persistence**: the region continues a track (`tracks`).
+- **Edges**: an object brings edges of its own. An unchanging region whose outline is an edge in the
+  background but not in the frame is a hole that an object has left; it becomes background at once.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ _DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 _SQUARE = np.ones((5, 5), np.uint8)
 _CELLS = np.ones((3, 3), np.uint8)
 _HOLE = 0.02
-"""Holes up to this share of the picture are filled."""
+"""Maximum size of a hole that is filled, as a share of the picture."""
 _VANISHED = 0.7
-"""The outline's edges in the frame, as a share of those in the background, below which it is a hole."""
+"""A region is a hole if the edges along its outline are below this share of the background's."""
 _EDGE = 6
 _NEW_OUTLINE = 0.25
-"""Light brings edges along no more than this share of its outline."""
+"""Light brings edges along at most this share of its outline."""
 _UNCHANGED = 0.85
 _UNREST_S = 8.0
 _RESTLESS = 0.02
-"""From this share of specks a cell is fully restless: windy trees and strong rain have 0.02 to 0.06."""
+"""Share of specks at which a cell is fully restless. Windy trees and strong rain have 0.02 to 0.06."""
 
 
 def clean(differs: Plane) -> Plane:
@@ -43,7 +42,7 @@ def clean(differs: Plane) -> Plane:
 
 
 def _filled(mask: Plane) -> Plane:
-    """Fill what is enclosed and small, within the rectangle that holds everything."""
+    """Fill small holes in place."""
     x, y, width, height = cv2.boundingRect(mask)
     if width < 3 or height < 3:
         return mask
@@ -63,7 +62,7 @@ def _filled(mask: Plane) -> Plane:
 
 
 class Regions:
-    """The connected regions of a mask. Arrays are indexed by label; label 0 is nothing and always 0.
+    """The connected regions of a mask. Arrays are indexed by label; label 0 is the background and always 0.
 
     `labels` (h, w) uint16; `area` in pixels; `boxes` (n, 4): left, top, width, height in pixels.
     """
@@ -98,14 +97,14 @@ class Regions:
         return mask
 
     def unchanged(self, picture: Plane, past: Plane, tolerance: Plane) -> NDArray[np.bool_]:
-        """Say which regions are as they were in `past`, but for a few pixels."""
+        """Return which regions are as they were in `past`, up to a few pixels."""
         alike = cv2.compare(cv2.absdiff(picture, past), tolerance, cv2.CMP_LE)
         return self.share(u8(alike)) > _UNCHANGED
 
     def left_behind(
         self, mask: Plane, picture: Plane, edges_at_rest: Plane, past: Plane, tolerance: Plane
     ) -> NDArray[np.bool_]:
-        """Say which regions are holes: unchanged since `past`, their outline an edge of the background's."""
+        """Return which regions are holes: unchanged since `past`, the outline an edge of the background."""
         gone = self.unchanged(picture, past, tolerance)
         if not gone.any():
             return gone
@@ -120,7 +119,7 @@ class Regions:
         return gone
 
     def without_outline(self, mask: Plane, picture: Plane, edges_at_rest: Plane) -> NDArray[np.bool_]:
-        """Say which regions bring no edges along their outline: light does not, a thing does."""
+        """Return which regions bring no edges along their outline: light does not, an object does."""
         label, now, then = self._outlines(mask, picture, edges_at_rest)
         new = np.bincount(label, weights=now > then + _EDGE, minlength=self.count)
         return np.asarray(new < _NEW_OUTLINE * np.bincount(label, minlength=self.count), np.bool_)
@@ -128,7 +127,7 @@ class Regions:
     def _outlines(
         self, mask: Plane, picture: Plane, edges_at_rest: Plane
     ) -> tuple[NDArray[np.uint16], NDArray[np.float64], NDArray[np.float64]]:
-        """Return, of each pixel along the outlines, its label and how steep it is now and was at rest."""
+        """Return the label of each pixel along the outlines, and its gradient now and at rest."""
         band = cv2.subtract(cv2.dilate(mask, _SQUARE), cv2.erode(mask, _SQUARE))
         pixels = np.flatnonzero(u8(band) > 0)
         label = np.asarray(cv2.dilate(self.labels, _SQUARE), np.uint16).ravel()[pixels]
@@ -137,14 +136,14 @@ class Regions:
 
 
 class Unrest:
-    """How much of each small cell is specks, 0..1, averaged over seconds: leaves, water, rain, noise."""
+    """Share of specks in each cell of 8x8 pixels, 0..1, averaged over seconds: leaves, water, rain, noise."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape = shape
         self.cells = np.zeros(eighth(np.zeros(shape, np.uint8)).shape, np.float32)
 
     def learn(self, specks: Plane, passed_s: float, age_s: float, kept: Plane | None = None) -> None:
-        """Take the share of `specks` (h, w) of this frame in, but for the cells near the mask `kept`."""
+        """Include this frame's `specks` (h, w), except in cells near the mask `kept`."""
         now = np.asarray(cv2.blur(eighth(specks).astype(np.float32), (3, 3)), np.float32)
         now /= np.float32(255.0)
         step = np.float32(passed_s / min(_UNREST_S, 1.0 + age_s)) * (now - self.cells)
@@ -165,7 +164,7 @@ class Unrest:
         return float(cells.mean()) if cells.size else 0.0
 
     def calm(self) -> Plane:
-        """Return how calm each pixel's surroundings are, (h, w) uint8: 255 without specks, 0 restless."""
+        """Return the calm of each pixel's surroundings, (h, w) uint8: 255 without specks, 0 restless."""
         calm = cv2.convertScaleAbs(np.maximum(_RESTLESS - self.cells, 0), alpha=255.0 / _RESTLESS)
         size = (self._shape[1], self._shape[0])
         return u8(cv2.resize(calm, size, interpolation=cv2.INTER_LINEAR))

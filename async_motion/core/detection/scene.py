@@ -1,10 +1,9 @@
-"""What takes the whole picture at once: gain, offset, a lamp, a switch to infrared, a turned camera.
+"""Changes of the whole picture: gain, offset, a lamp, a switch to infrared, a turned camera.
 
-A robust straight line from the background's grey levels to the frame's says what the camera or the light did
-to the whole picture; it is undone before anything is compared. What no line explains is a change of the scene
-when most of the picture leaps out of the calm and is calm again soon: a lorry that fills the picture, and
-traffic all the more, jumps in frame after frame. What jumps is told after a shake is undone. The leap itself
-is held back until the next frame has told them apart.
+A robust straight line maps the background's grey levels to the frame's; it is inverted before anything is
+compared. A change that no line explains is a scene change if most of the picture changes after a calm frame
+and is calm again soon. A lorry that fills the picture, or traffic, changes in frame after frame. A shake is
+removed first. The verdict on the first frame is held back until the next frame has decided.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ _DARK, _BRIGHT = 2, 252
 _CLIPPED_DARK, _CLIPPED_BRIGHT = 6, 248
 _TOLERANCE = 6.0
 _FITS = 0.8
-"""When so many samples agree with the background as they are, no line is looked for."""
+"""Share of samples that agree with the background from which no line is fitted."""
 _JUMPED = 6
-"""A cell of 8x8 pixels has jumped when its pixels changed by more than this on average, in grey levels."""
+"""Mean change, in grey levels, above which a cell of 8x8 pixels has jumped."""
 _WHOLE = 0.5
-"""The whole picture has leapt when this share of it has."""
+"""Share of jumped cells above which the whole picture has leapt."""
 _CALM = 0.25
-"""After or before a leap it is calm when no more than this share of it jumps."""
+"""Before and after a leap of share s, a frame is calm if less than this multiple of s jumps."""
 _PART, _UNUSUAL = 0.05, 3.0
-"""A part has leapt when this share of the picture, and so many times the usual more, has."""
+"""A part has leapt if `share > _PART + _UNUSUAL * usual`."""
 _USUAL_S = 2.0
 _LEVELS = np.arange(256)
 
@@ -47,7 +46,7 @@ class Light(NamedTuple):
 
     @property
     def large(self) -> bool:
-        """Whether the model should follow this light if it lasts."""
+        """Whether the background should adopt this light if it lasts."""
         return abs(self.gain - 1.0) > 0.1 or abs(self.offset) > 8.0
 
     def undo(self, picture: Plane) -> Plane:
@@ -68,9 +67,9 @@ class Light(NamedTuple):
 
 
 def find_light(picture: Plane, background: Plane) -> Light:
-    """Return the line that maps `background` to `picture`, blind to the part of the picture that moves.
+    """Return the line that maps `background` to `picture`; moving parts are outliers.
 
-    The identity stands unless another line explains clearly more of the picture, and at least half of it.
+    Return the identity unless another line explains clearly more of the picture, and at least half of it.
     """
     stride = max(1, int(np.sqrt(picture.size / _SAMPLES)))
     frame = picture[stride // 2 :: stride, stride // 2 :: stride].astype(np.float32).ravel()
@@ -96,7 +95,7 @@ def find_light(picture: Plane, background: Plane) -> Light:
 
 
 def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]) -> Light:
-    """Fit the line again and again to the samples that are near it."""
+    """Refit the line four times to the samples near it."""
     gain, offset = light
     for _ in range(4):
         error = np.abs(frame - gain * rest - offset)
@@ -137,7 +136,7 @@ class Jump(NamedTuple):
 
 
 class Jumps:
-    """Tells what leaps out of the calm from what jumps all the time, or in frame after frame."""
+    """Tells a leap after calm from what jumps often, or in frame after frame."""
 
     def __init__(self, picture: Plane) -> None:
         self._before = self._aligned = picture
@@ -177,7 +176,7 @@ class Jumps:
 
 
 def kind_of(picture: Plane, background: Plane) -> SceneChange:
-    """Tell what made `picture` differ from `background` all over.
+    """Return what made the whole of `picture` differ from `background`.
 
     The edges stay where they are unless the camera was moved. In infrared, things have other brightnesses
     beside each other; under a lamp they keep their ratio to their neighbours.

@@ -1,7 +1,8 @@
-"""What is only darker, not different: a shadow keeps the ratios of what it falls on.
+"""Cast shadows: darker than the background, with its texture unchanged.
 
-The logarithm of frame over background is flat inside a shadow, whatever the ground looks like. Each pixel is
-judged by the flattest of the windows that contain it, so that a shadow is recognised up to its very edge.
+The logarithm of the ratio of frame to background is flat inside a shadow, whatever the texture of the ground
+(the ratio test of Rosin and Ellis, "Image difference threshold strategies and shadow detection", 1995). Each
+pixel takes the lowest variance of the windows that contain it, so a shadow is recognised up to its edge.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from async_motion.core.detection.working_image import Plane, u8
 _LOGARITHMS = np.log(np.arange(256) + 4.0).astype(np.float32)
 _WINDOW = (5, 5)
 _FLAT = 0.04**2
-"""Variance of the log ratio in a window up to which it is flat."""
+"""Maximum variance of the log ratio in a flat window."""
 _DARKEST, _LIGHTEST = float(np.log(0.35)), -0.04
 _SQUARE = np.ones(_WINDOW, np.uint8)
 _SMALL = np.ones((3, 3), np.uint8)

@@ -1,8 +1,8 @@
-"""From a camera's luma to the small working picture on which everything else is computed.
+"""Reduction of a camera's luma to the small working picture on which everything else is computed.
 
-The picture is halved until its longer side is at most `LONGEST`: a halving is an exact 2x2 mean, which
-OpenCV does at memory speed, and it averages the sensor's noise away. Reading the luma is most of the cost, so
-of a picture that is reduced by eight or more only every second pair of rows is read.
+The picture is halved until its longer side is at most `LONGEST`. Halving is an exact 2x2 mean, which OpenCV
+computes at memory speed and which averages sensor noise. Reading the luma is most of the cost, so with a
+reduction by eight or more only every second pair of rows is read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LONGEST = 400
 
 
 def u8(array: object) -> Plane:
-    """Say that what OpenCV returned is a uint8 array, as the arguments given to it made sure."""
+    """Return OpenCV's result typed as the uint8 array that its arguments guarantee."""
     return np.asarray(array, np.uint8)
 
 
@@ -33,29 +33,29 @@ def working_size(height: int, width: int) -> tuple[int, int]:
 
 
 def halved(picture: Plane) -> Plane:
-    """Return the 2x2 means of `picture`; an odd last row or column is left out."""
+    """Return the 2x2 means of `picture`; an odd last row or column is dropped."""
     height, width = picture.shape[0] // 2, picture.shape[1] // 2
     even = picture[: 2 * height, : 2 * width]
     return u8(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA))
 
 
 def quartered(picture: Plane) -> Plane:
-    """Return a picture of a quarter of the sides: of each 4x4 block the mean of its 2x2 corner."""
+    """Return the picture at a quarter of its sides: the mean of the top left 2x2 pixels of each 4x4 block."""
     height, width = picture.shape[0] // 4, picture.shape[1] // 4
     blocks = picture[: 4 * height, : 4 * width].reshape(height, 4, 4 * width)
     pairs = np.ascontiguousarray(blocks[:, :2]).reshape(2 * height, 4 * width)
-    # Every second column is the low byte of a pair: six times as fast as a strided copy.
+    # The even columns are the low bytes of uint16 pairs; this is six times as fast as a strided copy.
     return halved(pairs).view("<u2").astype(np.uint8)
 
 
 def middle(values: NDArray[np.float32]) -> float:
-    """Return the upper median of a flat array that is not empty, several times faster than np.median."""
+    """Return the upper median of a non-empty flat array; several times faster than np.median."""
     half = values.size // 2
     return float(np.partition(values, half)[half])
 
 
 def eighth(plane: Plane) -> Plane:
-    """Return the 8x8 means of a picture or a mask; what is left over at the far edges is left out."""
+    """Return the 8x8 means of a picture or a mask; incomplete blocks at the far edges are dropped."""
     small = plane
     for _ in range(3):
         if min(small.shape) >= 2:
@@ -72,14 +72,14 @@ def working_picture(luma: Luma) -> Plane:
 
 
 def gradient(picture: Plane) -> Plane:
-    """Return how steep each pixel is, in quarter grey levels of the Sobel sums, both directions added."""
+    """Return |Sobel x| / 4 + |Sobel y| / 4 of each pixel, saturated at 255."""
     across = cv2.convertScaleAbs(cv2.Sobel(picture, cv2.CV_16S, 1, 0), alpha=0.25)
     down = cv2.convertScaleAbs(cv2.Sobel(picture, cv2.CV_16S, 0, 1), alpha=0.25)
     return u8(cv2.add(across, down))
 
 
 def median_of(planes: list[Plane]) -> Plane:
-    """Return the upper median of each pixel over `planes`, by a network of minima and maxima (Batcher)."""
+    """Return the upper median of each pixel over `planes`, by Batcher's odd-even merge sort."""
     sorted_planes = list(planes)
     count = len(planes)
     for low, high in _network(count):
@@ -90,7 +90,7 @@ def median_of(planes: list[Plane]) -> Plane:
 
 
 def _network(count: int) -> list[tuple[int, int]]:
-    """Return the pairs to compare, in order, that sort `count` values."""
+    """Return the comparators, in order, that sort `count` values."""
     pairs = []
     run = 1
     while run < count:
