@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from async_motion import __version__
-from async_motion.cli import backup, delete, events, get, lifecycle, policy, report, scan, schema
+from async_motion.cli import backup, delete, events, fleet, get, lifecycle, policy, report, scan, schema
 from async_motion.errors import AsyncMotionError, SettingsError, UsageError
 
 MISSING_LIBRARY = re.compile(r"(lib\S+): cannot open shared object file")
@@ -160,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     take.add_argument("--aside", action="store_true", help="only those that were set aside")
     take.set_defaults(action="export")
 
-    for command in (scan, events, get, report, delete, lifecycle, policy, backup):
+    for command in (scan, events, get, report, delete, lifecycle, policy, backup, fleet):
         command.add_parser(commands, config)
 
     shown = commands.add_parser("schema", help="print the JSON Schemas of what is published and stored")

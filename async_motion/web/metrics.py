@@ -64,6 +64,14 @@ PROCESS = (
     ),
     Row("log_dropped_lines", "Lines that the log's reader did not take.", ("log", "dropped"), counter=True),
 )
+FLEET = (Row("fleet_unowned_cameras", "Cameras that no worker has.", ("fleet", "unowned")),)
+WORKER = (
+    Row("fleet_worker_capacity_cores", "Cores that a worker may spend.", ("capacity",)),
+    Row("fleet_worker_load_cores", "What its cameras cost.", ("load",)),
+    Row("fleet_worker_cameras", "How many cameras a worker has.", ("cameras",)),
+    Row("fleet_worker_spool_records", "Frames that wait in its spool.", ("spool_records",)),
+)
+LEASE = (Row("fleet_camera_epoch", "Number of the lease on a camera; it grows with each owner.", ("epoch",)),)
 DELIVERY = (
     Row("announced_frames", "Frames announced since the start.", ("announced",), counter=True),
     Row("repeated_deliveries", "Frames that were stored or announced again.", ("repeats",), counter=True),
@@ -127,6 +135,10 @@ CAMERA = (
 )
 
 
+Sources = Mapping[tuple[str, ...], Mapping[str, Any]]
+"""A state for each combination of labels."""
+
+
 class Metrics(Collector):
     """Turns the state into metrics, and adds those of the process (CPU, memory, handles)."""
 
@@ -178,7 +190,15 @@ class Metrics(Collector):
         yield _yes_or_no("part_up", "Whether the spool, the store and the broker work.", "part", parts)
         yield _yes_or_no("camera_up", "Whether the camera gives pictures.", "camera", online)
         yield _yes_or_no("camera_problem", "Whether something is wrong with the camera.", "camera", troubled)
-        yield from _families((*SERVICE, *DELIVERY, *PROCESS), {(): state}, ())
+        yield from _families((*SERVICE, *DELIVERY, *PROCESS, *FLEET), {(): state}, ())
+        fleet = _mapping(state.get("fleet"))
+        workers: Sources = {
+            (name,): _mapping(worker) for name, worker in _mapping(fleet.get("workers")).items()
+        }
+        yield from _families(WORKER, workers, ("worker",))
+        leases = {name: _mapping(lease) for name, lease in _mapping(fleet.get("cameras")).items()}
+        owned: Sources = {(name, str(lease.get("worker"))): lease for name, lease in leases.items()}
+        yield from _families(LEASE, owned, ("camera", "worker"))
         yield from _families(CAMERA, {(name,): camera for name, camera in cameras.items()}, ("camera",))
 
 
@@ -189,9 +209,7 @@ def _yes_or_no(name: str, text: str, label: str, values: Mapping[str, bool]) -> 
     return family
 
 
-def _families(
-    rows: Iterable[Row], sources: Mapping[tuple[str, ...], Mapping[str, Any]], labels: tuple[str, ...]
-) -> Iterator[Metric]:
+def _families(rows: Iterable[Row], sources: Sources, labels: tuple[str, ...]) -> Iterator[Metric]:
     """Give a family for each row that has a value; `sources` maps label values to a state."""
     for row in rows:
         kind = CounterMetricFamily if row.counter else GaugeMetricFamily
@@ -207,6 +225,10 @@ def _families(
                     family.add_metric([*values, *([str(key)] if key is not None else [])], number)
         if family.samples:
             yield family
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _number(value: object) -> float | None:

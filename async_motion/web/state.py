@@ -11,8 +11,11 @@ Snapshot = Callable[[], Mapping[str, Any]]
 It must return at once. What is missing in it is left out of the answers.
 """
 
-PARTS: Final = ("spool", "store", "broker")
-"""What can be in trouble besides cameras. Each is a mapping with its `problem`, or a text: ``ok``."""
+PARTS: Final = ("spool", "store", "broker", "fleet")
+"""What can be in trouble besides cameras; the fleet only where there is one.
+
+Each is a mapping with its `problem`, or a text: ``ok``.
+"""
 
 
 def problem_of(part: object) -> str | None:

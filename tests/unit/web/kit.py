@@ -69,6 +69,17 @@ class State:
         return self.state
 
 
+FLEET: dict[str, Any] = {
+    "worker": "east",
+    "speaker": "west",
+    "problem": "no worker has yard",
+    "unowned": 1,
+    "workers": {"east": {"capacity": 4.0, "load": 0.5, "cameras": 2, "draining": False, "spool_records": 7}},
+    "cameras": {"porch": {"worker": "east", "epoch": 41}},
+}
+"""What a state tells of a fleet."""
+
+
 def frame(number: int = 0, camera: str = "porch", width: int = 64) -> Frame:
     """Return a frame whose brightness tells its number."""
     picture: Image = np.full((36, width, 3), number % 256, np.uint8)

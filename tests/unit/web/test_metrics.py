@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.unit.web.kit import Stage, camera, get, serving
+from tests.unit.web.kit import FLEET, Stage, camera, get, serving
 
 
 async def metrics(stage: Stage) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -53,6 +53,18 @@ async def test_metrics_say_what_the_state_says() -> None:
     assert ("async_motion_upload_seconds", (("percentile", "p99"),)) not in found, "not known yet"
     assert found["async_motion_event_loop_lag_seconds", ()] >= 0
     assert found["process_resident_memory_bytes", ()] > 0
+
+
+async def test_a_fleet_has_metrics_of_its_own() -> None:
+    found = await metrics(Stage(fleet=FLEET))
+    east = ("worker", "east")
+    assert found["async_motion_part_up", (("part", "fleet"),)] == 0
+    assert found["async_motion_fleet_unowned_cameras", ()] == 1
+    assert found["async_motion_fleet_worker_capacity_cores", (east,)] == 4
+    assert found["async_motion_fleet_worker_cameras", (east,)] == 2
+    assert found["async_motion_fleet_camera_epoch", (("camera", "porch"), east)] == 41
+    alone = await metrics(Stage())
+    assert not any("fleet" in name or ("part", "fleet") in labels for name, labels in alone)
 
 
 async def test_a_camera_offline_is_down() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from async_motion.web.pages import ago, duration, percent, size
 from async_motion.web.site import CameraFacts, ZoneFacts
-from tests.unit.web.kit import NOW, Stage, camera, detection, frame, get, serving
+from tests.unit.web.kit import FLEET, NOW, Stage, camera, detection, frame, get, serving
 
 VOID = {"meta", "link", "input", "img", "br", "hr"}
 SVG = {"path", "rect", "circle", "use", "line", "polygon", "polyline"}
@@ -105,6 +105,13 @@ async def test_health_in_an_operators_words() -> None:
         "0.1.0",
     ):
         assert words in text
+
+
+async def test_health_shows_a_fleet() -> None:
+    said = (await page(Stage(fleet=FLEET), "/health")).text
+    for part in ("no worker has yard", "west speaks for the instance", "east", "41"):
+        assert part in said
+    assert "Fleet" not in (await page(Stage(), "/health")).text
 
 
 @pytest.mark.parametrize(
