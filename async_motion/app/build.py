@@ -371,6 +371,7 @@ def service_info(settings: Settings) -> ServiceInfo:
         version=__version__,
         topics=topics(settings),
         preview=settings.mqtt.discovery.preview_every is not None,
+        latest_version_topic=settings.mqtt.discovery.latest_version_topic,
         web_url=settings.web.url,
     )
 

@@ -70,6 +70,7 @@ FRAME_TEMPLATE: Final = """\
 class ServiceInfo:
     """The service as Home Assistant shall see it. `web_url` is its page, where people can reach it.
 
+    `latest_version_topic` is where its owner retains the newest release; None: there is no update entity.
     `identity` is what Home Assistant knows it by for good, also after the instance was renamed; by default
     that is the instance.
     """
@@ -79,6 +80,7 @@ class ServiceInfo:
     topics: Topics
     restart: bool = True
     preview: bool = False
+    latest_version_topic: str | None = None
     web_url: str | None = None
     identity: str = ""
 
@@ -477,3 +479,17 @@ RESTART: Final = Entity(
     needs=Needs.SERVICE,
     category="config",
 )
+
+UPDATE: Final = Entity(
+    platform="update",
+    key="update",
+    name="Update",
+    topics=_service_state,
+    fields={
+        "value_template": "{{ {'installed_version': value_json.version} | tojson }}",
+        "title": ORIGIN,
+    },
+    needs=Needs.SERVICE,
+    category="diagnostic",
+)
+"""Where the owner retains the newest release: this service asks nobody for it."""

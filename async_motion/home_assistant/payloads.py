@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from async_motion.core import payloads
@@ -18,6 +19,7 @@ from async_motion.home_assistant.entities import (
     PREVIEW,
     PROFILE,
     RESTART,
+    UPDATE,
     ZONE,
     CameraSite,
     Entity,
@@ -32,6 +34,10 @@ Payload = dict[str, Any]
 def hub_payload(site: ServiceInfo) -> Payload:
     """Return the discovery payload of the service itself."""
     entities = [*HUB, RESTART] if site.restart else list(HUB)
+    if site.latest_version_topic is not None:
+        entities.append(
+            replace(UPDATE, fields={**UPDATE.fields, "latest_version_topic": site.latest_version_topic})
+        )
     slug = entity_slug(f"{ORIGIN}_{site.instance}")
     place = Place(topics=site.topics)
     device = {

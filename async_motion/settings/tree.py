@@ -211,6 +211,7 @@ class DiscoverySettings(Section):
     enabled: Flag = True
     prefix: Topic = "homeassistant"
     preview_every: Annotated[float | None, duration_between("1s", "1h")] = None
+    latest_version_topic: Annotated[str | None, PlainValidator(check_topic)] = None
 
 
 class SnapshotSettings(Section):

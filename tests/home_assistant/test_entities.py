@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from async_motion import __version__
 from tests.home_assistant.lab import Lab, eventually
+from tests.support.mqtt import Recorder
 
 CAMERA = {
     # entity: (device class, category, enabled, state at rest)
@@ -79,7 +81,8 @@ def test_odd_names_many_zones_and_all_that_is_optional(lab: Lab) -> None:
     camera = lab.camera_settings(
         name=title, detect={"zones": zones}, profiles={"night": {"sensitivity": "low"}}
     )
-    mqtt = lab.mqtt(discovery={"preview_every": "1s"})
+    latest = f"lab/{lab.instance}/latest"
+    mqtt = lab.mqtt(discovery={"preview_every": "1s", "latest_version_topic": latest})
     with lab.running(lab.settings(mqtt=mqtt, cameras={lab.name: camera})):
         wanted = {key.format(c=lab.name) for key in CAMERA} - {f"binary_sensor.{lab.name}_zone_drive"}
         wanted |= {f"binary_sensor.{lab.name}_zone_zone_{n}" for n in range(20)}
@@ -96,3 +99,14 @@ def test_odd_names_many_zones_and_all_that_is_optional(lab: Lab) -> None:
         status, kind, data = lab.ha.image(preview)
         assert (status, kind) == (200, "image/jpeg")
         assert data[:2] == b"\xff\xd8"
+
+        update = f"update.async_motion_{lab.instance}_update"
+        lab.wait(update, "unknown")
+        with Recorder(lab.broker.port, ()) as recorder:
+            for newest, state in ((__version__, "off"), ("99.1", "on")):
+                recorder.publish(latest, newest, retain=True)
+                shown = lab.wait(update, state)["attributes"]
+                assert shown["installed_version"] == __version__
+                assert shown["title"] == "async_motion"
+                assert shown["latest_version"] == newest
+            recorder.publish(latest, b"", retain=True)

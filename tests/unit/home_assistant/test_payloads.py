@@ -197,6 +197,15 @@ def test_the_entities_of_the_hub_and_what_is_optional() -> None:
     assert "configuration_url" not in hub_payload(plain)["device"]
 
 
+def test_an_update_entity_is_there_where_the_newest_release_is_retained() -> None:
+    site = ServiceInfo(instance="edge1", version="0.1.0", topics=TOPICS, latest_version_topic="site/newest")
+    update = hub_payload(site)["components"]["update"]
+    assert update["platform"] == "update"
+    assert update["state_topic"] == TOPICS.state
+    assert update["latest_version_topic"] == "site/newest"
+    assert "'installed_version': value_json.version" in update["value_template"]
+
+
 def test_a_storage_problem_is_the_stores_the_spools_or_records_set_aside() -> None:
     problem = hub_payload(SITE)["components"]["storage_problem"]
     for template in (problem["value_template"], problem["json_attributes_template"]):
