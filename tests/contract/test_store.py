@@ -13,6 +13,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from miniopy_async.commonconfig import GOVERNANCE
+from miniopy_async.objectlockconfig import DAYS, ObjectLockConfig
 
 from async_motion.errors import RecordRejected, StoreRefused, StoreUnavailable
 from async_motion.store.directory import DirectoryStore
@@ -463,6 +465,28 @@ class TestTls:
                 link = await store.link(KEY, 60)
         assert link is not None
         assert link.startswith(f"https://127.0.0.1:{port}/")
+
+    @pytest.mark.parametrize("secure", [False, True])
+    async def test_a_bucket_with_object_lock_takes_frames(
+        self, seaweedfs: S3Server, authority: Authority, secure: bool
+    ) -> None:
+        bucket = seaweedfs.new_name()
+        async with seaweedfs.raw() as client:
+            await client.make_bucket(bucket, object_lock=True)
+            await client.set_object_lock_config(bucket, ObjectLockConfig(GOVERNANCE, 1, DAYS))
+        async with tls_front(authority, seaweedfs.port) as port:
+            arguments = seaweedfs.admin.arguments()
+            if secure:
+                arguments = self.arguments(seaweedfs, port) | {"ca_file": str(authority.ca_file)}
+            async with MinioStore(bucket=bucket, **arguments) as store:
+                await store.probe()
+                await put(store)
+                await put(store)
+                assert await store.get(KEY) == JPEG
+        async with seaweedfs.raw() as client:
+            kept = await client.get_object_retention(bucket, KEY)
+        assert kept is not None
+        assert kept.mode == GOVERNANCE
 
     async def test_an_unknown_authority_is_not_trusted(
         self, server: S3Server, authority: Authority, tmp_path: Path

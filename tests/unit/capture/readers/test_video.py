@@ -270,6 +270,18 @@ def test_pixels_that_are_not_square_are_stretched_in_stills(tmp_path: Path, isol
     assert frame.bgr().shape == (288, 384, 3)
 
 
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p"])
+def test_black_and_white_are_those_of_the_scene_in_limited_and_in_full_range(
+    tmp_path: Path, pixels: str
+) -> None:
+    image = np.zeros((120, 160, 3), np.uint8)
+    image[:, 80:] = 255
+    path = write_clip(tmp_path / "range.mp4", [image] * 5, pixels=pixels)
+    seen = read(open_source(spec(path)))[0].bgr()
+    assert seen[:, :60].max() <= 8
+    assert seen[:, 100:].min() >= 247
+
+
 def test_an_empty_packet_in_the_middle_ends_nothing(tmp_path: Path) -> None:
     path = write_clip(
         tmp_path / "x.avi", scene(seconds=3, fps=10, size=(160, 120)), codec="mjpeg", pixels="yuvj420p"
