@@ -171,7 +171,10 @@ class Web:
         except AsyncMotionError as exc:
             response = self._failure(request, 503, str(exc))
         except ConnectionResetError:
-            raise
+            # The browser went to another page, or takes nothing: no answer arrives, and none is an error.
+            if request.transport is not None:
+                request.transport.abort()
+            response = web.Response(status=204)
         except Exception:
             log.exception("web: %s %s failed: this is a bug", request.method, request.path)
             response = self._failure(request, 500, "this is a bug of async_motion: the log says more")

@@ -88,6 +88,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         service.wait_for_log("porch: motion ended")
         eventually(lambda: list(folder.rglob("event.json")), what="a stored event")
         yield service
+        # A person who looks around makes no errors in the log.
+        assert [entry for entry in service.log() if entry["level"] == "error"] == []
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import asyncio
 import json
 
 import aiohttp
+import pytest
 
 from async_motion.core.model import MotionEvent
 from tests.support.wait import eventually_async
@@ -67,7 +68,9 @@ async def parts(answer: aiohttp.ClientResponse, count: int) -> list[bytes]:
     return found
 
 
-async def test_a_stream_shows_the_newest_picture_and_ends_with_its_viewer() -> None:
+async def test_a_stream_shows_the_newest_picture_and_ends_with_its_viewer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     stage = Stage(max_viewers=1)
     async with serving(stage) as session:
         stage.live.judged("porch", frame(1), detection())
@@ -86,6 +89,7 @@ async def test_a_stream_shows_the_newest_picture_and_ends_with_its_viewer() -> N
             return stage.live._streams == 0
 
         await eventually_async(free, what="the viewer's place")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_news_tell_motion_events_and_verdicts() -> None:
