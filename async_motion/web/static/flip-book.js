@@ -121,7 +121,7 @@ class FlipBook extends HTMLElement {
     const after = ((times[place] - times[0]) / 1000).toFixed(1);
     render(html`<svg class="layer" viewBox="0 0 1 1" preserveAspectRatio="none" aria-hidden="true">
       ${this.boxes ? frame.boxes.map((/** @type {number[]} */ [x, y, w, h]) => svg`<rect class="box" x=${x} y=${y} width=${w} height=${h} />`) : ''}
-    </svg><span class="verdict">${new Date(times[place]).toLocaleTimeString()} · ${(frame.score * 100).toPrecision(2)} %</span>`, /** @type {HTMLElement} */ (this.overlay));
+    </svg><span class="verdict">${new Date(times[place]).toTimeString().slice(0, 8)} · ${(frame.score * 100).toPrecision(2)} %</span>`, /** @type {HTMLElement} */ (this.overlay));
     render(html`<div class="player">
       <button class="quiet" aria-label=${this.playing ? 'Pause' : 'Play'} @click=${() => this.toggle()}><svg class="icon" aria-hidden="true"><use href=${this.playing ? '#icon-pause' : '#icon-play'} /></svg></button>
       <input type="range" min="0" max=${frames.length - 1} .value=${String(place)} aria-label="Frame" aria-valuetext=${`frame ${frame.seq}, ${after} s after the first`}
@@ -131,8 +131,13 @@ class FlipBook extends HTMLElement {
     </div>`, /** @type {HTMLElement} */ (this.controls));
     for (const link of this.querySelectorAll('.strip a')) {
       const here = Number(/** @type {HTMLElement} */ (link).dataset.seq) === frame.seq;
-      if (here) link.setAttribute('aria-current', 'true');
-      else link.removeAttribute('aria-current');
+      if (here) {
+        link.setAttribute('aria-current', 'true');
+        const strip = /** @type {HTMLElement} */ (link.closest('.strip'));
+        const box = link.getBoundingClientRect();
+        // Not `scrollIntoView`: it would move the page as well.
+        strip.scrollLeft += box.left + box.width / 2 - strip.getBoundingClientRect().left - strip.clientWidth / 2;
+      } else link.removeAttribute('aria-current');
     }
   }
 }
