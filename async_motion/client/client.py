@@ -7,6 +7,8 @@
 The bucket is the source of truth; MQTT only speeds things up. The client reads the bucket at the start, after
 a reconnect to the broker, when an event number is missing, and every `poll_s` in any case. Events from MQTT
 are yielded as soon as they are the next of their camera. Without a broker, polling alone does it.
+In a fleet, messages of a worker that has lost its lease of the camera are dropped, unless they are delayed;
+what it has stored all the same is found in the bucket.
 
 The `cursor` records what has been yielded. It belongs to the program: store it together with the results (one
 transaction, one file), and no crash of the program or the machine repeats or skips an event. `cursor_file`
@@ -31,7 +33,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from async_motion.client.ledger import Ledger
-from async_motion.client.messages import parse_announcement, parse_end
+from async_motion.client.messages import SeenEpochs, parse_announcement, parse_event
 from async_motion.core.index import (
     MAX_PACKED_BYTES,
     event_started,
@@ -106,6 +108,7 @@ class MotionClient:
         self._news: deque[bytes] = deque(maxlen=MAX_QUEUED)
         self._frames: deque[bytes] = deque(maxlen=MAX_QUEUED)
         self._wake = asyncio.Event()
+        self._epochs = SeenEpochs()
         self._deep = True
         self._broken = False
         self._synced_at = float("-inf")
@@ -295,11 +298,13 @@ class MotionClient:
     async def _take(self, payload: bytes, ledger: Ledger, cameras: Collection[str] | None) -> None:
         """Process one message about an event."""
         try:
-            event = parse_end(payload, self.instance)
+            message = parse_event(payload, self.instance)
         except ValueError as exc:
             self._reject(exc)
             return
-        if event is None or (cameras is not None and event.camera not in cameras):
+        heard = self._epochs.admits(message.camera, message.epoch, delayed=message.delayed)
+        event = message.ended
+        if event is None or not heard or (cameras is not None and event.camera not in cameras):
             return
         try:
             if not ledger.knows(event):
@@ -334,6 +339,8 @@ class MotionClient:
             self._reject(exc)
             return None
         info = stored.info
+        if not self._epochs.admits(info.camera, info.epoch, delayed=stored.delayed):
+            return None
         if cameras is not None and info.camera not in cameras:
             return None
         event = Event(

@@ -1,8 +1,11 @@
-"""What a subscriber takes from MQTT: the end of an event, and a stored frame. All bounded."""
+"""What a subscriber takes from MQTT: an event's phases, and stored frames. All bounded."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from async_motion.core.index import WRITER, event_started
 from async_motion.core.model import StoredFrame
@@ -16,42 +19,74 @@ MAX_BYTES = 256 * 1024
 _BEST = re.compile(r"/(\d{6,9})\.jpg$")
 
 
-def parse_end(payload: bytes, instance: str) -> Event | None:
-    """Return the event that an `end` tells, None for another phase. Raises ValueError.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventMessage:
+    """One phase of an event. `ended` is the event from its end on, None before.
 
-    It lacks the course of the scores and the size in bytes, which `event.json` has.
+    It then lacks the course of the scores and the size in bytes, which `event.json` has. `epoch` and
+    `delayed` are told in a fleet.
     """
+
+    camera: str
+    epoch: int | None = None
+    delayed: bool = False
+    ended: Event | None = None
+
+
+class SeenEpochs:
+    """The highest epoch seen of each camera: in a fleet, who has lost its lease is not heard."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def admits(self, camera: str, epoch: int | None, *, delayed: bool) -> bool:
+        """Note a message's epoch; return False for a lower one than seen before, unless it is delayed."""
+        if epoch is None:
+            return True
+        seen = self._seen.setdefault(camera, epoch)
+        self._seen[camera] = max(seen, epoch)
+        return epoch >= seen or delayed
+
+
+def parse_event(payload: bytes, instance: str) -> EventMessage:
+    """Return what a phase of an event tells. Raises ValueError."""
     if len(payload) > MAX_BYTES:
         raise ValueError(f"longer than {MAX_BYTES} bytes")
     said = parse_object(payload)
     if said.get("schema") != EVENT_SCHEMA:
         raise ValueError(f"schema: expected {EVENT_SCHEMA}")
-    if said.get("type") != "end":
-        return None
     try:
-        camera, event_id = said["camera"], said["event_id"]
+        camera = said["camera"]
         if said["instance"] != instance or not isinstance(camera, str) or not is_name(camera):
             raise ValueError("instance or camera")
-        event_started(event_id)
-        best = _BEST.search(said.get("best_frame") or "")
-        zones = said["zones"]
-        return Event(
-            instance=instance,
+        return EventMessage(
             camera=camera,
-            event_id=event_id,
-            started_at=parse_iso(said["started_at"]),
-            ended_at=parse_iso(said["ended_at"]),
-            duration_s=float(said["duration_s"]),
-            reason=str(said["reason"]),
-            peak_score=float(said["peak_score"]),
-            zones=tuple(zone for zone in zones if isinstance(zone, str) and is_name(zone)),
-            frames=int(said["frames_stored"]),
-            best=int(best[1]) if best else None,
-            no=_number(said.get("no")),
-            writer=_writer(said.get("writer")),
+            epoch=_number("epoch", said.get("epoch")),
+            delayed=said.get("delayed") is True,
+            ended=_ended(said, instance, camera) if said.get("type") == "end" else None,
         )
     except (KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise ValueError(f"event: {type(exc).__name__}: {str(exc)[:100]}") from exc
+
+
+def _ended(said: Mapping[str, Any], instance: str, camera: str) -> Event:
+    event_started(said["event_id"])
+    best = _BEST.search(said.get("best_frame") or "")
+    return Event(
+        instance=instance,
+        camera=camera,
+        event_id=said["event_id"],
+        started_at=parse_iso(said["started_at"]),
+        ended_at=parse_iso(said["ended_at"]),
+        duration_s=float(said["duration_s"]),
+        reason=str(said["reason"]),
+        peak_score=float(said["peak_score"]),
+        zones=tuple(zone for zone in said["zones"] if isinstance(zone, str) and is_name(zone)),
+        frames=int(said["frames_stored"]),
+        best=int(best[1]) if best else None,
+        no=_number("no", said.get("no")),
+        writer=_writer(said.get("writer")),
+    )
 
 
 def parse_announcement(payload: bytes, instance: str) -> StoredFrame:
@@ -63,11 +98,11 @@ def parse_announcement(payload: bytes, instance: str) -> StoredFrame:
     return stored
 
 
-def _number(value: object) -> int | None:
+def _number(name: str, value: object) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**53:
-        raise ValueError("no: expected a number from 1 on")
+        raise ValueError(f"{name}: expected a number from 1 on")
     return value
 
 

@@ -164,6 +164,29 @@ class TestEvents:
             assert [e.no for e in await take(events, 1)] == [2]
             assert client.rejected == len(bad)
 
+    async def test_a_worker_without_its_lease_is_not_heard(self) -> None:
+        """Its event is found in the bucket; what is delayed, and what is newer, is heard."""
+        bucket, broker = MemoryBucket(), FakeBroker()
+
+        def made(no: int, writer: str) -> MadeEvent:
+            return make_event(at=NOW + timedelta(seconds=no), salt=int(writer, 16) + no, no=no, writer=writer)
+
+        def tell(no: int, writer: str, **more: Any) -> None:
+            broker.publish("event", end_of(made(no, writer)) | more)
+
+        bucket.add(made(1, "aaaaaa"), made(1, "bbbbbb"))
+
+        async with MotionClient(bucket, broker, instance=INSTANCE) as client:
+            events = client.events(NOW)
+            await take(events, 2)
+            bucket.failures = 10**9  # messages alone
+            tell(2, "bbbbbb", epoch=5, worker="two", delayed=False)
+            tell(2, "aaaaaa", epoch=4, worker="one", delayed=False)
+            tell(3, "bbbbbb", epoch=5, worker="two", delayed=False)
+            assert [(e.writer, e.no) for e in await take(events, 2)] == [("bbbbbb", 2), ("bbbbbb", 3)]
+            tell(2, "aaaaaa", epoch=4, worker="one", delayed=True)
+            assert [(e.writer, e.no) for e in await take(events, 1)] == [("aaaaaa", 2)]
+
     async def test_only_news_since_the_start_of_a_known_writer(self) -> None:
         """The lane of a writer that had 411 events before does not wait for them."""
         bucket, broker = MemoryBucket(), FakeBroker()
@@ -238,6 +261,20 @@ class TestFrames:
                 seen.append(frame.frame_id)
                 cursor = client.cursor
         assert seen == [f.frame_id for no in (1, 2, 3) for f in made_event(no, frames=3).frames]
+
+    async def test_frames_of_a_worker_without_its_lease_wait_for_the_bucket(self) -> None:
+        bucket, broker = MemoryBucket(), FakeBroker()
+        made = made_event(1, frames=3)
+        async with MotionClient(bucket, broker, instance=INSTANCE) as client:
+            frames = client.frames(NOW)
+            waiting = asyncio.ensure_future(take(frames, 2))
+            await asyncio.sleep(0.05)
+            bucket.objects |= {k: v for k, v in made.objects.items() if k.endswith(".jpg")}
+            broker.publish("frame", announcement_of(made, 0, 1) | {"worker": "two", "epoch": 5})
+            broker.publish("frame", announcement_of(made, 1, 1) | {"worker": "one", "epoch": 4})
+            late = {"worker": "one", "epoch": 4, "delayed": True}
+            broker.publish("frame", announcement_of(made, 1, 1) | late)
+            assert [f.epoch for f in await waiting] == [5, 4]
 
 
 class TestCursor:

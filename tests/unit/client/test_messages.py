@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from async_motion.client.messages import MAX_BYTES, parse_announcement, parse_end
+from async_motion.client.messages import MAX_BYTES, SeenEpochs, parse_announcement, parse_event
 from async_motion.core.model import Phase
 from async_motion.core.payloads import encode, event_payload, frame_payload
 from tests.support.clock import BEGIN
@@ -22,15 +22,15 @@ def message(phase: Phase = Phase.END, **changes: Any) -> bytes:
 
 
 def test_an_end_gives_the_event() -> None:
-    event = parse_end(message(no=3, writer="a41c07"), "edge1")
+    event = parse_event(message(no=3, writer="a41c07"), "edge1").ended
     assert event is not None
     assert (event.event_id, event.duration_s, event.frames, event.best) == (ENDED.event_id, 5.0, 5, 4)
     assert (event.no, event.writer) == (3, "a41c07")
 
 
 def test_other_phases_are_no_end() -> None:
-    assert parse_end(message(Phase.START), "edge1") is None
-    assert parse_end(message(Phase.UPDATE), "edge1") is None
+    assert parse_event(message(Phase.START), "edge1").ended is None
+    assert parse_event(message(Phase.UPDATE), "edge1").ended is None
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_other_phases_are_no_end() -> None:
 )
 def test_what_is_no_end_of_ours_is_refused(payload: bytes) -> None:
     with pytest.raises(ValueError, match=r"\S"):
-        parse_end(payload, "edge1")
+        parse_event(payload, "edge1")
 
 
 def test_a_zone_that_is_no_name_is_left_out() -> None:
-    event = parse_end(message(zones=["drive", "../x", 5]), "edge1")
+    event = parse_event(message(zones=["drive", "../x", 5]), "edge1").ended
     assert event is not None
     assert event.zones == ("drive",)
 
@@ -66,3 +66,28 @@ def test_an_announcement_gives_the_frame_of_its_instance() -> None:
     assert parse_announcement(payload, "edge1").info == stored.info
     with pytest.raises(ValueError, match="instance"):
         parse_announcement(payload, "edge2")
+
+
+def test_a_phase_tells_its_lease() -> None:
+    for phase in Phase:
+        told = parse_event(message(phase, epoch=7, worker="two", delayed=True), "edge1")
+        assert (told.camera, told.epoch, told.delayed) == (ENDED.camera, 7, True)
+    assert parse_event(message(), "edge1").epoch is None
+
+
+@pytest.mark.parametrize("epoch", [0, "7", True])
+def test_what_is_no_epoch_is_refused(epoch: Any) -> None:
+    with pytest.raises(ValueError, match="epoch"):
+        parse_event(message(Phase.START, epoch=epoch), "edge1")
+
+
+def test_a_lower_epoch_is_admitted_only_when_delayed() -> None:
+    seen = SeenEpochs()
+    assert seen.admits("porch", 3, delayed=False)
+    assert seen.admits("porch", 3, delayed=False)
+    assert seen.admits("porch", 5, delayed=True)
+    assert not seen.admits("porch", 4, delayed=False)
+    assert seen.admits("porch", 4, delayed=True)
+    assert seen.admits("porch", 5, delayed=False)
+    assert seen.admits("yard", 1, delayed=False)
+    assert seen.admits("porch", None, delayed=False)

@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from async_motion.client.messages import parse_announcement, parse_end
+from async_motion.client.messages import parse_announcement, parse_event
 from async_motion.core.index import line_of, parse_line, unpack
 from async_motion.retrieval.summaries import event_of, frames_of, parse_summary
 from tests.support.service import ROOT
@@ -58,12 +58,12 @@ def test_an_announcement() -> None:
 
 
 def test_the_end_of_an_event() -> None:
-    event = parse_end(stored("event_end"), "edge1")
+    event = parse_event(stored("event_end"), "edge1").ended
     assert event is not None
     assert (event.event_id, event.no, event.writer) == (EVENT, 1, "11e837")
     assert (event.started_at, event.frames, event.best, event.zones) == (STARTED, 7, 3, ("left",))
-    assert parse_end(stored("event_start"), "edge1") is None
-    assert parse_end(stored("event_update"), "edge1") is None
+    assert parse_event(stored("event_start"), "edge1").ended is None
+    assert parse_event(stored("event_update"), "edge1").ended is None
 
 
 @pytest.mark.parametrize("numbered", [True, False], ids=["numbered", "before numbers"])
