@@ -155,6 +155,10 @@ def _parser() -> argparse.ArgumentParser:
     again = actions.add_parser("retry", help="deliver again what was set aside")
     again.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="only these (default: all)")
     again.set_defaults(action="retry")
+    send = actions.add_parser(
+        "deliver", help="deliver a spool that no service runs with, such as one on a disk carried over"
+    )
+    send.set_defaults(action="deliver")
     take = actions.add_parser("export", help="write the pictures in the spool to a folder; it keeps them")
     take.add_argument("folder", type=Path, metavar="DIR")
     take.add_argument("--aside", action="store_true", help="only those that were set aside")

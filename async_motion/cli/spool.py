@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Collection
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def main(args: argparse.Namespace) -> int:
             return retry(path, args.numbers)
         case "export":
             return export(path, args.folder, aside_only=args.aside)
+        case "deliver":
+            return deliver(args, path)
         case _:
             return show(path, as_json=args.json)
 
@@ -90,6 +93,21 @@ def retry(path: Path, numbers: Collection[int]) -> int:
     count = inspect.retry(path, set(numbers) or None)
     print(f"{count} set aside records are tried again")
     return 0
+
+
+def deliver(args: argparse.Namespace, path: Path) -> int:
+    """Deliver a spool that no service runs with; return 1 where something of it was set aside."""
+    from async_motion.app import spool_delivery
+    from async_motion.cli.loop import run_async
+
+    settings = load(args.config, os.environ)
+
+    async def work() -> int:
+        left = await spool_delivery.deliver(settings, path, lambda line: print(line, file=sys.stderr))
+        print(f"{path}: delivered; {left.set_aside} frames were set aside")
+        return 1 if left.set_aside else 0
+
+    return run_async(work())
 
 
 def export(path: Path, folder: Path, *, aside_only: bool) -> int:
