@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,11 @@ from async_motion.camera.unit import CameraUnit
 from async_motion.capture import CaptureSpec, open_source
 from async_motion.core.events.image_health import ImageHealth
 from async_motion.core.health import DeliveryHealth
-from async_motion.core.model import EventPhase, Phase, Record
+from async_motion.core.model import Phase
 from async_motion.core.names import Topics
 from async_motion.jpeg import encode
 from async_motion.status import Reporter
+from tests.support.records import MemoryOutbox
 from tests.support.video import Image, ground, write_clip
 
 SIZE = (160, 120)
@@ -53,26 +54,13 @@ def pictures(problem: str) -> Iterator[Image]:
             yield from grainy(ground(*SIZE, seed=99), 30, 5)
 
 
-class Outbox:
-    """Keeps the phases of events, and counts the records."""
-
-    def __init__(self) -> None:
-        self.phases: list[EventPhase] = []
-        self.records = 0
-
-    async def accept(self, items: Sequence[Record | EventPhase]) -> None:
-        for item in items:
-            if isinstance(item, EventPhase):
-                self.phases.append(item)
-            else:
-                self.records += 1
-
-
-async def watched(path: Path, shown: Iterable[Image], *, fps: int) -> tuple[list[dict[str, Any]], Outbox]:
+async def watched(
+    path: Path, shown: Iterable[Image], *, fps: int
+) -> tuple[list[dict[str, Any]], MemoryOutbox]:
     """Return the camera's states and what it accepts while it shows these pictures."""
     write_clip(path, shown, fps=fps, gop=8)
     source = open_source(CaptureSpec(camera="porch", source=str(path), fps=fps, speed="max", loop=False))
-    broker, outbox, health = FakeBroker(), Outbox(), ImageHealth()
+    broker, outbox, health = FakeBroker(), MemoryOutbox(), ImageHealth()
 
     async def remember(_key: str, _value: bytes) -> None: ...
 
@@ -151,7 +139,7 @@ async def test_what_a_machine_draws_is_no_event(tmp_path: Path, kind: str) -> No
 
     states, outbox = await watched(tmp_path / "clip.mp4", shown(), fps=5)
     assert outbox.phases == []
-    assert outbox.records == 0
+    assert outbox.records == []
     assert any(state["status"] == "watching" for state in states)
 
 

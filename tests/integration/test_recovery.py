@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -18,11 +18,12 @@ from async_motion.camera.spec import UnitSettings
 from async_motion.camera.supervisor import CameraSupervisor
 from async_motion.camera.unit import CameraUnit
 from async_motion.capture import CameraSource, CaptureSpec, open_source
-from async_motion.core.model import Detection, EventPhase, MotionEvent, Reason, Record, SceneChange
+from async_motion.core.model import Detection, MotionEvent, Reason, SceneChange
 from async_motion.jpeg import encode
 from tests.support import rtsp
 from tests.support.need import need
 from tests.support.ports import free_port
+from tests.support.records import MemoryOutbox
 from tests.support.video import crossing, make_clip, scene, write_clip
 from tests.support.wait import eventually_async
 
@@ -77,10 +78,6 @@ class Watch:
         return self.lost[-1][1]
 
 
-class Outbox:
-    async def accept(self, items: Sequence[Record | EventPhase]) -> None: ...
-
-
 @asynccontextmanager
 async def kept(url: str, **changes: Any) -> AsyncIterator[Watch]:
     """Keep one camera going as the service does."""
@@ -91,7 +88,7 @@ async def kept(url: str, **changes: Any) -> AsyncIterator[Watch]:
         unit = CameraUnit(
             UnitSettings(instance="edge1", camera="porch"),
             source=source,
-            outbox=Outbox(),
+            outbox=MemoryOutbox(),
             observer=watch,
             executor=executor,
             encode=partial(encode, quality=80, max_width=None),
@@ -238,7 +235,7 @@ async def test_the_codec_changes_between_two_connections(
         with rtsp.gstreamer(after, port=port, codec=codec):
             await moves(known)
         assert watch.source.counters.changed == (codec != "h264")
-        # What another codec makes of the same scene is another picture: the detector begins anew.
+        # Another codec makes another image of the same scene: the detector starts again.
         assert (watch.verdicts[known].reason is Reason.LEARNING) == (codec != "h264")
 
 

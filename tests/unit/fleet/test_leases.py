@@ -16,16 +16,9 @@ from async_motion.fleet.leases import (
     parse_owner,
 )
 from tests.support.buckets import MemoryBucket
+from tests.support.clock import Clock
 
 TTL_S = 10.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -51,7 +44,7 @@ async def acquired(bucket: MemoryBucket, clock: Clock, worker: str = "w1") -> Le
 async def test_a_lease_has_one_owner_and_the_next_epoch_is_higher(bucket: MemoryBucket, clock: Clock) -> None:
     first = await acquired(bucket, clock)
     assert await keeper(bucket, clock, "w2").acquire("porch") is None
-    clock.now += TTL_S
+    clock.seconds += TTL_S
     second = await acquired(bucket, clock, "w2")
     assert second.epoch > first.epoch
     with pytest.raises(LeaseLost, match="w2 has it"):
@@ -60,17 +53,17 @@ async def test_a_lease_has_one_owner_and_the_next_epoch_is_higher(bucket: Memory
 
 async def test_renewals_move_the_deadline_and_keep_the_epoch(bucket: MemoryBucket, clock: Clock) -> None:
     lease = await acquired(bucket, clock)
-    assert lease.deadline == clock.now + TTL_S
+    assert lease.deadline == clock.seconds + TTL_S
     for _ in range(5):
-        clock.now += TTL_S / 3
+        clock.seconds += TTL_S / 3
         renewed = await keeper(bucket, clock).renew(lease)
-        assert (renewed.epoch, renewed.deadline) == (lease.epoch, clock.now + TTL_S)
+        assert (renewed.epoch, renewed.deadline) == (lease.epoch, clock.seconds + TTL_S)
         lease = renewed
 
 
 async def test_an_expired_lease_is_lost(bucket: MemoryBucket, clock: Clock) -> None:
     lease = await acquired(bucket, clock)
-    clock.now += TTL_S
+    clock.seconds += TTL_S
     with pytest.raises(LeaseLost, match="expired"):
         await keeper(bucket, clock).renew(lease)
 
@@ -81,10 +74,10 @@ async def test_a_renewal_without_an_answer_is_found_again(bucket: MemoryBucket, 
     with pytest.raises(LeaseUnavailable):
         await keeper(bucket, clock).renew(lease)
     bucket.mute = False
-    clock.now += 1
+    clock.seconds += 1
     renewed = await keeper(bucket, clock).renew(lease)
     assert renewed.epoch == lease.epoch
-    assert renewed.deadline == clock.now + TTL_S
+    assert renewed.deadline == clock.seconds + TTL_S
 
 
 async def test_an_acquisition_without_an_answer_is_ours_if_it_was_written(
@@ -132,9 +125,9 @@ def test_a_long_value_is_not_parsed() -> None:
 def test_the_fence_falls_before_the_deadline_and_never_holds_without_a_lease(clock: Clock) -> None:
     fence = Fence(1.5, clock)
     assert not fence.holds("porch")
-    fence.set(Lease(camera="porch", epoch=1, tenure="t", revision=1, deadline=clock.now + TTL_S))
+    fence.set(Lease(camera="porch", epoch=1, tenure="t", revision=1, deadline=clock.seconds + TTL_S))
     assert fence.holds("porch")
-    clock.now += TTL_S - 1.5
+    clock.seconds += TTL_S - 1.5
     assert not fence.holds("porch")
     fence.clear("porch")
     assert fence.left_s("porch") == float("-inf")
