@@ -1,8 +1,9 @@
-"""A class is found by its name: no name is defined twice in the package."""
+"""A class is found by its name: none is defined twice, and the code's README names those that exist."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -26,3 +27,10 @@ def test_no_class_name_is_defined_twice() -> None:
 
 def test_classes_are_found() -> None:
     assert classes()["Detector"][0].startswith("core/detection/detector.py:")
+
+
+def test_the_readme_names_classes_that_exist() -> None:
+    text = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([A-Z][a-z]+[A-Z]\w+)`", text))
+    assert "DetectorSettings" in named
+    assert named <= classes().keys()
