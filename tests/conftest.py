@@ -13,7 +13,7 @@ import structlog
 from async_motion.logs import QUIET
 from tests.support import s3, tls
 
-# What CI finds must be found again by whoever runs the same commit; to look further is for everyone else.
+# CI must be reproducible: the same commit draws the same examples. Elsewhere new ones are drawn.
 # How fast the machine is says nothing about the code.
 PATIENT = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile("patient", PATIENT)
@@ -39,14 +39,14 @@ def _logging_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
-    """A running SeaweedFS. Whoever pauses or kills it brings it back."""
+    """A running SeaweedFS. A test that pauses or kills it restores it."""
     with s3.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def juicefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
-    """A running gateway of JuiceFS. Whoever pauses or kills it brings it back."""
+    """A running gateway of JuiceFS. A test that pauses or kills it restores it."""
     with s3.juicefs(tmp_path_factory.mktemp("juicefs")) as server:
         yield server
 

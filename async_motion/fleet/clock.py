@@ -1,7 +1,7 @@
 """The clock of leases: seconds that also count while the machine sleeps.
 
-`time.monotonic` stands still in suspend, so that a worker would wake up and believe in a lease that another
-worker has had for an hour. CLOCK_BOOTTIME does not (Linux); elsewhere the monotonic clock has to serve.
+`time.monotonic` stops during suspend: a worker would wake up and trust a lease that another worker has held
+for an hour. CLOCK_BOOTTIME goes on (Linux); elsewhere the monotonic clock is used.
 """
 
 from __future__ import annotations
@@ -12,5 +12,5 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def boottime() -> float:
-    """Return the seconds since the boot, sleep included, where the system can tell."""
+    """Return the seconds since boot, including suspend where the system supports it."""
     return time.clock_gettime(_CLOCK) if _CLOCK is not None else time.monotonic()

@@ -89,7 +89,7 @@ class NatsBucket:
         return await self._ask(bucket.update(key, value, last=revision))
 
     async def put(self, key: str, value: bytes) -> int:
-        """Write a key, whatever it held; return its revision. Raises LeaseUnavailable."""
+        """Write a key unconditionally; return its revision. Raises LeaseUnavailable."""
         bucket = await self._open()
         return await self._ask(bucket.put(key, value))
 

@@ -56,22 +56,22 @@ INSTANCE = "=instance"
 """Stands among the cameras for the instance itself: its owner speaks for all. No camera has such a name."""
 
 LOOK_S = 0.25
-"""How often the view is looked at."""
+"""How often the view is evaluated."""
 SHED_EVERY_S = 5.0
-"""How often a worker looks whether it has more than its share."""
+"""How often a worker checks whether it has more than its share."""
 SETTLED_S = 30.0
 """How long a camera stays before it may be shed: its cost is measured by then."""
 SETTLE_S = 2.0
 DEFAULT_COST = 0.1
-"""The cost of a camera that was not measured yet, in cores."""
+"""The cost in cores of a camera without a measured one."""
 REFUSED_FOR_S = 300.0
-"""How long a worker does not try a camera that it could not open."""
+"""How long a worker skips a camera that it could not open."""
 INSTANCE_COST = 0.01
 MAX_TOLD = 400
 """How many costs a worker tells: its line must fit into a value of the bucket."""
 MAX_REASONS = 16
 MAX_WORKERS = 256
-"""More views than this are not read: a bucket full of nonsense must not fill memory."""
+"""The most views that are read: a bucket full of garbage must not fill memory."""
 
 
 class WatchedBucket(KeyValueBucket, Protocol):
@@ -81,7 +81,7 @@ class WatchedBucket(KeyValueBucket, Protocol):
         """Yield every key and its changes; None once the server has answered. Raises LeaseUnavailable."""
 
     async def put(self, key: str, value: bytes) -> int:
-        """Write a key, whatever it held."""
+        """Write a key unconditionally."""
 
 
 @dataclass(slots=True)
@@ -238,7 +238,7 @@ class FleetWorker:
         )
 
     def cannot_open(self, camera: str, reason: str) -> None:
-        """Hear that this worker cannot open a camera: another one gets it, if another one can take it."""
+        """Report that this worker cannot open a camera: another one takes it, if one can."""
         self._state.refused[camera] = (self._clock() + REFUSED_FOR_S, reason)
 
     def refusal(self, camera: str) -> str | None:

@@ -1,6 +1,6 @@
 """One camera on one day: which events there are, from the index and from the objects.
 
-The index is read first and the objects are listed after, so that whatever the index tells was in the bucket
+The index is read first and the objects are listed after, so that everything in the index was in the bucket
 when it was listed: an indexed event that the listing lacks is gone.
 
     listed          what the day is made of

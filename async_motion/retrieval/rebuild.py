@@ -34,7 +34,7 @@ async def rebuild(
 ) -> AsyncIterator[RebuiltDay]:
     """Write the index of each day that the range touches, from the objects alone; yield what was written.
 
-    A day is rewritten whole, whatever part of it the range covers. Needs the right to put. Raises
+    A day is rewritten whole, even where the range covers a part of it. Needs the right to put. Raises
     StoreUnavailable, StoreRefused, RecordRejected.
     """
     first = since.astimezone(UTC).date() if since else None

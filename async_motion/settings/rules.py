@@ -79,7 +79,7 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
         if camera.profiles.switch == "sun" and location.latitude is None and location.longitude is None:
             yield (
                 ("cameras", name, "profiles", "switch"),
-                "sun, but nobody knows where, expected `location.latitude` and `location.longitude` with it",
+                "sun without a place, expected `location.latitude` and `location.longitude` with it",
             )
 
 

@@ -10,8 +10,8 @@
   tokens: a changed token ends every session. A log-out ends the session's cookies, old and new.
 - `HttpOnly`, `SameSite=Strict`, no `Path`: every page lies right below the base, so that the browser scopes
   the cookie to the base by itself, also where a proxy or ingress has put a prefix before it.
-- Whatever changes something wants a request of the same origin (`Sec-Fetch-Site`, else `Origin`). Programs
-  that send a bearer need none: no browser adds one by itself.
+- A request that changes something must come from the same origin (`Sec-Fetch-Site`, else `Origin`). A bearer
+  token needs no such check: no browser adds one by itself.
 - An address that has sent `MAX_WRONG` wrong tokens within `WRONG_S` must wait until that time is over.
 """
 
@@ -132,7 +132,7 @@ class Guard:
         self._wrong = WrongTokens(clock)
         self._newest: OrderedDict[str, float] = OrderedDict()
         """When the newest cookie that was used of a session was issued; infinite after its log-out."""
-        # Instances on one host share its cookies, whatever their ports: each has a name of its own.
+        # Browsers ignore the port: instances on one host share cookies, so each has a name of its own.
         self.cookie_name = f"async_motion_{hashlib.sha256(instance.encode()).hexdigest()[:8]}"
         # Derived slowly: a stolen cookie must not serve to guess the token.
         salt = b"async_motion cookie 1"

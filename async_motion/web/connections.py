@@ -33,7 +33,7 @@ def connection_bound(handles: int | None = None) -> int:
 
 
 class Closable(Protocol):
-    """What is kept of a connection."""
+    """A connection that can be closed."""
 
     def force_close(self) -> None: ...
 
@@ -76,12 +76,12 @@ class Connections:
         return protocol
 
     def at_work(self, connection: Closable) -> None:
-        """Hear that a whole request has come in."""
+        """Mark a connection as busy: a whole request has arrived."""
         self._idle.pop(connection, None)
         self._busy.add(connection)
 
     def at_rest(self, connection: Closable) -> None:
-        """Hear that it has been answered."""
+        """Mark a connection as idle: the request is answered."""
         self._busy.discard(connection)
         self._idle.pop(connection, None)
         self._idle[connection] = None

@@ -288,7 +288,7 @@ def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
     """Write one picture of a sequence: frame with boxes, truth, and mask, with verdict and figures.
 
     Half of the moments are spread evenly, the others are those at which most is wrong. In the mask green is
-    right, red is false, blue is missed; white where nobody knows.
+    right, red is false, blue is missed; white is not known.
     """
     meta = json.loads((folder / "meta.json").read_text())
     truth: dict[int, Plane] = {}
@@ -332,7 +332,7 @@ def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
 
 
 def _should_move(meta: dict[str, Any], index: int, truth: Plane | None) -> bool | None:
-    """Say whether a frame is labelled as motion; None where nobody knows."""
+    """Return whether a frame is labelled as motion; None where it is not known."""
     if truth is not None:
         return bool(np.mean(truth == MASK_MOVING) >= MIN_AREA)
 
@@ -398,7 +398,7 @@ def _tile(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run, print the table, and say whether both scorings agree."""
+    """Run, print the table, and return whether both scorings agree."""
     parser = argparse.ArgumentParser(description="Scores the detector on labelled footage.")
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA)
     parser.add_argument("--only", help="names of sequences, with commas")

@@ -150,7 +150,7 @@ def make(folder: Path, name: str, kind: str) -> Clip:
 
 
 def own(path: Path, folder: Path) -> Clip:
-    """Take somebody's video: its first seconds are the short run."""
+    """Use an existing video: its first seconds are the short run."""
     with av.open(str(path)) as container:
         length_s = float(container.duration or 0) / 1e6
     if length_s < SHORT_S + 10:
@@ -159,7 +159,7 @@ def own(path: Path, folder: Path) -> Clip:
 
 
 def head(path: Path, folder: Path | None = None) -> Path:
-    """Copy a video's first `SHORT_S` without encoding anything anew."""
+    """Copy a video's first `SHORT_S` without re-encoding."""
     short = (folder or path.parent) / f"{path.stem}-short{path.suffix}"
     with av.open(str(path)) as source, av.open(str(short), "w") as target:
         stream = source.streams.video[0]

@@ -253,7 +253,7 @@ def wind(frames: Frames, random: Random, fps: float) -> Frames:
 
 
 def h264(frames: Frames, random: Random, fps: float) -> Frames:
-    """Encode at a low bit rate, with a key picture every few seconds."""
+    """Encode at a low bit rate, with a keyframe every few seconds."""
     crf, seconds = int(random.integers(30, 43)), float(random.uniform(1, 4))
     height, width = (side // 2 * 2 for side in frames[0].shape)
     buffer = BytesIO()

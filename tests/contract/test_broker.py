@@ -551,7 +551,7 @@ def test_a_publish_that_gets_no_answer_ends_the_connection_and_fails(real: RealS
     asyncio.run(case())
 
 
-def test_offline_said_by_somebody_else_is_contradicted(real: RealSite) -> None:
+def test_a_stale_offline_is_corrected(real: RealSite) -> None:
     async def case() -> None:
         client = real.client()
         async with running(client):

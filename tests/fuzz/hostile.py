@@ -1,4 +1,4 @@
-"""Servers that lie: one connection's worth of HTTP or RTSP, drawn anew for each case."""
+"""Servers that lie: one connection's worth of HTTP or RTSP, drawn for each case."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def ha_python() -> str:
 
 @pytest.fixture(scope="session")
 def home(ha_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A running Home Assistant with its broker. Whoever stops one of them brings it back."""
+    """A running Home Assistant with its broker. A test that stops one of them starts it again."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "config").mkdir()
     (folder / "config" / "automations.yaml").write_text("[]\n")

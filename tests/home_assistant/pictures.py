@@ -298,7 +298,7 @@ def stage(folder: Path) -> Iterator[HomeAssistant]:
 
 
 def main() -> None:
-    """Make all pictures anew."""
+    """Make all pictures again."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else SHIPPED / "pictures"
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pictures-", ignore_cleanup_errors=True) as scratch:

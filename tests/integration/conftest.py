@@ -12,7 +12,7 @@ from tests.support.video import make_clip
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recording of 40 s at 15 pictures a second, a key picture each second."""
+    """A recording of 40 s at 15 pictures a second, a keyframe each second."""
     return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", seconds=40, fps=15, gop=15)
 
 

@@ -53,7 +53,7 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[rtsp.AccessU
 
 
 class Clock:
-    """Plays a stream as a camera does: by the wall clock, whenever somebody comes."""
+    """Plays a stream as a camera does: by the wall clock, for every client."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()

@@ -173,7 +173,7 @@ socket.send_fds(control, [json.dumps(lie).encode()], [handle] if lie["is"] == "f
 while control.recv(65536):
     pass
 """
-"""A child that somebody else has taken over."""
+"""A child that sends what it should not."""
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ stopping = threading.Event()
 
 
 class Camera(BaseHTTPRequestHandler):
-    """Ten pictures a second, for as long as somebody looks, at most for twenty seconds."""
+    """Ten pictures a second, while a client is connected, at most for twenty seconds."""
 
     def do_GET(self) -> None:
         self.send_response(200)

@@ -1,4 +1,4 @@
-"""A camera or a file points us elsewhere; nobody comes there."""
+"""A camera or a file that points elsewhere is not followed."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def capture_processes(parent: int | None = None) -> dict[str, int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Say whether a process runs, or could: a zombie does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:

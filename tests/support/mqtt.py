@@ -41,7 +41,7 @@ def need(program: str) -> str:
 
 
 def listens(port: int) -> bool:
-    """Say whether somebody accepts connections on `port`."""
+    """Return whether `port` accepts connections."""
     with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
         return True
     return False

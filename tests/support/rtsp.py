@@ -76,7 +76,7 @@ def _serve(command: list[str], port: int) -> Iterator[Server]:
 
 
 def has_gstreamer() -> bool:
-    """Say whether Debian's GStreamer RTSP server is installed here."""
+    """Return whether Debian's GStreamer RTSP server is installed."""
     probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
     try:
         return subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0

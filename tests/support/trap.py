@@ -1,4 +1,4 @@
-"""A place that nobody has any business at: it remembers who came."""
+"""A server that must never be contacted: it records every connection."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class MemoryOutbox:
     """How many of the next acceptances fail."""
     gate: asyncio.Event | None = None
     bug: bool = False
-    """The first acceptance fails in a way that nobody expects."""
+    """The first acceptance fails in an unexpected way."""
 
     async def accept(self, items: Sequence[Record | EventPhase]) -> None:
         if self.gate is not None:

@@ -888,7 +888,7 @@ def test_anchors_and_merges_spare_repetition(tmp_path: Path) -> None:
         ("location: {longitude: 0}", "location.longitude: set alone, expected `latitude`"),
         (
             "cameras: {a: {source: usb:0, profiles: {switch: sun, night: {sensitivity: low}}}}",
-            "cameras.a.profiles.switch: sun, but nobody knows where, expected `location.latitude`",
+            "cameras.a.profiles.switch: sun without a place, expected `location.latitude`",
         ),
         (
             "cameras: {a: {source: usb:0, profiles: {switch: picture}}}",
