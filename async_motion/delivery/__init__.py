@@ -29,7 +29,7 @@ after an outage new frames pass at once.
 Trouble
     StoreUnavailable, BrokerUnavailable   that peer's breaker opens; one trial at a time, backoff; the item
                                           comes again
-    StoreRefused, BrokerRefused           the same, slowly; logged once, and in `health()`
+    StoreRefused, BrokerRefused           the same, slowly; an error in the log, and in `health()`
     RecordRejected                        the record is set aside with its reason; the others go on
     SpoolError                            the spool logs why; the note is made again until it holds
 

@@ -21,6 +21,11 @@ ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "async_motion"
 BASE = "localhost/python:3.13-slim-bookworm"
 IMAGE = "localhost/async_motion_test"
+CLOSED = (
+    *("--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),
+    *("--security-opt", "no-new-privileges"),
+)
+"""How docker/README.md runs it, and without a network."""
 CANARY = "canary-that-no-layer-may-hold"
 UID = 10001
 
@@ -63,6 +68,13 @@ class Podman:
         )
         assert not check or done.returncode == 0, f"podman {' '.join(words)}:\n{done.stderr[-4000:]}"
         return done.stdout.strip()
+
+    def logs(self, name: str) -> str:
+        """Return what a container has said: the service speaks on standard error."""
+        done = subprocess.run(
+            ["podman", "logs", name], env=self.environment, capture_output=True, text=True, timeout=60
+        )
+        return done.stdout + done.stderr
 
     def inspect(self, image: str) -> dict[str, Any]:
         """Return what podman knows of an image."""
@@ -146,12 +158,13 @@ class Containers:
         state.mkdir(parents=True, exist_ok=True)
         os.chown(state, UID, UID)
         self.names.append(name)
-        words: Sequence[str] = (
-            *("run", "-d", "--name", name, "--network", "none", "--read-only", "--tmpfs", "/tmp"),
-            *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", *more),
-            *("-v", f"{state}:/var/lib/async_motion", "-v", f"{settings}:/etc/async_motion:ro", self._image),
-        )
-        self.podman(*words)
+        volumes = ("-v", f"{state}:/var/lib/async_motion", "-v", f"{settings}:/etc/async_motion:ro")
+        self.podman("run", "-d", "--name", name, *CLOSED, *more, *volumes, self._image)
+
+    def run(self, state: Path, more: Sequence[str], *command: str) -> str:
+        """Run one of the image's commands on `state`; return what it prints."""
+        volume = ("-v", f"{state}:/var/lib/async_motion")
+        return self.podman("run", "--rm", *CLOSED, *more, *volume, self._image, *command)
 
     def is_healthy(self, name: str) -> bool:
         """Run the image's own health check."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import subprocess
@@ -13,9 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from async_motion.cli import main
+from async_motion.errors import SpoolError
 from async_motion.settings import shipped
 from async_motion.spool import export, look
-from tests.deploy.conftest import BASE, CANARY, Containers, Podman
+from tests.deploy.conftest import BASE, CANARY, UID, Containers, Podman
+from tests.support.ports import free_port
+from tests.support.service import Service
 from tests.support.wait import eventually
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
@@ -87,7 +92,7 @@ def test_killed_it_goes_on_with_all_that_it_had_accepted(containers: Containers,
     settings = settings_in(tmp_path / "settings", minio=away)
     box = name()
     containers.start(box, state, settings)
-    eventually(lambda: spool.exists() and look(spool).records >= 3, within_s=120, what="frames in the spool")
+    eventually(lambda: waiting_in(spool) >= 3, within_s=120, what="frames in the spool")
     containers.podman("kill", box)
     accepted = keys(spool, tmp_path / "before")
     assert len(accepted) >= 3
@@ -108,8 +113,52 @@ def test_killed_it_goes_on_with_all_that_it_had_accepted(containers: Containers,
     assert containers.exit_code(box) == 0
 
 
+def waiting_in(spool: Path) -> int:
+    """Return how many frames wait in a spool, which may just be being made."""
+    try:
+        return look(spool).records
+    except SpoolError:
+        return 0
+
+
 def keys(spool: Path, folder: Path) -> set[str]:
     """Return the keys of the frames in a spool whose service has ended."""
     copy = folder / "spool"
     shutil.copytree(spool.parent, copy)
     return {str(file.relative_to(folder / "out")) for file in export(copy / spool.name, folder / "out")}
+
+
+def test_a_service_moves_into_it_with_all_that_it_knows(
+    containers: Containers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From this Python, in this folder, to the image's Python 3.13 and its volume."""
+    away = {"endpoint": "127.0.0.1:1", "secret_key": "not-a-secret"}
+    here = Service(
+        {"instance": "edge1", "shutdown_grace": "0s", "minio": away, "web": {"port": free_port()}},
+        tmp_path / "here",
+    )
+    spool = here.folder / "data/spool.db"
+    with here:
+        here.wait_for_log("demo: motion ended")
+        eventually(lambda: waiting_in(spool) >= 3, within_s=60, what="frames in the spool")
+    monkeypatch.chdir(here.folder)
+    assert main(["backup", "--config", str(here.config), str(tmp_path / "edge1.tar")]) == 0
+    waiting = keys(spool, tmp_path / "before")
+
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o755)
+    os.chown(state, UID, UID)
+    shutil.copy(tmp_path / "edge1.tar", state / "edge1.tar")
+    (state / "edge1.tar").chmod(0o644)
+    box, settings = name(), settings_in(tmp_path / "settings")
+    config = ("-e", "ASYNC_MOTION_CONFIG=/var/lib/async_motion/variables.yaml")
+    containers.run(state, config, "restore", "edge1.tar")
+    assert keys(state / "data/spool.db", tmp_path / "restored") == waiting
+
+    # No store of its own in the settings that moved: the environment sends the frames into the folder.
+    containers.start(box, state, settings, *config, "-e", "ASYNC_MOTION__MINIO__ENDPOINT=")
+    objects = state / "data/objects"
+    eventually(lambda: all((objects / key).exists() for key in waiting), within_s=90, what="what waited")
+    said = containers.podman.logs(box)
+    assert "demo: continuing with the background learned until" in said
