@@ -37,6 +37,7 @@ def open_events(stage: FleetStage) -> dict[str, str]:
     return found
 
 
+@pytest.mark.fleet
 @pytest.mark.timeout(240)
 def test_a_worker_that_dies_is_replaced_and_nothing_blinks(tmp_path: Path) -> None:
     with fleet_stage(tmp_path) as stage:

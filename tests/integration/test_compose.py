@@ -47,7 +47,9 @@ def missing(what: str) -> NoReturn:
     pytest.skip(f"{what} is not installed")
 
 
-def compose(path: Path, folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def compose(
+    path: Path, folder: Path, env: Mapping[str, str], *more: Path
+) -> subprocess.CompletedProcess[str]:
     """Run `config` on a copy of docker/, so that no .env of this machine has a say."""
     if shutil.which("docker-compose"):
         command = ["docker-compose"]
@@ -64,7 +66,7 @@ def compose(path: Path, folder: Path, env: Mapping[str, str]) -> subprocess.Comp
         shutil.copytree(ROOT / "config", folder / "config")
     file = copy / path.relative_to(DOCKER)
     return subprocess.run(
-        [*command, "-f", file.name, "config"],
+        [*command, *(part for one in (path, *more) for part in ("-f", one.name)), "config"],
         cwd=file.parent,
         env={"PATH": os.environ["PATH"], "HOME": str(folder), **env},
         capture_output=True,
@@ -84,6 +86,21 @@ def test_config_passes_with_the_root_keys_alone(path: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     server = yaml.safe_load(done.stdout)["services"]["minio"]
     assert server["environment"] == {"MINIO_ROOT_USER": "root-user", "MINIO_ROOT_PASSWORD": "root-password"}
+
+
+def test_a_fleet_to_try_goes_on_top_of_everything(tmp_path: Path) -> None:
+    subprocess.run(["sh", str(copied_secrets(tmp_path))], check=True, capture_output=True)
+    done = compose(ALL, tmp_path, ROOT_KEYS, DOCKER / "compose.fleet.yaml")
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    workers = {
+        services[name]["environment"]["ASYNC_MOTION__FLEET__NAME"] for name in ("processor", "processor2")
+    }
+    assert workers == {"one", "two"}
+    first, second = (services[name]["environment"] for name in ("processor", "processor2"))
+    for key in ("ASYNC_MOTION__FLEET__SERVERS", "ASYNC_MOTION__INSTANCE", "ASYNC_MOTION__MQTT__HOST"):
+        assert first[key] == second[key]
+    assert {"nats1", "nats2", "nats3"} <= services.keys()
 
 
 @pytest.mark.parametrize("key", sorted(ROOT_KEYS))
