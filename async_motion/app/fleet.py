@@ -3,7 +3,7 @@
     lease won ──▶ connection of its own ──▶ reporter ──▶ Cameras.start(name, epoch)
     lease lost, shed, drained ──▶ Cameras.stop ──▶ reporter ──▶ the connection ends without a goodbye
 
-- Whoever owns `INSTANCE` publishes the instance's state and Home Assistant's devices; all others watch.
+- The owner of `INSTANCE` publishes the instance's state and Home Assistant's devices; all others watch.
 - A camera that cannot be opened `TRIES` times in a row goes to another worker, with the reason.
 - An open event is noted with its lease. Should this worker be lost, the next owner announces the event's end
   with `reason: worker_lost`; what this worker had accepted it delivers itself when it is back.

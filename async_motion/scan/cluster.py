@@ -54,7 +54,7 @@ class RayCluster:
         """Connect. Raises RayUnavailable."""
         ray = self._ray
         if os.environ.get("RAY_AUTH_MODE") != "token":
-            log.warning("ray: RAY_AUTH_MODE is not token: whoever reaches the cluster may run code in it")
+            log.warning("ray: RAY_AUTH_MODE is not token: anyone who reaches the cluster can run code in it")
         # Ray tells about every step, and where its secrets are not accepted with a trace.
         try:
             await asyncio.to_thread(
