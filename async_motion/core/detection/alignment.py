@@ -1,7 +1,7 @@
 """The shift of a shaking camera, to a twentieth of a pixel.
 
 Method: Lucas and Kanade, "An iterative image registration technique" (1981), solved at a few hundred points:
-the steepest of each small cell of the background, so that they cover the whole picture. Moving objects and
+the steepest of each small cell of the background, so that they cover the whole image. Moving objects and
 changes of light are outvoted: the median difference is subtracted, and outliers get weight 0. A level of half
 the size catches shifts that the finer one cannot. A shift is accepted only if the points then agree clearly
 better.
@@ -22,9 +22,9 @@ _STEEP = 4.0
 """Minimum gradient of a point, in grey levels a pixel."""
 _MARGIN = 4
 _FEWEST = 60
-"""With fewer points the picture has too little texture."""
+"""With fewer points the image has too little texture."""
 _CALM = 1.0
-"""Median difference of the points, in grey levels, up to which no shift is looked for."""
+"""Median difference of the points, in grey levels, up to which no shift is searched."""
 _ASTRAY = 2.0
 _FARTHEST = 24.0
 _LEAST = 0.15
@@ -44,7 +44,7 @@ STEADY = Shift(0.0, 0.0)
 
 
 class Aligner:
-    """Finds the shift of pictures against one background (h, w)."""
+    """Finds the shift of images against one background, (h, w) uint8."""
 
     def __init__(self, background: Plane) -> None:
         self._scale = 2 if max(background.shape) > 200 else 1
@@ -73,7 +73,7 @@ class Aligner:
 
 
 def shifted(picture: Plane, shift: Shift) -> Plane:
-    """Return `picture` moved back onto the background; the uncovered rim repeats the edge."""
+    """Return `picture` moved back onto the background; the uncovered border repeats the edge pixels."""
     matrix = np.array([[1.0, 0.0, shift.x], [0.0, 1.0, shift.y]], np.float32)
     return u8(
         cv2.warpAffine(
@@ -87,7 +87,7 @@ def shifted(picture: Plane, shift: Shift) -> Plane:
 
 
 class _Points:
-    """The steepest point of each cell of a picture, with its value and its gradient."""
+    """The steepest point of each cell of an image, with its value and its gradient."""
 
     def __init__(self, picture: Plane, cell: int) -> None:
         smooth = cv2.GaussianBlur(picture, (3, 3), 0).astype(np.float32)
@@ -115,7 +115,7 @@ class _Points:
         )
 
     def _error(self, picture: Plane, at: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return how `picture` at the moved points differs from the points' values, less the median."""
+        """Return the difference of `picture` at the moved points from the points' values, less the median."""
         seen = cv2.remap(picture, self._x + np.float32(at[0]), self._y + np.float32(at[1]), cv2.INTER_LINEAR)
         error = np.asarray(seen, np.float32)[0] - self._value
         return np.asarray(error - np.float32(middle(error)), np.float32)

@@ -1,14 +1,14 @@
-"""What the camera sees at rest: a stack of past looks of each pixel, and how much each usually strays.
+"""The background model: a stack of samples ("looks") of each pixel, and its usual deviation, the noise.
 
-A pixel is explained when at least two of its looks are near it. The stack is filled from the first seconds,
-where the majority of each pixel's looks is the truth and the rest is taken for something that moved; these
-looks are kept as they were, so that the majority can still change its mind until the first seconds are over.
-Then looks are replaced first in, first out, and only where nothing moves, so that what moves does not poison
-them. A second, slow stack is blind: what it has held for half of its time is at rest by definition. So a car
-that was parked is taken over, and so is the ground that a car has left.
+A pixel is background when at least two of its looks are near it. The first seconds fill the stack: the
+majority of each pixel's looks is background, and the rest is taken for an object that moved. These first
+looks are kept unchanged, so that the majority can still change until the first seconds are over. After that,
+looks are replaced first in, first out, and only where nothing moves, so that moving objects do not poison
+them. A second, slow stack ignores motion: what it has held for half of its time is at rest by definition. So
+a parked car becomes background, and so does the ground that a car has left.
 
-How much a pixel strays is followed by the sign-step estimate of a quantile: unlike a running mean, it does
-not go blind where things pass by all the time.
+The noise follows a sign-step estimate of a quantile. Unlike a running mean, it does not go blind where
+objects pass all the time.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _LOOK_PERIOD_S = 20.0 / LOOKS
 FIRST_S = 6.0
 _FIRST_PERIOD_S = 2.0 / LOOKS
 _OUTLIER = 20
-"""A first look that is so far from the majority, in grey levels, was something that moved."""
+"""A first look further than this from the majority, in grey levels, shows something that moved."""
 SLOW_LOOKS = 9
 SLOW_PERIOD_S = 4.0
 
 _NEAR = np.ones((7, 7), np.uint8)
-"""How far a pixel's neighbourhood goes."""
+"""The neighbourhood of a pixel."""
 
 NOISE_UNIT = 8
 """The noise plane counts in eighths of a grey level."""
@@ -46,15 +46,15 @@ _NOISE_UP, _NOISE_DOWN = 2, 1
 region that is not believed at once raises the noise below it within 3 s and is never believed."""
 
 HOLDS_S = 5.0
-"""A picture stands for all the time since the one before, but for no more than this: who is shown one every
-two seconds learns as fast as who is shown five a second."""
+"""A frame stands for the time since the one before, but for at most this: one frame in two seconds teaches as
+fast as five a second."""
 
 
 class Background:
     """The looks, their median `reference`, and the `noise` of one camera, all (h, w) uint8."""
 
     def __init__(self, picture: Plane, now: float) -> None:
-        """Prime everything with one picture."""
+        """Prime the model with one image."""
         self.reference: Plane = picture
         self.noise: Plane = np.full_like(picture, _NOISE_START)
         self.born = now
@@ -77,7 +77,7 @@ class Background:
 
     @property
     def aligner(self) -> Aligner:
-        """The aligner against the reference, made when it is first asked for."""
+        """The aligner against the reference, created on first use."""
         if self._aligner is None:
             self._aligner = Aligner(self.reference)
         return self._aligner
@@ -105,9 +105,9 @@ class Background:
         return second
 
     def beyond(self, picture: Plane) -> Plane:
-        """Return how far each pixel is from everything that its near neighbourhood has looked like.
+        """Return how far each pixel is outside the range of its neighbourhood's looks, in grey levels.
 
-        What has left the stack counts until there is a new reference, which is every fourth look.
+        A look that has left the stack counts until the next reference, which comes every fourth look.
         """
         if self._envelope is None:
             darkest, brightest = self._looks[0].copy(), self._looks[0].copy()
@@ -121,9 +121,10 @@ class Background:
     def learn(
         self, picture: Plane, distance: Plane, moving: Plane, now: float, kept: Plane | None = None
     ) -> None:
-        """Take `picture` over, as far as it is time to, where the mask `moving` is 0.
+        """Learn `picture` into each part whose period has passed.
 
-        Where the mask `kept` is not 0 the slow stack is shown the reference instead.
+        After the first seconds, looks and noise are learned only where the mask `moving` is 0. Where the mask
+        `kept` is not 0, they are not learned either, and the slow stack gets the reference instead.
         """
         if kept is not None:
             moving = u8(cv2.bitwise_or(moving, kept))
@@ -156,7 +157,7 @@ class Background:
                 self._at_rest = median_of(self._slow)
 
     def state(self, now: float) -> dict[str, NDArray[np.generic]]:
-        """Return what was learned as arrays, its times as ages before `now`."""
+        """Return what was learned as arrays by name; times are ages in seconds at `now`."""
         ages = [now - at for at in (self.born, self._looked_at, self._slow_at, self._noise_at)]
         none = np.zeros((0, *self.noise.shape), np.uint8)
         return {
@@ -170,7 +171,7 @@ class Background:
 
     @classmethod
     def restored(cls, state: Mapping[str, NDArray[np.generic]], now: float) -> Background:
-        """Return the background that gave `state`, as if it had been so at `now`."""
+        """Return the background that `state` was taken from, its ages counted back from `now`."""
         background = cls(u8(state["reference"]), now)
         background.noise = u8(state["noise"])
         background._looks = [u8(look).copy() for look in state["looks"]]
@@ -192,7 +193,7 @@ class Background:
         self._refer_to(_patched(self.reference, picture, where))
 
     def follow(self, light: Light) -> None:
-        """Put everything that was learned into another light."""
+        """Convert everything that was learned to another light."""
         self._looks = [light.apply(look) for look in self._looks]
         self._first = [light.apply(look) for look in self._first]
         self._slow = [light.apply(look) for look in self._slow]
@@ -215,7 +216,7 @@ class Background:
             self._first = []
 
     def _derive(self) -> None:
-        """Make the stack from the first looks: what the majority does not hold is what moved."""
+        """Build the stack from the first looks; what is far from the majority is replaced, as it moved."""
         self._refer_to(median_of([self._first[index % len(self._first)] for index in range(LOOKS)]))
         cleaned = []
         for look in self._first:
@@ -224,12 +225,12 @@ class Background:
         self._looks = [cleaned[index % len(cleaned)].copy() for index in range(LOOKS)]
 
     def _follow_noise(self, distance: Plane, moving: Plane, periods: int) -> None:
-        """Step towards the distances, once for each period since the last time: it was the same in all."""
+        """Step the noise towards the distances, once for each period since the last step."""
         strays = u8(cv2.convertScaleAbs(distance, alpha=NOISE_UNIT))
         above = u8(cv2.compare(strays, self.noise, cv2.CMP_GT))
         up, down = above & np.uint8(_NOISE_UP), ~above & np.uint8(_NOISE_DOWN)
         if periods > 1:
-            # Further than one step only up to what was seen.
+            # More than one step never goes past the distance that was seen.
             higher, lower = cv2.subtract(strays, self.noise), cv2.subtract(self.noise, strays)
             up = np.maximum(up, np.minimum(higher, np.uint8(_NOISE_UP * periods)))
             down = np.maximum(down, np.minimum(lower, np.uint8(_NOISE_DOWN * periods)))

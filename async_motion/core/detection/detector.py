@@ -1,15 +1,15 @@
 """luma -> Detection: what moved in front of one fixed camera, and why we think so.
 
-    luma ─reduce─▶ picture ─undo shake, undo light─▶ distance to the background ─▶ mask ─▶ regions ─▶ verdict
-                                                            ▲                                     │
-                                                            └──── learn where nothing moves ◀─────┘
+    luma ─reduce─▶ image ─undo shake, undo light─▶ distance to the background ─▶ mask ─▶ regions ─▶ verdict
+                                                          ▲                                     │
+                                                          └──── learn where nothing moves ◀─────┘
 
-Each part has a module of its own: `working_image` (reduction), `alignment` (shake), `scene` (light, steps),
+Each part has its own module: `working_image` (reduction), `alignment` (shake), `scene` (light, steps),
 `background` (the model), `shadows`, `regions` (evidence), `tracks` (what moves, and what stays), `zones`.
 Pure arithmetic on arrays: no clock, no file, no randomness; the same frames give the same verdicts. Every
 time constant is in seconds of `monotonic`, so that 5 and 30 frames a second behave alike.
 
-The README beside this module tells what was tried, with figures.
+The README beside this module describes what was tried, with figures.
 """
 
 from __future__ import annotations
@@ -39,45 +39,45 @@ from async_motion.errors import FrameShapeError
 __all__ = ["Detector", "DetectorSettings", "Polygon", "Sensitivity", "Zone"]
 
 _STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
-"""A pixel is strong from so many thresholds plus so many times its noise on."""
+"""A pixel is strong if `distance > _STRONG * floor + _STRONG_NOISE_WEIGHT * noise_factor * noise`."""
 _UNREST_WEIGHT = 75.0
-"""By exp(weight * unrest) more strong pixels are asked for where the scene is not calm, up to a factor."""
+"""The required strong pixels are multiplied by `min(exp(_UNREST_WEIGHT * unrest), unrest_factor)`."""
 _FEWEST_PIXELS = 4
 _KEPT_SHARE = 0.5
-"""The parts of a kept track together need this share of the area and of the strong pixels asked of others."""
+"""The parts of a kept track together need this share of the area and strong pixels that others need."""
 _KEPT_STRONG = 0.15
 """Share of a kept track's pixels that must be strong."""
 _CALM_SHARE = 0.5
-"""Where no specks come and go, a pixel differs from this share of the threshold on."""
+"""Where no specks come and go, the threshold is multiplied by this."""
 _CALM_FROM_S, _CALM_AFTER_S = 0.5, 4.5
-"""Ages of the background between which a calm place comes to be trusted."""
+"""Ages of the background between which the trust in calm places grows from 0 to 1."""
 
 _STILL_DIFFERENT, _UNEXPLAINED = 0.2, 0.15
 _AFTER_LEAP_S = 0.5
 _BEYOND = 0.5
-"""A strong pixel is also so many thresholds beyond what its neighbourhood has ever looked like: leaves sway
-within the colours of the tree."""
+"""A strong pixel is also outside its neighbourhood's past range by more than `_BEYOND * threshold`: swaying
+leaves stay within the brightness range of their tree."""
 _LEAPT = 0.7
 _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
 _PAST_S, _PAST_STEP_S = 0.5, 0.25
 _LONGEST_STEP_S = 0.5
 TRUSTED_S = 60.0
-"""A saved state that is older may be of a scene that has changed unseen."""
+"""If a saved state is older, its scene may have changed unseen."""
 OLD_S = 12 * 3600.0
-"""A saved state that is older is worth nothing."""
+"""`restore` refuses a saved state that is older."""
 _STATE_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorSettings:
-    """How one camera is watched. Areas are shares of the picture, 0..1.
+    """How one camera is watched. Areas are shares of the image, 0..1.
 
-    `sensitivity` gives the measures of `core.sensitivity`; those that are not None stand in for its own.
-    `min_area` holds at the lower edge of the picture and `min_area_far` (None, or more: the same) from the
-    height `horizon` upwards, 0..1 from the top; between them the sides of things grow evenly with the height
-    of their foot. Nothing is reported for `learning_s` after the start; what came in and has not stirred for
-    `rest_s` is background.
+    `sensitivity` selects the `MEASURES`; each of the next four fields overrides one of them where not None.
+    `min_area` applies at the lower edge of the image, `min_area_far` from `horizon` (0..1 from the top)
+    upwards; None or a larger value means `min_area`. Between the two, the square root of the area grows
+    linearly with the position of a region's lower edge. Nothing is reported for `learning_s` after the start.
+    An object that has not stirred for `rest_s` becomes background.
     """
 
     sensitivity: Sensitivity = "medium"
@@ -96,7 +96,7 @@ class DetectorSettings:
 
     @property
     def measures(self) -> Measures:
-        """What holds outside of the zones that have a sensitivity of their own."""
+        """The measures outside of zones that have their own sensitivity."""
         own = {field.name: getattr(self, field.name) for field in fields(Measures)}
         return replace(
             MEASURES[self.sensitivity], **{name: value for name, value in own.items() if value is not None}
@@ -105,10 +105,10 @@ class DetectorSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """One frame on its way to a verdict: `aligned` in the background's place, `picture` in its light too.
+    """One frame being judged: `aligned` has the shake undone, `picture` the shake and the light.
 
-    `threshold` is `floor` and the noise; `whole_threshold` is what it would be in no calm place, and
-    `stands_out` is what differs by more than that.
+    `threshold` is `floor` plus the weighted noise, `whole_threshold` the same without the discount for calm
+    places. `differs` marks what exceeds the former, `stands_out` what exceeds the latter.
     """
 
     aligned: Plane
@@ -125,7 +125,7 @@ class _Look:
 
 
 class _Switch(NamedTuple):
-    """A leap of the picture: when, the picture since, and what leapt; None for everything."""
+    """A leap of the image: its time, the image then, and the mask of what leapt; None for everything."""
 
     at: float
     picture: Plane
@@ -133,7 +133,7 @@ class _Switch(NamedTuple):
 
 
 class Detector:
-    """Watches one camera. Not thread-safe: one caller at a time."""
+    """Detects motion in the frames of one camera. Not thread-safe: one caller at a time."""
 
     def __init__(self, settings: DetectorSettings) -> None:
         self.settings = settings
@@ -144,11 +144,11 @@ class Detector:
 
     @classmethod
     def restore(cls, settings: DetectorSettings, state: bytes, *, away_s: float = 0.0) -> Detector:
-        """Return a detector that knows what another knew when its `state` was taken, `away_s` ago.
+        """Return a detector that continues from `state`, taken `away_s` seconds ago.
 
-        After more than `TRUSTED_S` nobody knows what has changed unseen: for half a second nothing is
-        reported, and what differs then, but does not move, is taken for the ground. Raises ValueError when
-        `state` cannot be read or is older than `OLD_S`: start a new detector then.
+        After more than `TRUSTED_S` the scene may have changed unseen. For half a second nothing is reported,
+        and what differs but does not move becomes background. Raises ValueError when `state` cannot be read
+        or is older than `OLD_S`; then start a new detector.
         """
         if away_s > OLD_S:
             raise ValueError(
@@ -163,7 +163,7 @@ class Detector:
             raise ValueError("the saved state cannot be read") from error
         if version != _STATE_VERSION:
             raise ValueError(f"the saved state has version {version}, expected {_STATE_VERSION}")
-        # A state may be handed on before it was used.
+        # A restored state may be saved again before its first frame: keep the longer absence.
         arrays["away"] = np.array(max(away_s, float(arrays.get("away", np.zeros(())))))
         detector._shape, detector._saved = (height, width), arrays
         detector._draw_areas()
@@ -187,8 +187,9 @@ class Detector:
     def update(self, luma: Luma, monotonic: float) -> Detection:
         """Compare `luma` (H, W) uint8 with the background, then learn from it.
 
-        The array is only read, and not kept. The first frame primes the background and scores 0.
-        Raises FrameShapeError when (H, W) changes: the caller starts a new detector.
+        The array is read, never written or kept. The first frame primes the background and scores 0.
+        `monotonic` is the frame's time in seconds. Raises FrameShapeError when `luma` is empty or not
+        two-dimensional, and when (H, W) changes: then start a new detector.
         """
         if luma.ndim != 2 or min(luma.shape) < 1:
             raise FrameShapeError(f"a luma plane has two dimensions, this array is {luma.shape}")
@@ -210,8 +211,8 @@ class Detector:
     def mask(self) -> Plane:
         """Everything large enough that differed in the last frame, (h, w) uint8 0 or 255, working size.
 
-        It lies where the things are in the picture as it came, also while the camera shakes. It is the
-        generous mask: not all of it need have been believed. Shape (1, 1) before the first frame.
+        Positions are those of the frame as it came, even while the camera shakes. This is the generous mask:
+        parts of it may not have been accepted as motion. Shape (1, 1) before the first frame.
         """
         if self._shape is None or self._saved is not None:
             return np.zeros((1, 1), np.uint8)
@@ -219,9 +220,9 @@ class Detector:
         return shifted(self._mask, back) if back else self._mask
 
     def debug_maps(self) -> dict[str, Plane]:
-        """Return pictures of the inner state, (h, w) uint8 each at the working size, empty before a frame.
+        """Return the inner state as images by name, (h, w) uint8 at the working size; empty before a frame.
 
-        `mask` is everything large enough that differs, `moving` what of it was believed.
+        `mask` is everything large enough that differs, `moving` the part that was accepted as motion.
         """
         if self._shape is None or self._saved is not None:
             return {}
@@ -258,7 +259,7 @@ class Detector:
         return Detection(motion=False, reason=Reason.LEARNING)
 
     def _resume(self, picture: Plane, now: float) -> Detection:
-        """Go on from a saved state with the first frame after it."""
+        """Judge the first frame after a saved state."""
         assert self._saved is not None
         saved, self._saved = self._saved, None
         self._begin(picture, now)
@@ -267,7 +268,7 @@ class Detector:
         self._unrest.cells = np.asarray(saved["unrest"], np.float32)
         self._doubt = float(saved["away"]) > TRUSTED_S
         self._past.clear()
-        # Another scene than the one that was left is told from motion as every jump is.
+        # A scene that has changed meanwhile is told from motion like any other jump.
         self._jumps = Jumps(self._background.reference)
         return self._judge(picture, now)
 
@@ -319,7 +320,7 @@ class Detector:
         return detection
 
     def _figures(self, look: _Look, jump: Jump) -> Detection:
-        """Return what is said of every frame, whatever the verdict."""
+        """Return the figures that every verdict contains."""
         height, width = look.picture.shape
         return Detection(
             motion=False,
@@ -344,19 +345,19 @@ class Detector:
             background.follow(light)
             self._past.clear()
             light, self._light_since = Light(), now
-            # What the old light had made black or white is not known in the new one.
+            # Pixels that the old light had clipped to black or white are unknown in the new one.
             self._switched = _Switch(now, aligned, None)
         compared = light.undo(aligned) if light else aligned
         distance = background.distance(compared)
         if light:
             distance[light.clipped(aligned, background.reference) > 0] = 0
-        # In a dimmed picture the same noise is larger once the light is undone.
+        # Undoing the light of a dimmed image amplifies its noise.
         dimmed = max(1.0, 1.0 / light.gain)
         weight = self._measures.noise_factor / NOISE_UNIT
         floor = self._calm_floor(now - background.born)
         threshold = u8(cv2.addWeighted(floor, dimmed, background.noise, weight, 0.0))
         differs = u8(cv2.compare(distance, threshold, cv2.CMP_GT))
-        # Count specks at the full threshold everywhere: a calm place would make its own unrest otherwise.
+        # Count specks at the full threshold everywhere: otherwise a calm place would create its own unrest.
         whole = u8(cv2.addWeighted(self._floor, dimmed, background.noise, weight, 0.0))
         stands_out = u8(cv2.compare(distance, whole, cv2.CMP_GT))
         if shift:
@@ -378,7 +379,7 @@ class Detector:
         return u8(cv2.subtract(self._floor, less))
 
     def _step(self, picture: Plane, look: _Look, jump: Jump, now: float) -> SceneChange | None:
-        """Tell a change of the whole scene from motion; learn the new scene once it is certain."""
+        """Return the kind of scene change, or None; learn the new scene once the change is certain."""
         if self._leap:
             calm = jump.calm_after(self._leap)
             if calm and look.changed > _UNEXPLAINED:
@@ -451,7 +452,7 @@ class Detector:
     def _evident(
         self, regions: Regions, required: NDArray[np.float64], look: _Look, kept: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
-        """Say for which regions there is enough evidence of something that moves."""
+        """Return which regions have enough evidence of motion."""
         dimmed = max(1.0, 1.0 / look.light.gain)
         limit = cv2.addWeighted(
             look.floor,
@@ -473,7 +474,7 @@ class Detector:
         more = np.minimum(np.exp(_UNREST_WEIGHT * unrest), self._measures.unrest_factor)
         evident = strong >= share * required * more
         if anywhere is not None:
-            # What stays may stand before its own colours, and its own stirring is no unrest.
+            # A kept object may match its surroundings, and its own stirring must not count as unrest.
             in_all, area = self._tracks.totals(anywhere), self._tracks.totals(regions.area.astype(np.float64))
             evident |= kept & (in_all >= np.maximum(_KEPT_SHARE * share * required, _KEPT_STRONG * area))
         return np.asarray(evident, np.bool_)
@@ -481,7 +482,7 @@ class Detector:
     def _heal(
         self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
-        """Find the holes that things have left, and take the ground there over at once."""
+        """Return which regions are holes that an object has left; make them background at once."""
         past = self._past[0][1]
         if self._doubt:
             holes = large & regions.unchanged(look.picture, past, look.whole_threshold)
@@ -498,11 +499,11 @@ class Detector:
     def _lit(
         self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_], now: float
     ) -> NDArray[np.bool_]:
-        """Find what is as a lamp or the like has left it; take it over once it has been so for a while."""
+        """Return which regions are as a leap of the light left them; make them background after `_PAST_S`."""
         assert self._switched is not None
         since, picture, leapt = self._switched
         if now == since:
-            # In its very frame all is as the switch has left it, but for what moved before and goes on.
+            # In the frame of the leap itself, everything belongs to the leap but what was already moving.
             lit = large & ~self._tracks.moved()
         else:
             lit = large & regions.unchanged(look.picture, picture, look.whole_threshold)
@@ -555,7 +556,7 @@ class Detector:
         return near if far is None else min(far, near)
 
     def _by_distance(self, regions: Regions) -> NDArray[np.float64]:
-        """Return the pixels that each region needs where its foot is: nearer is lower, and larger."""
+        """Return how many pixels each region needs: more the lower its lower edge, as it is nearer."""
         near, far, horizon = self.settings.min_area, self._far, self.settings.horizon
         foot = (regions.boxes[:, 1] + regions.boxes[:, 3]) / regions.labels.shape[0]
         nearness = np.clip((foot - horizon) / (1.0 - horizon), 0.0, 1.0)
@@ -563,7 +564,7 @@ class Detector:
         return np.asarray(np.maximum(area * self._ignored.size, _FEWEST_PIXELS), np.float64)
 
     def _required(self, regions: Regions) -> NDArray[np.float64]:
-        """Return the pixels that each region needs; a zone that it mostly lies in may have its own."""
+        """Return how many pixels each region needs, by the zone that holds most of it or by distance."""
         required = self._by_distance(regions)
         for zone, inside in reversed(self._zones):
             if zone.min_area is not None:
@@ -582,7 +583,7 @@ class Detector:
 
 
 def _boxes(regions: Regions, real: NDArray[np.bool_], shift: Shift = STEADY) -> tuple[Box, ...]:
-    """Return the real regions' boxes as shares of the picture as it came, largest first."""
+    """Return the real regions' boxes as shares of the image before alignment, largest first."""
     height, width = regions.labels.shape
     chosen = np.flatnonzero(real)
     order = chosen[np.argsort(-regions.area[chosen], kind="stable")]

@@ -1,6 +1,6 @@
-"""Named arrays as bytes and back: a line of JSON that says their names, dtypes and shapes, then their data.
+"""Named arrays as bytes and back: a line of JSON with their names, dtypes and shapes, then their data.
 
-All of it deflated. Nothing but arrays can come out of it, whatever the bytes hold.
+The whole is compressed with zlib. Only arrays of numbers can come out, from any input.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 Arrays = dict[str, NDArray[np.generic]]
 
 MAX_BYTES = 256 << 20
-"""More than this no state of ours has: bytes that would unfold to more are not ours."""
+"""No saved state is larger: input that decompresses to more is refused."""
 
 
 def pack(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
-    """Return the arrays as bytes. Numbers only: no dtype that holds objects."""
+    """Return the arrays as bytes. Their dtypes must be numeric or boolean, never objects."""
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     head = [[name, array.dtype.str, list(array.shape)] for name, array in whole.items()]
     data = b"".join(array.tobytes() for array in whole.values())
@@ -27,7 +27,7 @@ def pack(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
 
 
 def unpack(packed: bytes) -> Arrays:
-    """Return the arrays, each a copy of its own. Raises ValueError for what `pack` has not made."""
+    """Return the arrays, each with its own memory. Raises ValueError for bytes that `pack` did not write."""
     try:
         unfolding = zlib.decompressobj()
         plain = unfolding.decompress(packed, MAX_BYTES)

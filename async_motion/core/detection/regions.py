@@ -5,7 +5,7 @@ The mask is generous, so that objects stay whole; the verdict asks each region f
 - **Strong pixels**: enough of the region must be far above its pixels' noise.
 - **Unrest**: where specks come and go (leaves, water, rain), more strong pixels are required.
 - **Persistence**: the region continues a track (`tracks`).
-- **Edges**: an object brings edges of its own. An unchanging region whose outline is an edge in the
+- **Edges**: an object brings its own edges. An unchanging region whose outline is an edge in the
   background but not in the frame is a hole that an object has left; it becomes background at once.
 """
 
@@ -21,12 +21,12 @@ _DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 _SQUARE = np.ones((5, 5), np.uint8)
 _CELLS = np.ones((3, 3), np.uint8)
 _HOLE = 0.02
-"""Maximum size of a hole that is filled, as a share of the picture."""
+"""Maximum size of a hole that is filled, as a share of the image."""
 _VANISHED = 0.7
 """A region is a hole if the edges along its outline are below this share of the background's."""
 _EDGE = 6
 _NEW_OUTLINE = 0.25
-"""Light brings edges along at most this share of its outline."""
+"""A patch of light has new edges along less than this share of its outline."""
 _UNCHANGED = 0.85
 _UNREST_S = 8.0
 _RESTLESS = 0.02
@@ -97,14 +97,14 @@ class Regions:
         return mask
 
     def unchanged(self, picture: Plane, past: Plane, tolerance: Plane) -> NDArray[np.bool_]:
-        """Return which regions are as they were in `past`, up to a few pixels."""
+        """Return which regions look as they did in the image `past`, but for a few pixels."""
         alike = cv2.compare(cv2.absdiff(picture, past), tolerance, cv2.CMP_LE)
         return self.share(u8(alike)) > _UNCHANGED
 
     def left_behind(
         self, mask: Plane, picture: Plane, edges_at_rest: Plane, past: Plane, tolerance: Plane
     ) -> NDArray[np.bool_]:
-        """Return which regions are holes: unchanged since `past`, the outline an edge of the background."""
+        """Return which regions are holes: unchanged since `past`, with an outline that is background edge."""
         gone = self.unchanged(picture, past, tolerance)
         if not gone.any():
             return gone

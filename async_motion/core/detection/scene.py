@@ -1,9 +1,9 @@
-"""Changes of the whole picture: gain, offset, a lamp, a switch to infrared, a turned camera.
+"""Changes of the whole image: gain, offset, a lamp, a switch to infrared, a turned camera.
 
 A robust straight line maps the background's grey levels to the frame's; it is inverted before anything is
-compared. A change that no line explains is a scene change if most of the picture changes after a calm frame
-and is calm again soon. A lorry that fills the picture, or traffic, changes in frame after frame. A shake is
-removed first. The verdict on the first frame is held back until the next frame has decided.
+compared. A change that no line explains is a scene change if most of the image changes after a calm frame
+and is calm again soon. A lorry that fills the image, or traffic, changes it frame after frame. A shake is
+removed first. The first frame of a leap is not reported as motion: the frames after it decide.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FITS = 0.8
 _JUMPED = 6
 """Mean change, in grey levels, above which a cell of 8x8 pixels has jumped."""
 _WHOLE = 0.5
-"""Share of jumped cells above which the whole picture has leapt."""
+"""Share of jumped cells above which the whole image has leapt."""
 _CALM = 0.25
 """Before and after a leap of share s, a frame is calm if less than this multiple of s jumps."""
 _PART, _UNUSUAL = 0.05, 3.0
@@ -55,7 +55,7 @@ class Light(NamedTuple):
         return u8(cv2.LUT(picture, levels))
 
     def apply(self, picture: Plane) -> Plane:
-        """Return a picture in the background's light as it would look in this one."""
+        """Return `picture`, taken in the background's light, as it would look in this light."""
         levels = np.clip(_LEVELS * self.gain + self.offset + 0.5, 0, 255).astype(np.uint8)
         return u8(cv2.LUT(picture, levels))
 
@@ -69,7 +69,7 @@ class Light(NamedTuple):
 def find_light(picture: Plane, background: Plane) -> Light:
     """Return the line that maps `background` to `picture`; moving parts are outliers.
 
-    Return the identity unless another line explains clearly more of the picture, and at least half of it.
+    Return the identity unless another line explains clearly more of the image, and at least half of it.
     """
     stride = max(1, int(np.sqrt(picture.size / _SAMPLES)))
     frame = picture[stride // 2 :: stride, stride // 2 :: stride].astype(np.float32).ravel()
@@ -110,17 +110,18 @@ def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]
 
 
 def jumped(picture: Plane, before: Plane) -> float:
-    """Return the share of the picture, 0..1, that changed from one frame to the next."""
+    """Return the share of the image, 0..1, that changed from one frame to the next."""
     cells = eighth(u8(cv2.absdiff(picture, before)))
     return float(np.mean(cells > _JUMPED))
 
 
 class Jump(NamedTuple):
-    """What is not as it was one frame before.
+    """How a frame differs from the one before.
 
-    `before`: that frame, in the background's place. `share` of the picture, 0..1, a shake apart;
-    `unexplained`: what of it no gain and offset explain. `part` and `whole`: whether that much has leapt out
-    of the calm, unlike what usually does; `broken` whether most has that is not explained.
+    `before`: that frame, aligned with the background. `share`: the share of the image, 0..1, that changed,
+    with the shake undone; `unexplained`: the share that no gain and offset explain. `part`, `whole`: whether
+    a part, or most, of the image has leapt: changed after a calm frame, and more than usual. `broken`:
+    whether most of it has, and no light explains it.
     """
 
     before: Plane
@@ -131,12 +132,12 @@ class Jump(NamedTuple):
     broken: bool
 
     def calm_after(self, leap: float) -> bool:
-        """Return whether it is calm again after `leap`, the unexplained share of a frame before."""
+        """Return whether the image is calm again after a frame with the unexplained share `leap`."""
         return self.unexplained < _CALM * leap
 
 
 class Jumps:
-    """Tells a leap after calm from what jumps often, or in frame after frame."""
+    """Tells a leap after a calm frame from changes that are usual, or that go on frame after frame."""
 
     def __init__(self, picture: Plane) -> None:
         self._before = self._aligned = picture
@@ -146,14 +147,15 @@ class Jumps:
     def update(
         self, picture: Plane, aligned: Plane, light: Light, *, known: bool, passed_s: float, age_s: float
     ) -> Jump:
-        """Compare `picture`, and it in the background's place, with the frame before; `light` is its own.
+        """Compare `picture`, and `aligned` (shake undone), with the frame before; `light` is this frame's.
 
-        `known`: the frame before was the background, in whatever light. What passes close by jumps in frame
-        after frame: before it, it is not calm. A light may take several, and a flash be followed by a switch.
+        `known`: the background, in some light, explained the frame before. An object that passes close by
+        changes frame after frame, so no calm frame comes before. A light may need several frames, and a flash
+        may precede a switch: after a leap of the whole image that is `known`, no calm frame is required.
         """
         share = jumped(picture, self._before)
         if share and (aligned is not picture or self._aligned is not self._before):
-            # A shake is no jump; nor does a picture jump that has no certain place in this background.
+            # A shake is no jump, and neither is an uncertain alignment: the smaller share counts.
             share = min(share, jumped(aligned, self._aligned))
         unexplained = share
         if share > _PART and (line := find_light(aligned, self._aligned)):
@@ -176,10 +178,10 @@ class Jumps:
 
 
 def kind_of(picture: Plane, background: Plane) -> SceneChange:
-    """Return what made the whole of `picture` differ from `background`.
+    """Return what made all of `picture` differ from `background`.
 
-    The edges stay where they are unless the camera was moved. In infrared, things have other brightnesses
-    beside each other; under a lamp they keep their ratio to their neighbours.
+    Edges stay in place unless the camera was moved. Infrared changes the ratio of neighbouring brightnesses;
+    a lamp keeps it.
     """
     before, after = gradient(background).astype(np.float32), gradient(picture).astype(np.float32)
     likeness = np.corrcoef(before.ravel(), after.ravel())[0, 1] if before.std() and after.std() else 0.0

@@ -1,4 +1,4 @@
-"""What `low`, `medium` and `high` stand for: four measures, each of which can be set by itself.
+"""What `low`, `medium` and `high` mean: four measures, each of which can be set by itself.
 
 None of them counts pixels, so they mean the same at every resolution: grey levels, multiples of a pixel's
 noise, and shares of the minimum area.
@@ -14,12 +14,12 @@ from async_motion.core.options import Sensitivity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """The difference from which a pixel counts, and the evidence that a region must bring.
+    """How much a pixel must differ, and how much evidence a region needs.
 
     `threshold`: grey levels by which a pixel must differ where there is no noise; half of it in a calm place.
     `noise_factor`: multiple of the pixel's noise, added to the threshold. `strong_share`: the strong pixels
     that a region must have, as a share of the minimum area. `unrest_factor`: where leaves, water or rain come
-    and go all the time, `strong_share` is multiplied by up to this factor: the floor of sensitivity.
+    and go all the time, `strong_share` is multiplied by up to this factor, which bounds the insensitivity.
     """
 
     threshold: float

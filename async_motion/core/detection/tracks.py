@@ -1,14 +1,14 @@
-"""Regions followed over frames, so that "seen before" and "stays" are asked of the object, not of the place.
+"""Regions followed over frames: "seen before" and "stays" are properties of an object, not of a place.
 
 A track is expected where its speed has taken it. Each region continues the track whose expected box it
 overlaps most, so a person who falls into parts stays one track; a region that overlaps none begins one. This
 is greedy association, simpler than in Bewley et al., "Simple online and realtime tracking" (2016): a constant
 speed instead of a Kalman filter.
 
-A track that was believed is *kept* where it was calm before it came: its place is withheld from the
-background, so a person who stops is still a difference when moving on and leaves no ghost. It is kept until
-it has not stirred for `rest_s`; then its place becomes background at once, as that of a parked car does.
-Where leaves or water move, nothing is kept: they would be kept as well.
+A believed track is *kept* if its place is calm (without specks): the background does not learn that place.
+So a person who stops still differs when moving on, and leaves no ghost. The track is kept until it has not
+stirred for `rest_s`; then its place becomes background at once, like that of a parked car. Where leaves or
+water move, nothing is kept: they would be kept as well.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from async_motion.core.detection.working_image import Plane, u8
 _SPREAD, _SPREAD_PIXELS = 0.15, 2.0
 """How far an object may be from its expected place: image widths in a second, and pixels."""
 _MAX_GAP_S = 2.0
-"""A longer time between two frames does not widen the search any further."""
+"""A longer gap between two frames does not widen the search further."""
 _LOST_S, _LOST_FRAMES = 1.0, 2
 """A track without a region is forgotten after both."""
 _FOLLOW_SPEED = 0.5
 _CONVINCING_S = 0.5
-"""A track must have been motion for so long to be kept: an insect before the lens is not."""
+"""A track is kept only after this much motion: an insect in front of the lens is not."""
 _STIRRED = 0.04
 """Share of a region that must have changed for the region to stir."""
 _CALM = 0.006
@@ -40,9 +40,9 @@ _MAX_STAY = 20.0
 class Track:
     """One object. `box` is left, top, right, bottom in pixels; `speed` of its centre is in pixels a second.
 
-    `moving` while it is motion, `believed` once it has been so for long enough. `travelled` once it has been
-    its own size away from where it began. It has been about `origin` since `stays_since`, and last stirred at
-    `stirred_at`.
+    `moving` while it is motion, `believed` once it has been motion for long enough. `travelled` once it has
+    been its own size away from where it began. It has stayed near `origin` since `stays_since`, and last
+    stirred at `stirred_at`.
     """
 
     __slots__ = (
@@ -71,17 +71,17 @@ class Track:
 
     @property
     def is_kept(self) -> bool:
-        """Whether its place is withheld from the background."""
+        """Whether the background must not learn its place."""
         return self.believed and self.calm
 
     def expected(self, now: float, width: int) -> NDArray[np.float64]:
-        """Return the box in which to look for it at `now`, in an image of that width."""
+        """Return the box to search at `now`, in an image `width` pixels wide."""
         passed = min(now - self.seen_at, _MAX_GAP_S)
         spread = _SPREAD * width * passed + _SPREAD_PIXELS
         return self.box + np.tile(self.speed * passed, 2) + (-spread, -spread, spread, spread)
 
     def move(self, box: NDArray[np.float64], now: float) -> None:
-        """Take it to its box at `now`."""
+        """Move the track to `box` at `now`."""
         passed = max(now - self.seen_at, 1e-3)
         speed = (_centre(box) - _centre(self.box)) / passed
         self.speed += _FOLLOW_SPEED * (speed - self.speed)
@@ -90,7 +90,7 @@ class Track:
             self.origin, self.stays_since, self.travelled = _centre(box), now, True
 
     def rests(self, now: float, rest_s: float) -> bool:
-        """Return whether it has become part of the scene."""
+        """Return whether the track has become part of the scene."""
         return now - self.stirred_at > rest_s or now - self.stays_since > _MAX_STAY * rest_s
 
 
@@ -104,7 +104,7 @@ class Tracks:
         """Index of the track that each region continues, by label; -1 for none."""
 
     def follow(self, regions: Regions, now: float) -> NDArray[np.bool_]:
-        """Assign the regions of a frame to tracks; return which continue one of the two frames before."""
+        """Assign a frame's regions to tracks; return which continue a track from the two frames before."""
         self._owner = np.full(regions.count, -1)
         if not self._tracks or regions.count < 2:
             return np.zeros(regions.count, np.bool_)
@@ -120,7 +120,7 @@ class Tracks:
         return self._where([track.misses < _LOST_FRAMES for track in self._tracks])
 
     def moved(self) -> NDArray[np.bool_]:
-        """Return which regions continue what was believed in the frame before."""
+        """Return which regions continue a track that was motion in the frame before."""
         return self._where([track.moving for track in self._tracks])
 
     def kept(self) -> NDArray[np.bool_]:
@@ -144,9 +144,9 @@ class Tracks:
         *,
         settled: bool,
     ) -> None:
-        """Move the tracks to their `large` regions, of which `real` are believed and `stirs` stir.
+        """Move the tracks to their `large` regions, of which `real` are motion and `stirs` stir.
 
-        Nothing is kept that was believed before the background was `settled`.
+        Motion before the background is `settled` does not make a track believed.
         """
         boxes = _corners(regions.boxes)
         for label in np.flatnonzero(large & (self._owner < 0)).tolist():
@@ -175,7 +175,7 @@ class Tracks:
         return _union(self._tracks)
 
     def rested(self, now: float) -> Plane | None:
-        """Forget what has come to rest; return the mask (h, w) of it, None for nothing."""
+        """Forget the kept tracks that have come to rest; return their mask (h, w), None for nothing."""
         at_rest = [track for track in self._tracks if track.is_kept and track.rests(now, self._rest_s)]
         self._tracks = [track for track in self._tracks if track not in at_rest]
         return _union(at_rest)

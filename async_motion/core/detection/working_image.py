@@ -1,6 +1,6 @@
-"""Reduction of a camera's luma to the small working picture on which everything else is computed.
+"""Reduction of a camera's luma to the small working image on which everything else is computed.
 
-The picture is halved until its longer side is at most `LONGEST`. Halving is an exact 2x2 mean, which OpenCV
+The luma is halved until its longer side is at most `LONGEST`. Halving is an exact 2x2 mean, which OpenCV
 computes at memory speed and which averages sensor noise. Reading the luma is most of the cost, so with a
 reduction by eight or more only every second pair of rows is read.
 """
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from async_motion.core.model import Luma
 
 Plane = NDArray[np.uint8]
-"""(h, w) uint8 at the working size: a picture, or a mask of 0 and 255."""
+"""(h, w) uint8 at the working size: an image, or a mask of 0 and 255."""
 
 LONGEST = 400
-"""The longer side of the working picture, in pixels, is at most this."""
+"""The longer side of the working image, in pixels, is at most this."""
 
 
 def u8(array: object) -> Plane:
@@ -26,7 +26,7 @@ def u8(array: object) -> Plane:
 
 
 def working_size(height: int, width: int) -> tuple[int, int]:
-    """Return (height, width) of the working picture for a luma of that size."""
+    """Return (height, width) of the working image for a luma plane of the given size."""
     while max(height, width) > LONGEST and min(height, width) >= 2:
         height, width = height // 2, width // 2
     return height, width
@@ -40,7 +40,7 @@ def halved(picture: Plane) -> Plane:
 
 
 def quartered(picture: Plane) -> Plane:
-    """Return the picture at a quarter of its sides: the mean of the top left 2x2 pixels of each 4x4 block."""
+    """Return `picture` at a quarter of its sides: the mean of the top left 2x2 pixels of each 4x4 block."""
     height, width = picture.shape[0] // 4, picture.shape[1] // 4
     blocks = picture[: 4 * height, : 4 * width].reshape(height, 4, 4 * width)
     pairs = np.ascontiguousarray(blocks[:, :2]).reshape(2 * height, 4 * width)
@@ -55,7 +55,7 @@ def middle(values: NDArray[np.float32]) -> float:
 
 
 def eighth(plane: Plane) -> Plane:
-    """Return the 8x8 means of a picture or a mask; incomplete blocks at the far edges are dropped."""
+    """Return the 8x8 means of an image or a mask; incomplete blocks at the far edges are dropped."""
     small = plane
     for _ in range(3):
         if min(small.shape) >= 2:

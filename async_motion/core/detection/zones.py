@@ -1,8 +1,8 @@
-"""Masks and named zones: polygons in shares of the picture, drawn once onto the working picture.
+"""Masks and named zones: polygons in shares of the image, drawn once at the working size.
 
-A mask is an area that never counts. A zone is a named area that is reported; it may have a sensitivity and a
-minimum area of its own, which hold for the regions that lie mostly in it. Where zones overlap, the first in
-the settings that covers most of a region decides.
+A mask is an area that never counts. A zone is a named area that is reported; it may have its own sensitivity
+and minimum area, which apply to the regions that lie mostly in it. Where zones overlap, the first in the
+settings that covers most of a region decides.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from async_motion.core.options import Sensitivity
 
 Polygon = tuple[tuple[float, float], ...]
-"""Corners (x, y) as shares of the picture, 0..1 each, at least three."""
+"""Corners (x, y) as shares of the image, 0..1 each, at least three."""
 
 _SHIFT = 4  # fillPoly takes fixed-point corners: sixteenths of a pixel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Zone:
-    """A named area. `sensitivity` and `min_area` (share of the picture) are the camera's own where None."""
+    """A named area. Where `sensitivity` or `min_area` (share of the image) is None, the camera's applies."""
 
     name: str
     polygon: Polygon
