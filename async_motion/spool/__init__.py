@@ -4,50 +4,52 @@
     worker        the thread with the connection: transactions, damage, bugs
     housekeeping  between calls: space, expiry, reports of drops
     tables        items, events, memory, and every change to them
-    eviction      what goes at the bounds
-    leases        what delivery may do next
+    eviction      which items are dropped at the bounds
+    leases        which items delivery may process next
     event_index   the lines of the event index, and which of its files are due
     schema        the tables as SQL, migration, repair
     codec, files, inspect, backup, stats
 
 Goals
-  - A record is *accepted* when `accept` returns: its commit has reached the disk. SIGKILL and power loss do
-    not lose it from then on.
+  - A record is *accepted* when `accept` returns: its commit has reached the disk. From then on, SIGKILL and
+    power loss do not lose it.
   - Acceptance is cheap: calls that come within a few milliseconds share one commit, one fsync.
-  - Bounded in bytes and in age, whatever delivery does. What goes at the bound is chosen, counted and logged.
-  - A spool that cannot be used (a newer version wrote it, it is damaged) is moved away and a fresh one
-    begins: the cameras never stay dark because of it. One of an older version is migrated in place.
-  - A read that fails once is repeated; a disk that fails is no damage; a disk that hangs blocks neither the
-    event loop nor the exit.
-Non-goals: more than one process (a lock keeps others out; `async-motion spool` only looks, or asks for a
+  - Bounded in bytes and in age, at any speed of delivery. Drops at the bounds follow a policy, are counted
+    and logged.
+  - A spool that cannot be used (written by a newer version, or damaged) is renamed and a new one created:
+    the cameras go on. One of an older version is migrated in place.
+  - A read that fails once is repeated. A failing disk is not treated as damage. A disk that hangs blocks
+    neither the event loop nor the exit.
+Non-goals: more than one process (a lock keeps others out; `async-motion spool` only reads, or requests a
 retry in one transaction); order by capture time; a queue for anything but motion frames and event phases.
 
-How a record gets through, with every point at which the machine may die
+The path of a record, with every point at which the machine may crash
   1. `accept(records and phases)`: one transaction with `synchronous=FULL`. SQLite appends the pages to the
-     WAL and fsyncs it; on its creation also the folder. Dead before the fsync has returned: `accept` has not
-     returned either, nothing was promised; the WAL's checksums cut off what is torn.
-  2. Delivery takes it (in memory only) and puts it into the store. Dead: the next run puts it again, same
-     key, same bytes.
-  3. `mark_stored`: the row says so, its JPEG goes. This and everything below is written without an fsync
-     of its own: it survives SIGKILL at once, and a power loss from the next acceptance (or checkpoint) on.
-     Lost: the frame is put and announced again, which subscribers recognise by its `frame_id`. Never out of
-     order: the WAL is one log, so that no later note can survive an earlier one.
-  4. Announced; `remove`: the row goes. Dead before it: announced again.
-  5. Records gone, START gone: `event.json` is due, then END, then the event with its lines leaves the tables.
-     With `event.json` noted, the event has its line in the index, and its day's file is due: in the tables,
-     so that a crash forgets neither. Records set aside keep their event; delivered later, they revise both.
+     WAL and fsyncs it; on its creation also the folder. Crash before the fsync returns: `accept` has not
+     returned either, so nothing was promised; SQLite discards torn pages by the WAL's checksums.
+  2. Delivery leases it (in memory only) and puts it into the store. Crash: the next run puts it again, with
+     the same key and bytes.
+  3. `mark_stored`: the row changes its state, its JPEG is deleted. This and everything below is written
+     without an fsync of its own: it survives SIGKILL at once, and power loss after the next acceptance or
+     checkpoint. If it is lost, the frame is put and announced again; subscribers recognise it by its
+     `frame_id`. Order holds: the WAL is one log, so no change survives without those before it.
+  4. Announced; `remove`: the row is deleted. Crash before that: announced again.
+  5. Once its records and START are gone, `event.json` is due, then END; then the event and its lines leave
+     the tables. When `event.json` is noted as stored, the event gets its line in the index, and its day's
+     file is due: both in the tables, so that a crash loses neither. Records set aside keep their event;
+     delivered later, they revise both.
   6. `open` after a crash: SQLite replays the WAL; events that were open get an END with reason `interrupted`,
      as of their last accepted frame, in one durable transaction before anything is leased.
-  A failed fsync is not believed a second time: after any I/O error the WAL is checkpointed (written to the
-  database and fsynced there) before the next acceptance is promised, because the pages that the kernel has
-  marked clean are on no disk.
+  After a failed fsync, a later successful one proves nothing: the kernel has marked pages clean that are on
+  no disk. So after any I/O error the WAL is checkpointed (written to the database and fsynced there) before
+  the next acceptance is promised.
 
-Numbers: a spool has an id, its `writer`, drawn when it is made. In the transaction that accepts an event's
+Numbers: a spool has an id, its `writer`, drawn when it is created. In the transaction that accepts an event's
 start, the event gets the next number (`no`) of its camera: from 1, without a gap.
 
-Space: `auto_vacuum=INCREMENTAL`; freed pages are reused, and what is beyond a few MiB goes back to the file
-system in small steps while nothing else is to be done. Acceptance stops (SpoolError) before the disk is quite
-full, so that deletions, which need room in the WAL, still find some, and a full disk drains by itself.
+Space: `auto_vacuum=INCREMENTAL`; freed pages are reused, and those beyond a few MiB are returned to the file
+system in small steps while the spool is idle. Acceptance stops (SpoolError) before the disk is completely
+full: deletions need room in the WAL, and with it a full disk drains by itself.
 
 Threads: the connection lives in one daemon thread of its own. The loop hands it functions and gets futures
 back.

@@ -1,8 +1,8 @@
-"""A spool's copy: taken beside the running service, consistent, and put in place again elsewhere.
+"""Back up a spool beside the running service, and restore it elsewhere.
 
-The copy is one moment of the spool: SQLite's online backup reads it in one transaction, and holds up no
-acceptance. A restored spool gets an id of its own: the service whose spool it was may have gone on, and no
-two spools may count under one id.
+The copy is a consistent snapshot: SQLite's online backup reads it in one transaction, and blocks no
+acceptance. A restored spool gets an id of its own: the original service may still run, and two spools must
+not number events under one id.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from async_motion.spool import files, schema
 from async_motion.spool.inspect import opened
 
 REPLACED = "replaced"
-"""Part of the name of a spool that a restored one has replaced."""
+"""Part of the file name of a spool that a restored one has replaced."""
 
 
 def snapshot(path: Path, target: Path) -> None:
-    """Write a copy of the spool at `path` to `target`, which is made. Blocks. Raises SpoolError."""
+    """Write a copy of the spool at `path` to `target`, which must not exist. Blocks. Raises SpoolError."""
     with opened(path) as db:
         try:
             os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -37,10 +37,10 @@ def snapshot(path: Path, target: Path) -> None:
 
 
 def restore(source: IO[bytes], path: Path, *, replace: bool = False) -> Path | None:
-    """Put the snapshot that `source` holds at `path`. Blocks. Returns where a spool that was there is now.
+    """Restore the snapshot in `source` to `path`. Return the new path of the spool it replaced, or None.
 
-    Raises SpoolError: a service uses `path`, a spool is there and not to be replaced, the snapshot is damaged
-    or a newer version's. Then nothing was changed.
+    Blocks. Raises SpoolError and changes nothing when a service uses `path`, when a spool exists there and
+    `replace` is false, or when the snapshot is damaged or of a newer version.
     """
     part = path.with_name(path.name + ".restoring")
     was_there = path.exists() and path.stat().st_size > 0
@@ -65,7 +65,7 @@ def restore(source: IO[bytes], path: Path, *, replace: bool = False) -> Path | N
 
 
 def _make_ready(path: Path) -> None:
-    """Check a snapshot, bring it to this version, give it an id of its own. Raises SpoolError, OSError."""
+    """Check a snapshot, migrate it to this version, give it an id of its own. Raises SpoolError, OSError."""
     try:
         with closing(files.connect(path)) as db:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -73,7 +73,7 @@ def _make_ready(path: Path) -> None:
                 raise SpoolError(f"the backup's spool is damaged: {found}")
             schema.prepare(db)
             schema.renew(db)
-            # All in one file: it is renamed without its log.
+            # Keep all of it in one file: the rename does not move a WAL.
             db.execute("PRAGMA journal_mode = DELETE").fetchone()
     except schema.NewerDatabase:
         raise SpoolError("the backup's spool was written by a newer version: use that one") from None

@@ -1,6 +1,6 @@
-"""Values to JSON text and back, as the spool's columns hold them.
+"""Encode values as JSON text for the spool's columns, and decode them.
 
-A text that cannot be read back means a damaged file: SQLite checks its structure, not what a column holds.
+Text that cannot be decoded means a damaged file: SQLite checks its structure, not its content.
 """
 
 from __future__ import annotations
@@ -89,12 +89,12 @@ def load_stored(text: str) -> StoredFrame:
 
 
 def load_line(text: str) -> dict[str, Any]:
-    """Return what `dump_stored` wrote, as an event's summary has it. Raises Unreadable."""
+    """Return what `dump_stored` wrote, as `event.json` lists it. Raises Unreadable."""
     return _read(_line, text)
 
 
 def _owner(of: FrameInfo | MotionEvent) -> dict[str, Any]:
-    # Left out without a fleet: an older version can read the rest.
+    # Omitted without a fleet, so that an older version can read the text.
     return {} if of.epoch is None else {"worker": of.worker, "epoch": of.epoch}
 
 
@@ -118,7 +118,7 @@ def _event(text: str) -> MotionEvent:
 
 
 def _line(text: str) -> dict[str, Any]:
-    # Through the announcement, so that it is whole.
+    # Parse it as an announcement first, which checks that it is complete.
     return payloads.frame_payload(payloads.parse_frame(text))
 
 

@@ -1,10 +1,10 @@
-"""The index's part of the spool: a line for each ended event, and which files are due.
+"""The event index in the spool: a line for each ended event, and which files are due.
 
 A file of the index belongs to one camera and one day (UTC), and is always written whole. So the lines of a
-day stay here while an event of that day may still end: for each camera the newest days, two more than a
-record may wait. They count in no bound: a day of 1,500 events takes half a MiB.
+day stay here while an event of that day may still end: each camera keeps its newest
+`ceil(max_age_s / 86400) + 2` days. They are not part of `max_bytes`: a day of 1,500 events takes half a MiB.
 
-What is due stands in the tables and thus survives a crash: a day whose `version` is above what was `written`.
+A day is due while its `version` is greater than `written`. Both are columns, so they survive a crash.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class EventIndex:
         return row[0] if row else None
 
     def _open_day(self, place: tuple[str, str, str]) -> bool:
-        """Make sure that a day is there. False: it was, and its lines are gone; writing would lose them."""
+        """Add a day unless it exists. Return False for one already forgotten: its lines would be lost."""
         days = [
             day
             for (day,) in self._db.execute(
@@ -92,7 +92,7 @@ class EventIndex:
     # -- for delivery
 
     def due(self) -> list[IndexDay]:
-        """Return the files whose lines have changed since they were written."""
+        """Return the index files whose lines have changed since they were last stored."""
         found = []
         for instance, camera, day, version in self._db.execute(
             "SELECT instance, camera, day, version FROM index_days WHERE version > written"
@@ -107,7 +107,7 @@ class EventIndex:
         return found
 
     def lines(self, day: IndexDay) -> list[str]:
-        """Return the lines of a file, as they are written."""
+        """Return the lines of an index file, in order of `event_id`."""
         rows = self._db.execute(
             "SELECT body FROM index_lines WHERE instance = ? AND camera = ? AND day = ? ORDER BY event_id",
             (day.instance, day.camera, day.day.isoformat()),

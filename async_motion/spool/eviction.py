@@ -1,11 +1,11 @@
-"""What leaves the spool at its bounds, in which order: it chooses, `tables` deletes.
+"""Choose which items leave the spool at its bounds, and in which order. `tables` deletes them.
 
-Bytes: records set aside go first, then the bytes kept of frames already stored, then waiting records from the
-middle of events. For a newcomer that is protected itself (it opens an event, or is its best frame so far),
-protected records follow, then the announcements of stored frames. `drop_newest` keeps what waits: of the
-middle it drops the newest, and only for a protected newcomer.
+Bytes: records set aside are dropped first, then the JPEGs kept of stored frames, then waiting records from
+the middle of events. For a new record that is protected (it opens an event, or is its best frame so far),
+protected records follow, then the announcements of stored frames. `drop_newest` keeps waiting records: it
+drops the newest from the middle of events, and only for a protected one.
 
-Age: what was accepted more than `max_age_s` ago, oldest first.
+Age: items accepted more than `max_age_s` ago are dropped, oldest first.
 
 A leased item is never chosen.
 """
@@ -20,7 +20,7 @@ from async_motion.core.options import WhenFull
 from async_motion.spool.schema import ASIDE, MIDDLE, PROTECTED, RECORD, ROW_BYTES, TO_ANNOUNCE, TO_STORE
 
 MAX_EXPIRED = 256
-"""How many items expire at once: a transaction stays short."""
+"""How many items expire in one transaction, to keep it short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ ITEM_COLUMNS = "number, kind, state, event_id, bytes"
 
 
 class Eviction:
-    """Chooses victims. `clock` is the spool's own; `is_leased` tells what delivery is working on."""
+    """Chooses victims. `clock` is the spool's own, in seconds; `is_leased` takes an item's number."""
 
     def __init__(
         self,
@@ -57,9 +57,9 @@ class Eviction:
         self._is_leased = is_leased
 
     def victims(self, rank: int) -> Iterator[tuple[ItemRow, str | None]]:
-        """Yield what may go for a newcomer of this rank, with the reason to count; None: only its bytes go.
+        """Yield each victim for a new item of `rank`, with its drop reason, or None to drop only its JPEG.
 
-        The caller deletes each victim before it asks for the next.
+        The caller deletes each victim before it requests the next.
         """
         waiting = f"kind = {RECORD} AND state = {TO_STORE} AND rank ="
         stored = f"kind = {RECORD} AND state = {TO_ANNOUNCE}"
@@ -93,7 +93,7 @@ class Eviction:
                 yield ItemRow(*found)
 
     def expired(self) -> list[ItemRow]:
-        """Return what is too old and not leased, among the `MAX_EXPIRED` oldest items."""
+        """Return the items that are too old and not leased, among the `MAX_EXPIRED` oldest items."""
         rows = self._db.execute(
             f"SELECT {ITEM_COLUMNS} FROM items WHERE clock < ? ORDER BY clock LIMIT {MAX_EXPIRED}",
             (self._clock() - self._max_age_s,),

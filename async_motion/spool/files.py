@@ -1,6 +1,6 @@
-"""The spool as files: which process may open it, what goes wrong with it, which one is set aside.
+"""The spool's files: the lock, the connection, translated errors, and setting aside unusable files.
 
-They hold pictures, and are readable by this user alone: 0600, in a folder of 0700 where it is made here.
+They hold images, so only this user may read them: mode 0600, and 0700 for a folder that is created here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MEMORY = ":memory:"
 DAMAGED, NEWER = "damaged", "newer"
 PAGE_BYTES = 8192
 KEPT_DAMAGED = 2
-"""How many damaged spools are kept beside the one in use: more would fill the disk."""
+"""How many damaged spools are kept beside the one in use, so that they do not fill the disk."""
 
 _KEEP_FREE_BYTES = 16 * 1024 * 1024
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
@@ -31,10 +31,10 @@ _IO = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 
 class Lock:
-    """The right to open a spool: one process at a time, released by the kernel when the process dies."""
+    """Exclusive lock on a spool, for one process; the kernel releases it when the process dies."""
 
     def __init__(self, path: Path) -> None:
-        """Take it. Raises SpoolError, in words for an operator."""
+        """Acquire the lock. Raises SpoolError with a message for the operator."""
         self._path = path.with_name(path.name + ".lock")
         try:
             make_private(path)
@@ -60,28 +60,28 @@ class Lock:
             self._file.flush()
 
     def release(self) -> None:
-        """Release it. The file stays: deleting it would let two processes hold two locks."""
+        """Release the lock. The file stays: deleting it would let two processes hold two locks."""
         with contextlib.suppress(OSError):
             self._file.close()
 
 
 def make_private(path: Path) -> None:
-    """Make a spool's folder and file where there are none, and take others' rights from the file.
+    """Create a spool's folder and file if they do not exist; remove the permissions of others from the file.
 
-    SQLite gives its log the rights of the file. Raises OSError.
+    SQLite gives its WAL the mode of the file. Raises OSError.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         return
     for part in (path, *(path.with_name(path.name + ending) for ending in ("-wal", "-shm", ".lock"))):
-        with contextlib.suppress(OSError):  # of another user, who chose its rights
+        with contextlib.suppress(OSError):  # owned by another user, who chose its mode
             if part.stat().st_mode & 0o077 and part.is_file():
                 part.chmod(0o600)
 
 
 def connect(path: Path | None) -> sqlite3.Connection:
-    """Open the database (None: in memory) in autocommit mode, set up for us.
+    """Open the database (None: in memory) in autocommit mode, with our pragmas.
 
     Raises sqlite3.Error, OSError.
     """
@@ -91,18 +91,18 @@ def connect(path: Path | None) -> sqlite3.Connection:
         path or MEMORY, isolation_level=None, timeout=5.0, cached_statements=256, check_same_thread=False
     )
     try:
-        # These two only take effect before the first table is made.
+        # These two only take effect before the first table is created.
         db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL").fetchone()
         db.execute("PRAGMA synchronous = FULL")
-        # A checkpoint for each 4 MiB: what it copies while an acceptance may be waiting stays small.
+        # Checkpoint every 4 MiB: an acceptance may wait for the copy, so it stays small.
         db.execute(f"PRAGMA wal_autocheckpoint = {4 * 1024 * 1024 // PAGE_BYTES}")
         db.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")
         db.execute("PRAGMA temp_store = MEMORY")
-        # Debian's SQLite writes zeros over what is deleted: each JPEG would be written twice.
+        # Debian's SQLite overwrites deleted data with zeros by default: each JPEG would be written twice.
         db.execute("PRAGMA secure_delete = OFF")
-        # Damaged text must not raise in the middle of a walk over rows: the codec finds out.
+        # Damaged text must not raise while rows are iterated; the codec detects it.
         db.text_factory = _text
     except BaseException:
         db.close()
@@ -115,7 +115,7 @@ def _text(data: bytes) -> str:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the database's name durable: SQLite does so for its WAL only."""
+    """Fsync the folder, so that the database's name is durable: SQLite does this for its WAL only."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
@@ -134,17 +134,17 @@ def is_io(exc: sqlite3.Error) -> bool:
 
 
 def is_unwritable(exc: sqlite3.Error) -> bool:
-    """Return whether SQLite could not write where it had to."""
+    """Return whether the file or its folder is not writable."""
     return _code(exc) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 
 
 def _code(exc: sqlite3.Error) -> int:
-    # The low byte is the primary code. An error of the module itself carries none.
+    # The low byte is the primary code. Errors that the sqlite3 module raises itself carry none.
     return getattr(exc, "sqlite_errorcode", 0) & 0xFF
 
 
 def translate(path: Path | None, exc: sqlite3.Error) -> SpoolError:
-    """Return the error in one line for an operator: what, where, what to do."""
+    """Return a SpoolError with one line for the operator: where, what, what to do."""
     where = path or MEMORY
     code, name = _code(exc), getattr(exc, "sqlite_errorname", "")
     if code == sqlite3.SQLITE_FULL or (
@@ -178,7 +178,7 @@ def cannot_write(path: Path, exc: OSError) -> SpoolError:
 
 
 def free_bytes(path: Path) -> int:
-    """Return how many bytes the disk has for us; many if it cannot be asked."""
+    """Return the bytes free on the disk for this user; `1 << 62` if the disk cannot be queried."""
     try:
         disk = os.statvfs(path.parent)
     except OSError:
@@ -187,7 +187,7 @@ def free_bytes(path: Path) -> int:
 
 
 def is_nearly_full(path: Path, size: int) -> bool:
-    """Return whether `size` more bytes would use the room that deletions need."""
+    """Return whether `size` more bytes would use the space reserved for deletions."""
     try:
         disk = os.statvfs(path.parent)
     except OSError:

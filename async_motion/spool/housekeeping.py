@@ -1,4 +1,4 @@
-"""What the worker does between calls: space, expiry, changes by other processes, reports of drops."""
+"""Work between calls: return space, expire items, notice changes by other processes, report drops."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from async_motion.spool.tables import Tables
 log = logging.getLogger(__name__)
 
 SPARE_PAGES = 4 * 1024 * 1024 // files.PAGE_BYTES
-"""Free pages that the file keeps for the next records."""
+"""Free pages that the file keeps for the next records (4 MiB)."""
 VACUUM_PAGES = 64
 """Free pages returned to the file system in one step: half a MiB."""
 SUMMARY_S = 60.0
-"""How often drops that go on are reported, and how long none must have happened to call it over."""
+"""How often continued drops are reported, and how long without a drop counts as the end."""
 
 
 class Housekeeping:
@@ -36,7 +36,7 @@ class Housekeeping:
 
     @property
     def has_work(self) -> bool:
-        """True while there is space to return: come again soon."""
+        """True while there is space to return: run again soon."""
         return self._spare_pages > 0
 
     @property
@@ -45,11 +45,11 @@ class Housekeeping:
         return self._dropping_since is not None
 
     def begin(self, tables: Tables) -> None:
-        """Take note of tables that have just been opened."""
+        """Remember the state of tables that have just been opened."""
         self._data_version = tables.data_version()
 
     def run(self, tables: Tables, *, idle: bool) -> None:
-        """Do one step. All but counting waits until the spool is idle. Raises sqlite3.Error."""
+        """Do one step; only counts and reports unless the spool is idle. Raises sqlite3.Error."""
         self._spare_pages = max(0, tables.spare_pages() - SPARE_PAGES)
         if idle:
             self._return_space(tables)
@@ -64,10 +64,10 @@ class Housekeeping:
             return
         tables.vacuum(min(self._spare_pages, VACUUM_PAGES))
         if self._spare_pages <= VACUUM_PAGES:
-            tables.checkpoint()  # only now does the file get shorter
+            tables.checkpoint()  # the file is truncated only by this
 
     def _notice_others(self, tables: Tables) -> None:
-        """Count again after `async-motion spool retry` has changed the tables."""
+        """Recount after `async-motion spool retry` has changed the tables."""
         version = tables.data_version()
         if version == self._data_version:
             return
@@ -78,7 +78,7 @@ class Housekeeping:
         self._on_foreign_change()
 
     def _report_drops(self, tables: Tables) -> None:
-        """Log when dropping begins, how it goes on, and when it is over."""
+        """Log when dropping begins, continues and ends."""
         now, dropped = self._clock(), tables.counters.dropped
         new = {reason: count - self._reported.get(reason, 0) for reason, count in dropped.items()}
         new = {reason: count for reason, count in new.items() if count}

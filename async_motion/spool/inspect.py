@@ -1,7 +1,7 @@
-"""What `async-motion spool` does: show a spool, retry what was set aside, export its frames.
+"""Inspect a spool for `async-motion spool`: list it, retry records that were set aside, export frames.
 
-All of these work beside the running service (it notices within a second) and on files that were set aside.
-They block: call them from a command, not from the event loop.
+All functions work beside the running service, which notices within a second, and on files that were set
+aside. They block: call them from a command, not from the event loop.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class WaitingItems:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aside:
-    """A record that was set aside, and why."""
+    """A record that was set aside, and the reason."""
 
     number: int
     info: FrameInfo
@@ -57,7 +57,7 @@ class Aside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolReport:
-    """What is in a spool. `file_bytes` is the database with its log on the disk."""
+    """The contents of a spool. `file_bytes` is the size of the database and its WAL on the disk."""
 
     path: Path
     file_bytes: int
@@ -68,7 +68,7 @@ class SpoolReport:
 
     @property
     def records(self) -> int:
-        """How many records are on their way."""
+        """How many records are not delivered yet."""
         return sum(w.to_store + w.to_announce for w in self.waiting)
 
 
@@ -108,7 +108,7 @@ def look(path: Path) -> SpoolReport:
 
 
 def _set_aside(db: sqlite3.Connection) -> Iterator[Aside]:
-    """Yield what was set aside; not what is too damaged to be described."""
+    """Yield the records that were set aside, except those whose description cannot be read."""
     for number, body, wall, reason in db.execute(
         f"SELECT number, body, wall, reason FROM items WHERE state >= {ASIDE} ORDER BY number"
     ):
@@ -121,7 +121,7 @@ def _set_aside(db: sqlite3.Connection) -> Iterator[Aside]:
 
 
 def picture(path: Path, number: int) -> bytes | None:
-    """Return the JPEG of a record that was set aside; None where there is none. Raises SpoolError."""
+    """Return the JPEG of a record that was set aside; None if there is none. Raises SpoolError."""
     with opened(path) as db:
         row = db.execute(
             f"SELECT jpegs.jpeg FROM items JOIN jpegs USING (number) WHERE number = ? AND state = {ASIDE}",
@@ -131,7 +131,7 @@ def picture(path: Path, number: int) -> bytes | None:
 
 
 def retry(path: Path, numbers: Collection[int] | None = None) -> int:
-    """Deliver records that were set aside after all (None: all of them). Return how many.
+    """Queue records that were set aside for delivery again (None: all of them). Return how many.
 
     A running service finds them within a second; otherwise the next start does. Raises SpoolError.
     """
@@ -144,7 +144,7 @@ def retry(path: Path, numbers: Collection[int] | None = None) -> int:
             )
             if numbers is None or number in numbers
         ]
-        # As young as the youngest: the age at which they were set aside must not end them at once.
+        # Give them the youngest item's clock: with their old age they might expire at once.
         db.executemany(
             f"UPDATE items SET state = {TO_STORE}, reason = NULL, clock = (SELECT max(clock) FROM items)"
             " WHERE number = ?",
@@ -166,7 +166,7 @@ def export(path: Path, folder: Path, *, aside_only: bool = False) -> Iterator[Pa
             (ASIDE if aside_only else 0,),
         )
         for body, jpeg in rows:
-            # The key is ours, but the file may have been damaged: nothing is written outside of the folder.
+            # The file may be damaged, and the key with it: write nothing outside the folder.
             file = folder / codec.load_info(body).object_key.lstrip("/")
             if not file.resolve().is_relative_to(folder.resolve()):
                 raise SpoolError(f"{path}: a record's key leads out of {folder}: {file}")
@@ -180,7 +180,7 @@ def export(path: Path, folder: Path, *, aside_only: bool = False) -> Iterator[Pa
 
 @contextmanager
 def opened(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connection]:
-    """Open a spool that is there; without `writable`, without any change to it. Raises SpoolError."""
+    """Open an existing spool; unless `writable`, change nothing. Raises SpoolError."""
     if not path.is_file():
         raise SpoolError(f"{path}: there is no spool: has the service run with this spool.path?")
     try:
@@ -208,7 +208,7 @@ def _writing(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a spool that may not be written: another user's, on a read-only disk, kept as evidence."""
+    """Open a spool without writing to it: it may be another user's, on a read-only disk, or evidence."""
     try:
         with closing(_read_only(path, "mode=ro")) as db:
             yield db
@@ -216,7 +216,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     except sqlite3.OperationalError as exc:
         if not files.is_unwritable(exc):
             raise
-    # SQLite reads a log (WAL) only beside an index that it can write. Without a log it needs none.
+    # SQLite reads a WAL only beside a `-shm` index that it can write. Without a WAL it needs none.
     log = path.with_name(path.name + "-wal")
     if not log.exists() or not log.stat().st_size:
         with closing(_read_only(path, "mode=ro&immutable=1")) as db:
@@ -231,7 +231,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _read_only(path: Path, how: str) -> sqlite3.Connection:
-    """Open the file and read from it. Raises sqlite3.Error."""
+    """Open the file and read from it, to see that it can be read. Raises sqlite3.Error."""
     db = sqlite3.connect(
         f"file:{quote(str(path.absolute()))}?{how}", uri=True, isolation_level=None, timeout=10
     )

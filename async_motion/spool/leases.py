@@ -1,6 +1,6 @@
-"""Leases: what delivery may do next, of the fresh items and of the backlog. Only reads the tables.
+"""Leases: which fresh items and backlog items delivery may process next. Only reads the tables.
 
-A lease is held in memory alone: after a crash nothing is leased.
+Leases exist in memory only: after a crash nothing is leased.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _ANNOUNCEMENT = "number, kind, state, event_id, event_number, clock, bytes, body
 
 
 class Leases:
-    """What is fresh, what is delayed, and what of it delivery is working on.
+    """Which items are fresh, which are delayed, and which are leased to delivery.
 
-    An item accepted in this run is fresh up to the age of `delayed_after_s`; `clock` is the spool's own.
-    Numbers from `next_number` on are of this run. Records stay in memory while `CACHE_BYTES` has room, so
-    that what is delivered soon is not read back from the disk: those that came first, since they go first.
+    An item accepted in this run is fresh up to the age of `delayed_after_s`; `clock` is the spool's own, in
+    seconds. Numbers from `next_number` on are of this run. The oldest records, which are delivered first,
+    stay in memory up to `CACHE_BYTES`, so that they need not be read back from the disk.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Leases:
         self._clock = clock
         self._next_number = next_number
         self.unreadable: dict[int, str] = {}
-        """Leased items that cannot be read back, and why: set them aside."""
+        """Leased items that cannot be read back, with the reason: the caller sets them aside."""
         self._leased: set[int] = set()
         self._not_before: dict[int, float] = {}
         self._marks: deque[tuple[float, int]] = deque()
         self._cameras: dict[str, int] = {}
         self._batches: dict[str, list[int]] = {}
-        """For each camera, what was last leased of its fresh announcements."""
+        """For each camera, the numbers of its last leased batch of fresh announcements."""
         self._cache: dict[int, Record] = {}
         self._cache_bytes = 0
 
@@ -69,9 +69,9 @@ class Leases:
     def added(
         self, first: int, next_number: int, cameras: Collection[str], records: Mapping[int, Record]
     ) -> None:
-        """Note that the items from `first` up to `next_number` were accepted now, for these cameras.
+        """Note that the items from `first` up to, not including, `next_number` were accepted now.
 
-        `records` are those among them, by number.
+        `cameras` are theirs; `records` are the records among them, by number.
         """
         self._marks.append((self._clock(), first))
         self._next_number = next_number
@@ -82,7 +82,7 @@ class Leases:
                 self._cache_bytes += len(record.jpeg)
 
     def done(self, numbers: Collection[int]) -> None:
-        """Note that delivery has reported the fate of these."""
+        """End the leases of items whose result delivery has reported."""
         self._leased.difference_update(numbers)
         for number in numbers:
             self._not_before.pop(number, None)
@@ -90,7 +90,7 @@ class Leases:
             self._uncache(number)
 
     def _uncache(self, number: int) -> Record | None:
-        """Return a record that is in memory, and keep it no longer."""
+        """Remove a record from memory and return it; None if it is not there."""
         record = self._cache.pop(number, None)
         self._cache_bytes -= len(record.jpeg) if record else 0
         return record
@@ -98,7 +98,7 @@ class Leases:
     # -- leasing
 
     def is_delayed(self, number: int) -> bool:
-        """Return whether an item belongs to the backlog by now."""
+        """Return whether an item belongs to the backlog now."""
         return number < self._first_fresh()
 
     def is_leased(self, number: int) -> bool:
@@ -106,7 +106,7 @@ class Leases:
         return number in self._leased
 
     def release(self, numbers: Collection[int], delay_s: float = 0.0) -> None:
-        """Return these items; they are available again after `delay_s`."""
+        """Release the leases of these items; they are available again after `delay_s` seconds."""
         self._leased.difference_update(numbers)
         for number in numbers:
             self._not_before.pop(number, None)
@@ -114,7 +114,7 @@ class Leases:
             self._not_before.update(dict.fromkeys(numbers, self._clock() + delay_s))
 
     def release_all(self) -> None:
-        """Return every item: there is a new delivery."""
+        """Release every lease: a new delivery begins."""
         self._leased.clear()
         self._not_before.clear()
 
@@ -138,7 +138,7 @@ class Leases:
 
     @contextmanager
     def _leasing(self) -> Iterator[set[int]]:
-        """Lease what the caller adds to the set, all of it or, when a read fails, nothing."""
+        """Lease the numbers that the caller adds to the set: all, or none if a read fails."""
         numbers: set[int] = set()
         try:
             yield numbers
@@ -154,10 +154,10 @@ class Leases:
     # -- uploads
 
     def take_uploads(self, *, fresh: bool, limit: int) -> list[Upload]:
-        """Lease what is to be stored next, oldest first, at most `limit` items.
+        """Lease the next items to store, oldest first, at most `limit`.
 
-        What cannot be read back is leased, noted in `unreadable` and passed over. Raises sqlite3.Error:
-        nothing is leased.
+        An item that cannot be read back is leased, noted in `unreadable` and skipped. Raises sqlite3.Error;
+        then nothing is leased.
         """
         found: list[Upload] = []
         rows = self._db.execute(
@@ -214,10 +214,10 @@ class Leases:
     # -- announcements
 
     def take_fresh_announcements(self, limit: int) -> list[list[Announcement]]:
-        """Lease what is to be announced next: for each camera its fresh items in order, at most `limit`.
+        """Lease the next items to announce: for each camera its fresh items in order, at most `limit`.
 
         An item that is not stored yet, or is leased, blocks later items of its camera, even once delayed.
-        A phase that waits for frames of the backlog is passed over. Raises sqlite3.Error: nothing is leased.
+        A phase that waits for frames of the backlog is skipped. Raises sqlite3.Error; then nothing is leased.
         """
         first_fresh = self._first_fresh()
         batches: dict[str, list[Announcement]] = {}
@@ -257,9 +257,9 @@ class Leases:
         return batch
 
     def take_backlog_announcements(self, limit: int) -> list[Announcement]:
-        """Lease what is to be announced next of the backlog, oldest first.
+        """Lease the next items of the backlog to announce, oldest first, at most `limit`.
 
-        Raises sqlite3.Error: nothing is leased.
+        Raises sqlite3.Error; then nothing is leased.
         """
         batch: list[Announcement] = []
         rows = self._db.execute(
@@ -320,7 +320,7 @@ class Leases:
         return count, best[0] if best else None
 
     def event_now(self, event_id: str) -> EventNow | None:
-        """Return what is known of an event; None when there is none, or its end is announced."""
+        """Return the current state of an event; None if it is unknown or its end was announced."""
         row = self._db.execute(
             f"SELECT body, announced, no FROM events WHERE event_id = ? AND ended < {TOLD}", (event_id,)
         ).fetchone()
@@ -337,6 +337,6 @@ class Leases:
         )
 
     def jpeg(self, number: int) -> bytes | None:
-        """Return a record's bytes if they are still here."""
+        """Return a record's JPEG, or None if the spool no longer has it."""
         row = self._db.execute("SELECT jpeg FROM jpegs WHERE number = ?", (number,)).fetchone()
         return bytes(row[0]) if row else None

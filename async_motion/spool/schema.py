@@ -1,4 +1,4 @@
-"""The spool's tables as SQL, and the words for what their columns hold."""
+"""The spool's tables as SQL, the constants in their columns, migration and repair."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from async_motion.spool import codec
 
 APPLICATION_ID = 0x616D7370  # "amsp"
 VERSION = 2
-"""1: without event numbers and index. It is migrated in place when it is opened."""
+"""Version 1 had no event numbers and no index. It is migrated in place when it is opened."""
 
 RECORD, START, END, REVISION = 0, 1, 2, 3
 HELD, TO_STORE, TO_ANNOUNCE, ASIDE, UNREADABLE = 0, 1, 2, 3, 4
-"""From ASIDE on, an item is set aside."""
+"""States of an item. From ASIDE on, it is set aside."""
 MIDDLE, PROTECTED = 0, 1
 OPEN, ENDED, TOLD = 0, 1, 2
-"""An event: going on; its end accepted; its end announced, while items of it are left."""
+"""States of an event: open; end accepted; end announced, with some of its items left."""
 
 ROW_BYTES = 1024
-"""What an item counts beside its JPEG: its row, its part of the indexes, the slack of its pages."""
+"""What an item counts in addition to its JPEG: its row, its share of the indexes, the slack of its pages."""
 LINE_BYTES = 768
 MAX_CLOCK = 10**11
-"""Seconds that no clock of ours reaches."""
+"""Upper limit in seconds for a plausible clock value; a larger one means damage."""
 
 _NUMBERS = """
 CREATE TABLE identity (writer TEXT NOT NULL);
@@ -39,7 +39,7 @@ CREATE TABLE index_lines (
     instance TEXT NOT NULL, camera TEXT NOT NULL, day TEXT NOT NULL, event_id TEXT NOT NULL,
     body TEXT NOT NULL, PRIMARY KEY (instance, camera, day, event_id)) WITHOUT ROWID;
 """
-"""What version 2 added."""
+"""The tables that version 2 added."""
 
 _ASIDE_INDEX = f"CREATE INDEX items_aside ON items(number) WHERE state >= {ASIDE}"
 
@@ -81,7 +81,7 @@ class NewerDatabase(Exception):
 
 
 def prepare(db: sqlite3.Connection) -> None:
-    """Make the tables if there are none; migrate those of an older version, in one transaction.
+    """Create the tables if there are none; migrate those of an older version, in one transaction.
 
     Raises ForeignDatabase, NewerDatabase, sqlite3.Error.
     """
@@ -89,7 +89,7 @@ def prepare(db: sqlite3.Connection) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     empty = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
     if empty and application in (0, APPLICATION_ID):
-        # One transaction: a crash in its middle leaves an empty file again.
+        # One transaction: a crash in the middle leaves the file empty.
         db.executescript(
             f"BEGIN IMMEDIATE; {_SCHEMA} INSERT INTO identity VALUES ('{draw_writer()}'); COMMIT;"
         )
@@ -121,11 +121,11 @@ _MEND = f"""UPDATE items SET
 
 
 def mend(db: sqlite3.Connection) -> int:
-    """Repair columns whose values no code has written; return how many rows were touched.
+    """Repair columns with impossible values; return how many rows were damaged.
 
-    SQLite checks its pages, not their content: after damage a number may be a text, or beyond all bounds.
-    Items keep their place; those whose kind or state is lost are set aside. Where the count of an event
-    number is lost, the spool gets a new id, and counts from 1 again. Raises sqlite3.Error.
+    SQLite checks its pages, not their content: after damage a number may be text, or out of range. Items
+    keep their order; those whose kind or state is lost are set aside. If a camera's last event number is
+    lost, the spool gets a new id and numbers events from 1 again. Raises sqlite3.Error.
     """
     items = db.execute(f"SELECT count(*) FROM items WHERE NOT ({_IS_ROW})").fetchone()[0]
     bad_numbers = "SELECT count(*) FROM numbers WHERE typeof(last) != 'integer' OR last < 0"
@@ -141,10 +141,10 @@ def mend(db: sqlite3.Connection) -> int:
 
 
 def renew(db: sqlite3.Connection) -> None:
-    """Give a copy of a spool an id and numbers of its own: its original may have gone on, and counted on.
+    """Give a copy of a spool its own id and event numbers: the original may still run and number events.
 
-    Index files that the original has written are its own. Lines that it had not written yet stay due, as
-    lines of events without a number. Raises sqlite3.Error.
+    Index files that the original has written stay the original's. Lines that it had not written yet stay
+    due, without an event number. Raises sqlite3.Error.
     """
     with _transaction(db):
         written = "(SELECT instance, camera, day FROM index_days WHERE version <= written)"
@@ -165,7 +165,7 @@ def renew(db: sqlite3.Connection) -> None:
 
 
 def draw_writer() -> str:
-    """Return the id of a new spool: six hex digits, none that the index reserves."""
+    """Return the id of a new spool: six hex digits, not one that the index reserves."""
     while True:
         writer = secrets.token_hex(3)
         if writer not in RESERVED:
@@ -173,7 +173,7 @@ def draw_writer() -> str:
 
 
 def _migrate(db: sqlite3.Connection) -> None:
-    """Bring version 1 to version 2."""
+    """Migrate version 1 to version 2."""
     with _transaction(db):
         db.execute("ALTER TABLE events ADD COLUMN no INTEGER")
         db.execute("ALTER TABLE events ADD COLUMN revise INTEGER NOT NULL DEFAULT 0")
@@ -186,14 +186,14 @@ def _migrate(db: sqlite3.Connection) -> None:
 
 
 def _begin_numbers(db: sqlite3.Connection) -> None:
-    """Draw the spool's id, and number the events that are here, in the order of their acceptance."""
+    """Draw the spool's id, and number its events in order of acceptance."""
     db.execute("INSERT INTO identity VALUES (?)", (draw_writer(),))
     last: Counter[str] = Counter()
     for event_id, body in db.execute("SELECT event_id, body FROM events ORDER BY number").fetchall():
         try:
             camera = codec.load_event(body).camera
         except codec.Unreadable:
-            continue  # it is met again, and dealt with, when the event is closed
+            continue  # handled when the event is closed
         last[camera] += 1
         db.execute("UPDATE events SET no = ? WHERE event_id = ?", (last[camera], event_id))
     db.executemany("INSERT INTO numbers VALUES (?, ?)", last.items())
@@ -201,7 +201,7 @@ def _begin_numbers(db: sqlite3.Connection) -> None:
 
 @contextmanager
 def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Do all that is inside, or nothing."""
+    """Run the body in one transaction; roll it back on any exception."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -30,18 +30,18 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RECALL_PAUSES_S = (0.05, 0.2, 0.5)
-"""How long to wait after each failed read of a remembered value: most such failures pass."""
+"""How long to wait after each failed read of a remembered value: most failures are transient."""
 SMALL_BYTES = 64 * 1024
-"""A remembered value of this size may use the room that deletions need."""
+"""A remembered value up to this size may use the space reserved for deletions."""
 
 
 class Spool:
     """The durable outbox. `async with Spool(path):` opens and closes it.
 
     `path` may be ":memory:": the same code, nothing on the disk, and all is lost with the process.
-    `max_bytes` and `max_age_s` bound what waits, `when_full` chooses what goes. From the age of
-    `delayed_after_s` an item belongs to the backlog; give delivery the same. `clock` counts seconds, `wall`
-    is Unix time.
+    `max_bytes` and `max_age_s` bound the waiting items, `when_full` chooses which are dropped. From the age
+    of `delayed_after_s` an item belongs to the backlog; give delivery the same value. `clock` is monotonic,
+    in seconds; `wall` is Unix time.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class Spool:
     # -- life
 
     async def open(self) -> None:
-        """Open the spool, replay what a crash has left, close interrupted events. Raises SpoolError."""
+        """Open the spool, recover after a crash, close interrupted events. Raises SpoolError."""
         await self._worker.start()
 
     async def aclose(self, timeout_s: float = 5.0) -> None:
-        """Finish what was asked for, and close. After `timeout_s` a disk that hangs keeps the thread."""
+        """Finish pending calls, and close. If the disk hangs, leave the thread after `timeout_s`."""
         if not await self._worker.stop(timeout_s):
             log.warning("spool: the disk under %s does not answer; leaving it open", self._path)
 
@@ -101,10 +101,10 @@ class Spool:
     # -- for the cameras
 
     async def accept(self, items: Sequence[Record | EventPhase]) -> None:
-        """Return once all `items` are on the disk, taken in one transaction and in this order.
+        """Accept `items` in this order, in one transaction; return once it is on the disk.
 
-        At the bounds, what the policy drops (it may be one of these) is counted in `stats.dropped`.
-        Raises SpoolError: they are not accepted, or, after `accept_timeout_s`, perhaps.
+        Items dropped at the bounds, which may be some of these, are counted in `stats.dropped`. Raises
+        SpoolError: none is accepted; after `accept_timeout_s`, they may still be.
         """
         kept = tuple(items)
         size = sum(len(item.jpeg) for item in kept if isinstance(item, Record))
@@ -117,14 +117,15 @@ class Spool:
             ) from exc
 
     async def remember(self, key: str, value: bytes | None, *, durable: bool = True) -> None:
-        """Keep a value of at most a few MB over restarts; None forgets it. `durable`: on the disk on return.
+        """Keep a value of at most a few MB across restarts; None forgets it.
 
-        Only a small one may use the room that deletions need. Raises SpoolError.
+        `durable`: on the disk on return. Only a value up to `SMALL_BYTES` may use the space reserved for
+        deletions. Raises SpoolError.
         """
         kind = CallKind.ACCEPT if durable else CallKind.NOTE
 
         def note(tables: Tables) -> bool:
-            # No error: it would undo the acceptances that share the transaction.
+            # Raise no error: it would roll back the acceptances that share the transaction.
             size = len(value or b"")
             if size > SMALL_BYTES and self._path is not None and files.is_nearly_full(self._path, size):
                 return False
@@ -135,9 +136,9 @@ class Spool:
             raise files.no_space(self._path or files.MEMORY)
 
     async def recall(self, key: str) -> bytes | None:
-        """Return what was kept under `key`, None for nothing, or where it cannot be read.
+        """Return the value kept under `key`, or None if there is none or it cannot be read.
 
-        The callers begin without it: a value that is lost must not keep a service from its start.
+        A lost value must not prevent the service from starting; callers begin without it.
         """
         problem: SpoolError | None = None
         for pause_s in RECALL_PAUSES_S:
@@ -150,9 +151,9 @@ class Spool:
         return None
 
     async def forget(self, prefix: str, *, but: Collection[str]) -> None:
-        """Forget the values whose keys begin with `prefix`, except those of the keys named.
+        """Forget the values whose keys begin with `prefix`, except the keys in `but`.
 
-        Where that fails, they stay: they are forgotten another time.
+        A failure is logged and the values stay; a later call forgets them.
         """
         kept = frozenset(but)
         try:
@@ -162,13 +163,13 @@ class Spool:
 
     @property
     def stats(self) -> SpoolStats:
-        """What the spool holds now: cheap, without asking the disk."""
+        """The latest statistics, without a disk access."""
         return self._stats
 
     # -- for delivery
 
     def on_work(self, callback: Callable[[], None]) -> None:
-        """Call `callback` in this event loop after every change that may have made work."""
+        """Call `callback` in the running event loop after every change that may have created work."""
         self._callbacks.append((asyncio.get_running_loop(), callback))
 
     def off_work(self, callback: Callable[[], None]) -> None:
@@ -176,29 +177,29 @@ class Spool:
         self._callbacks = [(loop, known) for loop, known in self._callbacks if known != callback]
 
     async def take_uploads(self, *, fresh: bool, limit: int) -> list[Upload]:
-        """Lease what is to be stored next, with its bytes: fresh items or the backlog, oldest first.
+        """Lease the next items to store, with their JPEGs: fresh items or the backlog, oldest first.
 
-        Records that cannot be read back are set aside on the way. Raises SpoolError.
+        Records that cannot be read back are set aside. Raises SpoolError.
         """
         return await self._take(lambda leases: leases.take_uploads(fresh=fresh, limit=limit))
 
     async def take_fresh_announcements(self, limit: int) -> list[list[Announcement]]:
-        """Lease what is to be announced next: at most `limit` fresh items of each camera, in order."""
+        """Lease the next items to announce: at most `limit` fresh items of each camera, in order."""
         return await self._take(lambda leases: leases.take_fresh_announcements(limit))
 
     async def take_backlog_announcements(self, limit: int) -> list[Announcement]:
-        """Lease what is to be announced next of the backlog, oldest first."""
+        """Lease the next items of the backlog to announce, oldest first, at most `limit`."""
         return await self._take(lambda leases: leases.take_backlog_announcements(limit))
 
     async def _take(self, take: Callable[[Leases], T]) -> T:
-        """Lease items; set aside what cannot be read on the way. Raises SpoolError."""
+        """Lease items; set aside those that cannot be read back. Raises SpoolError."""
 
         def look(tables: Tables) -> tuple[T, dict[int, str]]:
             return take(tables.leases), dict(tables.leases.unreadable)
 
         found, unreadable = await self._call(CallKind.LOOK, look)
         for number, reason in unreadable.items():
-            # What was leased must reach the caller: where this fails, the next take tries again.
+            # The caller must get the leased items. If this fails, the next take tries again.
             with contextlib.suppress(SpoolError):
                 await self.set_aside(number, reason, unreadable=True)
                 log.error("spool: item %d is set aside: it %s", number, reason)
@@ -207,68 +208,68 @@ class Spool:
     async def mark_stored(self, number: int, stored: StoredFrame | None, *, keep_jpeg: bool = False) -> None:
         """Note that a frame, or (None) an event's summary, is in the store.
 
-        Raises SpoolError: note it again.
+        Raises SpoolError; then call it again.
         """
         await self._call(CallKind.NOTE, lambda tables: tables.mark_stored(number, stored, keep_jpeg))
 
     async def remove(self, numbers: Collection[int]) -> None:
-        """Note that these are announced; they leave the spool. Raises SpoolError: note it again."""
+        """Delete items that were announced. Raises SpoolError; then call it again."""
         await self._call(CallKind.NOTE, lambda tables: tables.remove(numbers))
 
     async def set_aside(self, number: int, reason: str, *, unreadable: bool = False) -> None:
-        """Note that a record is refused, or cannot be read back. Raises SpoolError: note it again."""
+        """Set aside a record that is refused or unreadable. Raises SpoolError; then call it again."""
         await self._call(
             CallKind.NOTE, lambda tables: tables.set_aside(number, reason, unreadable=unreadable)
         )
 
     async def restore(self, numbers: Collection[int] | None = None) -> list[int]:
-        """Deliver records that were set aside after all (None: all of them). Return their numbers.
+        """Queue records that were set aside for delivery again (None: all). Return their numbers.
 
         Raises SpoolError.
         """
         return await self._call(CallKind.NOTE, lambda tables: tables.restore(numbers))
 
     async def restore_samples(self) -> dict[int, str]:
-        """Deliver one record of each reason for which records were set aside: the oldest.
+        """Queue for delivery the oldest record of each reason for which records were set aside.
 
         Return their numbers and reasons. Raises SpoolError.
         """
         return await self._call(CallKind.NOTE, lambda tables: tables.restore_samples())
 
     async def restore_by_reason(self, reason: str) -> list[int]:
-        """Deliver every record that was set aside for this reason. Raises SpoolError."""
+        """Queue all records set aside for this reason. Return their numbers. Raises SpoolError."""
         return await self._call(CallKind.NOTE, lambda tables: tables.restore(None, reason))
 
     async def release(self, numbers: Collection[int], delay_s: float = 0.0) -> None:
-        """Return leased items; they are available again after `delay_s`."""
+        """Release leased items; they are available again after `delay_s` seconds. Raises SpoolError."""
         await self._call(CallKind.LOOK, lambda tables: tables.leases.release(numbers, delay_s))
 
     async def release_all(self) -> None:
-        """Return every leased item: a new delivery begins."""
+        """Release every lease: a new delivery begins. Raises SpoolError."""
         await self._call(CallKind.LOOK, lambda tables: tables.leases.release_all())
 
     async def event_now(self, event_id: str) -> EventNow | None:
-        """Return what is known of an event whose end is not announced yet."""
+        """Return the current state of an event; None if it is unknown or its end was announced."""
         return await self._call(CallKind.LOOK, lambda tables: tables.leases.event_now(event_id))
 
     async def due_index(self) -> list[IndexDay]:
-        """Return the index files whose lines have changed since they were written. Raises SpoolError."""
+        """Return the index files whose lines have changed since they were last stored. Raises SpoolError."""
         return await self._call(CallKind.LOOK, lambda tables: tables.index.due())
 
     async def index_lines(self, day: IndexDay) -> list[str]:
-        """Return the lines of a file of the index, as they are written. Raises SpoolError."""
+        """Return the lines of an index file, in order of `event_id`. Raises SpoolError."""
         return await self._call(CallKind.LOOK, lambda tables: tables.index.lines(day))
 
     async def mark_indexed(self, day: IndexDay) -> None:
-        """Note that a file of the index is in the store, as of `day.version`. Raises SpoolError."""
+        """Note that an index file was stored as of `day.version`. Raises SpoolError."""
         await self._call(CallKind.NOTE, lambda tables: tables.index.mark_written(day))
 
     async def writer(self) -> str:
-        """Return the id of this spool: six hex digits, drawn when it was made. Raises SpoolError."""
+        """Return the id of this spool: six hex digits, drawn when it was created. Raises SpoolError."""
         return await self._call(CallKind.LOOK, lambda tables: tables.writer)
 
     async def jpeg(self, number: int) -> bytes | None:
-        """Return a record's bytes while the spool has them."""
+        """Return a record's JPEG, or None if the spool no longer has it. Raises SpoolError."""
         return await self._call(CallKind.LOOK, lambda tables: tables.leases.jpeg(number))
 
     # -- the worker
@@ -284,7 +285,7 @@ class Spool:
         try:
             result: T = await call.future
         except asyncio.CancelledError:
-            # Not begun: it never will be, and its JPEGs need not wait for a disk that hangs.
+            # Drop a call that has not begun, so that its JPEGs are freed even while the disk hangs.
             call.function = None
             raise
         return result

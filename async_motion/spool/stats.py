@@ -1,4 +1,4 @@
-"""What the spool says of itself."""
+"""Statistics of the spool."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 class SpoolStats:
     """What the spool holds. `bytes` counts JPEGs, rows and lines, as `max_bytes` does.
 
-    `records` are on their way, `phases` are starts and ends; `set_aside` are records refused for good.
+    `records` are not delivered yet, `phases` are starts and ends; `set_aside` counts records set aside.
     `dropped` counts since the start, by reason: `full`, `age`, `too_large` (records not yet stored),
     `full_stored` (announcements), `full_aside` (records set aside), `age_phase`. `to_store` and `to_announce`
-    tell whether there is work of each kind, `backlog` whether any of it is delayed. `problem` is why the
-    spool cannot take records now, None while it can. `alarm` is what an operator should know though records
-    are taken: some are set aside, or dropped; None when neither.
+    tell whether there is work of each kind, `backlog` whether any of it is delayed. `oldest_age_s` is the age
+    of the oldest of it. `problem` tells why the spool cannot accept records, None while it can. `alarm`
+    warns the operator, while records are accepted, that some are set aside or dropped; None otherwise.
     """
 
     records: int = 0

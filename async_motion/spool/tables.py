@@ -1,15 +1,14 @@
 """The spool's tables and every change to them: synchronous, one connection, no thread and no loop.
 
     items    one row for each record (its description) and each event's start and end, in order of acceptance
-    jpegs    the records' bytes, apart, so that a walk over items reads no JPEGs
-    events   one row for each event whose end is not announced yet: what is known of it, what protects its
-             frames
-    lines    one row for each stored frame of these events: what `event.json` will say
+    jpegs    the records' JPEGs, in a table of their own so that a scan of items does not read them
+    events   one row for each event that has items left: its description, its number, its protected frames
+    lines    one row for each stored frame of these events: the lines of `event.json`
     memory   small values by key: runtime settings, what the detectors have learned
     identity, numbers        the id of this spool (`writer`), and the last number of an event of each camera
     index_days, index_lines  the event index (see `event_index`)
 
-The walk of an item (`state`); what is announced or dropped leaves the tables:
+The states of an item; one that is announced or dropped leaves the tables:
 
     record           TO_STORE ───put───▶ TO_ANNOUNCE ───published───▶ (gone)
                         ├──refused──▶ ASIDE ───tried again──▶ TO_STORE
@@ -21,13 +20,13 @@ The walk of an item (`state`); what is announced or dropped leaves the tables:
 An event and its lines leave the tables with the last of its items.
 
 Invariants, each held by tests/unit/spool/test_model.py with a crash at every statement:
-  1. An item exists exactly from its acceptance to its end as drawn; a record in TO_STORE has its bytes in
+  1. An item exists exactly from its acceptance to `(gone)` above; a record in TO_STORE has its JPEG in
      `jpegs`.
-  2. `events` has a row exactly for the events of which a phase was accepted, until their end is gone and no
-     item of theirs is left. Each has its number; the numbers of a camera have no gap.
+  2. `events` has a row exactly for the events of which a phase was accepted, until their end and all their
+     items are gone. Each has its number; the numbers of a camera have no gap.
   3. A phase in HELD has an item of its event before it that is neither gone nor set aside.
-  4. `Counters` equals what a recount of the tables gives.
-  5. `bytes` exceeds `max_bytes` by no more than what is leased, phases, and lines.
+  4. `Counters` equals a recount of the tables.
+  5. `bytes` exceeds `max_bytes` by at most the size of leased items, phases and lines.
 """
 
 from __future__ import annotations
@@ -68,12 +67,12 @@ from async_motion.spool.schema import (
 log = logging.getLogger(__name__)
 
 GRACE_S = 3600.0
-"""What an earlier run has left is kept at least this long, whatever age the wall clock gives it."""
+"""Items of an earlier run are kept at least this long, even if the wall clock makes them too old."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """What the tables hold. `records` are on their way, `aside` are set aside."""
+    """What the tables hold. `records` are not delivered yet, `aside` are set aside."""
 
     records: int = 0
     phases: int = 0
@@ -88,10 +87,10 @@ class Counters:
 
 
 class Tables:
-    """One open spool. Every change happens inside `transaction`; `leases` gives out work, outside of it.
+    """One open spool. Every change happens inside `transaction`; `leases` gives out work outside of it.
 
-    The spool's own clock counts seconds, never backwards, and continues over restarts; `wall` is Unix time,
-    and only a label. From the age of `delayed_after_s` an item belongs to the backlog.
+    The spool's own clock counts seconds, never goes backwards, and continues across restarts; `wall` is Unix
+    time, and only a label. From the age of `delayed_after_s` an item belongs to the backlog.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class Tables:
         wall: Callable[[], float],
         min_number: int = 1,
     ) -> None:
-        """Take over `db`, in autocommit mode; make the schema when there is none.
+        """Take over `db`, in autocommit mode; create the schema if there is none.
 
         No number below `min_number` is given out. Raises ForeignDatabase, NewerDatabase, sqlite3.Error.
         """
@@ -145,11 +144,11 @@ class Tables:
     # -- opening
 
     def _start_clock(self, clock: Callable[[], float], wall: Callable[[], float]) -> Callable[[], float]:
-        """Return the spool's clock: it continues from the youngest item.
+        """Return the spool's clock, which continues from the youngest item.
 
-        Only the wall clock knows the time since then, and it may have been wrong then or be wrong now. So it
-        counts, but expires nothing by itself: what it would make too old has another `GRACE_S` to be
-        delivered. A wall clock that went backwards counts as no time.
+        Only the wall clock measures the time since then, and it may have been wrong then or now. So that
+        time counts, but expires nothing at once: items that it makes too old get another `GRACE_S`. A wall
+        clock that went backwards counts as zero.
         """
         oldest, youngest = self._db.execute("SELECT min(clock), max(clock) FROM items").fetchone()
         begin = 0.0
@@ -182,7 +181,7 @@ class Tables:
         return closed
 
     def recount(self) -> Counters:
-        """Count the tables. Walks over all items, not over their bytes."""
+        """Return new counters from the tables. Scans all items, but not their JPEGs."""
         counters = Counters()
         for kind, state, count, size in self._db.execute(
             "SELECT kind, state, count(*), sum(bytes) FROM items GROUP BY kind, state"
@@ -202,10 +201,10 @@ class Tables:
 
     @contextmanager
     def transaction(self, *, durable: bool) -> Iterator[None]:
-        """Make the changes inside one transaction: all or none, also in memory.
+        """Run the body in one transaction: all changes or none, in memory as well.
 
         `durable`: on the disk when this returns. Otherwise the changes survive SIGKILL but not power loss:
-        they reach the disk with the next durable ones, never out of order.
+        they reach the disk with the next durable transaction, in order.
         """
         before, next_number = self.counters.copy(), self.next_number
         self._released.clear()
@@ -227,7 +226,7 @@ class Tables:
         self.leases.done(self._released)
 
     def _synchronise(self, *, full: bool) -> None:
-        """Choose whether later commits are on the disk when they return, or (not `full`) with a later one."""
+        """Set `synchronous` of later commits: `full` fsyncs each, otherwise a later one does."""
         if full is not self._full:
             self._db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             self._full = full
@@ -235,13 +234,13 @@ class Tables:
     # -- acceptance
 
     def accept(self, items: Sequence[Record | EventPhase]) -> None:
-        """Accept these in their order; make room for them as the bounds demand.
+        """Accept `items` in their order; drop others to keep the bounds.
 
-        A frame or a phase that is already here is left alone: a caller that did not get the answer may
-        repeat the call.
+        A frame or phase that was accepted before is ignored: a caller that got no answer may repeat the
+        call.
         """
         for item in items:
-            # First, so that records before a start find their event.
+            # Open events first: their records may come before the start.
             if isinstance(item, EventPhase) and item.phase is Phase.START:
                 self._open_event(item.event)
         opener: Record | None = None
@@ -259,7 +258,7 @@ class Tables:
         self.expire()
 
     def _open_event(self, event: MotionEvent) -> None:
-        """Make an event's row, and give it the next number of its camera; once."""
+        """Insert an event's row with the next number of its camera, unless it exists."""
         if self._db.execute("SELECT 1 FROM events WHERE event_id = ?", (event.event_id,)).fetchone():
             return
         last = self._db.execute("SELECT last FROM numbers WHERE camera = ?", (event.camera,)).fetchone()
@@ -328,9 +327,9 @@ class Tables:
         return bool(row and row[0])
 
     def _number_without_event(self, camera: str) -> int:
-        """Return the event number of a frame without an event: it ranks below its camera's open event.
+        """Return the event number of a frame without an event: one less than its camera's open event.
 
-        Above it, the frame would be shown as the camera's newest picture until the next event.
+        With a higher one, the frame would stay the camera's snapshot until the next event.
         """
         for number, body in self._db.execute("SELECT number, body FROM events WHERE ended = 0"):
             if codec.load_event(body).camera == camera:
@@ -338,7 +337,7 @@ class Tables:
         return self.next_number
 
     def _add_record(self, record: Record, rank: int, event_number: int) -> int | None:
-        """Insert a record if there is room. Return its number, or None for one dropped."""
+        """Insert a record if there is room. Return its number, or None if it was dropped."""
         size = len(record.jpeg) + ROW_BYTES
         if not self._make_room(size, rank):
             self.counters.dropped["too_large" if size > self._max_bytes else "full"] += 1
@@ -424,7 +423,7 @@ class Tables:
     # -- bounds
 
     def _make_room(self, size: int, rank: int) -> bool:
-        """Drop what the policy names until `size` bytes fit. Return whether they do."""
+        """Drop items by the policy until `size` bytes fit. Return whether they do."""
         if self.counters.bytes + size <= self._max_bytes:
             return True
         if size > self._max_bytes:
@@ -439,16 +438,16 @@ class Tables:
         return False
 
     def expire(self) -> None:
-        """Drop what is older than `max_age_s`, oldest first, at most some hundred at once."""
+        """Drop items older than `max_age_s`, oldest first, at most `MAX_EXPIRED` at once."""
         for row in self._eviction.expired():
             self._drop(row, "age" if row.kind == RECORD else "age_phase")
 
     def has_expired(self) -> bool:
-        """Return whether an item is too old and can be dropped now."""
+        """Return whether any item is too old and can be dropped now."""
         return bool(self._eviction.expired())
 
     def _shed(self, row: ItemRow) -> None:
-        """Drop the bytes of a frame that the store already has."""
+        """Drop the JPEG of a frame that is already stored."""
         self._db.execute("DELETE FROM jpegs WHERE number = ?", (row.number,))
         self._db.execute("UPDATE items SET bytes = ? WHERE number = ?", (ROW_BYTES, row.number))
         self.counters.bytes += ROW_BYTES - row.bytes
@@ -493,13 +492,13 @@ class Tables:
         self.counters.lines += added
         self.counters.bytes += added * LINE_BYTES
         if added:
-            # A record that was set aside, stored after its event was told: `event.json` is due again.
+            # A record set aside, stored after its event's end was announced: `event.json` is due again.
             self._db.execute(
                 f"UPDATE events SET revise = 1 WHERE event_id = ? AND ended = {TOLD}", (info.event_id,)
             )
 
     def _add_to_index(self, row: ItemRow, *, again: bool) -> None:
-        """Give the index the line of the event that this END or REVISION ends; `again`: replace its line."""
+        """Add the index line of the event of this END or REVISION; `again`: replace an existing line."""
         body, no = self._db.execute(
             "SELECT items.body, events.no FROM items LEFT JOIN events USING (event_id)"
             " WHERE items.number = ?",
@@ -515,7 +514,7 @@ class Tables:
             log.warning("spool: event %s gets no line in the index: %s", row.event_id, exc)
 
     def remove(self, numbers: Collection[int]) -> None:
-        """Note that these items are announced: they are done."""
+        """Delete items that were announced."""
         for number in numbers:
             self._released.append(number)
             row = self._row(number)
@@ -523,7 +522,7 @@ class Tables:
                 self._forget(row)
 
     def set_aside(self, number: int, reason: str, *, unreadable: bool = False) -> None:
-        """Note that a record is refused, or cannot be read back; an unreadable phase is dropped."""
+        """Set aside a record that is refused or cannot be read back; drop an unreadable phase."""
         self._released.append(number)
         row = self._row(number)
         if row is None or row.state >= ASIDE:
@@ -538,7 +537,7 @@ class Tables:
         self._settle(row.event_id)
 
     def _forget(self, row: ItemRow) -> None:
-        """Delete an item, and advance what waited for it."""
+        """Delete an item, and advance the phases that waited for it."""
         if row.kind == END:
             self._add_to_index(row, again=False)
             self._db.execute(
@@ -561,7 +560,7 @@ class Tables:
         self._settle(row.event_id)
 
     def _settle(self, event_id: str) -> None:
-        """Advance the phases of an event that no other item of it holds back."""
+        """Advance the phases of an event that no longer wait for another of its items."""
         for number, kind in self._db.execute(
             f"SELECT number, kind FROM items WHERE event_id = ? AND kind > {RECORD} AND state = {HELD}"
             " ORDER BY kind",
@@ -578,7 +577,7 @@ class Tables:
             self._settle_told(event_id, *told)
 
     def _settle_told(self, event_id: str, event_number: int, body: str, revise: int) -> None:
-        """Revise the summary of an event that was told, or delete the event once no item of it is left."""
+        """Queue a revision of a told event's summary, or delete the event once none of its items is left."""
         if revise and not self._has_record(event_id):
             try:
                 camera = codec.load_event(body).camera
@@ -597,8 +596,8 @@ class Tables:
             self.counters.bytes -= lines * LINE_BYTES
 
     def _has_record(self, event_id: str, before: int | None = None) -> bool:
-        """Return whether a record of the event is on its way; with `before`, one of a smaller number."""
-        # Ordered by `seq`, so that the first row decides: an event may have thousands.
+        """Return whether a record of the event is on its way; with `before`, one with a smaller number."""
+        # `ORDER BY seq` uses the index, so that the first match ends the search: an event may have thousands.
         found = self._db.execute(
             f"SELECT 1 FROM items WHERE event_id = ? AND kind = {RECORD} AND state < {ASIDE}"
             " AND number < ? ORDER BY seq LIMIT 1",
@@ -613,10 +612,10 @@ class Tables:
         return found is not None
 
     def restore(self, numbers: Collection[int] | None, reason: str | None = None) -> list[int]:
-        """Deliver records that were refused after all: these, or (None) all, or those with this reason.
+        """Queue records that were set aside for delivery again: these, or (None) all, or those of `reason`.
 
-        Return their numbers. Those without their bytes stay. Their age begins again: it must not expire them
-        at once.
+        Return their numbers. Records without a JPEG stay set aside. Their age starts from zero, or they
+        might expire at once.
         """
         found = [
             number
@@ -635,7 +634,7 @@ class Tables:
         return found
 
     def restore_samples(self) -> dict[int, str]:
-        """Deliver the oldest record of each reason. Return their numbers and reasons."""
+        """Queue the oldest record of each reason for delivery. Return their numbers and reasons."""
         rows = self._db.execute(
             f"SELECT min(number), reason FROM items WHERE state = {ASIDE}"
             " AND number IN (SELECT number FROM jpegs) GROUP BY reason"
@@ -645,7 +644,7 @@ class Tables:
         return samples
 
     def newest_reason(self) -> str | None:
-        """Return why the newest of the records set aside was, None when there are none."""
+        """Return the reason of the newest record that was set aside, or None."""
         row = self._db.execute(
             f"SELECT reason FROM items WHERE state >= {ASIDE} ORDER BY number DESC LIMIT 1"
         ).fetchone()
@@ -654,15 +653,15 @@ class Tables:
     # -- looking
 
     def first(self, state: int) -> int | None:
-        """Return the smallest number in TO_STORE or TO_ANNOUNCE, None for none."""
-        # By its own index: a walk in order would be slow behind thousands that were set aside.
+        """Return the smallest number of the items in `state` (TO_STORE or TO_ANNOUNCE), or None."""
+        # Uses the state's own index: a scan by number would first pass thousands that were set aside.
         found: int | None = self._db.execute(
             f"SELECT min(number) FROM items WHERE state = {int(state)}"
         ).fetchone()[0]
         return found
 
     def age_s(self, number: int) -> float:
-        """Return the age of an item, 0 when there is none."""
+        """Return the age of an item in seconds, 0 if it does not exist."""
         row = self._db.execute("SELECT clock FROM items WHERE number = ?", (number,)).fetchone()
         return max(0.0, self._clock() - row[0]) if row else 0.0
 
@@ -676,7 +675,7 @@ class Tables:
             self._db.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, value))
 
     def forget(self, prefix: str, but: Collection[str]) -> None:
-        """Forget the values whose keys begin with `prefix`, except those of the keys named."""
+        """Forget the values whose keys begin with `prefix`, except the keys in `but`."""
         for (key,) in self._db.execute(
             "SELECT key FROM memory WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
         ).fetchall():
@@ -684,7 +683,7 @@ class Tables:
                 self._db.execute("DELETE FROM memory WHERE key = ?", (key,))
 
     def recall(self, key: str) -> bytes | None:
-        """Return what was kept under `key`."""
+        """Return the value kept under `key`, or None."""
         row = self._db.execute("SELECT value FROM memory WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
@@ -699,11 +698,11 @@ class Tables:
     def vacuum(self, pages: int) -> None:
         """Return up to `pages` free pages to the file system. Outside of a transaction."""
         self._synchronise(full=False)
-        # This pragma frees one page in each step, and `execute` steps once.
+        # This pragma frees one page per step, and `execute` runs only one step.
         self._db.executescript(f"PRAGMA incremental_vacuum({pages})")
 
     def checkpoint(self) -> bool:
-        """Write the WAL to the database, fsync that, empty the WAL. False: a reader is in the way."""
+        """Write the WAL to the database, fsync it, truncate the WAL. Return False if a reader prevents it."""
         self._synchronise(full=True)
         busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy

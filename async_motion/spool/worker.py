@@ -1,16 +1,16 @@
 """The spool's worker: the daemon thread that owns the connection.
 
-    queue of calls ──▶ gather: what waits becomes one transaction ──▶ answer: futures, `on_work`
+    queue of calls ──▶ gather: waiting calls become one transaction ──▶ answer: futures, `on_work`
 
-Calls that change something and arrive together share one transaction. When it fails, its acceptances fail,
-and its notes (what delivery reports) are tried again by themselves: a disk too full for a JPEG still
-takes a deletion. Calls that only look run after the transaction, so that they never see what may still be
+Calls that change the tables and arrive together share one transaction. If it fails, its acceptances fail,
+and its notes (delivery's reports) are tried again without them: a disk too full for a JPEG still takes a
+deletion. Calls that only read run after the transaction, so that they never see a change that may still be
 rolled back.
 
-What goes wrong
-    I/O error, full disk   SpoolError to the callers; nothing is moved; the next call tries again
-    damage                 the file is opened a second time; damage met twice sets the file aside, a new one
-                           begins, and a call that only looked is answered from the new one
+Failures
+    I/O error, full disk   SpoolError to the callers; the file stays; the next call tries again
+    damage                 the file is opened again; damage found twice sets the file aside, a new one is
+                           created, and a call that only reads is answered from the new one
     a bug                  every call, now and later, raises it: the service ends loudly
 """
 
@@ -46,24 +46,24 @@ GROUP_S = 0.002
 GROUP_BYTES = 16 * 1024 * 1024
 TICK_S = 1.0
 BUSY_TICK_S = 0.05
-"""How soon the worker comes again while there is space to return."""
+"""The time between two steps of housekeeping while there is space to return."""
 RECLAIM_S = 5.0
-"""How often, on a disk that is nearly full, all that is not needed is returned at once."""
+"""How often, on a nearly full disk, all spare space is returned at once."""
 
 
 class CallKind(Enum):
     """What a call does."""
 
     ACCEPT = "accept"
-    """Changes the tables, and is on the disk when it is answered."""
+    """Changes the tables; on the disk when it is answered."""
     NOTE = "note"
-    """Changes the tables."""
+    """Changes the tables; on the disk with a later acceptance or checkpoint."""
     LOOK = "look"
 
 
 @dataclass(slots=True, eq=False)
 class WorkerCall:
-    """One function for the worker. `function` is None once its caller has gone. `size`: bytes it brings."""
+    """One function for the worker; None once its caller was cancelled. `size`: bytes that it adds."""
 
     kind: CallKind
     function: Callable[[Tables], Any] | None
@@ -75,11 +75,11 @@ class WorkerCall:
 
 
 class FileSetAside(SpoolError):
-    """The file was damaged: it is set aside, and a new one serves from now on."""
+    """The file was damaged and is set aside; a new one is in use."""
 
 
 class MakeTables(Protocol):
-    """Makes the tables of a connection; no number below `min_number` is given out."""
+    """Creates the tables of a connection; no number below `min_number` is given out."""
 
     def __call__(self, db: sqlite3.Connection, *, min_number: int) -> Tables: ...
 
@@ -87,7 +87,7 @@ class MakeTables(Protocol):
 class Worker:
     """Serves calls until it is stopped. `on_stats` and `on_work` are called in its thread.
 
-    `path` None: in memory. `on_work` follows every change that may have made work for delivery.
+    `path` None: in memory. `on_work` is called after every change that may have created work for delivery.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         self.bug: Exception | None = None
-        # What follows belongs to the thread.
+        # The thread owns the attributes below.
         self._lock: files.Lock | None = None
         self._db: sqlite3.Connection | None = None
         self._tables: Tables | None = None
@@ -139,18 +139,18 @@ class Worker:
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
         self._closed.clear()
-        # A daemon: a disk that hangs must not hold up the interpreter's exit.
+        # A daemon thread: a disk that hangs must not delay the interpreter's exit.
         opening = WorkerCall(CallKind.LOOK, None, opened, loop)
         self._thread = threading.Thread(target=self._main, args=(opening,), name="spool", daemon=True)
         self._thread.start()
         await opened
 
     def put(self, call: WorkerCall) -> None:
-        """Hand over a call; its future is answered in its loop."""
+        """Queue a call; its future is resolved in its loop."""
         self._calls.put(call)
 
     async def stop(self, timeout_s: float) -> bool:
-        """Serve what was asked for, then end. Return False when the disk has not answered in time."""
+        """Serve the queued calls, then end. Return False if the disk does not answer within `timeout_s`."""
         if self._thread is None:
             return True
         self._calls.put(None)
@@ -168,7 +168,7 @@ class Worker:
     def _main(self, opening: WorkerCall) -> None:
         try:
             self._open()
-        except Exception as exc:  # noqa: BLE001  # also a bug: its caller must not wait for ever
+        except Exception as exc:  # noqa: BLE001  # also a bug: its caller must not wait forever
             self._close()
             self._closed.set()
             opening.error = exc
@@ -191,7 +191,7 @@ class Worker:
             self._answer(calls)
         self._close()
         self._closed.set()
-        # No one serves the queue any more: calls that are left must not wait for ever.
+        # The queue is no longer served: calls that are left must not wait forever.
         while not self._calls.empty():
             left = self._calls.get()
             if left is not None:
@@ -199,7 +199,7 @@ class Worker:
                 self._answer([left])
 
     def _gather(self, calls: list[WorkerCall]) -> bool:
-        """Wait for calls; give an acceptance a moment for others to join. False: these are the last."""
+        """Collect calls; an acceptance waits `GROUP_S` for others. Return False for the last calls."""
         size = 0
         deadline: float | None = None
         soon = self._tables is not None and self._problem is None and self._housekeeping.has_work
@@ -213,7 +213,7 @@ class Worker:
                 return False
             calls.append(call)
             if call.kind is CallKind.LOOK and deadline is not None:
-                # The transaction has not begun yet: a slot of delivery would stand empty meanwhile.
+                # Answer it at once: the transaction has not begun, and a delivery slot would stay idle.
                 self._look(call)
                 self._answer([calls.pop()])
             size += call.size
@@ -228,10 +228,10 @@ class Worker:
             self._serve(calls)
         only_looked = calls and all(call.kind is CallKind.LOOK and call.error is None for call in calls)
         if only_looked and self._clock() - self._stats_at < TICK_S:
-            return  # nothing has changed but the time
+            return  # only the ages have changed
         if self._tables is not None:
             tidy = partial(self._tidy, idle=not calls)
-            with contextlib.suppress(SpoolError):  # it is in the log, and among the stats
+            with contextlib.suppress(SpoolError):  # logged, and reported in the stats
                 self._past_damage(tidy)
         self._publish_stats()
 
@@ -247,7 +247,7 @@ class Worker:
                 self._look(call)
 
     def _look(self, call: WorkerCall) -> None:
-        """Answer a call that only looks; from the new file, when the old one has just been set aside."""
+        """Answer a call that only reads; from the new file if the old one has just been set aside."""
         function = call.function
         if function is None:
             return
@@ -264,7 +264,7 @@ class Worker:
             call.error = exc
 
     def _write(self, calls: Sequence[WorkerCall]) -> None:
-        """Do these in one transaction; in the worst case, the notes in one and the acceptances not at all."""
+        """Run the calls in one transaction; if it fails, run the notes alone and fail the acceptances."""
         error = self._try_write(calls)
         if error is None:
             return
@@ -297,10 +297,10 @@ class Worker:
                     call.result = call.function(tables)
 
     def _past_damage(self, work: Callable[[], T]) -> T:
-        """Do `work`; where it meets damage, open the file again and repeat it.
+        """Run `work`; if it finds damage, open the file again and repeat it.
 
-        A read that failed once can look like damage, so only damage met twice sets the file aside: then
-        FileSetAside is raised, and the next call finds a new file. Raises SpoolError.
+        A read that fails once can look like damage, so only damage found twice sets the file aside: then
+        FileSetAside is raised, and the next call uses a new file. Raises SpoolError.
         """
         try:
             try:
@@ -324,12 +324,12 @@ class Worker:
             raise error from exc
 
     def _check_space(self, tables: Tables, size: int) -> None:
-        """Refuse `size` bytes that would fill the disk. Raises SpoolError, sqlite3.Error."""
+        """Raise SpoolError if `size` bytes would fill the disk. Raises sqlite3.Error."""
         if not size or self._path is None or not files.is_nearly_full(self._path, size):
             return
         now = time.monotonic()
         if now >= self._next_reclaim:
-            # Pages that deletions have freed are of use to us; the log, and pages kept for later, are not.
+            # Return the space of the WAL and of spare pages to the file system first.
             self._next_reclaim = now + RECLAIM_S
             tables.checkpoint()
             tables.vacuum(tables.spare_pages())
@@ -340,7 +340,7 @@ class Worker:
     # -- the file
 
     def _open(self) -> None:
-        """Open file and tables; set aside what cannot be used. Raises SpoolError."""
+        """Open the file and tables; set aside a file that cannot be used. Raises SpoolError."""
         if self._path is not None and self._lock is None:
             self._lock = files.Lock(self._path)
         try:
@@ -364,7 +364,7 @@ class Worker:
             raise files.cannot_write(self._path or Path(files.MEMORY), exc) from exc
 
     def _open_twice(self) -> None:
-        """Open the tables; a read that fails once can look like damage, so damage gets a second look."""
+        """Open the tables; try again on damage, because a read that fails once can look like it."""
         try:
             self._open_tables()
         except sqlite3.Error as exc:
@@ -380,7 +380,7 @@ class Worker:
             files.sync_folder(self._path)
         with self._tables.transaction(durable=True):
             interrupted = self._tables.close_interrupted()
-            # SQLite finds damage only where it reads: these are read all the time.
+            # SQLite finds damage only where it reads, so read what every call will need.
             self._tables.first(TO_STORE), self._tables.first(TO_ANNOUNCE)
         for event_id in interrupted:
             log.info("spool: event %s was interrupted by the end of the last run; closing it", event_id)
@@ -388,14 +388,14 @@ class Worker:
         self._fsync_failed = False
 
     def _living_tables(self) -> Tables:
-        """Return the tables; open them again when an error has closed them. Raises SpoolError."""
+        """Return the tables; open them again if an error has closed them. Raises SpoolError."""
         if self._tables is None:
             self._open()
         assert self._tables is not None
         return self._tables
 
     def _set_file_aside(self, why: str, words: str) -> None:
-        """Move the file away as it is, with a line in the log."""
+        """Rename the file, unchanged, and log it."""
         assert self._path is not None
         self._close_db()
         away = files.move_away(self._path, why, self._wall)
@@ -411,7 +411,7 @@ class Worker:
 
     def _close_db(self) -> None:
         if self._tables is not None:
-            # Delivery may still report numbers of a file set aside: they must not mean records of a new one.
+            # Delivery may still report numbers of a file set aside: a new file must not reuse them.
             self._min_number = max(self._min_number, self._tables.next_number)
         if self._db is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -426,7 +426,7 @@ class Worker:
             self._lock = None
 
     def _clear_doubts(self) -> None:
-        """After an I/O error: write what the WAL holds to the database, and fsync that. Raises sqlite3.Error.
+        """After an I/O error, write the WAL to the database and fsync it. Raises sqlite3.Error.
 
         A failed fsync leaves pages marked clean that are on no disk, and the next fsync does not report them.
         """
@@ -434,7 +434,7 @@ class Worker:
             self._fsync_failed = not self._living_tables().checkpoint()
 
     def _set_problem(self, problem: str | None) -> None:
-        """Note why nothing can be taken; log each change once."""
+        """Note why no record can be accepted; log each change once."""
         if problem == self._problem:
             return
         if problem is not None:
@@ -471,17 +471,17 @@ class Worker:
         self._on_stats(self._stats)
 
     def _alarm(self, tables: Tables) -> str | None:
-        """Return what an operator should know though records are taken."""
+        """Return a warning for the operator while records are accepted, or None."""
         said = []
         if tables.counters.aside:
-            with contextlib.suppress(sqlite3.Error):  # the next call meets the same error
+            with contextlib.suppress(sqlite3.Error):  # the next call finds the same error
                 said.append(f"records set aside: {tables.counters.aside} ({tables.newest_reason()})")
         if self._housekeeping.dropping:
             said.append("records are being dropped: the spool is full, or they are too old")
         return "; ".join(said) or None
 
     def _waiting(self, tables: Tables) -> dict[str, Any]:
-        """Return what the stats say of the items that delivery may take."""
+        """Return the fields of the stats about items that wait for delivery."""
         try:
             firsts = tables.first(TO_STORE), tables.first(TO_ANNOUNCE)
             oldest = min((number for number in firsts if number is not None), default=None)
@@ -492,14 +492,14 @@ class Worker:
                 "backlog": oldest is not None and tables.leases.is_delayed(oldest),
             }
         except sqlite3.Error:
-            # The next call meets the same error, and deals with it.
+            # The next call finds the same error, and handles it.
             age_s = self._stats.oldest_age_s
             return {"to_store": True, "to_announce": True, "oldest_age_s": age_s, "backlog": True}
 
     # -- back to the loop
 
     def _answer(self, calls: Sequence[WorkerCall]) -> None:
-        """Settle the futures, all of one loop at once."""
+        """Resolve the futures, those of one loop in one callback."""
         by_loop: dict[asyncio.AbstractEventLoop, list[WorkerCall]] = {}
         for call in calls:
             by_loop.setdefault(call.loop, []).append(call)
