@@ -1,4 +1,4 @@
-"""`async-motion backup` and `restore`: a service in one file, and again as a service, here or elsewhere."""
+"""`async-motion backup` and `restore`: settings and spool in one file, restored here or on another host."""
 
 from __future__ import annotations
 

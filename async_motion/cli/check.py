@@ -1,4 +1,4 @@
-"""`async-motion check` validates the settings; with `--probe` it tries each thing that they name."""
+"""`async-motion check`: validate the settings; with `--probe` also test cameras, store and broker."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from async_motion.settings import Settings, load
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     settings = load(args.config, os.environ)
-    # The findings say it all: warnings of the parts that are probed would stand between them.
+    # The findings report every failure; warnings from the probed parts would only interleave with them.
     log_as_set(settings, "error")
     return run_async(check(settings, with_probe=args.probe, as_json=args.json))
 
 
 async def check(settings: Settings, *, with_probe: bool, as_json: bool) -> int:
-    """Print that the settings are right, then the findings of a probe. Return 1 if anything failed."""
+    """Print that the settings are valid, then the findings of a probe. Return 1 if any failed, else 0."""
     _print(Finding(what="settings", ok=True, text=specs.summary(settings)), as_json)
     failed = False
     if with_probe:

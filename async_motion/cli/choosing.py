@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Add the options by which events are chosen."""
+    """Add the options that select events."""
     chosen = parser.add_argument_group("which events", "Times are local; a day is a local day.")
     chosen.add_argument("--camera", action="append", metavar="NAME", help="of this camera; may be repeated")
     chosen.add_argument("--instance", metavar="NAME", help="of this instance (default: the settings')")
@@ -34,7 +34,10 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventChoice:
-    """Which events a command is about."""
+    """The events that a command selects: `since` <= start < `until` (UTC); scores 0..1.
+
+    `cameras` None means all cameras; empty `zones` means any zone.
+    """
 
     cameras: tuple[str, ...] | None
     since: datetime | None
@@ -45,13 +48,13 @@ class EventChoice:
 
     @property
     def narrows(self) -> bool:
-        """Whether anything at all was asked for."""
+        """Whether any filter is set."""
         return self != EventChoice(
             cameras=None, since=None, until=None, zones=(), min_score=0.0, min_duration_s=0.0
         )
 
     def takes(self, event: Event) -> bool:
-        """Return whether an event is chosen, its camera apart."""
+        """Return whether an event matches all filters but the camera's."""
         from async_motion.retrieval import Filter
 
         wanted = Filter(
@@ -64,7 +67,7 @@ class EventChoice:
         return wanted.takes(event)
 
     def events(self, reader: EventReader, *, reverse: bool = False) -> AsyncIterator[Event]:
-        """Yield the events from the bucket."""
+        """Yield the selected events from the bucket."""
         return reader.events(
             self.cameras,
             since=self.since,
@@ -77,7 +80,7 @@ class EventChoice:
 
 
 def chosen(args: argparse.Namespace, now: datetime | None = None) -> EventChoice:
-    """Return what the options mean. Raises UsageError, a line for each that is wrong."""
+    """Parse the options that `add_filters` added. Raises UsageError with one line for each wrong option."""
     from async_motion.cli.when import moment, whole_day
     from async_motion.core.names import is_name
     from async_motion.settings.quantities import duration_of, share_of

@@ -1,8 +1,8 @@
 """The command line: arguments, output for people, exit codes.
 
-Exit codes: 0 done or stopped on purpose, 1 failure, 2 wrong usage or settings. What a person must read
-goes to the terminal; `--json` prints what a program may read. Imports are made where they are needed:
-`--help` must not wait for OpenCV.
+Exit codes: 0 done or stopped on purpose, 1 failure, 2 wrong usage or settings. Output is for people;
+`--json` prints it for programs. Each command imports its modules when it runs, so that `--help` does not
+wait for OpenCV.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from async_motion.cli import backup, delete, events, fleet, get, lifecycle, poli
 from async_motion.errors import AsyncMotionError, SettingsError, UsageError
 
 MISSING_LIBRARY = re.compile(r"(lib\S+): cannot open shared object file")
-"""How Linux says that a compiled module wants what the system has not."""
+"""The loader's message on Linux when a compiled module needs a missing shared library."""
 
 OPENCV_LIBRARIES = ("libGL.so.1", "libglib-2.0.so.0", "libgthread-2.0.so.0", "libxcb.so.1")
-"""What opencv-python expects of the system; a server or a slim image may have none of it."""
+"""System libraries that opencv-python needs; a server or a slim image may have none of them."""
 
 OPENCV_PACKAGES = "libgl1 libglib2.0-0 libxcb1"
-"""The same as packages of Debian and Ubuntu. The image has opencv-python-headless, which needs none."""
+"""The Debian and Ubuntu packages of these. The image has opencv-python-headless, which needs none."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     args = _parser().parse_args(argv)
-    # What OpenCV thinks of a camera is said by us, in one line that names the camera.
+    # OpenCV's own log lines do not name the camera; ours report the same failure in one line that does.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    with suppress(ValueError):  # not in the main thread: then the signals belong to another
+    with suppress(ValueError):  # outside the main thread Python allows no signal handler
         signal.signal(signal.SIGTERM, _interrupt)
     try:
         code: int = args.command(args)
@@ -57,14 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     except BrokenPipeError:
-        # Our reader has left (`listen | head`): that is its right. Python would complain at exit.
+        # The reader has closed the pipe (`listen | head`), which is no error.
+        # Without /dev/null as stdout, Python's flush at exit would print a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Let SIGTERM stop a command as Ctrl-C does, until the service handles both by itself."""
+    """Make SIGTERM stop a command as Ctrl-C does, until the service installs its own handlers."""
     raise KeyboardInterrupt
 
 
@@ -178,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_operations(commands: Any, config: argparse.ArgumentParser) -> None:
-    """Add the commands that install, watch and secure the service."""
+    """Add the commands `install` and `health`."""
     install = commands.add_parser("install", help="make it a service of systemd")
     where = install.add_mutually_exclusive_group(required=True)
     where.add_argument("--system", action="store_true", help="of the machine, with a user of its own")
@@ -205,7 +206,7 @@ def _positive(text: str) -> int:
 def _missing(library: str) -> str:
     if library not in OPENCV_LIBRARIES:
         return f"the shared library {library} is missing on this system: install the package that has it"
-    # All of them: the loader names only the first.
+    # The loader names only the first missing library: name all packages.
     return (
         f"the shared library {library} is missing, which OpenCV needs:"
         f" apt-get install {OPENCV_PACKAGES} (Debian, Ubuntu)"
@@ -223,7 +224,7 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-# Each command's module is imported when it is asked for: `--help` must not wait for OpenCV.
+# Each command's module is imported when the command runs: `--help` must not wait for OpenCV.
 
 
 def _install(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`async-motion delete`: remove events from the bucket. Shows what would go; `--yes` lets it go."""
+"""`async-motion delete`: remove events from the bucket. A dry run without `--yes`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from async_motion.settings import Settings
 
 OPEN_FOR = timedelta(days=1)
-"""An event without an end that began less than this ago is left alone: a service may be writing it."""
+"""An event without an end that began more recently than this is kept: a service may be writing it."""
 _AT_ONCE = 64
 
 
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 async def delete(settings: Settings, choice: EventChoice, args: argparse.Namespace) -> int:
-    """Show the events that were chosen, or delete them; return 1 where an id is unknown or there are none."""
+    """Print the selected events; delete them with `--yes`. Return 1 if an id is unknown or none matched."""
     from async_motion.app import buckets
     from async_motion.cli.events import printer, tell_skipped
     from async_motion.cli.get import Wanted

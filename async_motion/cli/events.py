@@ -1,6 +1,7 @@
-"""`async-motion events`: what is in the bucket, as a table, JSON Lines or CSV; from the bucket alone.
+"""`async-motion events`: list the events in the bucket, as a table, JSON Lines or CSV.
 
-Lines come as they are read. Times in the table are local, with their offset; in JSON and CSV they are UTC.
+It needs the bucket alone. Each line is printed as soon as its event is read. Times in the table are local,
+with their offset; in JSON and CSV they are UTC.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 async def events(settings: Settings, choice: EventChoice, args: argparse.Namespace) -> int:
-    """Print the events that were chosen, or rebuild their index; return the exit code."""
+    """Print the selected events, or rebuild their index; return the exit code."""
     from async_motion.app import buckets
 
     async with buckets.build_bucket(settings) as bucket:
@@ -93,7 +94,7 @@ async def events(settings: Settings, choice: EventChoice, args: argparse.Namespa
 
 
 def printer(shape: str, reader: EventReader) -> Callable[[Event], None]:
-    """Return what prints one event; its heading comes with the first."""
+    """Return a function that prints one event. `shape`: json, csv or table, which begins with a heading."""
     if shape == "json":
         return lambda event: print(json.dumps(payload(event, reader), ensure_ascii=False), flush=True)
     if shape == "csv":
@@ -102,7 +103,7 @@ def printer(shape: str, reader: EventReader) -> Callable[[Event], None]:
 
 
 def payload(event: Event, reader: EventReader) -> dict[str, object]:
-    """Return an event as JSON and CSV have it: with the folder and the best frame's object key."""
+    """Return an event's fields for JSON and CSV, with its folder and the object key of its best frame."""
     from async_motion.core.names import frame_key
 
     folder = reader.folder(event)
@@ -111,7 +112,7 @@ def payload(event: Event, reader: EventReader) -> dict[str, object]:
 
 
 def tell_skipped(reader: EventReader) -> None:
-    """Say on standard error what could not be read."""
+    """Report the objects that could not be read on standard error: the count and the latest three."""
     skipped = reader.skipped
     if skipped.count:
         _tell(f"{skipped.count} objects could not be read, such as")
@@ -120,7 +121,7 @@ def tell_skipped(reader: EventReader) -> None:
 
 
 def sparkline(scores: tuple[float, ...]) -> str:
-    """Return the course of the scores, the highest as a full bar; at most 16 characters."""
+    """Return one bar for each score, the highest as a full bar."""
     top = max(scores, default=0.0)
     if top <= 0:
         return BARS[0] * len(scores)
@@ -169,7 +170,7 @@ def _csv(reader: EventReader) -> Callable[[Event], None]:
 async def _watch(
     settings: Settings, bucket: AnyReader, reader: EventReader, choice: EventChoice, args: argparse.Namespace
 ) -> int:
-    """Print history and then what comes, without a seam; without a broker by polling."""
+    """Print past events, then new ones, with no gap and no repeat. Without a broker it polls the bucket."""
     from async_motion.app import build
     from async_motion.client import MotionClient
     from async_motion.retrieval.model import utc_now

@@ -1,4 +1,7 @@
-"""`async-motion fleet`: the workers and their cameras, a move by hand, a drain. Works beside the workers."""
+"""`async-motion fleet`: show the workers and their cameras, move a camera, drain a worker.
+
+Works while the workers run.
+"""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""`async-motion get`: events with their frames, as files: pictures, contact sheet, clip, archive, or links.
+"""`async-motion get`: fetch events as files: frames, contact sheet, clip, archive; or print links to them.
 
-    {out}/{camera}/{event_id}/000003.jpg …   the frames, their bytes as stored, each checked by its sha256
+    {out}/{camera}/{event_id}/000003.jpg …   the frames, byte for byte as stored, checked by SHA-256
     {out}/{camera}/{event_id}/event.json     the summary
     {out}/{camera}/{event_id}/sheet.jpg      --sheet
     {out}/{camera}/{event_id}/clip.mp4       --clip
     {out}/{camera}/{event_id}/annotated/…    --annotate
 
-A frame that is there already with the right sha256 is not fetched again: a command that was killed goes on
-where it was. With `--archive` the files are collected beside the archive, in `FILE.zip.part/`, and packed in
-the end.
+A frame whose file has the right SHA-256 is not fetched again, so a command that was killed resumes where it
+stopped. With `--archive` the files are collected beside the archive, in `FILE.zip.part/`, and packed at the
+end.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main(args: argparse.Namespace) -> int:
 async def get(
     settings: Settings, choice: EventChoice, args: argparse.Namespace, expires_s: float | None
 ) -> int:
-    """Fetch what was chosen; return 1 where something is missing."""
+    """Fetch the selected events; return 1 if anything is missing or none matched."""
     from async_motion.app import buckets
 
     async with buckets.build_bucket(settings) as bucket:
@@ -127,12 +127,12 @@ class Making:
 
     @property
     def pictures(self) -> bool:
-        """Whether frames are to be decoded."""
+        """Whether the frames must be decoded."""
         return self.sheet or self.clip or self.annotate
 
 
 class Wanted:
-    """The events that a command is about: by their ids, or by filters."""
+    """The events that a command selects: by their ids, or by filters."""
 
     def __init__(self, reader: EventReader, choice: EventChoice, ids: Collection[str]) -> None:
         self.reader = reader
@@ -141,7 +141,7 @@ class Wanted:
         self._ids = list(dict.fromkeys(ids))
 
     async def events(self) -> AsyncIterator[Event]:
-        """Yield the events; note the ids that there are no events of."""
+        """Yield the events; collect the ids without an event in `unknown`."""
         if not self._ids:
             async for event in self._choice.events(self.reader):
                 yield event
@@ -159,7 +159,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Result:
-    """What came of it. `missing` has a line for each frame or picture that is not there."""
+    """The outcome of a command. `missing` has a line for each frame or output that could not be made."""
 
     events: int = 0
     frames: int = 0
@@ -169,7 +169,7 @@ class Result:
     began: float = field(default_factory=time.monotonic)
 
     def finish(self, reader: EventReader) -> int:
-        """Say what came of it on standard error; return the exit code."""
+        """Print the outcome on standard error; return the exit code."""
         from async_motion.cli.events import tell_skipped
 
         took = max(1e-6, time.monotonic() - self.began)
@@ -186,7 +186,7 @@ class Result:
 
 
 async def fetch_all(wanted: Wanted, making: Making, *, as_json: bool) -> Result:
-    """Fetch all events, some at once, with progress on a terminal."""
+    """Fetch all events, `EVENTS_AT_ONCE` concurrently, with progress on a terminal."""
     from async_motion.retrieval.requests import together
 
     result = Result()
@@ -262,7 +262,7 @@ async def _fetch_some(
 
 
 def _already(folder: Path, frames: Collection[FrameInfo]) -> list[FrameInfo]:
-    """Return the frames whose files are there and whole."""
+    """Return the frames whose files exist with the right size and SHA-256."""
     found = []
     for frame in frames:
         file = _file(folder, frame)
@@ -277,7 +277,7 @@ def _already(folder: Path, frames: Collection[FrameInfo]) -> list[FrameInfo]:
 def _make(
     event: Event, frames: list[FrameInfo], folder: Path, making: Making, zones: Polygons | None
 ) -> list[str]:
-    """Make the pictures of one event; return a line for each that could not be made."""
+    """Make the annotated frames, sheet and clip of one event; return a line for each failure."""
     from async_motion.jpeg import encode
     from async_motion.retrieval.clips import make_clip
     from async_motion.retrieval.pictures import annotate, picture_of, sheet, used_zones
@@ -314,7 +314,10 @@ def _make(
 
 
 async def _links(wanted: Wanted, expires_s: float, *, as_json: bool) -> int:
-    """Print a link to each frame."""
+    """Print a link to each frame, valid for `expires_s`; return the exit code.
+
+    Raises AsyncMotionError if the store is a directory.
+    """
     reader = wanted.reader
     count = 0
     until = datetime.fromtimestamp(time.time() + expires_s, UTC)
@@ -343,9 +346,9 @@ async def _links(wanted: Wanted, expires_s: float, *, as_json: bool) -> int:
 
 
 def _pack(part: Path, target: Path, missing: Collection[str]) -> str:
-    """Pack the collected files, with a list of their SHA-256, and return the archive's own.
+    """Pack the collected files with a list of their SHA-256; return the SHA-256 of the archive.
 
-    The archive appears whole or not at all. Where something is missing the list says so.
+    The archive appears whole or not at all. MISSING.txt in it lists what could not be fetched or made.
     """
     waiting = target.with_name(f".{target.name}.{os.getpid()}")
     files = sorted(path for path in part.rglob("*") if path.is_file() and path.name != SUMS)
@@ -361,12 +364,12 @@ def _pack(part: Path, target: Path, missing: Collection[str]) -> str:
     finally:
         waiting.unlink(missing_ok=True)
     if not missing:
-        shutil.rmtree(part)  # else the next run goes on from there
+        shutil.rmtree(part)  # kept otherwise: the next run resumes from it
     return _digest(target)
 
 
 class Progress:
-    """A line on the terminal: how far, how fast, how long still."""
+    """A progress line on the terminal: frames done, rate, time left."""
 
     def __init__(self, result: Result) -> None:
         self._result = result
@@ -376,12 +379,12 @@ class Progress:
         self._last = 0.0
 
     def expect(self, event: Event) -> None:
-        """Count the frames of an event to what is to be done."""
+        """Add the frames of an event to the expected total."""
         self._expected += event.frames
         self._expected_bytes += event.bytes
 
     def step(self, frames: int, size: int) -> None:
-        """Count frames that are there now."""
+        """Count frames as done, with the bytes fetched; redraw at most every 0.2 s."""
         self._done += frames
         self._done_bytes += size
         now = time.monotonic()
@@ -390,7 +393,7 @@ class Progress:
             print(f"\r\x1b[K{self.line(now - self._result.began)}", end="", file=sys.stderr, flush=True)
 
     def line(self, took_s: float) -> str:
-        """Return the line after so many seconds."""
+        """Return the line, `took_s` seconds after the start."""
         fetched, rate = self._result.frames, self._result.frames / max(1e-6, took_s)
         left = max(0, self._expected - self._done)
         until = f"{left / rate / 60:.0f}:{left / rate % 60:02.0f} left" if fetched else "…"

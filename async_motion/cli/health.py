@@ -1,6 +1,6 @@
-"""`async-motion health`: whether the service beside us is alive, for container health checks.
+"""`async-motion health`: check whether the service on this host is alive, for container health checks.
 
-It imports no settings and no event loop: it is run every few seconds for years.
+It runs every few seconds, so it imports neither the settings nor an event loop.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 from async_motion.app.liveness import ANSWER, socket_name
 
 TIMEOUT_S = 4.0
-"""How long the service's loop may take to answer."""
+"""Seconds within which the service's event loop must answer."""
 
 
 def main(args: argparse.Namespace) -> int:
-    """Return 0 when the service that was started with these settings answers, else 1, and say why."""
+    """Return 0 if the service that was started with these settings answers, else print why and return 1."""
     address = socket_name(args.config, os.environ)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:

@@ -1,7 +1,7 @@
-"""`async-motion install`: make it a service of systemd, for the machine or for one user.
+"""`async-motion install`: install a systemd unit, for the system or for one user.
 
-It writes a unit, settings and, for the machine, a user of its own, and says what it did. It starts nothing,
-and never touches settings that are there. Settings hold camera passwords: they are closed to other users.
+It writes the unit, the settings and, for the system, a service user, and prints what it did. It starts
+nothing and never overwrites existing settings. Settings hold camera passwords: other users cannot read them.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ NEEDS_SYSTEM = re.compile(
     r"CapabilityBoundingSet|AmbientCapabilities|RemoveIPC|RestrictNamespaces)=.*\n",
     re.MULTILINE,
 )
-"""What only the system's own manager can do; a user's service runs as that user anyway."""
+"""Directives that only the system manager supports; a user service runs as its user anyway."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstallPlan:
-    """Where everything goes. `unit` is the text of the unit."""
+    """The files to write and the commands to run next. `unit` is the text of the unit."""
 
     unit_path: Path
     unit: str
     settings_path: Path
     commands: tuple[str, ...]
     user_path: Path | None = None
-    """systemd's declaration of the service's user (sysusers.d). None: it runs as the one who asks."""
+    """The sysusers.d file that declares the service's user. None: it runs as the current user."""
 
 
 def main(args: argparse.Namespace) -> int:
@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def plan_for_system(program: Path, root: Path) -> InstallPlan:
-    """Return the plan for a service of the machine. Raises UsageError where it could not run `program`."""
+    """Return the plan for a system service. Raises UsageError if `program` is in a home directory."""
     if str(program).startswith(HOMES):
         raise UsageError(
             f"{program} lies in a home, which the service cannot see, expected a place such as "
@@ -79,7 +79,7 @@ def plan_for_system(program: Path, root: Path) -> InstallPlan:
 
 
 def plan_for_user(program: Path, env: Mapping[str, str]) -> InstallPlan:
-    """Return the plan for a service of the user who asks."""
+    """Return the plan for a service of the current user."""
     config = Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     settings = config / "async_motion/variables.yaml"
     text = NEEDS_SYSTEM.sub("", _unit(program))
@@ -99,7 +99,7 @@ def plan_for_user(program: Path, env: Mapping[str, str]) -> InstallPlan:
 
 
 def carry_out(plan: InstallPlan, *, dry: bool) -> list[str]:
-    """Write what the plan holds, or with `dry` nothing; return what was done, a line each. Raises OSError."""
+    """Write the plan's files, or none with `dry`; return a line for each. Raises OSError."""
     would = "would write" if dry else "wrote"
     said = [_write(plan.unit_path, plan.unit, dry=dry)]
     if plan.user_path is not None:
@@ -116,7 +116,7 @@ def carry_out(plan: InstallPlan, *, dry: bool) -> list[str]:
 
 
 def _write(path: Path, text: str, *, dry: bool) -> str:
-    """Write a file of ours and return what was done."""
+    """Write a file unless its text is unchanged; return a line that says what was done."""
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return f"unchanged  {path}"
     replaced = " (replaced)" if path.exists() else ""

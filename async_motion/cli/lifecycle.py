@@ -1,4 +1,4 @@
-"""`async-motion lifecycle`: let the bucket's server remove what is old. It shows; `--apply` sets the rule."""
+"""`async-motion lifecycle`: show or set the bucket's rule that expires old events; `--apply` sets it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 async def lifecycle(settings: Settings, *, days: int | None, apply: bool) -> int:
-    """Show the rules, and the new one; set it with `apply`. Return the exit code."""
+    """Print the bucket's rules and the new one; set it if `apply`. Return the exit code."""
     from async_motion.app import buckets
 
     prefix = f"{settings.minio.prefix}{settings.instance}/"

@@ -1,7 +1,7 @@
-"""`async-motion listen`: announcements as they come, and each frame fetched by its key.
+"""`async-motion listen`: print announcements as they arrive; with `--save` fetch each frame by its key.
 
-It is also the shortest example of a subscriber: drop repeats by `frame_id`, fetch by `object_key` from
-`bucket` (or by `url`), compare the `sha256`.
+It is also the shortest example of a subscriber: drop repeats by `frame_id`, fetch `object_key` from
+`bucket` (or fetch `url`), and verify `sha256`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from async_motion.errors import AsyncMotionError
 from async_motion.settings import Settings, load
 
 REMEMBERED = 10_000
-"""How many frame ids are kept to tell a repeat."""
+"""Frame ids that are kept to recognise a repeat."""
 
 
 MAX_WAITING = 10_000
-"""How many announcements may wait to be shown; what comes then is not shown."""
+"""Announcements that may wait to be printed; further ones are dropped."""
 
 
 class Arrivals:
-    """Announcements on their way to the terminal: bounded, since a terminal may stand still."""
+    """A bounded queue of announcements to print: a terminal may be paused. `lost` counts those dropped."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
         self.lost = 0
 
     def put(self, payload: bytes) -> None:
-        """Take one; the first that finds no room is told."""
+        """Add an announcement, or drop it if the queue is full; the first drop is reported."""
         try:
             self._queue.put_nowait(payload)
         except asyncio.QueueFull:
@@ -50,12 +50,12 @@ class Arrivals:
                 _tell("announcements come faster than they can be shown: some are left out")
 
     async def get(self) -> bytes:
-        """Wait for the oldest."""
+        """Wait for the oldest announcement and remove it."""
         return await self._queue.get()
 
 
 class FrameReader(Protocol):
-    """What fetches a frame: a store."""
+    """The part of a store that `fetch` needs."""
 
     async def get(self, key: str) -> bytes: ...
 
@@ -85,10 +85,10 @@ async def listen(
     all_instances: bool,
     count: int | None,
 ) -> int:
-    """Print announcements until `count` are seen or the command is stopped; return the exit code.
+    """Print announcements until `count` are printed or the command is stopped; return the exit code.
 
-    With `save`, each frame is fetched into `save/{object_key}`; one that cannot be fetched, or whose sha256
-    differs, is said on standard error and makes the exit code 1 in the end.
+    With `save`, each frame is fetched into `save/{object_key}`. One that cannot be fetched, or whose SHA-256
+    differs, is reported on standard error, and the exit code is 1.
     """
     host, port = await build.find_broker(settings, _tell)
     arrived = Arrivals()
@@ -110,7 +110,7 @@ async def listen(
         try:
             failed = await _show(arrived, as_json=as_json, save=save, reader=reader, count=count)
         except BrokenPipeError as exc:
-            # Who reads our output has left (`listen | head`). Raised below: the group would wrap it.
+            # The reader has closed the pipe (`listen | head`). Raised below: the group would wrap it.
             left = exc
         finally:
             connection.cancel()
@@ -127,7 +127,7 @@ async def _show(
     reader: FrameReader | None,
     count: int | None,
 ) -> int:
-    """Print what arrives; return how many frames could not be fetched."""
+    """Print announcements as they arrive; return the number of frames that could not be fetched."""
     seen: OrderedDict[str, None] = OrderedDict()
     failed = shown = refused = 0
     while count is None or shown < count:
@@ -159,14 +159,14 @@ async def _show(
 
 
 async def fetch(stored: StoredFrame, reader: FrameReader, folder: Path) -> Path:
-    """Fetch one frame by its key into `folder`, under the same path; return the file.
+    """Fetch one frame to `folder/{object_key}`; return the file.
 
-    Raises what the store raises, OSError from the disk, and FetchError for a key that leaves the folder or
-    bytes that are not the announced ones. The file appears whole or not at all.
+    Raises the store's errors, OSError from the disk, and FetchError for a key that leaves the folder or
+    bytes whose SHA-256 is not the announced one. The file appears whole or not at all.
     """
     key = PurePosixPath(stored.info.object_key)
     if key.is_absolute() or ".." in key.parts or not key.parts:
-        # The key comes over the network: it must not choose where on this disk we write.
+        # The key comes over the network: it must not choose a path outside the folder.
         raise FetchError("this key leaves the folder, not saved")
     data = await reader.get(stored.info.object_key)
     digest = hashlib.sha256(data).hexdigest()
@@ -178,7 +178,7 @@ async def fetch(stored: StoredFrame, reader: FrameReader, folder: Path) -> Path:
 
 
 class FetchError(AsyncMotionError):
-    """A frame was announced, but what came is not what was announced."""
+    """An announced frame has an unsafe key, or its bytes do not match the announced SHA-256."""
 
 
 def _write(target: Path, data: bytes) -> None:
@@ -189,7 +189,7 @@ def _write(target: Path, data: bytes) -> None:
 
 
 def _as_json(payload: bytes) -> str:
-    """Return an announcement as one line of ASCII: no character in it can end the line or move a cursor."""
+    """Return an announcement as one line of ASCII: nothing in it can break the line or move the cursor."""
     return json.dumps(strict_json.parse(payload), separators=(",", ":"))
 
 
@@ -204,7 +204,7 @@ def _row(stored: StoredFrame) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with everything escaped that is not to be seen, such as a change of writing direction."""
+    """Return `text` with every unprintable character escaped, such as a change of writing direction."""
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 

@@ -1,4 +1,4 @@
-"""The log of a command, as the settings want it."""
+"""Set up the log of a command from the settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from async_motion.settings import Settings
 
 
 def log_as_set(settings: Settings, level: str, *, service: bool = False) -> None:
-    """Send the log where the settings say. The levels of single packages hold for the service alone."""
+    """Set up the log from the settings. Levels of single packages apply to the service only.
+
+    Warns about each secret that is too short for the log to hide.
+    """
     levels = {name: value for name, value in settings.log.levels.model_dump().items() if value}
     setup_logging(
         level,

@@ -1,4 +1,4 @@
-"""`async-motion policy`: the least rights that the settings need, for MinIO, AWS or mosquitto."""
+"""`async-motion policy`: print the least privileges that the settings need, for MinIO, AWS or mosquitto."""
 
 from __future__ import annotations
 

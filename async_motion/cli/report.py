@@ -1,4 +1,4 @@
-"""`async-motion report`: a day or a week as one HTML file, or as a PNG."""
+"""`async-motion report`: report a day or a week as one HTML file; with `--png` also as a PNG."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def report(settings: Settings, args: argparse.Namespace, since: datetime, 
 
 
 def _photograph(page: Path, target: Path) -> None:
-    """Let a browser make a picture of the page. Raises AsyncMotionError."""
+    """Render the page to a PNG in a headless browser. Raises AsyncMotionError."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         raise AsyncMotionError("--png: chromium is not installed; the HTML file was written")
@@ -114,7 +114,7 @@ def _photograph(page: Path, target: Path) -> None:
 
 
 def _crop(picture: Path, target: Path) -> None:
-    """Write the picture without the empty ground below the page. Raises AsyncMotionError."""
+    """Write the screenshot without the blank area below the page. Raises AsyncMotionError."""
     import cv2
     import numpy as np
 

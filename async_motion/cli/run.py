@@ -1,4 +1,4 @@
-"""`async-motion run`: the service."""
+"""`async-motion run`: run the service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(args: argparse.Namespace) -> int:
     """Run the service until it is stopped; return the exit code."""
     file = SettingsFile(config=args.config, env=os.environ)
     settings = file.load()
-    # Pictures and what waits for delivery are none of the other users' business.
+    # The spool and the stored frames must not be readable by other users.
     os.umask(os.umask(0o077) | 0o007)
     log_as_set(settings, settings.log.level, service=True)
     try:

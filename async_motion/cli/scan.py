@@ -1,7 +1,7 @@
-"""`async-motion scan`: motion in recordings, as a table, JSON Lines or CSV; stills, clips, or into the store.
+"""`async-motion scan`: find motion in recordings; print it, make stills or clips, or store the events.
 
-Results go to standard output in the order of the recordings' paths, however many processes there are.
-Progress and what could not be read go to standard error.
+Results go to standard output in the order of the recordings' paths, regardless of the number of processes.
+Progress and errors go to standard error.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def main(args: argparse.Namespace) -> int:
 async def scan(
     settings: Settings, args: argparse.Namespace, *, zone: tzinfo | None, start: datetime | None
 ) -> int:
-    """Scan and print; return the exit code."""
+    """Scan the recordings and print their events; return 1 if one could not be read, else 0."""
     from async_motion.scan import find_recordings, specs_for
     from async_motion.scan import scan as run
 
@@ -136,8 +136,8 @@ async def scan(
         settings,
         recordings,
         decode=args.decode,
-        # Cores without a recording of their own help to decode. Not by the number of processes: what is made
-        # of a damaged frame may depend on the threads.
+        # Cores without a recording of their own decode. The number of processes must not matter here:
+        # what FFmpeg makes of a damaged frame may depend on the number of threads.
         threads=max(1, cores // len(recordings)) if args.ray is None else 1,
         store=args.store,
         out=args.out,
@@ -155,7 +155,7 @@ async def scan(
         on_progress=shown.update,
     )
     total = Total()
-    # Ray prints what happens to its nodes to standard output, which is for the results alone.
+    # Ray prints node events to standard output, which is for the results alone.
     with redirect_stdout(sys.stderr):
         async for outcome in outcomes:
             shown.clear()
@@ -175,7 +175,7 @@ def _engine(args: argparse.Namespace, slots: int) -> Engine:
 
 
 class Total:
-    """What came of all recordings."""
+    """Totals over all recordings."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -184,7 +184,7 @@ class Total:
         self.problems = 0
 
     def add(self, outcome: ScanOutcome) -> None:
-        """Count an outcome, and say what went wrong."""
+        """Add an outcome, and report its problem or its damaged frames on standard error."""
         self._recordings += 1
         self._events += len(outcome.events)
         if outcome.problem is not None:
@@ -198,7 +198,7 @@ class Total:
             self._seconds += outcome.seconds
 
     def words(self) -> str:
-        """Return the last line."""
+        """Return the summary line."""
         took = max(1e-6, time.monotonic() - self._began)
         rate = f" ({self._seconds / took:.0f} times real time)" if self._seconds else ""
         known = f"; {self._remembered} done before" if self._remembered else ""
@@ -210,7 +210,7 @@ class Total:
 
 
 class ScanLine:
-    """A line on the terminal: how far, how fast, how long still. Off a terminal nothing."""
+    """A progress line on the terminal: recordings done, rate, time left. Draws nothing off a terminal."""
 
     def __init__(self, shows: bool) -> None:
         self._shows = shows
@@ -237,7 +237,7 @@ class ScanLine:
 
 
 def printer(shape: str, out: TextIO) -> Callable[[ScanOutcome], None]:
-    """Return what prints the events of a recording to `out`."""
+    """Return a function that prints the events of a recording to `out`. `shape`: json, csv or table."""
     if shape == "json":
         return partial(_print_json, out)
     if shape == "csv":
@@ -320,7 +320,7 @@ def _start(text: str | None, zone: tzinfo | None) -> datetime | None:
 
 
 def _cores() -> int:
-    """Return the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""`async-motion schema`: the JSON Schemas of what is published and stored, or one AsyncAPI document."""
+"""`async-motion schema`: print the JSON Schemas of messages and stored objects, or an AsyncAPI document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAMES = ("frame", "event", "event_summary", "index_line", "state", "camera_state
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print one schema, a list of all, or the AsyncAPI document."""
+    """Print one schema, a list of all, or the AsyncAPI document; return 0."""
     if args.asyncapi:
         from async_motion import __version__
         from async_motion.core import asyncapi

@@ -1,6 +1,6 @@
-"""`async-motion spool`: what waits, what was set aside and why; retry it, or take the pictures out.
+"""`async-motion spool`: show pending records and those set aside; retry, deliver or export them.
 
-Works beside the running service, and without it.
+Works with the service running or stopped; `deliver` needs it stopped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _path(args: argparse.Namespace) -> Path:
-    """Return which spool is meant. With `--path`, settings that are wrong do not matter."""
+    """Return the spool's path. With `--path` the settings are not read, so invalid ones do no harm."""
     if args.path is not None:
         return Path(args.path)
     path = load(args.config, os.environ).spool.path
@@ -43,7 +43,7 @@ def _path(args: argparse.Namespace) -> Path:
 
 
 def show(path: Path, *, as_json: bool) -> int:
-    """Print what is in the spool."""
+    """Print the contents of the spool; return 0."""
     report = inspect.look(path)
     if as_json:
         waiting = [
@@ -89,14 +89,14 @@ def show(path: Path, *, as_json: bool) -> int:
 
 
 def retry(path: Path, numbers: Collection[int]) -> int:
-    """Let records that were set aside be delivered again: these, or all of them."""
+    """Requeue records that were set aside: those with these numbers, or all. Return 0."""
     count = inspect.retry(path, set(numbers) or None)
     print(f"{count} set aside records are tried again")
     return 0
 
 
 def deliver(args: argparse.Namespace, path: Path) -> int:
-    """Deliver a spool that no service runs with; return 1 where something of it was set aside."""
+    """Deliver a spool that no service uses; return 1 if any of its records are set aside, else 0."""
     from async_motion.app import spool_delivery
     from async_motion.cli.loop import run_async
 
@@ -111,7 +111,7 @@ def deliver(args: argparse.Namespace, path: Path) -> int:
 
 
 def export(path: Path, folder: Path, *, aside_only: bool) -> int:
-    """Write the pictures in the spool to a folder, under their object keys; the spool keeps them."""
+    """Write the frames in the spool to a folder, under their object keys; the spool keeps them."""
     count = 0
     for file in inspect.export(path, folder, aside_only=aside_only):
         print(file)

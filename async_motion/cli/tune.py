@@ -1,4 +1,4 @@
-"""`async-motion tune`: settings tried on labelled clips."""
+"""`async-motion tune`: try settings on labelled clips."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from async_motion.tune import present, tune
 
 
 def main(args: argparse.Namespace) -> int:
-    """Try settings on clips and print what was found."""
+    """Try settings on clips and print the findings; return the exit code."""
     wanted = args.camera is not None or args.config is not None
     settings = load(args.config, os.environ) if wanted else None
     return tune(

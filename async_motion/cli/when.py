@@ -1,13 +1,13 @@
-"""Points in time as people say them: local in, aware and exact out.
+"""Parse times as people write them: local time in, aware UTC out.
 
-    2h, 30min, 7d                       so long ago
-    today, yesterday, monday            midnight, local time, of that day; a weekday is the last one
+    2h, 30min, 7d                       this long ago
+    today, yesterday, monday            midnight of that day, local time; a weekday is the last one
     2026-11-22                          midnight, local time
     2026-11-22T07:30, 2026-11-22 07:30  local time; with Z or +01:00 that zone's
     07:30, yesterday 07:30              local time
 
-A day has the length that the local clock gives it: 23 and 25 hours where daylight saving time begins and
-ends. A local time that a clock shows twice means its first occurrence as a beginning, its second as an end.
+A day is a local day: 23 or 25 hours when daylight saving time begins or ends. A local time that occurs
+twice means its first occurrence as the start of a range, its second as the end.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d{1,6})?)?")
 def moment(text: str, now: datetime, option: str, *, end: bool = False) -> datetime:
     """Return the moment (UTC) that `text` means; `now` is aware. `end`: it ends a range.
 
-    A day as an end means its last moment: `--to yesterday` includes yesterday. Raises UsageError.
+    As an end, a day means the next midnight: `--to yesterday` includes yesterday. Raises UsageError.
     """
     said = text.strip()
     ago = duration_of(said)
@@ -59,7 +59,7 @@ def whole_day(text: str, now: datetime, option: str) -> tuple[datetime, datetime
 
 
 def hours_of(since: datetime, until: datetime) -> list[datetime]:
-    """Return the beginnings of the local clock's hours in a range, and its end: 24, 23 or 25 for a day."""
+    """Return hourly marks from `since`, and `until` as the last, in local time: 24, 23 or 25 hours a day."""
     marks = [since]
     while marks[-1] < until:
         marks.append(min(until, marks[-1] + timedelta(hours=1)))
@@ -67,7 +67,7 @@ def hours_of(since: datetime, until: datetime) -> list[datetime]:
 
 
 def local(at: datetime) -> str:
-    """Return a moment in local time, to the second, with its offset: exact when clocks change, too."""
+    """Return a moment in local time, to the second, with its offset: unambiguous when clocks change."""
     return f"{at.astimezone():%Y-%m-%d %H:%M:%S%z}"
 
 
@@ -86,5 +86,5 @@ def _day(name: str, now: datetime) -> date | None:
 
 
 def _local(day: date, clock: time, *, end: bool = False) -> datetime:
-    """Return the moment (UTC) at which the local clock shows this."""
+    """Return the moment (UTC) at which the local clock shows `day` and `clock`; with `end` the second one."""
     return datetime.combine(day, clock.replace(fold=int(end))).astimezone(UTC)
