@@ -1,20 +1,20 @@
-"""Settings: `variables.yaml`, the environment and secret files become one frozen tree, or an error.
+"""Settings: load `variables.yaml`, the environment and secret files into one frozen tree, or fail.
 
-    YAML nodes ──┐                                            ┌──▶ Settings (frozen)
-                 ├──▶ plain data + where each value came from ─┤
-    environment ─┘                                            └──▶ SettingsError, one line for each problem
+    YAML nodes ──┐                                       ┌──▶ Settings (frozen)
+                 ├──▶ plain data + origin of each value ─┤
+    environment ─┘                                       └──▶ SettingsError, one line for each problem
 
-The attribute names are the keys of `config/processor/variables.yaml`, which describes every one of them;
-the defaults stand in `tree`, and a test holds the two together. Units: durations are float seconds, sizes int
-bytes, shares and areas float 0..1. A blank value means the default.
+The attribute names are the keys of `config/processor/variables.yaml`, which describes each key. The defaults
+are in `tree`; a test checks that the two agree. Units: durations are float seconds, sizes int bytes, shares
+and areas float 0..1. A blank value means the default.
 
-Order of the file: `--config`, `$ASYNC_MOTION_CONFIG`, `config/processor/variables.yaml` under the working
-directory, the copy that ships in the package. On top of it, weakest first: `MINIO_ACCESS_KEY` and
-`MINIO_SECRET_KEY`, then `ASYNC_MOTION__SECTION__KEY`; each of them also as `…_FILE`, the name of a file that
-holds the value (Docker and systemd credentials).
+The file is the first of: `--config`, `$ASYNC_MOTION_CONFIG`, `config/processor/variables.yaml` under the
+working directory, the copy that ships in the package. The environment overrides it, weakest first:
+`MINIO_ACCESS_KEY` and `MINIO_SECRET_KEY`, then `ASYNC_MOTION__SECTION__KEY`. Each of them may also be given
+as `…_FILE`, the name of a file that holds the value (Docker and systemd credentials).
 
-Nothing here opens a camera, a socket or any file but the settings and the `_FILE`s. No text of any problem
-holds the value of a secret: secrets are never shown, not even when they are wrong.
+Nothing here opens a camera, a socket or any file but the settings and the `_FILE`s. No error message holds
+the value of a secret, not even of an invalid one.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ DEFAULT_PATH = Path("config/processor/variables.yaml")
 
 
 def find(config: Path | None, env: Mapping[str, str]) -> Path:
-    """Return the settings file that `load` will read. Raises SettingsError where it cannot be told."""
+    """Return the settings file that `load` reads. Raises SettingsError if `~` cannot be resolved."""
     if config is not None:
         return config
     if env.get(CONFIG_VARIABLE):
@@ -64,14 +64,14 @@ def find(config: Path | None, env: Mapping[str, str]) -> Path:
 
 
 def shipped() -> Path:
-    """Return the settings file that came with the package: every key at its default, all embedded."""
+    """Return the settings file in the package: every key at its default, store and broker embedded."""
     return Path(__file__).resolve().with_name("default.yaml")
 
 
 def load(config: Path | None, env: Mapping[str, str]) -> Settings:
-    """Return the settings from the file that `find` names and from `env` on top of it.
+    """Load the settings from the file that `find` returns, overridden by `env`.
 
-    Raises SettingsError with every problem found, those of the file in the order of its lines.
+    Raises SettingsError with every problem found: those of the file in line order, then the environment's.
     """
     document = Document()
     path = find(config, env)
@@ -80,14 +80,14 @@ def load(config: Path | None, env: Mapping[str, str]) -> Settings:
 
 
 def load_text(content: bytes, path: Path, env: Mapping[str, str]) -> Settings:
-    """Return what `load` would if the file at `path` held this content. Raises SettingsError."""
+    """Return what `load` would return if the file at `path` held `content`. Raises SettingsError."""
     document = Document()
     document.parse(path, content)
     return _settings(document, path, env)
 
 
 def camera_of(source: str) -> CameraSettings:
-    """Return a camera with this source and all defaults. Raises SettingsError."""
+    """Return a camera with this source, all else at its default. Raises SettingsError."""
     try:
         return CameraSettings.model_validate({"source": source})
     except ValidationError as exc:

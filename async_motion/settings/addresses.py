@@ -1,4 +1,4 @@
-"""Hosts, endpoints and the addresses of cameras, checked by their text alone."""
+"""Check hosts, endpoints and camera addresses by their text alone; nothing is resolved or opened."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _is_host(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        # A dotted number that is no IP address is a slip of the pen, not a name.
+        # Digits and dots that form no IP address are a typo, not a host name.
         return _HOST.fullmatch(text) is not None and len(text) <= 253 and not re.fullmatch(r"[\d.]+", text)
     return True
 
@@ -59,7 +59,7 @@ def check_networks(value: object) -> tuple[Network, ...]:
 
 
 def check_servers(value: object) -> tuple[str, ...]:
-    """Return the addresses of NATS servers. No message shows one with a login."""
+    """Return the addresses of NATS servers. No error message shows an address with a login."""
     expected = "expected a list of NATS servers, such as [nats://nats1:4222, nats://nats2:4222]"
     value = structure(value)
     if not isinstance(value, list | tuple):
@@ -117,7 +117,7 @@ def check_endpoint(value: object) -> str:
 
 
 def check_public_endpoint(value: object) -> str:
-    """Return the URL that links begin with: scheme and host alone, as a signature allows no path."""
+    """Return the base URL of presigned links: scheme and host alone, as the signature covers the path."""
     text = check_text(value).rstrip("/")
     expected = "expected http:// or https:// with a host alone, such as https://pictures.example.org"
     scheme, separator, host = text.partition("://")
@@ -136,11 +136,11 @@ _SCHEMES = ("rtsp", "rtsps", "http", "https")
 
 
 MAX_NAME, MAX_PATH = 255, 4095
-"""Bytes that a file system takes for one name, and for a path."""
+"""Maximum bytes of a file name, and of a path (NAME_MAX, PATH_MAX - 1 on Linux)."""
 
 
 def check_source(value: object) -> object:
-    """Check a camera's source by its text alone. No message shows it: most sources carry a password."""
+    """Check a camera's source by its text alone. Error messages never quote it: most hold a password."""
     expected = (
         "expected rtsp://…, rtsps://…, http://…, https://…, the path of a video file or of a folder of "
         "stills, usb:0, /dev/video0 or demo:"

@@ -1,4 +1,4 @@
-"""From text to plain data: the YAML file and the environment, and where each value came from."""
+"""Read the YAML file and the environment into plain data, with the origin of each value."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ PREFIX = "ASYNC_MOTION__"
 
 _LONGEST_SECRET_FILE = 64 * 1024
 _MAX_BYTES = 4 * 1024 * 1024
-"""The largest settings file that is read."""
+"""Largest settings file that is read."""
 _MAX_VALUES = 200_000
-"""Values in a file, aliases counted wherever they are used: a few lines of aliases can stand for billions."""
+"""Maximum number of values in a file, aliases expanded: a few lines of them can stand for billions."""
 _STATIC_KEYS = {"MINIO_ACCESS_KEY": ("minio", "access_key"), "MINIO_SECRET_KEY": ("minio", "secret_key")}
 _LAST = 10**9
-"""Stands for a line beyond every file: the environment's problems come after the file's."""
+"""A line number beyond any file: sorts the environment's problems after the file's."""
 
 
 class Document:
-    """The plain data of the settings, and for each value the file and line, or the variable, it came from."""
+    """The plain data of the settings, with the origin of each value: file and line, or variable."""
 
     def __init__(self) -> None:
         self.data: dict[str, Any] = {}
@@ -42,11 +42,11 @@ class Document:
 
     @property
     def variables(self) -> Mapping[Place, str]:
-        """Return the values that come from the environment, with their variables."""
+        """The variable of each value that comes from the environment, by place."""
         return self._variables
 
     def problem(self, place: Place, text: str) -> None:
-        """Note what is wrong at `place`, with the nearest origin: its own, one within it, one around it."""
+        """Add a problem at `place`, with the nearest known origin: its own, one inside it, one around it."""
         key = dotted(place)
         for depth in range(len(place), -1, -1):
             near = place[:depth]
@@ -72,7 +72,7 @@ class Document:
     # -- the file --
 
     def read(self, path: Path) -> None:
-        """Take in a YAML file. What cannot be read at all raises at once, everything else is noted."""
+        """Read a YAML file. Raises SettingsError if it is unreadable; other problems are collected."""
         try:
             with path.open("rb") as file:
                 content = file.read(_MAX_BYTES + 1)
@@ -81,7 +81,7 @@ class Document:
         self.parse(path, content)
 
     def parse(self, path: Path, content: bytes) -> None:
-        """Take in what a file holds, or would hold; otherwise as `read`."""
+        """Read the content that the file at `path` holds, or would hold; otherwise as `read`."""
         self._file = str(path)
         self._values = 0
         if len(content) > _MAX_BYTES:
@@ -109,7 +109,7 @@ class Document:
         self.data = data
 
     def _plain(self, loader: yaml.SafeLoader, node: yaml.Node, place: Place, above: tuple[int, ...]) -> Any:
-        """Return the plain data of a node, with the lines noted and the keys as they are written."""
+        """Return the plain data of a node, keys as written, and record the lines."""
         line = node.start_mark.line + 1
         self._values += 1
         if self._values > _MAX_VALUES:
@@ -146,7 +146,7 @@ class Document:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._at(line, f"{dotted(place)}: a key that is no text, expected `key: value`")
                 continue
-            # As written, not as YAML 1.1 reads it: a camera may be called `on` or `1`.
+            # The key as written: YAML 1.1 would read `on` and `1`, which are valid camera names, otherwise.
             key = key_node.value
             if key in own:
                 self._at(
@@ -157,7 +157,7 @@ class Document:
             first[key] = line
             self._lines[(*place, key)] = line
             own[key] = self._plain(loader, value_node, (*place, key), above)
-        for other in merged:  # YAML's `<<: *anchor`: what is written here wins, then the first that is named
+        for other in merged:  # YAML's `<<: *anchor`: keys written here win, then those of the first anchor
             data = self._plain(loader, other, place, above)
             if isinstance(data, dict):
                 own = {**data, **own}
@@ -171,13 +171,13 @@ class Document:
     # -- the environment --
 
     def overlay(self, env: Mapping[str, str]) -> None:
-        """Put the values from the environment over those of the file."""
+        """Override the values of the file with those of the environment."""
         for variable, place in _STATIC_KEYS.items():
             for source in (variable, f"{variable}_FILE"):
                 if env.get(source):
                     self._take(env, source, place, from_file=source != variable, twin=variable)
         variables = [variable for variable in env if variable.startswith(PREFIX)]
-        # Shorter first: a section as a whole, then what is set within it.
+        # Shorter first: a whole section, then the keys within it.
         for variable in sorted(variables, key=lambda v: (v.count("__"), v)):
             *above, last = variable.removeprefix(PREFIX).lower().split("__")
             named, stem = (*above, last), (*above, last.removesuffix("_file"))
@@ -194,7 +194,7 @@ class Document:
             return
         value = env[variable]
         if from_file and not value:
-            return  # a variable that is passed on without a value, as `VARIABLE: ${VARIABLE:-}` does
+            return  # a variable passed on without a value, as Compose does for `VARIABLE: ${VARIABLE:-}`
         if from_file:
             try:
                 value = _secret_file(Path(value))
@@ -223,7 +223,7 @@ class Document:
             if child is None:
                 child = {}
             if not isinstance(child, dict):
-                return  # the section itself is wrong, and that will be said
+                return  # the section itself is invalid; validation reports it
             node[part] = child
             node = child
         last = _same_name(node, str(place[-1]))
@@ -232,7 +232,7 @@ class Document:
 
 
 def _same_name(node: Mapping[str, Any], part: str) -> str:
-    """Return the key that `part` means: a variable's name cannot hold the hyphen of ``front-door``."""
+    """Return the key that `part` means: a variable's name cannot contain the hyphen of ``front-door``."""
     return part if part in node else next((key for key in node if key.replace("-", "_") == part), part)
 
 
@@ -243,13 +243,13 @@ def _secret_file(path: Path) -> str:
     if len(content) > _LONGEST_SECRET_FILE:
         raise ValueError("is longer than 64 KiB, expected a file with the value alone")
     try:
-        text = content.decode("utf-8-sig")  # editors of Windows begin a file with a mark
+        text = content.decode("utf-8-sig")  # editors on Windows may write a byte order mark
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8 text, expected a file with the value alone") from None
     return text.removesuffix("\n").removesuffix("\r")
 
 
 def _safe_words(exc: yaml.MarkedYAMLError) -> str:
-    """Return what the parser says, without quoting from the file: the line may hold a password."""
+    """Return the parser's message without its quotes from the file: the line may hold a password."""
     words = exc.problem or exc.context or "cannot be read"
     return re.sub(r"'(?!<)[^'\\s]{2,}'", "…", words)

@@ -1,7 +1,7 @@
 """The settings as forms: every key with its kind, range, choices, default and help.
 
-The tree tells the kinds and the order, each validator's own words the range, and the comments of the shipped
-`default.yaml` the help and the defaults: nothing is written twice.
+Kinds and order come from the tree, ranges from each validator's error message, help and defaults from the
+shipped `default.yaml` and its comments: nothing is written twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from async_motion.settings.tree import CameraSettings, Section, Settings
 Kind = Literal["flag", "choice", "secret", "text", "shape"]
 
 CAMERA: Final = ("cameras", "*")
-"""Stands for any camera in a field's place."""
+"""The place of any camera."""
 
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[a-z_]+):(?: (?P<value>[^#]*?))?\s*(?:# (?P<help>.*))?$")
 _MORE = re.compile(r"^\s*# (?P<help>.*)$")
@@ -30,9 +30,10 @@ _MORE = re.compile(r"^\s*# (?P<help>.*)$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One key. `place` has `*` for a camera's name. `default` is text as people write it, blank for none.
+    """One key. `place` has `*` for a camera's name. `default` is text as in the file, blank for none.
 
-    `shape`: polygons and zones, which are drawn rather than typed.
+    Kind `shape`: polygons and zones, which are drawn, not typed. `hint`: the expected values, such as
+    `a duration from 1s to 2min`.
     """
 
     place: tuple[str, ...]
@@ -46,7 +47,7 @@ class Field:
 
 @cache
 def fields() -> tuple[Field, ...]:
-    """Return every key of the settings, in the order of the tree; those of a camera once."""
+    """Return every key of the settings in the order of the tree; a camera's keys once, below `*`."""
     return tuple(_fields(Settings, ()))
 
 
@@ -63,7 +64,7 @@ def _fields(section: type[Section], place: tuple[str, ...]) -> Iterator[Field]:
             continue
         default, help_ = told.get(here, ("", ""))
         if info.default is None:
-            default = ""  # what stands there is an example
+            default = ""  # the value in the shipped file is an example
         kind, choices = _kind(here, info)
         yield Field(
             place=here,
@@ -100,7 +101,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 
 def _hint(info: FieldInfo) -> str:
-    """Return what the key's own check says it expects, such as `a duration from 1s to 2min`."""
+    """Return what the key's validator expects, such as `a duration from 1s to 2min`; blank if any text."""
     adapter: TypeAdapter[Any] = TypeAdapter(_annotated(info))
     try:
         adapter.validate_python(_NOTHING)
@@ -118,12 +119,12 @@ def _annotated(info: FieldInfo) -> Any:
 
 
 _NOTHING: Final = object()
-"""What no key takes."""
+"""A value that every validator refuses, to obtain its error message."""
 
 
 @cache
 def _told() -> Mapping[tuple[str, ...], tuple[str, str]]:
-    """Return (default, help) of each key, as the shipped file has them."""
+    """Return (default, help) of each key, read from the shipped file."""
     from async_motion.settings import shipped  # noqa: PLC0415  # it imports the tree as we do
 
     found: dict[tuple[str, ...], tuple[str, str]] = {}
@@ -132,7 +133,7 @@ def _told() -> Mapping[tuple[str, ...], tuple[str, str]]:
     in_cameras = False
     for raw in shipped().read_text(encoding="utf-8").splitlines():
         in_cameras |= raw == "cameras:"
-        # The example of a camera stands there as a comment.
+        # The example camera is commented out.
         line = raw.removeprefix("# ") if in_cameras else raw
         line = line.removeprefix("#") if in_cameras and line.startswith("#   ") else line
         match = _LINE.match(line)
@@ -154,12 +155,12 @@ def _told() -> Mapping[tuple[str, ...], tuple[str, str]]:
 
 
 def _place(keys: list[str]) -> tuple[str, ...]:
-    """Return the place of a key in the shipped file, whose example camera is `porch`, its zone `drive`."""
+    """Return the place of a key of the shipped file, with the example camera `porch` as `*`."""
     return tuple("*" if at == 1 and keys[0] == "cameras" else key for at, key in enumerate(keys))
 
 
 def as_written(value: Any) -> str:
-    """Return a value of plain data as people write it."""
+    """Return a value of plain data as text, as it is written in the file."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | dict):
@@ -168,7 +169,10 @@ def as_written(value: Any) -> str:
 
 
 def as_yaml(place: tuple[str, ...], value: Any) -> Any:
-    """Return what a person wrote for a key as plain data: also a number comes as text. Blank: None."""
+    """Return the plain data that a form's text for a key means; a blank means None.
+
+    Forms send numbers, flags and lists as text, too.
+    """
     if value is None or value == "":
         return None
     starred = (*CAMERA, *place[2:]) if place[:1] == CAMERA[:1] else place
@@ -181,5 +185,5 @@ def as_yaml(place: tuple[str, ...], value: Any) -> Any:
         plain = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):
         return value
-    # A duration, a share or a choice is text; a number, a flag or a list is not.
+    # Durations, shares and choices stay text; numbers, flags, lists and sections do not.
     return plain if isinstance(plain, int | float | list | dict) else value

@@ -1,4 +1,4 @@
-"""Where a value stands in the tree, and the words for what is wrong there."""
+"""The place of a value in the tree, and the wording of problems there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Place = tuple[str | int, ...]
 
 
 def dotted(place: Place) -> str:
-    """Return `place` as people write it: ``cameras.porch.detect.masks[0]``."""
+    """Return `place` in dotted form: ``cameras.porch.detect.masks[0]``."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     return text.removeprefix(".") or "settings"
 
@@ -21,7 +21,7 @@ def dotted(place: Place) -> str:
 def section_at(place: Place) -> tuple[type[Section], bool] | None:
     """Return the model of the section at `place`, and whether its keys are free names (cameras, zones).
 
-    None: there is no section.
+    None if there is no section.
     """
     section: type[Section] = Settings
     named = False
@@ -42,13 +42,13 @@ def section_at(place: Place) -> tuple[type[Section], bool] | None:
 
 
 def exists(place: Place) -> bool:
-    """Return whether a key of this name can be set at `place`."""
+    """Return whether `place` names a key of the settings."""
     found = section_at(place[:-1])
     return found is not None and (found[1] or str(place[-1]) in found[0].model_fields)
 
 
 def explain(place: Place, kind: str, ctx: Mapping[str, Any], message: str) -> tuple[Place, str]:
-    """Return the place and the words for one of pydantic's errors."""
+    """Return the place and the message for one of pydantic's errors."""
     if place and place[-1] == "[key]":
         place = place[:-1]
     if "error" in ctx:

@@ -1,4 +1,4 @@
-"""Numbers, durations, sizes and shares, as people write them."""
+"""Parse numbers, durations, sizes and shares with their units."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 
 
 def _quantity(text: str, units: Mapping[str, float]) -> float | None:
-    """Return `text` such as ``1h30min`` or ``2 GiB`` in base units, None if it cannot be read."""
+    """Return `text` such as ``1h30min`` or ``2 GiB`` in base units; None if it is invalid."""
     total, at = 0.0, 0
     text = text.strip()
     while match := _QUANTITY.match(text, at):
@@ -101,12 +101,12 @@ def _measure(least: str, most: str, units: Mapping[str, float], expected: str) -
 
 
 def duration_of(text: str) -> float | None:
-    """Return the seconds that a duration with its unit means, None for what is none."""
+    """Parse a duration such as ``10s``; return seconds, or None if it is invalid or has no unit."""
     return _quantity(text, _SECONDS)
 
 
 def seconds_between(least: str, most: str) -> Callable[[object], float]:
-    """Return what reads a duration, in seconds."""
+    """Return a function that parses a duration into seconds. It raises ValueError outside the range."""
     expected = f"expected a duration from {least} to {most} with its unit (ms, s, min, h, d), such as 10s"
     return _measure(least, most, _SECONDS, expected)
 
@@ -148,7 +148,7 @@ def share_between(least: str, most: str) -> PlainValidator:
 
 
 def check_capacity(value: object) -> float | None:
-    """Return cores; None where they are to be measured."""
+    """Return a number of cores (0.1..1024); None for `auto`, which is measured. Raises ValueError."""
     if value is None or value == "auto":
         return None
     number, expected = number_of(value), "expected auto or a number of cores from 0.1 to 1024"

@@ -1,4 +1,4 @@
-"""What values that are right by themselves must not say together."""
+"""Rules across keys: values that are valid alone but contradict each other."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ GRID = 100
 Cell = tuple[int, int]
 
 PROCESS_NEEDS = 128 * 2**20
-"""Bytes that a capture process takes before it keeps packets: Python, its libraries, a small picture."""
+"""Bytes that a capture process needs besides its packets: Python, its libraries, a small frame."""
 
 
 def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
-    """Say where values that are right by themselves do not go together."""
+    """Yield (place, message) for values that are valid alone but contradict each other."""
     minio, mqtt, web = settings.minio, settings.mqtt, settings.web
     if minio.endpoint is not None and minio.credentials == "static":
         for key in ("access_key", "secret_key"):
@@ -114,7 +114,7 @@ def _web_contradictions(web: WebSettings) -> Iterator[tuple[Place, str]]:
 
 
 def _fleet_contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
-    """Say what workers on different hosts must share, and do not."""
+    """Yield a problem for each setting that workers on different hosts must share but that is blank."""
     fleet = settings.fleet
     files = fleet.tls
     if (files.cert_file is None) != (files.key_file is None):
@@ -132,7 +132,7 @@ def _fleet_contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
 
 
 def _collisions(place: Place, names: Iterable[str]) -> Iterator[tuple[Place, str]]:
-    """Say which names Home Assistant and variables of the environment cannot tell apart."""
+    """Yield the names that Home Assistant and environment variables cannot tell apart."""
     first: dict[str, str] = {}
     for name in names:
         other = first.setdefault(re.sub(r"[-_]+", "_", name).strip("_"), name)
@@ -141,7 +141,7 @@ def _collisions(place: Place, names: Iterable[str]) -> Iterator[tuple[Place, str
 
 
 def _shape_contradictions(place: Place, detect: DetectSettings) -> Iterator[tuple[Place, str]]:
-    """Say where masks leave nothing to watch, and which zones no motion can touch."""
+    """Yield masks that leave nothing to watch, and zones that no motion can touch."""
     masked = frozenset(cell for mask in detect.masks for cell in _cells(mask))
     if len(masked) == GRID * GRID:
         yield (*place, "masks"), "cover the whole picture, expected a part of it left to watch"
@@ -156,7 +156,7 @@ def _shape_contradictions(place: Place, detect: DetectSettings) -> Iterator[tupl
 
 
 def _cells(polygon: Polygon) -> Iterator[Cell]:
-    """Yield the cells (column, row) whose centres lie within a polygon."""
+    """Yield the cells (column, row), each 0..GRID - 1, whose centres lie within a polygon."""
     left, right = (math.floor(GRID * edge(x for x, _ in polygon)) for edge in (min, max))
     top, bottom = (math.floor(GRID * edge(y for _, y in polygon)) for edge in (min, max))
     for row in range(top, min(bottom, GRID - 1) + 1):

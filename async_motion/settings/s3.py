@@ -1,4 +1,4 @@
-"""What the S3 store is told: bucket, prefix, region, encryption."""
+"""Check the settings of the S3 store: bucket, prefix, region, encryption, path style."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What in the settings is secret: the texts that no log, page or message may show."""
+"""Find the secrets in the settings: the texts that no log, page or message may show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import BaseModel, SecretStr
 
 ADDRESSES = frozenset({"source", "record_source"})
-"""Fields that hold an address: `demo:` and the name of a file may be shown, the login and the query not."""
+"""Fields that hold an address. Only its password and its query are secret; `demo:` or a path is not."""
 
 _PARAMETER = re.compile(r"pass|pwd|token|key|secret|auth|sig", re.IGNORECASE)
 
@@ -27,7 +27,7 @@ def secrets_in(value: object, place: str = "") -> Iterator[tuple[str, str]]:
 
 
 def names_in(value: object) -> Iterator[str]:
-    """Yield every text in a tree of settings that is no secret: names, hosts, addresses, topics."""
+    """Yield every text in a tree of settings that is not secret: names, hosts, addresses, topics."""
     if isinstance(value, str):
         yield value
     for name, item in _items(value):
@@ -37,7 +37,7 @@ def names_in(value: object) -> Iterator[str]:
 
 
 def _items(value: object) -> Iterator[tuple[str, object]]:
-    """Yield what is in a section or a mapping, by name."""
+    """Yield the items of a section or a mapping, by name."""
     if isinstance(value, BaseModel):
         yield from ((name, getattr(value, name)) for name in type(value).model_fields)
     elif isinstance(value, Mapping):
@@ -45,7 +45,7 @@ def _items(value: object) -> Iterator[tuple[str, object]]:
 
 
 def secrets_in_address(source: str) -> Iterator[str]:
-    """Yield the password and the query of an address, as written and decoded, and its secret parameters."""
+    """Yield an address's password and query, as written and percent-decoded, and its secret parameters."""
     if "://" in source:
         parts = urlsplit(source)
         for text in (parts.password or "", parts.query):

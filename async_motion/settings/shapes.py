@@ -1,4 +1,4 @@
-"""Values with an inner shape: polygons, which frames an event keeps, how motion is confirmed."""
+"""Check values with a structure: polygons, the frames that an event keeps, confirmation of motion."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
-    """Motion counts once `hits` of the last `of` frames showed it."""
+    """Motion is confirmed when `hits` of the last `of` frames showed it (1 <= hits <= of <= 30)."""
 
     hits: int
     of: int

@@ -1,4 +1,4 @@
-"""The tree itself. Attribute names are the keys of the file; the defaults stand here and nowhere else."""
+"""The tree of settings. Attribute names are the keys of the file; the defaults are defined here."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ from async_motion.settings.values import (
 )
 
 PLACEHOLDER = "change-me"
-"""The secret key that the shipped settings hold: it opens nothing."""
+"""The secret key in the shipped settings. It is no real secret, so logs may show it."""
 
 Flag = Annotated[bool, PlainValidator(check_flag)]
 Text = Annotated[str, PlainValidator(check_text)]
@@ -105,7 +105,7 @@ Polygon = tuple[tuple[float, float], ...]
 
 
 class Section(BaseModel):
-    """A part of the tree: frozen, no unknown keys, a blank value means the default."""
+    """A section of the tree: frozen, no unknown keys, a blank value means the default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -187,7 +187,7 @@ class MinioSettings(Section):
 
 
 class KeepSettings(Section):
-    """What the directory store keeps; None: no such bound."""
+    """Bounds on what the directory store keeps: days, bytes, free bytes on disk. None: no bound."""
 
     days: Annotated[int | None, whole_between(1, 36500, "days")] = None
     max_bytes: Annotated[int | None, size_between("1MiB", "1000TiB")] = None
@@ -246,7 +246,7 @@ class IndexSettings(Section):
 
 
 class SpoolSettings(Section):
-    """The outbox on disk. `path` is text: the name of a file, or ``:memory:``."""
+    """The spool. `path` is text: the name of a file, or ``:memory:``."""
 
     path: Annotated[str, PlainValidator(check_spool_path)] = "data/spool.db"
     max_bytes: Annotated[int, size_between("1MiB", "1000TiB")] = options.SPOOL_BYTES
@@ -257,7 +257,7 @@ class SpoolSettings(Section):
 
 
 class WebTlsSettings(Section):
-    """The pages' own certificate. `ca_file`: clients must show one of that authority."""
+    """TLS of the pages. With `ca_file`, clients must present a certificate signed by that authority."""
 
     cert_file: OptionalFile = None
     key_file: OptionalFile = None
@@ -265,14 +265,14 @@ class WebTlsSettings(Section):
 
 
 class ReaderSettings(Section):
-    """A key that may read the bucket, for the pages. Blank: the uploader's."""
+    """A key that may read the bucket, for the pages. None: the uploader's key."""
 
     access_key: OptionalText = None
     secret_key: OptionalSecret = None
 
 
 class WebSettings(Section):
-    """The pages. `remote_user` is the role of people whom a trusted proxy names."""
+    """The pages. `remote_user` is the role of users whom a trusted proxy has authenticated."""
 
     host: Annotated[str, PlainValidator(check_host)] = "127.0.0.1"
     port: Port = 8585
@@ -303,14 +303,14 @@ class CaptureSettings(Section):
 
 
 class LocationSettings(Section):
-    """Where the cameras are, for the sun: degrees, north and east positive."""
+    """The cameras' location, for sunrise and sunset: degrees, north and east positive."""
 
     latitude: Annotated[float | None, number_between(-90, 90, "degrees")] = None
     longitude: Annotated[float | None, number_between(-180, 180, "degrees")] = None
 
 
 class FleetTlsSettings(Section):
-    """TLS towards the leases' servers, for `tls://`."""
+    """TLS to the NATS servers that hold the leases, for `tls://`."""
 
     ca_file: OptionalFile = None
     cert_file: OptionalFile = None
@@ -318,7 +318,7 @@ class FleetTlsSettings(Section):
 
 
 class FleetSection(Section):
-    """Many hosts, one instance. Without `servers` there is no fleet. `capacity` None: measured."""
+    """A fleet: many hosts, one instance; off without `servers`. `capacity` is in cores; None: measured."""
 
     servers: Annotated[tuple[str, ...], BeforeValidator(check_servers)] = ()
     credentials: OptionalFile = None
@@ -357,7 +357,7 @@ class DetectSettings(Section):
 
 
 class NightSettings(Section):
-    """What is different at night; None: as by day."""
+    """Settings that override `detect` at night; None: as by day."""
 
     sensitivity: Annotated[Sensitivity | None, one_of(Sensitivity)] = None
     threshold: Annotated[float | None, number_between(1, 255, "grey levels")] = None
@@ -390,7 +390,7 @@ class JpegSettings(Section):
 
 
 class CameraSettings(Section):
-    """A camera. Its sources are secrets: they carry passwords."""
+    """A camera. Its sources are secrets: they hold passwords."""
 
     name: OptionalText = None
     area: OptionalText = None
@@ -406,13 +406,13 @@ class CameraSettings(Section):
 
 
 def _cameras(value: object) -> object:
-    """Return the cameras as written, or the demonstration camera where there are none."""
+    """Return the cameras as written, or the demo camera if there are none."""
     value = structure(value)
     return value or {"demo": {"source": "demo:"}}
 
 
 class Settings(Section):
-    """Everything that can be set. Made by `load`, which also holds the values against each other."""
+    """All settings. Create them with `load`, which also checks the values against each other."""
 
     instance: Annotated[str, PlainValidator(check_instance)] = Field(default_factory=hostname)
     shutdown_grace: Annotated[float, duration_between("0s", "10min")] = 10.0
@@ -433,17 +433,17 @@ class Settings(Section):
 
     @property
     def origin(self) -> str:
-        """Where the settings came from, in words: the file, and the names of the variables that were used."""
+        """The source of the settings as text: the file, and the names of the variables in use."""
         return self._origin
 
     def secrets(self) -> frozenset[str]:
-        """Return every text that no log may show: keys, passwords and tokens, also those within sources."""
+        """Return every text that no log may show: keys, passwords and tokens, also those inside sources."""
         return frozenset(text for _, text in self.secret_places())
 
     def secret_places(self) -> list[tuple[str, str]]:
-        """Return each secret with the dotted key that holds it."""
+        """Return each secret as (dotted key, text)."""
         return [(place, text) for place, text in secrets_in(self) if text not in ("", PLACEHOLDER)]
 
     def names(self) -> frozenset[str]:
-        """Return the texts among the values that are no secrets: names, hosts, addresses, topics."""
+        """Return every text that is not secret: names, hosts, addresses, topics."""
         return frozenset(names_in(self))

@@ -1,7 +1,7 @@
-"""One function for each kind of value: what it takes, and what it says of everything else.
+"""Validators: one function for each kind of value.
 
-Each returns the value in base units (seconds, bytes, shares) or raises ValueError with the words for people:
-what is wrong, then what was expected. A value from the environment comes as `EnvText`.
+Each returns the value in base units (seconds, bytes, shares) or raises ValueError with a message for people:
+what is wrong, then what was expected. A value from the environment arrives as `EnvText`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from async_motion.core import names
 from async_motion.core.options import MqttProtocol
 
 RESERVED_CAMERAS = frozenset({"status", "state"})
-"""Words that stand in a camera's place in the topics of the instance."""
+"""Topic levels of the instance that stand where a camera's name would."""
 
 
 class EnvText(str):
-    """A value from the environment or a secret file: text that stands for whatever type the key has."""
+    """A value from the environment or a secret file: text, to be parsed as the type of its key."""
 
     __slots__ = ()
 
 
 def shown(value: object) -> str:
-    """Return a value as a problem may show it; only for keys that are not secret."""
+    """Return a value as an error message may show it, at most 60 characters; never for secret keys."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
@@ -69,13 +69,13 @@ def one_of(literal: Any) -> PlainValidator:
 
 
 def structure(value: object) -> object:
-    """Return a value from the environment as the YAML that it holds, everything else as it is."""
+    """Parse a value from the environment as YAML; return any other value unchanged. Raises ValueError."""
     if not isinstance(value, EnvText):
         return value
     try:
         return yaml.safe_load(value)
     except (yaml.YAMLError, ValueError, RecursionError):
-        # The text may hold a camera's address with its password: the parser's words are not repeated.
+        # The text may hold a camera's password: do not repeat the parser's message, which quotes it.
         raise ValueError("cannot be read, expected YAML or JSON") from None
 
 
@@ -132,7 +132,7 @@ def check_file(value: object) -> Path:
 
 
 def at_home(text: str) -> Path:
-    """Return a path with its `~` resolved. Raises ValueError where there is no home."""
+    """Return a path with its `~` resolved. Raises ValueError if the home directory is unknown."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -144,7 +144,7 @@ def check_spool_path(value: object) -> str:
 
 
 def check_credential(value: object) -> object:
-    """Check a login's text; a blank stays blank, which is not the same as the default."""
+    """Check a credential. A blank becomes None, which is not the default. Raises ValueError."""
     if isinstance(value, SecretStr):
         return value
     return (check_text(value) or None) if value is not None else None

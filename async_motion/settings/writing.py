@@ -1,12 +1,12 @@
-"""`variables.yaml` written back by the page: its comments and order kept, whole or not at all.
+"""Write `variables.yaml` back for the page: comments and order are kept; the write is all or nothing.
 
     content ──edited──▶ content' ──load_text──▶ valid? ──write──▶ the file, and `….bak` beside it
 
-- A change sets one value or one section at its place; a blank value (None) takes the key out: the default.
-- Nothing else may change: the plain data of the new text are held against those of the old with the changes
-  made. Where YAML's anchors would carry a change elsewhere it is refused.
-- The file is replaced in one step (a temporary file, fsync, rename, fsync of the folder), with its mode, and
-  only while it still is what the change was made for.
+- A change sets one value or one section at its place. None resets a key to its default.
+- Nothing else may change: the plain data of the new text must equal that of the old text with the changes
+  applied. A change that YAML's anchors would carry elsewhere is refused.
+- The file is replaced atomically (temporary file, fsync, rename, fsync of the folder) and keeps its mode.
+  It is replaced only if it is still the version that the change was made for.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ Keys = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One value, or one section, of plain data. None takes the key out."""
+    """A new value or section, as plain data, for the key at `place`. None: the default."""
 
     place: Keys
     value: Any
 
 
 def version_of(content: bytes) -> str:
-    """Return what tells one content of the file from another."""
+    """Return the version of the file's content: the first 32 hex digits of its SHA-256."""
     return hashlib.sha256(content).hexdigest()[:32]
 
 
 def edited(content: bytes, path: Path, changes: Sequence[Change]) -> bytes:
-    """Return the content with the changes made. Raises SettingsError where it cannot be done safely."""
+    """Return the content with the changes applied. Raises SettingsError if other values would change."""
     before = _plain(content, path)
     expected = copy.deepcopy(before)
     parser = _parser()
@@ -60,7 +60,7 @@ def edited(content: bytes, path: Path, changes: Sequence[Change]) -> bytes:
     except (YAMLError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path}: cannot be changed from here: {type(exc).__name__}") from None
     if root is None:
-        # Nothing but comments: they go before what is added.
+        # The file holds only comments: keep them before the new keys.
         root = CommentedMap()
         prefix = content if not content or content.endswith(b"\n") else content + b"\n"
     else:
@@ -79,10 +79,9 @@ def edited(content: bytes, path: Path, changes: Sequence[Change]) -> bytes:
 
 
 def write(path: Path, content: bytes, *, version: str) -> None:
-    """Replace the file, with a backup beside it. Blocks.
+    """Replace the file and keep the old one as `.bak`. Blocks.
 
-    Raises SettingsConflict where the file is no longer of `version`, SettingsError where it cannot be
-    written.
+    Raises SettingsConflict if the file is no longer of `version`, SettingsError if it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +98,7 @@ def write(path: Path, content: bytes, *, version: str) -> None:
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Write a file in one step. Raises OSError."""
+    """Replace a file atomically and durably. Raises OSError."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -124,7 +123,7 @@ def _parser() -> YAML:
     parser.preserve_quotes = True
     parser.width = 4096
     parser.indent(mapping=2, sequence=4, offset=2)
-    parser.allow_duplicate_keys = True  # our own reader says it with its line
+    parser.allow_duplicate_keys = True  # `Document` reports duplicates, with the line
     return parser
 
 
@@ -154,20 +153,20 @@ def _set(root: CommentedMap, place: Keys, value: Any, path: Path) -> None:
         if place[-1] in node and has_free_keys(place[:-1]):
             del node[place[-1]]
         elif place[-1] in node:
-            # Blank rather than gone: its comment stays where people look for it.
+            # Blank the key instead of removing it, so that its comment stays.
             node[place[-1]] = None
     else:
         _put(node, place[-1], _made(value))
 
 
 def has_free_keys(place: Keys) -> bool:
-    """Return whether the keys of a section are names of one's own: cameras, zones."""
+    """Return whether the keys of the section at `place` are free names: cameras, zones."""
     found = section_at(place)
     return found is not None and found[1]
 
 
 def _put(node: CommentedMap, key: str, value: Any) -> None:
-    """Set a key. A new one goes before the last, whose comment holds the heading of what follows."""
+    """Set a key. Insert a new one before the last, whose comment holds the heading of the next section."""
     if key in node:
         node[key] = value
     else:
@@ -175,7 +174,7 @@ def _put(node: CommentedMap, key: str, value: Any) -> None:
 
 
 def _made(value: Any) -> Any:
-    """Return plain data as ruamel writes them: short lists in one line, texts so that they stay texts."""
+    """Return plain data as ruamel nodes: lists in flow style, text quoted where YAML would misread it."""
     if isinstance(value, Mapping):
         made = CommentedMap()
         for key, item in value.items():
@@ -206,7 +205,7 @@ def _set_plain(data: dict[str, Any], place: Keys, value: Any) -> None:
 
 
 def _pruned(value: Any) -> Any:
-    """Return plain data without what is blank, and without the sections that hold nothing else."""
+    """Return plain data without blank values and without sections that hold nothing else."""
     if isinstance(value, Mapping):
         pruned = {key: _pruned(item) for key, item in value.items()}
         return {key: item for key, item in pruned.items() if item not in (None, {})}
