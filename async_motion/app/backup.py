@@ -1,11 +1,12 @@
-"""A service in one file: its settings as they are written, and its spool with all that it remembers.
+"""A backup of the service in one file: its settings file, and its spool.
 
-    manifest.json     format, version, instance, when
-    variables.yaml    the settings file, byte for byte: with its secrets
-    spool.db          a snapshot: what waits, what Home Assistant was told, remembered values, learned scenes
+    manifest.json     format, version, instance, time
+    variables.yaml    the settings file, byte for byte, with its secrets
+    spool.db          a snapshot: waiting records, Home Assistant's devices, remembered values, learned scenes
 
-An uncompressed tar: the spool is pictures. It is readable by this user alone. Not in it: what the environment
-and secret files add, certificates, and stored events (a directory store is copied as any folder).
+The file is a tar without compression, since most of the spool is JPEGs. Only this user can read it. It does
+not hold values from the environment and from secret files, certificates, or stored events (copy a directory
+store as any folder).
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ _MAX_TEXT = 4 * 1024 * 1024
 def backup(config: Path | None, env: Mapping[str, str], target: Path) -> list[str]:
     """Write a backup of the service with these settings to `target`, in one step. Blocks.
 
-    Returns what is in it and what is not, a line each. Raises SettingsError, UsageError where `target` is
-    there, SpoolError, AsyncMotionError where it cannot be written.
+    Returns one line for each thing that the backup holds or leaves out. Raises SettingsError; UsageError if
+    `target` exists; SpoolError; AsyncMotionError if `target` cannot be written.
     """
     if target.exists():
         raise UsageError(f"{target}: is there already, expected a new name")
@@ -76,10 +77,11 @@ def backup(config: Path | None, env: Mapping[str, str], target: Path) -> list[st
 
 
 def restore(source: Path, config: Path | None, env: Mapping[str, str], *, replace: bool = False) -> list[str]:
-    """Put a backup's settings at `config` and its spool where they say. Blocks. Returns what was done.
+    """Restore a backup: the settings to `config`, the spool to the path in these settings. Blocks.
 
-    Raises UsageError for what is no backup, SettingsError where other settings are there and `replace` is
-    not set, SpoolError. The spool goes first: without it, the settings are not changed.
+    Returns one line for each step. The spool is restored first: if that fails, the settings stay unchanged.
+    Raises UsageError if `source` is not a backup; SettingsError if other settings exist and `replace` is not
+    set; SpoolError.
     """
     with _members(source) as (tar, names):
         if set(names) - {SPOOL} != {MANIFEST, SETTINGS}:
@@ -87,7 +89,7 @@ def restore(source: Path, config: Path | None, env: Mapping[str, str], *, replac
         manifest, content = _manifest(source, _text(tar, MANIFEST)), _text(tar, SETTINGS)
         path = find(config, env)
         if path == shipped():
-            path = DEFAULT_PATH  # the copy in the package is nobody's own
+            path = DEFAULT_PATH  # never overwrite the copy in the package
         before = path.read_bytes() if path.exists() else None
         own = before not in (None, content, shipped().read_bytes())
         if own and not replace:
@@ -113,9 +115,9 @@ def restore(source: Path, config: Path | None, env: Mapping[str, str], *, replac
 
 @contextmanager
 def _written(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """Give a file that becomes `target` at the end, and a folder for scratch beside it.
+    """Yield a file that becomes `target` at the end, and a temporary folder beside it.
 
-    Raises AsyncMotionError where they cannot be written.
+    Raises AsyncMotionError if they cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +127,7 @@ def _written(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
                 yield file, Path(scratch)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(part, target)  # never over a file that has appeared meanwhile
+            os.link(part, target)  # fails if `target` has appeared meanwhile
             folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(folder)
@@ -142,7 +144,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes, at: datetime) -> None:
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Leave out who made the file."""
+    """Return the member without its owner: uid 0, no names, mode 0600."""
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     member.mode = 0o600
@@ -151,7 +153,7 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 @contextmanager
 def _members(source: Path) -> Iterator[tuple[tarfile.TarFile, list[str]]]:
-    """Open a backup; give it with the names of the files in it. Raises UsageError for what is none."""
+    """Open a backup; yield it and the names of its files. Raises UsageError if it is not a backup."""
     try:
         with tarfile.open(source, mode="r:") as tar:
             yield tar, [member.name for member in tar.getmembers() if member.isreg()]

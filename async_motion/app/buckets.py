@@ -1,4 +1,4 @@
-"""From settings to what reads the bucket. Apart from `build`: a command that reads needs no OpenCV."""
+"""Build the readers of the bucket from settings. Separate from `build`: reading commands need no OpenCV."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ READS_AT_ONCE = 16
 def build_bucket(
     settings: Settings, *, key: tuple[str, str] | None = None, bucket: str | None = None, making: bool = False
 ) -> AnyReader:
-    """Return the store of the settings, to search and read in. Nothing is made by opening it.
+    """Return a reader of the store that the settings name. Opening it creates nothing.
 
-    `key` is (access key, secret key) of one that may read, in place of the uploader's. `bucket` is another
-    one on the same server. `making`: a put may make the bucket, where the settings allow that.
+    `key` is an (access key, secret key) with the right to read, in place of the uploader's. `bucket` names
+    another bucket on the same server. `making`: a put may create the bucket, if the settings allow it.
     """
     if settings.minio.endpoint is None:
         return DirectoryReader(settings.directory.path, bucket=settings.minio.bucket)
@@ -37,12 +37,12 @@ def build_bucket(
 
 
 def build_folder(path: Path) -> DirectoryReader:
-    """Return a folder as a bucket of its own, whatever store the settings name."""
+    """Return a reader of a folder, independent of the store in the settings."""
     return DirectoryReader(path)
 
 
 def build_events(settings: Settings, bucket: AnyReader, instance: str | None = None) -> EventReader:
-    """Return a reader of the events of one instance, by default our own, in an opened bucket."""
+    """Return a reader of one instance's events in an opened bucket; the default is our own instance."""
     return EventReader(
         bucket,
         instance=instance or settings.instance,
@@ -52,12 +52,12 @@ def build_events(settings: Settings, bucket: AnyReader, instance: str | None = N
 
 
 def build_lifecycle(settings: Settings) -> LifecycleStore:
-    """Return the bucket of the settings, to see and set its rules of expiry."""
+    """Return the access to the bucket's lifecycle rules."""
     return LifecycleStore(**minio_arguments(settings), create_bucket=False)
 
 
 def minio_arguments(settings: Settings) -> dict[str, Any]:
-    """Return the arguments of a MinioStore but `create_bucket`."""
+    """Return the arguments of a MinioStore, except `create_bucket`."""
     minio = settings.minio
     return {
         "endpoint": minio.endpoint,

@@ -1,7 +1,7 @@
-"""From settings to objects: which class, with which plain values. The only module that knows both sides.
+"""Build objects from settings. The only module that knows both the settings and the packages' classes.
 
-The packages take plain values and know no settings; what needs one of them (the service, `check`, `listen`)
-asks here, so that all of them connect in the same way.
+The packages take plain values and never see settings. The service, `check` and `listen` all build their
+objects here, so that they connect in the same way.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ from async_motion.store.retention import KeptDirectoryStore, Retention
 AnyStore = MinioStore | DirectoryStore
 
 SNAPSHOT_BYTES = 1_900_000
-"""The longest snapshot: below the limit at which brokers in the field cut the connection (2,000,000)."""
+"""Maximum size of a snapshot: some brokers close the connection at 2,000,000 bytes."""
 PACKET_MARGIN = 1024
-"""What a packet needs beside its payload."""
+"""Bytes of an MQTT packet beside its payload."""
 
 
 def build_store(settings: Settings, *, reading: bool = False, keeping: bool = False) -> AnyStore:
     """Return the store that the settings name.
 
-    `reading`: nothing is to be made on the other side. `keeping`: a directory's bounds are enforced, which
-    is for the service alone.
+    `reading`: the store creates no bucket. `keeping`: a directory store enforces its retention; only the
+    service may do so.
     """
     minio = settings.minio
     if minio.endpoint is None:
@@ -89,11 +89,11 @@ def build_client(
     suffix: str | None = None,
     takeover: Takeover | None = None,
 ) -> BrokerClient:
-    """Return a client for the broker at `host` and `port`; with `status_topic` it is the service itself.
+    """Return a client for the broker at `host` and `port`; with `status_topic` it is the service's own.
 
-    A command beside the service has a client id of its own that begins with the service's: the broker would
-    disconnect the service for the same one, and an access list may go by its beginning. The embedded broker
-    has neither a login nor TLS: it listens on this machine alone.
+    A command gets a client id of its own, since the broker disconnects the older of two clients with the same
+    id. It begins with the service's id, because an access list may match that prefix. The embedded broker has
+    neither login nor TLS: it listens on this machine only.
     """
     client_id = settings.mqtt.client_id or f"async_motion-{settings.instance}"
     if suffix is not None:
@@ -122,12 +122,12 @@ def build_client(
 
 
 def run_broker(settings: Settings) -> AbstractAsyncContextManager[tuple[str, int]]:
-    """Give the broker's host and port; the embedded one runs inside the block."""
+    """Yield the broker's host and port; the embedded broker runs while the context is open."""
     return find.run_broker(settings.mqtt.host, settings.mqtt.port)
 
 
 async def find_broker(settings: Settings, say: Callable[[str], None]) -> tuple[str, int]:
-    """Return where the service's broker is, for a command beside it; `say` hears of a wait."""
+    """Return host and port of the running service's broker; `say` is called with a text before a wait."""
     mqtt = settings.mqtt
     if mqtt.host is not None:
         return mqtt.host, mqtt.port
@@ -157,10 +157,10 @@ def build_unit(
     worker: str | None = None,
     epoch: int | None = None,
 ) -> CameraUnit:
-    """Return a camera's walk from its source to the spool.
+    """Return the unit that runs one camera, from its source to the spool.
 
-    `detector` is one that knows its scene already. `encode`, `draw24` and `settle_s` are the unit's, where
-    they are not those of the service. `worker` and `epoch` tell a fleet's lease.
+    `detector` is a restored one that has learned its scene. `encode`, `draw24` and `settle_s` replace the
+    service's defaults. `worker` and `epoch` are the camera's lease in a fleet.
     """
     unit = unit_settings(settings, name, worker=worker, epoch=epoch)
     health = ImageHealth()
@@ -181,20 +181,20 @@ def build_unit(
 
 
 async def build_learned(settings: Settings, spool: Spool) -> LearnedKeeper:
-    """Return what keeps what detectors learn. What is kept of cameras that are no more is forgotten."""
+    """Return the keeper of what detectors learn; forget the states of cameras that no longer exist."""
     await spool.forget(KEYS, but=[key_of(name) for name in settings.cameras])
     return LearnedKeeper(partial(spool.remember, durable=False))
 
 
 def keeps_learned(settings: Settings, source: CameraSource) -> bool:
-    """Return whether what a camera learns outlives the process: with a disk, unless `speed: max`."""
+    """Return whether a detector's state is saved: only with a spool on disk and a live source."""
     return settings.spool.path != ":memory:" and source.live
 
 
 async def recall_detector(
     settings: Settings, name: str, *, spool: Spool, executor: Executor
 ) -> Detector | None:
-    """Return a detector that knows what a camera's last one knew; None where nothing fitting is kept."""
+    """Return a detector with the state saved for this camera; None if there is none that fits."""
     camera = settings.cameras[name]
     kept = await spool.recall(key_of(name))
     if kept is None:
@@ -208,7 +208,7 @@ async def recall_detector(
 def build_profiles(
     settings: Settings, name: str, *, unit: CameraUnit, changed: Callable[[], None]
 ) -> ProfileKeeper | None:
-    """Return what switches a camera between day and night; None where night is as day."""
+    """Return what switches a camera between day and night; None if it has no settings for the night."""
     profiles = settings.cameras[name].profiles
     if profiles.night.is_blank:
         return None
@@ -265,7 +265,10 @@ def build_delivery(
     broker: BrokerClient | FleetBroker,
     is_current: IsCurrent | None = None,
 ) -> Delivery:
-    """Return the walk from the spool to the subscribers. `is_current` knows the leases of a fleet."""
+    """Return the delivery from the spool to store and broker.
+
+    `is_current` returns whether this worker holds a camera's lease with this epoch.
+    """
     return Delivery(
         spool=spool,
         store=store,
@@ -293,9 +296,9 @@ async def build_reporter(
     restart_capture: Callable[[], None],
     member: Member | None = None,
 ) -> Reporter:
-    """Return what tells the world how the cameras are, with what earlier runs have remembered.
+    """Return what publishes the cameras' states, with the values remembered by earlier runs.
 
-    In a fleet it knows none until the first lease.
+    In a fleet it has no cameras until the first lease.
     """
     cameras = watched_zones(settings)
     return Reporter(
@@ -322,14 +325,14 @@ def _profiled(settings: Settings) -> list[str]:
 
 
 def retained_topics(settings: Settings) -> frozenset[str]:
-    """Return every topic under the base on which this instance, by whichever worker, retains something."""
+    """Return all topics under the base on which this instance, through any worker, retains a message."""
     at = topics(settings)
     preview = settings.mqtt.discovery.preview_every is not None
     return retained_by(at, watched_zones(settings), preview=preview, profiled=_profiled(settings))
 
 
 def foreign_topics(settings: Settings) -> frozenset[str]:
-    """Return every topic outside the base on which this instance retains something."""
+    """Return all topics outside the base on which this instance retains a message."""
     topic = settings.mqtt.frigate_topic
     if topic is None:
         return frozenset()
@@ -344,9 +347,9 @@ async def build_discovery(
     reporter: Reporter,
     looked: Callable[[Collection[str]], None],
 ) -> DiscoveryPublisher:
-    """Return what announces the devices to Home Assistant and clears what no longer exists.
+    """Return what announces the devices to Home Assistant and clears those that no longer exist.
 
-    `looked` hears which topics the broker retained at the start.
+    `looked` is called with the topics that the broker retained at the start.
     """
     mqtt = settings.mqtt
     return DiscoveryPublisher(
@@ -365,7 +368,7 @@ async def build_discovery(
 
 
 def service_info(settings: Settings) -> ServiceInfo:
-    """Return the service as Home Assistant is told of it."""
+    """Return the service as it is announced to Home Assistant."""
     return ServiceInfo(
         instance=settings.instance,
         version=__version__,
@@ -377,7 +380,7 @@ def service_info(settings: Settings) -> ServiceInfo:
 
 
 def camera_sites(settings: Settings) -> list[CameraSite]:
-    """Return the cameras as Home Assistant is told of them."""
+    """Return the enabled cameras as they are announced to Home Assistant."""
     return [
         CameraSite(
             name=name,
@@ -394,7 +397,7 @@ def camera_sites(settings: Settings) -> list[CameraSite]:
 
 
 def encoder_of(settings: Settings, name: str) -> Encode:
-    """Return what makes a camera's stills."""
+    """Return the function that encodes a camera's stills as JPEG."""
     jpeg = settings.cameras[name].jpeg
     return partial(encode, quality=jpeg.quality, max_width=jpeg.max_width)
 
@@ -402,7 +405,7 @@ def encoder_of(settings: Settings, name: str) -> Encode:
 def build_preview(
     settings: Settings, unit: CameraUnit, broker: BrokerClient | FleetBroker, executor: Executor
 ) -> Callable[[], Awaitable[bytes | None]]:
-    """Return what makes a small JPEG of a camera's newest frame, None while there is none."""
+    """Return a function that returns a small JPEG of a camera's newest frame, or None without one."""
     smaller = _snapshot_maker(settings, broker)
 
     async def preview() -> bytes | None:
@@ -418,7 +421,7 @@ def build_preview(
 
 
 def _snapshot_maker(settings: Settings, broker: BrokerClient | FleetBroker) -> Callable[[bytes], bytes]:
-    """Return what makes a JPEG small enough for the broker. Blocks."""
+    """Return a function that shrinks a JPEG to what the broker accepts; the function blocks."""
     snapshot = settings.mqtt.snapshot
 
     def smaller(jpeg: bytes) -> bytes:

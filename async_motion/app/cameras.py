@@ -1,8 +1,8 @@
-"""The cameras that run: each is built, started and stopped by itself, while the others go on.
+"""The running cameras: each is built, started and stopped on its own, while the others go on.
 
 start(name) ──▶ source, detector, unit, supervisor, profiles ──▶ tasks of its own
-change(name) ──▶ other settings in force between two frames; an open event goes on
-stop(name)  ──▶ capture ends ▶ queued frames reach the spool ▶ what was learned is kept ▶ source closed
+change(name) ──▶ new settings apply between two frames; an open event continues
+stop(name)  ──▶ capture ends ▶ queued frames reach the spool ▶ the detector's state is saved ▶ source closed
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from async_motion.web.live import Live
 log = logging.getLogger(__name__)
 
 End = Callable[[asyncio.Task[None]], Awaitable[None]]
-"""Cancel a task and wait for its last words."""
+"""Cancels a task and waits for it to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What all cameras share. `observer` hears of them, `executor` judges frames, `encoder` makes JPEGs."""
+    """What all cameras share. Detection runs in `executor`, JPEG encoding in `encoder`."""
 
     spool: Spool
     broker: BrokerClient | FleetBroker
@@ -58,7 +58,7 @@ class _Running:
 
 
 class Cameras:
-    """Start, stop and watch cameras. All calls but the constructor need `open` first."""
+    """Start, change and stop cameras. Call `open` before anything else."""
 
     def __init__(self, settings: Settings, shared: Shared, *, end: End) -> None:
         self._settings = settings
@@ -69,7 +69,7 @@ class Cameras:
 
     @property
     def names(self) -> list[str]:
-        """Return the cameras that run now, in the order of their start."""
+        """Return the names of the running cameras, in the order of their start."""
         return list(self._running)
 
     def open(self, tasks: asyncio.TaskGroup) -> None:
@@ -77,9 +77,9 @@ class Cameras:
         self._tasks = tasks
 
     async def start(self, name: str, *, worker: str | None = None, epoch: int | None = None) -> None:
-        """Build a camera from its settings and begin to watch. It must not run yet.
+        """Build a camera from its settings and start it. Raises RuntimeError if it is already running.
 
-        In a fleet `worker` has it, with the lease `epoch`.
+        In a fleet, `worker` owns it under the lease `epoch`.
         """
         assert self._tasks is not None
         if name in self._running:
@@ -121,11 +121,11 @@ class Cameras:
         self._attach(name, running)
 
     def adopt(self, settings: Settings) -> None:
-        """Take other settings for what is started and changed from now on."""
+        """Use other settings for cameras that are started or changed from now on."""
         self._settings = settings
 
     async def change(self, name: str) -> None:
-        """Put a running camera's settings in force, all but those of its source and capture."""
+        """Apply a running camera's settings, except those of its source and capture."""
         running = self._running[name]
         running.unit.reconfigure(
             specs.unit_settings(self._settings, name), build.encoder_of(self._settings, name)
@@ -136,7 +136,7 @@ class Cameras:
         self._attach(name, running)
 
     def _attach(self, name: str, running: _Running) -> None:
-        """Hand a camera's controls to the reporter, and follow the light where night is not as day."""
+        """Hand a camera's controls to the reporter; start its profile switch if it has night settings."""
         assert self._tasks is not None
         settings, shared = self._settings, self._shared
         profiles = build.build_profiles(
@@ -148,7 +148,7 @@ class Cameras:
             running.others.append(self._tasks.create_task(profiles.run(), name=f"profile[{name}]"))
 
     async def stop(self, name: str) -> None:
-        """Stop a camera; return when its queued frames are in the spool and its source is closed."""
+        """Stop a camera; return once its queued frames are in the spool and its source is closed."""
         running = self._running.pop(name, None)
         if running is None:
             return
@@ -161,23 +161,23 @@ class Cameras:
         await running.resources.aclose()
 
     async def stop_all(self) -> None:
-        """Stop every camera, each beside the others."""
+        """Stop all cameras concurrently."""
         async with asyncio.TaskGroup() as tasks:
             for name in self.names:
                 tasks.create_task(self.stop(name), name=f"stop camera[{name}]")
 
     def unit(self, name: str) -> CameraUnit | None:
-        """Return a running camera's unit, None where it does not run."""
+        """Return a camera's unit; None if the camera is not running."""
         running = self._running.get(name)
         return running.unit if running is not None else None
 
     def reconnect(self) -> None:
-        """Let every camera connect again."""
+        """Make every camera reconnect."""
         for running in self._running.values():
             running.supervisor.reconnect()
 
     async def ended(self) -> None:
-        """Return when every camera was a recording that has ended; never, while there is none."""
+        """Wait until all running cameras were recordings that have ended; without a camera, wait forever."""
         while True:
             watching = [running.watching for running in self._running.values()]
             if not watching:

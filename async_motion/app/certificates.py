@@ -1,4 +1,4 @@
-"""When the certificates of our peers, and our own, end: looked up a few times a day, for the metrics."""
+"""Expiry dates of our peers' certificates and of our own, read every six hours, for metrics and log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WARN_BEFORE: Final = timedelta(days=14)
 
 
 class Certificates:
-    """Keeps when each certificate ends. `run` looks; `state` tells."""
+    """Keeps each certificate's expiry date. `run` reads them; `state` returns them."""
 
     def __init__(self, settings: Settings) -> None:
         self._ends: dict[str, datetime] = {}
@@ -27,7 +27,7 @@ class Certificates:
         self.adopt(settings)
 
     def adopt(self, settings: Settings) -> None:
-        """Take other settings; the next `run` looks at what they name."""
+        """Use other settings; the next `run` reads the certificates that they name."""
         self._looks: dict[str, Callable[[], datetime | None]] = {}
         minio, mqtt, web = settings.minio, settings.mqtt, settings.web
         if minio.endpoint is not None and minio.secure:
@@ -45,11 +45,11 @@ class Certificates:
         self._ends = {name: ends for name, ends in self._ends.items() if name in self._looks}
 
     def state(self) -> dict[str, str]:
-        """Return when each certificate ends, as ISO 8601, by whose it is."""
+        """Return each certificate's expiry as ISO 8601, by owner: `store`, `broker`, `web`."""
         return {name: ends.isoformat() for name, ends in self._ends.items()}
 
     async def run(self) -> None:
-        """Look now and every few hours, until cancelled."""
+        """Read the certificates now and every `EVERY_S`, until cancelled."""
         while self._looks:
             for name, look in self._looks.items():
                 ends = await asyncio.to_thread(look)

@@ -1,4 +1,4 @@
-"""Room on the disks that the service writes to, looked up now and then: a disk that hangs blocks nothing."""
+"""Free space on the disks that the service writes to, read in a thread: a disk that hangs blocks nothing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ EVERY_S: Final = 60.0
 
 
 class Disks:
-    """Keeps how many bytes are free. `run` looks; `state` tells."""
+    """Keeps the number of free bytes. `run` reads them; `state` returns them."""
 
     def __init__(self, settings: Settings) -> None:
         self._free: dict[str, int] = {}
         self.adopt(settings)
 
     def adopt(self, settings: Settings) -> None:
-        """Take other settings; the next `run` looks at what they name."""
+        """Use other settings; the next `run` reads the disks that they name."""
         self._paths: dict[str, Path] = {}
         if settings.spool.path != ":memory:":
             self._paths["spool"] = Path(settings.spool.path).absolute().parent
@@ -30,14 +30,14 @@ class Disks:
         self._free = {name: free for name, free in self._free.items() if name in self._paths}
 
     def state(self) -> dict[str, int]:
-        """Return the free bytes by what lies there: `spool`, and `store` where it is a directory."""
+        """Return the free bytes on the disks of `spool` and, if the store is a directory, `store`."""
         return dict(self._free)
 
     async def run(self) -> None:
-        """Look now and once a minute, until cancelled."""
+        """Read the free space now and every `EVERY_S`, until cancelled."""
         while self._paths:
             for name, path in self._paths.items():
-                with suppress(OSError):  # the folder may not be there yet
+                with suppress(OSError):  # the folder may not exist yet
                     self._free[name] = await asyncio.to_thread(_free_bytes, path)
             await asyncio.sleep(EVERY_S)
 

@@ -1,4 +1,4 @@
-"""The settings of a running service, as the page and a signal change them: read, judge, write, reload."""
+"""Change a running service's settings from the page or by SIGHUP: read, validate, write, reload."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from async_motion.web import editor as web
 log = logging.getLogger(__name__)
 
 Apply = Callable[[Settings, Plan], Awaitable[None]]
-"""Puts other settings in force."""
+"""Applies other settings to the service."""
 
 PROBE_WIDTH = 640
 OWN_FILE = Path("config/processor/variables.yaml")
-"""What is written where only the file that came with the package was read."""
+"""The file that is written if the settings were read from the file in the package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsFile:
-    """Where the settings come from: what `load` was given."""
+    """Where the settings come from: the arguments of `load`."""
 
     config: Path | None
     env: Mapping[str, str]
@@ -50,12 +50,12 @@ class SettingsFile:
 
     @property
     def written(self) -> Path:
-        """The file that is written: never the one that came with the package."""
+        """The file that is written: never the one in the package."""
         return OWN_FILE if self.read == shipped() else self.read
 
 
 class FileEditor:
-    """Changes the settings of one service, one change at a time. `apply` puts them in force."""
+    """Changes one service's settings, one change at a time, through `apply`."""
 
     def __init__(self, file: SettingsFile, settings: Settings, apply: Apply) -> None:
         self._file = file
@@ -69,7 +69,7 @@ class FileEditor:
     # ---- reloading ----
 
     async def reload(self) -> web.EditOutcome:
-        """Read the file again and put it in force; with problems nothing is changed."""
+        """Read the file again and apply it; with problems, nothing changes."""
         async with self._lock:
             return _outcome(await self._reload())
 
@@ -109,7 +109,7 @@ class FileEditor:
         ]  # fmt: skip
 
     async def current(self) -> web.Current:
-        """Return the file's values as people wrote them; of secrets only that they are set."""
+        """Return the file's values as written; for secrets, only that they are set."""
         return await asyncio.to_thread(self._current)
 
     def _current(self) -> web.Current:
@@ -145,9 +145,9 @@ class FileEditor:
         )
 
     async def save(self, version: str, changes: Sequence[web.Edit], *, dry_run: bool) -> web.EditOutcome:
-        """Write changes and put them in force; with `dry_run` only say what that would do.
+        """Write changes and apply them; with `dry_run`, only return what they would do.
 
-        Raises SettingsConflict, SettingsError with every problem.
+        Raises SettingsConflict if the file is no longer at `version`; SettingsError with every problem.
         """
         async with self._lock:
             content, settings = await asyncio.to_thread(self._draft, version, changes)
@@ -158,7 +158,7 @@ class FileEditor:
             return _outcome(await self._reload())
 
     def _draft(self, version: str, changes: Sequence[web.Edit]) -> tuple[bytes, Settings]:
-        """Return the file with the changes, and the settings that it would be. Raises SettingsError."""
+        """Return the changed file's content and its settings. Raises SettingsConflict, SettingsError."""
         path = self._file.read
         try:
             content = path.read_bytes()
@@ -170,7 +170,7 @@ class FileEditor:
         return new, load_text(new, path, self._file.env)
 
     async def probe(self, source: str) -> bytes:
-        """Return a picture of a camera that need not be in the settings.
+        """Return a JPEG, at most `PROBE_WIDTH` pixels wide, from a camera that need not be in the settings.
 
         Raises SettingsError, CameraUnavailable.
         """
@@ -212,7 +212,7 @@ def _value_at(data: Mapping[str, Any], place: tuple[str, ...]) -> Any:
 
 
 def _harmless(place: tuple[str, ...], value: str) -> str:
-    """Return what may be shown of a secret: of a camera's address its host, of others nothing."""
+    """Return what may be shown of a secret: scheme and host of a camera's address, otherwise nothing."""
     return redact_url(value) if place[-1] in ("source", "record_source") else ""
 
 

@@ -1,13 +1,13 @@
-"""One worker of a fleet: the leases decide which cameras this service watches, and who speaks for all.
+"""One worker of a fleet: leases decide which cameras it watches and which worker speaks for the instance.
 
     lease won ──▶ connection of its own ──▶ reporter ──▶ Cameras.start(name, epoch)
-    lease lost, shed, drained ──▶ Cameras.stop ──▶ reporter ──▶ the connection ends without a goodbye
+    lease lost, shed, drained ──▶ Cameras.stop ──▶ reporter ──▶ the connection ends without a DISCONNECT
 
-- The owner of `INSTANCE` publishes the instance's state and Home Assistant's devices; all others watch.
+- The owner of `INSTANCE` publishes the instance's state and Home Assistant's devices.
 - A camera that cannot be opened `TRIES` times in a row goes to another worker, with the reason.
-- An open event is noted with its lease. Should this worker be lost, the next owner announces the event's end
-  with `reason: worker_lost`; what this worker had accepted it delivers itself when it is back.
-- Changed settings end this worker's part and begin it again: its cameras go to others and come back.
+- An open event is noted in the camera's lease. If this worker is lost, the next owner announces the event's
+  end with `reason: worker_lost`. This worker delivers the records that it had accepted when it is back.
+- A change of the settings restarts this worker: its cameras go to other workers and come back.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ from async_motion.web import Live
 log = logging.getLogger(__name__)
 
 TRIES: Final = 3
-"""A camera that could not be opened so many times in a row is given to another worker."""
+"""Consecutive failures to open a camera after which another worker gets it."""
 WILL_MARGIN_S: Final = 5.0
-"""A will waits for the leases' time to live and this: a failover takes up to 3 s beyond it."""
+"""Added to the leases' time to live for a will's delay: a failover takes up to 3 s beyond the TTL."""
 NOTED_S: Final = 5.0
-"""How long an event's number is waited for, so that it can be noted with the lease."""
+"""Time limit of the wait for an event's number, which is noted in the lease."""
 DRAIN_POLL_S: Final = 0.1
 
 EXTRA: Final = "fleet.servers: needs nats-py, expected `pip install 'async-motion[fleet]'`"
 
 
 def fingerprint(settings: Settings) -> str:
-    """Return what is the same for all workers with the same settings. It holds no secret.
+    """Return a hash of the settings that all workers must share: 16 hex digits, computed without secrets.
 
-    What a host may have for itself is left out: its name and capacity, log, page, spool, addresses of the
-    store and the broker.
+    Settings that may differ between hosts are left out: name and capacity, log, page, spool, and the
+    addresses of store and broker.
     """
     cameras = {name: _camera(camera) for name, camera in settings.cameras.items()}
     what = {
@@ -85,7 +85,10 @@ def _camera(camera: CameraSettings) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_bucket(settings: Settings) -> AsyncIterator[WatchedBucket]:
-    """Give the bucket of this instance's leases. Raises SettingsError without the extra `fleet`."""
+    """Yield the bucket of this instance's leases.
+
+    Raises SettingsError without the extra `fleet`, or if a TLS file cannot be used.
+    """
     try:
         from async_motion.fleet.nats_bucket import NatsBucket  # noqa: PLC0415 - one host needs no NATS
     except ImportError as exc:
@@ -116,14 +119,14 @@ async def open_bucket(settings: Settings) -> AsyncIterator[WatchedBucket]:
 
 
 class Announcer(Protocol):
-    """What speaks to Home Assistant."""
+    """What announces devices to Home Assistant."""
 
     async def run(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
-    """What a worker drives. `announcing` runs while this worker speaks for the instance."""
+    """What a worker controls. `announcing` runs while this worker speaks for the instance."""
 
     cameras: Cameras
     reporter: Reporter
@@ -133,7 +136,7 @@ class Joined:
 
 
 class FleetMember:
-    """The part of this service in a fleet. `build_broker` and `join` come before `run`."""
+    """The service as a member of a fleet. Call `build_broker` and `join` before `run`."""
 
     def __init__(self, settings: Settings, bucket: WatchedBucket) -> None:
         self._settings = settings
@@ -185,7 +188,7 @@ class FleetMember:
             self._settings,
             host,
             port,
-            # Two dashes: no worker's name can be taken for a camera's.
+            # Two dashes keep a camera's client id distinct from a worker's.
             suffix="" if instance else f"--{owner}",
             status_topic=self._topics.status if instance else None,
             takeover=Takeover(
@@ -198,34 +201,34 @@ class FleetMember:
     def _holds(self, owner: str) -> bool:
         """Return whether the lease is held now.
 
-        A connection that ends while a camera is only kept, without a quorum, is not made again: the next
-        owner may have the id.
+        Without a quorum a camera may be kept though its lease has run out. If its connection ends then, it
+        does not reconnect: the next owner may already use the client id.
         """
         assignment = self._worker.assignment(owner)
         return assignment is not None and assignment.held
 
     def join(self, joined: Joined) -> None:
-        """Take what the worker drives."""
+        """Set what the worker controls."""
         self._joined = joined
 
     def observer(self, watched: Watched) -> Observer:
-        """Return what cameras tell their story to, so that the fleet hears of events and failures."""
+        """Return an observer that passes everything on to `watched`, and events and failures to the fleet."""
         return FleetObserver(self, watched)
 
     # -- what others ask
 
     def is_current(self, camera: str, epoch: int) -> bool:
-        """Return whether this worker holds that lease of a camera now."""
+        """Return whether this worker holds the camera's lease with this epoch now."""
         assignment = self._worker.assignment(camera)
         return assignment is not None and assignment.held and assignment.epoch == epoch
 
     def lease_of(self, camera: str) -> dict[str, Any]:
-        """Return what a camera's state tells of its lease."""
+        """Return the lease's fields in a camera's state: `worker` and `epoch`; empty without a lease."""
         assignment = self._worker.assignment(camera)
         return {} if assignment is None else {"worker": self.name, "epoch": assignment.epoch}
 
     def state(self) -> dict[str, Any]:
-        """Return what the instance's state tells of the fleet."""
+        """Return the fleet's fields in the instance's state."""
         view = self._worker.view()
         problems = [] if view.connected else [view.problem or "not connected to the leases' servers"]
         if view.keeping:
@@ -269,7 +272,7 @@ class FleetMember:
     # -- the life of a worker
 
     async def run(self) -> None:
-        """Take part in the fleet until cancelled; then give back what is left."""
+        """Take part in the fleet until cancelled; then release the remaining leases."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -278,11 +281,11 @@ class FleetMember:
             self._tasks = None
 
     async def drain(self, timeout_s: float) -> None:
-        """Give the cameras to other workers, for at most `timeout_s`; without others there is no wait."""
+        """Hand the cameras over to other workers within `timeout_s`; return at once if there are none."""
         self._worker.drain()
         try:
             async with asyncio.timeout(timeout_s):
-                # The view changes by what the bucket tells: there is no event to wait for.
+                # The view follows the bucket; there is no asyncio event to wait for.
                 while not self._worker.idle and len(self._worker.view().workers) > 1:  # noqa: ASYNC110
                     await asyncio.sleep(DRAIN_POLL_S)
         except TimeoutError:
@@ -302,7 +305,7 @@ class FleetMember:
             assignment = self._worker.assignment(owner)
             joined, broker, tasks = self._joined, self._broker, self._tasks
             if assignment is None or assignment.epoch != epoch:
-                return  # given up again before it began
+                return  # given up before it was started
             if joined is None or broker is None or tasks is None:
                 return
             broker.open(owner)
@@ -352,24 +355,24 @@ class FleetMember:
     # -- what cameras tell
 
     def opened(self, camera: str) -> None:
-        """Hear that a camera gives frames."""
+        """Reset the camera's count of failures: it delivers frames."""
         self._failures.pop(camera, None)
 
     def failed(self, camera: str, problem: str) -> None:
-        """Hear that a connection to a camera has ended."""
+        """Count a failed connection; at `TRIES` in a row, ask another worker to take the camera."""
         self._failures[camera] += 1
         if self._failures[camera] == TRIES and self._worker.refusal(camera) is None:
             log.warning("fleet: %s: %d tries failed (%s): another worker is asked", camera, TRIES, problem)
             self._worker.cannot_open(camera, problem)
 
     def event_started(self, event: MotionEvent) -> None:
-        """Note an event with its lease, as soon as it has its number."""
+        """Note an event in its camera's lease, as soon as it has its number."""
         self._open_events[event.camera] = event.event_id
         if self._tasks is not None:
             self._tasks.create_task(self._note_event(event), name=f"fleet: note[{event.camera}]")
 
     def event_ended(self, event: MotionEvent) -> None:
-        """Forget what was noted of an event."""
+        """Remove an event's note from the lease."""
         self._open_events.pop(event.camera, None)
         noted = self._worker.noted(event.camera)
         if noted is not None and noted.get("event_id") == event.event_id:
@@ -400,7 +403,7 @@ class FleetMember:
             await asyncio.sleep(0.1)
 
     async def _end_cut_event(self, event: MotionEvent, epoch: int, note: Mapping[str, Any]) -> None:
-        """Announce the end of an event whose worker was lost; noted until the broker has it."""
+        """Announce the end of an event whose worker was lost; keep its note until the broker acknowledges."""
         now = datetime.now(UTC)
         ended = MotionEvent(
             event_id=event.event_id,
@@ -437,7 +440,7 @@ class FleetMember:
 
 
 def cut_event(note: Mapping[str, Any], instance: str, camera: str) -> MotionEvent | None:
-    """Return the event that the last owner had noted; None for what is no such note."""
+    """Return the event that the last owner noted; None if the note is not valid."""
     try:
         return MotionEvent(
             event_id=str(note["event_id"]),
@@ -452,7 +455,7 @@ def cut_event(note: Mapping[str, Any], instance: str, camera: str) -> MotionEven
 
 
 class FleetObserver(Watched):
-    """Passes on what cameras tell, and lets the fleet hear of events and of connections that fail."""
+    """Passes cameras' observations on to `watched`, and events and connections to the fleet member."""
 
     def __init__(self, member: FleetMember, watched: Watched) -> None:
         super().__init__(watched.reporter, watched.live)
@@ -476,5 +479,5 @@ class FleetObserver(Watched):
 
 
 def joined_state(member: FleetMember | None) -> Callable[[], Mapping[str, Any]]:
-    """Return what adds the fleet to the instance's state; nothing without one."""
+    """Return a function that returns the fleet's fields of the instance's state; empty without a fleet."""
     return dict if member is None else member.state

@@ -1,14 +1,14 @@
-"""A worker's connections to the broker, behind the face of one client.
+"""A worker's connections to the broker, behind the interface of one client.
 
     connection   for                                                        client id
     worker       subscriptions, announcements under an older lease          async_motion-{instance}-{worker}
-    camera …     all that its owner publishes about it                      async_motion-{instance}--{camera}
+    camera …     everything that its owner publishes about it               async_motion-{instance}--{camera}
     =instance    status and state of the instance, Home Assistant devices   async_motion-{instance}
 
-- A camera's client id belongs to the camera: the next owner's connection ends the last one's, whatever that
-  one believes. What was in flight there never arrives.
-- The will waits for longer than a failover takes, and a handover says no goodbye: nothing blinks.
-- Retained topics of cameras that are not ours are left alone: calls about them do nothing.
+- A client id belongs to the camera: when the next owner connects, the broker closes the last owner's
+  connection, even if that worker still believes it owns the camera. Messages in flight there are lost.
+- The will delay is longer than a failover, and a handover sends no DISCONNECT: no camera shows offline.
+- Retained topics of other workers' cameras are left alone: calls about them do nothing.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from async_motion.fleet.worker import INSTANCE
 log = logging.getLogger(__name__)
 
 READY_S = 5.0
-"""How long an announcement waits for a connection that has just begun."""
+"""How long a publish waits for a new connection to be established."""
 POLL_S = 0.05
 
 Connect = Callable[[str], BrokerClient]
-"""Returns the client of a camera, or of `INSTANCE`, not running yet."""
+"""Returns the client for a camera, or for `INSTANCE`, not yet running."""
 
 
 @dataclass(slots=True)
@@ -38,13 +38,13 @@ class _Line:
     client: BrokerClient
     running: asyncio.Task[None]
     leaving: bool = False
-    """Its camera is being handed over: that it stops here says nothing about it."""
+    """The camera is being handed over: its stop here must not publish that it is offline."""
 
 
 class FleetBroker:
-    """Publish through the connection of whom a topic speaks. `cameras` are all that the settings name.
+    """Publishes each topic through its owner's connection. `cameras` are all cameras in the settings.
 
-    `frigate_topic` is the other place of motion, None without one.
+    `frigate_topic` is the base of the additional motion topics; None: there are none.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class FleetBroker:
     # -- life
 
     async def run(self) -> None:
-        """Keep the worker's connection until cancelled; then end those of the cameras that are left."""
+        """Run the worker's connection until cancelled; then end the remaining connections of cameras."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -77,40 +77,41 @@ class FleetBroker:
             self._tasks = None
 
     def open(self, owner: str) -> None:
-        """Begin to speak for a camera, or for `INSTANCE`."""
+        """Open the connection for a camera, or for `INSTANCE`."""
         assert self._tasks is not None
         client = self._connect(owner)
         running = self._tasks.create_task(client.run(), name=f"broker[{owner}]")
         self._lines[owner] = _Line(client, running)
 
     def leave(self, owner: str) -> None:
-        """Publish no more that a camera is offline: it is being handed over."""
+        """Stop publishing a camera's status and state: it is being handed over."""
         if owner in self._lines:
             self._lines[owner].leaving = True
 
     async def close(self, owner: str) -> None:
-        """Publish what is left about a camera, and end its connection without a goodbye."""
+        """Publish what is left for a camera or `INSTANCE`, then end its connection without a DISCONNECT."""
         line = self._lines.pop(owner, None)
         if line is not None:
             line.running.cancel()
             await asyncio.wait([line.running])
 
-    # -- the face of one client
+    # -- the interface of one client
 
     @property
     def connected(self) -> bool:
-        """Whether the worker's own connection stands."""
+        """Whether the worker's own client is connected."""
         return self.worker.connected
 
     @property
     def max_packet(self) -> int | None:
-        """The largest packet that the broker takes, in bytes; None: unknown."""
+        """The largest packet that the broker accepts, in bytes; None: unknown."""
         return self.worker.max_packet
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish with QoS 1 as the owner. Raises BrokerUnavailable, also where another worker is the owner.
+        """Publish with QoS 1 through the owner's connection.
 
-        A retained message about what is not ours is left to its owner.
+        Raises BrokerUnavailable, also if another worker is the owner. A retained message for another
+        worker's camera is dropped: its owner publishes it.
         """
         owner = self._owner_of(topic)
         line = self._lines.get(owner)
@@ -127,7 +128,7 @@ class FleetBroker:
         await line.client.publish(topic, payload, retain=retain)
 
     def retain(self, topic: str, payload: bytes | str) -> None:
-        """Keep `payload` retained on the broker, where the topic speaks of what is ours."""
+        """Keep `payload` retained on the broker; ignore topics of other workers' cameras."""
         owner = self._owner_of(topic)
         line = self._lines.get(owner)
         if line is None:
@@ -137,25 +138,25 @@ class FleetBroker:
         line.client.retain(topic, payload)
 
     def forget(self, topic: str) -> None:
-        """Clear a retained topic: of what is ours, or a leftover, where we speak for the instance."""
+        """Clear a retained topic: one of ours, or any leftover if this worker speaks for the instance."""
         line = self._lines.get(self._owner_of(topic)) or self._lines.get(INSTANCE)
         if line is not None:
             line.client.forget(topic)
 
     def release(self, topic: str) -> None:
-        """Retain nothing on a topic any more, and publish nothing there."""
+        """Stop retaining a message on a topic, without publishing there."""
         for line in self._lines.values():
             line.client.release(topic)
 
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
-        """Call `handler` for every message that matches; of commands, for those to cameras of ours."""
+        """Call `handler` for every message that matches; for commands, only those to our cameras."""
         if topic_filter == self._topics.commands:
             wrapped = self._wrapped[topic_filter, handler] = self._for_ours(handler)
             handler = wrapped
         self.worker.subscribe(topic_filter, handler)
 
     def unsubscribe(self, topic_filter: str, handler: Handler) -> None:
-        """Call `handler` no longer for what matches."""
+        """Stop calling `handler` for messages that match."""
         self.worker.unsubscribe(topic_filter, self._wrapped.pop((topic_filter, handler), handler))
 
     def on_connect(self, callback: Callable[[], None]) -> None:
@@ -163,20 +164,20 @@ class FleetBroker:
         self.worker.on_connect(callback)
 
     def off_connect(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after a connect no longer."""
+        """Stop calling `callback` after a connect."""
         self.worker.off_connect(callback)
 
     def _for_ours(self, handler: Handler) -> Handler:
         def of_ours(topic: str, payload: bytes, retained: bool) -> None:
             target = self._topics.parse_command(topic)
-            # A command to another worker's camera is its own; one to no camera at all is told by all.
+            # The owner handles a command to its camera; every worker reports one to an unknown camera.
             if target is None or target[0] in self._lines or target[0] not in self._cameras:
                 handler(topic, payload, retained)
 
         return of_ours
 
     def _owner_of(self, topic: str) -> str:
-        """Return the camera that a topic speaks of, else `INSTANCE`."""
+        """Return the camera that a topic belongs to, else `INSTANCE`."""
         for base in self._bases:
             if topic.startswith(base):
                 camera, separator, _ = topic[len(base) :].partition("/")
@@ -189,7 +190,7 @@ Until = Callable[[], bool]
 
 
 async def insist(publish: Callable[[], Awaitable[None]], until: Until, *, every_s: float = 1.0) -> bool:
-    """Publish until it is acknowledged, and return True; False once `until` says that it is not ours."""
+    """Retry `publish` until it is acknowledged and return True; return False once `until()` is true."""
     while not until():
         try:
             await publish()

@@ -1,4 +1,4 @@
-"""A fleet as its bucket tells it, for a command beside it: who has what; a move, a drain by hand."""
+"""The fleet as the leases' bucket shows it, for the `fleet` command: overview, move, drain."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from async_motion.settings import Settings
 
 POLL_S: Final = 0.25
 MARGIN_S: Final = 10.0
-"""A move or a drain is waited for the leases' time to live, and this."""
+"""Added to the leases' time to live for the time limit of a move or a drain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLine:
-    """One worker, as it tells of itself. `capacity` and `load` are in cores, `refused` maps cameras to why.
+    """One worker's own report. `capacity` and `load` are in cores, `refused` maps cameras to reasons.
 
-    `different`: its settings are not those of this command.
+    `different`: its settings differ from those of this command.
     """
 
     name: str
@@ -40,7 +40,7 @@ class WorkerLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetOverview:
-    """All workers, by name, and (worker, epoch) of each camera that has one."""
+    """All workers, sorted by name, and (worker, epoch) of each camera that has an owner."""
 
     workers: tuple[WorkerLine, ...]
     cameras: Mapping[str, tuple[str, int]]
@@ -70,7 +70,7 @@ class FleetOverview:
 
 
 async def look(bucket: WatchedBucket, settings: Settings) -> FleetOverview:
-    """Return what the bucket holds now. Raises LeaseUnavailable."""
+    """Return the current state of the fleet. Raises LeaseUnavailable."""
     entries: dict[str, Entry] = {}
     async for entry in bucket.watch():
         if entry is None:
@@ -105,7 +105,7 @@ async def look(bucket: WatchedBucket, settings: Settings) -> FleetOverview:
 def _worker(
     name: str, said: Mapping[str, Any], *, cameras: list[str], speaker: bool, ours: str
 ) -> WorkerLine:
-    """Return a worker's line; what it says is taken for what it may be, and not trusted."""
+    """Return a worker's line; fields of the wrong type are replaced by empty values."""
     costs, refused, about = (_mapping(said.get(key)) for key in ("costs", "refused", "about"))
     records = about.get("spool_records")
     return WorkerLine(
@@ -132,7 +132,7 @@ def _number(value: object) -> float:
 async def move(bucket: WatchedBucket, settings: Settings, camera: str, worker: str) -> int:
     """Move a camera to a worker, and return its new epoch.
 
-    Raises UsageError for names that are not there, LeaseUnavailable where it did not move in time.
+    Raises UsageError for unknown names or a draining worker; LeaseUnavailable if it does not move in time.
     """
     overview = await look(bucket, settings)
     if camera not in settings.cameras or not settings.cameras[camera].enabled:
@@ -155,9 +155,9 @@ async def move(bucket: WatchedBucket, settings: Settings, camera: str, worker: s
 
 
 async def drain(bucket: WatchedBucket, settings: Settings, worker: str, *, undo: bool = False) -> int:
-    """Let a worker give its cameras away, and return how many are left; `undo`: let it take some again.
+    """Make a worker hand over its cameras, and return how many are left; `undo`: let it take cameras again.
 
-    Cameras are left where there is no other worker that can take them. Raises UsageError, LeaseUnavailable.
+    Cameras are left if there is no other worker to take them. Raises UsageError, LeaseUnavailable.
     """
     line = _line(await look(bucket, settings), worker)
     await bucket.put(DRAIN + worker, json.dumps({"draining": not undo}).encode())
@@ -181,7 +181,7 @@ def _line(overview: FleetOverview, worker: str) -> WorkerLine:
 
 @asynccontextmanager
 async def _patience(settings: Settings, late: str) -> AsyncIterator[None]:
-    """Bound a wait inside the block; raise LeaseUnavailable with what did not come."""
+    """Limit a wait inside the block to `ttl + MARGIN_S`; raise LeaseUnavailable with the text `late`."""
     seconds = settings.fleet.ttl + MARGIN_S
     try:
         async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""What the `spool` command does to a spool, whether or not the service runs: look, retry, export."""
+"""What the `spool` command does, with or without a running service: look, retry, export."""
 
 from __future__ import annotations
 

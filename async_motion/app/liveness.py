@@ -1,14 +1,14 @@
-"""Signs of life: what a supervisor hears from the service, and what ends a service that hangs.
+"""Liveness: reports to the supervisor, and a watchdog that ends a service that hangs.
 
 - **systemd** (`Type=notify`): READY once the settings are valid and the spool is open, WATCHDOG from the
-  event loop itself, STOPPING. Elsewhere `$NOTIFY_SOCKET` is not set and nothing is said.
-- **`async-motion health`** asks over a Unix socket of this machine, so no proxy, TLS, token, bound address or
-  taken port stands between; the event loop answers, so a loop that hangs does not. The socket's name derives
-  from the path of the settings file: service and question find each other without reading it.
-- **The watchdog** is a thread: a loop that has not turned for `HANG_S` ends the process with exit code 1 and
-  every thread's traceback, so that a restart policy acts. What was accepted is in the spool. The thread
-  counts its own wake-ups, so a process that was stopped and continued is not taken for one that hangs.
-  Should C code never give the interpreter back, `faulthandler` ends the process after `FROZEN_S`.
+  event loop itself, STOPPING. Without `$NOTIFY_SOCKET` nothing is sent.
+- **`async-motion health`** connects to a Unix socket of this machine, so that no proxy, TLS, token, bound
+  address or occupied port can interfere. The event loop answers; a loop that hangs does not. The socket's
+  name derives from the path of the settings file, so that the command need not read that file.
+- **The watchdog** is a thread. If the event loop has not run for `HANG_S`, it ends the process with every
+  thread's traceback and exit code 1, so that the restart policy applies. Accepted records are in the spool.
+  The thread counts its own wake-ups: time in which the whole process was stopped does not count.
+  If C code never releases the GIL, `faulthandler` ends the process after `FROZEN_S`.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ log = logging.getLogger(__name__)
 
 BEAT_S: Final = 1.0
 HANG_S: Final = 60.0
-"""A loop that has not turned for this long will not turn again."""
+"""An event loop that has not run for this long is taken for hung."""
 FROZEN_S: Final = 600.0
-"""The same for the whole interpreter. Also a pause from outside counts, hence so long."""
+"""The same for the whole interpreter. Longer, since time in which the process was stopped counts here."""
 LAST_WORDS_S: Final = 2.0
 ANSWER: Final = b"ok\n"
 DEFAULT_CONFIG: Final = "config/processor/variables.yaml"
 
 
 def socket_name(config: Path | None, env: Mapping[str, str]) -> str:
-    """Return the address of the service that was started with this `--config` and environment, here.
+    """Return the address of the socket of the service started with this `--config` and environment.
 
-    On Linux it is abstract: no file is left behind, and a container has its own.
+    On Linux it is an abstract socket: it leaves no file behind, and each container has its own.
     """
     path = os.path.realpath(config or env.get("ASYNC_MOTION_CONFIG") or DEFAULT_CONFIG)
     name = f"async_motion-{os.getuid()}-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
@@ -51,7 +51,7 @@ def socket_name(config: Path | None, env: Mapping[str, str]) -> str:
 
 
 class Liveness:
-    """The signs of life of one service. `address` None: no socket (tests, other platforms)."""
+    """The liveness of one service. `address` None: no socket (tests, other platforms)."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Liveness:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Beat, answer and be watched while the context is open."""
+        """Run heartbeat, socket and watchdog while the context is open."""
         server = await self._serve()
         beating = asyncio.create_task(self._beat(), name="heartbeat")
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -91,11 +91,11 @@ class Liveness:
         self._notify(f"READY=1\nSTATUS={status}")
 
     def reloading(self) -> None:
-        """Tell the supervisor that settings are read again; `ready` ends it."""
+        """Tell the supervisor that a reload has begun; `ready` ends it."""
         self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """Tell the supervisor that the end has begun."""
+        """Tell the supervisor that the service is stopping."""
         self._notify("STOPPING=1")
 
     async def _serve(self) -> asyncio.Server | None:
@@ -112,7 +112,7 @@ class Liveness:
         try:
             return await asyncio.start_unix_server(answer, self._address, backlog=4)
         except OSError as exc:
-            # Nothing depends on it but that question: another service runs with the same settings file.
+            # Another service runs with the same settings file. Only `async-motion health` needs the socket.
             log.warning("async-motion health cannot ask this service: %s", exc.strerror or exc)
             return None
 
@@ -127,10 +127,10 @@ class Liveness:
             await asyncio.sleep(self._beat_s)
 
     def _watch(self) -> None:
-        """End the process when the loop hangs. Runs in a thread of its own."""
+        """End the process when the event loop hangs. Runs in a thread of its own."""
         seen, without_beat = -1, 0.0
         while not self._over.wait(self._beat_s):
-            with suppress(OSError, RuntimeError, ValueError):  # standard error may be no file
+            with suppress(OSError, RuntimeError, ValueError):  # standard error may have no file
                 faulthandler.dump_traceback_later(FROZEN_S, exit=True)
             if self._beats != seen:
                 seen, without_beat = self._beats, 0.0
@@ -141,11 +141,11 @@ class Liveness:
                     "the event loop has hung for %.0f s: ending; what was accepted stays in the spool",
                     without_beat,
                 )
-                # Where standard error is stalled too, the traceback is not waited for.
+                # Standard error may be stalled too: do not wait for the traceback.
                 dump = threading.Thread(target=_dump_traceback, daemon=True)
                 dump.start()
                 dump.join(LAST_WORDS_S)
-                # Here, not above: `async-motion health` is to cost little.
+                # Imported here to keep `async-motion health` cheap.
                 from async_motion.logs import flush_logging  # noqa: PLC0415
 
                 flush_logging(LAST_WORDS_S)
@@ -157,12 +157,12 @@ class Liveness:
         address = self._notify_socket
         if address.startswith("@"):
             address = f"\0{address[1:]}"
-        # A supervisor that does not read must not hold up the loop.
+        # A supervisor that does not read must not block the event loop.
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
             peer.setblocking(False)
             peer.sendto(message.encode(), address)
 
 
 def _dump_traceback() -> None:
-    with suppress(OSError, RuntimeError, ValueError):  # standard error may be no file
+    with suppress(OSError, RuntimeError, ValueError):  # standard error may have no file
         faulthandler.dump_traceback(all_threads=True)

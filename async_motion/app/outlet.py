@@ -1,9 +1,9 @@
-"""The store and the delivery to it: another pair takes over while cameras, spool and broker go on.
+"""The store and the delivery to it, replaceable as a pair while cameras, spool and broker go on.
 
     change(new settings) ──▶ open the new store ──▶ end the old delivery, run the new ──▶ close the old store
 
-What the old delivery had leased is leased again by the new one: a put that was under way is repeated, with
-the same key and the same bytes. The counters go on.
+The new delivery leases again what the old one had leased: a put in progress is repeated with the same key and
+the same bytes. The counters continue.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class _Way:
 
 
 class Outlet:
-    """`async with` opens the store; `run` delivers until cancelled; `change` lets others take over.
+    """`async with` opens the store; `run` delivers until cancelled; `change` replaces store and delivery.
 
-    Opening raises AsyncMotionError for what a person must put right, such as a file of TLS.
+    Opening raises AsyncMotionError for a fault in the settings, such as an unusable TLS file.
     """
 
     def __init__(self, settings: Settings, make: MakeDelivery) -> None:
@@ -70,7 +70,7 @@ class Outlet:
                 await way.store.__aexit__(None, None, None)
 
     async def change(self, settings: Settings) -> None:
-        """Open the store of other settings, and let it take over. When this raises, nothing has changed."""
+        """Open the store of other settings and switch to it. If this raises, nothing has changed."""
         way = self._built(settings)
         await way.store.__aenter__()
         skipped, self._next = self._next, way
@@ -105,16 +105,16 @@ class Outlet:
         return self._way.delivery.health()
 
     def restore_snapshots(self, retained: Collection[str]) -> None:
-        """Show again the last run's snapshots that are not among the `retained` topics."""
+        """Publish the last run's snapshots again, except those among the `retained` topics."""
         self._way.delivery.restore_snapshots(retained)
 
     async def drain(self, timeout_s: float | None) -> bool:
-        """Wait until nothing is left to deliver, at most `timeout_s`. Return whether nothing is left."""
+        """Wait at most `timeout_s` until everything is delivered; return whether it is. None: no limit."""
         return await self._way.delivery.drain(timeout_s)
 
 
 async def _greet(way: _Way) -> None:
-    """Say at the start whether the store takes frames: better known before the first motion."""
+    """Log at the start whether the store accepts frames, so that a fault shows before the first motion."""
     try:
         await way.store.probe()
     except TransientError as exc:

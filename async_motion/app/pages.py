@@ -1,4 +1,4 @@
-"""From the running service to its pages: what they are shown, and by whom they are asked."""
+"""Build the web pages' views of the running service: live pictures, archive, cameras, access."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from async_motion.settings import CameraSettings, Settings
 from async_motion.web import Archive, CameraFacts, Guard, Live, Role, Site, Thumbnails, Web, ZoneFacts
 
 QUALITY = 75
-"""JPEG quality of the pictures that are looked at and not kept."""
+"""JPEG quality (1..100) of images that are shown, not stored."""
 
 
 class Watched:
-    """Passes on what cameras tell to their reporter, and shows it to viewers."""
+    """Passes cameras' observations on to the reporter and to live viewers."""
 
     def __init__(self, reporter: Observer, live: Live) -> None:
         self.reporter = reporter
@@ -75,7 +75,7 @@ class Watched:
 def build_live(
     settings: Settings, executor: Executor, unit: Callable[[str], CameraUnit | None] = lambda _: None
 ) -> Live:
-    """Return what shows the cameras' pictures to those who look. `unit` gives a camera that runs."""
+    """Return the live view. `unit` returns a running camera's unit, or None."""
 
     async def picture(camera: str, layer: str) -> bytes | None:
         running = unit(camera)
@@ -88,10 +88,13 @@ def build_live(
 
 
 def layer_jpeg(layer: str, plane: Plane) -> bytes:
-    """Return a picture of what a detector knows: noise and unrest as heat. Blocks. Raises ImageError."""
+    """Return a detector's plane (H, W) as a JPEG: the background in grey, other layers as a heat map.
+
+    Blocks. Raises ImageError.
+    """
     if layer == "background":
         return encode(plane, QUALITY)[0]
-    # Noise counts in eighths of a grey level: ten of them fill the scale.
+    # Noise is in units of 1 / NOISE_UNIT grey level: ten grey levels fill the scale.
     return encode(heat(plane, 255 / (10 * NOISE_UNIT) if layer == "noise" else 1.0), QUALITY)[0]
 
 
@@ -102,7 +105,7 @@ def preview_jpeg(frame: Frame, width: int) -> bytes:
 
 
 def build_archive(settings: Settings, bucket: AnyReader, executor: Executor) -> Archive:
-    """Return what the pages show of the stored events, in an opened bucket."""
+    """Return the pages' view of the stored events in an opened bucket."""
     reader = build_events(settings, bucket)
     return Archive(
         reader=reader,
@@ -113,7 +116,7 @@ def build_archive(settings: Settings, bucket: AnyReader, executor: Executor) -> 
 
 
 def build_page_bucket(settings: Settings) -> AnyReader:
-    """Return the bucket with the key of the pages, where they have one of their own."""
+    """Return the bucket with the pages' own key if the settings name one, else with the uploader's."""
     store = settings.web.store
     if store.access_key is None or store.secret_key is None:
         return build_bucket(settings)
@@ -141,7 +144,7 @@ def build_web(
     archive: Archive | None,
     editor: FileEditor | None,
 ) -> Web:
-    """Return the pages about the running service."""
+    """Return the web server of the running service's pages."""
     web = settings.web
     guard = Guard(
         host=web.host,
@@ -166,7 +169,7 @@ def build_web(
 
 
 def camera_facts(settings: Settings) -> dict[str, CameraFacts]:
-    """Return what the pages show of the cameras' settings, by name."""
+    """Return the settings of each camera that the pages show, by name."""
     return {name: _facts(name, camera) for name, camera in settings.cameras.items()}
 
 

@@ -1,7 +1,7 @@
-"""Does what the settings name work? What the service will do, tried once: cameras, spool, store, broker.
+"""Probe once everything that the settings name: cameras, spool, store, broker.
 
-Each camera is opened until its first frame, an object is written, read and deleted, a message is sent through
-the broker and received again. A finding never stops the ones after it.
+Each camera is opened until its first frame. A test object is written, read and deleted, a test message is
+published and received. A failed probe never stops the following ones.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from async_motion.settings import Settings
 from async_motion.spool import look
 
 BROKER_DEADLINE_S = 15.0
-"""How long the broker may take to connect and to return our own message."""
+"""Time limit for connecting to the broker and receiving our own message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one probe found. `ok` is None for a remark that is no fault."""
+    """What one probe found. `ok` is None for a remark that is not a fault."""
 
     what: str
     ok: bool | None
@@ -40,7 +40,7 @@ class Finding:
 
 
 async def probe(settings: Settings) -> AsyncIterator[Finding]:
-    """Try everything that the settings name, in turn."""
+    """Yield the findings of all probes, one after another."""
     for name, camera in settings.cameras.items():
         if not camera.enabled:
             yield Finding(what=f"camera {name}", ok=None, text="not enabled, not opened")
@@ -83,7 +83,7 @@ async def _probe_store(settings: Settings) -> AsyncIterator[Finding]:
             try:
                 same = await store.get(key) == text
             except (StoreRefused, RecordRejected) as exc:
-                # An uploader needs no more than the right to write; a subscriber reads with its own.
+                # An uploader needs only the right to write; subscribers read with their own credentials.
                 yield Finding(
                     what=what, ok=None, text=f"these credentials may not read it (not needed to run): {exc}"
                 )
@@ -136,7 +136,7 @@ async def _probe_broker(settings: Settings) -> Finding:
 
 
 async def _answered(client: BrokerClient, ready: asyncio.Event) -> None:
-    """Wait for the connection. Raises BrokerUnavailable with the first trouble: a probe tries once."""
+    """Wait for the connection. Raises BrokerUnavailable on the first failure: a probe does not retry."""
     before = client.state
     while not ready.is_set():
         if client.state not in (before, "connected"):
@@ -145,7 +145,7 @@ async def _answered(client: BrokerClient, ready: asyncio.Event) -> None:
 
 
 def _probe_spool(settings: Settings) -> Finding:
-    """Return whether the spool's folder takes files, and what waits there. Blocks as the disk does."""
+    """Return whether the spool's folder is writable, and how many frames wait. Blocks."""
     what = "spool"
     if settings.spool.path == ":memory:":
         return Finding(what=what, ok=None, text="in memory: what waits is lost with the process")

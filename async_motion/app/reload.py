@@ -1,17 +1,16 @@
-"""Other settings for a running service: what changes in place, what restarts, and what cannot change.
+"""Plan a change of settings for a running service: what changes in place, restarts, or cannot change.
 
     file ──load──▶ new settings ──plan_of(old, new)──▶ Plan ──apply──▶ the service; Reloaded for people
 
-- Settings that are not valid change nothing: the problems, with their lines, are the answer.
+- Invalid settings change nothing: the result holds the problems with their lines.
 - A camera's detection, masks, zones, events, profiles and stills change in place, between two frames; an open
-  event goes on. Its source and capture restart that camera alone.
-- The store, the broker and the page connect and listen again, each by itself; cameras go on, and so do open
-  events.
-- What every part is built on (`BASIS`: names, topics, the spool) restarts all parts inside the process, in
-  order: no accepted frame is lost, open events end.
-- `log` is read at the start of the process alone.
+  event continues. A change of source or capture restarts only that camera.
+- The store, the broker and the page each reconnect or restart on their own; cameras and open events continue.
+- Keys that all parts depend on (`BASIS` and every key not listed below: names, topics, the spool) restart all
+  parts in order, inside the process: no accepted frame is lost, open events end.
+- `log` is read only at the start of the process.
 
-What is done is said by the keys that changed.
+The result names the keys that changed.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from typing import Any, Final
 from async_motion.settings import CameraSettings, Settings
 
 FIXED: Final = ("log",)
-"""Read at the start of the process alone."""
+"""Read only at the start of the process."""
 LATER: Final = ("shutdown_grace",)
-"""Read when they are needed: a change is in force at once."""
+"""Read when they are used: a change needs no action."""
 PAGE: Final = ("web",)
 STORE: Final = ("minio", "directory", "index", "spool.backlog_share", "mqtt.update_every", "mqtt.snapshot")
 """The store, and the delivery to it."""
@@ -35,18 +34,18 @@ BROKER: Final = tuple(
     for key in ("host", "port", "username", "password", "client_id", "keepalive", "protocol", "tls")
 )
 CAMERAS: Final = ("location", "mqtt.snapshot")
-"""What every camera reads; it changes in place."""
+"""Read by every camera; they change in place."""
 BASIS: Final = ("minio.prefix",)
-"""Keys within those above that all parts are built on, as all keys are that stand in none of them."""
+"""Keys inside the sections above that still restart all parts, as every unlisted key does."""
 IN_PLACE: Final = ("name", "detect", "profiles", "event", "jpeg")
-"""A camera's keys that change between two frames; all others restart the camera."""
+"""A camera's keys that change in place, between two frames; all others restart the camera."""
 RESTARTING: Final = (("detect", "fps"),)
-"""Keys within those that are the capture's all the same."""
+"""Keys inside `IN_PLACE` that still restart the camera: capture reads them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a change of the settings does: names of cameras, and dotted keys."""
+    """What a change of the settings does, as camera names and dotted keys."""
 
     changed: tuple[str, ...] = ()
     """Cameras that change in place."""
@@ -56,13 +55,13 @@ class Plan:
     page: tuple[str, ...] = ()
     """Keys for which the page restarts."""
     store: tuple[str, ...] = ()
-    """Keys for which the store is opened again, and the delivery to it begins again."""
+    """Keys for which store and delivery are replaced."""
     broker: tuple[str, ...] = ()
-    """Keys for which the broker is connected to again."""
+    """Keys for which the broker's client reconnects."""
     whole: tuple[str, ...] = ()
     """Keys for which all parts of the service restart."""
     fixed: tuple[str, ...] = ()
-    """Keys that stay as they were until the process starts again."""
+    """Keys that take effect only when the process starts again."""
 
     @property
     def is_nothing(self) -> bool:
@@ -70,7 +69,7 @@ class Plan:
         return self == Plan()
 
     def words(self) -> list[str]:
-        """Return what is done, a line each."""
+        """Return one line for each kind of change."""
         done: Mapping[str, tuple[str, ...]] = {
             "changed in place": self.changed,
             "restarted": self.restarted,
@@ -95,14 +94,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reloaded:
-    """What became of a reload. With `problems` nothing was changed."""
+    """The result of a reload. With `problems`, nothing was changed."""
 
     done: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
 class Rerun:
-    """A task that can be run again: it ends, and begins with what is in force by then."""
+    """A task that can be restarted, with the settings in force at that time."""
 
     def __init__(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         self._run = run
@@ -110,11 +109,11 @@ class Rerun:
         self._again = asyncio.Event()
 
     def again(self) -> None:
-        """End what runs, and run it again."""
+        """Cancel the task and start it again."""
         self._again.set()
 
     async def run(self) -> None:
-        """Run until cancelled; what ends by itself is not run again unasked."""
+        """Run until cancelled. A task that ends by itself restarts only when `again` is called."""
         while True:
             self._again.clear()
             async with asyncio.TaskGroup() as tasks:
@@ -124,7 +123,7 @@ class Rerun:
 
 
 def plan_of(old: Settings, new: Settings) -> Plan:
-    """Return what turns a service with `old` settings into one with `new`."""
+    """Return the plan that turns a service with the settings `old` into one with `new`."""
     keys = _changed_keys(old, new)
     before = {name: camera for name, camera in old.cameras.items() if camera.enabled}
     after = {name: camera for name, camera in new.cameras.items() if camera.enabled}
@@ -133,7 +132,7 @@ def plan_of(old: Settings, new: Settings) -> Plan:
     restarted = [name for name in both if _restarts(before[name], after[name])]
     basis = list(BASIS)
     if old.mqtt.host is None or new.mqtt.host is None:
-        # The built-in broker runs as long as the parts do.
+        # The embedded broker starts and stops with all parts.
         basis += ["mqtt.host", "mqtt.port"]
     known = (*FIXED, *LATER, *PAGE, *STORE, *BROKER, *CAMERAS)
     return Plan(
@@ -150,7 +149,7 @@ def plan_of(old: Settings, new: Settings) -> Plan:
 
 
 def _changed_keys(old: Settings, new: Settings) -> list[str]:
-    """Return what changed besides the cameras: `instance`, `minio.bucket`."""
+    """Return the changed keys outside `cameras`, such as `instance` or `minio.bucket`."""
     keys: list[str] = []
     for section in type(old).model_fields:
         one, other = getattr(old, section), getattr(new, section)
@@ -165,12 +164,12 @@ def _changed_keys(old: Settings, new: Settings) -> list[str]:
 
 
 def _is_in(key: str, places: Sequence[str]) -> bool:
-    """Return whether a dotted key is one of `places`, or within one."""
+    """Return whether a dotted key is one of `places`, or below one."""
     return any(key == place or key.startswith(f"{place}.") for place in places)
 
 
 def _restarts(old: CameraSettings, new: CameraSettings) -> bool:
-    """Return whether what changed of a camera restarts it."""
+    """Return whether the change of a camera's settings restarts it."""
     keys = [key for key in type(old).model_fields if getattr(old, key) != getattr(new, key)]
     if any(key not in IN_PLACE for key in keys):
         return True

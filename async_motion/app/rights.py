@@ -1,8 +1,8 @@
-"""The least rights that the settings at hand need: a policy of S3, an access list of mosquitto.
+"""Least privilege for the given settings: an S3 policy and a mosquitto access list.
 
-What a service does is known from its settings: it puts objects below `{prefix}{instance}/`, and what else it
-asks of the server is a setting. Readers (the page, `events`, `get`, `listen --save`, programs) are another
-user with other rights. Pure: text from settings.
+The settings determine what the service does: it puts objects below `{prefix}{instance}/`, and every further
+request to the server depends on a setting. Readers (the page, `events`, `get`, `listen --save`, programs) are
+another user with other rights. Pure: text from settings.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from async_motion.errors import UsageError
 from async_motion.settings import Settings
 
 READER = "reader"
-"""The user of an access list that was asked for a reader: the settings name the service's alone."""
+"""The user name in a reader's access list: the settings name only the service's user."""
 
 
 def s3_policy(settings: Settings, *, reader: bool = False, aws: bool = False) -> dict[str, Any]:
-    """Return the policy of the uploader, or of a reader. `aws`: with the rights to the key of AWS KMS.
+    """Return the policy of the uploader, or of a reader. `aws`: include the rights to the AWS KMS key.
 
-    MinIO asks for no right to an encryption key: its server uses the key by itself. Raises UsageError for a
-    prefix that MinIO's policies cannot hold.
+    MinIO needs no right to an encryption key: its server uses the key by itself. Raises UsageError for a
+    prefix that a MinIO policy cannot express.
     """
     minio = settings.minio
     partition = _partition(minio.region) if aws else "aws"
@@ -32,7 +32,7 @@ def s3_policy(settings: Settings, *, reader: bool = False, aws: bool = False) ->
     if not reader and minio.tags:
         actions.append("s3:PutObjectTagging")
     if not reader and minio.presign is not None:
-        # A link carries the rights of the key that signed it.
+        # A presigned link has the rights of the key that signed it.
         actions.append("s3:GetObject")
     statements = [_allow(actions, f"{bucket}/{ours}")]
     if reader:
@@ -49,14 +49,14 @@ def s3_policy(settings: Settings, *, reader: bool = False, aws: bool = False) ->
 def mosquitto_acl(settings: Settings, *, reader: bool = False) -> str:
     """Return the lines of an `acl_file` for the service's user, or for a reader's.
 
-    Without `mqtt.username` they are the lines for those who do not log in, which come first in such a file.
+    Without `mqtt.username` the lines apply to anonymous clients; such lines come first in the file.
     """
     mqtt = settings.mqtt
     base = f"{mqtt.base_topic}/{settings.instance}"
     if reader:
         return "\n".join([f"user {READER}", f"topic read {base}/#", ""])
     lines = [f"user {mqtt.username}"] if mqtt.username else []
-    # Also read: commands, and what an earlier run has retained there.
+    # Read as well: commands, and messages retained by an earlier run.
     lines.append(f"topic readwrite {base}/#")
     if mqtt.discovery.enabled:
         discovery = DiscoveryTopics(mqtt.discovery.prefix, settings.instance)
@@ -72,7 +72,7 @@ def _allow(actions: list[str], resource: str) -> dict[str, Any]:
 
 
 def _literal(text: str, *, aws: bool) -> str:
-    """Return `text` as a policy writes it where no letter of it is a wildcard."""
+    """Return `text` escaped for a policy, so that it holds no wildcard. Raises UsageError for MinIO."""
     if not aws and set(text) & set("*?$"):
         raise UsageError(
             f"minio.prefix: {text!r}: *, ? and $ are wildcards in a policy of MinIO, expected none"
@@ -81,7 +81,7 @@ def _literal(text: str, *, aws: bool) -> str:
 
 
 def _partition(region: str) -> str:
-    """Return the partition of AWS that a region is in: the second word of every ARN there."""
+    """Return a region's AWS partition: the second field of its ARNs."""
     for beginning, partition in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
         if region.startswith(beginning):
             return partition
@@ -89,7 +89,7 @@ def _partition(region: str) -> str:
 
 
 def _key_rights(settings: Settings, partition: str, *, puts: bool, reads: bool) -> dict[str, Any]:
-    """Return the statement about the key of AWS KMS. IAM knows a key by its id, an alias by a condition."""
+    """Return the statement for the AWS KMS key. IAM names a key by its id, and an alias by a condition."""
     minio = settings.minio
     key = minio.encryption.partition(":")[2]
     actions = ["kms:GenerateDataKey"] * puts + ["kms:Decrypt"] * reads

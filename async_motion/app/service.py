@@ -1,20 +1,20 @@
-"""The service: builds its parts, supervises them, stops them.
+"""The service: build its parts, supervise them, stop them.
 
     signals ──▶ stopping                       one TaskGroup of named tasks
-                   │      ┌ broker ┬ delivery ┬ reporter ┬ web ┐   end only when we stop, or with a bug
+                   │      ┌ broker ┬ delivery ┬ reporter ┬ web ┐   end only on a stop, or with a bug
                    └────▶ └ camera[porch] ┬ camera[yard] …     ┘   each restarts alone, with backoff
 
 - A camera that fails restarts alone; the others are not affected. A camera that refuses (wrong password, no
-  such stream) is retried too, but slowly: a person must act.
-- The store or the broker may be away at the start and for days after it: nothing here waits for them.
-- A bug (any error that is not ours) ends the process loudly with exit code 1: a supervisor restarts it, and
-  the spool still holds whatever was accepted.
+  such stream) is retried slowly: a person must act.
+- The store or the broker may be down at the start and for days afterwards: nothing here waits for them.
+- A bug (any error that is not an AsyncMotionError) ends the process with a traceback and exit code 1. A
+  supervisor restarts it; the spool still holds all accepted records.
 - SIGTERM or SIGINT: cameras stop, queued frames reach the spool, delivery goes on for at most
-  `shutdown_grace`, every retained state says offline, exit code 0. What is left in the spool is delivered
-  by the next start. A second signal ends at once.
-- SIGHUP, the page and a command read the settings again: see `reload`. What only a fresh start can change is
-  carried out by a successor in the same process.
-- When every camera was a recording that has ended, the service delivers what it has and ends by itself.
+  `shutdown_grace`, every retained state becomes offline, exit code 0. The next start delivers what is left in
+  the spool. A second signal ends the process at once.
+- SIGHUP, the page and an MQTT command reload the settings: see `reload`. For a change that needs a restart of
+  all parts, a successor runs in the same process.
+- When every camera was a recording that has ended, the service delivers what is left and ends by itself.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ from async_motion.web import Live
 log = logging.getLogger(__name__)
 
 LAST_WORDS_S = 20.0
-"""No task of ours takes longer to end; a process that should have stopped must not stay for ever."""
+"""Time limit for a cancelled task to end; after it the process exits, so that a stop never hangs."""
 SAME_SIGNAL_S = 0.5
-"""A signal that comes again so soon is the same one: wrappers such as `timeout` signal us and our group."""
+"""A second signal within this time is the same one: wrappers such as `timeout` signal us and our group."""
 PAGE_DELAY_S = 0.5
-"""A page that asked for its own restart is answered first."""
+"""Delay before the page restarts, so that the request that caused it is answered first."""
 WORKERS = min(4, os.cpu_count() or 1)
 """Threads for detection and encoding, shared by all cameras."""
 
@@ -71,12 +71,11 @@ async def serve(
 ) -> int:
     """Run the service until it is stopped, or until all its recordings have ended; return the exit code.
 
-    `file` is where the settings came from: they can then be changed while the service runs.
-
-    Raises AsyncMotionError for what a person must put right before it can start.
+    `file` is where the settings came from; with it they can be changed while the service runs. Raises
+    AsyncMotionError for a fault that a person must fix before the service can start.
     """
     liveness = liveness or Liveness()
-    # OpenCV's own threads cost more than they bring on pictures this small, and would multiply by camera.
+    # On images this small OpenCV's own threads cost more than they gain, and their number grows with cameras.
     cv2.setNumThreads(1)
     stopping, wanted = asyncio.Event(), asyncio.Event()
     with _signals(stopping, wanted, liveness):
@@ -99,7 +98,7 @@ async def serve(
 def _signals(stopping: asyncio.Event, wanted: asyncio.Event, liveness: Liveness) -> Iterator[None]:
     """Set `stopping` on the first SIGTERM or SIGINT, `wanted` on SIGHUP; end the process on a second stop.
 
-    SIGHUP ends nothing: it comes from a terminal that closes, or from someone who wants a reload.
+    SIGHUP never stops the service: a closing terminal sends it too.
     """
     loop = asyncio.get_running_loop()
     first: float | None = None
@@ -151,11 +150,11 @@ class Service:
         self._cameras: Cameras | None = None
         self._parts: _Parts | None = None
         self._wanted = wanted or asyncio.Event()
-        """Set when the settings are to be read again."""
+        """Set when a reload is requested."""
         self._succeeded = asyncio.Event()
-        """Set when a successor is to go on, in the same process."""
+        """Set when a successor shall take over, in the same process."""
         self.successor: Settings | None = None
-        """With what settings the service is to run next, after a change that all its parts restart for."""
+        """The settings of the service's successor, after a change that restarts all parts."""
 
     async def run(self) -> None:
         """Run until `stopping` is set or all recordings have ended, then stop in order."""
@@ -165,7 +164,7 @@ class Service:
         )
         async with AsyncExitStack() as stack:
             executor = stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="work"))
-            # A still from a second stream may wait for its packets: that must not hold up detection.
+            # A still from the main stream may wait for packets: that must not delay detection.
             encoder = stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix="encode"))
             spool = await stack.enter_async_context(build.build_spool(settings))
             address = await stack.enter_async_context(build.run_broker(settings))
@@ -247,7 +246,7 @@ class Service:
                 await _end(reloading)
                 await _end(learning)
                 await self._deliver_the_rest(outlet)
-                # Each says its last words through the next: the broker is the last to go.
+                # Each task publishes its last states through the next one: the broker ends last.
                 for task in (*looking, serving, leading, delivering, reporting, talking):
                     await _end(task)
             _say_stopped(spool.stats, in_memory=settings.spool.path == ":memory:")
@@ -259,7 +258,7 @@ class Service:
         encoder: Executor,
         editor: FileEditor | None,
     ) -> None:
-        """Serve the page by the settings in force, until cancelled."""
+        """Serve the page with the settings in force, until cancelled."""
         settings = self._settings
         async with pages.build_page_bucket(settings) as bucket:
             archive = pages.build_archive(settings, bucket, encoder)
@@ -277,7 +276,7 @@ class Service:
     async def _lead(
         self, tasks: asyncio.TaskGroup, cameras: Cameras, member: FleetMember | None, spool: Spool
     ) -> asyncio.Task[None]:
-        """Start all cameras, or the part in a fleet that starts them; return the task that speaks for us."""
+        """Start all cameras, or the fleet member that starts them; return the announcer's or fleet's task."""
         settings, parts = self._settings, self._parts
         assert parts is not None
         if member is None:
@@ -299,16 +298,16 @@ class Service:
         return tasks.create_task(member.run(), name="fleet")
 
     async def _join_fleet(self, stack: AsyncExitStack) -> FleetMember | None:
-        """Return this worker's part in the fleet that the settings name; None without one."""
+        """Return this worker as a member of the fleet in the settings; None without a fleet."""
         if not self._settings.fleet.servers:
             return None
         bucket = await stack.enter_async_context(open_bucket(self._settings))
         return FleetMember(self._settings, bucket)
 
     async def _watch_cameras(self, cameras: Cameras, member: FleetMember | None) -> None:
-        """Keep the cameras going until we are stopped, or each of them was a recording that has ended.
+        """Wait until the service is stopped, or all cameras were recordings that have ended; then stop them.
 
-        A worker of a fleet goes on: its leases say which cameras it has. It gives them away before it ends.
+        A worker of a fleet does not end with its recordings. It hands its cameras over before it ends.
         """
         async with asyncio.TaskGroup() as tasks:
             waiting = cameras.ended() if member is None else asyncio.Event().wait()
@@ -333,7 +332,7 @@ class Service:
         self._wanted.set()
 
     async def _reload_when_asked(self, editor: FileEditor | None) -> None:
-        """Read the settings again on SIGHUP and on a command; what comes meanwhile is one more time."""
+        """Reload the settings on SIGHUP and on a command; requests during a reload cause one more."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -345,7 +344,7 @@ class Service:
             self._liveness.ready(f"watching {len(self._cameras.names) if self._cameras else 0} cameras")
 
     async def _change(self, settings: Settings, plan: Plan) -> None:
-        """Put other settings in force. Raises AsyncMotionError where the store cannot be opened: none are."""
+        """Apply other settings. Raises AsyncMotionError if the store cannot be opened: nothing changes."""
         cameras, parts = self._cameras, self._parts
         if plan.whole or self._settings.fleet.servers or cameras is None or parts is None:
             self.successor = settings
@@ -391,11 +390,11 @@ class Service:
                 each.again()
         if plan.page or plan.store:
             parts.live.max_viewers = settings.web.max_viewers
-            # Not at once: the answer to the page's own request must still get through.
+            # Later, so that the page's own request can still be answered.
             asyncio.get_running_loop().call_later(PAGE_DELAY_S, parts.serving.again)
 
     async def _deliver_the_rest(self, outlet: Outlet) -> None:
-        """Deliver what waits: for at most the grace once we are stopped, as long as it takes before that."""
+        """Deliver what waits: without a limit before a stop, for at most `shutdown_grace` after it."""
         async with asyncio.TaskGroup() as tasks:
             draining = tasks.create_task(outlet.drain(None), name="drain")
             over = self._stopping if self.successor is None else self._succeeded
@@ -416,12 +415,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
-    """What other settings change besides the cameras."""
+    """The parts, besides the cameras, that a change of the settings affects."""
 
     reporter: Reporter
     live: Live
     address: tuple[str, int]
-    """Where the built-in broker listens."""
+    """Host and port of the broker; those of the embedded one if `mqtt.host` is not set."""
     broker: BrokerClient | FleetBroker
     outlet: Outlet
     certificates: Certificates
@@ -436,7 +435,7 @@ class _Parts:
 def _with_process_state(
     snapshot: Callable[[], dict[str, Any]], certificates: Certificates, disks: Disks
 ) -> Callable[[], dict[str, Any]]:
-    """Return the reporter's state with what concerns the process alone: metrics read it, MQTT does not."""
+    """Return a function: the reporter's state plus that of the process, for metrics but not for MQTT."""
 
     def state() -> dict[str, Any]:
         return snapshot() | {
@@ -449,7 +448,7 @@ def _with_process_state(
 
 
 def _say_stopped(stats: SpoolStats, *, in_memory: bool) -> None:
-    """Say what was not delivered: it waits on the disk, or was in memory alone and is lost."""
+    """Log what was not delivered: it waits on disk, or is lost if the spool was in memory."""
     if not in_memory:
         waiting = f"; {stats.records} records wait in the spool for the next start" if stats.records else ""
         log.info("stopped%s", waiting)
@@ -467,7 +466,7 @@ def _say_stopped(stats: SpoolStats, *, in_memory: bool) -> None:
 
 
 async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel a task of ours and wait for its last words; who has none within the bound is not waited for."""
+    """Cancel a task and wait for its end; exit the process if that takes longer than `LAST_WORDS_S`."""
     task.cancel()
     done, _ = await asyncio.wait([task], timeout=LAST_WORDS_S)
     if not done:

@@ -1,4 +1,4 @@
-"""From settings to plain values: what each package is told, without building anything. Pure."""
+"""Convert settings into the plain values that each package takes. Pure: nothing is built here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def topics(settings: Settings) -> Topics:
 
 
 def store_name(settings: Settings) -> str:
-    """Return what people call the store."""
+    """Return the store's name for logs and people."""
     minio = settings.minio
     if minio.endpoint is None:
         return f"directory {settings.directory.path}"
@@ -32,19 +32,19 @@ def store_name(settings: Settings) -> str:
 
 
 def store_tls(settings: Settings) -> TlsFiles:
-    """Return the files of TLS towards the store."""
+    """Return the TLS files for the connection to the store."""
     minio = settings.minio
     return _tls_files(minio.ca_file, minio.cert_file, minio.key_file)
 
 
 def broker_tls(settings: Settings) -> TlsFiles:
-    """Return the files of TLS towards the broker."""
+    """Return the TLS files for the connection to the broker."""
     tls = settings.mqtt.tls
     return _tls_files(tls.ca_file, tls.cert_file, tls.key_file, insecure=tls.insecure)
 
 
 def web_tls(settings: Settings) -> TlsFiles:
-    """Return the files of the pages' own TLS."""
+    """Return the TLS files of the pages' server."""
     tls = settings.web.tls
     return _tls_files(tls.ca_file, tls.cert_file, tls.key_file)
 
@@ -55,7 +55,7 @@ def _tls_files(ca: Path | None, cert: Path | None, key: Path | None, *, insecure
 
 
 def summary(settings: Settings) -> str:
-    """Return in one line what the settings name: cameras, store, broker. It holds no secret."""
+    """Return one line with the settings' cameras, store and broker, without secrets."""
     cameras = ", ".join(name for name, camera in settings.cameras.items() if camera.enabled) or "none"
     mqtt = settings.mqtt
     broker = f"{mqtt.host}:{mqtt.port}" if mqtt.host else "embedded"
@@ -63,7 +63,7 @@ def summary(settings: Settings) -> str:
 
 
 def capture_spec(name: str, camera: CameraSettings) -> CaptureSpec:
-    """Return how a camera is to be read."""
+    """Return the capture settings of a camera."""
     capture = camera.capture
     return CaptureSpec(
         camera=name,
@@ -87,7 +87,7 @@ def capture_spec(name: str, camera: CameraSettings) -> CaptureSpec:
 
 
 def detector_settings(camera: CameraSettings, *, night: bool = False) -> DetectorSettings:
-    """Return how a camera's pictures are to be judged, by day or at night."""
+    """Return the detector's settings for a camera, for day or night."""
     detect = camera.detect
     zones = (
         Zone(name=name, polygon=zone.polygon, sensitivity=zone.sensitivity, min_area=zone.min_area)
@@ -114,7 +114,7 @@ def detector_settings(camera: CameraSettings, *, night: bool = False) -> Detecto
 def unit_settings(
     settings: Settings, name: str, *, worker: str | None = None, epoch: int | None = None
 ) -> UnitSettings:
-    """Return how a camera's frames become events and records; `worker` and `epoch` tell a fleet's lease."""
+    """Return how a camera's frames become events and records; `worker` and `epoch` are its lease's."""
     camera = settings.cameras[name]
     event = camera.event
     return UnitSettings(
@@ -140,12 +140,12 @@ def unit_settings(
 
 
 def scene_of(camera: CameraSettings) -> str:
-    """Return what tells where a camera looks from where others look."""
+    """Return a hash of a camera's source: saved detector state is valid only for the same scene."""
     return fingerprint(camera.source.get_secret_value())
 
 
 def night_values(camera: CameraSettings) -> dict[str, Any]:
-    """Return the settings that a camera has for the night alone. A sensitivity brings its own threshold."""
+    """Return the settings that the night overrides. A night sensitivity also resets the day's threshold."""
     night = camera.profiles.night
     values: dict[str, Any] = {}
     if night.sensitivity is not None:
@@ -158,5 +158,5 @@ def night_values(camera: CameraSettings) -> dict[str, Any]:
 
 
 def watched_zones(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """Return the zones of each camera that is enabled."""
+    """Return the zone names of each enabled camera."""
     return {name: tuple(camera.detect.zones) for name, camera in settings.cameras.items() if camera.enabled}

@@ -1,8 +1,8 @@
-"""Deliver a spool by itself: one on a disk that was carried over from a machine that is gone.
+"""Deliver a spool without the service: for a disk rescued from a machine that is gone.
 
-What it holds goes to the store and the broker of the settings, under the keys and ids that it was accepted
-with, and is announced as delayed. It shows no snapshots: they would stand over newer ones. The spool is
-locked meanwhile: a service that runs with it delivers it already.
+Its records go to the store and the broker of the settings, with the keys and ids with which they were
+accepted, and are announced as delayed. Snapshots are off: old ones would replace newer ones. The spool is
+locked meanwhile, so a spool in use by a running service is refused.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from async_motion.settings import Settings
 from async_motion.spool import Spool, SpoolStats
 
 MAX_AGE_S: Final = 3650 * 86400.0
-"""Nothing expires: a disk may have lain for months."""
+"""Ten years: nothing expires, even if the disk was stored for months."""
 GOODBYE_S: Final = 5.0
 
 
 async def deliver(settings: Settings, path: Path, say: Callable[[str], None]) -> SpoolStats:
-    """Deliver what is in the spool at `path`, for as long as it takes; return what is left (set aside).
+    """Deliver the spool at `path` without a time limit; return its stats: only set-aside records are left.
 
-    Events that it holds open end as interrupted. `say` hears of a wait. Raises SpoolError, and what opening
-    the store raises.
+    Open events in it end as interrupted. `say` is called with a text before a wait. Raises SpoolError, and
+    the errors of opening the store.
     """
     if not await asyncio.to_thread(path.is_file):
         raise SpoolError(f"{path}: there is no spool")
@@ -39,7 +39,7 @@ async def deliver(settings: Settings, path: Path, say: Callable[[str], None]) ->
         host, port = await build.find_broker(settings, say)
         broker = build.build_client(settings, host, port, role="spool")
         delivery = build.build_delivery(
-            # No lease of a fleet is held here: what it tells of one is late.
+            # This process holds no lease, so records from a fleet count as delayed.
             settings,
             spool=spool,
             store=store,

@@ -1,4 +1,4 @@
-"""The spool's leftovers and the log's last warnings, as the page of health shows them."""
+"""The spool's set-aside records and the log's last warnings, for the health page."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from async_motion.web.upkeep import LogLine, SetAside
 
 
 class SpoolUpkeep:
-    """Looks at the spool's file beside the service, in threads. A spool in memory has nothing to show."""
+    """Reads the spool's file in threads, beside the service. A spool in memory shows nothing."""
 
     def __init__(self, settings: Settings) -> None:
         self._path = None if settings.spool.path == ":memory:" else Path(settings.spool.path)
 
     async def set_aside(self) -> list[SetAside]:
-        """Return what was set aside, the oldest first. Raises SpoolError."""
+        """Return the records that were set aside, oldest first. Raises SpoolError."""
         if self._path is None:
             return []
         report = await asyncio.to_thread(look, self._path)
@@ -39,15 +39,15 @@ class SpoolUpkeep:
         ]
 
     async def picture(self, number: int) -> bytes | None:
-        """Return the JPEG of a frame that was set aside. Raises SpoolError."""
+        """Return the JPEG of a set-aside frame; None if there is none. Raises SpoolError."""
         return None if self._path is None else await asyncio.to_thread(picture, self._path, number)
 
     async def retry(self, numbers: Collection[int] | None) -> int:
-        """Let frames try again, None: all; return how many. Raises SpoolError."""
+        """Queue set-aside frames for delivery again (None: all); return how many. Raises SpoolError."""
         return 0 if self._path is None else await asyncio.to_thread(retry, self._path, numbers)
 
     def warnings(self) -> list[LogLine]:
-        """Return the last lines at warning and above, the oldest first."""
+        """Return the last log lines at level warning and above, oldest first."""
         return [
             LogLine(at=iso(datetime.fromtimestamp(at, UTC)), level=level, logger=logger, text=text)
             for at, level, logger, text in recent_warnings()
