@@ -1,10 +1,11 @@
-"""The AsyncAPI 3 document of what the service publishes and obeys, made from the JSON Schemas and `Topics`.
+"""The AsyncAPI 3 document of what the service publishes and accepts, made from the JSON Schemas and `Topics`.
 
 Channels are named by what they carry. The parameters of an address are those of `names`; `base_topic` may
-have several levels. Actions are the service's: it sends what it publishes, and receives commands.
+have several levels. Actions are from the service's point of view: it sends what it publishes, and receives
+commands.
 
-Payloads are JSON, JPEG or plain text. A JSON Schema goes into the document as a schema of draft-07, which
-is what parsers know: it says nothing that is newer. Its examples become those of the message.
+Payloads are JSON, JPEG or plain text. A JSON Schema is included as draft-07, which every parser knows; ours
+use nothing newer. Its examples become those of the message.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from async_motion.core import commands, names
 from async_motion.core.names import DiscoveryTopics, Topics
 
 SCHEMAS: Final = ("frame", "event", "state", "camera_state")
-"""The JSON Schemas of what is published. Others describe objects in the bucket."""
+"""The JSON Schemas of published payloads. The others describe objects in the bucket."""
 
 _TOPICS: Final = Topics("{base_topic}/{instance}")
 _FRIGATE: Final = Topics("{frigate_topic}")
@@ -54,7 +55,7 @@ class _Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Channel:
-    """One kind of topic. `retained`: its last message is kept by the broker."""
+    """One kind of topic. `retained`: the broker keeps its last message. `receives`: it is a command."""
 
     address: str
     message: str

@@ -1,7 +1,7 @@
-"""Delays between tries: exponential, capped, with jitter, the randomness passed in.
+"""Delays between attempts: exponential backoff, capped, with jitter; the randomness is passed in.
 
-The method is "equal jitter": half of the delay is certain, so that a broken peer is never hammered, and
-half is drawn, so that many boxes that lost the same peer do not come back in the same instant.
+The method is "equal jitter". Half of the delay is fixed, so that a broken peer is never hammered. Half is
+random, so that many hosts that lost the same peer do not reconnect in the same instant.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Backoff:
 
     def next_s(self, *, at_least_s: float | None = None) -> float:
         """Count one more failure and return the seconds to wait; never below `at_least_s`."""
-        # The exponent is bounded: after months of failures the power would overflow a float.
+        # Bound the exponent: after months of failures the power would overflow a float.
         delay = min(self.max_s, self.first_s * self.factor ** min(self.failures, 64))
         self.failures += 1
         jittered = delay / 2 + delay / 2 * self.draw()
         return max(jittered, at_least_s or 0.0)
 
     def reset(self) -> None:
-        """Forget the failures: the peer is well."""
+        """Forget the failures, as the peer has answered."""
         self.failures = 0

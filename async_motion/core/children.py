@@ -1,4 +1,4 @@
-"""What a child process may see of our environment: nothing that holds a secret."""
+"""The environment that a child process gets: nothing that holds a secret."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ PREFIXES = ("LC_", "LIBVA_", "CUDA_", "NVIDIA_", "MALLOC_")
 
 
 def child_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of `env` that names where things are and how they are shown."""
+    """Return the variables of `env` in `KEPT` or with one of `PREFIXES`: paths, locale, GPU and allocator."""
     return {key: value for key, value in env.items() if key in KEPT or key.startswith(PREFIXES)}

@@ -4,15 +4,15 @@
     detection     ON, OFF                                     bool
     sensitivity   low, medium, high                           str
     threshold     0 to 255 grey levels; 0 or auto: automatic  float, None when automatic
-    min_area      0 to 100, percent of the picture            float, a share 0..1
+    min_area      0 to 100, percent of the image              float, a share 0..1
     snapshot      PRESS                                       None; nothing is in force
-    profile       day, night; auto: by the sun or the picture str; day or night is in force
+    profile       day, night; auto: by the sun or the image   str; day or night is in force
 
-A setting's name is matched once, in `SETTINGS`, on its way from the topic to the detector: what stands behind
-it takes the value, and the camera puts it into the field of the same name.
+A setting's name is looked up once, in `SETTINGS`. The entry parses the value, and the camera assigns it to
+the detector's field of the same name.
 
-An automatic threshold is written as 0, so that the topic always holds a number that is in range. No payload
-is trusted: it is bounded in size before it is read, and one that cannot be read is never repeated in full.
+An automatic threshold is written as 0, so that the topic always holds a number in range. Payloads are not
+trusted: their size is checked before they are parsed, and an invalid one is never repeated in full.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from async_motion.core.options import Sensitivity
 Value = bool | str | float | None
 
 MAX_BYTES = 64
-"""Longer payloads are refused unread: no command needs more than a few characters."""
+"""Longer payloads are refused without parsing: no command needs more than a few characters."""
 
 SNAPSHOT = "snapshot"
 """Not a setting: a command that stores and announces a frame now."""
@@ -38,11 +38,11 @@ ON, OFF = "ON", "OFF"
 SENSITIVITIES: Final[tuple[str, ...]] = get_args(Sensitivity)
 AUTO = "auto"
 PROFILES: Final[tuple[str, ...]] = (*(profile.value for profile in Profile), AUTO)
-"""What may be asked of a camera that has a profile for the night."""
+"""The values that a command to a camera with a night profile may have."""
 THRESHOLD_RANGE = (0.0, 255.0)
 """Grey levels; 0 stands for the threshold of the sensitivity."""
 MIN_AREA_RANGE = (0.0, 100.0)
-"""Percent of the picture."""
+"""Percent of the image."""
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
@@ -54,23 +54,23 @@ class Controls(Protocol):
         """Return the values in force, by the names in `SETTINGS`."""
 
     def adopt(self, values: Mapping[str, Value]) -> None:
-        """Put several settings in force at once. Raises ValueError, and then changes none."""
+        """Apply several settings at once. Raises ValueError if one is invalid, and then changes none."""
 
     async def snapshot(self) -> None:
         """Accept the newest frame, so that it is stored and announced. Raises AsyncMotionError."""
 
 
 class Setting(Protocol):
-    """One setting: how it is read, written and held to its range."""
+    """One setting: how it is parsed, rendered and checked."""
 
     def parse(self, text: str) -> Value:
         """Return the value that a command asks for. Raises ValueError with what was expected."""
 
     def render(self, value: Value) -> str:
-        """Return what the topic says while `value` is in force."""
+        """Return the payload of the setting's topic while `value` is in force."""
 
     def check(self, value: Value) -> Value:
-        """Return `value` if a camera can be set to it. Raises ValueError."""
+        """Return `value`, normalized, if a camera can be set to it. Raises ValueError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class _Choice:
 
 @dataclass(frozen=True, slots=True)
 class _Number:
-    """A number in the unit of its topic; the value is `scale` times as large. `automatic`: 0 means None."""
+    """A number: payload = value * `scale`; `bounds` are of the payload. `automatic`: 0 and auto mean None."""
 
     bounds: tuple[float, float]
     unit: str
@@ -145,7 +145,7 @@ _OTHERS: Final[Mapping[str, Setting]] = {SNAPSHOT: _Choice((PRESS,)), names.PROF
 
 
 def parse(setting: str, payload: bytes) -> Value:
-    """Return the value that a command asks for. Raises ValueError, with what was expected, for all else."""
+    """Return the value that a command asks for. Raises ValueError with what was expected."""
     if len(payload) > MAX_BYTES:
         raise ValueError(f"{len(payload)} bytes are too many, expected at most {MAX_BYTES}")
     try:
@@ -162,12 +162,12 @@ def parse(setting: str, payload: bytes) -> Value:
 
 
 def render(setting: str, value: Value) -> str:
-    """Return what the topic of `setting` says while `value` is in force."""
+    """Return the payload of the topic of `setting` while `value` is in force."""
     return SETTINGS[setting].render(value)
 
 
 def checked(values: Mapping[str, Value]) -> dict[str, Any]:
-    """Return `values` if a camera can be set to all of them. Raises ValueError that names the setting."""
+    """Return `values`, normalized, if all are valid. Raises ValueError that names the setting at fault."""
     result: dict[str, Any] = {}
     for setting, value in values.items():
         if setting not in SETTINGS:

@@ -1,4 +1,4 @@
-"""How delivery's two peers are, the store and the broker, as a value."""
+"""The health of delivery's two peers, the store and the broker, as values."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from enum import StrEnum
 
 
 class PeerState(StrEnum):
-    """Whether a peer serves us."""
+    """Whether a peer is usable."""
 
     OK = "ok"
     UNAVAILABLE = "unavailable"
-    """It cannot be reached, or is in trouble: this may pass by itself."""
+    """It cannot be reached, or fails: this may end by itself."""
     REFUSED = "refused"
-    """It answers, and refuses us: a person must act."""
+    """It answers, and refuses our requests: an operator must act."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerHealth:
-    """The health of one peer. `problem` is one line for an operator, None while the peer is well."""
+    """The health of one peer. `problem` is one line for an operator, None while the peer is usable."""
 
     state: PeerState = PeerState.OK
     problem: str | None = None
 
     @property
     def ok(self) -> bool:
-        """True while nothing is wrong."""
+        """Whether the state is OK."""
         return self.state is PeerState.OK
 
     def __str__(self) -> str:
-        """Return the state, with its problem, for a line of the log."""
+        """Return the state, with its problem, for a log line."""
         return f"{self.state}: {self.problem}" if self.problem else str(self.state)
 
 
@@ -38,10 +38,10 @@ class PeerHealth:
 class DeliveryHealth:
     """Both peers, and counters since the start. Its fields are those of `{base}/state`.
 
-    `stored` and `announced` count frames; `repeats` those that had been tried before; `retries` failed
-    tries; `set_aside` records that the store refused. `index_problem` is why the event index cannot be
-    written now, None while it can. `upload_s` has the median (`p50`) and the worst percent (`p99`) of the
-    last uploads, in seconds, None before the first.
+    `stored` and `announced` count frames, `repeats` those among them that were attempted before, `retries`
+    failed attempts, `set_aside` records that the store refused. `index_problem` is why the event index
+    cannot be written now, None while it can. `upload_s` has the median (`p50`) and the 99th percentile
+    (`p99`) of the last uploads, in seconds, None before the first.
     """
 
     store: PeerHealth = PeerHealth()

@@ -3,14 +3,14 @@
     {prefix}{instance}/.index/1/{camera}/{YYYY}/{MM}/{DD}.{writer}.jsonl.gz
 
 A file belongs to one camera, one day (UTC, of the events' start) and one writer. `writer` is the id of the
-spool that wrote it, six hex digits; a file has one writer for ever, so that writers never overwrite each
-other. No spool may draw these: `REBUILT` is the writer of `async-motion events --rebuild`, `SCANNED` that of
-`async-motion scan`; the file of `DELETED` has the lines of events that were deleted on purpose, and outweighs
-all others.
+spool that wrote it, six hex digits. A file has exactly one writer for ever, so that writers never overwrite
+each other. Three ids are reserved, and no spool draws them: `REBUILT` is the writer of `async-motion events
+--rebuild`, `SCANNED` that of `async-motion scan`. `DELETED` lists the events that were deleted on purpose;
+its file takes precedence over all others.
 
-A file is gzip over JSON Lines, a line for each ended event. `v` is 1. The same lines make the same bytes.
-Readers ignore unknown fields and skip what `UnreadableObject` names; a damaged file gives the lines before
-the damage.
+A file is gzip over JSON Lines, one line for each ended event. `v` is 1. Equal lines make equal bytes. Readers
+ignore unknown fields and skip lines that raise `UnreadableObject`; a damaged file yields the lines before the
+damage.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from async_motion.errors import UnreadableObject
 
 VERSION = 1
 INDEX = ".index"
-"""The folder of an instance's index: no camera can have this name."""
+"""The folder of an instance's index; no camera can have this name."""
 WRITER = re.compile(r"[0-9a-f]{6}")
 REBUILT = "000000"
 DELETED = "ffffff"
@@ -41,12 +41,12 @@ MAX_SCORES = 16
 MAX_ZONES = 64
 MAX_LINE_BYTES = 64 * 1024
 MAX_PACKED_BYTES = 16 * 1024 * 1024
-"""The longest file that a reader takes; a day of 1,500 events has 90 KiB."""
+"""The largest file that a reader accepts; a day of 1,500 events has 90 KiB."""
 MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 
 _FILE = re.compile(r"(\d{4})/(\d{2})/(\d{2})\.([0-9a-f]{6})\.jsonl\.gz")
 _REASON = re.compile(r"[a-z0-9_]{1,64}")
-_MAX_WHOLE = 2**53 - 1  # what JSON readers of every language keep exactly
+_MAX_WHOLE = 2**53 - 1  # the largest integer that JSON readers of every language keep exactly
 _CHUNK = 64 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -56,9 +56,9 @@ class IndexLine:
     """One ended event as the index knows it.
 
     `no` counts the events of a camera within one `writer`, from 1; both are None for events that were stored
-    before numbers existed. `zones` are sorted as the event has them. `frames` and `bytes` count what is
-    stored, `best` is the `seq` of the best frame, None without frames. `scores` are at most 16, 0..1, in the
-    order of capture (see `thin_scores`).
+    before numbers existed. `zones` are in the event's order. `frames` and `bytes` count what is stored.
+    `best` is the `seq` of the best frame, None without frames. `scores` are at most 16, 0..1, in the order of
+    capture (see `thin_scores`).
     """
 
     event_id: str
@@ -78,19 +78,19 @@ class IndexLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexFile:
-    """What the key of an index file says."""
+    """The parts of an index file's key."""
 
     day: date
     writer: str
 
 
 def index_root(prefix: str, instance: str) -> str:
-    """Return the beginning of all index keys of an instance; below it lies a folder for each camera."""
+    """Return the prefix of all index keys of an instance; below it is a folder for each camera."""
     return f"{prefix}{instance}/{INDEX}/{VERSION}/"
 
 
 def index_folder(prefix: str, instance: str, camera: str) -> str:
-    """Return the beginning of the keys of a camera's index files, with its closing slash."""
+    """Return the prefix of the keys of a camera's index files, with its trailing slash."""
     return f"{index_root(prefix, instance)}{camera}/"
 
 
@@ -100,7 +100,7 @@ def index_key(prefix: str, instance: str, camera: str, day: date, writer: str) -
 
 
 def parse_index_key(key: str, folder: str) -> IndexFile | None:
-    """Return what `key` says, or None where it is no index file of the camera with this `folder`."""
+    """Return the parts of `key`, or None if it is not an index file in the camera's `folder`."""
     match = _FILE.fullmatch(key, len(folder)) if key.startswith(folder) else None
     if match is None:
         return None
@@ -112,17 +112,17 @@ def parse_index_key(key: str, folder: str) -> IndexFile | None:
 
 
 def event_day(event_id: str) -> date:
-    """Return the day (UTC) under which an event is kept. Raises ValueError for a date that is none."""
+    """Return the day (UTC) under which an event is stored. Raises ValueError for an invalid date."""
     return date(int(event_id[0:4]), int(event_id[4:6]), int(event_id[6:8]))
 
 
 def event_started(event_id: str) -> datetime:
-    """Return the start, to the millisecond, that an event's id says. Raises ValueError."""
+    """Return the start (UTC, to the millisecond) from an event's id. Raises ValueError for an invalid id."""
     if not EVENT_ID.fullmatch(event_id):
         raise ValueError(f"event_id: {event_id[:64]!r}")
     year, month, day = int(event_id[:4]), int(event_id[4:6]), int(event_id[6:8])
     hour, minute, second = int(event_id[9:11]), int(event_id[11:13]), int(event_id[13:15])
-    # A tenth of what strptime costs, for each line of an index.
+    # This takes a tenth of strptime's time, and runs for each line of an index.
     return datetime(year, month, day, hour, minute, second, 1000 * int(event_id[15:18]), UTC)
 
 
@@ -138,7 +138,7 @@ def thin_scores(scores: Sequence[float]) -> tuple[float, ...]:
 def line_of(summary: Mapping[str, Any]) -> IndexLine:
     """Return the index line of an event from its `event.json`, so that a rebuild writes what delivery wrote.
 
-    Raises UnreadableObject for what is no summary of an ended event.
+    Raises UnreadableObject if `summary` is not the summary of an ended event.
     """
     try:
         frames = sorted(summary["frames"], key=lambda frame: int(frame["seq"]))
@@ -162,7 +162,7 @@ def line_of(summary: Mapping[str, Any]) -> IndexLine:
 def encode_line(line: IndexLine, writer: str) -> bytes:
     """Return a line for the file of `writer`, without its newline.
 
-    It names the event's writer only where that is another.
+    The line names the event's writer only if it is a different one.
     """
     said = {
         "no": line.no,
@@ -185,7 +185,7 @@ def encode_line(line: IndexLine, writer: str) -> bytes:
 
 
 def parse_line(text: bytes | str, writer: str) -> IndexLine:
-    """Return the event that a line in the file of `writer` tells. Raises UnreadableObject."""
+    """Return the event of one line in the file of `writer`. Raises UnreadableObject."""
     if len(text) > MAX_LINE_BYTES:
         raise UnreadableObject(f"index line: longer than {MAX_LINE_BYTES} bytes")
     try:
@@ -198,20 +198,20 @@ def parse_line(text: bytes | str, writer: str) -> IndexLine:
 
 
 def pack(lines: Iterable[IndexLine], writer: str) -> bytes:
-    """Return the whole index file of `writer`: its lines by `event_id`, compressed."""
+    """Return the whole index file of `writer`: its lines in the order of `event_id`, compressed."""
     return pack_encoded(encode_line(line, writer) for line in sorted(lines, key=lambda line: line.event_id))
 
 
 def pack_encoded(lines: Iterable[bytes]) -> bytes:
-    """Return the index file of lines that `encode_line` made for its writer, in the order of `event_id`."""
-    # zlib writes no time and no file name into the header.
+    """Return the index file of `lines` from `encode_line`, already in the order of `event_id`."""
+    # zlib writes neither time nor file name into the header: equal lines make equal bytes.
     return zlib.compress(b"".join(line + b"\n" for line in lines), 6, wbits=_GZIP)
 
 
 def unpack(data: bytes) -> Iterator[bytes]:
     """Yield the lines of an index file, not yet parsed, in bounded memory.
 
-    Raises UnreadableObject where the file is damaged, cut or too large; the lines before were good.
+    Raises UnreadableObject where the file is damaged, truncated or too large; the lines before it are good.
     """
     if len(data) > MAX_PACKED_BYTES:
         raise UnreadableObject(f"index file: longer than {MAX_PACKED_BYTES} bytes")
@@ -237,7 +237,7 @@ def unpack(data: bytes) -> Iterator[bytes]:
 
 
 def _checked(said: Mapping[str, Any], default: str | None) -> IndexLine:
-    """Return the event that the fields tell; its writer is `default` where they name none.
+    """Return the event from the fields of a line; without a `writer` it is `default`.
 
     Raises UnreadableObject, with the field at fault.
     """
@@ -301,7 +301,7 @@ def _number(name: str, value: object, most: float) -> float:
 def _scores(values: object) -> tuple[float, ...]:
     if not isinstance(values, list | tuple) or len(values) > MAX_SCORES:
         raise ValueError(f"scores: expected at most {MAX_SCORES}")
-    # All at once, for speed. A sum that is not a number fails the comparison, as NaN is not told by `min`.
+    # Check all at once, for speed. The sum detects NaN, which `min` may miss: comparing NaN is false.
     if (
         {float}.issuperset(map(type, values))
         and values

@@ -1,10 +1,10 @@
-"""What the spool leases to delivery: items of work, each with a number by which its fate is reported.
+"""What the spool leases to delivery: items of work, each with a number by which its outcome is reported.
 
-Numbers grow in the order of acceptance, are never used twice, and hold over restarts. A leased item is not
-leased again until it was released or its fate was reported.
+Numbers grow in the order of acceptance, are never used twice, and stay the same over restarts. A leased item
+is not leased again until it is released or its outcome is reported.
 
-`writer` is the id of the spool, `no` the number of the event among those of its camera that this spool has
-accepted, from 1; None for a frame without an event.
+`writer` is the id of the spool. `no` counts the events of a camera that this spool has accepted, from 1; None
+for a frame without an event.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from async_motion.core.model import EventPhase, FrameInfo, MotionEvent, StoredFr
 class FrameUpload:
     """A record that the store has not confirmed yet, with its bytes.
 
-    `delayed`: it comes from the backlog, left by an earlier run or waiting for too long. `age_s` is the time
-    since its acceptance. `event_number` orders events by their acceptance, whatever the wall clock did.
+    `delayed`: it belongs to the backlog, from an earlier run or older than `delayed_after`. `age_s` is the
+    time since its acceptance. `event_number` orders events by acceptance, independent of the wall clock.
     """
 
     number: int
@@ -37,7 +37,7 @@ class FrameUpload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryUpload:
-    """An event that has ended and whose records are all announced: its `event.json` is due.
+    """An ended event whose records are all announced: its `event.json` is due.
 
     It is due again when a record that was set aside is stored after all. `lines` are the announcements of
     its stored frames, in the order of capture.
@@ -86,7 +86,7 @@ Announcement = FrameAnnouncement | PhaseAnnouncement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventNow:
-    """An event as far as it is known now. `announced`: its start has been published."""
+    """An event as known now. `announced`: its start has been published. `best_frame` is an object key."""
 
     writer: str
     no: int | None

@@ -1,4 +1,4 @@
-"""What a listing of the bucket says."""
+"""The result of listing the bucket."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One answer to a listing, sorted: at most 1,000 objects and folders together.
+    """One page of a listing, sorted by key: at most 1,000 objects and folders together.
 
-    `folders` are prefixes that end in a slash; there are some only where they were asked for. `next`
-    continues the listing, None at its end.
+    `folders` are prefixes that end in a slash, empty unless requested. `next` is the token of the next page,
+    None on the last.
     """
 
     objects: tuple[Listed, ...]

@@ -1,9 +1,9 @@
-"""The frozen values that packages hand to each other; none knows where it came from or goes to.
+"""The frozen values that packages hand to each other; they do not depend on their source or destination.
 
     Frame ──detector──▶ Detection ──tracker──▶ MotionEvent ──policy, encoder──▶ Record ──store──▶ StoredFrame
 
-Areas, boxes and polygons are shares of the image, 0..1, so that they hold at every resolution.
-`captured_at` and its kin are aware UTC datetimes and only labels; every interval is taken from `monotonic`.
+Areas, boxes and polygons are shares of the image, 0..1, so that they hold at every resolution. `captured_at`
+and the other datetimes are aware, in UTC, and only labels; every interval is measured with `monotonic`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
-    """One frame from a camera with its two clocks.
+    """One frame from a camera with its two clocks: `captured_at` (UTC) and `monotonic` (seconds).
 
     `luma` may be a view into a decoder's buffer: it is read, never written, and lives as long as the frame.
     `bgr` makes the (H, W, 3) uint8 colour image from the data already decoded, at the best resolution that
@@ -48,11 +48,11 @@ class Frame:
     luma: Luma
     bgr: Callable[[], Image]
     nbytes: int
-    """What keeping this frame costs in memory, for the ring of pre-roll frames."""
+    """The memory in bytes that this frame holds, for the pre-roll."""
     codec: str = ""
-    """How the camera had encoded it; empty where nothing was."""
+    """The codec of the camera's stream; empty if it was not encoded."""
     preview: Callable[[], Image] | None = None
-    """The watched stream's own colours, where `bgr` costs more; None: `bgr` are these. Blocks."""
+    """Makes the colour image of the watched stream, where `bgr` costs more; None: use `bgr`. Blocks."""
 
 
 class Reason(StrEnum):
@@ -70,7 +70,7 @@ class Reason(StrEnum):
 
 
 class SceneChange(StrEnum):
-    """What kind of change met the whole image at once."""
+    """The kind of a change of the whole image."""
 
     LIGHT = "light"
     INFRARED = "infrared"
@@ -83,13 +83,13 @@ class SceneChange(StrEnum):
 class Detection:
     """The verdict on one frame.
 
-    `score` is the share of the watched image that moved, 0..1, and 0 where `motion` is False and nothing
-    was seen at all. `boxes` are the connected regions, largest first. `zones` are the named zones in which
-    something moved, in the order of the settings. `scene_change` is set when `reason` is SCENE_CHANGE.
-    `changed` is the raw share of pixels that differed before any test; `jump` the share of the image that,
-    a shake apart, is not as in the frame before; `noise` the scene's typical deviation in grey levels. What
-    was compensated: frame = `gain` * background + `offset` in grey levels (1.0 and 0.0: nothing), and
-    `shift`, by which the scene lay right of and below its place, in shares of the image's width and height.
+    `score` is the share of the watched image that moved, 0..1; 0 without motion. `boxes` are the connected
+    regions, largest first. `zones` are the named zones with motion, in the order of the settings.
+    `scene_change` is set when `reason` is SCENE_CHANGE. `changed` is the raw share of pixels that differed
+    before any test. `jump` is the share of the image that differs from the frame before, with the shake
+    undone. `noise` is the scene's typical deviation in grey levels. Compensated were the light, with
+    `frame = gain * background + offset` in grey levels (1.0 and 0.0: nothing), and the `shift` of the scene
+    to the right and down, in shares of the image's width and height.
     """
 
     motion: bool
@@ -107,7 +107,7 @@ class Detection:
 
 
 class Phase(StrEnum):
-    """The phases of an event, in their order."""
+    """The phases of an event, in order."""
 
     START = "start"
     UPDATE = "update"
@@ -133,10 +133,10 @@ class EndReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MotionEvent:
-    """A stretch of motion on one camera, as far as it is known now.
+    """A stretch of motion on one camera, as known now.
 
     `ended_at` and `end_reason` are set from the end on. `zones` are those touched so far, `peak_score` the
-    highest score so far. In a fleet `worker` watched, with the lease `epoch`; both are None without one.
+    highest score so far. In a fleet, `worker` watched under the lease `epoch`; both are None without a fleet.
     """
 
     event_id: str
@@ -152,13 +152,13 @@ class MotionEvent:
 
 
 class CameraStatus(StrEnum):
-    """What a camera is doing, as its state says it."""
+    """What a camera is doing, as published in its state."""
 
     STARTING = "starting"
-    """It has not given a frame yet."""
+    """It has not delivered a frame yet."""
     WATCHING = "watching"
     PAUSED = "paused"
-    """It gives frames, and detection is switched off."""
+    """It delivers frames, and detection is switched off."""
     OFFLINE = "offline"
 
 
@@ -166,8 +166,8 @@ class CameraStatus(StrEnum):
 class EventPhase:
     """An event's start or end on its way through the spool.
 
-    It is delivered after every record of the same event that was accepted before it, so that an automation
-    on the start finds the opening frame, and the end comes after the event's last announcement.
+    It is delivered after every record of the same event that was accepted before it. So an automation that
+    is triggered by the start finds the opening frame, and the end comes after the event's last announcement.
     """
 
     phase: Phase
@@ -176,10 +176,10 @@ class EventPhase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameInfo:
-    """All that is said of a kept frame but its bytes. `seq` counts from 0 within its event.
+    """The metadata of a kept frame. `seq` counts from 0 within its event.
 
-    `size` is the JPEG's length in bytes, `width` and `height` are its pixels, `sha256` its hex digest. In a
-    fleet `worker` captured it, with the lease `epoch`; both are None without one.
+    `size` is the JPEG's length in bytes, `width` and `height` are in pixels, `sha256` is its hex digest. In a
+    fleet, `worker` captured it under the lease `epoch`; both are None without a fleet.
     """
 
     instance: str
@@ -200,13 +200,13 @@ class FrameInfo:
 
     @property
     def frame_id(self) -> str:
-        """The identity by which subscribers drop repeats."""
+        """The id by which subscribers drop repeats."""
         return f"{self.event_id}-{self.seq:06d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A motion frame that the service accepts: it is never lost from the moment its commit is on the disk."""
+    """A motion frame that the service accepts: once its commit is on the disk, it is never lost."""
 
     info: FrameInfo
     jpeg: bytes = field(repr=False)
@@ -216,9 +216,9 @@ class Record:
 class StoredFrame:
     """A record that the store has confirmed, as it is announced.
 
-    `delayed`: the announcement comes late, because a peer was away. `url` is a presigned GET link. `writer`
-    is the id of the spool that accepted it, `no` the number of its event within that writer; both are None
-    for what was stored before there were numbers, `no` also for a frame without an event.
+    `delayed`: it is announced later than `spool.delayed_after`. `url` is a presigned GET link. `writer` is
+    the id of the spool that accepted it, `no` the number of its event within that writer. Both are None if it
+    was stored before numbers existed; `no` is also None for a frame without an event.
     """
 
     info: FrameInfo

@@ -1,4 +1,4 @@
-"""Ids, object keys and topics: the only place where such strings are made or taken apart.
+"""Ids, object keys and topics: the only module that builds or parses such strings.
 
 event_id    YYYYMMDDTHHMMSSmmmZ-xxxxxx            sorts by time, reads well
 frame_id    {event_id}-{seq:06d}
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit, urlunsplit
 
 NAME = re.compile(r"[a-z0-9_-]{1,64}")
-"""What a camera, an instance and a zone may be called: safe in a key, a topic and an entity id."""
+"""The valid names of cameras, instances and zones: safe in a key, a topic and an entity id."""
 
 EVENT_ID = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{6}")
 
@@ -25,14 +25,14 @@ SETTINGS = ("detection", "sensitivity", "threshold", "min_area")
 """The settings of a camera that can be changed over MQTT."""
 
 STATUS = "/status"
-"""What follows a base in the topic that says whether its service is online."""
+"""The suffix, after a base, of the topic that says whether the service is online."""
 
 PROFILE = "profile"
-"""Which of its settings are in force, day's or night's: of a camera that has both."""
+"""The topic, of a camera with day and night settings, that says which are in force."""
 
 
 def is_name(text: str) -> bool:
-    """Return whether `text` may name a camera, an instance or a zone."""
+    """Return whether `text` is a valid name for a camera, an instance or a zone."""
     return NAME.fullmatch(text) is not None
 
 
@@ -43,7 +43,7 @@ def slug(text: str) -> str:
 
 
 def identities(instance: str, base: str) -> tuple[str, str]:
-    """Return the ids by which Home Assistant may know an instance: its name, else one that is unique."""
+    """Return the ids that an instance may have in Home Assistant: its name, and a unique one as fallback."""
     return instance, f"{instance}-{hashlib.sha256(base.encode()).hexdigest()[:6]}"
 
 
@@ -54,9 +54,9 @@ def event_id(started_at: datetime, random24: int) -> str:
 
 
 def event_folder(prefix: str, instance: str, camera: str, event: str) -> str:
-    """Return the part of the object keys that all frames of an event share, with its closing slash.
+    """Return the common prefix of the object keys of an event, with its trailing slash.
 
-    The date is the event's start, so that an event which crosses midnight stays together.
+    The date is that of the event's start, so that an event which crosses midnight stays together.
     """
     return f"{prefix}{instance}/{camera}/{event[0:4]}/{event[4:6]}/{event[6:8]}/{event}/"
 
@@ -129,7 +129,7 @@ class Topics:
 
     @property
     def reload(self) -> str:
-        """The command to read the settings again."""
+        """The command that makes the service read its settings again."""
         return f"{self.base}/reload/set"
 
     @property
@@ -141,7 +141,7 @@ class Topics:
     def retained(self) -> tuple[str, ...]:
         """The filters that match everything this service retains, and no command to a camera.
 
-        Filters that overlap with `commands` would bring a command twice from some brokers.
+        If they overlapped with `commands`, some brokers would deliver each command twice.
         """
         zones = f"{self.base}/+/zone/+/motion"
         snapshots = tuple(f"{self.base}/+/snapshot/{part}" for part in ("attributes", "frame"))
@@ -170,9 +170,9 @@ class Topics:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryTopics:
-    """Where Home Assistant looks for one service's devices. `prefix` is Home Assistant's own, with no slash.
+    """The MQTT discovery topics of one service. `prefix` is Home Assistant's, without a trailing slash.
 
-    Identity and camera stand in levels of their own: joined in one, two pairs could make the same name.
+    Identity and camera are separate topic levels: joined in one, two pairs could make the same name.
     """
 
     prefix: str
@@ -192,7 +192,7 @@ class DiscoveryTopics:
 
     @property
     def births(self) -> tuple[str, ...]:
-        """Where Home Assistant may say that it has come up: by default not below a prefix of one's own."""
+        """The topics of Home Assistant's birth message: its default one does not follow a custom prefix."""
         return tuple(dict.fromkeys((f"{self.prefix}/status", "homeassistant/status")))
 
 
@@ -200,12 +200,12 @@ UNREADABLE = "(unreadable address)"
 
 
 def redact_url(url: str) -> str:
-    """Return of `url` what is known to be harmless, fit for a log: scheme, host and port.
+    """Return the harmless parts of `url`, fit for a log: scheme, host and port.
 
     Cameras take passwords in the user information, in the query and in the path (`/user=admin&password=…`),
-    so none of these is shown. Everything before the last "@" is taken for a secret, as people put passwords
-    with "/", "?" and "#" into URLs as they are. What cannot be parsed as a URL is not returned at all. The
-    path of a file or the number of a device comes back as it is.
+    so none of these is shown. Everything before the last "@" is treated as secret, because people put
+    passwords with "/", "?" and "#" into URLs unescaped. A URL that cannot be parsed becomes `UNREADABLE`. The
+    path of a file or the number of a device is returned unchanged.
     """
     _, separator, _ = url.partition("://")
     if not separator:
@@ -218,9 +218,9 @@ def redact_url(url: str) -> str:
 
 
 def place_of_url(url: str) -> str:
-    """Return what tells addresses apart whose login may change: `url` without its login and query.
+    """Return the identity of an address: `url` without its login and query, which may change.
 
-    Only to be compared or hashed, never shown: the path may hold a password.
+    Only compare or hash it, never show it: the path may hold a password.
     """
     parts = _parts(url) if "://" in url else None
     if parts is None:
@@ -230,7 +230,7 @@ def place_of_url(url: str) -> str:
 
 
 def _parts(url: str) -> tuple[str, bool, str, str, bool] | None:
-    """Return (scheme, has a login, host and port, path, has a query); None for what is no URL."""
+    """Return (scheme, has a login, host and port, path, has a query); None if `url` is not a URL."""
     scheme, _, rest = url.partition("://")
     _, login, place = rest.rpartition("@")
     try:

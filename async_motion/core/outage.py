@@ -1,7 +1,7 @@
-"""Which failed tries of an outage are worth a line in the log. Pure: the clock is passed in.
+"""Which failed attempts of an outage get a line in the log. Pure: the clock is passed in.
 
-The first one, each that has another reason than the line before it, and then one at growing intervals, up to
-a quarter of an hour, with the count. A night without the store is some 40 lines, not thousands.
+The first attempt is logged, and each whose reason differs from that of the line before. Others are logged at
+growing intervals, up to 15 min, with their count. A night without the store is some 40 lines, not thousands.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Final
 
 REPEAT_FIRST_S: Final = 60.0
 REPEAT_MAX_S: Final = 900.0
-"""First and longest interval between two lines about the same outage."""
+"""First and maximum interval between two lines about the same outage."""
 
 _VARYING = re.compile(r"\S*\d\S*")
-"""Words with a digit (keys, seconds, ports): they differ from try to try, and are no other reason."""
+"""Words with a digit (keys, seconds, ports): they vary between attempts and do not make a new reason."""
 
 
 class OutageLog:
-    """The lines about one peer. `clock` is monotonic, in seconds."""
+    """Chooses the log lines about one peer. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -30,7 +30,7 @@ class OutageLog:
         self._interval_s = REPEAT_FIRST_S
 
     def failed(self, reason: str) -> str | None:
-        """Count a failed try. Return what its line ends with (`` (12 tries in 3 min)``), None for no line."""
+        """Count a failed attempt; return the end of its line (`` (12 tries in 3 min)``), None for no line."""
         now = self._clock()
         if self._reason is None:
             self._since = now
@@ -47,7 +47,7 @@ class OutageLog:
         return "" if self._tries == 1 else f" ({self._tries} tries in {_lasted(now - self._since)})"
 
     def over(self) -> None:
-        """Note that the outage has ended: the next failed try begins another."""
+        """Note that the outage has ended: the next failed attempt begins another."""
         self._reason, self._tries = None, 0
 
 

@@ -1,7 +1,7 @@
 """The JSON contracts, both ways: what is published over MQTT and written to the bucket.
 
-Times are ISO 8601 in UTC with six digits of a second and a Z. Readers ignore fields they do not know; a
-breaking change raises the number in `schema`. The JSON Schemas beside this package say the same to others.
+Times are ISO 8601 in UTC with microseconds and a Z. Readers ignore unknown fields; a breaking change raises
+the number in `schema`. The package's JSON Schemas describe the same contracts for other programs.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ CONTENT_TYPE = "image/jpeg"
 EVENT_TYPES = {Phase.START: "motion_started", Phase.UPDATE: "motion_updated", Phase.END: "motion_ended"}
 
 MAX_TEXT: Final = 16_384
-"""The longest text in an announcement, in characters: a presigned link may carry a session token."""
+"""The maximum length of a text in an announcement: a presigned link may carry a session token."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WRITER = re.compile(r"[0-9a-f]{6}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""What could move a terminal's cursor or end a line: C0, DEL, C1, and Unicode's own line breaks."""
+"""Characters that could move a terminal's cursor or end a line: C0, DEL, C1, and Unicode's line breaks."""
 
 
 def iso(at: datetime) -> str:
@@ -39,7 +39,7 @@ def iso(at: datetime) -> str:
 
 
 def parse_iso(text: str) -> datetime:
-    """Return the aware UTC datetime that `iso` wrote. Raises ValueError."""
+    """Return the aware UTC datetime of an ISO 8601 text. Raises ValueError, also without a time zone."""
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
         raise ValueError(f"a time without its zone: {text!r}")
@@ -50,7 +50,7 @@ def parse_iso(text: str) -> datetime:
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
-    """Return the compact UTF-8 JSON of a payload."""
+    """Return the compact UTF-8 JSON of a payload. Raises ValueError for NaN and infinities."""
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -86,10 +86,10 @@ def frame_payload(stored: StoredFrame) -> dict[str, Any]:
 
 
 def parse_frame(payload: bytes | str) -> StoredFrame:
-    """Return the stored frame that an announcement speaks of.
+    """Return the stored frame that an announcement describes.
 
-    Raises ValueError, with the field at fault, for what is not an announcement of this major version. No text
-    of the result holds a control character, and names are names: it may be shown on a terminal as it is.
+    Raises ValueError, with the field at fault, if the payload is not an announcement of this major version.
+    No text in the result holds a control character, and names are valid names: it is safe on a terminal.
     """
     data = parse_object(payload)
     if data.get("schema") != FRAME_SCHEMA:
@@ -124,7 +124,7 @@ def parse_frame(payload: bytes | str) -> StoredFrame:
 
 
 def _owner(of: FrameInfo | MotionEvent) -> dict[str, Any]:
-    """Return the fields that tell a fleet's worker and its lease; none without a fleet."""
+    """Return the fields for a fleet's worker and its lease; none without a fleet."""
     return {} if of.epoch is None else {"worker": of.worker, "epoch": of.epoch}
 
 
@@ -230,9 +230,9 @@ def event_payload(
 ) -> dict[str, Any]:
     """Return the message for one phase of an event, number `no` of its camera within `writer`.
 
-    `best_frame` is the object key of the best frame stored so far, `bucket` is where it lies and `url` its
+    `best_frame` is the object key of the best frame stored so far, `bucket` its bucket and `url` its
     presigned link. Before the end, `duration_s` runs until `now` and `reason` is "motion"; from the end on,
-    `reason` says why it ended. `delayed` is told where there is a fleet: the lease is not held any more.
+    `reason` is why it ended. `delayed` is included only in a fleet: the lease is no longer held.
     """
     until = event.ended_at or now
     return {
@@ -260,9 +260,9 @@ def event_payload(
 
 
 def summary_payload(end: Mapping[str, Any], frames: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what `event.json` in the bucket says: the event's end and a line for each stored frame.
+    """Return the content of `event.json` in the bucket: the event's end and a line for each stored frame.
 
-    `frames` are announcements; what all lines would repeat, and links that expire, are left out.
+    `frames` are announcements. Fields that every line would repeat, and links that expire, are left out.
     """
     shared = {"schema", "instance", "camera", "writer", "no", "event_id"}
     shared |= {"worker", "epoch", "bucket", "content_type", "url", "delayed"}
@@ -290,7 +290,7 @@ def event_summary(
 
 
 def object_metadata(info: FrameInfo) -> dict[str, str]:
-    """Return the user metadata of a frame's object: ASCII only, as S3 wants it."""
+    """Return the user metadata of a frame's object: ASCII only, as S3 requires."""
     return {
         "camera": info.camera,
         "instance": info.instance,
@@ -304,5 +304,5 @@ def object_metadata(info: FrameInfo) -> dict[str, str]:
 
 
 def object_tags(info: FrameInfo) -> dict[str, str]:
-    """Return the tags of a frame's object, for servers that take tags."""
+    """Return the tags of a frame's object, for servers that support tags."""
     return {"camera": info.camera, "kind": "frame"}

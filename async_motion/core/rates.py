@@ -1,4 +1,4 @@
-"""How often something from outside has an effect, or leaves a line in the log. Times are passed in."""
+"""Rate limits for the effects and log lines of outside input. Pure: times are passed in."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import OrderedDict
 from typing import Final
 
 MAX_KEYS: Final = 1000
-"""Keys that are remembered at once; the one unused longest is forgotten first."""
+"""The maximum number of keys; the least recently used one is forgotten first."""
 
 
 class TokenBucket:
-    """Lets `burst` through at once, and one more for every `every_s` that pass."""
+    """Admits `burst` requests at once, and one more every `every_s` seconds."""
 
     def __init__(self, burst: int, every_s: float) -> None:
         self._burst = burst
@@ -19,7 +19,7 @@ class TokenBucket:
         self._at: float | None = None
 
     def take(self, now: float) -> bool:
-        """Return whether one may pass at `now` (monotonic seconds), and count it."""
+        """Return whether a request is admitted at `now` (monotonic seconds), and count it if so."""
         if self._at is not None:
             self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) / self._every_s)
         self._at = now
@@ -30,7 +30,7 @@ class TokenBucket:
 
 
 class TokenBuckets:
-    """A bucket for each key."""
+    """A token bucket for each key."""
 
     def __init__(self, burst: int, every_s: float) -> None:
         self._burst = burst
@@ -38,7 +38,7 @@ class TokenBuckets:
         self._buckets: OrderedDict[object, TokenBucket] = OrderedDict()
 
     def take(self, key: object, now: float) -> bool:
-        """Return whether one of `key` may pass at `now`, and count it."""
+        """Return whether a request of `key` is admitted at `now` (monotonic seconds), and count it if so."""
         bucket = self._buckets.pop(key, None) or TokenBucket(self._burst, self._every_s)
         self._buckets[key] = bucket
         if len(self._buckets) > MAX_KEYS:
@@ -47,14 +47,14 @@ class TokenBuckets:
 
 
 class LogThrottle:
-    """Bounds the lines about one thing: the first few are told, then one now and again with their number."""
+    """Limits the log lines about each key: the first `burst`, then one every `every_s` with a count."""
 
     def __init__(self, burst: int = 5, every_s: float = 60.0) -> None:
         self._buckets = TokenBuckets(burst, every_s)
         self._left_out: OrderedDict[object, int] = OrderedDict()
 
     def admit(self, key: object, now: float) -> str | None:
-        """Return None for a line to leave out, else what to append to it: the number left out before."""
+        """Return None to leave the line out, else the suffix for it: how many were left out before, or ""."""
         if not self._buckets.take(key, now):
             self._left_out[key] = self._left_out.get(key, 0) + 1
             if len(self._left_out) > MAX_KEYS:

@@ -1,7 +1,7 @@
-"""JSON from outside, read at one edge: bounded, strict, with one family of errors.
+"""JSON from outside, parsed in one place: bounded and strict, with ValueError as the only error.
 
-Python's own reader lets through what breaks its writer later: NaN, infinities, lone surrogates, and nesting
-that exhausts the stack. What `parse` returns can be written again by `payloads.encode`.
+Python's parser accepts values that its encoder fails on later: NaN, infinities, lone surrogates, and nesting
+that exhausts the stack. `payloads.encode` can encode every value that `parse` returns.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_DIGITS = 19
-"""An integer with more does not fit into 64 bits."""
+"""The maximum length of an integer: a longer one does not fit into 64 bits."""
 
 
 def parse(data: bytes | str, *, max_bytes: int = MAX_BYTES) -> Any:
-    """Return the value that `data` holds. Raises ValueError, without repeating the data, for all else."""
+    """Return the value of a JSON text. Raises ValueError, whose message does not repeat the data."""
     if len(data) > max_bytes:
         raise ValueError(f"{len(data)} bytes, expected at most {max_bytes}")
     try:
@@ -34,7 +34,7 @@ def parse(data: bytes | str, *, max_bytes: int = MAX_BYTES) -> Any:
 
 
 def parse_object(data: bytes | str, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """Return the object that `data` holds. Raises ValueError for all else."""
+    """Return the object of a JSON text. Raises ValueError, also for any other value."""
     value = parse(data, max_bytes=max_bytes)
     if not isinstance(value, dict):
         raise ValueError("expected an object")
@@ -42,7 +42,7 @@ def parse_object(data: bytes | str, *, max_bytes: int = MAX_BYTES) -> dict[str, 
 
 
 def _check(value: Any) -> None:
-    """Raise ValueError for nesting beyond `MAX_DEPTH` and for text that is no UTF-8. It does not recurse."""
+    """Raise ValueError for nesting beyond `MAX_DEPTH` and for lone surrogates. Does not recurse."""
     level = [value]
     for _ in range(MAX_DEPTH):
         inner: list[Any] = []

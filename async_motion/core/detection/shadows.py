@@ -1,6 +1,6 @@
 """Cast shadows: darker than the background, with its texture unchanged.
 
-The logarithm of the ratio of frame to background is flat inside a shadow, whatever the texture of the ground
+The logarithm of the ratio of frame to background is flat inside a shadow, for any texture of the ground
 (the ratio test of Rosin and Ellis, "Image difference threshold strategies and shadow detection", 1995). Each
 pixel takes the lowest variance of the windows that contain it, so a shadow is recognised up to its edge.
 """

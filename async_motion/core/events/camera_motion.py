@@ -10,8 +10,8 @@ quarters of the image, the camera moved. An object moves only the corners it cov
     moved      it is still again and differs from the background: start a new detector
     steady     everything else
 
-It costs about 0.1 ms a frame, and 3 to 8 ms for a frame with motion of which much differs. Pure; time is
-that of the frames.
+It costs about 0.1 ms a frame, and 3 to 8 ms for a frame with motion that differs much from the background.
+Pure; time is that of the frames.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STEP_S = 0.1
 MAX_CORNERS = 120
 MIN_CORNERS = 16
 COMMON = 0.85
-"""The least share of corners that the transform explains."""
+"""The minimum share of corners that the transform explains."""
 
 QUARTER = 0.6
 """The same in each quarter with enough corners: around a lorry the street stands still."""
@@ -51,10 +51,10 @@ MIN_SHIFT, NO_SHAKE = 0.01, 0.1
 """Shifts as shares of the width: the smallest that counts, and the one that needs no second frame."""
 
 CHANGED = 0.06
-"""Frames of which less differs from the background are not compared."""
+"""Frames with a smaller share of changed pixels are not compared."""
 
 ANOTHER_VIEW = 0.15
-"""If more than this differs after a movement, the view is a new one."""
+"""The share of changed pixels after a movement from which the view is a new one."""
 
 NEAR_PX = 1.0
 """RANSAC's threshold in pixels of the small copy."""
@@ -88,12 +88,12 @@ class CameraMotion:
         self._shift: Points | None = None
         """The shift from the frame before, when frames were last compared."""
         self._moving_until: float | None = None
-        """When the view has settled at the latest; None while the camera is steady."""
+        """The time at which the view counts as settled at the latest; None while the camera is steady."""
 
     def update(self, luma: Luma, monotonic: float, detection: Detection) -> View:
-        """Look at a frame (H, W) with the detector's verdict on it; the array is only read.
+        """Return what the view does, from a frame (H, W) and its verdict; the array is only read.
 
-        MOVED is returned once, when the movement is over and the view is another.
+        MOVED is returned once, when the movement is over and the view is a new one.
         """
         copy = _Copy(monotonic, _small(luma))
         if self._copies:

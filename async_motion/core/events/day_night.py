@@ -1,7 +1,7 @@
 """Day or night, decided from a figure that falls with the light, with hysteresis.
 
     figure   ▔▔▔▔╲___ day_above ________╱▔▔▔     above: day, below the lower limit: night,
-                  ╲__ night_below __╱            between them: as it was
+                  ╲__ night_below __╱            between them: unchanged
     profile  day ──┴── night ───────────┴─ day
 
 The figure is the sun's elevation, or the share of the image that has colour: a camera that has switched to
@@ -89,7 +89,7 @@ class Switch:
 
 
 def colour_share(image: Image) -> float:
-    """Return the share, 0..1, of a (H, W, 3) uint8 image that has a colour of its own.
+    """Return the share, 0..1, of the pixels of a (H, W, 3) uint8 image that have colour.
 
     The tint of the whole image is subtracted first: some cameras show infrared in violet.
     """

@@ -4,8 +4,8 @@ The sensor hangs, the lamp has failed, the lens is covered, the camera was turne
 shows its own "NO SIGNAL". Each is detected in a small copy of the luma, once a second:
 
     frozen     for `FROZEN_S` the images repeat, bit for bit, a few that are nearly alike: a working sensor
-               has noise, and an encoder makes a few variants of a repeated image. With a running clock on
-               it, it takes `CLOCK_S`
+               has noise, and an encoder makes a few variants of a repeated image. With a running clock in
+               the image, it takes `CLOCK_S`
     dark       nothing is brighter than a few grey levels above black
     no_signal  most of the image is exactly one grey, without noise, and the known edges are gone
     covered    hardly an edge is left where there were many
@@ -52,13 +52,13 @@ CLOCK_TICK_S = 3.0
 """A clock elsewhere changes at least this often."""
 
 CLOCK_SHARE = 0.15
-"""The most tiles that a clock covers."""
+"""The maximum share of tiles that a clock covers."""
 
 MIN_DETAIL, MIN_DETAILED = 16, 12
 """The range in grey levels of a tile with detail, and how many such tiles are needed for a verdict."""
 
 ONE_GREY = 0.6
-"""Limits above which an image is drawn by a machine: the share of one grey level, and of equal neighbours."""
+"""The least share of one grey level, and of equal neighbours, in an image that a machine drew."""
 
 SIGNAL_GREYS = (20, 235)
 """Outside of these levels, a uniform grey is night or glare."""
@@ -290,11 +290,11 @@ class _Tile:
         self._known: deque[bytes] = deque(maxlen=KNOWN)
         self._before: Luma | None = None
         self.new_at = now
-        """When something new was last there."""
+        """The time of the last new content."""
         self._same_looks = 0
 
     def update(self, part: Luma, now: float) -> bool:
-        """Check it; return whether nothing new has appeared for `CLOCK_S`."""
+        """Compare the tile with its past; return whether nothing new has appeared for `CLOCK_S`."""
         before, self._before = self._before, part
         if before is not None and cv2.norm(before, part, cv2.NORM_L1) > STILL * part.size:
             self._known.clear()

@@ -1,4 +1,4 @@
-"""A change of the scene is reported once, though the detector flags every frame that it lasts.
+"""Report a scene change once, although the detector flags every frame of it.
 
 verdicts   still, scene_change, scene_change, still …     reported with the first frame that is judged again
            still, scene_change, motion …                  not reported: an object filled the frame

@@ -66,7 +66,7 @@ class Choice(Enum):
 
 
 class Selection:
-    """The selection for one event, whose first frame with motion is of time `opening` (monotonic seconds).
+    """The selection for one event, whose first frame with motion came at `opening` (monotonic seconds).
 
     Call `pre_roll` once, then `choose` for each frame from the opening frame on, in order.
     """

@@ -6,9 +6,9 @@
 
 The rules use `monotonic` only (`captured_at` is a label, and may jump):
 
-- *Debounce.* A frame with motion starts an event when at least M of the last N frames had motion. M frames
-  stand for `(M - 1) * CONFIRM_STEP_S` seconds: of frames further apart, one more than fit into that time are
-  needed. Otherwise a camera that is judged every few seconds would never confirm a walk.
+- *Debounce.* A frame with motion starts an event when at least M of the last N frames had motion. Of frames
+  `gap_s > CONFIRM_STEP_S` apart, only `1 + floor((M - 1) * CONFIRM_STEP_S / gap_s)` are needed. Otherwise a
+  camera that is judged every few seconds would never confirm a person who walks past.
 - *Hold-back.* Frames that waited for the confirmation belong to the event: it starts at the first of them. A
   scene change, or a detector that learns again, clears them: the apparent motion was its beginning.
 - *Off-delay.* The event ends QUIET at the first still frame that comes `off_delay_s` after the last motion.
@@ -174,7 +174,7 @@ class Tracker:
         return changes
 
     def tick(self, monotonic: float) -> list[Change]:
-        """Let time pass without a frame; return what changed."""
+        """Advance the time to `monotonic` without a frame; return what changed."""
         self._advance(monotonic)
         changes: list[Change] = []
         if self._event is not None:
