@@ -2,7 +2,8 @@
 
     items    one row for each record (its description) and each event's start and end, in order of acceptance
     jpegs    the records' JPEGs, in a table of their own so that a scan of items does not read them
-    events   one row for each event that has items left: its description, its number, its protected frames
+    events   one row for each event until its end is announced and none of its items is left: its description,
+             its number, its protected frames
     lines    one row for each stored frame of these events: the lines of `event.json`
     memory   small values by key: runtime settings, what the detectors have learned
     identity, numbers        the id of this spool (`writer`), and the last number of an event of each camera

@@ -1,28 +1,28 @@
-"""The embedded store: a directory with the keys and the promises of a bucket.
+"""The embedded store: a directory with the keys and the guarantees of a bucket.
 
-    {path}/{key}                            the object, its bytes and nothing else
+    {path}/{key}                            the object's bytes and nothing else
     {path}/…/.{last part of key}.meta.json  content type, etag, size, metadata, tags
-    {path}/.async_motion/{random}/          files being written, one directory for each open store
+    {path}/.async_motion/{random}/          temporary files, one directory for each open store
 
-A put, each step durable before the next may be seen:
+A put makes each step durable before the next becomes visible:
 
-    1. the key's directories are made, and each is synced into its parent
+    1. create the key's directories, and sync each into its parent
     2. the metadata: temporary file, fsync, rename
     3. the object:   temporary file, fsync, rename
     4. fsync of the directory that holds both
 
-It returns after 4. A crash before 3 leaves no object and perhaps a metadata file, which the repeat of the put
-overwrites; a reader who sees the object sees it whole. Temporary files are kept apart from the objects, so
-that no listing meets one; each store locks its own directory of them, and a new store clears those that are
-no longer locked.
+It returns after 4. A crash before 3 leaves no object and perhaps a metadata file, which the next put of the
+key overwrites. A reader that sees the object sees all of it. Temporary files are kept apart from the objects,
+so that they never appear in a listing. Each store locks its own temporary directory, and a new store deletes
+those that are no longer locked.
 
-A disk that is full is trouble that may pass (StoreUnavailable); a missing right or a read-only file system
-needs a person (StoreRefused).
+A full disk may recover by itself (StoreUnavailable); missing permission or a read-only file system needs a
+person (StoreRefused).
 
-File work happens in daemon threads of our own, at most `workers` at once. A disk that hangs (a NAS that is
-gone) must take neither the threads that look up names nor the interpreter's exit with it. Such a thread
-cannot be stopped: what takes too long is given up on, counts as unknown like a time-out of a server, and its
-place stays taken until the disk answers.
+File work runs in daemon threads of our own, at most `workers` at once. If a disk hangs (an unreachable NAS),
+it must block neither the executor that resolves host names nor the interpreter's exit. Such a thread cannot
+be stopped: after the timeout the result counts as unknown, like a server's timeout, and the thread's slot
+stays taken until the disk answers.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ _BESIDE = ".meta.json"
 _MAX_KNOWN = 4096
 _TRIES = 3
 _FILE_MODE, _FOLDER_MODE = 0o640, 0o750
-"""Frames are for this user, and for a group that an operator chooses."""
+"""Frames are readable by this user, and by a group that the operator chooses."""
 
 _NEEDS_A_PERSON = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _KEY_AT_FAULT = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# SMB and some FUSE file systems know no sync of a directory; theirs are as durable as they get.
+# SMB and some FUSE file systems cannot fsync a directory; there is nothing more to do for durability.
 _NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
 _CLOSE_S = 2.0
 
 
 class DirectoryStore:
-    """A directory as a bucket. `async with` makes it, or raises StoreUnavailable, StoreRefused on use."""
+    """A directory as a bucket. The first use creates it, or raises StoreUnavailable or StoreRefused."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class DirectoryStore:
         workers: int = 4,
         put_timeout_s: float = 30.0,
     ) -> None:
-        """Touch no file. `bucket` is only what announcements call this store."""
+        """Touch no file. `bucket` is only the name of this store in announcements."""
         self.bucket = bucket
         self._path = Path(path).absolute()
         self._put_timeout_s = put_timeout_s
@@ -85,7 +85,7 @@ class DirectoryStore:
         self._places = asyncio.Semaphore(workers)
 
     async def __aenter__(self) -> Self:
-        """Do nothing: the directory is made on first use, and a missing disk is no reason not to run."""
+        """Do nothing: the directory is created on first use, so that a missing disk does not stop a start."""
         return self
 
     async def __aexit__(
@@ -103,9 +103,9 @@ class DirectoryStore:
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> str:
-        """Store `data` under `key`, durably, and return its MD5 in hex, as S3 does. A repeat overwrites.
+        """Store `data` durably under `key`, and return its MD5 in hex, as S3 does. A repeat overwrites.
 
-        Raises StoreUnavailable (the object may or may not be there), StoreRefused, RecordRejected.
+        Raises StoreUnavailable (the object may or may not be stored), StoreRefused, RecordRejected.
         """
         place = self._place(key)
         etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
@@ -121,23 +121,26 @@ class DirectoryStore:
         return etag
 
     async def get(self, key: str) -> bytes:
-        """Return the object's bytes. Raises RecordRejected where there is none."""
+        """Return the object's bytes. Raises RecordRejected if there is none."""
         return await self._run(f"get {key}", self._files.get, self._place(key))
 
     async def delete(self, key: str) -> None:
-        """Remove the object and its metadata; that there is none is no error."""
+        """Remove the object and its metadata; a missing object is no error."""
         await self._run(f"delete {key}", self._files.delete, self._place(key))
 
     async def probe(self) -> None:
-        """Find out whether puts are accepted: write, sync and remove a small file."""
+        """Test whether puts are accepted: write, sync and remove a small file."""
         await self._run("probe", self._files.probe)
 
     async def link(self, key: str, expires_s: float) -> str | None:  # noqa: ARG002
-        """Return None: a file has no link that would mean anything elsewhere."""
+        """Return None: a file has no link that works on another machine."""
         return None
 
     async def metadata(self, key: str) -> dict[str, Any]:
-        """Return what is said beside the object: content_type, etag, size, metadata, tags."""
+        """Return the object's `.meta.json`: content_type, etag, size, metadata, tags.
+
+        Raises RecordRejected if there is none, or it cannot be read.
+        """
         place = self._place(key)
         about = await self._run(f"get {key}", self._files.get, _beside(place))
         try:
@@ -152,7 +155,7 @@ class DirectoryStore:
             yield key
 
     def _place(self, key: str) -> Path:
-        """Return the file of `key`. Raises RecordRejected for a key that is none, or would lead elsewhere."""
+        """Return the file of `key`. Raises RecordRejected if it is invalid, reserved or leads outside."""
         if not _is_key(key):
             raise RecordRejected(f"{key!r} is no key for a directory: a part is empty, a dot or two dots")
         parts = key.split("/")
@@ -161,7 +164,7 @@ class DirectoryStore:
         return self._path.joinpath(*parts)
 
     async def _run(self, what: str, work: Callable[..., T], *args: object, limit_s: float | None = None) -> T:
-        """Do blocking work in a thread of its own, for a bounded time, and translate what it raises."""
+        """Run blocking work in its own thread for at most `limit_s`, and translate its errors."""
         limit_s = self._put_timeout_s if limit_s is None else limit_s
         try:
             async with asyncio.timeout(limit_s):
@@ -176,7 +179,7 @@ class DirectoryStore:
 
 
 class _Files:
-    """The blocking half: all of it raises OSError, and may be called from several threads at once."""
+    """The blocking half. All methods raise OSError, and may be called from several threads at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -185,11 +188,11 @@ class _Files:
         self._claim: int | None = None
         self._pruning = threading.Lock()
         self._putting = 0
-        # Directories that are synced into their parents. They may be tidied away by others at any time.
+        # Directories that are synced into their parents. Other processes may delete them at any time.
         self._known: set[Path] = set()
 
     def put(self, place: Path, data: bytes, beside: bytes) -> None:
-        """Make the object and its metadata durable, the metadata first."""
+        """Write the object and its metadata durably, the metadata first."""
         with self._pruning:
             self._putting += 1
         try:
@@ -197,7 +200,7 @@ class _Files:
                 try:
                     return self._put(place, data, beside)
                 except FileNotFoundError:
-                    # Others have tidied up between two steps, or since the directories were made.
+                    # Another process has deleted a directory between two steps, or since it was created.
                     self._forget()
             return self._put(place, data, beside)
         finally:
@@ -209,7 +212,7 @@ class _Files:
         return place.read_bytes()
 
     def delete(self, place: Path) -> None:
-        """Remove the object, its metadata, and directories that are empty then: a bucket has none either."""
+        """Remove the object, its metadata, and the directories left empty: a bucket has none either."""
         with suppress(FileNotFoundError, NotADirectoryError):
             place.unlink()
             _beside(place).unlink(missing_ok=True)
@@ -245,7 +248,7 @@ class _Files:
         return sorted(key for key in found if key.startswith(prefix))
 
     def close(self) -> None:
-        """Release the directory of temporary files. What is still being written there stays for the next."""
+        """Release the temporary directory. The next store deletes the files that are left in it."""
         with self._opening:
             work, self._work = self._work, None
             claim, self._claim = self._claim, None
@@ -268,7 +271,7 @@ class _Files:
         _sync_directory(place.parent)
 
     def _open(self) -> Path:
-        """Return our directory of temporary files; on first use, make it and clear what the dead left."""
+        """Return our temporary directory; on first use, create it and delete those of dead stores."""
         with self._opening:
             if self._work is None:
                 try:
@@ -286,10 +289,10 @@ class _Files:
         self.close()
 
     def _settle(self, directory: Path) -> None:
-        """Make `directory` and all above it, and make sure that each is in its parent for good.
+        """Create `directory` and its parents, and sync each into its parent.
 
-        One that exists may have been made by a process that died before its sync: below the store's own
-        directory, each is synced once in our life. Above it, only what we make.
+        An existing one may have been created by a process that died before its sync. So at and below the
+        store's own directory, each is synced once in this process; above it, only those that we create.
         """
         waiting: list[Path] = []
         at = directory
@@ -330,24 +333,24 @@ def _written(work: Path, content: bytes) -> Path:
         try:
             rest = memoryview(content)
             while rest:
-                # A disk that is nearly full takes a part, and complains only when asked for more.
+                # On a nearly full disk a write may be partial; only the next one raises.
                 rest = rest[os.write(file, rest) :]
             os.fsync(file)
         finally:
             os.close(file)
     except OSError:
-        # After a failed sync the pages count as clean: only a new file can be trusted.
+        # After a failed fsync the kernel marks the pages clean: only a new file can be trusted.
         path.unlink(missing_ok=True)
         raise
     return path
 
 
 def _sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
+    """Fsync a directory, so that the names in it are durable."""
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
-        # Above the store there may be what we may walk through but not read; it is not ours to sync.
+        # A directory above the store may be traversable but not readable; it is not ours to sync.
         return
     try:
         os.fsync(directory)
@@ -359,7 +362,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def _claimed(work: Path) -> tuple[Path, int | None]:
-    """Make a directory that is ours as long as we live: (path, file descriptor that holds its lock)."""
+    """Create and lock a temporary directory. Return (path, file descriptor of the lock or None)."""
     while True:
         mine = work / secrets.token_hex(8)
         mine.mkdir(_FOLDER_MODE)
@@ -367,10 +370,10 @@ def _claimed(work: Path) -> tuple[Path, int | None]:
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(claim)  # another store is clearing it: it took it for a leftover
+            os.close(claim)  # another store took it for a leftover, and is deleting it
             continue
         except OSError:
-            # No locks on this file system: leftovers cannot be told from files in use, so they stay.
+            # This file system has no locks: leftovers cannot be told from files in use, so they stay.
             os.close(claim)
             return mine, None
         if mine.is_dir():
@@ -379,7 +382,7 @@ def _claimed(work: Path) -> tuple[Path, int | None]:
 
 
 def _clear(work: Path) -> None:
-    """Remove the temporary files of stores that are no more."""
+    """Delete the temporary files of stores that no longer run."""
     for leftover in work.iterdir():
         with suppress(OSError):
             claim = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -392,18 +395,21 @@ def _clear(work: Path) -> None:
 
 
 async def _in_thread(work: Callable[..., T], *args: object, done: Callable[[], None]) -> T:
-    """Return what `work` returns in a daemon thread; `done` is called in the loop when it truly ends."""
+    """Run `work` in a daemon thread and return its result. `done` is called in the loop when it ends.
+
+    If the caller is cancelled, `work` goes on, and `done` is called only after it.
+    """
     loop = asyncio.get_running_loop()
     result: Future[T] = Future()
 
     def run() -> None:
         try:
             value = work(*args)
-        except BaseException as exc:  # noqa: BLE001  # handed over whole: the caller raises it
+        except BaseException as exc:  # noqa: BLE001  # the caller raises it
             result.set_exception(exc)
         else:
             result.set_result(value)
-        with suppress(RuntimeError):  # the loop may be gone before a hung disk answers
+        with suppress(RuntimeError):  # the loop may be closed before a hung disk answers
             loop.call_soon_threadsafe(done)
 
     result.set_running_or_notify_cancel()

@@ -1,4 +1,4 @@
-"""The directory store as readers see it: listings by page in a bucket's order, bounded reads."""
+"""The directory store for readers: paged listings in a bucket's order, and bounded reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_ABOUT_BYTES = 1024 * 1024
 
 
 class DirectoryReader(DirectoryStore):
-    """A DirectoryStore that can be searched. Reading makes nothing: a directory that is missing is empty."""
+    """A DirectoryStore that can be searched. Reading creates nothing: a missing directory counts as empty."""
 
     async def page(
         self, prefix: str, *, folders: bool = False, start_after: str = "", token: str | None = None
@@ -29,9 +29,9 @@ class DirectoryReader(DirectoryStore):
         return await self._run(f"list {prefix}", _page, self._path, prefix, folders, after)
 
     async def read(self, key: str, max_bytes: int) -> bytes | None:
-        """Return an object's bytes, None where there is none.
+        """Return an object's bytes, or None if there is none.
 
-        Raises UnreadableObject for one that is longer than `max_bytes`, StoreUnavailable, StoreRefused.
+        Raises UnreadableObject if it is longer than `max_bytes`, StoreUnavailable, StoreRefused.
         """
         try:
             data = await self._run(f"get {key}", _read, self._place(key), max_bytes)
@@ -42,7 +42,10 @@ class DirectoryReader(DirectoryStore):
         return data
 
     async def pieces(self, key: str) -> AsyncIterator[bytes]:
-        """Yield an object's bytes in pieces. Raises RecordRejected where there is none, StoreUnavailable."""
+        """Yield an object's bytes in pieces of at most 1 MiB.
+
+        Raises RecordRejected if there is none, StoreUnavailable, StoreRefused.
+        """
         at = 0
         while True:
             piece = await self._run(f"get {key}", _piece, self._place(key), at)
@@ -52,7 +55,7 @@ class DirectoryReader(DirectoryStore):
             yield piece
 
     async def about(self, key: str) -> Mapping[str, str] | None:
-        """Return an object's user metadata, None where there is no object or nothing beside it."""
+        """Return an object's user metadata, names in lower case; None if it has none that can be read."""
         try:
             data = await self._run(f"get {key}", _read, _beside(self._place(key)), _MAX_ABOUT_BYTES)
         except RecordRejected:
@@ -75,7 +78,7 @@ class DirectoryReader(DirectoryStore):
 
 
 def _read(place: Path, max_bytes: int) -> bytes | None:
-    """Return at most one byte more than `max_bytes`, None where there is no file."""
+    """Return at most `max_bytes + 1` bytes of a file, or None if there is none."""
     try:
         with place.open("rb") as file:
             return file.read(max_bytes + 1)
@@ -90,7 +93,7 @@ def _piece(place: Path, at: int) -> bytes:
 
 
 def _page(root: Path, prefix: str, folders: bool, after: str) -> Page:
-    """Return the first page of what begins with `prefix` and sorts after `after`."""
+    """Return the first page of the keys that begin with `prefix` and sort after `after`."""
     start = prefix.rpartition("/")[0]
     if start and not _is_key(start):
         return Page(objects=(), folders=(), next=None)
@@ -104,12 +107,12 @@ def _page(root: Path, prefix: str, folders: bool, after: str) -> Page:
 
 
 def _end(last: Listed | str) -> str:
-    """Return what the next page sorts after: an object's key, or all that a folder stands for."""
+    """Return the `after` of the next page: an object's key, or a folder's name."""
     return last.key if isinstance(last, Listed) else last
 
 
 def _walk(root: Path, at: str, prefix: str, folders: bool, after: str) -> Iterator[Listed | str]:
-    """Yield what a bucket would list below the folder `at`, in its order: by key, a folder with its slash."""
+    """Yield the entries below the folder `at` in a bucket's order: by key, a folder with its slash."""
     try:
         with os.scandir(root / at) as entries:
             names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]

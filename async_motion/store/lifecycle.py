@@ -1,8 +1,8 @@
-"""Expiry by the server: one rule of ours among those of others, by prefix.
+"""Expiry by the server: one lifecycle rule of ours, by prefix, beside the bucket's other rules.
 
-The server removes what is older than so many days, once a day by its own clock. Other rules stay as they are:
-the whole configuration is read, ours replaced by its id, and written back. It needs the rights
-s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration.
+The server removes objects older than the rule's days, once a day by its own clock. Other rules stay: the
+whole configuration is read, our rule is replaced by its id, and all is written back. This needs the
+permissions s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NOT_MADE = frozenset({"NotImplemented", "XNotImplemented", "MethodNotAllowed"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpiryRule:
-    """A rule of the bucket. `days` is None where it does something else than to expire by age."""
+    """A lifecycle rule of the bucket. `days` is None if it does not expire objects by age."""
 
     rule_id: str
     prefix: str
@@ -32,10 +32,10 @@ class ExpiryRule:
 
 
 class LifecycleStore(MinioStore):
-    """A MinioStore whose rules of expiry can be seen and set."""
+    """A MinioStore whose lifecycle rules can be read and set."""
 
     async def rules(self) -> list[ExpiryRule]:
-        """Return the bucket's rules. Raises StoreRefused where the server has none, StoreUnavailable."""
+        """Return the bucket's rules. Raises StoreRefused if the server supports none, StoreUnavailable."""
         return [
             ExpiryRule(
                 rule_id=rule.rule_id or "",
@@ -47,7 +47,7 @@ class LifecycleStore(MinioStore):
         ]
 
     async def set_rule(self, rule_id: str, prefix: str, days: int) -> None:
-        """Let objects below `prefix` expire; a rule with this id is replaced. Raises as `rules`."""
+        """Expire objects below `prefix` after `days`; replaces a rule with this id. Raises as `rules`."""
         mine = Rule(
             ENABLED, rule_filter=Filter(prefix=prefix), rule_id=rule_id, expiration=Expiration(days=days)
         )
@@ -61,7 +61,7 @@ class LifecycleStore(MinioStore):
     async def _configured(self) -> list[Rule]:
         try:
             async with self._talking("get lifecycle of", self.bucket, self._put_timeout_s):
-                response = await self._client._execute(  # noqa: SLF001  # its own asks for an error of its own
+                response = await self._client._execute(  # noqa: SLF001  # its public call hides our errors
                     "GET", self.bucket, query_params={"lifecycle": ""}
                 )
                 async with response:
@@ -73,7 +73,7 @@ class LifecycleStore(MinioStore):
             raise self._refusal(exc) from exc
         try:
             return list(LifecycleConfig.fromxml(ElementTree.fromstring(text)).rules)  # noqa: S314  # expat bounds what entities expand to
-        except Exception as exc:  # the library's parser has no family of errors
+        except Exception as exc:  # the library's parser may raise anything
             raise StoreRefused(f"{self._name}: its lifecycle rules cannot be read: {exc}") from exc
 
     def _refusal(self, exc: Exception) -> StoreRefused:

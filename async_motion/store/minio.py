@@ -1,22 +1,23 @@
-"""The S3 store: MinIO, AWS S3 and whatever speaks like them, over miniopy-async.
+"""The S3 store: MinIO, AWS S3 and compatible servers, over miniopy-async.
 
-A put is one request: signed, checked by the server against a digest of the body, and over when the server
-has confirmed it. A repeat overwrites the same key with the same bytes, so that "unknown" (a time-out, a lost
-connection) may always be answered by putting again.
+A put is one request: signed, checked by the server against a digest of the body, and complete when the server
+has confirmed it. A repeat overwrites the same key with the same bytes, so it is always safe to put again
+after an unknown result (a timeout, a lost connection).
 
-Errors are translated here and nowhere else (`s3errors` has the tables):
+Errors are translated only here (`s3errors` has the tables):
 
-    StoreUnavailable   may pass by itself: put again later
-    StoreRefused       us: credentials, rights, bucket, region, clock. Every record would meet the same
-    RecordRejected     this object, for good
+    StoreUnavailable   temporary: put again later
+    StoreRefused       our setup: credentials, permissions, bucket, region, clock; the same for every record
+    RecordRejected     this object, permanently
 
-The answer does not tell whether `AccessDenied`, or an unknown refusal, is about us or about the object. Then
-the probe is put, which carries the same kinds of headers (tags, encryption). If it passes, the object is put
-again, and refused again it is the object's fault. A missing bucket is made, if allowed, when a put or the
-probe meets it: no right to list is needed, and nothing is asked of the server at the start.
+The response does not tell whether `AccessDenied`, or an unknown refusal, is about our setup or the object.
+Then the store puts its probe, which carries the same kinds of headers (tags, encryption). If the probe is
+accepted, it puts the object again; if that is refused again, the object is rejected. A missing bucket is
+created, if allowed, when a put or the probe finds that it is missing: this needs no permission to list, and
+no request at the start.
 
-Deadlines: a put has `put_timeout_s` for each started MiB of its body, all retries by HTTP included (there are
-none: backoff is the caller's); so does what a get returns; every other request has `put_timeout_s`.
+Deadlines: a put has `put_timeout_s` for each started MiB of its body; the body of a get has the same; every
+other request has `put_timeout_s`. There are no retries here: backoff is the caller's.
 """
 
 from __future__ import annotations
@@ -72,10 +73,10 @@ _MAX_LINK_S = 7 * 24 * 3600.0  # what the signature's version allows
 
 
 class _Client(Minio):
-    """Minio that signs the digest that an object's metadata name, and sends it as a checksum.
+    """A Minio client that signs the SHA-256 from an object's metadata, and sends it as a checksum.
 
-    The server checks the body against both, over http and https alike; a bucket with Object Lock asks for a
-    checksum. miniopy-async would hash each body again, in a thread: a sixth of the CPU of a put.
+    The server checks the body against both, over http and https; a bucket with Object Lock requires a
+    checksum. miniopy-async would hash each body again, in a thread: a sixth of the CPU time of a put.
     `_build_headers` is private: the dependency is pinned to 1.23.
     """
 
@@ -90,7 +91,7 @@ class _Client(Minio):
         if known is None or creds is None:
             return await super()._build_headers(host, headers, body, creds)
         digest = bytes.fromhex(known[0])
-        # Without credentials, and with the one digest that it would then make, it hashes nothing.
+        # Without credentials it would compute only Content-MD5; with that present, it hashes nothing.
         made, date = await super()._build_headers(host, {**headers, "Content-MD5": "known"}, body, None)
         del made["Content-MD5"]
         made["x-amz-content-sha256"] = digest.hex()
@@ -130,9 +131,9 @@ class MinioStore:
         """Check the values; touch neither the network nor a file.
 
         `endpoint` is ``host[:port]``. `path_style` "auto" puts the bucket into the host for AWS and into
-        the path elsewhere. `probe_key` is no dot-file, since proxies deny those. `encryption` is ``none``,
-        ``sse-s3`` or ``sse-kms:<key id>``. `link_endpoint` is the URL that presigned links begin with, where
-        readers reach the server by another one.
+        the path elsewhere. `probe_key` must not be a dot-file: proxies deny those. `encryption` is ``none``,
+        ``sse-s3`` or ``sse-kms:<key id>``. `link_endpoint` is the base URL of presigned links, for readers
+        that reach the server by another address.
         Raises SettingsError.
         """
         self.bucket = bucket
@@ -175,7 +176,7 @@ class MinioStore:
             self._client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
 
     async def __aenter__(self) -> Self:
-        """Open the session. Raises SettingsError where a certificate or key file cannot be used."""
+        """Open the session. Raises SettingsError if a certificate or key file cannot be used."""
         tls = None
         if self._secure:
             try:
@@ -203,9 +204,9 @@ class MinioStore:
     ) -> str:
         """Store `data` under `key`, and return its etag without quotes. A repeat overwrites.
 
-        `metadata` is ASCII; its `sha256`, where there is one, is the hex digest of `data`. `tags` are sent
-        only where the constructor said so.
-        Raises StoreUnavailable (the object may or may not be there), StoreRefused, RecordRejected.
+        `metadata` is ASCII; its `sha256`, if present, is the hex digest of `data`. `tags` are sent only if
+        the constructor's `tags` is true.
+        Raises StoreUnavailable (the object may or may not be stored), StoreRefused, RecordRejected.
         """
 
         async def write() -> str:
@@ -233,7 +234,10 @@ class MinioStore:
             ) from exc
 
     async def get(self, key: str) -> bytes:
-        """Return the object's bytes. Raises RecordRejected where there is none."""
+        """Return the object's bytes.
+
+        Raises RecordRejected if there is none, StoreUnavailable, StoreRefused.
+        """
         async with self._talking("get", key, self._put_timeout_s):
             response = await self._client.get_object(self.bucket, key)
         size = min(response.content_length or 0, MAX_BODY_BYTES)
@@ -241,7 +245,7 @@ class MinioStore:
             return await response.read()
 
     async def delete(self, key: str) -> None:
-        """Remove the object; that there is none is no error."""
+        """Remove the object; a missing object is no error."""
         try:
             async with self._talking("delete", key, self._put_timeout_s):
                 await self._client.remove_object(self.bucket, key)
@@ -249,9 +253,9 @@ class MinioStore:
             log.debug("%s: nothing to delete at %s", self._name, key)
 
     async def probe(self) -> None:
-        """Find out whether puts are accepted, by one: a right to list or to read is not needed.
+        """Test with a put whether puts are accepted; no permission to list or read is needed.
 
-        Leaves a tiny object at the probe key. Raises StoreUnavailable, StoreRefused.
+        Leaves a small object at the probe key. Raises StoreUnavailable, StoreRefused.
         """
 
         async def write() -> str:
@@ -268,17 +272,17 @@ class MinioStore:
                 await self._make_bucket()
                 await write()
         except RecordRejected as exc:
-            # The probe is a plain object: what refuses it refuses every record.
+            # The probe is a plain object: a server that rejects it would reject every record.
             raise StoreRefused(f"{self._name}: the probe was rejected: {exc}") from exc
 
     async def link(self, key: str, expires_s: float) -> str | None:
-        """Return a presigned link for a GET, good for `expires_s` (at least 1 s, at most 7 days)."""
+        """Return a presigned GET URL, valid for `expires_s` seconds (clamped to 1 s .. 7 days)."""
         expires = timedelta(seconds=min(max(1.0, expires_s), _MAX_LINK_S))
         async with self._talking("link", key, self._put_timeout_s):
             return await self._client.presigned_get_object(self.bucket, key, expires=expires)
 
     async def find(self, prefix: str = "") -> AsyncIterator[str]:
-        """Yield the keys that begin with `prefix`, sorted. Needs the right to list."""
+        """Yield the keys that begin with `prefix`, sorted. Needs the permission to list."""
         listing = aiter(self._client.list_objects(self.bucket, prefix=prefix or None, recursive=True))
         while True:
             async with self._talking("list", prefix, self._put_timeout_s):
@@ -296,7 +300,7 @@ class MinioStore:
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> str:
-        """Put once. Raises what `put` does; where it was an answer of the server, that is the cause."""
+        """Put once. Raises as `put`; if the server answered, the S3Answer is the `__cause__`."""
         async with self._talking("put", key, self._time_for(len(data))):
             result = await self._client.put_object(
                 self.bucket,
@@ -307,12 +311,12 @@ class MinioStore:
                 metadata={"sha256": metadata.get("sha256") or _sha256(data), **metadata},
                 sse=self._sse,
                 tags=_tags(tags) if self._tags and tags else None,
-                # One part whatever the size: parts need more rights and their etag is no digest.
+                # Always one part: a multipart upload needs more permissions, and its etag is no digest.
                 part_size=max(len(data), _SINGLE_PART),
             )
         etag = parse_etag(result.etag)
         if not etag:
-            # A captive portal or a web server says 200 to anything.
+            # A captive portal or a web server may answer 200 to any request.
             raise StoreUnavailable(f"{self._name}: the answer to a put has no ETag: is this an S3 server?")
         return etag
 
@@ -327,7 +331,7 @@ class MinioStore:
         except (StoreRefused, RecordRejected) as exc:
             answer = _answer(exc)
             if _says(answer, "BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-                # Another instance was faster. If the bucket is another account's, the next put is refused.
+                # Another instance created it first. If another account owns it, the next put is refused.
                 return
             why = answer.words() if answer else exc
             raise StoreRefused(
@@ -340,9 +344,9 @@ class MinioStore:
 
     @asynccontextmanager
     async def _talking(self, verb: str, key: str, limit_s: float) -> AsyncIterator[None]:
-        """Bound what happens inside, and translate what it raises.
+        """Run the body for at most `limit_s`, and translate its errors.
 
-        What is raised before an answer came is about the request; from then on it is the server's.
+        An error before the response is the request's fault; one after it is the server's.
         """
         answered.set(False)
         try:
@@ -376,7 +380,7 @@ class MinioStore:
             raise
         except Exception as exc:
             if answered.get():
-                # miniopy-async trusts what a server sends: reading it may raise anything.
+                # miniopy-async does not validate responses: parsing one may raise anything.
                 raise StoreUnavailable(
                     f"{self._name}: {verb} {key}: the answer cannot be read ({type(exc).__name__})"
                 ) from exc
@@ -385,7 +389,7 @@ class MinioStore:
             raise
 
     def _answered(self, verb: str, key: str, answer: S3Answer) -> NoReturn:
-        """Raise the error that the answer to `verb` stands for."""
+        """Raise the error for the server's answer to `verb`."""
         said = f"{self._name}: {verb} {key}: {answer.words()}"
         log.debug("%s (HTTP %d)", said, answer.status)
         if answer.code in CREDENTIALS and self._rotating is not None:
@@ -394,7 +398,7 @@ class MinioStore:
             case S3Verdict.UNAVAILABLE:
                 raise StoreUnavailable(said, retry_after_s=answer.retry_after_s) from answer
             case S3Verdict.REFUSED:
-                # Every key would meet the same: without it, the log tells a change of the trouble from none.
+                # The same for every key: without the key, the message changes only when the cause does.
                 said = f"{self._name}: {answer.words()}"
                 raise StoreRefused(said, retry_after_s=answer.retry_after_s) from answer
             case S3Verdict.DOUBTFUL:
@@ -404,7 +408,7 @@ class MinioStore:
 
 
 def _answer(exc: BaseException) -> S3Answer | None:
-    """Return the server's answer that `exc` stands for, if there was one."""
+    """Return the server's answer behind `exc`, or None."""
     return exc.__cause__ if isinstance(exc.__cause__, S3Answer) else None
 
 
@@ -435,7 +439,7 @@ def _sha256(data: bytes) -> str:
 
 
 def _broken(exc: aiohttp.ClientError) -> str:
-    """Return why a connection broke off: some of aiohttp's texts are empty, some hold whole headers."""
+    """Return why a connection broke: some of aiohttp's messages are empty, some contain whole headers."""
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         return "the server closed the connection"
     if isinstance(exc, aiohttp.ClientOSError):

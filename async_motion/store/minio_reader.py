@@ -1,7 +1,7 @@
-"""The bucket as readers see it: listings by page, bounded reads, metadata, links, removal.
+"""The bucket for readers: paged listings, bounded reads, metadata, links, removal.
 
-Listings are asked for and parsed here: miniopy-async's own hides the pages, and its objects for each entry
-cost more than the rest of the reading. `_execute` is private: the dependency is pinned to 1.23.
+Listings are requested and parsed here: miniopy-async's own hides the pages, and its object for each entry
+costs more than the rest of the read. `_execute` is private: the dependency is pinned to 1.23.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class MinioReader(MinioStore):
     async def page(
         self, prefix: str, *, folders: bool = False, start_after: str = "", token: str | None = None
     ) -> Page:
-        """Return one page of a listing. Raises StoreUnavailable, StoreRefused."""
+        """Return one page of a listing, at most 1,000 entries. Raises StoreUnavailable, StoreRefused."""
         query: dict[str, Any] = {
             "list-type": "2",
             "encoding-type": "url",
@@ -48,7 +48,7 @@ class MinioReader(MinioStore):
                 async with response:
                     body = await _bounded(response, _MAX_PAGE_BYTES)
         except RecordRejected as exc:
-            # A listing is about no object: whatever would refuse it would refuse every one.
+            # A listing concerns no object: a refusal would be the same for every listing.
             raise StoreRefused(f"{self._name}: listing rejected: {exc}") from exc
         if body is None:
             raise StoreUnavailable(f"{self._name}: list {prefix}: the answer is too long")
@@ -60,9 +60,9 @@ class MinioReader(MinioStore):
             ) from exc
 
     async def read(self, key: str, max_bytes: int) -> bytes | None:
-        """Return an object's bytes, None where there is none.
+        """Return an object's bytes, or None if there is none.
 
-        Raises UnreadableObject for one that is longer than `max_bytes`, StoreUnavailable, StoreRefused.
+        Raises UnreadableObject if it is longer than `max_bytes`, StoreUnavailable, StoreRefused.
         """
         try:
             async with self._talking("get", key, self._put_timeout_s):
@@ -76,15 +76,15 @@ class MinioReader(MinioStore):
         return data
 
     async def pieces(self, key: str) -> AsyncIterator[bytes]:
-        """Yield an object's bytes as they come, however long it is.
+        """Yield an object's bytes as they arrive, in pieces of at most 1 MiB, without a size limit.
 
-        Raises RecordRejected where there is none, StoreUnavailable, StoreRefused.
+        Raises RecordRejected if there is none, StoreUnavailable, StoreRefused.
         """
         async with self._talking("get", key, self._put_timeout_s):
             response = await self._client.get_object(self.bucket, key)
         async with response:
             while True:
-                # Each piece has the deadline of its own size.
+                # Each piece, at most 1 MiB, has its own deadline.
                 async with self._talking("get", key, self._put_timeout_s):
                     piece = await response.content.read(_PIECE_BYTES)
                 if not piece:
@@ -92,14 +92,17 @@ class MinioReader(MinioStore):
                 yield piece
 
     async def about(self, key: str) -> Mapping[str, str] | None:
-        """Return an object's user metadata, None where there is no object."""
+        """Return an object's user metadata, names in lower case; None if there is no object.
+
+        Raises StoreUnavailable, StoreRefused.
+        """
         try:
             async with self._talking("head", key, self._put_timeout_s):
                 response = await self._client._execute("HEAD", self.bucket, key)  # noqa: SLF001
         except RecordRejected:
             return None
         except StoreRefused as exc:
-            # An answer to HEAD has no body, so no code either.
+            # A response to HEAD has no body, and so no error code.
             if isinstance(exc.__cause__, S3Answer) and exc.__cause__.status == 404:
                 return None
             raise
@@ -130,7 +133,7 @@ class MinioReader(MinioStore):
 
 
 async def _bounded(response: Any, max_bytes: int) -> bytes | None:
-    """Return a body, None for one that is longer than `max_bytes`."""
+    """Return a body, or None if it is longer than `max_bytes`."""
     if (response.content_length or 0) > max_bytes:
         return None
     body = bytearray()
@@ -142,13 +145,13 @@ async def _bounded(response: Any, max_bytes: int) -> bytes | None:
 
 
 def _parse(body: bytes) -> Page:
-    """Return what a ListObjectsV2 answer says. Raises ElementTree.ParseError, ValueError."""
+    """Parse a ListObjectsV2 response. Raises ElementTree.ParseError, ValueError."""
     root = ElementTree.fromstring(body)  # noqa: S314  # expat bounds entities; bodies are bounded
     space, brace, name = root.tag.rpartition("}")
     if name != "ListBucketResult":
         raise ValueError(f"expected ListBucketResult, got {name}")
     space += brace
-    # AWS writes a space as +; every + of a key is %2B.
+    # AWS encodes a space as `+`, and a `+` as `%2B`.
     decode = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
     objects = tuple(
         Listed(decode(each.findtext(f"{space}Key") or ""), int(each.findtext(f"{space}Size") or 0))

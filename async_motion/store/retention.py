@@ -1,16 +1,16 @@
-"""A directory store that keeps what was asked for: so many days, so many bytes, so much free space.
+"""A directory store with retention: a maximum age in days, a maximum size, a minimum of free space.
 
-Whole events go, the oldest first, with the hidden files beside their objects; when the last event of a
-camera's day is gone, its index files go, too. An event is never removed while it is being written: for ten
-minutes after its last object, and for a day while it has no `event.json`.
+Whole events are removed, oldest first, with the hidden files beside their objects. With the last event of a
+camera's day, its index files are removed too. An event is never removed while it may still be written: for
+ten minutes after its last object, and for a day while it has no `event.json`.
 
-The directory is measured once, at the start, in a thread; from then on each put counts what it adds. Right
-after a put that goes over a bound, events are removed until it is kept: above `max_bytes` there is never more
-than what is being written. Where nothing may go, a warning says so, and nothing is refused.
+The directory is measured once, at the start, in a thread; after that each put adds its size. After a put
+that crosses a bound, events are removed until the bound holds again, so that `max_bytes` is exceeded only by
+the events being written. If no event may be removed, a warning is logged; puts are never refused.
 
-A wall clock that leaps ahead makes no event too old for half a day (`trusted_clock`). The newest time that
-was trusted is noted in the store's own folder, at most once an hour; without a note it is that of the newest
-event.
+If the wall clock leaps ahead, no event expires by age for half a day (`trusted_clock`). The newest trusted
+time is noted in the store's own folder, at most once an hour; without a note, the newest event's start is
+used.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 WRITING_S: Final = 600.0
 OPEN_S: Final = 86400.0
 CHECK_EVERY_S: Final = 60.0
-"""How often age and free space are looked at; bytes are looked at after each put."""
+"""How often age and free space are checked; the size is checked after each put."""
 NOTE_EVERY_S: Final = 3600.0
 _SUMMARY: Final = "event.json"
 _NOTE: Final = "clock"
@@ -50,7 +50,7 @@ _MEASURE_TIMEOUT_S: Final = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """What is kept; None: no such bound."""
+    """The bounds of what is kept; `max_bytes` and `min_free` in bytes; None: no such bound."""
 
     days: int | None = None
     max_bytes: int | None = None
@@ -58,13 +58,13 @@ class Retention:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether anything is ever removed."""
+        """True if any bound is set."""
         return (self.days, self.max_bytes, self.min_free) != (None, None, None)
 
 
 @dataclass(slots=True)
 class _Folder:
-    """One event's folder. `written_at` is monotonic, minus infinity for what was there at the start."""
+    """One event's folder. `written_at` is monotonic seconds, minus infinity if not written in this run."""
 
     size: int = 0
     has_summary: bool = False
@@ -84,13 +84,13 @@ class KeptDirectoryStore(DirectoryStore):
         monotonic: Callable[[], float] = time.monotonic,
         free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
     ) -> None:
-        """Touch no file. `now` is aware, `free` returns the free bytes where a path lies."""
+        """Touch no file. `now` returns an aware time, `free` the free bytes of a path's file system."""
         super().__init__(path, bucket=bucket)
         self._keeper = _Keeper(self._path, keep, now, monotonic, free)
         self._measuring: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Begin to measure the directory; puts need not wait for it."""
+        """Start measuring the directory in the background; puts do not wait for it."""
         await super().__aenter__()
         self._measuring = asyncio.create_task(self._measure(), name="measure directory")
         return self
@@ -111,7 +111,7 @@ class KeptDirectoryStore(DirectoryStore):
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> str:
-        """Store as `DirectoryStore` does, then remove what is over the bounds."""
+        """Store as `DirectoryStore` does, then remove events until the bounds hold."""
         place = self._place(key)
         before = await self._run("size", _sizes, place)
         etag = await super().put(key, data, content_type=content_type, metadata=metadata, tags=tags)
@@ -152,7 +152,7 @@ class _Keeper:
         self._noted_at = float("-inf")
 
     def count(self, place: Path, added: int) -> None:
-        """Count what a put has added: an object with what lies beside it."""
+        """Add the bytes of a put: the object and its metadata file."""
         if not EVENT_ID.fullmatch(place.parent.name):
             return
         with self._lock:
@@ -163,12 +163,12 @@ class _Keeper:
             known.written_at = self._monotonic()
 
     def is_due(self) -> bool:
-        """Return whether the bounds are to be looked at now."""
+        """Return whether the bounds must be checked now."""
         over = self._keep.max_bytes is not None and self._total > self._keep.max_bytes
         return self._measured and (over or self._monotonic() - self._checked_at >= CHECK_EVERY_S)
 
     def measure(self) -> None:
-        """Measure what is there. Blocks for as long as the disk takes."""
+        """Measure the existing events. Blocks until the whole directory is read."""
         for folder in _event_folders(self._root):
             files = list(folder.iterdir())
             size = sum(map(_size, files))
@@ -181,7 +181,7 @@ class _Keeper:
         self._measured = True
 
     def enforce(self) -> None:
-        """Remove the oldest events until the bounds are kept."""
+        """Remove the oldest events until the bounds hold."""
         with self._lock:
             self._checked_at = self._monotonic()
             self._look_at_the_clock()
@@ -197,7 +197,7 @@ class _Keeper:
             self._stuck = stuck
 
     def _is_over(self, event: str) -> bool:
-        """Return whether any bound is crossed while the oldest event is `event`."""
+        """Return whether any bound is crossed, given the oldest event's id."""
         keep = self._keep
         if keep.max_bytes is not None and self._total > keep.max_bytes:
             return True
@@ -216,7 +216,7 @@ class _Keeper:
         return self._trusts and (self._now() - event_started(folder.name)).total_seconds() > OPEN_S
 
     def _look_at_the_clock(self) -> None:
-        """Decide whether age counts now."""
+        """Update whether the wall clock is trusted; log each change."""
         now = self._now()
         if self._clock is None:
             self._clock = TrustedClock(self._noted())
@@ -235,14 +235,14 @@ class _Keeper:
                 (self._root / _WORK / _NOTE).write_text(iso(now), encoding="ascii")
 
     def _noted(self) -> datetime | None:
-        """Return the newest time that was trusted before, None where nothing is known."""
+        """Return the newest time that was trusted before, or None if it is unknown."""
         with suppress(OSError, ValueError):
             return parse_iso((self._root / _WORK / _NOTE).read_text(encoding="ascii"))
         newest = max((folder.name for folder in self._folders), default=None)
         return None if newest is None else event_started(newest)
 
     def _remove(self, folder: Path) -> None:
-        # The summary last: an event that is gone by half is still told from what is left.
+        # Remove the summary last: after a crash, an event half removed still has its summary.
         for path in sorted(folder.iterdir(), key=lambda path: path.name == _SUMMARY):
             path.unlink(missing_ok=True)
         self._total -= self._folders.pop(folder).size
@@ -255,7 +255,7 @@ class _Keeper:
             day.parent.parent.rmdir()
 
     def _remove_index(self, day: Path) -> None:
-        """Remove the index files of a camera's day: none of its events is left."""
+        """Remove the index files of a camera's day that has no events left."""
         camera = day.parents[2]
         index = camera.parent / INDEX / str(VERSION) / camera.name / day.parent.parent.name / day.parent.name
         for file in list(index.glob(f"{day.name}.*.jsonl.gz")):
@@ -264,7 +264,7 @@ class _Keeper:
 
 
 def _event_folders(root: Path) -> Iterator[Path]:
-    """Yield the folders of events below `root`, whatever prefix and instance they have."""
+    """Yield the event folders below `root`, of all prefixes and instances."""
     for at, folders, _ in os.walk(root):
         if Path(at) == root:
             folders[:] = [name for name in folders if name != _WORK]
@@ -282,7 +282,7 @@ def _is_date(event: str) -> bool:
 
 
 def _sizes(place: Path) -> int:
-    """Return the bytes of an object and of what lies beside it."""
+    """Return the bytes of an object and its metadata file."""
     return _size(place) + _size(_beside(place))
 
 

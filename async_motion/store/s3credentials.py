@@ -1,12 +1,12 @@
-"""Where the keys come from when they are not in the settings, and how they stay fresh.
+"""S3 credentials that are not in the settings: where they come from, and how they are renewed.
 
     env    AWS_ACCESS_KEY_ID …, then MINIO_ACCESS_KEY …
-    aws    the environment, the shared credentials file (profile), then what the machine or the container
-           is given: web identity, ECS and EKS, EC2
+    aws    the environment, the shared credentials file (profile), then the role of the machine or
+           container: web identity, ECS and EKS, EC2
 
-The providers are miniopy-async's. Theirs cache by a clock that mixes UTC with local time, and the chain keeps
-what does not expire for good, also after its file was changed; so `Rotating` caches instead, asks new
-providers each time, and forgets what the store has refused.
+The providers are miniopy-async's. Their cache mixes UTC with local time, and their chain caches credentials
+without expiry forever, even after the file has changed. So `Rotating` caches instead: it creates new
+providers for each retrieval, and drops credentials that the store has refused.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from async_motion.errors import StoreRefused
 
 Kind = Literal["env", "aws"]
 Sources = Callable[[], Sequence[tuple[str, Provider]]]
-"""Makes the providers to ask, in order, each with its name for an operator."""
+"""Returns the providers to try, in order, each with a name for the operator."""
 
 EARLY = timedelta(minutes=5)
-"""Keys are renewed this long before they expire; while that fails, the old ones serve to their end."""
+"""Credentials are renewed this long before they expire; if that fails, the old ones are used until then."""
 
-# A token service and the metadata addresses of a cloud answer in milliseconds or, elsewhere, never.
+# Token services and a cloud's metadata addresses answer in milliseconds; outside that cloud, never.
 _TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=2)
 
 _FAILURES = (
@@ -75,7 +75,7 @@ class Rotating(Provider):
             self._cloud = None
 
     async def retrieve(self) -> Credentials:
-        """Return credentials that are good for now. Raises StoreRefused where there are none."""
+        """Return valid credentials. Raises StoreRefused if there are none."""
         if self._fresh(EARLY):
             return self._held()
         if self._lock is None:
@@ -96,7 +96,7 @@ class Rotating(Provider):
     def _fresh(self, before: timedelta) -> bool:
         if self._credentials is None:
             return False
-        expires = self._credentials._expiration  # noqa: SLF001  # naive UTC, and public nowhere
+        expires = self._credentials._expiration  # noqa: SLF001  # naive UTC, with no public access
         return expires is None or datetime.now(UTC) + before < expires.replace(tzinfo=UTC)
 
     async def _ask(self) -> Credentials:
@@ -105,7 +105,7 @@ class Rotating(Provider):
             try:
                 return await provider.retrieve()
             except _FAILURES as exc:
-                # The text stays out, and so does the cause: a web identity's address contains its token.
+                # Leave out the message and the cause: the URL of a web identity contains its token.
                 tried.append(f"{name} ({type(exc).__name__})")
         raise StoreRefused(f"no S3 credentials found; looked in: {', '.join(tried)}") from None
 

@@ -1,15 +1,15 @@
-"""What an S3 server's refusal means for us: pure tables and words, no I/O.
+"""Classify the errors of an S3 server: tables and messages, no I/O.
 
-There are four verdicts, and delivery acts differently on each:
+There are four verdicts, and the store acts differently on each:
 
-    UNAVAILABLE   trouble that may pass: time-outs, 5xx, throttling, a full disk
-    REFUSED       us: credentials, bucket, rights, quota, region, clock; every record would meet the same
-    REJECTED      this one object, for good: too large, a key or metadata that the server does not take
-    DOUBTFUL      one of the last two: the answer alone does not tell (`AccessDenied` may be the user's
-                  policy or a lock on this one key). The store asks its probe, then puts the object again.
+    UNAVAILABLE   temporary: timeouts, 5xx, throttling, a full disk
+    REFUSED       our setup: credentials, bucket, permissions, quota, region, clock; the same for every record
+    REJECTED      this object, permanently: too large, or a key or metadata that the server does not accept
+    DOUBTFUL      one of the last two: the response alone does not tell (`AccessDenied` may be the user's
+                  policy or a lock on this key). The store puts its probe, then the object again.
 
-Everything that a server sends is parsed here: no answer, however broken, raises anything but `S3Answer`, and
-no text of it holds a control character or a lone surrogate.
+All that a server sends is parsed here. However malformed it is, it raises only `S3Answer`, and no text from
+it contains a control character or a lone surrogate.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from enum import Enum
 from xml.etree import ElementTree
 
 MAX_RETRY_AFTER_S = 3600.0
-"""A server, or what stands in front of it, that asks for more than an hour gets an hour."""
+"""Upper limit for the Retry-After of a server or of a proxy in front of it."""
 
 _MAX_WORDS = 200
 
 
 class S3Verdict(Enum):
-    """What a refusal means; see the module's docstring."""
+    """The meaning of a refusal; see the module's docstring."""
 
     UNAVAILABLE = "unavailable"
     REFUSED = "refused"
@@ -49,7 +49,7 @@ CREDENTIALS = frozenset(
         "UnrecognizedClientException",
     }
 )
-"""Codes that say that fresh credentials may help."""
+"""Codes after which fresh credentials may help."""
 
 CLOCK = frozenset({"RequestTimeTooSkewed", "RequestExpired", "RequestNotReadyYet"})
 
@@ -99,7 +99,7 @@ _REJECTED = frozenset(
     }
 )
 
-# Damage on the way, or a server that is busy with this very key: the same request may well succeed next time.
+# Damage in transit, or a server that is busy with this key: the same request may succeed next time.
 _UNAVAILABLE = frozenset(
     {
         "BadDigest",
@@ -123,7 +123,7 @@ _UNAVAILABLE = frozenset(
 _UNSUPPORTED = 501
 
 _FULL = re.compile(r"quota|storage_?limit|limit_?reached|cap_?exceeded|insufficient_?storage", re.IGNORECASE)
-"""Codes that say that the bucket, or the account, holds all that it may: every server has its own."""
+"""Codes of a bucket or account that has reached its quota; they differ between servers."""
 
 _KEYS_WRONG = {
     "InvalidAccessKeyId": "the access key is not known: check minio.access_key",
@@ -136,11 +136,11 @@ MAX_ETAG = 256
 
 
 class S3Answer(Exception):
-    """An answer that is not a success, as it came over the wire.
+    """An HTTP response that is not a success.
 
-    `code` and `message` are the server's own when it sent S3's XML, else None and "". `retry_after_s` is the
-    pause that it asks for. `clock_ahead_s` is how far our clock is ahead of the server's (negative: behind),
-    if it told the time. `region` is the bucket's, if it named it.
+    `code` and `message` are the server's own if it sent S3's XML, else None and "". `retry_after_s` is its
+    Retry-After. `clock_ahead_s` is how far our clock is ahead of the server's `Date` (negative: behind), None
+    without one. `region` is the bucket's, if the server named it.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class S3Answer(Exception):
 
     @classmethod
     def read(cls, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> S3Answer:
-        """Return the answer that `status`, `headers` and the beginning of its body make; `now` is aware."""
+        """Parse a response from its status, headers and the beginning of its body; `now` is aware."""
         code, message = parse_error(body)
         server_time = parse_date(headers.get("Date"))
         return cls(
@@ -177,16 +177,16 @@ class S3Answer(Exception):
 
     @property
     def verdict(self) -> S3Verdict:
-        """What the answer means for a put."""
+        """The verdict on a put with this answer."""
         return judge(self.status, self.code)
 
     @property
     def cause(self) -> str:
-        """What was wrong, without what differs from object to object: sizes, keys, request ids."""
+        """The reason without details that differ between objects: sizes, keys, request ids."""
         return self.code or self.words()
 
     def words(self) -> str:
-        """Return the answer in one line for an operator: no secret, no part of a foreign page."""
+        """Return the answer as one line for the operator, without secrets or parts of an HTML page."""
         if self.code in _KEYS_WRONG:
             return f"{self.code}: {_KEYS_WRONG[self.code]}"
         if self.code in CLOCK:
@@ -208,7 +208,7 @@ class S3Answer(Exception):
 
 
 def judge(status: int, code: str | None) -> S3Verdict:
-    """Return what a refused put means, from the HTTP status and the S3 error code (None: no S3 answer)."""
+    """Return the verdict on a refused put by HTTP status and S3 error code (None: no S3 error)."""
     if code in _UNAVAILABLE:
         return S3Verdict.UNAVAILABLE
     if code in _REFUSED:
@@ -229,11 +229,11 @@ def judge(status: int, code: str | None) -> S3Verdict:
 
 
 def parse_error(body: bytes) -> tuple[str | None, str]:
-    """Return (code, message) of S3's XML error, or (None, "") when `body` is something else."""
+    """Return (code, message) of S3's XML error, or (None, "") if `body` is not one."""
     try:
         root = ElementTree.fromstring(body)  # noqa: S314  # expat bounds entities; the body is bounded
     except (ElementTree.ParseError, ValueError, LookupError):
-        # The last two: an encoding that Python does not know, or that expat cannot have.
+        # ValueError, LookupError: an encoding that expat does not support, or Python does not know.
         return None, ""
     found = {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root}
     code = _plain(found.get("Code", ""))
@@ -241,12 +241,12 @@ def parse_error(body: bytes) -> tuple[str | None, str]:
 
 
 def parse_etag(value: str | None) -> str:
-    """Return an ETag without its quotes, fit for a message; "" where there is none."""
+    """Return an ETag without its quotes and unprintable characters; "" if there is none."""
     return _plain((value or "").replace('"', ""))[:MAX_ETAG]
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Return the seconds that a Retry-After header asks for, 0..3600: it holds seconds or a date."""
+    """Return the seconds of a Retry-After header (seconds or a date), 0..3600; None if it is neither."""
     if not value:
         return None
     try:
@@ -256,23 +256,23 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
         if at is None:
             return None
         seconds = (at - now).total_seconds()
-    # A NaN fails both comparisons and so becomes the lower bound.
+    # NaN becomes 0: `max` keeps its first argument when the comparison is false.
     return min(max(0.0, seconds), MAX_RETRY_AFTER_S)
 
 
 def parse_date(value: str | None) -> datetime | None:
-    """Return the aware UTC time of an HTTP date, None where it is none."""
+    """Return the aware UTC time of an HTTP date, or None if it is not one."""
     if not value:
         return None
     try:
         at = parsedate_to_datetime(value)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError, TypeError):
-        # The second: a zone that leads out of the years that there are.
+        # OverflowError: the time zone moves the date out of the supported years.
         return None
 
 
 def _plain(text: str) -> str:
-    """Return a server's words fit for one line of a log: no control characters, no lone surrogates."""
+    """Return a server's text fit for one log line: no control characters or lone surrogates, 200 at most."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= _MAX_WORDS else line[: _MAX_WORDS - 1] + "…"

@@ -1,13 +1,13 @@
-"""The HTTP session that miniopy-async works through.
+"""The HTTP session that miniopy-async uses.
 
-miniopy-async brings a session that answers HTTP 5xx with five fast retries of its own, ignores Retry-After
-and follows redirects with a signature that no longer fits. `Wire` stands in its place (its constructor takes
-a session; it uses `request` and `close` alone) and does each request once: the backoff is delivery's.
+miniopy-async's own session retries HTTP 5xx five times in quick succession, ignores Retry-After, and follows
+redirects with a signature that no longer matches. `Wire` replaces it (Minio's constructor takes a session,
+and uses only `request` and `close`) and sends each request once: delivery does the backoff.
 
-    success        the response; of its body at most `MAX_BODY_BYTES` are read, and only for GET and POST
-    anything else  `S3Answer`, with what the server said
+    success        the response; at most `MAX_BODY_BYTES` of its body are read, and only for GET and POST
+    anything else  `S3Answer`, with the server's error
 
-Large bodies go out as `BytesIO`, in chunks: aiohttp warns about `bytes` above `_MAX_WHOLE_BYTES`.
+Large bodies are sent as `BytesIO`, in chunks: aiohttp warns about `bytes` above `_MAX_WHOLE_BYTES`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import certifi
 from async_motion.store.s3errors import S3Answer
 
 if TYPE_CHECKING:
-    # aiohttp's own: what miniopy-async hands over.
+    # The types that miniopy-async passes; aiohttp depends on both packages.
     from multidict import CIMultiDict
     from yarl import URL
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-"""The longest body that is read: no frame and no page of a listing comes near it."""
+"""The longest body that is read, far longer than any frame or page of a listing."""
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_WHOLE_BYTES = 1024 * 1024
 _CHUNK_BYTES = 256 * 1024
@@ -38,11 +38,11 @@ _SUCCESS = frozenset({200, 204, 206})
 
 
 AUTHORITIES = certifi.where()
-"""Trusted beside the system's: slim images bring none of their own."""
+"""CA bundle trusted in addition to the system's: slim container images have none."""
 
 
 answered: ContextVar[bool] = ContextVar("answered", default=False)
-"""Whether the request of this context has had an answer: what fails from then on is the server's."""
+"""Whether this context's request has been answered: later errors are the server's fault."""
 
 
 class BodyTooLarge(aiohttp.ClientPayloadError):
@@ -50,7 +50,7 @@ class BodyTooLarge(aiohttp.ClientPayloadError):
 
 
 class BoundedResponse(aiohttp.ClientResponse):
-    """A response whose body is never read beyond `MAX_BODY_BYTES`, whatever its headers promise."""
+    """A response whose body is never read beyond `MAX_BODY_BYTES`, regardless of its headers."""
 
     async def read(self) -> bytes:
         """Return the whole body. Raises BodyTooLarge, aiohttp.ClientError."""
@@ -64,22 +64,22 @@ class BoundedResponse(aiohttp.ClientResponse):
 
 
 class Wire:
-    """A session for miniopy-async: one request each, judged at once. Open it in the running loop."""
+    """A session for miniopy-async that sends each request once. Open it in the running loop."""
 
     def __init__(self, *, concurrency: int, connect_timeout_s: float) -> None:
         self._limit = concurrency
-        # The time for a whole request depends on its body: the store sets it around the call. `sock_read`
-        # would not do: its clock runs while the body is still being sent.
+        # No `total`: a request's deadline depends on its body, so the store sets it around the call.
+        # No `sock_read`: its timer also runs while the body is still being sent.
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._proxies = getproxies_environment()
 
     def open(self, tls: ssl.SSLContext | None) -> None:
-        """Make the session. Nothing is connected yet."""
+        """Create the session, without connecting."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._limit, ssl=True if tls is None else tls),
             timeout=self._timeout,
-            # An object comes back as it is stored; a proxy's cookies are ignored.
+            # Return objects as they are stored, and ignore a proxy's cookies.
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             response_class=BoundedResponse,
@@ -109,15 +109,15 @@ class Wire:
                 return response
             beginning = await beginning_of(response, _MAX_ERROR_BYTES)
             if response.status in _SUCCESS:
-                # Its headers say all; a longer body costs the connection.
+                # The headers are enough; if the body is longer than this, the connection is closed.
                 return response
             raise S3Answer.read(response.status, response.headers, beginning, datetime.now(UTC))
 
     def _proxy(self, url: URL) -> str | None:
-        """Return the proxy of `HTTPS_PROXY` for an https address that `NO_PROXY` does not except.
+        """Return the proxy of `HTTPS_PROXY` for an https URL that `NO_PROXY` does not exclude, or None.
 
-        Not for http: Docker's client puts proxies into every container, and a store that is asked in clear
-        text stands beside us.
+        http never uses it: Docker's client sets proxies in every container, and a store that is reached
+        without TLS is on the local network.
         """
         proxy = self._proxies.get("https")
         if url.scheme != "https" or not proxy or proxy_bypass(url.host or ""):
@@ -132,7 +132,7 @@ class Wire:
 
 
 async def beginning_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """Return at most `max_bytes` of a body: a page may be of any size."""
+    """Return at most the first `max_bytes` of a body, which may be of any size."""
     beginning = bytearray()
     while len(beginning) < max_bytes:
         chunk = await response.content.read(min(_CHUNK_BYTES, max_bytes - len(beginning)))

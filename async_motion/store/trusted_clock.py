@@ -1,10 +1,10 @@
-"""Whether the wall clock may decide what is old. Pure: both clocks come as values.
+"""Decide whether the wall clock can be trusted for expiry. Pure: both clocks are passed as values.
 
-A clock that leaps a year ahead would make every event too old. A leap is an advance of the wall clock that
-the monotonic clock does not share; at the start, an advance over what was noted before. After a leap the
-clock is not trusted until it has run for `HOLD_S` without another. Where it is set back meanwhile, nothing
-was removed; where it was right (a machine without a battery, or one that was off for a month), what is too
-old goes half a day later.
+A clock that leaps a year ahead would make every event too old. A leap is an advance of the wall clock of more
+than `LEAP_S` beyond the monotonic clock's; at the start, of more than `ABSENCE_S` beyond the noted time.
+After a leap the clock is not trusted until it has run for `HOLD_S` without another. If it is set back before
+that, nothing was removed. If the leap was right (a machine without a clock battery, or one that was off for
+a month), old events are only removed half a day later.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Final
 
 LEAP_S: Final = 3600.0
 ABSENCE_S: Final = 86400.0
-"""How far the clock may be ahead of what was noted when the service was last running."""
+"""How far the clock may be ahead, at the start, of the time noted in the last run."""
 HOLD_S: Final = 12 * 3600.0
 
 
 class TrustedClock:
-    """`noted` is the newest time (aware) that was known to be right, None where nothing is known."""
+    """Detects leaps of the wall clock. `noted` is the newest trusted time (aware), None if unknown."""
 
     def __init__(self, noted: datetime | None) -> None:
         self._before = noted
@@ -27,7 +27,7 @@ class TrustedClock:
         self._held_from: float | None = None
 
     def trusts(self, now: datetime, monotonic: float) -> bool:
-        """Return whether the wall clock `now` (aware) can be trusted at `monotonic` (seconds)."""
+        """Note both clocks; return whether `now` (aware) is trusted at `monotonic` (seconds)."""
         if self._before is not None:
             passed_s = ABSENCE_S if self._at is None else monotonic - self._at + LEAP_S
             ahead_s = (now - self._before).total_seconds()
