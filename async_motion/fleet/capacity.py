@@ -1,10 +1,9 @@
-"""What this machine can carry, and what each camera costs it, both in cores.
+"""The capacity of this machine and the cost of each camera, both in cores.
 
-- *Capacity*: the processor time that this process may have (affinity, control group), but no more than
-  its memory allows at `MEMORY_PER_CORE`.
-- *Cost*: the processor time of this process and its children, shared out among the cameras in proportion to
-  the pixels that each of them had decoded and judged. What the process does for all of them (delivery, the
-  page) is shared out with it: it, too, has to be carried.
+- *Capacity*: the processor time that this process may use (affinity, control group), limited by its memory
+  at `MEMORY_PER_CORE`.
+- *Cost*: the processor time of this process and its children, divided among the cameras in proportion to the
+  pixels that were decoded and judged for each. Work for all of them (delivery, the page) is included.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import Final
 
 MEMORY_PER_CORE: Final = 512 << 20
-"""Bytes that a core's worth of cameras needs: about ten at 720p, with their pre-roll."""
+"""Bytes needed by the cameras of one core: about ten at 720p, with their pre-roll."""
 WINDOW_S: Final = 10.0
-"""A cost is measured over at least this long."""
+"""Minimum length of a measurement of cost."""
 SMOOTHING: Final = 0.5
-"""The share of the newest window in a cost."""
+"""Weight of the newest window in the exponential moving average of a cost."""
 MIN_COST: Final = 0.001
 
 _GROUP: Final = Path("/sys/fs/cgroup")
@@ -59,7 +58,7 @@ def processor_s() -> float:
 
 
 class CostMeter:
-    """Measures what the cameras cost. `work` returns the pixels judged so far, by camera."""
+    """Measures the cost of each camera. `work` returns the pixels judged so far, by camera."""
 
     def __init__(
         self,
@@ -75,7 +74,7 @@ class CostMeter:
         self._since, self._spent, self._done = clock(), spent_s(), dict(work())
 
     def cost(self, camera: str) -> float | None:
-        """Return a camera's cost in cores; None where it was not measured yet."""
+        """Return a camera's cost in cores; None if it was not measured yet."""
         self._measure()
         return self._costs.get(camera)
 

@@ -1,7 +1,7 @@
-"""The clock of leases: seconds that also count while the machine sleeps.
+"""The clock of leases: it also runs while the machine is suspended.
 
 `time.monotonic` stops during suspend: a worker would wake up and trust a lease that another worker has held
-for an hour. CLOCK_BOOTTIME goes on (Linux); elsewhere the monotonic clock is used.
+for an hour. On Linux CLOCK_BOOTTIME is used; elsewhere the monotonic clock.
 """
 
 from __future__ import annotations

@@ -5,15 +5,14 @@
                                    └──▶ read it back: ours (same tenure) or lost
 
 Invariants
-- A key expires `ttl_s` after the server has stamped its last write. The deadline counts from before that
+- A key expires `ttl_s` after the server's timestamp of its last write. The deadline counts from before that
   write was *sent*, so that it is never later than the server's.
 - The epoch is the revision of the write that created the lease. Revisions grow over the whole bucket, so the
   next owner's epoch is higher.
-- A write without an answer may have happened. It is read back and told from another's by its `tenure`, a
-  random word drawn for each lease.
+- A write without an answer may have happened. It is read back and recognised by its `tenure`, a random token
+  drawn for each lease.
 
-Adapters translate at the edge: what NATS raises becomes `LeaseUnavailable` (no answer, no quorum) or
-`LeaseLost` (another owner, or expired).
+Errors: `LeaseUnavailable` (no answer, no quorum) and `LeaseLost` (another owner, or expired).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from async_motion.errors import LeaseLost, LeaseUnavailable
 from async_motion.fleet.clock import boottime
 
 MAX_VALUE_BYTES = 16 << 10
-"""A lease or a worker's view is a line of JSON: longer values are not ours."""
+"""Maximum size of a lease's or a worker's JSON: longer values are not ours."""
 
 CAMERA = "camera."
 """Key prefix of leases."""
@@ -37,7 +36,7 @@ CAMERA = "camera."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One key of the bucket. `value` is empty where it was deleted; `revision` grows over the bucket."""
+    """One key of the bucket. `value` is empty if the key was deleted; `revision` grows over the bucket."""
 
     key: str
     value: bytes
@@ -45,7 +44,10 @@ class Entry:
 
 
 class KeyValueBucket(Protocol):
-    """A key-value bucket with compare-and-set whose keys expire. Without an answer: LeaseUnavailable."""
+    """A key-value bucket with compare-and-set and expiring keys.
+
+    All methods raise LeaseUnavailable if there is no answer.
+    """
 
     async def create(self, key: str, value: bytes) -> int:
         """Write a key that does not exist; return its revision. Raises KeyTaken."""
@@ -54,7 +56,7 @@ class KeyValueBucket(Protocol):
         """Write a key whose revision is `revision`; return the new one. Raises KeyTaken."""
 
     async def get(self, key: str) -> Entry | None:
-        """Return a key, None where it does not exist or was deleted."""
+        """Return a key's entry; None if it does not exist or was deleted."""
 
     async def delete(self, key: str, revision: int) -> None:
         """Delete a key whose revision is `revision`. Raises KeyTaken."""
@@ -66,9 +68,10 @@ class KeyTaken(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Who has a camera, as the bucket says. `epoch` is 0 in the first write, whose revision is the epoch.
+    """The owner of a camera, as stored in the bucket.
 
-    `note` is what the next owner must know of the camera should this one be lost: its open event.
+    `epoch` is 0 in the first write: that write's revision is the epoch. `note` is the camera's open event,
+    which the next owner must end if this one is lost.
     """
 
     worker: str
@@ -77,7 +80,7 @@ class Owner:
     note: Mapping[str, Any] | None = None
 
     def encode(self) -> bytes:
-        """Return the value that stands in the bucket."""
+        """Return the value for the bucket."""
         value: dict[str, Any] = {"worker": self.worker, "tenure": self.tenure, "epoch": self.epoch}
         if self.note is not None:
             value["note"] = dict(self.note)
@@ -85,7 +88,7 @@ class Owner:
 
 
 def parse_owner(entry: Entry) -> Owner | None:
-    """Return who has a camera; None where the value is not ours: it blocks the camera until it expires."""
+    """Return a camera's owner; None if the value is invalid: it blocks the camera until it expires."""
     value = parse_object(entry.value)
     worker, tenure, epoch = value.get("worker"), value.get("tenure"), value.get("epoch")
     if not (isinstance(worker, str) and isinstance(tenure, str)):
@@ -102,7 +105,7 @@ def parse_owner(entry: Entry) -> Owner | None:
 
 
 def parse_object(value: bytes) -> Mapping[str, Any]:
-    """Return the JSON object in `value`; an empty one for anything else, also when it is too long."""
+    """Return the JSON object in `value`; an empty one if it is not one, or longer than `MAX_VALUE_BYTES`."""
     if not 0 < len(value) <= MAX_VALUE_BYTES:
         return {}
     try:
@@ -126,7 +129,7 @@ class Lease:
 class LeaseKeeper:
     """Acquire, renew and release the leases of one worker.
 
-    `ttl_s` is how long a key lives in the bucket after its last write. `timeout_s` bounds one request.
+    `ttl_s` is how long a key lives in the bucket after its last write.
     """
 
     def __init__(
@@ -145,7 +148,7 @@ class LeaseKeeper:
         self._draw_tenure = draw_tenure
 
     async def acquire(self, camera: str) -> Lease | None:
-        """Return a lease on a camera; None where another worker has it. Raises LeaseUnavailable."""
+        """Return a lease on a camera; None if another worker has it. Raises LeaseUnavailable."""
         owner = Owner(worker=self._worker, tenure=self._draw_tenure(), epoch=0)
         sent = self._clock()
         key = CAMERA + camera
@@ -154,7 +157,7 @@ class LeaseKeeper:
         except KeyTaken:
             return None
         except LeaseUnavailable:
-            # Unknown: it may have been written. If so, it blocks the camera; better to use it.
+            # The write may have happened. Then it blocks the camera for everyone, so use it.
             entry = await self._bucket.get(key)
             found = parse_owner(entry) if entry is not None else None
             if entry is None or found is None or found.tenure != owner.tenure:
@@ -169,14 +172,17 @@ class LeaseKeeper:
         )
 
     async def renew(self, lease: Lease, note: Mapping[str, Any] | None = None) -> Lease:
-        """Return the lease with a later deadline. Raises LeaseLost; LeaseUnavailable: the old one holds."""
+        """Return the lease with a later deadline.
+
+        Raises LeaseLost; LeaseUnavailable, after which the old lease is valid until its deadline.
+        """
         owner = Owner(worker=self._worker, tenure=lease.tenure, epoch=lease.epoch, note=note)
         key = CAMERA + lease.camera
         sent = self._clock()
         try:
             revision = await self._bucket.update(key, owner.encode(), lease.revision)
         except KeyTaken:
-            # A renewal without an answer may have been written: then the revision is ours all the same.
+            # An earlier renewal without an answer may have been written: then this revision is ours.
             entry = await self._bucket.get(key)
             found = parse_owner(entry) if entry is not None else None
             if entry is None or found is None or found.tenure != lease.tenure:
@@ -203,10 +209,10 @@ class LeaseKeeper:
 
 
 class Fence:
-    """Stop a camera before its lease can be another's, whatever else the event loop waits for.
+    """Keeps the time by which each camera must stop, before another worker can get its lease.
 
-    `margin_s` before the deadline the lease counts as over: the time that a stop may take. `holds` compares
-    with the clock at each call, so that a machine that slept finds the truth before its timers do.
+    A lease counts as over `margin_s` before its deadline: a stop takes time. `holds` reads the clock at each
+    call, because after a suspend the timers fire late.
     """
 
     def __init__(self, margin_s: float, clock: Callable[[], float] = boottime) -> None:
@@ -215,15 +221,15 @@ class Fence:
         self._deadlines: dict[str, float] = {}
 
     def set(self, lease: Lease) -> None:
-        """Note the deadline of a lease that was acquired or renewed."""
+        """Set the deadline of a lease that was acquired or renewed."""
         self._deadlines[lease.camera] = lease.deadline
 
     def clear(self, camera: str) -> None:
-        """Forget a camera that was given back."""
+        """Forget a camera whose lease was released."""
         self._deadlines.pop(camera, None)
 
     def left_s(self, camera: str) -> float:
-        """Return the seconds until a camera must have stopped; negative when past, or without a lease."""
+        """Return the seconds until a camera must have stopped; negative if past, or without a lease."""
         return self._deadlines.get(camera, -math.inf) - self._margin_s - self._clock()
 
     def holds(self, camera: str) -> bool:

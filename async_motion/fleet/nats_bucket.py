@@ -1,8 +1,8 @@
 """The leases' bucket in NATS JetStream (`nats-py`, the extra `fleet`).
 
-One key-value bucket for each instance, replicated over up to three servers, whose keys expire after `ttl_s`.
-Reads go to the stream's leader: a replica could show a lease that is no more. The connection comes back by
-itself; each request has a deadline, and what NATS raises becomes `LeaseUnavailable` or `KeyTaken` here.
+There is one key-value bucket for each instance, replicated over up to three servers; its keys expire after
+`ttl_s`. Reads go to the stream's leader: a replica could return an expired lease. The connection reconnects
+by itself. Each request has a deadline; NATS errors become `LeaseUnavailable` or `KeyTaken` here.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONNECT_S = 2.0
-"""How long one server may take to accept; nats-py takes fractions though it says whole seconds."""
+"""Time limit for connecting to one server; nats-py accepts a float though its type is int."""
 MAX_REPLICAS = 3
 MAX_BUCKET_BYTES = 16 << 20
-"""What a bucket may hold: thousands of cameras, and no more."""
+"""Maximum size of a bucket: enough for thousands of cameras."""
 MAX_VALUE_BYTES = 16 << 10
 
 _TROUBLE = (nats.errors.Error, TimeoutError, OSError)
 
 
 class NatsBucket:
-    """One bucket; open it with `async with`. While the servers are away every call raises LeaseUnavailable.
+    """One bucket; open it with `async with`. Every call raises LeaseUnavailable if no server answers.
 
     `servers` are URLs (`nats://host:4222`, `tls://…`). `credentials` is a NATS credentials file.
     """
@@ -80,7 +80,7 @@ class NatsBucket:
         try:
             return await self._ask(bucket.create(key, value))
         except _Missing as exc:
-            # It expired between the write and the second look of nats-py: the next try takes it.
+            # The key expired between nats-py's write and its second read: the next attempt gets it.
             raise KeyTaken from exc
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
@@ -94,7 +94,7 @@ class NatsBucket:
         return await self._ask(bucket.put(key, value))
 
     async def get(self, key: str) -> Entry | None:
-        """Return a key, None where it does not exist or was deleted. Raises LeaseUnavailable."""
+        """Return a key's entry; None if it does not exist or was deleted. Raises LeaseUnavailable."""
         bucket = await self._open()
         try:
             entry = await self._ask(bucket.get(key))
@@ -108,7 +108,10 @@ class NatsBucket:
         await self._ask(bucket.delete(key, last=revision))
 
     async def watch(self) -> AsyncIterator[Entry | None]:
-        """Yield every key and its changes; None once the server has answered. Raises LeaseUnavailable."""
+        """Yield every key, then None, then each change.
+
+        Raises LeaseUnavailable, also after `ttl_s` without a change.
+        """
         bucket = await self._open()
         watcher: Any = await self._ask(bucket.watchall())
         try:
@@ -116,7 +119,7 @@ class NatsBucket:
                 try:
                     found = await watcher.updates(timeout=self._ttl_s)
                 except TimeoutError:
-                    # Views are written every third of the time to live: silence means that the watch is dead.
+                    # Workers write every ttl / 3: silence means that the watch is dead.
                     raise LeaseUnavailable("the leases' servers are silent") from None
                 if found is None:
                     yield None
@@ -187,7 +190,7 @@ class NatsBucket:
         return bucket
 
     async def _ask(self, request: Awaitable[T]) -> T:
-        """Return the answer of one request within its deadline, with NATS' errors translated."""
+        """Return the answer to one request within its deadline; translate NATS errors."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await request
@@ -196,10 +199,10 @@ class NatsBucket:
         except (nats.js.errors.KeyNotFoundError, nats.js.errors.KeyDeletedError) as exc:
             raise _Missing from exc
         except nats.js.errors.APIError as exc:
-            if exc.err_code in (10071, 10164):  # wrong last sequence, also where a delete is refused
+            if exc.err_code in (10071, 10164):  # wrong last sequence, for a write and for a delete
                 raise KeyTaken from exc
             if isinstance(exc, nats.js.errors.NotFoundError):
-                # The bucket was deleted under us: make it again with the next request.
+                # The bucket was deleted meanwhile: the next request creates it again.
                 self._bucket = None
             raise LeaseUnavailable(f"the leases' servers refuse: {_words(exc)}") from exc
         except _TROUBLE as exc:
@@ -211,7 +214,7 @@ class _Missing(Exception):
 
 
 async def _on_error(exc: Exception) -> None:
-    """Keep nats-py from writing to the log by itself: each request says what it met."""
+    """Log at debug level in place of nats-py: each request reports its own error."""
     log.debug("fleet: %s", _words(exc))
 
 

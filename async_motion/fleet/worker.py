@@ -1,19 +1,19 @@
-"""One worker of a fleet: which cameras it has, and when it must give them up.
+"""One worker of a fleet: which cameras it owns, and when it must give them up.
 
     view (worker.*, camera.*) ──placement──▶ acquire ──▶ start(camera, epoch)
                                                 │
                                  renew every ttl/3, a task of its own for each lease
                                                 │
-             lost, shed, refused, drained, or the fence falls ──▶ stop(camera) ──▶ release
+             lost, shed, refused, drained, or fenced ──▶ stop(camera) ──▶ release
 
-- The view is a cache. Only the compare-and-set decides: a stale view costs a try, never a second owner.
-- A lease counts as free for this worker `ttl_s` after it last saw it change, by its own clock; the bucket
-  then refuses the try if the owner is alive after all.
-- The fence is a timer of the event loop for each lease, re-armed by each renewal, and is checked against the
-  boot clock at every look, for machines that slept.
-- Without a quorum no worker can take a camera. `keep` goes on with what this worker owns, marked by
-  `Assignment.held` False, so that what it announces is delayed and a newer epoch wins; `stop` stops in time.
-- After the start a worker waits `SETTLE_S` for the others' views: alone it would take everything.
+- The view is a cache. Only the compare-and-set decides: a stale view costs an attempt, never a second owner.
+- A worker regards a lease as expired `ttl_s` after it last saw it change, by its own clock. If the owner is
+  alive after all, the bucket refuses the attempt.
+- The fence is an event loop timer for each lease, set again by each renewal. It is also checked against the
+  boot clock at every look, for machines that were suspended.
+- Without a quorum no worker can acquire a camera. `keep` goes on with the cameras that this worker owns, with
+  `Assignment.held` False: its announcements are delayed, and a newer epoch wins. `stop` stops them in time.
+- After its start a worker waits `SETTLE_S` to learn of the others: alone it would take every camera.
 """
 
 from __future__ import annotations
@@ -47,41 +47,41 @@ from async_motion.fleet.placement import WorkerView
 log = logging.getLogger(__name__)
 
 WORKER = "worker."
-"""Key prefix of what workers say of themselves."""
+"""Key prefix of the workers' reports."""
 MOVE = "move."
-"""Key prefix of moves by hand: the camera's next owner."""
+"""Key prefix of manual moves: the camera's next owner."""
 DRAIN = "drain."
-"""Key prefix of drains by hand: the worker gives its cameras away, until it starts again."""
+"""Key prefix of manual drains: the worker hands its cameras over, and takes none until it starts again."""
 INSTANCE = "=instance"
-"""Stands among the cameras for the instance itself: its owner speaks for all. No camera has such a name."""
+"""Stands for the instance itself among the cameras: its owner speaks for it. Not a valid camera name."""
 
 LOOK_S = 0.25
 """How often the view is evaluated."""
 SHED_EVERY_S = 5.0
 """How often a worker checks whether it has more than its share."""
 SETTLED_S = 30.0
-"""How long a camera stays before it may be shed: its cost is measured by then."""
+"""How long a worker owns a camera before it may shed it: the cost is measured by then."""
 SETTLE_S = 2.0
 DEFAULT_COST = 0.1
-"""The cost in cores of a camera without a measured one."""
+"""The cost, in cores, of a camera that was not measured yet."""
 REFUSED_FOR_S = 300.0
 """How long a worker skips a camera that it could not open."""
 INSTANCE_COST = 0.01
 MAX_TOLD = 400
-"""How many costs a worker tells: its line must fit into a value of the bucket."""
+"""Maximum number of costs in a worker's report: it must fit into one value of the bucket."""
 MAX_REASONS = 16
 MAX_WORKERS = 256
-"""The most views that are read: a bucket full of garbage must not fill memory."""
+"""Maximum number of other keys in the view: a bucket full of garbage must not fill memory."""
 
 
 class WatchedBucket(KeyValueBucket, Protocol):
     """A bucket whose changes can be followed."""
 
     def watch(self) -> AsyncIterator[Entry | None]:
-        """Yield every key and its changes; None once the server has answered. Raises LeaseUnavailable."""
+        """Yield every key, then None, then each change. Raises LeaseUnavailable."""
 
     async def put(self, key: str, value: bytes) -> int:
-        """Write a key unconditionally."""
+        """Write a key unconditionally; return its revision. Raises LeaseUnavailable."""
 
 
 @dataclass(slots=True)
@@ -92,22 +92,22 @@ class _SeenEntry:
 
 @dataclass(slots=True)
 class _Held:
-    """A camera of ours."""
+    """A camera that this worker owns."""
 
     lease: Lease
     since: float
     renewing: asyncio.Task[None]
     timer: asyncio.TimerHandle | None = None
     keeping: bool = False
-    """Its lease has run out without a quorum, and it is kept."""
+    """Its lease has expired without a quorum, and the camera goes on."""
     note: Mapping[str, Any] | None = None
     due: asyncio.Event = field(default_factory=asyncio.Event)
-    """The lease is to be renewed at once."""
+    """Set when the lease must be renewed at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """A camera of this worker. `held` is False while only `keep` lets it go on."""
+    """A camera of this worker. `held` is False while it goes on only because of `keep`."""
 
     camera: str
     epoch: int
@@ -116,9 +116,9 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetView:
-    """What this worker knows of the fleet. `owners` maps cameras to workers, for those that are owned.
+    """What this worker knows of the fleet. `owners` maps each owned camera to its worker.
 
-    `told` is what each worker says of itself beside that, `speaker` the worker that owns the instance.
+    `told` maps each worker to its `about`, `speaker` is the worker that owns the instance.
     """
 
     connected: bool
@@ -128,15 +128,18 @@ class FleetView:
     told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     speaker: str | None = None
     keeping: bool = False
-    """Cameras go on though their leases cannot be renewed."""
+    """Whether cameras go on although their leases cannot be renewed."""
     problem: str | None = None
     different: tuple[str, ...] = ()
-    """Workers whose settings differ from ours."""
+    """Workers with other settings than this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSettings:
-    """`capacity` is in cores, > 0. `fingerprint` is of the settings that all workers must share."""
+    """Settings of a worker. `capacity` is in cores, > 0.
+
+    `fingerprint` is a hash of the settings that all workers must share.
+    """
 
     worker: str
     cameras: tuple[str, ...]
@@ -160,11 +163,12 @@ class _State:
 
 
 class FleetWorker:
-    """Own a share of the cameras for as long as `run` runs.
+    """Own a share of the cameras while `run` runs.
 
-    `start(camera, epoch, note)` begins to capture and returns at once; `note` is what the last owner noted,
-    where it was lost. `stop(camera)` returns when it captures no more. Neither raises. `cost_of` returns what
-    a camera costs in cores, None while that is not known. `about` is what others are told of this worker.
+    `start(camera, epoch, note)` starts the capture and returns at once; `note` is the note of the last owner
+    if that one was lost. `stop(camera)` returns once the capture has ended. Neither raises. `cost_of` returns
+    a camera's cost in cores, or None while it is unknown. `about` returns further fields of this worker's
+    report.
     """
 
     def __init__(
@@ -205,7 +209,7 @@ class FleetWorker:
     # What others see
 
     def assignment(self, camera: str) -> Assignment | None:
-        """Return this worker's right to a camera, None without one."""
+        """Return this worker's assignment of a camera; None if it does not own it."""
         held = self._held.get(camera)
         if held is None:
             return None
@@ -238,32 +242,32 @@ class FleetWorker:
         )
 
     def cannot_open(self, camera: str, reason: str) -> None:
-        """Report that this worker cannot open a camera: another one takes it, if one can."""
+        """Report that this worker cannot open a camera, so that another one takes it."""
         self._state.refused[camera] = (self._clock() + REFUSED_FOR_S, reason)
 
     def refusal(self, camera: str) -> str | None:
-        """Return why this worker cannot open a camera, None where it can."""
+        """Return why this worker cannot open a camera; None if it can."""
         return self._state.refused[camera][1] if camera in self._refused() else None
 
     def drain(self) -> None:
-        """Give all cameras away, and take none, for the rest of this run."""
+        """Hand all cameras over and take none, for the rest of this run."""
         self._leaving = True
 
     def note(self, camera: str, note: Mapping[str, Any] | None) -> None:
-        """Note with the lease what the next owner must know should this worker be lost. None: nothing."""
+        """Store a note in the lease, for the next owner if this worker is lost. None removes it."""
         held = self._held.get(camera)
         if held is not None and held.note != note:
             held.note = note
             held.due.set()
 
     def noted(self, camera: str) -> Mapping[str, Any] | None:
-        """Return what is noted with the lease of a camera of ours."""
+        """Return the note in the lease of a camera that this worker owns; None without one."""
         held = self._held.get(camera)
         return held.note if held is not None else None
 
     @property
     def idle(self) -> bool:
-        """Return whether nothing is left to give away: no camera is ours, or being given up."""
+        """Return whether this worker owns no camera and is not giving one up."""
         return not self._held and not self._busy
 
     # The life of a worker
@@ -285,7 +289,7 @@ class FleetWorker:
             await self._leave()
 
     async def _leave(self) -> None:
-        """Stop and release what is left, each camera beside the others."""
+        """Stop and release the remaining cameras, concurrently."""
         held, self._held = self._held, {}
         async with asyncio.TaskGroup() as tasks:
             for camera, one in held.items():
@@ -302,7 +306,7 @@ class FleetWorker:
             log.debug("fleet: the worker's key is left to expire: %s", exc)
 
     async def _follow(self) -> None:
-        """Keep the view. The watch starts again every `ttl_s`, and after every loss."""
+        """Keep the view up to date. The watch restarts every `ttl_s`, and after every lost connection."""
         while True:
             try:
                 async with asyncio.timeout(self._settings.ttl_s):
@@ -325,7 +329,7 @@ class FleetWorker:
             return
         self._state.seen[entry.key] = _SeenEntry(entry, self._clock())
         if entry.key == DRAIN + self._settings.worker and entry.value:
-            # Remembered: the key itself expires.
+            # Keep it in memory: the key itself expires.
             self._drained = parse_object(entry.value).get("draining") is True
             log.info("fleet: %s by command", "draining" if self._drained else "taking cameras again")
 
@@ -337,7 +341,7 @@ class FleetWorker:
         self._connected, self._problem = problem is None, problem
 
     async def _tell(self) -> None:
-        """Write what this worker says of itself, every third of the time to live."""
+        """Write this worker's report every `ttl_s / 3`."""
         while True:
             value = {
                 "capacity": self._settings.capacity,
@@ -357,10 +361,10 @@ class FleetWorker:
                 self._set_connected(str(exc))
             await asyncio.sleep(self._settings.ttl_s / 3)
 
-    # Looking at the view
+    # Evaluating the view
 
     def _live(self, key: str) -> _SeenEntry | None:
-        """Return a key that has not expired by our clock, nor was deleted."""
+        """Return a key's entry; None if it was deleted, or has expired by our clock."""
         seen = self._state.seen.get(key)
         if seen is None or not seen.entry.value or self._clock() - seen.at >= self._settings.ttl_s:
             return None
@@ -378,7 +382,7 @@ class FleetWorker:
         return cost if cost is not None and math.isfinite(cost) and cost > 0 else DEFAULT_COST
 
     def _workers(self) -> list[WorkerView]:
-        """Return all workers with the loads that follow from the leases in the view."""
+        """Return all workers, with loads computed from the leases in the view."""
         me = self._settings.worker
         owners: dict[str, list[str]] = {}
         for camera in self._settings.cameras:
@@ -416,7 +420,7 @@ class FleetWorker:
         return found
 
     def _different(self) -> tuple[str, ...]:
-        """Return the workers whose settings differ, and warn once for each change of that list."""
+        """Return the workers whose settings differ; log each change of that list once."""
         different = []
         for key in self._state.seen:
             if key.startswith(WORKER) and (seen := self._live(key)) is not None:
@@ -434,7 +438,7 @@ class FleetWorker:
         return found
 
     def _look(self) -> None:
-        """Act on the view: fence, drain, take what is free."""
+        """Act on the view: fence, drain, acquire free cameras."""
         now = self._clock()
         for camera in list(self._held):
             if not self._fence.holds(camera):
@@ -458,14 +462,14 @@ class FleetWorker:
                 self._spawn(self._acquire(camera), f"fleet: acquire[{camera}]")
 
     def _must_go(self, camera: str, workers: Collection[WorkerView]) -> bool:
-        """Return whether a camera of ours has to leave: a drain, a move by hand, or it cannot be opened."""
+        """Return whether a camera must leave this worker: a drain, a manual move, or it cannot be opened."""
         if self._target(camera) not in (None, self._settings.worker):
             return True
         others = [w for w in placement.preferred(camera, workers) if w.name != self._settings.worker]
         return bool(others) and (self._draining or camera in self._refused())
 
     def _target(self, camera: str) -> str | None:
-        """Return the worker to which a camera is being moved by hand, None without a move."""
+        """Return the target of a camera's manual move; None without one."""
         seen = self._live(MOVE + camera)
         worker = parse_object(seen.entry.value).get("worker") if seen is not None else None
         return worker if isinstance(worker, str) else None
@@ -474,13 +478,13 @@ class FleetWorker:
         me = self._settings.worker
         target = self._target(camera)
         if target is not None and any(worker.name == target for worker in workers):
-            # The worker that a person chose comes first; should it fail, the camera is not left alone.
+            # The chosen worker comes first; if it does not act within the TTL, any other may.
             return target == me or free_s > self._settings.ttl_s
         if self._state.cooling.get(camera, -math.inf) > self._clock() and free_s < self._settings.ttl_s:
             return False
         delay_s = placement.delay_s(camera, DEFAULT_COST, me, workers)
         if delay_s is None:
-            # No worker is able: better one that fails again and says why than none.
+            # No worker can open it: one takes it all the same, and reports why it fails.
             able = placement.preferred(camera, workers)
             return not able and not self._draining and free_s > placement.MAX_STAGGER_S
         return free_s >= delay_s
@@ -511,7 +515,7 @@ class FleetWorker:
         finally:
             self._busy.discard(camera)
         if lease is None:
-            # Our view was stale. The watch brings the owner; until then wait as for any live lease.
+            # Our view was stale. The watch will show the owner; until then, wait as for a live lease.
             self._state.free_since[camera] = self._clock()
             return
         if self._tasks is None:
@@ -527,13 +531,13 @@ class FleetWorker:
         self._start(camera, lease.epoch, note)
 
     def _left_by_the_last(self, camera: str) -> Mapping[str, Any] | None:
-        """Return what another owner had noted that was lost; one that gave the camera back left nothing."""
+        """Return the note of a lost owner; None if the last owner released the lease."""
         seen = self._state.seen.get(CAMERA + camera)
         owner = parse_owner(seen.entry) if seen is not None else None
         return owner.note if owner is not None and owner.worker != self._settings.worker else None
 
     async def _renew(self, camera: str) -> None:
-        """Renew one lease for as long as it is ours."""
+        """Renew one lease until it is lost or given up."""
         wait_s = self._settings.ttl_s / 3
         while True:
             held = self._held.get(camera)
@@ -561,7 +565,7 @@ class FleetWorker:
             wait_s = self._settings.ttl_s / 3
 
     def _arm(self, camera: str, lease: Lease) -> None:
-        """Set the fence of a lease, and the timer that looks at it."""
+        """Set the fence of a lease, and the timer that checks it."""
         self._fence.set(lease)
         held = self._held[camera]
         if held.timer is not None:
@@ -570,7 +574,7 @@ class FleetWorker:
         held.timer = asyncio.get_running_loop().call_later(left_s, self._fence_fell, camera)
 
     def _fence_fell(self, camera: str) -> None:
-        """Stop a camera whose lease is about to end, or keep it without a quorum where that is wanted."""
+        """Stop a camera whose lease is about to expire; with `keep`, let it go on without a quorum."""
         held = self._held.get(camera)
         if held is None or self._fence.holds(camera) or camera in self._busy:
             return
@@ -602,7 +606,7 @@ class FleetWorker:
             self._state.free_since[camera] = self._clock()
 
     async def _hand_back(self, camera: str, lease: Lease) -> None:
-        """Stop a camera, then let others have it: in this order, so that two never capture at once."""
+        """Stop a camera, then release its lease: in this order, so that two workers never capture at once."""
         await self._stop(camera)
         self._fence.clear(camera)
         try:
