@@ -14,15 +14,15 @@
   stop publishes OFF and offline.
 - Rates are limited: a camera's state is published every `state_every_s`, and when its status or problem
   changes, at most once in `STATE_GAP_S`. Every other topic is published when its value changes.
-- Floods of commands are merged: for each setting a burst is obeyed, then the newest once a second. Cameras
+- Floods of commands are merged: each setting accepts a burst, then the newest command once a second. Cameras
   reconnect on command at most every 10 s. After a few refusals only their number is logged.
 - A command is limited in size, parsed, range-checked (`core/commands.py`), applied, confirmed on its state
   topic at once, and remembered. A refused one is logged, and the value in force is published again, so that
-  the sender sees it unchanged. Retained commands are ignored: they are old, and would be obeyed again at
-  every connect. MQTT does not identify the sender: the log names the topic.
+  the sender sees it unchanged. Retained commands are ignored: they are old, and would apply again at every
+  connect. MQTT does not identify the sender, so the log names the topic.
 - A remembered setting holds until the value in the settings file changes: a later edit of the file wins.
 
-Times of day are the machine's own: "today" begins at local midnight.
+Times of day are local: "today" begins at the machine's midnight.
 """
 
 from async_motion.status.commands import ProfileControls

@@ -50,14 +50,14 @@ class CameraState:
     day: date | None = None
     events_today: int = 0
     last_motion: datetime | None = None
-    """When motion began, and once it has ended: when it was last seen."""
+    """During motion, when it began; afterwards, when it was last seen."""
     latest_motion_frame: datetime | None = None
     peak: float = 0.0
     """Highest score of a moving frame since the last state."""
     dropped: Counter[str] = field(default_factory=Counter)
-    """Frames that the pipeline lost, by reason; `drops` has those of the capture, too."""
+    """Frames that the pipeline lost, by reason; `drops` adds those of the capture."""
     capture: Callable[[], Mapping[str, int]] = dict
-    """Gives the capture's counters."""
+    """Returns the capture's counters."""
     drops_said: int = 0
     drops_said_at: float = float("-inf")
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
@@ -75,13 +75,13 @@ class CameraState:
         return CameraStatus.WATCHING if self.detecting else CameraStatus.PAUSED
 
     def goes_online(self, monotonic: float) -> None:
-        """Record that it delivers frames; the frame rate restarts."""
+        """Record that the camera delivers frames; the frame rate restarts."""
         self.online, self.seen, self.trouble = True, True, None
         self.rate.clear()
         self.rate.append((monotonic, self.frames))
 
     def goes_offline(self, problem: str | None) -> None:
-        """Record that it is offline, and why."""
+        """Record that the camera is offline, and why."""
         self.online, self.seen, self.trouble, self.ailment = False, self.seen or self.online, problem, None
 
     def judged(self, detection: Detection, now: datetime) -> None:
@@ -95,17 +95,17 @@ class CameraState:
             self.latest_motion_frame = now
 
     def scene_changes(self, kind: SceneChange, now: datetime) -> None:
-        """Note that the whole scene has changed."""
+        """Record a change of the whole scene."""
         self.changes[kind.value] += 1
         self.last_change = (kind, now)
 
     def moves(self, on: bool, now: datetime) -> None:
-        """Note that motion began or ended."""
+        """Record that motion began or ended."""
         self.motion = on
         self.last_motion = now if on else self.latest_motion_frame or self.last_motion
 
     def roll_day(self, today: date) -> None:
-        """Restart the day's count when the day is new."""
+        """Restart the day's count on a new day."""
         if self.day != today:
             self.day, self.events_today = today, 0
 
@@ -114,7 +114,7 @@ class CameraState:
         self.rate.append((monotonic, self.frames))
 
     def fps(self, monotonic: float) -> float:
-        """Return the recent rate of judged frames, per second."""
+        """Return the recent rate of judged frames, in frames per second."""
         if not self.online or not self.rate:
             return 0.0
         since, frames = self.rate[0]
@@ -127,7 +127,7 @@ class CameraState:
         return +(self.dropped + Counter(lost))
 
     def new_drops(self, monotonic: float) -> int:
-        """Return how many frames were lost since the last log line; 0 while it is too soon for another."""
+        """Return how many frames were lost since the last log line; 0 within `DROPS_EVERY_S` of it."""
         total = self.drops().total()
         if total == self.drops_said or monotonic - self.drops_said_at < DROPS_EVERY_S:
             return 0
@@ -164,7 +164,7 @@ class CameraState:
         }
 
     def day_to_json(self) -> dict[str, Any]:
-        """Return the day's figures, to remember them."""
+        """Return the day's figures, to be remembered."""
         return {
             "day": self.day.isoformat() if self.day else None,
             "events": self.events_today,
@@ -172,7 +172,7 @@ class CameraState:
         }
 
     def recall_day(self, remembered: Mapping[str, Any]) -> None:
-        """Restore what `day_to_json` returned in an earlier run; ignore what cannot be read."""
+        """Restore the figures that `day_to_json` returned in an earlier run; ignore unreadable ones."""
         try:
             if remembered.get("last_motion") is not None:
                 self.last_motion = payloads.parse_iso(str(remembered["last_motion"]))

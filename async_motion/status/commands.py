@@ -1,4 +1,4 @@
-"""Commands to cameras: checked, applied, confirmed and remembered, and restored after a restart."""
+"""Commands to cameras: check, apply, confirm and remember them; restore them after a restart."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NIGHT_KEY: Final = "night/{camera}/{setting}"
 PROFILE_KEY: Final = "profile/{camera}"
 SNAPSHOT_TIMEOUT_S = 30.0
 BURST: Final = 20
-"""Commands to one setting of a camera that are obeyed at once; then one every `EVERY_S`."""
+"""Commands to one setting of a camera that apply at once; further ones apply once every `EVERY_S`."""
 EVERY_S: Final = 1.0
 RESTART_GAP_S: Final = 10.0
 """Cameras reconnect by command at most this often."""
@@ -39,28 +39,31 @@ class ProfileControls(Protocol):
 
     @property
     def mode(self) -> str:
-        """Return `day` or `night` where a command has chosen, else `auto`."""
+        """Return `day` or `night` if a command has chosen it, else `auto`."""
 
     @property
     def basis(self) -> str:
-        """Return what `auto` goes by, as the settings name it."""
+        """Return what `auto` depends on, as the settings name it."""
 
     @property
     def own(self) -> Collection[str]:
         """Return the names of the settings that the night overrides."""
 
     def values(self, profile: Profile) -> Mapping[str, Value]:
-        """Return a profile's values for those settings, in force or not."""
+        """Return a profile's values for the settings in `own`, in force or not."""
 
     def put(self, profile: Profile, setting: str, value: Value) -> None:
-        """Change one of those settings in a profile. Raises ValueError for an invalid value."""
+        """Change one of the settings in `own` in a profile. Raises ValueError for an invalid value."""
 
     def choose(self, mode: str) -> None:
-        """Obey `day`, `night` or `auto`."""
+        """Switch to `day`, `night` or `auto`."""
 
 
 class Commands:
-    """The controls of all cameras. `retain` publishes; `changed` is called with the changed camera."""
+    """The controls of all cameras.
+
+    `retain(topic, payload)` publishes. `changed` is called with the camera whose settings have changed.
+    """
 
     def __init__(
         self,
@@ -86,15 +89,15 @@ class Commands:
         self._shooting: set[str] = set()
         self._buckets = TokenBuckets(BURST, EVERY_S)
         self._waiting: dict[tuple[str, str], tuple[str, bytes]] = {}
-        """The newest command to each setting of a camera that has had too many, with its topic."""
+        """The newest (topic, payload) by (camera, setting), where commands exceed the rate."""
         self._restarts = TokenBucket(1, RESTART_GAP_S)
         self._restart_due = False
         self._throttle = LogThrottle()
 
     def attach(self, camera: str, controls: Controls, profiles: ProfileControls | None = None) -> None:
-        """Take over a camera's controls, fresh from its settings; remembered settings come into force.
+        """Take over a camera's controls, as built from its settings; apply the remembered settings.
 
-        `profiles`: what it has for the night; the day is in force.
+        `profiles`: its day and night settings, with the day's in force.
         """
         self._profiles.pop(camera, None)
         self._controls[camera] = controls
@@ -132,7 +135,7 @@ class Commands:
             self._publish_profile(camera)
 
     def profile(self, camera: str) -> dict[str, str] | None:
-        """Return which profile was chosen and which is in force; None where night is as day."""
+        """Return the profile `chosen` and the one `in_force`; None for a camera without night settings."""
         profiles = self._profiles.get(camera)
         return {"chosen": profiles.mode, "in_force": profiles.profile.value} if profiles is not None else None
 
@@ -142,9 +145,9 @@ class Commands:
         return controls is None or bool(controls.values()["detection"])
 
     def on_command(self, topic: str, payload: bytes, was_retained: bool) -> None:
-        """Obey a command to a camera, or log why not.
+        """Apply a command to a camera, or log why it is refused.
 
-        A flood is merged: beyond `BURST` the newest command to each setting waits for `tick`.
+        A flood is merged: beyond `BURST`, only the newest command to each setting waits for `tick`.
         """
         target = self._topics.parse_command(topic)
         if target is None or target[0] not in self._controls:
@@ -160,13 +163,13 @@ class Commands:
         elif not known or len(payload) > commands.MAX_BYTES:
             self._refuse(camera, setting, where, payload)
         elif self._buckets.take((camera, setting), self._monotonic()):
-            self._waiting.pop((camera, setting), None)  # it is older
+            self._waiting.pop((camera, setting), None)  # the waiting command is older
             self._obey(camera, setting, where, payload)
         else:
             self._waiting[camera, setting] = (where, payload)
 
     def tick(self) -> None:
-        """Obey what waits: of each setting the newest command."""
+        """Apply the waiting commands, as far as the rate allows."""
         now = self._monotonic()
         for camera, setting in list(self._waiting):
             if self._buckets.take((camera, setting), now):
@@ -196,7 +199,7 @@ class Commands:
         self._changed(camera)
 
     def _refuse(self, camera: str, setting: str, topic: str, payload: bytes) -> None:
-        """Refuse what is not a command, before anything else."""
+        """Refuse an unknown or oversized command, and log the parser's reason."""
         try:
             commands.parse(setting, payload)
         except ValueError as exc:
@@ -206,7 +209,7 @@ class Commands:
                 self._warn(camera, f"{camera}: command on {topic} refused: {exc}")
 
     def _refused(self, camera: str, setting: str, topic: str, why: ValueError) -> None:
-        """Log a refusal; the value in force is published again, so that the sender sees it unchanged."""
+        """Log a refusal; publish the value in force again, so that the sender sees it unchanged."""
         self._warn(camera, f"{camera}: command on {topic} refused: {why}")
         if setting in commands.SETTINGS:
             self._publish(camera, setting)
@@ -214,7 +217,7 @@ class Commands:
             self._publish_profile(camera)
 
     def on_restart(self, topic: str, payload: bytes, was_retained: bool) -> None:
-        """Make every camera reconnect. A second command within `RESTART_GAP_S` is obeyed after it."""
+        """Make every camera reconnect. A second command within `RESTART_GAP_S` applies after that time."""
         if self._restart_capture is None:
             return
         if was_retained or payload[:64].strip().upper() != commands.PRESS.encode():
@@ -231,7 +234,7 @@ class Commands:
             self._restart_capture()
 
     async def take_snapshots(self) -> None:
-        """Take the snapshots that commands ask for, one of a camera at a time, until cancelled."""
+        """Take the requested snapshots, one at a time for each camera, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 await self._snapshot_wanted.wait()
@@ -270,7 +273,7 @@ class Commands:
         self._retain(self._topics.setting(camera, setting), commands.render(setting, value))
 
     def _choose_profile(self, camera: str, mode: str, topic: str) -> None:
-        """Obey a command to go by the day's settings, the night's, or neither. Raises ValueError."""
+        """Choose the profile `day`, `night` or `auto`. Raises ValueError without settings for the night."""
         profiles = self._profiles.get(camera)
         if profiles is None:
             raise ValueError(f"there is no profile for the night, expected cameras.{camera}.profiles")
@@ -288,7 +291,7 @@ class Commands:
         self._retain(self._topics.setting(camera, PROFILE), self._profiles[camera].profile.value)
 
     def _note(self, camera: str, setting: str, before: str, topic: str) -> None:
-        """Log and remember a setting that a command has changed."""
+        """Log and remember a setting if a command has changed it."""
         now = commands.render(setting, self._controls[camera].values()[setting])
         if now == before:
             return
@@ -309,7 +312,7 @@ class Commands:
         put: Callable[[Value], None],
         when: str = "",
     ) -> None:
-        """Put a remembered setting in force, unless the file has changed since."""
+        """Apply a remembered setting, unless the settings file has changed since."""
         remembered = self._memory.recall(key)
         value = remembered.get("value")
         if not isinstance(value, str):
@@ -336,6 +339,6 @@ def _adopt(controls: Controls, setting: str, value: Value) -> None:
 
 
 def _shown(topic: str) -> str:
-    """Return a topic for the log: it may be long, or contain control characters."""
+    """Return a topic for the log: escaped if not printable, at most 200 characters."""
     text = topic if topic.isprintable() else repr(topic)
     return text if len(text) <= 200 else f"{text[:200]}…"

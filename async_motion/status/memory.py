@@ -1,4 +1,4 @@
-"""What the reporter remembers across restarts: small values, recorded at once and written in the background.
+"""Small values that the reporter remembers across restarts: set at once, written in the background.
 
 The newest value of a key wins. A failed write is retried, and once more at the end.
 """
@@ -20,11 +20,11 @@ LAST_SAVE_S = 3.0
 """Time limit for the remaining writes at the end."""
 
 Remember = Callable[[str, bytes], Awaitable[None]]
-"""Keeps a small value under a key beyond the process. Raises SpoolError."""
+"""Stores a small value under a key, so that it survives the process. Raises SpoolError."""
 
 
 class RememberedValues:
-    """Values of earlier runs and of this one. `recalled` is what earlier runs gave to `remember`."""
+    """Values of earlier runs and of this one. `recalled` holds what earlier runs passed to `remember`."""
 
     def __init__(self, remember: Remember, recalled: Mapping[str, bytes] | None = None) -> None:
         self._remember = remember
@@ -33,19 +33,19 @@ class RememberedValues:
         self._to_save = asyncio.Event()
 
     def recall(self, key: str) -> dict[str, Any]:
-        """Return what is remembered; nothing where that cannot be read."""
+        """Return the object remembered under a key; empty if there is none, or it cannot be read."""
         try:
             return strict_json.parse_object(self._values.get(key) or b"{}")
         except ValueError:
             return {}
 
     def keep(self, key: str, value: Mapping[str, Any]) -> None:
-        """Remember `value`, from now on."""
+        """Remember `value`; `recall` returns it at once."""
         self._values[key] = self._unsaved[key] = payloads.encode(value)
         self._to_save.set()
 
     async def run(self) -> None:
-        """Write what is kept until cancelled; a spool in trouble is asked again later."""
+        """Write the values until cancelled; retry every `RETRY_S` while the spool fails."""
         failing = False
         while True:
             await self._to_save.wait()
@@ -62,7 +62,7 @@ class RememberedValues:
                 failing = False
 
     async def flush(self) -> None:
-        """Write what is left, at the end."""
+        """Write the remaining values at the end, within `LAST_SAVE_S`."""
         try:
             async with asyncio.timeout(LAST_SAVE_S):
                 await self._save_all()

@@ -1,4 +1,4 @@
-"""States: observations of pipelines and delivery, published at once or when due."""
+"""Publish states: observations of pipelines and delivery, at once or when due."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SCHEMA: Final = "async_motion.state/1"
 ONLINE, OFFLINE = "online", "offline"
 
 STATE_GAP_S = 5.0
-"""Two states of one camera, or of the service, are at least this far apart, unless the first is due."""
+"""Minimum time between two states of one camera, or of the service; `state_every_s` if that is shorter."""
 TICK_S = 1.0
 """How often due states are checked."""
 
 _TODAY_KEY: Final = "today/{camera}"
 
 Preview = Callable[[], Awaitable[bytes | None]]
-"""Makes a small JPEG of the newest frame; None when there is none. Raises AsyncMotionError."""
+"""Returns a small JPEG of the newest frame; None if there is none. Raises AsyncMotionError."""
 
 
 class StatusBroker(Protocol):
@@ -47,19 +47,19 @@ class StatusBroker(Protocol):
 
 
 class Member(Protocol):
-    """The part of this service in a fleet, whose cameras come and go."""
+    """The service as a member of a fleet, whose cameras come and go."""
 
     def state(self) -> Mapping[str, Any]:
-        """Return what the service's state tells of the fleet."""
+        """Return the fleet's fields of the service's state."""
 
     def lease_of(self, camera: str) -> Mapping[str, Any]:
-        """Return what a camera's state tells of its lease."""
+        """Return the lease's fields of a camera's state."""
 
 
 def retained_by(
     topics: Topics, cameras: Mapping[str, Collection[str]], *, preview: bool, profiled: Collection[str]
 ) -> frozenset[str]:
-    """Return every topic under `{base}` on which a service with these cameras and zones retains something."""
+    """Return all topics under `{base}` on which a service with these cameras and zones retains a message."""
     found = {topics.status, topics.state}
     for name, zones in cameras.items():
         found.update(topics.retained_of(name, zones))
@@ -90,12 +90,12 @@ class _Pace:
 class Reporter:
     """Implements the observers of pipelines and delivery; owns the states and the commands.
 
-    `cameras` maps each camera to its zones. `recalled` is what earlier runs gave to `remember` under
-    `memory_keys`. `spool_stats` returns at least `records`, `bytes` and `oldest_age_s`; it is published as it
-    is and holds JSON values only. It and `delivery_health` must return at once. `restart_capture` makes every
-    camera connect again. `profiled` are the cameras with settings for the night. `timezone` says where
-    midnight is: None is the machine's own. In a `fleet` a camera may have been another worker's: until it
-    has given a frame, or has failed to, nothing is said about its status.
+    `cameras` maps each camera to its zones. `recalled` holds what earlier runs passed to `remember` under
+    `memory_keys`. `spool_stats` returns at least `records`, `bytes` and `oldest_age_s`, all JSON values, and
+    is published unchanged. It and `delivery_health` must return at once. `restart_capture` makes every camera
+    reconnect. `profiled` are the cameras with settings for the night. `timezone` defines midnight; None is
+    the machine's own. In a `fleet`, another worker may have owned a camera before: its status is not
+    published until it has delivered a frame or failed.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Reporter:
 
     @staticmethod
     def memory_keys(cameras: Collection[str]) -> list[str]:
-        """Return every key that `remember` may be given for these cameras, to recall them at the start."""
+        """Return all keys that may be passed to `remember` for these cameras, to recall them at the start."""
         keys = [key.format(camera=camera) for camera in cameras for key in (_TODAY_KEY, commands.PROFILE_KEY)]
         return keys + [
             key.format(camera=camera, setting=setting)
@@ -179,9 +179,9 @@ class Reporter:
         profiles: ProfileControls | None = None,
         capture: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        """Take over a camera's controls, fresh from its settings, and put remembered settings in force.
+        """Take over a camera's controls, as built from its settings, and apply remembered settings.
 
-        `capture` gives the counters of its capture; `dropped` and `corrupt` among them are lost frames.
+        `capture` returns the counters of its capture; `dropped` and `corrupt` among them are lost frames.
         """
         self._cameras[camera].capture = capture
         if preview is not None:
@@ -196,7 +196,7 @@ class Reporter:
         self._commands.detach(camera)
 
     def put_camera(self, camera: str, zones: Collection[str], *, profiled: bool) -> None:
-        """Add a camera, or change its zones; figures of the camera and of remaining zones are kept."""
+        """Add a camera, or change its zones; keep the figures of the camera and of remaining zones."""
         self._profiled = self._profiled | {camera} if profiled else self._profiled - {camera}
         state = self._cameras.get(camera)
         if state is None:
@@ -210,7 +210,7 @@ class Reporter:
                 self._publish_zone(camera, zone)
 
     def drop_camera(self, camera: str) -> None:
-        """Remove a camera. Its retained topics are cleared elsewhere, with all that no longer exist."""
+        """Remove a camera. The discovery publisher clears its retained topics with all other leftovers."""
         self._commands.detach(camera)
         self._previews.pop(camera, None)
         self._paces.pop(camera, None)
@@ -218,16 +218,16 @@ class Reporter:
         self._profiled -= {camera}
 
     def show_settings_problem(self, problem: Callable[[], str | None]) -> None:
-        """Show in the state why the last reload of the settings failed, as `problem` returns it."""
+        """Include in the state why the last reload of the settings failed; `problem` returns it, or None."""
         self._settings_problem = problem
 
     def profile_changed(self, camera: str) -> None:
-        """Other settings of a camera are in force: day's or night's."""
+        """Publish a camera's settings after a switch between day and night."""
         self._commands.publish(camera)
         self._touch(camera)
 
     async def run(self) -> None:
-        """Publish due states, and run commands that take time, until cancelled; then close."""
+        """Publish due states and take requested snapshots until cancelled; then close."""
         self.republish()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -241,13 +241,13 @@ class Reporter:
             await self._memory.flush()
 
     def republish(self) -> None:
-        """Publish every current value again: at the start, and when a reader is back."""
+        """Publish every current value again: at the start, and when a subscriber is back."""
         for name in self._cameras:
             self.republish_camera(name)
         self._publish_service()
 
     def republish_camera(self, camera: str) -> None:
-        """Publish everything about one camera again, as it is now."""
+        """Publish every current value of one camera again."""
         self._publish_status(camera)
         self._publish_motion(camera)
         for zone in self._cameras[camera].zones:
@@ -256,7 +256,7 @@ class Reporter:
         self._publish_camera(camera)
 
     def close(self) -> None:
-        """Publish OFF and offline for every camera. Nothing is published after it."""
+        """Publish OFF and offline for every camera; publish nothing after that."""
         if self._closed:
             return
         for camera in self._cameras.values():
@@ -268,7 +268,7 @@ class Reporter:
         self._closed = True
 
     def tick(self) -> None:
-        """Publish the states that are due. Called every `TICK_S` while running."""
+        """Publish the states that are due. `run` calls it every `TICK_S`."""
         monotonic = self._monotonic()
         self._commands.tick()
         for name, camera in self._cameras.items():
@@ -282,19 +282,19 @@ class Reporter:
             self._publish_service()
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the whole state: what `{base}/state` says, and `cameras` with what each `…/state` says."""
+        """Return the payload of `{base}/state`, plus `cameras` with the payload of each camera's state."""
         return self._service_state() | {"cameras": {name: self._camera_state(name) for name in self._cameras}}
 
     @property
     def retained_topics(self) -> frozenset[str]:
-        """Every topic under `{base}` on which this service retains something: others there are leftovers."""
+        """All topics under `{base}` on which this service retains a message: others there are leftovers."""
         zones = {name: tuple(camera.zones) for name, camera in self._cameras.items()}
         preview = self._preview_every_s is not None
         return retained_by(self._topics, zones, preview=preview, profiled=self._profiled)
 
     @property
     def foreign_topics(self) -> frozenset[str]:
-        """Every topic outside `{base}` on which this service retains something."""
+        """All topics outside `{base}` on which this service retains a message."""
         if self._frigate is None:
             return frozenset()
         return frozenset(self._frigate.motion(name) for name in self._cameras)
@@ -310,7 +310,7 @@ class Reporter:
             self._touch(camera)
 
     def camera_offline(self, camera: str, problem: str) -> None:
-        """Publish that the camera is lost; `problem` tells why in one line, without secrets."""
+        """Publish that the camera is offline; `problem` gives the reason in one line, without secrets."""
         state = self._cameras[camera]
         if not state.online and state.trouble == problem:
             return
@@ -321,7 +321,7 @@ class Reporter:
         self._touch(camera)
 
     def motion(self, camera: str, on: bool) -> None:
-        """Motion began or ended: published at once, before any upload."""
+        """Publish at once, before any upload, that motion began or ended."""
         state = self._cameras[camera]
         if state.motion != on:
             state.moves(on, self._now())
@@ -330,23 +330,23 @@ class Reporter:
             self._touch(camera)
 
     def zone_motion(self, camera: str, zone: str, on: bool) -> None:
-        """Motion began or ended in a zone."""
+        """Publish that motion began or ended in a zone."""
         zones = self._cameras[camera].zones
         if zones.get(zone) != on:
             zones[zone] = on
             self._publish_zone(camera, zone)
 
     def detected(self, camera: str, detection: Detection) -> None:
-        """One frame was judged."""
+        """Count one judged frame."""
         self._cameras[camera].judged(detection, self._now())
 
     def scene_changed(self, camera: str, kind: SceneChange) -> None:
-        """Count a change of the whole scene: a lamp, infrared, the exposure, or the camera was moved."""
+        """Count a change of the whole scene: lamp, infrared, exposure, or a moved camera."""
         self._cameras[camera].scene_changes(kind, self._now())
         self._touch(camera)
 
     def event_started(self, event: MotionEvent) -> None:
-        """Publish that an event began."""
+        """Count an event that began."""
         state = self._cameras[event.camera]
         state.roll_day(self._today())
         state.events += 1
@@ -355,16 +355,16 @@ class Reporter:
         self._touch(event.camera)
 
     def event_ended(self, event: MotionEvent) -> None:
-        """Publish that an event ended."""
+        """Save the day's figures after an event, and publish the camera's state."""
         self._remember_today(event.camera)
         self._touch(event.camera)
 
     def dropped(self, camera: str, reason: str, count: int) -> None:
-        """`count` more frames were lost before the spool accepted them."""
+        """Count frames that were lost before the spool accepted them."""
         self._cameras[camera].dropped[reason] += count
 
     def problem(self, camera: str, problem: str | None) -> None:
-        """Publish the image's health: what is wrong with it, or None when it is well."""
+        """Publish what is wrong with the camera's image; None: nothing."""
         state = self._cameras[camera]
         if state.ailment != problem:
             state.ailment = problem
@@ -377,7 +377,7 @@ class Reporter:
             return  # left in the spool by a camera that the settings no longer name
         state.stored += 1
         if not stored.delayed:
-            # Both are wall-clock times of this machine; the clock may have been set in between.
+            # Both times are from this machine's wall clock, which may have been set in between.
             state.latencies_s.append(max(0.0, (stored.stored_at - stored.info.captured_at).total_seconds()))
 
     # ---- publishing ----
