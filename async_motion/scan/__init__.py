@@ -1,11 +1,11 @@
-"""`async-motion scan`: the service's pipeline over recordings, on all cores or a Ray cluster.
+"""`async-motion scan`: run the service's pipeline over recordings, on all cores or a Ray cluster.
 
     paths ──find──▶ Recordings ──plan──▶ ScanSpecs ──runner──▶ engine ──task──▶ ScanOutcomes, in order
                                             │                                      └ ledger: markers, index
-                                            └ in this process, processes, Ray
+                                            └ in this process, in processes, on Ray
 
-A task is a pure function of a recording and its settings (see `task`): how many run at a time, and where,
-changes nothing in what comes out.
+A task is a pure function of a recording and its settings (see `task`): the results do not depend on how many
+tasks run at a time, nor where.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The tasks on a Ray cluster: an engine like the others, with one task on each CPU of the cluster.
+"""Run the tasks on a Ray cluster, one task on each CPU.
 
-A task is one CPU's. When its node dies Ray runs it again elsewhere, as often as `MAX_RETRIES`; it writes the
-same bytes under the same names, and what it had not finished has no marker. Every node needs async_motion,
-and finds the recordings under the same paths or in `s3://`; settings and the store's credentials travel with
-the task.
+When a node dies, Ray retries its task on another node, at most `MAX_RETRIES` times. A retry writes the same
+bytes under the same names, and an unfinished recording has no marker. Every node needs async_motion and must
+find the recordings under the same paths or in `s3://`. The settings and the store's credentials are sent
+with the task.
 
-A cluster runs what it is told. With `RAY_AUTH_MODE=token` (and `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH`, as
-Ray reads them) only those who know the token can tell it.
+A Ray cluster runs any code that a client sends. With `RAY_AUTH_MODE=token` (and `RAY_AUTH_TOKEN` or
+`RAY_AUTH_TOKEN_PATH`, as Ray reads them) it accepts only clients with the token.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ LOST = "the cluster gave it up ({why}): the file crashes the decoder, or its nod
 
 
 class RayUnavailable(AsyncMotionError):
-    """The cluster cannot be reached, or refuses us."""
+    """The cluster cannot be reached, or refuses the connection."""
 
 
 class RayCluster:
-    """An engine on the cluster at `address`, ``host:port`` of its head; ``auto``: the one of this machine."""
+    """An engine on the cluster whose head is at `address` (``host:port``; ``auto``: on this machine)."""
 
     def __init__(self, address: str) -> None:
-        """Connect to nothing. Raises UsageError where Ray is not installed."""
+        """Prepare, without connecting. Raises UsageError if Ray is not installed."""
         try:
             import ray  # noqa: PLC0415  # an extra: only who asks for it needs it
         except ImportError:
@@ -47,7 +47,7 @@ class RayCluster:
 
     @property
     def slots(self) -> int:
-        """The CPUs of the cluster, as it was when we came."""
+        """The number of the cluster's CPUs when the engine connected."""
         return self._slots
 
     async def __aenter__(self) -> Self:
@@ -55,7 +55,7 @@ class RayCluster:
         ray = self._ray
         if os.environ.get("RAY_AUTH_MODE") != "token":
             log.warning("ray: RAY_AUTH_MODE is not token: anyone who reaches the cluster can run code in it")
-        # Ray tells about every step, and where its secrets are not accepted with a trace.
+        # Ray logs every step, and a refused token with a traceback: only CRITICAL is let through.
         try:
             await asyncio.to_thread(
                 ray.init, address=self._address, logging_level=logging.CRITICAL, log_to_driver=False
@@ -74,11 +74,11 @@ class RayCluster:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the cluster, which ends what we have running there."""
+        """Disconnect, which ends our tasks on the cluster."""
         await asyncio.to_thread(self._ray.shutdown)
 
     async def run(self, task: ScanTask, on_share: OnShare) -> ScanOutcome:
-        """Run it on some node. `on_share` is not called."""
+        """Run a task on any node. `on_share` is not called. A task that Ray gives up is a `problem`."""
         del on_share
         try:
             outcome: ScanOutcome = await self._remote.remote(task)
@@ -88,7 +88,7 @@ class RayCluster:
 
 
 def run_task(task: ScanTask) -> ScanOutcome:
-    """Run a task in a process of a node."""
+    """Run a task in a worker process of a node."""
     import cv2  # noqa: PLC0415  # in the node's process, not in ours
 
     cv2.setNumThreads(1)

@@ -1,7 +1,7 @@
-"""What runs the tasks: this process, processes of this machine, or a Ray cluster.
+"""Engines that run the tasks: in this process, in processes of this machine, or on a Ray cluster.
 
-All of them run `scan_recording` on the same values and give the same outcomes. A process that dies takes one
-recording with it: the outcome says so, and another process takes its place.
+All of them run `scan_recording` on the same values and return the same outcomes. A process that dies costs
+one recording: its outcome names the cause, and a new process replaces it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from async_motion.scan.task import OnShare, scan_recording
 log = logging.getLogger(__name__)
 
 SHARE_STEP = 0.01
-"""How much further a task must be before it says so again."""
+"""The progress, as a share, after which a child process reports again."""
 DIED = "the process that read it died ({why}): the file crashes the decoder, or there is no memory for it"
 
 
 class Engine(Protocol):
-    """Runs tasks, `slots` of them at a time. `async with` starts it, and at the end stops what still runs."""
+    """Runs up to `slots` tasks at a time. `async with` starts it; its exit stops the tasks that still run."""
 
     @property
     def slots(self) -> int: ...
@@ -53,22 +53,22 @@ class InProcess:
     slots = 1
 
     async def __aenter__(self) -> Self:
-        """Leave the other cores to others."""
+        """Limit OpenCV to one thread."""
         cv2.setNumThreads(1)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Do nothing: a task that was cancelled has ended."""
+        """Do nothing: a cancelled task has already ended."""
 
     async def run(self, task: ScanTask, on_share: OnShare) -> ScanOutcome:
-        """Run it here."""
+        """Run a task in this event loop."""
         return await scan_recording(task, on_share)
 
 
 class Processes:
-    """`slots` processes, each started afresh: a fork would copy the threads' locks."""
+    """`slots` spawned processes. A fork would copy locks that other threads hold."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
@@ -85,13 +85,13 @@ class Processes:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the processes, at work or not: what was at work is done again by the next scan."""
+        """Kill the processes. The next scan repeats the recordings that were interrupted."""
         for child in self._children:
             child.end()
         self._threads.shutdown(wait=True)
 
     async def run(self, task: ScanTask, on_share: OnShare) -> ScanOutcome:
-        """Run it in an idle process."""
+        """Run a task in an idle process. A process that dies is replaced; its outcome is a `problem`."""
         child = await self._idle.get()
         loop = asyncio.get_running_loop()
 
@@ -114,7 +114,7 @@ class Processes:
 
 
 class _Child:
-    """One process and the pipe to it."""
+    """A child process and the pipe to it."""
 
     def __init__(self) -> None:
         context = get_context("spawn")
@@ -124,7 +124,7 @@ class _Child:
         theirs.close()
 
     def run(self, task: ScanTask, on_share: Callable[[float], None]) -> ScanOutcome | None:
-        """Run a task; return None when the process died. Blocks."""
+        """Run a task; return None if the process died. Blocks."""
         try:
             self._pipe.send(task)
             while True:
@@ -136,7 +136,7 @@ class _Child:
             return None
 
     def end(self) -> str:
-        """End the process; return how it ended."""
+        """Kill the process unless it has exited; return its signal's name or its exit code. Blocks."""
         if self._process.exitcode is None:
             self._process.join(0.2)
         self._process.kill()
@@ -149,8 +149,8 @@ class _Child:
 
 
 def serve(pipe: Connection) -> None:
-    """Run the tasks that come through a pipe, until it ends or its other end dies."""
-    # Ctrl-C reaches every process of the terminal; the parent ends us.
+    """Run the tasks that arrive through a pipe, until it is closed or the parent dies."""
+    # Ctrl-C reaches every process of the terminal: ignore it, as the parent ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, name="parent", daemon=True).start()
     cv2.setNumThreads(1)

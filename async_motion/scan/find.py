@@ -1,4 +1,4 @@
-"""Which recordings are meant: files, folders and `s3://bucket/prefix`, in one order everywhere."""
+"""Find the recordings: files, folders and `s3://bucket/prefix`, always in the same order."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ async def find_recordings(
 ) -> list[Recording]:
     """Return the recordings among `given`, sorted by place, each once.
 
-    `camera` is that of all of them, `zone` that of the times in their names. `start` is when the only
-    recording began. Raises UsageError with a line for each that cannot be meant, StoreUnavailable.
+    `camera` is the camera of all of them. `zone` is the time zone of the times in their names. `start` is the
+    time at which a single recording began. Raises StoreUnavailable, and UsageError with a line for each of
+    `given` that names no recording.
     """
     found: dict[str, Recording] = {}
     problems: list[str] = []
@@ -85,7 +86,7 @@ def _on_disk(text: str) -> list[Recording]:
 
 
 def _file(path: Path, name: str) -> Recording:
-    # Symbolic links stay: they may be what names the camera.
+    # Symbolic links are not resolved: the link's name may be the camera's.
     place = os.path.abspath(path)  # noqa: PTH100
     return Recording(place=place, name=name, size=path.stat().st_size, camera="")
 

@@ -1,20 +1,20 @@
-"""What was scanned stands beside the results, so that any engine on any machine can go on.
+"""The ledger: records beside the results what was scanned, so that any engine on any machine can resume.
 
     {prefix}{instance}/.scan/1/{camera}/done/{recording}.json            a marker: the outcome, written last
     {prefix}{instance}/.scan/1/{camera}/{YYYY}/{MM}/{DD}/{recording}.jsonl
-                                                    the recording's lines of that day's index (store alone)
-    {prefix}{instance}/.index/1/{camera}/{YYYY}/{MM}/{DD}.5ca9ed.jsonl.gz       made of all lines of a day
+                                                    the recording's lines of that day's index (store only)
+    {prefix}{instance}/.index/1/{camera}/{YYYY}/{MM}/{DD}.5ca9ed.jsonl.gz       built from all lines of a day
 
-`{recording}` is a digest of its place: the absolute path or the URL. With `--store` the ledger lies in the
+`{recording}` is a digest of its place: the absolute path or the URL. With `--store` the ledger is in the
 store, else in the folder of `--out`, else there is none. A camera can never be called `.scan`.
 
-A marker counts as long as the recording's size, what the results depend on (settings, time, how it is
-decoded) and what was to be made are the same. Otherwise the recording is scanned again, and what the earlier
-scan had made and this one does not make is removed.
+A marker is valid if the recording's size and what the results depend on (settings, time, decoding) are
+unchanged, and if every output asked for was made. Otherwise the recording is scanned again, and outputs of
+the earlier scan that this one does not make are removed.
 
-*The index.* Scanners may work on one day at the same time. Each writes lines of its own recordings; then the
-day's file is made of all lines there are, and made again if there are others by then. The last one has seen
-all of them.
+*The index.* Scanners may work on one day at the same time. Each writes the lines of its own recordings, then
+builds the day's file from all lines, and builds it again until the lines have not changed. The last scanner
+has therefore seen all lines.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ VERSION = 1
 MAX_MARKER_BYTES = 256 * 1024 * 1024
 MAX_INDEX_BYTES = 16 * 1024 * 1024
 MAX_ROUNDS = 8
-"""How often a day's index is made again since others wrote meanwhile; the last of them makes it too."""
+"""Maximum rebuilds of a day's index while others write. It may then be stale: the last writer rebuilds it."""
 
 
 class ScanLedger:
@@ -58,7 +58,7 @@ class ScanLedger:
         return {key.removeprefix(folder).removesuffix(".json") for key in await self._keys(folder)}
 
     async def find(self, recording: Recording, spec: ScanSpec) -> tuple[ScanOutcome, bool] | None:
-        """Return what an earlier scan made of a recording, and whether that still counts; None: nothing."""
+        """Return the outcome of an earlier scan, and whether it is still valid; None if there is none."""
         key = self._marker(recording)
         try:
             data = await self._bucket.read(key, MAX_MARKER_BYTES)
@@ -87,7 +87,10 @@ class ScanLedger:
             return None
 
     async def note(self, outcome: ScanOutcome, spec: ScanSpec, *, known: ScanOutcome | None = None) -> None:
-        """Write what was made of a recording: its lines of the index, and then its marker."""
+        """Write a recording's lines of the index, then its marker.
+
+        Days that only `known`, the earlier outcome, has are emptied.
+        """
         recording = outcome.recording
         by_day: dict[date, list[str]] = {day: [] for day in days_of([known] if known else [])}
         for line in outcome.lines:
@@ -110,7 +113,7 @@ class ScanLedger:
         await self._put(self._marker(recording), encode(marker), "application/json")
 
     async def write_index(self, camera: str, day: date) -> bool:
-        """Make the index file of a day; return whether it has changed."""
+        """Build the index file of a day (UTC); return whether it has changed."""
         folder = f"{self._root(camera)}{day:%Y/%m/%d}/"
         key = index_key(self._prefix, self._instance, camera, day, SCANNED)
         changed = False
@@ -160,7 +163,7 @@ class ScanLedger:
 
 @asynccontextmanager
 async def ledger_of(spec: ScanSpec) -> AsyncIterator[ScanLedger | None]:
-    """Give the ledger beside what `spec` makes, None where nothing is kept."""
+    """Open the ledger beside the outputs of `spec`; None if there are none."""
     settings = spec.settings
     if spec.store:
         async with build_bucket(settings, making=True) as bucket:
@@ -175,7 +178,7 @@ async def ledger_of(spec: ScanSpec) -> AsyncIterator[ScanLedger | None]:
 async def replace_known(
     known: ScanOutcome, outcome: ScanOutcome, spec: ScanSpec, store: AnyReader | None
 ) -> None:
-    """Remove what an earlier scan of the recording has made and this one has not."""
+    """Remove the outputs of the earlier scan `known` that `outcome` does not have."""
     stale = _stale(known.events, outcome.events)
     if store is not None:
         keys = [key for event, seqs in stale for key in _keys_of(folder_of(spec, event), seqs)]
@@ -189,14 +192,14 @@ async def replace_known(
 
 
 def days_of(outcomes: Iterable[ScanOutcome]) -> set[date]:
-    """Return the days (UTC) whose index has events of these outcomes."""
+    """Return the days (UTC) of the events in these outcomes."""
     return {event_day(event["event_id"]) for outcome in outcomes for event in outcome.events}
 
 
 def _stale(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> list[tuple[Mapping[str, Any], list[int]]]:
-    """Return the events of `before` with the stills that `after` does not have; -1 stands for the summary."""
+    """Return events of `before` with the `seq` of stills missing in `after`; -1 stands for the summary."""
     kept = {event["event_id"]: {still["seq"] for still in event["stills"]} for event in after}
     found = []
     for event in before:

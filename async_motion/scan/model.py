@@ -1,4 +1,4 @@
-"""What is scanned, how, and what came of it: plain values that travel between processes and machines."""
+"""What is scanned, how, and the outcome: plain values, sent between processes and machines."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from async_motion.core.payloads import iso
 from async_motion.settings import Settings
 
 StartSource = Literal["option", "name", "container", "modified"]
-"""Where the time of a recording's first frame comes from."""
+"""The source of the time of a recording's first frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
     """One file, or one object of a bucket.
 
-    `place` is an absolute path, or an `s3://` URL; it tells recordings apart. `name` is how people wrote it.
-    `started_at` is None where the path does not say it: then the container may.
+    `place` is an absolute path or an `s3://` URL, and identifies the recording. `name` is as the user wrote
+    it. `size` is in bytes. `started_at` (UTC) is None if the path holds no time; the container may hold one.
     """
 
     place: str
@@ -38,21 +38,21 @@ class Recording:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it must be fetched first."""
+        """Whether the recording must be fetched first."""
         return self.place.startswith("s3://")
 
     @property
     def digest(self) -> str:
-        """The name of its marker in the ledger."""
+        """The name of the recording's marker in the ledger: 32 hex digits."""
         return hashlib.sha256(self.place.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanSpec:
-    """How recordings of one camera are scanned, and what is made of them.
+    """How recordings of one camera are scanned, and which outputs are made.
 
-    `settings` hold that camera, and no secret that the scan does not need. `decode` and `threads` are the
-    decoder's. `store`: into the settings' store, as if it had been live. `out` is the folder for `stills`
+    `settings` hold that camera alone, and no secret that the scan does not need. `decode` and `threads` are
+    the decoder's. `store`: store events as if they had been live. `out` is the folder for `stills`
     (annotated) and `video` (a clip with overlays for each event).
     """
 
@@ -65,23 +65,23 @@ class ScanSpec:
     stills: bool = False
     video: bool = False
     fingerprint: str = ""
-    """What the results depend on, digested."""
+    """A digest of all settings that the results depend on."""
 
     @property
     def makes(self) -> tuple[str, ...]:
-        """What is made beside the results, sorted."""
+        """The outputs to make besides the results, sorted."""
         made = {"stills": self.stills, "store": self.store, "video": self.video}
         return tuple(name for name, wanted in made.items() if wanted)
 
     @property
     def needs_pictures(self) -> bool:
-        """Whether frames must be encoded: for the events alone, the luma is enough."""
+        """Whether frames must be encoded. For the events alone, the luma is enough."""
         return self.store or self.stills
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanTask:
-    """One recording and how it is scanned. `known` is what an earlier scan made of it, now to be replaced."""
+    """One recording and how it is scanned. `known` is the outcome of an earlier scan, to be replaced."""
 
     recording: Recording
     spec: ScanSpec
@@ -90,11 +90,11 @@ class ScanTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanOutcome:
-    """What came of one recording.
+    """The outcome of one recording.
 
-    `events` are as JSON shows them, `lines` the events' lines of the index. `seconds` of video were read,
-    `frames` judged, `damaged` ones left out. `problem` says why it could not be read (to its end); with
-    `stops` it is no fault of the recording: the scan must stop. `remembered`: from the ledger.
+    `events` are the events as JSON values (see `event_line`), `lines` their lines of the index. `seconds` of
+    video were read, `frames` judged, `damaged` frames skipped. `problem`: why the recording could not be read
+    to its end. `stops`: the cause is not the recording, so the scan must stop. `remembered`: from the ledger.
     """
 
     recording: Recording
@@ -108,7 +108,7 @@ class ScanOutcome:
     remembered: bool = False
 
     def payload(self) -> dict[str, Any]:
-        """Return what the ledger keeps."""
+        """Return the values that the ledger keeps."""
         return {
             "events": list(self.events),
             "lines": list(self.lines),
@@ -119,7 +119,7 @@ class ScanOutcome:
 
     @classmethod
     def of_payload(cls, recording: Recording, said: Mapping[str, Any]) -> ScanOutcome:
-        """Return what `payload` made. Raises KeyError, TypeError, ValueError."""
+        """Parse what `payload` returned. Raises KeyError, TypeError, ValueError."""
         return cls(
             recording=recording,
             events=tuple(dict(event) for event in said["events"]),
@@ -134,10 +134,10 @@ class ScanOutcome:
 def event_line(
     event: MotionEvent, stills: Sequence[FrameInfo], *, started_at: datetime, source: str
 ) -> dict[str, Any]:
-    """Return an event that has ended as JSON shows it.
+    """Return an ended event as JSON values.
 
-    `started_at` is the recording's; `begin_s` and `end_s` are seconds from its first frame. `frames` are the
-    stills that the camera's settings keep.
+    `started_at` is the recording's; `begin_s` and `end_s` are seconds from its first frame. `frames` counts
+    the stills that the camera's settings keep.
     """
     assert event.ended_at is not None
     begin_s = (event.started_at - started_at).total_seconds()
@@ -174,11 +174,11 @@ def _still(still: FrameInfo, started_at: datetime) -> dict[str, Any]:
 
 
 def folder_of(spec: ScanSpec, event: Mapping[str, Any]) -> str:
-    """Return the beginning of the object keys of an event."""
+    """Return the key prefix of an event's objects."""
     settings = spec.settings
     return event_folder(settings.minio.prefix, settings.instance, event["camera"], event["event_id"])
 
 
 def digest_of(values: object) -> str:
-    """Return a short digest of plain values, the same in every process."""
+    """Return a digest of plain values (16 hex digits), the same in every process."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=repr).encode()).hexdigest()[:16]

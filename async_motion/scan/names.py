@@ -1,4 +1,4 @@
-"""When a recording began, and which camera it is of, from its path alone. Pure.
+"""Derive a recording's start time and its camera from its path alone. Pure.
 
     20260301_120000.mp4, cam-2026-03-01T12-00-00Z.mkv    date and time in the file's name
     1772366400.mp4                                        Unix time, in seconds or milliseconds
@@ -31,13 +31,13 @@ _CLOCK = re.compile(_DAY + r"/(?:[^/]*/)*?(?P<time>\d{2}[-_.:h]?\d{2}[-_.:m]?\d{
 _HOUR = re.compile(_DAY + r"/(?P<hour>\d{2})/(?P<rest>\d{2}(?:[-_.]\d{2})?)\.\w+$")
 _DATE_LIKE = re.compile(r"[\d_.\-T:]+")
 _STREAMS = frozenset({"dav", "mp4", "jpg"})
-"""Folders that recorders put between the camera's and the file."""
+"""Names of folders that recorders put between the camera's folder and the file."""
 
 
 def start_in_path(path: str, zone: tzinfo | None = None) -> datetime | None:
-    """Return when a recording began (UTC), None where its path does not say.
+    """Return when a recording began (UTC); None if its path holds no time.
 
-    `path` has slashes. `zone` is the recorder's; None: this machine's.
+    `path` is separated by `/`. `zone` is the recorder's time zone; None: this machine's.
     """
     name = PurePosixPath(path).name
     frigate = _FRIGATE.search(path)
@@ -62,10 +62,10 @@ def start_in_path(path: str, zone: tzinfo | None = None) -> datetime | None:
 
 
 def camera_in_path(path: str, known: Collection[str], root: str = "") -> str:
-    """Return the camera that a recording is of: one of `known`, else a name made of its folder's.
+    """Return the camera of a recording: one of `known`, else a name derived from a folder.
 
-    The nearest folder that is named like a known camera wins, then the longest known name that the file's
-    name begins with. Else the nearest folder that is no date: below `root` where there is one.
+    In order: the innermost folder that is named like a known camera; the longest known name that the file's
+    name begins with; the innermost folder that is not a date, first below `root`; `recording`.
     """
     pure = PurePosixPath(path)
     folders = [part for part in reversed(pure.parts[:-1]) if part != "/"]

@@ -1,7 +1,7 @@
-"""A clip of each event with what the detector saw drawn in: boxes, zones, score, time.
+"""Write a clip of each event with an overlay of the detections: boxes, zones, score, time.
 
-The recording is read a second time, at its own frame rate, since its events are known only at their ends.
-The boxes are those of the judged frame that is nearest before.
+An event is known only once it has ended, so the recording is read a second time, at its own frame rate.
+Each frame shows the boxes of the latest judged frame before it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from async_motion.retrieval.clips import ClipWriter
 from async_motion.retrieval.pictures import Polygons, annotate
 
 BEFORE = timedelta(seconds=1)
-"""How much is shown of what came before an event."""
+"""Lead-in before an event."""
 VIDEO = "overlay.mp4"
 LAST_S = 0.1
 _STILL = Detection(motion=False, reason=Reason.STILL)
 
 
 class OverlayNotes:
-    """What was seen when: the verdicts with something in them."""
+    """The detections of a recording by time; runs of frames with nothing seen are stored as one entry."""
 
     def __init__(self) -> None:
         self._times: list[float] = []
         self._seen: list[Detection | None] = []
 
     def and_then(self, viewer: Callable[[Frame, Detection], None]) -> Callable[[Frame, Detection], None]:
-        """Return a viewer that notes each verdict and passes it on."""
+        """Return a viewer that notes each detection, then calls `viewer`."""
 
         def view(frame: Frame, detection: Detection) -> None:
             self.note(frame.monotonic, detection)
@@ -45,14 +45,14 @@ class OverlayNotes:
         return view
 
     def note(self, monotonic: float, detection: Detection) -> None:
-        """Take the verdict on the next frame."""
+        """Add the detection of the next frame; `monotonic` is in seconds."""
         seen = detection if detection.boxes or detection.motion else None
         if seen is not None or (self._seen and self._seen[-1] is not None):
             self._times.append(monotonic)
             self._seen.append(seen)
 
     def at(self, monotonic: float) -> Detection | None:
-        """Return the verdict in force at a time, None where nothing was seen."""
+        """Return the detection in force at a time; None if nothing was seen."""
         place = bisect_right(self._times, monotonic)
         return self._seen[place - 1] if place else None
 
@@ -62,9 +62,10 @@ async def write_overlays(
 ) -> None:
     """Write `{out}/{camera}/{event_id}/overlay.mp4` for each event.
 
-    `read` is how the recording was scanned. Raises CameraUnavailable, ImageError, OSError.
+    `read` is the spec with which the recording was scanned; `events` have ended and are in order. Raises
+    CameraUnavailable, ImageError, OSError.
     """
-    # What is shown must be smooth: every frame, decoded in full.
+    # A smooth clip needs every frame, fully decoded.
     spec = replace(read, fps=math.inf, decode="all")
     waiting = deque(events)
     with ExitStack() as open_clip:
@@ -100,7 +101,7 @@ def _end_of(event: MotionEvent) -> datetime:
 
 
 def _add(clip: ClipWriter, frame: Frame, seen: Detection | None, zones: Polygons, at_s: float) -> None:
-    """Draw a frame and add it. Blocks."""
+    """Annotate a frame and add it to the clip, `at_s` from its start. Blocks."""
     detection = seen or _STILL
     info = FrameInfo(
         instance="",

@@ -1,4 +1,4 @@
-"""From settings to what each camera's recordings are scanned with. Nothing is opened."""
+"""Turn the settings into a ScanSpec for each camera. Nothing is opened."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def specs_for(
     stills: bool = False,
     video: bool = False,
 ) -> dict[str, ScanSpec]:
-    """Return by camera how its recordings are scanned."""
+    """Return a ScanSpec for each camera of the recordings, by name."""
     found = list(recordings)
     remote = store or any(recording.is_remote for recording in found)
     specs = {}
@@ -51,10 +51,11 @@ def specs_for(
 
 
 def _travelling(settings: Settings, name: str, *, remote: bool) -> Settings:
-    """Return the part of the settings that a scan of this camera needs, fit for other processes and machines.
+    """Return the part of the settings that a scan of this camera needs, with absolute paths.
 
-    No camera's address is in it, nor a secret of the broker or the pages; the store's only if it is used.
-    A camera that the settings do not name has the defaults.
+    It is sent to other processes and machines, so it holds no camera's address and no secret of the broker
+    or the pages; the store's credentials only if `remote`. A camera that is not in the settings gets the
+    defaults.
     """
     blank = camera_of("demo:")
     camera = settings.cameras.get(name, blank)

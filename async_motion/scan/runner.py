@@ -1,7 +1,7 @@
-"""Recordings in, outcomes out, in their order: what the ledger knows, and the rest by an engine.
+"""Run a scan: recordings in, outcomes out in the same order, from the ledger or from an engine.
 
-recordings ──▶ ledger: known? ──▶ engine, some at a time ──▶ outcomes in the recordings' order
-                                                                    └ the index of the days they touch
+recordings ──▶ ledger: known? ──▶ engine, `slots` at a time ──▶ outcomes in the recordings' order
+                                                                    └ the index of their days
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from async_motion.scan.ledger import ScanLedger, days_of, ledger_of
 from async_motion.scan.model import Recording, ScanOutcome, ScanSpec, ScanTask
 
 AHEAD = 256
-"""Outcomes that may wait for an earlier one."""
+"""Recordings that may be scanned ahead of the next outcome to yield."""
 TELL_EVERY_S = 0.2
 
 
 class ScanStopped(AsyncMotionError):
-    """The scan cannot go on, whatever recording comes next: the store is away, or the disk is full."""
+    """The scan must stop, as every further recording would fail: the store is down, or the disk is full."""
 
 
 @dataclass(slots=True)
 class ScanProgress:
-    """How far a scan is. Bytes are the recordings'; `remembered` ones were done by an earlier scan."""
+    """The progress of a scan. Bytes are file sizes; `remembered` recordings come from the ledger."""
 
     recordings: int
     bytes: int
@@ -40,13 +40,13 @@ class ScanProgress:
     problems: int = 0
     events: int = 0
     seconds: float = 0.0
-    """Of video that was read by this scan."""
+    """Seconds of video that this scan has read."""
     began: float = field(default_factory=time.monotonic)
     _shares: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """By place, what is at work: (share, bytes)."""
+    """The running recordings, by place: (share done 0..1, bytes)."""
 
     def at_work(self, recording: Recording, share: float) -> None:
-        """Note how much of a recording is done."""
+        """Note the share of a running recording that is done, 0..1."""
         self._shares[recording.place] = (share, recording.size)
 
     def finished(self, outcome: ScanOutcome) -> None:
@@ -65,12 +65,12 @@ class ScanProgress:
 
     @property
     def share(self) -> float:
-        """How much is done, 0..1."""
+        """The share of all bytes that is done, 0..1."""
         running = sum(share * size for share, size in self._shares.values())
         return min(1.0, (self.done_bytes + running) / max(1, self.bytes))
 
     def left_s(self, now: float) -> float | None:
-        """Return the seconds that are left at the rate so far, None while there is none."""
+        """Return the seconds left at the rate so far; None while nothing has been read."""
         running = sum(share * size for share, size in self._shares.values())
         read = self.done_bytes - self.remembered_bytes + running
         if read <= 0 or now <= self.began:
@@ -92,7 +92,8 @@ async def scan(
 ) -> AsyncGenerator[ScanOutcome, None]:
     """Scan the recordings; yield an outcome for each, in their order.
 
-    `specs` are by camera. `again`: what the ledger knows is scanned again. Raises ScanStopped.
+    `specs` are by camera. `again`: also scan recordings that are in the ledger. `index_every_s`: seconds
+    between writes of the index. Raises ScanStopped.
     """
     progress = ScanProgress(len(recordings), sum(each.size for each in recordings))
     async with AsyncExitStack() as stack:
@@ -125,7 +126,7 @@ class _Book:
 
 
 class _Work:
-    """One scan's tasks, at work and done."""
+    """The tasks of one scan, running and done."""
 
     def __init__(
         self,
@@ -147,9 +148,9 @@ class _Work:
         self._again = again
         self._done: dict[int, ScanOutcome] = {}
         self._next = 0
-        """The next recording to be taken."""
+        """Position of the next recording to take."""
         self._given = 0
-        """The next outcome to be yielded."""
+        """Position of the next outcome to yield."""
         self._changed = asyncio.Condition()
         self._replaced: dict[str, ScanOutcome] = {}
         self._told = 0.0
@@ -162,7 +163,7 @@ class _Work:
             while self._given < len(self._recordings):
                 await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in tasks if task.done()]:
-                    task.result()  # raises what it met
+                    task.result()  # re-raise the task's error
                     tasks.remove(task)
                 if waiting.done():
                     outcome = self._done.pop(self._given)
@@ -177,7 +178,7 @@ class _Work:
             await asyncio.wait([waiting, *tasks])
 
     def replaced(self, recording: Recording) -> list[ScanOutcome]:
-        """Return what an earlier scan had made of a recording that was scanned again."""
+        """Return, once, the earlier outcome of a recording that was scanned again: none or one."""
         known = self._replaced.pop(recording.place, None)
         return [] if known is None else [known]
 
@@ -186,7 +187,7 @@ class _Work:
             await self._changed.wait_for(lambda: self._given in self._done)
 
     async def _take(self) -> None:
-        """Take one recording after the other."""
+        """Scan one recording after the other. Raises ScanStopped."""
         while self._next < len(self._recordings):
             place, self._next = self._next, self._next + 1
             async with self._changed:

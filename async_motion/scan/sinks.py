@@ -1,11 +1,11 @@
-"""Where a recording's records go: each sink takes a record, and an event's end when all its records are in.
+"""Sinks of a recording's records. Each takes the records of an event in order, then its end.
 
     unit ──accept──▶ ScanOutbox ──▶ the events and stills of the outcome
                          ├──▶ StillsSink   {out}/{camera}/{event_id}/{seq:06d}.jpg, annotated
                          └──▶ StoreSink    the keys, metadata and event.json that the service writes
 
-A repeat writes the same bytes to the same names. `stored_at` in `event.json` is the time of capture: it is
-the time at which a live camera would have stored the frame, give or take the network.
+A repeat writes the same bytes to the same names. `stored_at` in `event.json` is the time of capture: about
+when the service would have stored the frame live.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from async_motion.jpeg import encode
 from async_motion.retrieval.pictures import Polygons, annotate, picture_of
 
 MAX_TRIES = 7
-"""Tries of one put; with the backoff between them, about half a minute."""
+"""Attempts at one put: with the backoff between them, about half a minute."""
 PUTS_AT_ONCE = 8
 QUALITY = 90
-"""Of annotated stills: they are encoded a second time."""
+"""JPEG quality of annotated stills, which are encoded a second time."""
 
 
 class ObjectStore(Protocol):
-    """Where objects are put, read and removed."""
+    """The part of a store that a scan needs."""
 
     bucket: str
 
@@ -47,24 +47,24 @@ class ObjectStore(Protocol):
         """Store an object; return its etag. Raises StoreUnavailable, StoreRefused, RecordRejected."""
 
     async def read(self, key: str, max_bytes: int) -> bytes | None:
-        """Return an object's bytes, None where there is none."""
+        """Return an object's bytes; None if there is none."""
 
     async def remove(self, keys: Sequence[str]) -> None:
         """Remove objects, at most 1,000."""
 
 
 class Sink(Protocol):
-    """Takes what one recording gives, in order."""
+    """Takes the records and events of one recording, in order."""
 
     async def record(self, record: Record) -> None:
         """Take a still of the open event."""
 
     async def ended(self, event: MotionEvent) -> None:
-        """Return once all of an event is where it belongs."""
+        """Return once all outputs of the event are written."""
 
 
 class ScanOutbox:
-    """What the camera's recorder hands its records to."""
+    """Takes the place of the spool: passes the recorder's items to the sinks."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks
@@ -74,7 +74,7 @@ class ScanOutbox:
         self._failed: BaseException | None = None
 
     async def accept(self, items: Sequence[Record | EventPhase]) -> None:
-        """Hand each item to every sink. Raises what a sink raises, and then always."""
+        """Pass each item to every sink. Raises a sink's error, and the same error on every later call."""
         if self._failed is not None:
             raise self._failed
         try:
@@ -97,18 +97,18 @@ class ScanOutbox:
 
 
 class StillsSink:
-    """Annotated JPEGs in a folder for each event."""
+    """Writes annotated JPEGs, in one folder for each event."""
 
     def __init__(self, out: Path, zones: Polygons) -> None:
         self._out = out
         self._zones = zones
 
     async def record(self, record: Record) -> None:
-        """Write the still with its boxes, zones, score and time. Raises OSError."""
+        """Write the still with boxes, zones, score and time drawn in. Raises OSError."""
         await asyncio.to_thread(self._write, record)
 
     async def ended(self, event: MotionEvent) -> None:
-        """Do nothing: every still is written."""
+        """Do nothing: every still is already written."""
 
     def _write(self, record: Record) -> None:
         info = record.info
@@ -121,7 +121,7 @@ class StillsSink:
 
 
 class StoreSink:
-    """The store, as if the events had been live."""
+    """Stores frames and summaries as if the events had been live."""
 
     def __init__(self, store: ObjectStore, *, prefix: str) -> None:
         self._store = store
@@ -133,12 +133,12 @@ class StoreSink:
         """A line of the index for each event that has ended."""
 
     async def record(self, record: Record) -> None:
-        """Begin to store the frame; wait where too many are under way."""
+        """Begin to store the frame; first wait while `PUTS_AT_ONCE` are running."""
         await self._slots.acquire()
         self._puts.append(asyncio.create_task(self._frame(record), name=f"put[{record.info.object_key}]"))
 
     async def ended(self, event: MotionEvent) -> None:
-        """Wait for the event's frames, then store its summary."""
+        """Wait for the event's frames, then store its summary. Raises StoreUnavailable, RecordRejected."""
         puts, self._puts = self._puts, []
         try:
             stored = [await put for put in puts]
@@ -165,7 +165,7 @@ class StoreSink:
         self.index_lines.append(index.encode_line(index.line_of(summary), index.SCANNED).decode())
 
     async def aclose(self) -> None:
-        """Stop what is under way."""
+        """Cancel the running puts."""
         await cancel_all(self._puts)
 
     async def _frame(self, record: Record) -> StoredFrame:
@@ -185,8 +185,8 @@ class StoreSink:
 
 
 async def put_with_retries(store: ObjectStore, key: str, data: bytes, **how: Any) -> str:
-    """Put an object, again after trouble that may pass. Raises StoreUnavailable, RecordRejected."""
-    # Without jitter: few tasks put at a time, and nothing here may be left to chance.
+    """Put an object; retry transient errors with backoff. Raises StoreUnavailable, RecordRejected."""
+    # No jitter: few tasks put at a time, and a scan must be deterministic.
     backoff = Backoff(draw=lambda: 1.0, first_s=0.5, max_s=10.0)
     while True:
         try:
@@ -200,14 +200,14 @@ async def put_with_retries(store: ObjectStore, key: str, data: bytes, **how: Any
 
 
 async def cancel_all(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel what still runs, and wait for its end."""
+    """Cancel the tasks that still run, and wait until they have ended."""
     for task in tasks:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
         for task in tasks:
             if not task.cancelled():
-                task.exception()  # mark it as retrieved: the first was raised
+                task.exception()  # mark it as retrieved: the first error was already raised
 
 
 def write_file(target: Path, data: bytes) -> None:

@@ -1,14 +1,14 @@
-"""One recording to one outcome: the service's own camera unit, fed from a file in the file's own time.
+"""Turn one recording into one outcome: the service's camera unit, fed from a file on the file's clock.
 
     file ──▶ CameraSource ──▶ CameraUnit (detector, tracker, selection, encoder) ──▶ ScanOutbox ──▶ sinks
 
 The same file and settings give the same outcome, bit for bit, in every process and on every machine:
 
-- The two clocks are the recording's: frame 0 is at `started_at`, whatever the time is now.
-- An event's id has the digest of camera, file name and number in place of chance.
-- `decode: auto` goes by its own evidence alone. What the detector says would reach the reader sooner or
-  later, as threads run.
-- A file waits for its consumer: nothing is dropped.
+- Both clocks are the recording's: frame 0 is at `started_at`.
+- The random part of an event's id is a digest of camera, file name and the event's number instead.
+- `decode: auto` uses its own evidence alone. The detector's verdicts would reach the reader at times that
+  depend on thread scheduling.
+- A file waits for its consumer: no frame is dropped.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ from async_motion.scan.sinks import MAX_TRIES, ScanOutbox, Sink, StillsSink, Sto
 log = logging.getLogger(__name__)
 
 OnShare = Callable[[float], None]
-"""Hears how much of the recording is done, 0..1. Quick; called in the event loop."""
+"""Called in the event loop with the share of the recording that is done, 0..1. Must return at once."""
 
 SETTLE_S = 3600.0
-"""How long the encoder and the store may take at the end of a file: a slow store loses no still."""
+"""Seconds that encoder and store may take at the end of a file: a slow store must lose no still."""
 
 ON_LINUX = sys.platform == "linux"
 NO_TIME = "its name and its container say no time: give it with --start"
 
 
 async def scan_recording(task: ScanTask, on_share: OnShare = lambda _share: None) -> ScanOutcome:
-    """Scan one recording; note it in the ledger where there is one. Raises nothing that is to be expected.
+    """Scan one recording, and record it in the ledger if there is one. Expected errors are not raised.
 
-    The outcome's `problem` says what went wrong; with `stops` it is no fault of the recording.
+    They are the outcome's `problem`; with `stops` the cause is the store or the disk, not the recording.
     """
     spec = task.spec
     try:
@@ -92,14 +92,14 @@ async def scan_recording(task: ScanTask, on_share: OnShare = lambda _share: None
 
 
 async def _note(ledger: ScanLedger, task: ScanTask, outcome: ScanOutcome, store: AnyReader | None) -> None:
-    """Replace what an earlier scan made, then write the marker: last, so that it promises all the rest."""
+    """Remove stale outputs, then write the marker: last, as it states that all else is written."""
     if task.known is not None:
         await replace_known(task.known, outcome, task.spec, store)
     await ledger.note(outcome, task.spec, known=task.known)
 
 
 async def _scan(task: ScanTask, path: str, store: AnyReader | None, on_share: OnShare) -> ScanOutcome:
-    """Scan a file that is on this machine's disk."""
+    """Scan a local file."""
     recording, spec = task.recording, task.spec
     facts = await asyncio.to_thread(read_facts, path)
     begin = _begin(recording, facts, path)
@@ -175,7 +175,7 @@ async def _scan(task: ScanTask, path: str, store: AnyReader | None, on_share: On
 
 
 class _Frames:
-    """The recording's frames as the unit reads them. Without `colours` no image is ever made."""
+    """The recording's frames, as the unit reads them. Without `colours` no BGR image is made."""
 
     def __init__(self, capture: CameraSource, *, colours: bool) -> None:
         self._capture = capture
@@ -183,7 +183,7 @@ class _Frames:
 
     @property
     def live(self) -> bool:
-        """False: the reader waits for us."""
+        """False: the reader waits for its consumer."""
         return False
 
     async def frames(self) -> AsyncIterator[Frame]:
@@ -193,11 +193,11 @@ class _Frames:
                 yield frame if self._colours else _grey(frame)
 
     def judged(self, monotonic: float, detection: Detection) -> None:
-        """Tell the reader nothing: when it heard it would depend on threads."""
+        """Do nothing: when a verdict reached the reader would depend on thread scheduling."""
 
 
 class _Counts:
-    """Hears what the unit reports, and counts it."""
+    """An observer of the unit that counts frames, judged and lost, and reports progress."""
 
     def __init__(self, seconds: float | None, on_share: OnShare) -> None:
         self._seconds = seconds
@@ -205,7 +205,7 @@ class _Counts:
         self.frames = 0
         self.lost = 0
         self.newest = 0.0
-        """Seconds into the recording."""
+        """Time of the newest judged frame, in seconds from the first."""
 
     def judged(self, frame: Frame, _detection: Detection) -> None:
         self.frames += 1
@@ -228,7 +228,7 @@ class _Counts:
 
 
 def _zero() -> float:
-    """Return the monotonic time at which every recording begins. It stays there: a file has no stall."""
+    """Return the monotonic time at which a recording begins. It never advances: a file cannot stall."""
     return 0.0
 
 
@@ -243,7 +243,7 @@ def _unencoded(image: Image) -> tuple[bytes, int, int]:
 
 
 def _numbers(recording: Recording) -> Callable[[], int]:
-    """Return what gives the events of a recording their 24 bits: the same each time it is scanned."""
+    """Return a function that draws the 24 bits of each event id, the same in every scan of the recording."""
     name = PurePosixPath(recording.place).name
     count = 0
 
@@ -257,7 +257,7 @@ def _numbers(recording: Recording) -> Callable[[], int]:
 
 
 def _begin(recording: Recording, facts: ContainerFacts, path: str) -> tuple[datetime, StartSource] | None:
-    """Return when the recording's first frame was captured, and how that is known."""
+    """Return when the recording's first frame was captured (UTC) and the source of that time, or None."""
     if recording.started_at is not None and recording.start_source is not None:
         return recording.started_at, recording.start_source
     if facts.created_at is not None:
@@ -276,14 +276,14 @@ async def _store(spec: ScanSpec) -> AsyncIterator[AnyReader]:
 
 @asynccontextmanager
 async def _local(recording: Recording, spec: ScanSpec) -> AsyncIterator[str]:
-    """Give the path of the recording's bytes: an object is fetched into a temporary file, in pieces."""
+    """Yield the path of a local file with the recording; an object is fetched into a temporary file."""
     if not recording.is_remote:
         yield recording.place
         return
     name, _, key = recording.place.removeprefix("s3://").partition("/")
     with tempfile.NamedTemporaryFile(prefix="async_motion_scan_", delete=not ON_LINUX) as file:
         if ON_LINUX:
-            # Without a name it is gone with this process, however that ends.
+            # Unlinked now, so that the file disappears with this process even after SIGKILL.
             os.unlink(file.name)  # noqa: PTH108
         async with build_bucket(spec.settings, bucket=name) as bucket:
             await _fetch(bucket, key, file.file)
@@ -291,7 +291,7 @@ async def _local(recording: Recording, spec: ScanSpec) -> AsyncIterator[str]:
 
 
 async def _fetch(bucket: AnyReader, key: str, file: IO[bytes]) -> None:
-    """Fetch an object into a file, again after trouble that may pass. Raises StoreUnavailable, UsageError."""
+    """Fetch an object into a file; retry transient errors. Raises StoreUnavailable, UsageError."""
     backoff = Backoff(draw=lambda: 1.0, max_s=10.0)
     while True:
         file.seek(0)
@@ -313,7 +313,7 @@ async def _fetch(bucket: AnyReader, key: str, file: IO[bytes]) -> None:
 
 
 def _words(exc: CameraUnavailable, recording: Recording) -> str:
-    """Return what is wrong with a recording, without its path: that stands before it."""
+    """Return the error's text without the recording's path, which the caller prints in front."""
     text = str(exc)
     for shown in (recording.place, recording.name):
         text = text.removeprefix(f"{shown}: ")
