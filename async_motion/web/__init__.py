@@ -1,13 +1,13 @@
-"""The page of an instance, and the API below it: see, find, draw, tune.
+"""The web pages of an instance, and the API below them: see, find, draw, tune.
 
 server       connections, headers, errors; health and metrics for programs
-auth         who may do what
-api/         routes, declared once, served and documented from the same words
+auth         authentication and roles
+api/         routes, each declared once, then served and documented from that declaration
 pages        server-rendered pages over the API
-live         judged pictures and news for those who look
+live         judged frames and news for viewers
 archive      stored events, from the bucket alone
-site         what all of it stands on: the service, seen through protocols of our own
-static/      the style sheet, and custom elements as plain modules on top of pages that work without them
+site         what all of it depends on: the service, seen through protocols declared here
+static/      the style sheet, and custom elements as plain ES modules on top of pages that work without them
 """
 
 from async_motion.web.archive import Archive

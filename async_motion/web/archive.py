@@ -1,4 +1,4 @@
-"""The stored events, as the pages need them: the bucket's reader, and what is made of frames."""
+"""The stored events, as the pages need them: the bucket's reader, thumbnails, clips, deletion."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from async_motion.retrieval import Event, EventReader
 from async_motion.web.thumbnails import Thumbnails
 
 MakeClip = Callable[[Sequence[FrameInfo], Callable[[FrameInfo], bytes | None], Path], int]
-"""(frames, what gives a frame's JPEG, target) -> frames in the MP4. Blocks. Raises ImageError, OSError."""
+"""(frames, read a frame's JPEG, target) -> frames written to the MP4. Blocks. Raises ImageError, OSError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """Everything about stored events. `delete` returns how many objects went."""
+    """Access to the stored events. `delete` returns the number of objects removed."""
 
     reader: EventReader
     thumbnails: Thumbnails

@@ -1,18 +1,20 @@
-"""Who may do what: tokens, the cookie, reverse proxies and Home Assistant's ingress.
+"""Authentication and roles: tokens, the cookie, reverse proxies and Home Assistant's ingress.
 
     no token, loopback    everything, for requests to a loopback name that came through no proxy
     Authorization: Bearer the role of its token: `web.token` is admin, `web.viewer_token` viewer
     cookie                the role of the token that was exchanged for it; signed, and renewed while used
     X-Remote-User-Id      `web.remote_user`, from `web.trusted_proxies` alone (Home Assistant's ingress)
 
-- A cookie is ``role.issued.session.signature``. It holds for `COOKIE_S`; one that is older than `RENEW_S` is
-  replaced at its next use, and refused `GRACE_S` after its successor was used. The key derives from the
-  tokens: a changed token ends every session. A log-out ends the session's cookies, old and new.
-- `HttpOnly`, `SameSite=Strict`, no `Path`: every page lies right below the base, so that the browser scopes
-  the cookie to the base by itself, also where a proxy or ingress has put a prefix before it.
+- A cookie is ``role.issued.session.signature``. It is valid for `COOKIE_S`. One older than `RENEW_S` is
+  replaced at its next use; once its successor was used, a cookie issued more than `GRACE_S` before that one
+  is refused. The key derives from the tokens: a changed token ends every session. A log-out ends all cookies
+  of the session.
+- `HttpOnly`, `SameSite=Strict`, no `Path`: every page lies directly below the base, so the browser scopes the
+  cookie to the base, also behind a prefix that a proxy or ingress adds.
 - A request that changes something must come from the same origin (`Sec-Fetch-Site`, else `Origin`). A bearer
-  token needs no such check: no browser adds one by itself.
-- An address that has sent `MAX_WRONG` wrong tokens within `WRONG_S` must wait until that time is over.
+  token needs no such check: browsers never add one on their own.
+- An address that has sent `MAX_WRONG` wrong tokens within `WRONG_S` is refused until the first of them is
+  `WRONG_S` old.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Role(IntEnum):
-    """What a visitor may do; each may do what those below may."""
+    """What a visitor may do. Each role includes the lower ones."""
 
     NONE = 0
     VIEWER = 1
@@ -56,9 +58,10 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visitor:
-    """Who asks. `how` is open, bearer, cookie, proxy or nothing; `cookie` is one to be set, renewed.
+    """The sender of a request. `how` is open, bearer, cookie, proxy or empty.
 
-    `name` is what a trusted proxy calls the person. `framed`: the page stands in Home Assistant's frame.
+    `name` is the user's name from a trusted proxy. `framed`: the page is inside Home Assistant's frame.
+    `cookie` is a renewed cookie to set in the response.
     """
 
     role: Role
@@ -72,7 +75,7 @@ class Visitor:
 
 
 class TooManyWrong(Exception):
-    """The address has sent too many wrong tokens. `retry_after_s` is when it may try again."""
+    """The address has sent too many wrong tokens. It may try again in `retry_after_s` seconds."""
 
     def __init__(self, retry_after_s: float) -> None:
         super().__init__("too many wrong tokens")
@@ -80,14 +83,14 @@ class TooManyWrong(Exception):
 
 
 class WrongTokens:
-    """Wrong tokens by address, bounded: with `MAX_ADDRESSES` at it, unknown ones wait too."""
+    """Wrong tokens by address, bounded: beyond `MAX_ADDRESSES` addresses, unknown ones are refused too."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
 
     def check(self, address: str) -> None:
-        """Raise TooManyWrong where an address must wait."""
+        """Raise TooManyWrong if the address must wait."""
         now = self._clock()
         while self._wrong and next(iter(self._wrong.values()))[-1] < now - WRONG_S:
             self._wrong.popitem(last=False)
@@ -108,7 +111,7 @@ class WrongTokens:
 
 
 class Guard:
-    """Decides for each request who asks. `token` None: no token is wanted, on the loopback address alone."""
+    """Authenticates each request. `token` None: open without a token, on the loopback address alone."""
 
     def __init__(
         self,
@@ -131,21 +134,21 @@ class Guard:
         self._now = now
         self._wrong = WrongTokens(clock)
         self._newest: OrderedDict[str, float] = OrderedDict()
-        """When the newest cookie that was used of a session was issued; infinite after its log-out."""
-        # Browsers ignore the port: instances on one host share cookies, so each has a name of its own.
+        """Issue time of the newest cookie used in each session; infinite after its log-out."""
+        # Cookies ignore the port: instances on one host would share one, so each has its own name.
         self.cookie_name = f"async_motion_{hashlib.sha256(instance.encode()).hexdigest()[:8]}"
-        # Derived slowly: a stolen cookie must not serve to guess the token.
+        # A slow derivation: a stolen cookie must not make guessing the token feasible.
         salt = b"async_motion cookie 1"
         secret = b"\0".join(text for text, _ in self._tokens) or secrets.token_bytes(32)
         self._key = hashlib.scrypt(secret, salt=salt, n=2**14, r=8, p=1)
 
     @property
     def wants_token(self) -> bool:
-        """Return whether a token is set."""
+        """Whether a token is set."""
         return bool(self._tokens)
 
     def visitor(self, request: web.Request) -> Visitor:
-        """Return who asks. Raises TooManyWrong."""
+        """Return the sender of a request, with its role. Raises TooManyWrong."""
         peer = request.remote or ""
         trusted = self._is_trusted(peer)
         headers = request.headers
@@ -181,10 +184,10 @@ class Guard:
         return is_(role, "cookie" if role else "", cookie=cookie)
 
     def role_of(self, token: str, address: str) -> Role:
-        """Return the role of a token that was given. Raises TooManyWrong."""
+        """Return the role of a token; a wrong one is counted against `address`. Raises TooManyWrong."""
         self._wrong.check(address)
         given = token.encode("utf-8", "replace")
-        # All are compared, each in constant time: how long it took says nothing about the right one.
+        # Compare with all tokens, each in constant time: the duration must not reveal which one matches.
         roles = [role for known, role in self._tokens if hmac.compare_digest(given, known)]
         if not roles:
             self._wrong.add(address)
@@ -192,7 +195,7 @@ class Guard:
         return max(roles)
 
     def same_origin(self, request: web.Request, visitor: Visitor) -> bool:
-        """Return whether a request that changes something comes from our own pages, or from no browser."""
+        """Return whether a request comes from our own pages, or from a program that is no browser."""
         if visitor.how == "bearer":
             return True
         site = request.headers.get("Sec-Fetch-Site")
@@ -201,12 +204,12 @@ class Guard:
         origin = request.headers.get("Origin")
         if origin is not None:
             return urlsplit(origin).netloc.lower() in {host.lower() for host in visitor.hosts}
-        return visitor.how == "open"  # a program on this machine: every browser sends one of the two
+        return visitor.how == "open"  # a local program: every browser sends one of the two headers
 
     # ---- the cookie ----
 
     def new_cookie(self, role: Role, session: str | None = None) -> str:
-        """Return a cookie's value for a role, of a new session or of one that goes on."""
+        """Return a new cookie's value for a role. `session` None: a new session."""
         text = f"{role.name.lower()}.{int(self._now())}.{session or secrets.token_urlsafe(12)}"
         return f"{text}.{self._signature(text)}"
 
@@ -226,7 +229,7 @@ class Guard:
             self._note(found[2], math.inf)
 
     def _from_cookie(self, request: web.Request) -> tuple[Role, str | None]:
-        """Return a cookie's role, and the cookie to set in its place where it is to be renewed."""
+        """Return the role of a request's cookie, and its replacement if it must be renewed."""
         found = self._read(self._cookie(request))
         if found is None:
             return Role.NONE, None
@@ -242,12 +245,12 @@ class Guard:
         return ""
 
     def _read(self, value: str) -> tuple[Role, float, str] | None:
-        """Return (role, issued, session) of a cookie that holds, else None."""
+        """Return (role, issued, session) of a valid cookie, else None."""
         text, _, signature = value.rpartition(".")
         given = signature.encode("utf-8", "replace")
         if not text or not hmac.compare_digest(given, self._signature(text).encode()):
             return None
-        word, digits, session = text.split(".")  # our own signature: it has our form
+        word, digits, session = text.split(".")  # the signature is ours, so the format is
         role, issued = Role[word.upper()], float(digits)
         if not -GRACE_S <= self._now() - issued < COOKIE_S:
             return None
@@ -278,7 +281,7 @@ class Guard:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a name or address is this machine's own."""
+    """Return whether a host is a loopback address or `localhost`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -286,7 +289,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _client(forwarded: Sequence[str], peer: str, trusted: Callable[[str], bool]) -> str:
-    """Return the client's address: the last one in the chain that no trusted proxy has."""
+    """Return the client's address: the last one in X-Forwarded-For that is no trusted proxy's."""
     for address in reversed([part.strip() for header in forwarded for part in header.split(",")]):
         try:
             ipaddress.ip_address(address)

@@ -1,9 +1,9 @@
-"""Connections, bounded: a client that is slow, or asks for a thousand, must not cost the service its handles.
+"""Bound the connections: slow clients, or a thousand of them, must not exhaust the service's descriptors.
 
 - A request's head must arrive within `HEAD_S`; an idle connection is closed after the same time.
-- At most `max_connections` are open. One more closes the one that has been idle or half-sent for longest;
-  where all are at work it is refused.
-- A reserve of handles stays free for the cameras, the spool and the store: see `connection_bound`.
+- At most `max_connections` are open. One more closes the connection that has been idle, or without a whole
+  request, for longest. If all are busy it is refused.
+- A reserve of descriptors stays free for the cameras, the spool and the store: see `connection_bound`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ BODY_S: Final = 15.0
 MAX_CONNECTIONS: Final = 256
 MIN_CONNECTIONS: Final = 8
 RESERVE: Final = 256
-"""Handles that are not ours: cameras, the spool, the store, the broker."""
+"""File descriptors kept for cameras, the spool, the store and the broker."""
 
 
 def connection_bound(handles: int | None = None) -> int:
-    """Return how many connections may be open, of a process that may have `handles` (default: its limit)."""
+    """Return the maximum number of connections, for `handles` descriptors (default: the process's limit)."""
     if handles is None:
         handles = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if handles == resource.RLIM_INFINITY:
@@ -39,7 +39,7 @@ class Closable(Protocol):
 
 
 class Refused(asyncio.Protocol):
-    """A connection that is closed before it is read."""
+    """A connection that is closed before anything is read."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
@@ -47,7 +47,7 @@ class Refused(asyncio.Protocol):
 
 
 class Connections:
-    """The open connections in the order in which they last did something; see the module."""
+    """The open connections: busy ones, and idle ones in the order of last use; see the module."""
 
     def __init__(self, max_connections: int) -> None:
         self._max = max_connections
@@ -57,7 +57,7 @@ class Connections:
     def factory(
         self, make: Callable[[], asyncio.Protocol], open_now: Callable[[], list[Closable]]
     ) -> Callable[[], asyncio.Protocol]:
-        """Return a protocol factory that keeps to the bound. `open_now` gives the open connections."""
+        """Return a protocol factory that enforces the bound. `open_now` returns the open connections."""
 
         def protocol() -> asyncio.Protocol:
             alive = set(open_now())

@@ -1,4 +1,4 @@
-"""The settings as the pages change them: what they need of the service, in values of their own."""
+"""The protocol and values by which the pages read and change the settings."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class EditorField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Current:
-    """The settings' file. `version` tells its content from another.
+    """The content of the settings file. `version` identifies it.
 
-    `values` are as people wrote them, by dotted key. `secrets` are those that are set, with what may be shown
-    of them. `environment` names the variables that outweigh the file. `problem`: why the last reload failed.
+    `values` are as written in the file, by dotted key. `secrets` holds the secrets that are set, with the
+    part that may be shown. `environment` names the variable that overrides a key. `problem`: why the last
+    reload failed.
     """
 
     version: str
@@ -39,7 +40,7 @@ class Current:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """One value or section of plain data at its place; None or blank: the default."""
+    """A new value or section, as plain data, for the key at `place`; None or blank: the default."""
 
     place: Sequence[str]
     value: Any
@@ -47,7 +48,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditOutcome:
-    """What was done, a line each. With `problems` nothing was."""
+    """What was done, one line each. If there are `problems`, nothing was changed."""
 
     done: list[str]
     problems: list[str]
@@ -59,13 +60,16 @@ class SettingsEditor(Protocol):
     def fields(self) -> list[EditorField]: ...
 
     async def current(self) -> Current:
-        """Return what the file says. Raises SettingsError where it cannot be read."""
+        """Return the content of the file. Raises SettingsError if it cannot be read."""
 
     async def save(self, version: str, changes: Sequence[Edit], *, dry_run: bool) -> EditOutcome:
-        """Write and put in force; raises SettingsConflict, SettingsError with every problem."""
+        """Write the changes and apply them; with `dry_run` only check them.
+
+        Raises SettingsConflict if the file is no longer of `version`, SettingsError with every problem.
+        """
 
     async def reload(self) -> EditOutcome:
-        """Read the file again; invalid settings change nothing."""
+        """Read the file again and apply it; invalid settings change nothing."""
 
     async def probe(self, source: str) -> bytes:
-        """Return a JPEG from a camera's address. Raises SettingsError, CameraUnavailable."""
+        """Return a JPEG from the camera at `source`. Raises SettingsError, CameraUnavailable, ImageError."""

@@ -1,4 +1,4 @@
-"""What the pages of stored events show: a day's timeline, cards, an event's strip; the words for figures."""
+"""The content of the pages of stored events: a day's timeline, cards, an event's strip, text for figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from async_motion.web.editor import Current, EditorField
 
 PAGE: Final = 48
 STRIP: Final = 48
-"""Frames in an event's strip; of more, evenly spread ones."""
+"""Maximum frames in an event's strip, evenly spread."""
 MINUTES: Final = 1440
 
 ENDED: Final[Mapping[str, str]] = {
@@ -28,12 +28,12 @@ ENDED: Final[Mapping[str, str]] = {
 
 
 def when(at: datetime) -> str:
-    """Return a time of day, local, as people read it."""
+    """Return the local time of day as HH:MM:SS."""
     return f"{at.astimezone():%H:%M:%S}"
 
 
 def day_words(day: date, today: date) -> str:
-    """Return a day as people say it."""
+    """Return a day as text: Today, Yesterday, or weekday and date, with the year unless it is this one."""
     if day == today:
         return "Today"
     if day == today - timedelta(days=1):
@@ -42,7 +42,7 @@ def day_words(day: date, today: date) -> str:
 
 
 def lasted(seconds: float | None) -> str:
-    """Return how long an event lasted; the words for one that goes on."""
+    """Return an event's duration as text; `goes on` for None."""
     if seconds is None:
         return "goes on"
     if seconds < 60:
@@ -52,7 +52,7 @@ def lasted(seconds: float | None) -> str:
 
 
 def spark(scores: Sequence[float], width: int = 64, height: int = 16) -> str:
-    """Return the points of a line through scores, for SVG; empty where there are too few."""
+    """Return the points of an SVG polyline through the scores, in pixels; empty for fewer than two."""
     if len(scores) < 2:
         return ""
     top = max(*scores, 1e-6)
@@ -64,7 +64,7 @@ def spark(scores: Sequence[float], width: int = 64, height: int = 16) -> str:
 
 
 def timeline(events: Iterable[Event], day: date, titles: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return a row for each camera: its name, title, and one SVG path of all its events, in minutes."""
+    """Return a row for each camera: name, title, count, and one SVG path of its events, x in minutes."""
     start = datetime.combine(day, datetime.min.time()).astimezone()
     rows: dict[str, list[str]] = {name: [] for name in titles}
     for event in events:
@@ -79,12 +79,12 @@ def timeline(events: Iterable[Event], day: date, titles: Mapping[str, str]) -> l
 
 
 def in_hour(events: Iterable[Event], hour: int) -> list[Event]:
-    """Return the events that began in an hour of the local day."""
+    """Return the events that began in an hour (0..23) of the local day."""
     return [event for event in events if event.started_at.astimezone().hour == hour]
 
 
 def card(event: Event, titles: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a card of the grid shows."""
+    """Return the values of an event's card in the grid."""
     return {
         "camera": event.camera,
         "title": titles.get(event.camera, event.camera),
@@ -100,14 +100,17 @@ def card(event: Event, titles: Mapping[str, str]) -> dict[str, Any]:
 
 
 def spread(frames: Sequence[FrameInfo], count: int = STRIP) -> list[FrameInfo]:
-    """Return at most `count` frames, evenly spread, first and last among them."""
+    """Return at most `count` frames, evenly spread, including the first and the last."""
     if len(frames) <= count:
         return list(frames)
     return [frames[round(place * (len(frames) - 1) / (count - 1))] for place in range(count)]
 
 
 def grouped(fields: Sequence[EditorField], current: Current, camera: str) -> list[dict[str, Any]]:
-    """Return the settings that are not secret as a page without script shows them, by section."""
+    """Return the settings by section, without secrets and shapes, for the page without script.
+
+    `camera`: the settings of this camera; blank: those of the service.
+    """
     groups: dict[str, list[dict[str, str]]] = {}
     for field in fields:
         ours = field.place[0] == "cameras"
@@ -123,6 +126,6 @@ def grouped(fields: Sequence[EditorField], current: Current, camera: str) -> lis
 
 
 def address(page: str, **values: object) -> str:
-    """Return the relative address of a page with its query; values that are None or blank are left out."""
+    """Return the relative URL of a page with its query; None and blank values are omitted."""
     given = {key: str(value) for key, value in values.items() if value not in (None, "")}
     return f"{page}?{urlencode(given)}" if given else page

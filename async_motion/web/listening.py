@@ -1,4 +1,4 @@
-"""The socket on which the pages are served: one that systemd passed on, or one of our own."""
+"""Open the listening socket of the pages, or take the one that systemd passed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 import socket
 
 FIRST_FD = 3
-"""systemd's: descriptors that are passed on begin here (sd_listen_fds)."""
+"""The first descriptor that systemd passes (SD_LISTEN_FDS_START of sd_listen_fds)."""
 
 
 def listening_socket(host: str, port: int) -> socket.socket | None:
-    """Return a socket that is ready to listen, or None where the event loop is to open `host` and `port`.
+    """Return a socket that is ready to listen, or None if the event loop can open `host` and `port` itself.
 
-    `::` is every address of this machine, also its IPv4 ones, as people expect; asyncio would leave those
-    out. Raises OSError when it cannot be opened.
+    For `::` the socket is dual-stack, so that IPv4 works too; asyncio would listen on IPv6 alone. Raises
+    OSError if it cannot be opened.
     """
     passed = inherited_socket()
     if passed is not None:
@@ -24,7 +24,7 @@ def listening_socket(host: str, port: int) -> socket.socket | None:
 
 
 def inherited_socket() -> socket.socket | None:
-    """Return the socket that systemd's `.socket` unit passed on, once; None where there is none."""
+    """Return the socket that systemd's `.socket` unit passed; None on later calls, or if there is none."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return None
     count = os.environ.pop("LISTEN_FDS", "")

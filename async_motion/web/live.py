@@ -1,8 +1,8 @@
-"""What the cameras see now: judged pictures, scores and events, for those who look.
+"""Live view: judged frames, scores and events, for the viewers of the pages.
 
-- A picture is encoded only when a viewer asks for it, once for each width, in an executor.
-- The newest picture wins: a slow viewer misses pictures, and holds up nothing.
-- At most `max_viewers` streams are open, of pictures and of news each.
+- A frame is encoded only when a viewer requests it, once for each width, in an executor.
+- The newest frame wins: a slow viewer skips frames and delays nothing.
+- At most `max_viewers` streams of pictures are open, and four times as many of news.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from async_motion.core.model import Detection, Frame, MotionEvent
 from async_motion.errors import CameraUnavailable, ImageError
 
 SCORES: Final = 600
-"""Scores kept for each camera: two minutes at five frames a second."""
+"""Scores kept for each camera: two minutes at 5 fps."""
 WIDTHS: Final = (320, 640, 960, 1280)
-"""Pixels; other widths are rounded up to one of these, so that few are encoded."""
+"""Widths in pixels. Requests are rounded up to one of these, to bound the number of encodings."""
 DEFAULT_WIDTH: Final = 960
 MIN_GAP_S: Final = 0.1
-"""Between two pictures of a stream."""
+"""Minimum interval between two pictures of a stream."""
 KEEPALIVE_S: Final = 5.0
-"""How often a stream without anything new looks whether its viewer is still there."""
+"""Interval at which an idle stream checks whether its viewer is still connected."""
 QUEUE: Final = 64
 """News that may wait for one listener; the oldest is dropped."""
 
@@ -38,15 +38,15 @@ Encode = Callable[[Frame, int], bytes]
 
 
 class Layers(Protocol):
-    """Gives pictures of what a camera's detector knows."""
+    """Renders a camera's detector state as pictures."""
 
     async def __call__(self, camera: str, layer: str) -> bytes | None:
-        """Return a JPEG of `layer`: background, noise or unrest. None: there is none yet."""
+        """Return a JPEG of `layer`: background, noise or unrest; None if there is none yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A judged picture as JPEG. `tag` changes with it."""
+    """A judged frame as JPEG. `tag` identifies the frame."""
 
     jpeg: bytes
     tag: str
@@ -55,7 +55,7 @@ class Picture:
 
 @dataclass(slots=True)
 class _Camera:
-    """What is kept of one camera. `number` counts its judged pictures."""
+    """The live state of one camera. `number` counts its judged frames."""
 
     number: int = 0
     newest: tuple[Frame, Detection] | None = None
@@ -71,7 +71,7 @@ class TooManyViewers(Exception):
 
 
 class Live:
-    """Hears what the cameras tell, and shows it."""
+    """Receives the cameras' frames and events, and serves them to viewers."""
 
     def __init__(
         self, *, encode: Encode, executor: Executor, max_viewers: int, layers: Layers | None = None
@@ -82,14 +82,14 @@ class Live:
         self._layers = layers
         self._cameras: dict[str, _Camera] = {}
         self._run = secrets.token_hex(3)
-        """Tells our pictures from those that another run has numbered alike."""
+        """Random part of the tags: a restart counts frames from 1 again."""
         self._streams = 0
         self._listeners: set[asyncio.Queue[tuple[str, dict[str, Any]]]] = set()
 
-    # ---- what cameras tell: quick, and never blocking ----
+    # ---- from the cameras: these return at once ----
 
     def judged(self, camera: str, frame: Frame, detection: Detection) -> None:
-        """One frame was judged."""
+        """Keep a judged frame as the newest, and its score."""
         state = self._camera(camera)
         state.number += 1
         state.newest = (frame, detection)
@@ -99,17 +99,17 @@ class Live:
         state.arrived = asyncio.Event()
 
     def motion(self, camera: str, on: bool) -> None:
-        """Motion began or ended."""
+        """Note that motion began or ended."""
         self._camera(camera).motion = on
         self._tell("motion", {"camera": camera, "on": on})
 
     def offline(self, camera: str) -> None:
-        """Drop the held frame of a camera that is away. The last encoded picture stays."""
+        """Release the newest frame of a camera that is offline. The last encoded pictures are kept."""
         self._camera(camera).newest = None
         self._tell("status", {"camera": camera})
 
     def online(self, camera: str) -> None:
-        """Note that the camera gives frames."""
+        """Note that the camera delivers frames."""
         self._tell("status", {"camera": camera})
 
     def event_started(self, event: MotionEvent) -> None:
@@ -121,18 +121,18 @@ class Live:
         self._tell("event", {"phase": "end", **_event(event)})
 
     def forget(self, camera: str) -> None:
-        """Forget a camera that is no more."""
+        """Forget a camera that was removed."""
         self._cameras.pop(camera, None)
 
-    # ---- what viewers ask ----
+    # ---- for viewers ----
 
     def tag(self, camera: str) -> str | None:
-        """Return what changes with each judged picture; None before the first."""
+        """Return the tag of the newest judged frame; None before the first."""
         state = self._cameras.get(camera)
         return f"{self._run}-{state.number}" if state is not None and state.number else None
 
     def in_motion(self, camera: str) -> bool:
-        """Return whether motion is reported now."""
+        """Return whether the camera reports motion now."""
         state = self._cameras.get(camera)
         return state is not None and state.motion
 
@@ -142,9 +142,9 @@ class Live:
         return list(state.scores) if state is not None else []
 
     async def picture(self, camera: str, width: int = DEFAULT_WIDTH) -> Picture | None:
-        """Return the newest judged picture, at most about `width` wide; None while there is none.
+        """Return the newest judged frame, at most as wide as `width` rounded up to one of `WIDTHS`.
 
-        Raises ImageError, CameraUnavailable.
+        None while there is none. Raises ImageError, CameraUnavailable.
         """
         width = next((one for one in WIDTHS if one >= width), WIDTHS[-1])
         state = self._cameras.get(camera)
@@ -163,13 +163,13 @@ class Live:
         return picture
 
     async def layer(self, camera: str, layer: str) -> bytes | None:
-        """Return a picture of what the detector knows; None where there is none."""
+        """Return a JPEG of the detector's state, as `Layers` does; None if there is none."""
         return await self._layers(camera, layer) if self._layers is not None else None
 
     async def pictures(self, camera: str, width: int = DEFAULT_WIDTH) -> AsyncIterator[Picture | None]:
-        """Yield the judged pictures as they come, the newest first. Wrap in `viewer`.
+        """Yield each new judged frame; a slow consumer skips to the newest. Wrap in `viewer`.
 
-        None: nothing came for `KEEPALIVE_S`.
+        Yields None after `KEEPALIVE_S` without a new frame.
         """
         shown: str | None = None
         loop = asyncio.get_running_loop()
@@ -192,7 +192,7 @@ class Live:
             await asyncio.sleep(max(0.0, MIN_GAP_S - (loop.time() - began)))
 
     async def judgements(self, camera: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield the verdicts as they come, the newest first: JSON values for the layers of a page."""
+        """Yield each new verdict as JSON values for an overlay; a slow consumer skips to the newest."""
         shown = 0
         while True:
             state = self._camera(camera)
@@ -204,7 +204,7 @@ class Live:
                 await arrived.wait()
 
     async def news(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Yield what happens from now on: (name, JSON values)."""
+        """Yield news from now on: (name, JSON values). A slow consumer loses the oldest beyond `QUEUE`."""
         queue: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
         self._listeners.add(queue)
         try:
@@ -215,7 +215,7 @@ class Live:
 
     @contextmanager
     def viewer(self) -> Iterator[None]:
-        """Take one of the streams. Raises TooManyViewers."""
+        """Hold one of the streams. Raises TooManyViewers."""
         if self._streams >= self.max_viewers:
             raise TooManyViewers
         self._streams += 1
@@ -226,7 +226,7 @@ class Live:
 
     @contextmanager
     def listener(self) -> Iterator[None]:
-        """Take one of the places for news, of which there are four for each viewer. Raises TooManyViewers."""
+        """Guard a stream of news: four for each of `max_viewers`. Raises TooManyViewers."""
         if len(self._listeners) >= 4 * self.max_viewers:
             raise TooManyViewers
         yield
@@ -242,7 +242,7 @@ class Live:
 
 
 def verdict(frame: Frame, detection: Detection) -> dict[str, Any]:
-    """Return what a page draws over a judged picture."""
+    """Return the overlay of a judged frame as JSON values; boxes are x, y, width, height, 0..1."""
     return {
         "at": payloads.iso(frame.captured_at),
         "score": round(detection.score, 6),

@@ -1,4 +1,4 @@
-"""The state as Prometheus metrics: read afresh at each scrape, in a registry of our own."""
+"""The state as Prometheus metrics: read at each scrape, in a separate registry."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PREFIX = "async_motion_"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One metric: its name without the prefix, its help, and where its value stands in the state.
+    """One metric: its name without the prefix, its help, and the path of its value in the state.
 
-    A value that is a mapping gives a series for each key, labelled `by`. Counters end in `_total`.
+    A mapping yields a series for each key, with the label `by`. Counters are exposed with `_total`.
     """
 
     name: str
@@ -136,11 +136,11 @@ CAMERA = (
 
 
 Sources = Mapping[tuple[str, ...], Mapping[str, Any]]
-"""A state for each combination of labels."""
+"""A state for each combination of label values."""
 
 
 class Metrics(Collector):
-    """Turns the state into metrics, and adds those of the process (CPU, memory, handles)."""
+    """Turns the state into metrics, and adds those of the process (CPU, memory, file descriptors)."""
 
     def __init__(
         self,
@@ -156,16 +156,16 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
 
     def expose(self, accept: str) -> tuple[bytes, str]:
-        """Return the body and its content type, in the format that the `Accept` header asks for."""
+        """Return (body, content type), in the format that the `Accept` header asks for."""
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
     def describe(self) -> Iterable[Metric]:
-        """Promise nothing ahead: otherwise registering would already ask for the state."""
+        """Return nothing: without this, registering would call `collect`, which reads the state."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Give every metric that the state has a value for."""
+        """Yield every metric that has a value in the state."""
         state = self._snapshot()
         cameras = state.get("cameras") or {}
         labels = {"instance_name": str(state.get("instance", "")), "version": str(state.get("version", ""))}
@@ -210,7 +210,7 @@ def _yes_or_no(name: str, text: str, label: str, values: Mapping[str, bool]) -> 
 
 
 def _families(rows: Iterable[Row], sources: Sources, labels: tuple[str, ...]) -> Iterator[Metric]:
-    """Give a family for each row that has a value; `sources` maps label values to a state."""
+    """Yield a family for each row that has a value; `sources` maps label values to a state."""
     for row in rows:
         kind = CounterMetricFamily if row.counter else GaugeMetricFamily
         family = kind(PREFIX + row.name, row.help, labels=[*labels, *([row.by] if row.by else [])])
@@ -232,7 +232,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _number(value: object) -> float | None:
-    """Return a number, or a time as seconds since 1970; None for what is neither."""
+    """Return a finite number, or an ISO time as seconds since 1970; None for anything else."""
     if isinstance(value, str):
         try:
             return datetime.fromisoformat(value).timestamp()

@@ -1,7 +1,7 @@
-"""The pages: server-rendered, complete without script. Every text is escaped by the templates.
+"""The pages: server-rendered, complete without script. The templates escape every text.
 
-All pages lie right below the base (`events`, `event?id=…`), so that every address in them is relative and
-holds behind any prefix.
+All pages lie directly below the base (`events`, `event?id=…`), so that every URL in them is relative and
+valid behind any prefix.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from async_motion.web.state import PARTS, problem_of
 from async_motion.web.upkeep import LogLine, SetAside
 
 PAGE_NAME: Final = re.compile(r"(?:[a-z]{1,16})?(?:\?[\x21-\x7e]{0,512})?")
-"""What a login may return to: one of our own pages."""
+"""A target to which a login may redirect: one of our own pages."""
 
 TABS: Final = (
     ("", "Live"),
@@ -48,7 +48,7 @@ CONTENT_TYPES: Final = {
 
 
 class Static:
-    """The files under `static/`, read once; their addresses carry a mark of their content."""
+    """The files under `static/`, read once. Their URLs carry `mark`, a digest of all content."""
 
     def __init__(self) -> None:
         self._files: dict[str, tuple[bytes, str]] = {}
@@ -60,7 +60,7 @@ class Static:
         self.mark = hashlib.sha256(everything).hexdigest()[:10]
 
     async def serve(self, request: web.Request) -> web.Response:
-        """Answer with a file. Modules import each other without the mark: they are asked for again."""
+        """Answer with a file. Modules import each other without the mark, so browsers must revalidate."""
         found = self._files.get(request.match_info["name"])
         if found is None:
             raise web.HTTPNotFound(text="there is no such file\n")
@@ -82,7 +82,7 @@ def _read(folder: Any, prefix: str = "") -> Iterator[tuple[str, bytes]]:
 
 
 class Pages:
-    """Renders the pages of one site from what its API gives."""
+    """Renders the pages of one site from the values of its API."""
 
     def __init__(self, site: Site, api: Api, guard: Guard) -> None:
         self._site = site
@@ -120,7 +120,7 @@ class Pages:
     def render(
         self, request: web.Request, template: str, *, status: int = 200, **values: Any
     ) -> web.Response:
-        """Return a page."""
+        """Return a page rendered from a template."""
         visitor = request.get(VISITOR)
         text = self._templates.get_template(template).render(
             instance=self._site.instance if visitor is not None and visitor.role else "async_motion",
@@ -135,7 +135,7 @@ class Pages:
         return web.Response(text=text, content_type="text/html", charset="utf-8", status=status)
 
     def failure(self, request: web.Request, status: int, words: str) -> web.Response:
-        """Return a page that says why there is none."""
+        """Return the error page."""
         return self.render(request, "failure.html", status=status, words=words, code=status)
 
     # ---- pages ----
@@ -282,7 +282,7 @@ class Pages:
         return self.exchange(request, token if isinstance(token, str) else "", to)
 
     def exchange(self, request: web.Request, token: str, to: str) -> web.Response:
-        """Exchange a token for the cookie, and go on to the page `to`."""
+        """Exchange a token for the cookie and redirect to the page `to`; show the form for a wrong one."""
         visitor = request[VISITOR]
         if not self._guard.wants_token:
             raise web.HTTPSeeOther(to or "./")
@@ -313,7 +313,7 @@ def _set_aside(state: Mapping[str, Any]) -> bool:
 
 
 def _admin(request: web.Request) -> None:
-    """Raise ApiError where a visitor may not change anything."""
+    """Raise ApiError (403) unless the visitor is an admin."""
     if request[VISITOR].role < Role.ADMIN:
         raise ApiError(403, "expected the role admin: a viewer changes nothing")
 
@@ -321,7 +321,7 @@ def _admin(request: web.Request) -> None:
 def _chosen(
     query: Mapping[str, str], given: Mapping[str, str]
 ) -> tuple[models.EventsQuery, date | None, int | None, str | None]:
-    """Return what the page of events is asked for: (query, day, hour, before). Raises ApiError."""
+    """Parse the filters of the events page: (query, day, hour, before). Raises ApiError (400)."""
     wanted: dict[str, object] = {
         "camera": given["camera"] or None,
         "zone": given["zone"] or None,
@@ -333,7 +333,7 @@ def _chosen(
         wanted["min_score"] = float(given["percent"].replace(",", ".")) / 100 if given["percent"] else 0.0
         hour = int(query["hour"]) if query.get("hour") else None
         chosen = models.EventsQuery.model_validate(wanted)
-    except ValueError:  # pydantic's are too
+    except ValueError:  # pydantic's errors included
         raise ApiError(400, "the filter cannot be read: expected a day, numbers and names") from None
     if hour is not None and not 0 <= hour < 24:
         raise ApiError(400, "expected an hour from 0 to 23")
@@ -343,7 +343,7 @@ def _chosen(
 
 
 def _page(to: str) -> str:
-    """Return where a login goes on to, if it is a page of ours."""
+    """Return the target of a login's redirect if it is one of our pages, else an empty text."""
     return to if PAGE_NAME.fullmatch(to) else ""
 
 
@@ -351,7 +351,7 @@ _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def since(start: object, now: datetime) -> str:
-    """Return the time since an ISO date as people say it."""
+    """Return the time since an ISO date as text."""
     try:
         return duration(max(0.0, (now - datetime.fromisoformat(str(start))).total_seconds()))
     except (ValueError, TypeError):
@@ -359,13 +359,13 @@ def since(start: object, now: datetime) -> str:
 
 
 def ago(at: object, now: datetime) -> str:
-    """Return how long ago an ISO date was."""
+    """Return how long ago an ISO date was, as text."""
     words = since(at, now)
     return "just now" if words.endswith("ms") else f"{words} ago"
 
 
 def duration(value: object) -> str:
-    """Return seconds as people say them."""
+    """Return a duration in seconds as text with a unit, ms to days."""
     seconds = float(value) if isinstance(value, int | float) else 0.0
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
@@ -376,7 +376,7 @@ def duration(value: object) -> str:
 
 
 def size(value: object) -> str:
-    """Return bytes as people say them."""
+    """Return a size in bytes as text with a binary unit."""
     whole = int(value) if isinstance(value, int | float) else 0
     power = min(4, max(0, whole.bit_length() - 1) // 10)
     amount = whole / 1024**power
@@ -384,6 +384,6 @@ def size(value: object) -> str:
 
 
 def percent(share: object) -> str:
-    """Return a share as people write it, with the digits that matter."""
+    """Return a share (0..1) in percent, with three significant digits."""
     value = float(share) * 100 if isinstance(share, int | float) else 0.0
     return f"{value:.3g} %"

@@ -1,15 +1,15 @@
-"""The HTTP server beside the service: pages for people, an API below them, health and metrics.
+"""The HTTP server of the service: pages for people, an API below them, health and metrics.
 
     GET /          the pages; see `pages`
-    GET /api/v1/…  what they stand on; see `api`
+    GET /api/v1/…  the API; see `api`
     GET /metrics   for Prometheus
-    GET /healthz   200 while the event loop turns: a supervisor may restart us when this stops answering
-    GET /readyz    200 while everything works; 503 says what does not: an alarm, no reason for a restart
+    GET /healthz   200 while the event loop runs: a supervisor may restart the service when it stops answering
+    GET /readyz    200 while everything works, else 503 with the reasons: raise an alarm, do not restart
 
-- Who may do what is decided in one place, before any handler: see `auth`. Health, readiness, the login form
-  and the files that it is made of are open; without a role the former two say no more than yes or no.
+- Access is decided in one place, before any handler: see `auth`. Health, readiness, the login form and its
+  static files are open; without a role, health and readiness return their status alone.
 - Connections, heads and bodies are bounded: see `connections`.
-- A port that is taken is no reason not to watch cameras: one warning, and the service goes on without pages.
+- If the port is taken the service logs one warning and runs without pages: cameras matter more.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from async_motion.web.state import troubles
 log = logging.getLogger(__name__)
 
 BEAT_S: Final = 1.0
-"""How often the event loop's delay is measured."""
+"""Interval at which the event loop's lag is measured."""
 RENEW_S: Final = 600.0
-"""How often the pages' own certificate is read again."""
+"""Interval at which the pages' certificate is read again."""
 MAX_FORM: Final = 8 * 1024
-"""Bytes of a body that no route of the API reads."""
+"""Maximum bytes of a body outside the API, such as the login form's."""
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -61,7 +61,7 @@ _HEADERS: Final = {
 _OPEN: Final = ("/healthz", "/readyz", "/login", "/static/")
 _PROBES: Final = ("/healthz", "/readyz")
 _PROGRAMS: Final = ("/metrics", *_PROBES, f"{BASE}/")
-"""Where an answer is for programs: no form, no page."""
+"""Paths for programs: errors there are JSON, never a form or a page."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -83,10 +83,10 @@ class Web:
         self._connections = Connections(connection_bound())
         self._lag_s = 0.0
         self.url: str | None = None
-        """Where the pages are, while they are served."""
+        """The URL of the pages while they are served, else None."""
 
     async def run(self) -> None:
-        """Serve until cancelled. Returns at once, with a warning in the log, when the port cannot be had."""
+        """Serve until cancelled. Log and return at once if the port or the certificate is unusable."""
         app = web.Application(middlewares=[self._serve], client_max_size=MAX_FORM)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/healthz", self._healthz)
@@ -94,7 +94,7 @@ class Web:
         self._pages.install(app)
         self._api.install(app)
         app.on_response_prepare.append(self._add_headers)
-        # No access log: a token may stand in the address.
+        # No access log: a URL may contain a token.
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -133,9 +133,9 @@ class Web:
             await runner.cleanup()
 
     async def _beat(self, tls: ssl.SSLContext | None) -> None:
-        """Measure how late the event loop wakes us: what it takes longer, everything takes longer.
+        """Measure the event loop's lag every `BEAT_S`: it delays everything else as much.
 
-        A renewed certificate is picked up now and then; the connections that stand keep theirs.
+        A renewed certificate is loaded every `RENEW_S`; open connections keep the old one.
         """
         loop = asyncio.get_running_loop()
         renew_at = loop.time() + RENEW_S
@@ -171,7 +171,7 @@ class Web:
         except AsyncMotionError as exc:
             response = self._failure(request, 503, str(exc))
         except ConnectionResetError:
-            # The browser went to another page, or takes nothing: no answer arrives, and none is an error.
+            # The browser has left the page, or reads nothing: no answer can arrive. This is no error.
             if request.transport is not None:
                 request.transport.abort()
             response = web.Response(status=204)
@@ -186,7 +186,7 @@ class Web:
         return response
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let a request through to its handler, or say why not. Raises ApiError, TooManyWrong."""
+        """Pass a request to its handler if its role allows it. Raises ApiError, TooManyWrong."""
         visitor = self._guard.visitor(request)
         request[VISITOR] = visitor
         is_open = request.path.startswith(_OPEN)
@@ -211,7 +211,7 @@ class Web:
         return self._guard.same_origin(request, visitor)
 
     def _no_role(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        """Ask for the token, or say why none would do."""
+        """Return the login form. Raises ApiError (401, 403) for programs, or where no token is set."""
         if not self._guard.wants_token:
             raise ApiError(
                 403, "asked by another name than localhost, or through a proxy: set web.token to allow that"
@@ -258,7 +258,7 @@ class Web:
 
 
 def _http_log() -> logging.Logger:
-    """Return the log of the library below us, without what any client can make it say: a broken request."""
+    """Return aiohttp's log, without errors that any client can provoke with a malformed request."""
     logger = logging.getLogger(f"{__name__}.http")
     logger.addFilter(_is_ours)
     return logger

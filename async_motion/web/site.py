@@ -1,4 +1,4 @@
-"""What the pages stand on: the running service, seen through protocols of our own."""
+"""What the pages depend on: the running service, seen through protocols declared here."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from async_motion.web.state import Snapshot
 from async_motion.web.upkeep import Upkeep
 
 Polygon = tuple[tuple[float, float], ...]
-"""Points (x, y), each a share of the picture, 0..1 from the top left corner."""
+"""Points (x, y), as shares of width and height, 0..1 from the top left corner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneFacts:
-    """A zone as the settings have it; None: as the camera."""
+    """A zone of the settings. None: the camera's value."""
 
     polygon: Polygon
     sensitivity: str | None = None
@@ -26,7 +26,7 @@ class ZoneFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraFacts:
-    """What the pages show of a camera's settings. Areas are shares of the picture, 0..1."""
+    """The settings of a camera that the pages show. Areas are shares of the picture, 0..1."""
 
     title: str
     enabled: bool = True
@@ -40,7 +40,7 @@ class CameraFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One service's pages. `cameras` gives the cameras of the settings in force, by name."""
+    """All that the pages of one service need. `cameras` returns the cameras in force, by name."""
 
     instance: str
     version: str

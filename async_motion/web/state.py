@@ -1,4 +1,4 @@
-"""What the pages read out of the state."""
+"""Read problems from the service's state, for pages and probes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 Snapshot = Callable[[], Mapping[str, Any]]
-"""Returns the state as `{base}/state` says it, with `cameras`: name -> what `{base}/{camera}/state` says.
+"""Returns the payload of `{base}/state`, with `cameras`: name -> payload of `{base}/{camera}/state`.
 
-It must return at once. What is missing in it is left out of the answers.
+It must return at once. Keys that are missing are omitted from the answers.
 """
 
 PARTS: Final = ("spool", "store", "broker", "fleet")
-"""What can be in trouble besides cameras; the fleet only where there is one.
+"""The parts besides cameras that can fail; the fleet only if there is one.
 
-Each is a mapping with its `problem`, or a text: ``ok``.
+Each is a mapping with a `problem`, or a text: ``ok`` or the problem.
 """
 
 
 def problem_of(part: object) -> str | None:
-    """Return what is wrong with one of `PARTS`, also what is set aside or dropped; None while it works."""
+    """Return the problem of one of `PARTS`, or its alarm (set aside, dropped); None while it works."""
     if isinstance(part, Mapping):
         problem = part.get("problem") or part.get("alarm")
         return str(problem) if problem else None
@@ -27,7 +27,7 @@ def problem_of(part: object) -> str | None:
 
 
 def troubles(state: Mapping[str, Any]) -> list[str]:
-    """Return what does not work now, a line each: the parts, the index, cameras."""
+    """Return one line for each current problem: of the parts, the index, the cameras."""
     found = [f"{part}: {problem}" for part in PARTS if (problem := problem_of(state.get(part)))]
     if state.get("index_problem"):
         found.append(f"index: {state['index_problem']}")

@@ -1,4 +1,4 @@
-"""Small pictures of stored frames: made once, kept in memory up to a bound, the least used dropped first."""
+"""Thumbnails of stored frames: made once and kept in a bounded LRU cache in memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Final
 MAX_BYTES: Final = 32 * 2**20
 WIDTHS: Final = (320, 960)
 AT_ONCE: Final = 4
-"""Pictures that are made at once: a page of them must not hold up detection."""
+"""Thumbnails made concurrently: a page full of them must not delay detection."""
 
 Shrink = Callable[[bytes, int], bytes]
 """(JPEG, width in pixels) -> JPEG at most that wide. Blocks. Raises ImageError."""
 
 
 class Thumbnails:
-    """Makes and keeps small pictures by key and width."""
+    """Makes and caches thumbnails by object key and width."""
 
     def __init__(self, shrink: Shrink, executor: Executor, *, max_bytes: int = MAX_BYTES) -> None:
         self._shrink = shrink
@@ -31,18 +31,18 @@ class Thumbnails:
 
     @property
     def kept(self) -> list[str]:
-        """Return the keys of what is kept, the least used first."""
+        """The cached object keys, least recently used first."""
         return [key for key, _ in self._kept]
 
     @property
     def kept_bytes(self) -> int:
-        """Return the size of what is kept."""
+        """The size of the cache in bytes."""
         return self._bytes
 
     async def get(self, key: str, width: int, read: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return the picture of an object, `read` where it is not kept; `width` is rounded up to one of ours.
+        """Return the thumbnail of an object as JPEG; `read` fetches the object if it is not cached.
 
-        Raises ImageError, and what `read` raises.
+        `width` is rounded up to one of `WIDTHS`. Raises ImageError, and what `read` raises.
         """
         width = next((one for one in WIDTHS if one >= width), WIDTHS[-1])
         place = (key, width)
@@ -64,7 +64,7 @@ class Thumbnails:
                 self._making.pop(place, None)
 
     def forget(self, prefix: str) -> None:
-        """Drop what is kept of the objects below `prefix`."""
+        """Drop the thumbnails of all objects below `prefix`."""
         for place in [place for place in self._kept if place[0].startswith(prefix)]:
             self._bytes -= len(self._kept.pop(place))
 

@@ -1,4 +1,4 @@
-"""What the page of health shows besides the state: what was set aside, and the log's last warnings."""
+"""What the health page shows besides the state: records that were set aside, and the log's last warnings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAside:
-    """A frame that the store refused for good, and why."""
+    """A frame that the store refused for good, with the reason."""
 
     number: int
     camera: str
@@ -22,7 +22,7 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
-    """A line of the log, its secrets masked."""
+    """A line of the log, with its secrets masked."""
 
     at: str
     level: str
@@ -34,13 +34,13 @@ class Upkeep(Protocol):
     """The spool and the log of the running service."""
 
     async def set_aside(self) -> list[SetAside]:
-        """Return what was set aside, the oldest first. Raises SpoolError."""
+        """Return the frames that were set aside, oldest first. Raises SpoolError."""
 
     async def picture(self, number: int) -> bytes | None:
-        """Return the JPEG of a frame that was set aside. Raises SpoolError."""
+        """Return the JPEG of a frame that was set aside; None if there is none. Raises SpoolError."""
 
     async def retry(self, numbers: Collection[int] | None) -> int:
-        """Let frames try again, None: all; return how many. Raises SpoolError."""
+        """Requeue frames that were set aside, None: all; return how many. Raises SpoolError."""
 
     def warnings(self) -> Sequence[LogLine]:
-        """Return the last lines at warning and above, the oldest first."""
+        """Return the last lines at warning and above, oldest first."""

@@ -1,4 +1,4 @@
-"""An event as a ZIP file that is written while it is read: one frame in memory at a time."""
+"""Stream an event as a ZIP file, with one frame in memory at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from async_motion.retrieval import Event
 
 
 class _Pipe(io.RawIOBase):
-    """Takes what the ZIP file writes, until it is fetched. It cannot seek, so that nothing is kept."""
+    """Buffers what the ZIP file writes until `taken`. It cannot seek, so zipfile never goes back."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -27,7 +27,7 @@ class _Pipe(io.RawIOBase):
         return len(part)
 
     def taken(self) -> bytes:
-        """Return what was written since the last call."""
+        """Return the bytes written since the last call."""
         data, self._parts = b"".join(self._parts), []
         return data
 
@@ -35,9 +35,9 @@ class _Pipe(io.RawIOBase):
 async def zipped(
     name: str, event: Event, frames: Sequence[FrameInfo], fetch: Callable[[FrameInfo], Awaitable[bytes]]
 ) -> AsyncIterator[bytes]:
-    """Yield the parts of a ZIP file: the frames, `event.json` and `SHA256SUMS` in a folder of this name.
+    """Yield the parts of a ZIP file: the frames, `event.json` and `SHA256SUMS`, in a folder `name`.
 
-    A frame that cannot be read is left out and named in `MISSING`.
+    A frame that cannot be read is omitted and listed in `MISSING`.
     """
     pipe = _Pipe()
     missing: list[str] = []

@@ -16,7 +16,7 @@ from async_motion.web.site import Site
 
 
 class Api:
-    """All routes of one site."""
+    """The routes of one site."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -49,7 +49,7 @@ class Api:
             route.install(app)
 
     def find(self, request: web.Request) -> Route | None:
-        """Return the route that a request goes to; None for another resource."""
+        """Return the route of the API that a request matches, else None."""
         resource = request.match_info.route.resource
         for route in self.routes:
             if (

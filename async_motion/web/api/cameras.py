@@ -1,4 +1,4 @@
-"""Cameras as they are now: state, pictures, streams, scores, news."""
+"""The API of live cameras: state, pictures, streams, scores, news."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from async_motion.web.live import KEEPALIVE_S, TooManyViewers
 from async_motion.web.site import CameraFacts, Polygon, Site
 
 WRITE_S: Final = 10.0
-"""A viewer that takes no part of a stream for this long is disconnected."""
+"""A viewer that reads nothing for this many seconds is disconnected."""
 BOUNDARY: Final = "async-motion-picture"
 
 _NAME: Final = {"camera": "The camera's name."}
@@ -69,14 +69,14 @@ class CamerasApi:
     # ---- values, also for the pages ----
 
     def cameras(self) -> list[models.Camera]:
-        """Return all cameras, as they are now."""
+        """Return all cameras in their current state."""
         states = self._site.snapshot().get("cameras") or {}
         return [
             self._camera(name, facts, states.get(name) or {}) for name, facts in self._site.cameras().items()
         ]
 
     def camera(self, name: str) -> models.Camera:
-        """Return one camera. Raises ApiError."""
+        """Return one camera in its current state. Raises ApiError (404)."""
         facts = self._facts(name)
         states = self._site.snapshot().get("cameras") or {}
         return self._camera(name, facts, states.get(name) or {})
@@ -184,7 +184,7 @@ class CamerasApi:
                     head = (
                         f"--{BOUNDARY}\r\nContent-Type: {JPEG}\r\nContent-Length: {len(picture.jpeg)}\r\n\r\n"
                     )
-                    # The next boundary goes out with the picture: browsers show a part once it has ended.
+                    # Browsers show a part once the next boundary begins; the next part is sent with it.
                     await _write(response, head.encode() + picture.jpeg + b"\r\n")
                 return response
         except TooManyViewers:
@@ -212,7 +212,7 @@ class CamerasApi:
             ) from None
 
     async def _news(self, camera: str | None) -> AsyncIterator[bytes]:
-        """Yield server-sent events; a comment where nothing happens, so that a dead listener is noticed."""
+        """Yield server-sent events; a comment after `KEEPALIVE_S` without one, to detect a dead listener."""
         queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1)
 
         async def happenings() -> None:
@@ -240,7 +240,7 @@ class CamerasApi:
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:
-    """Write a part of a stream. A viewer that takes nothing loses its connection."""
+    """Write a part of a stream. Raises ConnectionResetError if the viewer reads nothing for `WRITE_S`."""
     try:
         async with asyncio.timeout(WRITE_S):
             await response.write(data)

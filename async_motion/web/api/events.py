@@ -1,4 +1,4 @@
-"""Stored events: lists, frames, pictures, archives, clips, links; deleting them."""
+"""The API of stored events: lists, frames, thumbnails, archives, clips, links, deletion."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from async_motion.web.site import Site
 from async_motion.web.zipping import zipped
 
 MAX_DAY: Final = 20_000
-"""Events of one day that are looked at."""
+"""Maximum events of one day that are read."""
 MAX_FRAME: Final = 32 * 2**20
-"""Bytes of a stored frame that is shown."""
+"""Maximum bytes of a stored frame that is served."""
 MAX_CLIP_FRAMES: Final = 3_000
 CLIPS_AT_ONCE: Final = 1
 CHUNK: Final = 256 * 1024
@@ -83,13 +83,13 @@ class EventsApi:
 
     @property
     def archive(self) -> Archive:
-        """Return the archive. Raises ApiError."""
+        """The archive. Raises ApiError (503) if there is none."""
         if self._site.archive is None:
             raise ApiError(503, "there is no reader of the bucket")
         return self._site.archive
 
     async def of_day(self, day: date, query: models.EventsQuery) -> list[Event]:
-        """Return the events of a local day that a query asks for, the newest first. Raises ApiError."""
+        """Return the events of a local day that match a query, newest first. Raises ApiError."""
         since, until = day_bounds(day)
         found: list[Event] = []
         try:
@@ -102,10 +102,10 @@ class EventsApi:
         return found
 
     async def newest(self, query: models.EventsQuery, since: datetime | None = None) -> list[Event]:
-        """Return a page of events, the newest first, behind `query.before`. Raises ApiError."""
+        """Return a page of events, newest first, older than `query.before`. Raises ApiError."""
         until = query.until
         if query.before is not None:
-            # The id knows the start to the millisecond: the rest is decided below.
+            # The id has the start in milliseconds: events of the same one are filtered below.
             try:
                 at = started(query.before) + timedelta(milliseconds=1)
             except ApiError:
@@ -287,12 +287,12 @@ class EventsApi:
 
 
 def day_bounds(day: date) -> tuple[datetime, datetime]:
-    """Return the beginning and the end of a local day, aware; 23 or 25 hours apart where clocks change."""
+    """Return the beginning and the end of a local day, aware; 23 or 25 hours apart when clocks change."""
     return tuple(datetime.combine(at, time()).astimezone() for at in (day, day + timedelta(days=1)))  # type: ignore[return-value]
 
 
 def started(event_id: str) -> datetime:
-    """Return when an event began, from its id. Raises ApiError."""
+    """Return when an event began, from its id. Raises ApiError (404)."""
     try:
         return event_started(event_id)
     except ValueError:
@@ -300,7 +300,7 @@ def started(event_id: str) -> datetime:
 
 
 def unreadable(exc: StoreRefused | StoreUnavailable) -> ApiError:
-    """Return the words for a store that cannot be read."""
+    """Return the error for a store that refuses the key (502) or is unavailable (503)."""
     if isinstance(exc, StoreRefused):
         return ApiError(
             502, "the page may not read the bucket: web.store wants a key with s3:GetObject and "
@@ -310,7 +310,7 @@ def unreadable(exc: StoreRefused | StoreUnavailable) -> ApiError:
 
 
 def summary(event: Event) -> models.StoredEvent:
-    """Return an event as the API has it."""
+    """Return an event as a value of the API."""
     return models.StoredEvent(
         camera=event.camera,
         event_id=event.event_id,
@@ -329,7 +329,7 @@ def summary(event: Event) -> models.StoredEvent:
 
 
 def frame_facts(frame: FrameInfo) -> models.EventFrame:
-    """Return a stored frame as the API has it."""
+    """Return a stored frame as a value of the API."""
     return models.EventFrame(
         seq=frame.seq,
         captured_at=iso(frame.captured_at.astimezone(UTC)),

@@ -1,8 +1,9 @@
-"""Would a stored event have been reported with other masks, zones and areas? From its stored boxes alone.
+"""Estimate from stored boxes whether an event would be reported with other masks, zones and areas.
 
-An estimate: a box is more than what moved in it, and what was never stored cannot be judged. A box counts
-with the share of its area that no mask covers, held against the smallest area asked for at its lower edge,
-by the detector's own rule: `min_area_far` at the horizon, from where things grow evenly to the lower edge.
+It is an estimate: a box is larger than what moved in it, and frames that were never stored cannot be judged.
+The unmasked part of a box, times `FILLED`, is compared with the minimum area at the box's lower edge. As in
+the detector, this is `min_area_far` down to the horizon; below it, its square root grows linearly to that of
+`min_area` at the lower edge of the picture.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from async_motion.core.model import Box, FrameInfo
 from async_motion.web.api import models
 
 GRID: Final = 8
-"""A box is sampled at so many points each way."""
+"""A box is sampled at GRID x GRID points."""
 FILLED: Final = 0.5
-"""Of a box, about half moved: an assumption, as the stored boxes do not tell. It was not measured."""
+"""Share of a box that moved: an assumption, not measured, as the stored boxes do not hold it."""
 
 Points = Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`reported`: at least one frame would have had motion. `zones` are those it would have touched."""
+    """`reported`: at least one frame would have had motion. `zones`: those that it would have touched."""
 
     reported: bool
     zones: tuple[str, ...]
 
 
 def judge(frames: Sequence[FrameInfo], shapes: models.ShapesBody) -> Verdict:
-    """Return what would have become of an event with these frames."""
+    """Return the verdict on an event with these frames, under `shapes`."""
     reported = False
     touched: dict[str, None] = {}
     for frame in frames:
@@ -52,17 +53,17 @@ def judge(frames: Sequence[FrameInfo], shapes: models.ShapesBody) -> Verdict:
 
 
 def smallest(bottom: float, shapes: models.ShapesBody) -> float:
-    """Return the smallest area that counts for what has its lower edge at `bottom`, 0..1 from the top."""
+    """Return the minimum area (share, 0..1) of a box whose lower edge is at `bottom`, 0..1 from the top."""
     far, near = shapes.min_area_far, shapes.min_area
     if far is None or far >= near:
         return near
-    # The sides of things grow evenly, and so do the roots of areas.
+    # The side of an object, the root of its area, grows linearly from the horizon down.
     way = min(1.0, max(0.0, (bottom - shapes.horizon) / (1.0 - shapes.horizon)))
     return (math.sqrt(far) + (math.sqrt(near) - math.sqrt(far)) * way) ** 2
 
 
 def inside(point: tuple[float, float], polygon: Points) -> bool:
-    """Return whether a point lies in a polygon (even-odd rule)."""
+    """Return whether a point (x, y) lies in a polygon, by the even-odd rule."""
     x, y = point
     within = False
     for (x1, y1), (x2, y2) in zip(polygon, [*polygon[1:], polygon[0]], strict=True):

@@ -12,7 +12,7 @@ from async_motion.web.api.routing import Model
 
 
 def _iso(value: object) -> object:
-    """Refuse what pydantic would take for seconds since 1970."""
+    """Refuse text that pydantic would parse as seconds since 1970. Raises ValueError."""
     if isinstance(value, str) and not re.match(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
         raise ValueError("expected ISO 8601")
     return value

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the API, made from its routes."""
+"""Build the OpenAPI 3.1 document of the API from its routes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REASONS: Final[Mapping[int, str]] = {
 
 
 def document(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
-    """Return the document. The server is relative: it holds behind any prefix."""
+    """Return the document. The server's URL is relative, so that it is valid behind any prefix."""
     routes = list(routes)
     models: set[type[BaseModel]] = {ErrorDetail, *(model for route in routes for model in _models(route))}
     ordered: list[type[BaseModel]] = sorted(models, key=lambda model: model.__name__)
@@ -85,7 +85,7 @@ def _operation(route: Route) -> dict[str, Any]:
         inner = {key: value for key, value in words.items() if key not in ("title", "description")}
         choices = [one for one in inner.get("anyOf", []) if one.get("type") != "null"]
         if len(choices) == 1:
-            # A parameter that is not given is no null.
+            # A query parameter can be absent but never null: drop null from its type.
             inner = {**{k: v for k, v in inner.items() if k not in ("anyOf", "default")}, **choices[0]}
         parameters.append(
             {
@@ -111,7 +111,7 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def statuses(route: Route) -> list[int]:
-    """Return the statuses besides success that a route may answer with."""
+    """Return the error statuses that a route may answer with, sorted."""
     body = (408, 413, 415) if route.body is not None else ()
     return sorted({400, 401, 403, 429, *body, *route.errors})
 

@@ -1,4 +1,4 @@
-"""What a route of the API is: declared once, served and documented from the same words."""
+"""Routes of the API: each is declared once, then served and documented from that declaration."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ErrorDetail(Model):
 
 
 class ApiError(Exception):
-    """A request that cannot be carried out, with its HTTP status and words for a person."""
+    """A request failed: its HTTP status, a message for people, and headers of the response."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[Query]):
-    """One request that has passed the guard and its schema."""
+    """One request that has passed the guard and the schemas of its route."""
 
     request: web.Request
     visitor: Visitor
@@ -75,8 +75,9 @@ Handler = Callable[[Call[Any]], Awaitable[BaseModel | web.StreamResponse | None]
 class Route:
     """One operation. `path` is below `BASE`; `path_words` describes its parameters.
 
-    `query` and `body` are what it takes. `answer` is what it gives: a model, or a media type. None: 204.
-    `errors` are the statuses that it may answer with beyond 400, 401, 403 and 429. `max_body` is in bytes.
+    `query` and `body` are the models of its input; `body` None: no body is accepted. `answer` is a model or a
+    media type; None: 204. `errors` are the statuses besides 400, 401, 403 and 429, and with a body 408, 413
+    and 415. `max_body` is in bytes.
     """
 
     method: str
@@ -93,7 +94,7 @@ class Route:
 
     @property
     def operation_id(self) -> str:
-        """Return the operation's name for programs."""
+        """The operationId: the handler's name in camel case."""
         words = self.handler.__name__.strip("_").split("_")
         return words[0] + "".join(word.title() for word in words[1:])
 
@@ -160,7 +161,7 @@ async def _read(request: web.Request, max_body: int) -> bytes:
 
 
 def _words(exc: ValidationError) -> str:
-    """Return the first thing that is wrong, without what was given."""
+    """Return the first problem, without the input."""
     first = exc.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else str(first["msg"])

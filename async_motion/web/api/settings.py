@@ -1,4 +1,4 @@
-"""The settings: their forms, their values without secrets, changes, a probe, and a reload."""
+"""The API of the settings: forms, values without secrets, changes, a probe, a reload."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SettingsApi:
 
     @property
     def editor(self) -> editing.SettingsEditor:
-        """Return the editor. Raises ApiError."""
+        """The editor. Raises ApiError (503) if there is none."""
         if self._site.editor is None:
             raise ApiError(503, "the settings cannot be changed from here")
         return self._site.editor

@@ -1,4 +1,4 @@
-"""Health beyond the state: what was set aside and may try again, and the log's last warnings."""
+"""The API of upkeep: records that were set aside and may be retried, and the log's last warnings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from async_motion.web.site import Site
 
 
 class UpkeepApi:
-    """The routes about the spool's leftovers and the log, for admins alone."""
+    """The routes about records that were set aside, and about the log; for admins alone."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -45,13 +45,13 @@ class UpkeepApi:
 
     @property
     def upkeep(self) -> upkeeps.Upkeep:
-        """Return the upkeep. Raises ApiError."""
+        """The upkeep. Raises ApiError (503) if there is none."""
         if self._site.upkeep is None:
             raise ApiError(503, "there is no spool to look at")
         return self._site.upkeep
 
     async def aside(self) -> list[upkeeps.SetAside]:
-        """Return what was set aside. Raises ApiError."""
+        """Return the records that were set aside. Raises ApiError (503)."""
         try:
             return await self.upkeep.set_aside()
         except SpoolError as exc:
