@@ -1,11 +1,11 @@
-"""`async-motion tune` scores a camera's settings on labelled clips, and looks for better ones.
+"""`async-motion tune`: score a camera's settings on labelled clips, and search for better ones.
 
-    clips ──read once──▶ Bench ──a look at each clip for each candidate, remembered──▶ search ──▶ report
-                                                                                         └ held out in turn
+    clips ──read once──▶ Bench ──each clip judged once for each candidate, cached──▶ search ──▶ report
+                                                                                       └ cross-validation
 
-The camera's masks and zones stay as they are. Settings fitted to clips score too well on the same clips. So,
-with enough clips, some are held out in turn and the gain is judged on those: settings whose gain does not
-hold there are shown, but not recommended.
+The camera's masks and zones are not changed. Settings fitted to clips score too well on the same clips. With
+enough clips, the gain is therefore cross-validated: some clips are held out in turn, and settings without a
+gain on those are shown but not recommended.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ MEMORY_BYTES = 512 << 20
 
 
 def present(settings: Settings | None, name: str | None, *, night: bool = False) -> Present:
-    """Return a camera's settings by day or at night; the defaults where `name` is None.
+    """Return a camera's settings by day or at night; the defaults if `name` is None.
 
-    Raises UsageError when there is no such camera.
+    Raises UsageError if there is no such camera.
     """
     cameras = settings.cameras if settings is not None else {}
     if name is not None and name not in cameras:
@@ -68,7 +68,7 @@ def tune(
 ) -> int:
     """Score the settings `start` on the clips, search for better ones, print both; return the exit code.
 
-    Raises UsageError for clips and labels that cannot be used. Blocks; not from within an event loop.
+    Raises UsageError for clips and labels that cannot be used. Blocks; do not call it in an event loop.
     """
     cv2.setNumThreads(1)
     said = footage.read_labels(labels) if labels is not None else {}
@@ -94,7 +94,7 @@ def tune(
 
 @contextmanager
 def _progress(console: Console, what: str, count: int | None) -> Iterator[Callable[[str], None]]:
-    """Yield a function that reports one more step, with a word about it. Drawn only on a terminal."""
+    """Yield a function that advances the progress by one step, with a label. Drawn only on a terminal."""
     columns: list[ProgressColumn] = [
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),

@@ -1,15 +1,15 @@
-"""Labelled clips, as footage to try settings on.
+"""Labelled clips on which settings are tried.
 
     files, folders ──▶ clips ──┐
-    motion/, quiet/            ├──▶ Clip: pictures at the detector's own size, times, what was there
+    motion/, quiet/            ├──▶ Clip: frames at the detector's working size, times, labels
     a file of labels ──────────┘
 
 A clip is *quiet* (nothing moves in it), *moving* (something moves somewhere in it), or *marked*: its label
 gives the times of motion, and the rest is quiet except where it is marked as unsure. A folder `motion/` or
 `quiet/` gives the first two kinds; a file of labels gives any kind, and overrides the folder.
 
-Frames are reduced to the detector's size once and kept in memory while there is room; a clip beyond that is
-read again for each trial. Reading is done as by the service: the same frames at the same rate.
+Frames are reduced to the detector's size once and kept in memory while there is room. A clip that does not
+fit is read again for each trial. Clips are read as by the service: the same frames at the same rate.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from async_motion.tune.scoring import (
 )
 
 END_S = 1.0
-"""How far a mark may lie beyond the clip's last frame: players round."""
+"""Seconds by which a mark may lie beyond the clip's end: players round times."""
 
 FORGETS = (Reason.SCENE_CHANGE, Reason.LEARNING)
 """Verdicts at which the tracker clears its window."""
@@ -65,7 +65,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """A clip's label. `said_in` is where it was given, for error messages."""
+    """A clip's label. `said_in` is the file or folder that gave it, for error messages."""
 
     kind: Kind
     events: tuple[Span, ...] = ()
@@ -75,7 +75,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Verdicts on a clip's frames: motion (n,), and where the tracker clears its window (n,)."""
+    """Verdicts on a clip's n frames: `motion`, and `forgets` where the tracker clears its window."""
 
     motion: list[bool]
     forgets: list[bool]
@@ -83,16 +83,16 @@ class Verdicts:
 
 @dataclass(slots=True, kw_only=True)
 class Clip:
-    """A clip that was read. `pictures` are the reduced frames, None where they did not fit into memory."""
+    """A clip that was read. `pictures` are the reduced frames; None if they did not fit into memory."""
 
     path: Path
     label: Label
     fps: float
-    """Judged frames a second: the camera's rate, or the clip's where that is lower."""
+    """Judged frames a second: the camera's rate, or the clip's if that is lower."""
     times: NDArray[np.float64]
-    """The times of the judged frames, in seconds from the first."""
+    """(n,) times of the judged frames, in seconds from the first."""
     labels: Labels | None
-    """One for each frame; None: something moves somewhere."""
+    """(n,) labels of the judged frames; None: something moves somewhere."""
     spec: CaptureSpec = field(repr=False)
     pictures: list[Luma] | None = field(default=None, repr=False)
 
@@ -102,16 +102,16 @@ class Clip:
 
     @property
     def moves(self) -> bool:
-        """Whether it contains events."""
+        """Whether the clip contains events."""
         return self.label.kind is not Kind.QUIET and (self.labels is None or bool(self.label.events))
 
     @property
     def rests(self) -> bool:
-        """Whether false alarms can be counted in it."""
+        """Whether the clip has empty frames, so that false alarms can be counted."""
         return self.labels is not None and bool((self.labels == EMPTY).any())
 
     def judge(self, settings: DetectorSettings) -> Verdicts:
-        """Return what a new detector says of each frame. Blocks; not from within an event loop."""
+        """Return a new detector's verdict on each frame. Blocks; do not call it in an event loop."""
         judge = _Judge(settings)
         if self.pictures is not None:
             for picture, at in zip(self.pictures, self.times, strict=True):
@@ -125,7 +125,7 @@ class Clip:
             judge.see(picture, at)
 
     def score(self, verdicts: Verdicts, confirm: tuple[int, int]) -> Score:
-        """Score verdicts against the label, with alarms confirmed as by the tracker."""
+        """Score verdicts against the label. Alarms are confirmed as by the tracker, M of N (`confirm`)."""
         alarms = confirmed(verdicts.motion, verdicts.forgets, confirm)
         if self.labels is None:
             return score_somewhere(verdicts.motion, self.fps, alarms=alarms)
@@ -149,7 +149,7 @@ class _Judge:
 
 
 class ClipMemory:
-    """The bytes of reduced frames that may still be kept."""
+    """A budget in bytes for reduced frames. `left` is what remains."""
 
     def __init__(self, limit: int) -> None:
         self.left = limit
@@ -163,9 +163,9 @@ class ClipMemory:
 
 
 def read_clip(path: Path, label: Label, *, fps: float, memory: ClipMemory) -> Clip:
-    """Read a clip like a camera with `fps` judged frames a second. Blocks; not from within an event loop.
+    """Read a clip like a camera with `fps` judged frames a second. Blocks; do not call it in an event loop.
 
-    Raises UsageError when it cannot be read, or its label does not fit it.
+    Raises UsageError if the clip cannot be read, or its label does not fit it.
     """
     spec = CaptureSpec(camera=path.name, source=str(path.absolute()), fps=fps, speed="max", loop=False)
     try:
@@ -175,7 +175,7 @@ def read_clip(path: Path, label: Label, *, fps: float, memory: ClipMemory) -> Cl
     if len(times) < 2 or times[-1] <= times[0]:
         raise UsageError(f"{path}: holds {len(times)} picture(s), expected a clip of some seconds")
     at_s = np.asarray(times)
-    # A clip with a lower rate than requested yields all its frames.
+    # A clip with a lower rate than `fps` yields all its frames.
     own_fps = min(fps, (len(times) - 1) / (times[-1] - times[0]))
     return Clip(
         path=path,
@@ -189,7 +189,7 @@ def read_clip(path: Path, label: Label, *, fps: float, memory: ClipMemory) -> Cl
 
 
 async def _read_all(spec: CaptureSpec, memory: ClipMemory) -> tuple[list[float], list[Luma] | None]:
-    """Return the times and the reduced frames, or None for these where they exceed the memory."""
+    """Return the times (s) and the reduced frames; None for the frames if they exceed the memory."""
     times: list[float] = []
     kept: list[Luma] | None = []
     before = memory.left
@@ -204,7 +204,7 @@ async def _read_all(spec: CaptureSpec, memory: ClipMemory) -> tuple[list[float],
 
 
 async def _read(spec: CaptureSpec) -> AsyncIterator[tuple[Luma, float]]:
-    """Yield each reduced frame and its time from the first. Raises CameraUnavailable."""
+    """Yield each reduced frame and its time in seconds from the first. Raises CameraUnavailable."""
     source = open_source(spec)
     first: float | None = None
     try:
@@ -218,9 +218,10 @@ async def _read(spec: CaptureSpec) -> AsyncIterator[tuple[Luma, float]]:
 
 
 def reduced(luma: Luma) -> Luma:
-    """Return `luma` reduced to the detector's size, with the same result for the detector; never a view.
+    """Return `luma` (H, W) reduced to the detector's working size; a copy, never a view.
 
-    These are the steps of `working_picture` that it does not repeat on a frame of that size.
+    The detector's result is the same: these are the steps of `working_picture` that it skips for a frame of
+    that size.
     """
     small = quartered(luma) if max(luma.shape) > 4 * LONGEST and min(luma.shape) >= 8 else luma
     while max(small.shape) > LONGEST and min(small.shape) >= 2:
@@ -229,7 +230,7 @@ def reduced(luma: Luma) -> Luma:
 
 
 def _labels(path: Path, label: Label, times: NDArray[np.float64], fps: float) -> Labels | None:
-    """Return the label of each frame; None where the times of motion are not known."""
+    """Return the label of each frame (n,); None if the times of motion are unknown. Raises UsageError."""
     if label.kind is Kind.MOVING:
         return None
     length = float(times[-1]) + 1.0 / fps
@@ -244,7 +245,7 @@ def _labels(path: Path, label: Label, times: NDArray[np.float64], fps: float) ->
 
 
 def _frames(spans: Iterable[Span], times: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Return the first and last frame of each span; at least the frame that is nearest to its beginning."""
+    """Return the first and last frame of each span; for a span without one, the frame nearest its start."""
     found = []
     for begin, end in spans:
         first = int(np.searchsorted(times, begin - 1e-6))
@@ -254,7 +255,7 @@ def _frames(spans: Iterable[Span], times: NDArray[np.float64]) -> list[tuple[int
     return found
 
 
-# ---- which clips, and their labels ----
+# ---- finding clips and their labels ----
 
 
 def find_clips(files: Sequence[Path]) -> list[tuple[Path, Kind | None]]:
@@ -268,7 +269,7 @@ def find_clips(files: Sequence[Path]) -> list[tuple[Path, Kind | None]]:
             clips = sorted(path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES)
             if not clips:
                 raise UsageError(f"{given}: holds no clip, expected files such as .mp4 or .mkv")
-            # Look no further up than the given path: /srv/motion/x.mp4 is not labelled by /srv/motion.
+            # Only folders from the given one down give labels: for /srv/motion/porch, motion/ does not.
             above = given.absolute().name
             for path in clips:
                 found[path] = _said_by_folders((above, *path.relative_to(given).parts[:-1]))
@@ -280,7 +281,7 @@ def find_clips(files: Sequence[Path]) -> list[tuple[Path, Kind | None]]:
 
 
 def _said_by_folders(names: Sequence[str]) -> Kind | None:
-    """Return the label of the nearest folder that has one."""
+    """Return the label of the innermost folder that has one. `names` are ordered from the outside in."""
     said = {"motion": Kind.MOVING, "quiet": Kind.QUIET}
     return next((said[name.lower()] for name in reversed(names) if name.lower() in said), None)
 
@@ -290,8 +291,8 @@ def label_clips(
 ) -> tuple[list[tuple[Path, Label]], list[str]]:
     """Return each clip with its label, and the names in the file of labels that match no clip.
 
-    A name matches the clip whose path ends in it. Raises UsageError for clips without a label, and for names
-    that match several.
+    A name matches the clip whose path ends in it; the file overrides the folders. Raises UsageError for clips
+    without a label, and for names that match several clips.
     """
     labelled: dict[Path, Label] = {}
     unused = []
@@ -319,7 +320,7 @@ def label_clips(
 
 
 def read_labels(path: Path) -> dict[str, Label]:
-    """Return the labels in a file of YAML, JSON or CSV, by its suffix.
+    """Read a file of labels, by clip. The suffix decides: .csv, .json, else YAML.
 
     Raises UsageError with every problem.
     """

@@ -1,4 +1,4 @@
-"""The output of `async-motion tune`: figures, the settings to copy, and how reliable both are."""
+"""Print the output of `async-motion tune`: figures, settings to copy, and how reliable both are."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from async_motion.tune.trials import Bench, Outcome, Present
 
 SCHEMA = "async_motion.tune/1"
 SECTIONS = {"sensitivity": "detect", "threshold": "detect", "min_area": "detect", "confirm": "event"}
-"""Where each setting stands in the settings of a camera."""
+"""The section of each setting in a camera's settings."""
 
 
 def changes(present: Candidate, found: Candidate) -> dict[str, Candidate]:
-    """Return the present settings with one changed, for each that differs in those found."""
+    """Return, for each setting that differs in `found`, the present settings with it alone changed."""
     return {
         key: dataclasses.replace(present, **{key: getattr(found, key)})
         for key in KEYS
@@ -54,7 +54,7 @@ def _snippet(bench: Bench, present: Present, outcome: Outcome) -> list[str]:
     section = ""
     changed = changes(outcome.present, found)
     if present.night and found.threshold is None and "threshold" in changed and "sensitivity" not in changed:
-        # Without the sensitivity, a blank threshold would be the day's.
+        # Without a sensitivity for the night, a blank threshold would mean the day's.
         lines.append(f"{indent}sensitivity: {found.sensitivity}")
     for key, alone in changed.items():
         if not present.night and section != (section := SECTIONS[key]):
@@ -66,7 +66,7 @@ def _snippet(bench: Bench, present: Present, outcome: Outcome) -> list[str]:
 
 
 def _difference(before: Score, after: Score) -> str:
-    """Return in words what `after` would have cost or saved."""
+    """Return as text what `after` costs or saves compared with `before`."""
     words = []
     if after.missed != before.missed:
         words.append(
@@ -92,12 +92,12 @@ def _count(number: int, what: str, more: bool, end: str) -> str:
 
 
 def print_json(bench: Bench, present: Present, outcome: Outcome) -> None:
-    """Print everything as JSON."""
+    """Print the whole result as JSON."""
     print(json.dumps(document(bench, present, outcome), ensure_ascii=False, indent=1))  # noqa: T201  # its output
 
 
 def print_report(bench: Bench, present: Present, outcome: Outcome) -> None:
-    """Print figures, the clips in which something goes wrong, and the settings to copy."""
+    """Print figures, the clips with misses or false alarms, and the settings to copy."""
     console = Console(highlight=False, soft_wrap=True)
     clips = bench.clips
     of_kind = {kind: sum(clip.label.kind is kind for clip in clips) for kind in Kind}
@@ -134,7 +134,7 @@ def _figures(score: Score) -> dict[str, str]:
     def number(value: float | None, unit: str = "", digits: int = 3) -> str:
         return "-" if value is None else f"{value:.{digits}f}{unit}"
 
-    # Without times of motion, frames are neither right nor wrong.
+    # Without times of motion, frames cannot be scored.
     marked = score.tp + score.fn > 0
     return {
         "events found": f"{score.found} of {score.events}",
@@ -154,7 +154,7 @@ def _figures(score: Score) -> dict[str, str]:
 
 
 def _report_clips(console: Console, bench: Bench, outcome: Outcome) -> None:
-    """Name the clips in which something goes wrong, now or with the settings found."""
+    """Print the clips with misses or false alarms, with the present settings or those found."""
     table = Table(Column("clip", overflow="fold"), "present", "found", box=None, pad_edge=False)
     for number, clip in enumerate(bench.clips):
         before, after = (
@@ -177,7 +177,7 @@ def _wrong(score: Score) -> str:
 
 
 def _verdict(outcome: Outcome) -> list[str]:
-    """Print what to do, and how reliable the figures are."""
+    """Return lines that say what to do, and how reliable the figures are."""
     held_out = outcome.held_out
     if not outcome.searched:
         return [
@@ -203,7 +203,7 @@ def _verdict(outcome: Outcome) -> list[str]:
 
 
 def document(bench: Bench, present: Present, outcome: Outcome) -> Mapping[str, Any]:
-    """Return everything as data for JSON."""
+    """Return the whole result as JSON values, of `SCHEMA`."""
     held_out = outcome.held_out
     before = bench.total(outcome.present)
     return {

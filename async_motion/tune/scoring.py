@@ -1,19 +1,19 @@
-"""How well verdicts fit the labels: frames, events, latency, false alarms.
+"""Score verdicts against labels: frames, events, latency, false alarms.
 
     labels    . . . ? M M M M ? . . . . . . . .      M motion, . nothing, ? not scored
     verdicts  . . . . . M M M M . . . . m m . .
                         │                └ false alarm: a run more than 1 s from any motion
                         └ found, 1 frame late
 
-- *Frames.* Those with a label count as right or wrong, one by one.
-- *Events.* Runs of labelled motion; gaps up to 1 s are joined. One is found when an alarm overlaps it. Its
-  latency is the frames from its beginning to the first alarm that overlaps it, 0 if that began earlier.
-- *Alarms.* Runs of at least `MIN_RUN` frames with motion; gaps up to 1 s are joined. Where the frames are
-  given at which an alarm is up (`confirmed` does as the tracker does), these are the alarms.
+- *Frames.* Each labelled frame counts as right or wrong.
+- *Events.* Runs of labelled motion, joined across gaps of up to 1 s. An event is found when an alarm overlaps
+  it. Its latency is the number of frames from its beginning to the first such alarm, 0 if that began earlier.
+- *Alarms.* Runs of at least `MIN_RUN` frames with motion, joined across gaps of up to 1 s; or runs of the
+  frames at which an alarm is up, if they are given (`confirmed` confirms as the tracker does).
 - *False alarms.* Alarms on frames labelled as empty, more than 1 s from labelled motion. A long one counts
-  once, which is why the share of empty frames is given beside it.
+  once; therefore the share of empty frames with motion is reported too.
 
-Ranges of frames are (first, last), both inclusive. All of it is pure arithmetic.
+Ranges of frames are (first, last), both inclusive. Everything here is pure.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 UNSCORED, EMPTY, MOVING = -1, 0, 1
-"""The label of one frame."""
+"""The labels of a frame."""
 
 MIN_RUN = 2
-"""A single frame is no alarm."""
+"""Minimum frames with motion in a row that make an alarm."""
 MARGIN = 2
-"""Frames on each side of a change between two labels made from masks that are not scored."""
+"""Unscored frames on each side of a change of label, for labels made from masks."""
 MOVING_SHARE = 0.001
-"""From this share of moving pixels on, at least `MOVING_PIXELS`, a mask's frame is labelled as motion."""
+"""A mask is labelled as motion if `moving >= max(MOVING_SHARE * watched, MOVING_PIXELS)` (pixels)."""
 MOVING_PIXELS = 8
 
 KEPT_SHARE = 0.9
-"""A span in which a person stands is kept when motion is seen in at least this share of its frames."""
+"""Minimum share of frames with motion for a span in which a person stands still to count as kept."""
 
 MASK_OUTSIDE, MASK_UNKNOWN, MASK_MOVING = 85, 170, 255
-"""The codes of changedetection.net's masks that matter here; 0 (static) and 50 (shadow) are background."""
+"""Codes of changedetection.net's masks; the others, 0 (static) and 50 (shadow), are background."""
 
 Labels = NDArray[np.int8]
 Range = tuple[int, int]
@@ -48,12 +48,13 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The score of one clip, or of several together.
+    """The score of one clip, or the total of several.
 
-    `latency` (frames) and `latency_s` have one entry for each event that was found and whose beginning is
-    known. `alarm_frames` are the empty frames with motion, `empty_frames` all empty ones, `empty_s` their
-    length. `standing_frames` are the frames in which a person has stopped, `standing_seen` those of them with
-    motion; of the `spans` of such frames, `spans_kept` have motion in at least `KEPT_SHARE` of theirs.
+    `tp`, `fp`, `fn` and `tn` count frames. `latency` (frames) and `latency_s` have one entry for each event
+    that was found and whose beginning is known. `alarm_frames` are the empty frames with motion,
+    `empty_frames` all empty ones, `empty_s` their length. `standing_frames` are the frames in which a person
+    has stopped, `standing_seen` those with motion; of the `spans` of such frames, `spans_kept` have motion in
+    at least `KEPT_SHARE` of their frames.
     """
 
     tp: int = 0
@@ -85,46 +86,46 @@ class Score:
 
     @property
     def event_precision(self) -> float | None:
-        """The share of alarms that were right, a found event counting once; None without an alarm."""
+        """`found / (found + false_alarms)`; None without an alarm."""
         return _share(self.found, self.found + self.false_alarms)
 
     @property
     def event_recall(self) -> float | None:
-        """The share of the events that were found; None where there are none."""
+        """The share of events that were found; None without events."""
         return _share(self.found, self.events)
 
     @property
     def precision(self) -> float | None:
-        """The share of the frames with motion that are right; None where there are none."""
+        """`tp / (tp + fp)` of the frames; None without frames with motion."""
         return _share(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float | None:
-        """The share of the frames labelled as motion that were seen; None where there are none."""
+        """`tp / (tp + fn)` of the frames; None without frames labelled as motion."""
         return _share(self.tp, self.tp + self.fn)
 
     @property
     def f1(self) -> float | None:
-        """The harmonic mean of the two; None where neither is known."""
+        """The harmonic mean of precision and recall; None if neither is known."""
         return _share(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
     def standing_share(self) -> float | None:
-        """The share of the standing frames with motion; None where there are none."""
+        """The share of standing frames with motion; None without standing frames."""
         return _share(self.standing_seen, self.standing_frames)
 
     @property
     def alarms_an_hour(self) -> float | None:
-        """False alarms in an hour without motion; None where no frame is labelled as empty."""
+        """False alarms per hour of empty frames; None without empty frames."""
         return self.false_alarms / self.empty_s * 3600 if self.empty_s else None
 
     def latency_quantile_s(self, share: float) -> float | None:
-        """Return the latency that `share` (0..1) of the found events keep; None where none is known."""
+        """Return the quantile `share` (0..1) of the latencies, in seconds; None if none is known."""
         return float(np.quantile(self.latency_s, share)) if self.latency_s else None
 
 
 def total(scores: Iterable[Score]) -> Score:
-    """Return the score of several clips together."""
+    """Return the total of several scores."""
     each = list(scores)
     return Score(
         tp=sum(score.tp for score in each),
@@ -154,8 +155,8 @@ def score_frames(
 ) -> Score:
     """Score the verdicts `detected` (n,) against `labels` (n,), at `fps` frames a second.
 
-    `alarms` (n,) tells at which frames an alarm is up; None: wherever a run of `MIN_RUN` frames is.
-    `standing` are the ranges in which a person who came in has stopped. Raises ValueError where the lengths
+    `alarms` (n,) is true where an alarm is up; None: in runs of at least `MIN_RUN` frames with motion.
+    `standing` are the ranges in which a person who came in has stopped. Raises ValueError if the lengths
     differ.
     """
     motion = _flags(detected, len(labels))
@@ -200,7 +201,7 @@ def score_frames(
 def score_somewhere(detected: ArrayLike, fps: float, *, alarms: ArrayLike | None = None) -> Score:
     """Score a clip that is only known to contain motion: one event, found by any alarm.
 
-    Frames and latency are not scored: the beginning is not known.
+    Frames and latency are not scored, as the event's beginning is unknown.
     """
     motion = np.asarray(detected, np.bool_)
     up, least = (motion, MIN_RUN) if alarms is None else (_flags(alarms, len(motion)), 1)
@@ -208,9 +209,9 @@ def score_somewhere(detected: ArrayLike, fps: float, *, alarms: ArrayLike | None
 
 
 def confirmed(motion: Sequence[bool], wiped: Sequence[bool], confirm: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return at which frames an alarm is up, as the tracker decides: motion, in M of the last N frames.
+    """Return (n,) where an alarm is up by the tracker's rule: motion now, and in M of the last N frames.
 
-    `wiped`: frames at which the tracker clears its window, since the scene changed or is being learned.
+    `confirm` is (M, N). `wiped` (n,): the tracker clears its window, as the scene changed or is learned.
     """
     needed, of = confirm
     window: deque[bool] = deque(maxlen=of)
@@ -226,7 +227,7 @@ def confirmed(motion: Sequence[bool], wiped: Sequence[bool], confirm: tuple[int,
 def event_labels(
     frames: int, events: Iterable[Range], *, unscored: Iterable[Range] = (), span: Range | None = None
 ) -> Labels:
-    """Return the labels of a clip with known times of motion.
+    """Return the labels (`frames`,) of a clip with known times of motion.
 
     `unscored` ranges are ambiguous; motion marked within them counts. Frames outside `span` are not scored.
     """
@@ -249,10 +250,10 @@ def mask_labels(
     span: Range | None = None,
     empty: Iterable[Range] = (),
 ) -> Labels:
-    """Return the labels of a clip from masks (n, H, W) in changedetection.net's codes.
+    """Return the labels (`frames`,) of a clip from masks (n, H, W) in changedetection.net's codes.
 
-    `first` is the frame of the first mask. Frames with a few moving pixels, or unknown ones, are not scored,
-    nor are `MARGIN` frames on each side of a change. `empty` ranges are known to be so.
+    `first` is the frame of the first mask. Frames with few moving pixels, or with unknown ones, are not
+    scored, nor are `MARGIN` frames on each side of a change. `empty` ranges are known to be empty.
     """
     begin, end = span if span is not None else (0, frames - 1)
     labels = np.full(frames, UNSCORED, np.int8)
@@ -266,7 +267,7 @@ def mask_labels(
         elif not moving and not np.count_nonzero(mask == MASK_UNKNOWN):
             labels[number] = EMPTY
     for change in np.flatnonzero(np.diff(labels)):
-        # In order and in place: a margin may swallow the next change.
+        # In order and in place: a margin may cover the next change, which then adds no margin of its own.
         if labels[change] >= 0 and labels[change + 1] >= 0:
             labels[max(0, change - MARGIN + 1) : change + MARGIN + 1] = UNSCORED
     for begin, end in empty:
@@ -282,7 +283,7 @@ def runs(flags: ArrayLike) -> list[Range]:
 
 
 def join(ranges: Iterable[Range], gap: int) -> list[Range]:
-    """Return `ranges`, in order, with those joined that are at most `gap` frames apart."""
+    """Join ranges with at most `gap` frames between them. `ranges` are in order."""
     joined: list[Range] = []
     for first, last in ranges:
         if joined and first - joined[-1][1] - 1 <= gap:

@@ -1,16 +1,16 @@
-"""Better settings by coordinate search, and cross-validation on clips that are held out in turn.
+"""Search for better settings by coordinate search, and cross-validate them on held-out clips.
 
-The unit of cost is a false alarm. A missed event costs `miss_cost`, ten seconds of latency cost one, and so
-does a minute of frames that were judged wrong. The costs of clips add up.
+The unit of cost is a false alarm. A missed event costs `miss_cost`; ten seconds of latency cost 1, and so
+does a minute of wrongly judged frames. The costs of clips add up.
 
 The search tries every sensitivity with some minimum areas, then changes one setting at a time until nothing
-is gained. `confirm` needs no new run of the detector, so every value is tried with each. A step must save
-`MIN_GAIN`; of equals the one nearest to the present settings is taken; at the end, changes that save nothing
-are reverted. So the result differs little from the present settings without need.
+is gained. `confirm` needs no new run of the detector, so every value is tried with each candidate. A step
+must save `MIN_GAIN`. Among equal candidates the nearest to the present settings wins, and at the end, changes
+that save nothing are reverted. The result thus differs from the present settings only where that helps.
 
-Settings chosen on clips score too well on the same clips. `folds` returns which clips to hold out together,
-in turn: of all settings that the search has tried, the best on the other clips are chosen, and judged on the
-held-out ones.
+Settings chosen on clips score too well on the same clips. `folds` returns the clips to hold out together:
+for each fold, the best of all settings that the search has tried is chosen on the other clips and scored on
+the held-out ones.
 """
 
 from __future__ import annotations
@@ -27,25 +27,29 @@ MISS_COST = 5.0
 LATE_COST = 0.1
 """The cost of one second from an event's beginning to its alarm."""
 WRONG_COST = 1 / 60
-"""The cost of one second of frames that were judged wrong."""
+"""The cost of one second of wrongly judged frames."""
 MIN_GAIN = 0.1
 
 SENSITIVITIES: tuple[Sensitivity, ...] = get_args(Sensitivity)
 THRESHOLDS: tuple[float, ...] = (6, 8, 11, 15, 20, 27, 36, 48, 64)
-"""Thresholds, in grey levels, that are tried in place of the sensitivity's own."""
+"""Thresholds to try, in grey levels, instead of the sensitivity's own."""
 AREAS: tuple[float, ...] = (0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03)
-"""Minimum areas that are tried, as shares of the image."""
+"""Minimum areas to try, as shares of the image."""
 CONFIRMS: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (3, 5), (4, 6), (5, 8))
 ROUNDS = 3
 
 MAX_FOLDS = 8
 MIN_OF_A_KIND = 2
-"""The fewest clips with motion, and without, with which any are held out."""
+"""Clips with motion, and clips with quiet in them, that are needed to hold any out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """Settings to try: the names of the settings file, in base units."""
+    """Settings to try, named as in the settings file, in base units.
+
+    `threshold` is in grey levels, None for the sensitivity's own; `min_area` is a share of the image, 0..1;
+    `confirm` is (M, N).
+    """
 
     sensitivity: Sensitivity
     threshold: float | None
@@ -54,13 +58,13 @@ class Candidate:
 
 
 KEYS = ("sensitivity", "threshold", "min_area", "confirm")
-"""The value of one setting of a candidate."""
+"""The settings of a candidate, by name."""
 
 Cost = Callable[[Candidate], float]
 
 
 def cost_of(score: Score, fps: float, miss_cost: float = MISS_COST) -> float:
-    """Return the cost of a clip with `fps` judged frames a second."""
+    """Return the cost of a clip with `fps` judged frames a second, in false alarms."""
     late_s = sum(score.latency_s)
     wrong_s = (score.fp + score.fn) / fps
     return miss_cost * score.missed + score.false_alarms + LATE_COST * late_s + WRONG_COST * wrong_s
@@ -76,7 +80,7 @@ def search(
 ) -> Candidate:
     """Return the best candidate that the search finds from `present`, possibly `present` itself.
 
-    `cost` is called for the same candidate more than once and should cache. Minimum areas stay in
+    `cost` is called more than once for the same candidate and should cache. Minimum areas are limited to
     `min_area <= area < max_area`. `confirms` are the confirmations to choose from, besides the present one.
     """
     if cost(present) < MIN_GAIN:
@@ -116,7 +120,7 @@ class _Axes:
         self._confirms = sorted({present.confirm, *confirms})
 
     def everywhere(self, at: Candidate) -> Iterator[Candidate]:
-        """Every sensitivity, the present threshold and none, with every other area."""
+        """Yield every sensitivity, and the present one with its threshold, with every second area."""
         for one in self.sensitivities(at):
             for area in self._areas[::2]:
                 yield replace(one, min_area=area)
@@ -139,7 +143,10 @@ class _Axes:
             yield replace(at, confirm=confirm)
 
     def distance(self, at: Candidate) -> float:
-        """Return a candidate's distance from the present settings: (settings changed, steps)."""
+        """Return a candidate's distance from the present settings.
+
+        `100 * settings changed + steps along the axes + change of threshold / 256`.
+        """
         present = self._present
         steps = abs(SENSITIVITIES.index(at.sensitivity) - SENSITIVITIES.index(present.sensitivity))
         steps += abs(self._areas.index(at.min_area) - self._areas.index(present.min_area))
@@ -152,7 +159,7 @@ class _Axes:
 def _least(
     now: Candidate, candidates: Iterator[Candidate] | Sequence[Candidate], cost: Cost, axes: _Axes
 ) -> Candidate:
-    """Return the cheapest of `candidates`, with every confirmation; `now` where it saves too little."""
+    """Return the cheapest of `candidates`, each with every confirmation; `now` if it saves too little."""
     each = [confirmed for candidate in candidates for confirmed in axes.confirmations(candidate)]
     costs = {candidate: cost(candidate) for candidate in each}
     least = min(costs.values())
@@ -163,7 +170,7 @@ def _least(
 
 
 def _simplest(present: Candidate, best: Candidate, cost: Cost) -> Candidate:
-    """Return `best` with every setting reverted that can be at no cost."""
+    """Return `best` with each setting reverted that costs less than `MIN_GAIN / 2` to revert."""
     most = cost(best) + MIN_GAIN / 2
     for key in KEYS:
         other = replace(best, **{key: getattr(present, key)})
@@ -173,14 +180,14 @@ def _simplest(present: Candidate, best: Candidate, cost: Cost) -> Candidate:
 
 
 def folds(moving: Sequence[bool], quiet: Sequence[bool]) -> list[tuple[int, ...]]:
-    """Return the indices of the clips to hold out together, in turn; nothing where there are too few.
+    """Return the folds: the indices of the clips to hold out together; empty if there are too few clips.
 
-    `moving` and `quiet` tell for each clip whether it has events, and whether it has footage without any. The
-    remaining clips always have both.
+    `moving` and `quiet` hold for each clip whether it has events, and whether it has footage without any. The
+    clips outside a fold always have both.
     """
     if min(sum(moving), sum(quiet)) < MIN_OF_A_KIND:
         return []
-    # One of each kind in turn, so that no fold takes all of one kind.
+    # Deal the clips, sorted by kind, to the folds in turn, so that no fold takes all of one kind.
     order = sorted(range(len(moving)), key=lambda number: (moving[number], quiet[number]))
     count = min(MAX_FOLDS, len(order))
     parts = [tuple(order[start::count]) for start in range(count)]

@@ -1,4 +1,4 @@
-"""Candidates on clips: judged once, scored, searched, and cross-validated."""
+"""Judge candidates on clips (each once), score them, search for the best and cross-validate it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from async_motion.tune.search import Candidate
 class Present:
     """The settings to tune, as they are now. `camera` is None for the defaults.
 
-    `night`: those of its night, which has no confirmation of its own.
+    `night`: the camera's settings at night, which have no `confirm` of their own. `confirm` is (M, N).
     """
 
     camera: str | None
@@ -28,7 +28,7 @@ class Present:
 
     @property
     def confirms(self) -> Sequence[tuple[int, int]]:
-        """The confirmations to choose from, besides the present one."""
+        """The confirmations (M, N) to choose from, besides the present one."""
         return () if self.night else search.CONFIRMS
 
     @property
@@ -43,7 +43,7 @@ class Present:
 
 
 class Bench:
-    """Scores candidates on clips, and caches the verdicts: no clip is judged twice with the same settings."""
+    """Scores candidates on clips. Verdicts are cached: no clip is judged twice with the same settings."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Bench:
 
     @property
     def searchable(self) -> bool:
-        """Whether there is something to find and somewhere to raise a false alarm."""
+        """Whether the clips have both events to find and empty frames for false alarms."""
         return any(clip.moves for clip in self.clips) and any(clip.rests for clip in self.clips)
 
     @property
@@ -79,12 +79,12 @@ class Bench:
         return self._scores[key]
 
     def total(self, candidate: Candidate, numbers: Iterable[int] | None = None) -> Score:
-        """Return the total score of the clips (None: all)."""
+        """Return the total score of `candidate` on the clips `numbers` (None: all)."""
         chosen = range(len(self.clips)) if numbers is None else numbers
         return total(self.score(number, candidate) for number in chosen)
 
     def cost(self, candidate: Candidate, numbers: Iterable[int] | None = None) -> float:
-        """Return the cost of `candidate` on those clips."""
+        """Return the cost of `candidate` on the clips `numbers` (None: all), in false alarms."""
         chosen = range(len(self.clips)) if numbers is None else numbers
         return sum(
             search.cost_of(self.score(number, candidate), self.clips[number].fps, self._miss_cost)
@@ -108,7 +108,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """The score of the choice on clips that it did not see. `clips` of them were held out in turn."""
+    """Scores on held-out clips, of which there are `clips`: of the present settings, and of those found."""
 
     clips: int
     present: Score
@@ -118,19 +118,19 @@ class HeldOut:
 
     @property
     def holds(self) -> bool:
-        """Whether the choice is better on clips that it did not see."""
+        """Whether the settings found are better on clips that they were not chosen on."""
         return self.found_cost <= self.present_cost - search.MIN_GAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The result of the command. `held_out` is None where there are too few clips for it."""
+    """The result of `find`. `held_out` is None if there are too few clips to hold any out."""
 
     present: Candidate
     found: Candidate
     held_out: HeldOut | None
     searched: bool = True
-    """False where only the present settings could be scored."""
+    """False if only the present settings could be scored."""
 
     @property
     def recommended(self) -> bool:
@@ -138,9 +138,10 @@ class Outcome:
 
 
 def find(bench: Bench, present: Present) -> Outcome:
-    """Search for the best settings on all clips, and score such a choice on clips held out in turn.
+    """Search for the best settings on all clips, and cross-validate the choice on held-out clips.
 
-    Without clips of both kinds nothing is searched: a blind detector would win, with no false alarm.
+    Without clips of both kinds nothing is searched: a detector that sees nothing, or one that always fires,
+    would win.
     """
     start, confirms = present.candidate, present.confirms
     if not bench.searchable:
