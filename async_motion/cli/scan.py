@@ -136,8 +136,8 @@ async def scan(
         settings,
         recordings,
         decode=args.decode,
-        # Cores without a recording of their own decode. The number of processes must not matter here:
-        # what FFmpeg makes of a damaged frame may depend on the number of threads.
+        # Spare cores help to decode. The threads must not depend on the number of processes: what FFmpeg
+        # makes of a damaged frame may depend on them.
         threads=max(1, cores // len(recordings)) if args.ray is None else 1,
         store=args.store,
         out=args.out,

@@ -146,7 +146,7 @@ class Document:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._at(line, f"{dotted(place)}: a key that is no text, expected `key: value`")
                 continue
-            # The key as written: YAML 1.1 would read `on` and `1`, which are valid camera names, otherwise.
+            # Keep the key as written: a camera may be called `on` or `1`, which YAML 1.1 would convert.
             key = key_node.value
             if key in own:
                 self._at(

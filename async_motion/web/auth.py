@@ -250,7 +250,7 @@ class Guard:
         given = signature.encode("utf-8", "replace")
         if not text or not hmac.compare_digest(given, self._signature(text).encode()):
             return None
-        word, digits, session = text.split(".")  # the signature is ours, so the format is
+        word, digits, session = text.split(".")  # we signed the text, so its format is valid
         role, issued = Role[word.upper()], float(digits)
         if not -GRACE_S <= self._now() - issued < COOKIE_S:
             return None

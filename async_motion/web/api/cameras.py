@@ -184,7 +184,7 @@ class CamerasApi:
                     head = (
                         f"--{BOUNDARY}\r\nContent-Type: {JPEG}\r\nContent-Length: {len(picture.jpeg)}\r\n\r\n"
                     )
-                    # Browsers show a part once the next boundary begins; the next part is sent with it.
+                    # One write for each part: boundary, headers, JPEG, and the line break that ends it.
                     await _write(response, head.encode() + picture.jpeg + b"\r\n")
                 return response
         except TooManyViewers:
