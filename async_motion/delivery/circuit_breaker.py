@@ -1,16 +1,16 @@
-"""The circuit breaker before a peer: one place that knows whether it may be called, shared by all callers.
+"""The circuit breaker of a peer: whether it may be called, shared by all callers.
 
     CLOSED ──a call fails──▶ OPEN ──waited──▶ HALF_OPEN ──the trial succeeds──▶ CLOSED
                               ▲                   │
                               └─the trial fails───┘
 
-Closed, every call passes; open, none; half-open, one at a time: the trial. The trial is the work itself, not
-a probe: what a proxy or a policy allows for a tiny object says nothing of a frame. Only when there is no work
-does `probe` decide.
+Closed, every call passes; open, none; half-open, one at a time: the trial. The trial is real work, not a
+probe: a proxy or policy may accept a tiny object and refuse a frame. `probe` decides only when there is no
+work.
 
-A peer in trouble thus sees one trial for each wait, however many callers there are. The waits grow (backoff),
-are long from the beginning after a refusal, which a person has to mend, and are never shorter than the peer
-asked for. One success among failures closes the breaker at once: a single broken connection is no outage.
+So a failing peer gets one trial for each wait, regardless of the number of callers. The waits grow (backoff).
+They are long from the start after a refusal, which a person must fix, and never shorter than the peer's
+Retry-After. One success closes the breaker at once: a single broken connection is no outage.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ MAX_RETRY_AFTER_S = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPace:
-    """How delivery waits, in seconds.
+    """The waits of delivery, in seconds.
 
-    `first_s` to `max_s` bound the backoff before a peer that is away, `refused_first_s` to `refused_max_s`
-    that before one that refuses us. `item_max_s` is the longest delay of an item that fails by itself;
-    `aside_first_s` to `aside_max_s` pass before records that were set aside are tried again. `poll_s` is how
-    often delivery looks for work without being called.
+    `first_s` and `max_s` bound the backoff for an unavailable peer, `refused_first_s` and `refused_max_s`
+    for one that refuses us. `item_max_s` is the longest delay of an item that fails while others succeed.
+    `aside_first_s` and `aside_max_s` bound the wait before records that were set aside are tried again.
+    `poll_s` is how often delivery looks for work without a notification.
     """
 
     first_s: float = 0.25
@@ -60,8 +60,9 @@ class _BreakerState(Enum):
 class CircuitBreaker:
     """The breaker of one peer.
 
-    `probe` asks the peer whether it is well, or raises TransientError. `has_work` tells whether there is
-    a call to try; where it is None, a probe precedes every trial. `loud`: outages are logged here.
+    `probe` tests the peer, and raises TransientError. `has_work` returns whether there is work for a trial;
+    if it is None, a probe precedes every trial. `draw` returns a random number in 0..1, `clock` monotonic
+    seconds. `loud`: log outages at their own level, else at debug.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class CircuitBreaker:
         self._opened_at = 0.0
         self._outage = OutageLog(clock)
         self._logged = False
-        """Whether the present trouble is one that the log tells of: one broken connection is none."""
+        """Whether this outage is logged; one broken connection is not."""
         self._left_closed = asyncio.Event()
         self._passable = asyncio.Event()
         self._passable.set()
@@ -99,7 +100,7 @@ class CircuitBreaker:
 
     @property
     def health(self) -> PeerHealth:
-        """How the peer is."""
+        """The health of the peer."""
         if self._error is None:
             return PeerHealth()
         state = PeerState.REFUSED if _is_refusal(self._error) else PeerState.UNAVAILABLE
@@ -125,16 +126,16 @@ class CircuitBreaker:
         await self._passable.wait()
 
     def record_failure(self, error: TransientError) -> None:
-        """Note that a call failed. What fails while the breaker is open tells nothing new."""
+        """Note that a call failed. Failures while the breaker is open are ignored."""
         if self._state is _BreakerState.OPEN:
             return
         if self._error is None:
             self._opened_at = self._clock()
         was_trial = self._state is _BreakerState.HALF_OPEN
-        # Here, not when the wait begins: a peer that comes back in between is not waited for.
+        # Clear it here, not when the wait begins: a `hurry` in between must still end the wait.
         self._hurry.clear()
         self._trip(error)
-        # The first failure may be one broken connection. It is an outage when a trial fails too.
+        # The first failure may be one broken connection. It is an outage once a trial fails too.
         if was_trial or _is_refusal(error):
             self._log_refusal()
 
@@ -144,15 +145,15 @@ class CircuitBreaker:
         if self._state is _BreakerState.CLOSED:
             return
         if self._state is _BreakerState.OPEN and self._error is not None and self._error.retry_after_s:
-            return  # the peer asked for a pause; this call had begun before
+            return  # the peer sent a Retry-After; this call had begun before it
         self._close()
 
     def hurry(self) -> None:
-        """End the present wait: there is reason to think that the peer is back."""
+        """End the current wait: the peer is probably back."""
         self._hurry.set()
 
     async def run(self) -> None:
-        """Wait, and let trials pass, while the breaker is not closed; for ever."""
+        """Wait and allow trials while the breaker is not closed; runs until it is cancelled."""
         while True:
             await self._left_closed.wait()
             self._changed.clear()
@@ -166,13 +167,13 @@ class CircuitBreaker:
                     await self._ask()
 
     def _is_idle(self) -> bool:
-        """Return whether there is certainly nothing to try."""
+        """Return whether it is known that there is no work."""
         return self._has_work is not None and not self._has_work()
 
     async def _wait_open(self) -> None:
         error = self._error
         if error is None:
-            return  # it was closed again before we got here
+            return  # closed again in the meantime
         backoff = self._refused if _is_refusal(error) else self._unavailable
         delay_s = backoff.next_s(at_least_s=min(error.retry_after_s or 0.0, MAX_RETRY_AFTER_S))
         if self._logged and not _is_refusal(error):
@@ -191,7 +192,7 @@ class CircuitBreaker:
             await self._ask()
 
     async def _ask(self) -> None:
-        """Let the probe decide: it opens the way to a trial or, when there is nothing to try, closes."""
+        """Probe the peer. On success, go half-open or, if there is no work, close; on failure, open."""
         try:
             await self._probe()
         except TransientError as exc:
@@ -231,7 +232,7 @@ class CircuitBreaker:
         self._hurry.set()
 
     def _log_refusal(self) -> None:
-        """Log a refusal where a line is due; an outage is logged with its wait."""
+        """Log a refusal if a line is due; an outage is logged with its wait."""
         self._logged = True
         if self._error is not None and _is_refusal(self._error):
             told = self._outage.failed(str(self.health))

@@ -1,4 +1,4 @@
-"""The walk from the spool to the subscribers: what its parts share, and the tasks that run them."""
+"""Delivery from the spool to the subscribers: the state that its parts share, and the tasks that run them."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from async_motion.errors import BrokerUnavailable, StoreUnavailable
 
 
 class Delivery:
-    """Deliver what the spool holds. `run` runs until it is cancelled; `drain` waits for it to have finished.
+    """Deliver the spool's items. `run` runs until it is cancelled; `drain` waits until all are delivered.
 
-    `topics` and `prefix` are where announcements and summaries go. `concurrency` bounds the uploads at once,
-    `backlog_share` (0..1) the part of them that the backlog may take. From the age of `delayed_after_s` an
-    item is delayed. `presign_s` is the life of the links in announcements, None for none. `shrink` makes a
-    snapshot of a JPEG (in a thread); None: no snapshots. The event index is written at most once in
-    `index_every_s`; None: there is none. `put_timeout_s` and `publish_timeout_s` are the last
-    resort behind the adapters' own deadlines. In a fleet, `is_current` returns whether a camera's lease (its
-    epoch) is held, and `late` takes the announcements under any other one.
+    `topics` are the topics of announcements, `prefix` the key prefix of summaries. `concurrency` bounds the
+    concurrent uploads, `backlog_share` (0..1) the backlog's part of them. From the age of `delayed_after_s`
+    an item is delayed. `presign_s` is the lifetime of the links in announcements, None for no links. `shrink`
+    scales a JPEG down to a snapshot (in a thread); None: no snapshots. Each file of the event index is
+    written at most once in `index_every_s`; None: no index. `put_timeout_s` and `publish_timeout_s` apply if
+    the adapters' own deadlines fail. In a fleet, `is_current` returns whether a camera's lease (its epoch) is
+    held, and `late` publishes the announcements of frames accepted under another lease.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Delivery:
         self._retries = Retries(spool, pace=self._pace, draw=draw, figures=self._figures)
         breaker = partial(CircuitBreaker, pace=self._pace, draw=draw, clock=clock)
         self._store_breaker = breaker("store", self._probe_store, has_work=lambda: self._spool.stats.to_store)
-        # The broker's client logs itself when it comes and goes.
+        # The broker's client logs its own outages.
         self._broker_breaker = breaker("broker", self._probe_broker, loud=False)
         publish = BoundedPublish(broker, publish_timeout_s)
         self._snapshots = Snapshots(
@@ -140,7 +140,7 @@ class Delivery:
         )
 
     async def run(self) -> None:
-        """Deliver, for ever. What was leased before is leased again."""
+        """Deliver until cancelled. Leases of an earlier delivery are released first."""
         hurry = self._broker_breaker.hurry
         self._spool.on_work(self._ring)
         self._broker.on_connect(hurry)
@@ -153,7 +153,7 @@ class Delivery:
     async def _run(self) -> None:
         await self._retries.insist(self._spool.release_all)
         await self._retries.insist(self._snapshots.recall)
-        # Its thread ends by itself: shrinking a JPEG is a matter of milliseconds.
+        # Leaving the executor waits for its thread, but shrinking a JPEG takes only milliseconds.
         with ThreadPoolExecutor(1, thread_name_prefix="delivery") as executor:
             self._snapshots.executor = executor
             async with asyncio.TaskGroup() as tasks:
@@ -182,17 +182,17 @@ class Delivery:
                     tasks.create_task(self._index.run(), name="delivery: index")
 
     def continue_from(self, other: Delivery) -> None:
-        """Let the counters go on from those of a delivery that has ended."""
+        """Add the counters of a delivery that has ended to these."""
         self._figures.continue_from(other._figures)
 
     def restore_snapshots(self, retained: Collection[str]) -> None:
-        """Show again the last run's snapshots that are not among the `retained` topics."""
+        """Publish the last run's snapshots again, except those whose topics are in `retained`."""
         self._snapshots.restore(retained)
 
     async def drain(self, timeout_s: float | None) -> bool:
-        """Wait until nothing is left to deliver, at most `timeout_s` (None: for ever).
+        """Wait until nothing is left to deliver, at most `timeout_s` (None: without limit).
 
-        The index is written at once from now on: this is the end. Return whether nothing is left.
+        From now on the index is written without waiting: this is the stop. Return whether nothing is left.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -211,7 +211,7 @@ class Delivery:
         self._uploader.on_stored(callback)
 
     def health(self) -> DeliveryHealth:
-        """Return the health of both peers, and the counters since the start."""
+        """Return the health of both peers, the counters since the start, and upload times in seconds."""
         broker = self._broker_breaker.health
         if broker.ok and not self._broker.connected:
             broker = PeerHealth(state=PeerState.UNAVAILABLE, problem="not connected")
@@ -238,7 +238,7 @@ class Delivery:
             self._index.hurry()
 
     def _ring(self) -> None:
-        """Note that the spool has changed."""
+        """Wake the parts: the spool has changed."""
         self._upload_bell.ring()
         self._publish_bell.ring()
         self._idle_bell.ring()
@@ -251,6 +251,6 @@ class Delivery:
             raise StoreUnavailable(f"no answer within {self._put_timeout_s:g} s") from exc
 
     async def _probe_broker(self) -> None:
-        # There is nothing to ask a broker but to take a message: the trial is the next announcement.
+        # A broker can only be tested with a message: the trial is the next announcement.
         if not self._broker.connected:
             raise BrokerUnavailable("not connected")

@@ -1,4 +1,4 @@
-"""Starting work when there is some: the bell that rings for it, its slots, the loop that starts it."""
+"""Start work when there is some: the bell that signals it, the slots, and the loop that starts it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from async_motion.errors import SpoolError
 
 @dataclass(slots=True)
 class Slots:
-    """How many items of one half are under way, fresh and of the backlog."""
+    """How many items of one half are in progress, fresh and of the backlog."""
 
     fresh: int = 0
     backlog: int = 0
@@ -32,19 +32,19 @@ class Slots:
 
 
 class Bell:
-    """Wakes all who wait; a ring since `heard` is not missed."""
+    """Wakes all waiting tasks. A ring after `heard`, a value of `count`, is not missed."""
 
     def __init__(self) -> None:
         self.count = 0
         self._event = asyncio.Event()
 
     def ring(self) -> None:
-        """Wake those who wait."""
+        """Wake all waiting tasks."""
         self.count += 1
         self._event.set()
 
     async def wait(self, timeout_s: float, heard: int | None = None) -> None:
-        """Wait for a ring, at most `timeout_s`."""
+        """Wait for a ring, at most `timeout_s`; return at once if there was one since `heard`."""
         if heard is not None and heard != self.count:
             return
         self._event.clear()
@@ -56,7 +56,7 @@ class Bell:
 
 
 def share_of(slots: int, share: float) -> int:
-    """Return the slots of a share (0..1): at least one of a share above 0."""
+    """Return `int(slots * share)` for a share in 0..1, but at least 1 if the share is above 0."""
     return max(1 if share > 0 else 0, int(slots * share))
 
 
@@ -68,9 +68,10 @@ async def dispatch(
     backoff: Backoff,
     poll_s: float,
 ) -> None:
-    """Call `start` whenever the breaker lets calls pass and there may be work; for ever.
+    """Call `start` whenever the breaker lets calls pass and there may be work; runs until cancelled.
 
-    `start` returns how much it started. A SpoolError is waited out: the spool has logged it.
+    `start` returns the number of items that it started. After a SpoolError, which the spool has logged, it is
+    called again after a backoff.
     """
     while True:
         await breaker.passable()

@@ -1,11 +1,11 @@
 """The event index: one file for each camera and day, from the spool to the store.
 
-A file that changed is written whole, at most once in `every_s`, and never later than that while the store
-takes it; at a stop at once. What is due stands in the spool, so that it survives a crash. The files need no
-right but to put.
+A changed file is written whole, within `every_s` and at most once in it while the store accepts it; at a
+stop, at once. The spool holds the list of due files, so that it survives a crash. The files need no
+permission but to put.
 
-Trouble is the store's, as everywhere: nothing is put while its breaker is not closed. A file that the store
-refuses waits by itself: frames that pass are no less well for it.
+The store's breaker applies: nothing is put unless it is closed. A file that the store refuses has a backoff
+of its own and does not open the breaker, so that frames still pass.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/gzip"
 POLL_S = 5.0
-"""How often the spool is asked for files that are due."""
+"""How often the spool is polled for due files."""
 
 _Place = tuple[str, str, object]
 
 
 class IndexWriter:
-    """Writes the files that are due. `hurry` at a stop; `pending` tells whether any is still due."""
+    """Writes the due files. Call `hurry` at a stop; `pending` is true while any is still due."""
 
     def __init__(
         self,
@@ -71,13 +71,13 @@ class IndexWriter:
         """Why the files cannot be written now, None while they can."""
 
     def hurry(self) -> None:
-        """Write what is due at once from now on."""
+        """From now on, write due files without waiting for `every_s`."""
         self._hurrying = True
         self.pending = True
         self._bell.ring()
 
     async def run(self) -> None:
-        """Write what is due, when it is; for ever."""
+        """Write each file when it is due; runs until cancelled."""
         writer: str | None = None
         while True:
             heard = self._bell.count
@@ -88,7 +88,7 @@ class IndexWriter:
                     await self._write_if_time(day, writer)
                 self.pending = bool(due) and bool(await self._spool.due_index())
             except SpoolError:
-                pass  # the spool has logged it; it is asked again
+                pass  # the spool has logged it; the next poll tries again
             self._idle_bell.ring()
             await self._bell.wait(min(POLL_S, self._every_s), heard)
 
@@ -102,7 +102,7 @@ class IndexWriter:
         key = index_key(self._prefix, day.instance, day.camera, day.day, writer)
         lines = await self._spool.index_lines(day)
         if not lines or await self._spool.writer() != writer:
-            return  # a new spool has just taken a damaged one's place: the file of the old one stays
+            return  # a new spool has just replaced a damaged one: keep the old one's file
         body = await asyncio.get_running_loop().run_in_executor(
             self.executor, pack_encoded, [line.encode() for line in lines]
         )
@@ -111,7 +111,7 @@ class IndexWriter:
         except (StoreUnavailable, RecordRejected) as exc:
             self._failed(place, key, exc)
             return
-        if self._breaker.closed:  # else only a frame can tell
+        if self._breaker.closed:  # otherwise only a frame may close it
             self._breaker.record_success()
         self._failures.pop(place, None)
         self._next[place] = now + self._every_s

@@ -1,4 +1,4 @@
-"""What delivery needs: the spool on one side, the store and the broker on the other."""
+"""The protocols of delivery's peers: the spool on one side, the store and the broker on the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from async_motion.core.model import StoredFrame
 
 
 class Outbox(Protocol):
-    """The spool. Everything may raise SpoolError; an item stays in it until its fate is noted."""
+    """The spool. Every coroutine may raise SpoolError. An item stays in it until its result is noted."""
 
     @property
     def stats(self) -> OutboxStats: ...
@@ -41,7 +41,7 @@ class Outbox(Protocol):
 
 
 class OutboxStats(Protocol):
-    """What delivery reads of the spool's figures."""
+    """The spool's statistics that delivery reads."""
 
     @property
     def empty(self) -> bool: ...
@@ -53,11 +53,11 @@ class OutboxStats(Protocol):
     def to_announce(self) -> bool: ...
     @property
     def backlog(self) -> bool:
-        """Whether anything that waits is delayed."""
+        """Whether any waiting item is delayed."""
 
 
 class Store(Protocol):
-    """The bucket, or a directory that keeps the same promises."""
+    """The bucket, or a directory with the same guarantees."""
 
     bucket: str
 
@@ -70,26 +70,26 @@ class Store(Protocol):
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> str:
-        """Return the etag. Raises StoreUnavailable, StoreRefused, RecordRejected."""
+        """Store an object and return its etag. Raises StoreUnavailable, StoreRefused, RecordRejected."""
 
     async def get(self, key: str) -> bytes:
-        """Return the object. Raises StoreUnavailable, StoreRefused, RecordRejected (there is none)."""
+        """Return the object's bytes. Raises StoreUnavailable, StoreRefused, RecordRejected (no object)."""
 
     async def probe(self) -> None:
-        """Return if we may write now. Raises StoreUnavailable, StoreRefused."""
+        """Return if puts are accepted now. Raises StoreUnavailable, StoreRefused."""
 
     async def link(self, key: str, expires_s: float) -> str | None:
-        """Return a presigned GET, None where there is no such thing. Raises StoreUnavailable."""
+        """Return a presigned GET URL, or None if the store has none. Raises StoreUnavailable."""
 
 
 class PublishingBroker(Protocol):
-    """The connection to the broker, whether or not there is one now."""
+    """The client of the broker, connected or not."""
 
     @property
     def connected(self) -> bool: ...
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Return after a good answer of the broker. Raises BrokerUnavailable, BrokerRefused."""
+        """Publish, and return once the broker has confirmed it. Raises BrokerUnavailable, BrokerRefused."""
 
     def on_connect(self, callback: Callable[[], None]) -> None: ...
 

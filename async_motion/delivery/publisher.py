@@ -1,4 +1,4 @@
-"""From the spool to the subscribers: announcements of stored frames, and the phases of events."""
+"""Publish from the spool to the subscribers: announcements of stored frames, and the phases of events."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from async_motion.errors import (
 log = logging.getLogger(__name__)
 
 BATCH = 16
-"""Announcements of one camera that are leased at once."""
+"""Announcements in one leased batch, of one camera or of the backlog."""
 PUBLISHES = 16
-"""Publishes at once; beyond this a broker gets no faster."""
+"""Concurrent publishes; with more, a broker is no faster."""
 TRIED = 4
-"""A trial chooses among this many items of the backlog, and the first fresh one of each camera."""
+"""A trial chooses one of this many items of the backlog and the first fresh item of each camera."""
 
 
 IsCurrent = Callable[[str, int], bool]
-"""(camera, epoch): whether this worker holds that lease now."""
+"""Takes (camera, epoch); returns whether this worker holds that lease now."""
 
 
 class BoundedPublish:
-    """Publishes to the broker: at most `PUBLISHES` at once, each within `timeout_s`."""
+    """Publishes to the broker: at most `PUBLISHES` concurrently, each within `timeout_s`."""
 
     def __init__(self, broker: PublishingBroker, timeout_s: float) -> None:
         self._broker = broker
@@ -59,11 +59,12 @@ class BoundedPublish:
 
 
 class Publisher:
-    """Announces what the spool leases: for each camera in order, the backlog beside it.
+    """Announces leased items: each camera's fresh ones in order, and the backlog beside them.
 
-    `presign_s` is the life of the links in announcements, None for none. `store_breaker` hears of links that
-    could not be made. `is_current` returns whether a fleet's lease on a camera (its epoch) is held: what was
-    accepted under another one is announced as delayed, through `publish_late`, and shown nowhere.
+    `presign_s` is the lifetime of the links in announcements, None for no links. `store_breaker` records
+    links that could not be made. `is_current` returns whether a fleet's lease on a camera (its epoch) is
+    held: frames accepted under another lease are announced as delayed, through `publish_late`, without a
+    snapshot.
     """
 
     def __init__(
@@ -121,10 +122,10 @@ class Publisher:
     # -- starting
 
     async def start(self, tasks: asyncio.TaskGroup) -> int:
-        """Lease announcements and begin them; return how many batches. Raises SpoolError."""
+        """Lease announcements and start a task for each batch; return how many. Raises SpoolError."""
         if not self._spool.stats.to_announce:
             return 0
-        # Before the spool tells the age of each: it counts on from here.
+        # Taken before the spool computes each item's age, to which the time since then is added.
         leased_at = self._clock()
         if self._breaker.half_open:
             batches = await self._lease_trial() if not self.busy else []
@@ -141,7 +142,7 @@ class Publisher:
     async def _lease_backlog(
         self, fresh: Sequence[tuple[list[Announcement], bool]]
     ) -> list[tuple[list[Announcement], bool]]:
-        """Lease a batch of the backlog. Raises SpoolError: then `fresh` is released."""
+        """Lease a batch of the backlog. Raises SpoolError; then `fresh` is released."""
         try:
             batch = await self._spool.take_backlog_announcements(BATCH)
         except SpoolError:
@@ -150,7 +151,7 @@ class Publisher:
         return [(batch, True)] if batch else []
 
     async def _lease_trial(self) -> list[tuple[list[Announcement], bool]]:
-        """Lease one announcement for a trial, each time another. Raises SpoolError."""
+        """Lease one announcement for a trial, a different one each time. Raises SpoolError."""
         found = [(batch, False) for batch in await self._spool.take_fresh_announcements(1)]
         try:
             found += [([item], True) for item in await self._spool.take_backlog_announcements(TRIED)]
@@ -171,7 +172,7 @@ class Publisher:
     # -- announcing
 
     async def _announce(self, batch: Sequence[Announcement], *, backlog: bool, leased_at: float) -> None:
-        """Announce a batch in its order; release what comes after a failure."""
+        """Announce a batch in its order; after a failure, release the rest."""
         done: list[int] = []
         try:
             for item in batch:
@@ -205,7 +206,7 @@ class Publisher:
         url = await self._link(info.object_key)
         if self._holds(info) and self._snapshots.is_due(item):
             await self._snapshots.show(item, self._announcement(item, leased_at, url))
-        # From here to the connection nothing waits but for a slot: the lease is looked at as late as can be.
+        # Check the lease as late as possible: from here on, only a free slot is waited for.
         late = not self._holds(info)
         publish = self._publish_late if late else self._publish
         await publish(self._topics.frame(info.camera), self._announcement(item, leased_at, url, late=late))
@@ -217,11 +218,11 @@ class Publisher:
         try:
             await self._announce_update(info)
         except TransientError as exc:
-            # The frame is announced. The next update, or the end, says more than this one would have.
+            # The frame is announced. The next update, or the end, replaces this one.
             self._breaker_of(exc).record_failure(exc)
 
     def _holds(self, of: FrameInfo | MotionEvent) -> bool:
-        """Return whether what was accepted under this lease may still speak for its camera."""
+        """Return whether the lease under which this was accepted is still held; always, without a fleet."""
         return of.epoch is None or self._is_current(of.camera, of.epoch)
 
     def _announcement(
@@ -232,15 +233,15 @@ class Publisher:
         return payloads.encode(payloads.frame_payload(replace(item.stored, delayed=delayed, url=url)))
 
     async def _announce_update(self, info: FrameInfo) -> None:
-        """Publish an event's update if its start is announced, and none came within `update_every_s`."""
+        """Publish an event's update if its start is announced, and none was sent within `update_every_s`."""
         last = self._updated.get(info.event_id)
         if last is not None and self._clock() - last < self._update_every_s:
             return
         try:
             known = await self._spool.event_now(info.event_id)
         except SpoolError:
-            return  # the spool has logged it; the next update says as much
-        # Our own note of the start is newer than the spool's: that one is made for a whole batch.
+            return  # the spool has logged it; the next update replaces this one
+        # Our own note of the start is newer than the spool's, which is made once for a whole batch.
         if known is None or not (known.announced or last is not None):
             return
         self._note_update(info.event_id)
@@ -287,7 +288,10 @@ class Publisher:
             self._updated.pop(next(iter(self._updated)))
 
     async def _link(self, key: str | None) -> str | None:
-        """Return a presigned link to an object, when there is one and links are made."""
+        """Return a presigned link to an object; None without a key or if links are off.
+
+        Raises StoreUnavailable.
+        """
         if key is None or self._presign_s is None:
             return None
         try:

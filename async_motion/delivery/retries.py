@@ -1,7 +1,8 @@
-"""What happens to an item whose delivery failed, and to a note that the spool could not take.
+"""Retry items whose delivery failed, records that were set aside, and changes that the spool could not make.
 
-An item whose peer failed is released, with a delay when it fails by itself. A record that was set aside is
-tried again, slowly, by itself: one for each reason; when it is stored, the others with its reason follow.
+An item whose peer failed is released, with a delay if it fails while others succeed. Records that were set
+aside are tried again with a slow backoff, one for each reason; once it is stored, the others with its reason
+follow.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from async_motion.errors import SpoolError, TransientError
 log = logging.getLogger(__name__)
 
 FREE_FAILURES = 2
-"""How often an item may fail before it waits by itself, beside its peer's breaker."""
+"""How often an item may fail before it gets a delay of its own, in addition to its peer's breaker."""
 MAX_REMEMBERED = 4096
 
 
 @dataclass(slots=True)
 class Figures:
-    """What `health` reports."""
+    """The counters, and the last upload times in seconds, that `health` reports."""
 
     counts: Counter[str] = field(default_factory=Counter)
     upload_s: deque[float] = field(default_factory=lambda: deque(maxlen=512))
 
     def continue_from(self, other: Figures) -> None:
-        """Add what was counted before."""
+        """Add the counters of an earlier delivery."""
         self.counts.update(other.counts)
 
 
 class Retries:
-    """Counts the failures of items, and releases them with the delay that these ask for."""
+    """Counts the failures of each item, and releases it with the delay that follows from them."""
 
     def __init__(
         self, spool: Outbox, *, pace: DeliveryPace, draw: Callable[[], float], figures: Figures
@@ -50,18 +51,18 @@ class Retries:
         self._failures: dict[int, tuple[int, int]] = {}
         self._new_aside = False
         self._tried_again: dict[int, str] = {}
-        """Records that were set aside, on trial, and why they had been."""
+        """Records on trial that had been set aside, with the reason."""
 
     def failed_before(self, number: int) -> bool:
-        """Return whether a try of this item failed."""
+        """Return whether a try of this item has failed."""
         return number in self._failures
 
     def succeeded(self, number: int) -> None:
-        """Note that an item's try succeeded, or that there will be no other."""
+        """Forget an item's failures: it succeeded, or is not tried again."""
         self._failures.pop(number, None)
 
     async def delivered(self, number: int) -> None:
-        """Note that a record is stored; those that were set aside for the reason that it had follow it."""
+        """Note that a record is stored; queue those that were set aside for the same reason."""
         self.succeeded(number)
         reason = self._tried_again.pop(number, None)
         if reason is not None:
@@ -69,7 +70,7 @@ class Retries:
             await self.insist(lambda: self._spool.restore_by_reason(reason))
 
     async def run(self, breaker: CircuitBreaker) -> None:
-        """Try records that were set aside again, slowly; for ever."""
+        """Try records that were set aside again, with a slow backoff; runs until cancelled."""
         first_s = self._pace.aside_first_s
         backoff = Backoff(draw=self._draw, first_s=first_s, max_s=self._pace.aside_max_s)
         left_s = backoff.next_s()
@@ -82,28 +83,28 @@ class Retries:
                 left_s = backoff.next_s()
             elif left_s <= 0 and breaker.closed and self._spool.stats.set_aside:
                 left_s = backoff.next_s()
-                with contextlib.suppress(SpoolError):  # the spool has logged it; the next round asks again
+                with contextlib.suppress(SpoolError):  # the spool has logged it; the next round tries again
                     self._tried_again = await self._spool.restore_samples()
 
     def set_aside(self, number: int) -> None:
-        """Note that a record was set aside; after one for the first time the next try comes soon."""
+        """Note that a record was set aside; if for the first time, restart the backoff."""
         self.succeeded(number)
         if self._tried_again.pop(number, None) is None:
             self._new_aside = True
 
     def backoff(self) -> Backoff:
-        """Return a backoff for trouble that may pass."""
+        """Return a backoff for transient failures."""
         return Backoff(draw=self._draw, first_s=self._pace.first_s, max_s=self._pace.max_s)
 
     def item_backoff(self) -> Backoff:
-        """Return a backoff for an item that fails by itself."""
+        """Return a backoff for an item that fails while others succeed."""
         return Backoff(draw=self._draw, first_s=self._pace.refused_first_s, max_s=self._pace.item_max_s)
 
     async def release(self, number: int, error: TransientError, breaker: CircuitBreaker) -> None:
-        """Release an item that its peer failed; the breaker has been told.
+        """Release an item after its peer failed; the caller has recorded the failure with the breaker.
 
-        One that fails again and again while others pass waits longer and longer by itself. In an outage none
-        passes: its items come again at once when it is over.
+        An item that fails repeatedly while others succeed gets a growing delay. In an outage no item
+        succeeds, so none gets a delay, and all are tried at once when it ends.
         """
         self._figures.counts["retries"] += 1
         failures, successes = self._failures.pop(number, (0, -1))
@@ -120,7 +121,7 @@ class Retries:
         await self.insist(lambda: self._spool.release([number], delay_s))
 
     async def insist(self, note: Callable[[], Awaitable[object]]) -> None:
-        """Make a note in the spool until it holds: a full or failing disk is waited for."""
+        """Repeat `note`, a change in the spool, with backoff until it succeeds: the disk may be full."""
         backoff = self.backoff()
         while True:
             try:

@@ -1,6 +1,6 @@
-"""Snapshots: of each camera, the best frame so far of its newest event, small and retained.
+"""Snapshots: for each camera, the best frame so far of its newest event, scaled down and retained.
 
-A snapshot that cannot be made, or is refused (too large), never holds up its frame's announcement.
+A snapshot that cannot be made, or is refused (too large), never delays its frame's announcement.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from async_motion.errors import (
 log = logging.getLogger(__name__)
 
 SHOWN = "delivery/shown"
-"""The key under which the spool remembers what is shown: of each camera an event's number and a score."""
+"""The spool's key for the rank of each camera's snapshot: an event's number and a score."""
 
 SHOWN_FRAMES = "delivery/shown_frames"
-"""The key for the announcements of the frames that are shown, by camera."""
+"""The spool's key for the announcement of each camera's snapshot."""
 
 RESTORE_RETRY_S = 15.0
 
 Rank = tuple[int, float]
-"""An event's number and a frame's score: what ranks higher is shown."""
+"""An event's number and a frame's score: the frame with the highest rank is shown."""
 
 _NONE: Rank = (-1, -1.0)
 
@@ -52,7 +52,7 @@ class Publish(Protocol):
 
 
 class Snapshots:
-    """Chooses the frames to show, and publishes them. `shrink` makes the small JPEG (in `executor`).
+    """Chooses the frames to show, and publishes them. `shrink` scales a JPEG down (in `executor`).
 
     `shrink` None: there are no snapshots.
     """
@@ -78,7 +78,7 @@ class Snapshots:
         self._candidates: dict[str, Rank] = {}
         self._shown: dict[str, Rank] = {}
         self._announcements: dict[str, str] = {}
-        """Of the frames that are shown."""
+        """The announcement (JSON text) of each camera's snapshot."""
         self._retained: frozenset[str] = frozenset()
         """The topics that the broker retained at the start."""
         self._asked = asyncio.Event()
@@ -86,7 +86,7 @@ class Snapshots:
         self.executor: ThreadPoolExecutor | None = None
 
     async def recall(self) -> None:
-        """Take up what an earlier run showed. Raises SpoolError."""
+        """Load the snapshots' ranks and announcements of an earlier run. Raises SpoolError."""
         remembered = await self._spool.recall(SHOWN)
         self._shown = parse_shown(remembered) if remembered is not None else {}
         self._candidates = dict(self._shown)
@@ -94,15 +94,15 @@ class Snapshots:
         self._announcements = parse_announcements(frames) if frames is not None else {}
 
     def restore(self, retained: Collection[str]) -> None:
-        """Show again what the last run showed, where its topic is not among those that are `retained`.
+        """Publish the last run's snapshots again, except those whose topics are in `retained`.
 
-        A broker without a disk forgets: Home Assistant would show no picture until the next event.
+        A broker without persistence loses them: Home Assistant would show no image until the next event.
         """
         self._retained = frozenset(retained)
         self._asked.set()
 
     async def run(self) -> None:
-        """Show again what `restore` asks for; while the store or the broker is away, try again."""
+        """Publish the snapshots that `restore` requests; retry while the store or the broker is away."""
         await self._asked.wait()
         missing = [
             camera for camera in self._announcements if self._topics.snapshot(camera) not in self._retained
@@ -113,7 +113,7 @@ class Snapshots:
                 await asyncio.sleep(RESTORE_RETRY_S)
 
     async def _restored(self, camera: str) -> bool:
-        """Return whether nothing is left to be done: it is shown, cannot be, or something newer is."""
+        """Publish one camera's snapshot again. Return False if it must be tried again later."""
         announcement = self._announcements.get(camera)
         if announcement is None:
             return True
@@ -134,7 +134,7 @@ class Snapshots:
         return True
 
     def is_candidate(self, item: FrameUpload) -> bool:
-        """Return whether a frame may become the snapshot: then its bytes are kept until it is announced."""
+        """Return whether a frame may become the snapshot; then the spool keeps its JPEG until then."""
         if self._shrink is None:
             return False
         camera, rank = item.info.camera, (item.event_number, item.info.score)
@@ -144,14 +144,17 @@ class Snapshots:
         return True
 
     def is_due(self, item: FrameAnnouncement) -> bool:
-        """Return whether this frame ranks above what its camera shows."""
+        """Return whether this frame ranks above its camera's snapshot."""
         info = item.stored.info
         return self._shrink is not None and (item.event_number, info.score) > self._shown.get(
             info.camera, _NONE
         )
 
     async def show(self, item: FrameAnnouncement, announcement: bytes) -> None:
-        """Publish a frame as its camera's snapshot, with its announcement. Raises BrokerUnavailable."""
+        """Publish a frame as its camera's snapshot, with its announcement. Raises BrokerUnavailable.
+
+        A snapshot that cannot be made, or that the broker refuses, is logged and skipped.
+        """
         info = item.stored.info
         jpeg = await self._small_jpeg(item)
         if jpeg is None:
@@ -176,8 +179,8 @@ class Snapshots:
     async def _publish_all(self, camera: str, announcement: bytes, jpeg: bytes) -> None:
         """Publish an image with its announcement, before it and after it.
 
-        Home Assistant takes the attributes from the first, so that they never belong to an older image;
-        other subscribers learn from the last that the image on the broker is the one announced.
+        Home Assistant reads the attributes from the first, so that they never belong to an older image.
+        The last tells other subscribers that the image on the broker is the announced one.
         Raises BrokerUnavailable, BrokerRefused.
         """
         await self._publish(self._topics.snapshot_attributes(camera), announcement, retain=True)
@@ -192,7 +195,7 @@ class Snapshots:
                 jpeg = await self._spool.jpeg(item.number)
         if jpeg is None:
             if self._candidates.get(info.camera, _NONE) > (item.event_number, info.score):
-                return None  # a better one is on its way, with its bytes
+                return None  # a better frame, whose JPEG is kept, will follow
             try:
                 async with asyncio.timeout(self._get_timeout_s):
                     jpeg = await self._store.get(info.object_key)
@@ -206,7 +209,7 @@ class Snapshots:
             return None
 
     async def _shrunk(self, jpeg: bytes) -> bytes | None:
-        """Return the small JPEG. Raises ImageError."""
+        """Return the JPEG scaled down; None without `shrink`. Raises ImageError."""
         if self._shrink is None:
             return None
         return await asyncio.get_running_loop().run_in_executor(self.executor, self._shrink, jpeg)
@@ -218,7 +221,7 @@ class Snapshots:
 
 
 def parse_shown(value: bytes) -> dict[str, Rank]:
-    """Return what `show` remembered. What cannot be read is left out: the next frame is shown instead."""
+    """Return the ranks that `show` remembered, by camera; empty if they cannot be read."""
     try:
         remembered = parse_object(value)
         return {str(camera): (int(number), float(score)) for camera, (number, score) in remembered.items()}
@@ -228,7 +231,7 @@ def parse_shown(value: bytes) -> dict[str, Rank]:
 
 
 def parse_announcements(value: bytes) -> dict[str, str]:
-    """Return the announcements that `show` remembered, by camera; nothing where they cannot be read."""
+    """Return the announcements that `show` remembered, by camera; empty if they cannot be read."""
     try:
         remembered = strict_json.parse_object(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""From the spool to the store: frames, and the summaries of events that have ended."""
+"""Upload from the spool to the store: frames, and the summaries of events that have ended."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from async_motion.errors import RecordRejected, StoreRefused, StoreUnavailable
 log = logging.getLogger(__name__)
 
 TRIED = 4
-"""A trial chooses among this many fresh items, and as many of the backlog."""
+"""A trial chooses one of this many fresh items, and as many of the backlog."""
 
 
 class Uploader:
-    """Uploads what the spool leases, `concurrency` at once, the backlog at most `backlog_share` of it.
+    """Uploads leased items, `concurrency` at a time, at most `backlog_share` of them from the backlog.
 
-    The spool is read when a slot is free or, while there is no backlog, soon will be: the next upload begins
-    in the moment in which one is stored. So the memory needed is that of two and a half times `concurrency`
-    JPEGs (leased ahead, being stored, and stored but not yet noted), whatever waits.
+    While there is no backlog, `concurrency / 2` items are leased ahead, so that the next upload begins as
+    soon as one is stored. Memory is bounded by `2.5 * concurrency` JPEGs: leased ahead, being stored, and
+    stored but not yet noted in the spool.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Uploader:
         self._put_timeout_s = put_timeout_s
         self._clock = clock
         self._now = now
-        # One slot always belongs to fresh items: at no share does the backlog block them.
+        # One slot is reserved for fresh items, so that the backlog never blocks them at any share.
         self._backlog_slots = min(self._concurrency - 1, share_of(self._concurrency, backlog_share))
         self._ahead = max(1, self._concurrency // 2)
         self._slots = Slots()
@@ -83,16 +83,16 @@ class Uploader:
 
     @property
     def busy(self) -> bool:
-        """True while an upload is under way, or its note."""
+        """True while an upload, or its note in the spool, is in progress."""
         return self._in_memory > 0
 
     # -- starting
 
     async def start(self, tasks: asyncio.TaskGroup) -> int:
-        """Lease uploads and begin them as far as there are slots; return how many. Raises SpoolError."""
+        """Lease uploads and start them while there are free slots; return how many. Raises SpoolError."""
         if not self._spool.stats.to_store:
             return 0
-        # What waits for the spool's note still holds its JPEG: where none can be made, no more come.
+        # Items that wait for the spool's note still hold their JPEGs: if it fails, lease no more.
         slots = min(self._concurrency - self._slots.all, 2 * self._concurrency - self._in_memory)
         slots -= len(self._ready)
         if self._breaker.half_open:
@@ -100,7 +100,7 @@ class Uploader:
                 await self._lease_trial()
             suspects = self._rejections.clear_suspects() if not (self._ready or self._slots.all) else []
             if suspects:
-                # There is nothing else to try: they have another turn, after a pause.
+                # There is no other record to try: try the suspects again, after the breaker's wait.
                 await self._release(suspects)
                 await self._blame(self._rejections.reason or "")
         elif self._spool.stats.backlog:
@@ -108,11 +108,11 @@ class Uploader:
             await self._lease(fresh=False, limit=min(slots, self._backlog_slots - self._slots.backlog))
             await self._lease(fresh=True, limit=slots - (len(self._ready) - before))
             if not self._ready and not self._slots.all and slots > 0:
-                # No slot belongs to the backlog: it takes one that no fresh item wants.
+                # The backlog has no slot of its own: it uses one that no fresh item needs.
                 await self._lease(fresh=False, limit=1)
         else:
             await self._lease(fresh=True, limit=slots + self._ahead)
-        if self._breaker.open:  # meanwhile
+        if self._breaker.open:  # it has opened during the leases
             return await self._release_ready()
         return self._begin_ready(tasks)
 
@@ -121,7 +121,7 @@ class Uploader:
             self._ready.extend(await self._spool.take_uploads(fresh=fresh, limit=limit))
 
     async def _lease_trial(self) -> None:
-        """Lease one item for a trial, each time another: the first one may itself be what fails."""
+        """Lease one item for a trial, a different one each time: the first may itself be the cause."""
         await self._lease(fresh=True, limit=TRIED)
         await self._lease(fresh=False, limit=TRIED)
         if self._ready:
@@ -131,7 +131,7 @@ class Uploader:
             self._ready.append(chosen)
 
     async def _release_ready(self) -> int:
-        """Release what was leased and not begun: while the breaker is open, nothing may begin."""
+        """Release items that are leased but not started: none may start while the breaker is open."""
         numbers = [item.number for item in self._ready]
         self._ready.clear()
         await self._release(numbers)
@@ -209,7 +209,7 @@ class Uploader:
             callback(stored)
 
     async def _rejected(self, item: FrameUpload, rejection: RecordRejected) -> None:
-        """Set a record aside or, where the store rejects all alike, keep it and blame the store."""
+        """Set a record aside or, if the store rejects every record, keep it and open the breaker."""
         reason = rejection.reason
         row = self._rejections.add(item.number, reason)
         if row is None:
@@ -262,19 +262,19 @@ class Uploader:
                 tags={"camera": event.camera, "kind": "event"},
             )
         except RecordRejected as exc:
-            # The frames are stored and announced; the end of their event must be announced all the same.
+            # The frames are stored and announced; the end of their event must still be announced.
             log.error("%s: event %s stays without its summary: %s", event.camera, event.event_id, exc)
         except StoreUnavailable as exc:
             await self._retry(item, exc)
             return
         if not self._rejections.blames_store:
-            # Else only a frame can tell: a summary passes a limit that frames do not.
+            # Otherwise only a frame may close it: a summary may pass a size limit that frames do not.
             self._breaker.record_success()
         self._retries.succeeded(item.number)
         await self._retries.insist(lambda: self._spool.mark_stored(item.number, None))
 
     async def _put(self, item: Upload, key: str, data: bytes, **how: Any) -> str:
-        """Store, and free the item's slot: the next one need not wait until the spool has noted this one."""
+        """Put an object and free the item's slot, so that the next need not wait for the spool's note."""
         try:
             async with asyncio.timeout(self._put_timeout_s):
                 return await self._store.put(key, data, **how)
