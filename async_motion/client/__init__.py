@@ -1,6 +1,6 @@
-"""What a subscriber's program imports: every event once, in order for each camera, after any absence.
+"""The client library for subscribers: every event once, in order for each camera, after any absence.
 
-`connect` makes a `MotionClient` from addresses and keys; see README.md for the promises and examples.
+`connect` creates a `MotionClient` from addresses and keys; see README.md for the promises and examples.
 """
 
 from async_motion.client.client import MotionClient

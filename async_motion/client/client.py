@@ -4,16 +4,16 @@
                                ├──▶ ledger ──▶ events(), frames()
     broker ──ends of events───▶┘
 
-The bucket is the source of truth; MQTT only speeds things up. The client reads the bucket at the start, after
-a reconnect to the broker, when an event number is missing, and every `poll_s` in any case. Events from MQTT
-are yielded as soon as they are the next of their camera. Without a broker, polling alone does it.
-In a fleet, messages of a worker that has lost its lease of the camera are dropped, unless they are delayed;
-what it has stored all the same is found in the bucket.
+The bucket is the source of truth; MQTT only reduces latency. The client reads the bucket at the start, after
+a reconnect to the broker, when an event number is missing, and at regular intervals. Events from MQTT are
+yielded as soon as they are the next of their camera. Without a broker, the client only polls.
+In a fleet, messages of a worker that has lost its lease on the camera are dropped, unless they are delayed;
+events that it has stored are still found in the bucket.
 
 The `cursor` records what has been yielded. It belongs to the program: store it together with the results (one
 transaction, one file), and no crash of the program or the machine repeats or skips an event. `cursor_file`
-stores it for programs that need only "at least once": it is written after the loop's body is done with an
-event, so that a program killed inside the body sees the event again.
+stores it for programs that need only "at least once": it is written after the loop's body has finished with
+an event, so that a program killed inside the body gets the event again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 LOOK_BACK_S: Final = 600.0
 """How far before a camera's newest event each read of the bucket starts."""
 LOOK_BACK_DEEP_S: Final = 7 * 86400.0
-"""The same at the start, after a lost broker, and for a missing event: clocks may have been set back."""
+"""The same at the start, after a reconnect, and for a missing event: clocks may have been set back."""
 SEARCH_AGAIN_S: Final = 5.0
 """How often the bucket is searched for a missing event."""
 SUMMARY_PAUSES_S: Final = (0.0, 0.1, 0.4, 1.0)
@@ -138,7 +138,10 @@ class MotionClient:
 
     @property
     def cursor(self) -> str:
-        """What has been yielded so far, as one line of text. Raises ValueError before the first event."""
+        """The cursor after the events yielded so far, as one line of JSON.
+
+        Raises ValueError before `events` or `frames` has begun.
+        """
         if self._ledger is None:
             raise ValueError("there is no cursor before events() or frames() has begun")
         state = self._ledger.state() if self._held is None else self._held
@@ -150,11 +153,11 @@ class MotionClient:
         *,
         camera: str | Collection[str] | None = None,
     ) -> AsyncIterator[Event]:
-        """Yield every event that has ended, once, in order for each camera; wait for the next for ever.
+        """Yield every event that has ended, once, in order for each camera; wait for the next without end.
 
         `since` is a `cursor`, or the time (aware) at which the subscription begins; by default the cursor of
         `cursor_file`, else now. A subscription to some cameras needs a cursor of its own. Raises ValueError
-        for what is no cursor, StoreRefused where the bucket refuses us; what may pass is waited for.
+        for an invalid cursor, StoreRefused if the bucket refuses us. Transient failures are retried.
         """
         async for event, _ in self._run(since, camera, frames=False):
             assert isinstance(event, Event)
@@ -169,7 +172,8 @@ class MotionClient:
     ) -> AsyncIterator[FrameInfo]:
         """Yield every stored frame, once, in order for each camera; live ones as they are announced.
 
-        A frame that MQTT did not tell comes when its event has ended. Parameters and errors as of `events`.
+        A frame that was not received by MQTT is yielded when its event has ended. Parameters and errors are
+        those of `events`.
         """
         async for event, frame in self._run(since, camera, frames=True):
             if frame is not None:
@@ -185,7 +189,10 @@ class MotionClient:
             self.save()
 
     async def fetch(self, frame: FrameInfo) -> bytes:
-        """Return a frame's JPEG. Raises UnreadableObject where it is gone or not what was stored."""
+        """Return a frame's JPEG.
+
+        Raises UnreadableObject if it is gone or its sha256 differs, StoreUnavailable, StoreRefused.
+        """
         return await self.reader.fetch(frame)
 
     async def _run(
@@ -243,11 +250,11 @@ class MotionClient:
         return self._ledger
 
     def _ready(self, ledger: Ledger, *, hold: bool, searched: bool) -> Iterator[Event]:
-        """Yield the events that are due; with `hold` the cursor waits for each one's frames."""
+        """Yield the events that are due; with `hold`, the cursor advances only after each one's frames."""
         while True:
             before = ledger.state() if hold else None
             waiting = ledger.ready(monotonic=self._clock(), patience_s=self._patience_s, searched=searched)
-            # One at a time: the cursor must never be ahead of what was yielded.
+            # One at a time: the cursor must never be ahead of the yielded events.
             event = next(waiting, None)
             if event is None:
                 return
@@ -257,7 +264,7 @@ class MotionClient:
     async def _search(
         self, ledger: Ledger, cameras: Collection[str] | None, *, deep: bool
     ) -> AsyncIterator[Event]:
-        """Read the bucket from where each camera is; yield what was added to the ledger."""
+        """Read the bucket from each camera's position; yield the events that were added to the ledger."""
         known = sorted(cameras) if cameras is not None else await self.reader.cameras()
         back_s = LOOK_BACK_DEEP_S if deep else LOOK_BACK_S
         for camera in known:
@@ -314,25 +321,25 @@ class MotionClient:
         except StoreRefused:
             raise
         except StoreUnavailable:
-            # Where its lane is known, the message suffices; otherwise the event comes from the bucket, later.
+            # If its lane is open, the message is enough; otherwise the event is read from the bucket later.
             self._broken = True
             if ledger.knows(event):
                 ledger.add(event)
 
     async def _summary(self, event: Event) -> Event:
-        """Return the event as the bucket has it: `event.json` is stored right after the message."""
+        """Return the event as the bucket has it; try again briefly until its `event.json` can be read."""
         for pause_s in SUMMARY_PAUSES_S:
             await asyncio.sleep(pause_s)
             found = await self.reader.event(event.event_id, event.camera)
             if found is not None and found.ended_at is not None:
-                # Its numbers are those of the message: by them it was asked for.
+                # Keep the message's number and writer, by which the ledger wanted the event.
                 return replace(found, no=event.no, writer=event.writer)
         return event
 
     async def _live_frame(
         self, payload: bytes, ledger: Ledger, cameras: Collection[str] | None
     ) -> FrameInfo | None:
-        """Return an announced frame if it is the next of its event, and the event the next of its camera."""
+        """Return an announced frame if it is the next of its event, and its event the next of its lane."""
         try:
             stored = parse_announcement(payload, self.instance)
         except ValueError as exc:
@@ -364,7 +371,7 @@ class MotionClient:
         return info
 
     async def _frames_of(self, event: Event) -> list[FrameInfo]:
-        """Return the frames of an event that has ended, however long the bucket is away."""
+        """Return the frames of an event that has ended; retry until the bucket is available."""
         while True:
             try:
                 return await self.reader.frames(event)
@@ -388,7 +395,7 @@ class MotionClient:
     def _heard(self, queue: deque[bytes]) -> Callable[[str, bytes, bool], None]:
         def take(_topic: str, payload: bytes, _retained: bool) -> None:  # the broker's handler
             if len(queue) == queue.maxlen:
-                self._deep = True  # a dropped message is made up for by the bucket
+                self._deep = True  # the queue drops a message: read the bucket instead
             queue.append(payload)
             self._wake.set()
 
@@ -403,7 +410,10 @@ class MotionClient:
         self._wake.set()
 
     def save(self) -> None:
-        """Write the cursor to `cursor_file`: call it before you leave a loop whose last event is done."""
+        """Write the cursor to `cursor_file`. Call it before leaving a loop whose last event is done.
+
+        Raises OSError.
+        """
         if self._file is None or self._ledger is None:
             return
         part = self._file.with_name(f".{self._file.name}.part")
@@ -411,7 +421,7 @@ class MotionClient:
         with part.open("w", encoding="utf-8") as file:
             file.write(self.cursor)
             if now - self._synced_at >= SYNC_EVERY_S:
-                # No fsync: SIGKILL loses nothing that was written; only a power cut may.
+                # Fsync at most once in `SYNC_EVERY_S`: only power loss loses a write without it, not SIGKILL.
                 self._synced_at = now
                 file.flush()
                 os.fsync(file.fileno())

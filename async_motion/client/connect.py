@@ -1,4 +1,4 @@
-"""A client from addresses and keys, as a program of five lines wants it."""
+"""Create a client from addresses and keys, for short programs."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def connect(
 ) -> AsyncIterator[MotionClient]:
     """Yield a client of one instance: with a bucket (`endpoint`) or a directory, with a broker or without.
 
-    `secure` and `ca_file` are about the bucket, `mqtt_tls` about the broker, whose authority is the system's
-    or that of `ca_file`. The other parameters are those of `MotionClient`. Raises SettingsError, ValueError.
+    `secure` turns on TLS to the bucket, `mqtt_tls` to the broker; `ca_file` is the CA file for both, by
+    default the system's. The other parameters are those of `MotionClient`. Raises SettingsError, ValueError.
     """
     if (directory is None) == (endpoint is None):
         raise ValueError("expected either directory or endpoint")

@@ -1,16 +1,16 @@
-"""Which events a subscriber has been given, and which come next. Pure: no loop, no clock, no file.
+"""Track which events a subscriber has received, and which come next. Pure: no loop, no clock, no file.
 
 The events of one camera and one writer form a lane. They are numbered from 1 without a gap, so a lane knows
-which are missing. It yields events in the order of their numbers, each once:
+which are missing. It yields events in order of their numbers, each once:
 
     1 2 3 | . 5 6        yielded up to 3; 5 and 6 wait for 4
-    1 2 3 . 5 6 |        4 has not come for `patience_s`: it is skipped, and 5 and 6 are yielded
-    1 2 3 . 5 6 | 4      if 4 comes after all, it is yielded then
+    1 2 3 . 5 6 |        4 has not arrived for `patience_s`: it is skipped, and 5 and 6 are yielded
+    1 2 3 . 5 6 | 4      if 4 arrives later, it is yielded then
 
 Skipped numbers are remembered for `MAX_HOLE_AGE_S`, at most `MAX_HOLES` in a lane. Events without numbers (of
 earlier releases) have a lane of their own, ordered by id.
 
-A ledger's `state` is plain data; a ledger made from it continues where the first one was.
+A ledger's `state` is plain data; a ledger created from it continues where the first one ended.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from async_motion.retrieval import Event
 
 MAX_HOLES = 1000
 MAX_WAITING = 2000
-"""The most events of a lane that wait for a missing one; beyond, it is skipped at once."""
+"""How many events of a lane may wait for a missing one; with more, it is skipped at once."""
 MAX_HOLE_AGE_S = 8 * 86400.0
-"""By default a spool keeps an event for at most a week."""
+"""How long skipped numbers are remembered: a spool keeps an event for at most a week by default."""
 
 QUICK_S = 5.0
-"""Tolerance for order: events that arrive one by one after an outage are not in order to the second."""
+"""The least wait for a missing event: after an outage, events may arrive slightly out of order."""
 
 _OLD = ""  # the writer of the lane of events without numbers
 
 
 @dataclass(slots=True)
 class _Lane:
-    """One writer of one camera. Times are wall clock, in seconds, but `blocked_at`, which is monotonic."""
+    """One writer of one camera. Times are Unix time in seconds, except `blocked_at`, which is monotonic."""
 
     upto: int
     at: float
@@ -65,7 +65,7 @@ class Ledger:
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Ledger:
-        """Return the ledger that `state` was taken from. Raises ValueError for what is no state."""
+        """Return the ledger of a `state`. Raises ValueError if it is invalid."""
         try:
             if state["v"] != 1:
                 raise ValueError("v: expected 1")
@@ -83,7 +83,7 @@ class Ledger:
         return ledger
 
     def state(self) -> dict[str, Any]:
-        """Return the state to store: small, and valid JSON."""
+        """Return the state to store: small, and serialisable as JSON."""
         cameras: dict[str, dict[str, Any]] = {}
         for (camera, writer), lane in sorted(self._lanes.items()):
             said: dict[str, Any] = {"upto": lane.upto, "at": iso(datetime.fromtimestamp(lane.at, UTC))}
@@ -99,7 +99,7 @@ class Ledger:
         return self._key(event) in self._lanes
 
     def open(self, event: Event, upto: int) -> None:
-        """Open the lane of `event`: what has a number up to `upto` began before the subscription."""
+        """Open the lane of `event`; events with numbers up to `upto` began before the subscription."""
         self._lanes.setdefault(self._key(event), _Lane(upto=upto, at=self.origin.timestamp()))
 
     def wants(self, event: Event) -> bool:
@@ -124,8 +124,8 @@ class Ledger:
         """Yield the events that are due, in order for each camera.
 
         `searched`: the bucket was read since an event began to wait. Only then is a missing event skipped:
-        after `patience_s`; or after `QUICK_S`, where it precedes events that are older than the newest by
-        `patience_s`.
+        after `patience_s`, or after `QUICK_S` if the event that waits for it is more than `patience_s` older
+        than the newest event. `monotonic` is in seconds.
         """
         for key in sorted(self._lanes, key=lambda key: self._begins(self._lanes[key])):
             lane = self._lanes[key]
@@ -150,12 +150,15 @@ class Ledger:
         return any(lane.waiting and min(lane.waiting) > lane.upto + 1 for lane in self._lanes.values())
 
     def is_next(self, event: Event) -> bool:
-        """Return whether the event is the very next of its lane."""
+        """Return whether the event is the next of its lane."""
         lane = self._lanes.get(self._key(event))
         return lane is not None and event.no == lane.upto + 1
 
     def since(self, camera: str) -> datetime:
-        """Return since when the bucket may hold new events of a camera; forget holes that are too old."""
+        """Return the time (aware) from which the bucket may hold new events of a camera.
+
+        Forgets holes that are too old.
+        """
         lanes = [lane for (name, _), lane in self._lanes.items() if name == camera]
         if not lanes:
             return self.origin

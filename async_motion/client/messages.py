@@ -1,4 +1,4 @@
-"""What a subscriber takes from MQTT: an event's phases, and stored frames. All bounded."""
+"""Parse the MQTT messages that a subscriber receives: an event's phases, and stored frames."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ _BEST = re.compile(r"/(\d{6,9})\.jpg$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventMessage:
-    """One phase of an event. `ended` is the event from its end on, None before.
+    """One phase of an event. `ended` is the event in its end phase, else None.
 
-    It then lacks the course of the scores and the size in bytes, which `event.json` has. `epoch` and
-    `delayed` are told in a fleet.
+    It lacks `scores` and `bytes`, which `event.json` has. `epoch` and `delayed` are set in a fleet.
     """
 
     camera: str
@@ -34,13 +33,13 @@ class EventMessage:
 
 
 class SeenEpochs:
-    """The highest epoch seen of each camera: in a fleet, who has lost its lease is not heard."""
+    """The highest epoch seen of each camera, to ignore a fleet's workers that have lost their lease."""
 
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
 
     def admits(self, camera: str, epoch: int | None, *, delayed: bool) -> bool:
-        """Note a message's epoch; return False for a lower one than seen before, unless it is delayed."""
+        """Note a message's epoch; return False if it is lower than one seen before, unless delayed."""
         if epoch is None:
             return True
         seen = self._seen.setdefault(camera, epoch)
@@ -49,7 +48,7 @@ class SeenEpochs:
 
 
 def parse_event(payload: bytes, instance: str) -> EventMessage:
-    """Return what a phase of an event tells. Raises ValueError."""
+    """Parse a phase of an event, at most `MAX_BYTES` of JSON. Raises ValueError."""
     if len(payload) > MAX_BYTES:
         raise ValueError(f"longer than {MAX_BYTES} bytes")
     said = parse_object(payload)
@@ -90,7 +89,7 @@ def _ended(said: Mapping[str, Any], instance: str, camera: str) -> Event:
 
 
 def parse_announcement(payload: bytes, instance: str) -> StoredFrame:
-    """Return the frame that an announcement tells. Raises ValueError."""
+    """Parse an announcement of a stored frame. Raises ValueError."""
     stored = parse_frame(payload)
     if stored.info.instance != instance:
         raise ValueError("instance: it is of another one")

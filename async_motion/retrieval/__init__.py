@@ -1,7 +1,7 @@
-"""Reading the bucket: events, frames and their pictures, from the objects alone.
+"""Read the bucket: events, frames and images made of them, from the objects alone.
 
-`EventReader` is the door. It reads the index where there is one and the objects themselves where there is
-none; the answer is the same.
+`EventReader` is the entry point. It reads the index if there is one, otherwise the objects themselves; the
+result is the same.
 """
 
 from async_motion.retrieval.model import Event, Filter, Skipped

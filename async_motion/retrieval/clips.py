@@ -1,8 +1,8 @@
-"""An event's frames as a clip: H.264 in MP4, each frame at its own time. All of it blocks.
+"""Encode an event's frames as a clip: H.264 in MP4, each frame at its capture time. All functions block.
 
-What browsers play everywhere: yuv420p, even sides, the index at the front of the file. The times are those of
-capture, so a clip has a variable frame rate and lasts as long as the event did. The last frame is shown for
-a second.
+For all browsers: yuv420p, even width and height, `moov` at the front of the file (faststart). The PTS are
+capture times, so a clip has a variable frame rate and the event's duration. The last frame is shown for one
+second.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from async_motion.core.model import FrameInfo, Image
 from async_motion.errors import ImageError
 
 MAX_SIDE = 1920
-"""A longer side is reduced to this: above it not every phone decodes."""
+"""Larger images are scaled down to this longer side, in pixels: not every phone decodes more."""
 
 _TICKS = 90_000
 _CODECS: tuple[tuple[str, dict[str, str]], ...] = (
@@ -35,10 +35,10 @@ _LAST_S = 1.0
 
 
 def make_clip(frames: Sequence[FrameInfo], read: Callable[[FrameInfo], Image | None], target: Path) -> int:
-    """Write the clip; return how many frames it has. Frames that `read` has no picture of are left out.
+    """Write the clip; return how many frames it has. Frames for which `read` returns None are left out.
 
-    The first picture's size is that of the clip; others are fitted into it. The file appears whole or not at
-    all. Raises ImageError where there is no picture, or no encoder; OSError.
+    The first image sets the clip's size; others are fitted into it. The file is renamed into place once it is
+    complete. Raises ImageError if there is no image or no encoder, OSError.
     """
     first = None
     with ClipWriter(target) as clip:
@@ -52,13 +52,13 @@ def make_clip(frames: Sequence[FrameInfo], read: Callable[[FrameInfo], Image | N
 
 
 class ClipWriter:
-    """Writes pictures as a clip, as they come. Without `finish` there is no file.
+    """Writes images as a clip, one by one. Without `finish` no file is left.
 
-    `threads` are the encoder's, 0: as many as it likes. With another number it makes other bytes.
+    `threads` is the encoder's number of threads, 0: its default. The encoded bytes depend on it.
     """
 
     def __init__(self, target: Path, *, threads: int = 0) -> None:
-        """Open nothing: the first picture's size is that of the clip."""
+        """Open nothing yet: the first image sets the clip's size."""
         self._target = target
         self._part = target.with_name(f".{target.name}.part")
         self._threads = threads
@@ -76,29 +76,32 @@ class ClipWriter:
     ) -> None:
         try:
             if self._container is not None:
-                with suppress(FFmpegError):  # what was cut off is thrown away
+                with suppress(FFmpegError):  # the incomplete file is deleted below
                     self._container.close()
         finally:
             self._part.unlink(missing_ok=True)
 
     def add(self, picture: Image, at_s: float) -> None:
-        """Add a picture that is shown from `at_s` (seconds from the first) on. Raises ImageError, OSError."""
+        """Add an image, (H, W, 3) BGR uint8, shown from `at_s` on: seconds after the first image.
+
+        Raises ImageError, OSError.
+        """
         with self._translating():
             if self._stream is None:
                 self._container = av.open(
                     os.fspath(self._part), "w", format="mp4", options={"movflags": "+faststart"}
                 )
                 self._stream = _open(self._container, picture, self._threads)
-            # Two frames of one moment still need two times.
+            # PTS must increase, even for two frames of the same time.
             self._at = max(self._at + 1, round(at_s * _TICKS))
             self._last = _fitted(picture, self._stream.width, self._stream.height)
             _encode(self._container, self._stream, self._last, self._at)
         self._count += 1
 
     def finish(self, last_s: float = _LAST_S) -> int:
-        """Show the last picture for `last_s`, put the file in its place; return how many pictures it has.
+        """Show the last image for `last_s`, rename the file into place; return how many images it has.
 
-        Raises ImageError where there is none; OSError.
+        Raises ImageError if there is none, OSError.
         """
         if self._stream is None or self._last is None:
             raise ImageError(f"{self._target.name}: no picture to make a clip of")
@@ -141,7 +144,7 @@ def _encode(container: Any, stream: Any, picture: Image, at: int) -> None:
 
 
 def _fitted(picture: Image, width: int, height: int) -> Image:
-    """Return the picture in this size, its shape kept, black around it."""
+    """Return the image in this size with its aspect ratio kept, centred on black."""
     if picture.shape[:2] == (height, width):
         return np.ascontiguousarray(picture)
     scale = min(width / picture.shape[1], height / picture.shape[0])

@@ -1,15 +1,15 @@
-"""One camera on one day: which events there are, from the index and from the objects.
+"""The events of one camera on one day, from the index and from the objects.
 
-The index is read first and the objects are listed after, so that everything in the index was in the bucket
-when it was listed: an indexed event that the listing lacks is gone.
+The index is read first and the objects are listed after it. So every indexed event was in the bucket before
+the listing, and one that the listing lacks was deleted.
 
-    listed          what the day is made of
+    listed          source of the day's events
     no              the index alone
-    yes             the events that are listed: those of the index from there, the others from `event.json`,
-                    and those without one from their frames
+    yes             the listed events: from the index if it has them, else from `event.json`, and those
+                    without one from their frames
 
-A day is listed where the caller says so (it is recent, the oldest, or asked for alone), where its index is
-missing or damaged, and where the numbers of a writer have a hole: then an event is not indexed yet.
+A day is listed if the caller requests it (a recent day, the oldest, or a short range), if its index is
+missing or damaged, and if the numbers of a writer have a gap: then an event is not indexed yet.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from async_motion.retrieval.requests import Requests, together
 from async_motion.retrieval.summaries import MAX_SUMMARY_BYTES, event_of, frame_of_metadata, parse_summary
 
 MAX_DAY_EVENTS = 100_000
-"""More events than that of one camera and day are left out and counted: memory stays bounded."""
+"""More events of one camera and day are left out and counted as skipped, to bound the memory."""
 MAX_WRITERS = 64
-"""So many index files of one camera and day are read; the rest is counted."""
+"""More index files of one camera and day are not read, and are counted as skipped."""
 SAMPLED_FRAMES = 16
-"""Of an event without a summary, the metadata of so many frames give its scores."""
+"""For an event without a summary, the scores come from the metadata of this many frames."""
 
 _LINES_AT_ONCE = 256
 _SUMMARIES_AT_ONCE = 64
@@ -53,7 +53,7 @@ _SUMMARIES_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraFolder:
-    """Where the objects of one camera lie."""
+    """The key prefixes of one camera's objects."""
 
     prefix: str
     instance: str
@@ -81,7 +81,7 @@ class CameraFolder:
 async def indexed_days(
     requests: Requests, place: CameraFolder, since: date | None, until: date | None
 ) -> dict[date, list[str]]:
-    """Return the writers of each indexed day from `since` to `until`, both included."""
+    """Return the writers of each indexed day from `since` to `until`, inclusive."""
     days: dict[date, list[str]] = defaultdict(list)
     start_after = "" if since is None else f"{place.index}{since:%Y/%m/%d}"
     async for page in requests.pages(place.index, start_after=start_after):
@@ -98,7 +98,7 @@ async def indexed_days(
 async def stored_days(
     requests: Requests, place: CameraFolder, since: date | None, until: date | None
 ) -> list[date]:
-    """Return the days from `since` to `until`, both included, that have objects, in order."""
+    """Return the days from `since` to `until`, inclusive, that have objects, in order."""
     low, high = since or date.min, until or date.max
 
     async def below(folder: str) -> list[str]:
@@ -145,7 +145,7 @@ class Day:
         self._skipped = skipped
 
     async def events(self, writers: Sequence[str], *, listed: bool) -> list[Event]:
-        """Return the events that are asked for, by id. `writers` are those with an index of this day."""
+        """Return the events that pass the filter, sorted by id. `writers` have an index of this day."""
         index = await self._read_index(writers)
         if writers and not listed and index.is_whole:
             found = [Event.of_line(self._place.instance, self._place.camera, line) for line in index.lines]
@@ -154,7 +154,7 @@ class Day:
         return sorted((event for event in found if self._chosen.takes(event)), key=lambda e: e.event_id)
 
     async def _read_index(self, writers: Sequence[str]) -> _Index:
-        """Return the merged index of the day; a writer's own word counts more than a rebuilt one."""
+        """Return the merged index of the day; a writer's own line takes precedence over a rebuilt one."""
         if len(writers) > MAX_WRITERS:
             self._skipped.add(self._place.index, f"{self._day}: more than {MAX_WRITERS} writers")
         rank = {DELETED: 0, REBUILT: 2}
@@ -178,7 +178,7 @@ class Day:
                 return
             for number, text in enumerate(unpack(data), 1):
                 if number % _LINES_AT_ONCE == 0:
-                    await asyncio.sleep(0)  # others run in this loop
+                    await asyncio.sleep(0)  # let other tasks run
                 try:
                     line = parse_line(text, writer)
                     if event_day(line.event_id) != self._day:
@@ -193,7 +193,7 @@ class Day:
             self._skipped.add(key, str(exc))
 
     async def _list(self, index: _Index) -> list[Event]:
-        """Return the events that lie in the bucket, with what the index knows of them."""
+        """Return the events whose objects are in the bucket, described by the index where it has them."""
         found: list[Event] = []
         unknown: list[str] = []
 
@@ -219,7 +219,7 @@ class Day:
         return found
 
     async def _ids(self) -> AsyncIterator[str]:
-        """Yield the ids of the events in the bucket that may begin in the time that is asked for."""
+        """Yield the ids of the events in the bucket that may begin in the filter's range."""
         folder = self._place.day(self._day)
         start_after = folder
         since = self._chosen.since
@@ -236,12 +236,12 @@ class Day:
                     return
 
     async def _look(self, event: str) -> Event | None:
-        """Return an event from its summary, or from its frames where it has none."""
+        """Return an event from its summary, or from its frames if it has none."""
         return await look(self._requests, self._place, event, self._skipped)
 
 
 async def look(requests: Requests, place: CameraFolder, event: str, skipped: Skipped) -> Event | None:
-    """Return the event with this id from its summary, or from its frames; None where nothing is stored."""
+    """Return the event with this id from its summary, or from its frames; None if nothing is stored."""
     key = event_key(place.folder(event))
     try:
         data = await requests.read(key, MAX_SUMMARY_BYTES)
@@ -253,7 +253,7 @@ async def look(requests: Requests, place: CameraFolder, event: str, skipped: Ski
 
 
 async def _from_frames(requests: Requests, place: CameraFolder, event: str, skipped: Skipped) -> Event | None:
-    """Return an event without a summary: it goes on, or was never closed. Its zones are not known."""
+    """Return an event without a summary, which goes on or was never closed. Its zones are not known."""
     count = size = 0
     sampled: list[tuple[int, str, int]] = []
     every = 1
@@ -299,7 +299,7 @@ async def stored_frames(requests: Requests, folder: str) -> AsyncIterator[tuple[
 
 
 def calendar(first: date, last: date) -> list[date]:
-    """Return the days from `first` to `last`, both included."""
+    """Return the days from `first` to `last`, inclusive."""
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
@@ -322,7 +322,7 @@ class _Index:
         return len(self._lines) + len(self.deleted)
 
     def add(self, line: IndexLine, writer: str) -> None:
-        """Take a line of the file of `writer`; of two lines of one event the first one stands."""
+        """Add a line of the file of `writer`; the first line of an event takes precedence."""
         if line.no is not None and line.writer is not None:
             self._numbers[line.writer].add(line.no)
         if writer == DELETED:
@@ -339,9 +339,9 @@ class _Index:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all was readable and the numbers of each writer are consecutive.
+        """True if all files were readable and the numbers of each writer are consecutive.
 
-        A hole in them is an event of this day that is not indexed yet.
+        A gap means an event of this day that is not indexed yet.
         """
         numbers = self._numbers.values()
         return not self.damaged and all(max(seen) - min(seen) + 1 == len(seen) for seen in numbers)

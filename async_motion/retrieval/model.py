@@ -1,4 +1,4 @@
-"""What a reader of the bucket hands out."""
+"""The values that a reader of the bucket takes and returns."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from async_motion.core.payloads import iso
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A stretch of motion, as the bucket knows it.
+    """A stretch of motion, as it is stored in the bucket.
 
-    `ended_at`, `duration_s` and `reason` are None while the event goes on, or where it was never closed.
-    `frames` and `bytes` count what is stored. `best` is the `seq` of the best frame, None without frames.
-    `scores` are at most 16, 0..1, in the order of capture. `no` counts the events of a camera within one
-    `writer`, from 1; both are None for events from before there were numbers, and for those that go on.
+    `ended_at`, `duration_s` and `reason` are None while the event goes on, and if it was never closed.
+    `frames` and `bytes` count the stored frames. `best` is the `seq` of the best frame, None without frames.
+    `scores` are at most 16, 0..1, in order of capture. `no` counts the events of a camera within one
+    `writer`, from 1; both are None for events of releases without numbers, and for those that go on.
     """
 
     instance: str
@@ -40,7 +40,7 @@ class Event:
 
     @classmethod
     def of_line(cls, instance: str, camera: str, line: IndexLine) -> Event:
-        """Return the event that a line of the index tells."""
+        """Return the event of an index line."""
         return cls(
             instance=instance,
             camera=camera,
@@ -60,7 +60,7 @@ class Event:
         )
 
     def payload(self) -> dict[str, Any]:
-        """Return the event as JSON has it: the fields of the index, with instance and camera before them."""
+        """Return the event as a JSON object: instance and camera, then the fields of the index."""
         return {
             "instance": self.instance,
             "camera": self.camera,
@@ -82,11 +82,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which events are asked for; the default is all.
+    """A filter for events; the default passes all.
 
-    `since` <= start < `until`, both aware. An event is in if it touched any of `zones`, peaked at
-    `min_score` (0..1) or higher and lasted for `min_duration_s` or longer; one that goes on has no duration
-    yet and is left out where one is asked for.
+    An event passes if `since` <= start < `until` (both aware), it touched any of `zones`, its peak score is
+    at least `min_score` (0..1) and its duration at least `min_duration_s`. One that goes on has no duration,
+    and fails if `min_duration_s` is set.
     """
 
     since: datetime | None = None
@@ -96,7 +96,7 @@ class Filter:
     min_duration_s: float = 0.0
 
     def takes(self, event: Event) -> bool:
-        """Return whether `event` is asked for."""
+        """Return whether `event` passes the filter."""
         if self.since is not None and event.started_at < self.since:
             return False
         if self.until is not None and event.started_at >= self.until:
@@ -108,9 +108,9 @@ class Filter:
         return not self.zones or any(zone in self.zones for zone in event.zones)
 
     def may_hold(self, event_id: str) -> bool:
-        """Return whether an event with this id can begin in the time that is asked for.
+        """Return whether an event with this id may begin in the range; False if its date is invalid.
 
-        An id knows its start to the millisecond: the event itself decides. False for a date that is none.
+        An id has its start only to the millisecond, so `takes` must check the event itself.
         """
         try:
             started = event_started(event_id)
@@ -125,7 +125,7 @@ class Filter:
 
 @dataclass(slots=True)
 class Skipped:
-    """What a reader could not use: how much, and the last few with their reasons."""
+    """The objects that a reader could not use: how many, and the last 20 with their reasons."""
 
     count: int = 0
     latest: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=20))
@@ -137,5 +137,5 @@ class Skipped:
 
 
 def utc_now() -> datetime:
-    """Return the wall clock, aware."""
+    """Return the current time, aware, in UTC."""
     return datetime.now(UTC)

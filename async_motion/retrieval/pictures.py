@@ -1,6 +1,6 @@
-"""Pictures made of stored frames: annotated frames and contact sheets. All of it blocks.
+"""Images made of stored frames: annotated frames and contact sheets. All functions block.
 
-Text is drawn with OpenCV's own letters, which are ASCII; every name in a bucket is.
+Text is drawn with OpenCV's built-in fonts, which have only ASCII; all names in a bucket are ASCII.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from async_motion.jpeg import decode, dimensions
 from async_motion.retrieval.model import Event
 
 Polygons = Mapping[str, Sequence[tuple[float, float]]]
-"""The zones of a camera: corners as shares of the picture."""
+"""The zones of a camera by name: corners (x, y) as shares of the image's width and height, 0..1."""
 
 MAX_PIXELS = 100_000_000
-"""A picture of more pixels is refused: its header may promise anything."""
+"""A JPEG whose header claims more pixels is refused before it is decoded."""
 MAX_CELLS = 48
 CELL_WIDTH = 320
 COLUMNS = 6
@@ -32,7 +32,7 @@ _PAPER, _INK, _FAINT = (24, 22, 20), (235, 235, 235), (160, 160, 160)
 
 
 def picture_of(jpeg: bytes, at_least_width: int | None = None) -> Image:
-    """Return the picture of a JPEG, (H, W, 3) BGR; reduced where that is still `at_least_width` wide.
+    """Decode a JPEG to (H, W, 3) BGR uint8, scaled down as far as it stays `at_least_width` wide.
 
     Raises ImageError.
     """
@@ -43,9 +43,9 @@ def picture_of(jpeg: bytes, at_least_width: int | None = None) -> Image:
 
 
 def annotate(picture: Image, frame: FrameInfo, zones: Polygons | None = None) -> Image:
-    """Return a copy with the frame's boxes, zones, score and time (local) drawn in.
+    """Return a copy with the frame's boxes, zones, score and local time drawn in.
 
-    The polygons of `zones` are drawn where they are known; their names are written in any case.
+    The polygons in `zones` are drawn; the names of the frame's zones are written even without them.
     """
     drawn = np.ascontiguousarray(picture).copy()
     height, width = drawn.shape[:2]
@@ -69,10 +69,10 @@ def annotate(picture: Image, frame: FrameInfo, zones: Polygons | None = None) ->
 
 
 def sheet(event: Event, frames: Sequence[FrameInfo], read: Callable[[FrameInfo], Image | None]) -> Image:
-    """Return a contact sheet: a head with the event's facts, then its frames in order, at most 48 of them.
+    """Return a contact sheet: a header with the event's facts, then its frames in order, at most 48.
 
-    `read` gives a frame's picture, None where there is none. Of more frames, the best and evenly spread
-    others are shown. The shape is (H, 6 * 320, 3) or narrower for fewer frames.
+    `read` returns a frame's image, or None if it cannot be read. Of more frames, the best and evenly spread
+    others are shown. The shape is (H, 6 * 320, 3), BGR uint8, or narrower for fewer frames.
     """
     shown = spread(frames, MAX_CELLS, keep=event.best)
     columns = max(2, min(COLUMNS, len(shown)))
@@ -87,7 +87,7 @@ def sheet(event: Event, frames: Sequence[FrameInfo], read: Callable[[FrameInfo],
 
 
 def spread(frames: Sequence[FrameInfo], count: int, keep: int | None = None) -> list[FrameInfo]:
-    """Return at most `count` frames, evenly spread; the one with the `seq` to keep is among them."""
+    """Return at most `count` frames, evenly spread and including the one whose `seq` is `keep`."""
     if len(frames) <= count:
         return list(frames)
     places = {round(place * (len(frames) - 1) / (count - 1)) for place in range(count)}
@@ -99,7 +99,7 @@ def spread(frames: Sequence[FrameInfo], count: int, keep: int | None = None) -> 
 
 
 def used_zones(frames: Collection[FrameInfo], zones: Polygons | None) -> Polygons:
-    """Return those of the polygons that any of the frames touched."""
+    """Return the polygons of the zones that any of the frames touched."""
     touched = {zone for frame in frames for zone in frame.zones}
     return {name: corners for name, corners in (zones or {}).items() if name in touched}
 
@@ -155,7 +155,7 @@ def _padded(cell: Image, height: int) -> Image:
 
 
 def _write(picture: Image, text: str, at: tuple[int, ...], scale: float, ink: tuple[int, int, int]) -> None:
-    """Write on a darkened strip, readable on any ground."""
+    """Write on a darkened strip, so that the text is readable on any background."""
     weight = max(1, round(scale * 2))
     (width, height), below = cv2.getTextSize(text, _FONT, scale, weight)
     pad = max(2, height // 4)

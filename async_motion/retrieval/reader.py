@@ -1,16 +1,16 @@
-"""`EventReader`: events, frames and pictures from the bucket alone.
+"""`EventReader`: events, frames and JPEGs from the bucket alone.
 
-    cameras()                        the cameras that have objects or an index
-    events(camera, since, until, …)  events in the order of their start, or the newest first
+    cameras()                        the cameras that have objects
+    events(camera, since, until, …)  events in order of their start, or newest first
     event(id)                        one event
     frames(event)                    its stored frames
     fetch(frame)                     a frame's JPEG, checked against its sha256
 
-Events are read in windows of days, a day of every camera first and more at once from then on: the first come
-early, and what is in memory is bounded by a window. Per camera a window reads the index, and lists the
-objects where the index cannot be complete (see `days`); a range of up to three days is always listed, which
-is one request for 1,000 events. What lies in the bucket and cannot be read is skipped and counted in
-`skipped`; it never ends a listing.
+Events are read in windows of days: first one day of every camera, then growing windows. So the first events
+arrive early, and one window bounds the memory. For each camera a window reads the index, and lists the
+objects where the index may be incomplete (see `days`). A range of up to three days is always listed: one
+request for each 1,000 events. Objects that cannot be read are skipped and counted in `skipped`; they never
+end a listing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from async_motion.retrieval.summaries import (
 )
 
 SHORT = timedelta(days=3)
-"""A range up to this long is listed rather than taken from the index alone."""
+"""A range up to this long is always listed, in addition to the index."""
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 
 _MAX_WINDOW_DAYS = 64
@@ -53,7 +53,7 @@ _METADATA_AT_ONCE = 64
 
 
 class EventReader:
-    """Reads the events of one instance. It needs the rights to list and to get, no more."""
+    """Reads the events of one instance. Needs only the permissions to list and to get."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class EventReader:
         max_requests: int = 16,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """Send nothing. `prefix` begins every key, `now` is the wall clock (aware)."""
+        """Send no request. `prefix` begins every key, `now` returns the current time (aware)."""
         self.instance = instance
         self.prefix = prefix
         self.skipped = Skipped()
@@ -90,10 +90,11 @@ class EventReader:
         min_duration: float = 0.0,
         reverse: bool = False,
     ) -> AsyncIterator[Event]:
-        """Yield the events that begin in `since` <= start < `until`, by their start; `reverse`: newest first.
+        """Yield the events with `since` <= start < `until`, by their start; `reverse`: newest first.
 
-        Times are aware. An event is in if it touched any of the zones, peaked at `min_score` (0..1) or more
-        and lasted for `min_duration` seconds or more. Raises StoreUnavailable, StoreRefused.
+        Times are aware. An event passes if it touched any of the zones, its peak score is at least
+        `min_score` (0..1) and its duration at least `min_duration` seconds. Raises StoreUnavailable,
+        StoreRefused.
         """
         chosen = Filter(
             since=since,
@@ -121,7 +122,10 @@ class EventReader:
             width = min(2 * width, _MAX_WINDOW_DAYS) if len(found) < _FULL_WINDOW_EVENTS else 1
 
     async def event(self, event_id: str, camera: str | None = None) -> Event | None:
-        """Return the event with this id, None where there is none. With `camera` it takes one request."""
+        """Return the event with this id, or None if there is none.
+
+        With `camera`, one request is usually enough. Raises StoreUnavailable, StoreRefused.
+        """
         if not EVENT_ID.fullmatch(event_id):
             return None
         try:
@@ -138,8 +142,8 @@ class EventReader:
     async def frames(self, event: Event) -> list[FrameInfo]:
         """Return the stored frames of an event, by `seq`.
 
-        Of an event without a readable summary they come from the objects' metadata, without boxes and zones
-        and with a width and height of 0. Raises StoreUnavailable, StoreRefused.
+        Without a readable summary they come from the objects' metadata: without boxes and zones, and with a
+        width and height of 0. Raises StoreUnavailable, StoreRefused.
         """
         folder = self.folder(event)
         key = event_key(folder)
@@ -154,7 +158,7 @@ class EventReader:
     async def fetch(self, frame: FrameInfo) -> bytes:
         """Return a frame's JPEG.
 
-        Raises UnreadableObject where it is gone or is not what was stored (its sha256 differs).
+        Raises UnreadableObject if it is gone or its sha256 differs, StoreUnavailable, StoreRefused.
         """
         data = await self.requests.read(frame.object_key, min(MAX_FRAME_BYTES, frame.size))
         if data is None:
@@ -164,7 +168,7 @@ class EventReader:
         return data
 
     async def link(self, key: str, expires_s: float) -> str | None:
-        """Return a presigned link to an object, None where the store has no such thing."""
+        """Return a presigned link to an object, or None if the store has none."""
         return await self.requests.link(key, expires_s)
 
     def folder(self, event: Event) -> str:
@@ -175,7 +179,7 @@ class EventReader:
         return CameraFolder(prefix=self.prefix, instance=self.instance, camera=camera)
 
     async def _plan(self, camera: str, chosen: Filter) -> _Plan:
-        """Return which days of a camera there are to read, and which of them to list."""
+        """Return which days of a camera to read, and which of them to list."""
         place = self._place(camera)
         today = self._now().astimezone(UTC).date()
         first = chosen.since.astimezone(UTC).date() if chosen.since else None
@@ -219,7 +223,7 @@ class EventReader:
 
 
 class _Plan:
-    """What there is to read of one camera."""
+    """The days of one camera to read."""
 
     def __init__(
         self,
@@ -241,7 +245,7 @@ class _Plan:
         self._writers = writers
 
     async def read(self, day: date) -> list[Event]:
-        """Return the events of one day that are asked for."""
+        """Return the events of one day that pass the filter."""
         reading = Day(self._requests, self._place, day, self._chosen, self._skipped)
         return await reading.events(self._writers.get(day, []), listed=day in self._listed)
 

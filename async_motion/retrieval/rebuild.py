@@ -1,7 +1,7 @@
-"""Making the index from the objects, where it was lost or never written.
+"""Rebuild the index from the objects, where it was lost or never written.
 
-The rebuilt files have a writer of their own (`REBUILT`), so that a service that runs meanwhile overwrites
-nothing of them and they nothing of it; readers prefer what a service wrote.
+The rebuilt files have a writer of their own (`REBUILT`), so that they and a running service never overwrite
+each other's files. Readers prefer a service's lines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from async_motion.retrieval.reader import EventReader
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RebuiltDay:
-    """An index file that was written: of which camera and day, and how many events it has."""
+    """An index file that was written: its camera, its day and its number of events."""
 
     camera: str
     day: date
@@ -32,9 +32,9 @@ async def rebuild(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> AsyncIterator[RebuiltDay]:
-    """Write the index of each day that the range touches, from the objects alone; yield what was written.
+    """Write the index of each day that the range touches, from the objects alone; yield each written file.
 
-    A day is rewritten whole, even where the range covers a part of it. Needs the right to put. Raises
+    A day is rewritten whole, even if the range covers only a part of it. Needs the permission to put. Raises
     StoreUnavailable, StoreRefused, RecordRejected.
     """
     first = since.astimezone(UTC).date() if since else None

@@ -1,9 +1,9 @@
-"""Deleting events on purpose: their objects, then a line that says so.
+"""Delete events: their objects, then add an index line that marks them as deleted.
 
-The order is what makes it safe to repeat: first the frames, then `event.json`, then the event's line in the
-index file of `DELETED`. A run that is killed leaves events that are still listed, or already gone; the next
-run finishes them. No file of a service is touched: a service that rewrites its index does not bring an event
-back, since the deleted line outweighs it.
+The order makes it safe to repeat: first the frames, then `event.json`, then the event's line in the index
+file of `DELETED`. A run that is killed leaves events that are still listed or already gone; the next run
+finishes them. No file of a service is changed: when a service rewrites its index, the event stays deleted,
+because the `DELETED` line takes precedence.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ MAX_AT_ONCE = 1000
 
 
 async def delete(reader: EventReader, events: Sequence[Event]) -> int:
-    """Delete events of one instance; return how many objects went. Needs the rights to delete and to put.
+    """Delete events of one instance; return how many objects were deleted.
 
-    Raises StoreUnavailable, StoreRefused.
+    Needs the permissions to delete and to put. Raises StoreUnavailable, StoreRefused.
     """
     count = 0
     for event in events:
@@ -48,7 +48,7 @@ async def _objects(reader: EventReader, event: Event) -> int:
     last = event_key(folder)
     count, had_summary, before = 0, False, ""
     while True:
-        # From the front each time: what was listed is gone.
+        # List from the start each time: the keys listed before are gone.
         keys: list[str] = []
         async for page in reader.requests.pages(folder):
             keys += [listed.key for listed in page.objects]
@@ -69,7 +69,7 @@ async def _objects(reader: EventReader, event: Event) -> int:
 
 
 async def _note(reader: EventReader, camera: str, events: Sequence[Event]) -> None:
-    """Add the events of one day to the lines of what was deleted."""
+    """Add the events of one day to the index file of `DELETED`."""
     day = event_day(events[0].event_id)
     key = index_key(reader.prefix, reader.instance, camera, day, DELETED)
     lines = {event.event_id: _line(event) for event in events}
@@ -84,7 +84,7 @@ async def _note(reader: EventReader, camera: str, events: Sequence[Event]) -> No
 
 
 def _line(event: Event) -> IndexLine:
-    """Return what is kept of an event: that there was one, and when. No zones, no scores."""
+    """Return the line that is kept of a deleted event: its id, times and number; no zones, no scores."""
     return IndexLine(
         event_id=event.event_id,
         started_at=event.started_at,

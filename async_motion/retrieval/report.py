@@ -1,7 +1,7 @@
-"""What a report of a day or a week says: counted from events, drawn from their boxes and best frames.
+"""The data of a report on a day or a week: counts of events, heat maps of their boxes, best frames.
 
-`gather` reads the bucket and returns a `Report`: plain values and JPEGs. `retrieval.report_page` makes the
-page of it.
+`gather` reads the bucket and returns a `Report`: plain values and JPEGs. `retrieval.report_page` renders it
+as a page.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from async_motion.retrieval.reader import EventReader
 from async_motion.retrieval.requests import together
 
 MAX_HEAT_EVENTS = 300
-"""Of more events of a camera, evenly spread ones give the heat map: each costs a request."""
+"""The heat map of a camera uses at most this many events, evenly spread: each costs a request."""
 BEST = 12
 
 _GRID = (90, 160)
@@ -36,7 +36,7 @@ _HEAT_WIDTH, _BEST_WIDTH = 640, 480
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shot:
-    """One of the best pictures: its event, a small JPEG, and a link where the store gives one."""
+    """One of the best frames: its event, a small JPEG, and a link if the store has one."""
 
     event: Event
     jpeg: bytes = field(repr=False)
@@ -45,7 +45,7 @@ class Shot:
 
 @dataclass(slots=True, kw_only=True)
 class CameraDay:
-    """What one camera did. `hours` counts events by the hour's place in the range; `size` is in bytes."""
+    """One camera's counts. `hours` counts events by the hour's index in the range; `size` is in bytes."""
 
     events: int = 0
     frames: int = 0
@@ -61,7 +61,7 @@ class CameraDay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A day or a week of one instance. `marks` are the beginnings of its hours, and its end, local."""
+    """A day or a week of one instance. `marks` are the starts of its hours and its end, in local time."""
 
     instance: str
     marks: Sequence[datetime]
@@ -106,9 +106,9 @@ async def gather(
 
 
 def heat_map(boxes: Sequence[Box], ground: Image) -> Image:
-    """Return the picture with the share of boxes that covered each place laid over it, (H, W, 3) BGR.
+    """Return the image in grey with a heat map of the boxes over it, both (H, W, 3) BGR uint8.
 
-    What few boxes covered keeps its picture, in grey; what most covered is red.
+    The heat of a place is its number of boxes, relative to the maximum: the most covered is red.
     """
     counts: NDArray[np.float32] = np.zeros(_GRID, np.float32)
     rows, columns = _GRID
@@ -162,7 +162,7 @@ async def _shot(reader: EventReader, event: Event, link_s: float | None) -> Shot
 
 
 async def _picture(reader: EventReader, event: Event) -> Image | None:
-    """Return an event's best frame at a reduced size, None where it cannot be read."""
+    """Return an event's best frame at a reduced size, or None if it cannot be read."""
     frames: Sequence[FrameInfo] = await reader.frames(event)
     frame = next((each for each in frames if each.seq == event.best), None)
     if frame is None:

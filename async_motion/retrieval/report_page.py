@@ -1,4 +1,4 @@
-"""A report as one HTML file: no script, no request, light and dark, phone and paper."""
+"""Render a report as one HTML file: no script, no requests; for light and dark, phone and print."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from async_motion.retrieval.report import CameraDay, Report, Shot
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 MAX_DAY_MARKS = 26
-"""Beginnings of hours, and the end, of the longest day."""
+"""The number of hour marks, with the end, of the longest day (25 hours)."""
 
 
 def page(report: Report) -> str:
-    """Return the report as HTML: one file, everything inside."""
+    """Return the report as one self-contained HTML file."""
     first, last = report.marks[0], report.marks[-1]
     is_day = len(report.marks) <= MAX_DAY_MARKS
     title = escape(f"Motion at {report.instance}, {_span(first, last, is_day=is_day)}")
@@ -130,7 +130,7 @@ def _zones(day: CameraDay) -> str:
 
 
 def _ends(report: Report) -> str:
-    """Return how events ended, and what is not as it should be."""
+    """Return how events ended, which are missing, and how many objects were unreadable."""
     if not report.cameras:
         return ""
     rows = "".join(

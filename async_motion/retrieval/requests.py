@@ -1,7 +1,7 @@
-"""Requests to the bucket: a bounded number at once, with a few tries, and counted.
+"""Requests to the bucket: bounded concurrency, a few tries each, and counters.
 
-Trouble that may pass (StoreUnavailable) is tried again within a few seconds; a refusal (StoreRefused) is not:
-a person must act.
+A transient failure (StoreUnavailable) is retried within a few seconds; a refusal (StoreRefused) is not,
+because a person must act.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from async_motion.retrieval.protocols import Bucket
 T = TypeVar("T")
 
 PAUSES_S = (0.2, 1.0)
-"""What is waited before the second and the third try."""
+"""The waits before the second and the third try."""
 _MAX_PAUSE_S = 10.0
 
 
 class Requests:
-    """A bucket with a limit on requests at once. `sent` counts the requests by kind, tries included."""
+    """A bucket with a limit on concurrent requests. `sent` counts requests by kind, retries included."""
 
     def __init__(self, bucket: Bucket, *, max_requests: int) -> None:
         self.name = bucket.bucket
@@ -43,11 +43,11 @@ class Requests:
             token = page.next
 
     async def read(self, key: str, max_bytes: int) -> bytes | None:
-        """Return an object's bytes, None where there is none."""
+        """Return an object's bytes, or None if there is none."""
         return await self._send("read", lambda: self._bucket.read(key, max_bytes))
 
     async def about(self, key: str) -> Mapping[str, str] | None:
-        """Return an object's user metadata, None where there is none."""
+        """Return an object's user metadata, or None if there is no object."""
         return await self._send("about", lambda: self._bucket.about(key))
 
     async def write(self, key: str, data: bytes, content_type: str) -> None:
@@ -59,7 +59,7 @@ class Requests:
         await self._send("remove", lambda: self._bucket.remove(keys))
 
     async def link(self, key: str, expires_s: float) -> str | None:
-        """Return a presigned GET, None where there is no such thing."""
+        """Return a presigned GET URL, or None if the store has none."""
         return await self._bucket.link(key, expires_s)
 
     async def _page(self, prefix: str, *, folders: bool, start_after: str, token: str | None) -> Page:
@@ -84,7 +84,7 @@ class Requests:
 
 
 async def together(what: str, work: Iterable[Awaitable[T]]) -> list[T]:
-    """Await all of `work` at once and return the results in order; the first error ends the others."""
+    """Await all of `work` concurrently; return the results in order. The first error cancels the others."""
     failed: list[Exception] = []
     made: list[asyncio.Task[T | None]] = []
 
@@ -92,8 +92,8 @@ async def together(what: str, work: Iterable[Awaitable[T]]) -> list[T]:
         try:
             return await each
         except Exception as exc:  # noqa: BLE001  # raised below, once
-            # Not left to the group: until Python 3.13 one that ends by an error while its owner is cancelled
-            # loses the cancellation, or leaves its owner with one that was never meant.
+            # Do not raise into the group: before Python 3.13, a TaskGroup that fails while its parent is
+            # cancelled loses that cancellation, or leaves the parent with one that nothing requested.
             failed.append(exc)
             for task in made:
                 task.cancel()

@@ -1,7 +1,7 @@
-"""`event.json`: the summary of an ended event and a line for each of its frames, as a reader takes them.
+"""Parse `event.json`: the summary of an ended event, and a line for each of its frames.
 
-Nothing in it is trusted: a frame's key is made from its `seq`, never taken from the object, so that no
-summary can lead a reader to another object.
+Its content is not trusted: a frame's key is derived from its `seq`, never taken from the object, so that a
+summary cannot lead a reader to another object.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAX_SEQ = 10**9
 
 
 def parse_summary(data: bytes, event: str) -> dict[str, Any]:
-    """Return what an `event.json` says of the event with this id. Raises UnreadableObject."""
+    """Return the fields of the `event.json` of the event with this id. Raises UnreadableObject."""
     try:
         said = json.loads(data)
     except (ValueError, RecursionError) as exc:
@@ -43,12 +43,12 @@ def parse_summary(data: bytes, event: str) -> dict[str, Any]:
 
 
 def event_of(said: Mapping[str, Any], instance: str, camera: str) -> Event:
-    """Return the event that a summary tells. Raises UnreadableObject."""
+    """Return the event of a summary. Raises UnreadableObject."""
     return Event.of_line(instance, camera, line_of(said))
 
 
 def frames_of(said: Mapping[str, Any], event: Event, folder: str) -> list[FrameInfo]:
-    """Return the frames that a summary tells, by `seq`. `folder` is the event's. Raises UnreadableObject."""
+    """Return the frames of a summary, by `seq`. `folder` is the event's. Raises UnreadableObject."""
     try:
         frames = [_frame(line, event, folder) for line in said["frames"]]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
@@ -58,7 +58,7 @@ def frames_of(said: Mapping[str, Any], event: Event, folder: str) -> list[FrameI
 
 
 def frame_of_metadata(about: Mapping[str, str], event: Event, key: str, seq: int, size: int) -> FrameInfo:
-    """Return a frame from its object's metadata, where no summary exists: without size in pixels and boxes.
+    """Return a frame from its object's metadata, for events without a summary: width and height 0, no boxes.
 
     Raises UnreadableObject.
     """
