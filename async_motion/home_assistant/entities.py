@@ -1,22 +1,22 @@
-"""The table of entities: what Home Assistant shows of the service, of a camera and of a zone.
+"""The table of entities that Home Assistant shows for the service, a camera and a zone.
 
     HUB, CAMERA, ZONE ──▶ payloads: hub_payload, camera_payload ──▶ {prefix}/device/…/config, retained
 
-What Home Assistant does with it, and the rules that follow:
-- One refused component can take its whole device with it: every component has a platform and a unique id,
-  no key is unknown, no URL is invented.
+Home Assistant's behaviour, and the rules that follow from it:
+- One refused component can make Home Assistant refuse its whole device: every component has a platform and a
+  unique id, and no unknown keys or made-up URLs.
 - Ids are permanent. A unique id consists of the service's identity, the camera and the entity's key, with a
   separator that none of them can hold. It holds no display name and no instance, which may be renamed.
   `object_id` and `default_entity_id` are both sent: releases read one or the other, and each proposes the
   same entity id.
-- `qos` stands in each component: older releases ignore it at the root.
-- What depends on a camera is unavailable while the camera or the service is. What reports a loss, or outlives
-  it (connection, status, problem, last picture, settings), depends on the service alone. The service's own
-  status depends on nothing, so that it shows *off*, not *unavailable*.
-- A component that is left out stays. `removal` takes it away.
-- An entity's state changes when its value does: repeated states cost nothing in Home Assistant's database.
-  Values are rounded, what changes all the time is disabled by default, and the event entity takes an update
-  only when it has news (`EVENT_TEMPLATE`).
+- `qos` is set in each component: older releases ignore it at the root.
+- An entity that depends on a camera is unavailable while the camera or the service is offline. An entity that
+  reports the loss of a camera, or is valid during it (connection, status, problem, last picture, settings),
+  depends on the service only. The service's own status depends on nothing, so that it shows *off*, not
+  *unavailable*.
+- Leaving a component out does not remove it; `removal` does.
+- Home Assistant's database stores only changed states. So values are rounded, entities that change all the
+  time are disabled by default, and the event entity accepts an update only if it has news (`EVENT_TEMPLATE`).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _STORAGE = "(value_json.store.problem or value_json.spool.problem or value_json.
 """Why frames are not stored: the store, the spool, or records that are set aside or dropped."""
 
 EVENT_GAP_S = 10
-"""A better picture alone is news for the event entity at most this often."""
+"""Minimum seconds between two updates of the event entity that bring only a better frame."""
 
 EVENT_WORDS: Final = {word: word.replace("_", " ").capitalize() for word in payloads.EVENT_TYPES.values()}
-"""The types of events as Home Assistant shows them; automations may go by `phase`: start, update, end."""
+"""The event types as Home Assistant shows them; automations can use `phase`: start, update, end."""
 
 EVENT_TEMPLATE: Final = f"""\
 {{%- set words = {EVENT_WORDS} -%}}
@@ -54,25 +54,25 @@ EVENT_TEMPLATE: Final = f"""\
   'score': value_json.peak_score, 'zones': value_json.zones, 'frames_stored': value_json.frames_stored,
   'started_at': value_json.started_at, 'ended_at': value_json.ended_at,
   'duration_s': value_json.duration_s, 'reason': value_json.reason}}) | tojson }}}}"""
-"""An event's message as the event entity's attributes; empty, and so ignored, when an update has no news.
+"""An event's message as the event entity's attributes; empty, and so ignored, if an update has no news.
 
-News is another zone, at once, or a better picture, at most once in `EVENT_GAP_S`.
+News is a change of zones, at once, or a better frame, at most once in `EVENT_GAP_S`.
 """
 
 FRAME_TEMPLATE: Final = """\
 {{ {'event_id': value_json.event_id, 'frame_id': value_json.frame_id, 'captured_at': value_json.captured_at,
   'object_key': value_json.object_key, 'bucket': value_json.bucket, 'url': value_json.url,
   'score': value_json.score, 'zones': value_json.zones} | tojson }}"""
-"""An announcement as the attributes of the last picture: which frame it is, and where the original lies."""
+"""An announcement as attributes of the image entity: the frame's ids, and where the original is stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceInfo:
-    """The service as Home Assistant shall see it. `web_url` is its page, where people can reach it.
+    """The service as Home Assistant shows it. `web_url` is the page's address as people reach it.
 
-    `latest_version_topic` is where its owner retains the newest release; None: there is no update entity.
-    `identity` is what Home Assistant knows it by for good, also after the instance was renamed; by default
-    that is the instance.
+    `latest_version_topic` is the topic on which the owner retains the newest release's number; None: no
+    update entity. `identity` is its permanent id in Home Assistant, also after the instance was renamed; the
+    default is the instance.
     """
 
     instance: str
@@ -86,16 +86,16 @@ class ServiceInfo:
 
     @property
     def unique(self) -> str:
-        """What every id of this service begins with."""
+        """The prefix of all ids of this service."""
         return f"{ORIGIN}:{self.identity or self.instance}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraSite:
-    """A camera as Home Assistant shows it. `title` is what people call it, `area` where it hangs.
+    """A camera as Home Assistant shows it. `title` is its display name, `area` the suggested area.
 
-    `zones` are names; `zone_titles` what people call some of them. `profiles`: it has settings for the night.
-    `identity` is what Home Assistant knows it by, also after a renaming; by default its name.
+    `zones` are names; `zone_titles` maps some of them to display names. `profiles`: it has settings for the
+    night. `identity` is its permanent id in Home Assistant, also after a renaming; the default is its name.
     """
 
     name: str
@@ -121,7 +121,7 @@ class Needs(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where an entity's topics are: the instance's, one camera's, one zone's."""
+    """Where an entity's topics are: in the instance, a camera or a zone."""
 
     topics: Topics
     camera: str = ""
@@ -132,8 +132,8 @@ class Place:
 class Entity:
     """One line of the table.
 
-    `key` names the entity within its device for good. `fields` are the platform's own keys, `topics` those
-    that hold topics, made for a place.
+    `key` is the entity's permanent name within its device. `fields` are the platform's own keys; `topics`
+    returns the keys that hold topics, for a place.
     """
 
     platform: str
@@ -155,7 +155,7 @@ def _service_state(at: Place) -> Mapping[str, Any]:
 
 
 def _words(values: Iterable[str]) -> list[str]:
-    """Return values as people write them."""
+    """Return the values capitalised, for display."""
     return [value.capitalize() for value in values]
 
 
@@ -191,8 +191,8 @@ CAMERA: Final[Sequence[Entity]] = (
             "event_types": list(EVENT_WORDS.values()),
             "value_template": EVENT_TEMPLATE,
         },
-        # What happened needs no availability: coming back from "unavailable" would write an old event into
-        # history again, and run the automations on it.
+        # A past event needs no availability: returning from "unavailable" would record the old event again
+        # and run its automations.
         needs=Needs.NOTHING,
     ),
     Entity(
@@ -201,7 +201,7 @@ CAMERA: Final[Sequence[Entity]] = (
         name="Picture",
         topics=lambda at: {
             "image_topic": at.topics.snapshot(at.camera),
-            # Before the image, so that an automation on it finds the attributes of the same frame.
+            # Published before the image, so that an automation on the image sees the same frame's attributes.
             "json_attributes_topic": at.topics.snapshot_attributes(at.camera),
         },
         fields={
@@ -397,7 +397,7 @@ PROFILE: Final = Entity(
     fields={
         "options": _words(commands.PROFILES),
         "icon": "mdi:theme-light-dark",
-        # Before the camera is attached there is none: an empty answer changes nothing.
+        # There is no profile before the camera is attached: an empty result changes nothing.
         "value_template": "{{ value_json.profile.chosen | capitalize if value_json.profile }}",
         "json_attributes_template": "{{ {'in_force': (value_json.profile or {}).get('in_force')} | tojson }}",
         "command_template": "{{ value | lower }}",
@@ -492,4 +492,4 @@ UPDATE: Final = Entity(
     needs=Needs.SERVICE,
     category="diagnostic",
 )
-"""Where the owner retains the newest release: this service asks nobody for it."""
+"""The owner retains the newest release's number on a topic: this service never asks a server for it."""

@@ -1,4 +1,4 @@
-"""Device discovery payloads: what the table of entities becomes for one service and one camera.
+"""Device discovery payloads, built from the table of entities for the service and for each camera.
 
 ServiceInfo, CameraSite + entities ──▶ hub_payload, camera_payload ──▶ {prefix}/device/…/config, retained
 """
@@ -78,7 +78,7 @@ def camera_payload(site: ServiceInfo, camera: CameraSite) -> Payload:
 
 
 def without_hub(payload: Mapping[str, Any]) -> Payload:
-    """Return a camera's payload that does not name the hub: an unknown one would make a nameless device."""
+    """Return a camera's payload without `via_device`: an unknown hub would create a nameless device."""
     device = {key: value for key, value in payload["device"].items() if key != "via_device"}
     return {**payload, "device": device}
 
@@ -113,7 +113,7 @@ def _component(entity: Entity, at: Place, identity: str, slug: str, zone_title: 
     if entity.needs is Needs.SERVICE and at.camera:
         component["availability"] = [{"topic": at.topics.status}]
     if entity.platform == "image":
-        # Spelled out: 2025.4.4 now and then has not filled in the defaults for its first image entity.
+        # Set explicitly: Home Assistant 2025.4.4 sometimes misses the defaults for its first image entity.
         for entry in component["availability"]:
             entry |= {"payload_available": "online", "payload_not_available": "offline"}
     if entity.needs is Needs.NOTHING:
@@ -129,7 +129,7 @@ def _trigger(topics: Topics, camera: CameraSite, event_type: str) -> Payload:
     return {
         "platform": "device_automation",
         "automation_type": "trigger",
-        # Automations hold on to type and subtype: neither may follow the display name.
+        # Automations refer to type and subtype: neither may depend on the display name.
         "type": event_type,
         "subtype": camera.unique,
         "topic": topics.event(camera.name),
@@ -140,11 +140,11 @@ def _trigger(topics: Topics, camera: CameraSite, event_type: str) -> Payload:
 
 
 def entity_slug(text: str) -> str:
-    """Return `text` as a part of an entity id: no dash, no doubled, leading or closing underscore."""
+    """Return `text` as a part of an entity id: [a-z0-9_], no doubled, leading or trailing underscore."""
     return re.sub(r"_+", "_", re.sub(r"[^a-z0-9]", "_", text.lower())).strip("_") or "unnamed"
 
 
 def title(name: str) -> str:
-    """Return a name as people read it: `front-door` is "Front door"."""
+    """Return a name for display: `front-door` becomes "Front door"."""
     words = re.sub(r"[-_]+", " ", name).strip()
     return words[:1].upper() + words[1:] if words else name

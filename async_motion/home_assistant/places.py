@@ -1,7 +1,7 @@
-"""What lies on the broker and in the spool about devices announced earlier, read at one edge.
+"""Parse what the broker and the spool hold about devices announced earlier.
 
-Anybody may retain anything below our discovery topics, and a spool may hold what an older release wrote. Each
-reader here returns well-formed values, or nothing. Pure: the time is passed in.
+Any client may retain anything below our discovery topics, and a spool may hold an older release's data. Each
+function here returns well-formed values, or none. Pure: the time is passed in.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PLACES_KEY: Final = "announcer/places"
 MISSED_KEY: Final = "announcer/missed"
 
 MAX_CONFIG_BYTES: Final = 256 * 1024
-"""The largest payload that is read as a device's; 500 components were 100 KiB."""
+"""Maximum size of a device's payload; 500 components take 100 KiB."""
 MAX_MEMORY_BYTES: Final = 8 * 1024 * 1024
 MAX_TOPIC_BYTES: Final = 1024
 MAX_PLACES: Final = 8
@@ -32,7 +32,7 @@ _UNUSABLE = re.compile(r"[+#\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class AnnouncedPlace:
-    """Where this service has announced itself: remembered, to be found again after a renaming.
+    """Where this service has announced itself, remembered so that a renamed service can clear it.
 
     `foreign` are its retained topics outside `base`.
     """
@@ -60,19 +60,19 @@ class AnnouncedPlace:
 
     @staticmethod
     def from_json(data: object) -> AnnouncedPlace:
-        """Return a place as `to_json` wrote it. Raises ValueError."""
+        """Return the place that `to_json` returned. Raises ValueError for anything else."""
         if not isinstance(data, dict) or not isinstance(data.get("foreign"), list):
             raise ValueError("not a place")
         base, prefix, identity = data.get("base"), data.get("prefix"), data.get("identity")
         topics = [base, prefix, *data["foreign"]]
-        # An identity is a name, or a name and a short hash.
+        # An identity is a name, or a name with a short hash.
         if not isinstance(identity, str) or not is_name(identity[:64]) or not all(map(is_topic, topics)):
             raise ValueError("not a place")
         return AnnouncedPlace(str(base), str(prefix), identity, frozenset(data["foreign"]))
 
 
 def is_topic(text: object) -> bool:
-    """Return whether `text` can be published to, and be a part of a filter."""
+    """Return whether `text` is a valid topic that can also be part of a filter."""
     if not isinstance(text, str) or not text or text.startswith("$") or _UNUSABLE.search(text):
         return False
     try:
@@ -82,9 +82,9 @@ def is_topic(text: object) -> bool:
 
 
 def read_config(payload: bytes) -> Payload | None:
-    """Return a device's payload as it was read from the broker; None for what cannot be one.
+    """Return a device's payload read from the broker; None if it is not one.
 
-    `device` and `components` are objects, each component is an object with a platform.
+    In the result `device` and `components` are objects, and each component is an object with a platform.
     """
     try:
         config = strict_json.parse_object(payload, max_bytes=MAX_CONFIG_BYTES)
@@ -101,7 +101,7 @@ def read_config(payload: bytes) -> Payload | None:
 
 
 def owner(payload: Mapping[str, Any]) -> str | None:
-    """Return the base of the topics of the service that announced `payload`; None where it names none."""
+    """Return the base topic of the service that announced `payload`; None if it names none."""
     try:
         topic = payload["availability"][0]["topic"]
     except (KeyError, IndexError, TypeError):
@@ -112,7 +112,7 @@ def owner(payload: Mapping[str, Any]) -> str | None:
 
 
 def read_places(recalled: Mapping[str, bytes]) -> list[AnnouncedPlace]:
-    """Return the places of earlier runs, the last run's first."""
+    """Return the places of earlier runs, at most `MAX_PLACES`, the last run's first."""
     found = _recall(recalled, PLACES_KEY).get("places")
     places = []
     for data in found[:MAX_PLACES] if isinstance(found, list) else ():
@@ -124,7 +124,7 @@ def read_places(recalled: Mapping[str, bytes]) -> list[AnnouncedPlace]:
 
 
 def read_missed(recalled: Mapping[str, bytes], now: datetime) -> dict[str, tuple[datetime, Payload]]:
-    """Return by topic since when Home Assistant may not know that something went, and what it was part of."""
+    """Return removals that Home Assistant may have missed: config topic -> (since, payload before)."""
     return dict(_missed(_recall(recalled, MISSED_KEY), now))
 
 

@@ -1,27 +1,28 @@
-"""Devices announced to Home Assistant, kept in step, and taken away; and our own leftovers cleared.
+"""Announce devices to Home Assistant, update and remove them, and clear our leftovers on the broker.
 
-    connected ──▶ look ──▶ who are we? ──▶ remove what went ──▶ announce: hub, cameras ──▶ clear leftovers
+    connected ──▶ look ──▶ identify ──▶ remove what is gone ──▶ announce: hub, cameras ──▶ clear leftovers
                                                  │
-    Home Assistant's birth ──▶ a short while ──▶ show and remove again what it may have missed, announce again
+    Home Assistant's birth ──▶ a short delay ──▶ show and remove again what it may have missed, announce again
 
-- What this instance retains is found by looking, not by remembering: whatever lies on the broker below our
-  topics and is not ours any more (a camera or a zone that was renamed or removed, an entity of an earlier
-  release, a device when discovery was switched off) is cleared at the start. Commands are left alone.
-- A component that is left out of a payload stays in Home Assistant; it has to be struck while it is loaded.
-  MQTT cannot tell whether Home Assistant is running at that moment. So a removed component is remembered,
-  announced and struck again at Home Assistant's next birth, and only then forgotten (or after `MISSED_DAYS`).
-- When the user deletes a device in Home Assistant, it empties the config topic, once for each component. That
-  is respected: the device stays away, also over reconnects and births, until the service starts again. Should
-  it be the hub, the cameras no longer name it, for an unknown hub would come back as a nameless device. When
-  a single entity is deleted, Home Assistant empties the topic too, and so loses the whole device: a much
-  shorter burst. Then the device is announced again; an unwanted entity can be disabled instead.
-- State topics are cleared last: an empty message is an error to an entity that still listens.
-- Home Assistant knows a service by its identity, which is the name that the instance had first: a renamed one
-  is the same devices with other topics, and keeps its entities, their history and what people made of them,
-  whether Home Assistant is there or away. An identity belongs to the service that its payloads name: where
-  another is online there (a copy of this one, or a namesake with another base topic), we take the next one.
+- Leftovers are found by reading the broker, not from memory. At the start, every retained message below our
+  topics that no longer belongs there is cleared: of a renamed or removed camera or zone, of an entity of an
+  earlier release, of a device after discovery was switched off. Commands are left alone.
+- Leaving a component out of a payload does not remove it from Home Assistant; it must be removed while it is
+  loaded. MQTT cannot tell whether Home Assistant is running at that moment. So a removed component is
+  remembered, announced and removed again at Home Assistant's next birth, and forgotten only then (or after
+  `MISSED_DAYS`).
+- When the user deletes a device in Home Assistant, it empties the config topic once for each component. The
+  device then stays deleted, also over reconnects and births, until the service starts again. If it was the
+  hub, the cameras no longer name it: an unknown hub would come back as a nameless device. When the user
+  deletes a single entity, Home Assistant empties the topic too, but fewer times, and loses the whole device.
+  Then the device is announced again; an unwanted entity can be disabled instead.
+- State topics are cleared last: an entity that still subscribes logs an error for an empty message.
+- Home Assistant knows a service by its identity, the first name of the instance. So a renamed instance keeps
+  its devices, entities, history and user settings, whether or not Home Assistant was running meanwhile. An
+  identity belongs to the service that its payloads name. If another service is online there (a copy of this
+  one, or a namesake with another base topic), this one uses the next identity.
 - When the instance, the base topic or the discovery prefix is renamed, the remembered old place is cleared in
-  the same way, unless its status says that another service is online there.
+  the same way, unless another service is online there.
 """
 
 from __future__ import annotations
@@ -55,17 +56,17 @@ from async_motion.home_assistant.removal import Removal, merged, removal_of
 log = logging.getLogger(__name__)
 
 QUIET_S = 1.0
-"""Retained messages come at once: after this long without one, we have seen them all."""
+"""Retained messages arrive at once: after this long without one, all have arrived."""
 LOOK_S = 15.0
-"""No look at the broker takes longer."""
+"""Maximum duration of a look at the broker."""
 STEP_S = 3.0
-"""Time for Home Assistant to do one thing before the next."""
+"""Time for Home Assistant to process one message before the next."""
 BIRTH_DELAY_S = (0.5, 3.0)
-"""Drawn from this range, so that not every service answers Home Assistant's birth in the same moment."""
+"""Range of the random delay (jitter), so that services do not all answer a birth at the same moment."""
 MAX_FOUND = 20_000
-"""Retained topics that are kept from one look; what lies beyond is left alone until the next start."""
+"""Maximum retained topics from one look; further ones are left until the next start."""
 LIFE_S = 20.0
-"""How long a sign of life of another service is waited for: it publishes its state every 15 s."""
+"""How long to wait for a sign of life of another service, which publishes its state every 15 s."""
 
 Handler = Callable[[str, bytes, bool], None]
 Remember = Callable[[str, bytes], Awaitable[None]]
@@ -91,12 +92,12 @@ class DiscoveryBroker(Protocol):
 
 
 class DiscoveryPublisher:
-    """Announces `site` and its `cameras` to Home Assistant, and clears what is not ours any more.
+    """Announces `site` and its `cameras` to Home Assistant, and clears leftovers.
 
-    `enabled` is false when discovery is switched off: then what was announced earlier is taken away.
-    `retained` are all topics under the base on which this service retains something, `foreign` those outside.
-    `republish` publishes every state again. `looked` hears what the broker retained at the start.
-    `recalled` is what earlier runs gave to `remember`.
+    `enabled` is False if discovery is switched off: then devices announced earlier are removed. `retained`
+    are all topics under the base on which this service retains a message, `foreign` those outside.
+    `republish` publishes every state again. `looked` is called with the topics retained at the start.
+    `recalled` holds what earlier runs passed to `remember`.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class DiscoveryPublisher:
         """Bases of other services that are alive."""
         self._has_lived = bool(places)
         names_of_ours = names.identities(site.instance, site.topics.base)
-        # The first place of the last run is where that was.
+        # The first remembered place is that of the last run.
         identities = dict.fromkeys((*(place.identity for place in places[:1]), *names_of_ours))
         self._here, *self._others = (
             AnnouncedPlace(site.topics.base, prefix, identity, foreign) for identity in identities
@@ -163,14 +164,14 @@ class DiscoveryPublisher:
         retained: frozenset[str],
         foreign: frozenset[str],
     ) -> None:
-        """Take other cameras, and facts such as where the page is; the next `run` clears and announces."""
+        """Use other cameras and service facts, such as the page's URL, from the next `run` on."""
         self._site = site
         self._cameras = cameras
         self._retained = retained
         self._here = replace(self._here, foreign=foreign)
 
     async def run(self) -> None:
-        """Look, clear, announce; then answer Home Assistant until cancelled. It may be run again then."""
+        """Look, clear, announce; then answer Home Assistant until cancelled. May be run again afterwards."""
         found = await self._look()
         self._looked(found.keys())
         await self._identify(found)
@@ -197,7 +198,7 @@ class DiscoveryPublisher:
     # ---- the look at the start ----
 
     async def _look(self) -> dict[str, bytes]:
-        """Return everything retained at our places. Starts again when the connection is lost meanwhile."""
+        """Return everything retained at our places. Restart if the connection is lost meanwhile."""
         while True:
             self._connected.clear()
             if not self._broker.connected:
@@ -218,7 +219,7 @@ class DiscoveryPublisher:
         def on_message(topic: str, payload: bytes, was_retained: bool) -> None:
             nonlocal latest
             if was_retained and payload:
-                # Snapshots are large, and nothing here reads them.
+                # Keep only the payloads that are read here: snapshots are large.
                 if topic in found or len(found) < MAX_FOUND:
                     found[topic] = payload if topic.endswith(("/config", "/status")) else b"?"
                 latest = loop.time()
@@ -229,7 +230,7 @@ class DiscoveryPublisher:
         try:
             while loop.time() - started < LOOK_S:
                 await asyncio.sleep(self._quiet_s / 10)
-                # Our own status is retained before we count as connected: until it comes, the broker is slow.
+                # Our own status is retained before `connected`: as long as it is missing, the broker is slow.
                 if self._here.topics.status in found and loop.time() - latest >= self._quiet_s:
                     break
         finally:
@@ -238,10 +239,10 @@ class DiscoveryPublisher:
         return found
 
     async def _identify(self, found: Mapping[str, bytes]) -> None:
-        """Choose the first identity that no other service uses, and describe our devices under it."""
+        """Choose the first identity that no other service uses, and build our devices' payloads with it."""
         owners = {place: self._owners(place, found) for place in (self._here, *self._others)}
         if self._has_lived:
-            # A service has one identity: who has our old base and another identity has only taken our name.
+            # A service has one identity: one at our old base with another identity only reuses our name.
             owners[self._here] -= set().union(*(owners[place] for place in self._others))
         bases = set().union(*owners.values())
         bases |= {place.base for place in self._places} - {self._here.base}
@@ -268,9 +269,9 @@ class DiscoveryPublisher:
             self._configs |= {at.camera(c.unique): camera_payload(site, c) for c in self._cameras}
 
     async def _living(self, bases: Collection[str]) -> set[str]:
-        """Return those of `bases` whose service shows a sign of life: a state that is published now.
+        """Return those of `bases` whose service is alive: it publishes a state now.
 
-        A retained "online" alone proves nothing: a broker may have kept it for a service that is long gone.
+        A retained "online" proves nothing: the broker may keep it for a service that is long gone.
         """
         living: set[str] = set()
         all_alive = asyncio.Event()
@@ -295,13 +296,13 @@ class DiscoveryPublisher:
         return living
 
     def _owners(self, place: AnnouncedPlace, found: Mapping[str, bytes]) -> set[str]:
-        """Return the bases of other services that the devices under a place's identity name."""
+        """Return the bases of the other services named by the devices under a place's identity."""
         payloads_found = (read_config(found[topic]) for topic in self._configs_at(place, found))
         bases = {owner(payload) for payload in payloads_found if payload is not None}
         return {base for base in bases if base is not None} - {place.base}
 
     def _sort(self, found: Mapping[str, bytes]) -> set[str]:
-        """Note which devices and components have gone; return the topics that are to be cleared."""
+        """Note which devices and components are gone; return the topics to clear."""
         clear = {topic for topic in found if self._is_leftover(topic, self._here)} - self._retained
         configs = dict.fromkeys(self._configs_at(self._here, found))
         online_elsewhere = set()
@@ -337,7 +338,7 @@ class DiscoveryPublisher:
         ]
 
     def _note_missed(self, topic: str, payload: bytes) -> bool:
-        """Remember what went from a device, until Home Assistant has certainly seen it go."""
+        """Remember a device's removed components until Home Assistant has certainly removed them."""
         before = read_config(payload)
         if before is None or removal_of(before, self._configs.get(topic)) is None:
             return False
@@ -348,13 +349,13 @@ class DiscoveryPublisher:
     # ---- announcing and removing ----
 
     def _announce(self) -> None:
-        """Announce the hub, then the cameras: a camera that names an unknown hub makes a nameless device."""
+        """Announce the hub, then the cameras: naming an unknown hub would create a nameless device."""
         for topic, payload in self._configs.items():
             if topic not in self._deleted and topic not in self._emptied:
                 self._say(topic, payload)
 
     async def _clear(self, leftovers: set[str]) -> None:
-        """Clear topics, as soon as Home Assistant has had the time to turn away from them."""
+        """Clear topics, after Home Assistant has had time to unsubscribe from them."""
         if not leftovers:
             return
         await asyncio.sleep(self._step_s)
@@ -371,10 +372,10 @@ class DiscoveryPublisher:
         self._broker.retain(topic, payloads.encode(payload))
 
     async def _remove(self, *, show: bool = False, retained: Container[str] = ()) -> None:
-        """Strike in Home Assistant what went; with `show`, load it first into one that has just come up.
+        """Remove from Home Assistant what is gone; with `show`, load it first, after a birth.
 
-        Without `show`, a device whose topic is not `retained` has gone already: one more empty message would
-        be a warning in Home Assistant's log.
+        Without `show`, a device whose topic is not `retained` is gone already: another empty message would
+        cause a warning in Home Assistant's log.
         """
         removals: dict[str, Removal] = {}
         for topic, (_, before) in list(self._missed.items()):
@@ -386,7 +387,7 @@ class DiscoveryPublisher:
         if not removals:
             return
         if show:
-            # The hub stands behind the cameras that name it.
+            # Shorter topics first: the hub before the cameras that name it.
             for topic in sorted(removals, key=len):
                 self._say(topic, removals[topic].shown)
             await asyncio.sleep(self._step_s)
@@ -411,13 +412,13 @@ class DiscoveryPublisher:
             await asyncio.sleep(least + (most - least) * self._draw())
             self._born.clear()
             if not self._broker.connected:
-                continue  # everything is said again on the next connect
+                continue  # everything is published again on the next connect
             if self._missed:
                 await self._remove(show=True)
                 self._missed.clear()
                 await self._save()
             self._announce()
-            # Home Assistant listens to an entity's topics a moment after it has seen its config.
+            # Home Assistant subscribes to an entity's topics shortly after it has received its config.
             await asyncio.sleep(self._step_s / 3)
             self._republish()
             log.info("Home Assistant has come up: everything was announced again")
@@ -430,7 +431,7 @@ class DiscoveryPublisher:
     async def _answer_deletions(self) -> None:
         while True:
             await self._bereft.wait()
-            # Home Assistant takes its time: first its messages, then the entities.
+            # Wait until Home Assistant has sent all its messages and removed the entities.
             await asyncio.sleep(self._step_s)
             self._bereft.clear()
             emptied, self._emptied = self._emptied, Counter()
@@ -438,12 +439,12 @@ class DiscoveryPublisher:
                 name = self._configs[topic]["device"]["name"]
                 if 2 * times > len(self._configs[topic]["components"]):
                     self._deleted.add(topic)
-                    # It is empty already: to say so once more would be an error to Home Assistant.
+                    # The topic is empty already: another empty message is an error in Home Assistant.
                     self._broker.release(topic)
                     log.info("%s was deleted in Home Assistant; it stays away until the next start", name)
                 else:
                     log.info("Home Assistant lost %s with one deleted entity: announced again", name)
-            # The hub may have gone, or come back.
+            # The hub may have been deleted, or announced again.
             self._announce()
 
     # ---- memory ----

@@ -1,7 +1,7 @@
-"""How Home Assistant is made to forget what a device no longer has.
+"""Remove from Home Assistant the components that a device no longer has.
 
-Leaving a component out of a payload does not remove it: it is removed by a payload that holds its platform
-alone, sent while Home Assistant has it loaded, and left out after that.
+Leaving a component out of a payload does not remove it. A payload that holds only its platform does, if it is
+sent while Home Assistant has the component loaded; after that, the component is left out.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from async_motion.home_assistant.payloads import Payload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """The payloads that remove from Home Assistant what a device no longer has, in the order to publish them.
+    """The payloads that remove components or a whole device, in the order to publish them.
 
-    `shown` loads it once more, for a Home Assistant that was away; `struck` removes single components; `left`
-    stays retained: None is the empty payload, which removes the whole device.
+    `shown` loads the components once more, for a Home Assistant that was offline. `struck` removes single
+    components. `left` stays retained; None is the empty payload, which removes the whole device.
     """
 
     shown: Payload
@@ -27,9 +27,9 @@ class Removal:
 
 
 def removal_of(before: Mapping[str, Any], now: Payload | None) -> Removal | None:
-    """Compare a device as it was announced with what it is now (None: gone). Returns None if nothing went.
+    """Return the removal between a device's old payload and the one `now` (None: gone); None if not needed.
 
-    `before` was read from the broker: what is no payload of ours has nothing to remove.
+    `before` was read from the broker: a malformed payload has nothing to remove.
     """
     gone = _removed_components(before, now)
     if now is None:
@@ -53,7 +53,7 @@ def _removed_components(before: Mapping[str, Any], now: Payload | None) -> dict[
         key: component
         for key, component in components.items()
         if isinstance(component, dict)
-        # A component with its platform alone was being struck when the service stopped: it cannot be shown.
+        # A component with only a platform was being removed when the service stopped: it cannot be shown.
         and len(component) > 1
         and isinstance(component.get("platform"), str)
         and kept.get(key, {}).get("platform") != component["platform"]
@@ -61,5 +61,5 @@ def _removed_components(before: Mapping[str, Any], now: Payload | None) -> dict[
 
 
 def merged(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Payload:
-    """Return `newer` plus the components that only `older` has: all that Home Assistant may still know."""
+    """Return `newer` plus the components that only `older` has: all that Home Assistant may have loaded."""
     return {**newer, "components": {**older.get("components", {}), **newer.get("components", {})}}
