@@ -1,38 +1,38 @@
 """Every error that async_motion raises on purpose.
 
     AsyncMotionError
-    ├── SettingsError            the settings are wrong; the text names file, line, key and what was expected
-    │   └── SettingsConflict     their file has changed since it was read
-    ├── UsageError               what was given to a command cannot be used; the text says what was expected
-    ├── TlsFileError             a certificate or key file cannot be used: adapters say it as their own error
-    ├── FrameShapeError          a detector was given a picture of another shape: start a new detector
-    ├── TransientError           trouble that may pass: wait, with backoff, and try again
+    ├── SettingsError            invalid settings; the text names file, line, key and what was expected
+    │   └── SettingsConflict     the settings file has changed since it was read
+    ├── UsageError               invalid arguments of a command; the text says what was expected
+    ├── TlsFileError             an unusable certificate or key file; adapters raise it as their own error
+    ├── FrameShapeError          a detector got a frame of another shape: create a new detector
+    ├── TransientError           may pass: retry with backoff
     │   ├── CameraUnavailable
-    │   │   └── CameraRefused    401, 404, an unreadable stream: retried, but slowly: a person must act
+    │   │   └── CameraRefused    401, 404, an unreadable stream: retry slowly, a person must act
     │   ├── StoreUnavailable
     │   │   └── StoreRefused     wrong credentials, missing bucket, missing right: pause, probe, go on
     │   ├── BrokerUnavailable
     │   │   └── BrokerRefused    login or publish refused by the broker: pause, probe, go on
     │   └── LeaseUnavailable     the fleet's leases cannot be reached, or have no quorum
-    ├── LeaseLost                another worker has the camera, or the lease has expired: stop it
-    ├── ImageError             a picture cannot be decoded or encoded: it is left out and counted
-    ├── RecordRejected           this one record is at fault: set it aside, never stop the line
-    ├── UnreadableObject         an object in the bucket is not what its key says: skip it, count it
-    └── SpoolError               the spool cannot take or give records (disk full, no right, I/O error)
+    ├── LeaseLost                another worker has the lease, or it has expired: stop the camera
+    ├── ImageError               an image cannot be decoded or encoded: drop and count it
+    ├── RecordRejected           this one record is at fault: set it aside, go on with the next
+    ├── UnreadableObject         an object in the bucket does not match its key: skip and count it
+    └── SpoolError               the spool cannot write or read records (disk full, no right, I/O error)
 
-Adapters translate at their edge with ``raise … from exc``. No text of any of these carries a secret:
-URLs pass through `async_motion.core.names.redact_url` first.
+Adapters translate at their edge with ``raise … from exc``. No error text carries a secret: URLs pass through
+`async_motion.core.names.redact_url` first.
 """
 
 from __future__ import annotations
 
 
 class AsyncMotionError(Exception):
-    """The root: whatever a user may meet has a text that says what, where and what to do."""
+    """The root. The text of an error that users may see says what, where and what to do."""
 
 
 class SettingsError(AsyncMotionError):
-    """The settings are wrong. `problems` holds one line for each, ``file:line: key: what, expected``."""
+    """The settings are invalid. `problems` holds one line each: ``file:line: key: what, expected``."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -40,11 +40,11 @@ class SettingsError(AsyncMotionError):
 
 
 class SettingsConflict(SettingsError):
-    """The settings file has changed since it was read: what would be written is for another one."""
+    """The settings file has changed since it was read: writing would lose that change."""
 
 
 class UsageError(AsyncMotionError):
-    """What was given to a command cannot be used: `problems` holds one line for each."""
+    """The arguments of a command are invalid. `problems` holds one line each."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -56,11 +56,11 @@ class TlsFileError(AsyncMotionError):
 
 
 class FrameShapeError(AsyncMotionError):
-    """A detector was given a picture of another shape than the one that it has learned."""
+    """A detector got a frame of another shape (H, W) than the one that it has learned."""
 
 
 class TransientError(AsyncMotionError):
-    """Trouble that may pass by itself. `retry_after_s` is the other side's own wish, where it gave one."""
+    """A failure that may pass by itself. `retry_after_s` is the peer's requested delay, None without one."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -68,15 +68,15 @@ class TransientError(AsyncMotionError):
 
 
 class CameraUnavailable(TransientError):
-    """A camera cannot be opened, stalls, or broke off."""
+    """A camera cannot be opened, has stalled, or has disconnected."""
 
 
 class CameraRefused(CameraUnavailable):
-    """A camera answers, and says no (401, 404, unreadable): the settings or the camera need a person."""
+    """A camera answers, but refuses (401, 404, unreadable): a person must fix the settings or the camera."""
 
 
 class StoreUnavailable(TransientError):
-    """The store cannot be reached, timed out, or is in trouble. A put may or may not have happened."""
+    """The store cannot be reached, timed out, or failed. A put may or may not have happened."""
 
 
 class StoreRefused(StoreUnavailable):
@@ -92,13 +92,13 @@ class BrokerRefused(BrokerUnavailable):
 
 
 class ImageError(AsyncMotionError):
-    """A picture cannot be made, decoded or encoded: this one frame is at fault, the next may be well."""
+    """An image cannot be decoded or encoded. Only this frame is at fault."""
 
 
 class RecordRejected(AsyncMotionError):
-    """The store refuses this record for good, or it cannot be read.
+    """The store refuses this record permanently, or the record cannot be read.
 
-    `reason` is why, without the record's key: the same for every record that meets it.
+    `reason` is the cause without the record's key, so that it is equal for all records with this cause.
     """
 
     def __init__(self, message: str, *, reason: str | None = None) -> None:
@@ -107,11 +107,11 @@ class RecordRejected(AsyncMotionError):
 
 
 class UnreadableObject(AsyncMotionError):
-    """An object in the bucket is not what its key says: damaged, of another version, or made by others."""
+    """An object in the bucket does not match its key: damaged, of another version, or foreign."""
 
 
 class SpoolError(AsyncMotionError):
-    """The spool cannot take or give records."""
+    """The spool cannot write or read records."""
 
 
 class LeaseUnavailable(TransientError):
@@ -119,4 +119,4 @@ class LeaseUnavailable(TransientError):
 
 
 class LeaseLost(AsyncMotionError):
-    """A lease on a camera is another's, or has expired: this worker must stop the camera."""
+    """Another worker has a camera's lease, or it has expired: this worker must stop the camera."""

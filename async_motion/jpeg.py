@@ -1,8 +1,7 @@
-"""Images to JPEG, and JPEGs to smaller ones. Everything here blocks: call it in an executor.
+"""Encode, decode and shrink JPEGs. Everything here blocks: call it in an executor.
 
-A JPEG is made at its final size in one step. A smaller one is decoded at a half, a quarter or an eighth where
-that is still wide enough, which skips most of the decoder's work. How many threads OpenCV may use is the
-service's choice.
+An image is resized before it is encoded. To shrink a JPEG, it is decoded at 1/2, 1/4 or 1/8 of its size if
+that is wide enough, which saves most of the decoder's work. The service sets OpenCV's number of threads.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from async_motion.errors import ImageError
 _REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
 
 _WORST_QUALITY = 30
-"""Below this a smaller image looks better than a worse one."""
+"""Minimum JPEG quality: below it, a smaller image looks better than a lower quality."""
 
 _NARROWEST = 64
-"""Pixels. What does not fit at this width does not fit."""
+"""Minimum width in pixels; `shrink` fails if the JPEG is still too large at it."""
 
 
 def encode(image: Image, quality: int = 85, max_width: int | None = None) -> tuple[bytes, int, int]:
-    """Return (JPEG, width, height) of a (H, W, 3) BGR or (H, W) grey image.
+    """Return (JPEG, width, height) of a uint8 image, (H, W, 3) BGR or (H, W) grey.
 
-    `quality` is 1..100. An image wider than `max_width` pixels is reduced to it, its shape kept. The array
-    is only read. Raises ImageError.
+    `quality` is 1..100. An image wider than `max_width` pixels is reduced to that width, with its aspect
+    ratio. The array is only read. Raises ImageError.
     """
     try:
         image = _at_most(image, max_width)
@@ -40,7 +39,7 @@ def encode(image: Image, quality: int = 85, max_width: int | None = None) -> tup
 
 
 def decode(jpeg: bytes, at_least_width: int | None = None) -> Image:
-    """Return the (H, W, 3) BGR image of a JPEG; at a reduced size if that is still `at_least_width` wide.
+    """Return a JPEG's image, (H, W, 3) BGR uint8; at a reduced size if that is still `at_least_width` wide.
 
     Raises ImageError.
     """
@@ -60,8 +59,8 @@ def decode(jpeg: bytes, at_least_width: int | None = None) -> Image:
 def shrink(jpeg: bytes, max_width: int, quality: int, max_bytes: int) -> bytes:
     """Return a JPEG at most `max_width` pixels wide and `max_bytes` long, as good as these allow.
 
-    One that is small enough comes back as it is, without a loss. Otherwise it is encoded with `quality`, then
-    worse, then smaller until it fits. Raises ImageError if it cannot be decoded, or never fits.
+    A JPEG that fits is returned unchanged. Otherwise it is encoded with `quality`, then with lower quality,
+    then at smaller widths until it fits. Raises ImageError if it cannot be decoded, or never fits.
     """
     width, _ = dimensions(jpeg)
     if width <= max_width and len(jpeg) <= max_bytes:
@@ -79,7 +78,7 @@ def shrink(jpeg: bytes, max_width: int, quality: int, max_bytes: int) -> bytes:
 
 
 def heat(plane: Image, gain: float) -> Image:
-    """Return a (H, W) uint8 plane as a BGR image from black over red to yellow, its values times `gain`."""
+    """Return a (H, W) uint8 plane, times `gain`, as a (H, W, 3) BGR heat map from black via red to yellow."""
     scaled = cv2.convertScaleAbs(plane, alpha=gain)
     return np.asarray(cv2.applyColorMap(scaled, cv2.COLORMAP_INFERNO), dtype=np.uint8)
 
@@ -91,7 +90,7 @@ def dimensions(jpeg: bytes) -> tuple[int, int]:
         marker = jpeg[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
-        # The frame headers SOF0..SOF15, without the tables DHT, JPG and DAC that lie among them.
+        # The frame headers SOF0..SOF15; the markers DHT, JPG and DAC in this range are none.
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = int.from_bytes(jpeg[at + 5 : at + 7]), int.from_bytes(jpeg[at + 7 : at + 9])
             if width and height:

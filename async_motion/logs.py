@@ -1,13 +1,13 @@
-"""Logging: readable lines on a terminal, one JSON object a line elsewhere; secrets never leave.
+"""Logging: readable lines on a terminal, JSON Lines elsewhere; secrets are masked.
 
-    logger ──▶ rendered where it was said ──▶ bounded queue ──▶ writer thread ──▶ standard error
+    logger ──▶ rendered in the caller's thread ──▶ bounded queue ──▶ writer thread ──▶ standard error
 
 - Modules log through the standard library; structlog renders. A reader that stalls (a frozen terminal, a log
-  driver) stops the writer alone: lines queue up to `MAX_QUEUED`, what comes after is dropped and counted, and
-  the count is a line of its own once the reader goes on.
-- Secrets are replaced in values before they are rendered, so no escaping hides them, and keys stay. Our own
-  words are no values: a password that is a word of a message cannot be read off its mask. A value that is a
-  name from the settings (a camera, the bucket) stays too, for the same reason.
+  driver) blocks only the writer thread. Up to `MAX_QUEUED` lines wait; further ones are dropped and counted,
+  and the count is logged once the reader continues.
+- Secrets are masked in values before these are rendered, so that escaping cannot hide them. Keys and our own
+  message texts are not masked: masking a word there that happens to be a password would reveal it. Values
+  that are names from the settings (a camera, the bucket) are not masked either, for the same reason.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from urllib.parse import quote
 
 import structlog
 
-# What these say at info is our own business told twice, or a peer's noise.
+# At info level these only repeat our own lines, or add noise.
 QUIET = ("aiohttp", "asyncio", "libav", "miniopy_async", "mqtt", "paho", "PIL", "urllib3")
 
 MAX_QUEUED: Final = 10_000
-"""Lines that wait for the writer, about 2 MB."""
+"""Maximum lines that wait for the writer, about 2 MB."""
 MAX_RECENT: Final = 200
-"""Warnings that are kept for the page."""
+"""Number of warnings kept for the page."""
 SHORTEST_SECRET: Final = 4
-"""Characters: a shorter secret would blot out half the log."""
+"""Minimum length, in characters, of a masked secret: masking shorter ones would make the log unreadable."""
 MASK: Final = "***"
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ def setup_logging(
     """Send the log to standard error at `level` (debug, info, warning, error) as `format`.
 
     `format` is auto, text or json; auto is text on a terminal and json elsewhere. `levels` holds other levels
-    for packages of async_motion. `secrets` are strings that must never be seen, `names` values that are none.
-    `background`: through the queue and the writer thread, for what runs for long; else written at once.
+    for packages of async_motion. `secrets` are strings to mask, `names` values never to mask. `background`:
+    write through the queue and the writer thread, for the service; otherwise write at once.
     """
     as_text = format == "text" or (format == "auto" and sys.stderr.isatty())
     mask = Mask(secrets, names)
@@ -80,7 +80,7 @@ def setup_logging(
     )
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if background:
-        with suppress(OSError):  # io.UnsupportedOperation: no file is behind it
+        with suppress(OSError):  # io.UnsupportedOperation: standard error has no file
             handler = BackgroundHandler(sys.stderr)
     handler.setFormatter(formatter)
     handler.addFilter(mask.arguments)
@@ -90,7 +90,7 @@ def setup_logging(
     for old in root.handlers:
         if isinstance(old, BackgroundHandler):
             old.close()
-    # A command has its terminal; what runs for long is asked for its last warnings.
+    # The page shows a service's last warnings; a command has its terminal.
     root.handlers[:] = [handler, recent] if background else [handler]
     root.setLevel(level.upper())
     for name in QUIET:
@@ -101,26 +101,26 @@ def setup_logging(
 
 
 def flush_logging(within_s: float = 2.0) -> None:
-    """Wait until what was said has been written, for at most `within_s`: its reader may have stalled."""
+    """Wait until all lines have been written, for at most `within_s`: the reader may have stalled."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, BackgroundHandler):
             handler.drain(within_s)
 
 
 def dropped_lines() -> int:
-    """Return how many lines were dropped since the start, for want of a reader."""
+    """Return how many lines were dropped since the start because the reader was too slow."""
     handlers = logging.getLogger().handlers
     return sum(handler.dropped for handler in handlers if isinstance(handler, BackgroundHandler))
 
 
 def recent_warnings() -> list[tuple[float, str, str, str]]:
-    """Return the last lines at warning and above, the oldest first: (Unix time, level, logger, text)."""
+    """Return the last lines at warning and above, oldest first: (Unix time, level, logger, text)."""
     handlers = logging.getLogger().handlers
     return [line for handler in handlers if isinstance(handler, RecentWarnings) for line in handler.lines]
 
 
 class Mask:
-    """Replaces secrets, in whichever spelling they come, by `***`."""
+    """Replaces secrets, in all their escaped forms, by `***`."""
 
     def __init__(self, secrets: Collection[str], names: Collection[str] = ()) -> None:
         spellings = {s for secret in secrets if len(secret) >= SHORTEST_SECRET for s in _spellings(secret)}
@@ -137,7 +137,7 @@ class Mask:
         return text
 
     def arguments(self, record: logging.LogRecord) -> bool:
-        """Mask what a record says: the values of our own messages, the whole of anybody else's. A filter."""
+        """Mask a record: the values of our own messages, and the whole text of others'. A logging filter."""
         if not self._spellings:
             return True
         ours = record.name.startswith("async_motion")
@@ -152,7 +152,7 @@ class Mask:
         return True
 
     def values(self, _: Any, __: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-        """Mask what comes beside the message: extra values and tracebacks. A processor."""
+        """Mask what accompanies the message: extra values and tracebacks. A structlog processor."""
         kept = ("event", "level", "logger", "timestamp")
         return {key: value if key in kept else self._argument(value) for key, value in event.items()}
 
@@ -161,12 +161,12 @@ class Mask:
             return value
         text = str(value)
         hidden = self.hide(text)
-        # As it was where nothing is hidden: a number of another kind must still fit `%.2f`.
+        # Return the original if nothing is masked: other number types must still fit `%.2f`.
         return value if hidden == text else hidden
 
 
 def _spellings(secret: str) -> set[str]:
-    """Return a secret as it is, and as repr, JSON and addresses write it."""
+    """Return a secret as it is, and as escaped by repr, JSON and URLs."""
     return {
         secret,
         repr(secret)[1:-1],
@@ -195,12 +195,12 @@ class RecentWarnings(logging.Handler):
 
 
 class BackgroundHandler(logging.Handler):
-    """Renders at once, queues the line, and lets a thread write it: no caller waits for the reader."""
+    """Renders a line in the caller's thread, queues it, and writes it in its own: no caller blocks."""
 
     def __init__(self, stream: TextIO, max_queued: int = MAX_QUEUED) -> None:
         super().__init__()
         self.dropped = 0
-        """Lines that found the queue full."""
+        """Lines dropped because the queue was full."""
         self._fd = os.dup(stream.fileno())
         self._max_queued = max_queued
         self._lines: deque[str] = deque()
@@ -237,7 +237,7 @@ class BackgroundHandler(logging.Handler):
         return True
 
     def close(self) -> None:
-        """Write what waits, for at most a moment, and end the thread."""
+        """Write the queued lines, for at most 1 s, and end the thread."""
         self.drain(1.0)
         with self._changed:
             self._closed = True
@@ -261,7 +261,7 @@ class BackgroundHandler(logging.Handler):
                 self._lines.clear()
             self._write(batch)
             if untold:
-                # Through the front door, so that it looks like every other line.
+                # Through the logger, so that it is formatted like every other line.
                 log.warning("the log's reader did not keep up: %d lines were dropped", untold)
 
     def _write(self, text: str) -> None:
@@ -272,4 +272,4 @@ class BackgroundHandler(logging.Handler):
             except BlockingIOError:
                 select.select([], [self._fd], [])
             except OSError:
-                return  # its reader is gone for good, or the disk is full
+                return  # the reader is gone, or the disk is full

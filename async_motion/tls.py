@@ -1,10 +1,10 @@
-"""TLS for all of our peers: contexts, the true cause of a refusal, and when a certificate ends.
+"""TLS for store, broker and pages: contexts, causes of failed handshakes, expiry of certificates.
 
-One builder for the store, the broker and the pages, with the same rules on every Python. From 3.13 on Python
-refuses an authority without `keyUsage`, as plain `openssl req -x509` makes it (VERIFY_X509_STRICT): an
-authority that was named by hand is meant, so that rule is off where a `ca_file` is given.
+The rules are the same on every Python. From 3.13 on, Python refuses a CA certificate without `keyUsage`
+(VERIFY_X509_STRICT), as plain `openssl req -x509` creates it. A CA that the user names explicitly is trusted,
+so this check is off if a `ca_file` is given.
 
-Files are read when a context is made, in the caller's thread: tens of milliseconds.
+Files are read when a context is created, in the caller's thread: tens of milliseconds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _REFUSES_US = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """Paths of PEM files, each optional. `insecure` takes any certificate from the peer: for a lab."""
+    """Paths of PEM files, each optional. `insecure` accepts any certificate from the peer: for tests only."""
 
     ca_file: str | None = None
     cert_file: str | None = None
@@ -43,10 +43,10 @@ class TlsFiles:
 
 
 def client_context(files: TlsFiles, *, bundle: str | None = None) -> ssl.SSLContext:
-    """Return the context of a client.
+    """Return a client's context.
 
-    With a `ca_file` that authority alone is trusted; without, the system's and those in the file `bundle`.
-    Raises TlsFileError for a file that is missing or is not what it should be.
+    With a `ca_file`, only that CA is trusted; without, the system's and those in the file `bundle`. Raises
+    TlsFileError for a file that is missing or malformed.
     """
     _check_readable(files)
     try:
@@ -66,9 +66,9 @@ def client_context(files: TlsFiles, *, bundle: str | None = None) -> ssl.SSLCont
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
-    """Return the context of a server with `cert_file` and `key_file`.
+    """Return a server's context with `cert_file` and `key_file`.
 
-    With a `ca_file`, clients must show a certificate of that authority. Raises TlsFileError.
+    With a `ca_file`, clients must present a certificate of that CA. Raises TlsFileError.
     """
     _check_readable(files)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -84,15 +84,15 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def renew(context: ssl.SSLContext, files: TlsFiles) -> None:
-    """Read the certificate and key of a server's context again, for new connections. Raises TlsFileError."""
+    """Reload a server context's certificate and key, for new connections. Raises TlsFileError."""
     _check_readable(files)
     _load_own(context, files)
 
 
 def cause(exc: ssl.SSLError, *, peer: str, host: str, section: str, files: TlsFiles) -> str:
-    """Return why a handshake with `peer` (a word such as "broker") at `host` failed, and what mends it.
+    """Return why a handshake with `peer` (a word such as "broker") at `host` failed, and how to fix it.
 
-    `section` is the settings' section that holds the files, such as ``mqtt.tls``.
+    `section` is the settings' section with the files, such as ``mqtt.tls``.
     """
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"the {peer}'s certificate is not trusted: {_verdict(exc, host, section, files)}"
@@ -120,11 +120,11 @@ def _verdict(exc: ssl.SSLCertVerificationError, host: str, section: str, files: 
     return exc.verify_message
 
 
-# ---- when a certificate ends ----
+# ---- expiry of certificates ----
 
 
 def file_expires_at(path: str) -> datetime | None:
-    """Return when the first certificate in a PEM file ends; None where there is none to read."""
+    """Return when the first certificate in a PEM file expires; None if none can be read."""
     try:
         text = Path(path).read_text(encoding="ascii", errors="replace")
         begin = text.index("-----BEGIN CERTIFICATE-----")
@@ -135,10 +135,10 @@ def file_expires_at(path: str) -> datetime | None:
 
 
 def peer_expires_at(host: str, port: int, files: TlsFiles, *, timeout_s: float = 5.0) -> datetime | None:
-    """Return when the certificate of a TLS server ends, trusted or not; None where none is shown. Blocks."""
+    """Return when a TLS server's certificate expires, trusted or not; None if there is none. Blocks."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # it is read, nothing is sent
+    context.verify_mode = ssl.CERT_NONE  # only read the certificate; no data is sent
     try:
         if files.cert_file is not None:
             _load_own(context, files)
@@ -153,7 +153,7 @@ def peer_expires_at(host: str, port: int, files: TlsFiles, *, timeout_s: float =
 
 
 def not_after(der: bytes) -> datetime:
-    """Return the end of a certificate's validity (X.509, RFC 5280). Raises ValueError for what is none."""
+    """Return `notAfter` of a DER certificate (X.509, RFC 5280). Raises ValueError for malformed data."""
     try:
         certificate = next(_elements(der))[1]
         fields = list(_elements(next(_elements(certificate))[1]))
@@ -161,7 +161,7 @@ def not_after(der: bytes) -> datetime:
         validity = fields[4 if fields[0][0] == 0xA0 else 3][1]
         tag, value = list(_elements(validity))[1]
         text = value.decode("ascii")
-        if tag == 0x17:  # UTCTime: two digits of the year, from 1950 to 2049
+        if tag == 0x17:  # UTCTime: two-digit year, 1950 to 2049
             text = ("20" if int(text[:2]) < 50 else "19") + text
         return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
     except (IndexError, StopIteration, UnicodeDecodeError) as exc:
@@ -169,7 +169,7 @@ def not_after(der: bytes) -> datetime:
 
 
 def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
-    """Give the tag and the content of each element of a DER sequence."""
+    """Yield the tag and the content of each element of a DER sequence."""
     at = 0
     while at < len(der):
         tag, length = der[at], der[at + 1]
@@ -188,7 +188,7 @@ def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
 def _load_own(context: ssl.SSLContext, files: TlsFiles) -> None:
     assert files.cert_file is not None
     try:
-        # An encrypted key must fail here, not ask on the terminal.
+        # An encrypted key must fail here instead of prompting on the terminal.
         context.load_cert_chain(files.cert_file, files.key_file, password=lambda: b"")
     except ssl.SSLError as exc:
         where = f"{files.cert_file}, {files.key_file or 'no key file'}"
