@@ -153,7 +153,7 @@ class MotionClient:
         *,
         camera: str | Collection[str] | None = None,
     ) -> AsyncIterator[Event]:
-        """Yield every event that has ended, once, in order for each camera; wait for the next without end.
+        """Yield every ended event once, in order for each camera; then wait for the next, without limit.
 
         `since` is a `cursor`, or the time (aware) at which the subscription begins; by default the cursor of
         `cursor_file`, else now. A subscription to some cameras needs a cursor of its own. Raises ValueError

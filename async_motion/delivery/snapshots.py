@@ -134,7 +134,7 @@ class Snapshots:
         return True
 
     def is_candidate(self, item: FrameUpload) -> bool:
-        """Return whether a frame may become the snapshot; then the spool keeps its JPEG until then."""
+        """Return whether a frame may become the snapshot: the spool then keeps its JPEG until announced."""
         if self._shrink is None:
             return False
         camera, rank = item.info.camera, (item.event_number, item.info.score)

@@ -104,7 +104,7 @@ class Spool:
         """Accept `items` in this order, in one transaction; return once it is on the disk.
 
         Items dropped at the bounds, which may be some of these, are counted in `stats.dropped`. Raises
-        SpoolError: none is accepted; after `accept_timeout_s`, they may still be.
+        SpoolError: no item is accepted. After `accept_timeout_s` the result is unknown: repeat the call.
         """
         kept = tuple(items)
         size = sum(len(item.jpeg) for item in kept if isinstance(item, Record))

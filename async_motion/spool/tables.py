@@ -578,7 +578,7 @@ class Tables:
             self._settle_told(event_id, *told)
 
     def _settle_told(self, event_id: str, event_number: int, body: str, revise: int) -> None:
-        """Queue a revision of a told event's summary, or delete the event once none of its items is left."""
+        """Queue a revision of the summary of an event in TOLD; delete the event once it has no items left."""
         if revise and not self._has_record(event_id):
             try:
                 camera = codec.load_event(body).camera

@@ -85,7 +85,7 @@ class DirectoryStore:
         self._places = asyncio.Semaphore(workers)
 
     async def __aenter__(self) -> Self:
-        """Do nothing: the directory is created on first use, so that a missing disk does not stop a start."""
+        """Do nothing: the first use creates the directory, so that a start does not need the disk."""
         return self
 
     async def __aexit__(

@@ -1,8 +1,8 @@
 """The HTTP session that miniopy-async uses.
 
 miniopy-async's own session retries HTTP 5xx five times in quick succession, ignores Retry-After, and follows
-redirects with a signature that no longer matches. `Wire` replaces it (Minio's constructor takes a session,
-and uses only `request` and `close`) and sends each request once: delivery does the backoff.
+redirects with a signature that no longer matches. `Wire` replaces it and sends each request once: delivery
+does the backoff. `Minio` takes a session as an argument, and uses only its `request` and `close`.
 
     success        the response; at most `MAX_BODY_BYTES` of its body are read, and only for GET and POST
     anything else  `S3Answer`, with the server's error
