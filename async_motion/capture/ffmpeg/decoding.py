@@ -1,8 +1,8 @@
 """From packets to frames that can be trusted.
 
-A frame that FFmpeg marks as corrupt, and those after it up to the next keyframe, which are predicted from it,
-are dropped and counted: smears are neither judged nor stored. A stream that refreshes itself without
-keyframes is trusted again after `DISTRUST_S`.
+A frame that FFmpeg marks as corrupt, and those predicted from it up to the next keyframe, are dropped and
+counted: smears are neither judged nor stored. A stream with intra refresh instead of keyframes is trusted
+again after `DISTRUST_S`.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 DISTRUST_S = 5.0
 
 STRICT = {"mjpeg": {"err_detect": "explode"}}
-"""By codec. FFmpeg shows a damaged JPEG's missing part as grey, green or of the frame before, without a
-word."""
+"""Decoder options by codec. Without them, FFmpeg silently fills the missing part of a damaged JPEG with grey,
+green or the frame before."""
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 
 def pts_of(packet: VideoPacket) -> float | None:
-    """Return a packet's PTS in seconds, its DTS without one, or None where the stream has neither."""
+    """Return a packet's PTS in seconds, else its DTS, or None if it has neither."""
     ticks = packet.pts if packet.pts is not None else packet.dts
     return None if ticks is None else float(ticks * packet.time_base)
 
 
 def time_base(stream: VideoStream) -> Fraction:
-    """Return the unit of a stream's times, in seconds."""
-    # PyAV has a rational type of its own since 19, whose "unset" may be 0/0.
+    """Return a stream's time base in seconds, 1/90000 if it has none."""
+    # Since 19, PyAV has its own rational type, whose unset value may be 0/0.
     unit = stream.time_base
     return Fraction(unit.numerator, unit.denominator) if unit else Fraction(1, 90_000)
 
 
 def prepare(context: VideoCodecContext, spec: CaptureSpec) -> VideoCodecContext:
-    """Bound what a decoder may take, and open it. Raises CameraRefused."""
+    """Limit a decoder's frame size and threads, and open it. Raises CameraRefused."""
     context.options = {"max_pixels": str(spec.max_pixels), **STRICT.get(context.name, {})}
     context.thread_count = spec.threads
     if spec.threads > 1:
         context.thread_type = "AUTO"
-    # Read before it is opened: a context that failed to open no longer has a codec, and asking it for the
-    # name is a segmentation fault (PyAV 19).
+    # Read the name before opening: after a failed open the context has no codec, and reading its name is a
+    # segmentation fault (PyAV 19).
     shown = f"{context.name} {context.width}x{context.height}"
     try:
         context.open(strict=False)
@@ -64,12 +64,15 @@ def prepare(context: VideoCodecContext, spec: CaptureSpec) -> VideoCodecContext:
 
 
 def decoder_of(stream: VideoStream, spec: CaptureSpec) -> VideoCodecContext:
-    """Return a decoder for the stream's packets that shares nothing with the stream. Raises CameraRefused."""
+    """Return a decoder for the stream's packets, independent of the stream. Raises CameraRefused."""
     return prepare(_fresh(stream, None), spec)
 
 
 def watching_decoder(stream: VideoStream, spec: CaptureSpec) -> tuple[VideoCodecContext, str | None]:
-    """Return the decoder for a watched stream, and why it is not the hardware's where that was asked for."""
+    """Return the decoder for a watched stream, and why `hwaccel` is not used, or None.
+
+    Raises CameraRefused.
+    """
     if spec.hwaccel == "none":
         return prepare(stream.codec_context, spec), None
     if spec.hwaccel not in hwdevices_available():
@@ -92,9 +95,9 @@ def _fresh(stream: VideoStream, hwaccel: HWAccel | None) -> VideoCodecContext:
 
 
 class Decoder:
-    """Decode one stream's packets into trusted frames. For one thread.
+    """Decodes one stream's packets into trusted frames. Not thread-safe.
 
-    `aspect` is the container's pixel aspect ratio, which goes before the codec's.
+    `aspect` is the container's pixel aspect ratio, which takes precedence over the codec's.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class Decoder:
         aspect: float = 1.0,
     ) -> None:
         self._context = context
-        # Of the packets: a frame that is drained from the decoder does not know it.
+        # The packets' time base: a frame that is drained from the decoder has none.
         self._time_base = time_base
         self._on_corrupt = on_corrupt
         self._aspect = aspect
@@ -114,15 +117,15 @@ class Decoder:
         self._distrust_until: float | None = None
 
     def decode(self, packet: VideoPacket | None) -> Iterator[tuple[float | None, VideoFrame]]:
-        """Yield (PTS in seconds, frame) for what `packet` completes; None drains what is held back.
+        """Yield (PTS in seconds or None, frame) for each trusted frame of `packet`; None drains the decoder.
 
-        Raises CameraUnavailable when there is no memory for it.
+        Raises CameraUnavailable when memory runs out.
         """
         if packet is not None:
             if packet.is_corrupt:
                 self._distrust(pts_of(packet))
             if self._context.name == "mjpeg":
-                # In PyAV's stubs a packet is no buffer.
+                # PyAV's stubs do not declare that a packet is a buffer.
                 self._exif = by_exif(cast(memoryview, memoryview(packet)))
         try:
             frames = self._context.decode(packet)
@@ -131,7 +134,7 @@ class Decoder:
         except av.error.MemoryError:
             raise CameraUnavailable("decoding needs more memory than there is") from None
         except av.FFmpegError:
-            # Which error number a damaged packet makes of itself depends on the codec: any of them.
+            # The error number of a damaged packet depends on the codec, so any of them counts.
             self._on_corrupt()
             self._distrust(pts_of(packet) if packet is not None else None)
             return
@@ -143,23 +146,23 @@ class Decoder:
                 self._on_corrupt()
 
     def single(self, packet: VideoPacket) -> Iterator[tuple[float | None, VideoFrame]]:
-        """Yield the frame of a keyframe's packet by itself: the decoder holds nothing back and restarts."""
+        """Yield the frame of a keyframe's packet alone: drain the decoder, then reset it."""
         yield from self.decode(packet)
         yield from self.decode(None)
         self._context.flush_buffers()
 
     def restart(self) -> None:
-        """Forget all that came before: the next packet is a keyframe's."""
+        """Reset the decoder. The next packet must be a keyframe's."""
         self._context.flush_buffers()
         self._distrust_until = None
 
     def display_of(self, frame: VideoFrame) -> Display:
-        """Return how the frame that was decoded last is to be shown."""
+        """Return the display parameters of `frame`, which must be from the packet decoded last."""
         turns, mirrored = self._exif
         try:
             matrix = frame.side_data.get("DISPLAYMATRIX")
         except ValueError:
-            # PyAV does not know the type of one of the frame's side data, such as EXIF's.
+            # PyAV does not know a type among the frame's side data, such as EXIF.
             matrix = None
             if self._context.name != "mjpeg":
                 turns, mirrored = round(-frame.rotation / 90) % 4, False

@@ -1,4 +1,4 @@
-"""From a decoder's frame to ours: the luma plane as it lies in memory, an image only when asked for."""
+"""From a decoder's frame to ours: the luma plane without a copy, the colour image only on demand."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ PLANAR_LUMA = frozenset(
 """Pixel formats whose first plane is 8-bit luma, one byte for each pixel."""
 
 HD_HEIGHT = 720
-"""From this height on, a stream that does not name its colours means BT.709; below it, BT.601."""
+"""A stream that does not name its colour space is taken as BT.709 from this height on, else as BT.601."""
 
 UNSPECIFIED = 2
 """AVCOL_SPC_UNSPECIFIED."""
 
 DEEPEST = 16
-"""Bits of a sample. On some formats beyond, FFmpeg's scaler ends the process with an assertion."""
+"""Maximum bits of a sample. On some deeper formats, FFmpeg's scaler ends the process with an assertion."""
 
 
 def luma_of(frame: VideoFrame) -> Luma:
-    """Return the (H, W) brightness of a decoded frame; for the usual formats a view that copies nothing.
+    """Return the luma plane (H, W) uint8 of a decoded frame, read-only; a view for the usual formats.
 
-    The view holds on to the frame's buffer, rows may be padded, and it cannot be written to. Raises
-    CameraRefused for a pixel format that cannot be shown.
+    The view keeps the frame's buffer alive, and its rows may be padded. Raises CameraRefused for a pixel
+    format that cannot be converted.
     """
     if frame.format.name not in PLANAR_LUMA:
         frame = _converted(frame, "gray")
@@ -49,14 +49,14 @@ def luma_of(frame: VideoFrame) -> Luma:
 
 
 def bytes_of(frame: VideoFrame) -> int:
-    """Return what a decoded frame occupies."""
+    """Return the memory that a decoded frame occupies, in bytes."""
     return sum(plane.buffer_size for plane in frame.planes)
 
 
 def to_bgr(frame: VideoFrame) -> Image:
-    """Return the (H, W, 3) BGR image of a decoded frame as it is coded, in an array of its own.
+    """Return the (H, W, 3) uint8 BGR image of a decoded frame as coded, not turned, in a new array.
 
-    Raises CameraRefused for a pixel format that cannot be shown.
+    Raises CameraRefused for a pixel format that cannot be converted.
     """
     unnamed = frame.colorspace == UNSPECIFIED and frame.height >= HD_HEIGHT
     converted = _converted(frame, "bgr24", Colorspace.ITU709.value if unnamed else None)
@@ -76,7 +76,7 @@ def _converted(frame: VideoFrame, name: str, colorspace: int | None = None) -> V
 
 def rows_of(plane: VideoPlane) -> NDArray[np.uint8]:
     """Return a plane as (H, bytes of a padded row), top row first, without a copy."""
-    # PyAV's stubs do not say that a plane is a buffer.
+    # PyAV's stubs do not declare that a plane is a buffer.
     rows = np.frombuffer(cast(memoryview, plane), np.uint8).reshape(plane.height, abs(plane.line_size))
     return rows if plane.line_size > 0 else rows[::-1]
 
@@ -90,7 +90,7 @@ class DecodedImage:
         self.frame = frame
         self.display = display
         self._max_pixels = max_pixels
-        # Converting changes the frame's tags for a moment: two executors must not do so at once.
+        # Converting changes the frame's tags for a moment: two threads must not do so at once.
         self._lock = threading.Lock()
 
     def __call__(self) -> Image:
@@ -108,7 +108,10 @@ def frame_of(
     codec: str = "",
     display: Display = AS_CODED,
 ) -> Frame:
-    """Return our frame for a decoder's, as it is to be shown."""
+    """Return our frame for a decoder's, with `display` applied.
+
+    Raises CameraRefused for a pixel format that cannot be converted.
+    """
     luma = luma_of(decoded)
     return Frame(
         camera=camera,
@@ -122,25 +125,25 @@ def frame_of(
 
 
 class FramePicker:
-    """Choose `fps` frames a second by their time, the ones nearest to an even pace."""
+    """Chooses `fps` frames a second by their time, those nearest to an even pace."""
 
     def __init__(self, fps: float) -> None:
         self._step = 1.0 / fps
         self._due: float | None = None
 
     def wants(self, at: float) -> bool:
-        """Return whether the frame of time `at` (seconds) is to be handed out, and count it as such."""
+        """Return whether to hand out the frame at time `at` (seconds), and count it if so."""
         if not self.would_want(at):
             return False
         step = self._step
         if self._due is None or self._is_back(at):
             self._due = at
-        # After a gap the pace starts again: lost time is not made up for with a burst.
+        # After a gap the pace restarts: lost time is not made up with a burst.
         self._due = (at if at > self._due + step else self._due) + step
         return True
 
     def would_want(self, at: float) -> bool:
-        """Return the same without counting."""
+        """Return the same as `wants` would, without counting."""
         return self._due is None or self._is_back(at) or at >= self._due - self._step / 4
 
     def _is_back(self, at: float) -> bool:

@@ -1,27 +1,26 @@
-"""Between FFmpeg and an RTSP camera: bytes pass, the way to another address does not.
+"""A proxy between FFmpeg and an RTSP camera: the camera cannot send FFmpeg to another address.
 
-FFmpeg (libavformat/rtsp.c) goes where a 3xx answer to OPTIONS or DESCRIBE points, any host and any port, and
-takes the camera's password along; with UDP it sends its receiver reports to whatever the answer to SETUP
-names as `source`. No option forbids either. To ask the camera beforehand helps only against an honest one:
-another answers FFmpeg otherwise than us. To look at FFmpeg's sockets afterwards is too late. So FFmpeg knows
-no address but the loopback: we connect to the camera, it connects to us, and this proxy stands in between.
+FFmpeg (libavformat/rtsp.c) follows a 3xx answer to OPTIONS or DESCRIBE to any host and port, and takes the
+camera's password along. With UDP it sends its receiver reports to the `source` in the answer to SETUP. No
+option forbids either. Asking the camera beforehand helps only if it is honest: a hostile one answers FFmpeg
+differently. Checking FFmpeg's sockets afterwards is too late. So FFmpeg knows only the loopback: it connects
+to this proxy, and the proxy connects to the camera.
 
     FFmpeg ──▶ 127.0.0.1:any ──[ RtspProxy, a thread ]──(TLS for rtsps://)──▶ the camera's host and port
 
-- FFmpeg acts on an answer only when its last line is there, and sends PLAY only after all answers that could
-  lead it away. Up to then all that the camera says is searched before it is passed on: a status that is not
-  1xx, 2xx, 4xx or 5xx, wherever in the bytes it stands, ends the connection. Answers are not parsed: there is
-  no second parser that might see something else than FFmpeg does.
-- With UDP, `source` is renamed in the answers to SETUP, and the camera's own address set before each
-  `server_port`. Without a `server_port` FFmpeg would report to a port of the loopback: then it does not play.
-- FFmpeg knows Digest with MD5 only. A challenge for SHA-256 is passed on as one for MD5, and FFmpeg's
-  response
-  replaced by the one that the camera asked for (see `login`).
-- After PLAY bytes are passed on as they come, both ways, until either side closes. Those that come without
-  completing a frame are bounded (see `meter`): FFmpeg would collect them without end.
+- FFmpeg acts on an answer only once its last line is there, and sends PLAY only after all answers that could
+  redirect it. Until then, all bytes from the camera are searched before they are passed on: a status that is
+  not 1xx, 2xx, 4xx or 5xx, anywhere in the bytes, ends the connection. Answers are not parsed: a second
+  parser might read them differently from FFmpeg.
+- With UDP, `source` is renamed in the answers to SETUP, and the camera's own address is inserted before each
+  `server_port`. Without a `server_port` FFmpeg would report to a port of the loopback: PLAY is refused.
+- FFmpeg supports only Digest with MD5. A challenge for SHA-256 is passed on as one for MD5, and FFmpeg's
+  response is replaced by the one that the camera asked for (see `login`).
+- After PLAY, bytes are passed on as they come, both ways, until either side closes. The bytes since the last
+  complete frame are bounded (see `meter`): FFmpeg would buffer them without limit.
 
-The camera sees `rtsp://127.0.0.1:port/path` in the requests, as one behind a forwarded port sees another
-host. As with FFmpeg by itself, a certificate is not verified.
+The camera sees `rtsp://127.0.0.1:port/path` in the requests, as if it were behind a forwarded port. As with
+FFmpeg alone, certificates are not verified.
 """
 
 from __future__ import annotations
@@ -41,16 +40,16 @@ from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
 
 MAX_TALK = 256 * 1024
-"""Bytes that a camera may say before it plays; FFmpeg keeps some of them in memory."""
+"""Maximum bytes from a camera before PLAY; FFmpeg keeps some of them in memory."""
 
 LINE = 4096
 """FFmpeg reads no more than this of a line."""
 
 CHUNK = 64 * 1024
 
-# As FFmpeg reads an answer: carriage returns count for nothing, a word ends at a blank. Each word with the
-# next one of its line; the look-ahead finds pairs that overlap, too. Nothing is looked at more than twice: a
-# camera must not hold up the service with what makes an expression slow.
+# Like FFmpeg, ignore carriage returns and end a word at a blank. Match each word with the next one of its
+# line; the look-ahead also finds overlapping pairs. Each byte is read at most twice, so that a camera cannot
+# stall the service with input that makes the expression backtrack.
 _WORDS = re.compile(rb"(?<![^ \t\n])([^ \t\n]++)[ \t]++(?=([^ \t\n]*+)[ \t\n])")
 _NUMBER = re.compile(rb"[\v\f]*[+-]?\d")
 _HARMLESS = re.compile(rb"[1245]\d\d")
@@ -72,11 +71,11 @@ class RtspProxy:
         Raises CameraUnavailable, CameraRefused.
         """
         self.problem: str | None = None
-        """Why the camera was not let through to FFmpeg."""
+        """Why the camera's bytes were not passed on; None while there is no problem."""
         self._camera = connect(address, spec.open_timeout_s)
         self._meter = meter or ByteMeter()
         udp = spec.transport == "udp"
-        # FFmpeg's sockets for media are of the family of its connection.
+        # FFmpeg's media sockets have the address family of its connection.
         six = udp and self._camera.family == socket.AF_INET6
         host = "::1" if six else "127.0.0.1"
         try:
@@ -100,7 +99,7 @@ class RtspProxy:
         """End both connections, from any thread; does not wait."""
         for one in (self._door, self._client, self._camera):
             if one is not None:
-                # Not `close`: that is the thread's, which may be in the middle of a call on it. Nor TLS's own
+                # Not `close`: the thread may be inside a call on the socket, and closes it. Nor TLS's own
                 # `shutdown`: what the thread sends after that would go in plain text.
                 with suppress(OSError):
                     socket.socket.shutdown(one, socket.SHUT_RDWR)
@@ -121,10 +120,10 @@ class RtspProxy:
                     self.problem = str(exc)
 
     def _pass_on(self, client: socket.socket, selector: selectors.BaseSelector) -> None:
-        """Pass bytes on until either side closes. Raises CameraRefused for what FFmpeg must not hear."""
+        """Pass bytes on until either side closes. Raises CameraRefused for bytes that FFmpeg must not get."""
         camera = self._camera
         while True:
-            # TLS may have more in hand than its socket shows.
+            # TLS may hold decrypted bytes while its socket is not readable.
             pending = isinstance(camera, ssl.SSLSocket) and camera.pending() > 0
             ready = {key.fileobj for key, _ in selector.select(0 if pending else None)}
             if client in ready:
@@ -149,7 +148,7 @@ class RtspProxy:
 
 
 def _hear(camera: socket.socket) -> bytes | None:
-    """Return what has come, empty at the end, None where it was only TLS's own."""
+    """Return the received bytes, empty at the end; None if TLS has received no complete record."""
     if not isinstance(camera, ssl.SSLSocket):
         return camera.recv(CHUNK)
     camera.setblocking(False)
@@ -162,9 +161,9 @@ def _hear(camera: socket.socket) -> bytes | None:
 
 
 class _Handshake:
-    """What is said before PLAY.
+    """The exchange before PLAY.
 
-    `source`: the camera's numeric address, where media comes by UDP. `login` translates challenges.
+    `source`: the camera's numeric address with UDP, else None. `login` translates challenges.
     """
 
     def __init__(self, source: str | None, login: LoginTranslator | None = None) -> None:
@@ -178,7 +177,7 @@ class _Handshake:
         self._held = b""
 
     def asked(self, data: bytes) -> bool:
-        """Take what FFmpeg says; return whether it plays from now on. Raises CameraRefused if it must not."""
+        """Take bytes from FFmpeg; return whether it sends PLAY. Raises CameraRefused if it must not."""
         self._requests = self._requests[-LINE:] + data
         lines = self._requests.split(b"\n")
         self._setting_up = self._setting_up or any(line.startswith(b"SETUP ") for line in lines)
@@ -188,7 +187,7 @@ class _Handshake:
         return plays
 
     def answered(self, data: bytes) -> bytes:
-        """Take what the camera says; return what FFmpeg may hear of it. Raises CameraRefused."""
+        """Take bytes from the camera; return those to pass on to FFmpeg. Raises CameraRefused."""
         bare = data.replace(b"\r", b"")
         self._answers = self._answers[-2 * LINE :] + bare
         self._said += len(data)
@@ -203,7 +202,7 @@ class _Handshake:
         if self._source is None:
             return data
         if not self._setting_up:
-            # An answer that comes before its question would be taken for it.
+            # FFmpeg would take an answer that precedes its request for the answer to it.
             if _SOURCE in self._answers:
                 raise CameraRefused("names another address for its media before it was asked")
             return data
@@ -215,24 +214,24 @@ class _Handshake:
         return bare.replace(_SOURCE, b"origin=").replace(_SERVER_PORT, ours)
 
     def rest(self) -> bytes:
-        """Return what was held back: the beginning of a word or a line whose end has not come."""
+        """Return the bytes held back: the beginning of a word or a line whose end has not arrived."""
         return (self._login.rest() if self._login is not None else b"") + self._held
 
 
 class LoginTranslator:
-    """Let FFmpeg, which knows MD5 only, log in to a camera that asks for SHA-256."""
+    """Lets FFmpeg, which supports only MD5, log in to a camera that asks for SHA-256."""
 
     def __init__(self, login: Login) -> None:
         self._login = login
         self._challenge: Challenge | None = None
-        """What the camera asked for, where FFmpeg was told MD5."""
+        """The camera's challenge, if FFmpeg was shown MD5 instead."""
         self._md5_too = False
-        """Whether this answer also offers what FFmpeg knows."""
+        """Whether this answer also offers MD5."""
         self._held = b""
         self._requests = b""
 
     def answered(self, data: bytes) -> bytes:
-        """Return what the camera says with challenges that FFmpeg can answer. Raises CameraRefused."""
+        """Return the camera's bytes with challenges that FFmpeg can answer. Raises CameraRefused."""
         lines = (self._held + data).splitlines(keepends=True)
         self._held = b""
         if lines and not lines[-1].endswith(b"\n"):
@@ -242,11 +241,11 @@ class LoginTranslator:
         return b"".join(map(self._line, lines))
 
     def rest(self) -> bytes:
-        """Return the beginning of a line whose end has not come."""
+        """Return the beginning of a line whose end has not arrived."""
         return self._held
 
     def asked(self, data: bytes) -> bytes:
-        """Take what FFmpeg says; return it with the response that the camera asked for."""
+        """Take bytes from FFmpeg; return them with the response that the camera asked for."""
         if self._challenge is None and not self._requests:
             return data
         self._requests += data
@@ -314,7 +313,7 @@ def _overlap(data: bytes, name: bytes) -> int:
 
 
 def _pointed_at(url: str, place: str) -> str:
-    """Return `url` with `place` for its host and port, and plain RTSP: TLS is spoken behind it."""
+    """Return `url` with `place` as host and port, and with `rtsp://`: the proxy itself speaks TLS."""
     _, _, rest = url.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     login, at, _ = authority.rpartition("@")

@@ -1,10 +1,10 @@
-"""Opening with PyAV, and what its errors mean for a camera.
+"""Open sources with PyAV, and translate its errors.
 
-FFmpeg's own texts hold the address with its password, so none of them is passed on: every error becomes a
-sentence of ours about the redacted address. PyAV's log is off by default and stays so.
+FFmpeg's error texts hold the address with its password, so none of them is passed on: every error becomes our
+own text with the redacted address. PyAV's log is off by default and stays off.
 
 FFmpeg never reaches the network by itself: RTSP goes through `rtsp_proxy`, HTTP comes from `http.body`. Only
-RTP over UDP comes to FFmpeg directly, from the camera's address alone.
+RTP over UDP reaches FFmpeg directly, and only from the camera's address.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 LENIENT: Final[dict[str, Any]] = (
     {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
 )
-"""A title that is not UTF-8 is no reason to refuse a stream. PyAV takes it by itself since 19."""
+"""Accept a stream whose metadata is not UTF-8. PyAV does so by itself since 19."""
 
 REFUSALS: tuple[tuple[type[Exception], str], ...] = (
     (av.error.HTTPUnauthorizedError, "wrong user or password (401)"),
@@ -49,10 +49,10 @@ REFUSALS: tuple[tuple[type[Exception], str], ...] = (
     (av.error.ProtocolNotFoundError, "leads to a protocol that is not allowed"),
     (av.error.DecoderNotFoundError, "is encoded in a way that cannot be decoded here"),
     (av.error.InvalidDataError, "is not a video that can be read"),
-    # What FFmpeg says of a container that is not on the list.
+    # FFmpeg's error for a container that is not on the list.
     (av.error.ArgumentError, "is not a video that can be read"),
 )
-"""What a person must act on."""
+"""Errors on which an operator must act, with our texts."""
 
 TROUBLE: tuple[tuple[type[Exception], str], ...] = (
     (av.error.ExitError, "timed out"),
@@ -65,29 +65,29 @@ TROUBLE: tuple[tuple[type[Exception], str], ...] = (
     (av.error.EOFError, "closed the stream"),
     (av.error.MemoryError, "needs more memory than there is"),
 )
-"""What may pass by itself."""
+"""Errors that may end by themselves, with our texts."""
 
 
 MAX_FPS = 1000.0
-"""A stream that claims more than this has not said its rate, but its clock's."""
+"""A higher frame rate is the rate of the stream's clock, not of its frames."""
 
 MAX_FRAME_S = 60.0
-"""No frame stands for longer, whatever a file claims."""
+"""Maximum duration of a frame, even if a file claims more."""
 
 TRACK_WAIT_S = 1.0
-"""How long the first video track of several may be silent once another one sends."""
+"""How long the first of several video tracks may stay silent once another one sends."""
 
 MAX_HELD = 256
-"""Packets that are held while a track is chosen, or until the opening burst is over."""
+"""Maximum packets that are held while a track is chosen, or until the opening burst is over."""
 
 BURST_GAP_S = 0.01
-"""A packet that took longer than this to come was not lying there already."""
+"""A packet that took longer than this to arrive is not part of the opening burst."""
 
 
 class Arrival(NamedTuple):
     """A packet of a live stream, and the monotonic time at which its frame was captured.
 
-    `late`: it comes in a burst, later than it was captured.
+    `late`: it arrived in a burst, later than it was captured.
     """
 
     packet: VideoPacket
@@ -97,28 +97,27 @@ class Arrival(NamedTuple):
 
 @dataclass(slots=True)
 class OpenStream:
-    """An open source with the video track that sends. Its owner closes it."""
+    """An open source and the video track that sends. The owner closes it."""
 
     container: InputContainer
     stream: VideoStream
     shown: str
     timeless: bool
-    """Whether its frames have no times but those of their arrival: MJPEG over HTTP; FFmpeg would invent
-    them."""
+    """Whether its frames have only their arrival times: FFmpeg invents the PTS of MJPEG over HTTP."""
     _packets: Iterator[VideoPacket]
     _meter: ByteMeter
     _raise_problem: Callable[[], None]
-    """Raises what went wrong between FFmpeg and the camera, which FFmpeg took for the stream's end."""
+    """Raises the error between FFmpeg and the camera, which FFmpeg saw as the end of the stream."""
     _body: Body | None
 
     @property
     def aspect(self) -> float:
-        """The pixel aspect ratio that the container names, 1.0 where it names none."""
+        """The container's pixel aspect ratio, 1.0 without one."""
         return aspect_of(self.stream.sample_aspect_ratio)
 
     @property
     def frame_s(self) -> float:
-        """How long one frame stands, in seconds, as far as the stream says."""
+        """The duration of one frame, in seconds; 1/25 if the stream gives no plausible rate."""
         rate = float(self.stream.average_rate or self.stream.guessed_rate or 0)
         return min(1.0 / rate, MAX_FRAME_S) if 0 < rate < MAX_FPS else 1.0 / 25
 
@@ -140,9 +139,10 @@ class OpenStream:
         *,
         lock: AbstractContextManager[object] | None = None,
     ) -> Iterator[Arrival]:
-        """Yield each packet of a live stream as it comes; tell the clock, and `arrived` of each new one.
+        """Yield each packet of a live stream as it arrives, and update the clock.
 
-        `lock` is held while the clock is used, where other threads use it too.
+        `arrived` is called for each new packet, not for a repeated one. `lock` is held while the clock is
+        used; pass one if other threads use it too. Raises CameraUnavailable, CameraRefused.
         """
         lock = lock or nullcontext()
         newest = -self.frame_s
@@ -152,11 +152,11 @@ class OpenStream:
             before: VideoPacket | None = None
             for packet in self.packets():
                 known = time.monotonic() if self.timeless else pts_of(packet)
-                # The first packets of an RTSP stream may come without a time.
+                # The first packets of an RTSP stream may have no PTS.
                 newest = newest + self.frame_s if known is None else known
                 with lock:
                     clock.arrived(newest)
-                # PTS that stand still are one mistake; a hung camera also sends one frame over and over.
+                # A camera may repeat a PTS by mistake; a hung camera also repeats the bytes.
                 if before is None or packet.pts != before.pts or bytes(packet) != bytes(before):
                     arrived()
                 before = packet
@@ -168,14 +168,14 @@ class OpenStream:
             yield Arrival(packet, at, late)
 
     def close(self) -> None:
-        """Close all of it."""
+        """Close the container and the connection."""
         self.container.close()
         if self._body is not None:
             self._body.close()
 
 
 class _BodyFile:
-    """A body as a file for FFmpeg, to which an error is the end: PyAV keeps one exception only."""
+    """A body as a file for FFmpeg. An error is kept and reads as the end: PyAV keeps only one exception."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
@@ -192,13 +192,13 @@ class _BodyFile:
             return b""
 
     def check(self) -> None:
-        """Raise what ended the body."""
+        """Raise the error that ended the body, if any."""
         if self._error is not None:
             raise self._error
 
 
 def translate(exc: av.FFmpegError, shown: str, *, timed_out: bool = False) -> CameraUnavailable:
-    """Return our error for FFmpeg's. `timed_out`: the time for the call was over when it came."""
+    """Return our error for FFmpeg's. `timed_out`: the call's time-out had passed when it came."""
     if timed_out:
         return CameraUnavailable(f"{shown}: timed out")
     for kind, text in TROUBLE:
@@ -217,9 +217,9 @@ def open_stream(
 ) -> OpenStream:
     """Open a source and find its video track; the caller closes it.
 
-    Blocks for at most twice `open_timeout_s` (FFmpeg opens, then looks into the stream). `waiting` is how the
-    reader waits; `damaged` hears of JPEGs that were dropped before FFmpeg saw them. Raises CameraUnavailable,
-    CameraRefused, and Stopped when the reader is to stop.
+    Blocks for at most twice `open_timeout_s` (FFmpeg opens, then probes the stream). `waiting` is how the
+    reader waits; `damaged` is called for each JPEG that is dropped before FFmpeg. Raises CameraUnavailable,
+    CameraRefused, and Stopped when the reader must stop.
     """
     meter = ByteMeter()
     match address.kind:
@@ -239,9 +239,9 @@ def open_stream(
 def _open_rtsp(address: Address, spec: CaptureSpec, meter: ByteMeter) -> OpenStream:
     started = time.monotonic()
     spec = replace(spec, transport=transport_of(address, spec))
-    # It ends with FFmpeg's connection to it.
+    # The proxy ends with FFmpeg's connection to it.
     proxy = RtspProxy(address, spec, meter)
-    # FFmpeg takes up to twice of this: half of the time at least, so that it is twice the time in all.
+    # FFmpeg takes up to `2 * left_s`; with the connection, that is at most twice `open_timeout_s`.
     left_s = max(spec.open_timeout_s / 2, spec.open_timeout_s - (time.monotonic() - started))
     spec = replace(spec, open_timeout_s=left_s)
 
@@ -303,7 +303,7 @@ def _sending(container: InputContainer, address: Address) -> tuple[VideoStream, 
     tracks = container.streams.video
     if not tracks:
         raise CameraRefused(f"{address.shown}: holds no video")
-    # PyAV has no context for a codec that FFmpeg cannot decode, whatever its stubs say.
+    # Despite its stubs, PyAV has no context for a codec that FFmpeg cannot decode.
     readable = [one for one in tracks if getattr(one, "codec_context", None) is not None]
     if not readable:
         raise CameraRefused(f"{address.shown}: is encoded in a way that cannot be decoded here")
@@ -327,8 +327,8 @@ def _sending(container: InputContainer, address: Address) -> tuple[VideoStream, 
 
 
 def _demuxed(container: InputContainer, tracks: list[VideoStream]) -> Iterator[VideoPacket]:
-    """Yield the tracks' packets, without the empty ones: those that end a track, and a camera's mistakes."""
-    # It is a generator, whatever the stubs say; closed before the container, since it owns buffers.
+    """Yield the tracks' packets, without empty ones: these end a track, or are a camera's mistake."""
+    # Despite the stubs it is a generator. It owns buffers, so close it before the container.
     with closing(cast("Generator[VideoPacket]", container.demux(*tracks))) as packets:
         yield from (packet for packet in packets if packet.size)
 
@@ -338,8 +338,9 @@ def _settled(
 ) -> Iterator[tuple[VideoPacket, float, bool]]:
     """Yield (packet, PTS, part of the opening burst).
 
-    What piled up while the stream was opened (or a server's whole last GOP) comes at once. It is held until
-    the first packet that had to be waited for, so that the clock knows the true delay before it stamps.
+    Packets that queued up while the stream was opened (or a server's whole last GOP) arrive at once. They are
+    held until the first packet that takes time to arrive, so that the clock knows the true delay before it
+    stamps.
     """
     held: list[tuple[VideoPacket, float]] = []
     before = time.monotonic()

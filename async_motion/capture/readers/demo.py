@@ -1,8 +1,8 @@
 """The synthetic camera: an evening garden in which a person walks past now and then.
 
-The scene is a function of its own time alone, so that two runs show the same: quiet for `FIRST_S`, then
-`MOTION_S` of motion in every `PERIOD_S`, each time by the next of the actors. Everything enters and leaves
-over the image's edge, so the quiet image is always the same but for a little sensor noise and the clock.
+The scene depends only on its own time, so that every run shows the same: quiet for `FIRST_S`, then `MOTION_S`
+of motion in every `PERIOD_S`, each time by the next actor. Actors enter and leave across the image's edge, so
+the quiet image is always the same except for a little sensor noise and the clock.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Colour = tuple[int, int, int]
 
 
 class Garden:
-    """Draws the garden at any time."""
+    """Draws the garden at a given scene time."""
 
     def __init__(self) -> None:
         draw = np.random.default_rng(20261122)
@@ -43,7 +43,7 @@ class Garden:
         ]
 
     def draw(self, at_s: float, label: str) -> Image:
-        """Return the (720, 1280, 3) image at scene time `at_s`, with `label` in its corner."""
+        """Return the (720, 1280, 3) uint8 BGR image at scene time `at_s`, with `label` in its corner."""
         image = self._backdrop.copy()
         if (progress := moving(at_s)) is not None:
             number = int((at_s - FIRST_S) // PERIOD_S)
@@ -57,13 +57,13 @@ class Garden:
 
 
 class DemoReader:
-    """Plays the scene at `fps` until told to stop."""
+    """Plays the scene at `fps`."""
 
     def __init__(self, spec: CaptureSpec) -> None:
         self._spec = spec
 
     def __call__(self, sink: FrameSink, clock: PtsClock) -> None:
-        """Draw, wait, draw."""
+        """Draw frames and hand them over until `sink.stopping`."""
         spec = self._spec
         garden = Garden()
         step = 1.0 / (spec.fps if spec.fps != float("inf") else DEFAULT_FPS)
@@ -95,7 +95,7 @@ class DemoReader:
 
 
 def moving(at_s: float) -> float | None:
-    """Return how far the actor on stage has come at scene time `at_s`, 0..1; None while all is quiet."""
+    """Return the progress of the current actor at scene time `at_s`, 0..1; None while the scene is quiet."""
     if at_s < FIRST_S:
         return None
     into = (at_s - FIRST_S) % PERIOD_S

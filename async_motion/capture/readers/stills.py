@@ -1,7 +1,7 @@
-"""A folder of still images, shown in the order of their names, `fps` of them a second.
+"""A folder of still images, read in the order of their names at `fps` images a second.
 
-The folder is listed again for each round, so with `loop` images that were added are seen in the next one; it
-is not watched. An image that cannot be read is skipped, counted and named in the log.
+With `loop` the folder is listed again for each pass, so added images appear in the next one; it is not
+watched. An image that cannot be decoded is skipped, counted and named in the log.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 MAGIC = ((b"\xff\xd8\xff", "mjpeg"), (b"\x89PNG", "png"), (b"BM", "bmp"), (b"RIFF", "webp"))
 MAX_BYTES = 128 * 1024 * 1024
 DEFAULT_FPS = 25.0
-"""The pace where every image is wanted (`fps: inf`) and a folder has none of its own."""
+"""The rate for `fps: inf`: a folder has no rate of its own."""
 
 TIME_BASE = Fraction(1, 1000)
-"""A still has no times; a decoder asks for their unit."""
+"""A decoder needs a time base, although a still has no PTS."""
 
 
 class _Still(NamedTuple):
-    """A decoded image, and how it is to be shown."""
+    """A decoded image and its display parameters."""
 
     frame: VideoFrame
     display: Display
 
 
 class StillsReader:
-    """Show a folder's images, once or over and over."""
+    """Reads a folder's images, in a loop if `spec.loop`."""
 
     def __init__(self, folder: Path, spec: CaptureSpec) -> None:
         self._folder = folder
         self._spec = spec
 
     def __call__(self, sink: FrameSink, clock: PtsClock) -> None:
-        """Read until the folder's end or `sink.stopping`."""
+        """Read until the folder's end or `sink.stopping`. Raises CameraRefused."""
         spec = self._spec
         step = 1.0 / (spec.fps if spec.fps != float("inf") else DEFAULT_FPS)
         played = 0.0
@@ -102,7 +102,7 @@ class StillsReader:
             raise CameraRefused(f"{self._folder}: {exc.strerror}") from exc
 
     def _decode(self, path: Path, sink: FrameSink) -> _Still | None:
-        """Return the image in `path`, None when there is none that can be read."""
+        """Return the image in `path`; None, with a warning, if it cannot be decoded."""
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise ValueError("too large")

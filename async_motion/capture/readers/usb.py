@@ -1,6 +1,6 @@
 """USB and other V4L2 cameras through OpenCV.
 
-OpenCV shows no PTS: a frame's time is that of its arrival.
+OpenCV provides no PTS: a frame's time is that of its arrival.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 
 
 class Device(Protocol):
-    """What is used of `cv2.VideoCapture`."""
+    """The part of `cv2.VideoCapture` that is used."""
 
     def isOpened(self) -> bool: ...  # noqa: N802 - OpenCV's name
     def grab(self) -> bool: ...
@@ -32,7 +32,7 @@ class Device(Protocol):
 
 
 def open_device(number: int) -> Device:
-    """Open camera `number`, asking for 1280x720 as MJPEG, which USB 2 can carry; it may give what it has."""
+    """Open camera `number` and request 1280x720 MJPEG, which fits USB 2; the camera may ignore this."""
     device = cv2.VideoCapture(number, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
     if device.isOpened():
         device.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
@@ -51,7 +51,7 @@ class UsbReader:
         self._opener = opener
 
     def __call__(self, sink: FrameSink, clock: PtsClock) -> None:
-        """Read until the camera goes away."""
+        """Read until the camera is unplugged or `sink.stopping`. Raises CameraUnavailable, CameraRefused."""
         spec, shown = self._spec, f"usb:{self._number}"
         device = self._opener(self._number)
         try:
@@ -75,7 +75,7 @@ class UsbReader:
                 if not sink.reader_offer(self._frame(image, clock, at)):
                     return
         finally:
-            # From this thread alone: release() during another thread's read() is a segmentation fault.
+            # Release only in this thread: release() during another thread's read() is a segmentation fault.
             device.release()
 
     def _closed(self, shown: str) -> CameraUnavailable:
@@ -90,7 +90,7 @@ class UsbReader:
         return CameraUnavailable(f"{shown}: no such camera is plugged in")
 
     def _frame(self, image: Image, clock: PtsClock, at: float) -> Frame:
-        # OpenCV hands out its own buffer: it is overwritten by the next frame.
+        # OpenCV returns its own buffer, which the next frame overwrites.
         bgr = image.copy() if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         luma = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
         stamp = clock.stamp(at)

@@ -33,38 +33,38 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 log = logging.getLogger(__name__)
 
 BEHIND_S = 1.0
-"""A file that is so far behind its own pace (a slow or suspended machine) goes on from where it is."""
+"""A file that lags behind its own pace by more (a slow or suspended machine) does not catch up."""
 
 BLIND_STALLS = 4
-"""After so many stall time-outs of data without one frame, the stream counts as unreadable for now."""
+"""Multiple of the stall time-out after which a stream that sends data but no frame is given up."""
 
 KEYFRAME_WAIT_S = 150.0
-"""How long the first keyframe is waited for: nothing can be decoded before it. Some come a minute apart."""
+"""Maximum wait for the first keyframe: nothing can be decoded before it. Some streams have one a minute."""
 
 SAY_WAITING_S = 10.0
-"""After so long without a keyframe, a line in the log says that it is waited for."""
+"""Wait for the first keyframe after which a log line reports it."""
 
 MAX_GAP_S = 10.0
-"""PTS of a file that leap further, or three frames where those stand longer, are cut to one frame."""
+"""A gap in a file's PTS above `max(MAX_GAP_S, 3 * frame_s)` is cut to the duration of one frame."""
 
 BACK_S = 1.0
-"""PTS of a file that run back further are another recording in the same file. B-frames reorder by less."""
+"""A file's PTS that run back further begin another recording in the same file. B-frames reorder by less."""
 
 
 @dataclass(slots=True)
 class CameraMemory:
-    """What is known of a camera from one connection to the next."""
+    """What is remembered of a camera between its connections."""
 
     feedback: DetectorFeedback
     scene: KeyframeActivity = field(default_factory=KeyframeActivity)
     said_software: bool = False
-    """Whether it was said that there is no hardware for it."""
+    """Whether the fallback to software decoding was logged."""
     blind_hardware: bool = False
-    """Whether the hardware took its packets and made no frame of them."""
+    """Whether the hardware decoder accepted packets but returned no frame."""
 
 
 class VideoReader:
-    """Read one connection of an RTSP or HTTP stream, or a video file over and over."""
+    """Reads one connection of an RTSP or HTTP stream, or a video file, in a loop if `spec.loop`."""
 
     def __init__(self, address: Address, spec: CaptureSpec, feedback: DetectorFeedback) -> None:
         self._address = address
@@ -73,7 +73,7 @@ class VideoReader:
         self._described = ""
 
     def __call__(self, sink: FrameSink, clock: PtsClock) -> None:
-        """Read until the source ends or `sink.stopping`."""
+        """Read until the source ends or `sink.stopping`. Raises CameraUnavailable, CameraRefused."""
         try:
             if self._address.kind is SourceKind.FILE:
                 self._read_file(sink, clock)
@@ -131,7 +131,7 @@ class VideoReader:
     def _read_once(
         self, source: OpenStream, sink: FrameSink, clock: PtsClock, timeline: FileTimeline
     ) -> bool:
-        """Read the file through; return whether anything could be decoded."""
+        """Read the file once; return whether any frame could be decoded."""
 
         def time_of(own: float | None, at: float) -> float:
             return at if own is None else clock.due(timeline.known(own))
@@ -156,7 +156,7 @@ class VideoReader:
         return ahead <= 0 or sink.reader_wait(ahead)
 
     def _describe(self, stream: VideoStream) -> None:
-        """Log once what the stream is, and again when it has become another."""
+        """Log the stream's codec and size, once and after each change."""
         context = stream.codec_context
         text = f"{context.name} {context.width}x{context.height}"
         if text != self._described:
@@ -165,26 +165,26 @@ class VideoReader:
 
 
 class FileTimeline:
-    """A file's PTS as seconds of playing, over all of its rounds, without a recording's leaps."""
+    """Maps a file's PTS to seconds of playback, over all loops, without discontinuities."""
 
     def __init__(self) -> None:
         self.begun = False
         self.newest = 0.0
-        """The latest second so far."""
+        """The latest playback time, in seconds."""
         self._shift: float | None = None
         self._frame_s = 0.0
         self._shifts: dict[float, float] = {}
-        """By PTS, the shift of the newest packets: a decoder may hold frames back over a leap."""
+        """The shifts of recent packets by PTS: a decoder may hold frames back across a discontinuity."""
 
     def begin(self, frame_s: float) -> None:
-        """Start a round. `frame_s` is how long a frame stands."""
+        """Start a loop. `frame_s` is the duration of one frame, in seconds."""
         if not self.begun:
             self.newest = -frame_s
         self.begun, self._frame_s, self._shift = True, frame_s, None
         self._shifts.clear()
 
     def next(self, pts: float | None) -> float:
-        """Return the second of a packet; one without PTS follows the one before."""
+        """Return the playback time of a packet, in seconds; without a PTS it follows the packet before."""
         following = self.newest + self._frame_s
         if pts is None:
             played = following
@@ -201,12 +201,12 @@ class FileTimeline:
         return played
 
     def known(self, pts: float) -> float:
-        """Return the second of a frame whose packet was taken."""
+        """Return the playback time, in seconds, of a frame whose packet was passed to `next`."""
         return pts + self._shifts.get(pts, self._shift or 0.0)
 
 
 class _BlindWatch:
-    """Whether a live stream sends data for too long without a frame."""
+    """Detects a live stream that sends data for too long without a frame."""
 
     def __init__(self, spec: CaptureSpec, shown: str) -> None:
         self._spec = spec
@@ -225,7 +225,7 @@ class _BlindWatch:
         return f"sent no keyframe within {KEYFRAME_WAIT_S:.0f} s"
 
     def is_blind(self, seen: bool | None, *, keyframe: bool) -> bool:
-        """Take what became of a packet: a frame, none, or None where none was looked for."""
+        """Return whether the stream is blind. `seen`: a packet gave a frame; None: it was not decoded."""
         now = self._spec.monotonic()
         if seen or (keyframe and not self.keyed):
             self.keyed = True
@@ -243,7 +243,7 @@ class _BlindWatch:
 
 
 class _Feed:
-    """From one connection's packets to the frames that are handed over."""
+    """Decodes one connection's packets, and hands the chosen frames over."""
 
     def __init__(
         self,
@@ -262,9 +262,9 @@ class _Feed:
         self._mode = self._mode_of(source, memory, time_of)
 
     def packet(self, packet: VideoPacket, at: float, *, patient: bool = False) -> bool | None:
-        """Take a packet whose frame was captured at `at`, and offer the frames that are wanted.
+        """Decode a packet whose frame was captured at `at` (monotonic), and offer the chosen frames.
 
-        `patient`: it is part of a burst. Return whether a frame came out, None where none was looked for.
+        `patient`: it is part of a burst. Return whether a frame was decoded, None if the packet was skipped.
         """
         frames = self._mode.feed(packet, at)
         if frames is None:
@@ -272,7 +272,7 @@ class _Feed:
         return self._offer(frames, patient)
 
     def finish(self, at: float) -> bool:
-        """Offer what the decoder still holds back; return whether there was any."""
+        """Offer the frames that the decoder still holds; return whether there were any."""
         return self._offer(self._mode.finish(at), patient=False)
 
     def _offer(self, frames: Iterable[Decoded], patient: bool) -> bool:
@@ -324,10 +324,10 @@ class _Feed:
 
 
 def _qp_of(stream: VideoStream) -> Callable[[VideoPacket], int | None]:
-    """Return what reads a packet's QP, where the codec is H.264."""
+    """Return a function that returns a packet's QP, or None for codecs other than H.264."""
     context = stream.codec_context
     if context.name != "h264":
         return lambda _packet: None
     reader = QpReader(context.extradata)
-    # In PyAV's stubs a packet is no buffer.
+    # PyAV's stubs do not declare that a packet is a buffer.
     return lambda packet: reader.of(cast(memoryview, memoryview(packet)))

@@ -1,18 +1,18 @@
 """When an idle camera must be decoded in full: cheap evidence, learned for each camera.
 
-`KeyframeActivity` looks at keyframes alone, reduced to a small grid. It compares each with the scene at rest:
-the mean of each cell and its usual deviation. Light that changes as a whole is taken out first.
+`KeyframeActivity` looks only at keyframes, reduced to a small grid. It compares each with the scene at rest:
+the mean of each cell and its usual deviation. A change of the overall brightness is removed first.
 
 `PacketActivity` watches the size of the packets between keyframes. A packet encodes what has changed since
-the frame before; while nothing happens, packets at the same place in their GOPs are about as large. An
-encoder that holds its bit rate raises the QP instead, so a packet's *weight* is made of size and QP. The
-surplus over the usual weight is summed up (CUSUM): a few packets that are much heavier are a sign, and so are
-many that are a little heavier, mostly long before the next keyframe comes.
+the frame before. While nothing happens, packets at the same place in their GOPs are about equally large. An
+encoder with a constant bit rate raises the QP instead, so a packet's *weight* combines size and QP. The
+surplus over the usual weight is summed (CUSUM): a few packets that are much heavier are a sign, and so are
+many that are slightly heavier, mostly long before the next keyframe.
 
 Both are more sensitive than any detector behind them: a false sign costs the decoding of a GOP, a missed one
-may cost an event. `DetectorFeedback` carries back what the detector made of the frames. When it found nothing
-after a sign, both learn that such a thing is usual here; floors bound how much they can unlearn. What has
-come and no longer moves belongs to the scene after a while.
+may cost an event. `DetectorFeedback` returns the detector's verdicts. If it found nothing after a sign, both
+learn that such a change is usual here; floors bound how much sensitivity they can lose. An object that has
+arrived and stands still becomes part of the scene after a while.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ SAMPLES = 3
 """Samples along each side of a cell."""
 
 MIN_STEP = 4.0
-"""Grey levels: no cell counts as changed by less. Half of what the most sensitive detector asks for."""
+"""Minimum change of a cell, in grey levels: half of the most sensitive detector's threshold."""
 
 STRAY = 4.0
 """A cell has changed when `away > STRAY * scatter`."""
 
 MAX_SCATTER = 10.0
-"""Grey levels: the floor of sensitivity. A difference of `STRAY * MAX_SCATTER` is a sign in any scene."""
+"""Maximum scatter to forgive, in grey levels: `STRAY * MAX_SCATTER` of difference is a sign in any scene."""
 
 CLUSTER = 4
 """Changed cells in a neighbourhood of 3x3 that make a sign."""
 
 LEARN = 0.1
 FORGET = 0.02
-"""Learning rates of mean and scatter; a scatter falls more slowly, so that what moves at times stays
+"""Learning rates of mean and scatter; a scatter falls at the slower one, so that occasional motion stays
 usual."""
 
 PARDON = 1.4
 """A difference in which the detector found nothing is usual up to `PARDON` times its strength."""
 
 SETTLED_LOOKS = 8
-"""Looks after which what has changed and stands still belongs to the scene."""
+"""Looks after which a change that stands still belongs to the scene."""
 
 FIRST_LOOKS = 4
 """Looks after which the usual scatter is known."""
@@ -63,45 +63,45 @@ SMALL = 48
 """Bytes of overhead in every packet."""
 
 HALVING = 6
-"""Steps of QP that halve a packet."""
+"""QP steps that halve the size of a packet."""
 
 MAX_PLACES = 512
-"""Places in a GOP that are distinguished."""
+"""Maximum number of places in a GOP that are distinguished."""
 
 ALLOWED = 1.0
-"""A packet's surplus, in this camera's median deviations, that is not summed up."""
+"""The part of a packet's surplus, in this camera's median deviations, that is not summed."""
 
 MAX_SURPLUS = 4.0
-"""The most that a single packet adds: one alone may be heavy for no reason."""
+"""Maximum surplus of a single packet: one alone may be heavy for no reason."""
 
 SIGN = 12.0
-"""The sum that is a sign."""
+"""The sum from which it is a sign."""
 
 DOUBT, MAX_DOUBT = 1.5, 3.0
-"""A sign in which the detector found nothing raises the limit by the factor `DOUBT`, all by `MAX_DOUBT`."""
+"""Each false sign multiplies the limit by `DOUBT`, up to `MAX_DOUBT` in total."""
 
 REGAIN = 0.005
-"""The share of the raise that is taken back with each GOP."""
+"""The share of that increase that each GOP takes back."""
 
 MIN_DEVIATION = 0.03
-"""In octaves: 2 %."""
+"""Minimum median deviation in octaves (log2): 0.03 is 2 %."""
 
 FIRST_WEIGHTS = 50
 """Packets after which the usual deviation is known."""
 
 SEEN_SHARE = 0.01
-"""What moves costs about as large a share of a keyframe's bytes as it covers of the frame."""
+"""Share of the frame that a moving object covers; it costs about this share of a keyframe's bytes."""
 
 DULL = frozenset({Reason.STILL, Reason.MASKED, Reason.ABOVE_AREA})
-"""Verdicts after which an idle camera may go on idling."""
+"""Verdicts that let an idle camera stay idle."""
 
 USUAL_SPECKS, MIN_SPECKS = 2.0, 0.0005
-"""What is still too small may come nearer, but noise always leaves some specks. It is interesting when
-`changed > max(MIN_SPECKS, USUAL_SPECKS * usual)`."""
+"""An object that is still too small may come nearer, but noise always leaves some specks. The frame is
+interesting if `changed > max(MIN_SPECKS, USUAL_SPECKS * usual)`."""
 
 
 class DetectorFeedback:
-    """What the detector made of the frames: told on the event loop, read by the reader thread."""
+    """The detector's verdicts: reported on the event loop, read by the reader thread."""
 
     def __init__(self) -> None:
         self.heard = float("-inf")
@@ -116,7 +116,7 @@ class DetectorFeedback:
         return self.heard > float("-inf")
 
     def tell(self, monotonic: float, detection: Detection) -> None:
-        """Take note of the verdict on the frame of time `monotonic`."""
+        """Record the verdict on the frame captured at `monotonic`."""
         self.heard = max(self.heard, monotonic)
         if self._is_interesting(detection):
             self.latest = max(self.latest, monotonic)
@@ -134,7 +134,7 @@ class DetectorFeedback:
 
 
 class KeyframeActivity:
-    """What one camera sees at rest. Give it each keyframe, or a frame about once a second."""
+    """Learns what one camera sees at rest. Pass it each keyframe, or about one frame a second."""
 
     def __init__(self) -> None:
         self._mean: Grid | None = None
@@ -146,7 +146,7 @@ class KeyframeActivity:
         self._looks = 0
 
     def look(self, luma: Luma) -> bool:
-        """Return whether something does not belong to the scene; learn from what is at rest."""
+        """Return whether anything in `luma` (H, W) differs from the scene; learn from what is at rest."""
         grid = _grid(luma)
         if self._mean is None or luma.shape != self._shape:
             self._begin(grid, luma.shape)
@@ -166,14 +166,14 @@ class KeyframeActivity:
         return sign
 
     def forgive(self) -> None:
-        """Learn that all signs since the last call are usual here: the detector found nothing."""
+        """Learn that all signs since the last call are usual: the detector found nothing."""
         if self._unexplained is not None:
             usual = np.minimum(self._unexplained * np.float32(PARDON / STRAY), np.float32(MAX_SCATTER))
             np.maximum(self._scatter, usual, out=self._scatter)
         self._unexplained = None
 
     def explained(self) -> None:
-        """Learn nothing from the signs since the last call: there was something."""
+        """Learn nothing from the signs since the last call: the detector found something."""
         self._unexplained = None
 
     def _begin(self, grid: Grid, shape: tuple[int, ...]) -> None:
@@ -191,7 +191,7 @@ class KeyframeActivity:
         settled = self._still >= SETTLED_LOOKS
         self._still[settled] = 0
         rate = max(LEARN, 1.0 / self._looks)
-        # The mean follows the light too, so that tomorrow's difference is small.
+        # The mean also follows the light, so that later differences stay small.
         self._mean += np.where(changed, 0, rate * (grid - self._mean))
         self._mean[settled] = grid[settled]
         more = np.where(away > self._scatter, rate, max(FORGET, 1.0 / self._looks))
@@ -199,7 +199,7 @@ class KeyframeActivity:
 
 
 class PacketActivity:
-    """The weight of one camera's packets between its keyframes."""
+    """Watches the weight of one camera's packets between its keyframes."""
 
     def __init__(self, packets_a_second: float) -> None:
         self._rate = packets_a_second
@@ -212,16 +212,16 @@ class PacketActivity:
         self._key: float | None = None
 
     def key(self, size: int, qp: int | None) -> None:
-        """Take a keyframe's packet: the next GOP begins."""
+        """Record the size (bytes) and QP of a keyframe's packet, which begins a GOP."""
         weight = _weight(size, qp)
         self._key = weight if self._key is None else self._key + 0.2 * (weight - self._key)
         self._doubt += REGAIN * (1.0 - self._doubt)
 
     @property
     def tell(self) -> bool:
-        """Whether something that covers `SEEN_SHARE` of the frame would be a sign within a second.
+        """Whether an object that covers `SEEN_SHARE` of the frame would be a sign within a second.
 
-        False where noise fills the packets.
+        False if noise dominates the packets.
         """
         known = [usual for usual in self._usual if usual is not None]
         if self._samples < FIRST_WEIGHTS or not known or self._key is None:
@@ -230,10 +230,10 @@ class PacketActivity:
         return seen > self._deviation * (ALLOWED + SIGN * self._doubt / max(1.0, self._rate))
 
     def weigh(self, size: int, position: int, *, quiet: bool | None, qp: int | None = None) -> bool:
-        """Take packet `position` (from 1) of a GOP; return whether the last ones are a sign.
+        """Record packet `position` (from 1) of a GOP; return whether the recent packets are a sign.
 
-        `quiet`: whether it is known that nothing happens. None, unknown: the packet is learned from unless a
-        sign may be coming.
+        `quiet`: whether the detector found nothing. None: unknown; the packet is learned from only while the
+        sum is below half of its limit.
         """
         weight = _weight(size, qp)
         place = min(position, MAX_PLACES) - 1
@@ -242,7 +242,7 @@ class PacketActivity:
             self._seen.append(0)
         usual = self._usual[place]
         if usual is None:
-            # This place was never seen at rest: there is nothing to compare with.
+            # No packet at this place was seen at rest: there is nothing to compare with.
             if quiet is not False:
                 self._usual[place], self._seen[place] = weight, 1
             return False
@@ -254,16 +254,16 @@ class PacketActivity:
             self._learn(place, excess)
         if self._samples < FIRST_WEIGHTS or self._sum < limit:
             return False
-        self._sum = limit  # so that it calms down as soon as the packets do
+        self._sum = limit  # so that it falls below the limit as soon as the packets are light again
         return True
 
     def forgive(self) -> None:
-        """Learn that the last sign meant nothing."""
+        """Learn that the last sign was false."""
         self._doubt = min(MAX_DOUBT, self._doubt * DOUBT)
         self._sum = 0.0
 
     def explained(self) -> None:
-        """Start the sum again after a sign that meant something."""
+        """Reset the sum after a true sign."""
         self._sum = 0.0
 
     def _learn(self, place: int, excess: float) -> None:

@@ -1,13 +1,13 @@
-"""Which packets are decoded: `all`, `keyframes`, or `auto`, which decodes as few as it can.
+"""Which packets are decoded: `all`, `keyframes`, or `auto`, which decodes as few as possible.
 
-A mode is fed one connection's packets in their order and yields the frames that they complete, each later
-than the one before. All times are in our monotonic clock (see `clock`), so that none of the camera's mistakes
-about its own time reaches a mode.
+A mode takes one connection's packets in order and yields the frames that they complete, each later than the
+one before. All times are in our monotonic clock (see `clock`), so that errors in the camera's timestamps do
+not reach a mode.
 
-`auto` (`DecodeAuto`) decodes only a keyframe now and then while nothing happens, and buffers the packets
-since the last one. At the first sign, in the weight of the packets or in a keyframe, it decodes what it has
-buffered, so that the detector gets the very frames that `all` would have given it. It goes on in full until
-nothing was interesting for `HOLD_S`, and idles again from the next keyframe on.
+`auto` (`DecodeAuto`) decodes only an occasional keyframe while nothing happens, and buffers the packets since
+the last one. At the first sign, in the weight of the packets or in a keyframe, it decodes the buffered
+packets, so that the detector gets the same frames as with `all`. It decodes everything until no frame was
+interesting for `HOLD_S`, and idles again from the next keyframe on.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from async_motion.capture.selective.gop_buffer import GopBuffer
 log = logging.getLogger(__name__)
 
 START_S = 10.0
-"""All is decoded at first: the detector learns the scene, and the evidence learns what is usual."""
+"""How long everything is decoded at first: the detector learns the scene, the evidence what is usual."""
 
 HOLD_S = 2.0
-"""How long all is decoded after the last interesting frame."""
+"""How long everything is decoded after the last interesting frame."""
 
 WAKE_S = 1.0
-"""How long it is after a sign that meant nothing to the detector."""
+"""How long everything is decoded after a sign in which the detector finds nothing."""
 
 LOOK_S = 1.0
-"""How often the scene is looked at while all is decoded."""
+"""The interval between looks at the scene while everything is decoded."""
 
 IDLE_LOOK_S, BLIND_LOOK_S = 1.9, 0.9
-"""How often it is while idling, at the next keyframe: where the packets would tell, and where not."""
+"""The minimum interval between looks while idling: if the packets would show motion, and if not."""
 
 BLIND_S = 2.1
-"""Keyframes this close to each other are evidence enough. Further apart, the packets must tell too."""
+"""Keyframes at most this far apart are evidence enough. Otherwise the packets must show motion too."""
 
 
 class Decoded(NamedTuple):
-    """A decoded frame, when it was captured (monotonic), and how it is to be shown.
+    """A decoded frame, the monotonic time at which it was captured, and its display parameters.
 
-    `late`: it comes in a burst, later than it was captured.
+    `late`: it arrived in a burst, later than it was captured.
     """
 
     at: float
@@ -58,24 +58,24 @@ class Decoded(NamedTuple):
 
 
 TimeOf = Callable[[float | None, float], float]
-"""(a frame's own PTS, the time of the packet that was fed last) -> when the frame was captured"""
+"""(a frame's own PTS, the time of the packet fed last) -> the monotonic time of the frame's capture."""
 
 
 class DecodeMode(Protocol):
     """Decides what is decoded."""
 
     def feed(self, packet: VideoPacket, at: float) -> Iterator[Decoded] | None:
-        """Take a packet whose frame was captured at `at`.
+        """Take a packet whose frame was captured at `at` (monotonic).
 
-        Return the frames that it completes, None where nothing is decoded.
+        Return the frames that it completes, None if it is not decoded.
         """
 
     def finish(self, at: float) -> Iterator[Decoded]:
-        """Return the frames that are held back when the stream has ended."""
+        """Return the frames that the decoder still holds at the end of the stream."""
 
 
 class DecodeAll:
-    """`all`. Of codecs whose frames are all intra-coded, only those that are wanted are decoded."""
+    """Mode `all`. Of an intra-only codec, only the frames that the picker wants are decoded."""
 
     def __init__(self, decoder: Decoder, time_of: TimeOf, picker: FramePicker, *, intra_only: bool) -> None:
         self._decoder = decoder
@@ -99,7 +99,7 @@ class DecodeAll:
 
 
 class DecodeKeyframes:
-    """`keyframes`: other packets are not even parsed."""
+    """Mode `keyframes`: other packets are not even parsed."""
 
     def __init__(self, decoder: Decoder, time_of: TimeOf) -> None:
         self._decoder = decoder
@@ -110,7 +110,7 @@ class DecodeKeyframes:
         return self._decode(packet, at) if packet.is_keyframe else None
 
     def finish(self, at: float) -> Iterator[Decoded]:
-        """Nothing is ever held back."""
+        """Return nothing: no frame is held back."""
         del at
         return iter(())
 
@@ -120,7 +120,7 @@ class DecodeKeyframes:
 
 
 class DecodeAuto:
-    """`auto`. `rate` is the stream's, in packets a second."""
+    """Mode `auto`. `rate` is the stream's, in packets a second."""
 
     def __init__(
         self,
@@ -151,16 +151,16 @@ class DecodeAuto:
         self._woken_by: KeyframeActivity | PacketActivity | None = None
         self._looked = float("-inf")
         self._anchor = float("-inf")
-        """The keyframe that was decoded last while idling: what came after it was not decoded."""
+        """The time of the keyframe decoded last while idling; later packets were not decoded."""
         self._newest = float("-inf")
-        """The newest frame that was yielded."""
+        """The time of the newest frame that was yielded."""
         self._keyed = False
-        """Whether a keyframe has come: before it nothing can be buffered."""
+        """Whether a keyframe has arrived: nothing can be buffered before it."""
         self._too_long = False
         self._gop_s = float("inf")
         """The duration of the last GOP."""
         self.woken = 0
-        """How often it was woken: a figure for tuning."""
+        """The number of times that it was woken, for tuning."""
 
     def feed(self, packet: VideoPacket, at: float) -> Iterator[Decoded] | None:
         """Decode the packet, or buffer it for later."""
@@ -221,11 +221,11 @@ class DecodeAuto:
         return self._replay(self._anchor, at)
 
     def _is_too_long(self, start: float, at: float) -> bool:
-        """Return whether the GOP outgrows the buffer: then nothing could be decoded at a later sign."""
+        """Return whether the GOP outgrows the buffer: a later sign could not be decoded."""
         return self._buffer.is_tight or at - start > self._max_seconds
 
     def _give_up(self) -> None:
-        """Decode in full from now on: this stream's GOPs do not fit into the buffer."""
+        """Decode everything from now on: this stream's GOPs do not fit into the buffer."""
         if not self._too_long and self._keyed:
             self._too_long = True
             log.info("%s: keyframes are too far apart to idle; decoding all", self._camera)
@@ -233,14 +233,14 @@ class DecodeAuto:
     # Waking and resting.
 
     def _wake(self, at: float, since: float, by: KeyframeActivity | PacketActivity | None = None) -> None:
-        """Decode in full from now on, beginning with the frames buffered `since`, for a sign in `by`."""
+        """Decode everything from now on, beginning with the packets buffered since `since`. `by` woke us."""
         self._awake = True
         self.woken += 1
         self._woken_from, self._woken_by = since, by
         self._awake_until = at + (WAKE_S if self._feedback.told else HOLD_S)
 
     def _may_rest(self, at: float) -> bool:
-        """Return whether nothing was interesting for long enough."""
+        """Return whether no frame was interesting for long enough."""
         if self._too_long or (self._awake_until is not None and at < self._awake_until):
             return False
         if self._gop_s > BLIND_S and not self._weights.tell:
@@ -252,7 +252,7 @@ class DecodeAuto:
         return self._feedback.told and at - self._feedback.latest >= HOLD_S
 
     def _rest(self, at: float) -> None:
-        """Idle from the keyframe at `at` on, and learn whether the sign that woke us meant anything."""
+        """Idle from the keyframe at `at` on, and learn whether the sign that woke us was false."""
         self._awake = False
         self._anchor = at
         since = float("inf") if self._woken_from is None else self._woken_from
@@ -274,7 +274,7 @@ class DecodeAuto:
                 yield Decoded(captured, frame, self._decoder.display_of(frame))
 
     def _glance(self, frame: VideoFrame, at: float) -> None:
-        """Look at the scene now and then while awake: it must stay known, and may keep us awake."""
+        """Look at the scene every `LOOK_S` while awake, to keep learning it; a sign may keep us awake."""
         if at - self._looked < LOOK_S:
             return
         self._looked = at
@@ -286,7 +286,7 @@ class DecodeAuto:
             yield Decoded(self._time_of(own, at), frame, self._decoder.display_of(frame))
 
     def _replay(self, since: float, until: float) -> Iterator[Decoded]:
-        """Decode all that was buffered from the keyframe `since` on; the newest is live."""
+        """Decode all packets buffered from the keyframe at `since` on; those before `until` are late."""
         self._decoder.restart()
         for gop in self._buffer.since(since):
             for kept in list(gop.packets):
@@ -303,7 +303,7 @@ class DecodeAuto:
         self._decoder.restart()
 
     def _newer(self, frames: Iterator[Decoded]) -> Iterator[Decoded]:
-        """Pass on what was not yielded already."""
+        """Yield only the frames that are newer than all yielded before."""
         for decoded in frames:
             if decoded.at > self._newest:
                 self._newest = decoded.at

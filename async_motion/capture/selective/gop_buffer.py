@@ -15,7 +15,7 @@ from async_motion.capture.ffmpeg.decoding import VideoPacket
 
 
 class BufferedPacket(NamedTuple):
-    """A packet, and when its frame was captured (monotonic)."""
+    """A packet, and the monotonic time at which its frame was captured."""
 
     at: float
     packet: VideoPacket
@@ -23,19 +23,19 @@ class BufferedPacket(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Gop:
-    """A keyframe's packet and those that are predicted from it, in decoding order."""
+    """A keyframe's packet and those of the frames predicted from it, in decoding order."""
 
     packets: list[BufferedPacket] = field(default_factory=list)
     nbytes: int = 0
 
     @property
     def start(self) -> float:
-        """When its keyframe was captured."""
+        """The monotonic time at which its keyframe was captured."""
         return self.packets[0].at
 
 
 class GopBuffer:
-    """The newest GOPs of one stream. Not safe for two threads: its owner locks."""
+    """The newest GOPs of one stream. Not thread-safe: the owner locks."""
 
     def __init__(self, *, max_bytes: int, max_seconds: float) -> None:
         self._max_bytes = max_bytes
@@ -43,13 +43,13 @@ class GopBuffer:
         self._gops: deque[Gop] = deque()
         self.nbytes = 0
         self.newest = float("-inf")
-        """The latest time in the buffer."""
+        """The latest capture time in the buffer; -inf while it is empty."""
 
     def __len__(self) -> int:
         return len(self._gops)
 
     def add(self, at: float, packet: VideoPacket) -> bool:
-        """Buffer a packet; return whether it fits: not before the first keyframe, not beyond the bound."""
+        """Buffer a packet; return False before the first keyframe, and if its GOP exceeds the bound."""
         if packet.is_keyframe:
             self._gops.append(Gop())
         elif not self._gops:
@@ -64,22 +64,22 @@ class GopBuffer:
 
     @property
     def is_tight(self) -> bool:
-        """Whether the GOP that is growing is alone about to fill the buffer."""
+        """Whether the growing GOP alone nearly fills the buffer."""
         return bool(self._gops) and self._gops[-1].nbytes > 0.9 * self._max_bytes
 
     def current(self) -> Gop | None:
-        """Return the GOP that is still growing."""
+        """Return the GOP that is still growing, None while the buffer is empty."""
         return self._gops[-1] if self._gops else None
 
     def gop_of(self, at: float) -> Gop | None:
-        """Return the GOP that holds the frame of this time, None where the oldest begins after it."""
+        """Return the GOP of the frame captured at `at` (monotonic), None if the oldest GOP begins later."""
         for gop in reversed(self._gops):
             if gop.start <= at:
                 return gop
         return None
 
     def since(self, at: float) -> list[Gop]:
-        """Return the GOPs that begin at this time or later, in order."""
+        """Return the GOPs that begin at `at` (monotonic) or later, in order."""
         return [gop for gop in self._gops if gop.start >= at]
 
     def clear(self) -> None:

@@ -1,8 +1,8 @@
 """The QP of an H.264 frame, read from its first slice header without decoding.
 
-A packet's size alone says little where the encoder holds the bit rate: when more happens, the QP rises and
-the packets stay as large as they were. Size and QP together say how much there was to encode: six steps of QP
-halve the bytes, about.
+A packet's size alone says little at a constant bit rate: when more happens, the QP rises and the packets stay
+as large as before. Size and QP together measure how much there was to encode: six QP steps roughly halve the
+bytes.
 
 Fields have their names from ISO/IEC 14496-10 (ITU-T H.264), 7.3.2 and 7.3.3. Only those up to
 `slice_qp_delta` are parsed, from the first bytes of a packet. A stream that uses what is not parsed (scaling
@@ -23,7 +23,7 @@ SLICE_P, SLICE_I = 0, 2
 HEAD_BYTES = 64
 """Bytes of a NAL unit that are read: a slice header is shorter."""
 SCANNED_BYTES = 4096
-"""Bytes of a packet that are searched for start codes: parameter sets and SEI come to a few hundred."""
+"""Bytes of a packet that are searched for start codes: parameter sets and SEI take a few hundred."""
 MAX_NAL_UNITS = 16
 MAX_REF_IDX = 32
 HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128})
@@ -31,7 +31,7 @@ HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128})
 
 
 class BitReader:
-    """Read an RBSP bit by bit, by the descriptors of the standard. Raises ValueError at its end."""
+    """Reads an RBSP bit by bit, with the descriptors of the standard. Raises ValueError at its end."""
 
     def __init__(self, nal_unit: bytes) -> None:
         rbsp = nal_unit.replace(b"\x00\x00\x03", b"\x00\x00")  # without emulation_prevention_three_byte
@@ -39,7 +39,7 @@ class BitReader:
         self._left = len(rbsp) * 8
 
     def u(self, bits: int) -> int:
-        """Return an unsigned number of so many bits."""
+        """Return an unsigned number of `bits` bits."""
         self._left -= bits
         if self._left < 0:
             raise ValueError("the NAL unit ends here")
@@ -60,9 +60,9 @@ class BitReader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sps:
-    """What a slice header depends on in seq_parameter_set_data().
+    """The fields of seq_parameter_set_data() that a slice header depends on.
 
-    `pic_order_cnt_lsb_bits` is None where the header has no pic_order_cnt_lsb. `chroma_array_type` 0 is grey.
+    `pic_order_cnt_lsb_bits` is None if the header has no pic_order_cnt_lsb. `chroma_array_type` 0 is grey.
     """
 
     frame_num_bits: int
@@ -73,7 +73,7 @@ class Sps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pps:
-    """What a slice header depends on in pic_parameter_set_rbsp()."""
+    """The fields of pic_parameter_set_rbsp() that a slice header depends on."""
 
     entropy_coding_mode_flag: bool
     bottom_field_pic_order_in_frame_present_flag: bool
@@ -84,14 +84,13 @@ class Pps:
 
 
 class QpReader:
-    """Read the QP of one stream's frames. `extradata` is the stream's description in its container."""
+    """Reads the QP of one stream's frames. `extradata` is the codec configuration from the container."""
 
     def __init__(self, extradata: bytes | None) -> None:
         self._sps: Sps | None = None
         self._pps: Pps | None = None
         self._length_size = 0
-        """Bytes of the length in front of each NAL unit (AVCC); 0: start codes stand between them (Annex
-        B)."""
+        """Bytes of the length before each NAL unit (AVCC); 0: start codes separate them (Annex B)."""
         if extradata and extradata[0] == 1 and len(extradata) > 6:
             self._length_size = (extradata[4] & 3) + 1
             for nal_unit in _in_avcc(extradata):
@@ -101,7 +100,7 @@ class QpReader:
                 self._learn(nal_unit)
 
     def of(self, packet: bytes | memoryview) -> int | None:
-        """Return the QP (0..51 for 8 bits) of a packet's first slice; None where it is not known."""
+        """Return the QP (0..51 for 8 bits) of a packet's first slice; None if it is unknown."""
         nal_units = _length_prefixed(packet, self._length_size) if self._length_size else _in_annex_b(packet)
         for nal_unit in nal_units:
             nal_unit_type = nal_unit[0] & 31
@@ -149,7 +148,7 @@ class QpReader:
         if slice_type == SLICE_P:
             _skip_ref_lists(bits, sps, pps)
         elif slice_type != SLICE_I:
-            return None  # The size of a B slice does not compare with that of others.
+            return None  # The size of a B slice is not comparable with that of others.
         if nal_ref_idc:
             _skip_dec_ref_pic_marking(bits, is_idr)
         if pps.entropy_coding_mode_flag and slice_type != SLICE_I:
@@ -263,7 +262,7 @@ def _in_avcc(extradata: bytes) -> Iterator[bytes]:
 
 
 def _length_prefixed(packet: bytes | memoryview, length_size: int) -> Iterator[bytes]:
-    """Yield the heads of a packet's NAL units, each behind its length."""
+    """Yield the first bytes of a packet's NAL units, which follow their lengths."""
     at = 0
     for _ in range(MAX_NAL_UNITS):
         start = at + length_size
@@ -276,7 +275,7 @@ def _length_prefixed(packet: bytes | memoryview, length_size: int) -> Iterator[b
 
 
 def _in_annex_b(packet: bytes | memoryview) -> Iterator[bytes]:
-    """Yield the heads of the NAL units at a packet's beginning, between start codes."""
+    """Yield the first bytes of the NAL units at a packet's beginning, separated by start codes."""
     beginning = bytes(packet[:SCANNED_BYTES])
     at = beginning.find(b"\x00\x00\x01")
     for _ in range(MAX_NAL_UNITS):
