@@ -1,4 +1,4 @@
-"""A bucket in memory, behind the protocol of retrieval, and events to fill it or a real one with.
+"""A bucket in memory that implements retrieval's protocol, and events to fill it or a real bucket.
 
 bucket = MemoryBucket()
 made = make_event(camera="porch", at=AT, frames=3)
@@ -29,7 +29,7 @@ WRITER = "a41c07"
 
 
 class MemoryBucket:
-    """Objects in a dictionary: key -> (bytes, user metadata). `requests` notes what was asked for.
+    """Objects in a dictionary: key -> (bytes, user metadata). `requests` records the requests.
 
     The next `failures` requests raise StoreUnavailable.
     """
@@ -95,11 +95,11 @@ class MemoryBucket:
             self.objects |= event.objects
 
     def index(self, events: Iterable[MadeEvent], *, writer: str = WRITER, prefix: str = "") -> None:
-        """Write the index of events that have ended, as delivery does."""
+        """Write the index of ended events, as delivery does."""
         self.objects |= index_objects(events, writer=writer, prefix=prefix)
 
     def asked(self, kind: str) -> list[str]:
-        """Return what the requests of one kind were for."""
+        """Return the arguments of the requests of one kind."""
         return [what for each, what in self.requests if each == kind]
 
     def _asked(self, kind: str, what: str) -> None:
@@ -111,7 +111,7 @@ class MemoryBucket:
 
 @dataclass(frozen=True, kw_only=True)
 class MadeEvent:
-    """An event as the service stores it. `summary` is None for one that goes on."""
+    """An event as the service stores it. `summary` is None for an open event."""
 
     camera: str
     event_id: str
@@ -150,7 +150,7 @@ def make_event(
     instance: str = INSTANCE,
     prefix: str = "",
 ) -> MadeEvent:
-    """Make an event at `at` with `frames` frames, `every_s` apart; each seems a JPEG unless `jpegs` are."""
+    """Make an event at `at` with `frames` frames, `every_s` apart; without `jpegs`, with dummy JPEGs."""
     event_id = names.event_id(at, salt)
     folder = names.event_folder(prefix, instance, camera, event_id)
     objects: dict[str, tuple[bytes, Mapping[str, str]]] = {}
@@ -208,7 +208,7 @@ def make_event(
 def index_objects(
     events: Iterable[MadeEvent], *, writer: str = WRITER, prefix: str = ""
 ) -> dict[str, tuple[bytes, Mapping[str, str]]]:
-    """Return the index files of events that have ended, as delivery writes them."""
+    """Return the index files of ended events, as delivery writes them."""
     days: dict[tuple[str, date], list[IndexLine]] = {}
     for event in events:
         days.setdefault((event.camera, event.day), []).append(event.line)
@@ -219,7 +219,7 @@ def index_objects(
 
 
 def fill(path: Path, *events: MadeEvent, index: Sequence[MadeEvent] = ()) -> None:
-    """Store events in a directory store, and the index of some."""
+    """Store `events` in a directory store, and write the index of those in `index`."""
 
     async def put() -> None:
         async with DirectoryReader(path) as store:

@@ -1,4 +1,4 @@
-"""A leases' bucket in memory, with keys that expire by a clock of the test's own, and faults on request."""
+"""A leases' bucket in memory: keys expire by the test's clock, and faults can be injected."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class MemoryBucket:
         self._changed = asyncio.Event()
 
     def live(self, key: str) -> Entry | None:
-        """Return what the server holds, markers of deletion left out."""
+        """Return the entry that the server holds; None if there is none, or it was deleted."""
         found = self._keys.get(key)
         if found is None or self._clock() - found[1] >= self._ttl_s or not found[0].value:
             return None

@@ -1,4 +1,4 @@
-"""Reading a source to its end, or for so many frames, in a test."""
+"""Read a source in a test, to its end or for a number of frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from async_motion.core.model import Frame
 async def take(
     source: CameraSource, most: int | None = None, on_frame: Callable[[Frame], None] = lambda _frame: None
 ) -> list[Frame]:
-    """Return the frames of one connection: all of them, or the first `most`; `on_frame` hears of each."""
+    """Return the frames of one connection, all or the first `most`; call `on_frame` with each."""
     frames: list[Frame] = []
     async with aclosing(source.frames()) as connection:
         async for frame in connection:
@@ -31,7 +31,7 @@ def read(
     within_s: float = 60.0,
     on_frame: Callable[[Frame], None] = lambda _frame: None,
 ) -> list[Frame]:
-    """Do the same from a test that is not async, and close the source."""
+    """Do the same as `take` from a synchronous test, and close the source."""
 
     async def run() -> list[Frame]:
         async with asyncio.timeout(within_s):

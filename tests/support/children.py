@@ -1,4 +1,4 @@
-"""The processes that read cameras for us, found as an operator finds them: in /proc."""
+"""Find the capture processes as an operator does: in /proc."""
 
 from __future__ import annotations
 

@@ -1,25 +1,25 @@
-"""The clock of the tests: time that passes when a test says so."""
+"""The clock of the tests: time passes only when a test moves it."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 BEGIN = datetime(2026, 11, 22, 7, 31, 12, 345000, UTC)
-"""When the wall clock of every test begins."""
+"""The initial wall clock time of every test."""
 
 
 class Clock:
-    """Seconds that a test moves by hand. The wall clock goes with them.
+    """A clock that a test moves by hand: monotonic and wall clock together.
 
-    The clock itself, called, is the monotonic one: give it where a `clock` is asked for, and its methods
-    where Unix time (`wall`) or a datetime (`now`) is.
+    Calling the object returns the monotonic time in seconds: pass it as a `clock`. Pass `wall` for Unix time,
+    `now` for a datetime.
     """
 
     def __init__(self, seconds: float = 1000.0) -> None:
         self.seconds = seconds
 
     def __call__(self) -> float:
-        """Return the monotonic clock, in seconds."""
+        """Return the monotonic time, in seconds."""
         return self.seconds
 
     def wall(self) -> float:
@@ -31,5 +31,5 @@ class Clock:
         return datetime.fromtimestamp(self.wall(), UTC)
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.seconds += seconds

@@ -1,4 +1,4 @@
-"""Delivery on a bench: peers that fail on command, and what is to be delivered to them."""
+"""A test bench for delivery: a store and a broker that fail on command, and records to deliver."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ class FakeStore:
 
 
 class TroubledBroker(FakeBroker):
-    """The shipped fake broker, in trouble on command: `trouble(topic)` returns an error to raise, or None.
+    """The shipped fake broker with failures: `trouble(topic)` returns an error to raise, or None.
 
-    `check` is called with each message before it is taken.
+    `check` is called with each message before it is accepted.
     """
 
     def __init__(self, check: Callable[[str, bytes], None] = lambda _topic, _payload: None) -> None:
@@ -100,7 +100,7 @@ class TroubledBroker(FakeBroker):
         self.check = check
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish, or fail as told."""
+        """Publish, or raise what `trouble` returns."""
         self.tries += 1
         await asyncio.sleep(0)
         error = self.trouble(topic)
@@ -110,23 +110,23 @@ class TroubledBroker(FakeBroker):
         await super().publish(topic, payload, retain=retain)
 
     def come_back(self) -> None:
-        """End all trouble, and connect again."""
+        """End all failures, and reconnect."""
         self.trouble = lambda _topic: None
         self.lose()
         self.connect()
 
     @property
     def messages(self) -> list[tuple[str, bytes, bool]]:
-        """What was published, in order: topic, payload, whether it is retained."""
+        """The published messages in order: (topic, payload, retain)."""
         return [(message.topic, message.payload, message.retain) for message in self.server.messages]
 
     def json_of(self, ending: str) -> list[dict[str, Any]]:
-        """Return the JSON messages on topics that end so, in their order."""
+        """Return the JSON messages on topics that end in `ending`, in order."""
         return [json.loads(payload) for topic, payload, _ in self.messages if topic.endswith(ending)]
 
     @property
     def frames(self) -> list[dict[str, Any]]:
-        """The announcements, in their order."""
+        """The announcements, in order."""
         return [
             json.loads(payload)
             for topic, payload, _ in self.messages
@@ -135,7 +135,7 @@ class TroubledBroker(FakeBroker):
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The events' phases, in their order."""
+        """The events' phases, in order."""
         return self.json_of("/event")
 
 
@@ -151,7 +151,7 @@ class Bench:
         self.delivery: Delivery | None = None
 
     def _check(self, topic: str, payload: bytes) -> None:
-        """An announced key can be fetched at once."""
+        """Assert that the object of an announced key exists."""
         if topic.endswith("/frame"):
             key = json.loads(payload)["object_key"]
             if key not in self.store.objects:
@@ -183,7 +183,7 @@ class Bench:
         return records
 
     async def nothing_due(self) -> bool:
-        """Return whether every file of the index is written."""
+        """Return whether all files of the index are written."""
         return await self.spool.due_index() == []
 
     def announced(self, camera: str = "porch") -> list[int]:
@@ -191,7 +191,7 @@ class Bench:
 
 
 def failing(times: int, error: Exception, only: str = "") -> Callable[[str], Exception | None]:
-    """Return a trouble that meets the next `times` calls whose key or topic contains `only`."""
+    """Return a `trouble` that fails the next `times` calls whose key or topic contains `only`."""
     left = times
 
     def trouble(name: str) -> Exception | None:

@@ -1,4 +1,4 @@
-"""The beginning of a JPEG that says how it is to be shown."""
+"""The head of a JPEG with an EXIF orientation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 
 
 def exif(orientation: int, order: str = "<") -> bytes:
-    """Return the beginning of a JPEG with this orientation."""
+    """Return the head of a JPEG with this EXIF `orientation` (1..8) in this byte order (struct's sign)."""
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
     entry = struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)
     body = b"Exif\0\0" + head + struct.pack(f"{order}H", 1) + entry + bytes(4)

@@ -13,9 +13,9 @@ from tests.support.clock import BEGIN
 def make_frame(
     at: float = 0.0, *, camera: str = "porch", luma: Luma | None = None, nbytes: int | None = None
 ) -> Frame:
-    """Return a frame taken `at` seconds, on both clocks. Its colour image is its luma in grey.
+    """Return a frame captured at `at` seconds, on both clocks. Its BGR image is its luma in grey.
 
-    `nbytes` is what it claims to cost; without it, its luma and its colour image.
+    `nbytes` is the memory that it claims; by default that of its luma and its BGR image.
     """
     plane = np.zeros((2, 2), np.uint8) if luma is None else luma
     return Frame(

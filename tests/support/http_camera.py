@@ -1,4 +1,4 @@
-"""An HTTP camera in this process that answers as a test says, also wrongly.
+"""An HTTP camera in this process whose answers, valid or not, are written by the test.
 
 with HttpCamera(answer) as camera:
     open_source(CaptureSpec(camera="porch", source=camera.url))
@@ -16,7 +16,7 @@ from typing import Self
 
 @dataclass
 class Visit:
-    """One request, and what its answer is written to."""
+    """One request, and the connection to which its answer is written."""
 
     number: int
     """From 1."""
@@ -24,10 +24,10 @@ class Visit:
     send: Callable[[bytes], None]
     stopping: threading.Event
     headers: dict[str, str] = field(default_factory=dict)
-    """By name in small letters."""
+    """Keys are lower-case names."""
 
     def wait(self, seconds: float) -> None:
-        """Let time pass; raises ConnectionError when the server is being closed."""
+        """Wait. Raises ConnectionError if the server is closed meanwhile."""
         if self.stopping.wait(seconds):
             raise ConnectionError("the test is over")
 
@@ -96,6 +96,6 @@ class HttpCamera:
 
 
 def answered(kind: str, body: bytes = b"", *, status: str = "200 OK", more: str = "") -> bytes:
-    """Return an answer with a length."""
+    """Return a response with a Content-Length."""
     head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{more}\r\n"
     return head.encode() + body

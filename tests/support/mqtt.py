@@ -1,4 +1,4 @@
-"""Real brokers and a recording client for tests; everything on 127.0.0.1, everything stopped by its pid."""
+"""Real brokers and a recording client for tests, all on 127.0.0.1; processes are stopped by pid."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOST = "127.0.0.1"
 
 
 def need(program: str) -> str:
-    """Return the path of a program; without it the test is skipped, or fails where CI must have it."""
+    """Return the path of a program; if it is missing, skip the test, or fail it on CI."""
     path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
     if path is not None:
         return path
@@ -48,7 +48,7 @@ def listens(port: int) -> bool:
 
 
 class Server:
-    """A broker as a child process on a port of its own, with a life in the test's hands."""
+    """A broker as a child process on its own port; the test starts and stops it."""
 
     STOP: ClassVar[signal.Signals] = signal.SIGTERM
 
@@ -59,11 +59,11 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
-        """Return what to run."""
+        """Return the command line."""
         raise NotImplementedError
 
     def start(self) -> Self:
-        """Start it, or start it again, and wait until it accepts connections."""
+        """Start or restart it, and wait until it accepts connections."""
         assert self._process is None, "already started"
         with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -73,7 +73,7 @@ class Server:
         return self
 
     def popen_options(self) -> dict[str, Any]:
-        """Return more for `Popen`."""
+        """Return further arguments of `Popen`."""
         return {}
 
     def _up(self) -> bool:
@@ -89,30 +89,30 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What it has printed."""
+        """Its output so far."""
         return (self.folder / "broker.log").read_text(errors="replace")
 
     def stop(self, number: signal.Signals | None = None) -> None:
-        """End it by a signal and wait for that."""
+        """Send a signal, and wait for its end."""
         process, self._process = self._process, None
         if process is None:
             return
         process.send_signal(number or self.STOP)
-        process.send_signal(signal.SIGCONT)  # a paused one dies of SIGKILL alone
+        process.send_signal(signal.SIGCONT)  # a stopped process handles no other signal than SIGKILL
         assert process.stdin is not None
         process.stdin.close()
         process.wait(20)
 
     def kill(self) -> None:
-        """End it without giving it time for anything."""
+        """End it with SIGKILL."""
         self.stop(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Stop it in mid-air: connections stay open and nothing answers."""
+        """Freeze it with SIGSTOP: connections stay open and nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue it with SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
     def __enter__(self) -> Self:
@@ -124,7 +124,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificates:
-    """Paths of a home-made CA, the server's and a client's certificates, made by `make_certificates`."""
+    """Paths of a private CA and of the server's and a client's certificates, made by `make_certificates`."""
 
     ca: Path
     server: Path
@@ -190,19 +190,19 @@ class Mosquitto(Server):
         )
 
     def reload(self) -> None:
-        """Make it read its passwords and its access list again."""
+        """Make it reload its passwords and its access list."""
         os.kill(self.pid, signal.SIGHUP)
 
     def allow(self, acl: str) -> None:
-        """Put another access list in force."""
+        """Replace the access list."""
         (self.folder / "acl").write_text(acl)
         self.reload()
 
 
 class Rumqttd(Server):
-    """The embedded broker's process, by itself. It announces no limit and drops who sends more."""
+    """The embedded broker's process, by itself. It announces no packet limit, but disconnects on excess."""
 
-    # It ends by its standard input and ignores SIGTERM, which is a test of its own.
+    # It ends when its standard input closes and ignores SIGTERM; another test covers that.
     STOP = signal.SIGKILL
 
     def __init__(self, folder: Path, *, max_packet: int = EmbeddedBroker.MAX_PACKET) -> None:
@@ -211,7 +211,7 @@ class Rumqttd(Server):
         self._listening: socket.socket | None = None
 
     def command(self) -> list[str]:
-        (self.folder / "broker.log").write_text("")  # what an earlier process has said is not "ready"
+        (self.folder / "broker.log").write_text("")  # remove the "ready" of an earlier process
         self._listening = sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((HOST, self.port))
@@ -230,7 +230,7 @@ class Rumqttd(Server):
     def _up(self) -> bool:
         up = super()._up() and "ready" in self.log
         if up and self._listening is not None:
-            # From here on the child alone holds the port: with it gone, connections are refused.
+            # From here on only the child holds the port: when it ends, connections are refused.
             self._listening.close()
             self._listening = None
         return up
@@ -238,7 +238,7 @@ class Rumqttd(Server):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """A message as a subscriber got it. `retain`: it was there before the subscription."""
+    """A message as a subscriber received it. `retain`: it was retained before the subscription."""
 
     topic: str
     payload: bytes
@@ -327,7 +327,7 @@ class Recorder:
         self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(20)
 
     def on(self, topic: str) -> list[Received]:
-        """Return what came on one topic, oldest first."""
+        """Return the messages on one topic, oldest first."""
         return [message for message in list(self.messages) if message.topic == topic]
 
     def texts(self, topic: str) -> list[str]:
@@ -335,7 +335,7 @@ class Recorder:
         return [message.text for message in self.on(topic)]
 
     def wait(self, fits: Callable[[Received], bool] | str, *, within_s: float = 30.0) -> Received:
-        """Return the first message on a topic, or for which `fits` is true, as soon as it is there."""
+        """Wait for and return the first message on the topic `fits`, or for which `fits` returns True."""
 
         def found() -> Received | None:
             for message in list(self.messages):
@@ -351,11 +351,11 @@ class Recorder:
 def retained(
     port: int, topic_filter: str = "#", *, version: MqttProtocol = "5", login: tuple[str, str] | None = None
 ) -> dict[str, bytes]:
-    """Return what the broker on `port` retains now."""
+    """Return the messages that the broker on `port` retains now, by topic."""
     mark = f"recorder/{free_port()}"
     username, password = login or (None, None)
     with Recorder(port, (topic_filter, mark), version, username, password) as recorder:
-        # What is retained comes before anything that is published after the subscription.
+        # Retained messages arrive before any that is published after the subscription.
         recorder.publish(mark, b"end")
         recorder.wait(mark)
         return {message.topic: message.payload for message in list(recorder.messages) if message.retain}
@@ -363,7 +363,7 @@ def retained(
 
 @contextlib.contextmanager
 def mosquitto(folder: Path, **options: Any) -> Iterator[Mosquitto]:
-    """Run a mosquitto with these options inside the block."""
+    """Run a mosquitto with these options while the context is open."""
     with Mosquitto(folder, **options) as server:
         yield server
 
@@ -379,7 +379,7 @@ def make_certificates(folder: Path) -> Certificates:
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 
     def authority(name: str) -> None:
-        # As home-made ones are: without keyUsage, which Python 3.13 objects to by default.
+        # Without keyUsage, as plain `openssl req` creates it; Python 3.13 refuses that by default.
         run("req", "-x509", *key, "-days", "2", "-subj", f"/CN={name}",
             "-keyout", f"{name}.key", "-out", f"{name}.pem")  # fmt: skip
 

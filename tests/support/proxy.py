@@ -1,19 +1,19 @@
-"""A TCP proxy that breaks things on purpose, for any protocol, and answers in a server's place for HTTP.
+"""A TCP proxy that injects faults into any protocol, and can answer HTTP requests itself.
 
     async with Proxy("127.0.0.1", port) as proxy:      # clients use proxy.host, proxy.port
-        proxy.hold()                     # everything stands still; connections stay open
+        proxy.hold()                     # no byte passes; connections stay open
         proxy.release()
         proxy.cut(up=1000)               # reset each connection after 1000 bytes towards the server
-        proxy.cut(down=0)                # the server gets all and answers, and its answer is lost
-        proxy.limit(rate=10_000)         # bytes a second, each way; or delay_s for each piece
+        proxy.cut(down=0)                # the server gets the request, its answer is lost
+        proxy.limit(rate=10_000)         # bytes per second, each way; or delay_s for each chunk
         await proxy.close_port()         # connection refused, open connections too, until open_port()
-        proxy.reset()                    # every open connection breaks now
+        proxy.reset()                    # reset all open connections now
         proxy.answer(503, path="/x", headers={"Retry-After": "7"}, times=1)
         proxy.edit(make)                 # each connection's bytes towards the server go through make()
-        proxy.heal()                     # all of the above is over
+        proxy.heal()                     # end all of the above
 
-What is changed holds for open connections too, but for `answer` and `edit`, which need the beginning of a
-connection: they break off the open ones. While there are answers, each connection carries one request.
+Faults apply to open connections too. `answer` and `edit` need the beginning of a connection, so they reset
+the open ones. While there are answers, each connection carries one request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Self
 
 Edit = Callable[[bytes], tuple[bytes, bytes]]
-"""Bytes from the client: what goes on to the server instead, and what the client is answered at once."""
+"""Maps bytes from the client to (bytes for the server, bytes to answer the client at once)."""
 
 _CHUNK = 64 * 1024
 _MAX_HEAD = 64 * 1024
@@ -36,7 +36,7 @@ _MAX_HEAD = 64 * 1024
 
 @dataclass(kw_only=True)
 class Answer:
-    """What the proxy says to requests with `path` in their first line, `times` times (None: always)."""
+    """The proxy's answer to requests with `path` in their first line, `times` times (None: always)."""
 
     status: int
     path: str = ""
@@ -44,11 +44,11 @@ class Answer:
     body: bytes = b""
     times: int | None = None
     raw: bytes | None = None
-    """Sent instead of a response, as it is."""
+    """Sent unchanged instead of a response."""
     given: int = 0
 
     def bytes(self) -> bytes:
-        """Return the response as it goes over the wire."""
+        """Return the encoded response."""
         if self.raw is not None:
             return self.raw
         lines = [f"HTTP/1.1 {self.status} Because", f"Content-Length: {len(self.body)}", "Connection: close"]
@@ -58,7 +58,7 @@ class Answer:
 
 @dataclass(kw_only=True, eq=False)
 class _Link:
-    """One connection through the proxy, and how many bytes went each way."""
+    """One connection through the proxy, with the number of bytes each way."""
 
     near: asyncio.StreamWriter
     task: asyncio.Task[None] | None
@@ -73,14 +73,14 @@ class _Link:
 
 
 class Proxy:
-    """Between clients and `target_host:target_port`. `async with` opens the port."""
+    """Forwards connections to `target_host:target_port`. `async with` opens the port."""
 
     host = "127.0.0.1"
 
     def __init__(self, target_host: str, target_port: int, *, port: int = 0) -> None:
         self.port = port
         self.connections = 0
-        """How many connections were accepted so far."""
+        """Number of connections accepted so far."""
         self._target = (target_host, target_port)
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
@@ -107,7 +107,7 @@ class Proxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close_port(self) -> None:
-        """Refuse connections, break the open ones, and wait for their ends."""
+        """Refuse connections, reset the open ones, and wait for their end."""
         self.release()
         if self._server is not None:
             server, self._server = self._server, None
@@ -119,24 +119,24 @@ class Proxy:
             await server.wait_closed()
 
     def hold(self) -> None:
-        """Let no byte pass. Connections are accepted and stay open."""
+        """Stop forwarding. Connections are accepted and stay open."""
         self._going.clear()
 
     def release(self) -> None:
-        """Let bytes pass again, those that waited too."""
+        """Forward again, including the bytes that waited."""
         self._going.set()
 
     def reset(self) -> None:
-        """Break every open connection, so that both sides see a reset."""
+        """Reset every open connection on both sides."""
         for link in list(self._links):
             link.reset()
 
     def cut(self, *, up: int | None = None, down: int | None = None) -> None:
-        """Break each connection after `up` bytes to, or `down` bytes from, the server."""
+        """Reset each connection after `up` bytes to, or `down` bytes from, the server."""
         self._cuts = {"up": up, "down": down}
 
     def limit(self, *, rate: float | None = None, delay_s: float = 0.0) -> None:
-        """Pass at most `rate` bytes a second each way; hold each piece back for `delay_s`."""
+        """Forward at most `rate` bytes per second each way; delay each chunk by `delay_s`."""
         self._rate = rate
         self._delay_s = delay_s
 
@@ -150,19 +150,19 @@ class Proxy:
         times: int | None = None,
         raw: bytes | None = None,
     ) -> Answer:
-        """Answer HTTP requests here. The first answer that fits is given; `Answer.given` counts."""
+        """Answer HTTP requests here. The first matching answer is used; `Answer.given` counts its uses."""
         made = Answer(status=status, path=path, headers=headers or {}, body=body, times=times, raw=raw)
         self._answers.append(made)
         self.reset()
         return made
 
     def edit(self, make: Callable[[], Edit]) -> None:
-        """Put an editor from `make` into each new connection; break the open ones."""
+        """Give each new connection an editor from `make`; reset the open ones."""
         self._edit = make
         self.reset()
 
     def heal(self) -> None:
-        """End all faults. A closed port stays closed; connections with an editor break."""
+        """End all faults. A closed port stays closed; connections with an editor are reset."""
         if self._edit is not None:
             self._edit = None
             self.reset()
@@ -185,7 +185,7 @@ class Proxy:
                     await self._going.wait()
                     await self._say(answer, head, reader, writer)
                     return
-                # Without this, a second request would come through unseen.
+                # Without this, a second request on the connection would pass unseen.
                 head = head[:-2] + b"Connection: close\r\n\r\n"
             far_reader, link.far = await asyncio.open_connection(*self._target)
             if head:
@@ -194,7 +194,7 @@ class Proxy:
                 tasks.create_task(self._pump(link, "up", reader, link.far), name="proxy-up")
                 tasks.create_task(self._pump(link, "down", far_reader, writer), name="proxy-down")
         except* (OSError, asyncio.IncompleteReadError):
-            # One side is gone, so the other goes too.
+            # One side is closed, so close the other.
             link.reset()
         finally:
             self._links.discard(link)
@@ -213,7 +213,7 @@ class Proxy:
     async def _say(
         self, answer: Answer, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Take the request's body in, then give the answer: a response before it is a fault of its own."""
+        """Read the request's body, then send the answer: a response before the body is another fault."""
         for line in head.split(b"\r\n"):
             name, _, value = line.partition(b":")
             if name.lower() == b"content-length":
@@ -243,7 +243,7 @@ class Proxy:
 
     async def _write(self, link: _Link, way: str, data: bytes, writer: asyncio.StreamWriter) -> None:
         while data:
-            # A tenth of a second's worth at a time.
+            # Read the bytes of 0.1 s at a time.
             size = len(data) if self._rate is None else max(1, int(self._rate / 10))
             piece, data = data[:size], data[size:]
             await self._going.wait()

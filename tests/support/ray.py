@@ -5,8 +5,8 @@
         ... head.address, head.environment ...
         node.kill()
 
-A node's own helpers must answer within 15 s, which a busy machine does not always grant: a node that does not
-come up is started again.
+Ray gives a node's processes 15 s to start, which may be too short on a busy machine: a node that does not
+start is started again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class RayNode:
             )
 
     def started(self) -> bool:
-        """Wait until the node is up or has given up; return whether it is up."""
+        """Wait until the node is up or has ended; return whether it is up."""
         eventually(
             lambda: "Ray runtime started" in self.said() or self._process.poll() is not None,
             within_s=START_S,
@@ -63,26 +63,26 @@ class RayNode:
         return self.log.read_text(errors="replace")
 
     def kill(self) -> None:
-        """End the node and all of its processes at once, as a power loss would."""
+        """Kill the node and all of its processes at once, as a power loss would."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=30)
 
 
 class RayHead:
-    """The head node of a cluster, and the nodes that are added to it."""
+    """The head node of a cluster, and the nodes added to it."""
 
     def __init__(self, folder: Path) -> None:
         need(importlib.util.find_spec("ray") is not None, "Ray: pip install 'async-motion[ray]'")
         self._folder = folder
         self._nodes: list[RayNode] = []
-        # Ray's sockets want a short path.
+        # Ray's Unix sockets need a short path.
         self._work = tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True)
         self.environment = os.environ | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
-            # A dead node is noticed within seconds.
+            # Notice a dead node within seconds.
             "RAY_health_check_initial_delay_ms": "1000",
             "RAY_health_check_period_ms": "1000",
             "RAY_health_check_failure_threshold": "3",

@@ -1,7 +1,4 @@
-"""The repository's documents, read as a reader would: their commands, links and code.
-
-What a document promises is what the tests run.
-"""
+"""Extract commands, links and code from the repository's documents, so that tests run what these promise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events and records of the tests, and an outbox that keeps what it is given."""
+"""Events and records for tests, and an outbox in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.clock import BEGIN
 
 
 def make_event(camera: str = "porch", index: int = 0, **more: Any) -> MotionEvent:
-    """Return an event that began `index` seconds after BEGIN; its id is the same each time."""
+    """Return an event that began `index` seconds after BEGIN; its id depends only on the arguments."""
     started_at = BEGIN + timedelta(seconds=index)
     return MotionEvent(
         event_id=names.event_id(started_at, zlib.crc32(camera.encode())),
@@ -36,7 +36,7 @@ def make_event(camera: str = "porch", index: int = 0, **more: Any) -> MotionEven
 
 
 def make_record(event: MotionEvent, seq: int, *, score: float = 0.1, size: int = 3000) -> Record:
-    """Return frame `seq` of an event, `size` bytes that no other frame has."""
+    """Return frame `seq` of an event, with `size` bytes that are unique to it."""
     seed = f"{event.event_id}-{seq}".encode()
     jpeg = (hashlib.sha256(seed).digest() * (size // 32 + 1))[:size]
     folder = names.event_folder("", event.instance, event.camera, event.event_id)
@@ -73,13 +73,13 @@ def end_of(event: MotionEvent, after_s: float = 5.0) -> EventPhase:
 
 
 def stored_of(record: Record, **more: Any) -> StoredFrame:
-    """Return a record as the store has confirmed it."""
+    """Return a record as stored."""
     return StoredFrame(info=record.info, bucket="motion", etag="e", stored_at=BEGIN, **more)
 
 
 @dataclass
 class MemoryOutbox:
-    """An outbox that keeps what it accepts. `problem`: it takes nothing, and says why."""
+    """An outbox that keeps what it accepts. With a `problem` it accepts nothing and raises it."""
 
     items: list[Record | EventPhase] = field(default_factory=list)
     problem: str | None = None
@@ -92,10 +92,10 @@ class MemoryOutbox:
 
     @property
     def records(self) -> list[Record]:
-        """The records among what was accepted."""
+        """The accepted records."""
         return [item for item in self.items if isinstance(item, Record)]
 
     @property
     def phases(self) -> list[EventPhase]:
-        """The events' starts and ends among what was accepted."""
+        """The accepted starts and ends of events."""
         return [item for item in self.items if isinstance(item, EventPhase)]

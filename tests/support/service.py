@@ -1,4 +1,4 @@
-"""The real service as a process, run as its user would, with its log read as it comes."""
+"""The real service as a process, run as a user would, with access to its log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """Return this process's environment without anything that would change the settings."""
+    """Return this process's environment without variables that would change the settings, plus `more`."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ASYNC_MOTION", "MINIO_", "AWS_"))}
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | more
 
@@ -28,7 +28,7 @@ def clean_environment(**more: str) -> dict[str, str]:
 class Service:
     """`python -m async_motion run` in `folder`, with `settings` as its variables.yaml.
 
-    Used as a context manager it is stopped by SIGTERM at the end, and must then exit with 0.
+    As a context manager it is stopped with SIGTERM at the end, and must exit with code 0.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Service:
     # -- life
 
     def start(self) -> Self:
-        """Start it, or start it again after it has ended; the log goes on in the same file."""
+        """Start it, or restart it after it has ended; the log continues in the same file."""
         assert self._process is None or self._process.poll() is not None, "it is still running"
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
@@ -70,7 +70,7 @@ class Service:
         return self.wait(within_s)
 
     def kill(self) -> None:
-        """Send SIGKILL and wait until it is gone."""
+        """Send SIGKILL and wait for its end."""
         self.process.kill()
         self.process.wait()
 
@@ -118,7 +118,7 @@ class Service:
         return [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
 
     def messages(self) -> list[str]:
-        """Return what the log says, oldest first."""
+        """Return the messages of the log so far, oldest first."""
         return [str(entry["event"]) for entry in self.log()]
 
     def wait_for_log(self, text: str, *, within_s: float = 60.0, times: int = 1) -> str:

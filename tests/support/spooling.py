@@ -1,4 +1,4 @@
-"""A spool in tests: opened on the tests' clock, emptied as delivery would, described in short."""
+"""Helpers for spools in tests: create on the tests' clock, deliver, and describe items in short."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def new_spool(path: Path | str, clock: Clock, **more: Any) -> Spool:
 
 
 def stored(upload: Upload) -> StoredFrame:
-    """Return a leased record as the store has confirmed it."""
+    """Return a leased record as stored."""
     assert isinstance(upload, FrameUpload)
     return StoredFrame(info=upload.info, bucket="motion", etag="e", stored_at=BEGIN)
 
 
 async def store_all(spool: Spool, *, fresh: bool = True) -> list[Upload]:
-    """Store all that is fresh, or all of the backlog; return it."""
+    """Store all fresh records, or the whole backlog; return them."""
     everything: list[Upload] = []
     while uploads := await spool.take_uploads(fresh=fresh, limit=100):
         for upload in uploads:
@@ -43,7 +43,7 @@ async def store_all(spool: Spool, *, fresh: bool = True) -> list[Upload]:
 
 
 def seqs(things: list[Any]) -> list[int | str]:
-    """Name frames by their number in the event, everything else by what it is."""
+    """Return the seq of each frame, and the kind of everything else."""
     found: list[int | str] = []
     for thing in things:
         match thing:
@@ -57,7 +57,7 @@ def seqs(things: list[Any]) -> list[int | str]:
 
 
 async def announce_all(spool: Spool) -> list[Announcement]:
-    """Announce all that is ready, fresh items first; return it in that order."""
+    """Announce all items that are ready, fresh ones first; return them in that order."""
     everything: list[Announcement] = []
     while True:
         news = [n for batch in await spool.take_fresh_announcements(100) for n in batch]
@@ -69,7 +69,7 @@ async def announce_all(spool: Spool) -> list[Announcement]:
 
 
 async def waiting_seqs(spool: Spool) -> list[int | str]:
-    """Name what waits for the store, without taking it away."""
+    """Return the `seqs` of the records that wait for the store, without keeping leases."""
     uploads = await spool.take_uploads(fresh=True, limit=1000) + await spool.take_uploads(
         fresh=False, limit=1000
     )
@@ -78,7 +78,7 @@ async def waiting_seqs(spool: Spool) -> list[int | str]:
 
 
 def room_for(records: int, size: int = 3000) -> int:
-    """Return the bytes that this many records of `size` bytes count."""
+    """Return the bytes that `records` records of `size` bytes count towards the bound."""
     return records * (size + ROW_BYTES)
 
 

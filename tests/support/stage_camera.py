@@ -1,4 +1,4 @@
-"""A network camera (MJPEG over HTTP) in whose picture things move when the test says so.
+"""A network camera (MJPEG over HTTP) whose scene moves when the test wants it.
 
 with StageCamera() as camera:
     settings = {"source": camera.url, ...}
@@ -25,10 +25,10 @@ BOUNDARY = "frame"
 
 
 class StageCamera:
-    """Serves the same scene at `fps` to everybody; with `moving` a box crosses it, to and fro.
+    """Serves the same scene at `fps` to every client; with `moving`, a box moves back and forth.
 
-    `side` is the half of the picture in which the box moves: "left", "right" or "both". `stop` closes the
-    port and every connection, `start` opens the same port again.
+    `side` is the half of the image in which the box moves: "left", "right" or "both". `stop` closes the port
+    and every connection, `start` opens the same port again.
     """
 
     def __init__(self, *, size: tuple[int, int] = (320, 240), fps: int = 10) -> None:
@@ -72,7 +72,7 @@ class StageCamera:
         return self
 
     def stop(self) -> None:
-        """Vanish: the port refuses, and connections end."""
+        """Close the port and all connections."""
         self._open.clear()
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
@@ -88,7 +88,7 @@ class StageCamera:
 
     @contextlib.contextmanager
     def moving(self, side: str = "both") -> Iterator[None]:
-        """Let the box move inside the block."""
+        """Move the box while the context is open."""
         self.side = side
         self._moving.set()
         try:
@@ -116,7 +116,7 @@ class StageCamera:
         width, height = self.size
         side = height // 4
         first, last = {"left": (0.0, 0.5), "right": (0.5, 1.0), "both": (0.0, 1.0)}[self.side]
-        along = 1 - abs(at / 2 % 2 - 1)  # to and fro, two seconds each way
+        along = 1 - abs(at / 2 % 2 - 1)  # back and forth, two seconds each way
         left = int(first * width + along * ((last - first) * width - side))
         top = (height - side) // 2
         picture[top : top + side, left : left + side] = np.array(BOX, np.uint8)

@@ -1,4 +1,4 @@
-"""JPEGs for events: a scene in which a square walks."""
+"""JPEGs for events: a scene with a moving square."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from async_motion.core.model import Box
 
 
 def walking_square(count: int, width: int = 640, height: int = 360) -> tuple[list[bytes], list[Box]]:
-    """Return `count` JPEGs and the box of the square in each, as shares."""
+    """Return `count` JPEGs, and the square's box in each as shares (0..1) of the image."""
     across = np.linspace(30, 120, width, dtype=np.uint8)
     ground = np.dstack([np.tile(across, (height, 1))] * 3)
     side = height // 4

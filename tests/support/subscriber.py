@@ -1,13 +1,13 @@
 """A subscriber's program that kills itself at its writes: `python -m tests.support.subscriber` with JSON.
 
-One process loads everything and forks a life at a time, so that hundreds of deaths cost seconds. Each life
-goes on from what the last one left, until there are `total` events or `stop` exists.
+One process imports everything and forks one life after another, so that hundreds of kills take seconds. Each
+life continues from what the last one left, until there are `total` events or `stop` exists.
 
-    cursor_file   the client keeps its cursor itself; each event is a line in `seen`, synced, before that
-    state         the program keeps events and cursor in one file, replaced as a whole
+    cursor_file   the client keeps its cursor itself; before that, each event is a synced line in `seen`
+    state         the program keeps events and cursor in one file, replaced atomically
 
-A life dies at its `kill_at`-th write: before it, in the middle (the new file is written, not in its place),
-or after it. Writes are counted where the file gets its name, in `Path.replace`.
+A life is killed at its `kill_at`-th write: before it, in the middle (the new file is written, not renamed) or
+after it. Writes are counted at the rename, in `Path.replace`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAUSE_S = 0.02
 
 
 def main() -> None:
-    """Fork lives until everything was seen."""
+    """Fork lives until all events were seen."""
     said = json.loads(sys.argv[1])
     chance = random.Random(said["seed"])
     lives = 0
@@ -50,12 +50,12 @@ def main() -> None:
 
 
 def done(said: dict[str, Any]) -> bool:
-    """Return whether there is no more to see."""
+    """Return whether all events were seen, or `stop` exists."""
     return len(set(seen(said))) >= said["total"] or Path(said["stop"]).exists()
 
 
 def seen(said: dict[str, Any]) -> list[str]:
-    """Return the ids of the events that were handed out, in order."""
+    """Return the ids of the events that were received, in order."""
     with contextlib.suppress(FileNotFoundError):
         if said["mode"] == "state":
             return [str(each) for each in json.loads(Path(said["state"]).read_text())["seen"]]
@@ -64,7 +64,7 @@ def seen(said: dict[str, Any]) -> list[str]:
 
 
 def live(said: dict[str, Any], phase: str, kill_at: int) -> None:
-    """Be the subscriber for a life."""
+    """Run the subscriber for one life."""
     count = 0
     replace = Path.replace
 
@@ -95,7 +95,7 @@ def die() -> None:
 
 
 async def subscribe(said: dict[str, Any]) -> None:
-    """Take events as a program would."""
+    """Receive events as a user's program would."""
     file = {"cursor_file": said["cursor"]} if said["mode"] == "cursor_file" else {}
     async with connect(instance="edge1", poll_s=0.5, patience_s=60, **said["connect"], **file) as client:
         async for event in client.events(since(said)):
@@ -106,7 +106,7 @@ async def subscribe(said: dict[str, Any]) -> None:
 
 
 def since(said: dict[str, Any]) -> str | datetime | None:
-    """Return where to go on: None where the client knows it from its file."""
+    """Return the cursor to continue from; None if the client reads it from its file."""
     if said["mode"] == "cursor_file":
         return None if Path(said["cursor"]).exists() else datetime.fromisoformat(said["since"])
     with contextlib.suppress(FileNotFoundError):
@@ -115,7 +115,7 @@ def since(said: dict[str, Any]) -> str | datetime | None:
 
 
 def note(said: dict[str, Any], event: str, cursor: str) -> None:
-    """Keep what was done: a line that is on the disk, or events and cursor as one."""
+    """Save an event: as a synced line, or with all events and the cursor in one file."""
     if said["mode"] == "cursor_file":
         with Path(said["seen"]).open("a") as out:
             out.write(f"{event}\n")

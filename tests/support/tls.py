@@ -1,4 +1,4 @@
-"""A home-made certificate authority for tests, and a TLS front for servers that speak plainly."""
+"""A private certificate authority for tests, and a TLS front for servers without TLS."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_authority(folder: Path) -> Authority:
     def run(*words: str) -> None:
         subprocess.run([openssl, *words], cwd=folder, check=True, capture_output=True, timeout=60)
 
-    # As people make it: without keyUsage, which Python refuses from 3.13 on by its own rules.
+    # Without keyUsage, as plain `openssl req` creates it; Python 3.13 refuses that by default.
     run(
         "req",
         "-x509",
@@ -64,7 +64,7 @@ def make_authority(folder: Path) -> Authority:
 
 @contextlib.asynccontextmanager
 async def tls_front(authority: Authority, port: int, host: str = "127.0.0.1") -> AsyncIterator[int]:
-    """Yield a port of `host` that speaks TLS and passes everything on to `port`."""
+    """Yield a port of `host` that terminates TLS and forwards to `port`."""
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, ssl.SSLError):

@@ -9,7 +9,7 @@ from typing import Self
 
 
 class Trap:
-    """Listens on one port of `host`, TCP and UDP. `caught` holds the first bytes of each visit."""
+    """Listens on one port of `host`, TCP and UDP. `caught` holds the first bytes of each contact."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.host = host

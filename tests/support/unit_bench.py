@@ -41,11 +41,11 @@ BEGIN = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
 BYTES = 1000
 
 
-"""What each frame of these tests claims to cost."""
+"""The memory that each frame of these tests claims."""
 
 
 def make_frame(at: float, *, moving: bool = False, shape: tuple[int, int] = (16, 16)) -> Frame:
-    """Return a frame whose brightest pixel says whether something moves."""
+    """Return a frame whose brightest pixel encodes the verdict of FakeDetector."""
     luma = np.zeros(shape, np.uint8)
     luma[0, 0] = 200 if moving else 0
     return Frame(
@@ -64,7 +64,7 @@ def scene(verdicts: str, *, fps: float = 5.0, begin: float = 0.0) -> list[Frame]
 
 
 class FakeDetector:
-    """Reads the verdict from the picture; the score is the pixel's value."""
+    """Reads the verdict from the frame; the score is the pixel's value."""
 
     def __init__(self, settings: DetectorSettings) -> None:
         self.settings = settings
@@ -84,7 +84,7 @@ class FakeDetector:
 
 
 class InlineExecutor(Executor):
-    """Runs the work in the caller: every run of a test takes the same steps."""
+    """Runs the work in the caller's thread, so that tests are deterministic."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -97,9 +97,9 @@ class InlineExecutor(Executor):
 
 @dataclass
 class ListSource:
-    """Yields what it was given; then ends, raises or waits for ever.
+    """Yields the given frames; then ends, raises or waits forever.
 
-    With `pace` it is a live camera in step with us: each frame comes once the one before was judged.
+    With `pace` it is a live camera in step with the unit: each frame comes once the previous one was judged.
     """
 
     items: Sequence[Frame]
@@ -129,14 +129,14 @@ class ListSource:
 
 @dataclass
 class MemoryOutbox:
-    """Remembers what it accepted, a list for each transaction."""
+    """Keeps what it accepted, one list for each transaction."""
 
     batches: list[list[Record | EventPhase]] = field(default_factory=list)
     failures: int = 0
-    """How many of the next acceptances fail."""
+    """How many of the next calls of `accept` fail."""
     gate: asyncio.Event | None = None
     bug: bool = False
-    """The first acceptance fails in an unexpected way."""
+    """The first call of `accept` raises an unexpected error."""
 
     async def accept(self, items: Sequence[Record | EventPhase]) -> None:
         if self.gate is not None:
@@ -163,7 +163,7 @@ class MemoryOutbox:
 
 
 class RecordingObserver:
-    """An observer that writes everything down."""
+    """An observer that records all calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -278,7 +278,7 @@ def make(
 
 
 def in_step(verdicts: str) -> ListSource:
-    """Return a live camera that stays, in step with the unit that judges its frames."""
+    """Return a live camera that does not end, in step with the unit that judges its frames."""
     return ListSource(scene(verdicts), live=True, stay=True, pace=asyncio.Queue())
 
 
@@ -288,12 +288,12 @@ def shape_of(batch: Sequence[Record | EventPhase]) -> list[str | int]:
 
 
 def times_of(outbox: MemoryOutbox) -> list[float]:
-    """Return when the accepted frames were captured, in seconds of the scene."""
+    """Return the capture times of the accepted frames, in seconds of the scene."""
     return [round((record.info.captured_at - BEGIN).total_seconds(), 3) for record in outbox.records]
 
 
 def assert_well_formed(outbox: MemoryOutbox) -> None:
-    """Each event: its start once, right behind the opening frame; rising frames; its end once, and last."""
+    """Assert for each event: one start, right after the opening frame; rising seqs; one end, at the end."""
     open_event: str | None = None
     next_seq: dict[str, int] = {}
     latest: dict[str, datetime] = {}
@@ -325,7 +325,7 @@ def assert_well_formed(outbox: MemoryOutbox) -> None:
 
 
 def assert_off(seen: RecordingObserver) -> None:
-    """Motion and zones were switched ON and OFF in turn, and are OFF."""
+    """Assert that motion and zones alternated between ON and OFF, and are OFF."""
     for kind in ("motion", "zone"):
         states = [call[-1] for call in seen.of(kind)]
         assert states == [True, False] * (len(states) // 2)

@@ -1,4 +1,4 @@
-"""Small clips as cameras make them: a box that moves over a textured ground, encoded with PyAV."""
+"""Small clips as cameras make them: a box moving over a textured background, encoded with PyAV."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 Place = tuple[int, int, int, int]
-"""left, top, width, height in pixels"""
+"""(left, top, width, height) in pixels."""
 
 BOX = (40, 220, 240)
 """The box's colour: blue, green, red."""
 
 
 def ground(width: int, height: int, *, seed: int = 7) -> Image:
-    """Return a textured (height, width, 3) picture that compresses about as well as a real scene."""
+    """Return a textured (height, width, 3) image that compresses about as well as a real scene."""
     draw = np.random.default_rng(seed)
     coarse = draw.integers(60, 190, (max(2, height // 16), max(2, width // 16), 3)).astype(np.float32)
     fine = draw.normal(0, 6, (height, width, 1))
@@ -39,7 +39,7 @@ def scene(
     noise: float = 0.0,
     seed: int = 7,
 ) -> Iterator[Image]:
-    """Yield the pictures of a scene; `box` says where the box is at each time."""
+    """Yield the images of a scene; `box` returns the box's place at each time in seconds."""
     width, height = size
     back = ground(width, height, seed=seed)
     draw = np.random.default_rng(seed + 1)
@@ -57,7 +57,7 @@ def scene(
 def crossing(
     size: tuple[int, int], *, start_s: float, length_s: float, share: float = 0.2
 ) -> Callable[[float], Place | None]:
-    """Return a box that crosses the picture from left to right between `start_s` and its end."""
+    """Return a box that crosses the image from left to right, from `start_s` for `length_s`."""
     width, height = size
     side = int(height * share)
 
@@ -82,7 +82,7 @@ def write_clip(
     bit_rate: int | None = None,
     sar: tuple[int, int] | None = None,
 ) -> Path:
-    """Encode `pictures` as `path`, as a camera does: fixed GOP, no scene cuts, no B frames unless asked."""
+    """Encode `pictures` as `path`, as a camera does: fixed GOP, no scene cuts, by default no B-frames."""
     settings = (
         {"preset": "ultrafast", "tune": "zerolatency", "sc_threshold": "0"} if codec == "libx264" else {}
     )
@@ -121,7 +121,7 @@ def make_clip(
     options: dict[str, str] | None = None,
     bit_rate: int | None = None,
 ) -> Path:
-    """Write the usual clip: quiet, then a box crosses, then quiet."""
+    """Write the default clip: quiet, then a box crosses, then quiet."""
     box = crossing(size, start_s=start_s, length_s=length_s)
     pictures = scene(seconds=seconds, fps=fps, size=size, box=box, noise=noise)
     return write_clip(path, pictures, fps=fps, gop=gop, options=options, bit_rate=bit_rate)

@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a bound: what tests use instead of sleeping."""
+"""Wait for a condition with a time limit, instead of sleeping."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def eventually(condition: Callable[[], T], *, within_s: float = 30.0, what: str = "the condition") -> T:
-    """Return the first truthy value of `condition`, asked again and again; fail after `within_s`."""
+    """Poll `condition` and return its first truthy value; fail after `within_s`."""
     deadline = time.monotonic() + within_s
     while True:
         value = condition()

@@ -11,7 +11,7 @@ import pytest
 
 @contextmanager
 def local_zone(name: str) -> Iterator[None]:
-    """Let the local clock be that of a place, such as Europe/Berlin."""
+    """Set the process's local time zone, such as Europe/Berlin, while the context is open."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", name)
         time.tzset()
