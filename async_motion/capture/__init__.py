@@ -1,12 +1,12 @@
-"""Cameras as sources of frames: one adapter for each kind of source, all behind one door.
+"""Cameras as sources of frames: one adapter for each kind of source, all behind `open_source`.
 
-    spec ──open_source──▶ CameraSource ──frames()──▶ one connection ──▶ frames, newest first to survive
+    spec ──open_source──▶ CameraSource ──frames()──▶ one connection ──▶ frames; the oldest waiting is dropped
                               │
                               └─ one daemon thread for each connection: opens, decodes, picks by PTS;
-                                 with `isolation: process`, it has a child process do so (see `isolation`)
+                                 with `isolation: process`, a child process does so (see `worker`)
 
-What a camera can do to us is bounded here: in time (its thread is watched by the event loop and left behind
-when it hangs), in memory (pixels, packets, frames in hand-over) and in reach (no address but its own).
+The effect of a bad camera is bounded here: in time (the event loop watches its thread and abandons it when it
+hangs), in memory (pixels, packets, frames in hand-over) and in reach (no address but its own).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 def open_source(spec: CaptureSpec) -> CameraSource:
     """Return the source that `spec` describes. Nothing is opened yet: `frames()` does that.
 
-    Raises SettingsError when the address is of a kind that is not supported.
+    Raises SettingsError when an address or `isolation: process` is not supported.
     """
     live = is_live(spec)
     if spec.isolation == "process":
@@ -67,12 +67,12 @@ def open_source(spec: CaptureSpec) -> CameraSource:
 
 
 def is_live(spec: CaptureSpec) -> bool:
-    """Return whether the newest frame wins: always, but for a file that is read at full speed."""
+    """Return whether the newest frame wins: False only for a file or a folder with `speed: max`."""
     return parse(spec.source).live or spec.speed == "real"
 
 
 def reader_of(spec: CaptureSpec, feedback: DetectorFeedback) -> Callable[[FrameSink, PtsClock], None]:
-    """Return what reads the watched stream, in the process that calls it."""
+    """Return the reader of the watched stream, to be called in this process. Raises SettingsError."""
     address = parse(spec.source)
     match address.kind:
         case SourceKind.DEMO:
@@ -86,7 +86,7 @@ def reader_of(spec: CaptureSpec, feedback: DetectorFeedback) -> Callable[[FrameS
 
 
 def main_stream_of(spec: CaptureSpec) -> MainStream | None:
-    """Return what keeps the full-resolution stream, None where the camera has none."""
+    """Return the receiver of the main stream, None if the camera has none. Raises SettingsError."""
     address = _record_address(spec)
     return None if address is None else MainStream(address, spec)
 

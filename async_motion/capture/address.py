@@ -1,8 +1,8 @@
 """What an address in the settings means, and what may be reached through it.
 
-FFmpeg would follow whatever it is pointed at: playlists, redirects, `concat:` and dozens of protocols. So the
-protocols are listed for each scheme, the containers are listed or forced, and there are no redirects (for
-RTSP by `rtsp_proxy`; HTTP is read by `http`): a camera can make us talk to no other address than its own.
+By default FFmpeg follows playlists, redirects, `concat:` and dozens of protocols. So each scheme has a list
+of allowed protocols, the containers are listed or forced, and redirects are refused (by `rtsp_proxy`, and by
+`http`, which reads HTTP). A camera cannot make us connect to any address but its own.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from async_motion.core.options import Transport
 from async_motion.errors import SettingsError
 
 CONTAINERS = "asf,avi,flv,h264,hevc,ivf,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,mpjpeg,nut,ogg"
-"""What a file or an HTTP answer may be: containers that hold video, none that points elsewhere."""
+"""Allowed containers of a file or an HTTP answer: they hold video, and none refers to another address."""
 
 SUFFIXES = frozenset(
     {".avi", ".flv", ".h264", ".h265", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov"}
     | {".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 )
-"""What counts as a video file when a folder is given."""
+"""Suffixes of the files in a folder that count as video."""
 
 
 class SourceKind(Enum):
@@ -41,7 +41,7 @@ class SourceKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A source, understood. `url` may hold a password; `shown` does not and is fit for a log."""
+    """A parsed source. `url` may hold a password; `shown` does not and is fit for a log."""
 
     kind: SourceKind
     url: str = field(repr=False)
@@ -49,20 +49,20 @@ class Address:
 
     @property
     def scheme(self) -> str:
-        """What stands before `://`, in small letters; empty for a path or a device."""
+        """The scheme before `://`, in lower case; empty for a path or a device."""
         return self.url.partition("://")[0].lower() if "://" in self.url else ""
 
     @property
     def live(self) -> bool:
-        """Whether it goes on without us: it cannot be paused or read again."""
+        """Whether it runs in real time: it cannot be paused or read again."""
         return self.kind in (SourceKind.RTSP, SourceKind.HTTP, SourceKind.USB, SourceKind.DEMO)
 
 
 def parse(source: str) -> Address:
-    """Return what `source` addresses. Raises SettingsError for a scheme that is not ours.
+    """Return the address in `source`. Raises SettingsError for an unsupported scheme or a missing host.
 
-    A path is looked at to tell a folder from a file; one that does not exist is taken for a file, which
-    opening will report.
+    The file system tells a folder from a file. A path that does not exist counts as a file; opening it
+    reports the error.
     """
     shown = redact_url(source)
     if source.startswith("demo:"):
@@ -98,19 +98,19 @@ class Attempt:
 
 
 def transport_of(address: Address, spec: CaptureSpec) -> Transport:
-    """Return how media of an RTSP camera comes: where TLS is spoken, through it as well."""
+    """Return the transport for an RTSP camera's media: TCP for `rtsps://`, so that TLS covers it."""
     return "tcp" if address.scheme == "rtsps" else spec.transport
 
 
 def attempt_of(address: Address, spec: CaptureSpec) -> Attempt:
     """Return how FFmpeg opens an RTSP, HTTP or file source."""
     if address.kind is SourceKind.RTSP:
-        # Also of rtsps://: TLS ends in the proxy.
+        # Also for rtsps://: TLS ends in the proxy.
         options = {
             "protocol_whitelist": "rtsp,tcp,udp,rtp",
             "rtsp_transport": spec.transport,
             "allowed_media_types": "video",
-            # The frame rate would be measured over 20 frames before anything is handed out.
+            # Otherwise FFmpeg measures the frame rate over 20 frames before it returns the first packet.
             "fpsprobesize": "0",
             # Microseconds. Bounds each socket call, also those on closing, which PyAV does not bound.
             "timeout": str(int(spec.stall_timeout_s * 1e6)),
@@ -120,9 +120,9 @@ def attempt_of(address: Address, spec: CaptureSpec) -> Attempt:
             options["buffer_size"] = str(2 * 1024 * 1024)
         return Attempt(address.url, None, options)
     if address.kind is SourceKind.HTTP:
-        # Its bytes come from a connection of ours: no protocol is needed, and none is allowed.
+        # Its bytes come from our own connection: FFmpeg needs no protocol, and none is allowed.
         options = {"protocol_whitelist": "none", "format_whitelist": CONTAINERS, "fpsprobesize": "0"}
         return Attempt("", None, options)
-    # The prefix keeps FFmpeg from reading a protocol into a file's name.
+    # Without the prefix, FFmpeg would take the beginning of some file names for a protocol.
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     return Attempt(f"file:{address.url}", None, options)

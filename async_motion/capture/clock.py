@@ -1,25 +1,25 @@
 """A camera's PTS, tied to our clocks.
 
-A stream says by its PTS when each frame was captured, in a time of its own that starts anywhere. We know when
-each packet arrived. `arrival - PTS` is the true offset plus the delay on the way, and the delay is never
+A stream's PTS say when each frame was captured, on the camera's own clock with an arbitrary origin. We know
+when each packet arrived. `arrival - PTS` is the true offset plus the network delay. The delay is never
 negative, so the offset follows the smallest sample:
 
-- It falls at once, and rises by at most `DRIFT` seconds a second: more than any crystal is off, far less than
-  the network jitters. A burst after a stall thus has the times at which it was captured, not those at which
-  it came.
-- While the smallest sample of every second is higher than the one before, the camera's clock runs slow. That
-  is a rate, not a drift: the offset may rise twice as fast as the samples do.
-- While all samples of `RECOVERY_S` are clearly higher than the offset, it was a mistake: it rises too.
+- It falls at once, and rises by at most `DRIFT` seconds a second: more than any crystal drifts, far less than
+  network jitter. So the frames of a burst after a stall get the times at which they were captured, not those
+  at which they arrived.
+- While the smallest sample of every second is higher than the one before, the camera's clock runs slow. This
+  is a wrong rate, not drift: the offset may rise twice as fast as the samples.
+- While all samples of `RECOVERY_S` are clearly higher than the offset, the offset was wrong: it rises too.
 
-PTS that leap ahead of their arrival by `LEAP_S`, run back by `BACK_S`, or are `DELAY_S` late are a new *era*
-with an offset of its own: a camera that set its clock, a looping file, one wrong packet. When PTS fit the era
-before again, it goes on. PTS that stand still have the time of their arrival.
+PTS that jump ahead of their arrival by `LEAP_S`, run back by `BACK_S`, or are `DELAY_S` late begin a new
+*era* with its own offset: a camera that set its clock, a looping file, one wrong packet. When PTS fit the
+previous era again, that era continues. A frame whose PTS stand still gets its arrival time.
 
-Two invariants hold whatever a camera says. No frame was captured after its packet arrived. Everything behind
-this module works in our monotonic time alone, so that no other keeper of time has to hear of a new era.
+Two invariants hold for any PTS. No frame was captured after its packet arrived. All code behind this module
+uses our monotonic time only, so that no other module has to handle a new era.
 
-Stamps never run backwards for a camera, not even over reconnects. Only when the machine's wall clock is set
-back by more than `STEP_S` do the labels (not `monotonic`) follow it; they would otherwise stand still until
+A camera's stamps never run backwards, not even over reconnects. Only when the machine's wall clock is set
+back by more than `STEP_S` do the labels (not `monotonic`) follow it; otherwise they would stand still until
 the old time comes again.
 """
 
@@ -37,21 +37,21 @@ BACK_S = 1.0
 LEAP_S = 2.0
 DELAY_S = 10.0
 RESUME_S = 3.0
-"""PTS belong to the era before when their sample is at most so much higher than its offset."""
+"""PTS belong to the previous era if their sample exceeds its offset by at most this."""
 
 SLOPE_WINDOWS = 4
-"""Seconds, each with a smallest sample, by which a slow clock is told from jitter."""
+"""Number of one-second minima that distinguish a slow clock from jitter."""
 MIN_SLOPE = 0.02
 RECOVERY_S = 10
 RECOVERY_RATE = 0.1
 CLEARLY_S = 0.3
 STILL_S = 1.0
-"""PTS that have not advanced for so long, while packets come, stand still."""
+"""PTS stand still if they have not advanced for this long while packets arrive."""
 
 STEP_S = 5.0
 TICK_S = 1e-3
 HISTORY = 1024
-"""Packets whose arrival is remembered: more than a decoder holds back."""
+"""Number of packets whose arrival is remembered: more than a decoder holds back."""
 
 
 class Stamp(NamedTuple):
@@ -63,7 +63,7 @@ class Stamp(NamedTuple):
 
 @dataclass(slots=True)
 class Floor:
-    """The latest stamp that a camera has given; shared by all of its connections, one after the other."""
+    """A camera's latest stamp, in seconds on each clock; passed on from connection to connection."""
 
     monotonic: float = float("-inf")
     wall: float = float("-inf")
@@ -71,7 +71,7 @@ class Floor:
 
 @dataclass(slots=True, eq=False)
 class _Era:
-    """A stretch of PTS that count from one beginning."""
+    """A stretch of PTS with one origin."""
 
     offset: float
     newest: float
@@ -79,10 +79,10 @@ class _Era:
 
 
 class PtsClock:
-    """Turn PTS (seconds) into stamps. One for each connection; not safe for two threads.
+    """Converts PTS (seconds) to stamps. One for each connection; not thread-safe.
 
-    A live stream tells each packet to `arrived` and asks `time_of`. A file, whose pace is ours, is anchored
-    and asks `due`. `stamp` makes the frame's two times of either.
+    For a live stream, call `arrived` for each packet, then `time_of`. For a file, which is paced by us, call
+    `anchor`, then `due`. `stamp` turns either result into the frame's two times.
     """
 
     def __init__(self, *, monotonic: Callable[[], float], wall: Callable[[], float], floor: Floor) -> None:
@@ -104,7 +104,7 @@ class PtsClock:
         return self._floor
 
     def arrived(self, pts: float) -> None:
-        """Learn from a packet that has just come."""
+        """Update the offset from the PTS of a packet that has just arrived."""
         now = self._monotonic()
         sample = now - pts
         era = self._era
@@ -125,24 +125,27 @@ class PtsClock:
             del self._arrivals[next(iter(self._arrivals))]
 
     def time_of(self, pts: float) -> float:
-        """Return the monotonic time at which the frame of this PTS was captured: not after its arrival."""
+        """Return the monotonic time at which the frame of this PTS was captured, never after its arrival.
+
+        Raises ValueError before the first PTS.
+        """
         if self._era is None:
             raise ValueError("this clock was never tied to a PTS")
         era, arrived = self._arrivals.get(pts) or (self._era, self._monotonic())
         return min(era.offset + pts, arrived)
 
     def anchor(self, pts: float) -> None:
-        """Tie a PTS to this very moment: for files, whose pace is ours."""
+        """Tie a PTS to the present moment: for files, which are paced by us."""
         self._era = _Era(self._monotonic() - pts, pts)
 
     def due(self, pts: float) -> float:
-        """Return the monotonic time that belongs to a PTS, also in the future. The clock must be tied."""
+        """Return the monotonic time of a PTS, also in the future. Raises ValueError before the first PTS."""
         if self._era is None:
             raise ValueError("this clock was never tied to a PTS")
         return self._era.offset + pts
 
     def stamp(self, at: float) -> Stamp:
-        """Return the two times of a frame that was captured at monotonic time `at`, later than any before."""
+        """Return the two times of a frame captured at `at` (monotonic), moved to follow the stamp before."""
         floor = self._floor
         at = max(at, floor.monotonic + TICK_S)
         wall = at + (self._wall() - self._monotonic())
@@ -157,7 +160,7 @@ class PtsClock:
         return leaps or pts < era.newest - BACK_S or sample > era.offset + DELAY_S
 
     def _enter_era(self, pts: float, sample: float, now: float) -> _Era:
-        """Return the era before where the PTS fit it, else a new one."""
+        """Enter the previous era if the PTS fit it, else a new one; return it."""
         past, self._before = self._before, self._era
         fits = past is not None and -CLEARLY_S <= sample - past.offset <= RESUME_S
         self._era = era = past if fits and past is not None else _Era(sample, pts)
@@ -167,7 +170,7 @@ class PtsClock:
         return era
 
     def _note(self, sample: float, now: float) -> None:
-        """Take a sample into the smallest of its second."""
+        """Include a sample in the minimum of its second."""
         if now - self._second >= 1.0:
             self._second = now
             self._minima.append(sample)
@@ -175,7 +178,7 @@ class PtsClock:
             self._minima[-1] = min(self._minima[-1], sample)
 
     def _rate(self) -> float:
-        """Return by how many seconds a second the offset may rise."""
+        """Return how fast the offset may rise, in seconds a second."""
         era = self._era
         whole = list(self._minima)[:-1]  # the newest second is not over
         if era is None or len(whole) < SLOPE_WINDOWS:

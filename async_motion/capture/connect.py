@@ -1,6 +1,6 @@
-"""Connect to a camera: each of its name's addresses in turn, TLS where the scheme asks for it.
+"""Connect to a camera: try each address of its host name in turn, and use TLS if the scheme requires it.
 
-A certificate is not verified: cameras sign their own.
+Certificates are not verified: cameras sign their own.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 TLS_SCHEMES = frozenset({"rtsps", "https"})
 
 MIN_S = 0.1
-"""Time for TLS, or for one more address, when the earlier steps took nearly all of it."""
+"""Minimum time for TLS, or for one more address, even if the earlier steps took nearly all of it."""
 
 
 def connect(address: Address, within_s: float) -> socket.socket:
-    """Return a blocking socket to the camera. Raises CameraUnavailable, CameraRefused."""
+    """Return a blocking socket to the camera, connected within about `within_s` seconds.
+
+    Raises CameraUnavailable, CameraRefused.
+    """
     deadline = time.monotonic() + within_s
     try:
         parts = urlsplit(address.url)
@@ -53,7 +56,7 @@ def connect(address: Address, within_s: float) -> socket.socket:
 
 
 def _first_that_answers(host: str, port: int, deadline: float) -> socket.socket:
-    """Connect to one of a name's addresses. Each in turn has its share of the time. Raises OSError."""
+    """Connect to the first address that answers; each gets its share of the time. Raises OSError."""
     places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     error = OSError("no address")
     for left, (family, kind, protocol, _, place) in zip(range(len(places), 0, -1), places, strict=True):

@@ -1,4 +1,4 @@
-"""What a video file's container says of it: when it was made, and how long it is."""
+"""A video file's creation time and duration, from its container."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from async_motion.capture.ffmpeg.streams import LENIENT, translate
 from async_motion.capture.spec import CaptureSpec
 
 FIRST_YEAR = 1990
-"""Files of recorders without a clock say 1904 or 1970."""
+"""Earlier years are not true: recorders without a clock write 1904 or 1970."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerFacts:
-    """When the file was made (UTC) and how many seconds it plays; None where the container does not say."""
+    """The file's creation time (UTC) and duration in seconds; None if the container does not have it."""
 
     created_at: datetime | None
     seconds: float | None
 
 
 def read_facts(path: str) -> ContainerFacts:
-    """Read the container's head. Blocks. Raises CameraUnavailable, CameraRefused."""
+    """Read the header of the container at `path`. Blocks. Raises CameraUnavailable, CameraRefused."""
     spec = CaptureSpec(camera="", source=path)
     address = parse(path)
     attempt = attempt_of(address, spec)

@@ -1,9 +1,9 @@
-"""How a coded frame is to be shown: turned, mirrored, with pixels that are not square.
+"""How a coded frame is displayed: rotation, mirroring and pixel aspect ratio.
 
-A container says so by a display matrix (ISO/IEC 14496-12, 8.5.2) and a pixel aspect ratio, a JPEG by EXIF's
-orientation, a codec by its own fields. Detection, masks, zones, boxes and stills all follow what a person
-sees. Areas are shares of the frame, so that detection needs no square pixels: luma is only turned; images are
-stretched too.
+They come from a container's display matrix (ISO/IEC 14496-12, 8.5.2) and pixel aspect ratio, from a JPEG's
+EXIF orientation, or from a codec's own fields. Detection, masks, zones, boxes and stills all refer to the
+displayed image. Areas are shares of the frame, so detection needs no square pixels: luma is only mirrored and
+turned, while images are also stretched.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy as np
 from async_motion.core.model import Image, Luma
 
 MAX_PIXELS = 1 << 25
-"""An image is not stretched beyond this, where no other bound is given."""
+"""The default bound on the pixels of a stretched image."""
 
 MAX_ASPECT = 4.0
-"""No camera's pixels are longer than this: what says so is damaged."""
+"""The maximum pixel aspect ratio of a camera: a larger one is damaged data."""
 
 _CLOCKWISE = {1: cv2.ROTATE_90_CLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """Mirrored from left to right first, then turned clockwise by `turns` quarters.
+    """Display parameters: mirror left to right first, then turn clockwise by `turns` quarter turns.
 
     `aspect` is the width of a coded pixel over its height.
     """
@@ -38,15 +38,15 @@ class Display:
 
     @property
     def as_coded(self) -> bool:
-        """Whether a frame is shown as it is coded."""
+        """Whether a frame is displayed as it is coded."""
         return self == AS_CODED
 
     def luma(self, luma: Luma) -> Luma:
-        """Return luma as it is shown, (H, W): the same array where nothing turns, else a new one."""
+        """Return `luma` (H, W) as displayed: the same array if it is neither mirrored nor turned."""
         return np.asarray(self._turned(luma), np.uint8)
 
     def image(self, image: Image, max_pixels: int = MAX_PIXELS) -> Image:
-        """Return a BGR image as it is shown, with square pixels unless it would exceed `max_pixels`."""
+        """Return a BGR image (H, W, 3) as displayed, with square pixels unless above `max_pixels`."""
         height, width = image.shape[:2]
         if self.aspect > 1.0:
             size = (round(width * self.aspect), height)
@@ -79,7 +79,7 @@ _BY_ORIENTATION = {
 
 
 def by_matrix(matrix: bytes) -> tuple[int, bool]:
-    """Return (turns, mirrored) of a display matrix: nine 32-bit numbers in the order of this machine."""
+    """Return (turns, mirrored) of a display matrix: nine 32-bit integers in native byte order."""
     if len(matrix) != 36:
         return 0, False
     a, b, _, c, d = struct.unpack("=9i", matrix)[:5]
@@ -92,12 +92,12 @@ def by_matrix(matrix: bytes) -> tuple[int, bool]:
 
 
 def by_exif(jpeg: bytes | memoryview) -> tuple[int, bool]:
-    """Return (turns, mirrored) by the EXIF orientation in a JPEG's first segments; (0, False) without one."""
+    """Return (turns, mirrored) from the EXIF orientation of a JPEG; (0, False) without one."""
     return _BY_ORIENTATION.get(_orientation(bytes(jpeg[:65536])) or 1, (0, False))
 
 
 def aspect_of(ratio: object) -> float:
-    """Return a pixel aspect ratio as a number, 1.0 where it is unknown or impossible."""
+    """Return a pixel aspect ratio as a number, 1.0 if it is unknown or impossible."""
     numerator, denominator = getattr(ratio, "numerator", 0), getattr(ratio, "denominator", 0)
     if (
         not (isinstance(numerator, int) and isinstance(denominator, int))
@@ -110,7 +110,7 @@ def aspect_of(ratio: object) -> float:
 
 
 def _orientation(jpeg: bytes) -> int | None:
-    """Return EXIF's tag 0x0112 of a JPEG's APP1, None without one."""
+    """Return the EXIF orientation (tag 0x0112) from a JPEG's APP1 segment, None without one."""
     at = 2
     while jpeg[:2] == b"\xff\xd8" and at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
         marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4])

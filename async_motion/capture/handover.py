@@ -1,10 +1,10 @@
 """The hand-over of frames from a reader thread to the event loop, with a watchdog over that thread.
 
-A blocking library call cannot be stopped from outside, and some never return. So the reader is a daemon
-thread of its own. It never uses the default executor: name resolution runs there, and a stuck worker would
-hold up the exit. The reader checks `stopping` between calls. The loop's side does not trust it: `get` has its
-own deadline, counted from the last progress of the media. Past the deadline the thread is abandoned, and what
-it still offers is discarded.
+A blocking library call cannot be stopped from outside, and some never return. So the reader runs in its own
+daemon thread. It never uses the default executor: name resolution runs there, and a stuck worker would hold
+up the exit. The reader checks `stopping` between calls. The loop's side does not trust it: `get` has its own
+deadline, counted from the last progress of the media. Past the deadline the thread is abandoned, and its
+later frames are discarded.
 
 Live sources hand over the newest frames: when the loop is slow, the oldest waiting frame is dropped and
 counted. Lossless sources (`speed: max`) wait for room instead.
@@ -58,7 +58,7 @@ class CaptureCounters:
 
 
 class FrameSink(Protocol):
-    """What a reader sees of its connection, in a thread of the service or in a process of its own."""
+    """The reader's view of its connection, in a thread of the service or in a capture process."""
 
     @property
     def stopping(self) -> bool:

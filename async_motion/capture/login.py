@@ -1,6 +1,6 @@
 """HTTP authentication (RFC 7616, RFC 7617), for HTTP and RTSP cameras.
 
-FFmpeg knows Digest with MD5 only. Newer cameras offer SHA-256, beside MD5 or instead of it.
+FFmpeg supports only Digest with MD5. Newer cameras offer SHA-256, in addition to MD5 or instead of it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ HASHES: dict[str, Callable[[bytes], str]] = {
     "SHA-256": lambda data: hashlib.sha256(data).hexdigest(),
     "MD5": lambda data: hashlib.md5(data, usedforsecurity=False).hexdigest(),
 }
-"""By the algorithm's name, the best first. Each also has a `-sess` variant."""
+"""Hash functions by algorithm name, the strongest first. Each also has a `-sess` variant."""
 
 MAX_CHALLENGES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One way to log in that a server offers: `scheme` in small letters, parameters by small name."""
+    """One challenge of a server: `scheme` in lower case, parameters by lower-case name."""
 
     scheme: str
     parameters: dict[str, str]
 
     @property
     def algorithm(self) -> str:
-        """The digest's algorithm in capitals, without `-SESS`; MD5 where none is named."""
+        """The digest's algorithm in upper case, without `-SESS`; MD5 by default."""
         return self.parameters.get("algorithm", "MD5").upper().removesuffix("-SESS")
 
     @property
@@ -45,14 +45,14 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A user and a password, as they are sent."""
+    """A user and a password, percent-decoded."""
 
     user: str
     password: str = field(repr=False)
 
 
 def login_of(url: str) -> Login | None:
-    """Return the login in an address, None without one."""
+    """Return the login in a URL, None without one."""
     parts = urlsplit(url)
     if parts.username is None:
         return None
@@ -60,7 +60,7 @@ def login_of(url: str) -> Login | None:
 
 
 def challenges(headers: Iterable[str]) -> list[Challenge]:
-    """Return what the values of WWW-Authenticate headers offer. Text that is no challenge is left out."""
+    """Return the challenges in the values of WWW-Authenticate headers. Invalid text is left out."""
     found: list[Challenge] = []
     for header in headers:
         at = 0
@@ -73,14 +73,14 @@ def challenges(headers: Iterable[str]) -> list[Challenge]:
                 parameters.setdefault(name.lower(), text)
                 at = parameter.end()
             found.append(Challenge(scheme[1].lower(), parameters))
-            # A comma also stands between two challenges of one header.
+            # A comma also separates two challenges in one header.
             comma = re.compile(r"\s*,").match(header, at)
             at = comma.end() if comma else at
     return found
 
 
 def best(offered: Iterable[Challenge]) -> Challenge | None:
-    """Return the safest challenge that we can answer, None where there is none."""
+    """Return the strongest challenge that we support, None without one."""
     order = list(HASHES)
     digests = [one for one in offered if one.scheme == "digest" and one.algorithm in HASHES]
     if digests:
@@ -89,7 +89,7 @@ def best(offered: Iterable[Challenge]) -> Challenge | None:
 
 
 class Authorization:
-    """Answer one challenge, again for each request."""
+    """Answers one challenge, for each request again."""
 
     def __init__(self, login: Login, challenge: Challenge) -> None:
         self._login = login

@@ -1,9 +1,9 @@
 """The main stream beside the watched sub-stream: received, and decoded only for stills.
 
-A thread of its own buffers packets. It reconnects by itself; while it is away, stills come from the stream
-that is watched. `image_at` decodes from the buffered keyframe up to the wanted time; asked for the next still
-of the same GOP, it goes on from where it was. Both streams are tied to our monotonic clock by the smallest
-delay seen, so they match to within the difference of those delays, in practice a frame or two.
+A separate thread buffers packets and reconnects by itself. While the main stream is down, stills come from
+the watched stream. `image_at` decodes from the buffered keyframe up to the requested time; for the next still
+of the same GOP it continues from there. Both streams are tied to our monotonic clock by the smallest delay
+seen, so they match to within the difference of those delays, in practice a frame or two.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ WAIT_S = 1.0
 """How long a still waits for its packets: the main stream often comes a little later."""
 
 NEAR_S = 0.5
-"""A frame that is further away in time than this is not the one that was asked for."""
+"""The maximum distance in time between a requested frame and the one returned."""
 
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 MAX_LEFT = 3
 IDLE_S = 30.0
-"""A decoder that was not used for so long gives its memory back."""
+"""A decoder that was not used for this long is released."""
 
 
 class _Found(NamedTuple):
-    """A frame of the main stream: when it was captured, and how it is to be shown."""
+    """A frame of the main stream, the monotonic time of its capture, and its display parameters."""
 
     at: float
     frame: VideoFrame
@@ -61,14 +61,14 @@ class _Cursor:
 
 
 class _StopWaiting:
-    """How the receiving thread waits: until its event is set."""
+    """Lets the receiving thread wait until its event is set."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
 
     @property
     def stopping(self) -> bool:
-        """Whether the thread is to end."""
+        """Whether the thread must end."""
         return self._stop.is_set()
 
     def reader_wait(self, seconds: float) -> bool:
@@ -77,7 +77,7 @@ class _StopWaiting:
 
 
 class MainStream:
-    """Buffer one stream's packets, and find frames in them by time."""
+    """Buffers one stream's packets, and finds frames in them by time."""
 
     def __init__(self, address: Address, spec: CaptureSpec) -> None:
         self._address = address
@@ -99,14 +99,14 @@ class MainStream:
 
     @property
     def nbytes(self) -> int:
-        """The memory that the buffered packets cost."""
+        """The memory of the buffered packets, in bytes."""
         return self._buffer.nbytes
 
     def start(self) -> bool:
-        """Begin to receive, unless it already does.
+        """Start to receive, unless already receiving.
 
-        Return whether this replaced a thread that hangs in the video library. At most `MAX_LEFT` are left
-        behind.
+        Return whether this replaced a thread that hangs in the video library. At most `MAX_LEFT` such threads
+        are abandoned.
         """
         with self._arrived:
             thread = self._thread
@@ -132,9 +132,9 @@ class MainStream:
             self._arrived.notify_all()
 
     def image_at(self, monotonic: float) -> Image | None:
-        """Return the image captured at `monotonic`, None where there is none. Blocks, decodes.
+        """Return the (H, W, 3) BGR image captured at `monotonic`, None if there is none. Blocks, decodes.
 
-        Raises CameraUnavailable when there is no memory for it.
+        Raises CameraUnavailable when memory runs out.
         """
         with self._decoding:
             self._used = self._spec.monotonic()
@@ -151,7 +151,7 @@ class MainStream:
                 return None
 
     def _locate(self, at: float) -> tuple[Gop, list[BufferedPacket], OpenStream, PtsClock] | None:
-        """Return the GOP of this time, its packets so far, and their stream; waits a little for them."""
+        """Return the GOP of this time, its packets so far, and their stream; wait up to `WAIT_S` for them."""
         with self._arrived:
             self._arrived.wait_for(
                 lambda: self._stop.is_set() or self._clock is None or self._buffer.newest >= at, WAIT_S
@@ -164,7 +164,7 @@ class MainStream:
     def _seek(
         self, at: float, gop: Gop, packets: list[BufferedPacket], source: OpenStream, clock: PtsClock
     ) -> _Found | None:
-        """Return the frame of `gop` that is nearest to `at`."""
+        """Return the frame of `gop` that is nearest to `at`, None if it is further away than `NEAR_S`."""
         cursor = self._cursor
         if cursor is None or cursor.gop is not gop or (cursor.latest and cursor.latest.at > at):
             decoder = Decoder(
@@ -238,11 +238,11 @@ class MainStream:
         raise CameraUnavailable(f"{self._address.shown}: closed the stream")
 
     def _expect(self, within_s: float) -> None:
-        # A thread that is past this hangs in the library, whose own time-outs are shorter.
+        # Past this deadline the thread hangs in the library, whose own time-outs are shorter.
         self._deadline = self._spec.monotonic() + within_s + self._spec.stall_timeout_s
 
     def _rest(self) -> None:
-        """Give the decoder's memory back when no still was asked for in `IDLE_S`."""
+        """Release the decoder when no still was requested for `IDLE_S`."""
         if self._cursor is None or self._spec.monotonic() - self._used < IDLE_S:
             return
         if self._decoding.acquire(blocking=False):
@@ -262,20 +262,20 @@ class MainStream:
 
 
 class StillSource(Protocol):
-    """A main stream, here or in the process that reads the camera."""
+    """A main stream, in this process or in the capture process."""
 
     @property
     def nbytes(self) -> int:
-        """The memory that its packets cost here."""
+        """The memory of its packets in this process, in bytes."""
 
     def start(self) -> bool:
-        """Begin to receive, unless it already does; return whether this replaced a thread that hangs."""
+        """Start to receive, unless already receiving; return whether this replaced a thread that hangs."""
 
     def stop(self) -> None:
         """Drop the packets; does not wait."""
 
     def image_at(self, monotonic: float) -> Image | None:
-        """Return the image captured at `monotonic`, None where there is none. Blocks."""
+        """Return the (H, W, 3) BGR image captured at `monotonic`, None if there is none. Blocks."""
 
 
 class MainStreamImage:
@@ -298,4 +298,4 @@ class MainStreamImage:
 
 
 def _ignore() -> None:
-    """Do not count a damaged frame of the main stream: the watched frame's image stands in."""
+    """Ignore a damaged frame of the main stream: the watched frame's image replaces it."""

@@ -1,16 +1,16 @@
-"""The bound on what a camera may send without completing a frame: FFmpeg has none of its own."""
+"""The bound on the bytes that a camera may send without completing a frame: FFmpeg has none."""
 
 from __future__ import annotations
 
 MAX_FRAME_BYTES = 32 * 1024 * 1024
-"""No encoded frame is as large: one of 33 megapixels takes about 10 MB."""
+"""The maximum size of an encoded frame: one of 33 megapixels takes about 10 MB."""
 
 MAX_OPENING_BYTES = 2 * MAX_FRAME_BYTES
-"""Before the first frame, FFmpeg reads ahead to learn what the stream is."""
+"""The bound before the first frame: FFmpeg reads ahead to probe the stream."""
 
 
 class ByteMeter:
-    """Count the bytes since the last frame. One thread counts, another resets."""
+    """Counts the bytes since the last frame. One thread counts, another resets."""
 
     def __init__(self) -> None:
         self._bytes = 0
@@ -22,11 +22,11 @@ class ByteMeter:
         return self._bytes <= self._limit
 
     def reset(self) -> None:
-        """Start again: a frame is complete."""
+        """Reset the count, as a frame is complete."""
         self._bytes = 0
         self._limit = MAX_FRAME_BYTES
 
     @property
     def problem(self) -> str:
-        """What is wrong when the bound is exceeded."""
+        """The text of the error when the bound is exceeded."""
         return f"sends more than {self._limit >> 20} MiB without completing a frame"

@@ -1,4 +1,4 @@
-"""One camera's source: connections, one after the other, each read by a thread of its own."""
+"""One camera's source: successive connections, each read by its own thread."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from async_motion.errors import CameraUnavailable
 log = logging.getLogger(__name__)
 
 CLOSE_GRACE_S = 1.0
-"""How long a healthy reader is waited for on closing: time for it to close its camera."""
+"""How long to wait on closing for a healthy reader, so that it can close its camera."""
 
 MAX_STUCK = 4
-"""With so many threads of one camera hanging in the video library, no further one is started."""
+"""No further thread is started while this many of one camera's hang in the video library."""
 
 Reader = Callable[[Handover, PtsClock], None]
 """Reads one connection on the calling thread until the source ends or `handover.stopping`; blocks.
@@ -31,9 +31,9 @@ Raises CameraUnavailable or CameraRefused, with texts that carry no secret. Clos
 
 
 class CameraSource:
-    """What a pipeline reads frames from; it lives across reconnects. Use it from one event loop.
+    """A pipeline's source of frames; it lives across reconnects. Use it from one event loop.
 
-    `counters` says how it goes.
+    `counters` counts its frames and failures.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CameraSource:
         feedback: DetectorFeedback | None = None,
         release: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`release`: lets go of what `reader` holds between connections, which also cannot hang then."""
+        """`release` frees what `reader` holds between connections; with it, the reader must never hang."""
         self.camera = spec.camera
         self._live = live
         self._late = False
@@ -68,21 +68,21 @@ class CameraSource:
     def live(self) -> bool:
         """Whether the newest frame wins. False: every frame counts and the reader waits for its consumer.
 
-        A file at full speed is not live. A camera is not for as long as frames come in a burst, all of them
-        captured earlier (`decode: auto` was woken, or a server sends the last seconds at once).
+        A file at full speed is not live. A camera is not live while frames arrive in a burst, later than they
+        were captured (`decode: auto` was woken, or a server sends the last seconds at once).
         """
         return self._live and not self._late
 
     def judged(self, monotonic: float, detection: Detection) -> None:
-        """Hear what a detector made of the frame of time `monotonic`; `decode: auto` goes by it.
+        """Report a detector's verdict on the frame captured at `monotonic`, for `decode: auto`.
 
-        Without it, `auto` judges by its own, more sensitive evidence alone, and idles less.
+        Without reports, `auto` uses only its own, more sensitive evidence, and idles less.
         """
         self._feedback.tell(monotonic, detection)
 
     @property
     def stuck(self) -> int:
-        """How many threads of this camera hang in a library call that has not come back."""
+        """The number of this camera's threads that hang in a library call."""
         self._hanging = [thread for thread in self._hanging if thread.is_alive()]
         return len(self._hanging)
 
@@ -90,7 +90,7 @@ class CameraSource:
         """Open the source and yield its frames until it ends.
 
         One call is one connection. Ends when a file has ended. Raises CameraUnavailable when the source
-        cannot be opened, stalls or breaks off, CameraRefused when a person must act.
+        cannot be opened, stalls or breaks off, CameraRefused when an operator must act.
         """
         if self._closed:
             raise RuntimeError(f"{self.camera}: this source is closed")
@@ -123,20 +123,20 @@ class CameraSource:
                 self._kind = kind
                 yield frame if record is None else self._recorded(frame, record)
         except CameraUnavailable:
-            # A thread that hangs is not waited for. A process that hangs is killed, and its reader returns.
+            # Do not wait for a thread that hangs. A process that hangs is killed, and its reader returns.
             overdue = not await handover.finished(0 if self._release is None else CLOSE_GRACE_S)
             raise
         finally:
             handover.stop()
             if self._handover is handover:
                 self._handover = None
-            # Left behind until it has returned: this wait may be cancelled too.
+            # Remember the thread until it has returned: this wait may be cancelled too.
             self._left.append(thread)
             if not overdue and await handover.finished(CLOSE_GRACE_S):
                 self._left.remove(thread)
 
     async def aclose(self) -> None:
-        """Stop reading. Returns within twice `CLOSE_GRACE_S`, whatever the video library does."""
+        """Stop reading. Returns within twice `CLOSE_GRACE_S`, even if the video library hangs."""
         self._closed = True
         if self._record is not None:
             self._record.stop()
@@ -147,13 +147,13 @@ class CameraSource:
             await self._release()
 
     def _recorded(self, frame: Frame, record: StillSource) -> Frame:
-        """Return the frame with the colours of the full-resolution stream; look after that stream."""
+        """Return the frame with the main stream's image as its `bgr`; restart that stream if it hangs."""
         if record.start():
             self.counters.abandoned += 1
         return replace(frame, bgr=MainStreamImage(record, frame.monotonic, frame.bgr), preview=frame.bgr)
 
     def _count_hanging(self) -> None:
-        """Count the threads that did not come back; raise CameraUnavailable when they are too many."""
+        """Count the threads that have not returned. Raises CameraUnavailable when there are too many."""
         hanging = [thread for thread in self._left if thread.is_alive()]
         self._left.clear()
         self._hanging.extend(hanging)

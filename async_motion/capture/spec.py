@@ -31,10 +31,11 @@ class CaptureSpec:
     `record_source` is the main stream of the same camera, from which stills are taken.
     `fps` is how many frames a second are handed out (`inf`: every one); they are chosen by PTS.
     `max_pixels` bounds one frame, `ring_bytes` and `ring_seconds` the undecoded packets that are kept.
-    `speed: max` reads a file as fast as it is consumed and loses nothing. `loop` starts a file or a folder
-    again when it has ended. `threads` are the decoder's own. With `isolation: process` all of it happens in a
-    process of its own, whose private memory is bounded to `process_memory` bytes. `monotonic` and `wall` are
-    the two clocks; a process of its own has the system's.
+    `speed: max` reads a file as fast as it is consumed, without dropping frames. `loop` restarts a file or a
+    folder when it has ended. `threads` is the number of decoder threads. With `isolation: process` the camera
+    is read in a separate process, whose private memory is limited to `process_memory` bytes. `monotonic` and
+    `wall` are the two clocks; a separate process uses the system's. Raises ValueError for values out of
+    range.
     """
 
     camera: str

@@ -1,11 +1,11 @@
-"""What FFmpeg reads of an HTTP camera: whole JPEGs in a clean multipart stream, or a container's bytes.
+"""What FFmpeg reads from an HTTP camera: whole JPEGs in a clean multipart stream, or a container's bytes.
 
-    multipart/x-mixed-replace      JPEGs as they come
-    image/jpeg                     one JPEG a request: asked for again at `fps`
+    multipart/x-mixed-replace      JPEGs as they arrive
+    image/jpeg                     one JPEG for each request, polled at `fps`
     anything with a SOI near its beginning: as multipart; anything else: the container's bytes
 
-FFmpeg's own reader of multipart streams stops at an empty part, needs a first boundary and a right length,
-and takes as much memory as a length says.
+FFmpeg's own multipart demuxer stops at an empty part, needs an initial boundary and a correct length, and
+allocates as much memory as a length claims.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
 
 PEEK_BYTES = 1024
-"""Bytes at the beginning in which a SOI tells MJPEG, whatever the type says."""
+"""A SOI within this many first bytes means MJPEG, for any Content-Type."""
 
 MIN_POLL_S = 0.05
 DEFAULT_FPS = 5.0
-"""The pace of polling where every frame is wanted (`fps: inf`)."""
+"""The polling rate for `fps: inf`."""
 
 BLIND_S = 20.0
-"""After so long without a whole JPEG, though bytes come, the connection is given up."""
+"""The connection is given up after this long without a whole JPEG, although bytes arrive."""
 
 MAX_DAMAGED = 100
-"""Polled JPEGs in a row that may be damaged."""
+"""The maximum number of damaged JPEGs in a row."""
 
 
 Damaged = Callable[[], None]
-"""Hears of each damaged JPEG."""
+"""Called for each damaged JPEG."""
 
 
 class Body(Protocol):
     """What FFmpeg reads."""
 
     container: str | None
-    """The container that is forced, None where FFmpeg is to find out."""
+    """The container that is forced; None: FFmpeg detects it."""
 
     def read(self, size: int) -> bytes:
-        """Return at most `size` bytes, empty at the end. Raises CameraUnavailable, Stopped."""
+        """Return at most `size` bytes, empty at the end. Raises CameraUnavailable, CameraRefused, Stopped."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -56,7 +56,7 @@ class Body(Protocol):
 def open_body(
     address: Address, spec: CaptureSpec, waiting: Waiting, meter: ByteMeter, damaged: Damaged
 ) -> Body:
-    """Ask the camera and return what it sends. Raises CameraUnavailable, CameraRefused, Stopped."""
+    """Send a request; return the answer's body. Raises CameraUnavailable, CameraRefused, Stopped."""
     connection = HttpConnection(address, spec, waiting)
     try:
         answer = connection.get()
@@ -79,7 +79,7 @@ def open_body(
 
 
 class Pace:
-    """When the next JPEG is asked for."""
+    """The pace at which JPEGs are requested."""
 
     def __init__(self, fps: float, waiting: Waiting) -> None:
         self._step = max(MIN_POLL_S, 1.0 / (DEFAULT_FPS if fps == float("inf") else fps))
@@ -87,7 +87,7 @@ class Pace:
         self._due = time.monotonic()
 
     def wait(self) -> None:
-        """Wait until it is due. Raises Stopped."""
+        """Wait until the next request is due. Raises Stopped."""
         now = time.monotonic()
         self._due = max(self._due + self._step, now)
         if not self._waiting.reader_wait(self._due - now):
@@ -95,7 +95,7 @@ class Pace:
 
 
 class JpegBody:
-    """Whole JPEGs as a clean multipart stream, each part in one piece; `poll`: one for each request."""
+    """Whole JPEGs as a clean multipart stream, each part in one piece; `poll`: one request for each JPEG."""
 
     container: str | None = "mpjpeg"
 
@@ -149,7 +149,7 @@ class JpegBody:
                     else:
                         whole_at, in_a_row = time.monotonic(), 0
                         yield jpeg
-                        # The time that FFmpeg and the decoder take is not the camera's.
+                        # Do not count the time that FFmpeg and the decoder take.
                         whole_at = time.monotonic()
             except TooLong:
                 raise CameraUnavailable(
@@ -198,7 +198,7 @@ class ContainerBody:
         self._left = first
 
     def read(self, size: int) -> bytes:
-        """Return at most `size` bytes, empty at the end. Raises CameraUnavailable, Stopped."""
+        """Return at most `size` bytes, empty at the end. Raises CameraUnavailable, CameraRefused, Stopped."""
         if not self._left:
             self._left = _read(self._answer, self._address)
         data, self._left = self._left[:size], self._left[size:]

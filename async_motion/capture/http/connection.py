@@ -1,7 +1,7 @@
-"""GET from a camera over a connection of our own: no redirects, no compression, every wait bounded.
+"""HTTP GET from a camera over our own connection: no redirects, no compression, every wait bounded.
 
-FFmpeg's HTTP follows redirects, decompresses, allocates as much as a header says, and knows Digest with MD5
-only. So FFmpeg gets bytes from here and knows no address.
+FFmpeg's HTTP client follows redirects, decompresses, allocates as much memory as a header claims, and
+supports only Digest with MD5. So FFmpeg gets its bytes from here and does not know the address.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
 
 POLL_S = 0.2
-"""How soon a wait for bytes notices that the reader is to stop."""
+"""How soon a wait for bytes notices that the reader must stop."""
 
 CHUNK = 64 * 1024
 
@@ -51,7 +51,7 @@ class Stopped(Exception):
 
 
 class HttpConnection:
-    """GET one address, as often as asked; the connection is kept where the camera keeps it."""
+    """Sends GET requests to one address; the connection is reused while the camera keeps it open."""
 
     def __init__(self, address: Address, spec: CaptureSpec, waiting: Waiting) -> None:
         self._address = address
@@ -62,7 +62,7 @@ class HttpConnection:
         self._authorization: Authorization | None = None
 
     def get(self) -> Response:
-        """Return the answer to a new request. Raises CameraUnavailable, CameraRefused, Stopped."""
+        """Send a request; return the answer to it. Raises CameraUnavailable, CameraRefused, Stopped."""
         for attempt in range(3):
             kept = self._socket is not None
             try:
@@ -112,7 +112,7 @@ class HttpConnection:
         return self._answer
 
     def _log_in(self, answer: Response) -> bool:
-        """Choose how to log in; return whether it is worth another request. Raises CameraRefused."""
+        """Choose a challenge; return whether to repeat the request with it. Raises CameraRefused."""
         login = login_of(self._address.url)
         offered = challenges(answer.headers("WWW-Authenticate"))
         stale = any(one.parameters.get("stale", "").lower() == "true" for one in offered)
@@ -128,7 +128,7 @@ class HttpConnection:
         return True
 
     def _check(self, answer: Response) -> None:
-        """Raise what a status other than success means."""
+        """Raise CameraUnavailable or CameraRefused for a status other than 2xx, or for compressed data."""
         shown, status = self._address.shown, answer.status
         if 200 <= status < 300:
             if answer.header("Content-Encoding").lower() not in ("", "identity"):
@@ -158,7 +158,7 @@ class HttpConnection:
 
 
 class Response:
-    """One answer. `read` gives its body as it comes."""
+    """One answer. `read` returns its body as it arrives."""
 
     def __init__(self, connection: socket.socket, waiting: Waiting, timeout_s: float) -> None:
         """Read the head. Raises OSError, HTTPException, Stopped."""
@@ -171,7 +171,7 @@ class Response:
             raise
 
     def close(self) -> None:
-        """Give up the rest of the body; the connection stays open. Left to the collector it would warn."""
+        """Discard the rest of the body; the connection stays open. Otherwise the garbage collector warns."""
         self._answer.close()
 
     @property
@@ -203,7 +203,7 @@ class Response:
 
 
 class _Bytes(io.RawIOBase):
-    """A socket's bytes as a file: waits in small steps, at most `timeout_s` for the next ones."""
+    """A socket's bytes as a file. Waits in steps of `POLL_S`, at most `timeout_s` for the next bytes."""
 
     def __init__(self, connection: socket.socket, waiting: Waiting, timeout_s: float) -> None:
         self._connection = connection
@@ -212,7 +212,7 @@ class _Bytes(io.RawIOBase):
         connection.setblocking(False)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return what `http.client` reads from."""
+        """Return the buffered file from which `http.client` reads."""
         return io.BufferedReader(self, CHUNK)
 
     def readable(self) -> bool:

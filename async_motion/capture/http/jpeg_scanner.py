@@ -1,8 +1,8 @@
-"""JPEGs cut out of a stream of bytes, by their own markers (ISO/IEC 10918-1, annex B).
+"""Find JPEGs in a stream of bytes by their own markers (ISO/IEC 10918-1, annex B).
 
-What stands between them (multipart boundaries, headers, wrong lengths, garbage) does not matter. A JPEG is
-whole when its segments lead from SOI over a frame header and a scan to EOI. One that another SOI interrupts,
-or whose segments do not fit, is damaged.
+The bytes between them (multipart boundaries, headers, wrong lengths, garbage) are ignored. A JPEG is whole
+when its segments lead from SOI through a frame header and a scan to EOI. One that another SOI interrupts, or
+whose segments are invalid, is damaged.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from async_motion.capture.meter import MAX_FRAME_BYTES
 SOI = b"\xff\xd8\xff"
 SOS, EOI, DHP = 0xDA, 0xD9, 0xDE
 SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-"""Frame headers, without the tables DHT, JPG and DAC that lie among them."""
+"""Markers of frame headers: the range without DHT, JPG and DAC."""
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 """A marker in entropy-coded data: neither a stuffed byte nor RSTn."""
 
 
 class TooLong(Exception):
-    """More bytes than a frame can have, and no JPEG is complete."""
+    """More bytes than a frame may have, and no JPEG is complete."""
 
 
 class _Step(Enum):
-    """What comes next where no JPEG has ended."""
+    """The next step while no JPEG has ended."""
 
     GO_ON = auto()
     NEED_MORE = auto()
 
 
 class JpegScanner:
-    """Take bytes as they come; yield each JPEG, and None for a damaged one."""
+    """Finds JPEGs in bytes as they arrive."""
 
     def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
         self._max_bytes = max_bytes
         self._bytes = bytearray()
         self._at = 0
-        """How far the JPEG at the beginning of `_bytes` was parsed; 0: its SOI was not found yet."""
+        """How far the JPEG at the beginning of `_bytes` was parsed; 0: no SOI was found yet."""
         self._in_scan = False
         self._has_frame = False
         self._has_scan = False
 
     def feed(self, data: bytes) -> Iterator[bytes | None]:
-        """Take the next bytes. Raises TooLong."""
+        """Take the next bytes; yield each whole JPEG, and None for each damaged one. Raises TooLong."""
         self._bytes += data
         while not isinstance(found := self._next(), _Step):
             yield found
@@ -59,7 +59,7 @@ class JpegScanner:
         return self._at > 0
 
     def _next(self) -> bytes | _Step | None:
-        """Return a whole JPEG, None for a damaged one, or that more bytes are needed."""
+        """Return a whole JPEG, None for a damaged one, or NEED_MORE."""
         if not self._at:
             start = self._bytes.find(SOI)
             if start < 0:
@@ -124,6 +124,6 @@ class JpegScanner:
         return jpeg
 
     def _drop(self, at: int) -> None:
-        """Drop what does not fit, up to where the next JPEG may begin."""
+        """Drop the damaged bytes, up to where the next JPEG may begin."""
         del self._bytes[: max(2, at)]
         self._at = 0

@@ -1,4 +1,4 @@
-"""A camera read by a process of its own, so that a crash or a leak there affects no other camera.
+"""A camera read by a separate process, so that a crash or a leak there affects no other camera.
 
     CameraSource ─ Handover ─ IsolatedReader ═══ control ══▶ child: ChildSink ─ the same reader as in a thread
                            (its thread)  ◀══ frames ════          │
@@ -19,7 +19,7 @@ change afterwards; its log lines are repeated as text. It gets the settings over
 the process list nor its environment (a few names, see `core.children`) holds a secret.
 
 It does not outlive us: the kernel kills it when the lifeline, a pipe that only we hold, is closed. That works
-though the child is stopped or hangs, and though we are killed.
+even if the child is stopped or hangs, and even if we are killed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ START_WITHIN_S = 30.0
 """How long a child may take to load its libraries on a busy machine; the time-out for opening starts then."""
 
 STOP_GRACE_S = 0.5
-"""How long a child may take to close its camera. Then it is killed."""
+"""How long a child may take to close its camera before it is killed."""
 
 EXIT_GRACE_S = 1.0
 """How long a child whose socket has closed may take to end by itself."""
@@ -187,7 +187,10 @@ class Child:
             os.close(lifeline)
 
     def ask(self, monotonic: float, max_pixels: int) -> Image | None:
-        """Return the main stream's image of this time; None: there is none. Blocks."""
+        """Return the main stream's (H, W, 3) BGR image of this time, None if there is none. Blocks.
+
+        Raises Gone, MemoryError, and `NONSENSE` for a malformed answer.
+        """
         with self._asking:
             self._asked += 1
             deadline = time.monotonic() + IMAGE_WAIT_S
@@ -352,7 +355,7 @@ class IsolatedReader:
         return child.end(within_s)
 
     def judged(self, heard: float, latest: float) -> None:
-        """Tell the child up to which time frames were judged, and were of interest. Never waits."""
+        """Tell the child the times of the newest frames judged and of interest. Never waits."""
         if (child := self._child) is not None:
             with suppress(
                 Gone
@@ -360,7 +363,7 @@ class IsolatedReader:
                 child.control.send({"do": "judged", "heard": heard, "latest": _finite(latest)})
 
     def image_at(self, monotonic: float) -> Image | None:
-        """Return the main stream's image of this time; None: there is none. Blocks."""
+        """Return the main stream's (H, W, 3) BGR image of this time, None if there is none. Blocks."""
         child = self._child
         if child is None:
             return None
@@ -380,7 +383,7 @@ class IsolatedReader:
         while child.process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.01)
         if self._busy.acquire(blocking=False):
-            # Otherwise its reader finds it gone.
+            # If the lock is held, the child's reader finds it gone.
             try:
                 if self._child is child and child.process.poll() is not None:
                     self._bury(child, 0.0)
@@ -447,7 +450,7 @@ def _environment() -> dict[str, str]:
 
 
 def _finite(seconds: float) -> float | None:
-    """JSON has no infinity."""
+    """Return None for an infinity, which JSON does not have."""
     return seconds if abs(seconds) != float("inf") else None
 
 
