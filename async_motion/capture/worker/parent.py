@@ -331,7 +331,7 @@ class IsolatedReader:
         return False
 
     def _expect(self, seconds: float, handover: Handover) -> None:
-        """Let a paced reader wait. Not for a network stream: it would hide a stall."""
+        """Allow a paced reader to wait. Refuse it for an RTSP stream: a wait would hide a stall."""
         match self._kind:
             case SourceKind.RTSP:
                 max_s = 0.0

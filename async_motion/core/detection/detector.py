@@ -503,7 +503,7 @@ class Detector:
         assert self._switched is not None
         since, picture, leapt = self._switched
         if now == since:
-            # In the frame of the leap itself, everything belongs to the leap but what was already moving.
+            # In the frame of the leap itself, everything belongs to the leap except what was already moving.
             lit = large & ~self._tracks.moved()
         else:
             lit = large & regions.unchanged(look.picture, picture, look.whole_threshold)

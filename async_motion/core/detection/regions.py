@@ -97,7 +97,7 @@ class Regions:
         return mask
 
     def unchanged(self, picture: Plane, past: Plane, tolerance: Plane) -> NDArray[np.bool_]:
-        """Return which regions look as they did in the image `past`, but for a few pixels."""
+        """Return which regions look as they did in the image `past`, except for a few pixels."""
         alike = cv2.compare(cv2.absdiff(picture, past), tolerance, cv2.CMP_LE)
         return self.share(u8(alike)) > _UNCHANGED
 

@@ -28,7 +28,7 @@ _JUMPED = 6
 _WHOLE = 0.5
 """Share of jumped cells above which the whole image has leapt."""
 _CALM = 0.25
-"""Before and after a leap of share s, a frame is calm if less than this multiple of s jumps."""
+"""Before and after a leap of share s, a frame is calm if its own share is below `_CALM * s`."""
 _PART, _UNUSUAL = 0.05, 3.0
 """A part has leapt if `share > _PART + _UNUSUAL * usual`."""
 _USUAL_S = 2.0
@@ -149,9 +149,9 @@ class Jumps:
     ) -> Jump:
         """Compare `picture`, and `aligned` (shake undone), with the frame before; `light` is this frame's.
 
-        `known`: the background, in some light, explained the frame before. An object that passes close by
-        changes frame after frame, so no calm frame comes before. A light may need several frames, and a flash
-        may precede a switch: after a leap of the whole image that is `known`, no calm frame is required.
+        `known`: the background, in some light, explains the frame before. A scene change normally follows a
+        calm frame; an object that passes close by changes frame after frame. But a light may need several
+        frames, and a flash may precede a switch. So a leap of the whole image that was `known` will do.
         """
         share = jumped(picture, self._before)
         if share and (aligned is not picture or self._aligned is not self._before):

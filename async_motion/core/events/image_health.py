@@ -8,7 +8,7 @@ shows its own "NO SIGNAL". Each is detected in a small copy of the luma, once a 
                the image, it takes `CLOCK_S`
     dark       nothing is brighter than a few grey levels above black
     no_signal  most of the image is exactly one grey, without noise, and the known edges are gone
-    covered    hardly an edge is left where there were many
+    covered    few edges remain where there were many
     turned     the edges have moved: the correlation with the learned edge map is low
 
 Edges are used because they stay in place while the light changes, night falls and objects move. The edge map
