@@ -1,4 +1,4 @@
-"""Everything around the real service is broken, and nothing that it has accepted may be lost.
+"""Fault injection around the real service: no accepted record may be lost.
 
     python -m tests.faults --seed 7 --minutes 10       a seeded mix; the same seed breaks the same things
     python -m tests.faults --list                      what can be broken
@@ -9,7 +9,7 @@
                │        │  └───────▶ proxy ──▶ mosquitto ──▶ subscriber ──▶ oracle
              spool    witness file ──────────────────────────────────────────┘
 
-`witness` runs the service and writes down, from outside of the spool, which frames `accept` has returned for
-and which announcements the broker has acknowledged. `oracle` holds that against what subscribers received and
-what is in the bucket. `stage` builds all of it, `breaking` is the catalogue of faults, `mix` draws from it.
+`witness` runs the service and records, outside the spool, for which frames `accept` has returned and which
+announcements the broker has acknowledged. `oracle` compares that with what subscribers received and what is
+in the bucket. `stage` builds all of it, `breaking` is the catalogue of faults, `mix` draws from it.
 """

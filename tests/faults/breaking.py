@@ -1,8 +1,8 @@
-"""The catalogue: each fault breaks one thing on a stage for a while, and heals it.
+"""The catalogue of faults: each breaks one thing on a stage for a while, and repairs it.
 
-A fault is a coroutine `(stage, hold_s)` that returns when everything that it broke is whole again. What it
-touches (`service`, `store`, `broker`, `names`, `machine`) says which may be mixed: two of different kinds at
-once. Where it can, it waits until the service meets the fault: one that is never met shows nothing.
+A fault is a coroutine `(stage, hold_s)` that returns once everything that it broke works again. What it
+touches (`service`, `store`, `broker`, `names`, `machine`) decides which may be combined: two of different
+kinds at once. If possible, it waits until the service is affected: otherwise the fault would test nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CATALOGUE: dict[str, Fault] = {}
 def fault(
     touches: str, possible: Callable[[], bool] = lambda: True, *, is_refusal: bool = False
 ) -> Callable[[Break], Break]:
-    """Put a coroutine into the catalogue, under its name with dashes."""
+    """Add a coroutine to the catalogue, under its name with dashes."""
 
     def add(run: Break) -> Break:
         name = run.__name__.replace("_", "-")
@@ -62,7 +62,7 @@ def fault(
 
 @fault("service")
 async def service_killed(stage: Stage, hold_s: float) -> None:
-    """SIGKILL, at whatever moment this is."""
+    """SIGKILL at an arbitrary moment."""
     stage.kill_service()
     await asyncio.sleep(min(hold_s, 1.0))
     stage.service.start()
@@ -92,7 +92,7 @@ async def service_restarted(stage: Stage, _hold_s: float) -> None:
 
 @fault("service")
 async def service_frozen(stage: Stage, hold_s: float) -> None:
-    """SIGSTOP: to everybody else it looks as if the machine hangs."""
+    """SIGSTOP: to its peers the machine seems to hang."""
     pid = stage.service_pid
     os.kill(pid, signal.SIGSTOP)
     await asyncio.sleep(hold_s)
@@ -109,7 +109,7 @@ async def power_lost(stage: Stage, hold_s: float) -> None:
 
 @fault("service", Disk.possible)
 async def disk_error(stage: Stage, hold_s: float) -> None:
-    """The file system finds an error and makes itself read-only, while the service runs; then a reboot."""
+    """The file system finds an error and remounts read-only while the service runs; then a reboot."""
     assert stage.disk is not None
     stage.disk.turn_read_only()
     await asyncio.sleep(hold_s)
@@ -131,7 +131,7 @@ FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 @fault("service", lambda: FAKETIME is not None, is_refusal=True)
 async def clock_jumps(stage: Stage, hold_s: float) -> None:
-    """The wall clock of the running service is a day, or 20 minutes, off, and jumps back."""
+    """The running service's wall clock jumps by a day, or 20 minutes, and back."""
     offset = stage.folder / "clock"
     offset.write_text("+0\n")
     stage.kill_service()
@@ -143,7 +143,7 @@ async def clock_jumps(stage: Stage, hold_s: float) -> None:
 
 
 def clock_environment(offset: Path) -> dict[str, str]:
-    """Return what makes a process's wall clock differ from ours by what stands in the file `offset`."""
+    """Return the environment that shifts a process's wall clock by the value in the file `offset`."""
     return {
         "LD_PRELOAD": str(FAKETIME),
         "FAKETIME_TIMESTAMP_FILE": str(offset),
@@ -154,7 +154,7 @@ def clock_environment(offset: Path) -> dict[str, str]:
 
 
 async def _service_is_back(stage: Stage) -> None:
-    """Wait until it accepts again: it learns its cameras, and has to be broken while it works."""
+    """Wait until the service accepts frames again: while it learns its scenes, a fault tests nothing."""
     await stage.more_accepted(within_s=90)
 
 
@@ -163,7 +163,7 @@ async def _service_is_back(stage: Stage) -> None:
 
 @fault("store")
 async def store_killed(stage: Stage, hold_s: float) -> None:
-    """SIGKILL, and started again."""
+    """SIGKILL, then a restart."""
     stage.store.kill()
     await asyncio.sleep(hold_s)
     await asyncio.to_thread(stage.store.start)
@@ -171,7 +171,7 @@ async def store_killed(stage: Stage, hold_s: float) -> None:
 
 @fault("store")
 async def store_frozen(stage: Stage, hold_s: float) -> None:
-    """SIGSTOP: connections are open without an answer; what was sent is processed afterwards."""
+    """SIGSTOP: connections stay open without an answer; requests are processed afterwards."""
     stage.store.pause()
     await asyncio.sleep(hold_s)
     stage.store.resume()
@@ -179,7 +179,7 @@ async def store_frozen(stage: Stage, hold_s: float) -> None:
 
 @fault("store")
 async def store_slow(stage: Stage, hold_s: float) -> None:
-    """Bytes trickle."""
+    """The connection is very slow."""
     stage.store_proxy.limit(rate=4_000)
     await asyncio.sleep(hold_s)
     stage.store_proxy.heal()
@@ -204,7 +204,7 @@ async def store_cut_in_the_body(stage: Stage, hold_s: float) -> None:
 
 @fault("store")
 async def store_cut_in_the_answer(stage: Stage, hold_s: float) -> None:
-    """The store gets everything and confirms, and its answers are lost."""
+    """The store receives and confirms everything, but its answers are lost."""
     stage.store_proxy.reset()
     stage.store_proxy.cut(down=stage.rng.randrange(0, 40))
     await asyncio.sleep(hold_s)
@@ -229,7 +229,7 @@ async def store_port_closed(stage: Stage, hold_s: float) -> None:
 
 @fault("store")
 async def store_says_500(stage: Stage, hold_s: float) -> None:
-    """The server is in trouble."""
+    """The server answers with an internal error."""
     await _answers(stage, hold_s, 500, "InternalError")
 
 
@@ -241,13 +241,13 @@ async def store_says_503(stage: Stage, hold_s: float) -> None:
 
 @fault("store", is_refusal=True)
 async def store_says_403(stage: Stage, hold_s: float) -> None:
-    """The key is no longer known."""
+    """The access key is no longer valid."""
     await _answers(stage, hold_s, 403, "InvalidAccessKeyId")
 
 
 @fault("store", is_refusal=True)
 async def store_says_no_bucket(stage: Stage, hold_s: float) -> None:
-    """The bucket is gone."""
+    """The bucket no longer exists."""
     await _answers(stage, hold_s, 404, "NoSuchBucket")
 
 
@@ -259,7 +259,7 @@ async def store_says_clock_skewed(stage: Stage, hold_s: float) -> None:
 
 @fault("store", is_refusal=True)
 async def store_is_full(stage: Stage, hold_s: float) -> None:
-    """The bucket holds all that its quota allows, in the words of a server that is none of ours."""
+    """The bucket's quota is used up, as another vendor's server reports it."""
     await _answers(stage, hold_s, 403, "QuotaExceeded")
 
 
@@ -289,7 +289,7 @@ async def _answers(
 
 @fault("broker")
 async def broker_killed(stage: Stage, hold_s: float) -> None:
-    """SIGKILL; it comes back without its retained messages and its sessions, and hears of all of them."""
+    """SIGKILL; it restarts without retained messages and sessions, and must get all of them again."""
     await stage.restart_broker(hold_s)
     await eventually_async(
         lambda: asyncio.to_thread(_is_online, stage), within_s=90, what="what was retained to be said again"
@@ -318,7 +318,7 @@ async def broker_half_open(stage: Stage, hold_s: float) -> None:
 
 @fault("broker")
 async def broker_resets(stage: Stage, hold_s: float) -> None:
-    """Every connection is reset, again and again."""
+    """Every connection is reset repeatedly."""
     for _ in range(max(1, int(hold_s))):
         stage.broker_proxy.reset()
         await asyncio.sleep(1.0)
@@ -334,7 +334,7 @@ async def broker_port_closed(stage: Stage, hold_s: float) -> None:
 
 @fault("broker", is_refusal=True)
 async def broker_refuses_topics(stage: Stage, hold_s: float) -> None:
-    """The access list forbids every publish, which MQTT 5 says in the acknowledgement's reason code."""
+    """The access list forbids every publish; MQTT 5 reports it as the PUBACK's reason code."""
     stage.broker.allow(CLOSED_ACL)
     await asyncio.sleep(hold_s)
     stage.broker.allow(OPEN_ACL)
@@ -342,7 +342,7 @@ async def broker_refuses_topics(stage: Stage, hold_s: float) -> None:
 
 @fault("broker", is_refusal=True)
 async def broker_is_full(stage: Stage, hold_s: float) -> None:
-    """Its queue is full: it takes no publish, which MQTT 5 says by the reason code "quota exceeded"."""
+    """Its queue is full: it refuses every publish with the reason code "quota exceeded" (MQTT 5)."""
     refusing: list[Refusing] = []
 
     def make() -> Refusing:
@@ -359,7 +359,7 @@ async def broker_is_full(stage: Stage, hold_s: float) -> None:
 
 @fault("broker", is_refusal=True)
 async def broker_refuses_login(stage: Stage, hold_s: float) -> None:
-    """The password is another one now."""
+    """The password has changed."""
     user, password = SERVICE_LOGIN
     stage.set_password(user, "another")
     stage.broker.reload()
@@ -374,19 +374,19 @@ async def broker_refuses_login(stage: Stage, hold_s: float) -> None:
 
 @fault("names", NameServer.possible)
 async def dns_silent(stage: Stage, hold_s: float) -> None:
-    """The name server does not answer, while store and broker have to be found again."""
+    """The name server does not answer, while store and broker must be resolved again."""
     await _names(stage, hold_s, "silent")
 
 
 @fault("names", NameServer.possible)
 async def dns_fails(stage: Stage, hold_s: float) -> None:
-    """The name server answers with SERVFAIL, while store and broker have to be found again."""
+    """The name server answers SERVFAIL, while store and broker must be resolved again."""
     await _names(stage, hold_s, "fails")
 
 
 @fault("names", NameServer.possible)
 async def dns_knows_nothing(stage: Stage, hold_s: float) -> None:
-    """The name server says that there are no such names, while store and broker have to be found again."""
+    """The name server answers NXDOMAIN, while store and broker must be resolved again."""
     await _names(stage, hold_s, "knows nothing")
 
 
@@ -396,7 +396,7 @@ async def _names(stage: Stage, hold_s: float, mood: Mood) -> None:
     before, names.mood = names.refused, mood
     deadline = time.monotonic() + hold_s
     for _ in range(120):
-        # Only who has to connect asks for a name; answers are kept for ten seconds.
+        # Names are only resolved for a new connection; answers are cached for 10 s.
         stage.store_proxy.reset()
         stage.broker_proxy.reset()
         await asyncio.sleep(0.5)
@@ -422,7 +422,7 @@ async def cpu_squeezed(stage: Stage, hold_s: float) -> None:
 
 @fault("machine", _is_root_with(CGROUP_MEMORY))
 async def memory_squeezed(stage: Stage, hold_s: float) -> None:
-    """24 MiB more than it has, its files' pages included; beyond that the kernel may kill it."""
+    """A memory limit 24 MiB above its use, page cache included; beyond that the kernel may kill it."""
     await _squeeze(stage, hold_s, CGROUP_MEMORY, {"memory.limit_in_bytes": str(24 * 1024 * 1024)})
     if not stage.service.running:
         stage.service.start()
@@ -445,7 +445,7 @@ async def _squeeze(stage: Stage, hold_s: float, root: Path, limits: dict[str, st
 
 
 def _group_of(controller: str) -> str:
-    """Return the path, without its first slash, of our own group."""
+    """Return the path of our own control group, without its leading slash."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
@@ -473,13 +473,13 @@ async def fsync_fails(stage: Stage, hold_s: float) -> None:
 
 @fault("machine", _may_trace)
 async def reads_fail(stage: Stage, hold_s: float) -> None:
-    """The next three reads of the spool's file fail with EIO: a sector that needs another try."""
+    """The next three reads of the spool's file fail with EIO, as from a sector that needs a retry."""
     await _inject(stage, hold_s, "pread64", "EIO:when=1..3")
 
 
 @fault("machine", _may_trace)
 async def disk_read_only(stage: Stage, hold_s: float) -> None:
-    """Each write to the spool fails as on a file system that is read-only, until it is writable again."""
+    """Each write to the spool fails as on a read-only file system, until it is writable again."""
     await _inject(stage, hold_s, "pwrite64,ftruncate,fsync,fdatasync", "EROFS")
 
 

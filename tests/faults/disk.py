@@ -1,4 +1,4 @@
-"""File systems of our own to break: from an image on a loop device, or in memory. All of it needs root."""
+"""File systems to break: from an image on a loop device, or in memory. All of it needs root."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from tests.support.wait import eventually
 
 IMAGE_MIB = {"ext4": 160, "xfs": 400}
 FS_IOC_SHUTDOWN = 0x8004587D
-"""The same number for ext4 and xfs: the file system stops at once."""
+"""The ioctl, equal for ext4 and xfs, that stops the file system at once."""
 WITHOUT_THE_LOG = 2
-"""What is only in memory is gone, the journal's as well: a power loss."""
+"""Its flag for a power loss: everything in memory is lost, including the journal's part."""
 OPTIONS = {"ext4": "loop,errors=remount-ro", "xfs": "loop"}
 
 
 class Disk:
     """A fresh file system of one kind, mounted at `point`. `with` mounts and unmounts it.
 
-    It is mounted below a mount that is shared, so that no mount namespace, ours or another's, keeps it alive
-    when it is unmounted here.
+    It is mounted below a shared mount, so that no other mount namespace keeps it alive after the unmount.
     """
 
     def __init__(self, kind: str, folder: Path) -> None:
@@ -38,7 +37,7 @@ class Disk:
 
     @staticmethod
     def possible(kind: str = "ext4") -> bool:
-        """Return whether this machine lets us make one."""
+        """Return whether this machine allows it."""
         return os.geteuid() == 0 and _program(f"mkfs.{kind}") is not None
 
     def __enter__(self) -> Self:
@@ -59,15 +58,15 @@ class Disk:
         unmount(self._shared)
 
     def mount(self) -> None:
-        """Mount it, with whatever repair that does."""
+        """Mount it; this may replay its journal."""
         words = ["mount", "-o", OPTIONS[self.kind], str(self.image), str(self.point)]
         subprocess.run(words, check=True, capture_output=True)
 
     def unmount(self) -> None:
-        """Unmount it, as soon as it is unused, and wait until the kernel has released it.
+        """Unmount it as soon as it is unused, and wait until the kernel has released it.
 
-        It does so later than `umount` returns, when a mount namespace that had it has just ended. Mounted
-        again before, it would be the same file system as it was: without power, or read-only.
+        That can be later than `umount` returns, if another mount namespace has just ended. If it were mounted
+        again before, it would keep its state: shut down, or read-only.
         """
         unmount(self.point)
         eventually(self._is_released, within_s=60, what=f"{self.image} to be released")
@@ -77,7 +76,7 @@ class Disk:
         return not subprocess.run(words, check=True, capture_output=True, env=_SYSTEM).stdout
 
     def lose_power(self) -> None:
-        """Stop the file system as a power loss would, whatever is under way."""
+        """Stop the file system as a power loss would, even in the middle of writes."""
         folder = os.open(self.point, os.O_RDONLY)
         try:
             fcntl.ioctl(folder, FS_IOC_SHUTDOWN, struct.pack("I", WITHOUT_THE_LOG))
@@ -85,7 +84,7 @@ class Disk:
             os.close(folder)
 
     def turn_read_only(self) -> None:
-        """Have ext4 find an error, upon which it makes itself read-only, with files open for writing."""
+        """Make ext4 find an error, so that it becomes read-only while files are open for writing."""
         words = ["findmnt", "-no", "SOURCE", str(self.point)]
         device = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
         Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("1")
@@ -106,7 +105,7 @@ def small_disk(folder: Path, size_mib: int) -> Iterator[Path]:
 
 
 def unmount(point: Path) -> None:
-    """Unmount what is at `point`. It is busy for a moment after a process that used it was killed."""
+    """Unmount `point`; retry while it is busy, shortly after a process that used it was killed."""
 
     def gone() -> bool:
         return subprocess.run(["umount", str(point)], capture_output=True).returncode == 0
@@ -115,7 +114,7 @@ def unmount(point: Path) -> None:
 
 
 def fill(path: Path) -> None:
-    """Take every byte that is left on the disk: most of it without writing it."""
+    """Use up all free bytes of the disk, most of them by allocation without writing."""
     with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
         stat = os.statvfs(path.parent)
         with contextlib.suppress(OSError):

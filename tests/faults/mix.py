@@ -1,4 +1,4 @@
-"""The mix: faults drawn from the catalogue by a seed, alone and two at a time, until the time is over."""
+"""The mix: faults drawn from the catalogue by a seed, one or two at a time, until the time is over."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tests.faults.stage import MAX_BYTES, Stage, staged
 
 HOLD_S = (0.5, 6.0)
 LOG_BYTES = 16 * 1024 * 1024
-"""What the spool's log and the pages that it keeps for later may take beside its bound."""
+"""What the spool's WAL and its free pages may take beyond its bound."""
 LONG_HOLD_S = (12.0, 20.0)
-"""Now and then an outage lasts until frames are delayed."""
+"""Range of an occasional long outage, in which frames become delayed."""
 
 
 def drawn(rng: random.Random, faults: Sequence[Fault]) -> list[tuple[Fault, float]]:
-    """Draw what is broken next: one thing, or two of different kinds, and for how long."""
+    """Draw the next faults, one or two of different kinds, and their durations in seconds."""
     first = rng.choice(faults)
     hold_s = rng.uniform(*LONG_HOLD_S) if rng.random() < 0.15 else rng.uniform(*HOLD_S)
     chosen = [(first, hold_s)]
     others = [f for f in faults if f.touches != first.touches]
-    # A service that is being traced or squeezed must not be exchanged meanwhile.
+    # A service that is traced or squeezed must not be replaced meanwhile.
     others = [f for f in others if {f.touches, first.touches} != {"service", "machine"}]
     if others and rng.random() < 0.35:
         chosen.append((rng.choice(others), rng.uniform(*HOLD_S)))
@@ -43,9 +43,9 @@ async def run_mix(
     spared: Sequence[str] = (),
     say: bool = True,
 ) -> Verdict:
-    """Break things for `seconds`, heal, settle, and let the oracle judge.
+    """Inject faults for `seconds`, repair, settle, and let the oracle judge.
 
-    `names` are the faults to draw from, none: all; `spared` what no fault may touch.
+    `names` are the faults to draw from (empty: all), `spared` the kinds that no fault may touch.
     """
     rng = random.Random(seed)
     faults = [f for f in CATALOGUE.values() if f.possible() and (not names or f.name in names)]
@@ -62,12 +62,12 @@ async def run_mix(
                     print(f"{time.monotonic() - begun:7.1f} s  {what}", flush=True)
                 await break_things(stage, chosen)
                 counts.update(f.name for f, _ in chosen)
-                # Mostly the next comes before all is well again. Now and then it may recover, and is judged
-                # by it.
+                # Usually the next fault comes before a full recovery. Sometimes the service has time to
+                # recover, and the recovery is judged.
                 await asyncio.sleep(SLOWLY_S + 1.0 if rng.random() < 0.08 else rng.uniform(0.5, 3.0))
             verdict = await finish(stage)
         except* AssertionError as group:
-            # What did not happen in time, with all that is known beside it.
+            # Report the time-out together with everything else that is known.
             verdict = await stage.oracle.judge()
             verdict.problems += [str(exc) for exc in _leaves(group)]
         seconds = round(time.monotonic() - begun)
@@ -85,7 +85,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 async def break_things(stage: Stage, chosen: Sequence[tuple[Fault, float]]) -> None:
-    """Break these at once; return when all is healed."""
+    """Inject these faults concurrently; return once all are repaired."""
     if stage.oracle.healed:
         stage.oracle.healed[-1].until = time.monotonic()
     async with asyncio.TaskGroup() as tasks:

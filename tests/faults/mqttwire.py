@@ -1,4 +1,4 @@
-"""As much of MQTT 5's wire format as it takes to refuse a publish in a broker's place."""
+"""The part of MQTT 5's wire format that is needed to refuse a PUBLISH in place of a broker."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ QUOTA_EXCEEDED = 0x97
 
 @dataclass
 class Refusing:
-    """Bytes of one connection, from the client to the broker: publishes stop here and are refused.
+    """Filters one connection's bytes from client to broker: each PUBLISH is refused here.
 
-    `reason` is the code of the PUBACK that the client gets. All else goes on.
+    `reason` is the reason code of the PUBACK for the client. All other packets are passed on.
     """
 
     reason: int
@@ -20,7 +20,7 @@ class Refusing:
     _buffer: bytearray = field(default_factory=bytearray)
 
     def __call__(self, data: bytes) -> tuple[bytes, bytes]:
-        """Take bytes; return what goes on to the broker and what goes back to the client."""
+        """Return (bytes for the broker, bytes for the client) for bytes from the client."""
         self._buffer += data
         onward, back = bytearray(), bytearray()
         while (size := packet_size(self._buffer)) is not None and size <= len(self._buffer):
@@ -35,7 +35,7 @@ class Refusing:
 
 
 def packet_size(data: bytes | bytearray) -> int | None:
-    """Return the bytes of the packet that begins here, None while too little is known."""
+    """Return the size in bytes of the packet that begins here; None if `data` is too short to know."""
     length = 0
     for index, byte in enumerate(data[1:5]):
         length |= (byte & 0x7F) << 7 * index

@@ -1,7 +1,7 @@
-"""A name server that can die, and the words that make one process ask it alone.
+"""A name server that can fail, and a command prefix that makes one process use only this server.
 
-The service runs in a mount namespace of its own, where /etc/resolv.conf and /etc/nsswitch.conf are ours: it
-resolves names as it always does, with the C library, its time-outs and its caches.
+The service runs in its own mount namespace with our /etc/resolv.conf and /etc/nsswitch.conf. It resolves
+names as usual, with the C library, its time-outs and its caches.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import Literal, Self
 STORE_NAME, BROKER_NAME = "store.test", "broker.test"
 
 Mood = Literal["answers", "silent", "fails", "knows nothing"]
-"""Everything is 127.0.0.1; no answer; SERVFAIL; NXDOMAIN."""
+"""The answer to every query: 127.0.0.1; none; SERVFAIL; NXDOMAIN."""
 
 _CODES: dict[Mood, int] = {"answers": 0, "fails": 2, "knows nothing": 3}
 _A = 1
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """UDP port 53 of a loopback address of our own. `async with` opens it."""
+    """A DNS server on UDP port 53 of its own loopback address. `async with` opens it."""
 
     def __init__(self) -> None:
         pid = os.getpid()
         self.address = f"127.53.{pid >> 8 & 0xFF}.{pid & 0xFF or 1}"
         self.mood: Mood = "answers"
         self.refused = 0
-        """How many queries got no good answer."""
+        """Number of queries without a successful answer."""
         self._transport: asyncio.DatagramTransport | None = None
 
     @staticmethod
     def possible() -> bool:
-        """Return whether this machine lets us make one."""
+        """Return whether this machine allows it."""
         return os.geteuid() == 0 and shutil.which("unshare") is not None
 
     async def __aenter__(self) -> Self:
@@ -49,14 +49,14 @@ class NameServer(asyncio.DatagramProtocol):
             self._transport.close()
 
     def wrapper(self, folder: Path) -> list[str]:
-        """Return the words before a command that make it ask here. Its pid is the command's own."""
+        """Return a command prefix that makes the command use this server. Its pid is the command's own."""
         (folder / "resolv.conf").write_text(f"nameserver {self.address}\n")
         (folder / "nsswitch.conf").write_text("hosts: dns\n")
         binds = [
             f"mount --bind {shlex.quote(str(folder / name))} /etc/{name}"
             for name in ("resolv.conf", "nsswitch.conf")
         ]
-        # "slave": what is unmounted outside is unmounted for the service too.
+        # "slave": an unmount outside also applies to the service's namespace.
         return [
             "unshare",
             "-m",
@@ -69,14 +69,14 @@ class NameServer(asyncio.DatagramProtocol):
         ]
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Answer one question."""
+        """Answer one query."""
         if self.mood != "answers":
             self.refused += 1
         if self.mood == "silent" or self._transport is None:
             return
         end = data.index(0, 12) + 5
         question, (kind,) = data[12:end], struct.unpack("!H", data[end - 4 : end - 2])
-        # Of IPv6 we know nothing, which is an answer too.
+        # Queries for IPv6 get an empty answer.
         found = self.mood == "answers" and kind == _A
         head = data[:2] + struct.pack("!HHHHH", 0x8180 | _CODES[self.mood], 1, int(found), 0, 0)
         answer = b"\xc0\x0c" + struct.pack("!HHIH", _A, 1, 0, 4) + bytes([127, 0, 0, 1]) if found else b""

@@ -1,11 +1,11 @@
-"""Start the witnessed service in a twentieth of the time: from a process that has imported it already.
+"""Start the witnessed service 20 times faster, by forking a process that has already imported it.
 
     python -m tests.faults.nursery        one request for each line of standard input, as JSON:
 
     {"config": …, "witness": …, "log": …, "result": …, "kill_at": N or null}
 
-Each becomes a service of its own, whose outcome is written to `result`, as JSON, once it has ended. Its pid
-is written to `result` + ".pid" before. All of them end with the nursery.
+Each request starts one service. Its pid is written to `result` + ".pid"; its outcome is written to `result`,
+as JSON, once it has ended. All services end with the nursery.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IMPORTED = (av, cv2, async_motion.app.service, async_motion.app.build)
 
 
 def main() -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # how the tracers end is not asked
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # do not wait for the tracers' exit codes
     for line in sys.stdin:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def watch(request: dict[str, Any]) -> None:
-    """Run one service under the tracer and write down how it ended."""
+    """Run one service under the tracer and write its outcome."""
     result = Path(request["result"])
 
     def started(pid: int) -> None:
@@ -49,7 +49,7 @@ def watch(request: dict[str, Any]) -> None:
 
 
 def serve(request: dict[str, Any]) -> int:
-    """Be the service."""
+    """Run the service in this process; return its exit code."""
     log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for number in (1, 2):
         os.dup2(log, number)
@@ -63,7 +63,7 @@ def serve(request: dict[str, Any]) -> int:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that is whole as soon as it is there."""
+    """Write a file atomically."""
     beside = path.with_name(path.name + ".new")
     beside.write_text(text)
     beside.rename(path)

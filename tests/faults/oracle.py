@@ -1,8 +1,8 @@
-"""What must be true at the end, held against what was seen all along.
+"""Compare what must hold at the end with what was observed during the run.
 
-The oracle knows three things by itself: what the service has accepted (the witness file), what subscribers
-received and when, and what lay in the bucket when an announcement came in. It trusts neither the spool nor
-the service's own figures.
+The oracle observes three things: what the service has accepted (the witness file), what subscribers received
+and when, and what was in the bucket when an announcement arrived. It trusts neither the spool nor the
+service's own figures.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from tests.support.mqtt import Recorder
 from tests.support.service import ROOT
 
 Fetch = Callable[[str], Awaitable[bytes | None]]
-"""Key to bytes, None where there is no such object; raises ConnectionError while the store is away."""
+"""Returns the bytes of a key; None if there is no such object. Raises ConnectionError during an outage."""
 
 SOON_S, SLOWLY_S = 15.0, 45.0
-"""How long after an outage a fresh frame may take; and after a refusal, where a person is waited for."""
+"""Time limit for a fresh frame after an outage, and after a refusal, whose retries are slower."""
 REFUSAL_LASTS_S = 120.0
-"""For how long after a refusal the waits may still be those of a refusal."""
+"""How long after a refusal the slower retries may continue."""
 MAX_REPEATED, FEW_REPEATS = 0.05, 50
-"""The share of the announcements that may be repeats, and their number in a short run."""
+"""Maximum share of repeated announcements, and their maximum number in a short run."""
 BROKER_LOSS_S = 5.0
-"""How long before a broker's death its acknowledgements may be worth nothing: it keeps nothing on a disk."""
+"""Acknowledgements in this time before a broker's kill may be lost: it keeps nothing on disk."""
 
 
 LOOK_S = 60.0
-"""How long the last looks at announced keys may take."""
+"""Time limit for the last fetches of announced keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A message as the subscriber got it. `at` is the machine's monotonic clock."""
+    """A message as the subscriber received it. `at` is the machine's monotonic clock, in seconds."""
 
     topic: str
     payload: dict[str, Any]
@@ -52,7 +52,7 @@ class Heard:
 
 
 class Subscriber(Recorder):
-    """Receives announcements and events; hands each on to the oracle's loop at once."""
+    """Receives announcements and events, and hands each to the oracle's loop at once."""
 
     def __init__(
         self, port: int, filters: tuple[str, ...], heard: Callable[[Heard], None], **more: Any
@@ -74,7 +74,7 @@ class Subscriber(Recorder):
 
 @dataclass(slots=True)
 class Healed:
-    """Everything was whole from `at` until `until`, after a fault of this name."""
+    """A time without faults, from `at` until `until`, after the fault `name`."""
 
     name: str
     at: float
@@ -84,7 +84,7 @@ class Healed:
 
 @dataclass
 class Verdict:
-    """What the oracle found. `problems` is empty when every promise was kept."""
+    """The oracle's result. `problems` is empty if all promises were kept."""
 
     problems: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
@@ -95,16 +95,16 @@ class Verdict:
 
 
 class Oracle:
-    """Collects. `fetch` asks the store itself, past every proxy."""
+    """Collects observations and judges them. `fetch` reads the store directly, without a proxy."""
 
     def __init__(self, witness: Path, fetch: Fetch) -> None:
         self.witness = witness
         self.heard: list[Heard] = []
         self.missing: list[str] = []
-        """Keys that were announced and could not be fetched."""
+        """Keys that were announced but could not be fetched."""
         self.wrong: list[str] = []
         self.postponed = 0
-        """Announcements whose key could only be fetched later, because the store was away just then."""
+        """Number of announcements whose key could only be fetched later, because the store was down."""
         self.broker_deaths: list[float] = []
         self.healed: list[Healed] = []
         self._fetch = fetch
@@ -114,14 +114,14 @@ class Oracle:
         self._accepted: dict[str, dict[str, Any]] = {}
         self._read = 0
         self.spool_bytes = 0
-        """The most that database and log together took on the disk."""
+        """Maximum size of database and WAL together on the disk."""
 
     def hear(self, message: Heard) -> None:
-        """Take a message, from the subscriber's thread."""
+        """Queue a message; called from the subscriber's thread."""
         self._loop.call_soon_threadsafe(self._queue.put_nowait, message)
 
     async def run(self, spool: Path | None = None) -> None:
-        """Fetch each announced key the moment it is announced, and measure the spool; for ever."""
+        """Fetch each key as soon as it is announced, and measure the spool, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             if spool is not None:
                 tasks.create_task(self._measure(spool), name="measure the spool")
@@ -163,12 +163,12 @@ class Oracle:
     # -- the end
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return what the witness wrote, in its order."""
+        """Return the witness's lines, in order."""
         self._read_on()
         return self._lines
 
     def accepted(self) -> dict[str, dict[str, Any]]:
-        """Return what was accepted, by frame id, in the order of acceptance."""
+        """Return the accepted frames by id, in the order of acceptance."""
         self._read_on()
         return self._accepted
 
@@ -178,7 +178,7 @@ class Oracle:
         with self.witness.open("rb") as file:
             file.seek(self._read)
             new = file.read()
-        # Each line is one write; the last one may be on its way.
+        # Each line is one write; the last one may be incomplete.
         new = new[: new.rfind(b"\n") + 1]
         self._read += len(new)
         for line in map(json.loads, new.splitlines()):
@@ -193,16 +193,16 @@ class Oracle:
         ]
 
     def unannounced(self) -> set[str]:
-        """Return the frames that are accepted and that no subscriber has heard of."""
+        """Return the ids of accepted frames that no subscriber has received."""
         return self.accepted().keys() - {h.payload["frame_id"] for h in self.frames()}
 
     async def judge(self, *, max_repeated: float = MAX_REPEATED) -> Verdict:
-        """Hold everything against everything. Call it when the spool is empty and all is quiet.
+        """Check all promises. Call it once the spool is empty and nothing moves.
 
-        `max_repeated` is the share of the announcements that may be repeats.
+        `max_repeated` is the maximum share of repeated announcements.
         """
         verdict = Verdict()
-        await asyncio.sleep(0)  # what was heard just now is on its way into the queue
+        await asyncio.sleep(0)  # let the newest messages reach the queue
         try:
             async with asyncio.timeout(LOOK_S):
                 await self._queue.join()
@@ -213,7 +213,7 @@ class Oracle:
         dropped = [line["dropped"] for line in self.lines() if "dropped" in line]
         verdict.require(not dropped, f"the spool has dropped records: {dropped[-1:]}")
         await self._judge_bucket(verdict, accepted)
-        # In a thread: the proxies live in our loop, and a service whose broker stands still is not well.
+        # In a thread: the proxies run in our loop, and blocking it would stall the service's connections.
         for judge in (self._judge_announcements, self._judge_order, self._judge_events, self._judge_recovery):
             await asyncio.to_thread(judge, verdict)
         first = {h.payload["frame_id"] for h in frames}
@@ -262,7 +262,7 @@ class Oracle:
                 verdict.problems.append(f"{frame_id} was announced under another key")
 
     def _judge_order(self, verdict: Verdict) -> None:
-        """Of each camera, the first announcements that were not delayed come in the order of acceptance."""
+        """Check that each camera's first announcements, if not delayed, came in the order of acceptance."""
         place = {frame_id: index for index, frame_id in enumerate(self.accepted())}
         seen: set[str] = set()
         last: dict[str, int] = {}
@@ -279,7 +279,7 @@ class Oracle:
             last[frame["camera"]] = max(at, last.get(frame["camera"], -1))
 
     def _judge_events(self, verdict: Verdict) -> None:
-        """Every event that has begun has ended, after its last first announcement."""
+        """Check that every event that began has ended, after all of its frames' first announcements."""
         _judge_form(verdict, "event", [h for h in self.heard if h.topic.endswith("/event")])
         types: dict[str, list[str]] = {}
         reasons: Counter[str] = Counter()
@@ -299,7 +299,7 @@ class Oracle:
                         f"{payload['frame_id']} was first announced after its event's end"
                     )
         without_end = [event for event, seen in types.items() if "end" not in seen]
-        # What a dying broker has swallowed is never heard.
+        # Messages lost in a killed broker are never received.
         verdict.require(
             len(without_end) <= 2 * len(self.broker_deaths), f"events without an end: {without_end[:5]}"
         )
@@ -307,10 +307,10 @@ class Oracle:
         verdict.figures["ends"] = dict(reasons)
 
     def _judge_recovery(self, verdict: Verdict) -> None:
-        """After an outage, a fresh frame is announced soon, whatever else waits.
+        """Check that after an outage a fresh frame is announced soon, regardless of the backlog.
 
-        Judged are the times in which all was whole for long enough. What refused us lately is asked again
-        slowly, also after other faults came in between.
+        Only times without faults that were long enough are judged. A peer that has refused is retried slowly,
+        even if other faults came in between.
         """
         accepted = self.accepted()
         first: dict[str, float] = {}
@@ -327,7 +327,7 @@ class Oracle:
             if not fresh:
                 continue
             judged += 1
-            # From the first acceptance on: cameras see nothing for seconds at a time.
+            # Measured from the first acceptance: a camera may see no motion for seconds.
             begun = min(accepted[i]["at"] for i in fresh)
             wait_s = min((first.get(i, float("inf")) for i in fresh), default=float("inf")) - begun
             worst[within_s] = max(worst[within_s], wait_s)
@@ -341,7 +341,7 @@ class Oracle:
 
 @contextlib.asynccontextmanager
 async def watching(oracle: Oracle, spool: Path | None = None) -> AsyncIterator[None]:
-    """Let the oracle see everything that happens inside the block."""
+    """Run the oracle while the context is open."""
     task = asyncio.create_task(oracle.run(spool), name="oracle")
     try:
         yield
@@ -352,7 +352,7 @@ async def watching(oracle: Oracle, spool: Path | None = None) -> AsyncIterator[N
 
 
 def _judge_form(verdict: Verdict, kind: str, messages: list[Heard]) -> None:
-    """Hold messages against their published schema."""
+    """Validate messages against their published schema."""
     schema = json.loads((ROOT / f"async_motion/schemas/{kind}-1.json").read_text())
     validator = jsonschema.validators.validator_for(schema)(schema)
     for heard in messages:

@@ -1,4 +1,4 @@
-"""The stage: the real service between real servers, with a proxy before each of them."""
+"""The stage: the real service and real servers, with a proxy in front of each server."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from tests.support.wait import eventually_async
 
 INSTANCE = "edge1"
 UPLOADS = 8
-"""Uploads at once, by default: as many connections may wait in the pool."""
+"""Default number of concurrent uploads: as many connections may be idle in the pool."""
 POOL_THREADS = 36
-"""What asyncio's own pool of threads may grow to, and a few."""
+"""Maximum size of asyncio's default thread pool, plus a margin."""
 BASE = f"async_motion/{INSTANCE}"
 CAMERAS = ("porch", "yard")
 MAX_BYTES = 64 * 1024 * 1024
-"""The spool's bound: room for the longest outage that is drawn."""
+"""The spool's bound: enough for the longest outage that can be drawn."""
 SERVICE_LOGIN = ("async_motion", "the-service")
 WATCHER_LOGIN = ("watcher", "the-oracle")
 OPEN_ACL = "".join(f"user {user}\ntopic readwrite #\n" for user, _ in (SERVICE_LOGIN, WATCHER_LOGIN))
@@ -46,7 +46,7 @@ CLOSED_ACL = f"user {WATCHER_LOGIN[0]}\ntopic readwrite #\nuser {SERVICE_LOGIN[0
 
 
 class Witnessed(Service):
-    """The service, run by the witness. Keeps its witness file over restarts."""
+    """The service, run by the witness. It keeps its witness file over restarts."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Witnessed(Service):
         super().__init__(settings, folder, env={"WITNESS_FILE": str(witness), **env}, wrapper=wrapper)
 
     def start(self, wrapper: Sequence[str] = (), **env: str) -> Witnessed:
-        """Start it, this once within another wrapper and with more in its environment."""
+        """Start it, this time with a `wrapper` command and more environment variables."""
         words = [*self._wrapper, *wrapper]
         words += [sys.executable, "-m", "tests.faults.witness", "run", "--config", str(self.config)]
         with self.log_file.open("ab") as log:
@@ -76,11 +76,11 @@ class Witnessed(Service):
 
 
 class Stage:
-    """Everything, with the handles by which it is broken. `async with` starts it.
+    """The service, its servers, and the handles to break them. `async with` starts everything.
 
-    `spool` is where the spool lies: give a path on another file system to break that. With `whole` the stage
-    has all that can be broken: where this machine allows it, a disk of its own (`disk`) with the spool on it,
-    and a name server (`names`) that the service needs to find store and broker.
+    `spool` is the spool's path: give one on another file system to break that. With `whole` the stage also
+    has, if this machine allows it, its own disk (`disk`) with the spool on it, and a name server (`names`)
+    that the service needs to resolve store and broker.
     """
 
     def __init__(
@@ -194,18 +194,18 @@ class Stage:
     # -- what tests look at
 
     def accepted(self) -> int:
-        """Return how many frames were accepted so far."""
+        """Return the number of accepted frames so far."""
         return len(self.oracle.accepted())
 
     async def more_accepted(self, count: int = 1, within_s: float = 60.0) -> None:
-        """Wait until this many more frames are accepted."""
+        """Wait until `count` more frames are accepted."""
         target = self.accepted() + count
         await eventually_async(
             lambda: self.accepted() >= target, within_s=within_s, what=f"{count} more accepted frames"
         )
 
     async def fresh_frame(self, within_s: float = 90.0) -> None:
-        """Wait until a frame that is accepted from now on has been announced."""
+        """Wait until a frame accepted after this call has been announced."""
         known = set(self.oracle.accepted())
 
         def passed() -> bool:
@@ -215,12 +215,12 @@ class Stage:
         await eventually_async(passed, within_s=within_s, what="a fresh frame to pass")
 
     async def first_frames(self) -> None:
-        """Wait until frames come through; note what a healthy service keeps open."""
+        """Wait until frames are announced; record what a healthy service keeps open."""
         await eventually_async(lambda: len(self.oracle.frames()) >= 3, within_s=90, what="the first frames")
         self.baseline = await self.alive()
 
     async def alive(self) -> dict[str, Any]:
-        """Ask the service what is alive in it."""
+        """Ask the service for its live tasks, threads, connections and files."""
         before = sum("leak" in line for line in self.oracle.lines())
         os.kill(self.service_pid, signal.SIGUSR1)
         await eventually_async(
@@ -240,20 +240,20 @@ class Stage:
     # -- what faults do
 
     def set_password(self, user: str, password: str) -> None:
-        """Give a user of the broker this password, from the next reload on."""
+        """Set a broker user's password, effective with the next reload."""
         path = self.folder / "broker" / "passwords"
         subprocess.run(
             [need("mosquitto_passwd"), "-b", str(path), user, password], check=True, capture_output=True
         )
 
     def kill_service(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL to the service."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.service_pid, signal.SIGKILL)
         self.service.kill()
 
     async def restart_broker(self, away_s: float) -> None:
-        """Kill the broker, and let the service back only when the subscriber listens again."""
+        """Kill and restart the broker; let the service reconnect only after the subscriber has."""
         self.broker.kill()
         self.oracle.broker_deaths.append(time.monotonic())
         await self.broker_proxy.close_port()
@@ -265,7 +265,7 @@ class Stage:
     # -- the end
 
     async def settle(self, within_s: float = 120.0) -> None:
-        """Let no more motion count, and wait until nothing waits in the spool."""
+        """Switch detection off, and wait until the spool is empty."""
         await eventually_async(self._switch_off, within_s=within_s, what="the cameras to be switched off")
         await eventually_async(self._is_settled, within_s=within_s, what=f"an empty spool ({self.look()})")
         await eventually_async(
@@ -273,7 +273,7 @@ class Stage:
         )
 
     async def _switch_off(self) -> bool:
-        """Switch detection off; return whether the service reports it. A broker keeps no command for it."""
+        """Switch detection off; return whether the service confirms it. Commands are not retained."""
         for camera in CAMERAS:
             self.subscriber.publish(f"{BASE}/{camera}/detection/set", "OFF")
         await asyncio.sleep(0.5)
@@ -296,11 +296,11 @@ class Stage:
         return look(self.spool) if self.spool.exists() else None
 
     async def leaks(self) -> list[str]:
-        """Return what the service keeps open beyond what it did in its first health."""
+        """Return what the service keeps open beyond what it did when it was first healthy."""
         return leaked(self.baseline, await self.alive())
 
     async def not_retained(self) -> list[str]:
-        """Return which retained messages of a healthy service with quiet cameras the broker has not."""
+        """Return the retained messages of a healthy service with quiet cameras that the broker lacks."""
         expected = {f"{BASE}/status": b"online"}
         for camera in CAMERAS:
             expected |= {f"{BASE}/{camera}/status": b"online", f"{BASE}/{camera}/motion": b"OFF"}
@@ -318,10 +318,10 @@ class Stage:
 
 
 def leaked(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return which tasks, threads, connections and files `now` has that a healthy service has not.
+    """Return the tasks, threads, connections and files in `now` that a healthy service does not have.
 
-    Allowed is what health varies by: connections of the pool (as many as uploads at once), reporter and
-    reconnecting tasks, the spool's log and the web page of the moment.
+    Allowed are those that vary in a healthy service: idle connections of the pool (up to the number of
+    concurrent uploads), tasks of the reporter and of reconnects, the spool's WAL, and a current page request.
     """
     problems = []
     extra = [task for task in now["tasks"] if task not in before["tasks"]]
@@ -329,7 +329,7 @@ def leaked(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         t.startswith(("upload ", "announce ")) for t in extra
     ):
         problems.append(f"tasks: {extra}")
-    # The loop's own pool fills up to its bound as names are looked up: that is no leak.
+    # asyncio's default pool grows to its bound as names are resolved: that is not a leak.
     new = set(now["threads"]) - set(before["threads"])
     new = {name for name in new if not name.startswith(("uvloop_", "asyncio_"))}
     if len(new) > 2 or len(now["threads"]) > len(before["threads"]) + POOL_THREADS:
@@ -342,7 +342,7 @@ def leaked(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def bucket_fetch(store: s3.S3Server, bucket: str) -> AsyncIterator[Fetch]:
-    """Yield what fetches an object from the store itself."""
+    """Yield a function that fetches an object directly from the store."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         user = store.admin
         client = Minio(
@@ -366,7 +366,7 @@ async def bucket_fetch(store: s3.S3Server, bucket: str) -> AsyncIterator[Fetch]:
 
 @contextlib.asynccontextmanager
 async def staged(folder: Path, seed: int, **more: Any) -> AsyncIterator[Stage]:
-    """Start a stage, and wait until frames come through."""
+    """Start a stage, and wait until frames are announced."""
     async with Stage(folder, random.Random(seed), **more) as stage:
         await stage.first_frames()
         yield stage

@@ -1,12 +1,12 @@
-"""The service is killed at every single system call by which something becomes durable or leaves it.
+"""Kill the service at every system call that makes data durable or sends it.
 
     python -m tests.faults.sweep --store s3               every one; --stride 50 for each fiftieth
     python -m tests.faults.sweep --store directory        with renames and fsyncs of the embedded store too
 
-A run is short: a recording with one event, watched, stored, announced; then the service ends by itself. Run
-N begins with nothing, and is killed at its N-th fsync, rename, unlink, ftruncate, write or send, counted over
-all threads. A second run, with the same camera and an event as well, has to bring everything to its end. The
-sweep is over when several runs in a row end by themselves before their call comes: there is none left.
+A run is short: a recording with one event is watched, stored and announced; then the service ends by itself.
+Run N starts empty and is killed at its N-th fsync, rename, unlink, ftruncate, write or send, counted over all
+threads. A second run, with the same camera and another event, must complete everything. The sweep ends when
+several runs in a row end before reaching their call.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from tests.support.wait import eventually_async
 StoreKind = Literal["s3", "directory"]
 
 CLEAN_RUNS = 5
-"""How many runs in a row must end by themselves."""
+"""Number of consecutive runs that must end by themselves."""
 MAX_REPEATED = 0.5
-"""The share of repeats that may be: every second run is a recovery."""
+"""Maximum share of repeats: every second run is a recovery."""
 RUN_S = 90.0
 
 
@@ -63,7 +63,7 @@ class Sweep:
     clean: int = 0
 
     async def kill_at(self, number: int) -> None:
-        """Kill a run at its `number`-th call, let another recover, and look at what became of it."""
+        """Kill a run at its `number`-th call, let another run recover, and check the result."""
         name = f"n{number}"
         folder = self.folder / name
         folder.mkdir()
@@ -127,7 +127,7 @@ class Sweep:
             "spool": {"path": str(folder / "spool.db")},
             "mqtt": {"host": "127.0.0.1", "port": self.broker_port, "discovery": {"enabled": False}},
             "web": {"port": free_port()},
-            # A camera of its own for each: the oracle looks at the order of each camera.
+            # A camera for each pair of runs: the oracle checks the order within a camera.
             "cameras": {name: camera},
             **self.store,
         }
@@ -163,7 +163,7 @@ async def swept(folder: Path, kind: StoreKind) -> AsyncIterator[Sweep]:
 
 @contextlib.contextmanager
 def _nursery() -> Iterator[subprocess.Popen[str]]:
-    # Threads of a library for matrices would not survive the forks.
+    # Threads of a BLAS library would not survive the forks.
     words = [sys.executable, "-m", "tests.faults.nursery"]
     env = clean_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
     with subprocess.Popen(words, cwd=ROOT, env=env, stdin=subprocess.PIPE, text=True) as process:
@@ -176,7 +176,7 @@ def _nursery() -> Iterator[subprocess.Popen[str]]:
 async def run_sweep(
     folder: Path, kind: StoreKind, *, first: int = 1, stride: int = 1, workers: int = 2, say: bool = True
 ) -> Verdict:
-    """Kill at each `stride`-th call from `first` on, until there is none left, and let the oracle judge."""
+    """Kill at every `stride`-th call from `first` on, until none is left, and let the oracle judge."""
     async with swept(folder, kind) as sweep:
         numbers = itertools.count(first, stride)
         wanted = CLEAN_RUNS if stride == 1 else 1

@@ -1,4 +1,4 @@
-"""The bounds of the spool, on the real service with its store away."""
+"""The bounds of the spool, on the real service with its store down."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 MAX_BYTES = 1024 * 1024
 ON_DISK = 10 * 1024 * 1024
-"""What the file may hold beside: its log up to a checkpoint, pages kept for what comes next."""
+"""What the files may take beyond the bound: the WAL up to a checkpoint, and free pages."""
 
 
 def spool_state(recorder: Recorder) -> dict[str, Any]:
-    """Return what the service last said of its spool."""
+    """Return the spool's part of the service's last state."""
     said = recorder.on(f"{BASE}/state")
     state: dict[str, Any] = said[-1].json()["spool"] if said else {}
     return state
@@ -40,7 +40,7 @@ async def test_every_event_outlives_a_spool_that_is_full(when_full: str, tmp_pat
             )
             assert stage.accepted() > begun
             sizes = [m.json()["spool"]["bytes"] for m in watcher.on(f"{BASE}/state")]
-            assert max(sizes) <= MAX_BYTES + 100_000  # the lines of events and the phases, beyond the records
+            assert max(sizes) <= MAX_BYTES + 100_000  # index lines and phases count beyond the records
             report = stage.look()
             assert report is not None
             assert sum(waiting.bytes for waiting in report.waiting) <= MAX_BYTES + 100_000
@@ -54,7 +54,7 @@ async def test_every_event_outlives_a_spool_that_is_full(when_full: str, tmp_pat
 
 async def _judge(stage: Stage) -> None:
     verdict = await stage.oracle.judge()
-    # Frames were dropped, as the setting says, and the oracle must see it; everything else must hold.
+    # Frames were dropped, as configured, and the oracle must report it; everything else must hold.
     problems = [p for p in verdict.problems if not p.startswith(("lost", "the spool has dropped"))]
     assert problems == []
     assert any(p.startswith("the spool has dropped") for p in verdict.problems)

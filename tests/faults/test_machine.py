@@ -35,7 +35,7 @@ async def test_a_power_loss_loses_nothing_accepted(kind: str, tmp_path: Path) ->
     with Disk(kind, tmp_path) as disk:
         async with staged(tmp_path / "stage", 7, spool=disk.point / "spool.db") as stage:
             for round_number in range(4):
-                # Much in the spool, or nearly nothing: with and without the store.
+                # A full or a nearly empty spool: without or with the store.
                 if round_number % 2:
                     await stage.store_proxy.close_port()
                 await stage.more_accepted(20)
@@ -58,7 +58,7 @@ async def test_a_power_loss_loses_nothing_accepted(kind: str, tmp_path: Path) ->
 
 
 def said(stage: Stage, text: str) -> int:
-    """Return how often the spool has said this."""
+    """Return how often the spool has logged `text`."""
     return sum(text in line for line in stage.service.messages() if line.startswith("spool: "))
 
 
@@ -88,7 +88,7 @@ async def test_a_full_disk_stops_acceptance_and_loses_nothing_accepted(tmp_path:
 
 
 async def test_a_spool_that_fills_its_disk_drains_by_itself(tmp_path: Path) -> None:
-    """The spool may be larger than its disk: with the store away it fills it, and then empties again."""
+    """The spool's bound may exceed its disk: during an outage it fills the disk, and then drains again."""
     with small_disk(tmp_path, 24) as point:
         fill(point / "ballast")
         os.truncate(point / "ballast", 12 * 1024 * 1024)
@@ -104,7 +104,7 @@ async def test_a_spool_that_fills_its_disk_drains_by_itself(tmp_path: Path) -> N
 
 
 async def test_a_failing_fsync_is_never_believed(tmp_path: Path) -> None:
-    """Each third fsync fails with EIO for a while; then the power goes: what was accepted is there."""
+    """Every third fsync fails with EIO for a while; after a power loss all accepted records exist."""
     need(os.geteuid() == 0 and shutil.which("strace") is not None, "root and strace")
     with Disk("ext4", tmp_path) as disk:
         async with staged(tmp_path / "stage", 10, spool=disk.point / "spool.db") as stage:
@@ -137,9 +137,9 @@ async def test_the_wall_clock_may_jump_by_a_day(tmp_path: Path) -> None:
             offset.write_text(f"{jump}\n")
             await stage.more_accepted(10)
             offset.write_text("+0\n")
-            # The store has refused requests of such a day: it is asked again by itself.
+            # The store has refused requests with this date; the service retries by itself.
             await stage.fresh_frame()
-        # A restart in the wrong year, then in the right one: nothing is too old, nothing is too new.
+        # A restart with the wrong year, then with the right one: no record counts as too old or too new.
         await stage.store_proxy.close_port()
         await stage.more_accepted(5)
         for jump in ("-300d", "+0"):

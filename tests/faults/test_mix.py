@@ -1,4 +1,4 @@
-"""The short mix: seeded, in every run of the tests. The long one is `python -m tests.faults`."""
+"""The short mix with a fixed seed, for every test run. The long mix is `python -m tests.faults`."""
 
 from __future__ import annotations
 

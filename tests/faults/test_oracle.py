@@ -1,4 +1,4 @@
-"""The oracle itself: content with a run in which all went well, it sees each promise that is broken."""
+"""The oracle itself: it accepts a good run, and reports each broken promise."""
 
 from __future__ import annotations
 
@@ -79,16 +79,16 @@ def event(kind: str) -> dict[str, Any]:
 
 @dataclass
 class Run:
-    """What happened, to be spoilt by a test."""
+    """The observations of a good run, which a test then spoils."""
 
     lines: list[dict[str, Any]] = field(default_factory=list)
     heard: list[tuple[str, dict[str, Any], float]] = field(default_factory=list)
-    """Suffix of the topic, payload, seconds after the acceptance."""
+    """(suffix of the topic, payload, seconds after the acceptance)."""
     bucket: dict[str, bytes] = field(default_factory=dict)
     healed: list[Healed] = field(default_factory=list)
 
     def at(self, seq: int) -> int:
-        """Return the place of a frame's announcement."""
+        """Return the index of a frame's announcement."""
         return next(i for i, (_, p, _) in enumerate(self.heard) if p.get("frame_id") == frame_id(seq))
 
 

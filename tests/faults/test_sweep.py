@@ -1,4 +1,4 @@
-"""A strided sweep of kills. The whole one is `python -m tests.faults.sweep`."""
+"""A sweep of kills with a stride. The full one is `python -m tests.faults.sweep`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_a_kill_at_any_call_loses_nothing_accepted(
 
 def test_the_calls_of_all_threads_are_counted(tmp_path: Path) -> None:
     need(trace.possible(), "Linux on x86-64 or ARM64")
-    # In a process of its own: the tracer forks, and asks for its end with its parent's.
+    # In a process of its own: the tracer forks, and makes itself die with its parent.
     script = (
         "import os, sys, threading\n"
         "from tests.faults.trace import run_traced\n"

@@ -1,7 +1,7 @@
 """Kill a process at its N-th system call of some kinds, counted over all of its threads. Linux only.
 
-A seccomp filter in the child stops it at these calls alone, before they are done; ptrace tells us of each.
-Killed before call N + 1 is killed after call N: all N together are every moment that the calls divide.
+A seccomp filter in the child stops it before each of these calls, and ptrace reports the stop. A kill before
+call N + 1 is a kill after call N, so that all N together cover every moment between these calls.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CALLS: dict[str, dict[str, int]] = {
         "sendmsg": 211,
     },
 }
-"""The calls by which anything becomes durable or leaves the process, and their numbers."""
+"""The calls that make data durable or send it, and their numbers."""
 
 _TRACEME, _CONT, _SETOPTIONS, _GETEVENTMSG = 0, 7, 0x4200, 0x4201
 _OPTIONS = 0x2 | 0x4 | 0x8 | 0x80 | 0x100000  # fork, vfork, clone, seccomp; and all die with the tracer
@@ -64,7 +64,7 @@ _libc.ptrace.restype = ctypes.c_long
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it ended. `calls` were begun; `killed_at` names the last one, None: it ended with `code`."""
+    """How the process ended. `calls` were begun; `killed_at` names the last, None: it ended with `code`."""
 
     calls: int
     killed_at: str | None
@@ -72,16 +72,16 @@ class Outcome:
 
 
 def possible() -> bool:
-    """Return whether this machine can do it."""
+    """Return whether this machine supports it."""
     return sys.platform == "linux" and platform.machine() in CALLS
 
 
 def run_traced(
     body: Callable[[], int], kill_at: int | None, started: Callable[[int], None] = lambda _pid: None
 ) -> Outcome:
-    """Run `body` in a child, and kill that at its `kill_at`-th call. `started` gets the child's pid.
+    """Run `body` in a child, and kill the child at its `kill_at`-th call. `started` gets the child's pid.
 
-    From here on this process, and with it the child, ends with its own parent.
+    From then on this process, and with it the child, dies with its own parent.
     """
     names = list(CALLS[platform.machine()])
     _libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -110,7 +110,7 @@ def run_traced(
                 os.kill(pid, signal.SIGKILL)
                 _reap(pid)
                 return Outcome(calls, names[index.value], None)
-        # A new thread begins with a stop of its own; other signals are the child's.
+        # A new thread starts with a stop; other signals are passed to the child.
         quiet = event or number in (signal.SIGTRAP, signal.SIGSTOP)
         _ptrace(_CONT, task, 0 if quiet else number)
 
@@ -123,7 +123,7 @@ def _reap(pid: int) -> None:
 
 
 def _be_traced() -> None:
-    """In the child: stop for the tracer; from then on it hears of each of the calls."""
+    """Stop this child for the tracer, which then gets each of the calls."""
     numbers = list(CALLS[platform.machine()].values())
     program = [(_LOAD, 0, 0, 0)]
     for index, number in enumerate(numbers):

@@ -1,12 +1,12 @@
-"""Run the service as ``python -m async_motion`` does, and write down what it has promised.
+"""Run the service as ``python -m async_motion`` does, and record what it has promised.
 
 ``$WITNESS_FILE`` gets a line of JSON, in one `write`, after each
 
     {"accepted": frame_id, "key": …, "sha256": …, "at": …}    `Spool.accept` has returned
-    {"acked": frame_id, "at": …}                              the broker has confirmed a frame's announcement
-    {"leak": {"tasks": […], "threads": […], "connections": …, "files": …}}     upon SIGUSR1: what is alive
+    {"acked": frame_id, "at": …}                              the broker has acknowledged an announcement
+    {"leak": {"tasks": […], "threads": […], "connections": …, "files": …}}     on SIGUSR1: what is alive
 
-`at` is the machine's monotonic clock, which other processes share. Nothing of the service is changed.
+`at` is the machine's monotonic clock, which all processes share. The service itself is not changed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _file = -1
 
 
 def write(line: dict[str, Any]) -> None:
-    """Append one line: on the way to the file when this returns, whatever becomes of the process."""
+    """Append one line; once this returns, the line survives a kill of the process."""
     os.write(_file, (json.dumps({**line, "at": time.monotonic()}) + "\n").encode())
 
 
@@ -77,7 +77,7 @@ def _handle(number: str) -> str:
 
 
 def run(file: Path) -> int:
-    """Be the service until it ends, and write to `file`; return its exit code."""
+    """Run the service in this process and write to `file`; return the exit code."""
     global _file  # noqa: PLW0603  # this process is the service: its methods are replaced, too
     _file = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     Spool.accept = accept  # type: ignore[method-assign]
