@@ -1,4 +1,4 @@
-"""The bench for the tests of delivery."""
+"""Fixtures for the tests of delivery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The circuit breaker before a peer."""
+"""The circuit breaker in front of a peer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUICK = DeliveryPace(first_s=0.001, max_s=0.005, refused_first_s=0.001, refused_
 
 
 class Peer:
-    """A peer whose probe fails on command, and work that may be waiting for it."""
+    """A peer whose probe fails on command, and work that may wait for it."""
 
     def __init__(self, pace: DeliveryPace, *, asks_first: bool = False) -> None:
         self.probes = 0
@@ -56,7 +56,7 @@ async def test_a_peer_that_comes_back_before_the_wait_begins_is_not_waited_for()
         breaker.hurry()
         await eventually_async(lambda: breaker.half_open, what="the trial")
         breaker.record_success()
-        # What ended the last wait does not end the next one.
+        # The event that ended the last wait must not end the next one.
         breaker.record_failure(BrokerUnavailable("not connected"))
         for _ in range(5):
             await asyncio.sleep(0)

@@ -1,6 +1,6 @@
-"""Delivery as a whole: the walk, outages, the backlog, health.
+"""Delivery as a whole: from spool to subscribers, outages, the backlog, health.
 
-The spool is the real one, in memory; the peers fail on command; the waits are tiny.
+The spool is the real one, in memory; the peers fail on command; all delays are tiny.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ async def test_a_store_that_comes_back_gets_everything(
         await eventually_async(lambda: len(bench.store.puts) >= 12, what="some trials")
         assert str(delivery.health().store) == "unavailable: connection refused"
         assert bench.broker.messages == []
-        # All wait together: real records go out one at a time, and no probe.
+        # Many records wait: the trials are real records, one at a time, not probes.
         bench.store.max_busy = 0
         tries = len(bench.store.puts)
         await eventually_async(lambda: len(bench.store.puts) >= tries + 5, what="more trials")
@@ -174,11 +174,11 @@ async def test_without_a_broker_frames_are_stored_once_and_announced_later(bench
         await eventually_async(lambda: delivery.health().retries >= 1, what="the first try to fail")
         tries = bench.broker.tries
         bench.clock.sleep(60)
-        # What was leased before the breaker opened fails too.
+        # Items that were leased before the breaker opened fail too.
         for _ in range(3):
             await asyncio.sleep(0)
         assert bench.broker.tries <= tries + 1
-        # The wait of an hour ends with the connection.
+        # The reconnect ends the wait of an hour.
         bench.broker.come_back()
         assert await delivery.drain(20)
     assert sorted(bench.announced()) == [0, 1, 2, 3, 4]

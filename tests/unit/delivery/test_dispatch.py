@@ -1,4 +1,4 @@
-"""Work starts when the bell rings and the breaker lets it pass, and a failing spool is waited out."""
+"""Dispatch: work starts when the bell rings and the breaker allows it; a failing spool is retried."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_a_wait_ends_without_a_ring() -> None:
 
 
 class OpenAfter:
-    """A breaker that lets the first `calls` pass."""
+    """A breaker that opens after the first `calls`."""
 
     def __init__(self, calls: int) -> None:
         self.calls = calls

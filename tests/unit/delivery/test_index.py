@@ -1,4 +1,4 @@
-"""The event index: when its files are written, what they say, and what becomes of a store in trouble."""
+"""The event index: when its files are written, their content, and failures of the store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAY_S = 86400
 
 
 def files(bench: Bench) -> dict[str, list[dict[str, Any]]]:
-    """Return the lines of each index file in the store, by its key."""
+    """Return the lines of each index file in the store, by key."""
     return {
         key: [json.loads(line) for line in gzip.decompress(data).splitlines()]
         for key, data in bench.store.objects.items()
@@ -80,7 +80,7 @@ async def test_a_file_is_written_at_most_once_in_its_time_and_not_later(bench: B
             )
             key = key_of(await bench.spool.writer())
             before = bench.store.puts.count(key)
-            bench.clock.sleep(0.04)  # within the time of the last write, if there was one
+            bench.clock.sleep(0.04)  # still within the interval after the last write, if there was one
             if before:
                 await eventually_async(lambda: bool(files(bench)), what="the first file")
             bench.clock.sleep(0.02)
@@ -99,7 +99,7 @@ async def test_within_its_time_a_file_waits(bench: Bench) -> None:
         await eventually_async(lambda: bool(files(bench)), what="the first file")
         await bench.accept_event(1, index=60)
         await eventually_async(lambda: bench.spool.stats.empty, what="the second event")
-        # The tests' clock stands still: however often it is asked, it is not time.
+        # The tests' clock stands still: the file is not due, however often it is checked.
         asked = 0
         real = bench.spool.due_index
 
@@ -125,7 +125,7 @@ async def test_a_late_event_of_yesterday_rewrites_yesterday(bench: Bench) -> Non
     await bench.accept_event(1, index=1)
 
     def both() -> bool:
-        bench.clock.sleep(0.02)  # the file may have been written after the first event: its time comes again
+        bench.clock.sleep(0.02)  # the file may have been written after the first event: it is due again
         return len(files(bench).get(key_of(writer), [])) == 2
 
     async with bench.delivering(index_every_s=0.01) as delivery:
@@ -134,7 +134,7 @@ async def test_a_late_event_of_yesterday_rewrites_yesterday(bench: Bench) -> Non
         bench.clock.sleep(1)
         await eventually_async(lambda: len(files(bench)) == 2, what="today's file")
         yesterday = bench.store.puts.count(key_of(writer))
-        await bench.accept_event(2, index=2)  # delivered today, of yesterday
+        await bench.accept_event(2, index=2)  # delivered today, but of yesterday
         bench.clock.sleep(1)
         await eventually_async(lambda: len(files(bench)[key_of(writer)]) == 3, what="yesterday's")
         assert bench.store.puts.count(key_of(writer)) == yesterday + 1
@@ -172,7 +172,7 @@ async def test_what_is_due_survives_a_crash(tmp_path: Path) -> None:
         async with bench.delivering(index_every_s=300.0) as delivery:
             assert not await delivery.drain(0.3)
         assert [day.version for day in await bench.spool.due_index()] == [1]
-    # The next run finds it in the tables, as after SIGKILL: it is written without an event.
+    # The next run finds the due file in the tables, as after SIGKILL, and writes it without a new event.
     bench.store.trouble = lambda _: None
     bench.spool = Spool(tmp_path / "spool.db", clock=bench.clock, wall=bench.clock.wall)
     async with bench.spool, bench.delivering(index_every_s=300.0):

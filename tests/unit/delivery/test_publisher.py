@@ -148,7 +148,7 @@ async def test_a_link_that_cannot_be_made_for_an_update_does_not_repeat_its_fram
     async def link(_key: str, _expires_s: float) -> str:
         nonlocal asked
         asked += 1
-        if asked == 4:  # the frame's and the start's were made, then the next frame's
+        if asked == 4:  # after those of the frame, of the start and of the next frame
             raise StoreUnavailable("no credentials now")
         return "https://store/x"
 
@@ -177,7 +177,7 @@ async def test_what_was_accepted_under_an_older_lease_is_announced_as_delayed(be
     assert {(one["epoch"], one["worker"], one["delayed"]) for one in said} == {(6, "east", True)}
     said = [*bench.broker.frames, *bench.broker.events]
     assert {(one["epoch"], one["delayed"]) for one in said} == {(7, False)}
-    # The lost lease shows no picture.
+    # No snapshot is published under the lost lease.
     assert {said["epoch"] for said in bench.broker.json_of("/snapshot/frame")} == {7}
 
 

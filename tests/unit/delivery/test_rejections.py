@@ -1,4 +1,4 @@
-"""Rejections: whose fault they are, what follows, and how what was set aside comes back."""
+"""Rejections: the record's fault or the store's, the consequences, and the return of set-aside records."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_stored_frame_ends_a_row_and_makes_the_next_one_longer() -> None:
 
 
 async def test_a_store_that_rejects_every_frame_is_in_trouble_and_loses_none(bench: Bench) -> None:
-    """As nginx with a limit of 1 MiB: `event.json` passes, and so does a probe."""
+    """Behave like nginx with a limit of 1 MiB: `event.json` and probes pass."""
     bench.store.trouble = lambda key: TOO_LARGE if is_frame(key) else None
     for index in range(3):
         await bench.accept_event(3, index=index * 60)
@@ -89,7 +89,7 @@ async def test_a_summary_that_passes_does_not_clear_the_store(bench: Bench) -> N
 
 
 async def test_frames_at_fault_stop_the_others_only_for_a_moment(bench: Bench) -> None:
-    """Fifty frames that are too large wait before one of another camera, and time stands still."""
+    """Fifty frames that are too large wait before another camera's frame, and the clock stands still."""
     bench.store.trouble = lambda key: TOO_LARGE if "/yard/" in key and is_frame(key) else None
     event = make_event("yard")
     for seq in range(50):
@@ -105,7 +105,7 @@ async def test_when_only_suspects_are_left_they_are_tried_again(bench: Bench) ->
     await bench.accept_event(4)
     async with bench.delivering(concurrency=1) as delivery:
         await eventually_async(lambda: not delivery.health().store.ok, what="the store to be blamed")
-        for seq in range(4):  # each has its turn again and again, though the tests' clock stands still
+        for seq in range(4):  # each is retried repeatedly, though the tests' clock stands still
             key = next(k for k in bench.store.puts if k.endswith(f"{seq:06d}.jpg"))
             tries = bench.store.puts.count(key)
             await eventually_async(lambda: bench.store.puts.count(key) > tries + 1, what="a turn")  # noqa: B023

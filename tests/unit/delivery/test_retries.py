@@ -1,4 +1,4 @@
-"""Retries: an item that fails, a spool that takes no notes."""
+"""Retries: an item that fails, a spool that cannot be written."""
 
 from __future__ import annotations
 

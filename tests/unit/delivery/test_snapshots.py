@@ -25,7 +25,7 @@ async def test_the_snapshot_is_the_best_frame_so_far_of_the_newest_event(bench: 
             (first, 1, 0.2),
             (first, 2, 0.5),
             (second, 0, 0.1),
-            (first, 3, 0.9),  # of an older event by now
+            (first, 3, 0.9),  # an older event by now
             (second, 1, 0.2),
         ):
             items: list[Any] = [make_record(event, seq, score=score)]
@@ -93,7 +93,7 @@ async def test_a_snapshot_during_an_event_does_not_freeze_the_picture(bench: Ben
         assert await delivery.drain(20)
         shown = [(f["event_id"], f["seq"]) for f in bench.broker.json_of("/snapshot/frame")]
         assert shown == [(event.event_id, 0), (event.event_id, 1)]
-        # Without an event the picture is that of the press.
+        # Without an open event, the snapshot is the one on command.
         later = make_event(index=90)
         await bench.spool.accept([make_record(later, 0, score=0.0)])
         assert await delivery.drain(20)

@@ -1,4 +1,4 @@
-"""The uploader: slots, leases, what the store refuses, summaries."""
+"""The uploader: slots, leases, rejections by the store, summaries."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_no_more_records_are_leased_while_no_note_can_be_made(
     if delayed:
         bench.clock.sleep(11)
     async with bench.delivering(concurrency=2) as delivery:
-        # Each of at most four notes is tried again and again: by then all that may be taken has been.
+        # Each of at most four notes is retried: after this many failures, all allowed leases are taken.
         await eventually_async(lambda: failures >= 100, what="many tries")
         assert 2 <= len(bench.store.puts) <= 4
         writable = True

@@ -1,4 +1,4 @@
-"""A spool for the tests of its package: on disk and in memory."""
+"""Spool fixtures: on disk and in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A spool's copy: one moment of it, taken while it is written, and a spool of its own again."""
+"""A spool's backup: a consistent copy, taken while the spool is written, and its restore."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_copy_holds_what_was_accepted_and_what_is_remembered(
 
 
 async def test_a_copy_is_one_moment_while_frames_come_in(path: Path, tmp_path: Path, clock: Clock) -> None:
-    """Frames of an event are accepted in pairs: no copy holds one of them alone."""
+    """An event's frames are accepted in pairs: no copy may hold only one of a pair."""
     event = make_event()
     async with new_spool(path, clock) as spool:
         await spool.accept([start_of(event)])
@@ -113,7 +113,7 @@ async def test_what_is_there_is_kept(path: Path, tmp_path: Path, clock: Clock) -
     assert away is not None
     assert (look(path).records, look(away).records) == (1, 2)
     with pytest.raises(SpoolError):
-        snapshot(path, copy)  # never over another file
+        snapshot(path, copy)  # must not overwrite another file
 
 
 @pytest.mark.parametrize(

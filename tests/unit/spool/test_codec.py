@@ -1,4 +1,4 @@
-"""What the spool writes into a column it reads back, and a damaged column is reported as such."""
+"""The codec: values of columns survive a round trip, and a damaged column is reported as such."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index's part of the spool: days that stay, days that go, lines that change."""
+"""The index's tables in the spool: retention of days, changed lines, due files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_same_line_makes_no_file_due(db: sqlite3.Connection) -> None:
 
 
 def test_old_days_go_once_they_are_written_and_never_come_back_with_less(db: sqlite3.Connection) -> None:
-    index = new_index(db, days=1.0)  # so three days stay
+    index = new_index(db, days=1.0)  # so three days are kept
     for day in range(5):
         index.add(event_of(day), day + 1, [])
     assert len(index.due()) == 5, "what is not written stays"
@@ -74,7 +74,7 @@ def test_old_days_go_once_they_are_written_and_never_come_back_with_less(db: sql
     index.add(event_of(5), 6, [])
     days = [day for (day,) in db.execute("SELECT day FROM index_days ORDER BY day")]
     assert days == ["2026-11-25", "2026-11-26", "2026-11-27"]
-    # The file of a day that has left holds more than could be written now.
+    # The stored file of an evicted day holds more than could be written now.
     index.add(event_of(0, 60), 7, [])
     assert [due.day.isoformat() for due in index.due()] == ["2026-11-27"]
 

@@ -1,4 +1,4 @@
-"""Eviction: what leaves the spool at its bounds."""
+"""Eviction: what the spool drops at its bounds."""
 
 # tests may wait for a file
 from __future__ import annotations
@@ -32,12 +32,12 @@ async def test_the_oldest_of_the_middle_goes_first(path: Path, clock: Clock) -> 
         for seq, score in ((1, 0.5), (2, 0.2), (3, 0.3), (4, 0.4)):
             await spool.accept([make_record(event, seq, score=score)])
             assert spool.stats.bytes <= spool.stats.max_bytes
-        # 0 opens the event, 1 is its best: 2 went.
+        # 0 opens the event, 1 is its best: 2 was dropped.
         assert await waiting_seqs(spool) == [0, 1, 3, 4]
         assert spool.stats.dropped == {"full": 1}
         await spool.accept([make_record(event, 5, score=0.9)])
         assert await waiting_seqs(spool) == [0, 1, 4, 5]
-        # 5 is the best now: 1 is of the middle again.
+        # 5 is the best now: 1 is a middle frame again.
         await spool.accept([make_record(event, 6, score=0.1)])
         assert await waiting_seqs(spool) == [0, 4, 5, 6]
         await spool.accept([make_record(event, 7), make_record(event, 8)])
@@ -75,7 +75,7 @@ async def test_drop_newest_keeps_what_is_there(path: Path, clock: Clock) -> None
             await spool.accept([make_record(event, seq, score=0.1)])
         assert await waiting_seqs(spool) == [0, 1, 2]
         assert spool.stats.dropped == {"full": 3}
-        # A frame that opens an event outlives the middle of one: the newest of it goes.
+        # A frame that opens an event outlives middle frames: the newest middle frame is dropped.
         await spool.accept([make_record(following, 0), start_of(following)])
         assert await waiting_seqs(spool) == [0, 1, 0]
 

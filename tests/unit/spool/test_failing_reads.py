@@ -1,4 +1,4 @@
-"""Reads of the spool that fail: once, for good, or with values that no code has written."""
+"""Failing reads of the spool: once, permanently, or with values that no code has written."""
 
 # tests may wait for a file
 from __future__ import annotations
@@ -102,7 +102,7 @@ async def test_one_failed_read_at_the_start_sets_nothing_aside(
     try:
         await spool.open()
     except SpoolError:
-        await spool.open()  # EIO is told to the caller: the next start finds all
+        await spool.open()  # the caller gets EIO; the next start finds everything
     assert await waiting_seqs(spool) == [0]
     await spool.aclose()
     assert set_aside_files(path) == []

@@ -1,4 +1,4 @@
-"""The spool as files: who may open them, which are set aside."""
+"""The spool's files: permissions, locking, and setting damaged ones aside."""
 
 # ruff: noqa: ASYNC240  # tests may wait for a file
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def test_a_database_of_another_program_is_left_alone(tmp_path: Path, clock
     before = path.read_bytes()
     with pytest.raises(SpoolError, match="another program"):
         await new_spool(path, clock).open()
-    assert path.read_bytes()[100:] == before[100:]  # the header notes that we looked with a WAL
+    assert path.read_bytes()[100:] == before[100:]  # opening it in WAL mode changes the header
     assert [p.name for p in tmp_path.glob("other.db.damaged*")] == []
 
 
@@ -81,7 +81,7 @@ async def test_the_files_are_for_this_user_alone(tmp_path: Path, clock: Clock) -
                 file.name: oct(file.stat().st_mode & 0o777) for file in path.parent.iterdir()
             } == dict.fromkeys(("spool.db", "spool.db-wal", "spool.db-shm", "spool.db.lock"), "0o600")
             assert path.parent.stat().st_mode & 0o777 == 0o700
-        # One that an older version left readable by all is closed to them.
+        # A file that an older version left world-readable becomes private.
         path.chmod(0o644)
         async with new_spool(path, clock) as spool:
             await spool.accept([make_record(make_event(), 1)])

@@ -46,7 +46,7 @@ async def test_space_goes_back_to_the_file_system(path: Path, clock: Clock) -> N
             await spool.accept([make_record(event, seq, size=200_000)])
         await store_all(spool)
         await announce_all(spool)
-        # Less than half of what it held: 4 MiB are kept for the next records.
+        # Less than half of its former size: 4 MiB of free pages are kept for the next records.
         await eventually_async(
             lambda: path.stat().st_size < 8_000_000 and wal_of(path).stat().st_size < 17_000_000,
             what="the file to shrink",

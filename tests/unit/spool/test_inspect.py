@@ -1,4 +1,4 @@
-"""What `async-motion spool` does beside the service."""
+"""`async-motion spool` beside a running service."""
 
 # tests may wait for a file
 from __future__ import annotations
@@ -87,7 +87,7 @@ async def test_a_spool_that_may_not_be_written_can_be_looked_at(
     kept = tmp_path / "kept"
     async with new_spool(path, clock) as spool:
         await spool.accept([make_record(event, 0), start_of(event)])
-        if log == "with its log":  # as a crash leaves it: in the log alone
+        if log == "with its log":  # as after a crash: only in the WAL
             kept.mkdir()
             for ending in ("", "-wal"):
                 shutil.copy(path.with_name(path.name + ending), kept / (path.name + ending))
@@ -97,7 +97,7 @@ async def test_a_spool_that_may_not_be_written_can_be_looked_at(
     real = inspect._read_only  # noqa: SLF001
 
     def read_only_disk(file: Path, how: str) -> sqlite3.Connection:
-        """Root may write anywhere: answer as SQLite does where it may not."""
+        """Answer as SQLite does without the right to write: root could write anywhere."""
         if "immutable" not in how:
             error = sqlite3.OperationalError("unable to open database file")
             error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN

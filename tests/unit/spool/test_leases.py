@@ -1,4 +1,4 @@
-"""Leases: what is fresh, what is delayed, what is leased, what cannot be read back."""
+"""Leases: fresh, delayed, leased and unreadable items."""
 
 # tests may wait for a file
 from __future__ import annotations
@@ -43,7 +43,7 @@ async def test_an_item_not_stored_blocks_later_items_of_its_camera(spool: Spool)
     await spool.mark_stored(first.number, stored(first))
     batches = await spool.take_fresh_announcements(10)
     assert [seqs(batch) for batch in batches] == [[0], [0]]
-    # While their frames are leased, no other batch of these cameras is.
+    # While their frames are leased, no other batch of these cameras can be leased.
     assert await spool.take_fresh_announcements(10) == []
     await spool.remove([n.number for batch in batches for n in batch])
     assert seqs(await announce_all(spool)) == ["start", 1, "start"]
@@ -81,7 +81,7 @@ async def test_the_backlog_is_what_is_delayed_and_still_to_be_delivered(spool: S
     await spool.accept([make_record(event, 0), make_record(event, 1)])
     assert not spool.stats.backlog
     clock.sleep(11.0)
-    # Nothing was written since: the next look tells all the same.
+    # Nothing was written since then: the next call must return the same.
     assert await spool.take_uploads(fresh=True, limit=10) == []
     assert spool.stats.backlog
     refused, upload = await spool.take_uploads(fresh=False, limit=10)
@@ -103,7 +103,7 @@ async def test_a_leased_item_blocks_later_items_even_once_delayed(spool: Spool, 
     (batch,) = await spool.take_fresh_announcements(1)
     assert seqs(batch) == [0]
     clock.sleep(6)
-    # The first frame is being announced, perhaps as not delayed: the second must not overtake it.
+    # The first frame is being announced, perhaps not as delayed: the second must not overtake it.
     assert await spool.take_fresh_announcements(10) == []
     await spool.remove([batch[0].number])
     (batch,) = await spool.take_fresh_announcements(10)
@@ -182,7 +182,7 @@ async def test_an_item_whose_description_is_damaged_stops_nothing(
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the numbers of the records whose bytes are read from the database, as they are read."""
+    """Return a list that collects the numbers of records whose bytes are read from the database."""
     numbers: list[int] = []
     real = Leases.jpeg
 

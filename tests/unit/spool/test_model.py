@@ -1,10 +1,9 @@
 """The spool's tables against a model, with the process killed at every statement.
 
-Hypothesis plays pipeline and delivery. Before each statement that the tables execute, the files are copied as
-SIGKILL would leave them (what was written is in the files, whether it was fsynced or not; the shared index is
-not kept). Each copy is opened as the next start would open it, and must hold either what held before the step
-or what holds after it: all of the step or nothing of it. (What power loss does is tested with real file
-systems, in tests/faults.)
+Hypothesis plays pipeline and delivery. Before each statement of the tables, the files are copied as SIGKILL
+would leave them: all writes are in the files, with or without fsync, and the shared-memory index is not kept.
+Each copy is opened as the next start would open it, and must hold either the state before the step or the
+state after it. (Power loss is tested with real file systems, in tests/faults.)
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from async_motion.spool.tables import Tables
 from tests.support.clock import BEGIN, Clock
 from tests.support.records import end_of, make_event, make_record, start_of
 
-pytestmark = pytest.mark.timeout(900)  # thousands of copies of files, on a machine that may be busy
+pytestmark = pytest.mark.timeout(900)  # copies thousands of files, perhaps on a busy machine
 
 SIZE = 2000
 ROOM = 6 * (SIZE + ROW_BYTES)
@@ -58,7 +57,7 @@ Content = frozenset[tuple[Any, ...]]
 
 @dataclass
 class Item:
-    """What the model knows of an item."""
+    """The model's view of an item."""
 
     kind: int
     event_id: str
@@ -76,7 +75,7 @@ class Item:
 
 @dataclass
 class Event:
-    """What the model knows of an event whose end is not announced."""
+    """The model's view of an event whose end is not announced yet."""
 
     event: MotionEvent
     ended: bool = False
@@ -124,7 +123,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.db = files.connect(self.path)
         self.db.set_trace_callback(self.copy)
-        # Small pages' worth of log, so that checkpoints happen in the middle of things too.
+        # A WAL of three pages, so that checkpoints also happen in the middle of steps.
         self.db.execute("PRAGMA wal_autocheckpoint = 3")
         self.tables = self.new_tables(self.db)
 
@@ -142,7 +141,7 @@ class SpoolMachine(RuleBasedStateMachine):
     # -- the crashes
 
     def copy(self, statement: str) -> None:
-        """Keep the files as they are, as SIGKILL would."""
+        """Copy the files as SIGKILL would leave them."""
         if not self.watching or (len(self.copies) >= MAX_COPIES and statement != AFTER):
             return
         target = self.folder / f"crash{len(self.copies)}" / "spool.db"
@@ -155,7 +154,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Do something in a transaction; then look at what each crash within would have left."""
+        """Run the step in a transaction; then check what a crash at each statement would have left."""
         before = self.content(self.tables_db())
         self.watching = True
         with self.tables.transaction(durable=True):
@@ -170,7 +169,7 @@ class SpoolMachine(RuleBasedStateMachine):
                 assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
                 found = self.content(db)
                 assert found in (before, after), "a crash left a part of a step"
-                # Nothing that was committed is taken back.
+                # Committed data never disappears again.
                 assert not seen_after or found == after
                 seen_after = seen_after or found == after
                 self.check_recovery(db)
@@ -181,7 +180,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.copies.clear()
 
     def check_recovery(self, db: sqlite3.Connection) -> None:
-        """Open the copy as the next start does: no event is left open, and the counters are right."""
+        """Open the copy as the next start does: no event is open, and the counters are right."""
         tables = self.new_tables(db)
         with tables.transaction(durable=True):
             tables.close_interrupted()
@@ -246,7 +245,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(camera=st.sampled_from(["porch", "yard"]))
     def command(self, camera: str) -> None:
-        """A snapshot on command: a record without an event."""
+        """Accept a snapshot on command: a record without an event."""
         self.made += 1
         self.accept([make_record(make_event(camera, self.made), 0, size=SIZE)])
 
@@ -269,7 +268,7 @@ class SpoolMachine(RuleBasedStateMachine):
             self.tables.accept(items)
         self.model_accept(items)
 
-    # -- the model of acceptance, in plain words
+    # -- the model of acceptance
 
     def model_accept(self, items: list[Record | EventPhase]) -> None:
         for item in items:
@@ -320,7 +319,7 @@ class SpoolMachine(RuleBasedStateMachine):
                 event.best, event.best_score = number, info.score
 
     def take_number(self) -> int:
-        """Return the number that the next item gets."""
+        """Return the next item's number."""
         self.number += 1
         return self.number - 1
 
@@ -381,7 +380,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.settle()
 
     def settle(self) -> None:
-        """Advance what nothing holds back."""
+        """Advance the items that nothing blocks."""
         for number, item in self.items.items():
             if item.state != HELD:
                 continue
@@ -431,7 +430,7 @@ class SpoolMachine(RuleBasedStateMachine):
                     self.events[upload.event.event_id].lines
                 )
             if upload.number % 5 == 0 and stored is not None:
-                continue  # stays in our hands: the next crash or release gives it back
+                continue  # stays leased until the next crash or release
             with self.step():
                 self.tables.mark_stored(upload.number, stored, keep_jpeg=upload.number % 2 == 0)
             item = self.items[upload.number]
@@ -524,7 +523,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.db is not None)
     @rule(clean=st.booleans())
     def restart(self, clean: bool) -> None:
-        """Start again: after a clean end, or from the files as a kill leaves them."""
+        """Restart: after a clean end, or from the files as a kill leaves them."""
         if clean:
             self.tables_db().close()
         else:
@@ -551,7 +550,7 @@ class SpoolMachine(RuleBasedStateMachine):
                 self.model_phase(end_of(event.event))
                 assert event_id in self.events
 
-    # -- what always holds
+    # -- invariants
 
     @invariant()
     def the_tables_are_as_the_model(self) -> None:
@@ -596,7 +595,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_bound_holds(self) -> None:
-        """Records are never taken beyond it. Phases are, and lines, but neither at the cost of the other."""
+        """Check that records never exceed the bound; phases and index lines may, independently."""
         if self.bytes() <= ROOM:
             return
         records = [item for item in self.items.values() if item.kind == RECORD]
@@ -604,13 +603,13 @@ class SpoolMachine(RuleBasedStateMachine):
 
 
 def _fast_folder() -> str | None:
-    """Copies of files are written by the thousand: in memory, if the machine has such a folder."""
+    """Return a folder in memory for thousands of copies, if the machine has one."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 TestSpool = SpoolMachine.TestCase
 TestSpool.settings = settings(
-    derandomize=True,  # the same steps in every run; to search further: without it, and with more examples
+    derandomize=True,  # the same steps in every run; remove it and raise max_examples to search further
     max_examples=40,
     stateful_step_count=30,
     deadline=None,

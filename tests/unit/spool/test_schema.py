@@ -1,4 +1,4 @@
-"""The schema: a spool of version 1 is migrated in place, with what waits in it."""
+"""The schema: a spool of version 1 is migrated in place, with the items that wait in it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.records import make_event, make_record, start_of
 from tests.support.spooling import announce_all, new_spool, store_all
 
 VERSION_1 = Path(__file__).parent / "data" / "spool-1.db.gz"
-"""Made by the code of version 1. Porch: an ended event with a frame to announce, one set aside, one to store;
-an open event with a frame. Yard: an open event with a frame, and a frame without an event."""
+"""Written by the code of version 1. Porch: an ended event with a frame to announce, one set aside and one to
+store; an open event with a frame. Yard: an open event with a frame; a frame without an event."""
 
 
 @pytest.fixture
 def old(path: Path) -> Path:
-    """A spool as version 1 left it."""
+    """A spool of version 1."""
     path.parent.mkdir()
     path.write_bytes(gzip.decompress(VERSION_1.read_bytes()))
     return path
@@ -67,7 +67,7 @@ async def test_a_spool_of_version_1_is_migrated_with_what_waits_in_it(old: Path,
             (second.event_id, 2),
             (yard.event_id, 1),
         }
-        # The next event continues; the record that was set aside is delivered with its event's number.
+        # The numbers of events continue; the record that was set aside is delivered with its event's number.
         third = make_event(index=120)
         await spool.accept([make_record(third, 0), start_of(third)])
         now = await spool.event_now(third.event_id)

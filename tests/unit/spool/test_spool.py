@@ -1,4 +1,4 @@
-"""The spool as the event loop sees it: restarts, values that are remembered, memory alone."""
+"""The spool's asynchronous interface: restarts, remembered values, spools in memory."""
 
 # ruff: noqa: ASYNC240  # tests may wait for a file
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def test_a_large_value_takes_no_room_that_deletions_need_and_no_acceptance
         await spool.remember("learned/porch", b"old")
         large = bytes(200_000)
         monkeypatch.setattr(files, "is_nearly_full", lambda _path, size: size >= len(large))
-        async with asyncio.TaskGroup() as tasks:  # together, so that they share a transaction
+        async with asyncio.TaskGroup() as tasks:  # concurrently, so that they share a transaction
             accepting = tasks.create_task(spool.accept([make_record(event, 0), start_of(event)]))
             with pytest.raises(SpoolError, match="no space left"):
                 await spool.remember("learned/porch", large, durable=False)

@@ -1,4 +1,4 @@
-"""The tables: the walk of items through their states."""
+"""The tables: the states of items."""
 
 # tests may wait for a file
 from __future__ import annotations
@@ -43,7 +43,7 @@ async def test_an_event_walks_through_in_order(spool: Spool) -> None:
     for upload in uploads:
         await spool.mark_stored(upload.number, stored(upload))
 
-    # The start follows the frames before it; what followed it in the order of acceptance still does.
+    # The start comes after the frames accepted before it, and before those accepted after it.
     assert seqs(await announce_all(spool)) == [0, 1, "start", 2]
 
     (summary,) = await spool.take_uploads(fresh=True, limit=100)
@@ -157,7 +157,7 @@ async def test_numbers_are_never_used_twice(path: Path, clock: Clock) -> None:
 
 async def test_a_wall_clock_that_jumps_ends_nothing_by_itself(path: Path, clock: Clock) -> None:
     event = make_event()
-    wall = 1000.0  # 1970: the board has no battery
+    wall = 1000.0  # 1970: the board's clock has no battery
     async with Spool(path, clock=clock, wall=lambda: wall) as spool:
         await spool.accept([make_record(event, 0)])
     wall = BEGIN.timestamp()
@@ -174,5 +174,5 @@ async def test_a_wall_clock_that_jumps_ends_nothing_by_itself(path: Path, clock:
         await spool.accept([make_record(event, 3)])
         assert spool.stats.records == 4
         clock.sleep(3601)
-        # The oldest had its grace; of the others it is known that they are younger.
+        # The oldest record's grace period is over; the others are known to be younger.
         await eventually_async(lambda: spool.stats.dropped == {"age": 1}, what="the grace to be over")

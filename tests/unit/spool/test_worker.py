@@ -103,7 +103,7 @@ async def test_damage_met_at_work_does_not_stop_acceptance(
             with pytest.raises(SpoolError, match="was damaged and is set aside"):
                 await spool.accept([make_record(event, 1)])
         await spool.accept([make_record(event, 1)])
-        # What delivery still says about the old file's record does not touch the new one's.
+        # A late call about the old file's record must not affect the new file's.
         await spool.mark_stored(upload.number, stored(upload))
         assert await waiting_seqs(spool) == [1]
     assert len(list(path.parent.glob("spool.db.damaged-*"))) == 1
@@ -147,7 +147,7 @@ async def test_a_full_disk_refuses_records_but_takes_deletions(
                 with pytest.raises(SpoolError, match="no space left on its disk"):
                     await spool.accept([make_record(event, 1)])
             assert spool.stats.problem is not None
-            async with asyncio.TaskGroup() as tasks:  # in one transaction, of which only the note holds
+            async with asyncio.TaskGroup() as tasks:  # in one transaction, where only the note holds
                 accepting = tasks.create_task(_refused(spool, make_record(event, 1)), name="accept")
                 (upload,) = await spool.take_uploads(fresh=True, limit=1)
                 await spool.mark_stored(upload.number, stored(upload))
@@ -187,7 +187,7 @@ async def test_a_failed_fsync_is_followed_by_a_checkpoint(
         size = path.stat().st_size
         assert wal_of(path).stat().st_size > 0
         await spool.accept([make_record(event, 2)])
-        # Checkpointed before: the record is in the log's first pages, all before it in the database.
+        # A checkpoint came first: the record is in the WAL's first pages, all earlier ones in the database.
         assert path.stat().st_size > size
         assert await waiting_seqs(spool) == [0, 2]
 
@@ -217,7 +217,7 @@ async def test_a_disk_that_hangs_holds_up_neither_the_loop_nor_the_exit(
     hangs.set()
     await spool.aclose()
     async with new_spool(path, clock) as spool:
-        # The second was given up before it began; the first might or might not have been accepted.
+        # The second call was cancelled before it began; the first may or may not have been accepted.
         assert await waiting_seqs(spool) == [0, 1]
 
 
