@@ -225,8 +225,12 @@ class _Keeper:
             if trusts:
                 log.info("%s: the clock is trusted again", self._root)
             else:
-                said = "%s: the clock leapt to %s; nothing is removed by its age for %g h"
-                log.warning(said, self._root, iso(now), HOLD_S / 3600)
+                log.warning(
+                    "%s: the clock leapt to %s; nothing is removed by its age for %g h",
+                    self._root,
+                    iso(now),
+                    HOLD_S / 3600,
+                )
         self._trusts = trusts
         if trusts and self._checked_at - self._noted_at >= NOTE_EVERY_S:
             self._noted_at = self._checked_at

@@ -256,7 +256,7 @@ def test_a_full_disk_stops_neither_cameras_nor_the_service(tmp_path: Path, small
     with Service(settings, tmp_path / "run") as service:
         service.wait_for_log("motion started")
         filler = fill(small_disk)
-        said = service.wait_for_log("the spool accepts nothing")
+        said = service.wait_for_log("the spool accepts no records")
         assert "disk" in said or "space" in said
         filler.unlink()
         service.wait_for_log("the spool accepts records again")

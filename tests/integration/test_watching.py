@@ -32,9 +32,10 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyn
 SELDOM = {
     "async_motion_camera_dropped_frames_total",
     "async_motion_certificate_expiry_timestamp_seconds",
+    "async_motion_fleet_unowned_cameras",
     "async_motion_spool_dropped_total",
 }
-"""Metrics that a service without TLS, and without losses, does not have."""
+"""Metrics that a service without TLS, without losses and outside a fleet does not have."""
 
 
 def need(program: str) -> str:
