@@ -1,4 +1,4 @@
-"""Fixtures that the tests of cameras over RTSP share."""
+"""Fixtures for tests of cameras over RTSP."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.support.video import make_clip
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recording of 40 s at 15 pictures a second, a keyframe each second."""
+    """A recording of 40 s at 15 fps, with a keyframe every second."""
     return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", seconds=40, fps=15, gop=15)
 
 
 @pytest.fixture(scope="module")
 def units(clip: Path) -> list[rtsp.AccessUnit]:
-    """The same recording as a camera sends it."""
+    """The same recording as access units, as a camera sends it."""
     return rtsp.access_units(clip)

@@ -1,4 +1,4 @@
-"""The API against its own document: schemathesis asks the service for all that it allows, and more."""
+"""The API against its OpenAPI document: schemathesis sends the service valid and invalid requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.ports import free_port
 from tests.support.service import Service
 
-# An editor's change may be well-formed and still not valid: that is a 422, and documented.
+# An editor's change may be well-formed but invalid: the service answers 422, as documented.
 NOT_CHECKED = "positive_data_acceptance,missing_required_header,unsupported_method"
 STREAMS = "(stream|/news)$"
 

@@ -1,4 +1,4 @@
-"""The AsyncAPI document: valid by the official parser, and true of the running service."""
+"""The AsyncAPI document: valid for the official parser, and correct for the running service."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def document(text: str) -> dict[str, Any]:
 def test_the_official_parser_takes_it(text: str) -> None:
     said = judge(text)
     assert said["valid"], said
-    # The newest version of AsyncAPI is not asked for.
+    # Ignore the hint that a newer version of AsyncAPI exists.
     others = [each for each in said["diagnostics"] if each["code"] != "asyncapi-latest-version"]
     assert not others
 
@@ -57,7 +57,7 @@ def test_the_parser_would_refuse_what_is_wrong(document: dict[str, Any]) -> None
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of the document, and how its topics look."""
+    """One channel of the document, and a pattern for its topics."""
 
     name: str
     pattern: re.Pattern[str]
@@ -76,7 +76,7 @@ class Channel:
 
 
 def closed(schema: Any) -> Any:
-    """Return a schema that allows no property but those it names: nothing goes out that is not told."""
+    """Return a schema that allows only the properties that it names: payloads hold nothing undocumented."""
     if isinstance(schema, list):
         return [closed(each) for each in schema]
     if not isinstance(schema, dict):
@@ -144,7 +144,7 @@ def test_everything_that_is_published_is_in_it(document: dict[str, Any], tmp_pat
             return all(seen.values())
 
         eventually(matched, within_s=60, what="a message on every channel")
-        # Each command is obeyed as the document's example has it.
+        # Send each command as in the document's example.
         for channel in received:
             address = document["channels"][channel.name]["address"]
             if address.endswith("/set"):

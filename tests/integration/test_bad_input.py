@@ -1,4 +1,4 @@
-"""Bad input, bad surroundings: one clear line that says what and where, the exit code, no traceback."""
+"""Bad input, bad environment: one clear line that says what and where, the exit code, no traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.video import make_clip
 
 
 def command(*words: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the program as a user would and return what it said."""
+    """Run the program as a user would; return the completed process."""
     return subprocess.run(
         [sys.executable, "-m", "async_motion", *words],
         cwd=folder, env=clean_environment(**env), capture_output=True, text=True, timeout=60, check=False,
@@ -31,7 +31,7 @@ def credentials(user: s3.User) -> dict[str, object]:
 
 
 def fill(disk: Path) -> Path:
-    """Use up a disk; return the file that does."""
+    """Fill a disk; return the file that fills it."""
     filler = disk / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while file.write(bytes(65536)) == 65536:
@@ -40,7 +40,7 @@ def fill(disk: Path) -> Path:
 
 
 def embedded(folder: Path) -> dict[str, object]:
-    """Return settings that need nothing, on ports that are free."""
+    """Return settings with embedded store and broker, on free ports."""
     clip = make_clip(folder / "clip.mp4", seconds=6.0)
     return {
         "instance": "edge1",
@@ -235,7 +235,7 @@ def test_a_spool_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MB. Needs root, or skips; in CI we are root."""
+    """A disk of 8 MB. Skips without root; on CI tests run as root."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(

@@ -1,4 +1,4 @@
-"""Cameras are started and stopped one by one while the service's others go on."""
+"""One camera is started and stopped while the service's other cameras go on."""
 
 from __future__ import annotations
 

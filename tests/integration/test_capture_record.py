@@ -1,4 +1,4 @@
-"""A second stream of full resolution: stills come from it, at the right moment; without it all goes on."""
+"""The main stream: stills come from it at the right moment; without it everything goes on."""
 
 # ruff: noqa: SLF001  (the main stream, which a source keeps to itself)
 
@@ -27,14 +27,14 @@ FPS = 10
 
 
 def number_of(picture: Image) -> float:
-    """Return where the box stands, as a share of the way: both streams show the same scene."""
+    """Return the box's position as a share of its path: both streams show the same scene."""
     blue, red = picture[..., 0].astype(int), picture[..., 2].astype(int)
     columns = np.flatnonzero(((red - blue) > 120).mean(axis=0) > 0.1)
     return float(columns.mean()) / picture.shape[1] if len(columns) else -1.0
 
 
 def clip(path: Path, size: tuple[int, int], *, gop: int) -> list[rtsp.AccessUnit]:
-    """Write the scene in one size: a box that moves right all the time, over and over."""
+    """Write the scene in one size: a box moves to the right, repeatedly."""
     width, height = size
     side = width // 10
 
@@ -65,7 +65,7 @@ class Clock:
             while not units[first].key:
                 first = (first - 1) % len(units)
             start = now - (now * FPS - int(now * FPS)) / FPS - (int(now * FPS) % len(units) - first) / FPS
-            # The pictures since the last keyframe come at once, as many servers do it.
+            # Send the frames since the last keyframe at once, as many servers do.
             for step in range(10_000):
                 due = start + step / FPS
                 client.wait(max(0.0, self.began + due + delay_s - time.monotonic()))
@@ -81,7 +81,7 @@ def camera(url: str, record: str, **changes: Any) -> CameraSource:
 
 
 async def once_recorded(source: CameraSource, count: int) -> list[tuple[Frame, Image]]:
-    """Return frames with their pictures, from the first full-resolution one on."""
+    """Return `count` (frame, BGR image), from the first image in full resolution on."""
     kept: list[tuple[Frame, Image]] = []
     async for frame in source.frames():
         picture = await asyncio.to_thread(frame.bgr)
@@ -105,14 +105,14 @@ def test_stills_are_full_resolution_frames_of_the_same_moment(
     ):
         kept = asyncio.run(once_recorded(camera(sub.url, main.url), 10))
     assert all(picture.shape == (LARGE[1], LARGE[0], 3) for _, picture in kept)
-    # The streams' delays differ by `delay_s`, which no clock can see from here; beyond it they match.
+    # The streams' delays differ by `delay_s`, which cannot be measured here; apart from that they match.
     for frame, picture in kept:
         apart = abs(number_of(picture) - number_of_luma(frame))
         assert min(apart, 0.9 - apart) <= 0.9 / 8.0 * (delay_s + 1.5 / FPS)
 
 
 def number_of_luma(frame: Frame) -> float:
-    """Return where the box stands in the watched stream: its luma is the brightest block of its rows."""
+    """Return the box's position in the sub-stream: the brightest block in the luma of its rows."""
     rows = frame.luma[90:150].astype(int)
     bright = np.flatnonzero((rows > 190).mean(axis=0) > 0.8)
     return float(bright.mean()) / int(rows.shape[1])
@@ -146,7 +146,7 @@ def test_the_second_stream_comes_back_by_itself(
 ) -> None:
     small, large = streams
     clock = Clock()
-    main = rtsp.Scripted(lambda client: client.play(large[:5]))  # hangs up soon, the first time
+    main = rtsp.Scripted(lambda client: client.play(large[:5]))  # closes soon, the first time
     with main, rtsp.Scripted(clock.script(small)) as sub, caplog.at_level(logging.INFO):
 
         async def run() -> None:

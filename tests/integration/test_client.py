@@ -1,4 +1,4 @@
-"""The client as a program that is killed at its writes, beside a real broker and a real bucket that fail."""
+"""The client in a program that is killed at its writes, with a real broker and a real bucket that fail."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def subscriber(folder: Path, **said: Any) -> AsyncIterator[asyncio.subproc
 
 
 async def ended(process: asyncio.subprocess.Process) -> int:
-    """Return how many lives it took."""
+    """Wait for the process; return how many lives it needed."""
     out, error = await asyncio.wait_for(process.communicate(), 100)
     assert process.returncode == 0, error.decode()
     return int(out)
@@ -64,20 +64,20 @@ async def test_killed_at_every_write_it_goes_on_without_a_hole(tmp_path: Path, m
     said = {"seed": 1, "every": True, "mode": mode, "total": len(made), "since": began.isoformat()}
     async with subscriber(tmp_path, **said, connect={"directory": str(tmp_path / "objects")}) as process:
         lives = await ended(process)
-    # Before, torn, after: three lives for each event.
+    # Killed before, during and after the write: three lives for each event.
     assert lives >= 3 * len(made) - 2
     ids = [event.event_id for event in made]
     if mode == "state":
         assert json.loads((tmp_path / "state").read_text())["seen"] == ids
     else:
         handed_out = (tmp_path / "seen").read_text().split()
-        # Killed before its cursor was written, a program sees the event at hand again, and no other.
+        # If it is killed before its cursor is written, a program sees only the current event again.
         assert [event for event, _ in itertools.groupby(handed_out)] == ids
         assert len(handed_out) > len(ids)
 
 
 class Site:
-    """A service's deeds: it stores events and announces them, now and then late, or not at all."""
+    """A simulated service: it stores events and announces them, sometimes late or not at all."""
 
     def __init__(
         self, seed: int, store: MinioReader, broker: mqtt.Mosquitto, recorder: mqtt.Recorder
@@ -93,9 +93,9 @@ class Site:
         self._late: list[MadeEvent] = []
 
     async def one(self) -> None:
-        """Let one event happen."""
+        """Simulate one event."""
         chance = self.chance
-        if chance.random() < 0.05:  # the spool is replaced; what was late is delivered first
+        if chance.random() < 0.05:  # the spool is replaced; late events are delivered first
             await self.deliver()
             self._writer, self._numbers = f"{chance.getrandbits(23):06x}", dict.fromkeys(CAMERAS, 0)
         if chance.random() < 0.1:
@@ -121,7 +121,7 @@ class Site:
             end = head | {"schema": payloads.EVENT_SCHEMA, "type": "end", "event_type": "motion_ended"}
             for _ in range(self.chance.choice((0, 1, 1, 2))):
                 topic = f"async_motion/{INSTANCE}/{event.camera}/event"
-                # While there is no broker it is sent later, or never.
+                # Without a broker, the announcement is sent later, or never.
                 with contextlib.suppress(RuntimeError):
                     await asyncio.to_thread(self._recorder.publish, topic, payloads.encode(end))
         self._late.clear()
@@ -137,7 +137,7 @@ async def test_broker_emptied_bucket_away_and_killed_all_the_time(
         Proxy("127.0.0.1", seaweedfs.port) as proxy,
         MinioReader(bucket=bucket, **seaweedfs.admin.arguments()) as store,
     ):
-        broker = mqtt.Mosquitto(tmp_path / "broker")  # it keeps nothing: killed, it has lost everything
+        broker = mqtt.Mosquitto(tmp_path / "broker")  # without persistence: a kill loses everything
         with broker, mqtt.Recorder(broker.port, ()) as recorder:
             site = Site(5, store, broker, recorder)
             keys = seaweedfs.admin.arguments() | {"endpoint": f"{proxy.host}:{proxy.port}", "bucket": bucket}

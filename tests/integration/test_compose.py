@@ -1,7 +1,7 @@
-"""What ships under docker/: the compose files, their scripts and the image's package set.
+"""The files under docker/: compose files, scripts and the image's set of packages.
 
-No Docker daemon is needed. `config` runs where docker-compose or the compose plugin is installed; MinIO's
-client is played by a small script that keeps what it is told.
+No Docker daemon is needed. `config` runs if docker-compose or the compose plugin is installed. A small script
+stands in for MinIO's client and records its arguments.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DOCKER = ROOT / "docker"
 MINIO, ALL = DOCKER / "minio/docker-compose.yml", DOCKER / "compose.yaml"
 ROOT_KEYS = {"MINIO_ACCESS_KEY": "root-user", "MINIO_SECRET_KEY": "root-password"}
 DIGEST = re.compile(r"\S+:\S*\d+\S*@sha256:[0-9a-f]{64}")
-"""A tag that says which version, and the digest that holds it."""
+"""A tag with a version, and the digest that pins it."""
 
 
 def document(path: Path) -> Any:
@@ -41,7 +41,7 @@ def document(path: Path) -> Any:
 
 
 def missing(what: str) -> NoReturn:
-    """Skip for want of a program; in CI, where everything is to be installed, fail."""
+    """Skip the test because a program is missing; on CI, where all must be installed, fail it."""
     if os.environ.get("CI"):
         pytest.fail(f"{what} is not installed")
     pytest.skip(f"{what} is not installed")
@@ -50,7 +50,7 @@ def missing(what: str) -> NoReturn:
 def compose(
     path: Path, folder: Path, env: Mapping[str, str], *more: Path
 ) -> subprocess.CompletedProcess[str]:
-    """Run `config` on a copy of docker/, so that no .env of this machine has a say."""
+    """Run `config` on a copy of docker/, so that no .env of this machine has an effect."""
     if shutil.which("docker-compose"):
         command = ["docker-compose"]
     elif (
@@ -192,7 +192,7 @@ def test_every_service_is_bounded_and_hardened(path: Path, tmp_path: Path) -> No
         assert service["mem_limit"], name
         assert service["pids_limit"] > 0, name
         assert float(service["cpus"]) > 0, name
-        # MinIO's image knows no other user; the processor's image brings its own.
+        # MinIO's image has no other user; the processor's image sets its own.
         assert "user" in service or name in ("minio", "processor"), name
 
 
@@ -288,7 +288,7 @@ esac
 
 
 class Server:
-    """A MinIO that only remembers."""
+    """A fake MinIO that records what it is told."""
 
     def __init__(self, folder: Path) -> None:
         self.state, self.log, self.bin = folder / "state", folder / "log", folder / "bin"
@@ -413,7 +413,7 @@ async def test_the_broker_takes_its_users_with_their_rights_and_nobody_else(tmp_
     ):
         assert theirs in config
         config = config.replace(theirs, ours)
-    # The container runs as mosquitto; here its files belong to whoever runs the tests.
+    # The container runs as mosquitto; here the files belong to the user who runs the tests.
     config += f"user {os.environ.get('USER', 'root') if os.getuid() else 'root'}\nsys_interval 1\n"
     (tmp_path / "mosquitto.conf").write_text(config)
     env = {
@@ -476,7 +476,7 @@ async def test_the_broker_takes_its_users_with_their_rights_and_nobody_else(tmp_
                 "async_motion/edge1/porch/detection/set", sender="phone", reader="homeassistant"
             )
 
-            # The health check as the compose file has it: it logs in, and is answered.
+            # Run the compose file's own health check: it logs in and gets an answer.
             kind, check = document(ALL)["services"]["mosquitto"]["healthcheck"]["test"]
             assert kind == "CMD-SHELL"
             check = check.replace("/tmp/health", str(scratch / "health")).replace("$$", "$")
@@ -502,7 +502,7 @@ def dockerfile() -> str:
 def pinned() -> dict[str, str]:
     text = (DOCKER / "processor/requirements.txt").read_text()
     found = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", text, re.MULTILINE))
-    # The image alone has OpenCV without its window system.
+    # Only the image has OpenCV without GUI.
     found["opencv-python"] = found.pop("opencv-python-headless")
     return found
 

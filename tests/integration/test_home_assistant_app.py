@@ -1,4 +1,4 @@
-"""The Home Assistant app: its description holds together, and it starts with what a Supervisor tells it."""
+"""The Home Assistant app: its description is consistent, and it starts with the Supervisor's answers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KNOWN = frozenset(
     | {"panel_title", "panel_admin", "watchdog", "ports", "ports_description", "services", "map", "options"}
     | {"schema"}
 )
-"""Of the keys that Home Assistant documents, those that are used."""
+"""The documented keys of Home Assistant that are used."""
 
 
 def test_the_description_holds_together() -> None:
@@ -59,7 +59,7 @@ def test_the_description_holds_together() -> None:
 
 @contextmanager
 def supervisor(answer: dict[str, Any] | None) -> Iterator[tuple[str, list[str]]]:
-    """Give a stand-in for the Supervisor, and the tokens that it was asked with."""
+    """Yield the URL of a fake Supervisor, and the list of tokens that it received."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -82,7 +82,7 @@ def supervisor(answer: dict[str, Any] | None) -> Iterator[tuple[str, list[str]]]
 
 
 def started(folder: Path, url: str) -> tuple[dict[str, str], subprocess.CompletedProcess[str]]:
-    """Run the app's start with a stand-in for `async-motion`; return the environment that it was given."""
+    """Run the app's start script with a fake `async-motion`; return (the fake's environment, process)."""
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
     fake = programs / "async-motion"

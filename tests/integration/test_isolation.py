@@ -1,4 +1,4 @@
-"""A camera in a process of its own: it may crash, swell or hang, alone, and nothing is left behind."""
+"""A camera in its own process: it may crash, leak memory or hang without effect on others or leftovers."""
 
 # ruff: noqa: SLF001  (what the parent makes of a line that a child would not write)
 
@@ -45,7 +45,7 @@ async def next_of(frames: AsyncIterator[Frame]) -> Frame:
 
 
 async def until_it_breaks(frames: AsyncIterator[Frame]) -> str:
-    """Read on until the connection breaks off; return what was said."""
+    """Read until the connection fails; return the error's text."""
     try:
         async with asyncio.timeout(60):
             async for _ in frames:
@@ -140,7 +140,7 @@ async def test_a_bug_ends_its_process_alone_and_says_where(
     if early:
         monkeypatch.setattr(parent, "Child", late)
     spec = CaptureSpec(camera="porch", source="demo:", isolation="process")
-    object.__setattr__(spec, "fps", "rtsp://admin:geheim@host")  # what no reader can be told
+    object.__setattr__(spec, "fps", "rtsp://admin:geheim@host")  # a value that cannot be sent to the reader
     source = open_source(spec)
     with pytest.raises(CameraUnavailable, match="exited with code 1"):
         await take(source)
@@ -255,7 +255,7 @@ async def test_closing_while_the_process_is_started_leaves_none(monkeypatch: pyt
 
     start = parent.Child
     monkeypatch.setattr(parent, "Child", slowly)
-    # So that it says goodbye in time, and is not killed for being late.
+    # Give the child time to end by itself, so that it is not killed.
     monkeypatch.setattr(parent, "STOP_GRACE_S", 60.0)
     source = camera()
     reading = asyncio.create_task(take(source), name="reading")
@@ -311,7 +311,7 @@ def test_no_process_outlives_a_killed_service(stopped: bool) -> None:
         pids = list(capture_processes(parent.pid).values())
         assert len(pids) == 2
         if stopped:
-            # A process that can do nothing for itself any more.
+            # A frozen process cannot end by itself.
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
     finally:
@@ -371,7 +371,7 @@ async def test_hardware_that_is_not_there_is_said_once(
 
 
 async def test_restarts_leak_neither_handles_nor_threads() -> None:
-    """`ASYNC_MOTION_TEST_RESTARTS=50` for the long proof."""
+    """Set `ASYNC_MOTION_TEST_RESTARTS=50` for the long test."""
     source = camera()
 
     async def held() -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What ships under docker/kubernetes: rendered, valid for Kubernetes, and fit for the service."""
+"""The files under docker/kubernetes: they render, are valid for Kubernetes, and suit the service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERSIONS = ("1.30", "1.34")
 
 
 def documents() -> list[dict[str, Any]]:
-    """Return the rendered base: by kubectl where there is one, else put together as Kustomize would."""
+    """Return the rendered base: by kubectl if installed, otherwise assembled as Kustomize would."""
     kubectl = shutil.which("kubectl")
     if kubectl is not None:
         done = subprocess.run([kubectl, "kustomize", str(BASE)], check=True, capture_output=True, text=True)
@@ -96,7 +96,7 @@ def test_the_settings_are_those_of_a_fleet_and_end_in_time(tmp_path: Path) -> No
     assert len(settings.fleet.servers) == nats["spec"]["replicas"] == 3
     grace = duration_of("30s")
     assert settings.shutdown_grace == grace
-    # Cameras are handed over, then what waits is delivered: each for at most the grace.
+    # Cameras are handed over, then the spool is delivered, each within `shutdown_grace`.
     assert pod["terminationGracePeriodSeconds"] > 2 * settings.shutdown_grace
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {"/etc/async_motion", "/var/lib/async_motion", "/run/secrets/async_motion"} <= mounted

@@ -1,4 +1,4 @@
-"""A restart does not blind a camera: the real service, stopped, killed, and started again."""
+"""Detectors keep their state over a restart: the real service is stopped, killed and started again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLIND_S = 60
 
 
 def settings(source: Path, *, learning: str = f"{BLIND_S}s") -> dict[str, Any]:
-    """Return settings with which a camera that has to learn reports nothing for a minute."""
+    """Return settings with which a camera that must learn reports nothing for a minute."""
     return {
         "instance": "edge1",
         "mqtt": {"port": free_port()},
@@ -36,7 +36,7 @@ def quiet_clip(path: Path) -> Path:
 
 
 def busy_clip(path: Path) -> Path:
-    """Write the same scene, in which something walks from the second picture on, and never stops."""
+    """Write the same scene with constant motion from the second frame on."""
 
     def box(at: float) -> tuple[int, int, int, int] | None:
         along = (at * 0.4) % 2.0

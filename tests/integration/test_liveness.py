@@ -1,4 +1,4 @@
-"""The real service and `async-motion health`, wherever its pages are and whatever stands between."""
+"""The real service and `async-motion health`, independent of the page's address, proxy and token."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_health_is_asked_past_proxy_port_and_token(tmp_path: Path) -> None:
 
 
 def test_health_imports_nothing_that_is_dear() -> None:
-    """0.12 s of CPU where this was written; with the settings 0.5 s, every few seconds for years."""
+    """Keep the command cheap, as it runs every few seconds: 0.12 s of CPU; 0.5 s with the settings."""
     code = "import sys, async_motion.cli.command_line, async_motion.cli.health; print(*sys.modules)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -62,7 +62,7 @@ def test_health_imports_nothing_that_is_dear() -> None:
 
 
 def test_a_log_reader_that_stalls_freezes_nothing(tmp_path: Path) -> None:
-    """`docker logs` that hangs, a terminal on hold: cameras, health and SIGTERM go on."""
+    """Stall the log's reader, as a hanging `docker logs` does: cameras, health and SIGTERM still work."""
     settings = {"instance": "edge1", "mqtt": {"port": free_port()}, "web": {"port": free_port()}}
     service = Service({**settings, "log": {"level": "debug", "format": "json"}}, tmp_path)
     command = [sys.executable, "-m", "async_motion", "run", "--config", str(service.config)]
@@ -70,7 +70,7 @@ def test_a_log_reader_that_stalls_freezes_nothing(tmp_path: Path) -> None:
         command, cwd=tmp_path, env=clean_environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as process:
         assert process.stderr is not None
-        # A pipe of one page, full at once.
+        # A pipe of one page is full at once.
         fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
         try:
             eventually(lambda: health(service) == 0, what="a healthy service", within_s=120)

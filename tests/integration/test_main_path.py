@@ -1,4 +1,4 @@
-"""The main path on real things: H.264 over RTSP, a real S3 server, a real broker, the real process."""
+"""The main path with real peers: H.264 over RTSP, an S3 server, a broker, and the real process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CAMERA = f"{BASE}/porch"
 
 @dataclass
 class Stage:
-    """Everything around the service, and what a subscriber has seen."""
+    """Everything around the service, and the messages of a subscriber."""
 
     service: Service
     recorder: mqtt.Recorder
@@ -43,7 +43,7 @@ class Stage:
 
 @contextlib.contextmanager
 def camera(kind: str, folder: Path) -> Iterator[str]:
-    """Yield the URL of a real RTSP camera in which a box crosses the picture every ten seconds."""
+    """Yield the URL of a real RTSP camera; a box crosses its image every ten seconds."""
     clips = folder / "clips"
     clips.mkdir()
     clip = make_clip(clips / "clip.mp4", seconds=10.0, start_s=4.0, length_s=3.0, noise=1.0)
@@ -146,7 +146,7 @@ def test_from_a_camera_to_an_announced_object_key(stage: Stage) -> None:
         assert said["object_key"].startswith("site/edge1/porch/")
         assert said["url"].startswith(f"http://{stage.store.endpoint}/")
 
-    # the bucket explains itself
+    # the event's summary in the bucket lists the announced frames
     summary_key = frames[0]["object_key"].rpartition("/")[0] + "/event.json"
     ((summary, _),) = s3.run(_objects(stage, [{"object_key": summary_key}]))
     told = json.loads(summary)

@@ -1,4 +1,4 @@
-"""A camera that speaks MJPEG over HTTP, as many cheap ones do."""
+"""A camera with MJPEG over HTTP, as many cheap ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ stopping = threading.Event()
 
 
 class Camera(BaseHTTPRequestHandler):
-    """Ten pictures a second, while a client is connected, at most for twenty seconds."""
+    """Sends 10 fps while a client is connected, for at most 20 s."""
 
     def do_GET(self) -> None:
         self.send_response(200)

@@ -1,4 +1,4 @@
-"""`async-motion backup` and `restore`: a running service, with frames that wait, moves to another folder."""
+"""`async-motion backup` and `restore`: a running service with a backlog moves to another folder."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_service_moves_with_what_waits(
     (porch,) = yaml.safe_load(capsys.readouterr().out)["waiting"]
     assert porch["to_store"] > 0
 
-    # At the new place there is a store: everything that waited arrives, under its old keys.
+    # The new place has a store: all waiting records arrive, under their old keys.
     moved = settings_of(tmp_path, directory={"path": "objects"})
     moved["cameras"] = {"porch": {"source": str(tmp_path / "clip.mp4"), "enabled": False}}
     with Service(moved, new):

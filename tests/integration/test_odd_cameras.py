@@ -1,4 +1,4 @@
-"""Cameras that are wrong about themselves: their time, their pictures, their length, their login."""
+"""Cameras that violate the standards: wrong times, damaged images, wrong lengths, odd logins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.video import ground, make_clip
 
 FPS = 10
 SLOW_S = 2.0
-"""What a slow machine may add to how late a frame is."""
+"""What a slow machine may add to a frame's delay."""
 
 
 def camera(url: str, **changes: Any) -> CameraSource:
@@ -65,7 +65,7 @@ ODD: dict[str, Said] = {
 
 
 def play(units: list[rtsp.AccessUnit], said: Said) -> rtsp.Script:
-    """Return a script that sends in real time, with the times that `said` makes of the true ones."""
+    """Return a script that sends in real time, with timestamps that `said` computes from the true ones."""
 
     def script(client: rtsp.Client) -> None:
         began = time.monotonic()
@@ -78,7 +78,7 @@ def play(units: list[rtsp.AccessUnit], said: Said) -> rtsp.Script:
 
 
 def watched(source: CameraSource, count: int) -> list[tuple[Frame, float]]:
-    """Return (frame, when it came) of the first `count`."""
+    """Return (frame, time of arrival) for the first `count` frames."""
     came: list[float] = []
     frames = read(source, count, on_frame=lambda _frame: came.append(time.monotonic()))
     return list(zip(frames, came, strict=True))
@@ -111,7 +111,7 @@ def test_a_frame_that_the_decoder_held_back_has_the_time_of_its_own_packet(
     assert max(late) < 1.5 + SLOW_S
 
 
-# What else goes wrong over RTSP.
+# Other faults over RTSP.
 
 
 @pytest.mark.parametrize("isolation", ["thread", "process"])
@@ -168,7 +168,7 @@ def test_a_keyframe_that_comes_late_is_waited_for(plain: list[rtsp.AccessUnit]) 
             end = client.play(plain[1:20], start_s=end, pace=3)
         client.play(plain, start_s=end)
 
-    # What must be known of the stream comes in its description, as it does of such cameras.
+    # The parameter sets come in the SDP, as with such cameras.
     with rtsp.Scripted(script, parameter_sets=plain[0].nals[:2]) as server:
         frames = read(camera(server.url, stall_timeout_s=0.3), 5)
     assert len(frames) == 5
@@ -196,7 +196,7 @@ def part(data: bytes, length: int | None = None) -> bytes:
 def multipart(
     parts: Part, *, boundary: bytes = b"--frame\r\n", first: bytes = b"--frame\r\n"
 ) -> Callable[[Visit], None]:
-    """Return an answer that sends a part every tenth of a second."""
+    """Return an answer that sends a part every 0.1 s."""
 
     def answer(visit: Visit) -> None:
         visit.send(
@@ -263,7 +263,7 @@ def test_a_damaged_jpeg_is_neither_judged_nor_kept(damage: Part) -> None:
     assert source.counters.corrupt >= 4
     still = ground(320, 240)[:, :, 0].astype(int)
     for frame in frames:
-        # Below the box that moves, each frame is as the camera saw it.
+        # Below the moving box, each frame equals the still scene.
         assert np.abs(frame.bgr()[150:, :, 0].astype(int) - still[150:]).mean() < 6
 
 
@@ -279,7 +279,7 @@ def test_a_jpeg_address_is_asked_again_and_again() -> None:
 @pytest.mark.parametrize("isolation", ["thread", "process"])
 def test_a_jpeg_address_may_be_asked_seldom(isolation: str) -> None:
     with HttpCamera(lambda visit: visit.send(answered("image/jpeg", jpeg(visit.number)))) as server:
-        # Each wait is longer than what counts as a stall.
+        # Each wait is longer than the stall time-out.
         frames = read(camera(server.url, fps=0.7, stall_timeout_s=0.5, isolation=isolation), 3)
     assert len(frames) == 3
 

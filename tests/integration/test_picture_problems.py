@@ -1,4 +1,4 @@
-"""A lens is covered, a camera turns, a signal is lost: from encoded video to states and events."""
+"""A covered lens, a moved camera, a lost signal: from encoded video to states and events."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def grainy(picture: Image, seconds: float, seed: int, *, fps: int = FPS) -> Iter
 
 
 def pictures(problem: str) -> Iterator[Image]:
-    """Yield half a minute of a scene that is well, then trouble."""
+    """Yield the images of 30 s of a normal scene, then of the problem."""
     scene = ground(*SIZE)
     yield from grainy(scene, 30, 1)
     match problem:
@@ -57,7 +57,7 @@ def pictures(problem: str) -> Iterator[Image]:
 async def watched(
     path: Path, shown: Iterable[Image], *, fps: int
 ) -> tuple[list[dict[str, Any]], MemoryOutbox]:
-    """Return the camera's states and what it accepts while it shows these pictures."""
+    """Return the camera's states and accepted items while it shows these images."""
     write_clip(path, shown, fps=fps, gop=8)
     source = open_source(CaptureSpec(camera="porch", source=str(path), fps=fps, speed="max", loop=False))
     broker, outbox, health = FakeBroker(), MemoryOutbox(), ImageHealth()
@@ -108,7 +108,7 @@ def words(colour: tuple[int, int, int], text: str, at: tuple[int, int] = (60, 13
 
 
 def bars() -> Image:
-    """Return a test card of eight bars of colour."""
+    """Return a test card with eight colour bars, (H, W, 3) BGR."""
     shades = [(blue, green, red) for green in (235, 16) for red in (235, 16) for blue in (235, 16)]
     return np.repeat(np.array([shades], np.uint8), 40, axis=1).repeat(240, axis=0)
 
@@ -128,7 +128,7 @@ DRAWN: dict[str, Callable[[float], Image]] = {
 
 @pytest.mark.parametrize("kind", DRAWN)
 async def test_what_a_machine_draws_is_no_event(tmp_path: Path, kind: str) -> None:
-    """A recorder that loses its camera, a camera that starts: for a moment, for long, again and again."""
+    """Show placeholder images, as of a recorder without its camera or a starting one, briefly and long."""
 
     def shown() -> Iterator[Image]:
         scene = ground(320, 240)
@@ -145,7 +145,7 @@ async def test_what_a_machine_draws_is_no_event(tmp_path: Path, kind: str) -> No
 
 @pytest.mark.parametrize(("across", "down"), [(25, 0), (80, 0), (320, 0), (0, 20), (60, 20)])
 async def test_a_camera_that_turns_makes_no_event(tmp_path: Path, across: int, down: int) -> None:
-    """`across` and `down` are pixels a second, of 320 and 240."""
+    """`across` and `down` are in pixels per second; the image is 320x240."""
     world = ground(1400, 400, seed=3)
 
     def view(turned_s: float) -> Image:
@@ -155,7 +155,7 @@ async def test_a_camera_that_turns_makes_no_event(tmp_path: Path, across: int, d
     def shown() -> Iterator[Image]:
         for number in range(23 * 5):
             yield from grainy(view(min(max(number / 5 - 8, 0), 3)), 0.2, number, fps=5)
-        # Who comes then is seen.
+        # Motion after the turn is detected.
         for number in range(10):
             picture = view(3)
             cv2.rectangle(picture, (20 + 20 * number, 100), (60 + 20 * number, 180), (40, 220, 240), -1)

@@ -1,4 +1,4 @@
-"""Day and night on the real service: by the picture, by the sun, and by command over a real broker."""
+"""Day and night on the real service: by image colour, by the sun, and by command over a real broker."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def recorder(broker: mqtt.Server) -> Iterator[mqtt.Recorder]:
 
 
 def said(recorder: mqtt.Recorder, setting: str, payload: bytes) -> None:
-    """Wait until a setting of the camera is said to be so, retained."""
+    """Wait until the retained value of the camera's setting is `payload`."""
     topic = f"{BASE}/porch/{setting}"
     recorder.wait(lambda message: message.topic == topic and message.payload == payload, within_s=60)
 
@@ -94,7 +94,7 @@ def test_the_sun_decides_and_a_command_holds_over_a_restart(
 
 
 def darkest_longitude() -> int:
-    """Return where on the equator it is night now, and for hours yet."""
+    """Return a longitude at which it is night on the equator now, and for hours."""
     now = datetime.now(UTC)
     longitude = min(range(-180, 181, 15), key=lambda degrees: sun_elevation(0, degrees, now))
     assert sun_elevation(0, longitude, now) < SUN.night_below - 20

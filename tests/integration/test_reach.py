@@ -1,4 +1,4 @@
-"""A camera or a file that points elsewhere is not followed."""
+"""Redirects and references from a camera or a file to other hosts are not followed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def redirect(to: str, *, status: str = "302 Moved", first: str = "RTSP/1.0 ") ->
 
 
 def test_ffmpeg_by_itself_follows_an_rtsp_redirect() -> None:
-    """If this fails, FFmpeg has become better, and `capture/relay.py` may go."""
+    """If this fails, FFmpeg no longer follows redirects: `capture/ffmpeg/rtsp_proxy.py` can be removed."""
     with (
         Trap() as elsewhere,
         rtsp.Scripted(print, replies={"OPTIONS": redirect(f"rtsp://{elsewhere.place}/x")}) as server,
@@ -85,12 +85,12 @@ def test_an_rtsp_redirect(trap: Trap, method: str, transport: str) -> None:
         redirect("{to}", status="+302 Moved"),
         redirect("{to}", status="\v302Moved"),
         redirect("{to}", status="4294967598 Moved"),
-        # Behind interleaved data, which FFmpeg skips.
+        # After interleaved data, which FFmpeg skips.
         "$\0\0\6RTSP/ " + redirect("{to}"),
         "$\0\0\5RTSP/" + redirect("{to}"),
-        # Behind a question of its own, which FFmpeg answers.
+        # After a request of the server, which FFmpeg answers.
         "OPTIONS rtsp://x RTSP/1.0\r\nCSeq: 9\r\n\r\n" + redirect("{to}"),
-        # Inside another answer, whose length lies.
+        # Inside another response with a wrong Content-Length.
         "RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\nContent-Length: 0\r\n\r\n" + redirect("{to}"),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_camera_that_asks_us_to_go_elsewhere_while_it_plays(
 
 @pytest.mark.parametrize("pieces", [1, 3], ids=["at once", "byte by byte"])
 def test_media_by_udp_goes_to_the_camera_alone(units: list[rtsp.AccessUnit], pieces: int) -> None:
-    """The answer to SETUP names others as source and destination: they hear nothing, the camera does."""
+    """SETUP's response names other hosts as source and destination: only the camera gets packets."""
     with Trap("127.0.0.3") as trap, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as media:
         media.bind(("127.0.0.1", 0))
         media.settimeout(10)
@@ -169,7 +169,7 @@ def test_media_by_udp_goes_to_the_camera_alone(units: list[rtsp.AccessUnit], pie
         heard: list[bytes] = []
 
         def script(client: rtsp.Client) -> None:
-            heard.append(media.recv(100))  # FFmpeg greets: that opens the way through routers
+            heard.append(media.recv(100))  # FFmpeg sends a first packet, to open the path through NAT
             for number, unit in enumerate(units * 5):
                 for packet in rtsp.rtp_packets(unit, number * 10):
                     media.sendto(packet, ("127.0.0.1", client.port))
@@ -182,7 +182,7 @@ def test_media_by_udp_goes_to_the_camera_alone(units: list[rtsp.AccessUnit], pie
 
 
 def test_a_camera_that_names_no_port_for_media_by_udp() -> None:
-    """FFmpeg would report to a port of this machine."""
+    """FFmpeg alone would send its RTCP reports to a port of this machine."""
     transport = "Transport: RTP/AVP/UDP;unicast;client_port={ports}"
     with (
         rtsp.Scripted(print, udp=transport) as server,
@@ -242,7 +242,7 @@ def test_the_proxy_ends_with_its_connection(units: list[rtsp.AccessUnit]) -> Non
 
 
 class Pointing(BaseHTTPRequestHandler):
-    """Answers `answer` (status, headers, body) to everybody."""
+    """Sends `answer` (status, headers, body) to every request."""
 
     answer: tuple[int, dict[str, str], bytes]
     visits = 0
@@ -295,7 +295,7 @@ def test_an_http_redirect(trap: Trap, status: int) -> None:
 
 @pytest.mark.parametrize("kind", LISTS)
 def test_a_playlist(trap: Trap, tmp_path: Path, kind: str) -> None:
-    """Over HTTP, as a file, and as a picture in a folder."""
+    """Over HTTP, as a file, and as an image in a folder."""
     text = LISTS[kind].format(to=f"http://{trap.place}", host=trap.host, port=trap.port).encode()
     with serve((200, {"Content-Type": kind}, text)) as server:
         with pytest.raises(CameraUnavailable):

@@ -1,4 +1,4 @@
-"""A camera breaks in every way it can, under the service's own keeper: what is said, how soon it is well."""
+"""A camera fails in many ways under the service's own supervisor: the reported problem, and the recovery."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from tests.support.wait import eventually_async
 
 STALL_S = 1.0
 RETRY_S = 0.5
-"""The keeper's first delay, without its jitter."""
+"""The supervisor's first delay, without jitter."""
 
 CALM_S = 30.0
-"""For cases in which nothing stalls, on a slow machine neither."""
+"""A stall time-out for cases that must not stall, even on a slow machine."""
 
 LATE_S = 8.0
-"""What a slow machine may add to any bound."""
+"""What a slow machine may add to a time limit."""
 
 
 class Watch:
-    """An observer that notes when frames were judged, and why the camera was lost."""
+    """An observer that records when frames were judged, and why the camera went offline."""
 
     def __init__(self, source: CameraSource) -> None:
         self.source = source
@@ -64,7 +64,7 @@ class Watch:
         self.verdicts.append(detection)
 
     async def sees(self, *, within_s: float = LATE_S) -> float:
-        """Wait for frames that are newer than this call; return how long it took."""
+        """Wait for frames that are newer than this call; return the time that it took, in seconds."""
         began = time.monotonic()
         await eventually_async(
             lambda: bool(self.judged) and self.judged[-1] > began, within_s=within_s, what="a frame"
@@ -72,7 +72,7 @@ class Watch:
         return time.monotonic() - began
 
     async def loses(self, *, within_s: float) -> str:
-        """Wait until the camera is lost; return what is said of it."""
+        """Wait until the camera is offline; return the reported problem."""
         before = len(self.lost)
         await eventually_async(lambda: len(self.lost) > before, within_s=within_s, what="the loss")
         return self.lost[-1][1]
@@ -80,7 +80,7 @@ class Watch:
 
 @asynccontextmanager
 async def kept(url: str, **changes: Any) -> AsyncIterator[Watch]:
-    """Keep one camera going as the service does."""
+    """Run one camera as the service does."""
     values = {"fps": 15.0, "stall_timeout_s": STALL_S, "open_timeout_s": 5.0, **changes}
     source = open_source(CaptureSpec(camera="porch", source=url, **values))
     watch = Watch(source)
@@ -105,7 +105,7 @@ async def kept(url: str, **changes: Any) -> AsyncIterator[Watch]:
 
 
 def serve(clip: Path, transport: str, port: int) -> Any:
-    """Return a server process for `transport`, and what follows its address."""
+    """Return a server process for `transport`, and the path of its URL."""
     if transport == "udp":
         need(rtsp.has_gstreamer(), "python3-gi, gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-*")
         return rtsp.gstreamer(clip, port=port), "clip"
@@ -204,7 +204,7 @@ async def test_the_resolution_changes(tmp_path: Path, units: list[rtsp.AccessUni
     [
         ("h264", "libx264", "yuv420p", {}),
         ("hevc", "libx265", "yuv420p", {"preset": "ultrafast", "x265-params": "log-level=none:bframes=0"}),
-        ("mjpeg", "mjpeg", "yuvj420p", {"huffman": "default"}),  # as RTP wants it (RFC 2435)
+        ("mjpeg", "mjpeg", "yuvj420p", {"huffman": "default"}),  # as RTP requires it (RFC 2435)
     ],
 )
 async def test_the_codec_changes_between_two_connections(
@@ -235,7 +235,7 @@ async def test_the_codec_changes_between_two_connections(
         with rtsp.gstreamer(after, port=port, codec=codec):
             await moves(known)
         assert watch.source.counters.changed == (codec != "h264")
-        # Another codec makes another image of the same scene: the detector starts again.
+        # Another codec decodes to a different image of the same scene, so the detector learns again.
         assert (watch.verdicts[known].reason is Reason.LEARNING) == (codec != "h264")
 
 

@@ -1,4 +1,4 @@
-"""Settings that change while the service runs: no frame is lost, open events go on, errors change nothing."""
+"""Settings change while the service runs: no frame is lost, open events go on, errors change nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POLYGON = [[0, 0], [1, 0], [1, 1], [0, 1]]
 
 
 def running(folder: Path, **changes: Any) -> Service:
-    """Return a service with two synthetic cameras whose events last, not started."""
+    """Return a service, not started, with two synthetic cameras whose events last long."""
     event = {"off_delay": "60s", "max_length": "10min", "frames": {"every": "200ms"}}
     cameras = {name: {"source": "demo:", "event": event} for name in ("porch", "yard")}
     ports = {"web": {"port": free_port()}, "mqtt": {"port": free_port()}}
@@ -27,7 +27,7 @@ def running(folder: Path, **changes: Any) -> Service:
 
 
 def rewrite(service: Service, change: Any) -> dict[str, Any]:
-    """Change the file as a person would, and send SIGHUP."""
+    """Change the settings file as a user would, and send SIGHUP."""
     settings: dict[str, Any] = yaml.safe_load(service.config.read_text())
     change(settings)
     service.config.write_text(yaml.safe_dump(settings))
@@ -43,7 +43,7 @@ def state(service: Service) -> dict[str, Any]:
 
 
 def port_of(service: Service) -> int:
-    """Return the built-in broker's port, once it listens."""
+    """Return the embedded broker's port, once it listens."""
     return int(service.wait_for_log("embedded broker: MQTT").rpartition(":")[2])
 
 
@@ -145,7 +145,7 @@ def test_the_store_moves_while_an_event_goes_on(tmp_path: Path) -> None:
         )
         announced = [message.json()["seq"] for message in recorder.on("async_motion/edge1/porch/frame")]
         assert announced == sorted(announced)
-        # The page reads where the frames are now.
+        # The page reads from the new store.
         eventually(
             lambda: [each for each in events(service) if each["event_id"] == event], what="it on the page"
         )
@@ -184,7 +184,7 @@ def test_the_broker_moves_while_an_event_goes_on(tmp_path: Path) -> None:
             assert retained(old.port, "async_motion/edge1/status") == {
                 "async_motion/edge1/status": b"offline"
             }
-            # Commands reach the service by the other broker.
+            # Commands reach the service through the other broker.
             recorder.publish("async_motion/edge1/reload/set", "PRESS")
             service.wait_for_log("reload: nothing has changed")
         assert not [line for line in service.messages() if "motion ended" in line]

@@ -1,4 +1,4 @@
-"""Real RTSP, and all that can go wrong with it: what is seen, what is said, and how soon it is over."""
+"""Real RTSP and its failures: the frames, the reported errors, and the time limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.wait import eventually_async
 
 STALL_S = 1.0
 LATE_S = 8.0
-"""What a slow machine may add to any bound below."""
+"""What a slow machine may add to a time limit below."""
 
 
 def camera(url: str, **changes: Any) -> CameraSource:
@@ -36,7 +36,7 @@ def camera(url: str, **changes: Any) -> CameraSource:
 
 
 async def drain(frames: AsyncIterator[Frame], into: list[Frame] | None = None) -> None:
-    """Read on until the connection breaks off."""
+    """Read until the connection fails."""
     async for frame in frames:
         if into is not None:
             into.append(frame)
@@ -248,7 +248,7 @@ def test_garbage_instead_of_media() -> None:
 
 
 def held() -> tuple[int, int]:
-    """Return how many file handles and threads this process holds."""
+    """Return how many file descriptors and threads this process has."""
     return len(os.listdir("/proc/self/fd")), threading.active_count()  # noqa: PTH208 - just a count
 
 
@@ -259,7 +259,7 @@ def test_many_reconnects_leave_nothing_behind(units: list[rtsp.AccessUnit]) -> N
         before = held()
         for _ in range(12):
             await take(source, 2)
-        # The server's threads live in this process too: they end when they see that the client has gone.
+        # The server's threads run in this process too; they end when they notice that the client is gone.
         await eventually_async(lambda: held()[0] <= before[0] + 1, what="no more file handles than before")
         await eventually_async(lambda: held()[1] <= before[1] + 1, what="no more threads than before")
         await source.aclose()

@@ -1,4 +1,4 @@
-"""`async-motion scan` as people run it: processes, SIGKILL, buckets, and beside the live service."""
+"""`async-motion scan` as users run it: processes, SIGKILL, buckets, and compared with the live service."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CAMERA: dict[str, Any] = {"source": "rtsp://cam/1", "detect": {"zones": ZONES}, 
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six recordings of `porch`; the damaged one plays on, the broken one holds no video."""
+    """Six recordings of `porch`; the damaged one is still playable, the broken one holds no video."""
     folder = tmp_path_factory.mktemp("rec") / "porch"
     folder.mkdir()
     for minute in range(6):
@@ -76,7 +76,7 @@ def run(folder: Path, *arguments: str, **more: Any) -> subprocess.CompletedProce
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """Return the digest of each file but those that say where they lie."""
+    """Return the digest of each file, except files that contain their own location."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -86,7 +86,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def whole(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
-    """What a scan into a store prints and leaves when nothing stops it."""
+    """Output and stored files of a scan that is not interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     done = run(folder, str(recordings), "--json", "--store", "--processes", "1")
     return done.stdout, tree(folder)
@@ -163,7 +163,7 @@ def test_a_stop_leaves_no_process(recordings: Path, tmp_path: Path) -> None:
         assert scanning.stdout is not None
         assert scanning.stdout.readline()
         children = Path(f"/proc/{scanning.pid}/task/{scanning.pid}/children").read_text().split()
-        # As a terminal does: to all of them.
+        # To the whole process group, as a terminal does.
         os.killpg(scanning.pid, signal.SIGINT)
         _, said = scanning.communicate(timeout=30)
         assert scanning.returncode == 0

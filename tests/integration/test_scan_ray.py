@@ -1,4 +1,4 @@
-"""`async-motion scan --ray` on two nodes of one CPU each, one of which is killed in the middle."""
+"""`async-motion scan --ray` on two nodes with one CPU each, one of which is killed during the scan."""
 
 from __future__ import annotations
 

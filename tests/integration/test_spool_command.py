@@ -17,7 +17,7 @@ from tests.support.video import make_clip
 
 
 def run_without_a_store(tmp_path: Path, spool: str) -> Service:
-    """Return a service that has met a store that was away, and has stopped."""
+    """Return a service that has run without its store, and has stopped."""
     clip = make_clip(tmp_path / "clip.mp4", seconds=6.0)
     settings = {
         "instance": "edge1",
@@ -35,7 +35,7 @@ def run_without_a_store(tmp_path: Path, spool: str) -> Service:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Settings of a service that has left frames in its spool."""
+    """The settings file of a service that has left frames in its spool."""
     return run_without_a_store(tmp_path, str(tmp_path / "spool.db")).config
 
 

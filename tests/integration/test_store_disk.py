@@ -1,4 +1,4 @@
-"""The directory store on real file systems that are full or lose their power. Needs root, for the mounts."""
+"""The directory store on real file systems that are full or lose power. Needs root, for the mounts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def put(store: DirectoryStore, key: str, data: bytes = JPEG) -> str:
 
 
 async def fill(store: DirectoryStore, stored: list[str]) -> None:
-    """Put until the disk is full; `stored` takes the keys that were confirmed."""
+    """Put objects until the disk is full; append the confirmed keys to `stored`."""
     for number in range(100):
         key = f"a/{number}.jpg"
         await put(store, key)
@@ -61,7 +61,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    """An ext4 file system in a file."""
+    """An image file with an ext4 file system."""
     if shutil.which("mkfs.ext4") is None:
         pytest.skip("mkfs.ext4 is not installed")
     file = tmp_path / "disk.img"
@@ -92,7 +92,7 @@ async def test_what_was_confirmed_outlives_a_power_loss(image: Path, tmp_path: P
         store = DirectoryStore(place / "data" / "objects")
         for key in keys:
             await put(store, key, JPEG + key.encode())
-        # From here on nothing reaches the disk any more, and what had not reached it is lost.
+        # From here on nothing reaches the disk; what had not reached it is lost.
         root = os.open(place, os.O_RDONLY)
         fcntl.ioctl(root, _SHUTDOWN, struct.pack("I", _WITHOUT_LOG))
         os.close(root)

@@ -1,4 +1,4 @@
-"""Every way in which a network, a proxy or a server breaks, and what the S3 store makes of it."""
+"""Failures of network, proxy and server, and how the S3 store handles them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def no_secret_is_logged(seaweedfs: S3Server, caplog: pytest.LogCaptureFixture) -
 
 
 async def stored(server: S3Server, bucket: str, key: str = KEY) -> bytes | None:
-    """Return what lies under `key`, asked past the proxy."""
+    """Return the object `key`, read directly from the server; None if it does not exist."""
     async with MinioStore(bucket=bucket, **server.admin.arguments()) as store:
         try:
             return await store.get(key)
@@ -64,7 +64,7 @@ async def stored(server: S3Server, bucket: str, key: str = KEY) -> bytes | None:
 
 
 async def refusal(store: MinioStore) -> AsyncMotionError:
-    """Return what a put raises; it must not take longer than its bound allows."""
+    """Return the error that a put raises; it must not take longer than its time limit."""
     started = time.monotonic()
     with pytest.raises(AsyncMotionError) as caught:
         await put(store)
@@ -137,7 +137,7 @@ class TestBrokenConnections:
             deaf.bind(("127.0.0.1", 0))
             deaf.listen(0)
             port = deaf.getsockname()[1]
-            # With its queue full, Linux drops what else wants to connect.
+            # Once the backlog of the socket is full, Linux drops further connection attempts.
             waiting = [await asyncio.open_connection("127.0.0.1", port)]
             arguments = seaweedfs.admin.arguments() | {"endpoint": f"127.0.0.1:{port}"}
             try:
@@ -178,7 +178,7 @@ class TestSlowness:
         large = JPEG * 40
         proxy.limit(
             rate=1_600_000
-        )  # 2.6 s for 4 MB: more than the time of one MiB, far less than that of four
+        )  # 2.6 s for 4 MB: more than the limit for one MiB, far less than that for four
 
         await put(store, data=large)
 

@@ -1,4 +1,4 @@
-"""The example of a subscriber in config/README.md, run as it stands except for addresses and keys."""
+"""The subscriber's example in config/README.md, run unchanged except for addresses and keys."""
 
 from __future__ import annotations
 

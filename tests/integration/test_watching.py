@@ -1,4 +1,4 @@
-"""What watches the service from outside: its metrics, the alerts on them, and the dashboard."""
+"""Monitoring: the service's metrics, the alerts on them, and the dashboard."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RULES = ROOT / "config/prometheus/alerts.yml"
 TESTS = ROOT / "config/prometheus/alerts_test.yml"
 DASHBOARD = ROOT / "config/grafana/dashboard.json"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "async_motion/prometheus/usr/bin"
-"""Where .ci/run unpacks Debian's package, so that no server of it is started."""
+"""Where .ci/run unpacks Debian's package instead of installing it, which would start the server."""
 
 SELDOM = {
     "async_motion_camera_dropped_frames_total",
@@ -35,7 +35,7 @@ SELDOM = {
     "async_motion_fleet_unowned_cameras",
     "async_motion_spool_dropped_total",
 }
-"""Metrics that a service without TLS, without losses and outside a fleet does not have."""
+"""Metrics that a service without TLS, without losses and outside a fleet does not export."""
 
 
 def need(program: str) -> str:
@@ -59,7 +59,7 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def expressions() -> list[str]:
-    """Return every expression of the dashboard and of the alerts, as Prometheus is asked."""
+    """Return all PromQL expressions of the dashboard and the alerts."""
     panels = json.loads(DASHBOARD.read_text())["panels"]
     found = [target["expr"] for panel in panels for target in panel["targets"]]
     found = [expr.replace("$instance", ".*").replace("$__rate_interval", "1m") for expr in found]
@@ -151,7 +151,7 @@ def test_a_real_prometheus_takes_every_expression(service: str, tmp_path: Path) 
                     continue
                 asked = first.replace("$instance", ".*").replace("$__rate_interval", "1m")
                 eventually(partial(ask, asked), within_s=60, what=f"{panel['title']}: {asked}")
-            # Nothing is alarming about a service that is well.
+            # No alert fires for a healthy service.
             assert ask('ALERTS{alertstate="firing", alertname!="DiskFull"}') == []
         finally:
             process.terminate()
