@@ -1,4 +1,4 @@
-"""What a broker client promises, on the broker in memory and on two real ones, in both versions of MQTT."""
+"""The broker client's contract: on the broker in memory and two real ones, with both versions of MQTT."""
 
 # ruff: noqa: SLF001  (a connection is cut under the client, which offers no way to do so)
 
@@ -46,10 +46,10 @@ Client = BrokerClient | FakeBroker
 
 
 class Site:
-    """A broker and the way to clients of it, so that a case need not know which one it is."""
+    """A broker and a factory of its clients, so that a case need not know which broker it uses."""
 
     limit: int | None = None
-    """The largest packet that clients are held to, in bytes."""
+    """The maximum packet size for clients, in bytes."""
 
     def client(self, *, status_topic: str | None = STATUS) -> Client:
         raise NotImplementedError
@@ -58,14 +58,14 @@ class Site:
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Die at once, and forget everything that was retained."""
+        """End at once, and lose everything that was retained."""
         raise NotImplementedError
 
     def start(self) -> None:
         raise NotImplementedError
 
     def drop(self, client: Client) -> None:
-        """Break this client's connection without a goodbye."""
+        """Close this client's connection without a DISCONNECT."""
         raise NotImplementedError
 
 
@@ -146,7 +146,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     if kind == "rumqttd":
         server = Rumqttd(tmp_path, max_packet=2_000_000)
     else:
-        # It announces its limit with MQTT 5; with 3.1.1 it has to be known.
+        # It announces its limit in MQTT 5; in 3.1.1 the client must be told.
         server = Mosquitto(tmp_path, max_packet_size=2_000_000)
     announced = kind == "mosquitto" and version == "5"
     with server:
@@ -157,7 +157,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 async def running(
     client: Client, *, wait: bool = True
 ) -> AsyncIterator[Callable[[], Coroutine[Any, Any, None]]]:
-    """Run `client` inside the block; gives a function that stops it earlier."""
+    """Run `client` while the context is open; yield a function that stops it earlier."""
     task = asyncio.create_task(client.run(), name="client")
 
     async def stop() -> None:
@@ -178,7 +178,7 @@ def texts(messages: list[Received], topic: str) -> list[str]:
 
 
 async def until(messages: list[Received], topic: str, wanted: list[str]) -> None:
-    """Wait until exactly these payloads have come on `topic`."""
+    """Wait until the payloads received on `topic` are exactly `wanted`."""
     await eventually_async(lambda: len(texts(messages, topic)) >= len(wanted), what=f"{wanted} on {topic}")
     assert texts(messages, topic) == wanted
 
@@ -299,7 +299,7 @@ def test_forget_clears_the_topic_now_and_after_an_absence(site: Site) -> None:
             with site.watch("am/#") as seen:
                 await eventually_async(lambda: texts(seen, "am/two") == ["2"])
                 assert texts(seen, "am/one") == []
-        client.forget("am/two")  # away
+        client.forget("am/two")  # while disconnected
         async with running(client):
             with site.watch("am/#") as seen:
                 await client.publish("am/mark", b"m")
@@ -355,7 +355,7 @@ def test_handlers_get_what_matches_and_know_what_was_retained(site: Site) -> Non
                 await eventually_async(lambda: len(got) == 2)
                 late: list[tuple[str, bytes, bool]] = []
                 client.subscribe("homeassistant/status", lambda *message: late.append(message))
-                # The subscription is on its way as a change is: what is retained after it comes after it.
+                # Subscriptions and changes are sent in order: this is retained after the subscription.
                 await client.publish("am/mark", b"m", retain=True)
                 await writer.publish("homeassistant/status", b"online")
                 await eventually_async(lambda: len(late) == 1)
@@ -449,7 +449,7 @@ def test_what_is_no_topic_is_a_bug_of_the_caller() -> None:
             client.retain(topic, "x")
 
 
-# -- what only a real broker can do to us
+# -- faults of a real broker
 
 
 @pytest.fixture(params=["rumqttd-5", "mosquitto-5", "mosquitto-3.1.1"])
@@ -483,7 +483,7 @@ def test_a_broker_that_dies_in_mid_publish_fails_all_publishes_long_before_their
                     outcomes.append(exc)
 
             async with asyncio.TaskGroup() as tasks:
-                for number in range(40):  # more than may be in flight: the others wait in line
+                for number in range(40):  # more than may be in flight: the others are queued
                     tasks.create_task(publish(), name=f"publish-{number}")
                 connection = client._connection
                 assert connection is not None
@@ -519,7 +519,7 @@ def test_a_silent_broker_is_noticed_within_the_keepalive_and_comes_back_by_itsel
             real.server.resume()
             await eventually_async(lambda: client.connected, what="the connection")
             await client.publish("am/frame", b"x")
-        # The last will of the connection that the broker took for alive may come late, over our "online".
+        # The will of the old connection may come late and replace our "online".
         found = await asyncio.to_thread(retained, real.server.port, STATUS)
         assert found == {STATUS: b"offline"}, "the goodbye"
 
@@ -694,7 +694,7 @@ ACL = "topic readwrite #\ntopic deny am/forbidden/#\n"
 def test_mosquitto_refuses_a_topic_by_reason_code_and_the_others_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # mosquitto 2.0.11 says no by the reason code and then drops the connection as well.
+    # mosquitto 2.0.11 refuses with the reason code and then closes the connection as well.
     caplog.set_level(logging.WARNING, CLIENT_LOG)
     with mosquitto(tmp_path, acl=ACL) as server:
 
@@ -709,7 +709,7 @@ def test_mosquitto_refuses_a_topic_by_reason_code_and_the_others_go_on(
             client.retain("am/edge/porch/motion", "ON")
 
             async def publish(topic: str, *, retain: bool = False) -> None:
-                """Publish, and again when the connection was lost."""
+                """Publish; retry if the connection is lost."""
 
                 async def sent() -> bool:
                     try:
@@ -731,7 +731,7 @@ def test_mosquitto_refuses_a_topic_by_reason_code_and_the_others_go_on(
                     await publish("am/forbidden/snapshot", retain=True)
                 await publish("am/edge/porch/frame")
                 assert "(and 2 more topics)" in client.state
-                # Held back from now on: they cost neither a try nor a connection.
+                # From now on they are held back: they cost neither an attempt nor a connection.
                 connection = client._connection
                 for _ in range(3):
                     with pytest.raises(BrokerRefused, match="am/forbidden/frame: Not authorized"):
@@ -912,7 +912,7 @@ def test_the_embedded_broker_speaks_both_versions_on_one_port_and_outlives_its_c
 
 
 def test_a_real_broker_that_cuts_at_large_packets_is_served_with_small_ones(tmp_path: Path) -> None:
-    """mosquitto with MQTT 3.1.1 says nothing of its limit; discovery payloads of 9 KB are above this one."""
+    """With MQTT 3.1.1, mosquitto does not announce its limit; discovery payloads of 9 KB exceed this one."""
 
     async def case() -> None:
         with (
@@ -954,7 +954,7 @@ def test_a_real_broker_that_cuts_at_large_packets_is_served_with_small_ones(tmp_
 
 
 def test_a_client_id_is_taken_over_without_a_last_will(tmp_path: Path) -> None:
-    """The next owner of a fleet's camera ends the last one's connection, and nobody sees `offline`."""
+    """The next owner of a fleet's camera takes over the connection, and no subscriber sees `offline`."""
 
     async def case() -> None:
         ours = {"first": True, "next": True}
@@ -982,7 +982,7 @@ def test_a_client_id_is_taken_over_without_a_last_will(tmp_path: Path) -> None:
                     await asyncio.sleep(2.5)  # longer than the will's delay
                     assert second.connected, "the first one must not come back"
                     assert texts(world.messages, "am/town/porch/status") == ["online"]
-            # No client comes after it: the will is published, late.
+            # No other client takes over: the will is published after its delay.
             await eventually_async(
                 lambda: texts(world.messages, "am/town/porch/status") == ["online", "offline"],
                 what="the will",

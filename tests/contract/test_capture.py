@@ -1,4 +1,4 @@
-"""What every camera keeps, read by a thread of ours or by a process of its own: the same cases on both."""
+"""The contract of every camera source: the same cases for a reader thread and a reader process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Open = Callable[..., CameraSource]
 
 STALL_S = 1.0
 LATE_S = 8.0
-"""What a slow machine may add to a bound."""
+"""What a slow machine may add to a time limit."""
 
 
 @pytest.fixture(params=["thread", "process"])
@@ -111,7 +111,7 @@ def test_a_slow_consumer_of_a_file_loses_nothing(camera: Open, clip: Path) -> No
         async for _ in source.frames():
             count += 1
             if count in (2, 30):
-                await asyncio.sleep(0.3)  # the consumer is what is slow here
+                await asyncio.sleep(0.3)  # the consumer is slow
         await source.aclose()
         assert source.counters.dropped == 0
         return count
@@ -255,7 +255,7 @@ def test_stills_come_from_the_second_stream(
 
     with rtsp.Scripted(forever(units)) as sub, rtsp.Scripted(forever(large)) as main:
         frame = asyncio.run(asyncio.wait_for(run(sub.url, main.url), 60))
-    # Its camera is closed: the frame that was kept has its own colours still.
+    # The camera is closed: the kept frame still has its own colours.
     assert frame.bgr().shape == (240, 320, 3)
 
 

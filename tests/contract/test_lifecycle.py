@@ -1,4 +1,4 @@
-"""Rules of expiry on a server that has them and on one that has not, and the command that sets them."""
+"""Lifecycle rules on a server that supports them and on one that does not, and the command that sets them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the bucket: the same cases on the directory and on two real S3 servers."""
+"""The contract of bucket readers: the same cases on the directory and on two real S3 servers."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TestPages:
         assert page.folders == (f"{DAY}a/", f"{DAY}b/")
         assert page.objects == (Listed(f"{DAY}b.x", 1), Listed(f"{DAY}c", 1))
         assert page.next is None
-        # SeaweedFS lists b/1 before b.x where nothing is rolled up: readers may not rely on either.
+        # Without a delimiter SeaweedFS lists b/1 before b.x: readers must not rely on an order here.
         await reader.remove([f"{DAY}b.x"])
         page = await reader.page(DAY)
         assert [each.key for each in page.objects] == [DAY + n for n in ("a/1", "b/1", "b/2", "c")]
@@ -105,7 +105,7 @@ class TestPages:
         assert [each.key for each in (await reader.page("odd/")).objects] == keys
 
     async def test_more_than_a_page_goes_on(self, tmp_path: Path, seaweedfs: S3Server) -> None:
-        """One server is enough: 1,100 puts take their time."""
+        """Use only one server: 1,100 puts take long."""
         bucket = seaweedfs.make_bucket()
         names = [f"{DAY}{n:05d}/x" for n in range(1100)]
         arguments = seaweedfs.admin.arguments()

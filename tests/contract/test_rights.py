@@ -1,8 +1,7 @@
-"""The rights that `async-motion policy` prints: with them all works, with any one less something is refused.
+"""The rights that `async-motion policy` prints: with all of them everything works; each one is necessary.
 
-S3: SeaweedFS by its policies, JuiceFS's gateway by MinIO's own code, moto (which then checks rights and
-signatures) for AWS. MQTT: mosquitto, with all
-of the service that speaks to it.
+S3: SeaweedFS with its policies, JuiceFS's gateway with MinIO's code, and moto, which checks rights and
+signatures, for AWS. MQTT: mosquitto, with all parts of the service that connect to it.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ MINIO: dict[str, dict[str, Any]] = {
     "tags": {"create_bucket": False, "tags": True},
     "reads": {"create_bucket": False},
 }
-"""What is set for each kind of work."""
+"""Settings for each kind of work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One user: the work, its bucket, the policy, and the right that was taken away, or none."""
+    """One user: the work, its bucket, the policy, and the right that was removed, or none."""
 
     work: str
     bucket: str
@@ -69,7 +68,7 @@ def settings_of(folder: Path, work: str, bucket: str, user: User | None = None) 
 
 
 def cases_of(folder: Path, *, aws: bool) -> list[Case]:
-    """Return for each work a user with its policy, and one for each right that it lacks."""
+    """Return for each kind of work a user with the full policy, and one user for each missing right."""
     cases: list[Case] = []
     for work in MINIO:
         lacking: list[str | None] = [None]
@@ -89,16 +88,16 @@ def without(policy: dict[str, Any], action: str | None) -> dict[str, Any]:
     for statement in left["Statement"]:
         statement["Action"] = [each for each in statement["Action"] if each != action]
         if not statement["Action"]:
-            # No server takes a statement without any right.
+            # No server accepts a statement without an action.
             statement["Action"] = ["s3:GetBucketVersioning"]
             statement.pop("Condition", None)
     return left
 
 
 async def work(settings: Settings, kind: str, *, by_link: bool = True) -> None:
-    """Do with the settings' own key what the service or a reader does. Raises where it is refused.
+    """Do with the settings' own key what the service or a reader does. Raises if it is refused.
 
-    Without `by_link` what a link would fetch is fetched with the key that signs it: a link has its rights.
+    Without `by_link`, objects are fetched with the key that would sign the link: a link has the key's rights.
     """
     key = f"{settings.minio.prefix}edge1/porch/2026/11/22/000001.jpg"
     if kind == "reads":
@@ -120,7 +119,7 @@ async def work(settings: Settings, kind: str, *, by_link: bool = True) -> None:
 
 
 def check(folder: Path, cases: Sequence[Case], users: Sequence[User], *, by_link: bool = True) -> None:
-    """Do each case's work as its user. None of these servers asks for the right to tag."""
+    """Do each case's work as its user. None of these servers checks the right to tag."""
     wrong = []
     for case, user in zip(cases, users, strict=True):
         settings = settings_of(folder, case.work, case.bucket, user)
@@ -135,7 +134,7 @@ def check(folder: Path, cases: Sequence[Case], users: Sequence[User], *, by_link
 
 
 def elsewhere(folder: Path, case: Case, user: User) -> None:
-    """Another instance's keys are refused."""
+    """Assert that another instance's keys are refused."""
     settings = settings_of(folder, case.work, case.bucket, user)
 
     async def put() -> None:
@@ -155,7 +154,7 @@ def may_put(folder: Path, case: Case, user: User) -> bool:
 
 
 def prepare(cases: Sequence[Case], client: Callable[[], Any]) -> None:
-    """Make the buckets that are to be there, and an object to read."""
+    """Create the buckets that must exist, and an object to read."""
 
     async def make() -> None:
         async with client() as minio:
@@ -182,7 +181,7 @@ def test_seaweedfs_takes_exactly_these_rights(tmp_path: Path) -> None:
     cases = cases_of(tmp_path, aws=False)
     with seaweedfs(tmp_path / "server", policies=[case.policy for case in cases]) as server:
         prepare(cases, server.raw)
-        # Its policies come into force shortly after it answers.
+        # Its policies take effect shortly after it first answers.
         eventually(lambda: may_put(tmp_path, cases[0], server.users[0]), within_s=30, what="the policies")
         check(tmp_path, cases, server.users)
         elsewhere(tmp_path, cases[0], server.users[0])
@@ -211,7 +210,7 @@ def test_minio_s_own_code_takes_exactly_these_rights(tmp_path: Path) -> None:
 
 
 class Moto:
-    """AWS as moto shows it: rights and signatures are checked, but for whoever prepares."""
+    """AWS as simulated by moto: rights and signatures are checked, except during preparation."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
@@ -256,7 +255,7 @@ class Moto:
             )
 
     def make_user(self, name: str, policy: Mapping[str, Any]) -> User:
-        """Make a user of IAM with this policy."""
+        """Create an IAM user with this policy."""
         self._iam(Action="CreateUser", UserName=name)
         key = self._iam(Action="CreateAccessKey", UserName=name)
         document = json.dumps(policy)
@@ -267,7 +266,7 @@ class Moto:
         return User(endpoint=self.endpoint, access_key=access, secret_key=secret)
 
     def enforce(self) -> None:
-        """From here on, every request needs its right."""
+        """Check the rights of every request from now on."""
         self._post("/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"})
 
     def _iam(self, **form: str) -> str:
@@ -292,7 +291,7 @@ def test_aws_takes_exactly_these_rights(tmp_path: Path) -> None:
         prepare(cases, server.raw)
         users = [server.make_user(f"user-{number}", case.policy) for number, case in enumerate(cases)]
         server.enforce()
-        check(tmp_path, cases, users, by_link=False)  # it cannot check the rights of a link
+        check(tmp_path, cases, users, by_link=False)  # moto cannot check a link's rights
         elsewhere(tmp_path, cases[0], users[0])
 
 
@@ -306,9 +305,9 @@ NEEDS = {
     "hears Home Assistant come up": ("write base", "write devices", "read homeassistant/status"),
     "tells those who listen for Frigate": ("write base", "write frigate"),
 }
-"""What a service does with the broker, and which rights it needs for that.
+"""What a service does with the broker, and the rights that it needs for that.
 
-Without its status it does nothing at all: mosquitto drops a client at its first forbidden topic.
+Without the right to publish its status it does nothing: mosquitto disconnects at the first forbidden topic.
 """
 
 
@@ -321,7 +320,7 @@ def mqtt_settings(folder: Path, port: int, instance: str) -> Settings:
 
 
 def lacking(acl: str, instance: str) -> dict[str, str]:
-    """Return by the right that is missing, in words, the access list without it."""
+    """Return access lists that lack one right each, by a description of the missing right."""
     names = {f"async_motion/{instance}/#": "base", f"ha/device/async_motion_{instance}/#": "devices"}
     names |= {f"frigate-{instance}/+/motion": "frigate"}
     lines = acl.splitlines()
@@ -343,7 +342,7 @@ def add_login(folder: Path, user: str) -> None:
 
 
 async def lead_a_life(settings: Settings) -> None:
-    """Run what of a service speaks to the broker, until cancelled."""
+    """Run the parts of a service that use the broker, until cancelled."""
     async with build_spool(settings) as spool:
         topic = f"async_motion/{settings.instance}/status"
         client = build_client(settings, "127.0.0.1", settings.mqtt.port, status_topic=topic)
@@ -359,7 +358,7 @@ async def lead_a_life(settings: Settings) -> None:
 
 
 def seen(recorder: Recorder, instance: str) -> set[str]:
-    """Return what of `NEEDS` was seen of a service."""
+    """Return the keys of `NEEDS` that were observed for an instance."""
     hub = f"ha/device/async_motion_{instance}/config"
     signs = {
         "says that it is online": "online" in recorder.texts(f"async_motion/{instance}/status"),
@@ -372,7 +371,7 @@ def seen(recorder: Recorder, instance: str) -> set[str]:
 
 
 async def test_mosquitto_takes_exactly_these_rights(tmp_path: Path) -> None:
-    """Services side by side, each of which lacks another right, and one that lacks none."""
+    """Run services side by side: each lacks another right, and one lacks none."""
     broker = Mosquitto(tmp_path / "broker", login=("admin", PASSWORD), acl="")
     missing = [None, *lacking(mosquitto_acl(mqtt_settings(tmp_path, broker.port, "edge0")), "edge0")]
     services = {
@@ -431,7 +430,7 @@ async def test_mosquitto_takes_exactly_these_rights(tmp_path: Path) -> None:
     assert len(services) == 8
     for instance, (right, _) in services.items():
         if right == "write base":
-            # It is dropped again and again: a word now and then gets through.
+            # It is disconnected repeatedly, so a few messages get through.
             assert "says that it is online" not in found[instance]
         else:
             assert found[instance] == wanted(instance, NEEDS), right

@@ -1,4 +1,4 @@
-"""What every store keeps: the same cases on the directory and on two real S3 servers."""
+"""The contract of every store: the same cases on the directory and on two real S3 servers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def put(store: Store, key: str = KEY, data: bytes = JPEG) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What lies beside an object's bytes."""
+    """What is stored beside an object's bytes."""
 
     content_type: str
     metadata: Mapping[str, str]
@@ -52,7 +52,7 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Somewhere to store: `open` makes a store that is not entered yet, `look` sees what it left behind."""
+    """A place to store: `open` returns a store that is not entered yet, `look` inspects stored objects."""
 
     open: Callable[[], Store]
     look: Callable[[str], Awaitable[Look]]
@@ -179,7 +179,7 @@ class TestEveryStore:
         await put(store)
         found = []
 
-        with contextlib.suppress(RecordRejected):  # MinIO's way to find nothing
+        with contextlib.suppress(RecordRejected):  # MinIO's answer for such a prefix
             found = [key async for key in store.find(prefix)]
 
         assert found == []
@@ -347,7 +347,7 @@ class TestS3:
             await put(store)
 
     async def test_bytes_that_are_not_those_of_the_digest_do_not_arrive(self, juicefs: S3Server) -> None:
-        # MinIO's code looks at the digest; SeaweedFS takes any.
+        # MinIO's code checks the digest; SeaweedFS accepts any.
         metadata = {"sha256": hashlib.sha256(b"others").hexdigest()}
         async with MinioStore(bucket=juicefs.make_bucket(), **juicefs.admin.arguments()) as store:
             with pytest.raises(StoreUnavailable, match="XAmzContentSHA256Mismatch"):
@@ -372,7 +372,7 @@ class TestOutages:
         ) as store:
             await put(store, "before.jpg")
             with paused(server):
-                # What was given up may still be done later, a delete too: it must not be of the same key.
+                # A cancelled request may still be executed later: the delete must use another key.
                 for call in (put(store), store.get("before.jpg"), store.probe(), store.delete("other.jpg")):
                     started = time.monotonic()
                     with pytest.raises(StoreUnavailable, match="no answer within 1 s") as caught:
@@ -380,7 +380,7 @@ class TestOutages:
                     assert time.monotonic() - started < 10
                     assert not isinstance(caught.value, StoreRefused)
 
-            # It may have been stored after all: a repeat makes that harmless.
+            # The object may have been stored after all: a repeated put is harmless.
             async def stored() -> bool:
                 try:
                     return bool(await put(store))
@@ -403,7 +403,7 @@ class TestOutages:
                 server.start()
 
             async def goes_on() -> bool:
-                # A server that listens again may still look for its volumes.
+                # A server that listens again may still be loading its volumes.
                 try:
                     await put(store)
                     return await store.get("before.jpg") == await store.get(KEY) == JPEG
@@ -422,7 +422,7 @@ class TestOutages:
 
 @contextlib.asynccontextmanager
 async def connect_proxy() -> AsyncIterator[tuple[int, list[str]]]:
-    """Yield the port of an HTTP proxy that knows CONNECT alone, and the addresses that it was asked for."""
+    """Yield the port of an HTTP proxy that supports only CONNECT, and the list of requested addresses."""
     asked: list[str] = []
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -502,7 +502,7 @@ class TestTls:
     async def test_the_cause_of_a_refusal_is_named(self, server: S3Server, authority: Authority) -> None:
         async with tls_front(authority, server.port, "127.0.0.2") as port:
             arguments = self.arguments(server, port) | {"ca_file": str(authority.ca_file)}
-            # 127.0.0.2 is this machine too, and not in the certificate.
+            # 127.0.0.2 is also this machine, but not in the certificate.
             other_name = arguments | {"endpoint": f"127.0.0.2:{port}"}
             async with MinioStore(bucket="motion", **other_name) as store:
                 with pytest.raises(StoreUnavailable, match=r"for another name than 127\.0\.0\.2"):
