@@ -52,7 +52,7 @@ def build_events(settings: Settings, bucket: AnyReader, instance: str | None = N
 
 
 def build_lifecycle(settings: Settings) -> LifecycleStore:
-    """Return the access to the bucket's lifecycle rules."""
+    """Return a client for the bucket's lifecycle rules."""
     return LifecycleStore(**minio_arguments(settings), create_bucket=False)
 
 

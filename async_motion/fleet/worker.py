@@ -484,7 +484,7 @@ class FleetWorker:
             return False
         delay_s = placement.delay_s(camera, DEFAULT_COST, me, workers)
         if delay_s is None:
-            # No worker can open it: one takes it all the same, and reports why it fails.
+            # No worker can open it: one still takes it, so that the failure is reported.
             able = placement.preferred(camera, workers)
             return not able and not self._draining and free_s > placement.MAX_STAGGER_S
         return free_s >= delay_s

@@ -11,7 +11,7 @@ Home Assistant's behaviour, and the rules that follow from it:
   same entity id.
 - `qos` is set in each component: older releases ignore it at the root.
 - An entity that depends on a camera is unavailable while the camera or the service is offline. An entity that
-  reports the loss of a camera, or is valid during it (connection, status, problem, last picture, settings),
+  reports the loss of a camera, or is valid during it (connection, status, problem, last image, settings),
   depends on the service only. The service's own status depends on nothing, so that it shows *off*, not
   *unavailable*.
 - Leaving a component out does not remove it; `removal` does.
@@ -207,7 +207,7 @@ CAMERA: Final[Sequence[Entity]] = (
         fields={
             "content_type": payloads.CONTENT_TYPE,
             "json_attributes_template": FRAME_TEMPLATE,
-            "icon": "mdi:cctv",  # until there is a picture
+            "icon": "mdi:cctv",  # until there is an image
         },
         needs=Needs.SERVICE,
     ),
