@@ -215,7 +215,7 @@ class FleetMember:
         """Return an observer that passes everything on to `watched`, and events and failures to the fleet."""
         return FleetObserver(self, watched)
 
-    # -- what others ask
+    # -- queries
 
     def is_current(self, camera: str, epoch: int) -> bool:
         """Return whether this worker holds the camera's lease with this epoch now."""
@@ -291,7 +291,7 @@ class FleetMember:
         except TimeoutError:
             log.warning("fleet: cameras are left after %.0f s of draining: they stop now", timeout_s)
 
-    # -- what the worker drives
+    # -- callbacks of the worker
 
     def _lock(self, owner: str) -> asyncio.Lock:
         return self._locks.setdefault(owner, asyncio.Lock())
@@ -352,7 +352,7 @@ class FleetMember:
         stats = self._joined.spool.stats
         return {"spool_records": stats.records, "spool_bytes": stats.bytes}
 
-    # -- what cameras tell
+    # -- observations of cameras
 
     def opened(self, camera: str) -> None:
         """Reset the camera's count of failures: it delivers frames."""

@@ -93,7 +93,7 @@ class Outlet:
                 self._way.delivery.continue_from(old.delivery)
                 await old.store.__aexit__(None, None, None)
 
-    # ---- what others ask of the delivery that runs now ----
+    # ---- calls to the current delivery ----
 
     def on_stored(self, callback: Callable[[StoredFrame], None]) -> None:
         """Call `callback` for each frame that a store has confirmed."""

@@ -196,7 +196,7 @@ class LeaseKeeper:
         return replace(lease, revision=revision, deadline=max(lease.deadline, sent + self._ttl_s))
 
     async def release(self, lease: Lease) -> None:
-        """Give a camera back at once; a lost lease is not an error. Raises LeaseUnavailable."""
+        """Release a lease at once; a lost one is not an error. Raises LeaseUnavailable."""
         key = CAMERA + lease.camera
         entry = await self._bucket.get(key)
         found = parse_owner(entry) if entry is not None else None

@@ -206,7 +206,7 @@ class FleetWorker:
     def _draining(self) -> bool:
         return self._leaving or self._drained
 
-    # What others see
+    # State and requests
 
     def assignment(self, camera: str) -> Assignment | None:
         """Return this worker's assignment of a camera; None if it does not own it."""

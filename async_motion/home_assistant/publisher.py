@@ -399,7 +399,7 @@ class DiscoveryPublisher:
                 self._say(topic, removal.left)
         log.info("removed from Home Assistant what no longer exists: %d devices changed", len(removals))
 
-    # ---- what Home Assistant says ----
+    # ---- messages of Home Assistant ----
 
     def _on_birth(self, _topic: str, payload: bytes, was_retained: bool) -> None:
         if payload == b"online" and not was_retained:

@@ -158,7 +158,7 @@ class Reporter:
         broker.subscribe(topics.commands, self._commands.on_command)
         broker.subscribe(topics.restart, self._commands.on_restart)
 
-    # ---- what the service calls ----
+    # ---- calls of the service ----
 
     @staticmethod
     def memory_keys(cameras: Collection[str]) -> list[str]:
@@ -299,7 +299,7 @@ class Reporter:
             return frozenset()
         return frozenset(self._frigate.motion(name) for name in self._cameras)
 
-    # ---- what pipelines observe ----
+    # ---- observations of pipelines ----
 
     def camera_online(self, camera: str) -> None:
         """Publish that the camera delivers frames."""

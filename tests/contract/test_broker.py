@@ -954,7 +954,7 @@ def test_a_real_broker_that_cuts_at_large_packets_is_served_with_small_ones(tmp_
 
 
 def test_a_client_id_is_taken_over_without_a_last_will(tmp_path: Path) -> None:
-    """The next owner of a fleet's camera takes over the connection, and no subscriber sees `offline`."""
+    """The next owner of a fleet's camera takes over its client id, and no subscriber sees `offline`."""
 
     async def case() -> None:
         ours = {"first": True, "next": True}

@@ -288,7 +288,7 @@ esac
 
 
 class Server:
-    """A fake MinIO that records what it is told."""
+    """A fake MinIO that records the commands sent to it."""
 
     def __init__(self, folder: Path) -> None:
         self.state, self.log, self.bin = folder / "state", folder / "log", folder / "bin"

@@ -128,7 +128,7 @@ DRAWN: dict[str, Callable[[float], Image]] = {
 
 @pytest.mark.parametrize("kind", DRAWN)
 async def test_what_a_machine_draws_is_no_event(tmp_path: Path, kind: str) -> None:
-    """Show placeholder images, as of a recorder without its camera or a starting one, briefly and long."""
+    """Show placeholders, as a recorder without its camera does: briefly, for long, and repeatedly."""
 
     def shown() -> Iterator[Image]:
         scene = ground(320, 240)
