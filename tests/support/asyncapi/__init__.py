@@ -1,4 +1,4 @@
-"""The official AsyncAPI parser, from npm with a lock file, kept in the machine's cache.
+"""The official AsyncAPI parser, installed from npm with a lock file into the user's cache.
 
 said = judge(text)   {"valid": …, "diagnostics": [{"severity": 0, …}]}
 """
@@ -21,7 +21,7 @@ _FILES = ("package.json", "package-lock.json", "check.mjs")
 
 
 def judge(document: str) -> dict[str, Any]:
-    """Return what the parser says of a document. Severity 0 is an error, 1 a warning."""
+    """Return the parser's verdict on a document. Severity 0 is an error, 1 a warning."""
     done = subprocess.run(
         [_program("node"), str(_installed() / "check.mjs")],
         input=document,
@@ -35,7 +35,7 @@ def judge(document: str) -> dict[str, Any]:
 
 
 def _installed() -> Path:
-    """Return the folder with the parser; install it if it is not there."""
+    """Return the folder with the parser; install it if it is missing."""
     content = b"".join((_HERE / name).read_bytes() for name in _FILES)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "async_motion"
     target = cache / f"asyncapi-{hashlib.sha256(content).hexdigest()[:12]}"
@@ -48,7 +48,7 @@ def _installed() -> Path:
         command = [_program("npm"), "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=100)
         try:
-            Path(folder).rename(target)  # whole, or not at all
+            Path(folder).rename(target)  # atomic
         except OSError:
             assert target.is_dir(), "another test has installed it"
         else:
