@@ -176,16 +176,16 @@ class CamerasApi:
                     headers={"Content-Type": f"multipart/x-mixed-replace; boundary={BOUNDARY}"}
                 )
                 await response.prepare(call.request)
+                await _write(response, f"--{BOUNDARY}\r\n".encode())
                 async for picture in self._site.live.pictures(name, call.query.width):
                     if picture is None:
                         if call.request.transport is None or call.request.transport.is_closing():
                             break
                         continue
-                    head = (
-                        f"--{BOUNDARY}\r\nContent-Type: {JPEG}\r\nContent-Length: {len(picture.jpeg)}\r\n\r\n"
-                    )
-                    # One write for each part: boundary, headers, JPEG, and the line break that ends it.
-                    await _write(response, head.encode() + picture.jpeg + b"\r\n")
+                    head = f"Content-Type: {JPEG}\r\nContent-Length: {len(picture.jpeg)}\r\n\r\n"
+                    # Browsers show a part when they read the boundary behind it and ignore the length.
+                    # Sent with the next part, it would hold each image back by one.
+                    await _write(response, head.encode() + picture.jpeg + f"\r\n--{BOUNDARY}\r\n".encode())
                 return response
         except TooManyViewers:
             raise ApiError(

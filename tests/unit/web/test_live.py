@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from async_motion.core.model import MotionEvent
+from async_motion.web.api.cameras import BOUNDARY
 from tests.support.wait import eventually_async
 from tests.unit.web.kit import NOW, Stage, detection, frame, get, serving
 
@@ -58,13 +59,16 @@ async def test_before_the_first_picture_and_after_the_last() -> None:
 
 
 async def parts(answer: aiohttp.ClientResponse, count: int) -> list[bytes]:
-    """Return so many pictures of a stream."""
+    """Return `count` images of a stream."""
     found: list[bytes] = []
     async with asyncio.timeout(30):
         while len(found) < count:
             head = await answer.content.readuntil(b"\r\n\r\n")
             length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
             found.append(await answer.content.readexactly(length))
+            # Without the boundary that ends a part a browser would not show it before the next one comes.
+            end = f"\r\n--{BOUNDARY}\r\n".encode()
+            assert await answer.content.readexactly(len(end)) == end
     return found
 
 
