@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_cost,
         default=5.0,
         metavar="N",
-        help="so many false alarms are as bad as an event that was not seen (default: 5)",
+        help="number of false alarms that weigh as much as a missed event (default: 5)",
     )
     tune.add_argument("--json", action="store_true", help="print the findings as JSON")
     tune.set_defaults(command=_tune)

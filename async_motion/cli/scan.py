@@ -90,7 +90,7 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
         help="on the Ray cluster whose head is there: host:port, or auto for this machine's",
     )
     where.add_argument(
-        "--processes", type=int, metavar="N", help="so many recordings at once (default: one for each core)"
+        "--processes", type=int, metavar="N", help="read N recordings at once (default: one for each core)"
     )
     parser.set_defaults(command=main)
 

@@ -118,7 +118,9 @@ class EventsQuery(Model):
     until: Moment | None = Field(default=None, description="Begun before this time.")
     zone: str | None = Field(default=None, max_length=64, description="That touched this zone.")
     min_score: float = Field(default=0.0, ge=0, le=1, description="That peaked at this score or higher.")
-    min_duration: float = Field(default=0.0, ge=0, le=1e9, description="That lasted for so many seconds.")
+    min_duration: float = Field(
+        default=0.0, ge=0, le=1e9, description="That lasted this long or longer, in s."
+    )
     before: str | None = Field(
         default=None, pattern=r"^\d{8}T\d{9}Z-[0-9a-f]{6}$", description="Older than this event."
     )
