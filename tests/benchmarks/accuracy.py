@@ -1,14 +1,14 @@
-"""How right the detector is, on footage with labels, beside OpenCV's methods.
+"""Accuracy of the detector on labelled footage, beside OpenCV's methods.
 
     python -m tests.benchmarks.accuracy [--data PATH] [--only A,B] [--baselines all] [--sensitivities]
-    python -m tests.benchmarks.accuracy --sheets DIR        a picture of each sequence, to be looked at
+    python -m tests.benchmarks.accuracy --sheets DIR        one image of each sequence, for inspection
 
-PATH holds `evaluate.py` and folders of sequences with labels; it is not part of this repository, because some
-of the footage may not be passed on. `evaluate.py` runs the methods and measures pixels; frames, events and
-alarms are scored by it and by the product (`core/scoring.py`, as `async-motion tune` does), and both must
-agree. Nothing here knows a sequence by name. Ours runs as in the product but for the minimum area, which is
-the one that the scoring itself counts as motion. Cost is process CPU time on one thread. The interval beside
-frame F1 is a bootstrap over cameras, since frames of one camera err together.
+PATH holds `evaluate.py` and folders of labelled sequences. It is not part of this repository, because some of
+the footage may not be redistributed. `evaluate.py` runs the methods and scores pixels. Frames, events and
+alarms are scored both by it and by the product (`core/scoring.py`, as `async-motion tune` does); the two must
+agree. No sequence gets special treatment. Our detector runs as in the product, except for the minimum area:
+it is the one that the scoring counts as motion. Cost is process CPU time on one thread. The interval beside
+frame F1 is a bootstrap over cameras, since the errors on frames of one camera are correlated.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ from tests.benchmarks.baselines import BASELINES
 DEFAULT_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 _PANE = 260
 _FPS, _KNOWN = 5.0, 40
-"""Cost is measured at the frame rate of the product, once a method has seen so many frames."""
+"""The cost is measured at the product's frame rate, after a method has seen `_KNOWN` frames."""
 MIN_AREA = 0.001
-"""The share of the picture from which evaluate.py calls a frame motion."""
+"""Share of the frame from which evaluate.py counts it as motion."""
 HEAD = """| method | pixel F, real | frame P / R / F1 (95 %) | events found | latency, frames, median / 90 % \
 | empty frames flagged | false alarms | false alarms/h, real / synthetic | standing seen, spans kept \
 | CPU ms, 320x240 / 1080p |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 DRAWS = 1000
-"""Resamplings of the cameras from which the confidence intervals come."""
+"""Resamplings of the cameras for the confidence intervals."""
 
 Detect = Callable[[Luma, float], tuple[bool, float, Plane]]
 
@@ -73,7 +73,7 @@ def _ours(sensitivity: Sensitivity) -> Detect:
 
 
 def ours(width: int, height: int, fps: float, zone: object) -> Detect:  # noqa: ARG001
-    """Make our detector as evaluate.py wants it: (grey frame, seconds) -> (motion, score, mask)."""
+    """Return our detector in evaluate.py's form: (grey frame, seconds) -> (motion, score, mask)."""
     return _ours("medium")
 
 
@@ -92,7 +92,7 @@ for _factory in (ours, ours_low, ours_high):
 def cost_ms(
     factory: Callable[..., Any], width: int, height: int, *, frames: int = 60, repeats: int = 3
 ) -> float:
-    """Return the least mean CPU time, in ms, for a frame of a noisy scene through which a box moves."""
+    """Return the lowest mean CPU time per frame, in ms, for a noisy scene that a box crosses."""
     random = np.random.default_rng(1)
     small = random.integers(40, 200, (height // 24, width // 24), np.uint8)
     still = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -138,7 +138,7 @@ def labels_of(folder: Path, meta: Mapping[str, Any]) -> NDArray[np.int8]:
 
 
 def score_of(folder: Path, result: Mapping[str, Any]) -> Score:
-    """Score the verdicts that evaluate.py has noted, as the product scores them."""
+    """Score the verdicts recorded by evaluate.py as the product scores them."""
     meta = json.loads((folder / "meta.json").read_text())
     motion = np.zeros(meta["frames"], np.bool_)
     for first, last in result["det"]:
@@ -147,7 +147,7 @@ def score_of(folder: Path, result: Mapping[str, Any]) -> Score:
 
 
 def standing_of(meta: Mapping[str, Any]) -> list[Range]:
-    """Return the ranges of a sequence's scored frames in which a person has stopped."""
+    """Return the ranges of a sequence's scored frames in which a person stands still."""
     begin, end = meta.get("eval_span", (0, meta["frames"] - 1))
     return [(max(begin, first), min(end, last)) for first, last in meta.get("standing", ())]
 
@@ -155,8 +155,8 @@ def standing_of(meta: Mapping[str, Any]) -> list[Range]:
 def cameras_of(metas: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return each sequence's camera, by the sequence's name.
 
-    `camera` in its `meta.json` tells; else sequences cut from one file share a camera, and one that was made
-    out of another (its `source` names it) has that one's.
+    It is `camera` in `meta.json` if given. Otherwise sequences cut from one file share a camera, and a
+    sequence derived from another (named by its `source`) has that one's camera.
     """
     each = {meta["name"]: meta for meta in metas}
     cameras = {}
@@ -165,7 +165,7 @@ def cameras_of(metas: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         words = source.replace("/", " ").replace(",", " ").replace(":", " ").split()
         origin = next((word for word in words if word in each and word != name), None)
         if origin is None:
-            # Remarks in brackets tell how it was cut, not from what.
+            # Remarks in brackets describe the cut, not the source.
             file = source.partition("(")[0].strip()
             origin = file if file and not meta.get("synthetic") else name
         cameras[name] = str(meta.get("camera", origin))
@@ -173,7 +173,7 @@ def cameras_of(metas: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def interval(cameras: Mapping[str, Sequence[Score]], *, draws: int = DRAWS) -> tuple[float, float]:
-    """Return the frame F1 between which 95 % lie when as many cameras are drawn again and again."""
+    """Return the 95 % interval of frame F1: bootstrap, resampling cameras with replacement."""
     sums = np.array([_counts(scores) for scores in cameras.values()], np.float64)
     random = np.random.default_rng(1)
     drawn = sums[random.integers(0, len(sums), (draws, len(sums)))].sum(axis=1)
@@ -188,7 +188,7 @@ def _counts(scores: Iterable[Score]) -> tuple[int, int, int]:
 
 
 def by_category(methods: Mapping[str, Sequence[tuple[Mapping[str, Any], Score]]]) -> list[str]:
-    """Return the lines of a table of frame F1, events and false alarms of each method, by category."""
+    """Return the lines of a table by category: frame F1, events and false alarms of each method."""
     names = list(methods)
     lines = [f"| category | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
     for category in sorted({result["category"] for scored in methods.values() for result, _ in scored}):
@@ -202,7 +202,7 @@ def by_category(methods: Mapping[str, Sequence[tuple[Mapping[str, Any], Score]]]
 
 
 def differences(ours: Score, theirs: Mapping[str, Any]) -> list[str]:
-    """Name the figures in which our score differs from evaluate.py's."""
+    """Return the names of the figures that differ between our score and evaluate.py's."""
     mine = {
         **{key: getattr(ours, key) for key in ("tp", "fp", "fn", "tn", "events", "missed", "empty_s")},
         "latency": list(ours.latency),
@@ -226,7 +226,7 @@ def row(
     scored: Sequence[tuple[Mapping[str, Any], Score]],
     cameras: Mapping[str, str],
 ) -> str:
-    """Return a method's line of the table; `cameras` are those of the sequences, by name."""
+    """Return a method's line of the table; `cameras` maps sequence names to cameras."""
     pixel_f: dict[str, list[float]] = {}
     for result, _ in scored:
         if result.get("pix") and not result["synthetic"]:
@@ -285,10 +285,10 @@ def frames_of(folder: Path, meta: dict[str, Any]) -> Iterator[Luma]:
 
 
 def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
-    """Write one picture of a sequence: frame with boxes, truth, and mask, with verdict and figures.
+    """Write one image of a sequence: frames with boxes, ground truth and masks, with verdicts and figures.
 
-    Half of the moments are spread evenly, the others are those at which most is wrong. In the mask green is
-    right, red is false, blue is missed; white is not known.
+    Half of the moments are evenly spaced, the others have the largest errors. In the mask, green is correct,
+    red is false, blue is missed, white is unknown.
     """
     meta = json.loads((folder / "meta.json").read_text())
     truth: dict[int, Plane] = {}
@@ -299,7 +299,7 @@ def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
     end = min(end, meta["frames"] - 1)
     even = set(np.linspace(begin, end, moments // 2).astype(int).tolist())
     shown: dict[int, Image] = {}
-    worst: dict[int, tuple[float, int, Image]] = {}  # of each fortieth of the sequence
+    worst: dict[int, tuple[float, int, Image]] = {}  # the worst frame of each fortieth of the sequence
     detector = Detector(DetectorSettings(min_area=MIN_AREA))
     for index, frame in enumerate(frames_of(folder, meta)):
         detection = detector.update(frame, index / meta["fps"])
@@ -332,7 +332,7 @@ def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
 
 
 def _should_move(meta: dict[str, Any], index: int, truth: Plane | None) -> bool | None:
-    """Return whether a frame is labelled as motion; None where it is not known."""
+    """Return whether a frame is labelled as motion; None if unknown."""
     if truth is not None:
         return bool(np.mean(truth == MASK_MOVING) >= MIN_AREA)
 
@@ -345,7 +345,7 @@ def _should_move(meta: dict[str, Any], index: int, truth: Plane | None) -> bool 
 
 
 def _error(meta: dict[str, Any], index: int, detection: Detection, mask: Plane, truth: Plane | None) -> float:
-    """Return how wrong a frame is: 1 for its verdict, and the share of the picture that is."""
+    """Return the error of a frame: 1 for a wrong verdict, plus the share of pixels that are wrong."""
     should_move = _should_move(meta, index, truth)
     if truth is not None:
         known = (truth != MASK_OUTSIDE) & (truth != MASK_UNKNOWN)
@@ -444,7 +444,7 @@ def compare(
     folders: Sequence[Path],
     results: Path,
 ) -> int:
-    """Run each method on each sequence, as far as it has no result yet; print what they come to."""
+    """Run each method on each sequence that has no result yet; print the scores."""
     rows = []
     outputs, disagreements = 0, []
     cameras = cameras_of(json.loads((folder / "meta.json").read_text()) for folder in folders)

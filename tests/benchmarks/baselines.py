@@ -1,8 +1,8 @@
-"""What the field's simplest methods make of the same footage: OpenCV and numpy, a few lines each.
+"""The simplest methods of the field on the same footage: OpenCV and numpy, a few lines each.
 
-Each factory is called as evaluate.py calls it, (width, height, fps, zone), and returns what takes a blue,
-green, red frame and its seconds and returns (None, share, mask): that motion is a blob of at least 0.1 % of
-the picture is then decided from the mask, alike for all.
+Each factory is called as evaluate.py calls it, (width, height, fps, zone). It returns a function that takes a
+BGR frame and its time in seconds and returns (None, share, mask). Motion is then decided from the mask, in
+the same way for all: a blob of at least 0.1 % of the frame.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SQUARE = np.ones((3, 3), np.uint8)
 _DIFFERENT = 25
 """Grey levels."""
 _FOLLOWS = 0.02
-"""How much of each frame the running average takes in."""
+"""Learning rate of the running average."""
 
 
 def _look(mask_of: Callable[[Image], Plane]) -> Look:
@@ -104,6 +104,6 @@ BASELINES: dict[str, tuple[str, Factory]] = {
     "mog2_cleaned": ("MOG2 + clean-up", mog2_cleaned),
     "knn_cleaned": ("KNN + clean-up", knn_cleaned),
 }
-"""By the name of the factory: what people call it, and the factory."""
-if hasattr(cv2, "bgsegm"):  # opencv-contrib-python alone has it
+"""Factory name -> (display name, factory)."""
+if hasattr(cv2, "bgsegm"):  # only in opencv-contrib-python
     BASELINES["cnt"] = ("CNT", cnt)

@@ -1,22 +1,21 @@
-"""What watching a camera costs, beside others: ``python -m tests.benchmarks.capture [--file VIDEO]``.
+"""CPU and memory for watching a camera, beside others: ``python -m tests.benchmarks.capture [--file VIDEO]``.
 
-The same H.264 files for everyone: a textured scene with a sensor's noise at 4 Mbit/s, keyframes every
-2 s, 720p at 15 and 1080p at 25 pictures a second, once with nothing in it (idle) and once with something that
-crosses for half of the time (busy). `--file` takes a video of your own instead.
+All read the same H.264 files: a textured scene with sensor noise at 4 Mbit/s, keyframes every 2 s, 720p at
+15 fps and 1080p at 25 fps, once empty (idle) and once with an object that crosses for half of the time
+(busy). `--file` takes a video of your own instead.
 
-- `decode alone` is a bare PyAV loop that decodes every picture, one thread: the limit for `all`.
+- `decode alone` is a bare PyAV loop that decodes every frame on one thread: the lower bound for `all`.
 - `capture, all` is our source without a detector behind it; `all`, `auto` and the sub-stream have our
-  detector behind them at its defaults, five pictures a second, as in the service. The sub-stream is 640x360
-  at 0.5 Mbit/s in `auto`, with the packets of the large stream received into the ring.
-- `cv2 + MOG2` is the usual loop: `VideoCapture.read`, then MOG2 on the whole picture.
+  detector behind them at its defaults, at 5 fps, as in the service. The sub-stream is 640x360 at 0.5 Mbit/s
+  in `auto`, with the packets of the main stream received into the ring.
+- `cv2 + MOG2` is the usual loop: `VideoCapture.read`, then MOG2 on the whole frame.
 - Debian's `motion` reads the file as a network camera (`netcam_url file://`), at its pace.
-- PyPI's `dvr-scan` scans it (`--scan-only`), with its defaults. Install it somewhere else and put it on PATH:
-  it brings an older OpenCV, which takes the place of ours.
+- PyPI's `dvr-scan` scans it (`--scan-only`), with its defaults. Install it in another environment and put it
+  on PATH: it brings an older OpenCV, which would replace ours.
 
-Each is a process of its own. What is given is the CPU time that the system has counted for it (all threads),
-for a minute of video, without start-up: the difference between a long and a short run over the same scene
-(`motion` never ends: between two moments). Memory is the most that was resident, ours without what the
-interpreter takes.
+Each runs in a process of its own. The figure is CPU time as counted by the system (all threads) for a minute
+of video, without start-up: the difference between a long and a short run over the same scene (`motion` never
+ends: between two moments). Memory is the peak resident size, ours without that of the bare interpreter.
 """
 
 from __future__ import annotations
@@ -53,16 +52,16 @@ SCENES = {"720p15": (1280, 720, 15), "1080p25": (1920, 1080, 25)}
 SUB = (640, 360)
 KINDS = ("idle", "busy")
 SHORT_S, LONG_S = 20.0, 40.0
-"""The short run holds all that happens once: `auto` decodes everything in the first ten seconds."""
+"""The short run covers one-time costs: `auto` decodes everything in the first ten seconds."""
 MOTION_S = 10.0
-"""How long `motion` is watched."""
+"""How long `motion` is measured."""
 BITS, SUB_BITS = 4_000_000, 500_000
 GRAINS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One scene in its files."""
+    """One scene and its files."""
 
     name: str
     kind: str
@@ -71,12 +70,12 @@ class Clip:
     sub_long: Path | None
     sub_short: Path | None
     seconds: float
-    """What the long one has more than the short one."""
+    """Length of the long file less that of the short one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU seconds for a minute of video, MiB."""
+    """CPU seconds for a minute of video; peak resident MiB."""
 
     cpu: float
     memory: float
@@ -86,7 +85,7 @@ class Cost:
 
 
 def pictures(size: tuple[int, int], fps: int, *, busy: bool) -> Iterator[NDArray[np.uint8]]:
-    """Yield a scene's grey pictures: grain that never repeats in the same place, and what crosses it."""
+    """Yield a scene's grey frames: grain that never repeats in the same place, and a crossing object."""
     width, height = size
     back = cv2.cvtColor(ground(width, height), cv2.COLOR_BGR2GRAY).astype(np.int16)
     draw = np.random.default_rng(3)
@@ -104,7 +103,7 @@ def pictures(size: tuple[int, int], fps: int, *, busy: bool) -> Iterator[NDArray
 
 
 class _Writer:
-    """Encodes as a camera does: H.264, constant bit rate, no B frames, keyframes every 2 s."""
+    """Encode as a camera does: H.264, constant bit rate, no B-frames, keyframes every 2 s."""
 
     def __init__(self, path: Path, size: tuple[int, int], fps: int, bits: int) -> None:
         self._path, self._unfinished = path, path.with_name(f"unfinished-{path.name}")
@@ -136,7 +135,7 @@ class _Writer:
 
 
 def make(folder: Path, name: str, kind: str) -> Clip:
-    """Write one scene, large and small."""
+    """Write one scene, as main stream and as sub-stream."""
     width, height, fps = SCENES[name]
     long, sub = folder / f"{name}-{kind}.mp4", folder / f"{name}-{kind}-sub.mp4"
     if not (long.exists() and sub.exists()):
@@ -172,7 +171,7 @@ def head(path: Path, folder: Path | None = None) -> Path:
     return short
 
 
-# What runs in a child
+# Run in a child
 
 
 def decode_alone(path: str, _sub: str) -> None:
@@ -235,17 +234,17 @@ WORK: dict[str, Callable[[str, str], None]] = {
 
 
 def child(what: str, path: str, sub: str) -> None:
-    """Do the work, and say how many KiB were resident before it, and at most."""
+    """Run one workload; print the KiB resident before it and at its peak."""
     before = status_kib(os.getpid(), "VmRSS")
     WORK[what](path, sub)
     print(before, status_kib(os.getpid(), "VmHWM"))
 
 
-# What is measured
+# Measurement
 
 
 def run(command: list[str], cwd: Path) -> tuple[float, float, str]:
-    """Run a command; return (CPU seconds, most resident MiB, what it said)."""
+    """Run a command; return (CPU seconds, peak resident MiB, output)."""
     process = subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
     )
@@ -265,7 +264,7 @@ def _environment() -> dict[str, str]:
 
 
 def measure(what: str, clip: Clip, folder: Path) -> Cost | None:
-    """Return what a minute costs; None where it has no file for it."""
+    """Return the cost of a minute of video; None if the clip lacks the file."""
     if what == "auto, sub-stream + ring" and clip.sub_long is None:
         return None
     used, memory = [], 0.0
@@ -283,7 +282,7 @@ def measure(what: str, clip: Clip, folder: Path) -> Cost | None:
 
 
 def measure_motion(clip: Clip, folder: Path) -> Cost:
-    """Let Debian's motion watch the file as a camera, and look at its CPU time twice."""
+    """Let Debian's motion watch the file as a camera; read its CPU time twice."""
     with av.open(str(clip.long)) as container:
         stream = container.streams.video[0]
         width, height = stream.width, stream.height

@@ -62,14 +62,14 @@ from tests.support.wait import eventually_async
 SIZE = 100_000
 AT_ONCE = 8
 GROUP = 5
-"""Frames that are accepted together."""
+"""Frames that are accepted at the same time."""
 PARTS = ("loop", "spool", "others")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 TOPICS = Topics("async_motion/bench")
 
 
 def records(count: int, camera: str = "porch", index: int = 0) -> list[Record]:
-    """Return frames of one event, of 100 KB that do not compress."""
+    """Return frames of one event, of 100 KB of incompressible data each."""
     event = make_event(camera, index)
     made = []
     for seq in range(count):
@@ -85,7 +85,7 @@ def records(count: int, camera: str = "porch", index: int = 0) -> list[Record]:
 
 
 async def accepting(folder: Path, frames: list[Record], at_once: int) -> list[float]:
-    """Return the seconds that each acceptance took."""
+    """Return the seconds of each acceptance."""
     taken: list[float] = []
     queue = iter(frames)
 
@@ -104,7 +104,7 @@ async def accepting(folder: Path, frames: list[Record], at_once: int) -> list[fl
 
 
 def files(folder: Path, frames: list[Record]) -> list[float]:
-    """Write each to a file of its own, with fsync, and no more: the name itself is not made durable."""
+    """Return the seconds of writing each JPEG to a file with fsync; the directory is not synced."""
     taken = []
     for number, frame in enumerate(frames):
         begun = time.perf_counter()
@@ -144,7 +144,7 @@ def row(name: str, taken: list[float], seconds: float, *, worst: bool = False) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How long `count` frames took, and the CPU seconds (user, system) that each part of the client spent."""
+    """Wall time for `count` frames, and the CPU seconds (user, system) of each part of the client."""
 
     count: int
     seconds: float
@@ -156,7 +156,7 @@ class Run:
 
 
 class Watch:
-    """Measures from its making to `stop`."""
+    """Measures from its creation to `stop`."""
 
     def __init__(self) -> None:
         self._cpu = cpu_by_part()
@@ -172,10 +172,10 @@ class Watch:
 
 
 def cpu_by_part() -> dict[str, tuple[float, float]]:
-    """Return the CPU seconds so far, user and system, of the loop's thread, of the spool's, of all others.
+    """Return the CPU seconds so far (user, system) of the loop's thread, the spool's, and all others.
 
-    What a thread that has ended spent is among the others'. The whole is exact; each part of a thread is
-    counted in ticks of 10 ms, which evens out over the rounds.
+    Threads that have ended count among the others. The total is exact; the time of each thread is counted in
+    ticks of 10 ms, which evens out over the rounds.
     """
     parts = dict.fromkeys(PARTS, (0.0, 0.0))
     for thread in threading.enumerate():
@@ -198,7 +198,7 @@ def cpu_by_part() -> dict[str, tuple[float, float]]:
 async def delivered(
     folder: Path, server: s3.S3Server, bucket: str, broker: Mosquitto, frames: list[Record], index: int
 ) -> Run:
-    """Accept all of event `index` while they are delivered, until its end is announced."""
+    """Accept all frames of event `index` while they are delivered, until its end is announced."""
     client = BrokerClient(host="127.0.0.1", port=broker.port)
     async with (
         Spool(folder / "spool.db") as spool,
@@ -237,7 +237,7 @@ async def delivered(
 async def bare(
     server: s3.S3Server, bucket: str, broker: Mosquitto, frames: list[Record], kept: Kept | None = None
 ) -> Run:
-    """Put and publish with the libraries alone, as many at once; with `kept`, each is first kept there."""
+    """Put and publish with the libraries alone, equally concurrent; with `kept`, keep each JPEG there first."""
     user = server.admin
     connector = aiohttp.TCPConnector(limit=AT_ONCE)
     async with (
@@ -281,7 +281,7 @@ async def bare(
 class Kept:
     """The minimum that keeps JPEGs over a power loss: one table, a commit with fsync for each group.
 
-    A removal is a commit too, without fsync. No bounds, no order, no state but "there".
+    A removal is a commit too, without fsync. No bounds, no order, no state but presence.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -313,7 +313,7 @@ class Kept:
 async def least(
     folder: Path, server: s3.S3Server, bucket: str, broker: Mosquitto, frames: list[Record]
 ) -> Run:
-    """The bare loop, each JPEG kept on the disk until it is announced."""
+    """Run the bare loop with each JPEG kept on the disk until it is announced."""
     kept = Kept(folder)
     try:
         return await bare(server, bucket, broker, frames, kept)
@@ -325,14 +325,14 @@ def end_to_end(folder: Path, count: int, rounds: int, apart: bool) -> None:
     runs: dict[str, list[Run]] = {"delivery": [], "least": [], "bare": []}
     cores = sorted(os.sched_getaffinity(0)) if apart else []
     if apart:
-        os.sched_setaffinity(0, cores[1:])  # inherited by what is started
+        os.sched_setaffinity(0, cores[1:])  # inherited by child processes
     with s3.seaweedfs(folder / "seaweedfs") as server, Mosquitto(folder / "broker") as broker:
         if apart:
             os.sched_setaffinity(0, cores[:1])
         bucket = server.make_bucket()
         uvloop.run(bare(server, bucket, broker, records(50, "warm")))
         for number in range(rounds):
-            # Back to back, and each time another one first: a machine that slows down slows all alike.
+            # Back to back, with a rotating start: a slowdown of the machine affects all alike.
             names = list(runs)
             for name in names[number % 3 :] + names[: number % 3]:
                 place = folder / f"{name}{number}"
@@ -378,7 +378,7 @@ def show(runs: Mapping[str, Sequence[Run]], count: int) -> None:
 
 
 async def giving_back(folder: Path, mib: int, seconds: float) -> None:
-    """Deliver a backlog of `mib` without peers; show how long a camera's frames wait meanwhile and after."""
+    """Deliver a backlog of `mib` without peers; print how long a camera's frames wait during and after it."""
     pattern = records(1)[0]
     path = folder / "spool.db"
     numbers = itertools.count()
@@ -392,7 +392,7 @@ async def giving_back(folder: Path, mib: int, seconds: float) -> None:
     async with Spool(path, max_bytes=1 << 40, delayed_after_s=86400.0) as spool:
 
         async def camera(taken: list[float]) -> None:
-            """A frame now and then: the spool returns space when no call has come for 50 ms."""
+            """Accept a frame at intervals: the spool returns space when no call has come for 50 ms."""
             while True:
                 frame = some(1)
                 begun = time.perf_counter()
@@ -401,7 +401,7 @@ async def giving_back(folder: Path, mib: int, seconds: float) -> None:
                 await asyncio.sleep(random.uniform(0.02, 0.2))
 
         async def deliver() -> None:
-            """Note everything as stored and as announced, as fast as the spool takes it."""
+            """Mark everything as stored and as announced, as fast as the spool takes it."""
             while uploads := await spool.take_uploads(fresh=True, limit=16):
                 async with asyncio.TaskGroup() as tasks:
                     for item in uploads:

@@ -1,11 +1,11 @@
-"""How well parameters do on cameras on which they were not chosen.
+"""Accuracy of parameters on cameras that were not used to choose them.
 
     python -m tests.benchmarks.holdout [--data PATH]
 
-Runs the detector with a small star of settings around the defaults. Each camera is left out in turn: the
-settings that score best on all other cameras are scored on it. The sum of these is the held-out figure. Where
-it is close to the defaults' figure, the choice does not depend on single cameras. It tells nothing of the
-design itself, which was made while all of them were looked at.
+Runs the detector with a small star of settings around the defaults. Leave-one-out over cameras: the settings
+that score best on all other cameras are scored on the one left out. The sum of these scores is the held-out
+figure. Where it is close to the defaults' figure, the choice does not depend on single cameras. It does not
+validate the design itself, which was made with all of them in view.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ STAR = {
 
 
 def goodness(scores: Sequence[Score]) -> float:
-    """Return frame F1 less what missed events and false alarms take off: one in a hundred each."""
+    """Return frame F1 less 0.01 for each missed event and each false alarm."""
     whole = total(scores)
     return (whole.f1 or 0.0) - 0.01 * (whole.missed + whole.false_alarms)
 

@@ -1,20 +1,25 @@
-"""What `decode: auto` saves and what it costs: ``python -m tests.benchmarks.idling --data PATH``.
+"""Savings and cost of `decode: auto`: ``python -m tests.benchmarks.idling --data PATH``.
 
-PATH holds `evaluate.py` and folders of sequences with labels, as for `tests.benchmarks.accuracy`. Each
-sequence is re-cut so that a camera comes to rest: it keeps its order, but wherever nothing moves it stands
-still, back and forth over those frames, for `QUIET_S`; one in which it is never quiet is cut into excerpts,
-with its empty scene (the median with the noise of its own) between them. It is then encoded as cameras do
-(no B frames, no scene cuts, no look-ahead; keyframes every 1, 2 and 4 s; constant quality, and constant
-bit rate), and watched twice, with `all` and with `auto`, by the detector at its defaults, five pictures a
-second.
+PATH holds `evaluate.py` and folders of labelled sequences, as for `tests.benchmarks.accuracy`. Each sequence
+is re-cut to give the camera quiet spans. Its order is kept, but each stretch without motion is played back
+and forth for `QUIET_S`. A sequence that is never quiet is cut into excerpts, separated by its empty scene
+(the median with noise of its own). It is then encoded as cameras do (no B-frames, no scene cuts, no
+look-ahead; keyframes every 1, 2 and 4 s; constant quality, and constant bit rate), and watched twice, with
+`all` and with `auto`, by the detector at its defaults, at 5 fps.
 
-For each GOP and rate mode: the labelled events that `all` reports; how many of them `auto` misses; how many
-it reports on a later picture than `all`, and by how much at most; how much later than with `all` a report is
-out (median, 90 %, most), since pictures of the ring are decoded only when a sign has come; stretches that
-only `auto` took for motion, away from every label; which share of the packets it decoded, in all and while
-nothing was labelled nor reported; CPU of demuxing, deciding and decoding in those quiet spans as a share of
-that of `all` (the footage is small: at a camera's size deciding weighs less); how often it was woken. Each
-clip is watched on one thread in step; a verdict is told one packet late, as in the service.
+For each GOP and rate mode it prints:
+
+- the labelled events that `all` reports, and how many of them `auto` misses;
+- how many `auto` reports on a later frame than `all`, and the largest difference;
+- how much later than with `all` a report is out (median, 90 %, maximum), since frames of the ring are decoded
+  only after a sign of motion;
+- stretches that only `auto` took for motion, away from every label;
+- the share of packets that it decoded, in total and while nothing was labelled or reported;
+- CPU of demuxing, deciding and decoding in those quiet spans as a share of that of `all` (the footage is
+  small: at a camera's size deciding weighs less);
+- how often it was woken.
+
+Each clip is watched on one thread in step; a verdict comes one packet late, as in the service.
 """
 
 from __future__ import annotations
@@ -53,10 +58,10 @@ GOPS_S = (1.0, 2.0, 4.0)
 QUIET_S = 20.0
 FIRST_QUIET_S = 30.0
 MIN_QUIET_S = 0.2
-"""A stretch without motion that is shorter than this is not stretched."""
+"""A shorter stretch without motion is not extended."""
 EXCERPTS, EXCERPT_S = 6, 3.0
 EMPTY, GRAINS = -1, 50
-"""From EMPTY down, a place in the order is a picture of the empty scene."""
+"""From EMPTY down, an index in the order stands for a frame of the empty scene."""
 FPS = 5.0
 NEAR_S = 1.0
 """A report this close to a label belongs to it."""
@@ -70,7 +75,7 @@ SPEC = CaptureSpec(camera="bench", source="", fps=FPS)
 
 @dataclass(frozen=True, slots=True)
 class Recut:
-    """A sequence with quiet stretches: which of its frames are shown, and what each is labelled."""
+    """A sequence with quiet stretches: the frames to show, and the label of each."""
 
     name: str
     fps: Fraction
@@ -78,19 +83,19 @@ class Recut:
     labels: list[int]
 
     def busy(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Say of each frame whether something is labelled near it."""
+        """Return, for each frame, whether there is a label near it."""
         near = np.ones(2 * round(NEAR_S * float(self.fps)) + 1)
         return np.asarray(np.convolve(np.array(self.labels) != 0, near, "same") > 0)
 
 
 @dataclass(slots=True)
 class Watched:
-    """What came of one clip. Times are pts seconds."""
+    """The result of one clip. Times are PTS in seconds."""
 
     verdicts: list[tuple[float, float, Detection]] = field(default_factory=list)
-    """(of the picture, of the packet at which it was shown, verdict)"""
+    """(time of the frame, of the packet at which it was out, verdict)"""
     packets: list[tuple[float, int, float]] = field(default_factory=list)
-    """(time, how many were decoded when it came, CPU seconds)"""
+    """(time, number decoded when it came, CPU seconds)"""
     woken: list[float] = field(default_factory=list)
 
     def motion(self) -> list[tuple[float, float]]:
@@ -98,7 +103,7 @@ class Watched:
 
 
 def recut(folder: Path, meta: dict[str, Any], evaluate: ModuleType) -> Recut | None:
-    """Stretch a sequence; None where nothing in it is at rest and nothing moves."""
+    """Extend the quiet stretches of a sequence; None if nothing in it is at rest and nothing moves."""
     labels, _ = evaluate.labels(str(folder), meta)
     fps = Fraction(meta["fps"]).limit_denominator(1000)
     order: list[int] = []
@@ -120,7 +125,7 @@ def recut(folder: Path, meta: dict[str, Any], evaluate: ModuleType) -> Recut | N
 
 
 def _excerpts(name: str, fps: Fraction, labels: np.ndarray[Any, np.dtype[np.int8]]) -> Recut | None:
-    """Cut a sequence in which it is never quiet into excerpts, with its empty scene between them."""
+    """Cut a sequence that is never quiet into excerpts, with its empty scene between them."""
     moving = np.flatnonzero(labels == 1)
     if not moving.size:
         return None
@@ -131,7 +136,7 @@ def _excerpts(name: str, fps: Fraction, labels: np.ndarray[Any, np.dtype[np.int8
     wanted_s = FIRST_QUIET_S
     for start in moving[np.linspace(0, len(moving) - 1, EXCERPTS + 1).astype(int)][:-1]:
         end = min(int(start) + length, len(labels))
-        # A little more each time, so that excerpts begin anywhere in a GOP.
+        # A little more each time, so that excerpts begin at varying positions in a GOP.
         quiet = round((wanted_s + 0.3 * (len(order) % 7)) * fps)
         order += [EMPTY - int(one) for one in draw.integers(0, GRAINS, quiet)] + list(range(start, end))
         shown += [0] * quiet + [int(label) for label in labels[start:end]]
@@ -142,7 +147,7 @@ def _excerpts(name: str, fps: Fraction, labels: np.ndarray[Any, np.dtype[np.int8
 
 
 def empty_scene(pictures: list[Any]) -> list[Any]:
-    """Return `GRAINS` pictures of what is there when nothing is: the median, with the noise of its own."""
+    """Return `GRAINS` frames of the empty scene: the median, with noise of its own."""
     some = np.stack(pictures[:: max(1, len(pictures) // 41)])
     still = np.median(some, axis=0)
     pairs = [
@@ -156,7 +161,7 @@ def empty_scene(pictures: list[Any]) -> list[Any]:
 
 
 def _to_and_fro(start: int, end: int, least: int) -> list[int]:
-    """Walk from `start` to `end`, and back and forth until it took so many frames."""
+    """Walk from `start` to `end`, then back and forth, for at least `least` frames."""
     walk = list(range(start, end + 1))
     while len(walk) < least:
         walk += [*range(end - 1, start, -1), *range(start, end + 1)]
@@ -164,7 +169,7 @@ def _to_and_fro(start: int, end: int, least: int) -> list[int]:
 
 
 def frames_of(folder: Path, meta: dict[str, Any]) -> list[Any]:
-    """Return a sequence's pictures, cropped to the zone that it is labelled for, with even sides."""
+    """Return a sequence's frames, cropped to the zone that it is labelled for, with even sides."""
     capture = cv2.VideoCapture(str(folder / "input.mkv"))
     left, top, width, height = meta.get("roi_rect") or (0, 0, 1 << 20, 1 << 20)
     pictures: list[Any] = []
@@ -295,7 +300,7 @@ class Tally:
     woken: int = 0
 
     def add(self, cut: Recut, every: Watched, auto: Watched, evaluate: ModuleType) -> str:
-        """Count one clip in; return a line about it: events/missed, share decoded while idle/times woken."""
+        """Add one clip; return a line about it: events/missed, share decoded while idle/times woken."""
         before = replace(self, missed=list(self.missed))
         self._compare(cut, every, auto, evaluate)
         self._count(cut, every, auto)
@@ -305,7 +310,7 @@ class Tally:
         return f"{events}/{missed} {share:.0f}%/{self.woken - before.woken}"
 
     def _compare(self, cut: Recut, every: Watched, auto: Watched, evaluate: ModuleType) -> None:
-        """Hold the reports against each other, event for event and away from all events."""
+        """Compare the reports, event by event and away from all events."""
         fps = float(cut.fps)
         labels = np.array(cut.labels)
         for start, end in evaluate.join(evaluate.runs(labels == 1), round(fps)):
@@ -332,7 +337,7 @@ class Tally:
             latest = at
 
     def _count(self, cut: Recut, every: Watched, auto: Watched) -> None:
-        """Add up what was decoded, and what it took while nothing happened."""
+        """Add up the packets decoded, and the CPU time of the quiet spans."""
         fps = float(cut.fps)
         busy = cut.busy()
         self.packets += len(auto.packets)
@@ -369,7 +374,7 @@ class Job:
     codec: str
 
     def run(self) -> tuple[Recut, list[tuple[Watched, Watched]]] | None:
-        """Return what came of it with `all` and `auto`, for each rate mode and GOP; None: nothing to cut."""
+        """Return the results with `all` and `auto`, for each rate mode and GOP; None if nothing can be cut."""
         cv2.setNumThreads(1)
         cut = recut(self.folder, self.meta, scoring(self.data))
         if cut is None:
@@ -386,7 +391,7 @@ class Job:
 
 
 def scoring(data: Path) -> ModuleType:
-    """Return the footage's `evaluate.py`."""
+    """Return the footage's `evaluate.py` as a module."""
     if str(data) not in sys.path:
         sys.path.insert(0, str(data))
     return importlib.import_module("evaluate")

@@ -29,7 +29,7 @@ FRAMES = 3
 
 
 async def play(path: Path, events: int) -> None:
-    """Play a day, and print what its index cost."""
+    """Play a day, and print the cost of its index."""
     clock, rng = Clock(), random.Random(1)
     gap = DAY_S // events
     puts = size = total = 0
@@ -37,7 +37,7 @@ async def play(path: Path, events: int) -> None:
     written_at = 0.0
     async with Spool(path, clock=clock, wall=clock.wall) as spool:
         for number in range(events):
-            # The tests' clock begins in the morning: the day is played in what is left of it.
+            # The tests' clock begins in the morning: the day is played in the rest of it.
             event = make_event(index=number * LEFT_S // events)
             event = replace(
                 event, event_id=f"{event.event_id[:-6]}{rng.randrange(1 << 24):06x}", peak_score=rng.random()

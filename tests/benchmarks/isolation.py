@@ -79,7 +79,7 @@ async def cost(path: Path, mode: str, seconds: float) -> dict[str, float]:
 
 
 def hand_over(size: tuple[int, int]) -> float:
-    """Return the CPU seconds for a frame to be written to shared memory, mapped, and given back."""
+    """Return the CPU seconds for a frame to be written to shared memory, mapped and released."""
     stamp = Stamp(datetime.now(UTC), 0.0)
     frame = frame_of("cam", stamp, VideoFrame(*size, "yuv420p"))
     before = time.process_time()
@@ -91,7 +91,7 @@ def hand_over(size: tuple[int, int]) -> float:
 
 
 async def live(path: Path, mode: str, seconds: float) -> dict[str, float]:
-    """Return the median latency in seconds, and KiB for each of `CAMERAS`."""
+    """Return the median latency in seconds, and the KiB added by each of `CAMERAS`."""
     before = status_kib(_own(), "VmRSS")
     cameras = [source(path, mode, f"cam{number}") for number in range(CAMERAS)]
     late: list[float] = []
@@ -132,7 +132,7 @@ def _pss(pid: int) -> int:
 
 
 def alone(what: str, path: Path, mode: str, seconds: float) -> dict[str, float]:
-    """Take a figure in a process of its own."""
+    """Measure a figure in a process of its own."""
     command = [
         sys.executable,
         "-m",
@@ -168,7 +168,7 @@ def main() -> None:
             )
             taken: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
             for _ in range(rounds):
-                for mode in MODES:  # in turns: what else the machine does hits both
+                for mode in MODES:  # in turns: other load on the machine affects both
                     run = alone("cost", path, mode, cost_s) | alone("live", path, mode, live_s)
                     taken[mode].append(run)
             for mode, runs in taken.items():

@@ -1,8 +1,8 @@
-"""What the page weighs and costs: ``python -m tests.benchmarks.page [--seconds 10] [--events 1500]``.
+"""Size and cost of the page: ``python -m tests.benchmarks.page [--seconds 10] [--events 1500]``.
 
-Script and style, gzipped; the service's CPU with a viewer of one camera and without; a day of many events in
-Debian's Chromium: the time from the address to the first pictures, and the nodes of the page. The directory
-store; the index is there, as delivery writes it.
+Script and style, gzipped; the service's CPU with and without a viewer of one camera; a day of many events in
+Debian's Chromium: the time from navigation to the first images, and the DOM nodes of the page. The store is a
+directory, with the index as delivery writes it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SHOWN = """() => {
 
 
 def weight() -> int:
-    """Return the bytes of all script and style, each file gzipped."""
+    """Return the total bytes of scripts and styles, each file gzipped."""
     files = [path for path in STATIC.rglob("*") if path.suffix in (".js", ".css")]
     return sum(len(gzip.compress(path.read_bytes())) for path in files)
 
@@ -51,14 +51,14 @@ def cpu_s(pid: int) -> float:
 
 
 def share(pid: int, seconds: float) -> float:
-    """Return the share of a core that a process uses for a while."""
+    """Return the share of a core that a process uses over `seconds`."""
     before, began = cpu_s(pid), time.monotonic()
     time.sleep(seconds)
     return (cpu_s(pid) - before) / (time.monotonic() - began)
 
 
 def viewing(service: Service, base: str, seconds: float) -> tuple[float, float]:
-    """Return the service's shares of a core without a viewer and with one of a camera's stream."""
+    """Return the service's shares of a core without a viewer and with one viewer of a camera's stream."""
     alone = share(service.pid, seconds)
     with urllib.request.urlopen(f"{base}api/v1/cameras/porch/stream") as stream:
         ends, before, began = time.monotonic() + seconds, cpu_s(service.pid), time.monotonic()
@@ -79,7 +79,7 @@ def a_day(folder: Path, count: int) -> str:
 
 
 def first_pictures(base: str, day: str) -> tuple[list[float], int]:
-    """Return how long a browser took to show the pictures of a day, in ms a round, and the page's nodes."""
+    """Return the ms until a browser shows a day's images, for each round, and the page's DOM nodes."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         taken = []

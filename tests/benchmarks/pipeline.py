@@ -1,12 +1,12 @@
-"""What a camera costs: ``python -m tests.benchmarks.pipeline [--quick]``.
+"""Cost of a camera: ``python -m tests.benchmarks.pipeline [--quick]``.
 
-Prints four tables: CPU of each stage at 720p and 1080p; how fast a recording is worked off; the time from a
-picture's capture to its announcement in a subscriber's hands; resident memory with 1, 4 and 8 cameras.
+Prints four tables: CPU of each stage at 720p and 1080p; the speed of processing a recording; the latency from
+a frame's capture to its announcement at a subscriber; resident memory with 1, 4 and 8 cameras.
 
 The stages are measured one by one in this process, as CPU time of the thread (of the process for the spool,
 which has a thread of its own). All else is the real service as a process, `python -m async_motion run`, with
-its directory store on a disk, a broker of its own beside it and a synthetic H.264 clip as its camera: 25
-frames a second, 4 Mbit/s, something crossing the picture for half of the time.
+its directory store on a disk, a broker beside it and a synthetic H.264 clip as its camera: 25 fps, 4 Mbit/s,
+an object crossing the frame for half of the time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TOPICS = names.Topics(f"async_motion/{INSTANCE}")
 
 
 def clip(folder: Path, size: tuple[int, int]) -> Path:
-    """Make the clip: quiet for a quarter, half of it motion, quiet for a quarter."""
+    """Make the clip: quiet for a quarter of it, motion for a half, quiet for a quarter."""
     path = folder / f"{size[1]}.mp4"
     return make_clip(
         path,
@@ -75,7 +75,7 @@ def pictures(path: Path) -> Iterator[VideoFrame]:
 
 
 def stages(path: Path, folder: Path) -> dict[str, float]:
-    """Return the median CPU ms of each stage, for one frame that goes through it."""
+    """Return the median CPU ms of each stage for one frame."""
     found: dict[str, list[float]] = {}
 
     def measure(stage: str, work: Callable[..., T], *arguments: object) -> T:
@@ -119,7 +119,7 @@ def record(jpeg: bytes, width: int, height: int, seq: int) -> Record:
 
 
 async def spool_ms(records: Sequence[Record], path: Path) -> float:
-    """Return the process's CPU ms of accepting one record by itself."""
+    """Return the process's CPU ms for accepting a single record."""
     async with Spool(path) as spool:
         began = time.process_time()
         for one in records:
@@ -131,7 +131,7 @@ async def spool_ms(records: Sequence[Record], path: Path) -> float:
 
 
 class Stamped(Recorder):
-    """Notes when each message came, in Unix time."""
+    """Records the arrival time of each message, in Unix time."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,7 +143,7 @@ class Stamped(Recorder):
         self.times.append((now, self.messages[-1]))
 
     def since(self, topic: str, text: str | None = None) -> float:
-        """Return when the first message on a topic came; wait for it."""
+        """Wait for the first message on a topic; return its arrival time."""
 
         def found() -> float | None:
             for at, message in list(self.times):
@@ -182,7 +182,7 @@ def cpu_s(pid: int) -> float:
 
 
 def full_speed(path: Path, folder: Path) -> float:
-    """Return the frames a second at which a recording is worked off, each second's five judged."""
+    """Return the frames processed per second of a recording; five of each recorded second are judged."""
     with Rumqttd(folder / "broker") as broker, Stamped(broker.port, (f"{TOPICS.base}/#",)) as heard:
         config = settings(broker.port, [path], speed="max", loop=False)
         with Service(config, folder / "service") as service:
@@ -214,7 +214,7 @@ def latency(path: Path, folder: Path, seconds: float) -> tuple[list[float], list
 
 
 def memory(path: Path, folder: Path, cameras: int, seconds: float) -> tuple[float, float]:
-    """Return the service's resident MiB with so many cameras after some time, and at most."""
+    """Return the service's resident MiB with `cameras` cameras after `seconds`, and its peak."""
     with Rumqttd(folder / "broker") as broker, Stamped(broker.port, (f"{TOPICS.base}/#",)) as heard:
         with Service(settings(broker.port, [path] * cameras), folder / "service") as service:
             for number in range(cameras):
@@ -224,7 +224,7 @@ def memory(path: Path, folder: Path, cameras: int, seconds: float) -> tuple[floa
         return now / 1024, most / 1024
 
 
-# What is printed
+# Output
 
 
 def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

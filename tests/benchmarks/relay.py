@@ -1,7 +1,7 @@
-"""What it costs to stand between FFmpeg and a camera: ``python -m tests.benchmarks.relay [--seconds 20]``.
+"""Cost of relaying between FFmpeg and a camera: ``python -m tests.benchmarks.relay [--seconds 20]``.
 
-A fake camera sends packets of 1400 bytes, those of each picture one after the other, 25 pictures a second.
-The CPU time is that of the relay's thread alone, with all that it does to pass the bytes on.
+A fake camera sends packets of 1400 bytes, back to back within a frame, at 25 fps. The CPU time is that of the
+relay's thread alone, with all its work for passing the bytes on.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ FPS = 25
 
 
 def feed(camera: socket.socket, mbit: float, seconds: int) -> None:
-    """Send as a camera does, once it is asked to play."""
+    """Send as a camera does, once it gets PLAY."""
     connection, _ = camera.accept()
-    with connection, suppress(OSError):  # who has measured enough hangs up
+    with connection, suppress(OSError):  # the reader hangs up when it has measured enough
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.recv(1000)
         began = time.monotonic()
@@ -35,7 +35,7 @@ def feed(camera: socket.socket, mbit: float, seconds: int) -> None:
 
 
 def measure(mbit: float, seconds: int) -> float:
-    """Return the CPU seconds that a minute of such a stream costs."""
+    """Return the CPU seconds for a minute of such a stream."""
     with socket.create_server(("127.0.0.1", 0)) as camera:
         threading.Thread(target=feed, args=(camera, mbit, seconds), daemon=True).start()
         spec = CaptureSpec(camera="bench", source=f"rtsp://127.0.0.1:{camera.getsockname()[1]}/x")

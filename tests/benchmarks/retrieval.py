@@ -50,7 +50,7 @@ Object = tuple[str, bytes, Mapping[str, str]]
 
 
 def year(count: int, frames: int, now: datetime, *, recent: int = 40) -> Iterator[MadeEvent]:
-    """Yield `count` events in the order of their start: one in a hundred with a high score in a zone."""
+    """Yield `count` events in the order of their start; one in a hundred has a high score in a zone."""
     chance = random.Random(7)
     numbers = dict.fromkeys(CAMERAS, 0)
     step = timedelta(days=365) / count
@@ -70,13 +70,13 @@ def year(count: int, frames: int, now: datetime, *, recent: int = 40) -> Iterato
             zones=["gate"] if high else ["lawn"],
             no=numbers[camera],
         )
-        # The score is that of the frames: without them, the summary alone is stored.
+        # The score is that of the frames; without frames, only the summary is stored.
         summary = {key: each for key, each in event.objects.items() if key.endswith("/event.json")}
         yield event if frames else replace(event, objects=summary)
 
 
 def fill_large(server: S3Server, bucket: str, events: Iterable[MadeEvent], folder: Path) -> int:
-    """Make events with their index; return how many objects there are."""
+    """Make events with their index; return the number of objects."""
     days: dict[tuple[str, date], list[IndexLine]] = {}
     file = folder / "entries.meta"
 
@@ -99,7 +99,7 @@ def fill_large(server: S3Server, bucket: str, events: Iterable[MadeEvent], folde
 
 
 async def put_all(server: S3Server, bucket: str, objects: Iterable[Object]) -> None:
-    """Put objects over S3, some at once."""
+    """Put objects over S3, a few concurrently."""
     queue = iter(objects)
     async with MinioReader(bucket=bucket, concurrency=32, **server.admin.arguments()) as store:
 
@@ -121,12 +121,12 @@ def settings_file(folder: Path, server: S3Server, bucket: str) -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment of a command as installed: its modules are compiled once, not at each start."""
+    """Return the environment of an installed command: its modules are compiled once, not at each start."""
     return {k: v for k, v in clean_environment(**more).items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def command(config: Path, *words: str) -> tuple[float, float, int, list[str]]:
-    """Run a command; return (seconds to the first line, seconds, peak KiB resident, lines)."""
+    """Run a command; return (seconds to the first line, total seconds, peak resident KiB, lines)."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "async_motion", words[0], "--config", str(config), *words[1:]],
@@ -145,7 +145,7 @@ def command(config: Path, *words: str) -> tuple[float, float, int, list[str]]:
 
 
 async def recent(server: S3Server, bucket: str) -> dict[str, Any]:
-    """Measure a reader in this process: the first event and the requests for each camera."""
+    """Measure a reader in this process: the time to the first event and the requests for each camera."""
     times, sent, count = [], {}, 0
     for _ in range(5):
         async with MinioReader(bucket=bucket, concurrency=16, **server.admin.arguments()) as store:
@@ -183,7 +183,7 @@ def main() -> None:
 
 
 def find(server: S3Server, folder: Path, events: int, frames: int) -> dict[str, Any]:
-    """Measure the finding of events."""
+    """Measure finding events."""
     bucket = server.make_bucket()
     began = time.monotonic()
     objects = fill_large(server, bucket, year(events, frames, datetime.now(UTC)), folder)

@@ -1,21 +1,21 @@
 """`async-motion scan` beside DVR-Scan: ``python -m tests.benchmarks.scan --data PATH --dvr-scan PROGRAM``.
 
-PATH holds `evaluate.py` and folders of sequences with labels, as for `tests.benchmarks.accuracy`. Each
-sequence is re-cut with quiet stretches (see `idling`), enlarged to `--width`, and encoded as cameras do
-(H.264, a keyframe every 2 s, no B frames), at most `MAX_S` of it. Both programs scan the same files with
-their defaults and write none (`--scan-only`):
+PATH holds `evaluate.py` and folders of labelled sequences, as for `tests.benchmarks.accuracy`. Each sequence
+is re-cut with quiet stretches (see `idling`), enlarged to `--width`, cut off at `MAX_S`, and encoded as
+cameras do (H.264, a keyframe every 2 s, no B-frames). Both programs scan the same files with their defaults
+and write no clips (`--scan-only`):
 
 - one process each: `async-motion scan --processes 1`, and `dvr-scan`, one file after the other
 - all cores: `async-motion scan`, and as many `dvr-scan` at a time as there are cores
 
 PROGRAM is DVR-Scan's, from an environment of its own: ``pip install dvr-scan==1.8.*``. It brings an older
-OpenCV. Given are wall time and CPU seconds (all threads and children, start-up included) for a minute of
-video, in rounds that alternate, of which the medians count.
+OpenCV. The figures are wall time and CPU seconds (all threads and children, start-up included) for a minute
+of video: medians over rounds that alternate.
 
-*Event F1.* An event of the footage is a run of frames that are labelled as motion; runs that are less than
-`JOIN_S` apart are one. It is found if any reported event meets it, `NEAR_S` of tolerance. A reported event
-that meets none, nor frames without a label, is a false one. What a program adds after the last motion
-(`off_delay`, 10 s; DVR-Scan's 2 s) is taken off, and what it adds before the first (1.5 s).
+*Event F1.* An event of the footage is a run of frames that are labelled as motion; runs less than `JOIN_S`
+apart are one. It is found if a reported event overlaps it within `NEAR_S`. A reported event that overlaps
+neither an event nor unlabelled frames is false. The time that a program adds after the last motion
+(`off_delay`, 10 s; DVR-Scan's 2 s) and before the first (1.5 s) is subtracted.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class ScanClip:
-    """A file, how long it is, when something moves in it, and when that is not known."""
+    """A file, its length, and the spans in which something moves and in which that is unknown."""
 
     path: Path
     seconds: float
@@ -112,7 +112,7 @@ def spans(labels: Sequence[int], value: int, fps: float) -> list[Span]:
 
 
 def joined(events: Sequence[Span]) -> list[Span]:
-    """Return the events with those that are close to each other as one."""
+    """Return the events, with neighbours less than `JOIN_S` apart merged."""
     found: list[Span] = []
     for begin, end in events:
         if found and begin - found[-1][1] < JOIN_S:
@@ -123,7 +123,7 @@ def joined(events: Sequence[Span]) -> list[Span]:
 
 
 def clips(data: Path, only: str, folder: Path, width: int) -> list[ScanClip]:
-    """Return the clips, made where they are not there yet."""
+    """Return the clips; make those that do not exist yet."""
     evaluate = scoring(data)
     found = []
     for place, meta in sequences(data, set(only.split(","))):
@@ -140,7 +140,7 @@ def clips(data: Path, only: str, folder: Path, width: int) -> list[ScanClip]:
 
 
 def score(clip: ScanClip, reported: Sequence[Span], program: str) -> tuple[int, int, int]:
-    """Return (found, missed, false) events."""
+    """Return the counts of (found, missed, false) events."""
     seen = [
         (begin + HEAD_S[program] - NEAR_S, max(begin, end - TAIL_S[program]) + NEAR_S)
         for begin, end in reported
@@ -174,7 +174,7 @@ def ours(some: Sequence[ScanClip], *, processes: int) -> list[list[Span]]:
 
 
 def theirs(some: Sequence[ScanClip], *, program: str, processes: int) -> list[list[Span]]:
-    """Run `dvr-scan` on each file, so many at a time; return the reported events of each clip."""
+    """Run `dvr-scan` on each file, `processes` at a time; return the reported events of each clip."""
 
     def one(clip: ScanClip) -> list[Span]:
         said = run([program, "-q", "-so", "--ignore-user-config", "-i", str(clip.path)])

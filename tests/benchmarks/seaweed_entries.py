@@ -1,8 +1,8 @@
 """A million small objects in SeaweedFS within minutes: entries for its filer, loaded by `weed shell`.
 
-A PUT of a few bytes costs both sides some 3 ms. `fs.meta.load` reads entries from a file and makes them at
-several thousand a second; an entry may carry its body (`content`), so that it needs no volume. Listing,
-GET and HEAD over S3 then work as for any other object.
+A PUT of a few bytes costs both sides some 3 ms. `fs.meta.load` reads entries from a file and creates several
+thousand a second. An entry may carry its body (`content`), so that it needs no volume. Listing, GET and HEAD
+over S3 then work as for any other object.
 
 The file repeats: the length of a message (4 bytes, big-endian), then the message, `FullEntry` of SeaweedFS's
 filer.proto:
@@ -29,7 +29,7 @@ from tests.support.s3 import S3Server
 def write_entries(
     file: BinaryIO, bucket: str, objects: Iterable[tuple[str, bytes, Mapping[str, str]]]
 ) -> int:
-    """Append the entries of (key, body, user metadata) to `file`; return how many."""
+    """Append the entries of (key, body, user metadata) to `file`; return their number."""
     count, now = 0, int(time.time())
     for key, body, metadata in objects:
         folder, _, name = f"/buckets/{bucket}/{key}".rpartition("/")
@@ -57,7 +57,7 @@ def write_entries(
 
 
 def load_entries(server: S3Server, path: Path) -> None:
-    """Make the entries of a file in a running SeaweedFS."""
+    """Create the entries of a file in a running SeaweedFS."""
     ports = dict(re.findall(r"-(\w+\.port(?:\.grpc)?)=(\d+)", " ".join(server.command)))
     master, filer = (
         f"127.0.0.1:{ports[f'{name}.port']}.{ports[f'{name}.port.grpc']}" for name in ("master", "filer")

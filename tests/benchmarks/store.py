@@ -1,7 +1,7 @@
-"""What storing costs: ``python -m tests.benchmarks.store [PUTS]``.
+"""Cost of storing: ``python -m tests.benchmarks.store [PUTS]``.
 
-Puts of 100 KB to real servers on this machine, by a bare miniopy-async client and by our store, in turns, one
-at a time and eight at once; and to a directory. Client CPU is this process's, the servers' is not in it.
+PUTs of 100 KB to real servers on this machine, by a bare miniopy-async client and by our store, in turns, one
+at a time and eight concurrently; and to a directory. Client CPU is that of this process, without the servers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Put = Callable[[str], Awaitable[object]]
 
 
 async def rate(put: Put, puts: int, at_once: int) -> tuple[float, float]:
-    """Return (puts a second, ms of client CPU a put)."""
+    """Return (PUTs per second, ms of client CPU per PUT)."""
     numbers = iter(range(puts))
 
     async def work() -> None:

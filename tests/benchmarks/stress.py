@@ -1,11 +1,11 @@
-"""How right the detector stays when the weather, the light, the camera or the encoder turns against it.
+"""Accuracy of the detector under adverse weather, light, camera motion and encoding.
 
     python -m tests.benchmarks.stress [--data PATH] [--seed N] [--cache DIR] [--only light_step,wind]
 
-Makes a stress set out of labelled footage at run time: each disturbance is laid over windows of real
-sequences, whose labels carry over, and over stills (the median of a real sequence's frames) with a sensor's
-noise, in which every verdict of motion is a false alarm. Which sequences, how strong, where and when is drawn
-from the seed: choose with one, believe another. Nothing is stored but in DIR. Takes a minute on one core.
+Makes a stress set from labelled footage at run time. Each disturbance is applied to windows of real
+sequences, whose labels carry over, and to stills (the median of a real sequence's frames) with sensor noise,
+in which every verdict of motion is a false alarm. The seed draws sequences, strengths, places and times:
+choose parameters with one seed, validate with another. Only DIR is written. Takes a minute on one core.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _REAL, _STILLS = 3, 2
 _STILL_FPS = 10.0
 _RARE_FPS = 2.0
 _BOOTSTRAP_S = 1.0
-"""What moves in the very first second cannot be known to move."""
+"""Motion in the first second cannot be known: the background is not learned yet."""
 _SENSOR = 1.5
 
 HEAD = """\
@@ -51,7 +51,7 @@ Disturbance = Callable[[Frames, Random, float], Frames]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Frames with a label for each (see core.scoring), and how fast they came."""
+    """Frames with a label for each (see core.scoring), and their frame rate."""
 
     name: str
     disturbance: str
@@ -66,7 +66,7 @@ def _luma(values: NDArray[np.floating]) -> Luma:
 
 
 def _field(random: Random, shape: tuple[int, int], grain: float) -> NDArray[np.float32]:
-    """Return a smooth random field, 0..1, whose hills are `grain` picture widths wide."""
+    """Return a smooth random field, 0..1, float32; `grain` is the width of its hills in frame widths."""
     cells = (max(2, round(shape[0] / shape[1] / grain) + 1), max(2, round(1 / grain) + 1))
     values = random.random(cells, np.float32)
     hills = cv2.resize(values, shape[::-1], interpolation=cv2.INTER_CUBIC)
@@ -74,7 +74,7 @@ def _field(random: Random, shape: tuple[int, int], grain: float) -> NDArray[np.f
 
 
 def _noisy(frames: Frames, random: Random, sigma: float) -> Frames:
-    # Few planes of noise, each rolled: drawing one for every frame would cost more than all else.
+    # A few planes of noise, each rolled: drawing one for every frame would cost more than all else.
     planes = [random.normal(0, sigma, frames[0].shape).astype(np.float32) for _ in range(8)]
     noisy = []
     for index, frame in enumerate(frames):
@@ -86,7 +86,7 @@ def _noisy(frames: Frames, random: Random, sigma: float) -> Frames:
 def _while(
     frames: Frames, random: Random, change: Callable[[Luma], NDArray[np.floating]], *, ramp: int = 0
 ) -> Frames:
-    """Apply `change` from about a third to about two thirds of the frames, blended in over `ramp` frames."""
+    """Apply `change` from about 1/3 to about 2/3 of the frames, blended in over `ramp` frames."""
     begin, end = int(random.integers(45, 65)), int(random.integers(95, 115))
     changed = []
     for index, frame in enumerate(frames):
@@ -110,7 +110,7 @@ def gamma_step(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: A
 
 
 def lamp(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG001
-    """Switch a lamp, or the lights of a car outside of the picture, on in a part of it."""
+    """Switch on a lamp, or the lights of a car outside the frame, in a part of it."""
     height, width = frames[0].shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     reach = random.uniform(0.15, 0.5) * width
@@ -120,7 +120,7 @@ def lamp(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG001
 
 
 def ir_cut(frames: Frames, random: Random, fps: float) -> Frames:
-    """Switch to infrared: other brightnesses beside each other, less contrast, more noise."""
+    """Switch to infrared: other relative brightnesses, less contrast, more noise."""
     field = 0.6 + 0.8 * _field(random, frames[0].shape, 0.08)
     night = _noisy(frames, random, 4.0)
     begin, end = int(random.integers(45, 65)), int(random.integers(95, 115))
@@ -137,7 +137,7 @@ def ir_cut(frames: Frames, random: Random, fps: float) -> Frames:
 
 
 def clouds(frames: Frames, random: Random, fps: float) -> Frames:
-    """Let shadows of clouds pass over, soft-edged, of any size, speed and strength."""
+    """Move soft-edged cloud shadows across, of random size, speed and strength."""
     height, width = frames[0].shape
     hard = random.uniform(4, 10)
     wide = _field(random, (height, 4 * width), random.choice([0.06, 0.12, 0.25]))
@@ -182,7 +182,7 @@ def noise(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG001
 
 
 def night(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG001
-    """Dim the scene and amplify it as a sensor does at night: noise that is larger where it is darker."""
+    """Dim the scene and amplify it as a sensor does at night: more noise where it is darker."""
     dim = random.uniform(0.15, 0.35)
     return _noisy([_luma(frame * dim) for frame in frames], random, random.uniform(3.0, 7.0))
 
@@ -201,7 +201,7 @@ def street_lamp(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: 
 
 
 def flicker(frames: Frames, random: Random, fps: float) -> Frames:
-    """Let lamps flicker with the mains: bright and dark bands that roll, or stand almost still."""
+    """Flicker with the mains: bright and dark bands that roll, or stand almost still."""
     rows = np.linspace(0, 2 * np.pi * random.uniform(0.3, 3.0), frames[0].shape[0], dtype=np.float32)[:, None]
     depth, rate = random.uniform(0.04, 0.2), random.uniform(0.1, fps / 2)
     return [
@@ -211,7 +211,7 @@ def flicker(frames: Frames, random: Random, fps: float) -> Frames:
 
 
 def rows(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG001
-    """Give each row an offset of its own in each frame, and each column one that stays: a cheap sensor."""
+    """Add a row offset that varies by frame, and a fixed column offset: a cheap sensor."""
     height, width = frames[0].shape
     columns = random.normal(0, random.uniform(1, 4), (1, width))
     sigma = random.uniform(1.5, 5.0)
@@ -235,7 +235,7 @@ def shake(frames: Frames, random: Random, fps: float) -> Frames:
 
 
 def wind(frames: Frames, random: Random, fps: float) -> Frames:
-    """Sway the upper part of the picture, or one side, as a tree's crown does: in gusts, each bough apart."""
+    """Sway the upper part of the frame, or one side, like a tree's crown: in gusts, each bough separately."""
     height, width = frames[0].shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     crown = np.clip(2.5 * _field(random, (height, width), 0.4) - 0.8, 0, 1)
@@ -284,7 +284,7 @@ def mirrored(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG
 
 
 def rare(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG001
-    """Leave the pictures as they are: `clips` shows them two a second."""
+    """Leave the frames as they are: `clips` shows them at 2 fps."""
     return frames
 
 
@@ -316,7 +316,7 @@ DISTURBANCES: dict[str, Disturbance] = {
 
 
 def _window(labels: NDArray[np.int8]) -> int:
-    """Return where the window begins that has most of both, motion and none."""
+    """Return the start of the window that maximizes `min(moving, empty)` frames."""
     if labels.size <= FRAMES:
         return 0
     starts = range(0, labels.size - FRAMES + 1, 10)
@@ -350,7 +350,7 @@ def clips(folders: Sequence[Path], seed: int, wanted: Sequence[str]) -> Iterator
         disturb = DISTURBANCES[name]
         for which in random.permutation(len(scenes))[:_REAL].tolist():
             scene, frames, labels, fps = scenes[which]
-            step = max(1, round(fps / 5)) if random.random() < 0.3 else 1  # as the product runs
+            step = max(1, round(fps / 5)) if random.random() < 0.3 else 1  # 5 fps, as in the product
             if name == "rare":
                 step = max(1, round(fps / _RARE_FPS))
             frames, labels, fps = frames[::step], labels[::step].copy(), fps / step
@@ -375,7 +375,7 @@ def score(clip: Clip, settings: DetectorSettings) -> Score:
 
 
 def stored(source: Iterator[Clip], cache: Path) -> Iterator[Clip]:
-    """Keep clips as files, so that the next run need not make them."""
+    """Cache clips as files, so that the next run need not make them."""
     cache.mkdir(parents=True, exist_ok=True)
     for number, clip in enumerate(source):
         np.savez(
