@@ -1,4 +1,4 @@
-"""What a source means, and what may be reached through it."""
+"""How a source is parsed, and which protocols FFmpeg may open for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The PTS clock: stamps follow the camera's own time, tied to ours, never backwards and never the future."""
+"""The PTS clock: stamps follow the camera's clock, tied to ours, never backwards, never in the future."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FPS = 10
 
 
 class Hands:
-    """Two clocks that a test moves."""
+    """A monotonic and a wall clock, moved by the test."""
 
     def __init__(self) -> None:
         self.monotonic_s = 1000.0
@@ -33,9 +33,10 @@ class Hands:
 
 
 def errors(said: Callable[[int, float], float], *, seconds: int = 60, held_back: int = 0) -> list[float]:
-    """Return by how much each frame of a live stream is stamped late, in seconds.
+    """Return how late each frame of a live stream is stamped, in seconds.
 
-    `said` is the PTS of frame `number`, captured at the given second. The decoder holds back so many frames.
+    `said(number, at)` is the PTS of frame `number`, captured at second `at`.
+    The decoder holds back `held_back` frames.
     """
     hands = Hands()
     clock = hands.clock()
@@ -59,7 +60,7 @@ def test_a_burst_is_stamped_with_the_times_at_which_it_was_captured() -> None:
     clock = hands.clock()
     clock.arrived(0.0)
     clock.stamp(clock.time_of(0.0))
-    hands.move(3.0)  # a stall on the way, then everything at once
+    hands.move(3.0)  # a stall in the network, then a burst
     stamps = []
     for pts in (1.0, 2.0, 3.0):
         clock.arrived(pts)
@@ -70,7 +71,7 @@ def test_a_burst_is_stamped_with_the_times_at_which_it_was_captured() -> None:
 def test_what_piled_up_before_the_first_packet_is_known_after_the_last() -> None:
     hands = Hands()
     clock = hands.clock()
-    for pts in (0.0, 0.4, 0.8):  # all of them lay there when we first looked
+    for pts in (0.0, 0.4, 0.8):  # all had arrived before the first read
         clock.arrived(pts)
     assert clock.time_of(0.0) == pytest.approx(1000.0 - 0.8)
     assert clock.stamp(clock.time_of(0.8)).captured_at == datetime.fromtimestamp(NOON, UTC)
@@ -132,7 +133,7 @@ def test_a_clock_that_runs_at_another_rate_is_followed(rate: float) -> None:
     late = errors(lambda _, at: at * rate)
     assert max(map(abs, late)) < 3.0
     assert max(map(abs, late[-300:])) < 0.3
-    # No gap in which an event would end, and nothing is played faster.
+    # No gap long enough to end an event, and no frames faster than real time.
     gaps = [0.1 + after - before for before, after in pairwise(late)]
     assert max(gaps) < 1.0
 

@@ -1,4 +1,4 @@
-"""Connecting to a camera: every address has its share of the time, and no error holds the password."""
+"""Connecting to a camera: every address has its share of the timeout, and no error shows the password."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_tls_has_the_time_that_the_connection_has_left(
 
 def test_all_addresses_of_a_name_together_have_the_time_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
     class Silent:
-        """A socket to an address from which nothing comes back."""
+        """A socket to an address that never answers."""
 
         def __init__(self, *_: object) -> None:
             self.closed = False

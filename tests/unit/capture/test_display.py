@@ -1,4 +1,4 @@
-"""How a frame is to be shown: by a display matrix, by EXIF, by the shape of its pixels."""
+"""How a frame is displayed: by display matrix, EXIF orientation and pixel aspect ratio."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHOWN = {
     7: [[6, 3], [5, 2], [4, 1]],
     8: [[3, 6], [2, 5], [1, 4]],
 }
-"""By EXIF's orientation (TIFF 6.0: which corner the first row and the first column are)."""
+"""LUMA as displayed, by EXIF orientation (TIFF 6.0: the sides of the first row and the first column)."""
 
 MATRIX = {
     1: (1, 0, 0, 1),
@@ -37,7 +37,7 @@ MATRIX = {
     7: (0, -1, -1, 0),
     8: (0, -1, 1, 0),
 }
-"""(a, b, c, d) of the matrix that says the same: x' = a x + c y, y' = b x + d y."""
+"""(a, b, c, d) of the equivalent display matrix: x' = a x + c y, y' = b x + d y."""
 
 
 @pytest.mark.parametrize("orientation", SHOWN)

@@ -1,4 +1,4 @@
-"""HTTP authentication: the examples of the standard, and every challenge that cameras send."""
+"""HTTP authentication: the examples of RFC 7616, and the challenges that cameras send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bound on what may come without a frame."""
+"""The bound on the bytes a source may send without completing a frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hand-over between reader threads and the loop: bounded, watched, and never in the way of the exit."""
+"""The handover from reader threads to the loop: bounded, monitored, and never delaying the exit."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def source(reader: Read, *, live: bool = True, open_s: float = 0.2, stall_s: flo
 
 @contextmanager
 def hanging() -> Iterator[threading.Event]:
-    """A library call that does not come back until the test is over."""
+    """Yield an event that stands for a library call: it blocks until the test ends."""
     release = threading.Event()
     try:
         yield release
@@ -88,7 +88,7 @@ def test_a_live_source_keeps_the_newest_frames_and_counts_the_others() -> None:
         frames = porch.frames()
         await anext(frames)
         go.set()
-        offered.wait(10)  # the loop is held up, as by a slow neighbour: nothing is fetched meanwhile
+        offered.wait(10)  # the loop is blocked, as by slow work: nothing is fetched
         return [one.monotonic async for one in frames]
 
     seen = asyncio.run(run())

@@ -1,4 +1,4 @@
-"""Decoders: bounded, trusted only where they may be, and in software where there is no hardware."""
+"""Decoders: bounded in pixels, distrusted after damage, in software where the hardware fails."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def decoded(clip: Path, spoilt: set[int]) -> tuple[list[float], int]:
-    """Return the PTS that come through when these packets are cut short, and how many are lost."""
+    """Return the PTS that are decoded when the packets `spoilt` are cut short, and the number of losses."""
     lost = 0
 
     def count() -> None:
@@ -66,7 +66,7 @@ def test_all_is_well(clip: Path) -> None:
 def test_what_is_predicted_from_damage_is_not_trusted_for_a_while(clip: Path) -> None:
     times, lost = decoded(clip, {20})
     assert lost > 0
-    # There is no keyframe in this clip after the first: the picture is trusted again when it has healed.
+    # No second keyframe in this clip: frames are trusted again after DISTRUST_S, when they have healed.
     assert not [at for at in times if 2.0 <= at < 2.0 + DISTRUST_S - 0.2]
     assert times[-1] == pytest.approx(7.9)
 
@@ -93,7 +93,7 @@ def test_hardware_that_is_not_there_is_said_once_and_software_stands_in(
 ) -> None:
     spec = CaptureSpec(camera="porch", source=str(clip), hwaccel=hwaccel, speed="max", loop=False, fps=10.0)
     source = open_source(spec)
-    # Wherever this test runs, the device is not to be had.
+    # Simulate the missing device, on machines that have it too.
     with (
         patch("async_motion.capture.ffmpeg.decoding.HWAccel", side_effect=RuntimeError("no device")),
         caplog.at_level(logging.WARNING),
@@ -133,7 +133,7 @@ def test_hardware_that_this_build_knows_nothing_of_is_told_apart(clip: Path) -> 
 
 def test_hardware_that_makes_no_frame_is_given_up(clip: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
-        """A decoder whose device takes packets and fails."""
+        """A decoder whose device accepts packets, then fails."""
 
         def __init__(self, context: VideoCodecContext) -> None:
             self.codec = context.codec

@@ -1,4 +1,4 @@
-"""Luma without a copy, colour as it was, frames at an even pace."""
+"""Luma without a copy, colours preserved, frames at an even rate."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_other_formats_are_converted(pixels: str) -> None:
     luma = luma_of(decoded(picture, pixels if pixels != "pal8" else "rgb8"))
     expected = luma_of(decoded(picture, "gray")).astype(int)
     assert luma.dtype == np.uint8
-    assert np.abs(luma.astype(int) - expected).mean() < 8  # the range of video is a little narrower
+    assert np.abs(luma.astype(int) - expected).mean() < 8  # limited range: 16..235
 
 
 def test_every_planar_format_that_is_listed_exists() -> None:
@@ -69,7 +69,7 @@ def test_luma_outlives_the_decoders_frame() -> None:
 def test_colour_comes_back(width: int, height: int) -> None:
     picture = np.full((height, width, 3), (40, 180, 90), np.uint8)
     source = av.VideoFrame.from_ndarray(picture, format="bgr24")
-    # A stream of this size that names no colours means BT.709 from 720 lines on, BT.601 below.
+    # A stream that declares no colour space is BT.709 from 720 lines on, BT.601 below.
     frame = source.reformat(format="yuv420p", dst_colorspace=1 if height >= 720 else 5, threads=1)
     frame.colorspace = 2
     colour = to_bgr(frame)
@@ -132,14 +132,14 @@ def test_every_frame_when_no_pace_is_asked_for() -> None:
 
 
 def test_every_pixel_format_is_shown_or_refused() -> None:
-    """A stream chooses its format, and on some of them FFmpeg's scaler would end the process."""
+    """A stream chooses its pixel format, and on some formats FFmpeg's scaler aborts the process."""
     shown: set[str] = set()
     refused: set[str] = set()
     for name in sorted(av.video.format.names):  # type: ignore[attr-defined] # not in the stubs
         try:
             frame = av.VideoFrame(64, 48, name)
         except ValueError:
-            continue  # of a hardware decoder
+            continue  # a hardware decoder's format
         for convert in (luma_of, to_bgr):
             try:
                 assert convert(frame).shape[:2] == (48, 64)

@@ -1,4 +1,4 @@
-"""What FFmpeg may hear of a camera before it plays; the real thing is in `integration/test_reach.py`."""
+"""Which RTSP answers reach FFmpeg before PLAY; `integration/test_reach.py` tests it with FFmpeg itself."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 
 
 def atoi(word: bytes) -> int:
-    """Return the number that C reads at the start of `word`."""
+    """Return the integer that C's `atoi` parses at the start of `word`."""
     found = re.match(rb"[ \t\v\f\r\n]*([+-]?\d+)", word)
     return int(found[1]) if found else 0
 
 
 def statuses(data: bytes) -> list[int]:
-    """Return the status of each answer that FFmpeg's reader would see in `data`, complete ones only."""
+    """Return the status of each complete answer that FFmpeg's parser would find in `data`."""
     seen: list[int] = []
     at = 0
 
@@ -183,7 +183,7 @@ def test_a_camera_that_hangs_up_at_once_is_unavailable(
     def hung_up(address: Address, within_s: float) -> socket.socket:
         ours = connect(address, within_s)
         theirs, _ = listener.accept()
-        # With nothing to wait for, `close` is a reset.
+        # With a linger time of 0, `close` sends a reset (RST).
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         theirs.close()
         select.select([ours], [], [], 60)

@@ -1,4 +1,4 @@
-"""GET from a camera: logins, every status, every bound, and no secret in what is said."""
+"""GET from a camera: logins, every status, every bound, and no secret in messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.http_camera import HttpCamera, Visit, answered
 
 
 class Patient:
-    """Waits as a reader does."""
+    """Wait as a reader does."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()

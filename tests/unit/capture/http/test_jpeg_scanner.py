@@ -1,4 +1,4 @@
-"""JPEGs cut out of any bytes: whole ones come out as they were, damaged ones are told."""
+"""JPEGs cut out of arbitrary bytes: whole ones are returned unchanged, damaged ones are reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OTHER = jpeg(2)
 
 
 def with_thumbnail(data: bytes) -> bytes:
-    """Return a JPEG that holds another one in its EXIF, SOI and EOI included."""
+    """Return the JPEG `data` with another one as its EXIF thumbnail, SOI and EOI included."""
     body = b"Exif\0\0" + OTHER
     return data[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2) + body + data[2:]
 

@@ -1,4 +1,4 @@
-"""The synthetic camera: the same garden every time, with motion soon and then now and then."""
+"""The synthetic camera: a reproducible scene with early, then occasional motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of pictures as a camera."""
+"""A folder of still images as a camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""USB cameras, with a device that a test plays."""
+"""USB cameras, on a fake device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.capture import read
 
 
 class Webcam:
-    """Gives `pictures` in its own single buffer, as OpenCV does, then nothing any more."""
+    """Return each of `pictures` in one reused buffer, as OpenCV does, then fail."""
 
     def __init__(self, pictures: list[Image], *, opened: bool = True) -> None:
         self.pictures = pictures

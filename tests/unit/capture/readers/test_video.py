@@ -1,4 +1,4 @@
-"""Video files: every frame once, at their own pace, with the camera's own times, whatever is in them."""
+"""Video files: every frame once, at the file's own rate and times, for any content."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_real_speed_takes_real_time(clip: Path) -> None:
     frames = read(source)
     assert time.monotonic() - started >= 3.5
     assert frames
-    # A frame is stamped with when it was due, not with when the decoder let it go.
+    # A frame is stamped with the time it was due, not with the time the decoder returned it.
     assert all(frame.monotonic <= time.monotonic() for frame in frames)
 
 
@@ -144,7 +144,7 @@ def test_corrupt_frames_are_dropped_until_the_next_keyframe(tmp_path: Path) -> N
     frames = read(source)
     assert source.counters.corrupt > 0
     assert 20 <= len(frames) < 40
-    # What is delivered is as it was filmed: no smear passes.
+    # Every delivered frame equals the one that was filmed: no smeared frame passes.
     pictures = {frame.luma.tobytes() for frame in good}
     assert all(frame.luma.tobytes() in pictures for frame in frames)
 
@@ -196,7 +196,7 @@ def remuxed(
     *,
     pts: Callable[[float], float] = lambda at: at,
 ) -> Path:
-    """Copy a clip's packets; `change` is given the new stream, `pts` each time in seconds."""
+    """Copy a clip's packets; `change` edits the new stream, `pts` maps each PTS in seconds."""
     with av.open(str(clip)) as source, av.open(str(path), "w") as target:
         stream = source.streams.video[0]
         copy = target.add_stream_from_template(stream)
@@ -213,7 +213,7 @@ def remuxed(
 
 
 def leaping(folder: Path, *, by: float) -> Path:
-    """Return a transport stream whose times leap in its middle."""
+    """Return a transport stream whose PTS jump by `by` seconds in the middle."""
     clip = make_clip(folder / "plain.mp4", seconds=4, fps=10, gop=10)
     first = remuxed(clip, folder / "first.ts", pts=lambda at: at + 100.0)
     second = remuxed(clip, folder / "second.ts", pts=lambda at: at + 104.0 + by)
@@ -246,11 +246,11 @@ def test_a_rotated_recording_is_seen_as_a_person_sees_it(
     tmp_path: Path, degrees: int, isolation: str
 ) -> None:
     image = np.full((120, 160, 3), 100, np.uint8)
-    image[:40, :40] = (30, 60, 250)  # upper left, as it is coded
+    image[:40, :40] = (30, 60, 250)  # upper left, as coded
     clip = write_clip(tmp_path / "plain.mp4", [image] * 5)
     path = remuxed(clip, tmp_path / "turned.mp4", lambda stream: stream.set_display_rotation(degrees))
     frame = read(open_source(spec(path, isolation=isolation)))[0]
-    seen = np.rot90(image, degrees // 90)  # FFmpeg's degrees are counterclockwise, and so are numpy's turns
+    seen = np.rot90(image, degrees // 90)  # both FFmpeg and numpy turn counterclockwise
     assert frame.luma.shape == seen.shape[:2]
     assert np.abs(frame.bgr().astype(int) - seen).mean() < 6
     bright = np.unravel_index(np.argmin(cv2.blur(frame.luma, (21, 21))), frame.luma.shape)

@@ -1,4 +1,4 @@
-"""The cheap evidence: quiet is learned, a sign is not missed, and what a detector forgives stays forgiven."""
+"""Activity without decoding: quiet is learned, no sign is missed, what the detector ignored stays ignored."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from async_motion.core.model import Detection, Luma, Reason
 from tests.support.video import ground
 
 KEY = 20_000
-"""What a keyframe weighs."""
+"""A keyframe's size, in bytes."""
 
 
 class Place:
-    """A scene in grey, with a sensor's noise and whatever stands in it."""
+    """A grey scene with sensor noise and an optional box."""
 
     def __init__(self, size: tuple[int, int] = (640, 360), noise: float = 2.0) -> None:
         self.back = ground(*size)[..., 1].astype(np.float32)
@@ -67,7 +67,7 @@ def test_what_stays_belongs_to_the_scene_after_a_while() -> None:
     parked = [scene.look(place.shot(box=(200, 150, 120, 60))) for _ in range(SETTLED_LOOKS * 2)]
     assert parked[0]
     assert not any(parked[SETTLED_LOOKS + 2 :])
-    assert scene.look(place.shot())  # it has left
+    assert scene.look(place.shot())  # the object has left
 
 
 def test_what_a_detector_forgives_is_no_sign_again_but_more_of_it_is() -> None:
@@ -98,7 +98,7 @@ def test_another_resolution_begins_again() -> None:
 
 
 def weighed(*, groups: int = 20, length: int = 50, scatter: float = 0.1, size: int = 400) -> PacketActivity:
-    """PacketActivity that know a camera at 25 packets a second, whose packets grow along each group."""
+    """Return a trained PacketActivity: 25 packets a second, whose size grows along each GOP."""
     draw = np.random.default_rng(3)
     weights = PacketActivity(25.0)
     for _ in range(groups):
@@ -190,7 +190,7 @@ def test_a_sign_that_means_nothing_makes_the_next_one_rarer_but_not_impossible()
 
 @pytest.mark.parametrize(("size", "tells"), [(200, True), (600, True), (8000, False)])
 def test_packets_tell_only_where_something_small_would_stand_out(size: int, tells: bool) -> None:
-    assert not PacketActivity(25.0).tell  # nothing is known yet
+    assert not PacketActivity(25.0).tell  # untrained
     assert weighed(size=size, scatter=0.05).tell == tells
 
 

@@ -1,4 +1,4 @@
-"""`all`, `keyframes` and `auto`: what is decoded, and that `auto` shows what `all` would have shown."""
+"""`all`, `keyframes` and `auto`: what is decoded, and that `auto` delivers the same motion as `all`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SIZE = (320, 240)
 FPS = 10
 LENGTH_S = 40
 EVENT_S = 24.0
-"""When something comes: all is decoded in the first seconds, and then the camera must have come to rest."""
+"""When motion begins: late enough for `auto` to have left its first seconds, in which it decodes all."""
 
 
 def crossings(*spans: tuple[float, float], share: float = 0.2) -> Any:
-    """A box that crosses during each span."""
+    """Return a box that crosses the image during each span (start, end), in seconds."""
     width, height = SIZE
     side = int(height * share)
 
@@ -52,7 +52,7 @@ def clip(
 
 @contextmanager
 def counted() -> Iterator[list[VideoPacket]]:
-    """Collect every packet that is decoded."""
+    """Record every packet that is decoded."""
     packets: list[VideoPacket] = []
     decode = Decoder.decode
 
@@ -74,7 +74,7 @@ def watch(
     settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
     **changes: Any,
 ) -> list[tuple[Frame, Detection]]:
-    """Read a clip with a detector behind it, as a pipeline does."""
+    """Read a clip and feed each frame to a detector, as the pipeline does."""
     values: dict[str, Any] = {"fps": 5.0, "speed": "max", "loop": False, "decode": decode, **changes}
     spec = CaptureSpec(
         camera="porch", source=str(path), monotonic=lambda: 0.0, wall=lambda: 1_700_000_000.0, **values
@@ -96,7 +96,7 @@ def watch(
 
 
 def pts(packet: VideoPacket) -> float:
-    """Return a packet's time, exactly."""
+    """Return a packet's PTS in seconds."""
     assert packet.pts is not None
     return round(float(packet.pts * packet.time_base), 3)
 
@@ -113,7 +113,7 @@ def test_an_idle_camera_is_decoded_at_its_keyframes_alone(tmp_path: Path) -> Non
     assert len(late) <= (LENGTH_S - 14) / 2 + 2
     gaps = [after.monotonic - before.monotonic for (before, _), (after, _) in pairwise(frames)]
     assert min(gaps) > 0
-    assert max(gaps) <= 2.01  # the keyframes come, so detector and snapshots stay fresh
+    assert max(gaps) <= 2.01  # keyframes arrive, so detector and snapshots stay fresh
 
 
 @pytest.mark.parametrize(("noise", "max_s"), [(0.3, 2.01), (8.0, 1.01)])
@@ -129,7 +129,7 @@ def test_every_keyframe_is_looked_at_where_the_packets_tell_nothing(
 
 
 def test_what_was_seen_is_not_decoded_again(tmp_path: Path) -> None:
-    # The scene is stirred all the time, and the detector does not mind.
+    # The scene moves all the time, and the detector ignores it.
     path = clip(tmp_path / "masked.mp4", *((at, at + 2.7) for at in np.arange(12.0, LENGTH_S, 3.0)))
     everywhere = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
     with counted() as packets:
@@ -168,7 +168,7 @@ def test_nothing_is_seen_later_than_with_all(tmp_path: Path, gop_s: float, late_
     assert len(moved(auto)) >= 0.9 * len(moved(every))
     if gop_s < 4:
         assert len(packets) < 0.75 * LENGTH_S * FPS
-    # They are the very same pictures.
+    # The frames are identical.
     pictures = {round(frame.monotonic, 3): frame.luma.tobytes() for frame, _ in every}
     same = [pictures.get(round(frame.monotonic, 3)) == frame.luma.tobytes() for frame, _ in auto]
     assert sum(same) >= 0.8 * len(same)
@@ -187,8 +187,8 @@ def test_packets_give_the_sign_before_the_next_keyframe(tmp_path: Path) -> None:
     with counted() as packets:
         judged = watch(path, decode="auto")
     order = [pts(packet) for packet in packets]
-    assert 20.4 not in order  # it idled in the group before
-    # The group that began at 24 s is decoded from there; the keyframe of 28 s is not needed for it.
+    assert 20.4 not in order  # idle in the GOP before
+    # The GOP that began at 24 s is decoded from its start, without waiting for the keyframe at 28 s.
     assert order.index(25.0) < order.index(28.0)
     assert moved(judged)[0] < EVENT_S + 1.5
 

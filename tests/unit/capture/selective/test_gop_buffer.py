@@ -1,4 +1,4 @@
-"""The ring keeps whole groups, the newest, within its bounds."""
+"""The ring keeps whole GOPs, the newest, within its bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from async_motion.capture.selective.gop_buffer import GopBuffer
 
 
 class Packet:
-    """What a ring looks at."""
+    """The attributes of a packet that the ring reads."""
 
     def __init__(self, size: int, *, key: bool) -> None:
         self.size = size

@@ -1,4 +1,4 @@
-"""Frames in shared memory: what goes in comes out, nothing is copied or kept open, and no lie is believed."""
+"""Frames in shared memory: unchanged, not copied, no handle left open, every false message refused."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def handles_held() -> int:
 
 
 def mapped() -> int:
-    """Return how many frames this process maps."""
+    """Return the number of frames that this process maps."""
     return Path("/proc/self/maps").read_text().count("/memfd:async_motion")
 
 
@@ -172,7 +172,7 @@ def test_a_message_that_lies_is_refused(lie: dict[str, Any]) -> None:
 
 
 def test_more_memory_than_a_frame_needs_is_not_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of holes costs the other process nothing; mapped, it would fill this one."""
+    """A sparse file costs the sender nothing, but its mapping would fill this process's memory."""
 
     def mapped(*_: object) -> None:
         raise AssertionError("it was mapped")
