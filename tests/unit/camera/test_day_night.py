@@ -1,4 +1,4 @@
-"""Who keeps a camera in the right profile: commands, the light, and both at once."""
+"""Day and night profiles: switched by command, by light, and by both at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NIGHTLY: Mapping[str, Value] = {"sensitivity": "low", "threshold": None}
 
 
 class FakeCamera:
-    """Settings in force, and how often they were changed."""
+    """Hold the settings in force, and record every change."""
 
     def __init__(self) -> None:
         self.current: dict[str, Value] = {"sensitivity": "medium", "threshold": 25.0, "min_area": 0.002}
@@ -38,7 +38,7 @@ class FakeCamera:
 
 
 class Bench:
-    """A keeper with a light that is turned by hand, and time that passes when it is told to."""
+    """A ProfileKeeper with a light and a clock that the test controls."""
 
     def __init__(self, *, light: bool = True, limits: LightLimits | None = None) -> None:
         self.camera = FakeCamera()
@@ -46,7 +46,7 @@ class Bench:
         self.trouble: Exception | None = None
         self.reads = 0
         self.gate: asyncio.Event | None = None
-        """Set by a test that wants a look to take its time."""
+        """Blocks each reading of the light until set; None: no delay."""
         self.now = 0.0
         self.rests: list[float] = []
         self.go_on = asyncio.Event()
@@ -83,7 +83,7 @@ class Bench:
         self.now += seconds
 
     async def step(self, figure: float | None = None) -> None:
-        """Turn the light to `figure`, and let time pass until it was looked at and rest has begun."""
+        """Set the light to `figure`, end the pause, and wait until the keeper pauses again."""
         if figure is not None:
             self.figure = figure
         rests = len(self.rests)

@@ -1,4 +1,4 @@
-"""The detector in use: when it is replaced, and what its successor knows."""
+"""The detector in use: when it is replaced, and which state its successor takes over."""
 
 # ruff: noqa: SLF001  (the detector in use, which a unit keeps to itself)
 
@@ -107,7 +107,7 @@ async def test_several_settings_change_at_once_or_none() -> None:
 
 
 class LearnedDetector(FakeDetector):
-    """One that another can learn from: knows how many frames were seen, and by which thresholds."""
+    """A detector with a state to hand over: the threshold at which each frame was judged."""
 
     def __init__(self, settings: DetectorSettings) -> None:
         super().__init__(settings)
@@ -134,7 +134,10 @@ class LearnedDetector(FakeDetector):
 
 
 async def retuned(*thresholds: float | None, torn: bool = False) -> tuple[CameraUnit, list[FakeDetector]]:
-    """Set each threshold after one more frame; return the unit, and the detectors that were made anew."""
+    """Set each threshold after one more frame; return the unit and every detector that it created.
+
+    With `torn`, the detector's state cannot be restored.
+    """
     source = in_step("." * (len(thresholds) + 1))
     pace = source.pace
     assert pace is not None

@@ -1,4 +1,4 @@
-"""What detectors have learned, kept and given back: from the real detector, over a fake spool."""
+"""Saving and restoring detector state: the real detector, a fake spool."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def back(kept: bytes, *, later_s: float = 5.0, source: str = SOURCE) -> Detector
 
 
 class FakeUnit:
-    """A camera with one state to tell."""
+    """A camera that returns `state` once, then None."""
 
     def __init__(self, state: bytes | None) -> None:
         self.state = state
@@ -49,7 +49,7 @@ class FakeUnit:
 
 
 class FakeSpool:
-    """Keeps values; refuses so many, or never answers."""
+    """Keep values; refuse the next `refusals` of them, or never answer."""
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}

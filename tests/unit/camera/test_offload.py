@@ -1,4 +1,4 @@
-"""Work in an executor: nothing returns while its thread is at work."""
+"""Work in an executor: no call returns while its thread still runs."""
 
 from __future__ import annotations
 

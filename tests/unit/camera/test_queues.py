@@ -1,4 +1,4 @@
-"""The two places in which frames wait: what goes when they are full, and when they say that they are done."""
+"""The two queues of frames: what they drop when full, and when they report room or completion."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_the_middle_of_an_event_goes_before_its_opening_and_never_a_phase() -> N
     end = Job(event=event(), phase=EventPhase(phase=Phase.END, event=event()))
     for job in (start(0, 1, 2, pre=1), middle(3), middle(4), end, start(5, event_id="b")):
         backlog.put(job)
-    # 600 bytes: the two middles go, then what follows the opening frame of the first event.
+    # 600 bytes: drops both middle jobs, then the frames after the opening frame of the first event.
     assert backlog.trim() == 3
     assert [times_of(job) for job in backlog.drain()] == [[0, 1], [], [5]]
 

@@ -1,4 +1,4 @@
-"""Chosen frames to records: order, losses, and phases that are owed."""
+"""Chosen frames to records: order, losses, and phases that the spool still has to accept."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def test_a_spool_in_trouble_costs_frames_but_neither_the_camera_nor_a_phas
     outbox = MemoryOutbox(failures=3)
     b = make(ListSource(scene("..MMMMMM" + "." * 10)), outbox=outbox)
     await b.run()
-    # The opening with four frames, then two frames by themselves.
+    # Lost: the four frames of the opening, then two single frames.
     assert b.seen.count("spool") == 6
     assert shape_of(outbox.items) == ["start", 6, 7, "end"]
     assert b.seen.of("motion") == [("motion", True), ("motion", False)]

@@ -1,4 +1,4 @@
-"""The sun's elevation, against places and times that everybody can look up."""
+"""The sun's elevation at equinox and solstice, where latitude and declination give it."""
 
 from __future__ import annotations
 

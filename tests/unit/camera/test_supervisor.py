@@ -1,4 +1,4 @@
-"""One camera kept going: again after a loss, slowly after a refusal, once for many commands."""
+"""Reconnecting one camera: after a loss, slowly after a refusal, once for many commands."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_commands_do_not_make_a_refusing_camera_be_asked_without_a_pause(
 
 
 class ThreadedDetector(FakeDetector):
-    """Counts the threads that are in it at once."""
+    """Count the threads that are in `update` at once."""
 
     inside = 0
     most = 0

@@ -1,4 +1,4 @@
-"""The life of a connection: nothing is left open on any way out."""
+"""The life of a connection: every exit closes everything."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_stop_before_the_first_run_and_in_its_first_moment() -> None:
     b = make(ListSource(scene("..."), live=True, stay=True))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(b.run())
-        await asyncio.sleep(0)  # run has begun, its tasks have not
+        await asyncio.sleep(0)  # `run` has started, its tasks have not
         await b.unit.stop()
     assert b.seen.calls == [("offline", "stopped")]
 
@@ -166,7 +166,7 @@ async def test_a_bug_anywhere_comes_out_and_leaves_nothing_running(where: str) -
 
 
 async def test_who_is_cancelled_waits_for_its_thread() -> None:
-    """Else the next connection would use the same detector at the same time."""
+    """Otherwise the next connection would use the same detector at the same time."""
     entered, leave = threading.Event(), threading.Event()
 
     def slow(picture: Image) -> tuple[bytes, int, int]:
@@ -190,7 +190,7 @@ async def test_who_is_cancelled_waits_for_its_thread() -> None:
 
 @pytest.mark.parametrize("keep", [Keep.ALL, Keep.BEST])
 def test_a_cancellation_at_any_step_closes_the_event(keep: Keep) -> None:
-    """The loop takes the same steps each time: one run for each step at which it can be cancelled."""
+    """The loop takes the same steps in every run: cancel one run at each of them."""
     cancelled = started = 0
     for step in range(1000):
         b = make(ListSource(scene("..MMM.M" + "." * 9 + "MM")), keep=keep)
@@ -226,7 +226,7 @@ async def test_no_more_frames_are_alive_than_the_bounds_allow() -> None:
         return sum(ref() is not None for ref in alive)
 
     class Fresh(Sequence[Frame]):
-        """Makes each frame when it is asked for, and keeps none."""
+        """Create each frame on access, and keep none."""
 
         def __len__(self) -> int:
             return 400
@@ -245,7 +245,7 @@ async def test_no_more_frames_are_alive_than_the_bounds_allow() -> None:
     gc.collect()
     assert len(b.outbox.records) > 150
     assert count() <= 1
-    # The ring, the backlog with the job at work, two waiting, the newest, those in hand.
+    # The pre-roll ring, the backlog with the job in progress, two queued, then the newest and those in use.
     assert most <= 5 + 6 + 2 + 4
 
 

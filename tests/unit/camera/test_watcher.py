@@ -48,7 +48,7 @@ async def test_one_event_of_a_file_reaches_the_outbox_in_order() -> None:
     b = make(ListSource(scene("......MMMM.........")))
     await b.run()
 
-    # A second of pre-roll at 5 frames a second, the opening frame, the start, the confirming frame.
+    # A second of pre-roll (5 frames), the opening frame, the start, the confirming frame.
     assert [shape_of(batch) for batch in b.outbox.batches] == [
         [0, 1, 2, 3, 4, 5, "start", 6],
         [7],
@@ -85,7 +85,7 @@ async def test_the_pre_roll_keeps_to_its_seconds_though_the_confirmation_takes_l
         pre_s=0.4,
     )
     await b.run()
-    # The opening frame at 2.0 s waited until 2.8 s; of the frames between only those with motion are kept.
+    # The opening frame (2.0 s) was confirmed at 2.8 s; only frames with motion are kept in between.
     assert times_of(b.outbox) == [1.6, 1.8, 2.0, 2.4, 2.8]
     assert shape_of(b.outbox.batches[0]) == [0, 1, 2, "start", 3, 4]
 
@@ -139,7 +139,7 @@ async def test_an_event_that_is_cut_goes_on_in_the_next_and_motion_stays_on() ->
     reasons = [phase.event.end_reason for phase in b.outbox.phases]
     assert reasons == [None, EndReason.MAX_LENGTH, None, EndReason.STOPPED]
     assert b.seen.of("motion") == [("motion", True), ("motion", False)]
-    # Every frame once: the next event has no pre-roll of frames that belong to the first.
+    # Every frame once: the next event's pre-roll excludes frames of the first.
     assert times_of(b.outbox) == [round(i * 0.2, 3) for i in range(15)]
     assert_well_formed(b.outbox)
 
@@ -276,7 +276,7 @@ async def test_an_event_ends_while_no_frames_come() -> None:
 
 
 async def test_time_does_not_pass_while_a_frame_is_being_judged() -> None:
-    """On a machine that is too slow an event must not end before its next frame was looked at."""
+    """On a machine that is too slow, an event must not end while its next frame is being judged."""
     now = 0.0
     leave = threading.Event()
 

@@ -1,4 +1,4 @@
-"""The directory store at its edges: crashes, full and broken disks, missing rights, hostile keys."""
+"""The directory store's failures: crashes, full and broken disks, missing rights, hostile keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def put(store: DirectoryStore, key: str = KEY, data: bytes = JPEG) -> str:
 
 
 def visible(path: Path) -> list[str]:
-    """Return the files that anybody sees who looks into the directory."""
+    """Return the files that a plain listing of the directory shows."""
     return sorted(
         str(file.relative_to(path))
         for file in path.rglob("*")
@@ -266,7 +266,7 @@ async def test_others_may_tidy_up_at_any_time(tmp_path: Path, gone: str) -> None
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> Callable[[], None]:
-    """Make a call of `os` fail with errno `number`; returns what repairs it."""
+    """Make the `os` function `name` fail with errno `number`; return a function that undoes this."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -348,7 +348,7 @@ async def test_a_file_stands_in_the_place_of_the_directory(tmp_path: Path) -> No
 
 
 async def test_no_right_to_write() -> None:
-    async with DirectoryStore("/sys/objects") as store:  # where root may not write either
+    async with DirectoryStore("/sys/objects") as store:  # not writable even for root
         for call in (store.probe(), put(store)):
             with pytest.raises(StoreRefused, match="must be able to write there"):
                 await call
@@ -400,18 +400,18 @@ async def test_a_key_where_another_stands(tmp_path: Path, key: str) -> None:
 async def test_a_disk_that_hangs_is_given_up_and_blocks_no_other(tmp_path: Path) -> None:
     async with DirectoryStore(tmp_path, workers=2, put_timeout_s=0.3) as store:
         await put(store, "before.jpg")
-        os.mkfifo(tmp_path / "hangs.jpg")  # a read of it waits for a writer
+        os.mkfifo(tmp_path / "hangs.jpg")  # a read blocks until there is a writer
         started = time.monotonic()
 
         for _ in range(2):
             with pytest.raises(StoreUnavailable, match=r"the disk did not answer within 0\.3 s"):
                 await store.get("hangs.jpg")
-        # Both places are taken: what comes now must wait, but not for ever, and leaves nothing behind.
+        # Both threads are busy: the next call waits, but not for ever, and leaves no file behind.
         with pytest.raises(StoreUnavailable, match="did not answer"):
             await put(store, "waiting.jpg")
 
         assert time.monotonic() - started < 20
-        (tmp_path / "hangs.jpg").write_bytes(b"")  # the disk is back: the threads end
+        (tmp_path / "hangs.jpg").write_bytes(b"")  # the disk has recovered: the threads end
         async with asyncio.timeout(30):
             while True:
                 try:

@@ -1,4 +1,4 @@
-"""What the S3 store decides before any server is asked; the rest is in the contract and fault tests."""
+"""What the S3 store decides without a server; the contract and fault tests cover the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The private parts of miniopy-async that the store touches are there, with the same arguments."""
+"""The private methods of miniopy-async that the store uses exist, with the same arguments."""
 
 from __future__ import annotations
 

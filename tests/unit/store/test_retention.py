@@ -1,4 +1,4 @@
-"""A directory store with bounds: whole events, oldest first, and nothing that is being written."""
+"""Retention of a directory store: removes whole events, oldest first, never one being written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BODY = b"x" * 10_000
 
 @dataclass
 class Clock:
-    """Both clocks of a store, and the free space of its disk."""
+    """Both clocks of a store, and the free bytes of its disk."""
 
     at: datetime = NOW
     free_bytes: int = 10**12
@@ -59,7 +59,7 @@ def there(path: Path, events: list[MadeEvent]) -> list[bool]:
 
 
 def note_clock(path: Path, at: datetime) -> None:
-    """Leave the note of a service that ran until `at`."""
+    """Write the clock file of a service that ran until `at`."""
     (path / ".async_motion").mkdir(parents=True, exist_ok=True)
     (path / ".async_motion" / "clock").write_text(iso(at))
 
@@ -90,7 +90,7 @@ async def test_days_are_kept(tmp_path: Path) -> None:
         await eventually_async(lambda: not (tmp_path / old.folder).exists())
         await put(store, event(0))
     assert (tmp_path / young.folder).exists()
-    # Index and reader agree with what has gone.
+    # The index and the reader no longer list the removed events.
     assert [file.parts[-2:] for file in index.rglob("*.gz")] == [("10", "24.a41c07.jsonl.gz")]
     async with DirectoryReader(tmp_path) as bucket:
         reader = EventReader(bucket, instance=INSTANCE, now=lambda: NOW)
@@ -114,13 +114,13 @@ async def test_a_clock_that_leaps_ahead_removes_nothing(
         clock.at, monotonic_s[0] = NOW + timedelta(days=3650), 120.0
         later = event(3650 * 1440)
         await put(kept, later)
-    # Neither a restart, nor that events of the wrong time were stored, makes the clock right.
+    # Neither a restart nor events stored with the wrong time make the clock trusted.
     async with store() as kept:
         monotonic_s[0] = 240.0
         await put(kept, event(3650 * 1440 + 2))
         assert there(tmp_path, [*events, event(0), later]) == [True] * 4
         assert caplog.text.count("the clock leapt to 2036-11-19") == 2
-        # It has stayed for half a day: it was the clock before that was wrong.
+        # It has held for half a day: the earlier clock was the wrong one.
         monotonic_s[0] += HOLD_S
         clock.at += timedelta(seconds=HOLD_S)
         await put(kept, event(3650 * 1440 + 800))

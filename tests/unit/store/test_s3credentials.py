@@ -1,4 +1,4 @@
-"""Credentials from the environment, a profile, and what a container is given."""
+"""Credentials from the environment, a profile and a container's credentials service."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @dataclass
 class Issuer(Provider):
-    """Gives out numbered keys that live for `life`; `broken` makes it fail."""
+    """Issue numbered keys that are valid for `life`; fail while `broken`."""
 
     life: timedelta | None = None
     broken: Exception | None = None
@@ -207,7 +207,7 @@ async def test_a_profile_that_was_renewed_is_read_again(
 class TestContainer:
     @pytest.fixture
     async def served(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
-        """What a container's credentials service was asked with."""
+        """Serve a container's credentials; yield the list of Authorization headers received."""
         tokens: list[str] = []
 
         async def give(request: web.Request) -> web.Response:

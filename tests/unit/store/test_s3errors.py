@@ -1,4 +1,4 @@
-"""What an S3 server's refusal means, and how it reads."""
+"""The verdict on an S3 server's refusal, and its text."""
 
 from __future__ import annotations
 

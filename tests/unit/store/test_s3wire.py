@@ -1,4 +1,4 @@
-"""The HTTP session below the S3 store, against servers that answer as no S3 server would."""
+"""The HTTP session below the S3 store, against servers with malformed answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ OK = b'HTTP/1.1 200 OK\r\nETag: "e"\r\n'
 
 @asynccontextmanager
 async def answering(answer: bytes | Callable[[bytes], AsyncIterator[bytes]]) -> AsyncIterator[MinioStore]:
-    """A store whose server sends `answer` to every request, head and body read, then closes."""
+    """Yield a store whose server reads each request, sends `answer` and closes.
+
+    A callable gets the request's head and yields the chunks to send.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -123,7 +126,7 @@ async def test_a_bug_before_the_answer_stays_a_bug(monkeypatch: pytest.MonkeyPat
 async def endless(_head: bytes) -> AsyncIterator[bytes]:
     yield OK + b"Transfer-Encoding: chunked\r\n\r\n"
     block = b"%x\r\n%s\r\n" % (65536, bytes(65536))
-    for _ in range(16384):  # 1 GiB, unless the other side has had enough
+    for _ in range(16384):  # 1 GiB, unless the client closes earlier
         yield block
 
 
@@ -148,7 +151,7 @@ async def test_of_an_endless_success_only_the_beginning_is_read(monkeypatch: pyt
 
 
 async def test_a_put_carries_its_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bucket with Object Lock asks for one."""
+    """A bucket with Object Lock requires one."""
     heads: list[bytes] = []
 
     async def note(head: bytes) -> AsyncIterator[bytes]:
@@ -160,7 +163,7 @@ async def test_a_put_carries_its_checksum(monkeypatch: pytest.MonkeyPatch) -> No
     async with answering(note) as store:
         await put(store)
         await put(store, sha256=digest.hexdigest())
-        # https is the same but for the connection.
+        # HTTPS differs in the connection alone.
         monkeypatch.setattr(BaseURL, "is_https", True)
         await put(store, sha256=digest.hexdigest())
     for each in heads:

@@ -1,4 +1,4 @@
-"""When the wall clock may decide what is old."""
+"""When the wall clock is trusted to decide which events are old."""
 
 from __future__ import annotations
 
