@@ -1,4 +1,4 @@
-"""From the settings to what day and night need of them."""
+"""Building profiles and the detector from the settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from async_motion.settings import Settings, load
 
 
 class FakeUnit:
-    """What a keeper of profiles asks of a camera."""
+    """The part of `CameraUnit` that the profile keeper calls."""
 
     def __init__(self) -> None:
         self.values_in_force: dict[str, Any] = {"sensitivity": "medium", "threshold": 25.0, "min_area": 0.002}

@@ -1,4 +1,4 @@
-"""Free space is known for the disks that the service writes to, and for no others."""
+"""Free space is reported for the disks that the service writes to, and for no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of a running service, changed from the page: as a whole, in force, or not at all."""
+"""Settings of a running service, changed from the page: each change applies as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PORCH = ("cameras", "porch", "detect", "sensitivity")
 
 
 class Bench:
-    """An editor of a file, and what it has put in force."""
+    """A `FileEditor` on a file, and the settings that it has applied."""
 
     def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
         self.path = folder / "variables.yaml"

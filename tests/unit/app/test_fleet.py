@@ -1,4 +1,4 @@
-"""What the workers of a fleet share, and what an owner that was lost leaves."""
+"""The settings that all workers of a fleet must share, and the event that a lost owner leaves open."""
 
 from __future__ import annotations
 

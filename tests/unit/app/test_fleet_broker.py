@@ -1,4 +1,4 @@
-"""Whose connection a message takes, and what is left alone."""
+"""Which connection a message takes, and which messages are not sent."""
 
 from __future__ import annotations
 

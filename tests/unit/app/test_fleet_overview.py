@@ -1,4 +1,4 @@
-"""What a command beside the fleet sees and does, on a bucket in memory."""
+"""The fleet commands (overview, move, drain), on a bucket in memory."""
 
 from __future__ import annotations
 

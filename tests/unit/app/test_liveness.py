@@ -1,4 +1,4 @@
-"""Signs of life: what the supervisor hears, who answers `health`, and what ends a loop that hangs."""
+"""Liveness: notifications to the supervisor, answers to `health`, and the end of a hung event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another store takes over: what waits goes there, the counters go on, and the old one is closed."""
+"""A change of the store: waiting records go to the new one, counters continue, the old one is closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a change of the settings does to a running service: as little as it can, and never in silence."""
+"""The plan for a change of the settings: restart as little as possible, and report each effect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CAMERAS: dict[str, dict[str, Any]] = {
 
 
 def settings(**changes: Any) -> Settings:
-    """Return settings with changes of sections; `cameras` are laid over those above."""
+    """Return settings with these sections changed; `cameras` is merged into `CAMERAS`."""
     given: dict[str, dict[str, Any]] = changes.pop("cameras", {})
     cameras: dict[str, Any] = {}
     for name, values in given.items():
@@ -104,7 +104,7 @@ def test_what_every_camera_reads_changes_in_place(changes: dict[str, Any], other
 
 
 def test_every_key_outside_a_camera_is_somewhere() -> None:
-    """What the tables do not name restarts everything: each such key stands here, and is meant."""
+    """A key in none of the tables restarts everything; the keys meant to do so are listed here."""
     sections = {name: field.annotation for name, field in Settings.model_fields.items() if name != "cameras"}
     keys = [
         f"{name}.{key}" if isinstance(section, type) and issubclass(section, BaseModel) else name

@@ -1,4 +1,4 @@
-"""What `async-motion policy` prints for which settings; contract/test_rights.py tries it on servers."""
+"""What `async-motion policy` prints; contract/test_rights.py checks it against real servers."""
 
 from __future__ import annotations
 

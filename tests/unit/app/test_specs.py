@@ -1,4 +1,4 @@
-"""Settings to the plain values of the packages."""
+"""From the settings to the plain values that the packages take."""
 
 from __future__ import annotations
 

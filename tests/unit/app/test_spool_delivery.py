@@ -1,4 +1,4 @@
-"""A spool that was carried over, delivered by itself to a directory and a real broker."""
+"""Delivery of a spool copied from another host, to a directory and a real broker."""
 
 from __future__ import annotations
 

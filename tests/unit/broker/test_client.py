@@ -1,4 +1,4 @@
-"""The client against a broker that plays a script: answers that real ones give rarely, or only when ill."""
+"""The client against a scripted broker: answers that real brokers give rarely, or only when faulty."""
 
 # ruff: noqa: SLF001  (the options show no password, wherever they are printed)
 
@@ -45,7 +45,7 @@ class Packet:
 
     @property
     def number(self) -> bytes:
-        """The packet id of a PUBLISH with QoS 1, or of a SUBSCRIBE."""
+        """The packet identifier (2 bytes) of a PUBLISH with QoS 1, or of a SUBSCRIBE."""
         if self.kind == SUBSCRIBE:
             return self.body[:2]
         size = int.from_bytes(self.body[:2])
@@ -54,7 +54,7 @@ class Packet:
 
 @dataclass
 class Script:
-    """A broker whose answers the test writes. `on_publish` answers a PUBLISH; by default: acknowledged."""
+    """A broker with scripted answers. `on_publish` answers a PUBLISH; by default it is acknowledged."""
 
     connack: bytes | None = b"\0\0\0"
     publishes: list[Packet] = field(default_factory=list)
@@ -108,7 +108,7 @@ async def read_packet(reader: asyncio.StreamReader) -> Packet:
 
 
 def accepted(properties: bytes) -> bytes:
-    """Return the body of a good CONNACK of MQTT 5 with these properties."""
+    """Return the body of an MQTT 5 CONNACK (success) with these properties, at most 127 bytes."""
     return b"\0\0" + bytes([len(properties)]) + properties
 
 
@@ -172,7 +172,7 @@ async def test_it_follows_another_client_to_its_broker_when_run_again() -> None:
     assert unwanted == []
 
 
-# -- what the broker announces
+# -- limits that the broker announces in its CONNACK
 
 
 def test_a_packet_up_to_the_announced_size_is_sent_and_one_byte_more_is_refused() -> None:
@@ -233,7 +233,7 @@ def test_a_broker_that_acknowledges_nothing_is_refused() -> None:
     asyncio.run(case())
 
 
-# -- how it says no
+# -- refusals and lost connections
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_connection_closed_before_its_answer_is_noticed_at_once(protocol: Mqtt
 
 
 def test_a_connection_closed_right_after_its_answer_is_noticed() -> None:
-    """The end of the stream comes with the CONNACK: aiomqtt forgets it and would wait for ever."""
+    """The stream ends together with the CONNACK; aiomqtt ignores that and would wait for ever."""
 
     async def case() -> None:
         class Closing(Script):
@@ -371,7 +371,7 @@ def test_a_refused_publish_says_why_and_the_topic_is_held_back() -> None:
 
 
 def test_a_reset_after_packets_is_noticed_at_once() -> None:
-    """uvloop looks no more at a socket that was reset, also where there was more to read than one packet."""
+    """uvloop stops watching a socket that was reset, even if unread packets are left in it."""
 
     async def case() -> None:
         async def breaks(_packet: Packet, writer: asyncio.StreamWriter) -> None:
@@ -395,12 +395,12 @@ def test_a_reset_after_packets_is_noticed_at_once() -> None:
 def test_a_broker_that_cuts_at_large_packets_costs_few_connections(
     takes: int, acknowledges: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As with MQTT 3.1.1 and a packet above the broker's limit: it drops us without a word."""
+    """With MQTT 3.1.1 a broker closes the connection on a packet above its limit and gives no reason."""
 
     async def case() -> None:
         async def cut(packet: Packet, writer: asyncio.StreamWriter) -> None:
             if len(packet.body) > takes:
-                # What it has acknowledged may be lost with a reset.
+                # A reset may discard acknowledgements that were already sent.
                 writer.close() if acknowledges else writer.transport.abort()
             else:
                 took.add(packet.body[2 : 2 + int.from_bytes(packet.body[:2])])
@@ -428,7 +428,7 @@ def test_a_broker_that_cuts_at_large_packets_costs_few_connections(
             await connected(client)
             limit = client.max_packet
             assert limit is not None
-            # `takes` counts the body; the limit whole packets, at most 9 bytes longer.
+            # `takes` counts the body, the limit the whole packet: at most 9 bytes more.
             assert takes <= limit + 9
             fits = {
                 f"am/{size}".encode() for size in sizes if packet_size(f"am/{size}", bytes(size)) <= takes
@@ -437,7 +437,7 @@ def test_a_broker_that_cuts_at_large_packets_costs_few_connections(
             await eventually_async(lambda: fits <= took, what="all that the broker takes")
             connects = script.connects
             assert connects < 15
-            # It comes to rest: what is too large is refused here, and nothing more is lost.
+            # Once the limit is known, the client refuses larger packets itself, and the connection stays up.
             with pytest.raises(BrokerRefused, match="at most"):
                 await client.publish("am/snapshot", bytes(300_000))
             for frame in frames:
@@ -464,7 +464,7 @@ def test_a_limit_that_was_learned_is_tried_again_when_the_broker_comes_back() ->
             client.retain("am/large", bytes([1]) * 5000)
             await eventually_async(lambda: client.max_packet is not None, what="a limit")
             takes = 10_000
-            client._packets.doubt()  # as after a time in which nothing listened
+            client._packets.doubt()  # as after a time without a listening broker
             assert script.writer is not None
             script.writer.close()
             await eventually_async(lambda: any(len(p.body) > 5000 for p in script.publishes[-2:]))
@@ -475,7 +475,7 @@ def test_a_limit_that_was_learned_is_tried_again_when_the_broker_comes_back() ->
     asyncio.run(case())
 
 
-# -- messages to us
+# -- incoming messages
 
 
 def test_a_message_above_our_bound_is_dropped_and_the_next_one_comes(
@@ -497,7 +497,7 @@ def test_a_message_above_our_bound_is_dropped_and_the_next_one_comes(
 
 
 def test_a_message_of_200_mb_takes_no_memory_and_the_next_one_comes(caplog: pytest.LogCaptureFixture) -> None:
-    """With MQTT 3.1.1 a broker is told of no bound: anybody may retain that much on a topic of ours."""
+    """MQTT 3.1.1 has no maximum packet size: any client may retain that much on a topic of ours."""
 
     async def case() -> int:
         script = Script(connack=b"\0\0")
@@ -532,7 +532,7 @@ def test_a_message_of_200_mb_takes_no_memory_and_the_next_one_comes(caplog: pyte
 @pytest.mark.parametrize(
     "noise",
     [
-        b"\x30\x05\0\2\xff\xfexy",  # a topic that is no UTF-8
+        b"\x30\x05\0\2\xff\xfexy",  # a topic that is not UTF-8
         b"\x30\x03\0\x09a",  # a topic longer than its packet
         b"\x30\x00",
         b"\x40\x00",
@@ -618,7 +618,7 @@ def test_a_stop_in_the_very_moment_of_an_answer_is_not_lost(
     assert not [record for record in caplog.records if "never retrieved" in record.message]
 
 
-# -- what it says of itself
+# -- repr and log lines
 
 
 def test_no_password_is_shown() -> None:

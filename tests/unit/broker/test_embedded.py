@@ -1,4 +1,4 @@
-"""The broker in a child process: its port, its door, its end."""
+"""The embedded broker in a child process: port, accepted connections, restart, end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def alive(pid: int) -> bool:
 
 
 def taken_port(above: int = 0) -> socket.socket:
-    """Return a listening socket whose port has a free one after it."""
+    """Return a socket on 127.0.0.1 that listens on a port whose next port is free."""
     while True:
         sock = socket.socket()
         sock.bind(("127.0.0.1", above))
@@ -155,7 +155,7 @@ def test_a_child_that_does_not_start_is_tried_again_while_the_service_goes_on(
             monkeypatch.setattr(embedded, "SCRIPT", good)
 
             def talk() -> None:
-                # The port was open all the time: whoever connects waits in line.
+                # The port stays open while the child restarts: connections wait in the listen backlog.
                 with Recorder(port, ("t",)) as recorder:
                     recorder.publish("t", b"x")
                     recorder.wait("t")

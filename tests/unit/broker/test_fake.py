@@ -1,4 +1,4 @@
-"""What the broker in memory offers to tests, beside the contract that it keeps with the real ones."""
+"""What `FakeBroker` offers to tests beyond the contract that it shares with the real brokers."""
 
 from __future__ import annotations
 

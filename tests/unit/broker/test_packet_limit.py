@@ -1,4 +1,4 @@
-"""The limit of a broker that cuts at large packets is found, and no limit is found where there is none."""
+"""The limit of a broker that disconnects on large packets is learned; other cuts teach no limit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ IN_FLIGHT = 16
 
 
 def one_connection(sizes: list[int], takes: int, known: PacketLimit) -> bool:
-    """Send each size as a client would, to a broker that cuts above `takes`; return whether it was cut.
+    """Send `sizes` (bytes) to a broker that accepts at most `takes`; return whether it cut the connection.
 
-    The worst broker: it acknowledges nothing of what was in flight beside the large packet.
+    The worst case: the broker acknowledges no packet that is in flight with one that is too large.
     """
     waiting = [size for size in sizes if known.limit is None or size <= known.limit]
     later = sorted(size for size in waiting if known.needs_trial(size))

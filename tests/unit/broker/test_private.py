@@ -1,4 +1,4 @@
-"""The private parts of aiomqtt and paho that `broker/connection.py` touches: all of them are still there."""
+"""The private parts of aiomqtt and paho that `broker/connection.py` uses still exist."""
 
 # ruff: noqa: SLF001  (that is the subject)
 
@@ -29,7 +29,7 @@ PAHO_HOOKS = (
     "_sock_recv",
     "_loop_rc_handle",
 )
-"""What `Connection` sets or calls on the paho client inside aiomqtt's."""
+"""What `Connection` sets or calls on the paho client inside aiomqtt's client."""
 
 
 async def test_aiomqtt_still_holds_a_paho_client() -> None:
@@ -61,7 +61,7 @@ def test_no_other_file_touches_them() -> None:
     touching = {
         str(path.relative_to(ROOT))
         for path in ROOT.rglob("*.py")
-        if path.parent.name != "store"  # whose client is miniopy-async's: see its own test_private.py
+        if path.parent.name != "store"  # its client is miniopy-async's; see unit/store/test_private.py
         and re.search(r"\b_client\._|\bclient\._client\b|\bpaho\.", path.read_text("utf-8"))
     }
     assert touching == {"broker/connection.py"}

@@ -7,7 +7,7 @@ from async_motion.core.backoff import Backoff
 
 
 def refusals() -> Refusals:
-    # Without jitter half of the delay is certain: 5, 10, 20, 40, 50 s.
+    # A draw of 0 gives half of each delay: 5, 10, 20, 40, 50 s.
     return Refusals(lambda: Backoff(draw=lambda: 0.0, first_s=10, max_s=100))
 
 
@@ -34,7 +34,7 @@ def test_a_topic_is_due_once_and_again_when_it_was_held_back_meanwhile() -> None
     topics.due(16.0)
     topics.refused("t", "no", 16.0)
     assert topics.held("t", 17.0) == "no"
-    # The time may pass before anybody asks when it comes: it is due all the same.
+    # The topic is due even if its time has passed before `next_due` is asked.
     assert topics.next_due() == 36.0
     assert topics.due(40.0) == ["t"]
 

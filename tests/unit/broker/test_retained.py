@@ -1,4 +1,4 @@
-"""What is remembered for the broker, and what of it is said."""
+"""Which retained messages are kept for the broker, and which of them are published when."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_cleared_topic_is_cleared_until_the_broker_has_heard_it() -> None:
     retained.set("a", b"1")
     retained.set("old", b"")
     retained.came_back()
-    assert retained.next() == RetainedChange(topic="old", payload=b"")  # sent, and never acknowledged
+    assert retained.next() == RetainedChange(topic="old", payload=b"")  # sent, but never acknowledged
     retained.went_away()
     retained.came_back()
     assert said(retained) == [("old", b""), ("a", b"1")]
@@ -134,7 +134,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_in_the_end_the_broker_retains_what_was_said_last(steps: list[Step]) -> None:
-    """A model: whatever is set, lost and sent in between, a last connect brings the broker up to date."""
+    """Model test: after any sets, losses and sends, a last connect brings the broker up to date."""
     retained = Retained(max_changes=5)
     wanted: dict[str, bytes] = {}
     broker: dict[str, bytes] = {}

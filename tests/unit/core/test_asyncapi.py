@@ -1,4 +1,4 @@
-"""The AsyncAPI document, and the JSON Schemas that it is made from."""
+"""The AsyncAPI document, and the JSON Schemas from which it is built."""
 
 from __future__ import annotations
 

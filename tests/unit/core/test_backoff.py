@@ -1,4 +1,4 @@
-"""Delays between tries: how they grow, where they stop, and how far they are drawn apart."""
+"""Delays between retries: growth, bounds and jitter."""
 
 from __future__ import annotations
 

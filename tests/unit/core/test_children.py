@@ -1,4 +1,4 @@
-"""A child process sees where things are, and no secret."""
+"""A child process inherits paths and locale, but no settings and no credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands over MQTT: what is understood, what is refused, and that both ways agree."""
+"""Commands over MQTT: what is accepted, what is refused, and that parse and render agree."""
 
 from __future__ import annotations
 

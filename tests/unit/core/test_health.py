@@ -1,4 +1,4 @@
-"""The health of store and broker, as a value and as a line of the log."""
+"""The health of store and broker, as a value and as text for the log."""
 
 from __future__ import annotations
 

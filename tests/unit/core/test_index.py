@@ -1,4 +1,4 @@
-"""The index of events: keys, lines, and what a damaged or hostile file does to a reader."""
+"""The index of events: keys, lines, and how a reader handles a damaged or hostile file."""
 
 from __future__ import annotations
 

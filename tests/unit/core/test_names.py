@@ -1,4 +1,4 @@
-"""Ids, object keys and topics, to the letter of the design; and what may never reach a log."""
+"""Ids, object keys and topics as designed; and that no secret of an address reaches a log."""
 
 from __future__ import annotations
 

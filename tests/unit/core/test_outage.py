@@ -1,4 +1,4 @@
-"""Which failed tries are worth a line."""
+"""Which failed tries are logged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from async_motion.core.outage import OutageLog
 
 
 class Hand:
-    """A clock, moved by hand."""
+    """A clock in seconds that the test moves by hand."""
 
     def __init__(self) -> None:
         self.now = 1000.0

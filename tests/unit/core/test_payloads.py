@@ -1,4 +1,4 @@
-"""The JSON contracts: to the letter of the design, valid by their own schemas, and readable again."""
+"""The JSON contracts: as designed, valid against their schemas, and parsed back unchanged."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_any_frame_makes_a_valid_announcement_that_can_be_read_again(frame: Stor
     payload = payloads.frame_payload(frame)
     FRAME.validate(payload)
     back = payloads.parse_frame(payloads.encode(payload))
-    # Written with fewer digits than a float has; all else is the same.
+    # Scores and boxes are rounded when written; all other fields are equal.
     assert back.info.score == pytest.approx(frame.info.score, abs=1e-6)
     for box, original in zip(back.info.boxes, frame.info.boxes, strict=True):
         assert box == pytest.approx(original, abs=1e-4)

@@ -1,4 +1,4 @@
-"""Bursts pass, floods are thinned out, and the log says how much was left out."""
+"""Bursts pass, floods are throttled, and the log counts the suppressed lines."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What version 0.1 has published and stored stays readable, by our readers and by the schemas of today.
+"""What version 0.1 has published and stored stays readable by the current readers and schemas.
 
-The files in `stored/` were taken from a running service and are never changed: a test that fails here has
-broken a contract, and the number in `schema` must rise.
+The files in `stored/` come from a running service and are never changed. A failure here means that a
+contract is broken: restore it, or raise the number in `schema`.
 """
 
 from __future__ import annotations

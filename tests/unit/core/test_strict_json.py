@@ -1,4 +1,4 @@
-"""What comes from outside as JSON is taken, or refused with a ValueError; nothing else escapes."""
+"""JSON from outside is parsed or refused with ValueError; no other exception escapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shaken picture is put back; a bare or an unmoved one is left alone."""
+"""A shift of the image is compensated; an image without texture or without a shift is left unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of the scene at rest."""
+"""The background model: what it learns, what it does not, and how fast."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_noise_rises_where_the_picture_strays_and_never_below_its_floor() -> Non
 @pytest.mark.parametrize("every_s", [0.2, 1.0, 2.0, 4.0])
 def test_from_few_pictures_it_learns_as_fast(every_s: float) -> None:
     background = rested()
-    watch(background, THING, 8.0, 1.0)  # as when it was not recognised
+    watch(background, THING, 8.0, 1.0)  # as if the detector had missed it
     assert background.noise.max() > 10
     assert not background.distance(THING).all()
     watch(background, STILL, 9.0, 12.0, every_s=every_s)
@@ -85,7 +85,7 @@ def test_from_few_pictures_it_learns_as_fast(every_s: float) -> None:
 def test_what_stands_there_raises_the_noise_slowly() -> None:
     background = rested()
     before = int(background.noise.max())
-    watch(background, THING, 8.0, 1.2)  # as when it was not believed
+    watch(background, THING, 8.0, 1.2)  # as if the detector had rejected it
     assert before < background.noise.max() < before + 2 * NOISE_UNIT
 
 

@@ -1,4 +1,4 @@
-"""The detector's promises, on pictures made with numpy."""
+"""The detector's promises, on synthetic frames."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ RIGHT = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
 
 
 def scene(height: int = 120, width: int = 160, seed: int = 0) -> Luma:
-    """Return a still scene with texture: soft patches, no pixel at the ends of the range."""
+    """Return a still, textured scene (height, width), uint8: patches of 8x8 pixels with values 70..179."""
     random = np.random.default_rng(seed)
     coarse = random.integers(70, 180, (height // 8 + 1, width // 8 + 1))
     return np.kron(coarse, np.ones((8, 8), int))[:height, :width].astype(np.uint8)
 
 
 def with_box(luma: Luma, x: int, y: int, width: int = 20, height: int = 30) -> Luma:
-    """Return a copy with a dark box that has its left top corner at (x, y)."""
+    """Return a copy with a dark box whose top left corner is at (x, y)."""
     picture = luma.copy()
     picture[max(0, y) : y + height, max(0, x) : x + width] = 15
     return picture
@@ -40,7 +40,7 @@ def watch(detector: Detector, frames: list[Luma], start: float = 0.0) -> list[De
 
 
 def rested(luma: Luma, **options: object) -> Detector:
-    """Return a detector that has seen `luma` at rest for three seconds."""
+    """Return a detector that has watched the unchanged `luma` for three seconds."""
     detector = Detector(DetectorSettings(**options))  # type: ignore[arg-type]
     watch(detector, [luma] * (3 * FPS))
     return detector
@@ -315,12 +315,12 @@ def test_what_came_to_stand_while_nobody_looked_is_no_motion() -> None:
     parked = with_box(still, 90, 60, 40, 30)
     state = rested(still).state()
     old = Detector.restore(DetectorSettings(), state, away_s=3600.0)
-    # Handed on unused, as when settings change before the first frame, it is no younger.
+    # A state that is passed on before the first frame, as on a reload, keeps its age.
     old = Detector.restore(DetectorSettings(), old.state())
     seen = watch(old, [parked] * 60, start=1000.0)
     assert [detection.reason for detection in seen[:5]] == [Reason.LEARNING] * 5
     assert {detection.reason for detection in seen[6:]} == {Reason.STILL}
-    # Had it come within seconds, it would be news.
+    # After an absence of seconds the same car is motion.
     young = Detector.restore(DetectorSettings(), state, away_s=5.0)
     assert any(detection.motion for detection in watch(young, [parked] * 10, start=1000.0))
 
@@ -408,14 +408,14 @@ def test_who_walks_while_the_scene_changes_is_found(kind: str) -> None:
     detector = rested(still)
     assert watch(detector, walk(still, range(20, 60, 4)), start=3.0)[-1].motion
     seen = watch(detector, walk(switched, range(60, 120, 4)), start=4.0)
-    # What a gain and an offset explain hides nobody; another scene has to be learned first.
+    # A change of gain and offset hides no motion; another scene has to be learned first.
     blind = 4 if kind in ("infrared", "moved") else 0
     assert all(detection.motion for detection in seen[blind:])
     assert blind or all(len(detection.boxes) == 1 for detection in seen)
 
 
 def test_traffic_that_fills_the_picture_is_no_scene_change() -> None:
-    """Large things jump in most of the picture, frame after frame: a change of the scene jumps once."""
+    """Large objects make most of the image jump in every frame; a scene change makes it jump once."""
     still = scene(240, 320)
     random = np.random.default_rng(5)
     lorries = [
@@ -465,7 +465,7 @@ def test_far_things_may_be_smaller_than_near_ones() -> None:
     options = {"min_area": 0.02, "min_area_far": 0.002, "horizon": 0.25}
 
     def seen(y: int, **more: object) -> Detection:
-        """Look at a thing of 10x10 pixels, 0.5 % of the picture, that walks with its foot at y + 10."""
+        """Return the verdict on a walking object, 10x10 pixels (0.5 % of the image), foot at y + 10."""
         frames = [with_box(still, x, y, 10, 10) for x in range(30, 60, 3)]
         return watch(rested(still, **{**options, **more}), frames, start=10.0)[-1]
 
@@ -496,19 +496,19 @@ def test_each_measure_has_an_effect_of_its_own() -> None:
         watch(detector, teach or [still] * 30)
         return watch(detector, frames, start=10.0)[-1].motion
 
-    # Grey levels: strong from 5/3 of half the threshold, since all is calm, and six times the noise on.
+    # Grey levels: strong means `distance > 5/3 * threshold / 2 + 6 * noise`; calm halves the threshold.
     assert not motion(faint(12))
     assert motion(faint(12), threshold=8.0)
     assert not motion(faint(40), threshold=60.0)
-    # A pixel's own noise.
+    # The pixel's own noise.
     assert motion(faint(12), threshold=9.0)
     assert not motion(faint(12), threshold=9.0, noise_factor=3.0)
-    # The share of strong pixels: a faint thing with a strong core of a tenth of it.
+    # The share of strong pixels: a faint object whose strong core is a tenth of its area.
     core = faint(9)[0].copy()
     core[58:62, 70:80] = 250
     assert not motion([core] * 4, min_area=0.01)
     assert motion([core] * 4, min_area=0.01, strong_share=0.1)
-    # Where specks come and go, more is asked for, but never more than the factor says.
+    # Specks that come and go raise the threshold, at most by `unrest_factor`.
     random = np.random.default_rng(5)
     restless = []
     for _ in range(150):
@@ -521,7 +521,7 @@ def test_each_measure_has_an_effect_of_its_own() -> None:
 
 
 def grains(still: Luma, count: int, sigma: float = 1.0, seed: int = 7) -> list[Luma]:
-    """Return pictures of a still scene through a sensor's noise."""
+    """Return `count` frames of a still scene with Gaussian sensor noise of `sigma` grey levels."""
     random = np.random.default_rng(seed)
     return [
         np.clip(still + random.normal(0, sigma, still.shape) + 0.5, 0, 255).astype(np.uint8)
@@ -554,10 +554,10 @@ def test_a_small_man_who_stands_where_a_torch_has_shone_is_seen_all_the_time() -
     still = scene() // 6 + 20
     random = np.random.default_rng(2)
     dark = grains(still, 400)
-    for picture in dark[60:100]:  # a torch, smaller than the minimum area, comes that way
+    for picture in dark[60:100]:  # a torch, smaller than the minimum area, passes
         x, y = 76 + int(random.integers(0, 8)), 46 + int(random.integers(0, 14))
         picture[y : y + 3, x : x + 3] += 120
-    for step, picture in enumerate(dark[200:350]):  # who carried it stands for 15 s and stirs a little
+    for step, picture in enumerate(dark[200:350]):  # its carrier stands for 15 s and stirs a little
         x = max(60, 78 - step) + (step // 8) % 2
         picture[40:64, x + 16 : x + 22] += 20
     detections = watch(Detector(DetectorSettings()), dark)
@@ -585,7 +585,7 @@ def test_learning_and_rest_are_told_in_seconds() -> None:
     assert slow[20].motion
 
     def background_after(rest_s: float) -> float:
-        """Return after how many seconds a thing that came to stand is no motion any more."""
+        """Return after how many seconds an object that has stopped no longer counts as motion."""
         detector = rested(still, rest_s=rest_s)
         walked = walk(still, range(20, 60, 4))
         watch(detector, walked, start=7.0)
@@ -624,7 +624,7 @@ def test_who_stops_and_stirs_is_motion_for_minutes_and_at_once_when_moving_on() 
     assert all(detection.motion for detection in watch(detector, stands, start=9.6))
     leaves = watch(detector, walk(still, range(63, 141, 3)), start=129.6)
     assert all(detection.motion for detection in leaves)
-    # The ground that was covered for two minutes is still known: no ghost.
+    # The background behind the person was kept for two minutes: no ghost.
     assert not any(detection.motion for detection in watch(detector, [still] * FPS, start=140.0))
 
 

@@ -1,4 +1,4 @@
-"""Arrays come back as they were; everything else is a ValueError."""
+"""Packed arrays come back unchanged; any other input raises ValueError."""
 
 from __future__ import annotations
 

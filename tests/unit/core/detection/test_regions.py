@@ -1,4 +1,4 @@
-"""Regions, and what speaks for them."""
+"""Regions of the mask, unrest, and what tells a hole from an object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from async_motion.core.detection.working_image import Plane, gradient
 
 
 def plane(*boxes: tuple[int, int, int, int]) -> Plane:
-    """Return a mask with boxes given as left, top, width, height."""
+    """Return a mask (60, 80), 0 or 255, with boxes given as (left, top, width, height)."""
     mask = np.zeros((60, 80), np.uint8)
     for left, top, width, height in boxes:
         mask[top : top + height, left : left + width] = 255

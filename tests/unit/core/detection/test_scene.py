@@ -1,4 +1,4 @@
-"""Light that changes, and scenes that change."""
+"""Changes of light, and scene changes of each kind."""
 
 from __future__ import annotations
 

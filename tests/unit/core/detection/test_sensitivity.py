@@ -1,4 +1,4 @@
-"""What low, medium and high stand for, and that people are told the same."""
+"""The measures behind low, medium and high; the documentation states the same numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shadow is darker; a thing is different."""
+"""A shadow darkens the background evenly; an object replaces it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regions followed over frames, and what of them is kept."""
+"""Regions tracked over frames, and which of them are kept out of the background."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REST_S = 10.0
 
 
 def plane(*boxes: tuple[int, int, int, int]) -> Plane:
-    """Return a mask with boxes given as left, top, width, height."""
+    """Return a mask (60, 160), 0 or 255, with boxes given as (left, top, width, height)."""
     mask = np.zeros((60, 160), np.uint8)
     for left, top, width, height in boxes:
         mask[top : top + height, left : left + width] = 255
@@ -22,7 +22,7 @@ def plane(*boxes: tuple[int, int, int, int]) -> Plane:
 
 
 class Scene:
-    """Shows masks to `Tracks`, one each `STEP_S`; all regions are believed."""
+    """Shows masks to `Tracks`, one each `STEP_S`; every region counts as an object."""
 
     def __init__(self) -> None:
         self.tracks = Tracks(REST_S)
@@ -79,7 +79,7 @@ def test_its_speed_tells_where_an_object_is_next() -> None:
     scene = Scene()
     for left in (0, 12, 24, 36, 48):
         scene.show((left, 20, 6, 6))
-    # 24 pixels on: too far for what stood there, two steps on for what moves.
+    # The last step is 16 pixels: too far for an object at rest, near the prediction for a moving one.
     assert scene.show((64, 20, 6, 6)).all()
 
 

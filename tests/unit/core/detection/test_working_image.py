@@ -1,4 +1,4 @@
-"""Reduction, and the small arithmetic that the detector's parts share."""
+"""Reduction to the working size, and the arithmetic that the detector's parts share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polygons in shares of the picture become masks."""
+"""Polygons in shares of the image (0..1) become masks."""
 
 from __future__ import annotations
 

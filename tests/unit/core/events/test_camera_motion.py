@@ -1,4 +1,4 @@
-"""A camera that turns is told from what moves before it."""
+"""A camera that turns is told apart from motion in front of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Picture = NDArray[np.float32]
 
 
 def world(seed: int, height: int = 500, width: int = 1600) -> Picture:
-    """Return a wide view with things in it."""
+    """Return a wide scene (height, width), float32, with objects in it."""
     draw = np.random.default_rng(seed)
     picture = np.full((height, width), 110, np.float32)
     for _ in range(height * width // 3000):
@@ -40,12 +40,12 @@ WORLD = world(3)
 
 
 def seen(picture: Picture) -> Luma:
-    """Return the picture as a sensor sees it."""
+    """Return the image as uint8 with sensor noise added."""
     return np.clip(picture + next(grains), 0, 255).astype(np.uint8)
 
 
 def aimed(x: float = 60, y: float = 60, zoom: float = 1.0) -> Picture:
-    """Return the part of the world that the camera looks at."""
+    """Return the part of `WORLD` that the camera sees with its top left corner at (x, y) at zoom 1."""
     centre = (x + WIDTH / 2, y + HEIGHT / 2)
     size = (round(WIDTH / zoom), round(HEIGHT / zoom))
     part = cv2.getRectSubPix(WORLD, size, centre)
@@ -60,7 +60,7 @@ def with_box(picture: Picture, x: float, side: int = 40) -> Picture:
 
 @dataclass
 class Watched:
-    """A camera's detector and tracker, with what its view does in between."""
+    """A camera's detector and tracker, with `CameraMotion` between them."""
 
     fps: float = 5.0
     motion: CameraMotion = field(default_factory=CameraMotion)
@@ -105,7 +105,7 @@ class Watched:
     ],
 )
 def test_a_pan_a_tilt_and_a_zoom_are_no_motion(fps: int, across: float, down: float, zoom: float) -> None:
-    """`across` and `down` are shares of the image a second, `zoom` is a factor a second."""
+    """`across` and `down` are shares of the image per second, `zoom` is a factor per second."""
     seconds = 3.0
     x, y = (400 if across <= 0 else 60), (150 if zoom != 1 else 60)
 
@@ -117,7 +117,7 @@ def test_a_pan_a_tilt_and_a_zoom_are_no_motion(fps: int, across: float, down: fl
     watched.play(seconds, turning)
     watched.play(6, lambda _at: turning(seconds))
     assert watched.events == 0
-    # The new view is known: who walks there is seen, and for no longer than that.
+    # The new view has been learned: a walk there is one event, which ends with it.
     watched.play(2, lambda at: with_box(turning(seconds), 20 + at * 100))
     assert watched.events == 1
     watched.play(14, lambda _at: turning(seconds))

@@ -1,4 +1,4 @@
-"""Day or night: decided at once, then with two limits, agreement and a dwell; and what has colour."""
+"""Day or night: decided at once, then with hysteresis, agreement and a dwell; and the share of colour."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMITS = LightLimits(night_below=0.0, day_above=10.0, agree=2, dwell_s=100.0)
 
 
 def followed(limits: LightLimits, *figures: tuple[float, float]) -> list[Profile]:
-    """Return what a switch says at each (monotonic, figure)."""
+    """Return a switch's profile after each (monotonic, figure)."""
     switch = Switch(limits)
     return [switch.update(figure, at) for at, figure in figures]
 

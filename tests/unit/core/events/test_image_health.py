@@ -1,4 +1,4 @@
-"""What is wrong with a picture, however well the camera answers; of a scene that lives nothing is said."""
+"""Image problems of a camera that still answers; a normal scene reports none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Shot = Callable[[float], Luma]
 
 
 def view(seed: int, height: int = 360, width: int = 640) -> np.ndarray:
-    """A scene with things in it, as float32."""
+    """Return a scene (height, width), float32, with objects in it."""
     draw = np.random.default_rng(seed)
     picture = np.full((height, width), 110, np.float32)
     for _ in range(40):
@@ -27,7 +27,7 @@ def view(seed: int, height: int = 360, width: int = 640) -> np.ndarray:
 
 
 def living(picture: np.ndarray, *, noise: float = 2.0, gain: float = 1.0) -> Shot:
-    """The picture as a sensor sees it: never twice the same in a row."""
+    """Return a shot with sensor noise: no two images in a row are the same."""
     draw = np.random.default_rng(1)
     grains = (draw.normal(0, noise, picture.shape).astype(np.float32) for _ in range(5))
     shots = cycle([np.clip(picture * gain + grain, 0, 255).astype(np.uint8) for grain in grains])
@@ -35,7 +35,7 @@ def living(picture: np.ndarray, *, noise: float = 2.0, gain: float = 1.0) -> Sho
 
 
 class Camera:
-    """Plays shots to a ImageHealth, two a second unless told otherwise."""
+    """Plays shots to an `ImageHealth`, one each `step` seconds."""
 
     def __init__(self) -> None:
         self.health = ImageHealth()
@@ -50,7 +50,7 @@ class Camera:
         return said
 
     def until(self, shot: Shot, problem: str | None, within_s: float) -> float:
-        """Return after how many seconds `problem` was reported; nothing else may be said before."""
+        """Return after how many seconds `problem` was reported; fail if another one comes first."""
         began = self.now
         before = self.health.update(shot(self.now), self.now)
         while self.now - began <= within_s:
@@ -85,7 +85,7 @@ def test_an_image_that_repeats_within_a_gop_is_not_frozen(camera: Camera) -> Non
     shots = [living(view(1), noise=2)(0.0) for _ in range(1)]
 
     def encoded(at: float) -> Luma:
-        # As an encoder at a low bit rate does it: nothing changes until the next keyframe.
+        # At a low bit rate an encoder changes nothing until the next keyframe.
         draw = np.random.default_rng(int(at // 4))
         return np.clip(shots[0] + draw.normal(0, 1, shots[0].shape), 0, 255).astype(np.uint8)
 
@@ -103,7 +103,7 @@ def test_dark(camera: Camera, black: int) -> None:
 @pytest.mark.parametrize("grey", [60, 120, 250])
 def test_covered(camera: Camera, grey: int) -> None:
     well(camera)
-    y = np.linspace(-15, 15, 360, dtype=np.float32)[:, None]  # light that falls in at one side
+    y = np.linspace(-15, 15, 360, dtype=np.float32)[:, None]  # light from one side
     cloth = living(np.full((360, 640), grey, np.float32) + y, noise=2)
     assert 8 <= camera.until(cloth, "covered", 20) <= 14
     assert camera.until(living(view(1)), None, 10) <= 5
@@ -213,7 +213,7 @@ def test_a_view_with_padded_rows_is_only_read(camera: Camera) -> None:
 
 
 def clocked(shot: Shot, *, left: int = 10, top: int = 8, scale: float = 0.7) -> Shot:
-    """The same with a clock that is written over it, as the camera does."""
+    """Return the shot with a clock drawn over it, as a camera's on-screen display does."""
 
     def shown(at: float) -> Luma:
         luma = shot(at).copy()
@@ -260,7 +260,7 @@ def test_something_that_moves_in_a_noiseless_scene_is_not_frozen(camera: Camera)
 
 
 def no_signal(grey: int) -> Shot:
-    """A recorder's own image: one colour, and words."""
+    """Return a recorder's placeholder image: text on one grey level."""
     luma = np.full((360, 640), grey, np.uint8)
     cv2.putText(luma, "NO SIGNAL", (200, 190), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 235.0, 3)
     return lambda _at: luma

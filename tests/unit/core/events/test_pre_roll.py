@@ -1,4 +1,4 @@
-"""The pre-roll: its two bounds, and that nothing keeps a frame alive that has left it."""
+"""The pre-roll: its bounds in seconds and bytes, and that a dropped frame is freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A change of the scene, told once."""
+"""A scene change is reported once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which frames are kept: the rhythm, the cap, and what the cap leaves room for."""
+"""Which frames are kept: the interval, the cap, and the places that the cap reserves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from async_motion.core.events.selection import PEAK_GAIN, Choice, Keep, PolicySe
 def kept(
     policy: PolicySettings, times: list[float], scores: list[float] | None = None, opening: float = 0.0
 ) -> list[float]:
-    """Return the times that are kept of frames with motion, all of one score unless told."""
+    """Return the times of the kept frames; all have motion, and score 0.1 by default."""
     selection = Selection(policy, opening)
     scores = scores or [0.1] * len(times)
     return [
@@ -104,7 +104,7 @@ def test_the_pre_roll_of_every_has_its_rhythm_counted_from_the_opening() -> None
 def test_the_pre_roll_takes_at_most_a_quarter_of_the_places_the_newest() -> None:
     selection = Selection(PolicySettings(keep=Keep.ALL, max_frames=8), 0.0)
     assert selection.pre_roll([-4.0, -3.0, -2.0, -1.0]) == [2, 3]
-    # One place each for the opening and, at the end, a better one: all of the rest goes by the rhythm.
+    # One place is reserved for the opening frame, and one for a better frame later.
     assert selection.choose(0.0, 0.1, motion=True) is Choice.KEEP
     assert Selection(PolicySettings(keep=Keep.ALL, max_frames=3), 0.0).pre_roll([-1.0]) == []
 
@@ -124,7 +124,7 @@ def test_a_thinned_event_leaves_out_whole_intervals() -> None:
 
 
 def test_the_default_cap_covers_the_default_maximum_length() -> None:
-    """300 s at 5 frames a second: the opening in full, and pictures until the end."""
+    """300 s at 5 frames/s: the first 30 s in full, then thinned beyond 100 s."""
     times = kept(PolicySettings(keep=Keep.ALL, max_frames=300), frames(300))
     assert times[:150] == frames(30)
     assert len(times) < 300
@@ -143,7 +143,7 @@ def test_a_clearly_better_frame_is_kept_out_of_turn_once_the_event_is_thinned() 
 
 
 def test_a_slowly_growing_score_does_not_use_up_the_places() -> None:
-    """Someone who walks up to the camera scores more in every frame."""
+    """A person who walks towards the camera scores more in every frame."""
     times = [float(i) for i in range(300)]
     scores = [0.01 + i * 0.003 for i in range(300)]
     chosen = kept(PolicySettings(keep=Keep.ALL, max_frames=40), times, scores)

@@ -1,4 +1,4 @@
-"""The tracker: each rule by itself, then every rule at once on any input."""
+"""The tracker: each rule by itself, then all rules together on generated input."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make(
 
 
 def feed(tracker: Tracker, verdicts: str, *, begin: float = 0.0, step: float = 0.25) -> list[tuple[int, str]]:
-    """Play M (motion), s (scene change) and anything else (still); return (frame, what began or ended)."""
+    """Play M (motion), s (scene change), anything else (still); return (frame number, change)."""
     told = []
     for place, letter in enumerate(verdicts):
         at = begin + place * step
@@ -56,7 +56,7 @@ def feed(tracker: Tracker, verdicts: str, *, begin: float = 0.0, step: float = 0
 
 
 def words(changes: Sequence[Change]) -> list[str]:
-    """Return "start", "end: reason", "+zone" and "-zone"."""
+    """Return each change as "start", "end: reason", "+zone" or "-zone"."""
     told = []
     for change in changes:
         if isinstance(change, ZoneChange):
@@ -93,7 +93,7 @@ def test_motion_in_m_of_n_frames_starts_an_event(
 
 
 def test_a_still_frame_never_starts_an_event() -> None:
-    """After a cut two of the last three frames may have had motion while the newest has none."""
+    """After a cut, two of the last three frames may have motion while the newest has none."""
     tracker = make(max_length_s=1.0, off_delay_s=10.0)
     told = feed(tracker, "MMMM.M")
     assert told == [(1, "start"), (4, "end: max_length"), (5, "start")]
@@ -230,7 +230,7 @@ def test_a_cut_needs_no_second_confirmation() -> None:
 
 def test_no_event_begins_during_the_cool_down() -> None:
     tracker = make(off_delay_s=0.5, cool_down_s=1.0)
-    # Ends at frame 3 (0.75 s): cool until 1.75 s, frame 7.
+    # The event ends at frame 3 (0.75 s); the cool-down lasts until frame 7 (1.75 s).
     assert feed(tracker, "MM..MMMMMM") == [(1, "start"), (3, "end: quiet"), (7, "start")]
     assert tracker.event is not None
     assert tracker.event.started_at == BEGIN + timedelta(seconds=1.75)
@@ -293,7 +293,7 @@ def test_close_ends_with_its_reason_and_forgets(reason: EndReason) -> None:
     assert words(changes) == [f"end: {reason}", "-drive"]
     assert ends(changes)[0].event.ended_at == BEGIN + timedelta(seconds=0.5)
     assert tracker.close(reason) == []
-    # A fresh debounce, no cool-down, and clocks that may begin anew.
+    # Afterwards confirmation starts again, without a cool-down, and the clock may run back.
     assert feed(tracker, "M", begin=-5.0) == []
     assert feed(tracker, "M", begin=-4.75) == [(0, "start")]
 
