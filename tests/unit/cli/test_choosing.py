@@ -1,4 +1,4 @@
-"""The filters of the commands about events: what they mean, and one line for each that is wrong."""
+"""The filter options of the event commands: what they select, and one line for each invalid one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command's output, and what it says where there is no fleet."""
+"""`async-motion fleet`: its tables, and its error without a fleet."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class TestGet:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """A killed command has left whole files and perhaps a part of one: only what lacks is read."""
+        """A killed command leaves whole and partial files: only missing or damaged frames are fetched."""
         out = tmp_path / "out"
         assert run(config, "get", made[0].event_id, "--out", out) == 0
         folder = out / "porch" / made[0].event_id
@@ -150,7 +150,7 @@ class TestGet:
         plain = cv2.imread(str(folder / "000000.jpg"))
         assert annotated is not None
         assert plain is not None
-        # The zone's upper side, in blue.
+        # The top edge of the zone, in blue.
         assert (annotated[36, 100:500].astype(int) - plain[36, 100:500])[:, 0].mean() > 60
 
     def test_an_archive_proves_its_files(
@@ -223,7 +223,7 @@ class TestDelete:
         assert run(config, "events", "--json") == 0
         (line,) = capsys.readouterr().out.splitlines()
         assert json.loads(line)["event_id"] == made[1].event_id
-        # Again, with more: what was deleted before stays deleted.
+        # A second deletion: the event deleted first stays deleted.
         assert run(config, "delete", made[1].event_id, "--yes") == 0
         capsys.readouterr()
         assert run(config, "events", "--json") == 0

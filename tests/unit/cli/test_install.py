@@ -1,4 +1,4 @@
-"""`async-motion install`: what it writes, keeps and says; the unit that ships, as systemd reads it."""
+"""`async-motion install`: what it writes, keeps and prints; systemd accepts the shipped units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Fetching a frame by its key: whole or not at all, never outside the folder, never other bytes."""
+"""`async-motion listen`: fetching a frame by its key, hostile messages, and terminal output.
+
+A frame is written whole or not at all, only inside the folder, and only if its SHA-256 matches.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ AT = datetime(2026, 11, 22, 7, 31, 12, 345000, UTC)
 
 
 class Shelf:
-    """A store that holds what it is given."""
+    """A store in memory with the given objects."""
 
     def __init__(self, **objects: bytes) -> None:
         self.objects = {"edge1/porch/1.jpg": JPEG, **objects}
@@ -73,7 +76,7 @@ async def test_a_missing_object_says_so(tmp_path: Path) -> None:
 
 
 class Wire:
-    """A connection on which messages come at once: one announcement, after what else is given."""
+    """A connection that delivers `before`, then one announcement, on subscribe."""
 
     def __init__(self, *before: bytes) -> None:
         self.before = before
@@ -101,7 +104,7 @@ async def test_a_reader_of_our_output_that_has_left_is_no_group_of_errors(
     monkeypatch.setattr(build, "find_broker", find_broker)
     monkeypatch.setattr(build, "build_client", lambda *_, **__: Wire())
     monkeypatch.setattr(sys.stdout, "write", gone)
-    with pytest.raises(BrokenPipeError):  # the command line ends quietly on this one alone
+    with pytest.raises(BrokenPipeError):  # the only error on which the command line ends quietly
         await listen(load(None, {}), as_json=True, save=None, camera=None, all_instances=False, count=None)
 
 

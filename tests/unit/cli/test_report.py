@@ -1,4 +1,4 @@
-"""`async-motion report`: the file is whole, asks for nothing outside, and says what the bucket says."""
+"""`async-motion report`: the page is well-formed and self-contained, and agrees with the bucket."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def config(tmp_path: Path) -> Path:
 
 
 class Page(HTMLParser):
-    """The tags, addresses and words of a page."""
+    """Collects the addresses, titles and text of a page; fails on scripts and unclosed tags."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ def test_a_day_of_25_hours(config: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert hours[24] == "porch, Sun 23:00: 1 events"
     row = re.findall(r'<tr><th scope="row">yard</th>(.*?)</tr>', text)[1]
     assert row == "".join(f"<td>{n}</td>" for n in ("2", "–", "1", "–", "–", "2"))
-    # Everything is inside.
+    # The page loads nothing from outside.
     assert page.addresses
     assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
     assert "url(" not in text

@@ -1,4 +1,4 @@
-"""`async-motion scan`: what is printed, what is refused, and with which exit code."""
+"""`async-motion scan`: output, refused input and exit codes."""
 
 from __future__ import annotations
 

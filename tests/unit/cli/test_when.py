@@ -1,4 +1,4 @@
-"""Times as people say them, in a place whose clock is put forward and back."""
+"""Times as users write them, in a zone with daylight saving time (Europe/Berlin)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_day_is_as_long_as_the_clock_says() -> None:
 
 
 def test_an_hour_that_comes_twice_is_taken_whole() -> None:
-    """From 02:00 to 02:59 on the day when the clock is put back: both times."""
+    """02:00 to 02:59 on the day when the clock goes back covers both passes of the hour."""
     first = moment("2026-10-25 02:00", NOW, "--from")
     last = moment("2026-10-25 02:59", NOW, "--to", end=True)
     assert last - first == timedelta(hours=1, minutes=59)

@@ -1,4 +1,4 @@
-"""The client against a bucket and a broker that fail by a seed: nothing missed, repeated or out of order."""
+"""The client against a bucket and a broker with seeded faults: no event missed, repeated or out of order."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class TestEvents:
             assert client.rejected == len(bad)
 
     async def test_a_worker_without_its_lease_is_not_heard(self) -> None:
-        """Its event is found in the bucket; what is delayed, and what is newer, is heard."""
+        """Its events come from the bucket; delayed messages and those of a higher epoch are accepted."""
         bucket, broker = MemoryBucket(), FakeBroker()
 
         def made(no: int, writer: str) -> MadeEvent:
@@ -179,7 +179,7 @@ class TestEvents:
         async with MotionClient(bucket, broker, instance=INSTANCE) as client:
             events = client.events(NOW)
             await take(events, 2)
-            bucket.failures = 10**9  # messages alone
+            bucket.failures = 10**9  # only messages arrive
             tell(2, "bbbbbb", epoch=5, worker="two", delayed=False)
             tell(2, "aaaaaa", epoch=4, worker="one", delayed=False)
             tell(3, "bbbbbb", epoch=5, worker="two", delayed=False)
@@ -188,7 +188,7 @@ class TestEvents:
             assert [(e.writer, e.no) for e in await take(events, 1)] == [("aaaaaa", 2)]
 
     async def test_only_news_since_the_start_of_a_known_writer(self) -> None:
-        """The lane of a writer that had 411 events before does not wait for them."""
+        """The client does not wait for the 411 earlier events of a known writer."""
         bucket, broker = MemoryBucket(), FakeBroker()
         old = make_event(at=NOW - timedelta(days=9), no=411)
         bucket.add(old)
@@ -286,7 +286,7 @@ class TestCursor:
             await take(events, 3)
         async with MotionClient(bucket, instance=INSTANCE, cursor_file=file) as client:
             events = client.events()
-            # The third was not done when the loop was left.
+            # The third event was not yet processed when the loop ended, so it is repeated.
             assert [e.no for e in await take(events, 2)] == [3, 4]
             client.save()
         async with MotionClient(bucket, instance=INSTANCE, cursor_file=file) as client:
@@ -305,7 +305,7 @@ class TestCursor:
 
 @dataclass
 class World:
-    """A service that stores and announces events, with a bucket and a broker that fail."""
+    """A service that stores and announces events, with seeded faults of its bucket and broker."""
 
     seed: int
     bucket: MemoryBucket = field(default_factory=MemoryBucket)
@@ -313,14 +313,14 @@ class World:
     made: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
 
     async def live(self, count: int) -> None:
-        """Make `count` events of two cameras, some stored late, some never announced."""
+        """Make `count` events of two cameras; some are stored late, some are never announced."""
         chance = random.Random(self.seed)
         writer, numbers, at = "aaaaaa", dict.fromkeys(CAMERAS, 0), NOW
         late: list[MadeEvent] = []
         for place in range(count):
             fault = chance.random()
             if fault < 0.05:
-                # The spool is replaced: a new writer, numbers from 1. What was late is delivered first.
+                # Replace the spool: deliver the late events, then use a new writer and count from 1.
                 self.store(late)
                 writer, numbers = f"{chance.getrandbits(23):06x}", dict.fromkeys(CAMERAS, 0)
             elif fault < 0.10:
@@ -357,8 +357,8 @@ class World:
 
 
 async def subscriber(world: World, chance: random.Random, seen: list[Event], total: int) -> None:
-    """Take events until all are seen; die now and then, and go on from the cursor kept with the events."""
-    # Before any clock of this world: what says that it began earlier is not in the subscription.
+    """Take events until all are seen; crash at random times and resume from the last cursor."""
+    # Earlier than every event: the wall clock steps back, and events from before the start are not delivered.
     cursor: str | datetime = NOW - timedelta(days=60)
     while len(seen) < total:
         with_broker = chance.random() < 0.8
@@ -369,7 +369,7 @@ async def subscriber(world: World, chance: random.Random, seen: list[Event], tot
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(lives), client:
                 async for event in client.events(cursor):
-                    # One step: what was done, and how far it went.
+                    # Store the event and the cursor together, without an await between them.
                     seen.append(event)
                     cursor = client.cursor
                     if len(seen) >= total:

@@ -1,4 +1,4 @@
-"""What may be handed out: each event once, in the order of its numbers, and what is missing is waited for."""
+"""The ledger hands out each event once, in the order of the numbers, and waits for missing ones."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_in_any_order_with_any_restart_nothing_is_missed_or_repeated(data: st.Da
             for given_out in ledger.ready(monotonic=0.0, patience_s=PATIENCE_S, searched=True):
                 out.append(given_out.no)
                 if data.draw(st.booleans()):
-                    # Killed: what waited is in the bucket, and comes again.
+                    # A crash: the waiting events are in the bucket and arrive again.
                     waiting = [event(n) for n in arrivals]
                     ledger = Ledger.of(json.loads(json.dumps(ledger.state())))
                     for again in waiting[: arrivals.index(no) + 1]:

@@ -1,4 +1,4 @@
-"""What a subscriber takes from MQTT: ends of events and announcements, of its instance alone."""
+"""MQTT messages that a subscriber accepts: event ends and announcements of its own instance."""
 
 from __future__ import annotations
 
