@@ -374,7 +374,7 @@ class Job:
     codec: str
 
     def run(self) -> tuple[Recut, list[tuple[Watched, Watched]]] | None:
-        """Return the results with `all` and `auto`, for each rate mode and GOP; None if nothing can be cut."""
+        """Return the results of `all` and `auto` for each rate mode and GOP; None if nothing can be cut."""
         cv2.setNumThreads(1)
         cut = recut(self.folder, self.meta, scoring(self.data))
         if cut is None:
