@@ -1,4 +1,4 @@
-"""A child process inherits paths and locale, but no settings and no credentials."""
+"""A child process inherits paths, locale and driver names, but no settings and no credentials."""
 
 from __future__ import annotations
 

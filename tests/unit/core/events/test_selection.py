@@ -124,7 +124,7 @@ def test_a_thinned_event_leaves_out_whole_intervals() -> None:
 
 
 def test_the_default_cap_covers_the_default_maximum_length() -> None:
-    """300 s at 5 frames/s: the first 30 s in full, then thinned beyond 100 s."""
+    """300 s at 5 frames/s: the first 30 s are kept in full, the rest thinned to reach beyond 100 s."""
     times = kept(PolicySettings(keep=Keep.ALL, max_frames=300), frames(300))
     assert times[:150] == frames(30)
     assert len(times) < 300
