@@ -1,4 +1,4 @@
-"""What a machine can carry and what cameras cost, by a clock and a meter of the test's own."""
+"""A machine's capacity and the cost of cameras, on a fake clock and fake CPU time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_time_is_shared_out_by_the_pixels_judged() -> None:
     assert meter.cost("large") == pytest.approx(0.375)
     assert meter.cost("small") == pytest.approx(0.125)
     assert meter.cost("new") is None, "it was not there when the window began"
-    # A camera that left and came back has counted from 0 again.
+    # A camera that left and returned counts from 0 again.
     now[0], spent[0] = 40.0, 15.0
     work.update(large=10.0)
     assert meter.cost("large") is None

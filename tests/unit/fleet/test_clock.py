@@ -1,4 +1,4 @@
-"""The clock of leases also counts while the machine sleeps."""
+"""The clock of leases also counts while the machine is suspended."""
 
 from __future__ import annotations
 

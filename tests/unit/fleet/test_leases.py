@@ -1,4 +1,4 @@
-"""Leases on a bucket in memory: compare-and-set, deadlines, writes without an answer."""
+"""Leases on an in-memory bucket: compare-and-set, deadlines, writes without an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Placement: even shares, few moves, no herding."""
+"""Placement: shares by capacity, few moves, no herding."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_an_unsettled_camera_stays() -> None:
     count=st.integers(2, 6),
 )
 def test_shedding_comes_to_rest_and_moves_no_more_than_its_share(costs: list[float], count: int) -> None:
-    """One worker has all, the others are new: cameras leave one at a time, and none comes back."""
+    """One worker has every camera, the others are new: cameras leave one at a time, and none returns."""
     names = [f"w{number}" for number in range(count)]
     placed = {f"cam{number}": "w0" for number in range(len(costs))}
     cost = {f"cam{number}": value for number, value in enumerate(costs)}

@@ -1,4 +1,4 @@
-"""Workers on a bucket in memory: one owner at a time, failover, draining, moves, the loss of a quorum."""
+"""Workers on an in-memory bucket: one owner at a time, failover, draining, moves, quorum loss."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Line:
 
 @dataclass
 class Stage:
-    """Who captures what, and every overlap of two owners."""
+    """Record the owners of each camera, and every overlap of two."""
 
     owners: dict[str, set[str]] = field(default_factory=dict)
     overlaps: list[str] = field(default_factory=list)
@@ -160,7 +160,7 @@ async def test_the_cameras_of_a_worker_that_vanishes_get_new_owners_with_higher_
         await eventually_async(lambda: bool(stage.of("a")) and bool(stage.of("b")))
         lost = stage.of("a")
         first.line.cut = True
-        # Its own fence stops them before the bucket lets another worker have them.
+        # Its own fence stops the cameras before their leases expire for other workers.
         await eventually_async(lambda: not stage.of("a"), what="the fence")
         await eventually_async(stage.all_owned, what="the failover")
         assert stage.overlaps == []

@@ -1,4 +1,4 @@
-"""Remembered values: whatever an earlier run, or a damaged spool, has left, a start is never ended by it."""
+"""Remembered values: no value left by an earlier run or a damaged spool makes a start fail."""
 
 from __future__ import annotations
 

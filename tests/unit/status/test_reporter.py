@@ -1,4 +1,4 @@
-"""The reporter: states that are never stuck and never flood, and commands that are checked and remembered."""
+"""The reporter: states are never stuck and never flood; commands are validated and remembered."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ START = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
 
 
 class Clock:
-    """Both clocks, moved by hand."""
+    """The wall clock and the monotonic clock, moved by the test."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
@@ -51,7 +51,7 @@ class Clock:
 
 
 class FakeBroker:
-    """Remembers what is retained, in order, and lets a test publish commands."""
+    """Record what is retained, in order, and publish commands for a test."""
 
     def __init__(self) -> None:
         self.log: list[tuple[str, str]] = []
@@ -78,7 +78,7 @@ class FakeBroker:
 
 
 class FakeControls:
-    """Settings in force; refuses what a real camera might."""
+    """Hold the settings in force; refuse values as a real camera might."""
 
     def __init__(self) -> None:
         self.current: dict[str, Value] = {
@@ -109,7 +109,7 @@ class FakeControls:
 
 
 class Bench:
-    """A reporter of two cameras with everything around it."""
+    """A reporter of two cameras, on a fake broker, fake controls and a fake clock."""
 
     def __init__(self, *, attach: bool = True, **options: Any) -> None:
         self.clock = Clock()
@@ -159,7 +159,7 @@ class Bench:
         self.restarts += 1
 
     def wait(self, seconds: float) -> None:
-        """Let the clock run, with a tick each second."""
+        """Advance the clock, with a tick each second."""
         for _ in range(int(seconds)):
             self.clock.elapsed += 1
             self.reporter.tick()
@@ -308,7 +308,7 @@ def test_a_change_is_published_at_once_and_a_flapping_camera_does_not_flood() ->
     bench.wait(20)
     before = len(bench.broker.of(TOPICS.camera_state("porch")))
     bench.reporter.camera_offline("porch", "connection refused")
-    # the last state was five seconds ago
+    # the previous state was published 5 s ago
     assert bench.broker.state("porch")["problem"] == "connection refused"
     for _ in range(60):
         bench.reporter.camera_online("porch")
@@ -647,7 +647,7 @@ async def test_previews_are_shown_while_the_camera_is_online() -> None:
 
 
 class NightBench(Bench):
-    """A reporter with a camera whose nights have a sensitivity of their own."""
+    """A reporter with a camera that has a night profile with its own sensitivity."""
 
     def __init__(self, *, basis: str = "manual", night: str = "low", **options: Any) -> None:
         super().__init__(attach=False, profiled=["porch"], **options)

@@ -1,4 +1,4 @@
-"""Scoring: the same figures as the harness that comes with the footage, and its rules one by one."""
+"""Scoring: the same figures as the footage's own evaluation harness, and each rule by itself."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ DATA = Path(__file__).parents[4] / "shared/data"
 
 @pytest.fixture(scope="module")
 def harness() -> Any:
-    """The harness of the footage, which stands beside the repository."""
+    """Load the footage's evaluation harness, which lies beside the repository; skip without it."""
     path = DATA / "evaluate.py"
-    if not path.is_file():  # some of the footage may not be passed on: public CI has none of it
+    if not path.is_file():  # some footage may not be redistributed, so public CI has none
         pytest.skip("needs shared/data/evaluate.py beside the repository")
     spec = importlib.util.spec_from_file_location("evaluate", path)
     assert spec is not None
@@ -30,7 +30,7 @@ def harness() -> Any:
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            patch.setenv(variable, "1")  # it would set them for the rest of the run
+            patch.setenv(variable, "1")  # the harness sets them on import; restored on exit
         spec.loader.exec_module(module)
     return module
 
@@ -51,7 +51,7 @@ def same(ours: Score, theirs: dict[str, Any], harness: Any) -> None:
 
 
 def verdicts(length: int, seed: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return verdicts in runs, as detectors give them."""
+    """Return random verdicts (length,) in runs of 1 to 11 equal ones, as detectors give them."""
     draw = np.random.default_rng(seed)
     return np.repeat(draw.random(length) < 0.3, draw.integers(1, 12, length))[:length]
 
@@ -64,7 +64,7 @@ labels_of_any_kind = st.lists(
 @given(labels=labels_of_any_kind, seed=st.integers(0, 999), fps=st.sampled_from([1, 4.6, 5, 9, 12.5, 25]))
 def test_any_verdicts_score_as_in_the_harness(harness: Any, labels: Any, seed: int, fps: float) -> None:
     if len(labels) < 2 * round(fps) + 1:
-        labels = np.concatenate([labels, np.zeros(2 * round(fps) + 1, np.int8)])  # it takes no shorter ones
+        labels = np.concatenate([labels, np.zeros(2 * round(fps) + 1, np.int8)])  # the harness's minimum
     detected = verdicts(len(labels), seed)
     theirs = harness.score_frames(detected, labels, {"fps": fps})
     same(score_frames(detected, labels, fps), theirs, harness)
@@ -116,7 +116,7 @@ def test_the_footage_scores_as_in_the_harness(harness: Any, seed: int) -> None:
     for folder in sequences():
         meta = json.loads((folder / "meta.json").read_text())
         if meta["kind"] not in ("event", "empty") and meta["frames"] > 300:
-            continue  # unpacking masks takes its time, and a few will do
+            continue  # unpacking masks is slow, and short sequences suffice
         theirs, masks = harness.labels(str(folder), meta)
         span = meta.get("eval_span")
         match meta["kind"]:

@@ -1,4 +1,4 @@
-"""The search for settings, on costs that are made up; which clips are held out together."""
+"""The search for settings, on synthetic costs; the folds of held-out clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`async-motion tune` on small clips: what it reads, what it finds, what it says, and what it refuses."""
+"""`async-motion tune` on small clips: its input, search, report and refusals."""
 
 # ruff: noqa: SLF001  (parts of the report alone)
 
@@ -37,11 +37,11 @@ from tests.support.video import Image, crossing, ground, scene, write_clip
 SIZE = (160, 120)
 FPS = 10
 BLIND = Candidate(sensitivity="medium", threshold=None, min_area=0.3, confirm=(2, 3))
-"""Settings by which the box is too small to count."""
+"""Settings whose minimum area is larger than the box."""
 
 
 def lit(pictures: Iterator[Image], from_s: float) -> Iterator[Image]:
-    """Switch a lamp on."""
+    """Brighten the images from `from_s` seconds on, as a lamp does."""
     for number, picture in enumerate(pictures):
         bright = np.clip(picture.astype(np.int16) + 40, 0, 255).astype(np.uint8)
         yield bright if number >= from_s * FPS else picture
@@ -54,7 +54,7 @@ def moving(path: Path, *, start_s: float, seed: int = 7) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips in motion/ and quiet/, and one that is marked in a file of labels."""
+    """Write clips into motion/ and quiet/, and one that a label file marks; return their folder."""
     root = tmp_path_factory.mktemp("clips")
     for name in ("motion", "quiet"):
         (root / name).mkdir()
@@ -137,7 +137,7 @@ def test_small_pictures_are_to_the_detector_what_whole_ones_are(shape: tuple[int
 
 
 def test_small_pictures_are_judged_as_whole_ones() -> None:
-    """What is kept of a clip must mean the same to the detector."""
+    """The detector must give the same verdict on the reduced luma that is kept of a clip."""
     size = (1280, 720)
     whole, small = Detector(DetectorSettings()), Detector(DetectorSettings())
     box = crossing(size, start_s=2.0, length_s=2.0, share=0.4)
@@ -219,7 +219,7 @@ def test_without_enough_clips_none_is_held_out(bench: Bench) -> None:
 def test_clips_of_one_kind_are_scored_and_nothing_is_searched(
     bench: Bench, kind: Kind, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The best settings for quiet clips alone would be blind."""
+    """The best settings for quiet clips alone would detect nothing."""
     one_sided = Bench(
         [clip for clip in bench.clips if clip.label.kind is kind], DetectorSettings(), miss_cost=5
     )
@@ -399,7 +399,7 @@ def test_the_nearest_folder_says_what_a_clip_is(tmp_path: Path, monkeypatch: pyt
         (root / name).touch()
     assert [(path.name, kind) for path, kind in find_clips([root])] == [
         ("a.mp4", Kind.QUIET),
-        ("c.mp4", None),  # what lies above the folder that was given says nothing
+        ("c.mp4", None),  # folders above the given one do not label a clip
         ("b.MKV", Kind.MOVING),
     ]
     assert find_clips([root / "Quiet/a.mp4"]) == [(root / "Quiet/a.mp4", Kind.QUIET)]
@@ -422,7 +422,7 @@ def test_a_name_stands_for_the_clip_whose_path_ends_in_it(tmp_path: Path) -> Non
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Return the one line that `tune` says of what it was given."""
+    """Run `tune` with invalid arguments; return the one line that it writes to stderr."""
     assert main(["tune", *(str(argument) for argument in arguments)]) == 2
     said = capsys.readouterr()
     assert said.out == ""

@@ -1,4 +1,4 @@
-"""A site without a service behind it, and a server that shows it."""
+"""A site on fake parts instead of a running service, and a server for it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOKEN, VIEWER = "t0ken-of-the-admin", "t0ken-of-the-viewer"
 
 
 def state(**changes: Any) -> dict[str, Any]:
-    """Return a state as the reporter gives it, all well."""
+    """Return a healthy state in the reporter's form, with `changes` merged in."""
     return {
         "schema": "async_motion.state/1",
         "instance": "edge1",
@@ -48,7 +48,7 @@ def state(**changes: Any) -> dict[str, Any]:
 
 
 def camera(**changes: Any) -> dict[str, Any]:
-    """Return a camera's state, all well."""
+    """Return a healthy camera's state, with `changes` merged in."""
     return {
         "schema": "async_motion.camera_state/1", "status": "watching", "problem": None, "fps": 4.9,
         "score": 0.03,
@@ -60,7 +60,7 @@ def camera(**changes: Any) -> dict[str, Any]:
 
 
 class State:
-    """A state that tests change."""
+    """A state that a test can change; a call returns it."""
 
     def __init__(self, **changes: Any) -> None:
         self.state: dict[str, Any] = state(**changes)
@@ -77,11 +77,11 @@ FLEET: dict[str, Any] = {
     "workers": {"east": {"capacity": 4.0, "load": 0.5, "cameras": 2, "draining": False, "spool_records": 7}},
     "cameras": {"porch": {"worker": "east", "epoch": 41}},
 }
-"""What a state tells of a fleet."""
+"""The fleet's part of a state."""
 
 
 def frame(number: int = 0, camera: str = "porch", width: int = 64) -> Frame:
-    """Return a frame whose brightness tells its number."""
+    """Return a frame whose brightness encodes its number."""
     picture: Image = np.full((36, width, 3), number % 256, np.uint8)
     return Frame(
         camera=camera, captured_at=NOW + timedelta(seconds=number), monotonic=float(number),
@@ -90,13 +90,13 @@ def frame(number: int = 0, camera: str = "porch", width: int = 64) -> Frame:
 
 
 def detection(*, score: float = 0.01, motion: bool = True) -> Detection:
-    """Return a verdict with a box."""
+    """Return a detection with one box."""
     reason = Reason.MOTION if motion else Reason.STILL
     return Detection(motion=motion, reason=reason, score=score, boxes=(Box(0.1, 0.2, 0.3, 0.4),))
 
 
 class Encoder:
-    """Encodes, and counts how often."""
+    """Encode JPEGs, and record the width of each call."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -114,7 +114,7 @@ CAMERAS = {
 
 
 class Stage:
-    """All that a test may change of a site."""
+    """The parts of a site, for a test to change before it is served."""
 
     def __init__(self, *, max_viewers: int = 2, **changes: Any) -> None:
         self.state = State(**changes)
@@ -129,7 +129,7 @@ class Stage:
         self.url = ""
 
     def site(self) -> Site:
-        """Return the site."""
+        """Return the site on these parts."""
         return Site(
             instance="edge1",
             version="0.1.0",
@@ -142,7 +142,7 @@ class Stage:
         )
 
     def archive(self) -> Archive:
-        """Return what reads the bucket."""
+        """Return the archive of stored events in `bucket`."""
 
         async def delete(event: Event) -> int:
             self.deleted.append(event.event_id)
@@ -167,7 +167,7 @@ def _thumbnail(jpeg: bytes, width: int) -> bytes:
 async def serving(
     stage: Stage | None = None, *, host: str = "127.0.0.1", **guard: Any
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """Serve a site; give a session that keeps no cookies and follows no redirects by itself."""
+    """Serve a site; yield a session on it that keeps no cookies."""
     stage = stage or Stage()
     web = Web(host=host, port=0, guard=Guard(host=host, instance="edge1", **guard), site=stage.site())
     try:
@@ -188,11 +188,11 @@ async def serving(
 
 
 async def get(session: aiohttp.ClientSession, path: str, **headers: str) -> tuple[int, str]:
-    """Return the status and text of an answer."""
+    """Return the status and text of the answer to a GET; follow no redirect."""
     async with session.get(path, headers=headers, allow_redirects=False) as answer:
         return answer.status, await answer.text()
 
 
 def bearer(token: str) -> dict[str, str]:
-    """Return the header of a program."""
+    """Return the Authorization header that a program sends."""
     return {"Authorization": f"Bearer {token}"}

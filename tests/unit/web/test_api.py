@@ -1,4 +1,4 @@
-"""The API: every route is documented, and answers as its document says."""
+"""The API: every route is documented, and its answers match the document."""
 
 from __future__ import annotations
 

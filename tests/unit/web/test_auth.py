@@ -1,4 +1,4 @@
-"""Who may do what: every route for every visitor, the cookie's life, proxies, and guessing."""
+"""Authorisation: every route for every role, the cookie's lifetime, proxies, and guessed tokens."""
 
 # ruff: noqa: SLF001  (cookies and failures as the guard keeps them)
 
@@ -33,7 +33,7 @@ LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
 
 def all_routes() -> list[tuple[str, str, Role]]:
-    """Return (method, path, role) of everything that is served, with names that exist."""
+    """Return (method, path, required role) of every route, with existing names in the paths."""
     routes = [(r.method, BASE + r.path, Role(r.role)) for r in Api(Stage().site()).routes]
     routes += [
         ("GET", path, Role.VIEWER) for path in ("/", "/camera?name=porch", "/events", "/health", "/metrics")
@@ -92,7 +92,7 @@ async def test_an_admin_is_let_through() -> None:
 
 
 async def logged_in(session: aiohttp.ClientSession, token: str, **headers: str) -> tuple[str, str]:
-    """Return the cookie that a token was exchanged for, and where it went on to."""
+    """Exchange a token; return the answer's Set-Cookie and Location."""
     data = {"token": token, "to": "health"}
     headers = {"Sec-Fetch-Site": "same-origin", **headers}
     async with session.post("/login", data=data, headers=headers, allow_redirects=False) as answer:

@@ -1,4 +1,4 @@
-"""A client cannot take all handles: connections are bounded, and an idle one makes room."""
+"""A client cannot exhaust the file descriptors: connections are bounded, and an idle one is closed first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_handles_stay_free_for_the_service(handles: int, bound: int) -> None:
 
 
 class Handler(asyncio.Protocol):
-    """A connection of the server; `alive` are those that it has open."""
+    """A connection of the server; `alive` lists the open ones."""
 
     def __init__(self, alive: list[Closable]) -> None:
         self.alive = alive

@@ -1,4 +1,4 @@
-"""Stored events: lists, pages, pictures, archives, links, deleting; and a bucket that is hostile."""
+"""Stored events: lists, pages, frames, archives, links and deletion; and a hostile bucket."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ MORNING = NOW.replace(hour=6, minute=0, second=0)
 
 
 def picture(width: int = 640) -> bytes:
-    """Return a JPEG."""
+    """Return a 16:9 JPEG, `width` pixels wide."""
     image: Image = np.zeros((width * 9 // 16, width, 3), np.uint8)
     image[:, : width // 2] = 200
     return encode(image)[0]
 
 
 def filled(count: int = 3, **changes: Any) -> tuple[Stage, list[MadeEvent]]:
-    """Return a stage with so many events of that morning, a minute apart."""
+    """Return a stage with `count` events from MORNING on, a minute apart, and the events."""
     stage = Stage()
     made = [
         make_event(
@@ -253,7 +253,7 @@ async def test_a_viewer_deletes_nothing() -> None:
 
 
 class Refusing(MemoryBucket):
-    """A bucket that may not be read."""
+    """A bucket whose every request raises `error`."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -293,7 +293,7 @@ async def test_a_hostile_bucket_is_survived() -> None:
         folder + "event.json": (b'{"zones": [' + b"[" * 100_000, {}),
         made[0].frames[0].object_key: (b"<script>alert(1)</script>", {}),
         made[0].frames[1].object_key: (
-            # A JPEG that promises 65,000 x 65,000 pixels.
+            # A JPEG header that declares 65,000 x 65,000 pixels.
             b"\xff\xd8\xff\xc0\x00\x11\x08\xfd\xe8\xfd\xe8\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01"
             + b"\0" * 64,
             {},

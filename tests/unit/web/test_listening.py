@@ -1,4 +1,4 @@
-"""The pages' socket: systemd's where it passed one on, both kinds of address for `::`."""
+"""The listening socket: systemd's if it passes one; `::` accepts IPv4 and IPv6."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from async_motion.web import listening
 
 @pytest.fixture
 def passed(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
-    """Return a listening socket, at the descriptor at which systemd would pass it on."""
+    """Return a listening socket whose descriptor is taken for the first that systemd passes."""
     made = socket.create_server(("127.0.0.1", 0))
     monkeypatch.setattr(listening, "FIRST_FD", made.fileno())
     return made

@@ -1,4 +1,4 @@
-"""What viewers see: the newest picture, encoded once and only when asked for; bounded streams."""
+"""The live view: the newest frame, encoded once and only on request; bounded streams."""
 
 # ruff: noqa: SLF001  (what is left when viewers have gone)
 
@@ -59,14 +59,14 @@ async def test_before_the_first_picture_and_after_the_last() -> None:
 
 
 async def parts(answer: aiohttp.ClientResponse, count: int) -> list[bytes]:
-    """Return `count` images of a stream."""
+    """Return the next `count` JPEGs of a multipart stream."""
     found: list[bytes] = []
     async with asyncio.timeout(30):
         while len(found) < count:
             head = await answer.content.readuntil(b"\r\n\r\n")
             length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
             found.append(await answer.content.readexactly(length))
-            # Without the boundary that ends a part a browser would not show it before the next one comes.
+            # A browser shows a part only at its closing boundary: without it, one frame late.
             end = f"\r\n--{BOUNDARY}\r\n".encode()
             assert await answer.content.readexactly(len(end)) == end
     return found

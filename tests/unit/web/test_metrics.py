@@ -1,4 +1,4 @@
-"""The metrics: they say what the state says, and leave out what it does not."""
+"""The metrics: they match the state, and omit what it lacks."""
 
 from __future__ import annotations
 

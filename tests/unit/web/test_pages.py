@@ -1,4 +1,4 @@
-"""The pages without script: what a reader sees, every text escaped, every address relative."""
+"""The pages without script: their text, with everything escaped and every URL relative."""
 
 # ruff: noqa: SLF001  (the files that the site has read)
 
@@ -20,7 +20,7 @@ SVG = {"path", "rect", "circle", "use", "line", "polygon", "polyline"}
 
 
 class Texts(HTMLParser):
-    """Collects what a reader sees, every element and address; fails on elements that do not close."""
+    """Collect the visible text, the elements and the URLs of a page; fail on an unclosed element."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The server: health, headers, the port, and bounds that a thousand slow clients do not get around."""
+"""The server: health, headers, the port, and bounds that hold against a thousand slow clients."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ async def test_a_head_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None
         async with asyncio.timeout(30):
             while not reader.at_eof():
                 with suppress(OSError):
-                    writer.write(b"x")  # a byte now and then is no progress
+                    writer.write(b"x")  # single bytes do not extend the deadline
                     await reader.read(1)
         writer.close()
 

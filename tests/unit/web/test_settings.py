@@ -1,4 +1,4 @@
-"""Settings through the API: shown without secrets, checked, saved, refused with reasons; and zones tried."""
+"""Settings through the API: shown without secrets, checked, saved or refused with reasons; zone previews."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def field(*place: str, **values: Any) -> editing.EditorField:
 
 
 class FakeEditor:
-    """An editor that notes what it is asked for."""
+    """An editor that records each save; raises `error` if set."""
 
     def __init__(self) -> None:
         self.saved: list[tuple[str, list[editing.Edit], bool]] = []

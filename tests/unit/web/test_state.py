@@ -1,4 +1,4 @@
-"""The state that the pages show is read for problems."""
+"""Problems derived from the state that the pages show."""
 
 from __future__ import annotations
 

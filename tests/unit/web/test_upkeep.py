@@ -1,4 +1,4 @@
-"""What was set aside and the log's warnings, on the page and through the API; for admins alone."""
+"""Records set aside and logged warnings, on the page and through the API; for admins only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVIL = "<img src=x onerror=alert(1)>"
 
 
 class FakeUpkeep:
-    """A spool with two leftovers."""
+    """A spool with two records set aside."""
 
     def __init__(self) -> None:
         self.retried: list[Collection[int] | None] = []

@@ -1,4 +1,4 @@
-"""An event as a ZIP file: whole, in order, and what is missing is named."""
+"""An event as a ZIP file: complete, in order, with missing frames named."""
 
 from __future__ import annotations
 
