@@ -134,7 +134,7 @@ class LearnedDetector(FakeDetector):
 
 
 async def retuned(*thresholds: float | None, torn: bool = False) -> tuple[CameraUnit, list[FakeDetector]]:
-    """Set each threshold after one more frame; return the unit and every detector that it created.
+    """Set each threshold after one more frame; return the unit, and the detectors built without a state.
 
     With `torn`, the detector's state cannot be restored.
     """

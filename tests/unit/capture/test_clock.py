@@ -149,7 +149,7 @@ def test_a_new_connection_goes_on_after_the_last_stamp_of_the_one_before() -> No
     floor = Floor()
     before = hands.clock(floor)
     before.anchor(0.0)
-    last = before.stamp(before.due(30.0))  # a file that ran ahead
+    last = before.stamp(before.due(30.0))  # a file's stamp, ahead of the clock
     after = hands.clock(floor)
     after.arrived(7.0)
     first = after.stamp(after.time_of(7.0))

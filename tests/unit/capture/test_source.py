@@ -253,7 +253,7 @@ def test_stamps_go_on_over_reconnects() -> None:
     def reader(handover: Handover, clock: PtsClock) -> None:
         handover.reader_opened()
         clock.anchor(0.0)
-        for played in (100.0, 101.0):  # stamps that run ahead of the time that passes
+        for played in (100.0, 101.0):  # stamps ahead of real time
             stamp = clock.stamp(clock.due(played))
             one = frame(0)
             handover.reader_offer(

@@ -78,7 +78,7 @@ class FakeBroker:
 
 
 class FakeControls:
-    """Hold the settings in force; refuse values as a real camera might."""
+    """Hold the settings in force; refuse a `min_area` above 0.9, as a real camera does."""
 
     def __init__(self) -> None:
         self.current: dict[str, Value] = {
@@ -253,7 +253,7 @@ async def test_the_end_of_run_closes() -> None:
     assert bench.broker.last(TOPICS.camera_status("porch")) == "offline"
 
 
-# ---- at once, and only changes ----
+# ---- changes alone, and at once ----
 
 
 def test_motion_goes_out_in_the_same_call_and_before_the_state() -> None:

@@ -238,7 +238,7 @@ def test_the_present_settings_are_those_of_the_camera() -> None:
     assert start.candidate == Candidate(sensitivity="medium", threshold=None, min_area=0.002, confirm=(2, 3))
 
 
-# ---- what is said ----
+# ---- the report ----
 
 
 def outcome(found: Candidate, held_out: HeldOut | None) -> Outcome:
@@ -418,7 +418,7 @@ def test_a_name_stands_for_the_clip_whose_path_ends_in_it(tmp_path: Path) -> Non
         label_clips(clips, {"x.mp4": quiet}, Path("l.yaml"))
 
 
-# ---- what is refused ----
+# ---- refusals ----
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -249,7 +249,7 @@ async def test_a_viewer_deletes_nothing() -> None:
         assert stage.deleted == []
 
 
-# ---- trouble ----
+# ---- a failing or hostile bucket ----
 
 
 class Refusing(MemoryBucket):

@@ -25,7 +25,7 @@ def server(host: str, port: int) -> Web:
     return Web(host=host, port=port, guard=Guard(host=host, instance="edge1"), site=Stage().site())
 
 
-# ---- where it listens ----
+# ---- listening ----
 
 
 async def test_the_pages_have_a_certificate_of_their_own(tmp_path: Path) -> None:

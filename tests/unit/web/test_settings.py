@@ -147,7 +147,7 @@ async def test_a_body_that_is_none_is_said(body: bytes) -> None:
             assert answer.status == 415
 
 
-# ---- zones tried ----
+# ---- zone previews ----
 
 
 def shapes(**values: Any) -> ShapesBody:
