@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share. Servers start on first use, once for the whole run."""
+"""Fixtures shared by several test folders. Servers start on first use, once for the whole run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from async_motion.logs import QUIET
 from tests.support import s3, tls
 
 # CI must be reproducible: the same commit draws the same examples. Elsewhere new ones are drawn.
-# How fast the machine is says nothing about the code.
+# No deadline: a slow machine is not a fault of the code.
 PATIENT = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile("patient", PATIENT)
 hypothesis.settings.register_profile("ci", PATIENT, derandomize=True, print_blob=True)
@@ -25,7 +25,7 @@ if os.environ.get("CI"):
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """Undo what a command run in this process does to logging: the next test looks at the log, too."""
+    """Undo changes that a command run in this process makes to logging: the next test reads the log, too."""
     root = logging.getLogger()
     levels = {name: logging.getLogger(name).level for name in ("", *QUIET)}
     yield
@@ -53,5 +53,5 @@ def juicefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tls.Authority:
-    """A home-made certificate authority, with a certificate for 127.0.0.1 and localhost."""
+    """A self-made certificate authority, with a certificate for 127.0.0.1 and localhost."""
     return tls.make_authority(tmp_path_factory.mktemp("authority"))

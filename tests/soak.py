@@ -1,10 +1,10 @@
 """A day of cameras in minutes: ``python -m tests.soak [--hours 24] [--reconnects 2000]``.
 
-One child process walks the real capture and pipeline, from the sources to a spool in memory: a recording at
-full speed, of which one picture a second is judged, until so many hours of its own clock are over; and at the
-same time four RTSP cameras that break off in every way they can (a clean end, a reset, a stall, garbage, 401,
-404, another size), and are read again at once. The parent plays the cameras, and compares what the child
-holds with what it held when warm: memory, threads, handles.
+One child process runs the real capture and pipeline, from the sources to a spool in memory. A recording is
+read at full speed, with one frame judged for each second, until `--hours` of its own clock have passed. At
+the same time, four RTSP cameras break off in every way they can (a clean end, a reset, a stall, garbage, 401,
+404, another size) and are reconnected at once. The parent plays the cameras, and compares the child's memory,
+threads and handles with those when it was warm.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from tests.support.wait import eventually_async
 STREETS = 4
 SAMPLE_S = 5.0
 WARM_SHARE = 0.15
-"""What is loaded and cached once is there after this share of the way."""
+"""Share of the run after which everything is loaded and cached."""
 
 MAX_GROWTH = 48 << 20
 
@@ -77,7 +77,7 @@ class Seen:
 
 
 class Until:
-    """A recording that ends after so many seconds of its own time."""
+    """A recording that ends after `seconds` of its own time."""
 
     live = False
 
@@ -101,7 +101,7 @@ class Until:
 
 
 async def child(clip: str, port: int, hours: float, reconnects: int) -> None:
-    """Walk all cameras to their ends, and print what the process holds, a line of JSON each time."""
+    """Run all cameras to their ends; print the resources of the process, one line of JSON for each sample."""
     seen = Seen()
     each = -(-reconnects // STREETS)
     done = 0
@@ -181,7 +181,7 @@ async def child(clip: str, port: int, hours: float, reconnects: int) -> None:
             await asyncio.wait(walking)
             sampling.cancel()
             await tape.aclose()
-            # The threads of the last connections say goodbye to their cameras.
+            # Threads of the last connections still close their RTSP sessions.
             with suppress(AssertionError):
                 await eventually_async(lambda: not readers(), within_s=10)
             say()
@@ -191,7 +191,7 @@ async def child(clip: str, port: int, hours: float, reconnects: int) -> None:
 
 
 class Flapping(rtsp.Scripted):
-    """A camera that does not stay."""
+    """A camera whose connections break off."""
 
     def __init__(self, folder: Path) -> None:
         self._large = rtsp.access_units(
@@ -235,7 +235,7 @@ class Flapping(rtsp.Scripted):
 
 
 def run(hours: float, reconnects: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return what the child held over time, and what is wrong with it."""
+    """Return the child's resources over time, and the problems found in them."""
     with tempfile.TemporaryDirectory(prefix="async_motion-soak-") as folder:
         size = (96, 64)
         box = crossing(size, start_s=20, length_s=6)

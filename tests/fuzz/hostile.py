@@ -1,4 +1,4 @@
-"""Servers that lie: one connection's worth of HTTP or RTSP, drawn for each case."""
+"""Hostile servers: one connection of HTTP or RTSP, drawn for each case."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.support.rtsp import AccessUnit, rtp_packets
 
 MIB = 1 << 20
 MAX_SENT = 1024 * MIB
-"""What one answer sends at most of the gigabytes that it announces: the bound is the service's."""
+"""Bytes that one answer sends at most, of the gigabytes that it announces: the service sets the bound."""
 
 Answer = Callable[[socket.socket, random.Random], None]
 
 
 class Server:
-    """Answers each connection with `answer`, until it is told another one."""
+    """Answers each connection with `answer`, which a case may replace."""
 
     def __init__(self) -> None:
         self.answer: Answer = lambda _connection, _draw: None
@@ -31,13 +31,13 @@ class Server:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def hang_up(self) -> None:
-        """End what is still being answered."""
+        """Close the connections that are still being answered."""
         for connection in list(self._open):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting connections."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -56,7 +56,7 @@ class Server:
         with connection, suppress(OSError):
             self.answer(connection, draw)
             if draw.random() < 0.8:
-                while connection.recv(4096):  # said all, and stays
+                while connection.recv(4096):  # all is sent; keep the connection open
                     pass
         self._open.discard(connection)
 
@@ -86,7 +86,7 @@ KINDS = (
 
 
 def http(connection: socket.socket, draw: random.Random, files: dict[str, bytes], trap: str) -> None:
-    """Answer a GET with something that is no camera's."""
+    """Answer a GET with a response that no camera would send."""
     connection.recv(4096)
     jpeg = files["still.jpg"]
     mode = draw.choice(
@@ -129,7 +129,7 @@ def http(connection: socket.socket, draw: random.Random, files: dict[str, bytes]
         connection.sendall(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % announced)
         _pour(connection, jpeg[:200] + bytes(64 * 1024))
     elif mode == "part":
-        # No length and no end: where does this part stop?
+        # Neither a length nor an end: the reader cannot tell where this part stops.
         connection.sendall(b"--frame\r\nContent-Type: image/jpeg\r\n\r\n")
         _pour(connection, jpeg[:-2])
     elif mode == "dimensions":
@@ -138,7 +138,7 @@ def http(connection: socket.socket, draw: random.Random, files: dict[str, bytes]
             _part(connection, jpeg[:at] + side + jpeg[at + 4 :])
     else:
         rate = draw.choice((0.0, 0.01, 0.05, 0.3))
-        # As long as it is listened to: FFmpeg wants to see some before it hands out the first.
+        # Until the reader hangs up: FFmpeg needs several parts before it returns the first.
         for _ in range(1000):
             time.sleep(0.004)
             broken, border = jpeg, "--frame"
@@ -167,13 +167,13 @@ def _pour(connection: socket.socket, data: bytes) -> None:
 
 
 def damaged(connection: socket.socket, draw: random.Random, jpeg: bytes) -> None:
-    """Send one JPEG over and over, often with a part of it missing: what is shown must be the whole one."""
+    """Send one JPEG repeatedly, often damaged: every frame shown must be the undamaged one."""
     connection.recv(4096)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
     for _ in range(1000):
         time.sleep(0.004)
         start = draw.randrange(len(jpeg) // 3, len(jpeg) * 3 // 4)
-        # A small cut may leave just as many blocks: in 3 of 300 cuts of a larger JPEG it was not noticed.
+        # A small cut may leave the same number of blocks: 3 of 300 cuts of a larger JPEG were not noticed.
         end = draw.randrange(start + len(jpeg) // 5, len(jpeg) - 10)
         one = draw.choice(
             (
@@ -212,7 +212,7 @@ CODECS = (
 
 
 def rtsp(connection: socket.socket, draw: random.Random, units: list[AccessUnit], trap: str) -> None:
-    """Go through RTSP's questions with answers that are sometimes wrong, then play wrong media."""
+    """Answer RTSP's requests, sometimes wrongly, then play damaged media."""
     reader = connection.makefile("rb")
     wrong = draw.choice((*[None] * 9, "OPTIONS", "DESCRIBE", "SETUP", "PLAY"))
     with reader:

@@ -1,4 +1,4 @@
-"""Material that is nearly right: seeds of every container, and what is done to their bytes."""
+"""Almost valid input: seeds of every container, and mutations of their bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLIPS = {
     "vp9.mkv": ("libvpx-vp9", "yuv420p"),
     "mpeg2.mpg": ("mpeg2video", "yuv420p"),
 }
-"""Small clips in what a file or a camera's answer may be; those that cannot be made here are left out."""
+"""Small clips in the containers of files and camera answers; those that cannot be made here are left out."""
 
 QUIET = {"libx265": {"x265-params": "log-level=none"}}
 
@@ -48,7 +48,7 @@ TOKENS = (
     b"--frame\r\n",
     b"$\0\xff\xff",
 )
-"""What parsers look for, and what leads elsewhere; `{trap}` is a place where nobody may come."""
+"""Tokens that parsers look for, or that lead elsewhere; `{trap}` is an address that must not be contacted."""
 
 NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
@@ -132,7 +132,7 @@ MUTATIONS: tuple[Callable[[random.Random, bytearray, bytes], None], ...] = (
 
 
 def mutated(draw: random.Random, data: bytes, other: bytes, trap: str) -> bytes:
-    """Return `data` after a few mutations; `other` is what pieces are taken from."""
+    """Return `data` after a few mutations; pieces of `other` are spliced in."""
     changed = bytearray(data)
     for _ in range(draw.choice((1, 1, 2, 3, 8))):
         draw.choice(MUTATIONS)(draw, changed, other)

@@ -1,4 +1,4 @@
-"""The parent: draws cases, serves them, watches the child, and says what went wrong."""
+"""The parent: draws cases, serves them, watches the child, and reports failures."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.support.trap import Trap
 from tests.support.video import make_clip
 
 ANSWER_S = 90.0
-"""A child that says nothing for so long hangs."""
+"""A child that is silent for this long hangs."""
 
 WARM = 100
-"""Cases after which the child has loaded what it ever will."""
+"""Cases after which the child has loaded all that it loads lazily."""
 
 MAX_PEAK = 512 << 20
 MAX_GROWTH = 96 << 20
-"""What the child may hold at the end beyond what it held when warm: the allocator's pools are not flat."""
+"""Bytes that the child may hold at the end beyond its warm level: the allocator's pools are not flat."""
 
 
 class Fuzz:
@@ -61,7 +61,7 @@ class Fuzz:
         self._stop()
 
     def run(self, *, seconds: float = float("inf"), cases: int | None = None) -> None:
-        """Run case after case, for so long or so many."""
+        """Run one case after the other, for `seconds` or until `cases` have run."""
         deadline = time.monotonic() + seconds
         said = time.monotonic()
         while time.monotonic() < deadline and (cases is None or self.number < cases):
@@ -72,7 +72,7 @@ class Fuzz:
                 print(self._line(), flush=True)
 
     def case(self, number: int) -> dict[str, Any]:
-        """Run one case of the seed; return what came of it."""
+        """Run one case of the seed; return its result."""
         draw = random.Random(f"{self.seed}/{number}")
         case = self._draw(draw, f"{self.seed}/{number}/answer")
         result = self._ask(case)
@@ -100,7 +100,7 @@ class Fuzz:
         return result
 
     def report(self) -> int:
-        """Print what came of it; return the exit code."""
+        """Print the results; return the exit code."""
         warm, last = self._warm, self._last
         if warm is not None:
             if last["rss"] - warm["rss"] > MAX_GROWTH:
@@ -127,7 +127,7 @@ class Fuzz:
         )
 
     def _draw(self, draw: random.Random, answer: str) -> dict[str, Any]:
-        """Return a case: `kind`, and what the child is told."""
+        """Return a case: `kind`, and the keys that the child reads."""
         trap = f"http://{self._trap.place}"
         files, names = self._files, sorted(self._files)
         decode = draw.choice(("all", "all", "auto", "keyframes"))
@@ -159,7 +159,7 @@ class Fuzz:
         if kind == "stills":
             (folder / f"a{draw.choice(STILLS)}").write_bytes(data)
             return {"kind": kind, "source": str(folder)}
-        # Under its own name, or under one that promises something else.
+        # Under its own name, or under a name that suggests another format.
         path = folder / draw.choice(
             (name, name, name, "list.m3u8", "x.sdp", "x.ffconcat", draw.choice(names))
         )

@@ -1,8 +1,8 @@
-"""The child: reads a case from each line of stdin, says on stdout what came of it.
+"""The child: reads a case from each line of stdin and writes its result to stdout.
 
-A case is `{"source": …, "transport": …, "decode": …}`. What comes of it: `outcome` (`ended`, or the class of
-one of our errors), `bug` (the traceback of any other), `frames`, and what the process holds afterwards:
-`rss`, `peak` (bytes), `threads`, `fds`.
+A case is `{"source": …, "transport": …, "decode": …}`. The result has `outcome` (`ended`, or the class of one
+of our errors), `bug` (the traceback of any other error), `frames`, and the resources of the process
+afterwards: `rss`, `peak` (bytes), `threads`, `fds`.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from async_motion.core.model import Image, Luma
 from async_motion.errors import CameraUnavailable, FrameShapeError
 
 CASE_S = 6.0
-"""How long a case is looked at: a stream may go on for ever."""
+"""Time limit of a case: a stream may never end."""
 
 MAX_FRAMES = 60
 AHEAD_S = 0.2
-"""Frames of a burst are a millisecond apart, which adds up."""
+"""Frames of a burst are a millisecond apart; the lead adds up."""
 
 TOLERANCE = 16.0
-"""Grey levels between the full range of a JPEG and what another decoder makes of it."""
+"""Grey levels between a full-range JPEG and the output of another decoder."""
 
 SETTLE_S = 15.0
-"""How long threads may take to go: the time-outs of a case's connection, and a slow machine."""
+"""Time for threads to end: the time-outs of a case's connection, and a slow machine."""
 
 
 async def watch(case: dict[str, Any], shapes: list[tuple[int, ...]]) -> None:
-    """Read one source as the pipeline does; note the shape of each frame."""
+    """Read one source as the pipeline does; append the shape of each frame to `shapes`."""
     spec = CaptureSpec(
         camera="x",
         source=case["source"],
@@ -92,14 +92,14 @@ def read_luma(jpeg: bytes) -> Luma:
 
 
 def assert_whole(luma: Luma, truth: Luma) -> None:
-    """No band of the frame is missing, green, or of another frame."""
+    """Assert that no band of the frame is missing, green, or of another frame."""
     away = np.abs(luma.astype(int) - truth)
     for top in range(0, len(away), 8):
         assert away[top : top + 8].mean() < TOLERANCE, f"damaged from row {top} on"
 
 
 def assert_fits(image: Image, luma: Luma) -> None:
-    """An image has the shape of its luma, or is stretched along one side to square pixels."""
+    """Assert that an image has its luma's shape, or is stretched along one side to square pixels."""
     (height, width, channels), (rows, columns) = image.shape, luma.shape
     assert channels == 3
     assert height >= rows
@@ -112,16 +112,16 @@ def readers() -> int:
 
 
 def _peak_bytes() -> int:
-    """Return the most memory that this process has had.
+    """Return the peak resident bytes of this process.
 
-    Not `ru_maxrss`: it survives an exec, and so is at least what the test runner had when it forked.
+    Not `ru_maxrss`: it survives an exec, and so is at least that of the test runner when it forked.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
 
 
 def run(case: dict[str, Any]) -> dict[str, Any]:
-    """Run one case; return what came of it."""
+    """Run one case; return its result."""
     shapes: list[tuple[int, ...]] = []
     outcome, bug = "ended", None
     try:
@@ -130,7 +130,7 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
         outcome = type(exc).__name__
         if "secret" in str(exc):
             bug = f"a secret is told: {exc}"
-    except Exception:  # noqa: BLE001  # whatever else it is, is the finding
+    except Exception:  # noqa: BLE001  # any other error is a finding
         outcome, bug = "bug", traceback.format_exc()
     deadline = time.monotonic() + SETTLE_S
     while readers() and time.monotonic() < deadline:
@@ -149,6 +149,6 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    logging.disable()  # what is skipped, and why, is not for this run
+    logging.disable()  # log lines about skipped input do not matter here
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)

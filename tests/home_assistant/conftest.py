@@ -1,4 +1,4 @@
-"""One Home Assistant and one broker for all tests here, and a lab of its own for each of them."""
+"""One Home Assistant and one broker for all tests here, and a lab for each test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ script:
           message: "{{ message }}"
           data: "{{ data | default({}) }}"
 """
-"""What automations of the tests need: a siren, an alarm panel, and a script in place of a phone."""
+"""Entities for the tests' automations: a siren, an alarm panel, and a script in place of a phone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -77,6 +77,6 @@ def home(ha_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
 
 @pytest.fixture
 def lab(home: Home, tmp_path: Path) -> Iterator[Lab]:
-    """A place for one service with its camera, and clean surroundings before and after."""
+    """Names for one service with its camera; Home Assistant and broker are clean before and after."""
     with Lab(home, tmp_path) as lab:
         yield lab

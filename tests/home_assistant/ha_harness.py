@@ -4,8 +4,8 @@
         ha.wait_for_state("binary_sensor.porch_motion", "off")
         assert ha.problems() == []
 
-It is seeded with an MQTT entry and an owner with a token, listens on 127.0.0.1 alone, and is stopped by its
-process id, by a watchdog when the caller forgets to. `make_venv.sh` makes the environment.
+It is seeded with an MQTT entry and an owner with a token, and listens on 127.0.0.1 alone. It is stopped by
+its process id; a watchdog stops it if the caller does not. `make_venv.sh` makes the environment.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _RECORD = re.compile(
     r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)(?:[+-]\d\d:\d\d)? (DEBUG|INFO|WARNING|ERROR|CRITICAL) "
     r"\((.*?)\) \[(.*?)\] (.*)$"
 )
-# What Home Assistant logs by itself in a virtual environment without the optional parts.
+# Logged by Home Assistant itself in a virtual environment without the optional parts.
 NOISE = (
     "Skipping pip installation",
     "zlib_ng and isal",
@@ -53,7 +53,7 @@ NOISE = (
     "hassil",
     "infrared_protocols",
     "rf_protocols",
-    # On a machine that is slow just then.
+    # Logged when the machine is slow.
     "Updating state for",
     "is taking over",
     "Waiting for integrations to complete setup",
@@ -64,7 +64,7 @@ NOISE = (
 
 
 class HarnessError(RuntimeError):
-    """Home Assistant did not do what the harness waited for."""
+    """Home Assistant did not reach a state that the harness waited for."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _wait(check: Callable[[], Any], timeout: float, what: str, step: float = 0.1
 
 
 def _end(process: subprocess.Popen[bytes] | None, timeout: float) -> int | None:
-    """End one process that this module started."""
+    """End one process that this module started; return its exit code."""
     if process is None:
         return None
     if process.poll() is None:
@@ -107,7 +107,7 @@ def _end(process: subprocess.Popen[bytes] | None, timeout: float) -> int | None:
 
 # ------------------------------------------------------------------------ websocket
 class WebSocket:
-    """The little of RFC 6455 that Home Assistant's API needs."""
+    """The subset of RFC 6455 that Home Assistant's API needs."""
 
     def __init__(self, port: int, token: str) -> None:
         self._sock = socket.create_connection(("127.0.0.1", port), 10)
@@ -181,7 +181,7 @@ class WebSocket:
                     return message
 
     def command(self, **message: Any) -> Any:
-        """Send a command, return its result; events that arrive meanwhile are kept."""
+        """Send a command and return its result; keep events that arrive meanwhile."""
         self._next += 1
         number = self._next
         self.send({"id": number, **message})
@@ -210,7 +210,7 @@ class WebSocket:
         raise HarnessError(f"no event in {timeout:g} s")
 
     def shut(self) -> None:
-        """End the stream: who waits in `receive` in another thread gets an error."""
+        """End the stream: `receive` in another thread raises an error."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
@@ -293,7 +293,7 @@ class HomeAssistant:
             _wait(self._running, timeout, "Home Assistant to run")
             _wait(self._mqtt_loaded, timeout, "the MQTT config entry to load")
             with contextlib.suppress(HarnessError):
-                # 2026.11 takes `http:` in YAML on trial, and ends after 5 minutes unless it is confirmed.
+                # 2026.11 takes `http:` from YAML on trial, and ends after 5 minutes unless it is confirmed.
                 self.ws(type="http/config/promote")
         except BaseException:
             self.stop()
@@ -335,7 +335,7 @@ class HomeAssistant:
         return any(e["state"] == "loaded" for e in entries)
 
     def _seed(self) -> None:
-        """Write what onboarding and the MQTT config flow would have written."""
+        """Write the files that onboarding and the MQTT config flow would have written."""
         storage = self.config / ".storage"
         storage.mkdir(parents=True, exist_ok=True)
         (self.config / "configuration.yaml").write_text(
@@ -345,7 +345,7 @@ class HomeAssistant:
             "api:\nwebsocket_api:\nconfig:\nsystem_log:\n"
             "logger:\n  default: warning\n  logs:\n"
             f"    homeassistant.components.mqtt: {self.log_level}\n"
-            # It says there when its birth message is out: wait_for_birth().
+            # It logs there when its birth message is out: see wait_for_birth().
             "    homeassistant.components.mqtt.client: info\n" + self.extra_yaml
         )
 
@@ -468,13 +468,13 @@ class HomeAssistant:
         return WebSocket(self.http_port, self.token)
 
     def ws(self, **message: Any) -> Any:
-        """One websocket command on a connection of its own."""
+        """Return the result of one websocket command, on a connection of its own."""
         with self.websocket() as connection:
             return connection.command(**message)
 
     # -- what there is
     def states(self) -> dict[str, dict[str, Any]]:
-        """All states, by entity_id."""
+        """Return all states, by entity_id."""
         return {s["entity_id"]: s for s in self.get("/api/states")}
 
     def state(self, entity_id: str) -> str | None:
@@ -482,22 +482,22 @@ class HomeAssistant:
         return None if found is None else str(found["state"])
 
     def devices(self) -> list[dict[str, Any]]:
-        """The device registry."""
+        """Return the device registry."""
         return list(self.ws(type="config/device_registry/list"))
 
     def device(self, identifier: str) -> dict[str, Any] | None:
-        """The MQTT device with this identifier."""
+        """Return the MQTT device with this identifier; None if there is none."""
         for device in self.devices():
             if any(pair == ["mqtt", identifier] for pair in device["identifiers"]):
                 return device
         return None
 
     def entities(self) -> list[dict[str, Any]]:
-        """The entity registry."""
+        """Return the entity registry."""
         return list(self.ws(type="config/entity_registry/list"))
 
     def entities_for(self, identifier: str) -> dict[str, dict[str, Any]]:
-        """Registry entries of a device, by entity_id, each with its state."""
+        """Return the registry entries of a device, by entity_id, each with its state."""
         device = self.device(identifier)
         if device is None:
             return {}
@@ -509,7 +509,7 @@ class HomeAssistant:
         }
 
     def triggers_for(self, identifier: str) -> list[dict[str, Any]]:
-        """The device triggers of MQTT itself."""
+        """Return the device triggers of MQTT itself."""
         device = self.device(identifier)
         if device is None:
             return []
@@ -520,18 +520,18 @@ class HomeAssistant:
         ]
 
     def debug_info(self, identifier: str) -> dict[str, Any]:
-        """What Home Assistant shows as MQTT info of a device."""
+        """Return the MQTT info that Home Assistant shows for a device."""
         device = self.device(identifier)
         if device is None:
             raise HarnessError(f"no device {identifier}")
         return dict(self.ws(type="mqtt/device/debug_info", device_id=device["id"]))
 
     def issues(self) -> list[dict[str, Any]]:
-        """Open repair issues."""
+        """Return the open repair issues."""
         return list(self.ws(type="repairs/list_issues")["issues"])
 
     def image(self, entity_id: str) -> tuple[int, str, bytes]:
-        """The picture of an image or camera entity."""
+        """Return status, content type and bytes of the image of an image or camera entity."""
         proxy = "image_proxy" if entity_id.startswith("image.") else "camera_proxy"
         return self.request("GET", f"/api/{proxy}/{entity_id}")
 
@@ -543,7 +543,7 @@ class HomeAssistant:
         return json.loads(body)
 
     def delete_device(self, identifier: str) -> None:
-        """Delete a device as its owner does on the device's page."""
+        """Delete a device as a user does on the device's page."""
         device = self.device(identifier)
         if device is None:
             raise HarnessError(f"no device {identifier}")
@@ -578,13 +578,13 @@ class HomeAssistant:
         return state
 
     def expect_birth(self) -> None:
-        """Let wait_for_birth() wait for the next birth message."""
+        """Make wait_for_birth() wait for the next birth message."""
         self._births = self._births_sent()
 
     def wait_for_birth(self, timeout: float = 60) -> None:
         """Wait for the birth message after the start, or after expect_birth().
 
-        It comes 5 s after the last discovery. Until then a broker that goes away costs Home Assistant an
+        It comes 5 s after the last discovery. If the broker goes away before that, Home Assistant logs an
         unhandled error.
         """
         _wait(lambda: self._births_sent() > self._births, timeout, "Home Assistant's birth message")
@@ -597,7 +597,7 @@ class HomeAssistant:
         return "\n".join(self.log_file.read_text("utf-8", "replace").splitlines()[-lines:])
 
     def logs(self, level: str = "WARNING", logger: str = "homeassistant.components.mqtt") -> list[LogRecord]:
-        """Records at or above a level, from a logger and those below it ("" for all)."""
+        """Return the records at or above a level, from a logger and those below it ("" for all)."""
         records: list[LogRecord] = []
         for line in self.log_file.read_bytes()[self._log_from :].decode("utf-8", "replace").splitlines():
             if match := _RECORD.match(line):
@@ -613,13 +613,13 @@ class HomeAssistant:
         ]
 
     def problems(self, level: str = "WARNING") -> list[LogRecord]:
-        """Records of every logger, less what a bare lab installation says by itself.
+        """Return the records of every logger, except those that a bare lab installation always logs.
 
-        Home Assistant reports part of what is wrong with an MQTT entity under the
-        platform (homeassistant.components.sensor, .binary_sensor, helpers.entity, ...).
+        Home Assistant reports some problems of an MQTT entity under the platform
+        (homeassistant.components.sensor, .binary_sensor, helpers.entity, ...).
         """
         return [r for r in self.logs(level, "") if not any(n in f"{r.logger} {r.message}" for n in NOISE)]
 
     def clear_logs(self) -> None:
-        """Let logs() start here."""
+        """Make logs() start here."""
         self._log_from = self.log_file.stat().st_size

@@ -1,4 +1,4 @@
-"""A real service with a real camera beside a real Home Assistant, and what tests ask of the three."""
+"""A real service with a real camera beside a real Home Assistant, and the tests' view of all three."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.support.stage_camera import StageCamera
 BASE = "async_motion"
 T = TypeVar("T")
 EMPTIED = "No device components to cleanup for"
-"""What Home Assistant says of its own empty message on the config topic of a device that has just gone."""
+"""Logged by Home Assistant for its own empty message on the config topic of a device just removed."""
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """What all tests share."""
+    """What all tests share: Home Assistant and its broker."""
 
     ha: HomeAssistant
     broker: Server
@@ -35,7 +35,7 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A state change as Home Assistant announced it; `state` is None when the entity has gone."""
+    """A state change as Home Assistant announced it; `state` is None if the entity was removed."""
 
     entity_id: str
     state: str | None
@@ -44,7 +44,7 @@ class Change:
 
 @dataclass
 class Watch:
-    """Every state change since it began, in order, collected by a thread."""
+    """Every state change since the start, in order, collected by a thread."""
 
     connection: WebSocket
     changes: list[Change] = field(default_factory=list)
@@ -64,17 +64,17 @@ class Watch:
         return [change for change in list(self.changes) if change.entity_id == entity_id]
 
     def states(self, entity_id: str) -> list[str | None]:
-        """Return the states of one entity without repetitions, oldest first."""
+        """Return the states of one entity without consecutive repeats, oldest first."""
         return [state for state, _ in itertools.groupby(change.state for change in self.of(entity_id))]
 
 
 def eventually(condition: Callable[[], T], *, within_s: float = 120.0, what: str = "the condition") -> T:
-    """Wait as `wait.eventually` does, for long: Home Assistant is slow on a busy machine."""
+    """Wait as `wait.eventually` does, but longer: Home Assistant is slow on a busy machine."""
     return wait.eventually(condition, within_s=within_s, what=what)
 
 
 class Lab:
-    """One instance with names of its own, so that tests do not meet in Home Assistant.
+    """One instance with names of its own, so that tests do not collide in Home Assistant.
 
     `camera` is a network camera, `name` its name in the settings, `instance` the service's.
     """
@@ -105,9 +105,9 @@ class Lab:
             assert problems == [], "\n".join(map(str, problems))
 
     def forgive(self, at_most: int, *patterns: str) -> int:
-        """Take note of what Home Assistant says of what it or its user did itself; return how often it did.
+        """Accept log records that Home Assistant or its user caused; return their number.
 
-        Everything that fits none of the `patterns` is a problem, and so is more than `at_most`.
+        Fail on any record that matches none of the `patterns`, and on more than `at_most` records.
         """
         self.settle()
         said = [record.message for record in self.ha.problems()]
@@ -117,29 +117,29 @@ class Lab:
         return len(said)
 
     def forgive_emptied(self, device: str, at_most: int) -> int:
-        """Forgive what Home Assistant says about its own messages after `device` (in its topic) has gone.
+        """Accept Home Assistant's records about its own messages after `device` (in its topic) was removed.
 
         It empties the device's config topic itself, up to once for each entity that its user has deleted or
-        that is disabled, receives that, and wonders: also with devices of anybody else
+        that is disabled, receives that message, and warns. It does so for any device, not only ours
         (`test_home_assistant_wonders_about_its_own_messages`).
         """
         return self.forgive(at_most, rf"{EMPTIED} {device}, node_id 'async_motion_{self.instance}'$")
 
     def settle(self) -> None:
-        """Return when Home Assistant has taken in all that was published so far, by itself too."""
+        """Wait until Home Assistant has processed all messages published so far, its own included."""
         topic = f"lab/settle/{next(_numbers)}"
         with self.ha.websocket() as connection:
             connection.command(type="mqtt/subscribe", topic=topic)
-            # Retained: it subscribes a moment after it has said so.
+            # Retained: Home Assistant subscribes a moment after it has confirmed the subscription.
             self.ha.call_service("mqtt", "publish", topic=topic, payload="now", qos=1, retain=True)
             connection.next_event(60)
         self.ha.call_service("mqtt", "publish", topic=topic, payload="", qos=1, retain=True)
 
     def sweep(self) -> None:
-        """Clear what this lab left on the broker, so that its devices go from Home Assistant."""
+        """Clear this lab's retained messages, so that Home Assistant removes its devices."""
         with Recorder(self.broker.port, (), "5") as recorder:
             found = retained(self.broker.port)
-            # Devices first: an empty message is an error to an entity that still listens.
+            # Device topics first: an empty message is an error to an entity that still listens.
             for topic in sorted(found, key=lambda topic: not topic.startswith("homeassistant/")):
                 recorder.publish(topic, b"", retain=True)
             eventually(lambda: not self.devices(), what="an empty Home Assistant")
@@ -172,7 +172,7 @@ class Lab:
         }
 
     def service(self, settings: dict[str, Any] | None = None, *, folder: str = "service") -> Service:
-        """Return a service that is not started yet. The same `folder` is the same service with its spool."""
+        """Return a service that is not started yet. The same `folder` keeps the service's spool."""
         service = Service(settings or self.settings(), self.folder / folder)
         self.services.append(service)
         return service
@@ -181,7 +181,7 @@ class Lab:
     def running(
         self, settings: dict[str, Any] | None = None, *, folder: str = "service"
     ) -> Iterator[Service]:
-        """Run a service inside the block, from the moment in which Home Assistant has its first camera."""
+        """Run a service inside the block, which begins once Home Assistant has the first camera."""
         with self.service(settings, folder=folder) as service:
             names = list((settings or self.settings())["cameras"])
             for name in names:
@@ -204,18 +204,18 @@ class Lab:
     def wait(
         self, entity_id: str, wanted: str | Callable[[dict[str, Any]], bool], *, within_s: float = 120
     ) -> Any:
-        """Wait until an entity's state fits, and return it."""
+        """Wait until an entity's state matches `wanted`, and return it."""
         return self.ha.wait_for_state(entity_id, wanted, timeout=within_s)
 
     def state(self, platform: str, key: str) -> str | None:
         return self.ha.state(self.entity(platform, key))
 
     def devices(self) -> list[dict[str, Any]]:
-        """Return the devices that async_motion has made."""
+        """Return the devices created by async_motion."""
         return [device for device in self.ha.devices() if device["manufacturer"] == BASE]
 
     def device(self, camera: str | None = None, *, instance: str | None = None) -> dict[str, Any] | None:
-        """Return the device of a camera of this lab, or of the hub for an empty name."""
+        """Return the device of a camera of this lab (the hub's for an empty name); None if there is none."""
         return self.ha.device(self.identifier(camera, instance=instance))
 
     def identifier(self, camera: str | None = None, *, instance: str | None = None) -> str:
@@ -223,7 +223,7 @@ class Lab:
         return ":".join(part for part in (BASE, instance or self.instance, name) if part)
 
     def entities(self, camera: str | None = None) -> dict[str, dict[str, Any]]:
-        """Return the registry's entries of a device with their states, by entity id."""
+        """Return a device's registry entries with their states, by entity id."""
         return self.ha.entities_for(self.identifier(camera))
 
     @contextlib.contextmanager

@@ -7,9 +7,9 @@ about 2 minutes.
     HA_PYTHON   the interpreter of Home Assistant's environment (make_venv.sh makes it)
     CHROMIUM    the browser, if it is not `chromium` or `google-chrome` on the path
 
-A page is photographed while somebody is in full view, once it says what it should, nothing on it is still
-loading, and two looks at it are the same. Nothing outside 127.0.0.1 is asked: the logos that Home Assistant
-would fetch are left out.
+A screenshot is taken while a person is in full view, once the page shows the expected text, nothing on it is
+still loading, and two screenshots are the same. No request leaves 127.0.0.1: logos that Home Assistant would
+fetch are left out.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ ZONES = {
     "door": [[0.08, 0.4], [0.35, 0.4], [0.35, 0.95], [0.08, 0.95]],
 }
 EVENTS = 5
-"""How many events there shall be to be seen."""
+"""Events that must be shown before the screenshots."""
 HISTORY_H = 75 / 3600
-"""How far back the dashboard's history goes: no further than the stage has stood by then."""
+"""Hours of the dashboard's history: no longer than the stage has run by then."""
 IN_VIEW = 4
-"""Which frame of an event shows somebody in full view, not at the picture's edge."""
+"""Index of an event's frame that shows a person in full view, not at the frame's edge."""
 VIEWPORT_HEIGHT = 2400
-"""Higher than any page: a picture ends below the last card."""
+"""Higher than any page: a screenshot ends below the last card."""
 MARGIN = 16
 REST_S = 0.3
-"""A page in which nothing has moved for this long is at rest."""
+"""A page without movement for this long is at rest."""
 MAX_BYTES = 250_000
 FLAGS = (
     "--headless",
@@ -101,7 +101,7 @@ shadow roots."""
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A page of the frontend, how wide it is shown (px), and what it says when it is complete."""
+    """A page of the frontend, its width in px, and the text that it shows when complete."""
 
     name: str
     path: str
@@ -120,7 +120,7 @@ class Page:
         self._numbers = count(1)
 
     async def do(self, method: str, **parameters: Any) -> Any:
-        """Send one command and return its result; events are passed over."""
+        """Send one command and return its result; skip events."""
         number = next(self._numbers)
         await self._connection.send_json({"id": number, "method": method, "params": parameters})
         while True:
@@ -135,7 +135,7 @@ class Page:
         return answer["result"].get("value")
 
     async def open(self, url: str) -> None:
-        """Go to `url` and wait until its document is there."""
+        """Go to `url` and wait until its document is loaded."""
         await self.do("Page.navigate", url=url)
         ready = f"location.href === {json.dumps(url)} && document.readyState === 'complete'"
         await eventually_async(lambda: self.evaluate(ready), what=url)
@@ -148,7 +148,7 @@ class Page:
 
 @contextlib.asynccontextmanager
 async def browser(folder: Path) -> AsyncIterator[Page]:
-    """Run Chromium with a new profile in `folder`; gives its first page."""
+    """Run Chromium with a new profile in `folder`; yield its first page."""
     names = (os.environ.get("CHROMIUM", "chromium"), "google-chrome")
     program = next(filter(None, map(shutil.which, names)), None)
     assert program is not None, "no Chromium: set CHROMIUM"
@@ -169,7 +169,7 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
         async with ClientSession() as session:
             async with session.get(f"http://127.0.0.1:{port}/json") as answer:
                 page = next(target for target in await answer.json() if target["type"] == "page")
-            # A picture of a page is larger than aiohttp's limit of a message.
+            # A screenshot is larger than aiohttp's limit for a message.
             async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as connection:
                 yield Page(connection)
     finally:
@@ -177,11 +177,11 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
         await process.wait()
 
 
-# ---- the pictures
+# ---- the screenshots
 
 
 async def log_in(page: Page, ha: HomeAssistant) -> None:
-    """Leave in the browser what the frontend's login would have left, and put its side bar away."""
+    """Store in the browser what the frontend's login would store, and hide its side bar."""
     home = f"http://127.0.0.1:{ha.http_port}"
     tokens = {
         "access_token": ha.token,
@@ -198,7 +198,7 @@ async def log_in(page: Page, ha: HomeAssistant) -> None:
 
 
 async def photograph(page: Page, home: str, shot: Shot) -> bytes:
-    """Return a PNG of the whole page, as soon as it is complete and at rest."""
+    """Return a PNG of the whole page, once it is complete and at rest."""
     await page.do(
         "Emulation.setDeviceMetricsOverride",
         width=shot.width,
@@ -231,7 +231,7 @@ async def photograph(page: Page, home: str, shot: Shot) -> bytes:
 
 
 def packed(png: bytes) -> bytes:
-    """Return the picture as small as PNG makes it."""
+    """Return the PNG, recompressed at the highest level."""
     picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     done, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
@@ -255,7 +255,7 @@ async def photograph_all(ha: HomeAssistant, shots: list[Shot], folder: Path, tar
 
 
 def dashboard() -> dict[str, Any]:
-    """Return the shipped dashboard with a history of minutes, not of a day: the stage is that young."""
+    """Return the shipped dashboard with a history of minutes, not of a day: the stage has just started."""
     shipped: dict[str, Any] = yaml.safe_load((SHIPPED / "dashboard.yaml").read_text("utf-8"))
     for section in shipped["views"][0]["sections"]:
         for card in section["cards"]:
@@ -266,7 +266,7 @@ def dashboard() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def stage(folder: Path) -> Iterator[HomeAssistant]:
-    """Run broker, Home Assistant and the service with its demo camera, until there is something to see."""
+    """Run broker, Home Assistant and the service with its demo camera, until enough events are shown."""
     settings = {
         "instance": INSTANCE,
         "directory": {"path": "objects"},
@@ -291,14 +291,14 @@ def stage(folder: Path) -> Iterator[HomeAssistant]:
         Service({**settings, "mqtt": {"host": "127.0.0.1", "port": broker.port}}, folder / "service"),
     ):
         ha.ws(type="lovelace/config/save", config=dashboard())
-        # What Home Assistant finds by itself on this machine is nobody's business here.
+        # Devices that Home Assistant discovers on this machine must not show up here.
         ha.call_service("persistent_notification", "dismiss_all")
         ha.wait_for_state(f"sensor.{CAMERA}_events_today", str(EVENTS), timeout=180)
         yield ha
 
 
 def main() -> None:
-    """Make all pictures again."""
+    """Take all screenshots again."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else SHIPPED / "pictures"
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pictures-", ignore_cleanup_errors=True) as scratch:

@@ -1,4 +1,4 @@
-"""Every control, as Home Assistant's user works it: applied, confirmed, kept, and in the log."""
+"""Every control, as a user of Home Assistant operates it: applied, confirmed, kept and logged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.home_assistant.lab import Lab, eventually
 from tests.support.mqtt import Recorder
 
 SETTINGS: list[tuple[str, str, str, dict[str, Any], str, str]] = [
-    # platform, key, service, data, state in Home Assistant, what the topic says
+    # platform, key, service, data, state in Home Assistant, payload on the topic
     ("switch", "detection", "turn_off", {}, "off", "OFF"),
     ("select", "sensitivity", "select_option", {"option": "High"}, "High", "high"),
     ("number", "threshold", "set_value", {"value": 12.5}, "12.5", "12.5"),

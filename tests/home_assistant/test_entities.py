@@ -39,7 +39,7 @@ HUB = {
 
 
 def seen(entry: dict[str, Any], wanted: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return what the registry says of an entity, in the form of the tables above."""
+    """Return the registry's values of an entity, in the form of the tables above."""
     enabled = entry["disabled_by"] is None
     state = entry["state"]["state"] if entry["state"] and wanted[3] is not None else None
     device_class = (entry["state"] or {}).get("attributes", {}).get("device_class", wanted[0])
@@ -47,7 +47,7 @@ def seen(entry: dict[str, Any], wanted: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def all_entities(lab: Lab, camera: str | None, wanted: set[str]) -> dict[str, dict[str, Any]]:
-    """Return a device's entities once all wanted ones are there: platforms are loaded one by one."""
+    """Return a device's entities once all wanted ones exist: platforms are loaded one by one."""
     return eventually(
         lambda: found if (found := lab.entities(camera)).keys() >= wanted else {}, what=f"{wanted}"
     )

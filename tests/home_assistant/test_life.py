@@ -1,4 +1,4 @@
-"""What comes, changes and goes: no orphan, no nameless device, no stuck state, and ids that stay."""
+"""Devices that appear, change and go: no orphan, no nameless device, no stuck state, stable ids."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.home_assistant.lab import EMPTIED, Lab, eventually
 from tests.support.mqtt import Recorder
 
 DISABLED = 4
-"""Entities of a camera that are disabled until somebody wants them."""
+"""Entities of a camera that are disabled by default."""
 
 
 def ids(lab: Lab, camera: str | None = None) -> dict[str, str]:
@@ -20,14 +20,14 @@ def ids(lab: Lab, camera: str | None = None) -> dict[str, str]:
 
 
 def names(lab: Lab) -> set[str]:
-    """Return the names of all devices in Home Assistant: a nameless one is None."""
+    """Return the names of all devices in Home Assistant; None for a nameless one."""
     return {
         device["name_by_user"] or device["name"] for device in lab.ha.devices() if not device["disabled_by"]
     }
 
 
 def gone(lab: Lab, entity: str) -> None:
-    """Wait until an entity is neither a state nor in the registry, and forgive what that makes HA say."""
+    """Wait until an entity has no state and no registry entry; accept the log records that this causes."""
     eventually(
         lambda: (
             lab.ha.state(entity) is None and all(entry["entity_id"] != entity for entry in lab.ha.entities())
@@ -37,7 +37,7 @@ def gone(lab: Lab, entity: str) -> None:
 
 
 def orphans(lab: Lab) -> list[str]:
-    """Return the entities of MQTT that belong to no device of a running instance, or have no state."""
+    """Return the MQTT entities that belong to no device of a running instance, or have no state."""
     ours = {device["id"] for device in lab.devices()}
     mqtt = [entry for entry in lab.ha.entities() if entry["platform"] == "mqtt"]
     states = lab.ha.states()
@@ -49,7 +49,7 @@ def orphans(lab: Lab) -> list[str]:
 
 
 def whole(lab: Lab, camera: str | None = None, *, within_s: float = 60) -> None:
-    """Wait until a camera is in Home Assistant with all that it has, available and at rest."""
+    """Wait until a camera is in Home Assistant with all its entities, available and at rest."""
     name = camera or lab.name
     lab.wait(f"binary_sensor.{name}_motion", "off", within_s=within_s)
     lab.wait(f"binary_sensor.{name}_connection", "on")
@@ -124,7 +124,7 @@ def test_an_upgrade_that_drops_an_entity_and_a_zone_removes_them(lab: Lab) -> No
 
 
 def test_an_upgrade_from_a_release_that_had_other_entities(lab: Lab) -> None:
-    """What an older release retained is on the broker, with an entity that this one does not know."""
+    """The broker retains an older release's messages, with an entity that this release does not have."""
     with lab.running():
         whole(lab)
     topic = f"homeassistant/device/async_motion_{lab.instance}/{lab.name}/config"
@@ -205,7 +205,7 @@ def test_a_renamed_instance_keeps_its_devices_whether_home_assistant_is_there_or
             service.wait_for_log("cleared")
             lab.ha.start()
         whole(lab, within_s=90)
-        lab.instance = old  # by which Home Assistant knows it still
+        lab.instance = old  # Home Assistant still knows it by this name
         assert ids(lab) | ids(lab, "") == before
         lab.wait(f"binary_sensor.async_motion_{old}_status", "on")
         eventually(lambda: f"async_motion {old}_new" in names(lab), what="the new name")
@@ -247,7 +247,7 @@ def test_a_broker_that_has_forgotten_everything_is_told_again(lab: Lab) -> None:
             lab.wait(lab.entity("binary_sensor", "motion"), "on")
         lab.wait(lab.entity("binary_sensor", "motion"), "off")
         lab.ha.wait_for_birth()
-    lab.forgive(5, ".*MQTT server")  # it was away
+    lab.forgive(5, ".*MQTT server")  # the broker was away
 
 
 def test_home_assistant_restarted_shows_everything_at_once(lab: Lab) -> None:
@@ -282,7 +282,7 @@ def test_what_went_while_home_assistant_was_away_is_gone_when_it_is_back(lab: La
 
 
 def everything(lab: Lab, camera: str | None = None) -> int:
-    """Return how many entities and triggers a device has."""
+    """Return the number of a device's entities and triggers."""
     return len(lab.entities(camera)) + len(lab.ha.triggers_for(lab.identifier(camera)))
 
 
@@ -292,7 +292,7 @@ def test_a_device_that_its_owner_deletes_stays_away_until_the_next_start(lab: La
         entities = everything(lab)
         lab.ha.delete_device(lab.identifier())
         service.wait_for_log("was deleted in Home Assistant")
-        # It has said all that it will say: what it retains from now on is what counts.
+        # The service has published all that it will: what is retained now counts.
         assert f"homeassistant/device/async_motion_{lab.instance}/{lab.name}/config" not in lab.retained()
         assert lab.device() is None
         assert orphans(lab) == []
@@ -333,7 +333,7 @@ def test_an_entity_that_its_owner_deletes_does_not_take_the_device_with_it(lab: 
 
 
 def test_home_assistant_wonders_about_its_own_messages(lab: Lab) -> None:
-    """What `forgive_emptied` forgives is not ours: a device of anybody, removed as its manual says."""
+    """Any device that is removed as the manual says causes the records that `forgive_emptied` accepts."""
     component = {"platform": "sensor", "state_topic": "lab/of/somebody/else"}
     disabled = {**component, "enabled_by_default": False}
     config: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Motion as Home Assistant sees it: at once, in order, with the right picture, and never too often."""
+"""Motion as Home Assistant sees it: at once, in order, with the right image, and never too often."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def watching_now(lab: Lab) -> None:
 
 
 def one_event(lab: Lab, side: str = "both", *, updates: int = 0) -> None:
-    """Let something move until Home Assistant knows, and wait until it is over there too.
+    """Move something until Home Assistant shows motion, then wait until it shows the end.
 
-    `updates` is the number of updates that shall be published meanwhile.
+    `updates` is the number of updates to be published meanwhile.
     """
     with Recorder(lab.broker.port, (f"{lab.base}/{lab.name}/event",)) as recorder, lab.camera.moving(side):
         lab.wait(lab.entity("binary_sensor", "motion"), "on")
@@ -114,20 +114,20 @@ def test_an_automation_on_an_event_finds_the_new_picture(lab: Lab) -> None:
 
 
 def assert_attributes_of(changes: list[Change]) -> None:
-    """Assert that an image's state, the time of the picture, never changes before its attributes."""
+    """Assert that an image's state, the time of the image, never changes before its attributes."""
     of_picture: dict[str, str] = {}
     for change in changes:
         if change.state in (None, "unknown", "unavailable"):
             continue
         frame = change.attributes["frame_id"]
-        # Attributes may come a moment before their picture, so that of one state the first frame counts.
+        # Attributes may come a moment before their image, so for each state the first frame counts.
         assert change.state in of_picture or frame not in of_picture.values(), f"{frame} of an older picture"
         of_picture.setdefault(change.state, frame)
     assert len(of_picture) >= 3
 
 
 def shown_before(changes: list[Change], image: str) -> str | None:
-    """Return the event of the picture that an image entity shows after these changes."""
+    """Return the event of the image that an image entity shows after these changes."""
     shown = [change.attributes.get("event_id") for change in changes if change.entity_id == image]
     return shown[-1] if shown else None
 
@@ -143,7 +143,7 @@ def test_motion_is_on_at_once_with_the_store_away(lab: Lab) -> None:
         lab.wait(f"binary_sensor.{hub}_storage_problem", "on")
         lab.wait(f"sensor.{hub}_upload_queue", lambda s: float(s["state"]) > 0)
         assert lab.state("event", "motion_event") == "unknown", "nothing is announced that is not stored"
-        service.kill()  # it would rather wait for the store
+        service.kill()  # a stop would wait for the store
 
 
 def test_device_triggers_are_listed_and_fire(lab: Lab) -> None:
@@ -187,7 +187,7 @@ EVENT_S = 2.4
 
 
 def many_events(at_s: float) -> Place | None:
-    """A box that crosses for a second, again and again, after the scene has been learned."""
+    """Return a box that crosses for 1 s in every `EVENT_S`, once the scene is learned; else None."""
     since = (at_s - 15) % EVENT_S
     return (int(since * 120), 45, 30, 30) if at_s >= 15 and since < 1 else None
 
@@ -220,7 +220,7 @@ def test_a_hundred_events_in_a_burst_leave_the_states_right(lab: Lab) -> None:
 
 
 def finished(lab: Lab, watch: Watch) -> bool:
-    """Return whether the event entity has told the end of the last event, and no record waits any more."""
+    """Return whether the event entity has reported the end of the last event, and no record is waiting."""
     queue = lab.ha.state(f"sensor.async_motion_{lab.instance}_upload_queue")
     told = watch.of("event.burst_motion_event")
     said = lab.services[0].log_text()

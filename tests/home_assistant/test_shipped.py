@@ -1,4 +1,4 @@
-"""What ships for Home Assistant, and what its README says of automations, in a real Home Assistant."""
+"""The files shipped for Home Assistant, and the automations of their README, in a real Home Assistant."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOTION = "moving"
 
 
 def automate(lab: Lab, name: str, config: dict[str, Any]) -> str:
-    """Make an automation as the editor does; return its id once it is on."""
+    """Create an automation as the editor does; return its id once it is on."""
     status, _, answer = lab.ha.request(
         "POST", f"/api/config/automation/config/{lab.name}_{name}", {"alias": f"{lab.name} {name}", **config}
     )
@@ -43,7 +43,7 @@ def forget(lab: Lab, *entities: str) -> None:
 
 @contextlib.contextmanager
 def told(lab: Lab) -> Iterator[WebSocket]:
-    """Listen to what automations tell by the script of `conftest.py`."""
+    """Listen to the notifications that automations send through the script of `conftest.py`."""
     with lab.ha.websocket() as connection:
         connection.command(type="subscribe_events", event_type="lab_told")
         yield connection
@@ -100,7 +100,7 @@ def test_an_automation_from_each_blueprint_does_what_it_says(lab: Lab) -> None:
         message = telling.next_event(60)["data"]
         assert message["title"] == "1 motion event today"
         assert message["message"] == f"{lab.name.capitalize()}: 1"
-        # Motion while nobody is armed, and in no zone that counts, says and sounds nothing.
+        # Motion while the alarm is disarmed, and in no zone that counts, sends and sounds nothing.
         with lab.camera.moving("right"):
             lab.wait(counter, "2")
         lab.wait(motion, "off")
@@ -139,7 +139,7 @@ def test_a_siren_ends_although_home_assistant_restarts_in_mid_alarm(lab: Lab, en
     lab.wait(SIREN, "off")
     if end != "disarmed":
         lab.ha.call_service("alarm_control_panel", "alarm_disarm", entity_id=PANEL)
-    # What somebody switches on without an alarm is left alone.
+    # A siren that is switched on without an alarm is left alone.
     lab.wait(PANEL, "disarmed")
     forget(lab, name)
 
@@ -197,7 +197,7 @@ def test_an_automation_on_an_event_saves_its_new_picture(lab: Lab) -> None:
 
 
 def was_shown(recorder: Recorder, event_id: str, image: bytes) -> bool:
-    """Return whether an image was published for an event: its announcement follows it."""
+    """Return whether an image was published for an event: its announcement follows the image."""
     return any(
         announced.topic.endswith("/frame")
         and announced.json()["event_id"] == event_id
@@ -229,7 +229,7 @@ def test_the_dashboard_loads_and_all_that_it_shows_is_there(lab: Lab) -> None:
 
 
 def entities_in(node: Any) -> Iterator[str]:
-    """Yield every entity that a dashboard names."""
+    """Yield every entity id that a dashboard names."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key in ("entity", "entity_id"):
