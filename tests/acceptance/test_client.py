@@ -1,4 +1,4 @@
-"""The examples of the client's document, as written, over a directory of events."""
+"""The examples of the client's document, run as written over a directory of events."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def received() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    """A server that takes POSTs: its URL, and what it got."""
+    """A server that accepts POSTs: its URL, and the requests received."""
     got: list[tuple[str, bytes]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -76,7 +76,7 @@ def stored(folder: Path, jpegs: list[bytes], no: int) -> MadeEvent:
 def storing(
     folder: Path, jpegs: list[bytes], done: Callable[[], bool], made: list[MadeEvent]
 ) -> Callable[[], bool]:
-    """Return a condition that stores an event every three seconds until something is done."""
+    """Return a condition that stores an event every 3 s until `done`."""
     stored_at = [float("-inf")]
 
     def check() -> bool:
@@ -101,7 +101,7 @@ def test_a_notification_has_the_best_picture(
     try:
         eventually(lambda: (folder / "data").exists() and process.poll() is None, within_s=30, what="a start")
         jpegs = walking_square(3)[0]
-        # The subscription begins when the program does: store until one is seen.
+        # The subscription begins when the program starts: store events until it sees one.
         eventually(storing(folder, jpegs, lambda: bool(got), []), within_s=60, what="a notification")
     finally:
         error = ended(process)
@@ -127,7 +127,7 @@ def opencv4(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(400)
 def test_each_frame_is_looked_at(folder: Path, opencv4: Path) -> None:
     code = example("HOGDescriptor")
-    # What it finds depends on the picture; that it looked at every frame does not.
+    # The detections depend on the image; that it looked at every frame does not.
     code = code.replace("if len(people):", "if True:").replace("max(weights)", "max([0, *weights])")
     process = start(code, folder, PYTHONPATH=str(opencv4))
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""The documents hold: links lead somewhere, commands and paths exist, the settings in examples load."""
+"""The documents are right: links resolve, commands and paths exist, the settings in examples load."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _anchors(document: Path) -> frozenset[str]:
 
 
 def _code(document: Path) -> list[str]:
-    """Return what a document shows as code: spans in the text, lines of shell and indented blocks."""
+    """Return the code in a document: spans in the text, lines of shell and indented blocks."""
     text = document.read_text(encoding="utf-8")
     spans = [span for _, span in _CODE.findall(_FENCED.sub("", text))]
     lines = [line for block in blocks(document, "sh") for line in block.splitlines()]

@@ -1,4 +1,4 @@
-"""The README's first command, as written, on a clean copy with a new environment: what a new user sees."""
+"""The README's first command, run as written on a clean copy with a new environment, as by a new user."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEPT = ("async_motion", "config", "docker", "pyproject.toml", "README.md", "LICE
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that holds what a clone holds of the program, and nothing that this machine made."""
+    """Return a folder with the program's files of a clone, and no build products of this machine."""
     folder = tmp_path_factory.mktemp("clone")
     for name in KEPT:
         source = ROOT / name
@@ -44,13 +44,13 @@ def environment() -> dict[str, str]:
         for k, v in os.environ.items()
         if not k.startswith(("ASYNC_MOTION", "MINIO_", "PYTHON", "VIRTUAL"))
     }
-    # The defaults prefer fixed ports; a test must not take what somebody else may be using.
+    # The defaults prefer fixed ports; a test must not take a port that may be in use.
     return env | {"ASYNC_MOTION__MQTT__PORT": str(free_port()), "ASYNC_MOTION__WEB__PORT": str(free_port())}
 
 
 @pytest.fixture(scope="module")
 def running(clone: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The first command, until the tests are done with it; then SIGTERM, which must end it well."""
+    """The first command while the tests run; SIGTERM must then end it with exit code 0."""
     with (clone / "out.log").open("wb") as out:
         process = subprocess.Popen(
             [

@@ -1,4 +1,4 @@
-"""Every command of the document on retrieval, as written, over a directory of events."""
+"""Every command of the document on retrieval, run as written over a directory of events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMANDS = [line for block in blocks(DOCUMENT, "sh") for line in block.splitline
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory whose store has the document's event, one of yesterday and one of just now."""
+    """A working directory whose store has the document's event, one of yesterday and a recent one."""
     folder = tmp_path_factory.mktemp("retrieval")
     jpegs, boxes = walking_square(5)
     now = datetime.now(UTC)

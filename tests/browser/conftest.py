@@ -1,4 +1,4 @@
-"""A real service with synthetic cameras, and a real browser that looks at its pages."""
+"""A real service with synthetic cameras, and a real browser that opens its pages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ cameras:
 
 HERE = Path(__file__).parent
 
-# What is awaited comes when the machine has time for it; a loaded one has little.
+# A loaded machine is slow: wait long enough.
 expect.set_options(timeout=30_000)
 
 
@@ -88,18 +88,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         service.wait_for_log("porch: motion ended")
         eventually(lambda: list(folder.rglob("event.json")), what="a stored event")
         yield service
-        # A person who looks around makes no errors in the log.
+        # Viewing pages must log no errors.
         assert [entry for entry in service.log() if entry["level"] == "error"] == []
 
 
 @pytest.fixture(scope="session")
 def base(service: Service) -> str:
-    """Where the pages are."""
+    """The base URL of the pages."""
     return service.wait_for_log("web pages at").rpartition(" ")[2]
 
 
 class Seen:
-    """What went wrong in a page, and what it asked for."""
+    """Errors of a page, and its requests to other hosts."""
 
     def __init__(self, page: Page, base: str) -> None:
         self.errors: list[str] = []
@@ -114,14 +114,14 @@ class Seen:
         )
 
     def _said(self, message: ConsoleMessage) -> None:
-        # What the settings' form is told to be wrong, browsers also note here.
+        # Browsers also log the 422 with which the settings' form reports invalid values.
         if message.type == "error" and "422 (Unprocessable" not in message.text:
             self.errors.append(message.text)
 
 
 @pytest.fixture
 def context(chromium: Browser) -> Iterator[BrowserContext]:
-    """A desk in the light, with what it needs to download."""
+    """A desktop browser in the light scheme that accepts downloads."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     yield context
     context.close()
@@ -129,7 +129,7 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(context: BrowserContext, base: str) -> Iterator[Page]:
-    """A page of that desk; nothing may go wrong in it, and nothing foreign be asked for."""
+    """A page of that browser; the test fails on any error in it and on any request to another host."""
     page = context.new_page()
     seen = Seen(page, base)
     yield page

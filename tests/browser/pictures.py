@@ -1,4 +1,4 @@
-"""Make the README's pictures of the page from the synthetic camera: `python -m tests.browser.pictures`."""
+"""Make the README's screenshots with the synthetic camera: `python -m tests.browser.pictures`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETTINGS = {
 
 
 def main() -> int:
-    """Write the pictures."""
+    """Write the screenshots."""
     FOLDER.mkdir(exist_ok=True)
     ports = {"web": {"port": free_port()}, "mqtt": {"port": free_port()}}
     with tempfile.TemporaryDirectory() as folder, Service({**SETTINGS, **ports}, Path(folder)) as service:

@@ -1,4 +1,4 @@
-"""Behind a prefix, as Home Assistant's ingress puts it: in a frame, the person named by the proxy."""
+"""Behind a path prefix, as Home Assistant's ingress sets it: in an iframe, the user named by the proxy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PERSON = {"X-Remote-User-Id": "7", "X-Remote-User-Display-Name": "Ada", "X-Ingre
 
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that wants a token, and believes the proxy on this machine."""
+    """A service that requires a token, and trusts the proxy on this machine."""
     service = Service({}, tmp_path_factory.mktemp("behind"))
     rest = "token: t0ken-of-the-page, trusted_proxies: [127.0.0.1], remote_user: admin"
     page = f"{{port: {free_port()}, {rest}}}"
@@ -35,7 +35,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def ingress(behind: Service) -> Iterator[str]:
-    """A stand-in for Home Assistant and its Supervisor: it adds the prefix and the person, and streams."""
+    """A stand-in for Home Assistant and its Supervisor: adds prefix and user headers, and streams."""
     inner = behind.wait_for_log("web pages at").rpartition(" ")[2]
     port, ready, over = free_port(), Event(), Event()
 
@@ -105,7 +105,7 @@ def test_every_task_works_in_home_assistants_frame(chromium: Browser, ingress: s
         expect(frame.locator(".verdict")).to_be_visible()
         for tab in ("Events", "Health", "Zones", "Settings"):
             frame.locator("nav.tabs").get_by_text(tab).click()
-            # The page before has the same parts: what comes next must not act on it.
+            # The previous page has the same elements: the next steps must not act on it.
             expect(frame.locator("nav.tabs [aria-current]")).to_have_text(tab)
             expect(frame.locator("h1").first).to_be_visible()
         frame.locator("nav.chips").get_by_text("Front porch").click()

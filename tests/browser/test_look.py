@@ -1,4 +1,4 @@
-"""Every page, at both sizes and in both schemes: readable by everyone, nothing foreign, nothing too wide."""
+"""Every page, at both sizes and in both schemes: accessible, no foreign requests, no horizontal overflow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAGES = {
 def test_pages_are_for_everyone(chromium: Browser, base: str, axe: str, size: str, scheme: Any) -> None:
     width, height = SIZES[size]
     found: dict[str, Any] = {}
-    # Axe is brought in by the test alone: the pages' own policy would not let it run.
+    # Only the test injects axe: the pages' own Content-Security-Policy would block it.
     with chromium.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, bypass_csp=True
     ) as context:
@@ -51,7 +51,7 @@ def test_pages_are_for_everyone(chromium: Browser, base: str, axe: str, size: st
             ]
             if violations:
                 found[name] = violations
-        # What it would find, it finds.
+        # Prove that axe finds a violation when there is one.
         page.evaluate("document.body.append(document.createElement('img'))")
         ids = page.evaluate("axe.run(document).then(({violations}) => violations.map(({id}) => id))")
         assert "image-alt" in ids

@@ -1,4 +1,4 @@
-"""What a person comes for, done as a person does it: look, find, draw, tune."""
+"""The tasks of a user, done as a user does them: look, find, draw, tune."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_zones_are_drawn_by_touch(chromium: Browser, base: str) -> None:
         finger = context.new_cdp_session(page)
 
         def stroke(x: float, y: float, by: tuple[float, float]) -> None:
-            """Draw a finger over the glass, fast: as it lifts, it still moves."""
+            """Swipe fast: the finger still moves when it lifts."""
             places = [(x + by[0] * part, y + by[1] * part) for part in (0, 0.5, 1)]
             for kind, place in zip(
                 ("touchStart", "touchMove", "touchMove", "touchEnd"), (*places, None), strict=True
@@ -147,10 +147,10 @@ def test_zones_are_drawn_by_touch(chromium: Browser, base: str) -> None:
         assert box is not None
         stroke(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, (24, 0))
         expect(point).not_to_have_attribute("cx", before)
-        # A browser takes a fast stroke for a fling, and the next tap for the finger that stops it.
+        # A browser takes a fast swipe for a fling, and the next tap for the one that stops it.
         page.get_by_role("button", name="Remove point").tap()
         expect(page.locator("[data-point]")).to_have_count(3)
-        # Beside the shapes, the picture lets the page scroll.
+        # Beside the shapes, a swipe on the image scrolls the page.
         page.evaluate("scrollTo(0, 0)")
         stage = page.locator("zone-editor .overlay").bounding_box()
         assert stage is not None

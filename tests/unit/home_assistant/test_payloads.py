@@ -1,4 +1,4 @@
-"""What Home Assistant is told: what every payload must be, whatever cameras and zones are called."""
+"""Payloads for Home Assistant: their invariants, for any names of cameras and zones."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ DEVICE = {
     *("identifiers", "name", "manufacturer", "model", "sw_version", "via_device", "configuration_url"),
     "suggested_area",
 }
-# What Home Assistant takes as an entity id (homeassistant.core: no doubled, leading or closing underscore).
+# The entity ids that Home Assistant accepts (homeassistant.core: no doubled, leading or closing underscore).
 ENTITY_ID = re.compile(r"(?!.+__)(?!_)[\da-z_]+(?<!_)\.(?!_)[\da-z_]+(?<!_)")
 ATTRIBUTES_LIMIT = 16 * 1024
 
 
 def topics_in(component: Payload) -> Iterator[tuple[str, str]]:
-    """Yield (key, topic) of a component, those of its availability too."""
+    """Yield (key, topic) of a component, including its availability topics."""
     for key, value in component.items():
         if key == "topic" or key.endswith("_topic"):
             yield key, value
@@ -79,7 +79,7 @@ def topics_in(component: Payload) -> Iterator[tuple[str, str]]:
 
 
 def known_topics(camera: CameraSite) -> set[str]:
-    """Every topic that the service uses for a camera and for itself."""
+    """Return every topic that the service uses for a camera and for itself."""
     topics = {
         TOPICS.status,
         TOPICS.state,

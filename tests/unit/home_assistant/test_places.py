@@ -1,4 +1,4 @@
-"""What lies on the broker and in the spool is well-formed behind its readers, or nothing."""
+"""Data read back from the broker and the spool is well-formed, or is dropped."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The announcer: devices through every turn of their life, and no leftovers on the broker."""
+"""The announcer: devices through every change of their life, and no leftovers on the broker."""
 
-# ruff: noqa: SLF001  (what the publisher remembers between two connects)
+# ruff: noqa: SLF001  (the publisher's state between two connects)
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PREFIX = "homeassistant"
 
 
 class Bench:
-    """A service of one instance on a broker, as far as the announcer knows it."""
+    """A service of one instance on a broker, as the announcer sees it."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Bench:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run until the first announcement is through."""
+        """Run the announcer inside the block, which begins after the first announcement."""
         others = self.answering()
         self.broker.connect()
         task = asyncio.create_task(self.announcer.run(), name="announcer")
@@ -107,14 +107,14 @@ class Bench:
                 await task
 
     async def live(self) -> None:
-        """Publish the state every now and then, as a service does."""
+        """Publish the state at intervals, as a service does."""
         while True:
             self.server.take(self.topics.state, b"{}", retain=True)
             await asyncio.sleep(0.02)
 
     @staticmethod
     def answering() -> int:
-        """Return how many announcers have told everything and answer Home Assistant now."""
+        """Return the number of announcers that have announced all and now answer Home Assistant's births."""
         return sum(task.get_name() == "announcer[births]" for task in asyncio.all_tasks())
 
     def config(self, topic: str) -> Payload | None:
@@ -122,14 +122,14 @@ class Bench:
         return json.loads(payload) if payload is not None else None
 
     def said(self, topic: str) -> list[Payload | None]:
-        """Return what was published on a config topic, oldest first; None: emptied."""
+        """Return the payloads published on a config topic, oldest first; None for an empty one."""
         return [json.loads(m.payload) if m.payload else None for m in self.server.on(topic)]
 
     def birth(self) -> None:
         self.server.take("homeassistant/status", b"online")
 
     def empty(self, topic: str, times: int) -> None:
-        """Do as Home Assistant does when a device is deleted."""
+        """Empty a topic, as Home Assistant does when a device is deleted."""
         for _ in range(times):
             self.server.take(topic, b"", retain=True)
 
@@ -178,7 +178,7 @@ async def test_a_lost_connection_during_the_look_makes_it_look_again() -> None:
     bench.broker.connect()
     task = asyncio.create_task(bench.announcer.run(), name="announcer")
     async with asyncio.timeout(10):
-        while not bench.broker._handlers:  # noqa: ASYNC110  # so that the look cannot end before
+        while not bench.broker._handlers:  # noqa: ASYNC110  # connection must drop during the look
             await asyncio.sleep(0)
     bench.broker.lose()
     assert not server.on(f"{PREFIX}/#")
@@ -262,7 +262,7 @@ async def test_who_was_away_is_shown_what_went_so_that_it_can_go() -> None:
     second = Bench(server, {"porch": ()}, memory=first.memory)
     async with second.running():
         assert second.config(second.at.camera("yard")) is None
-    # Home Assistant comes back after the next restart only.
+    # Home Assistant comes back only after the next restart.
     third = Bench(server, {"porch": ()}, memory=first.memory)
     async with third.running():
         server.messages.clear()
@@ -275,7 +275,7 @@ async def test_who_was_away_is_shown_what_went_so_that_it_can_go() -> None:
         assert struck["components"]["zone_drive"] == {"platform": "binary_sensor"}
         assert left == again == third.payloads["porch"]
         assert third.said(third.at.camera("yard")) == [first.payloads["yard"], None]
-        # Shown and struck once is enough.
+        # It is shown and struck only once.
         server.messages.clear()
         third.birth()
         await eventually_async(lambda: third.republished == 2)
@@ -334,7 +334,7 @@ async def test_a_renamed_instance_is_the_same_devices_with_other_topics() -> Non
         assert not [topic for topic in server.retained if topic.startswith(first.topics.base + "/")]
         assert second.said(first.at.hub) == [second.hub]
         assert second.said(first.at.camera("porch")) == [second.payloads["porch"]]
-        # Home Assistant turns away from a topic before it is cleared.
+        # Home Assistant gets the new topics before the old ones are cleared.
         order = [m.topic for m in server.messages]
         assert order.index(second.at.camera("porch")) < order.index(first.topics.motion("porch"))
     for key in ("unique_id", "default_entity_id"):
@@ -345,7 +345,7 @@ async def test_a_renamed_instance_is_the_same_devices_with_other_topics() -> Non
         assert before == after
     assert second.hub["device"]["identifiers"] == first.hub["device"]["identifiers"]
     assert second.hub["device"]["name"] != first.hub["device"]["name"]
-    # It is the same one after the next start, and after yet another name.
+    # The device stays the same after the next start, and after another rename.
     for instance in ("edge2", "edge3"):
         later = Bench(server, {"porch": ()}, instance=instance, identity="edge1", memory=memory)
         async with later.running():
@@ -465,7 +465,7 @@ async def test_devices_of_a_service_that_is_gone_are_taken_over() -> None:
     server = FakeServer()
     async with Bench(server, {"porch": (), "yard": ()}, base_topic="a").running():
         pass
-    second = Bench(server, {"porch": ()}, base_topic="b")  # it does not remember: its spool was lost
+    second = Bench(server, {"porch": ()}, base_topic="b")  # no memory: its spool was lost
     async with second.running():
         assert second.config(second.at.hub) == second.hub
         assert second.config(second.at.camera("yard")) is None

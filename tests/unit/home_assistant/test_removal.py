@@ -1,4 +1,4 @@
-"""What a device no longer has is shown, struck and left out."""
+"""Removal of components and devices: shown, struck, then left out."""
 
 from __future__ import annotations
 

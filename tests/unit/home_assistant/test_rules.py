@@ -1,7 +1,7 @@
-"""What Home Assistant takes, release by release, as rules; and every payload of ours held against them.
+"""Home Assistant's rules for payloads, release by release; every payload of ours is checked against them.
 
-Each rule is what the strictest of 2025.4.4, 2026.2.3 and 2026.11.0 wants. `faults` names what is wrong; that
-it finds what is wrong is tested too. Two entities may propose the same entity id: the second gets a `_2`.
+Each rule is that of the strictest of 2025.4.4, 2026.2.3 and 2026.11.0. `faults` names the violations, and is
+tested with invalid payloads too. Two entities may propose the same entity id: the second gets a `_2`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ CLASSES = {
     "button": {"restart"},
 }
 ONLY_READ = {"binary_sensor", "sensor", "event", "image", "camera"}
-"""What shows something only: it is no configuration."""
+"""Read-only platforms: their entities must not be of category `config`."""
 ENTITY_ID = re.compile(r"(?!.+__)(?!_)[\da-z_]+(?<!_)\.(?!_)[\da-z_]+(?<!_)")
 CONFIG_TOPIC = re.compile(r"[^/+#]+/device/(?:[A-Za-z0-9_-]+/)?[A-Za-z0-9_-]+/config")
 MAX_BYTES = 2_000_000
@@ -86,7 +86,7 @@ MAX_BYTES = 2_000_000
 
 
 def faults(topic: str, payload: Payload) -> list[str]:
-    """Return what Home Assistant would not like about a device's payload on `topic`."""
+    """Return the faults that Home Assistant would find in a device's payload on `topic`."""
     return list(_faults(topic, payload))
 
 
@@ -231,7 +231,7 @@ CAMERAS = [
 
 
 def every_payload(site: ServiceInfo, cameras: list[CameraSite]) -> Iterator[tuple[str, Payload]]:
-    """Yield (topic, payload) of everything that is ever published for a site, steps of removal too."""
+    """Yield (topic, payload) of everything ever published for a site, steps of removal included."""
     at = DiscoveryTopics("homeassistant", site.identity or site.instance)
     yield at.hub, hub_payload(site)
     bare = ServiceInfo(instance=site.instance, version="1", topics=site.topics, identity=site.identity)
@@ -322,7 +322,7 @@ def test_what_goes_is_struck_by_its_platform_and_a_device_by_an_empty_payload() 
     assert (whole.struck, whole.left) == (None, None)
 
 
-# ---- the rules find what they are there for
+# ---- the rules find the faults that they are made for
 
 
 def _set(path: str, value: Any) -> Callable[[Payload], None]:

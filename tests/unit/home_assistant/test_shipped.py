@@ -1,4 +1,4 @@
-"""What ships beside the service for Home Assistant: the dashboard and the blueprints."""
+"""The files shipped for Home Assistant: the dashboard and the blueprints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLUEPRINTS = sorted(SHIPPED.glob("blueprints/automation/async_motion/*.yaml"))
 
 
 class BlueprintLoader(yaml.SafeLoader):
-    """Reads `!input name` as ("!input", name)."""
+    """Loads `!input name` as ("!input", name)."""
 
 
 def construct_input(loader: BlueprintLoader, node: yaml.ScalarNode) -> tuple[str, object]:

@@ -1,4 +1,4 @@
-"""Which events a filter takes, by their times, zones, score and length."""
+"""Filters of events: by times, zones, score and length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contact sheets, annotated frames and clips: decoded again and looked into."""
+"""Contact sheets, annotated frames and clips: decoded again and inspected."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TestAnnotate:
         assert used_zones([], None) == {}
 
     def test_a_picture_that_is_too_large_is_refused_by_its_header(self) -> None:
-        """A few bytes can promise four gigapixels."""
+        """A JPEG of a few bytes can claim four gigapixels."""
         whole = walking_square(1)[0][0]
         at = whole.index(b"\xff\xc0")
         bomb = whole[: at + 5] + b"\xff\xff\xff\xff" + whole[at + 9 :]
@@ -80,7 +80,7 @@ class TestSheet:
         columns = max(2, min(6, count))
         assert drawn.shape[1] == columns * 320
         if count >= 2:
-            # The square has walked: it is red in each cell, further right each time.
+            # The square has moved: it is red in each cell, and further right each time.
             first = drawn[72 : 72 + 175, :320].astype(int)
             red = (first[:, :, 2] - first[:, :, 0]) > 80
             assert red.any()

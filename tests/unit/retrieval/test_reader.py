@@ -1,4 +1,4 @@
-"""Events, frames and pictures from the bucket alone: with an index, without, and in a hostile bucket."""
+"""Events, frames and images from the bucket alone: with an index, without, and in a hostile bucket."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ class TestIndex:
         reads = bucket.asked("read")
         assert len(reads) == 30
         assert all("/.index/" in key for key in reads)
-        # The index, years, months, days; then the oldest day and the recent one.
+        # Listings: the index, years, months, days; then the oldest day and the recent one.
         assert len(bucket.asked("list")) <= 4 + 2 + 2
 
     async def test_without_index_a_listing_for_each_day(

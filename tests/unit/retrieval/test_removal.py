@@ -1,4 +1,4 @@
-"""Deleting events: their objects go, a line stays, and a repeat finishes what was broken off."""
+"""Deletion of events: their objects go, a line stays, and a repeat completes an interrupted deletion."""
 
 from __future__ import annotations
 

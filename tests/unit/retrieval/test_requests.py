@@ -1,4 +1,4 @@
-"""Requests to the bucket: tried again where trouble may pass, and counted."""
+"""Requests to the bucket: retried where the failure may be transient, and counted."""
 
 from __future__ import annotations
 

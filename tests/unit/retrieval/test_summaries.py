@@ -1,4 +1,4 @@
-"""`event.json` as a reader takes it: whole, of the right event, and never trusted with a key."""
+"""`event.json` as a reader validates it: complete, of the right event, its keys never trusted."""
 
 from __future__ import annotations
 

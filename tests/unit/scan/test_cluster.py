@@ -19,7 +19,7 @@ PORCH = Recording(place="/nowhere/a.mp4", name="a.mp4", size=1, camera="porch")
 
 
 class FakeRay(ModuleType):
-    """What the engine uses of Ray. `answer` makes of a task what its reference gives."""
+    """The part of Ray's API that the engine uses. A reference gives an outcome at once, or fails."""
 
     def __init__(self) -> None:
         super().__init__("ray")

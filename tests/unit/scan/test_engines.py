@@ -1,4 +1,4 @@
-"""Processes: what they give, and what is left of them."""
+"""Process engines: their results, and the processes left after them."""
 
 from __future__ import annotations
 

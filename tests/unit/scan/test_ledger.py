@@ -1,4 +1,4 @@
-"""Markers, the days' lines, the index that is made of them, and what a second scan removes."""
+"""Markers, the days' lines, the index made from them, and the files that a second scan removes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names that recorders give their files."""
+"""File names of common recorders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Order, rates and stops, with an engine whose tasks end when the test says so."""
+"""Order, rates and stops, with an engine whose tasks end when the test decides."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.scan.kit import settings_in, spec_of
 
 
 class Script:
-    """Answers each task by its recording's name; the first ones end last."""
+    """Answers each task by its recording's name; the first tasks end last."""
 
     def __init__(self, slots: int, answer: Callable[[Recording], ScanOutcome]) -> None:
         self.slots = slots
@@ -73,7 +73,7 @@ async def test_a_problem_stops_nothing_but_one_that_stops_does(tmp_path: Path) -
 
     async def listen() -> None:
         async for outcome in scan(recordings(60), specs(tmp_path), Script(1, answer)):
-            got.append(outcome.problem)  # noqa: PERF401  # what came before the stop counts
+            got.append(outcome.problem)  # noqa: PERF401  # outcomes before the stop are kept
 
     with pytest.raises(ScanStopped, match="bad; the same command goes on"):
         await listen()

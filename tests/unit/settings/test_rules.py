@@ -1,4 +1,4 @@
-"""Shapes that leave nothing to watch, and names that others cannot tell apart, are said by `check`."""
+"""`check` reports shapes that leave nothing to watch, and names that cannot be told apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is secret in the settings, and what is not."""
+"""Which settings are secret, and which are not."""
 
 from __future__ import annotations
 

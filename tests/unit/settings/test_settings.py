@@ -1,4 +1,4 @@
-"""The settings: what is read, from where, what is refused and in which words."""
+"""The settings: their sources, what is refused, and the words of each problem."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from async_motion.settings import (
 REFERENCE = Path(__file__).parents[3] / "config/processor/variables.yaml"
 PORCH = "ASYNC_MOTION__CAMERAS__PORCH__"
 DEMO = {f"{PORCH}SOURCE": "demo:"}
-"""A camera to set the camera keys of."""
+"""A camera on which tests set camera keys."""
 
 
 FLEET = "fleet: {servers: ['nats://nats1:4222']}\n"
@@ -55,7 +55,7 @@ def read(tmp_path: Path, text: str, env: Mapping[str, str] | None = None) -> Set
 
 
 def refused(tmp_path: Path, text: str, env: Mapping[str, str] | None = None) -> list[str]:
-    """Return the problems, with the file's path cut to its name."""
+    """Return the problems, with the file's path shortened to its name."""
     path = written(tmp_path, text)
     with pytest.raises(SettingsError) as caught:
         load(path, env or {})
@@ -70,7 +70,7 @@ def variable(place: tuple[str, ...]) -> str:
 
 
 def example() -> str:
-    """Return the reference with its example camera made real."""
+    """Return the reference with its example camera uncommented."""
     head, mark, camera = REFERENCE.read_text(encoding="utf-8").partition("\ncameras:\n")
     lines = camera.splitlines()
     assert all(line.startswith("# ") for line in lines), "the example is one block of comment to its end"
@@ -90,7 +90,7 @@ def leaves(section: Section, place: tuple[str, ...] = ()) -> Iterator[tuple[tupl
 
 
 def places(data: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Give the places of what is written in plain data, as the model sees it."""
+    """Yield the places of the values in plain data, as the model sees them."""
     if isinstance(data, dict) and place[-1:] != ("frames",):
         for key, value in data.items():
             yield from places(value, (*place, key))
@@ -117,7 +117,7 @@ def test_the_reference_names_every_key_with_its_default(tmp_path: Path) -> None:
 
 
 def ranges() -> list[Any]:
-    """Return (variable, least, most) of each range that a comment of the reference states."""
+    """Return (variable, min, max) of each range that a comment of the reference states."""
     text = example()
     found = []
     place: list[str] = []
@@ -156,7 +156,7 @@ def test_the_ranges_in_the_reference_are_those_that_hold(name: str, least: str, 
 
 
 def test_every_bounded_setting_states_its_range() -> None:
-    # Counted once by hand: a setting that is added without its range makes this fail.
+    # A setting that is added without its range makes this test fail.
     stated = {str(item.values[0]) for item in ranges()}
     free = {"MINIO__CONCURRENCY", "MQTT__PORT", "WEB__PORT"}
     assert {f"ASYNC_MOTION__{name}" for name in free} <= stated
@@ -328,7 +328,7 @@ def test_a_secret_can_come_from_a_file(tmp_path: Path, name: str, get: Any, end:
     secret = tmp_path / "secret"
     secret.write_bytes(b"/from a file " + end.encode() if "SOURCE" not in name else b"/a/file" + end.encode())
     settings = load(None, {name: str(secret), "ASYNC_MOTION__MQTT__USERNAME": "u"})
-    # Only the line break at the end goes: a space may belong to the secret.
+    # Only the final line break is stripped: a space may belong to the secret.
     assert get(settings) == ("/a/file" if "SOURCE" in name else "/from a file ")
 
 
@@ -985,7 +985,7 @@ def test_a_wrong_secret_is_not_shown(tmp_path: Path, key: str, wrong: object) ->
     assert not any(secret in text for secret in ("hunter22", "22222222", "2.2"))
 
 
-# ---- whatever is written, the answer is settings or their problems ----
+# ---- any input gives settings, or their problems ----
 
 PLACES = [place for place, _ in leaves(Settings())]
 ANY = st.recursive(
@@ -996,7 +996,7 @@ ANY = st.recursive(
 
 
 def problems_of(path: Path | None, env: Mapping[str, str]) -> Sequence[str] | None:
-    """Return None for settings that are right; whatever is raised but SettingsError fails the test."""
+    """Return None for valid settings; any exception but SettingsError fails the test."""
     try:
         load(path, env)
     except SettingsError as exc:

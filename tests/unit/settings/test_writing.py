@@ -1,4 +1,4 @@
-"""Writing variables.yaml back: comments and order stay, nothing else changes, whole or not at all."""
+"""Writing variables.yaml back: comments and order stay, nothing else changes; complete or not at all."""
 
 from __future__ import annotations
 
