@@ -237,7 +237,7 @@ async def delivered(
 async def bare(
     server: s3.S3Server, bucket: str, broker: Mosquitto, frames: list[Record], kept: Kept | None = None
 ) -> Run:
-    """Put and publish with the libraries alone, as concurrently; with `kept`, keep each JPEG there first."""
+    """Put and publish with the libraries alone, `AT_ONCE` at a time; with `kept`, keep each JPEG first."""
     user = server.admin
     connector = aiohttp.TCPConnector(limit=AT_ONCE)
     async with (

@@ -1,8 +1,8 @@
 """What the event index costs: python -m tests.benchmarks.index [--events 1500]
 
-A day of one camera is played through the real spool: each event with its frames, evenly over 24 hours, the
-index written at most once in five minutes. Counted are the writes, their bytes, the time of the worker's
-thread (reading the lines) and of packing, and what the spool's file keeps for it.
+The real spool takes a day of one camera: each event with its frames, evenly over 24 hours, the index written
+at most once in five minutes. Measured are the writes, their bytes, the time of reading the lines (in the
+spool's thread) and of packing them, and the size of the spool's file.
 """
 
 from __future__ import annotations

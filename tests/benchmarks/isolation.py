@@ -1,16 +1,15 @@
 """What a process for each camera costs, beside a thread: ``python -m tests.benchmarks.isolation [--quick]``.
 
-The same synthetic H.264 clips (4 Mbit/s, keyframes every 2 s) for both, five frames a second handed over:
+Both read the same synthetic H.264 clips (4 Mbit/s, keyframes every 2 s) and hand over 5 fps:
 
-- CPU: of all processes together for a minute of video read at full speed, from the first frame on; every
-  frame's luma is looked at, one in a second is made colour.
-- start: from asking for frames to the first one.
-- latency: from the moment at which a frame of a file is due at its own speed to the moment at which it is
-  handed over; the median.
-- memory: what four cameras at their own speed add, for each of them: resident memory of this process, and the
-  proportional share (PSS) of the children's.
+- CPU: of all processes together for a minute of video read at full speed, from the first frame on. The luma
+  of every frame is read; one frame in a second is converted to colour.
+- start: from the request for frames to the first frame.
+- latency: from the time at which a frame of a file is due at its own speed to its handover; the median.
+- memory: what each of four cameras at their own speed adds: resident memory of this process, and the
+  proportional set size (PSS) of the children.
 
-Each figure is the least of `ROUNDS` runs, each in a process of its own, in turns.
+Each figure is the minimum of `ROUNDS` runs. Each run has a process of its own; the modes take turns.
 """
 
 from __future__ import annotations

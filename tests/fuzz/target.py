@@ -2,7 +2,7 @@
 
 A case is `{"source": …, "transport": …, "decode": …}`. The result has `outcome` (`ended`, or the class of one
 of our errors), `bug` (the traceback of any other error), `frames`, and the resources of the process
-afterwards: `rss`, `peak` (bytes), `threads`, `fds`.
+afterwards: `left` (reader threads), `rss`, `peak` (bytes), `threads`, `fds`.
 """
 
 from __future__ import annotations

@@ -77,6 +77,6 @@ def home(ha_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
 
 @pytest.fixture
 def lab(home: Home, tmp_path: Path) -> Iterator[Lab]:
-    """Names for one service with its camera; Home Assistant and broker are clean before and after."""
+    """A lab for one service with its camera. Afterwards, log records that were not accepted fail the test."""
     with Lab(home, tmp_path) as lab:
         yield lab

@@ -251,7 +251,7 @@ class HomeAssistant:
         self.http_port = self.http_port or free_port()
         self.workdir = Path(self.workdir or tempfile.mkdtemp(prefix="hass-"))
 
-    # -- life
+    # -- start and stop
     @property
     def config(self) -> Path:
         assert self.workdir is not None
@@ -472,7 +472,7 @@ class HomeAssistant:
         with self.websocket() as connection:
             return connection.command(**message)
 
-    # -- what there is
+    # -- registries and states
     def states(self) -> dict[str, dict[str, Any]]:
         """Return all states, by entity_id."""
         return {s["entity_id"]: s for s in self.get("/api/states")}
@@ -535,7 +535,7 @@ class HomeAssistant:
         proxy = "image_proxy" if entity_id.startswith("image.") else "camera_proxy"
         return self.request("GET", f"/api/{proxy}/{entity_id}")
 
-    # -- doing
+    # -- actions
     def call_service(self, domain: str, service: str, **data: Any) -> Any:
         status, _, body = self.request("POST", f"/api/services/{domain}/{service}", data)
         if status >= 400:

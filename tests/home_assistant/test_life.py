@@ -27,7 +27,7 @@ def names(lab: Lab) -> set[str]:
 
 
 def gone(lab: Lab, entity: str) -> None:
-    """Wait until an entity has no state and no registry entry; accept the log records that this causes."""
+    """Wait until an entity has neither a state nor a registry entry."""
     eventually(
         lambda: (
             lab.ha.state(entity) is None and all(entry["entity_id"] != entity for entry in lab.ha.entities())

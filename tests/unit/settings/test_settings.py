@@ -66,7 +66,7 @@ def variable(place: tuple[str, ...]) -> str:
     return "ASYNC_MOTION__" + "__".join(place).upper()
 
 
-# ---- the file that ships is the reference ----
+# ---- the shipped file is the reference ----
 
 
 def example() -> str:
@@ -820,7 +820,7 @@ def test_anchors_and_merges_spare_repetition(tmp_path: Path) -> None:
     assert (c.name, c.jpeg.quality, c.jpeg.max_width, c.detect.fps) == ("C", 70, 640, 2)
 
 
-# ---- what goes together ----
+# ---- settings that depend on each other ----
 
 
 @pytest.mark.parametrize(
