@@ -194,6 +194,12 @@ class WebSocket:
             if answer["type"] == "event":
                 self.events.append(answer["event"])
 
+    def ping(self) -> int:
+        """Send a ping and return its number; the pong arrives after every event that precedes it."""
+        self._next += 1
+        self.send({"id": self._next, "type": "ping"})
+        return self._next
+
     def next_event(self, timeout: float) -> dict[str, Any]:
         """Return the next event of this connection's subscriptions."""
         if self.events:

@@ -48,19 +48,34 @@ class Watch:
 
     connection: WebSocket
     changes: list[Change] = field(default_factory=list)
+    ended: bool = False
+    pongs: set[int] = field(default_factory=set)
 
     def run(self) -> None:
         with contextlib.suppress(OSError, HarnessError, ValueError):
             while True:
                 message = self.connection.receive(timeout=3600)
-                if message["type"] == "event":
+                if message["type"] == "pong":
+                    self.pongs.add(message["id"])
+                elif message["type"] == "event":
                     data = message["event"]["data"]
                     new = data["new_state"] or {}
                     self.changes.append(
                         Change(data["entity_id"], new.get("state"), new.get("attributes") or {})
                     )
 
+        self.ended = True
+
+    def settle(self) -> None:
+        """Wait for every change made so far: what `Lab.wait` saw may reach this connection later."""
+        if self.ended:
+            return
+        ping = self.connection.ping()
+        eventually(lambda: self.ended or ping in self.pongs, what="Home Assistant's pong")
+
     def of(self, entity_id: str) -> list[Change]:
+        """Return the changes of one entity until now, oldest first."""
+        self.settle()
         return [change for change in list(self.changes) if change.entity_id == entity_id]
 
     def states(self, entity_id: str) -> list[str | None]:

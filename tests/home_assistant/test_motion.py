@@ -105,6 +105,7 @@ def test_an_automation_on_an_event_finds_the_new_picture(lab: Lab) -> None:
             one_event(lab)
         event, image = lab.entity("event", "motion_event"), lab.entity("image", "last_motion_image")
         starts = 0
+        watch.settle()
         for number, change in enumerate(watch.changes):
             if change.entity_id == event and change.attributes.get("event_type"):
                 starts += change.attributes["phase"] == "start"
@@ -210,6 +211,7 @@ def test_a_hundred_events_in_a_burst_leave_the_states_right(lab: Lab) -> None:
         image = lab.ha.states()["image.burst_last_motion_image"]["attributes"]
         event = lab.ha.states()["event.burst_motion_event"]["attributes"]
         assert image["event_id"] == event["event_id"], "both show the last event"
+        watch.settle()
         counts = {
             entity: len(watch.of(entity)) / BURST
             for entity in sorted({change.entity_id for change in watch.changes})

@@ -20,6 +20,7 @@ from async_motion.app.buckets import build_bucket, build_events
 from async_motion.core.payloads import parse_iso
 from async_motion.settings import load
 from async_motion.store.minio import MinioStore
+from tests.support.children import is_alive
 from tests.support.s3 import S3Server, free_ports, seaweedfs
 from tests.support.service import ROOT, Service, clean_environment
 from tests.support.video import make_clip
@@ -143,13 +144,6 @@ def test_after_sigkill_the_same_command_goes_on(
     assert len(again) <= processes
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def test_a_stop_leaves_no_process(recordings: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
         command(tmp_path, str(recordings), "--json", "--processes", "2", "--decode", "all"),
@@ -168,7 +162,8 @@ def test_a_stop_leaves_no_process(recordings: Path, tmp_path: Path) -> None:
         _, said = scanning.communicate(timeout=30)
         assert scanning.returncode == 0
     assert "Traceback" not in said
-    assert not any(is_alive(int(pid)) for pid in children)
+    # Helpers that watch a pipe of their parent end a moment after it.
+    eventually(lambda: not any(is_alive(int(pid)) for pid in children), what="the end of the processes")
 
 
 def test_the_events_are_those_of_the_live_service(recordings: Path, tmp_path: Path) -> None:
