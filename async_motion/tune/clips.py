@@ -83,7 +83,7 @@ class Verdicts:
 
 @dataclass(slots=True, kw_only=True)
 class Clip:
-    """A clip that was read. `pictures` are the reduced frames; None if they did not fit into memory."""
+    """A clip that was read. `lumas` are the reduced frames; None if they did not fit into memory."""
 
     path: Path
     label: Label
@@ -94,7 +94,7 @@ class Clip:
     labels: Labels | None
     """(n,) labels of the judged frames; None: something moves somewhere."""
     spec: CaptureSpec = field(repr=False)
-    pictures: list[Luma] | None = field(default=None, repr=False)
+    lumas: list[Luma] | None = field(default=None, repr=False)
 
     @property
     def seconds(self) -> float:
@@ -113,16 +113,16 @@ class Clip:
     def judge(self, settings: DetectorSettings) -> Verdicts:
         """Return a new detector's verdict on each frame. Blocks; do not call it in an event loop."""
         judge = _Judge(settings)
-        if self.pictures is not None:
-            for picture, at in zip(self.pictures, self.times, strict=True):
-                judge.see(picture, float(at))
+        if self.lumas is not None:
+            for luma, at in zip(self.lumas, self.times, strict=True):
+                judge.see(luma, float(at))
         else:
             asyncio.run(self._judge_again(judge))
         return judge.verdicts
 
     async def _judge_again(self, judge: _Judge) -> None:
-        async for picture, at in _read(self.spec):
-            judge.see(picture, at)
+        async for luma, at in _read(self.spec):
+            judge.see(luma, at)
 
     def score(self, verdicts: Verdicts, confirm: tuple[int, int]) -> Score:
         """Score verdicts against the label. Alarms are confirmed as by the tracker, M of N (`confirm`)."""
@@ -138,12 +138,12 @@ class _Judge:
         self._detector = Detector(settings)
         self.verdicts = Verdicts([], [])
 
-    def see(self, picture: Luma, at: float) -> None:
+    def see(self, luma: Luma, at: float) -> None:
         try:
-            detection = self._detector.update(picture, at)
+            detection = self._detector.update(luma, at)
         except FrameShapeError:  # the frame size has changed: a new detector, as in the service
             self._detector = Detector(self._settings)
-            detection = self._detector.update(picture, at)
+            detection = self._detector.update(luma, at)
         self.verdicts.motion.append(detection.motion)
         self.verdicts.forgets.append(detection.reason in FORGETS)
 
@@ -184,7 +184,7 @@ def read_clip(path: Path, label: Label, *, fps: float, memory: ClipMemory) -> Cl
         times=at_s,
         labels=_labels(path, label, at_s, own_fps),
         spec=spec,
-        pictures=kept,
+        lumas=kept,
     )
 
 
@@ -193,11 +193,11 @@ async def _read_all(spec: CaptureSpec, memory: ClipMemory) -> tuple[list[float],
     times: list[float] = []
     kept: list[Luma] | None = []
     before = memory.left
-    async for picture, at in _read(spec):
+    async for luma, at in _read(spec):
         times.append(at)
         if kept is not None:
-            if memory.take(picture.nbytes):
-                kept.append(picture)
+            if memory.take(luma.nbytes):
+                kept.append(luma)
             else:
                 kept, memory.left = None, before
     return times, kept
@@ -220,7 +220,7 @@ async def _read(spec: CaptureSpec) -> AsyncIterator[tuple[Luma, float]]:
 def reduced(luma: Luma) -> Luma:
     """Return `luma` (H, W) reduced to the detector's working size; a copy, never a view.
 
-    The detector's result is the same: these are the steps of `working_picture` that it skips for a frame of
+    The detector's result is the same: these are the steps of `working_image` that it skips for a frame of
     that size.
     """
     small = quartered(luma) if max(luma.shape) > 4 * LONGEST and min(luma.shape) >= 8 else luma

@@ -102,7 +102,7 @@ def print_report(bench: Bench, present: Present, outcome: Outcome) -> None:
     clips = bench.clips
     of_kind = {kind: sum(clip.label.kind is kind for clip in clips) for kind in Kind}
     length_s = sum(clip.seconds for clip in clips)
-    again = sum(clip.pictures is None for clip in clips)
+    again = sum(clip.lumas is None for clip in clips)
     console.print(
         f"{len(clips)} clips, {length_s:.0f} s at {present.fps:g} frames a second: "
         f"{of_kind[Kind.QUIET]} quiet, {of_kind[Kind.MOVING]} with motion somewhere, "

@@ -97,22 +97,22 @@ def cost_ms(
     small = random.integers(40, 200, (height // 24, width // 24), np.uint8)
     still = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
     noise = [random.normal(0, 3, (height, width)).astype(np.int8) for _ in range(4)]
-    pictures = []
+    images = []
     for index in range(frames):
-        picture = np.clip(still.astype(np.int16) + noise[index % 4], 0, 255).astype(np.uint8)
+        image = np.clip(still.astype(np.int16) + noise[index % 4], 0, 255).astype(np.uint8)
         if index >= frames // 2:
             left = (index - frames // 2) * width // 40
-            picture[height // 3 : 2 * height // 3, left : left + width // 12] = 20
+            image[height // 3 : 2 * height // 3, left : left + width // 12] = 20
         grey = getattr(factory, "gray", False)
-        pictures.append(picture if grey else cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR))
+        images.append(image if grey else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
     best = float("inf")
     for _ in range(repeats):
         detect = factory(width, height, _FPS, None)
         for index in range(_KNOWN):
-            detect(pictures[index % (frames // 2)], index / _FPS)
+            detect(images[index % (frames // 2)], index / _FPS)
         began = time.process_time()
-        for index, picture in enumerate(pictures, start=_KNOWN):
-            detect(picture, index / _FPS)
+        for index, image in enumerate(images, start=_KNOWN):
+            detect(image, index / _FPS)
         best = min(best, 1000 * (time.process_time() - began) / frames)
     return best
 

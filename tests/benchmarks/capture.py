@@ -84,7 +84,7 @@ class Cost:
 # The videos
 
 
-def pictures(size: tuple[int, int], fps: int, *, busy: bool) -> Iterator[NDArray[np.uint8]]:
+def planes(size: tuple[int, int], fps: int, *, busy: bool) -> Iterator[NDArray[np.uint8]]:
     """Yield a scene's grey frames: grain that never repeats in the same place, and a crossing object."""
     width, height = size
     back = cv2.cvtColor(ground(width, height), cv2.COLOR_BGR2GRAY).astype(np.int16)
@@ -93,13 +93,13 @@ def pictures(size: tuple[int, int], fps: int, *, busy: bool) -> Iterator[NDArray
     period_s = 10.0
     box = crossing(size, start_s=period_s / 4, length_s=period_s / 2, share=0.15)
     for number in range(round(LONG_S * fps)):
-        picture = back.copy()
+        image = back.copy()
         if busy and (place := box(number / fps % period_s)) is not None:
             x, y, wide, high = place
-            picture[y : y + high, x : x + wide] = BOX[1]
+            image[y : y + high, x : x + wide] = BOX[1]
         top, left = (int(at) for at in draw.integers(0, 64, 2))
-        picture += grains[number % GRAINS][top : top + height, left : left + width]
-        yield np.clip(picture, 0, 255).astype(np.uint8)
+        image += grains[number % GRAINS][top : top + height, left : left + width]
+        yield np.clip(image, 0, 255).astype(np.uint8)
 
 
 class _Writer:
@@ -140,7 +140,7 @@ def make(folder: Path, name: str, kind: str) -> Clip:
     long, sub = folder / f"{name}-{kind}.mp4", folder / f"{name}-{kind}-sub.mp4"
     if not (long.exists() and sub.exists()):
         large, small = _Writer(long, (width, height), fps, BITS), _Writer(sub, SUB, fps, SUB_BITS)
-        for luma in pictures((width, height), fps, busy=kind == "busy"):
+        for luma in planes((width, height), fps, busy=kind == "busy"):
             large.write(luma)
             small.write(cast("NDArray[np.uint8]", cv2.resize(luma, SUB, interpolation=cv2.INTER_AREA)))
         small.close()
@@ -186,10 +186,10 @@ def mog2(path: str, _sub: str) -> None:
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     subtractor = cv2.createBackgroundSubtractorMOG2()
     while True:
-        good, picture = capture.read()
+        good, image = capture.read()
         if not good:
             return
-        subtractor.apply(picture)
+        subtractor.apply(image)
 
 
 def ours(path: str, decode: Literal["auto", "all"], *, judged: bool = True) -> None:

@@ -146,13 +146,12 @@ def _excerpts(name: str, fps: Fraction, labels: np.ndarray[Any, np.dtype[np.int8
     return Recut(name, fps, order, shown + [0] * quiet)
 
 
-def empty_scene(pictures: list[Any]) -> list[Any]:
+def empty_scene(images: list[Any]) -> list[Any]:
     """Return `GRAINS` frames of the empty scene: the median, with noise of its own."""
-    some = np.stack(pictures[:: max(1, len(pictures) // 41)])
+    some = np.stack(images[:: max(1, len(images) // 41)])
     still = np.median(some, axis=0)
     pairs = [
-        pictures[at + 1].astype(np.int16) - pictures[at]
-        for at in range(0, len(pictures) - 1, len(pictures) // 21)
+        images[at + 1].astype(np.int16) - images[at] for at in range(0, len(images) - 1, len(images) // 21)
     ]
     noise = 1.4826 / 2**0.5 * np.median(np.abs(np.stack(pairs)), axis=0)
     draw = np.random.default_rng(2)
@@ -172,19 +171,19 @@ def frames_of(folder: Path, meta: dict[str, Any]) -> list[Any]:
     """Return a sequence's frames, cropped to the zone that it is labelled for, with even sides."""
     capture = cv2.VideoCapture(str(folder / "input.mkv"))
     left, top, width, height = meta.get("roi_rect") or (0, 0, 1 << 20, 1 << 20)
-    pictures: list[Any] = []
+    images: list[Any] = []
     while True:
-        good, picture = capture.read()
+        good, image = capture.read()
         if not good:
-            return pictures
-        picture = picture[top : top + height, left : left + width]
-        even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
-        pictures.append(np.ascontiguousarray(even))
+            return images
+        image = image[top : top + height, left : left + width]
+        even = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
+        images.append(np.ascontiguousarray(even))
 
 
-def encode(path: Path, cut: Recut, pictures: list[Any], gop_s: float, rate: str, codec: str) -> None:
+def encode(path: Path, cut: Recut, images: list[Any], gop_s: float, rate: str, codec: str) -> None:
     """Write a clip as a camera sends it."""
-    height, width = pictures[0].shape[:2]
+    height, width = images[0].shape[:2]
     gop = round(gop_s * cut.fps)
     bits = round(BITS_A_PIXEL[codec] * width * height * cut.fps)
     options = {"preset": "veryfast", "tune": "zerolatency", **RATES[rate]}
@@ -205,10 +204,10 @@ def encode(path: Path, cut: Recut, pictures: list[Any], gop_s: float, rate: str,
         stream.codec_context.thread_count = 1
         if rate == "CBR":
             stream.codec_context.bit_rate = bits
-        empty = empty_scene(pictures) if min(cut.order) < 0 else []
+        empty = empty_scene(images) if min(cut.order) < 0 else []
         for number, at in enumerate(cut.order):
-            picture = pictures[at] if at >= 0 else empty[EMPTY - at]
-            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+            image = images[at] if at >= 0 else empty[EMPTY - at]
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             frame.pts, frame.time_base = number, 1 / cut.fps
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -379,13 +378,13 @@ class Job:
         cut = recut(self.folder, self.meta, scoring(self.data))
         if cut is None:
             return None
-        pictures: list[Any] = []
+        images: list[Any] = []
         seen = []
         for rate, gop_s in ENCODINGS:
             path = self.clips / f"{cut.name}-{self.codec}-{rate}-{gop_s:g}.mp4"
             if not path.exists():
-                pictures = pictures or frames_of(self.folder, self.meta)
-                encode(path, cut, pictures, gop_s, rate, self.codec)
+                images = images or frames_of(self.folder, self.meta)
+                encode(path, cut, images, gop_s, rate, self.codec)
             seen.append((watch(path, "all"), watch(path, "auto")))
         return cut, seen
 

@@ -30,11 +30,11 @@ from tests.support.service import ROOT, Service
 STATIC = ROOT / "async_motion/web/static"
 ROUNDS = 7
 SHOWN = """() => {
-  const pictures = [...document.querySelectorAll('event-grid img')].filter((img) => {
+  const images = [...document.querySelectorAll('event-grid img')].filter((img) => {
     const box = img.getBoundingClientRect();
     return box.top < innerHeight && box.bottom > 0;
   });
-  return pictures.length > 0 && pictures.every((img) => img.complete && img.naturalWidth > 0);
+  return images.length > 0 && images.every((img) => img.complete && img.naturalWidth > 0);
 }"""
 
 
@@ -78,7 +78,7 @@ def a_day(folder: Path, count: int) -> str:
     return noon.date().isoformat()
 
 
-def first_pictures(base: str, day: str) -> tuple[list[float], int]:
+def first_images(base: str, day: str) -> tuple[list[float], int]:
     """Return the ms until a browser shows a day's images, for each round, and the page's DOM nodes."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -117,8 +117,8 @@ def main() -> int:
             service.wait_for_log("porch: watching")
             alone, viewed = viewing(service, base, args.seconds)
             print(f"the service's share of a core: {alone:.1%}, with a viewer {viewed:.1%}")
-            taken, nodes = first_pictures(base, day)
-            print(f"first pictures of a day with {args.events} events: {taken[0]:.0f} ms, "
+            taken, nodes = first_images(base, day)
+            print(f"first images of a day with {args.events} events: {taken[0]:.0f} ms, "
                   f"then {statistics.median(taken[1:]):.0f} ms; {nodes} nodes")  # fmt: skip
     return 0
 

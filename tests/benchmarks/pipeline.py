@@ -68,7 +68,7 @@ def clip(folder: Path, size: tuple[int, int]) -> Path:
 # The stages, one by one
 
 
-def pictures(path: Path) -> Iterator[VideoFrame]:
+def decoded_frames(path: Path) -> Iterator[VideoFrame]:
     with av.open(str(path)) as container:
         container.streams.video[0].codec_context.thread_count = 1
         yield from container.decode(video=0)
@@ -86,13 +86,13 @@ def stages(path: Path, folder: Path) -> dict[str, float]:
 
     detector = Detector(DetectorSettings())
     records: list[Record] = []
-    source = pictures(path)
+    source = decoded_frames(path)
     for number in range(round(CLIP_S * FPS)):
-        picture = measure("decode H.264", next, source)
-        luma = measure("luma plane", luma_of, picture)
+        decoded = measure("decode H.264", next, source)
+        luma = measure("luma plane", luma_of, decoded)
         measure("detect", detector.update, luma, number / FPS)
         if number % 5 == 0:
-            bgr = measure("colour", to_bgr, picture)
+            bgr = measure("colour", to_bgr, decoded)
             jpeg, width, height = measure("JPEG, quality 85", encode, bgr)
             records.append(record(jpeg, width, height, len(records)))
     typical = {stage: statistics.median(times) for stage, times in found.items()}

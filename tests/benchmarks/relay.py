@@ -28,10 +28,10 @@ def feed(camera: socket.socket, mbit: float, seconds: int) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.recv(1000)
         began = time.monotonic()
-        for picture in range(seconds * FPS):
+        for number in range(seconds * FPS):
             for _ in range(round(mbit * 1e6 / 8 / FPS / 1400)):
                 connection.sendall(PACKET)
-            time.sleep(max(0.0, began + (picture + 1) / FPS - time.monotonic()))
+            time.sleep(max(0.0, began + (number + 1) / FPS - time.monotonic()))
 
 
 def measure(mbit: float, seconds: int) -> float:

@@ -75,11 +75,11 @@ class ScanClip:
     unknown: list[Span]
 
 
-def make(cut: Recut, pictures: list[cv2.typing.MatLike], path: Path, width: int) -> None:
+def make(cut: Recut, images: list[cv2.typing.MatLike], path: Path, width: int) -> None:
     """Encode a re-cut sequence at `width`."""
-    height = round(pictures[0].shape[0] * width / pictures[0].shape[1]) // 2 * 2
+    height = round(images[0].shape[0] * width / images[0].shape[1]) // 2 * 2
     order = cut.order[: round(MAX_S * cut.fps)]
-    empty = empty_scene(pictures) if min(order) < 0 else []
+    empty = empty_scene(images) if min(order) < 0 else []
     unfinished = path.with_name(f"unfinished-{path.name}")
     with av.open(str(unfinished), "w") as container:
         options = {"preset": "superfast", "tune": "zerolatency", "crf": "24", "sc_threshold": "0", "bf": "0"}
@@ -88,8 +88,8 @@ def make(cut: Recut, pictures: list[cv2.typing.MatLike], path: Path, width: int)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size = round(GOP_S * cut.fps)
         for number, at in enumerate(order):
-            picture = pictures[at] if at >= 0 else empty[EMPTY - at]
-            large = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
+            image = images[at] if at >= 0 else empty[EMPTY - at]
+            large = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
             frame = av.VideoFrame.from_ndarray(np.asarray(large, np.uint8), format="bgr24")
             frame.pts, frame.time_base = number, 1 / cut.fps
             container.mux(stream.encode(frame))

@@ -266,9 +266,9 @@ def h264(frames: Frames, random: Random, fps: float) -> Frames:
         grey = np.full((height // 2, width), 128, np.uint8)
         for index, frame in enumerate(frames):
             planes = np.ascontiguousarray(np.vstack([frame[:height, :width], grey]))
-            picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-            picture.pts, picture.time_base = index, 1 / rate
-            container.mux(stream.encode(picture))
+            decoded = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            decoded.pts, decoded.time_base = index, 1 / rate
+            container.mux(stream.encode(decoded))
         container.mux(stream.encode())
     buffer.seek(0)
     with av.open(buffer, "r") as encoded:

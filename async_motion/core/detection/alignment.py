@@ -52,11 +52,11 @@ class Aligner:
         self._fine = _Points(base, _CELL)
         self._coarse = _Points(halved(base), _CELL - 1) if min(base.shape) >= 32 else None
 
-    def shift(self, picture: Plane) -> Shift:
-        """Return the shift of `picture` (h, w), or STEADY if none fits clearly better."""
+    def shift(self, plane: Plane) -> Shift:
+        """Return the shift of `plane` (h, w), or STEADY if none fits clearly better."""
         if self._fine.count < _FEWEST:
             return STEADY
-        base = u8(cv2.GaussianBlur(halved(picture) if self._scale == 2 else picture, (3, 3), 0))
+        base = u8(cv2.GaussianBlur(halved(plane) if self._scale == 2 else plane, (3, 3), 0))
         at_rest = self._fine.disagreement(base, np.zeros(2))
         if at_rest <= _CALM:
             return STEADY
@@ -72,14 +72,14 @@ class Aligner:
         return Shift(x, y)
 
 
-def shifted(picture: Plane, shift: Shift) -> Plane:
-    """Return `picture` moved back onto the background; the uncovered border repeats the edge pixels."""
+def shifted(plane: Plane, shift: Shift) -> Plane:
+    """Return `plane` moved back onto the background; the uncovered border repeats the edge pixels."""
     matrix = np.array([[1.0, 0.0, shift.x], [0.0, 1.0, shift.y]], np.float32)
     return u8(
         cv2.warpAffine(
-            picture,
+            plane,
             matrix,
-            picture.shape[::-1],
+            plane.shape[::-1],
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
@@ -89,14 +89,14 @@ def shifted(picture: Plane, shift: Shift) -> Plane:
 class _Points:
     """The steepest point of each cell of an image, with its value and its gradient."""
 
-    def __init__(self, picture: Plane, cell: int) -> None:
-        smooth = cv2.GaussianBlur(picture, (3, 3), 0).astype(np.float32)
+    def __init__(self, plane: Plane, cell: int) -> None:
+        smooth = cv2.GaussianBlur(plane, (3, 3), 0).astype(np.float32)
         across = np.asarray(cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125), np.float32)
         down = np.asarray(cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125), np.float32)
         steep = across * across + down * down
         steep[:_MARGIN] = steep[-_MARGIN:] = 0.0
         steep[:, :_MARGIN] = steep[:, -_MARGIN:] = 0.0
-        rows, columns = picture.shape[0] // cell, picture.shape[1] // cell
+        rows, columns = plane.shape[0] // cell, plane.shape[1] // cell
         blocks = steep[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell)
         cells = blocks.transpose(0, 2, 1, 3).reshape(rows * columns, cell * cell)
         best = cells.argmax(axis=1)
@@ -114,21 +114,21 @@ class _Points:
             self._down * self._down,
         )
 
-    def _error(self, picture: Plane, at: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return the difference of `picture` at the moved points from the points' values, less the median."""
-        seen = cv2.remap(picture, self._x + np.float32(at[0]), self._y + np.float32(at[1]), cv2.INTER_LINEAR)
+    def _error(self, plane: Plane, at: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return the difference of `plane` at the moved points from the points' values, less the median."""
+        seen = cv2.remap(plane, self._x + np.float32(at[0]), self._y + np.float32(at[1]), cv2.INTER_LINEAR)
         error = np.asarray(seen, np.float32)[0] - self._value
         return np.asarray(error - np.float32(middle(error)), np.float32)
 
-    def disagreement(self, picture: Plane, at: NDArray[np.float64]) -> float:
+    def disagreement(self, plane: Plane, at: NDArray[np.float64]) -> float:
         """Return the median absolute difference in grey levels, without the offset that all points share."""
-        return middle(np.abs(self._error(picture, at)))
+        return middle(np.abs(self._error(plane, at)))
 
     def follow(
-        self, picture: Plane, at: NDArray[np.float64], *, rounds: int
+        self, plane: Plane, at: NDArray[np.float64], *, rounds: int
     ) -> tuple[NDArray[np.float64], float]:
         """Return the refined displacement of all points, and their median disagreement there."""
-        error = self._error(picture, at)
+        error = self._error(plane, at)
         for _ in range(rounds):
             size = np.abs(error)
             agree = (size < max(3.0 * middle(size), 4.0)).astype(np.float32)
@@ -141,5 +141,5 @@ class _Points:
             u, v = float(error @ self._across), float(error @ self._down)
             step = np.array([yy * u - xy * v, xx * v - xy * u]) / determinant
             at = at - np.clip(step, -1.5, 1.5)
-            error = self._error(picture, at)
+            error = self._error(plane, at)
         return at, middle(np.abs(error))

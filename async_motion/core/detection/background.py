@@ -53,14 +53,14 @@ fast as five a second."""
 class Background:
     """The looks, their median `reference`, and the `noise` of one camera, all (h, w) uint8."""
 
-    def __init__(self, picture: Plane, now: float) -> None:
+    def __init__(self, plane: Plane, now: float) -> None:
         """Prime the model with one image."""
-        self.reference: Plane = picture
-        self.noise: Plane = np.full_like(picture, _NOISE_START)
+        self.reference: Plane = plane
+        self.noise: Plane = np.full_like(plane, _NOISE_START)
         self.born = now
         self._looks: list[Plane] = []
-        self._first: list[Plane] = [picture]
-        self._slow: list[Plane] = [picture]
+        self._first: list[Plane] = [plane]
+        self._slow: list[Plane] = [plane]
         self._at_rest: Plane | None = None
         self._next = 0
         self._aligner: Aligner | None = None
@@ -89,22 +89,22 @@ class Background:
             self._edges = gradient(self.reference)
         return self._edges
 
-    def distance(self, picture: Plane) -> Plane:
+    def distance(self, plane: Plane) -> Plane:
         """Return how far each pixel is from its second nearest look, in grey levels."""
-        nearest = cv2.absdiff(picture, self._looks[0])
-        second = np.full_like(picture, 255)
-        difference, larger = np.empty_like(picture), np.empty_like(picture)
+        nearest = cv2.absdiff(plane, self._looks[0])
+        second = np.full_like(plane, 255)
+        difference, larger = np.empty_like(plane), np.empty_like(plane)
         for look in self._looks[1:]:
-            cv2.absdiff(picture, look, difference)
+            cv2.absdiff(plane, look, difference)
             cv2.max(nearest, difference, larger)
             cv2.min(second, larger, second)
             cv2.min(nearest, difference, nearest)
         if self._at_rest is not None:
-            cv2.absdiff(picture, self._at_rest, difference)
+            cv2.absdiff(plane, self._at_rest, difference)
             cv2.min(second, difference, second)
         return second
 
-    def beyond(self, picture: Plane) -> Plane:
+    def beyond(self, plane: Plane) -> Plane:
         """Return how far each pixel is outside the range of its neighbourhood's looks, in grey levels.
 
         A look that has left the stack counts until the next reference, which comes every fourth look.
@@ -116,12 +116,12 @@ class Background:
                 cv2.max(brightest, look, brightest)
             self._envelope = u8(cv2.erode(darkest, _NEAR)), u8(cv2.dilate(brightest, _NEAR))
         darkest, brightest = self._envelope
-        return u8(cv2.max(cv2.subtract(darkest, picture), cv2.subtract(picture, brightest)))
+        return u8(cv2.max(cv2.subtract(darkest, plane), cv2.subtract(plane, brightest)))
 
     def learn(
-        self, picture: Plane, distance: Plane, moving: Plane, now: float, kept: Plane | None = None
+        self, plane: Plane, distance: Plane, moving: Plane, now: float, kept: Plane | None = None
     ) -> None:
-        """Learn `picture` into each part whose period has passed.
+        """Learn `plane` into each part whose period has passed.
 
         After the first seconds, looks and noise are learned only where the mask `moving` is 0. Where the mask
         `kept` is not 0, they are not learned either, and the slow stack gets the reference instead.
@@ -133,14 +133,14 @@ class Background:
             self._noise_at = now
             self._follow_noise(distance, moving, periods)
         if self._first:
-            self._learn_first(picture, now)
+            self._learn_first(plane, now)
         elif now - self._looked_at >= _LOOK_PERIOD_S - 1e-6:
             due = round(min(now - self._looked_at, HOLDS_S) / _LOOK_PERIOD_S)
             self._looked_at = now
             rest = cv2.bitwise_not(cv2.dilate(moving, np.ones((3, 3), np.uint8)))
             for _ in range(due):
                 look = self._looks[self._next]
-                cv2.copyTo(picture, rest, look)
+                cv2.copyTo(plane, rest, look)
                 if self._envelope is not None:
                     darkest, brightest = self._envelope
                     cv2.min(darkest, cv2.erode(look, _NEAR), darkest)
@@ -151,8 +151,8 @@ class Background:
         if now - self._slow_at >= SLOW_PERIOD_S - 1e-6:
             self._slow_at = now
             if kept is not None:
-                picture = _patched(picture, self.reference, kept)
-            self._slow = [*self._slow, picture][-SLOW_LOOKS:]
+                plane = _patched(plane, self.reference, kept)
+            self._slow = [*self._slow, plane][-SLOW_LOOKS:]
             if len(self._slow) == SLOW_LOOKS:
                 self._at_rest = median_of(self._slow)
 
@@ -185,12 +185,12 @@ class Background:
         background._first_period, background._next = period, int(following)
         return background
 
-    def take_over(self, picture: Plane, where: Plane) -> None:
-        """Make `picture` the only look of the pixels where the mask `where` is not 0."""
-        self._looks = [_patched(look, picture, where) for look in self._looks]
+    def take_over(self, plane: Plane, where: Plane) -> None:
+        """Make `plane` the only look of the pixels where the mask `where` is not 0."""
+        self._looks = [_patched(look, plane, where) for look in self._looks]
         self._envelope = None
-        self._first = [_patched(look, picture, where) for look in self._first]
-        self._refer_to(_patched(self.reference, picture, where))
+        self._first = [_patched(look, plane, where) for look in self._first]
+        self._refer_to(_patched(self.reference, plane, where))
 
     def follow(self, light: Light) -> None:
         """Convert everything that was learned to another light."""
@@ -204,10 +204,10 @@ class Background:
         self.reference = reference
         self._aligner, self._edges, self._envelope = None, None, None
 
-    def _learn_first(self, picture: Plane, now: float) -> None:
+    def _learn_first(self, plane: Plane, now: float) -> None:
         if now - self._looked_at >= self._first_period - 1e-6:
             self._looked_at = now
-            self._first.append(picture)
+            self._first.append(plane)
             if len(self._first) >= LOOKS:  # cover the whole time so far with half as many looks
                 self._first = self._first[::2]
                 self._first_period *= 2.0

@@ -30,7 +30,7 @@ from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, ki
 from async_motion.core.detection.sensitivity import MEASURES, Measures
 from async_motion.core.detection.shadows import shadows
 from async_motion.core.detection.tracks import Tracks, stirring
-from async_motion.core.detection.working_image import Plane, u8, working_picture, working_size
+from async_motion.core.detection.working_image import Plane, u8, working_image, working_size
 from async_motion.core.detection.zones import Polygon, Zone, draw
 from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
 from async_motion.core.options import Sensitivity
@@ -105,14 +105,14 @@ class DetectorSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """One frame being judged: `aligned` has the shake undone, `picture` the shake and the light.
+    """One frame being judged: `aligned` has the shake undone, `corrected` the shake and the light.
 
     `threshold` is `floor` plus the weighted noise, `whole_threshold` the same without the discount for calm
     places. `differs` marks what exceeds the former, `stands_out` what exceeds the latter.
     """
 
     aligned: Plane
-    picture: Plane
+    corrected: Plane
     shift: Shift
     light: Light
     distance: Plane
@@ -128,7 +128,7 @@ class _Switch(NamedTuple):
     """A leap of the image: its time, the image then, and the mask of what leapt; None for everything."""
 
     at: float
-    picture: Plane
+    plane: Plane
     leapt: Plane | None
 
 
@@ -195,15 +195,15 @@ class Detector:
             raise FrameShapeError(f"a luma plane has two dimensions, this array is {luma.shape}")
         if self._shape is not None and luma.shape != self._shape:
             raise FrameShapeError(f"the picture was {self._shape} so far and is {luma.shape} now")
-        picture = working_picture(luma)
+        plane = working_image(luma)
         if self._shape is None:
             self._shape = (luma.shape[0], luma.shape[1])
             self._draw_areas()
-            detection = self._begin(picture, monotonic)
+            detection = self._begin(plane, monotonic)
         elif self._saved is not None:
-            detection = self._resume(picture, monotonic)
+            detection = self._resume(plane, monotonic)
         else:
-            detection = self._judge(picture, monotonic)
+            detection = self._judge(plane, monotonic)
         self.counts[detection.reason] += 1
         return detection
 
@@ -252,17 +252,17 @@ class Detector:
             if zone.sensitivity is not None:
                 self._floor[inside > 0] = round(MEASURES[zone.sensitivity].threshold)
 
-    def _begin(self, picture: Plane, now: float) -> Detection:
+    def _begin(self, plane: Plane, now: float) -> Detection:
         self._learning_until = now + self.settings.learning_s
         self._now = now
-        self._start(picture, now)
+        self._start(plane, now)
         return Detection(motion=False, reason=Reason.LEARNING)
 
-    def _resume(self, picture: Plane, now: float) -> Detection:
+    def _resume(self, plane: Plane, now: float) -> Detection:
         """Judge the first frame after a saved state."""
         assert self._saved is not None
         saved, self._saved = self._saved, None
-        self._begin(picture, now)
+        self._begin(plane, now)
         self._learning_until = now
         self._background = Background.restored(saved, now)
         self._unrest.cells = np.asarray(saved["unrest"], np.float32)
@@ -270,16 +270,16 @@ class Detector:
         self._past.clear()
         # A scene that has changed meanwhile is told from motion like any other jump.
         self._jumps = Jumps(self._background.reference)
-        return self._judge(picture, now)
+        return self._judge(plane, now)
 
-    def _start(self, picture: Plane, now: float) -> None:
-        """Learn the scene from `picture` alone."""
-        self._background = Background(picture, now)
-        self._unrest = Unrest((picture.shape[0], picture.shape[1]))
+    def _start(self, plane: Plane, now: float) -> None:
+        """Learn the scene from `plane` alone."""
+        self._background = Background(plane, now)
+        self._unrest = Unrest((plane.shape[0], plane.shape[1]))
         self._tracks = Tracks(self.settings.rest_s)
-        self._past: deque[tuple[float, Plane]] = deque([(now, picture)])
-        self._jumps = Jumps(picture)
-        self._mask = self._moving = self._distance = np.zeros_like(picture)
+        self._past: deque[tuple[float, Plane]] = deque([(now, plane)])
+        self._jumps = Jumps(plane)
+        self._mask = self._moving = self._distance = np.zeros_like(plane)
         self._shift = STEADY
         self._threshold = self._floor
         self._leap = 0.0
@@ -288,15 +288,15 @@ class Detector:
         self._switched: _Switch | None = None
         self._leap_until = self._light_since = self._shift_since = now
 
-    def _judge(self, picture: Plane, now: float) -> Detection:
+    def _judge(self, plane: Plane, now: float) -> Detection:
         passed = max(now - self._now, 1e-3)
         self._now = now
-        look = self._look(picture, now)
+        look = self._look(plane, now)
         self._distance, self._threshold = look.distance, look.threshold
         self._shift = look.shift
         age = now - self._background.born
         jump = self._jumps.update(
-            picture,
+            plane,
             look.aligned,
             look.light,
             known=self._known,
@@ -305,14 +305,14 @@ class Detector:
         )
         self._known = look.changed < _UNEXPLAINED
         if jump.whole:
-            self._switched = _Switch(now, look.picture, None)
+            self._switched = _Switch(now, look.corrected, None)
         elif jump.part:
             changed = cv2.absdiff(look.aligned, jump.before)
             leapt = u8(cv2.compare(changed, look.whole_threshold, cv2.CMP_GT))
-            self._switched = _Switch(now, look.picture, leapt)
-        step = self._step(picture, look, jump, now)
+            self._switched = _Switch(now, look.corrected, leapt)
+        step = self._step(plane, look, jump, now)
         if step is not None:
-            self._mask = self._moving = np.zeros_like(picture)
+            self._mask = self._moving = np.zeros_like(plane)
             return replace(self._figures(look, jump), reason=Reason.SCENE_CHANGE, scene_change=step)
         detection = self._verdict(look, jump, now, passed)
         if jump.whole and look.light.large and not detection.motion:
@@ -321,7 +321,7 @@ class Detector:
 
     def _figures(self, look: _Look, jump: Jump) -> Detection:
         """Return the figures that every verdict contains."""
-        height, width = look.picture.shape
+        height, width = look.corrected.shape
         return Detection(
             motion=False,
             reason=Reason.STILL,
@@ -333,11 +333,11 @@ class Detector:
             shift=(look.shift.x / width, look.shift.y / height),
         )
 
-    def _look(self, picture: Plane, now: float) -> _Look:
-        """Undo the shake and the light of `picture`, and compare it with the background."""
+    def _look(self, plane: Plane, now: float) -> _Look:
+        """Undo the shake and the light of `plane`, and compare it with the background."""
         background = self._background
-        shift = background.aligner.shift(picture)
-        aligned = shifted(picture, shift) if shift else picture
+        shift = background.aligner.shift(plane)
+        aligned = shifted(plane, shift) if shift else plane
         light = find_light(aligned, background.reference)
         if not light.large:
             self._light_since = now
@@ -347,8 +347,8 @@ class Detector:
             light, self._light_since = Light(), now
             # Pixels that the old light had clipped to black or white are unknown in the new one.
             self._switched = _Switch(now, aligned, None)
-        compared = light.undo(aligned) if light else aligned
-        distance = background.distance(compared)
+        corrected = light.undo(aligned) if light else aligned
+        distance = background.distance(corrected)
         if light:
             distance[light.clipped(aligned, background.reference) > 0] = 0
         # Undoing the light of a dimmed image amplifies its noise.
@@ -367,7 +367,7 @@ class Detector:
             stands_out &= differs
         changed = cv2.countNonZero(differs) / differs.size
         return _Look(
-            aligned, compared, shift, light, distance, floor, threshold, whole, differs, stands_out, changed
+            aligned, corrected, shift, light, distance, floor, threshold, whole, differs, stands_out, changed
         )
 
     def _calm_floor(self, age_s: float) -> Plane:
@@ -378,13 +378,13 @@ class Detector:
         less = cv2.multiply(self._unrest.calm(), self._floor, scale=trust * (1.0 - _CALM_SHARE) / 255.0)
         return u8(cv2.subtract(self._floor, less))
 
-    def _step(self, picture: Plane, look: _Look, jump: Jump, now: float) -> SceneChange | None:
+    def _step(self, plane: Plane, look: _Look, jump: Jump, now: float) -> SceneChange | None:
         """Return the kind of scene change, or None; learn the new scene once the change is certain."""
         if self._leap:
             calm = jump.calm_after(self._leap)
             if calm and look.changed > _UNEXPLAINED:
                 kind = kind_of(look.aligned, self._background.reference)
-                self._start(picture, now)
+                self._start(plane, now)
                 return kind
             if calm or now > self._leap_until:
                 self._leap = 0.0
@@ -394,7 +394,7 @@ class Detector:
         if max(abs(look.shift.x), abs(look.shift.y)) < _LASTING_SHIFT:
             self._shift_since = now
         elif now - self._shift_since > _FOLLOW_SHIFT_S:
-            self._start(picture, now)
+            self._start(plane, now)
             return SceneChange.MOVED
         return None
 
@@ -402,7 +402,7 @@ class Detector:
         background = self._background
         differs = look.differs
         if look.changed:
-            shaded = shadows(look.picture, background.reference, differs)
+            shaded = shadows(look.corrected, background.reference, differs)
             differs = u8(cv2.subtract(differs, shaded))
         whole = clean(differs)
         regions = Regions(u8(cv2.bitwise_and(whole, self._watched)))
@@ -426,7 +426,7 @@ class Detector:
         real = evident & seen
         stirs = real
         if real.any() and self._past:
-            stirs = stirring(regions, look.picture, self._past[0][1], look.whole_threshold)
+            stirs = stirring(regions, look.corrected, self._past[0][1], look.whole_threshold)
         settled = not background.learning and not self._doubt
         self._tracks.update(regions, large, real, stirs, self._unrest, now, settled=settled)
         self._mask, self._moving = regions.mask_of(large), regions.mask_of(real)
@@ -464,7 +464,7 @@ class Detector:
         strong_pixels = u8(cv2.compare(look.distance, limit, cv2.CMP_GT))
         anywhere = regions.sums(strong_pixels > 0) if kept.any() else None
         near = u8(cv2.convertScaleAbs(look.threshold, alpha=_BEYOND))
-        strong_pixels &= u8(cv2.compare(self._background.beyond(look.picture), near, cv2.CMP_GT))
+        strong_pixels &= u8(cv2.compare(self._background.beyond(look.corrected), near, cv2.CMP_GT))
         strong = regions.sums(strong_pixels > 0)
         unrest = regions.sums(self._unrest.plane()) / np.maximum(regions.area, 1)
         share = np.full(regions.count, self._measures.strong_share)
@@ -485,15 +485,15 @@ class Detector:
         """Return which regions are holes that an object has left; make them background at once."""
         past = self._past[0][1]
         if self._doubt:
-            holes = large & regions.unchanged(look.picture, past, look.whole_threshold)
+            holes = large & regions.unchanged(look.corrected, past, look.whole_threshold)
         else:
             watched = u8(cv2.bitwise_and(whole, self._watched))
             holes = large & regions.left_behind(
-                watched, look.picture, self._background.edges, past, look.whole_threshold
+                watched, look.corrected, self._background.edges, past, look.whole_threshold
             )
         if holes.any():
             grown = u8(cv2.dilate(regions.mask_of(holes), np.ones((5, 5), np.uint8)))
-            self._background.take_over(look.picture, grown)
+            self._background.take_over(look.corrected, grown)
         return holes
 
     def _lit(
@@ -501,21 +501,21 @@ class Detector:
     ) -> NDArray[np.bool_]:
         """Return which regions are as a leap of the light left them; make them background after `_PAST_S`."""
         assert self._switched is not None
-        since, picture, leapt = self._switched
+        since, plane, leapt = self._switched
         if now == since:
             # In the frame of the leap itself, everything belongs to the leap except what was already moving.
             lit = large & ~self._tracks.moved()
         else:
-            lit = large & regions.unchanged(look.picture, picture, look.whole_threshold)
+            lit = large & regions.unchanged(look.corrected, plane, look.whole_threshold)
         if leapt is not None and lit.any():
             lit &= regions.share(leapt) > _LEAPT
             watched = u8(cv2.bitwise_and(whole, self._watched))
-            lit &= regions.without_outline(watched, look.picture, self._background.edges)
+            lit &= regions.without_outline(watched, look.corrected, self._background.edges)
         self._lit_mask = regions.mask_of(lit)
         if now - since >= _PAST_S - 1e-6:
             if lit.any():
                 grown = u8(cv2.dilate(self._lit_mask, np.ones((5, 5), np.uint8)))
-                self._background.take_over(look.picture, grown)
+                self._background.take_over(look.corrected, grown)
             self._switched = None
         return lit
 
@@ -528,10 +528,10 @@ class Detector:
         self._unrest.learn(specks, min(passed, HOLDS_S), now - background.born, place)
         rested = self._tracks.rested(now)
         if rested is not None:
-            background.take_over(look.picture, u8(cv2.dilate(rested, np.ones((5, 5), np.uint8))))
-        background.learn(look.picture, look.distance, moving, now, place)
+            background.take_over(look.corrected, u8(cv2.dilate(rested, np.ones((5, 5), np.uint8))))
+        background.learn(look.corrected, look.distance, moving, now, place)
         if not self._past or now - self._past[-1][0] >= _PAST_STEP_S - 1e-6:
-            self._past.append((now, look.picture))
+            self._past.append((now, look.corrected))
         while len(self._past) > 1 and now - self._past[1][0] >= _PAST_S:
             self._past.popleft()
 

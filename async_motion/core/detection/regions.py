@@ -96,19 +96,19 @@ class Regions:
             mask[box] |= u8(cv2.inRange(self.labels[box], label, label))
         return mask
 
-    def unchanged(self, picture: Plane, past: Plane, tolerance: Plane) -> NDArray[np.bool_]:
+    def unchanged(self, plane: Plane, past: Plane, tolerance: Plane) -> NDArray[np.bool_]:
         """Return which regions look as they did in the image `past`, except for a few pixels."""
-        alike = cv2.compare(cv2.absdiff(picture, past), tolerance, cv2.CMP_LE)
+        alike = cv2.compare(cv2.absdiff(plane, past), tolerance, cv2.CMP_LE)
         return self.share(u8(alike)) > _UNCHANGED
 
     def left_behind(
-        self, mask: Plane, picture: Plane, edges_at_rest: Plane, past: Plane, tolerance: Plane
+        self, mask: Plane, plane: Plane, edges_at_rest: Plane, past: Plane, tolerance: Plane
     ) -> NDArray[np.bool_]:
         """Return which regions are holes: unchanged since `past`, with an outline that is background edge."""
-        gone = self.unchanged(picture, past, tolerance)
+        gone = self.unchanged(plane, past, tolerance)
         if not gone.any():
             return gone
-        label, now, then = self._outlines(mask, picture, edges_at_rest)
+        label, now, then = self._outlines(mask, plane, edges_at_rest)
 
         def total(values: NDArray[np.generic]) -> NDArray[np.float64]:
             return np.asarray(np.bincount(label, weights=values, minlength=self.count), np.float64)
@@ -118,20 +118,20 @@ class Regions:
         gone[0] = False
         return gone
 
-    def without_outline(self, mask: Plane, picture: Plane, edges_at_rest: Plane) -> NDArray[np.bool_]:
+    def without_outline(self, mask: Plane, plane: Plane, edges_at_rest: Plane) -> NDArray[np.bool_]:
         """Return which regions bring no edges along their outline: light does not, an object does."""
-        label, now, then = self._outlines(mask, picture, edges_at_rest)
+        label, now, then = self._outlines(mask, plane, edges_at_rest)
         new = np.bincount(label, weights=now > then + _EDGE, minlength=self.count)
         return np.asarray(new < _NEW_OUTLINE * np.bincount(label, minlength=self.count), np.bool_)
 
     def _outlines(
-        self, mask: Plane, picture: Plane, edges_at_rest: Plane
+        self, mask: Plane, plane: Plane, edges_at_rest: Plane
     ) -> tuple[NDArray[np.uint16], NDArray[np.float64], NDArray[np.float64]]:
         """Return the label of each pixel along the outlines, and its gradient now and at rest."""
         band = cv2.subtract(cv2.dilate(mask, _SQUARE), cv2.erode(mask, _SQUARE))
         pixels = np.flatnonzero(u8(band) > 0)
         label = np.asarray(cv2.dilate(self.labels, _SQUARE), np.uint16).ravel()[pixels]
-        now = gradient(picture).ravel()[pixels].astype(np.float64)
+        now = gradient(plane).ravel()[pixels].astype(np.float64)
         return label, now, edges_at_rest.ravel()[pixels].astype(np.float64)
 
 

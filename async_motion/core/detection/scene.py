@@ -49,30 +49,30 @@ class Light(NamedTuple):
         """Whether the background should adopt this light if it lasts."""
         return abs(self.gain - 1.0) > 0.1 or abs(self.offset) > 8.0
 
-    def undo(self, picture: Plane) -> Plane:
-        """Return `picture` as it would look in the background's light."""
+    def undo(self, plane: Plane) -> Plane:
+        """Return `plane` as it would look in the background's light."""
         levels = np.clip((_LEVELS - self.offset) / self.gain + 0.5, 0, 255).astype(np.uint8)
-        return u8(cv2.LUT(picture, levels))
+        return u8(cv2.LUT(plane, levels))
 
-    def apply(self, picture: Plane) -> Plane:
-        """Return `picture`, taken in the background's light, as it would look in this light."""
+    def apply(self, plane: Plane) -> Plane:
+        """Return `plane`, taken in the background's light, as it would look in this light."""
         levels = np.clip(_LEVELS * self.gain + self.offset + 0.5, 0, 255).astype(np.uint8)
-        return u8(cv2.LUT(picture, levels))
+        return u8(cv2.LUT(plane, levels))
 
-    def clipped(self, picture: Plane, background: Plane) -> Plane:
-        """Return a mask of the pixels of `picture` that this light has made black or white."""
-        as_expected = cv2.inRange(cv2.absdiff(self.apply(background), picture), 0, 8)
-        sound = cv2.inRange(picture, _CLIPPED_DARK + 1, _CLIPPED_BRIGHT - 1)
+    def clipped(self, plane: Plane, background: Plane) -> Plane:
+        """Return a mask of the pixels of `plane` that this light has made black or white."""
+        as_expected = cv2.inRange(cv2.absdiff(self.apply(background), plane), 0, 8)
+        sound = cv2.inRange(plane, _CLIPPED_DARK + 1, _CLIPPED_BRIGHT - 1)
         return u8(cv2.subtract(as_expected, sound))
 
 
-def find_light(picture: Plane, background: Plane) -> Light:
-    """Return the line that maps `background` to `picture`; moving parts are outliers.
+def find_light(plane: Plane, background: Plane) -> Light:
+    """Return the line that maps `background` to `plane`; moving parts are outliers.
 
     Return the identity unless another line explains clearly more of the image, and at least half of it.
     """
-    stride = max(1, int(np.sqrt(picture.size / _SAMPLES)))
-    frame = picture[stride // 2 :: stride, stride // 2 :: stride].astype(np.float32).ravel()
+    stride = max(1, int(np.sqrt(plane.size / _SAMPLES)))
+    frame = plane[stride // 2 :: stride, stride // 2 :: stride].astype(np.float32).ravel()
     rest = background[stride // 2 :: stride, stride // 2 :: stride].astype(np.float32).ravel()
     sound = (frame > _DARK) & (frame < _BRIGHT) & (rest > _DARK) & (rest < _BRIGHT)
     frame, rest = frame[sound], rest[sound]
@@ -109,9 +109,9 @@ def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]
     return Light(gain, offset)
 
 
-def jumped(picture: Plane, before: Plane) -> float:
+def jumped(plane: Plane, before: Plane) -> float:
     """Return the share of the image, 0..1, that changed from one frame to the next."""
-    cells = eighth(u8(cv2.absdiff(picture, before)))
+    cells = eighth(u8(cv2.absdiff(plane, before)))
     return float(np.mean(cells > _JUMPED))
 
 
@@ -139,22 +139,22 @@ class Jump(NamedTuple):
 class Jumps:
     """Tells a leap after a calm frame from changes that are usual, or that go on frame after frame."""
 
-    def __init__(self, picture: Plane) -> None:
-        self._before = self._aligned = picture
-        self._last = Jump(picture, 0.0, 0.0, part=False, whole=False, broken=False)
+    def __init__(self, plane: Plane) -> None:
+        self._before = self._aligned = plane
+        self._last = Jump(plane, 0.0, 0.0, part=False, whole=False, broken=False)
         self._usual = 0.0
 
     def update(
-        self, picture: Plane, aligned: Plane, light: Light, *, known: bool, passed_s: float, age_s: float
+        self, plane: Plane, aligned: Plane, light: Light, *, known: bool, passed_s: float, age_s: float
     ) -> Jump:
-        """Compare `picture`, and `aligned` (shake undone), with the frame before; `light` is this frame's.
+        """Compare `plane`, and `aligned` (shake undone), with the frame before; `light` is this frame's.
 
         `known`: the background, in some light, explains the frame before. A scene change normally follows a
         calm frame; an object that passes close by changes frame after frame. But a light may need several
         frames, and a flash may precede a switch. So a leap of the whole image that was `known` will do.
         """
-        share = jumped(picture, self._before)
-        if share and (aligned is not picture or self._aligned is not self._before):
+        share = jumped(plane, self._before)
+        if share and (aligned is not plane or self._aligned is not self._before):
             # A shake is no jump, and neither is an uncertain alignment: the smaller share counts.
             share = min(share, jumped(aligned, self._aligned))
         unexplained = share
@@ -173,20 +173,20 @@ class Jumps:
         )
         grows = min(share, 2.0 * usual + _PART) if age_s > _USUAL_S else share
         self._usual += passed_s / min(_USUAL_S, passed_s + age_s) * (grows - usual)
-        self._before, self._aligned = picture, aligned
+        self._before, self._aligned = plane, aligned
         return self._last
 
 
-def kind_of(picture: Plane, background: Plane) -> SceneChange:
-    """Return what made all of `picture` differ from `background`.
+def kind_of(plane: Plane, background: Plane) -> SceneChange:
+    """Return what made all of `plane` differ from `background`.
 
     Edges stay in place unless the camera was moved. Infrared changes the ratio of neighbouring brightnesses;
     a lamp keeps it.
     """
-    before, after = gradient(background).astype(np.float32), gradient(picture).astype(np.float32)
+    before, after = gradient(background).astype(np.float32), gradient(plane).astype(np.float32)
     likeness = np.corrcoef(before.ravel(), after.ravel())[0, 1] if before.std() and after.std() else 0.0
     if likeness < 0.4:
         return SceneChange.MOVED
-    ratio = np.log(picture.astype(np.float32) + 8.0) - np.log(background.astype(np.float32) + 8.0)
+    ratio = np.log(plane.astype(np.float32) + 8.0) - np.log(background.astype(np.float32) + 8.0)
     local = cv2.blur(ratio, (15, 15))
     return SceneChange.INFRARED if float(np.std(ratio - local)) > 0.12 else SceneChange.LIGHT

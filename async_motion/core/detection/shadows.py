@@ -21,9 +21,9 @@ _SQUARE = np.ones(_WINDOW, np.uint8)
 _SMALL = np.ones((3, 3), np.uint8)
 
 
-def shadows(picture: Plane, background: Plane, differs: Plane) -> Plane:
+def shadows(plane: Plane, background: Plane, differs: Plane) -> Plane:
     """Return a mask of those pixels of `differs` that are shadow."""
-    ratio = cv2.subtract(cv2.LUT(picture, _LOGARITHMS), cv2.LUT(background, _LOGARITHMS))
+    ratio = cv2.subtract(cv2.LUT(plane, _LOGARITHMS), cv2.LUT(background, _LOGARITHMS))
     mean = cv2.blur(ratio, _WINDOW)
     variance = cv2.subtract(cv2.sqrBoxFilter(ratio, cv2.CV_32F, _WINDOW), cv2.multiply(mean, mean))
     flat = cv2.inRange(cv2.erode(variance, _SQUARE), -1.0, _FLAT)

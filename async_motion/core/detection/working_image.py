@@ -32,17 +32,17 @@ def working_size(height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
-def halved(picture: Plane) -> Plane:
-    """Return the 2x2 means of `picture`; an odd last row or column is dropped."""
-    height, width = picture.shape[0] // 2, picture.shape[1] // 2
-    even = picture[: 2 * height, : 2 * width]
+def halved(plane: Plane) -> Plane:
+    """Return the 2x2 means of `plane`; an odd last row or column is dropped."""
+    height, width = plane.shape[0] // 2, plane.shape[1] // 2
+    even = plane[: 2 * height, : 2 * width]
     return u8(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA))
 
 
-def quartered(picture: Plane) -> Plane:
-    """Return `picture` at a quarter of its sides: the mean of the top left 2x2 pixels of each 4x4 block."""
-    height, width = picture.shape[0] // 4, picture.shape[1] // 4
-    blocks = picture[: 4 * height, : 4 * width].reshape(height, 4, 4 * width)
+def quartered(plane: Plane) -> Plane:
+    """Return `plane` at a quarter of its sides: the mean of the top left 2x2 pixels of each 4x4 block."""
+    height, width = plane.shape[0] // 4, plane.shape[1] // 4
+    blocks = plane[: 4 * height, : 4 * width].reshape(height, 4, 4 * width)
     pairs = np.ascontiguousarray(blocks[:, :2]).reshape(2 * height, 4 * width)
     # The even columns are the low bytes of uint16 pairs; this is six times as fast as a strided copy.
     return halved(pairs).view("<u2").astype(np.uint8)
@@ -63,7 +63,7 @@ def eighth(plane: Plane) -> Plane:
     return small
 
 
-def working_picture(luma: Luma) -> Plane:
+def working_image(luma: Luma) -> Plane:
     """Reduce (H, W) uint8 to `working_size` and smooth it by one pixel. The result is never a view."""
     small = quartered(luma) if max(luma.shape) > 4 * LONGEST and min(luma.shape) >= 8 else luma
     while max(small.shape) > LONGEST and min(small.shape) >= 2:
@@ -71,10 +71,10 @@ def working_picture(luma: Luma) -> Plane:
     return u8(cv2.GaussianBlur(np.ascontiguousarray(small), (3, 3), 0))
 
 
-def gradient(picture: Plane) -> Plane:
+def gradient(plane: Plane) -> Plane:
     """Return |Sobel x| / 4 + |Sobel y| / 4 of each pixel, saturated at 255."""
-    across = cv2.convertScaleAbs(cv2.Sobel(picture, cv2.CV_16S, 1, 0), alpha=0.25)
-    down = cv2.convertScaleAbs(cv2.Sobel(picture, cv2.CV_16S, 0, 1), alpha=0.25)
+    across = cv2.convertScaleAbs(cv2.Sobel(plane, cv2.CV_16S, 1, 0), alpha=0.25)
+    down = cv2.convertScaleAbs(cv2.Sobel(plane, cv2.CV_16S, 0, 1), alpha=0.25)
     return u8(cv2.add(across, down))
 
 

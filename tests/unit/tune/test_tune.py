@@ -15,7 +15,7 @@ import pytest
 
 from async_motion.cli import main
 from async_motion.core.detection.detector import Detector, DetectorSettings
-from async_motion.core.detection.working_image import working_picture, working_size
+from async_motion.core.detection.working_image import working_image, working_size
 from async_motion.errors import UsageError
 from async_motion.settings import load
 from async_motion.tune import Present, present, report
@@ -40,11 +40,11 @@ BLIND = Candidate(sensitivity="medium", threshold=None, min_area=0.3, confirm=(2
 """Settings whose minimum area is larger than the box."""
 
 
-def lit(pictures: Iterator[Image], from_s: float) -> Iterator[Image]:
+def lit(images: Iterator[Image], from_s: float) -> Iterator[Image]:
     """Brighten the images from `from_s` seconds on, as a lamp does."""
-    for number, picture in enumerate(pictures):
-        bright = np.clip(picture.astype(np.int16) + 40, 0, 255).astype(np.uint8)
-        yield bright if number >= from_s * FPS else picture
+    for number, image in enumerate(images):
+        bright = np.clip(image.astype(np.int16) + 40, 0, 255).astype(np.uint8)
+        yield bright if number >= from_s * FPS else image
 
 
 def moving(path: Path, *, start_s: float, seed: int = 7) -> Path:
@@ -133,7 +133,7 @@ def test_small_pictures_are_to_the_detector_what_whole_ones_are(shape: tuple[int
     small = reduced(luma)
     assert small.shape == working_size(*shape)
     assert not np.shares_memory(small, luma)
-    np.testing.assert_array_equal(working_picture(small), working_picture(luma))
+    np.testing.assert_array_equal(working_image(small), working_image(luma))
 
 
 def test_small_pictures_are_judged_as_whole_ones() -> None:
@@ -142,8 +142,8 @@ def test_small_pictures_are_judged_as_whole_ones() -> None:
     whole, small = Detector(DetectorSettings()), Detector(DetectorSettings())
     box = crossing(size, start_s=2.0, length_s=2.0, share=0.4)
     seen = 0
-    for number, picture in enumerate(scene(seconds=4.4, fps=5, size=size, box=box)):
-        luma = np.ascontiguousarray(picture[:, :, 1])
+    for number, image in enumerate(scene(seconds=4.4, fps=5, size=size, box=box)):
+        luma = np.ascontiguousarray(image[:, :, 1])
         at = number / 5
         kept = reduced(luma)
         assert kept.size < luma.size
@@ -158,9 +158,9 @@ def test_a_clip_beyond_the_memory_is_read_again_and_judged_alike(folder: Path) -
     memory = ClipMemory(10_000)
     big = read_clip(folder / "motion/walk.mp4", label, fps=5, memory=memory)
     small = read_clip(folder / "motion/walk.mp4", label, fps=5, memory=ClipMemory(1 << 30))
-    assert big.pictures is None
+    assert big.lumas is None
     assert memory.left == 10_000
-    assert small.pictures is not None
+    assert small.lumas is not None
     assert big.judge(DetectorSettings()) == small.judge(DetectorSettings())
 
 
@@ -183,8 +183,8 @@ def test_a_slow_clip_keeps_its_own_rate(tmp_path: Path) -> None:
 
 def test_a_clip_that_changes_its_size_is_judged_to_its_end(folder: Path) -> None:
     clip = read_clip(folder / "quiet/noise.mp4", Label(kind=Kind.QUIET), fps=5, memory=ClipMemory(1 << 30))
-    assert clip.pictures is not None
-    clip.pictures[10:] = [picture[:60, :80] for picture in clip.pictures[10:]]
+    assert clip.lumas is not None
+    clip.lumas[10:] = [luma[:60, :80] for luma in clip.lumas[10:]]
     verdicts = clip.judge(DetectorSettings())
     assert len(verdicts.motion) == len(clip.times)
     assert verdicts.forgets[10]

@@ -31,12 +31,12 @@ class Place:
     def shot(
         self, *, box: tuple[int, int, int, int] | None = None, step: float = 60.0, gain: float = 1.0
     ) -> Luma:
-        picture = self.back * gain
+        plane = self.back * gain
         if box is not None:
             x, y, w, h = box
-            picture = picture.copy()
-            picture[y : y + h, x : x + w] += step
-        return np.clip(picture + self.draw.normal(0, self.noise, picture.shape), 0, 255).astype(np.uint8)
+            plane = plane.copy()
+            plane[y : y + h, x : x + w] += step
+        return np.clip(plane + self.draw.normal(0, self.noise, plane.shape), 0, 255).astype(np.uint8)
 
 
 def rested(place: Place, looks: int = 20) -> KeyframeActivity:

@@ -18,14 +18,14 @@ WHERE = (THING != STILL).astype(np.uint8) * 255
 
 def watch(
     background: Background,
-    picture: Plane,
+    plane: Plane,
     begin: float,
     seconds: float,
     moving: Plane = NOTHING,
     every_s: float = 0.1,
 ) -> None:
     for step in range(1, round(seconds / every_s) + 1):
-        background.learn(picture, background.distance(picture), moving, begin + step * every_s)
+        background.learn(plane, background.distance(plane), moving, begin + step * every_s)
 
 
 def rested() -> Background:

@@ -30,9 +30,9 @@ def scene(height: int = 120, width: int = 160, seed: int = 0) -> Luma:
 
 def with_box(luma: Luma, x: int, y: int, width: int = 20, height: int = 30) -> Luma:
     """Return a copy with a dark box whose top left corner is at (x, y)."""
-    picture = luma.copy()
-    picture[max(0, y) : y + height, max(0, x) : x + width] = 15
-    return picture
+    plane = luma.copy()
+    plane[max(0, y) : y + height, max(0, x) : x + width] = 15
+    return plane
 
 
 def watch(detector: Detector, frames: list[Luma], start: float = 0.0) -> list[Detection]:
@@ -533,15 +533,15 @@ def test_a_faint_thing_is_seen_where_the_scene_is_calm_but_not_among_specks() ->
     still = scene() // 3 + 40
     random = np.random.default_rng(5)
     restless = grains(still, 100)
-    for picture in restless:
-        picture[random.random(still.shape) < 0.03] += 60
+    for plane in restless:
+        plane[random.random(still.shape) < 0.03] += 60
 
     def seen(teach: list[Luma], base: list[Luma]) -> float:
         detector = Detector(DetectorSettings())
         watch(detector, teach)
         frames = []
-        for x, picture in zip(range(10, 110, 4), base, strict=False):
-            frame = picture.copy()
+        for x, plane in zip(range(10, 110, 4), base, strict=False):
+            frame = plane.copy()
             frame[30:60, x : x + 14] += 17
             frames.append(frame)
         return float(np.mean([found.motion for found in watch(detector, frames, start=10.0)[2:]]))
@@ -554,12 +554,12 @@ def test_a_small_man_who_stands_where_a_torch_has_shone_is_seen_all_the_time() -
     still = scene() // 6 + 20
     random = np.random.default_rng(2)
     dark = grains(still, 400)
-    for picture in dark[60:100]:  # a torch, smaller than the minimum area, passes
+    for plane in dark[60:100]:  # a torch, smaller than the minimum area, passes
         x, y = 76 + int(random.integers(0, 8)), 46 + int(random.integers(0, 14))
-        picture[y : y + 3, x : x + 3] += 120
-    for step, picture in enumerate(dark[200:350]):  # its carrier stands for 15 s and stirs a little
+        plane[y : y + 3, x : x + 3] += 120
+    for step, plane in enumerate(dark[200:350]):  # its carrier stands for 15 s and stirs a little
         x = max(60, 78 - step) + (step // 8) % 2
-        picture[40:64, x + 16 : x + 22] += 20
+        plane[40:64, x + 16 : x + 22] += 20
     detections = watch(Detector(DetectorSettings()), dark)
     standing = [detection.motion for detection in detections[203:345]]
     assert np.mean(standing) > 0.95

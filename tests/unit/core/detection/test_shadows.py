@@ -19,13 +19,13 @@ def test_an_even_shadow_is_found_up_to_its_edge() -> None:
 
 
 def test_a_thing_with_a_pattern_of_its_own_is_no_shadow() -> None:
-    picture = GROUND.copy()
-    picture[20:40, 20:60] = np.random.default_rng(1).integers(30, 110, (20, 40))
-    assert not shadows(picture, GROUND, DIFFERS).any()
+    plane = GROUND.copy()
+    plane[20:40, 20:60] = np.random.default_rng(1).integers(30, 110, (20, 40))
+    assert not shadows(plane, GROUND, DIFFERS).any()
 
 
 def test_what_is_brighter_or_black_is_no_shadow() -> None:
     for level in (180, 5):
-        picture = np.full_like(GROUND, 120)
-        picture[20:40, 20:60] = level
-        assert not shadows(picture, np.full_like(GROUND, 120), DIFFERS).any()
+        plane = np.full_like(GROUND, 120)
+        plane[20:40, 20:60] = level
+        assert not shadows(plane, np.full_like(GROUND, 120), DIFFERS).any()

@@ -14,17 +14,17 @@ from async_motion.core.detection.working_image import (
     median_of,
     middle,
     quartered,
-    working_picture,
+    working_image,
     working_size,
 )
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (17, 401), (240, 320), (720, 1280), (1080, 1920), (2161, 3841)])
 def test_the_working_picture_has_the_working_size(shape: tuple[int, int]) -> None:
-    picture = working_picture(np.zeros(shape, np.uint8))
-    assert picture.shape == working_size(*shape)
-    assert max(picture.shape) <= LONGEST
-    assert picture.flags.c_contiguous
+    plane = working_image(np.zeros(shape, np.uint8))
+    assert plane.shape == working_size(*shape)
+    assert max(plane.shape) <= LONGEST
+    assert plane.flags.c_contiguous
 
 
 def test_halving_takes_means() -> None:
@@ -43,7 +43,7 @@ def test_quartering_keeps_what_is_where() -> None:
 def test_a_luma_with_padded_rows_is_reduced_alike() -> None:
     padded = np.random.default_rng(0).integers(0, 256, (1080, 2048), np.uint8)
     view = padded[:, :1920]
-    assert np.array_equal(working_picture(view), working_picture(view.copy()))
+    assert np.array_equal(working_image(view), working_image(view.copy()))
 
 
 def test_an_eighth_of_a_tiny_picture_is_not_empty() -> None:

@@ -21,30 +21,30 @@ HEIGHT, WIDTH = 180, 320
 START = datetime(2026, 11, 1, tzinfo=UTC)
 GRAIN = [np.random.default_rng(seed).normal(0, 2, (HEIGHT, WIDTH)) for seed in range(5)]
 grains = cycle(GRAIN)
-Picture = NDArray[np.float32]
+FloatPlane = NDArray[np.float32]
 
 
-def world(seed: int, height: int = 500, width: int = 1600) -> Picture:
+def world(seed: int, height: int = 500, width: int = 1600) -> FloatPlane:
     """Return a wide scene (height, width), float32, with objects in it."""
     draw = np.random.default_rng(seed)
-    picture = np.full((height, width), 110, np.float32)
+    plane = np.full((height, width), 110, np.float32)
     for _ in range(height * width // 3000):
         x, y = int(draw.integers(0, width)), int(draw.integers(0, height))
         w, h = int(draw.integers(10, 80)), int(draw.integers(10, 60))
-        cv2.rectangle(picture, (x, y), (x + w, y + h), float(draw.integers(40, 220)), -1)
+        cv2.rectangle(plane, (x, y), (x + w, y + h), float(draw.integers(40, 220)), -1)
     coarse = draw.normal(0, 6, (height // 4, width // 4)).astype(np.float32)
-    return picture + np.asarray(cv2.resize(coarse, (width, height)), np.float32)
+    return plane + np.asarray(cv2.resize(coarse, (width, height)), np.float32)
 
 
 WORLD = world(3)
 
 
-def seen(picture: Picture) -> Luma:
+def seen(plane: FloatPlane) -> Luma:
     """Return the image as uint8 with sensor noise added."""
-    return np.clip(picture + next(grains), 0, 255).astype(np.uint8)
+    return np.clip(plane + next(grains), 0, 255).astype(np.uint8)
 
 
-def aimed(x: float = 60, y: float = 60, zoom: float = 1.0) -> Picture:
+def aimed(x: float = 60, y: float = 60, zoom: float = 1.0) -> FloatPlane:
     """Return the part of `WORLD` that the camera sees with its top left corner at (x, y) at zoom 1."""
     centre = (x + WIDTH / 2, y + HEIGHT / 2)
     size = (round(WIDTH / zoom), round(HEIGHT / zoom))
@@ -52,10 +52,10 @@ def aimed(x: float = 60, y: float = 60, zoom: float = 1.0) -> Picture:
     return np.asarray(cv2.resize(part, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def with_box(picture: Picture, x: float, side: int = 40) -> Picture:
-    picture = picture.copy()
-    cv2.rectangle(picture, (int(x), 80), (int(x) + side // 2, 80 + side), 235.0, -1)
-    return picture
+def with_box(plane: FloatPlane, x: float, side: int = 40) -> FloatPlane:
+    plane = plane.copy()
+    cv2.rectangle(plane, (int(x), 80), (int(x) + side // 2, 80 + side), 235.0, -1)
+    return plane
 
 
 @dataclass
@@ -72,9 +72,9 @@ class Watched:
     events: int = 0
     frames: int = 0
 
-    def play(self, seconds: float, picture: Callable[[float], Picture]) -> None:
+    def play(self, seconds: float, plane: Callable[[float], FloatPlane]) -> None:
         for number in range(round(seconds * self.fps)):
-            at, luma = self.frames / self.fps, seen(picture(number / self.fps))
+            at, luma = self.frames / self.fps, seen(plane(number / self.fps))
             self.frames += 1
             detection = self.detector.update(luma, at)
             view = self.motion.update(luma, at, detection)
@@ -109,7 +109,7 @@ def test_a_pan_a_tilt_and_a_zoom_are_no_motion(fps: int, across: float, down: fl
     seconds = 3.0
     x, y = (400 if across <= 0 else 60), (150 if zoom != 1 else 60)
 
-    def turning(at: float) -> Picture:
+    def turning(at: float) -> FloatPlane:
         return aimed(x + across * at * WIDTH, y + down * at * HEIGHT, zoom**at)
 
     watched = Watched(fps)
@@ -128,7 +128,7 @@ def test_a_pan_a_tilt_and_a_zoom_are_no_motion(fps: int, across: float, down: fl
 def test_who_walks_before_a_shaking_camera_is_seen(shake: int) -> None:
     draw = np.random.default_rng(5)
 
-    def shaken(_at: float) -> Picture:
+    def shaken(_at: float) -> FloatPlane:
         x, y = draw.integers(-shake, shake + 1, 2)
         return aimed(300 + x, 100 + y)
 
@@ -142,12 +142,12 @@ def test_who_walks_before_a_shaking_camera_is_seen(shake: int) -> None:
 def test_a_train_leaves_the_view_around_it(top: int, bottom: int) -> None:
     train = world(8, height=HEIGHT)
 
-    def passing(at: float) -> Picture:
-        picture, x = aimed(), round(300 * at) - 900
+    def passing(at: float) -> FloatPlane:
+        plane, x = aimed(), round(300 * at) - 900
         left, right = max(0, x), min(WIDTH, x + 900)
         if right > left:
-            picture[top:bottom, left:right] = train[top:bottom, left - x : right - x]
-        return picture
+            plane[top:bottom, left:right] = train[top:bottom, left - x : right - x]
+        return plane
 
     watched = Watched()
     watched.play(10, lambda _at: aimed())

@@ -67,9 +67,9 @@ def test_a_dusk_is_one_change() -> None:
 
 
 def grey(
-    picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+    image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
+    return np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
 
 
 def test_a_scene_has_colour_and_infrared_has_none() -> None:
@@ -103,6 +103,6 @@ def test_any_shape_and_level_has_a_share(shape: tuple[int, int], level: int) -> 
 
 
 def test_the_image_is_only_read() -> None:
-    picture = ground(100, 80)
-    picture.flags.writeable = False
-    assert 0 <= colour_share(picture) <= 1
+    image = ground(100, 80)
+    image.flags.writeable = False
+    assert 0 <= colour_share(image) <= 1

@@ -18,19 +18,19 @@ Shot = Callable[[float], Luma]
 def view(seed: int, height: int = 360, width: int = 640) -> np.ndarray:
     """Return a scene (height, width), float32, with objects in it."""
     draw = np.random.default_rng(seed)
-    picture = np.full((height, width), 110, np.float32)
+    plane = np.full((height, width), 110, np.float32)
     for _ in range(40):
         x, y = int(draw.integers(0, width)), int(draw.integers(0, height))
         w, h = int(draw.integers(20, 160)), int(draw.integers(20, 120))
-        cv2.rectangle(picture, (x, y), (x + w, y + h), float(draw.integers(40, 220)), -1)
-    return picture
+        cv2.rectangle(plane, (x, y), (x + w, y + h), float(draw.integers(40, 220)), -1)
+    return plane
 
 
-def living(picture: np.ndarray, *, noise: float = 2.0, gain: float = 1.0) -> Shot:
+def living(plane: np.ndarray, *, noise: float = 2.0, gain: float = 1.0) -> Shot:
     """Return a shot with sensor noise: no two images in a row are the same."""
     draw = np.random.default_rng(1)
-    grains = (draw.normal(0, noise, picture.shape).astype(np.float32) for _ in range(5))
-    shots = cycle([np.clip(picture * gain + grain, 0, 255).astype(np.uint8) for grain in grains])
+    grains = (draw.normal(0, noise, plane.shape).astype(np.float32) for _ in range(5))
+    shots = cycle([np.clip(plane * gain + grain, 0, 255).astype(np.uint8) for grain in grains])
     return lambda _at: next(shots)
 
 
@@ -143,11 +143,11 @@ def test_a_lamp_is_no_problem(camera: Camera, gain: float) -> None:
 
 def test_a_shaking_camera_is_no_problem(camera: Camera) -> None:
     draw = np.random.default_rng(4)
-    picture = view(1, height=380, width=660)
+    plane = view(1, height=380, width=660)
 
     def shaken(_at: float) -> Luma:
         y, x = (int(step) for step in draw.integers(0, 6, 2))
-        return picture[y : y + 360, x : x + 640].astype(np.uint8)
+        return plane[y : y + 360, x : x + 640].astype(np.uint8)
 
     assert set(camera.play(shaken, 120)) == {None}
 
@@ -166,11 +166,11 @@ def test_things_that_pass_are_no_problem(camera: Camera) -> None:
     back = view(1)
 
     def busy(at: float) -> Luma:
-        picture = back.copy()
+        plane = back.copy()
         for lane in range(4):
             x = int((at * (90 + 40 * lane)) % 800) - 160
-            cv2.rectangle(picture, (x, 60 + lane * 80), (x + 150, 120 + lane * 80), 235.0, -1)
-        return living(picture)(at)
+            cv2.rectangle(plane, (x, 60 + lane * 80), (x + 150, 120 + lane * 80), 235.0, -1)
+        return living(plane)(at)
 
     assert set(camera.play(busy, 120)) == {None}
 
