@@ -20,7 +20,7 @@ from async_motion.core.model import Detection, Frame, FrameInfo, Image, MotionEv
 from async_motion.errors import ImageError
 from async_motion.jpeg import encode, heat
 from async_motion.retrieval.clips import make_clip
-from async_motion.retrieval.pictures import picture_of
+from async_motion.retrieval.images import image_of
 from async_motion.retrieval.removal import delete
 from async_motion.settings import CameraSettings, Settings
 from async_motion.web import Archive, CameraFacts, Guard, Live, Role, Site, Thumbnails, Web, ZoneFacts
@@ -77,14 +77,14 @@ def build_live(
 ) -> Live:
     """Return the live view. `unit` returns a running camera's unit, or None."""
 
-    async def picture(camera: str, layer: str) -> bytes | None:
+    async def render(camera: str, layer: str) -> bytes | None:
         running = unit(camera)
         plane = (await running.maps()).get(layer) if running is not None else None
         if plane is None:
             return None
         return await asyncio.get_running_loop().run_in_executor(executor, layer_jpeg, layer, plane)
 
-    return Live(encode=preview_jpeg, executor=executor, max_viewers=settings.web.max_viewers, layers=picture)
+    return Live(encode=preview_jpeg, executor=executor, max_viewers=settings.web.max_viewers, layers=render)
 
 
 def layer_jpeg(layer: str, plane: Plane) -> bytes:
@@ -100,8 +100,8 @@ def layer_jpeg(layer: str, plane: Plane) -> bytes:
 
 def preview_jpeg(frame: Frame, width: int) -> bytes:
     """Return a frame of the watched stream as a JPEG at most `width` wide. Blocks. Raises ImageError."""
-    picture = (frame.preview or frame.bgr)()
-    return encode(picture, QUALITY, width)[0]
+    image = (frame.preview or frame.bgr)()
+    return encode(image, QUALITY, width)[0]
 
 
 def build_archive(settings: Settings, bucket: AnyReader, executor: Executor) -> Archive:
@@ -110,7 +110,7 @@ def build_archive(settings: Settings, bucket: AnyReader, executor: Executor) -> 
     return Archive(
         reader=reader,
         thumbnails=Thumbnails(thumbnail, executor),
-        make_clip=lambda frames, read, target: make_clip(frames, partial(_picture, read), target),
+        make_clip=lambda frames, read, target: make_clip(frames, partial(_image, read), target),
         delete=lambda event: delete(reader, [event]),
     )
 
@@ -125,13 +125,13 @@ def build_page_bucket(settings: Settings) -> AnyReader:
 
 def thumbnail(jpeg: bytes, width: int) -> bytes:
     """Return a stored frame as a JPEG at most `width` wide. Blocks. Raises ImageError."""
-    return encode(picture_of(jpeg, width), QUALITY, width)[0]
+    return encode(image_of(jpeg, width), QUALITY, width)[0]
 
 
-def _picture(read: Callable[[FrameInfo], bytes | None], frame: FrameInfo) -> Image | None:
+def _image(read: Callable[[FrameInfo], bytes | None], frame: FrameInfo) -> Image | None:
     jpeg = read(frame)
     try:
-        return picture_of(jpeg) if jpeg is not None else None
+        return image_of(jpeg) if jpeg is not None else None
     except ImageError:
         return None
 

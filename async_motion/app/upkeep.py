@@ -10,7 +10,7 @@ from pathlib import Path
 from async_motion.core.payloads import iso
 from async_motion.logs import recent_warnings
 from async_motion.settings import Settings
-from async_motion.spool import look, picture, retry
+from async_motion.spool import look, read_jpeg, retry
 from async_motion.web.upkeep import LogLine, SetAside
 
 
@@ -38,9 +38,9 @@ class SpoolUpkeep:
             for one in report.aside
         ]
 
-    async def picture(self, number: int) -> bytes | None:
+    async def read_jpeg(self, number: int) -> bytes | None:
         """Return the JPEG of a set-aside frame; None if there is none. Raises SpoolError."""
-        return None if self._path is None else await asyncio.to_thread(picture, self._path, number)
+        return None if self._path is None else await asyncio.to_thread(read_jpeg, self._path, number)
 
     async def retry(self, numbers: Collection[int] | None) -> int:
         """Queue set-aside frames for delivery again (None: all); return how many. Raises SpoolError."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from async_motion.cli.events import Parsers
     from async_motion.core.model import FrameInfo, Image
     from async_motion.retrieval import Event, EventReader
-    from async_motion.retrieval.pictures import Polygons
+    from async_motion.retrieval.images import Polygons
     from async_motion.settings import Settings
 
 EVENTS_AT_ONCE = 8
@@ -126,7 +126,7 @@ class Making:
     zones: Mapping[str, Polygons] = field(default_factory=dict)
 
     @property
-    def pictures(self) -> bool:
+    def images(self) -> bool:
         """Whether the frames must be decoded."""
         return self.sheet or self.clip or self.annotate
 
@@ -235,7 +235,7 @@ async def _fetch_event(
     if summary is not None:
         await asyncio.to_thread(_write, folder / "event.json", summary)
     there.sort(key=lambda frame: frame.seq)
-    if making.pictures:
+    if making.images:
         zones = making.zones.get(event.camera)
         result.missing += await asyncio.to_thread(_make, event, there, folder, making, zones)
     result.events += 1
@@ -280,18 +280,18 @@ def _make(
     """Make the annotated frames, sheet and clip of one event; return a line for each failure."""
     from async_motion.jpeg import encode
     from async_motion.retrieval.clips import make_clip
-    from async_motion.retrieval.pictures import annotate, picture_of, sheet, used_zones
+    from async_motion.retrieval.images import annotate, image_of, sheet, used_zones
 
     problems: dict[str, None] = {}
     touched = used_zones(frames, zones)
 
     def read(frame: FrameInfo, at_least_width: int | None = None) -> Image | None:
         try:
-            picture = picture_of(_file(folder, frame).read_bytes(), at_least_width)
+            image = image_of(_file(folder, frame).read_bytes(), at_least_width)
         except ImageError as exc:
             problems[f"{frame.object_key}: {exc}"] = None
             return None
-        return annotate(picture, frame, touched) if making.annotate else picture
+        return annotate(image, frame, touched) if making.annotate else image
 
     def make(what: str, work: Callable[[], object]) -> None:
         try:
@@ -302,9 +302,9 @@ def _make(
     if making.annotate:
         (folder / "annotated").mkdir(exist_ok=True)
         for frame in frames:
-            picture = read(frame)
-            if picture is not None:
-                _write(folder / "annotated" / f"{frame.seq:06d}.jpg", encode(picture, 90)[0])
+            image = read(frame)
+            if image is not None:
+                _write(folder / "annotated" / f"{frame.seq:06d}.jpg", encode(image, 90)[0])
     if making.sheet:
         drawn = sheet(event, frames, lambda frame: read(frame, 320))
         make("sheet", lambda: _write(folder / "sheet.jpg", encode(drawn, 88)[0]))

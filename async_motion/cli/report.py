@@ -113,12 +113,12 @@ def _photograph(page: Path, target: Path) -> None:
         _crop(Path(profile) / "page.png", target)
 
 
-def _crop(picture: Path, target: Path) -> None:
+def _crop(png: Path, target: Path) -> None:
     """Write the screenshot without the blank area below the page. Raises AsyncMotionError."""
     import cv2
     import numpy as np
 
-    whole = cv2.imread(str(picture))
+    whole = cv2.imread(str(png))
     if whole is None:
         raise AsyncMotionError("--png: the browser made no picture")
     used = np.nonzero((whole != whole[-1, 0]).any(axis=(1, 2)))[0]

@@ -43,11 +43,11 @@ def make_clip(frames: Sequence[FrameInfo], read: Callable[[FrameInfo], Image | N
     first = None
     with ClipWriter(target) as clip:
         for frame in sorted(frames, key=lambda frame: (frame.captured_at, frame.seq)):
-            picture = read(frame)
-            if picture is None:
+            image = read(frame)
+            if image is None:
                 continue
             first = first or frame.captured_at
-            clip.add(picture, (frame.captured_at - first).total_seconds())
+            clip.add(image, (frame.captured_at - first).total_seconds())
         return clip.finish()
 
 
@@ -81,7 +81,7 @@ class ClipWriter:
         finally:
             self._part.unlink(missing_ok=True)
 
-    def add(self, picture: Image, at_s: float) -> None:
+    def add(self, image: Image, at_s: float) -> None:
         """Add an image, (H, W, 3) BGR uint8, shown from `at_s` on: seconds after the first image.
 
         Raises ImageError, OSError.
@@ -91,10 +91,10 @@ class ClipWriter:
                 self._container = av.open(
                     os.fspath(self._part), "w", format="mp4", options={"movflags": "+faststart"}
                 )
-                self._stream = _open(self._container, picture, self._threads)
+                self._stream = _open(self._container, image, self._threads)
             # PTS must increase, even for two frames of the same time.
             self._at = max(self._at + 1, round(at_s * _TICKS))
-            self._last = _fitted(picture, self._stream.width, self._stream.height)
+            self._last = _fitted(image, self._stream.width, self._stream.height)
             _encode(self._container, self._stream, self._last, self._at)
         self._count += 1
 
@@ -121,8 +121,8 @@ class ClipWriter:
             raise ImageError(f"{self._target.name}: {exc.strerror or type(exc).__name__}") from exc
 
 
-def _open(container: Any, picture: Image, threads: int) -> Any:
-    height, width = picture.shape[:2]
+def _open(container: Any, image: Image, threads: int) -> Any:
+    height, width = image.shape[:2]
     shrink = min(1.0, MAX_SIDE / max(width, height))
     for codec, options in _CODECS:
         try:
@@ -137,19 +137,19 @@ def _open(container: Any, picture: Image, threads: int) -> Any:
     raise ImageError("this PyAV has no H.264 encoder")
 
 
-def _encode(container: Any, stream: Any, picture: Image, at: int) -> None:
-    frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+def _encode(container: Any, stream: Any, image: Image, at: int) -> None:
+    frame = av.VideoFrame.from_ndarray(image, format="bgr24")
     frame.pts, frame.time_base = at, Fraction(1, _TICKS)
     container.mux(stream.encode(frame))
 
 
-def _fitted(picture: Image, width: int, height: int) -> Image:
+def _fitted(image: Image, width: int, height: int) -> Image:
     """Return the image in this size with its aspect ratio kept, centred on black."""
-    if picture.shape[:2] == (height, width):
-        return np.ascontiguousarray(picture)
-    scale = min(width / picture.shape[1], height / picture.shape[0])
-    inner = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
-    small = cv2.resize(picture, inner, interpolation=cv2.INTER_AREA)
+    if image.shape[:2] == (height, width):
+        return np.ascontiguousarray(image)
+    scale = min(width / image.shape[1], height / image.shape[0])
+    inner = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
     canvas = np.zeros((height, width, 3), np.uint8)
     top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
     canvas[top : top + small.shape[0], left : left + small.shape[1]] = small

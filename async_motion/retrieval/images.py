@@ -31,7 +31,7 @@ _BOX, _ZONE = (64, 220, 255), (255, 176, 64)  # amber and blue, as BGR
 _PAPER, _INK, _FAINT = (24, 22, 20), (235, 235, 235), (160, 160, 160)
 
 
-def picture_of(jpeg: bytes, at_least_width: int | None = None) -> Image:
+def image_of(jpeg: bytes, at_least_width: int | None = None) -> Image:
     """Decode a JPEG to (H, W, 3) BGR uint8, scaled down as far as it stays `at_least_width` wide.
 
     Raises ImageError.
@@ -42,12 +42,12 @@ def picture_of(jpeg: bytes, at_least_width: int | None = None) -> Image:
     return decode(jpeg, at_least_width)
 
 
-def annotate(picture: Image, frame: FrameInfo, zones: Polygons | None = None) -> Image:
+def annotate(image: Image, frame: FrameInfo, zones: Polygons | None = None) -> Image:
     """Return a copy with the frame's boxes, zones, score and local time drawn in.
 
     The polygons in `zones` are drawn; the names of the frame's zones are written even without them.
     """
-    drawn = np.ascontiguousarray(picture).copy()
+    drawn = np.ascontiguousarray(image).copy()
     height, width = drawn.shape[:2]
     line = max(1, round(width / 640))
     for name, corners in (zones or {}).items():
@@ -120,13 +120,13 @@ def _head(event: Event, stored: int, shown: int, width: int) -> Image:
     return head
 
 
-def _cell(frame: FrameInfo, picture: Image | None, event: Event) -> Image:
+def _cell(frame: FrameInfo, image: Image | None, event: Event) -> Image:
     inner = CELL_WIDTH - 8
-    if picture is None:
+    if image is None:
         body = _empty("not readable", 180)[:, : CELL_WIDTH - 8]
     else:
-        height = max(1, min(4 * inner, round(picture.shape[0] * inner / picture.shape[1])))
-        body = np.asarray(cv2.resize(picture, (inner, height), interpolation=cv2.INTER_AREA), np.uint8)
+        height = max(1, min(4 * inner, round(image.shape[0] * inner / image.shape[1])))
+        body = np.asarray(cv2.resize(image, (inner, height), interpolation=cv2.INTER_AREA), np.uint8)
     is_best = frame.seq == event.best
     cell = _blank(body.shape[0] + 32, CELL_WIDTH)
     cell[4 : 4 + body.shape[0], 4 : 4 + inner] = body
@@ -154,16 +154,16 @@ def _padded(cell: Image, height: int) -> Image:
     return np.vstack([cell, _blank(below, cell.shape[1])]) if below else cell
 
 
-def _write(picture: Image, text: str, at: tuple[int, ...], scale: float, ink: tuple[int, int, int]) -> None:
+def _write(image: Image, text: str, at: tuple[int, ...], scale: float, ink: tuple[int, int, int]) -> None:
     """Write on a darkened strip, so that the text is readable on any background."""
     weight = max(1, round(scale * 2))
     (width, height), below = cv2.getTextSize(text, _FONT, scale, weight)
     pad = max(2, height // 4)
     top, bottom = max(0, at[1] - height - pad), max(0, at[1] + below + pad // 2)
     left, right = max(0, at[0] - pad), max(0, at[0] + width + pad)
-    strip = picture[top:bottom, left:right]
+    strip = image[top:bottom, left:right]
     strip[:] = strip // 3
-    cv2.putText(picture, text, (at[0], at[1]), _FONT, scale, ink, weight, cv2.LINE_AA)
+    cv2.putText(image, text, (at[0], at[1]), _FONT, scale, ink, weight, cv2.LINE_AA)
 
 
 def _scale(width: int) -> float:

@@ -20,8 +20,8 @@ from async_motion.core.model import Box, FrameInfo, Image
 from async_motion.core.names import frame_key
 from async_motion.errors import ImageError, UnreadableObject
 from async_motion.jpeg import encode
+from async_motion.retrieval.images import image_of
 from async_motion.retrieval.model import Event
-from async_motion.retrieval.pictures import picture_of
 from async_motion.retrieval.reader import EventReader
 from async_motion.retrieval.requests import together
 
@@ -145,30 +145,30 @@ async def _heat(reader: EventReader, events: Sequence[Event]) -> bytes | None:
     for at in range(0, len(events), _AT_ONCE):
         found = await together("read boxes", map(reader.frames, events[at : at + _AT_ONCE]))
         boxes += [box for frames in found for frame in frames for box in frame.boxes]
-    ground = await _picture(reader, events[-1])
+    ground = await _image(reader, events[-1])
     if ground is None:
         return None
     return await asyncio.to_thread(lambda: encode(heat_map(boxes, ground), 80, _HEAT_WIDTH)[0])
 
 
 async def _shot(reader: EventReader, event: Event, link_s: float | None) -> Shot | None:
-    picture = await _picture(reader, event)
-    if picture is None or event.best is None:
+    image = await _image(reader, event)
+    if image is None or event.best is None:
         return None
-    jpeg = await asyncio.to_thread(lambda: encode(picture, 80, _BEST_WIDTH)[0])
+    jpeg = await asyncio.to_thread(lambda: encode(image, 80, _BEST_WIDTH)[0])
     key = frame_key(reader.folder(event), event.best)
     link = None if link_s is None else await reader.link(key, link_s)
     return Shot(event=event, jpeg=jpeg, link=link)
 
 
-async def _picture(reader: EventReader, event: Event) -> Image | None:
+async def _image(reader: EventReader, event: Event) -> Image | None:
     """Return an event's best frame at a reduced size, or None if it cannot be read."""
     frames: Sequence[FrameInfo] = await reader.frames(event)
     frame = next((each for each in frames if each.seq == event.best), None)
     if frame is None:
         return None
     try:
-        return await asyncio.to_thread(picture_of, await reader.fetch(frame), _HEAT_WIDTH)
+        return await asyncio.to_thread(image_of, await reader.fetch(frame), _HEAT_WIDTH)
     except (UnreadableObject, ImageError) as exc:
         reader.skipped.add(frame.object_key, str(exc))
         return None

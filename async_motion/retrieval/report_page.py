@@ -102,13 +102,13 @@ def _best(report: Report) -> str:
 def _card(shot: Shot) -> str:
     event = shot.event
     at = event.started_at.astimezone()
-    picture = f'<img alt="{escape(event.camera)} at {at:%H:%M:%S}" src="{_data(shot.jpeg)}">'
+    image = f'<img alt="{escape(event.camera)} at {at:%H:%M:%S}" src="{_data(shot.jpeg)}">'
     if shot.link is not None:
-        picture = f'<a href="{escape(shot.link)}" rel="noreferrer">{picture}</a>'
+        image = f'<a href="{escape(shot.link)}" rel="noreferrer">{image}</a>'
     lasted = "goes on" if event.duration_s is None else f"{event.duration_s:.0f} s"
     zones = f", {escape(', '.join(event.zones))}" if event.zones else ""
     return (
-        f"<figure>{picture}<figcaption><b>{escape(event.camera)}</b> {at:%a %H:%M:%S}<br>"
+        f"<figure>{image}<figcaption><b>{escape(event.camera)}</b> {at:%a %H:%M:%S}<br>"
         f"{event.peak_score:.1%} of the picture, {lasted}, {event.frames} frames{zones}<br>"
         f'<code class="dim">{event.event_id}</code></figcaption></figure>'
     )

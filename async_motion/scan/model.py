@@ -74,7 +74,7 @@ class ScanSpec:
         return tuple(name for name, wanted in made.items() if wanted)
 
     @property
-    def needs_pictures(self) -> bool:
+    def needs_jpegs(self) -> bool:
         """Whether frames must be encoded. For the events alone, the luma is enough."""
         return self.store or self.stills
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from async_motion.capture import CaptureSpec, open_source
 from async_motion.core.model import Detection, Frame, FrameInfo, MotionEvent, Reason
 from async_motion.retrieval.clips import ClipWriter
-from async_motion.retrieval.pictures import Polygons, annotate
+from async_motion.retrieval.images import Polygons, annotate
 
 BEFORE = timedelta(seconds=1)
 """Lead-in before an event."""

@@ -21,7 +21,7 @@ from async_motion.core.backoff import Backoff
 from async_motion.core.model import EventPhase, FrameInfo, MotionEvent, Phase, Record, StoredFrame
 from async_motion.errors import ImageError, StoreRefused, StoreUnavailable
 from async_motion.jpeg import encode
-from async_motion.retrieval.pictures import Polygons, annotate, picture_of
+from async_motion.retrieval.images import Polygons, annotate, image_of
 
 MAX_TRIES = 7
 """Attempts at one put: with the backoff between them, about half a minute."""
@@ -113,7 +113,7 @@ class StillsSink:
     def _write(self, record: Record) -> None:
         info = record.info
         try:
-            drawn = annotate(picture_of(record.jpeg), info, self._zones)
+            drawn = annotate(image_of(record.jpeg), info, self._zones)
             jpeg, _, _ = encode(drawn, QUALITY)
         except ImageError:
             jpeg = record.jpeg

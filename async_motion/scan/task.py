@@ -41,7 +41,7 @@ from async_motion.errors import (
     StoreUnavailable,
     UsageError,
 )
-from async_motion.retrieval.pictures import Polygons
+from async_motion.retrieval.images import Polygons
 from async_motion.scan.ledger import ScanLedger, ledger_of, replace_known
 from async_motion.scan.model import (
     Recording,
@@ -132,7 +132,7 @@ async def _scan(task: ScanTask, path: str, store: AnyReader | None, on_share: On
     counts = _Counts(facts.seconds, on_share)
 
     async with aclosing(open_source(read)) as capture:
-        source_of_frames = _Frames(capture, colours=spec.needs_pictures)
+        source_of_frames = _Frames(capture, colours=spec.needs_jpegs)
         with ThreadPoolExecutor(1, "detect") as executor, ThreadPoolExecutor(1, "encode") as encoder:
             unit = build_unit(
                 spec.settings,
@@ -143,7 +143,7 @@ async def _scan(task: ScanTask, path: str, store: AnyReader | None, on_share: On
                 executor=executor,
                 encoder=encoder,
                 viewer=counts.judged if notes is None else notes.and_then(counts.judged),
-                encode=None if spec.needs_pictures else _unencoded,
+                encode=None if spec.needs_jpegs else _unencoded,
                 draw24=_numbers(recording),
                 settle_s=SETTLE_S,
             )

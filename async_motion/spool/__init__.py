@@ -57,7 +57,7 @@ back.
 
 from async_motion.spool.backup import restore, snapshot
 from async_motion.spool.files import DAMAGED, NEWER
-from async_motion.spool.inspect import Aside, SpoolReport, WaitingItems, export, look, picture, retry
+from async_motion.spool.inspect import Aside, SpoolReport, WaitingItems, export, look, read_jpeg, retry
 from async_motion.spool.spool import Spool
 from async_motion.spool.stats import SpoolStats
 
@@ -71,7 +71,7 @@ __all__ = [
     "WaitingItems",
     "export",
     "look",
-    "picture",
+    "read_jpeg",
     "restore",
     "retry",
     "snapshot",

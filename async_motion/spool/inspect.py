@@ -120,7 +120,7 @@ def _set_aside(db: sqlite3.Connection) -> Iterator[Aside]:
         yield Aside(number=number, info=info, accepted_at=accepted_at, reason=reason or "")
 
 
-def picture(path: Path, number: int) -> bytes | None:
+def read_jpeg(path: Path, number: int) -> bytes | None:
     """Return the JPEG of a record that was set aside; None if there is none. Raises SpoolError."""
     with opened(path) as db:
         row = db.execute(

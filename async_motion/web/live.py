@@ -45,7 +45,7 @@ class Layers(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class LiveJpeg:
     """A judged frame as JPEG. `tag` identifies the frame."""
 
     jpeg: bytes
@@ -61,7 +61,7 @@ class _Camera:
     newest: tuple[Frame, Detection] | None = None
     motion: bool = False
     scores: deque[tuple[float, float, bool, str]] = field(default_factory=lambda: deque(maxlen=SCORES))
-    encoded: dict[int, Picture] = field(default_factory=dict)
+    encoded: dict[int, LiveJpeg] = field(default_factory=dict)
     encoding: asyncio.Lock = field(default_factory=asyncio.Lock)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -141,7 +141,7 @@ class Live:
         state = self._cameras.get(camera)
         return list(state.scores) if state is not None else []
 
-    async def picture(self, camera: str, width: int = DEFAULT_WIDTH) -> Picture | None:
+    async def jpeg(self, camera: str, width: int = DEFAULT_WIDTH) -> LiveJpeg | None:
         """Return the newest judged frame, at most as wide as `width` rounded up to one of `WIDTHS`.
 
         None while there is none. Raises ImageError, CameraUnavailable.
@@ -158,15 +158,15 @@ class Live:
             frame, _ = newest
             loop = asyncio.get_running_loop()
             jpeg = await loop.run_in_executor(self._executor, self._encode, frame, width)
-            picture = Picture(jpeg=jpeg, tag=tag, captured_at=frame.captured_at)
-            state.encoded[width] = picture
-        return picture
+            kept = LiveJpeg(jpeg=jpeg, tag=tag, captured_at=frame.captured_at)
+            state.encoded[width] = kept
+        return kept
 
     async def layer(self, camera: str, layer: str) -> bytes | None:
         """Return a JPEG of the detector's state, as `Layers` does; None if there is none."""
         return await self._layers(camera, layer) if self._layers is not None else None
 
-    async def pictures(self, camera: str, width: int = DEFAULT_WIDTH) -> AsyncIterator[Picture | None]:
+    async def jpegs(self, camera: str, width: int = DEFAULT_WIDTH) -> AsyncIterator[LiveJpeg | None]:
         """Yield each new judged frame; a slow consumer skips to the newest. Wrap in `viewer`.
 
         Yields None after `KEEPALIVE_S` without a new frame.
@@ -177,12 +177,12 @@ class Live:
             state = self._camera(camera)
             arrived, began = state.arrived, loop.time()
             try:
-                picture = await self.picture(camera, width)
+                newest = await self.jpeg(camera, width)
             except (ImageError, CameraUnavailable):
-                picture = None
-            if picture is not None and picture.tag != shown:
-                shown = picture.tag
-                yield picture
+                newest = None
+            if newest is not None and newest.tag != shown:
+                shown = newest.tag
+                yield newest
             if arrived is state.arrived:
                 try:
                     async with asyncio.timeout(KEEPALIVE_S):

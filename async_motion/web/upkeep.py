@@ -36,7 +36,7 @@ class Upkeep(Protocol):
     async def set_aside(self) -> list[SetAside]:
         """Return the frames that were set aside, oldest first. Raises SpoolError."""
 
-    async def picture(self, number: int) -> bytes | None:
+    async def read_jpeg(self, number: int) -> bytes | None:
         """Return the JPEG of a frame that was set aside; None if there is none. Raises SpoolError."""
 
     async def retry(self, numbers: Collection[int] | None) -> int:

@@ -60,7 +60,7 @@ ELSEWHERE = {
         "unit/home_assistant/test_payloads.py",
         "a table: each entry makes a payload",
     ),
-    "retrieval/clips.py": ("unit/retrieval/test_pictures.py", "both make files of the same frames"),
+    "retrieval/clips.py": ("unit/retrieval/test_images.py", "both make files of the same frames"),
     "retrieval/days.py": ("unit/retrieval/test_reader.py", THROUGH),
     "retrieval/protocols.py": ("contract/test_reader.py", VALUES),
     "retrieval/rebuild.py": ("unit/cli/test_events.py", THROUGH),

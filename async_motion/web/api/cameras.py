@@ -41,7 +41,7 @@ class CamerasApi:
         yield Route(
             method="GET", path="/cameras/{camera}/picture", path_words=_NAME,
             summary="The newest judged picture, with its ETag.",
-            handler=self.get_picture, answer=JPEG, query=models.PictureQuery, errors=(404, 503),
+            handler=self.get_picture, answer=JPEG, query=models.ImageQuery, errors=(404, 503),
         )  # fmt: skip
         yield Route(
             method="GET", path="/cameras/{camera}/layer", path_words=_NAME,
@@ -51,7 +51,7 @@ class CamerasApi:
         yield Route(
             method="GET", path="/cameras/{camera}/stream", path_words=_NAME,
             summary="The judged pictures as MJPEG.",
-            handler=self.get_stream, answer="multipart/x-mixed-replace", query=models.PictureQuery,
+            handler=self.get_stream, answer="multipart/x-mixed-replace", query=models.ImageQuery,
             errors=(404, 429),
         )  # fmt: skip
         yield Route(
@@ -129,7 +129,7 @@ class CamerasApi:
     async def get_camera(self, call: Call[Any]) -> models.Camera:
         return self.camera(call.path["camera"])
 
-    async def get_picture(self, call: Call[models.PictureQuery]) -> web.Response:
+    async def get_picture(self, call: Call[models.ImageQuery]) -> web.Response:
         name = call.path["camera"]
         self._facts(name)
         tag = self._site.live.tag(name)
@@ -137,13 +137,13 @@ class CamerasApi:
         if tag is not None and call.request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
         try:
-            picture = await self._site.live.picture(name, call.query.width)
+            newest = await self._site.live.jpeg(name, call.query.width)
         except (ImageError, CameraUnavailable) as exc:
             raise ApiError(503, f"no picture: {exc}") from exc
-        if picture is None:
+        if newest is None:
             raise ApiError(404, "there is no picture yet")
-        headers = {"ETag": f'"{picture.tag}-{call.query.width}"', "Cache-Control": "private, no-cache"}
-        return web.Response(body=picture.jpeg, content_type=JPEG, headers=headers)
+        headers = {"ETag": f'"{newest.tag}-{call.query.width}"', "Cache-Control": "private, no-cache"}
+        return web.Response(body=newest.jpeg, content_type=JPEG, headers=headers)
 
     async def get_layer(self, call: Call[models.LayerQuery]) -> web.Response:
         name = call.path["camera"]
@@ -167,7 +167,7 @@ class CamerasApi:
             ],
         )
 
-    async def get_stream(self, call: Call[models.PictureQuery]) -> web.StreamResponse:
+    async def get_stream(self, call: Call[models.ImageQuery]) -> web.StreamResponse:
         name = call.path["camera"]
         self._facts(name)
         try:
@@ -177,15 +177,15 @@ class CamerasApi:
                 )
                 await response.prepare(call.request)
                 await _write(response, f"--{BOUNDARY}\r\n".encode())
-                async for picture in self._site.live.pictures(name, call.query.width):
-                    if picture is None:
+                async for newest in self._site.live.jpegs(name, call.query.width):
+                    if newest is None:
                         if call.request.transport is None or call.request.transport.is_closing():
                             break
                         continue
-                    head = f"Content-Type: {JPEG}\r\nContent-Length: {len(picture.jpeg)}\r\n\r\n"
+                    head = f"Content-Type: {JPEG}\r\nContent-Length: {len(newest.jpeg)}\r\n\r\n"
                     # Browsers show a part when they read the boundary behind it and ignore the length.
                     # Sent with the next part, it would hold each image back by one.
-                    await _write(response, head.encode() + picture.jpeg + f"\r\n--{BOUNDARY}\r\n".encode())
+                    await _write(response, head.encode() + newest.jpeg + f"\r\n--{BOUNDARY}\r\n".encode())
                 return response
         except TooManyViewers:
             raise ApiError(

@@ -80,7 +80,7 @@ class CameraList(Model):
     cameras: list[Camera]
 
 
-class PictureQuery(Model):
+class ImageQuery(Model):
     width: int = Field(default=960, ge=16, le=8192, description="Pixels, rounded up to a width that is made.")
 
 

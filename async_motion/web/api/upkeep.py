@@ -74,7 +74,7 @@ class UpkeepApi:
         if not (number.isascii() and number.isdigit() and len(number) < 16):
             raise ApiError(404, "there is no such frame")
         try:
-            jpeg = await self.upkeep.picture(int(number))
+            jpeg = await self.upkeep.read_jpeg(int(number))
         except SpoolError as exc:
             raise ApiError(503, f"the spool cannot be looked at: {exc}") from exc
         if jpeg is None:

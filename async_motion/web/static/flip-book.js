@@ -6,8 +6,8 @@ import { address, ask, at } from './api.js';
 class FlipBook extends HTMLElement {
   async connectedCallback() {
     this.path = at`events/${this.getAttribute('camera') || ''}/${this.getAttribute('event') || ''}`;
-    this.picture = /** @type {HTMLImageElement | null} */ (this.querySelector('.frame img'));
-    if (!this.picture) return;
+    this.image = /** @type {HTMLImageElement | null} */ (this.querySelector('.frame img'));
+    if (!this.image) return;
     /** @type {any[]} */
     this.frames = [];
     try {
@@ -17,13 +17,13 @@ class FlipBook extends HTMLElement {
     }
     if (!this.frames?.length) return;
     this.times = this.frames.map((frame) => Date.parse(frame.captured_at));
-    const shown = Number(this.picture.src.match(/frames\/(\d+)/)?.[1] ?? 0);
+    const shown = Number(this.image.src.match(/frames\/(\d+)/)?.[1] ?? 0);
     this.place = Math.max(0, this.frames.findIndex((frame) => frame.seq === shown));
     this.boxes = localStorage.getItem('boxes') !== 'off';
     this.playing = false;
     this.overlay = document.createElement('div');
     this.overlay.className = 'overlay';
-    this.picture.after(this.overlay);
+    this.image.after(this.overlay);
     this.controls = document.createElement('div');
     this.querySelector('.frame')?.after(this.controls);
     this.querySelector('.strip')?.addEventListener('click', (event) => {
@@ -35,7 +35,7 @@ class FlipBook extends HTMLElement {
     });
     document.addEventListener('keydown', this.key);
     this.fit();
-    this.picture.addEventListener('load', () => this.fit());
+    this.image.addEventListener('load', () => this.fit());
     this.draw();
   }
 
@@ -45,7 +45,7 @@ class FlipBook extends HTMLElement {
   }
 
   fit() {
-    const { naturalWidth, naturalHeight } = /** @type {HTMLImageElement} */ (this.picture);
+    const { naturalWidth, naturalHeight } = /** @type {HTMLImageElement} */ (this.image);
     const frame = /** @type {HTMLElement} */ (this.querySelector('.frame'));
     if (naturalWidth) frame.style.setProperty('--ratio', String(naturalWidth / naturalHeight));
   }
@@ -79,7 +79,7 @@ class FlipBook extends HTMLElement {
       return;
     }
     // A faster hand may have gone on meanwhile.
-    if (this.place === place && this.picture) this.picture.src = next.src;
+    if (this.place === place && this.image) this.image.src = next.src;
   }
 
   toggle() {

@@ -49,8 +49,8 @@ class LiveCamera extends HTMLElement {
     }, () => {});
     this.open();
     document.addEventListener('visibilitychange', this.look);
-    const picture = this.stage.querySelector('img');
-    picture?.addEventListener('load', () => this.fit(picture), { once: true });
+    const image = this.stage.querySelector('img');
+    image?.addEventListener('load', () => this.fit(image), { once: true });
     this.draw();
   }
 
@@ -61,14 +61,14 @@ class LiveCamera extends HTMLElement {
 
   /** Look only while the page is seen: a stream costs the service something. */
   look = () => {
-    const picture = this.stage?.querySelector('img');
+    const image = this.stage?.querySelector('img');
     if (document.hidden) {
       this.hang?.();
       this.hang = undefined;
-      picture?.removeAttribute('src');
+      image?.removeAttribute('src');
     } else if (!this.hang) {
       this.open();
-      if (picture) picture.src = address(at`cameras/${this.name ?? ''}/stream`);
+      if (image) image.src = address(at`cameras/${this.name ?? ''}/stream`);
     }
   };
 
@@ -79,10 +79,10 @@ class LiveCamera extends HTMLElement {
     });
   }
 
-  /** @param {HTMLImageElement} picture */
-  fit(picture) {
-    if (picture.naturalWidth && this.stage)
-      this.stage.style.setProperty('--ratio', String(picture.naturalWidth / picture.naturalHeight));
+  /** @param {HTMLImageElement} image */
+  fit(image) {
+    if (image.naturalWidth && this.stage)
+      this.stage.style.setProperty('--ratio', String(image.naturalWidth / image.naturalHeight));
   }
 
   /** @param {any} verdict */

@@ -52,20 +52,20 @@ class LiveWall extends HTMLElement {
     }
     if (!camera.picture || card.dataset.tag === camera.picture) return;
     const frame = card.querySelector('.frame');
-    let picture = frame?.querySelector('img');
-    if (!picture) {
-      picture = document.createElement('img');
-      picture.alt = `Newest picture of ${camera.title}`;
-      frame?.querySelector('.empty')?.replaceWith(picture);
+    let image = frame?.querySelector('img');
+    if (!image) {
+      image = document.createElement('img');
+      image.alt = `Newest picture of ${camera.title}`;
+      frame?.querySelector('.empty')?.replaceWith(image);
     }
     card.dataset.tag = camera.picture;
     try {
       // As a blob: the same address with another fragment would be the same picture to the browser's cache.
       const response = await fetch(address(at`cameras/${camera.name}/picture?width=640`));
       if (!response.ok) return;
-      const old = picture.src;
-      picture.src = URL.createObjectURL(await response.blob());
-      await picture.decode();
+      const old = image.src;
+      image.src = URL.createObjectURL(await response.blob());
+      await image.decode();
       if (old.startsWith('blob:')) URL.revokeObjectURL(old);
     } catch {
       // The next one will do.

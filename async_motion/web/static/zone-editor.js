@@ -68,10 +68,10 @@ class ZoneEditor extends HTMLElement {
     this.stage.append(this.overlay);
     this.panel = document.createElement('div');
     this.append(this.panel);
-    const picture = this.stage.querySelector('img');
-    const fit = () => picture?.naturalWidth && this.stage?.style.setProperty('--ratio', String(picture.naturalWidth / picture.naturalHeight));
-    picture?.addEventListener('load', fit);
-    if (picture?.complete) fit();
+    const image = this.stage.querySelector('img');
+    const fit = () => image?.naturalWidth && this.stage?.style.setProperty('--ratio', String(image.naturalWidth / image.naturalHeight));
+    image?.addEventListener('load', fit);
+    if (image?.complete) fit();
     this.addEventListener('keydown', this.key);
     addEventListener('beforeunload', this.leave);
     this.draw();

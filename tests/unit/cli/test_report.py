@@ -143,10 +143,10 @@ def test_heat_is_where_the_boxes_were() -> None:
 @pytest.mark.skipif(not any(map(shutil.which, report.BROWSERS)), reason="chromium is not installed")
 def test_a_picture_of_the_page(config: Path, tmp_path: Path) -> None:
     assert run(config, "--day", "2026-10-25", "--out", tmp_path / "d.html", "--png", tmp_path / "d.png") == 0
-    picture = cv2.imread(str(tmp_path / "d.png"))
-    assert picture is not None
-    assert picture.shape[1] == 1280
-    assert 800 < picture.shape[0] < 6000
+    image = cv2.imread(str(tmp_path / "d.png"))
+    assert image is not None
+    assert image.shape[1] == 1280
+    assert 800 < image.shape[0] < 6000
 
 
 def test_without_a_browser_the_page_is_there_still(

@@ -14,7 +14,7 @@ from async_motion.core.model import FrameInfo, Image
 from async_motion.errors import ImageError
 from async_motion.retrieval import Event
 from async_motion.retrieval.clips import make_clip
-from async_motion.retrieval.pictures import annotate, picture_of, sheet, spread, used_zones
+from async_motion.retrieval.images import annotate, image_of, sheet, spread, used_zones
 from tests.support.bucket import MadeEvent, make_event
 from tests.support.still import walking_square
 
@@ -34,19 +34,17 @@ def event_of(made: MadeEvent) -> Event:
 
 def reading(made: MadeEvent, broken: int | None = None) -> dict[int, Image]:
     return {
-        frame.seq: picture_of(made.objects[frame.object_key][0])
-        for frame in made.frames
-        if frame.seq != broken
+        frame.seq: image_of(made.objects[frame.object_key][0]) for frame in made.frames if frame.seq != broken
     }
 
 
 class TestAnnotate:
     def test_boxes_and_text_are_drawn_on_a_copy(self) -> None:
         made = made_event(1)
-        frame, picture = made.frames[0], picture_of(made.objects[made.frames[0].object_key][0])
-        before = picture.copy()
-        drawn = annotate(picture, frame, {"drive": [(0.5, 0.5), (0.9, 0.5), (0.9, 0.9)]})
-        assert np.array_equal(picture, before)
+        frame, image = made.frames[0], image_of(made.objects[made.frames[0].object_key][0])
+        before = image.copy()
+        drawn = annotate(image, frame, {"drive": [(0.5, 0.5), (0.9, 0.5), (0.9, 0.9)]})
+        assert np.array_equal(image, before)
         changed = np.any(drawn != before, axis=2)
         box = frame.boxes[0]
         left, top = int(box.x * 640), int(box.y * 360)
@@ -66,17 +64,17 @@ class TestAnnotate:
         at = whole.index(b"\xff\xc0")
         bomb = whole[: at + 5] + b"\xff\xff\xff\xff" + whole[at + 9 :]
         with pytest.raises(ImageError, match="65535x65535 pixels is too large"):
-            picture_of(bomb)
+            image_of(bomb)
         with pytest.raises(ImageError):
-            picture_of(b"no picture")
+            image_of(b"no picture")
 
 
 class TestSheet:
     @pytest.mark.parametrize("count", [0, 1, 2, 7, 48])
     def test_every_frame_has_its_place(self, count: int) -> None:
         made = made_event(count)
-        pictures = reading(made)
-        drawn = sheet(event_of(made), made.frames, lambda frame: pictures[frame.seq])
+        images = reading(made)
+        drawn = sheet(event_of(made), made.frames, lambda frame: images[frame.seq])
         columns = max(2, min(6, count))
         assert drawn.shape[1] == columns * 320
         if count >= 2:
@@ -96,8 +94,8 @@ class TestSheet:
 
     def test_a_frame_that_cannot_be_read_leaves_its_place(self) -> None:
         made = made_event(3)
-        pictures = reading(made, broken=1)
-        drawn = sheet(event_of(made), made.frames, lambda frame: pictures.get(frame.seq))
+        images = reading(made, broken=1)
+        drawn = sheet(event_of(made), made.frames, lambda frame: images.get(frame.seq))
         assert drawn.shape[1] == 3 * 320
 
     def test_odd_shapes_fit(self) -> None:
@@ -120,8 +118,8 @@ class TestClip:
         made = made_event(5, every_s=0.7)
         late = made.frames[4]
         frames = [*made.frames[:4], _moved(late, timedelta(seconds=30))]
-        pictures = reading(made)
-        assert make_clip(frames, lambda frame: pictures[frame.seq], tmp_path / "clip.mp4") == 5
+        images = reading(made)
+        assert make_clip(frames, lambda frame: images[frame.seq], tmp_path / "clip.mp4") == 5
         times, size, codec, pixels = self.read_back(tmp_path / "clip.mp4")
         assert times == pytest.approx([0.0, 0.7, 1.4, 2.1, 32.8, 33.8], abs=0.002)
         assert (size, codec, pixels) == ((640, 360), "h264", "yuv420p")
@@ -129,17 +127,17 @@ class TestClip:
 
     def test_a_browser_can_begin_before_all_of_it_is_there(self, tmp_path: Path) -> None:
         made = made_event(3)
-        pictures = reading(made)
-        make_clip(made.frames, lambda frame: pictures[frame.seq], tmp_path / "clip.mp4")
+        images = reading(made)
+        make_clip(made.frames, lambda frame: images[frame.seq], tmp_path / "clip.mp4")
         data = (tmp_path / "clip.mp4").read_bytes()
         assert 0 < data.index(b"moov") < data.index(b"mdat")
 
     def test_frames_of_one_moment_and_of_other_sizes_are_all_in(self, tmp_path: Path) -> None:
         made = made_event(4)
         frames = [_moved(frame, -timedelta(seconds=frame.seq)) for frame in made.frames]
-        pictures = reading(made)
-        pictures[2] = np.zeros((501, 33, 3), np.uint8)
-        assert make_clip(frames, lambda frame: pictures[frame.seq], tmp_path / "clip.mp4") == 4
+        images = reading(made)
+        images[2] = np.zeros((501, 33, 3), np.uint8)
+        assert make_clip(frames, lambda frame: images[frame.seq], tmp_path / "clip.mp4") == 4
         times, size, _, _ = self.read_back(tmp_path / "clip.mp4")
         assert len(times) == 5
         assert times == sorted(set(times))
@@ -173,6 +171,6 @@ def _moved(frame: FrameInfo, by: timedelta) -> FrameInfo:
 
 def test_the_square_is_where_its_box_is() -> None:
     (jpeg, *_), (box, *_) = walking_square(2)
-    picture = picture_of(jpeg)
-    middle = picture[int((box.y + box.height / 2) * 360), int((box.x + box.width / 2) * 640)]
+    image = image_of(jpeg)
+    middle = image[int((box.y + box.height / 2) * 360), int((box.x + box.width / 2) * 640)]
     assert middle[2] > 150

@@ -82,10 +82,10 @@ FLEET: dict[str, Any] = {
 
 def frame(number: int = 0, camera: str = "porch", width: int = 64) -> Frame:
     """Return a frame whose brightness encodes its number."""
-    picture: Image = np.full((36, width, 3), number % 256, np.uint8)
+    image: Image = np.full((36, width, 3), number % 256, np.uint8)
     return Frame(
         camera=camera, captured_at=NOW + timedelta(seconds=number), monotonic=float(number),
-        luma=picture[..., 0].copy(), bgr=lambda: picture, nbytes=picture.nbytes,
+        luma=image[..., 0].copy(), bgr=lambda: image, nbytes=image.nbytes,
     )  # fmt: skip
 
 

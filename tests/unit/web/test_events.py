@@ -27,7 +27,7 @@ from tests.unit.web.test_pages import Texts
 MORNING = NOW.replace(hour=6, minute=0, second=0)
 
 
-def picture(width: int = 640) -> bytes:
+def jpeg(width: int = 640) -> bytes:
     """Return a 16:9 JPEG, `width` pixels wide."""
     image: Image = np.zeros((width * 9 // 16, width, 3), np.uint8)
     image[:, : width // 2] = 200
@@ -39,7 +39,7 @@ def filled(count: int = 3, **changes: Any) -> tuple[Stage, list[MadeEvent]]:
     stage = Stage()
     made = [
         make_event(
-            at=MORNING + timedelta(minutes=number), salt=number, jpegs=[picture()] * 2, zones=["drive"],
+            at=MORNING + timedelta(minutes=number), salt=number, jpegs=[jpeg()] * 2, zones=["drive"],
             boxes=[Box(0.1, 0.2, 0.3, 0.4)], **changes,
         )
         for number in range(count)
@@ -226,7 +226,7 @@ async def test_a_clip_a_link_and_deleting() -> None:
         async with session.get(f"{path}/clip") as answer:
             assert answer.status == 200
             assert answer.content_type == "video/mp4"
-            assert await answer.read() == picture() * 2
+            assert await answer.read() == jpeg() * 2
         async with session.post(f"{path}/link", json={"hours": 2}) as answer:
             assert (await answer.json())["url"].endswith("000001.jpg?expires=7200")
         bad: tuple[Any, ...] = ({"hours": 0}, {"hours": 1000}, {"hours": "x"}, {"nix": 1}, [])
@@ -302,7 +302,7 @@ async def test_a_hostile_bucket_is_survived() -> None:
         f"edge1/{evil}/2026/11/22/{made[0].event_id}/000000.jpg": (b"x", {}),
         "edge1/porch/9999/99/99/x": (b"x", {}),
     }
-    hurt = make_event(at=MORNING + timedelta(hours=1), zones=[evil], jpegs=[picture()])
+    hurt = make_event(at=MORNING + timedelta(hours=1), zones=[evil], jpegs=[jpeg()])
     stage.bucket.add(hurt)
     async with serving(stage) as session:
         status, text = await get(session, "/events?day=2026-11-22")

@@ -38,7 +38,7 @@ class FakeUpkeep:
             for number in (7, 8)
         ]
 
-    async def picture(self, number: int) -> bytes | None:
+    async def read_jpeg(self, number: int) -> bytes | None:
         return b"jpeg" if number == 7 else None
 
     async def retry(self, numbers: Collection[int] | None) -> int:
