@@ -239,8 +239,8 @@ def run(hours: float, reconnects: int) -> tuple[list[dict[str, Any]], list[str]]
     with tempfile.TemporaryDirectory(prefix="async_motion-soak-") as folder:
         size = (96, 64)
         box = crossing(size, start_s=20, length_s=6)
-        pictures = scene(seconds=60, fps=5, size=size, box=box, noise=2)
-        clip = write_clip(Path(folder) / "tape.mp4", pictures, fps=5, gop=25)
+        images = scene(seconds=60, fps=5, size=size, box=box, noise=2)
+        clip = write_clip(Path(folder) / "tape.mp4", images, fps=5, gop=25)
         with Flapping(Path(folder)) as server:
             told = json.dumps([str(clip), server.port, hours, reconnects])
             process = subprocess.Popen(

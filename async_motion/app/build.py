@@ -31,7 +31,7 @@ from async_motion.app.specs import (
 from async_motion.broker import find
 from async_motion.broker.client import BrokerClient, Takeover
 from async_motion.broker.embedded import EmbeddedBroker
-from async_motion.camera.day_night import PICTURE_EVERY_S, SUN_EVERY_S, LightGauge, ProfileKeeper
+from async_motion.camera.day_night import COLOUR_EVERY_S, SUN_EVERY_S, LightGauge, ProfileKeeper
 from async_motion.camera.detector_state import KEYS, LearnedKeeper, key_of, recalled
 from async_motion.camera.recorder import Encode, RecordOutbox
 from async_motion.camera.sun import sun_elevation
@@ -238,7 +238,7 @@ def _light(settings: Settings, switch: str, unit: CameraUnit) -> LightGauge | No
     if switch == "picture":
         return LightGauge(
             limits=COLOUR,
-            every_s=PICTURE_EVERY_S,
+            every_s=COLOUR_EVERY_S,
             read=partial(unit.look, colour_share),
             words=lambda share: f"{share:.1%} of the picture has colour",
         )

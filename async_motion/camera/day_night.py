@@ -11,7 +11,7 @@
   can.
 - Without an image, as while a camera is away, nothing changes.
 
-The image is examined in the executor, at most every `PICTURE_EVERY_S`. A camera without profiles has none of
+The image is examined in the executor, at most every `COLOUR_EVERY_S`. A camera without profiles has none of
 this.
 """
 
@@ -31,8 +31,8 @@ from async_motion.errors import CameraUnavailable, ImageError
 log = logging.getLogger(__name__)
 
 SUN_EVERY_S = 60.0
-PICTURE_EVERY_S = 30.0
-NO_PICTURE_EVERY_S = 5.0
+COLOUR_EVERY_S = 30.0
+NO_FIGURE_EVERY_S = 5.0
 """How often to ask for a figure while there is none, as before the camera's first frame."""
 
 
@@ -129,7 +129,7 @@ class ProfileKeeper:
             self._asked.clear()
             figure = await self._follow(self.light) if self._mode == AUTO else None
             waiting = self._mode == AUTO and figure is None
-            await self._rest(NO_PICTURE_EVERY_S if waiting else self.light.every_s)
+            await self._rest(NO_FIGURE_EVERY_S if waiting else self.light.every_s)
 
     async def _follow(self, light: LightGauge) -> float | None:
         try:

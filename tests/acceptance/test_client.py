@@ -106,8 +106,8 @@ def test_a_notification_has_the_best_picture(
     finally:
         error = ended(process)
     assert not error
-    title, picture = got[0]
-    assert (title, picture) == ("Motion at porch, 3%", jpegs[2])
+    title, attachment = got[0]
+    assert (title, attachment) == ("Motion at porch, 3%", jpegs[2])
 
 
 @pytest.fixture(scope="session")

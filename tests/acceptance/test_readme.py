@@ -108,7 +108,7 @@ def test_first_and_third_command(
         words = ("instance", "camera", "event_id", "frame_id", "captured_at", "sha256")
         assert {word.replace("_", "-"): said[word] for word in words}.items() <= metadata.items()
         assert float(metadata["score"]) == pytest.approx(said["score"], abs=1e-6)
-        picture = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR)
-        assert picture is not None
-        assert picture.shape == (said["height"], said["width"], 3)
+        image = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
+        assert image.shape == (said["height"], said["width"], 3)
         assert said["object_key"] in log.read_text(), "each stored key is in the log"

@@ -1,4 +1,4 @@
-"""Make the README's screenshots with the synthetic camera: `python -m tests.browser.pictures`."""
+"""Make the README's screenshots with the synthetic camera: `python -m tests.browser.screenshots`."""
 
 from __future__ import annotations
 

@@ -65,9 +65,9 @@ def test_every_picture_comes_once_as_it_was_decoded(camera: Open, clip: Path) ->
     assert source.live is False
     frames = read(source)
     with av.open(str(clip)) as container:
-        for frame, picture in zip(frames, container.decode(video=0), strict=True):
-            np.testing.assert_array_equal(frame.luma, luma_of(picture))
-            np.testing.assert_array_equal(frame.bgr(), to_bgr(picture))
+        for frame, decoded in zip(frames, container.decode(video=0), strict=True):
+            np.testing.assert_array_equal(frame.luma, luma_of(decoded))
+            np.testing.assert_array_equal(frame.bgr(), to_bgr(decoded))
             assert frame.nbytes >= 320 * 240 * 3 // 2
             assert not frame.luma.flags.writeable
     gaps = [after.monotonic - before.monotonic for before, after in pairwise(frames)]
@@ -93,8 +93,8 @@ def test_colours_are_those_of_the_decoder_in_every_format(
     )
     frames = read(at_full_speed(camera, path))
     with av.open(str(path)) as container:
-        for frame, picture in zip(frames, container.decode(video=0), strict=True):
-            np.testing.assert_array_equal(frame.bgr(), to_bgr(picture))
+        for frame, decoded in zip(frames, container.decode(video=0), strict=True):
+            np.testing.assert_array_equal(frame.bgr(), to_bgr(decoded))
             assert frame.luma.shape == (242, 322)
 
 
@@ -245,11 +245,11 @@ def test_stills_come_from_the_second_stream(
         await source.aclose()
         return frame
 
-    def forever(pictures: list[rtsp.AccessUnit]) -> rtsp.Script:
+    def forever(units: list[rtsp.AccessUnit]) -> rtsp.Script:
         def play(client: rtsp.Client) -> None:
             start = 0.0
             while True:
-                start = client.play(pictures, start_s=start)
+                start = client.play(units, start_s=start)
 
         return play
 

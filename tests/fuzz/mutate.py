@@ -58,10 +58,10 @@ def corpus(folder: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for name, (codec, pixels) in CLIPS.items():
         box = crossing(SIZE, start_s=0.2, length_s=1.0)
-        pictures = scene(seconds=1.2, fps=10, size=SIZE, box=box, noise=2)
+        images = scene(seconds=1.2, fps=10, size=SIZE, box=box, noise=2)
         try:
             path = write_clip(
-                folder / name, pictures, fps=10, gop=4, codec=codec, pixels=pixels, options=QUIET.get(codec)
+                folder / name, images, fps=10, gop=4, codec=codec, pixels=pixels, options=QUIET.get(codec)
             )
         except (ValueError, OSError, LookupError):
             continue

@@ -1,7 +1,7 @@
-"""Take the screenshots of a real Home Assistant: `python -m tests.home_assistant.pictures [FOLDER]`.
+"""Take the screenshots of a real Home Assistant: `python -m tests.home_assistant.screenshots [FOLDER]`.
 
 The real service watches its demo camera, a real Home Assistant finds it by discovery, and headless Chromium
-opens the device pages and the shipped dashboard. The pictures go into `config/homeassistant/pictures`. Takes
+opens the device pages and the shipped dashboard. They go into `config/homeassistant/pictures`. Takes
 about 2 minutes.
 
     HA_PYTHON   the interpreter of Home Assistant's environment (make_venv.sh makes it)
@@ -86,7 +86,7 @@ LOOK = """(() => {
   const states = document.querySelector("home-assistant")?.hass?.states ?? {};
   return {
     motion: states["binary_sensor.CAMERA_motion"]?.state,
-    picture: states["image.CAMERA_last_motion_image"]?.attributes.object_key,
+    image: states["image.CAMERA_last_motion_image"]?.attributes.object_key,
     text: all.filter((element) => !["STYLE", "SCRIPT"].includes(element.tagName))
       .flatMap(own).map((node) => node.data.trim()).filter(Boolean).join("\\n"),
     loading: all.filter((element) => busy.includes(element.tagName)
@@ -217,7 +217,7 @@ async def photograph(page: Page, home: str, shot: Shot) -> bytes:
             seen is None
             or seen["loading"]
             or seen.get("motion") != "on"
-            or int(Path(seen["picture"]).stem) < IN_VIEW
+            or int(Path(seen["image"]).stem) < IN_VIEW
             or not all(text in seen["text"] for text in shot.says)
         ):
             return None
@@ -225,16 +225,16 @@ async def photograph(page: Page, home: str, shot: Shot) -> bytes:
         last, before = before, await page.look(shot.width, seen["bottom"] + MARGIN)
         return before if before == last else None
 
-    picture = await eventually_async(complete, within_s=120, what=f"{shot.path} at rest")
-    assert picture is not None
-    return picture
+    image = await eventually_async(complete, within_s=120, what=f"{shot.path} at rest")
+    assert image is not None
+    return image
 
 
 def packed(png: bytes) -> bytes:
     """Return the PNG, recompressed at the highest level."""
-    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-    assert picture is not None
-    done, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     assert done
     return data.tobytes()
 
@@ -301,7 +301,7 @@ def main() -> None:
     """Take all screenshots again."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else SHIPPED / "pictures"
     target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="pictures-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(prefix="screenshots-", ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         with stage(folder) as ha:
             hub, camera = (

@@ -93,9 +93,9 @@ def test_the_picture_is_the_stored_one_scaled(lab: Lab) -> None:
 
 
 def decoded(data: bytes) -> Image:
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    assert picture is not None
-    return np.asarray(picture, np.uint8)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return np.asarray(image, np.uint8)
 
 
 def test_an_automation_on_an_event_finds_the_new_picture(lab: Lab) -> None:
@@ -116,15 +116,15 @@ def test_an_automation_on_an_event_finds_the_new_picture(lab: Lab) -> None:
 
 def assert_attributes_of(changes: list[Change]) -> None:
     """Assert that an image's state, the time of the image, never changes before its attributes."""
-    of_picture: dict[str, str] = {}
+    frames: dict[str, str] = {}
     for change in changes:
         if change.state in (None, "unknown", "unavailable"):
             continue
         frame = change.attributes["frame_id"]
         # Attributes may come a moment before their image, so for each state the first frame counts.
-        assert change.state in of_picture or frame not in of_picture.values(), f"{frame} of an older picture"
-        of_picture.setdefault(change.state, frame)
-    assert len(of_picture) >= 3
+        assert change.state in frames or frame not in frames.values(), f"{frame} of an older picture"
+        frames.setdefault(change.state, frame)
+    assert len(frames) >= 3
 
 
 def shown_before(changes: list[Change], image: str) -> str | None:
@@ -194,8 +194,8 @@ def many_events(at_s: float) -> Place | None:
 
 
 def test_a_hundred_events_in_a_burst_leave_the_states_right(lab: Lab) -> None:
-    pictures = scene(seconds=15 + BURST * EVENT_S + 3, fps=5, size=(160, 120), box=many_events)
-    clip = write_clip(lab.folder / "burst.mp4", pictures, fps=5)
+    images = scene(seconds=15 + BURST * EVENT_S + 3, fps=5, size=(160, 120), box=many_events)
+    clip = write_clip(lab.folder / "burst.mp4", images, fps=5)
     burst = {
         "source": str(clip),
         "capture": {"speed": "max", "loop": False},

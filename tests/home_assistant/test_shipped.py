@@ -188,9 +188,9 @@ def test_an_automation_on_an_event_saves_its_new_picture(lab: Lab) -> None:
             assert found["picture"] == found["event"]
             saved = (folder / f"{found['event']}.jpg").read_bytes()
             eventually(partial(was_shown, recorder, found["event"], saved), what="the picture on the broker")
-            original = picture(stored(lab, found["key"]).read_bytes())
+            original = image_of(stored(lab, found["key"]).read_bytes())
             expected = cv2.resize(original, (160, 120), interpolation=cv2.INTER_AREA)
-            assert np.abs(picture(saved).astype(int) - expected.astype(int)).mean() < 4
+            assert np.abs(image_of(saved).astype(int) - expected.astype(int)).mean() < 4
             seen.add(found["event"])
         assert len(seen) == 3
         forget(lab, automation)
@@ -210,7 +210,7 @@ def stored(lab: Lab, key: str) -> Path:
     return lab.folder / "service" / "objects" / key
 
 
-def picture(data: bytes) -> Any:
+def image_of(data: bytes) -> Any:
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     return decoded

@@ -26,11 +26,11 @@ SMALL, LARGE = (320, 240), (1280, 960)
 FPS = 10
 
 
-def number_of(picture: Image) -> float:
+def number_of(image: Image) -> float:
     """Return the box's position as a share of its path: both streams show the same scene."""
-    blue, red = picture[..., 0].astype(int), picture[..., 2].astype(int)
+    blue, red = image[..., 0].astype(int), image[..., 2].astype(int)
     columns = np.flatnonzero(((red - blue) > 120).mean(axis=0) > 0.1)
-    return float(columns.mean()) / picture.shape[1] if len(columns) else -1.0
+    return float(columns.mean()) / image.shape[1] if len(columns) else -1.0
 
 
 def clip(path: Path, size: tuple[int, int], *, gop: int) -> list[rtsp.AccessUnit]:
@@ -84,9 +84,9 @@ async def once_recorded(source: CameraSource, count: int) -> list[tuple[Frame, I
     """Return `count` (frame, BGR image), from the first image in full resolution on."""
     kept: list[tuple[Frame, Image]] = []
     async for frame in source.frames():
-        picture = await asyncio.to_thread(frame.bgr)
-        if kept or picture.shape[1] == LARGE[0]:
-            kept.append((frame, picture))
+        image = await asyncio.to_thread(frame.bgr)
+        if kept or image.shape[1] == LARGE[0]:
+            kept.append((frame, image))
         if len(kept) == count:
             break
     await source.aclose()
@@ -104,10 +104,10 @@ def test_stills_are_full_resolution_frames_of_the_same_moment(
         rtsp.Scripted(clock.script(large, delay_s=delay_s)) as main,
     ):
         kept = asyncio.run(once_recorded(camera(sub.url, main.url), 10))
-    assert all(picture.shape == (LARGE[1], LARGE[0], 3) for _, picture in kept)
+    assert all(image.shape == (LARGE[1], LARGE[0], 3) for _, image in kept)
     # The streams' delays differ by `delay_s`, which cannot be measured here; apart from that they match.
-    for frame, picture in kept:
-        apart = abs(number_of(picture) - number_of_luma(frame))
+    for frame, image in kept:
+        apart = abs(number_of(image) - number_of_luma(frame))
         assert min(apart, 0.9 - apart) <= 0.9 / 8.0 * (delay_s + 1.5 / FPS)
 
 
@@ -129,12 +129,12 @@ def test_without_the_second_stream_stills_come_from_the_first(
         async def run() -> list[Image]:
             source = camera(sub.url, record)
             frames = await take(source, 3)
-            pictures = [await asyncio.to_thread(frame.bgr) for frame in frames]
+            images = [await asyncio.to_thread(frame.bgr) for frame in frames]
             await source.aclose()
-            return pictures
+            return images
 
-        pictures = asyncio.run(run())
-    assert all(picture.shape == (240, 320, 3) for picture in pictures)
+        images = asyncio.run(run())
+    assert all(image.shape == (240, 320, 3) for image in images)
     warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "stills come from the watched stream" in warnings[0]
@@ -152,10 +152,10 @@ def test_the_second_stream_comes_back_by_itself(
         async def run() -> None:
             source = camera(sub.url, main.url)
             async for frame in source.frames():
-                picture = await asyncio.to_thread(frame.bgr)
-                if main.connections and picture.shape[1] == SMALL[0]:
+                image = await asyncio.to_thread(frame.bgr)
+                if main.connections and image.shape[1] == SMALL[0]:
                     main.script = clock.script(large)
-                if main.connections > 1 and picture.shape[1] == LARGE[0]:
+                if main.connections > 1 and image.shape[1] == LARGE[0]:
                     break
             await source.aclose()
 
@@ -174,15 +174,15 @@ def test_a_frame_that_is_older_than_the_ring_keeps_its_own_colours(
             source = camera(sub.url, main.url, ring_seconds=1.0)
             old: Frame | None = None
             async for frame in source.frames():
-                picture = await asyncio.to_thread(frame.bgr)
-                if old is None and picture.shape[1] == LARGE[0]:
+                image = await asyncio.to_thread(frame.bgr)
+                if old is None and image.shape[1] == LARGE[0]:
                     old = frame
                 if old is not None and frame.monotonic - old.monotonic > 6:
                     break
             assert old is not None
-            picture = await asyncio.to_thread(old.bgr)
+            image = await asyncio.to_thread(old.bgr)
             await source.aclose()
-            return picture
+            return image
 
         assert asyncio.run(run()).shape == (240, 320, 3)
 

@@ -31,14 +31,14 @@ FPS = 2
 TOPICS = Topics("async_motion/edge1")
 
 
-def grainy(picture: Image, seconds: float, seed: int, *, fps: int = FPS) -> Iterator[Image]:
+def grainy(image: Image, seconds: float, seed: int, *, fps: int = FPS) -> Iterator[Image]:
     draw = np.random.default_rng(seed)
     for _ in range(round(seconds * fps)):
-        grain = draw.normal(0, 3, (*picture.shape[:2], 1))
-        yield np.clip(picture + grain, 0, 255).astype(np.uint8)
+        grain = draw.normal(0, 3, (*image.shape[:2], 1))
+        yield np.clip(image + grain, 0, 255).astype(np.uint8)
 
 
-def pictures(problem: str) -> Iterator[Image]:
+def images(problem: str) -> Iterator[Image]:
     """Yield the images of 30 s of a normal scene, then of the problem."""
     scene = ground(*SIZE)
     yield from grainy(scene, 30, 1)
@@ -95,16 +95,16 @@ async def watched(
 
 @pytest.mark.parametrize("problem", ["frozen", "dark", "covered", "turned"])
 async def test_it_is_said_in_the_cameras_state(tmp_path: Path, problem: str) -> None:
-    states, _ = await watched(tmp_path / "clip.mp4", pictures(problem), fps=FPS)
+    states, _ = await watched(tmp_path / "clip.mp4", images(problem), fps=FPS)
     said = [state["problem"] for state in states if state["status"] == "watching"]
     assert said[0] is None
     assert set(said) == {None, problem}
 
 
 def words(colour: tuple[int, int, int], text: str, at: tuple[int, int] = (60, 130)) -> Image:
-    picture = np.full((240, 320, 3), colour, np.uint8)
-    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 1.0, (240, 240, 240), 2)
-    return picture
+    image = np.full((240, 320, 3), colour, np.uint8)
+    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 1.0, (240, 240, 240), 2)
+    return image
 
 
 def bars() -> Image:
@@ -157,9 +157,9 @@ async def test_a_camera_that_turns_makes_no_event(tmp_path: Path, across: int, d
             yield from grainy(view(min(max(number / 5 - 8, 0), 3)), 0.2, number, fps=5)
         # Motion after the turn is detected.
         for number in range(10):
-            picture = view(3)
-            cv2.rectangle(picture, (20 + 20 * number, 100), (60 + 20 * number, 180), (40, 220, 240), -1)
-            yield from grainy(picture, 0.2, number, fps=5)
+            image = view(3)
+            cv2.rectangle(image, (20 + 20 * number, 100), (60 + 20 * number, 180), (40, 220, 240), -1)
+            yield from grainy(image, 0.2, number, fps=5)
 
     _, outbox = await watched(tmp_path / "clip.mp4", shown(), fps=5)
     assert [phase.phase for phase in outbox.phases] == [Phase.START, Phase.END]

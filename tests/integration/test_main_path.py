@@ -130,9 +130,9 @@ def test_from_a_camera_to_an_announced_object_key(stage: Stage) -> None:
     for said, (data, metadata) in zip(frames, objects, strict=True):
         assert hashlib.sha256(data).hexdigest() == said["sha256"]
         assert len(data) == said["size"]
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        assert picture is not None
-        assert picture.shape == (said["height"], said["width"], 3) == (240, 320, 3)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
+        assert image.shape == (said["height"], said["width"], 3) == (240, 320, 3)
         expected = {
             "camera": "porch",
             "instance": "edge1",

@@ -24,9 +24,9 @@ class Camera(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         for number in range(200):
-            picture = np.full((240, 320, 3), 100, np.uint8)
-            cv2.rectangle(picture, (number, 80), (number + 50, 140), (255, 255, 255), -1)
-            jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+            image = np.full((240, 320, 3), 100, np.uint8)
+            cv2.rectangle(image, (number, 80), (number + 50, 140), (255, 255, 255), -1)
+            jpeg = cv2.imencode(".jpg", image)[1].tobytes()
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             try:
                 self.wfile.write(head.encode() + jpeg + b"\r\n")

@@ -21,9 +21,9 @@ BASE = "async_motion/edge1"
 NIGHT = {"sensitivity": "low", "min_area": "1%"}
 
 
-def infrared(pictures: Iterator[Image]) -> Iterator[Image]:
-    for picture in pictures:
-        yield np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
+def infrared(images: Iterator[Image]) -> Iterator[Image]:
+    for image in images:
+        yield np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
 
 
 def settings(broker_port: int, clip: Path, profiles: dict[str, Any], **more: Any) -> dict[str, Any]:

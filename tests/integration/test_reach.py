@@ -314,8 +314,8 @@ def test_a_playlist(trap: Trap, tmp_path: Path, kind: str) -> None:
 
 
 def test_multipart_parts_that_name_a_location(trap: Trap) -> None:
-    picture = np.full((48, 64, 3), 100, np.uint8)
-    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+    image = np.full((48, 64, 3), 100, np.uint8)
+    jpeg = cv2.imencode(".jpg", image)[1].tobytes()
     part = (
         f"--frame\r\nContent-Type: image/jpeg\r\nContent-Location: http://{trap.place}/x\r\n"
         f"Location: http://{trap.place}/x\r\nContent-Length: {len(jpeg)}\r\n\r\n"

@@ -213,9 +213,9 @@ async def test_the_codec_changes_between_two_connections(
     need(rtsp.has_gstreamer(), "python3-gi, gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-*")
     before = make_clip(tmp_path / "before.mp4", seconds=23, gop=10, start_s=3.0, length_s=20.0)
     box = crossing((320, 240), start_s=3.0, length_s=20.0)
-    pictures = scene(seconds=23, fps=10, size=(320, 240), box=box)
+    images = scene(seconds=23, fps=10, size=(320, 240), box=box)
     after = tmp_path / ("after.avi" if codec == "mjpeg" else "after.mp4")
-    write_clip(after, pictures, gop=10, codec=encoder, pixels=pixels, options=options)
+    write_clip(after, images, gop=10, codec=encoder, pixels=pixels, options=options)
     port = free_port()
     async with kept(
         f"rtsp://127.0.0.1:{port}/clip", stall_timeout_s=CALM_S, open_timeout_s=CALM_S, decode=decode

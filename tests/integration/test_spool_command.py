@@ -52,10 +52,10 @@ def test_what_waits_can_be_seen_and_taken_out(
     assert porch["camera"] == "porch"
     assert porch["to_store"] > 0
     assert main(["spool", "--config", str(config), "export", str(tmp_path / "out")]) == 0
-    pictures = sorted((tmp_path / "out").rglob("*.jpg"))
-    assert len(pictures) == porch["to_store"]
-    for picture in pictures:
-        assert cv2.imdecode(np.frombuffer(picture.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
+    jpegs = sorted((tmp_path / "out").rglob("*.jpg"))
+    assert len(jpegs) == porch["to_store"]
+    for jpeg in jpegs:
+        assert cv2.imdecode(np.frombuffer(jpeg.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
     capsys.readouterr()
     assert main(["spool", "--config", str(config), "retry"]) == 0
     assert capsys.readouterr().out == "0 set aside records are tried again\n"

@@ -102,22 +102,22 @@ class StageCamera:
         handler.end_headers()
         due = time.monotonic()
         while self._open.is_set():
-            done, data = cv2.imencode(".jpg", self._picture(time.monotonic()))
+            done, data = cv2.imencode(".jpg", self._image(time.monotonic()))
             assert done
             head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
             handler.wfile.write(head.encode() + data.tobytes() + b"\r\n")
             due = max(due + 1 / self.fps, time.monotonic() - 1)
             time.sleep(max(0.0, due - time.monotonic()))
 
-    def _picture(self, at: float) -> Image:
+    def _image(self, at: float) -> Image:
         if not self._moving.is_set():
             return self._ground
-        picture = self._ground.copy()
+        image = self._ground.copy()
         width, height = self.size
         side = height // 4
         first, last = {"left": (0.0, 0.5), "right": (0.5, 1.0), "both": (0.0, 1.0)}[self.side]
         along = 1 - abs(at / 2 % 2 - 1)  # back and forth, two seconds each way
         left = int(first * width + along * ((last - first) * width - side))
         top = (height - side) // 2
-        picture[top : top + side, left : left + side] = np.array(BOX, np.uint8)
-        return picture
+        image[top : top + side, left : left + side] = np.array(BOX, np.uint8)
+        return image

@@ -16,8 +16,8 @@ def walking_square(count: int, width: int = 640, height: int = 360) -> tuple[lis
     jpegs, boxes = [], []
     for place in range(count):
         left = round((width - side) * place / max(1, count - 1))
-        picture = ground.copy()
-        cv2.rectangle(picture, (left, side), (left + side, 2 * side), (40, 60, 230), -1)
-        jpegs.append(cv2.imencode(".jpg", picture)[1].tobytes())
+        image = ground.copy()
+        cv2.rectangle(image, (left, side), (left + side, 2 * side), (40, 60, 230), -1)
+        jpegs.append(cv2.imencode(".jpg", image)[1].tobytes())
         boxes.append(Box(left / width, side / height, side / width, side / height))
     return jpegs, boxes

@@ -26,8 +26,8 @@ def ground(width: int, height: int, *, seed: int = 7) -> Image:
     draw = np.random.default_rng(seed)
     coarse = draw.integers(60, 190, (max(2, height // 16), max(2, width // 16), 3)).astype(np.float32)
     fine = draw.normal(0, 6, (height, width, 1))
-    picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) + fine
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) + fine
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def scene(
@@ -44,14 +44,14 @@ def scene(
     back = ground(width, height, seed=seed)
     draw = np.random.default_rng(seed + 1)
     for number in range(round(seconds * fps)):
-        picture = back.copy()
+        image = back.copy()
         if (place := box(number / fps)) is not None:
             x, y, w, h = place
-            cv2.rectangle(picture, (x, y), (x + w, y + h), BOX, -1)
+            cv2.rectangle(image, (x, y), (x + w, y + h), BOX, -1)
         if noise:
             grain = draw.normal(0, noise, (height, width, 1))
-            picture = np.clip(picture + grain, 0, 255).astype(np.uint8)
-        yield picture
+            image = np.clip(image + grain, 0, 255).astype(np.uint8)
+        yield image
 
 
 def crossing(
@@ -72,7 +72,7 @@ def crossing(
 
 def write_clip(
     path: Path,
-    pictures: Iterable[Image],
+    images: Iterable[Image],
     *,
     fps: int = 10,
     gop: int = 20,
@@ -82,24 +82,24 @@ def write_clip(
     bit_rate: int | None = None,
     sar: tuple[int, int] | None = None,
 ) -> Path:
-    """Encode `pictures` as `path`, as a camera does: fixed GOP, no scene cuts, by default no B-frames."""
+    """Encode `images` as `path`, as a camera does: fixed GOP, no scene cuts, by default no B-frames."""
     settings = (
         {"preset": "ultrafast", "tune": "zerolatency", "sc_threshold": "0"} if codec == "libx264" else {}
     )
     settings.update(options or {})
     with av.open(str(path), "w") as container:
         stream: VideoStream | None = None
-        for number, picture in enumerate(pictures):
+        for number, image in enumerate(images):
             if stream is None:
                 stream = cast(VideoStream, container.add_stream(codec, rate=fps, options=settings))
-                stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], pixels
+                stream.width, stream.height, stream.pix_fmt = image.shape[1], image.shape[0], pixels
                 stream.codec_context.gop_size = gop
                 stream.codec_context.thread_count = 1
                 if sar:
                     stream.codec_context.sample_aspect_ratio = Fraction(*sar)
                 if bit_rate:
                     stream.codec_context.bit_rate = bit_rate
-            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             frame.pts, frame.time_base = number, Fraction(1, fps)
             container.mux(stream.encode(frame))
         if stream is None:
@@ -123,5 +123,5 @@ def make_clip(
 ) -> Path:
     """Write the default clip: quiet, then a box crosses, then quiet."""
     box = crossing(size, start_s=start_s, length_s=length_s)
-    pictures = scene(seconds=seconds, fps=fps, size=size, box=box, noise=noise)
-    return write_clip(path, pictures, fps=fps, gop=gop, options=options, bit_rate=bit_rate)
+    images = scene(seconds=seconds, fps=fps, size=size, box=box, noise=noise)
+    return write_clip(path, images, fps=fps, gop=gop, options=options, bit_rate=bit_rate)

@@ -17,21 +17,21 @@ def scene(width: int, height: int, *, noise: int = 0) -> Image:
     """Return a gradient with a red square in it, and some noise to make it large."""
     across = np.linspace(0, 255, width, dtype=np.float32)[None, :, None]
     down = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    picture = np.repeat(across * down, 3, axis=2)
+    image = np.repeat(across * down, 3, axis=2)
     if noise:
-        picture += np.random.default_rng(1).integers(-noise, noise, picture.shape)
-    picture[height // 4 : height // 2, width // 4 : width // 2] = (0, 0, 255)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+        image += np.random.default_rng(1).integers(-noise, noise, image.shape)
+    image[height // 4 : height // 2, width // 4 : width // 2] = (0, 0, 255)
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def test_an_image_survives_the_way_to_jpeg_and_back() -> None:
-    picture = scene(320, 180)
-    jpeg, width, height = encode(picture, 95)
+    image = scene(320, 180)
+    jpeg, width, height = encode(image, 95)
     assert (width, height) == (320, 180)
     assert dimensions(jpeg) == (320, 180)
     back = decode(jpeg)
-    assert back.shape == picture.shape
-    assert np.abs(back.astype(int) - picture).mean() < 2
+    assert back.shape == image.shape
+    assert np.abs(back.astype(int) - image).mean() < 2
     assert back[60, 100].argmax() == 2, "red is still red"
 
 
@@ -42,8 +42,8 @@ def test_a_grey_image_is_encoded_too() -> None:
 
 
 def test_quality_decides_the_size() -> None:
-    picture = scene(320, 180, noise=20)
-    assert len(encode(picture, 30)[0]) < len(encode(picture, 85)[0]) < len(encode(picture, 98)[0])
+    image = scene(320, 180, noise=20)
+    assert len(encode(image, 30)[0]) < len(encode(image, 85)[0]) < len(encode(image, 98)[0])
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_a_very_flat_image_keeps_a_row() -> None:
 
 
 def test_the_array_is_not_written_to() -> None:
-    picture = scene(320, 180)
-    picture.flags.writeable = False
-    encode(picture, 85)
-    encode(picture, 85, 100)
+    image = scene(320, 180)
+    image.flags.writeable = False
+    encode(image, 85)
+    encode(image, 85, 100)
 
 
 @pytest.mark.parametrize("shape", [(0, 0, 3), (10, 0, 3), (4, 4, 7)])

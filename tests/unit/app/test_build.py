@@ -32,8 +32,8 @@ class FakeUnit:
         self.values_in_force |= values
 
     async def look(self, work: Any) -> Any:
-        picture: Image = np.zeros((8, 8, 3), np.uint8)
-        return work(picture)
+        image: Image = np.zeros((8, 8, 3), np.uint8)
+        return work(image)
 
 
 def read(tmp_path: Path, profiles: str) -> Settings:
@@ -76,17 +76,17 @@ async def test_each_switch_asks_the_right_light(tmp_path: Path) -> None:
         assert keeper.values(Profile.DAY) == {"min_area": 0.002}
         found[switch] = keeper.light
     assert found["manual"] is None
-    sun, picture = found["sun"], found["picture"]
+    sun, colour = found["sun"], found["picture"]
     assert sun is not None
     assert sun.limits == SUN
     elevation = await sun.read()
     assert elevation is not None
     assert -90 <= elevation <= 90
     assert sun.words(-6.04) == "the sun stands at -6.0°"
-    assert picture is not None
-    assert picture.limits == COLOUR
-    assert await picture.read() == 0
-    assert picture.words(0.5) == "50.0% of the picture has colour"
+    assert colour is not None
+    assert colour.limits == COLOUR
+    assert await colour.read() == 0
+    assert colour.words(0.5) == "50.0% of the picture has colour"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from async_motion.camera.day_night import NO_PICTURE_EVERY_S, LightGauge, ProfileKeeper
+from async_motion.camera.day_night import NO_FIGURE_EVERY_S, LightGauge, ProfileKeeper
 from async_motion.core.commands import Value
 from async_motion.core.events.day_night import LightLimits, Profile
 from async_motion.errors import CameraUnavailable, ImageError
@@ -173,7 +173,7 @@ async def test_no_image_changes_nothing_and_is_asked_for_sooner(trouble: Excepti
         b.figure, b.trouble = None, trouble
         await b.step()
         assert b.keeper.profile is NIGHT
-        assert b.rests[-1] == NO_PICTURE_EVERY_S
+        assert b.rests[-1] == NO_FIGURE_EVERY_S
         b.trouble = None
         await b.step(5)
         assert b.rests[-1] == 30.0

@@ -55,10 +55,10 @@ async def test_images_that_the_encoder_cannot_keep_up_with_go_and_the_opening_st
 async def test_what_a_cancellation_gave_up_is_given_up_once() -> None:
     entered, leave = threading.Event(), threading.Event()
 
-    def slow(picture: Image) -> tuple[bytes, int, int]:
+    def slow(image: Image) -> tuple[bytes, int, int]:
         entered.set()
         assert leave.wait(30)
-        return encode(picture)
+        return encode(image)
 
     with ThreadPoolExecutor(1) as executor, ThreadPoolExecutor(1) as encoder:
         b = make(in_step("..MM"), executor=executor, encoder=encoder, encode_with=slow)
@@ -130,10 +130,10 @@ async def test_an_image_that_cannot_be_encoded_is_counted_and_leaves_no_hole(
 ) -> None:
     calls = iter(range(100))
 
-    def failing(picture: Image) -> tuple[bytes, int, int]:
+    def failing(image: Image) -> tuple[bytes, int, int]:
         if next(calls) in (1, 2):
             raise ImageError("cannot encode")
-        return encode(picture)
+        return encode(image)
 
     caplog.set_level(logging.INFO, "async_motion.camera.recorder")
     b = make(ListSource(scene("..MMMM")), encode_with=failing)
@@ -145,8 +145,8 @@ async def test_an_image_that_cannot_be_encoded_is_counted_and_leaves_no_hole(
 
 
 async def test_an_event_none_of_whose_images_can_be_encoded_still_has_its_phases() -> None:
-    def failing(picture: Image) -> tuple[bytes, int, int]:
-        raise ImageError(f"cannot encode {picture.shape}")
+    def failing(image: Image) -> tuple[bytes, int, int]:
+        raise ImageError(f"cannot encode {image.shape}")
 
     for keep in Keep:
         b = make(ListSource(scene("..MMMM")), encode_with=failing, keep=keep)
@@ -179,13 +179,13 @@ async def test_a_snapshot_needs_no_detection() -> None:
 
 async def test_the_newest_frame_can_be_looked_at() -> None:
     b = make(ListSource(scene("."), live=True, stay=True))
-    assert await b.unit.look(lambda picture: picture.shape) is None
+    assert await b.unit.look(lambda image: image.shape) is None
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(b.run())
         await eventually_async(lambda: b.seen.of("online"))
-        assert await b.unit.look(lambda picture: picture.shape) == (16, 16, 3)
+        assert await b.unit.look(lambda image: image.shape) == (16, 16, 3)
         await b.unit.stop()
-    assert await b.unit.look(lambda picture: picture.shape) is None
+    assert await b.unit.look(lambda image: image.shape) is None
 
 
 async def test_a_snapshot_is_a_lone_record_with_an_id_of_its_own() -> None:
@@ -231,9 +231,9 @@ async def test_a_snapshot_that_the_spool_refuses_says_so() -> None:
 async def test_an_image_that_is_slow_to_come_does_not_hold_up_detection() -> None:
     leave = threading.Event()
 
-    def slow(picture: Image) -> tuple[bytes, int, int]:
+    def slow(image: Image) -> tuple[bytes, int, int]:
         assert leave.wait(30)
-        return encode(picture)
+        return encode(image)
 
     with ThreadPoolExecutor(1) as executor, ThreadPoolExecutor(1) as encoder:
         b = make(in_step("MM" + "." * 10), executor=executor, encoder=encoder, encode_with=slow)

@@ -145,7 +145,7 @@ async def test_a_bug_comes_out_and_the_event_is_closed_as_interrupted() -> None:
 
 @pytest.mark.parametrize("where", ["source", "outbox", "encoder"])
 async def test_a_bug_anywhere_comes_out_and_leaves_nothing_running(where: str) -> None:
-    def broken(_picture: Image) -> tuple[bytes, int, int]:
+    def broken(_image: Image) -> tuple[bytes, int, int]:
         raise ZeroDivisionError
 
     b = make(
@@ -169,10 +169,10 @@ async def test_who_is_cancelled_waits_for_its_thread() -> None:
     """Otherwise the next connection would use the same detector at the same time."""
     entered, leave = threading.Event(), threading.Event()
 
-    def slow(picture: Image) -> tuple[bytes, int, int]:
+    def slow(image: Image) -> tuple[bytes, int, int]:
         entered.set()
         assert leave.wait(30)
-        return encode(picture)
+        return encode(image)
 
     with ThreadPoolExecutor(2) as executor:
         b = make(ListSource(scene("..MM"), stay=True), executor=executor, encode_with=slow)

@@ -147,10 +147,10 @@ async def test_an_event_that_is_cut_goes_on_in_the_next_and_motion_stays_on() ->
 async def test_motion_is_reported_before_any_image_is_made() -> None:
     seen: RecordingObserver | None = None
 
-    def spying(picture: Image) -> tuple[bytes, int, int]:
+    def spying(image: Image) -> tuple[bytes, int, int]:
         assert seen is not None
         seen.calls.append(("encode",))
-        return encode(picture)
+        return encode(image)
 
     b = make(ListSource(scene("...MM..")), encode_with=spying)
     seen = b.seen
@@ -330,10 +330,10 @@ def test_what_is_accepted_is_well_formed_for_every_input(
 ) -> None:
     calls = iter(range(10**6))
 
-    def sometimes(picture: Image) -> tuple[bytes, int, int]:
+    def sometimes(image: Image) -> tuple[bytes, int, int]:
         if next(calls) in bad:
             raise ImageError("cannot encode")
-        return b"jpeg", picture.shape[1], picture.shape[0]
+        return b"jpeg", image.shape[1], image.shape[0]
 
     b = make(
         ListSource(scene(verdicts), then=CameraUnavailable("gone") if lost else None),

@@ -19,8 +19,8 @@ from async_motion.errors import CameraRefused
 from tests.support.video import ground
 
 
-def decoded(picture: np.ndarray, pixels: str) -> av.VideoFrame:
-    return av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(format=pixels, threads=1)
+def decoded(image: np.ndarray, pixels: str) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=pixels, threads=1)
 
 
 def addresses(plane: av.video.plane.VideoPlane) -> range:
@@ -45,9 +45,9 @@ def test_luma_is_a_view_of_the_decoders_plane(pixels: str, width: int) -> None:
 
 @pytest.mark.parametrize("pixels", ["yuv420p10le", "yuyv422", "rgb24", "bgra", "pal8", "gray10le"])
 def test_other_formats_are_converted(pixels: str) -> None:
-    picture = ground(64, 48)
-    luma = luma_of(decoded(picture, pixels if pixels != "pal8" else "rgb8"))
-    expected = luma_of(decoded(picture, "gray")).astype(int)
+    image = ground(64, 48)
+    luma = luma_of(decoded(image, pixels if pixels != "pal8" else "rgb8"))
+    expected = luma_of(decoded(image, "gray")).astype(int)
     assert luma.dtype == np.uint8
     assert np.abs(luma.astype(int) - expected).mean() < 8  # limited range: 16..235
 
@@ -67,28 +67,28 @@ def test_luma_outlives_the_decoders_frame() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (50, 48), (1280, 720)])
 def test_colour_comes_back(width: int, height: int) -> None:
-    picture = np.full((height, width, 3), (40, 180, 90), np.uint8)
-    source = av.VideoFrame.from_ndarray(picture, format="bgr24")
+    image = np.full((height, width, 3), (40, 180, 90), np.uint8)
+    source = av.VideoFrame.from_ndarray(image, format="bgr24")
     # A stream that declares no colour space is BT.709 from 720 lines on, BT.601 below.
     frame = source.reformat(format="yuv420p", dst_colorspace=1 if height >= 720 else 5, threads=1)
     frame.colorspace = 2
     colour = to_bgr(frame)
-    assert colour.shape == picture.shape
-    assert np.abs(colour.astype(int) - picture).max() <= 3
+    assert colour.shape == image.shape
+    assert np.abs(colour.astype(int) - image).max() <= 3
 
 
 def test_a_frame_says_what_it_costs_and_gives_its_colours_to_two_threads() -> None:
     frame = decoded(ground(320, 240), "yuv420p")
     made = frame_of("porch", Stamp(datetime(2026, 1, 1, tzinfo=UTC), 1.0), frame)
     assert made.nbytes == 320 * 240 * 3 // 2
-    pictures: list[np.ndarray] = []
-    threads = [threading.Thread(target=lambda: pictures.append(made.bgr())) for _ in range(4)]
+    images: list[np.ndarray] = []
+    threads = [threading.Thread(target=lambda: images.append(made.bgr())) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(pictures) == 4
-    assert all(np.array_equal(picture, pictures[0]) for picture in pictures)
+    assert len(images) == 4
+    assert all(np.array_equal(image, images[0]) for image in images)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from tests.support.video import ground
 
 
 def write(folder: Path, name: str, grey: int, size: tuple[int, int] = (64, 48)) -> None:
-    picture = np.full((size[1], size[0], 3), grey, np.uint8)
-    assert cv2.imwrite(str(folder / name), picture)
+    image = np.full((size[1], size[0], 3), grey, np.uint8)
+    assert cv2.imwrite(str(folder / name), image)
 
 
 def spec(folder: Path, **changes: Any) -> CaptureSpec:

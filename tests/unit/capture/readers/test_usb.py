@@ -13,28 +13,28 @@ from tests.support.capture import read
 
 
 class Webcam:
-    """Return each of `pictures` in one reused buffer, as OpenCV does, then fail."""
+    """Return each of `images` in one reused buffer, as OpenCV does, then fail."""
 
-    def __init__(self, pictures: list[Image], *, opened: bool = True) -> None:
-        self.pictures = pictures
+    def __init__(self, images: list[Image], *, opened: bool = True) -> None:
+        self.images = images
         self.opened = opened
         self.released = 0
         self.retrieved = 0
         self._next = 0
-        self._buffer: Image = pictures[0].copy() if pictures else np.zeros((1, 1, 3), np.uint8)
+        self._buffer: Image = images[0].copy() if images else np.zeros((1, 1, 3), np.uint8)
 
     def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
         return self.opened
 
     def grab(self) -> bool:
-        if self._next >= len(self.pictures):
+        if self._next >= len(self.images):
             return False
         self._next += 1
         return True
 
     def retrieve(self) -> tuple[bool, Image]:
         self.retrieved += 1
-        self._buffer[...] = self.pictures[self._next - 1]
+        self._buffer[...] = self.images[self._next - 1]
         return True, self._buffer
 
     def release(self) -> None:
@@ -47,12 +47,12 @@ def source(webcam: Webcam, **changes: object) -> CameraSource:
     return CameraSource(spec, UsbReader(0, spec, lambda _number: webcam), live=True)
 
 
-def pictures(count: int) -> list[Image]:
+def images(count: int) -> list[Image]:
     return [np.full((48, 64, 3), 10 * number, np.uint8) for number in range(count)]
 
 
 def test_frames_keep_their_own_frames() -> None:
-    webcam = Webcam(pictures(2))
+    webcam = Webcam(images(2))
     frames = read(source(webcam), 2)
     assert [int(frame.luma[0, 0]) for frame in frames] == [0, 10]
     assert [int(frame.bgr()[0, 0, 0]) for frame in frames] == [0, 10]
@@ -60,7 +60,7 @@ def test_frames_keep_their_own_frames() -> None:
 
 
 def test_an_unplugged_camera_is_unavailable() -> None:
-    webcam = Webcam(pictures(1))
+    webcam = Webcam(images(1))
     with pytest.raises(CameraUnavailable, match="unplugged"):
         read(source(webcam))
     assert webcam.released == 1
@@ -74,7 +74,7 @@ def test_a_camera_that_is_not_there_is_unavailable() -> None:
 
 
 def test_frames_that_are_not_wanted_are_not_converted() -> None:
-    webcam = Webcam(pictures(20))
+    webcam = Webcam(images(20))
     with pytest.raises(CameraUnavailable):
         read(source(webcam, fps=0.5))
     assert webcam.retrieved == 1
@@ -82,7 +82,7 @@ def test_frames_that_are_not_wanted_are_not_converted() -> None:
 
 def test_frames_that_are_too_large_are_refused() -> None:
     with pytest.raises(CameraRefused, match="pixels"):
-        read(source(Webcam(pictures(1)), max_pixels=100))
+        read(source(Webcam(images(1)), max_pixels=100))
 
 
 def test_the_real_opener_says_no_for_what_is_not_there() -> None:

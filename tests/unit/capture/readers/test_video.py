@@ -113,8 +113,8 @@ def test_frames_that_are_reordered_come_in_their_order(tmp_path: Path) -> None:
     ],
 )
 def test_containers_and_codecs(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
-    pictures = scene(seconds=1, fps=10, size=(160, 120))
-    path = write_clip(tmp_path / name, pictures, fps=10, gop=5, codec=codec, pixels=pixels)
+    images = scene(seconds=1, fps=10, size=(160, 120))
+    path = write_clip(tmp_path / name, images, fps=10, gop=5, codec=codec, pixels=pixels)
     frames = read(open_source(spec(path)))
     assert len(frames) == 10
     assert {frame.codec for frame in frames} == {codec.removeprefix("lib").replace("x264", "h264")}
@@ -145,8 +145,8 @@ def test_corrupt_frames_are_dropped_until_the_next_keyframe(tmp_path: Path) -> N
     assert source.counters.corrupt > 0
     assert 20 <= len(frames) < 40
     # Every delivered frame equals the one that was filmed: no smeared frame passes.
-    pictures = {frame.luma.tobytes() for frame in good}
-    assert all(frame.luma.tobytes() in pictures for frame in frames)
+    lumas = {frame.luma.tobytes() for frame in good}
+    assert all(frame.luma.tobytes() in lumas for frame in frames)
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def crossings(*spans: tuple[float, float], share: float = 0.2) -> Any:
 def clip(
     path: Path, *spans: tuple[float, float], gop_s: float = 2.0, noise: float = 1.0, **more: Any
 ) -> Path:
-    pictures = scene(seconds=LENGTH_S, fps=FPS, size=SIZE, noise=noise, box=crossings(*spans))
-    return write_clip(path, pictures, fps=FPS, gop=int(gop_s * FPS), **more)
+    images = scene(seconds=LENGTH_S, fps=FPS, size=SIZE, noise=noise, box=crossings(*spans))
+    return write_clip(path, images, fps=FPS, gop=int(gop_s * FPS), **more)
 
 
 @contextmanager
@@ -169,8 +169,8 @@ def test_nothing_is_seen_later_than_with_all(tmp_path: Path, gop_s: float, late_
     if gop_s < 4:
         assert len(packets) < 0.75 * LENGTH_S * FPS
     # The frames are identical.
-    pictures = {round(frame.monotonic, 3): frame.luma.tobytes() for frame, _ in every}
-    same = [pictures.get(round(frame.monotonic, 3)) == frame.luma.tobytes() for frame, _ in auto]
+    lumas = {round(frame.monotonic, 3): frame.luma.tobytes() for frame, _ in every}
+    same = [lumas.get(round(frame.monotonic, 3)) == frame.luma.tobytes() for frame, _ in auto]
     assert sum(same) >= 0.8 * len(same)
 
 
@@ -222,8 +222,8 @@ def test_groups_that_do_not_fit_into_the_ring_are_decoded_in_full(
 
 
 def test_a_codec_of_single_frames_decodes_just_what_is_wanted(tmp_path: Path) -> None:
-    pictures = scene(seconds=10, fps=25, size=(160, 120))
-    path = write_clip(tmp_path / "x.avi", pictures, fps=25, codec="mjpeg", pixels="yuvj420p")
+    images = scene(seconds=10, fps=25, size=(160, 120))
+    path = write_clip(tmp_path / "x.avi", images, fps=25, codec="mjpeg", pixels="yuvj420p")
     spec = CaptureSpec(camera="porch", source=str(path), fps=5.0, speed="max", loop=False)
     with counted() as packets:
         frames = read(open_source(spec))
@@ -238,10 +238,10 @@ def test_damage_in_a_group_that_is_decoded_later_is_not_shown(tmp_path: Path) ->
     data[at : at + 4000] = bytes(4000)
     bad = tmp_path / "bad.h264"
     bad.write_bytes(data)
-    pictures = {frame.luma.tobytes() for frame, _ in watch(good, decode="all", fps=float("inf"))}
+    lumas = {frame.luma.tobytes() for frame, _ in watch(good, decode="all", fps=float("inf"))}
     shown = watch(bad, decode="auto", fps=float("inf"))
     assert shown
-    assert all(frame.luma.tobytes() in pictures for frame, _ in shown)
+    assert all(frame.luma.tobytes() in lumas for frame, _ in shown)
 
 
 def test_frames_of_a_burst_all_arrive(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ SIZE = (160, 120)
 
 
 def clip(folder: Path, suffix: str, **options: str) -> Path:
-    pictures = scene(seconds=2, fps=10, size=SIZE, noise=2.0)
-    return write_clip(folder / f"clip{suffix}", pictures, gop=10, options=options)
+    images = scene(seconds=2, fps=10, size=SIZE, noise=2.0)
+    return write_clip(folder / f"clip{suffix}", images, gop=10, options=options)
 
 
 def quantisers_of(path: Path) -> list[int | None]:

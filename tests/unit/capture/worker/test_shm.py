@@ -25,7 +25,7 @@ DRAW = np.random.default_rng(5)
 STAMP = Stamp(datetime(2026, 11, 22, 7, 31, 12, 745001, UTC), 1234.5678901)
 
 
-def picture(pixels: str = "yuv420p", width: int = 322, height: int = 242) -> VideoFrame:
+def video_frame(pixels: str = "yuv420p", width: int = 322, height: int = 242) -> VideoFrame:
     colours = DRAW.integers(0, 256, (height, width, 3)).astype(np.uint8)
     return VideoFrame.from_ndarray(colours, format="bgr24").reformat(format=pixels)
 
@@ -57,7 +57,7 @@ def mapped() -> int:
     "pixels", ["yuv420p", "yuvj420p", "yuvj422p", "yuv444p", "nv12", "gray", "yuv420p10le"]
 )
 def test_a_frame_comes_out_as_it_went_in(pixels: str) -> None:
-    decoded = picture(pixels)
+    decoded = video_frame(pixels)
     frame = passed(frame_of("porch", STAMP, decoded))
     assert (frame.captured_at, frame.monotonic) == STAMP
     np.testing.assert_array_equal(frame.luma, luma_of(decoded))
@@ -68,7 +68,7 @@ def test_a_frame_comes_out_as_it_went_in(pixels: str) -> None:
 @pytest.mark.parametrize("height", [240, 720])
 @pytest.mark.parametrize("colours", [(1, 1), (1, 2), (2, 0), (5, 2), (6, 1)])
 def test_colours_keep_their_meaning(height: int, colours: tuple[int, int]) -> None:
-    decoded = picture(height=height)
+    decoded = video_frame(height=height)
     decoded.colorspace, decoded.color_range = colours
     np.testing.assert_array_equal(passed(frame_of("porch", STAMP, decoded)).bgr(), to_bgr(decoded))
 
@@ -92,7 +92,7 @@ def test_an_image_that_is_colour_already_comes_with_its_luma() -> None:
 
 def test_a_frame_lives_as_long_as_any_part_of_it_and_holds_no_handle() -> None:
     before, handles = mapped(), handles_held()
-    frame = passed(frame_of("porch", STAMP, picture()))
+    frame = passed(frame_of("porch", STAMP, video_frame()))
     assert mapped() == before + 1
     assert handles_held() == handles
     luma, bgr = frame.luma[::2], frame.bgr
@@ -165,7 +165,7 @@ def test_a_file_on_a_disk_is_no_memory(tmp_path: Path) -> None:
     ids=str,
 )
 def test_a_message_that_lies_is_refused(lie: dict[str, Any]) -> None:
-    with packed(frame_of("porch", STAMP, picture())) as (message, handle):
+    with packed(frame_of("porch", STAMP, video_frame())) as (message, handle):
         unpack(message, handle, camera="porch", max_pixels=10**6)
         with pytest.raises((ValueError, LookupError, TypeError, OverflowError)):
             unpack({**message, **lie}, handle, camera="porch", max_pixels=10**6)
@@ -177,7 +177,7 @@ def test_more_memory_than_a_frame_needs_is_not_mapped(monkeypatch: pytest.Monkey
     def mapped(*_: object) -> None:
         raise AssertionError("it was mapped")
 
-    with packed(frame_of("porch", STAMP, picture())) as (message, handle):
+    with packed(frame_of("porch", STAMP, video_frame())) as (message, handle):
         monkeypatch.setattr(shm, "attach", mapped)
         large = {"planes": [(242, 2**30), (121, 192), (121, 192)]}
         with pytest.raises(ValueError, match="more memory than the frame needs"):
@@ -185,7 +185,7 @@ def test_more_memory_than_a_frame_needs_is_not_mapped(monkeypatch: pytest.Monkey
 
 
 def test_planes_of_another_layout_make_a_wrong_frame_and_nothing_worse() -> None:
-    with packed(frame_of("porch", STAMP, picture(width=320, height=240))) as (message, handle):
+    with packed(frame_of("porch", STAMP, video_frame(width=320, height=240))) as (message, handle):
         (rows, stride), *others = message["planes"]
         assert sum(height * width for height, width in others) % stride == 0
         more = sum(height * width for height, width in others) // stride
