@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 import async_motion
@@ -43,6 +47,40 @@ def test_ci_calls_parts_that_exist() -> None:
     wrong = subprocess.run(["bash", ".ci/run", "nothing"], cwd=ROOT, capture_output=True, text=True)
     assert wrong.returncode == 2
     assert all(part in wrong.stderr for part in parts)
+
+
+UNSTEADY = """
+import pathlib
+def test_unsteady():
+    runs = pathlib.Path("runs")
+    runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
+    assert len(runs.read_text()) not in {fails}
+"""
+
+
+@pytest.mark.parametrize(
+    ("fails", "code", "runs"),
+    [({0}, 0, 1), ({1}, 0, 4), ({1, 2}, 1, 2), ({1, 4}, 1, 4)],
+    ids=["passes", "once", "twice", "again"],
+)
+def test_ci_forgives_what_passes_three_times_alone(
+    tmp_path: Path, fails: set[int], code: int, runs: int
+) -> None:
+    (tmp_path / "test_one.py").write_text(UNSTEADY.replace("{fails}", repr(fails)))
+    functions = re.search(r"^unsteady=.*?^}$", RUN, re.MULTILINE | re.DOTALL)
+    assert functions is not None
+    script = f'set -euo pipefail\n{functions[0]}\nattempt "$@"\necho "named: ${{unsteady[*]}}"'
+    pytest_alone = [sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-c", "/dev/null", "--rootdir=."]
+    done = subprocess.run(
+        ["bash", "-c", script, "run", *pytest_alone],
+        cwd=tmp_path,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert len((tmp_path / "runs").read_text()) == runs
+    assert ("named: test_one.py::test_unsteady" in done.stdout) == (fails == {1})
 
 
 def test_the_hooks_are_what_ci_runs() -> None:
