@@ -93,7 +93,7 @@ def ended(process: subprocess.Popen[str]) -> str:
     return process.communicate(timeout=30)[1]
 
 
-def test_a_notification_has_the_best_picture(
+def test_a_notification_has_the_best_frame(
     folder: Path, received: tuple[str, list[tuple[str, bytes]]]
 ) -> None:
     url, got = received

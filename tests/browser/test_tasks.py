@@ -13,7 +13,7 @@ from tests.support.service import Service
 from tests.support.wait import eventually
 
 
-def test_the_wall_shows_new_pictures_by_itself(page: Page, base: str) -> None:
+def test_the_wall_shows_new_frames_by_itself(page: Page, base: str) -> None:
     page.goto(base)
     first = page.locator("[data-camera=porch]").get_attribute("data-tag")
     expect(page.locator("[data-camera=porch]")).not_to_have_attribute("data-tag", first or "")
@@ -175,7 +175,7 @@ def test_settings_are_changed_with_reasons_where_they_are_wrong(
     service.wait_for_log("yard: watching", times=2)
 
 
-def test_a_camera_is_added_with_a_picture_and_removed(page: Page, base: str, service: Service) -> None:
+def test_a_camera_is_added_after_a_look_and_removed(page: Page, base: str, service: Service) -> None:
     page.goto(base + "settings?new=1")
     page.fill("#new-name", "gate")
     page.fill("#field-source", "demo:")

@@ -60,7 +60,7 @@ def at_full_speed(camera: Open, path: Path, **changes: Any) -> CameraSource:
     return camera(path, **{"fps": float("inf"), "speed": "max", "loop": False, **changes})
 
 
-def test_every_picture_comes_once_as_it_was_decoded(camera: Open, clip: Path) -> None:
+def test_every_frame_comes_once_as_it_was_decoded(camera: Open, clip: Path) -> None:
     source = at_full_speed(camera, clip)
     assert source.live is False
     frames = read(source)
@@ -191,7 +191,7 @@ def test_a_change_of_resolution(camera: Open, tmp_path: Path, units: list[rtsp.A
     assert all(frame.bgr().shape[:2] == frame.luma.shape for frame in frames)
 
 
-def test_damaged_pictures_are_counted_and_not_shown(camera: Open, tmp_path: Path, clip: Path) -> None:
+def test_damaged_frames_are_counted_and_not_shown(camera: Open, tmp_path: Path, clip: Path) -> None:
     data = bytearray(clip.read_bytes())
     middle = len(data) // 2
     for at in range(middle, middle + 4000, 40):

@@ -142,7 +142,7 @@ class TestObjects:
 
 
 class TestEvents:
-    async def test_events_frames_and_pictures(self, reader: Reader) -> None:
+    async def test_events_frames_and_jpegs(self, reader: Reader) -> None:
         ended = [
             make_event(camera=c, at=NOW - timedelta(days=d, hours=3), no=1)
             for d in (40, 0)

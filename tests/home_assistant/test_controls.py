@@ -78,7 +78,7 @@ def test_a_retained_command_is_ignored(lab: Lab) -> None:
         lab.wait(lab.entity("switch", "detection"), "on")
 
 
-def test_the_snapshot_button_stores_and_shows_a_picture(lab: Lab) -> None:
+def test_the_snapshot_button_stores_and_shows_a_frame(lab: Lab) -> None:
     with lab.running() as service:
         lab.wait(lab.entity("sensor", "status"), "Watching")
         image = lab.entity("image", "last_motion_image")

@@ -72,7 +72,7 @@ def stored(lab: Lab, key: str) -> Path:
     return lab.folder / "service" / "objects" / key
 
 
-def test_the_picture_is_the_stored_one_scaled(lab: Lab) -> None:
+def test_the_snapshot_is_the_stored_frame_scaled(lab: Lab) -> None:
     settings = lab.settings(mqtt=lab.mqtt(snapshot={"max_width": 160, "quality": 90}))
     with lab.running(settings):
         watching_now(lab)
@@ -98,7 +98,7 @@ def decoded(data: bytes) -> Image:
     return np.asarray(image, np.uint8)
 
 
-def test_an_automation_on_an_event_finds_the_new_picture(lab: Lab) -> None:
+def test_an_automation_on_an_event_finds_the_new_snapshot(lab: Lab) -> None:
     with lab.running(), lab.watching() as watch:
         watching_now(lab)
         for _ in range(3):

@@ -144,7 +144,7 @@ def test_a_siren_ends_although_home_assistant_restarts_in_mid_alarm(lab: Lab, en
     forget(lab, name)
 
 
-def test_an_automation_on_an_event_saves_its_new_picture(lab: Lab) -> None:
+def test_an_automation_on_an_event_saves_its_new_snapshot(lab: Lab) -> None:
     folder = lab.ha.config / "www"
     folder.mkdir(exist_ok=True)
     settings = lab.settings(

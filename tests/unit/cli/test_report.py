@@ -141,7 +141,7 @@ def test_heat_is_where_the_boxes_were() -> None:
 
 
 @pytest.mark.skipif(not any(map(shutil.which, report.BROWSERS)), reason="chromium is not installed")
-def test_a_picture_of_the_page(config: Path, tmp_path: Path) -> None:
+def test_a_screenshot_of_the_page(config: Path, tmp_path: Path) -> None:
     assert run(config, "--day", "2026-10-25", "--out", tmp_path / "d.html", "--png", tmp_path / "d.png") == 0
     image = cv2.imread(str(tmp_path / "d.png"))
     assert image is not None

@@ -82,7 +82,7 @@ async def test_a_snapshot_in_trouble_blocks_nothing(
     assert len([r for r in caplog.records if "announced without it" in r.message]) == 1
 
 
-async def test_a_snapshot_during_an_event_does_not_freeze_the_picture(bench: Bench) -> None:
+async def test_a_snapshot_during_an_event_does_not_stop_later_ones(bench: Bench) -> None:
     event, pressed = make_event(), make_event(index=3)
     async with bench.delivering(shrink=lambda jpeg: jpeg) as delivery:
         await bench.spool.accept([make_record(event, 0, score=0.2), start_of(event)])
@@ -120,7 +120,7 @@ async def test_what_was_shown_is_shown_again_where_the_broker_has_forgotten_it(
     assert bool(bench.broker.server.on(topic)) == forgets
 
 
-async def test_a_picture_that_the_store_has_lost_is_not_shown_again_and_stops_nothing(bench: Bench) -> None:
+async def test_a_frame_that_the_store_has_lost_is_not_shown_again_and_stops_nothing(bench: Bench) -> None:
     event = make_event()
     async with bench.delivering(shrink=lambda jpeg: jpeg) as delivery:
         await bench.spool.accept([make_record(event, 0, score=0.5), start_of(event)])

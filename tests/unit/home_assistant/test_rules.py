@@ -300,7 +300,7 @@ def test_motion_is_told_both_ways_and_ends_by_a_message_alone() -> None:
         )
 
 
-def test_a_command_is_never_retained_and_a_picture_comes_as_bytes() -> None:
+def test_a_command_is_never_retained_and_an_image_comes_as_bytes() -> None:
     for _, payload in every_payload(SITES[0], CAMERAS):
         for component in payload["components"].values():
             assert "retain" not in component

@@ -58,7 +58,7 @@ class TestAnnotate:
         assert list(used_zones(made_event(1).frames, zones)) == ["drive"]
         assert used_zones([], None) == {}
 
-    def test_a_picture_that_is_too_large_is_refused_by_its_header(self) -> None:
+    def test_an_image_that_is_too_large_is_refused_by_its_header(self) -> None:
         """A JPEG of a few bytes can claim four gigapixels."""
         whole = walking_square(1)[0][0]
         at = whole.index(b"\xff\xc0")
@@ -158,7 +158,7 @@ class TestClip:
         assert np.abs(shown.astype(int) - (200, 60, 30)).max() < 8
 
     @pytest.mark.parametrize("count", [0, 2])
-    def test_without_a_picture_there_is_no_clip(self, count: int, tmp_path: Path) -> None:
+    def test_without_an_image_there_is_no_clip(self, count: int, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match="no picture"):
             make_clip(made_event(count).frames, lambda _: None, tmp_path / "clip.mp4")
         assert list(tmp_path.iterdir()) == []

@@ -449,7 +449,7 @@ class TestFrames:
         assert frames[3].captured_at == made.frames[3].captured_at
         assert (frames[3].width, frames[3].boxes) == (0, ())
 
-    async def test_a_picture_is_checked(self, reader: EventReader, bucket: MemoryBucket) -> None:
+    async def test_a_frame_is_checked(self, reader: EventReader, bucket: MemoryBucket) -> None:
         made = make_event(at=NOW - HOUR, frames=3)
         bucket.add(made)
         whole, changed, gone = made.frames

@@ -335,7 +335,7 @@ def test_statuses() -> None:
     assert seen == list(CameraStatus)
 
 
-def test_a_picture_problem_shows_while_online_and_goes_with_the_camera() -> None:
+def test_an_image_problem_shows_while_online_and_goes_with_the_camera() -> None:
     bench = Bench()
     bench.reporter.camera_online("porch")
     bench.reporter.problem("porch", "the picture is frozen")

@@ -128,7 +128,7 @@ def test_the_report_for_people_holds_the_settings_to_copy(
     "shape",
     [(1, 1), (16, 16), (405, 399), (719, 1281), (1080, 1920), (2160, 3840), (7, 5000), (5000, 7), (1, 900)],
 )
-def test_small_pictures_are_to_the_detector_what_whole_ones_are(shape: tuple[int, int]) -> None:
+def test_reduced_lumas_give_the_same_working_image(shape: tuple[int, int]) -> None:
     luma = np.random.default_rng(5).integers(0, 256, shape, np.uint8)
     small = reduced(luma)
     assert small.shape == working_size(*shape)
@@ -136,7 +136,7 @@ def test_small_pictures_are_to_the_detector_what_whole_ones_are(shape: tuple[int
     np.testing.assert_array_equal(working_image(small), working_image(luma))
 
 
-def test_small_pictures_are_judged_as_whole_ones() -> None:
+def test_reduced_lumas_are_judged_as_whole_ones() -> None:
     """The detector must give the same verdict on the reduced luma that is kept of a clip."""
     size = (1280, 720)
     whole, small = Detector(DetectorSettings()), Detector(DetectorSettings())
@@ -459,7 +459,7 @@ def test_a_label_outside_of_its_clip(
     assert line == f"{labels}: marked.mp4: event 6 to 9 s is outside of the clip, expected 0 to 7.0 s"
 
 
-def test_a_clip_of_one_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_clip_of_one_frame(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "quiet").mkdir()
     path = write_clip(tmp_path / "quiet/one.mp4", [ground(*SIZE)])
     assert "holds 1 picture(s), expected a clip of some seconds" in refused(capsys, path)

@@ -24,7 +24,7 @@ async def test_nothing_is_encoded_while_nobody_looks() -> None:
         assert stage.encoder.calls == []
 
 
-async def test_a_picture_is_encoded_once_for_all_who_look() -> None:
+async def test_a_frame_is_encoded_once_for_all_viewers() -> None:
     stage = Stage()
     async with serving(stage) as session:
         stage.live.judged("porch", frame(1), detection())
@@ -45,7 +45,7 @@ async def test_a_picture_is_encoded_once_for_all_who_look() -> None:
         assert await look() != tag
 
 
-async def test_before_the_first_picture_and_after_the_last() -> None:
+async def test_before_the_first_frame_and_after_the_last() -> None:
     stage = Stage()
     async with serving(stage) as session:
         assert (await get(session, "/api/v1/cameras/porch/picture"))[0] == 404
@@ -72,7 +72,7 @@ async def parts(answer: aiohttp.ClientResponse, count: int) -> list[bytes]:
     return found
 
 
-async def test_a_stream_shows_the_newest_picture_and_ends_with_its_viewer(
+async def test_a_stream_shows_the_newest_frame_and_ends_with_its_viewer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stage = Stage(max_viewers=1)

@@ -99,7 +99,7 @@ async def test_what_cannot_be_saved_is_said_line_by_line(error: SettingsError, s
         assert body["problems"] == (list(error.problems) if status == 422 else [])
 
 
-async def test_a_camera_that_gives_no_picture_is_said() -> None:
+async def test_a_camera_without_a_frame_is_reported() -> None:
     stage, editor = staged()
     editor.error = CameraUnavailable("connection refused")
     async with serving(stage) as session:

@@ -26,7 +26,7 @@ def test_the_shift_is_found_and_undone(true: Shift) -> None:
     assert rest.mean() < 2.0
 
 
-def test_an_unmoved_picture_is_steady_though_a_part_of_it_moves() -> None:
+def test_an_unmoved_image_is_steady_though_a_part_of_it_moves() -> None:
     still = texture()
     passing = still.copy()
     passing[60:180, 80:160] = 10
@@ -40,6 +40,6 @@ def test_a_change_of_light_is_no_shift() -> None:
 
 
 @pytest.mark.parametrize("shape", [(240, 320), (16, 16), (16, 300)])
-def test_a_bare_picture_cannot_tell(shape: tuple[int, int]) -> None:
+def test_a_bare_image_cannot_tell(shape: tuple[int, int]) -> None:
     bare = np.full(shape, 90, np.uint8)
     assert Aligner(bare).shift(np.full(shape, 140, np.uint8)) is STEADY

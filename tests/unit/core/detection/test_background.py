@@ -60,7 +60,7 @@ def test_what_stays_is_taken_over_in_the_end() -> None:
     assert not background.distance(THING).any()
 
 
-def test_noise_rises_where_the_picture_strays_and_never_below_its_floor() -> None:
+def test_noise_rises_where_pixels_vary_and_never_falls_below_its_floor() -> None:
     background = rested()
     assert background.noise.max() == 4
     watch(background, THING, 8.0, 1.0)
@@ -68,7 +68,7 @@ def test_noise_rises_where_the_picture_strays_and_never_below_its_floor() -> Non
 
 
 @pytest.mark.parametrize("every_s", [0.2, 1.0, 2.0, 4.0])
-def test_from_few_pictures_it_learns_as_fast(every_s: float) -> None:
+def test_from_few_frames_it_learns_as_fast(every_s: float) -> None:
     background = rested()
     watch(background, THING, 8.0, 1.0)  # as if the detector had missed it
     assert background.noise.max() > 10
@@ -89,7 +89,7 @@ def test_what_stands_there_raises_the_noise_slowly() -> None:
     assert before < background.noise.max() < before + 2 * NOISE_UNIT
 
 
-def test_a_single_picture_does_not_speak_for_hours() -> None:
+def test_a_single_frame_does_not_stand_for_hours() -> None:
     background = rested()
     background.learn(THING, background.distance(THING), NOTHING, 8.0 + 3600.0)
     assert not background.distance(STILL).any()

@@ -51,7 +51,7 @@ def walk(luma: Luma, xs: range, y: int = 40) -> list[Luma]:
 
 
 @pytest.mark.parametrize("every_s", [0.2, 2.0])
-def test_unrest_is_over_as_soon_where_few_pictures_are_shown(every_s: float) -> None:
+def test_unrest_is_over_as_soon_at_few_frames_per_second(every_s: float) -> None:
     still = scene()
     detector = rested(still)
     draw = np.random.default_rng(3)
@@ -102,7 +102,7 @@ def test_a_moved_box_moves_its_box(x: int, y: int, seed: int) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(gain=st.floats(0.6, 1.3), offset=st.floats(-20, 20), seed=st.integers(0, 1000))
-def test_gain_and_offset_of_the_whole_picture_change_nothing(gain: float, offset: float, seed: int) -> None:
+def test_gain_and_offset_of_the_whole_image_change_nothing(gain: float, offset: float, seed: int) -> None:
     still = scene(seed=seed)
     changed = np.clip(still * gain + offset, 0, 255).astype(np.uint8)
     detector = rested(still)
@@ -117,7 +117,7 @@ def test_gain_and_offset_of_the_whole_picture_change_nothing(gain: float, offset
 
 @settings(max_examples=20, deadline=None)
 @given(gain=st.floats(1.5, 4.0), offset=st.floats(0, 80), seed=st.integers(0, 1000))
-def test_a_picture_that_a_light_saturates_is_no_motion(gain: float, offset: float, seed: int) -> None:
+def test_an_image_that_a_light_saturates_is_no_motion(gain: float, offset: float, seed: int) -> None:
     still = scene(seed=seed)
     glaring = np.clip(still * gain + offset, 0, 255).astype(np.uint8)
     detector = rested(still)
@@ -223,13 +223,13 @@ def test_the_first_frames_only_teach() -> None:
 
 @pytest.mark.parametrize("shape", [(16, 16), (17, 31), (16, 500), (1080, 1920), (480, 640)])
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_constant_pictures_of_any_shape(shape: tuple[int, int], level: int) -> None:
+def test_constant_images_of_any_shape(shape: tuple[int, int], level: int) -> None:
     detector = Detector(DetectorSettings())
     frame = np.full(shape, level, np.uint8)
     assert not any(detection.motion for detection in watch(detector, [frame] * 20))
 
 
-def test_a_picture_that_is_not_contiguous_gives_the_same_verdicts() -> None:
+def test_a_luma_that_is_not_contiguous_gives_the_same_verdicts() -> None:
     still = scene()
     plain = [still] * 20 + walk(still, range(10, 60, 4))
     wide = np.zeros((240, 400), np.uint8)
@@ -360,7 +360,7 @@ def test_a_light_that_is_switched_is_a_scene_change_at_its_first_frame() -> None
     assert watch(detector, walk(dark, range(20, 60, 4)), start=4.0)[-1].motion
 
 
-def test_a_lamp_that_lights_a_part_of_the_picture_is_no_motion_from_its_first_frame() -> None:
+def test_a_lamp_that_lights_a_part_of_the_image_is_no_motion_from_its_first_frame() -> None:
     still = scene()
     y, x = np.mgrid[:120, :160]
     glow = 1.0 + 0.6 * np.exp(-((x - 60) ** 2 + (y - 50) ** 2) / (2 * 30.0**2))
@@ -414,7 +414,7 @@ def test_who_walks_while_the_scene_changes_is_found(kind: str) -> None:
     assert blind or all(len(detection.boxes) == 1 for detection in seen)
 
 
-def test_traffic_that_fills_the_picture_is_no_scene_change() -> None:
+def test_traffic_that_fills_the_image_is_no_scene_change() -> None:
     """Large objects make most of the image jump in every frame; a scene change makes it jump once."""
     still = scene(240, 320)
     random = np.random.default_rng(5)

@@ -20,7 +20,7 @@ from async_motion.core.detection.working_image import (
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (17, 401), (240, 320), (720, 1280), (1080, 1920), (2161, 3841)])
-def test_the_working_picture_has_the_working_size(shape: tuple[int, int]) -> None:
+def test_the_working_image_has_the_working_size(shape: tuple[int, int]) -> None:
     plane = working_image(np.zeros(shape, np.uint8))
     assert plane.shape == working_size(*shape)
     assert max(plane.shape) <= LONGEST
@@ -46,7 +46,7 @@ def test_a_luma_with_padded_rows_is_reduced_alike() -> None:
     assert np.array_equal(working_image(view), working_image(view.copy()))
 
 
-def test_an_eighth_of_a_tiny_picture_is_not_empty() -> None:
+def test_an_eighth_of_a_tiny_plane_is_not_empty() -> None:
     assert eighth(np.full((5, 16), 7, np.uint8)).min() == 7
 
 

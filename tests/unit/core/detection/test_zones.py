@@ -16,7 +16,7 @@ def test_a_half_is_half_at_every_size() -> None:
         assert abs(share - 0.5) <= 1.0 / shape[1] + 0.01
 
 
-def test_the_whole_picture_is_covered() -> None:
+def test_the_whole_image_is_covered() -> None:
     assert draw([ALL], (33, 47)).min() == 255
 
 
