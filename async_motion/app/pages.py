@@ -1,4 +1,4 @@
-"""Build the web pages' views of the running service: live pictures, archive, cameras, access."""
+"""Build the web pages' views of the running service: live frames, archive, cameras, access."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 - A frame is encoded only when a viewer requests it, once for each width, in an executor.
 - The newest frame wins: a slow viewer skips frames and delays nothing.
-- At most `max_viewers` streams of pictures are open, and four times as many of news.
+- At most `max_viewers` streams of JPEGs are open, and four times as many of news.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WIDTHS: Final = (320, 640, 960, 1280)
 """Widths in pixels. Requests are rounded up to one of these, to bound the number of encodings."""
 DEFAULT_WIDTH: Final = 960
 MIN_GAP_S: Final = 0.1
-"""Minimum interval between two pictures of a stream."""
+"""Minimum interval between two JPEGs of a stream."""
 KEEPALIVE_S: Final = 5.0
 """Interval at which an idle stream checks whether its viewer is still connected."""
 QUEUE: Final = 64
@@ -38,7 +38,7 @@ Encode = Callable[[Frame, int], bytes]
 
 
 class Layers(Protocol):
-    """Renders a camera's detector state as pictures."""
+    """Renders a camera's detector state as JPEGs."""
 
     async def __call__(self, camera: str, layer: str) -> bytes | None:
         """Return a JPEG of `layer`: background, noise or unrest; None if there is none yet."""
@@ -104,7 +104,7 @@ class Live:
         self._tell("motion", {"camera": camera, "on": on})
 
     def offline(self, camera: str) -> None:
-        """Release the newest frame of a camera that is offline. The last encoded pictures are kept."""
+        """Release the newest frame of a camera that is offline. The last JPEGs are kept."""
         self._camera(camera).newest = None
         self._tell("status", {"camera": camera})
 

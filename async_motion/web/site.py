@@ -26,7 +26,7 @@ class ZoneFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraFacts:
-    """The settings of a camera that the pages show. Areas are shares of the picture, 0..1."""
+    """The settings of a camera that the pages show. Areas are shares of the image, 0..1."""
 
     title: str
     enabled: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,23 @@ def test_a_module_has_a_test_of_its_own_or_a_reason(module: str) -> None:
 
 def test_the_list_names_modules_that_are_there() -> None:
     assert ELSEWHERE.keys() <= set(modules())
+
+
+PICTURE_CONTRACTS = {"picture", "get_picture"}
+"""`picture` is a key of the API's `Camera`, and `get_picture` its operation `getPicture`."""
+
+
+def test_a_picture_is_an_image_a_frame_a_plane_or_a_jpeg() -> None:
+    """The glossary has a word for each, so no name in the code says `picture`."""
+    found: dict[str, set[str]] = {}
+    for path in [*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+            for field in ("id", "attr", "arg", "name", "asname"):
+                name = getattr(node, field, None)
+                if isinstance(name, str) and "picture" in name.lower():
+                    found.setdefault(name, set()).add(str(path.relative_to(ROOT)))
+    this_test = {"PICTURE_CONTRACTS", "test_a_picture_is_an_image_a_frame_a_plane_or_a_jpeg"}
+    assert {name: found[name] for name in found.keys() - this_test - PICTURE_CONTRACTS} == {}
+    assert {path for name in PICTURE_CONTRACTS for path in found[name]} == {
+        "async_motion/web/api/cameras.py", "async_motion/web/api/models.py"
+    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The API of live cameras: state, pictures, streams, scores, news."""
+"""The API of live cameras: state, frames, streams, scores, news."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 It is an estimate: a box is larger than what moved in it, and frames that were never stored cannot be judged.
 The unmasked part of a box, times `FILLED`, is compared with the minimum area at the box's lower edge. As in
 the detector, this is `min_area_far` down to the horizon; below it, its square root grows linearly to that of
-`min_area` at the lower edge of the picture.
+`min_area` at the lower edge of the image.
 """
 
 from __future__ import annotations
