@@ -238,7 +238,9 @@ class FleetMember:
                 f"the settings of {', '.join(view.different)} differ from those of {self.name}:"
                 " give all workers the same variables.yaml"
             )
-        if unowned := [name for name in self._names if name not in view.owners]:
+        # Without the servers this worker knows nothing of the cameras of others.
+        unowned = [name for name in self._names if name not in view.owners] if view.connected else []
+        if unowned:
             problems.append(f"no worker has {', '.join(unowned[:8])}{' …' if len(unowned) > 8 else ''}")
         return {
             "fleet": {

@@ -2,7 +2,7 @@
 
     create(camera) ──▶ Lease(epoch = revision, deadline) ──renew──▶ … ──release──▶ free
                                    │ no answer: unknown
-                                   └──▶ read it back: ours (same tenure) or lost
+                                   └──▶ read it back: ours (same tenure), lost, or not known yet
 
 Invariants
 - A key expires `ttl_s` after the server's timestamp of its last write. The deadline counts from before that
@@ -11,8 +11,12 @@ Invariants
   next owner's epoch is higher.
 - A write without an answer may have happened. It is read back and recognised by its `tenure`, a random token
   drawn for each lease.
+- Only another owner's entry, which a quorum has written, proves that a lease is lost. A refusal alone does
+  not: a leader that has just lost its quorum refuses every second write to a key while the first one waits.
+  A missing key does not either: each server expires keys by itself. It is created again, which needs the
+  quorum; the lease then goes on with a new epoch.
 
-Errors: `LeaseUnavailable` (no answer, no quorum) and `LeaseLost` (another owner, or expired).
+Errors: `LeaseUnavailable` (no answer, no quorum) and `LeaseLost` (another owner).
 """
 
 from __future__ import annotations
@@ -172,28 +176,42 @@ class LeaseKeeper:
         )
 
     async def renew(self, lease: Lease, note: Mapping[str, Any] | None = None) -> Lease:
-        """Return the lease with a later deadline.
+        """Return the lease with a later deadline; with a new epoch too if its key had expired meanwhile.
 
         Raises LeaseLost; LeaseUnavailable, after which the old lease is valid until its deadline.
         """
-        owner = Owner(worker=self._worker, tenure=lease.tenure, epoch=lease.epoch, note=note)
-        key = CAMERA + lease.camera
         sent = self._clock()
         try:
-            revision = await self._bucket.update(key, owner.encode(), lease.revision)
+            epoch, revision = lease.epoch, await self._write(lease, lease.epoch, note, lease.revision)
         except KeyTaken:
-            # An earlier renewal without an answer may have been written: then this revision is ours.
-            entry = await self._bucket.get(key)
+            # An earlier write without an answer may have been done: then this revision is ours.
+            entry = await self._bucket.get(CAMERA + lease.camera)
             found = parse_owner(entry) if entry is not None else None
-            if entry is None or found is None or found.tenure != lease.tenure:
-                who = f"{found.worker} has it" if found is not None else "it has expired"
+            if entry is not None and (found is None or found.tenure != lease.tenure):
+                who = f"{found.worker} has it" if found is not None else "its key is not ours"
                 raise LeaseLost(f"{lease.camera}: the lease is lost: {who}") from None
             sent = self._clock()
             try:
-                revision = await self._bucket.update(key, owner.encode(), entry.revision)
+                if entry is None or found is None:
+                    epoch = revision = await self._write(lease, 0, None, None)
+                else:
+                    epoch, revision = found.epoch, await self._write(lease, found.epoch, note, entry.revision)
             except KeyTaken:
-                raise LeaseLost(f"{lease.camera}: the lease is lost while it was renewed") from None
-        return replace(lease, revision=revision, deadline=max(lease.deadline, sent + self._ttl_s))
+                raise LeaseUnavailable(
+                    f"the leases' servers refuse the lease of {lease.camera} without another owner"
+                ) from None
+        deadline = max(lease.deadline, sent + self._ttl_s)
+        return replace(lease, epoch=epoch, revision=revision, deadline=deadline)
+
+    async def _write(
+        self, lease: Lease, epoch: int, note: Mapping[str, Any] | None, revision: int | None
+    ) -> int:
+        """Write a lease over `revision`, None: as a new key; return its revision."""
+        value = Owner(worker=self._worker, tenure=lease.tenure, epoch=epoch, note=note).encode()
+        key = CAMERA + lease.camera
+        if revision is None:
+            return await self._bucket.create(key, value)
+        return await self._bucket.update(key, value, revision)
 
     async def release(self, lease: Lease) -> None:
         """Release a lease at once; a lost one is not an error. Raises LeaseUnavailable."""

@@ -547,6 +547,7 @@ class FleetWorker:
                 async with asyncio.timeout(wait_s):
                     await held.due.wait()
             held.due.clear()
+            epoch = held.lease.epoch
             try:
                 async with asyncio.timeout(self._settings.ttl_s / 3):
                     held.lease = await self._keeper.renew(held.lease, held.note)
@@ -558,11 +559,22 @@ class FleetWorker:
                 self._set_connected(str(exc) or "no answer to a renewal")
                 wait_s = 0.5
                 continue
+            self._set_connected(None)
             if held.keeping:
                 log.info("fleet: %s: the lease is renewed again, epoch %d", camera, held.lease.epoch)
                 held.keeping = False
             self._arm(camera, held.lease)
+            if held.lease.epoch != epoch:
+                self._spawn(self._restart(camera, held.lease.epoch), f"fleet: restart[{camera}]")
             wait_s = self._settings.ttl_s / 3
+
+    async def _restart(self, camera: str, epoch: int) -> None:
+        """Restart a camera whose lease goes on with a new epoch: its key had expired."""
+        await self._stop(camera)
+        held = self._held.get(camera)
+        if held is not None and held.lease.epoch == epoch:
+            held.note = None
+            self._start(camera, epoch, None)
 
     def _arm(self, camera: str, lease: Lease) -> None:
         """Set the fence of a lease, and the timer that checks it."""
@@ -578,12 +590,15 @@ class FleetWorker:
         held = self._held.get(camera)
         if held is None or self._fence.holds(camera) or camera in self._busy:
             return
-        if self._settings.on_quorum_loss == "keep":
+        stood_still = not held.keeping and self._fence.left_s(camera) < -self._settings.margin_s
+        if self._settings.on_quorum_loss == "keep" and not stood_still:
             if not held.keeping:
                 held.keeping = True
                 log.warning("fleet: %s: the lease cannot be renewed; going on without it", camera)
             return
-        self._give_up(camera, "its lease could not be renewed")
+        # A worker that was suspended cannot say that there is no quorum: another one has the camera by now.
+        why = "this worker stood still until its lease was over" if stood_still else "no answer to a renewal"
+        self._give_up(camera, why)
 
     def _give_up(self, camera: str, why: str) -> None:
         held = self._held.pop(camera, None)

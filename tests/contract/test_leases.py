@@ -13,10 +13,10 @@ from async_motion.fleet.leases import KeyTaken, LeaseKeeper
 from async_motion.fleet.nats_bucket import NatsBucket
 from async_motion.fleet.worker import WatchedBucket
 from tests.support.buckets import MemoryBucket
-from tests.support.nats import nats_cluster, nats_server
+from tests.support.nats import LEADER_S, nats_cluster, nats_server
 from tests.support.wait import eventually_async
 
-TTL_S = 2.0
+TTL_S = 4.0
 
 
 @pytest.fixture(params=["memory", "one server", "three servers"])
@@ -31,7 +31,7 @@ async def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
             servers = stack.enter_context(nats_cluster(tmp_path))
         found = NatsBucket([server.url for server in servers], "fleet", ttl_s=TTL_S, worker="w1")
         await stack.enter_async_context(found)
-        await eventually_async(lambda: answers(found), what="the servers' leader")
+        await eventually_async(lambda: answers(found), within_s=LEADER_S, what="the servers' leader")
         yield found
 
 

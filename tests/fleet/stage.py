@@ -76,6 +76,14 @@ class FleetStage:
         eventually(self.watched, within_s=within_s, what="an owner for each camera")
         return self.owners()
 
+    def offline(self) -> list[str]:
+        """Return the topics on which something was reported offline."""
+        return [
+            message.topic
+            for message in list(self.world.messages)
+            if message.topic.endswith("/status") and message.text == "offline"
+        ]
+
     def said(self) -> list[tuple[str, Received]]:
         """Return (camera, message) of every announcement and phase, in their order."""
         return [

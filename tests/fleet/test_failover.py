@@ -11,14 +11,6 @@ from tests.fleet.stage import FAILOVER_S, SLACK_S, FleetStage, fleet_stage, olde
 from tests.support.wait import eventually
 
 
-def statuses(stage: FleetStage) -> list[str]:
-    return [
-        f"{message.topic}: {message.text}"
-        for message in list(stage.world.messages)
-        if message.topic.endswith("/status") and message.text == "offline"
-    ]
-
-
 def devices(stage: FleetStage) -> set[str]:
     """Return where Home Assistant's devices were announced."""
     messages = list(stage.world.messages)
@@ -61,7 +53,7 @@ def test_a_worker_that_dies_is_replaced_and_nothing_blinks(tmp_path: Path) -> No
         )
         print(f"all cameras were watched again {time.monotonic() - killed:.1f} s after the kill")
         assert stage.owners()[camera][1] > epoch
-        assert statuses(stage) == []
+        assert stage.offline() == []
 
         def cut() -> bool:
             return any(

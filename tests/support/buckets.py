@@ -11,11 +11,14 @@ from async_motion.fleet.leases import Entry, KeyTaken
 
 
 class MemoryBucket:
-    """A `WatchedBucket`. `down` fails every call; `mute` writes without an answer."""
+    """A `WatchedBucket`. `down` fails every call; `mute` writes without an answer; `refusing` refuses every
+    compare-and-set, as a NATS leader without a quorum does while an earlier write to the key waits.
+    """
 
     def __init__(self, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.down = False
         self.mute = False
+        self.refusing = False
         self.writes = 0
         self._ttl_s = ttl_s
         self._clock = clock
@@ -32,14 +35,14 @@ class MemoryBucket:
 
     async def create(self, key: str, value: bytes) -> int:
         self._answer()
-        if self.live(key) is not None:
+        if self.refusing or self.live(key) is not None:
             raise KeyTaken
         return self._write(key, value)
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
         self._answer()
         entry = self.live(key)
-        if entry is None or entry.revision != revision:
+        if self.refusing or entry is None or entry.revision != revision:
             raise KeyTaken
         return self._write(key, value)
 

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.ports import free_port
+from tests.support.ports import listener_port
+
+LEADER_S = 90.0
+"""Time limit for a cluster's first leader: NATS repeats an election that fails after 4 to 9 s."""
 
 BINARY = Path(sys.executable).with_name("nats-server")
 
@@ -18,7 +21,7 @@ class NatsServer:
 
     def __init__(self, folder: Path, name: str, *, routes: list[int], cluster_port: int | None) -> None:
         self.name = name
-        self.port = free_port()
+        self.port = listener_port()
         self._folder = folder / name
         self._folder.mkdir(parents=True, exist_ok=True)
         self._routes, self._cluster_port = routes, cluster_port
@@ -66,7 +69,7 @@ def nats_server(folder: Path) -> Iterator[NatsServer]:
 @contextmanager
 def nats_cluster(folder: Path, count: int = 3) -> Iterator[list[NatsServer]]:
     """Run a cluster of `count` servers; the first request may have to wait for the election of a leader."""
-    ports = [free_port() for _ in range(count)]
+    ports = [listener_port() for _ in range(count)]
     servers = [
         NatsServer(folder, f"n{place}", routes=ports, cluster_port=port) for place, port in enumerate(ports)
     ]

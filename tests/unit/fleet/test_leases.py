@@ -61,11 +61,47 @@ async def test_renewals_move_the_deadline_and_keep_the_epoch(bucket: MemoryBucke
         lease = renewed
 
 
-async def test_an_expired_lease_is_lost(bucket: MemoryBucket, clock: Clock) -> None:
+async def test_an_expired_lease_that_no_other_worker_took_goes_on_with_a_new_epoch(
+    bucket: MemoryBucket, clock: Clock
+) -> None:
     lease = await acquired(bucket, clock)
     clock.seconds += TTL_S
-    with pytest.raises(LeaseLost, match="expired"):
+    again = await keeper(bucket, clock).renew(lease, {"event_id": "cut"})
+    assert again.epoch > lease.epoch
+    assert again.deadline == clock.seconds + TTL_S
+    entry = await bucket.get(CAMERA + "porch")
+    assert entry is not None
+    owner = parse_owner(entry)
+    assert owner is not None
+    assert (owner.tenure, owner.epoch, owner.note) == (lease.tenure, again.epoch, None)
+    assert (await keeper(bucket, clock).renew(again)).epoch == again.epoch
+
+
+async def test_a_creation_without_an_answer_is_found_again_after_an_expiry(
+    bucket: MemoryBucket, clock: Clock
+) -> None:
+    lease = await acquired(bucket, clock)
+    clock.seconds += TTL_S
+    bucket.mute = True
+    with pytest.raises(LeaseUnavailable):
         await keeper(bucket, clock).renew(lease)
+    bucket.mute = False
+    again = await keeper(bucket, clock).renew(lease)
+    assert again.epoch > lease.epoch
+
+
+@pytest.mark.parametrize("expired", [False, True])
+async def test_a_refusal_without_another_owner_is_no_loss(
+    bucket: MemoryBucket, clock: Clock, expired: bool
+) -> None:
+    lease = await acquired(bucket, clock)
+    if expired:
+        clock.seconds += TTL_S
+    bucket.refusing = True  # as a leader does that waits for a quorum
+    with pytest.raises(LeaseUnavailable, match="porch without another owner"):
+        await keeper(bucket, clock).renew(lease)
+    bucket.refusing = False
+    assert (await keeper(bucket, clock).renew(lease)).tenure == lease.tenure
 
 
 async def test_a_renewal_without_an_answer_is_found_again(bucket: MemoryBucket, clock: Clock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -112,6 +112,7 @@ async def running(
     *,
     on_quorum_loss: OnQuorumLoss = "stop",
     fingerprint: str = "same",
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Running]:
     line = Line(bucket)
 
@@ -130,6 +131,7 @@ async def running(
         line,
         start=lambda camera, epoch, _note: stage.start(name, camera, epoch),
         stop=stop,
+        clock=clock,
     )
     one = Running(worker, line, asyncio.create_task(worker.run(), name=name))
     try:
@@ -178,7 +180,32 @@ async def test_without_a_quorum_a_worker_that_keeps_goes_on_and_says_that_it_is_
         assert one.worker.view().problem is not None
         bucket.down = False
         await eventually_async(lambda: held(one.worker, "cam0"), what="a lease again")
+        await eventually_async(lambda: all(len(epochs) > 1 for epochs in stage.epochs.values()))
         assert stage.overlaps == []
+        # The key had expired: the camera goes on at the same worker, with a higher epoch.
+        assert all(epochs == sorted(set(epochs)) for epochs in stage.epochs.values())
+        await eventually_async(lambda: one.worker.view().problem is None, what="the end of the problem")
+
+
+async def test_a_refusal_while_the_servers_wait_for_a_quorum_loses_no_camera() -> None:
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    async with running("a", bucket, stage, on_quorum_loss="keep") as one:
+        await eventually_async(stage.all_owned)
+        bucket.refusing = True
+        await eventually_async(lambda: not held(one.worker, "cam0"), what="the fence")
+        assert stage.all_owned()
+        bucket.refusing = False
+        await eventually_async(lambda: held(one.worker, "cam0"), what="a lease again")
+
+
+async def test_a_worker_that_stood_still_past_its_lease_gives_its_cameras_up_even_if_it_keeps() -> None:
+    now = 0.0
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    async with running("a", bucket, stage, on_quorum_loss="keep", clock=lambda: time.monotonic() + now) as a:
+        await eventually_async(stage.all_owned)
+        a.line.cut = True
+        now = 3600.0  # the machine was suspended
+        await eventually_async(lambda: not stage.of("a"), what="the stop of the cameras")
 
 
 async def test_without_a_quorum_a_worker_that_stops_stops_in_time() -> None:
