@@ -162,7 +162,7 @@ def check_source(value: object) -> object:
             raise ValueError("not the number of a USB camera, expected usb:0, usb:1, …")
     elif rest.startswith("//") and colon:
         if scheme not in _SCHEMES:
-            raise ValueError(f"a kind of address that is not known, {expected}")
+            raise ValueError(f"an unknown kind of address, {expected}")
         try:
             parts = urlsplit(text)
             usable = bool(parts.hostname) and parts.port != 0 and " " not in text

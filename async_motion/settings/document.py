@@ -118,7 +118,7 @@ class Document:
             )
         self._lines.setdefault(place, line)
         if id(node) in above:
-            self.problem(place, "an alias that holds itself, expected a value")
+            self.problem(place, "an alias that contains itself, expected a value")
             return None
         above = (*above, id(node))
         if isinstance(node, yaml.SequenceNode):
@@ -144,14 +144,14 @@ class Document:
                 merged.extend(value_node.value if is_list else [value_node])
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
-                self._at(line, f"{dotted(place)}: a key that is no text, expected `key: value`")
+                self._at(line, f"{dotted(place)}: a key that is not text, expected `key: value`")
                 continue
             # Keep the key as written: a camera may be called `on` or `1`, which YAML 1.1 would convert.
             key = key_node.value
             if key in own:
                 self._at(
                     line,
-                    f"{dotted((*place, key))}: stands twice, expected once (first in line {first[key]})",
+                    f"{dotted((*place, key))}: given twice, expected once (first in line {first[key]})",
                 )
                 continue
             first[key] = line
@@ -164,7 +164,7 @@ class Document:
             else:
                 self._at(
                     other.start_mark.line + 1,
-                    f"{dotted(place)}: `<<` wants a section, expected `<<: *anchor`",
+                    f"{dotted(place)}: `<<` needs a section, expected `<<: *anchor`",
                 )
         return own
 

@@ -144,13 +144,13 @@ def _shape_contradictions(place: Place, detect: DetectSettings) -> Iterator[tupl
     """Yield masks that leave nothing to watch, and zones that no motion can touch."""
     masked = frozenset(cell for mask in detect.masks for cell in _cells(mask))
     if len(masked) == GRID * GRID:
-        yield (*place, "masks"), "cover the whole picture, expected a part of it left to watch"
+        yield (*place, "masks"), "cover the whole image, expected a part of it left to watch"
         return
     for name, zone in detect.zones.items():
         cells = set(_cells(zone.polygon))
         where = (*place, "zones", name, "polygon")
         if not cells:
-            yield where, "has no size to speak of, expected at least a hundredth of the picture's sides"
+            yield where, "too small, expected at least a hundredth of the image's width and height"
         elif cells <= masked:
             yield where, "lies under the masks, expected a part of it left to watch"
 
@@ -181,7 +181,7 @@ def _camera_contradictions(place: Place, camera: CameraSettings) -> Iterator[tup
     if profiles.switch != "manual" and profiles.night.is_blank:
         yield (
             (*place, "profiles", "switch"),
-            f"{profiles.switch}, but night is as day, expected a value in `night` with it",
+            f"{profiles.switch}, but `night` is blank, expected a value in `night`",
         )
     if profiles.night.min_area is not None and profiles.night.min_area >= detect.max_area:
         yield (

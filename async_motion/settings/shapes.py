@@ -12,7 +12,7 @@ from async_motion.settings.values import shown, structure
 
 
 def check_polygon(value: object) -> tuple[tuple[float, float], ...]:
-    expected = "expected three or more points [x, y], each a share of the picture from 0 to 1"
+    expected = "expected three or more points [x, y], each a share of the image from 0 to 1"
     value = structure(value)
     if not isinstance(value, list | tuple) or len(value) < 3:
         what = f"{len(value)} points" if isinstance(value, list | tuple) else shown(value)
@@ -23,7 +23,7 @@ def check_polygon(value: object) -> tuple[tuple[float, float], ...]:
             raise ValueError(f"{shown(point)} is not a point, {expected}")
         x, y = (share_of(side) for side in point)
         if x is None or y is None or not (0 <= x <= 1 and 0 <= y <= 1):
-            raise ValueError(f"the point {point} does not lie in the picture, {expected}")
+            raise ValueError(f"the point {point} lies outside the image, {expected}")
         points.append((x, y))
     (x0, y0), *rest = points
     dx, dy = max(((x - x0, y - y0) for x, y in rest), key=lambda d: abs(d[0]) + abs(d[1]))

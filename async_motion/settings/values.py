@@ -88,13 +88,13 @@ def check_name(value: str) -> str:
 def check_camera_name(value: str) -> str:
     if value in RESERVED_CAMERAS:
         raise ValueError(
-            f"this word has a meaning of its own in the topics, expected a name other than "
+            f"a reserved word in the topics, expected a name other than "
             f"{' and '.join(sorted(RESERVED_CAMERAS))}"
         )
     try:
         return check_name(value)
     except ValueError as exc:
-        raise ValueError(f"{exc} (`name:` within it may say more)") from None
+        raise ValueError(f"{exc} (`name:` within it may be any text)") from None
 
 
 def check_former_name(value: object) -> str:

@@ -74,7 +74,7 @@ def edited(content: bytes, path: Path, changes: Sequence[Change]) -> bytes:
     parser.dump(root, out)
     new = prefix + out.getvalue()
     if _pruned(_plain(new, path)) != _pruned(expected):
-        raise SettingsError(f"{path}: this change would touch other values: make it in the file itself")
+        raise SettingsError(f"{path}: this change would alter other values: make it in the file itself")
     return new
 
 
@@ -87,7 +87,7 @@ def write(path: Path, content: bytes, *, version: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_bytes() if path.exists() else None
         if before is not None and version_of(before) != version:
-            raise SettingsConflict(f"{path} has been changed meanwhile: look at it again")
+            raise SettingsConflict(f"{path} has changed in the meantime: read it again")
         mode = path.stat().st_mode & 0o777 if before is not None else 0o600
         if before is not None:
             _replace(path.with_name(path.name + ".bak"), before, mode)
@@ -145,10 +145,12 @@ def _set(root: CommentedMap, place: Keys, value: Any, path: Path) -> None:
             child = CommentedMap()
             _put(node, key, child)
         if not isinstance(child, CommentedMap):
-            raise SettingsError(f"{path}: {dotted(place)}: stands below what is no section")
+            raise SettingsError(f"{path}: {dotted(place)}: is below something that is not a section")
         node = child
         if node.anchor.value is not None or node.merge:
-            raise SettingsError(f"{path}: {dotted(place)}: shared by an anchor: change it in the file itself")
+            raise SettingsError(
+                f"{path}: {dotted(place)}: shared by a YAML anchor: change it in the file itself"
+            )
     if value is None:
         if place[-1] in node and has_free_keys(place[:-1]):
             del node[place[-1]]

@@ -27,15 +27,15 @@ def detect(folder: Path, text: str) -> Settings:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (f"{{masks: [{WHOLE}]}}", "detect.masks: cover the whole picture"),
-        (f"{{masks: [{LEFT}, {RIGHT}]}}", "detect.masks: cover the whole picture"),
+        (f"{{masks: [{WHOLE}]}}", "detect.masks: cover the whole image"),
+        (f"{{masks: [{LEFT}, {RIGHT}]}}", "detect.masks: cover the whole image"),
         (
             f"{{masks: [{LEFT}], zones: {{drive: {{polygon: [[0.1, 0.1], [0.4, 0.1], [0.4, 0.4]]}}}}}}",
             "detect.zones.drive.polygon: lies under the masks",
         ),
         (
             "{zones: {dot: {polygon: [[0.5, 0.5], [0.501, 0.5], [0.5, 0.502]]}}}",
-            "detect.zones.dot.polygon: has no size to speak of",
+            "detect.zones.dot.polygon: too small",
         ),
         (
             f"{{zones: {{a-b: {{polygon: {LEFT}}}, a_b: {{polygon: {LEFT}}}}}}}",

@@ -133,7 +133,7 @@ def test_the_file_is_replaced_with_its_mode_and_a_backup(tmp_path: Path) -> None
 def test_a_file_that_has_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "variables.yaml"
     path.write_bytes(CAMERAS + b"# another hand\n")
-    with pytest.raises(SettingsConflict, match="changed meanwhile"):
+    with pytest.raises(SettingsConflict, match="changed in the meantime"):
         write(path, b"x", version=version_of(CAMERAS))
     assert path.read_bytes().endswith(b"# another hand\n")
     assert [one.name for one in tmp_path.iterdir()] == ["variables.yaml"]
