@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     """Add both commands to the command line."""
     backup = commands.add_parser(
-        "backup", parents=[config], help="write settings and spool into one file, also while it runs"
+        "backup", parents=[config], help="write settings and spool into one file, also while the service runs"
     )
     backup.add_argument("file", type=Path, metavar="FILE", help="a new file; it holds your secrets")
     backup.set_defaults(command=_backup)
     restore = commands.add_parser(
         "restore",
         parents=[config],
-        help="put settings and spool of a backup in place; stop the service first",
+        help="restore settings and spool from a backup; stop the service first",
     )
     restore.add_argument("file", type=Path, metavar="FILE")
     restore.add_argument(
         "--replace",
         action="store_true",
-        help="also where others are; they are kept beside",
+        help="replace settings and spool that are there; they are kept beside the new ones",
     )
     restore.set_defaults(command=_restore)
 

@@ -86,13 +86,15 @@ def _parser() -> argparse.ArgumentParser:
         " then the embedded defaults)",
     )
 
-    run = commands.add_parser("run", parents=[config], help="the service: watch, detect, store, announce")
+    run = commands.add_parser("run", parents=[config], help="run the service: watch, detect, store, announce")
     run.set_defaults(command=_run)
 
     _add_operations(commands, config)
 
     check = commands.add_parser(
-        "check", parents=[config], help="are the settings right? with --probe: does it work?"
+        "check",
+        parents=[config],
+        help="validate the settings; with --probe, also try cameras, store and broker",
     )
     check.add_argument(
         "--probe",
@@ -113,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     listen.set_defaults(command=_listen)
 
     tune = commands.add_parser(
-        "tune", parents=[config], help="try settings on clips that you have sorted, and find better ones"
+        "tune", parents=[config], help="try settings on labelled clips, and find better ones"
     )
     tune.add_argument(
         "files",
@@ -132,7 +134,9 @@ def _parser() -> argparse.ArgumentParser:
         "--camera", metavar="NAME", help="start from this camera's settings (default: from the defaults)"
     )
     tune.add_argument(
-        "--night", action="store_true", help="the clips are from the night: tune its profile's settings"
+        "--night",
+        action="store_true",
+        help="the clips are from the night: tune the settings of the night profile",
     )
     tune.add_argument(
         "--miss-cost",
@@ -148,7 +152,10 @@ def _parser() -> argparse.ArgumentParser:
         "spool", parents=[config], help="what waits for delivery, and what was set aside"
     )
     spool.add_argument(
-        "--path", type=Path, metavar="FILE", help="another spool than that of the settings: one set aside"
+        "--path",
+        type=Path,
+        metavar="FILE",
+        help="a spool other than that of the settings, such as one set aside",
     )
     spool.add_argument("--json", action="store_true", help="print it as JSON")
     spool.set_defaults(command=_spool, action=None)
@@ -157,10 +164,10 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="only these (default: all)")
     again.set_defaults(action="retry")
     send = actions.add_parser(
-        "deliver", help="deliver a spool that no service runs with, such as one on a disk carried over"
+        "deliver", help="deliver a spool that no service uses, such as one from another machine's disk"
     )
     send.set_defaults(action="deliver")
-    take = actions.add_parser("export", help="write the pictures in the spool to a folder; it keeps them")
+    take = actions.add_parser("export", help="copy the JPEGs in the spool to a folder; the spool keeps them")
     take.add_argument("folder", type=Path, metavar="DIR")
     take.add_argument("--aside", action="store_true", help="only those that were set aside")
     take.set_defaults(action="export")
@@ -180,11 +187,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_operations(commands: Any, config: argparse.ArgumentParser) -> None:
     """Add the commands `install` and `health`."""
-    install = commands.add_parser("install", help="make it a service of systemd")
+    install = commands.add_parser("install", help="install it as a systemd service")
     where = install.add_mutually_exclusive_group(required=True)
-    where.add_argument("--system", action="store_true", help="of the machine, with a user of its own")
-    where.add_argument("--user", action="store_true", help="of yourself, without root")
-    install.add_argument("--dry-run", action="store_true", help="say what would be done")
+    where.add_argument("--system", action="store_true", help="for the machine, with a user of its own")
+    where.add_argument("--user", action="store_true", help="for yourself, without root")
+    install.add_argument("--dry-run", action="store_true", help="print what would be done")
     install.add_argument(
         "--root", type=Path, default=Path("/"), metavar="DIR", help="with --system: write below this folder"
     )
@@ -199,13 +206,13 @@ def _add_operations(commands: Any, config: argparse.ArgumentParser) -> None:
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text}: expected a number, 1 or more")
     return number
 
 
 def _missing(library: str) -> str:
     if library not in OPENCV_LIBRARIES:
-        return f"the shared library {library} is missing on this system: install the package that has it"
+        return f"the shared library {library} is missing on this system: install the package that contains it"
     # The loader names only the first missing library: name all packages.
     return (
         f"the shared library {library} is missing, which OpenCV needs:"

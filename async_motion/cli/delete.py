@@ -24,7 +24,9 @@ _AT_ONCE = 64
 def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "delete", parents=[config], help="remove events from the bucket; first shows what would go"
+        "delete",
+        parents=[config],
+        help="delete events from the bucket; without --yes, only show what would go",
     )
     parser.add_argument("events", nargs="*", metavar="EVENT", help="ids of events, as `events` prints them")
     add_filters(parser)
@@ -72,7 +74,7 @@ async def delete(settings: Settings, choice: EventChoice, args: argparse.Namespa
             objects += await removal.delete(reader, waiting)
         tell_skipped(reader)
     if left:
-        _tell(f"{left} events go on and are left")
+        _tell(f"{left} events have not ended and are kept")
     for event_id in wanted.unknown:
         _tell(f"missing: {event_id}: no such event")
     total = f"{events} events, {frames} frames, {size / 1e6:.1f} MB"

@@ -48,9 +48,11 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     doing.add_argument(
         "--watch",
         action="store_true",
-        help="then go on with events as they end (without --since: from now on)",
+        help="then print events as they end (without --since: from now on)",
     )
-    doing.add_argument("--rebuild", action="store_true", help="write the index of these days from the bucket")
+    doing.add_argument(
+        "--rebuild", action="store_true", help="rebuild the index of these days from the bucket"
+    )
     parser.set_defaults(command=main)
 
 
@@ -61,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
 
     choice = chosen(args)
     if args.limit is not None and args.limit < 1:
-        raise UsageError(f"--limit: {args.limit}: expected a number from 1 on")
+        raise UsageError(f"--limit: {args.limit}: expected a number, 1 or more")
     if args.rebuild and (choice.zones or choice.min_score or choice.min_duration_s):
         raise UsageError("--rebuild: expected only --camera, --instance and times: it writes whole days")
     if args.watch and (args.reverse or choice.until is not None):
@@ -132,7 +134,7 @@ def row(event: Event) -> str:
     """Return an event as a line of the table."""
     from async_motion.cli.when import local
 
-    lasted = "goes on" if event.duration_s is None else f"{event.duration_s:.1f} s"
+    lasted = "ongoing" if event.duration_s is None else f"{event.duration_s:.1f} s"
     zones = f"  [{', '.join(event.zones)}]" if event.zones else ""
     return (
         f"{local(event.started_at):<24}  {event.camera:<14}  {lasted:>9}  {event.frames:>6}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "fleet", parents=[config], help="many hosts, one instance: who watches what; move, drain"
+        "fleet", parents=[config], help="show which worker watches which camera; move cameras, drain workers"
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.set_defaults(command=main, action=None)
@@ -30,7 +30,7 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     move.add_argument("camera", metavar="CAMERA")
     move.add_argument("worker", metavar="WORKER")
     move.set_defaults(action="move")
-    drain = actions.add_parser("drain", help="let a worker give all its cameras away, until it starts again")
+    drain = actions.add_parser("drain", help="make a worker give all its cameras away, until it restarts")
     drain.add_argument("worker", metavar="WORKER")
     drain.add_argument("--undo", action="store_true", help="let it take cameras again")
     drain.set_defaults(action="drain")

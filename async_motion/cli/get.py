@@ -230,7 +230,7 @@ async def _fetch_event(
         progress.step(len(kept), 0)
         there += await _fetch_some(reader, folder, [f for f in some if f not in kept], result, progress)
     if len(frames) < event.frames:
-        result.missing.append(f"{event.event_id}: {event.frames - len(frames)} frames are not told of")
+        result.missing.append(f"{event.event_id}: {event.frames - len(frames)} frames have no metadata")
     summary = await reader.requests.read(f"{reader.folder(event)}event.json", 64 * 1024 * 1024)
     if summary is not None:
         await asyncio.to_thread(_write, folder / "event.json", summary)

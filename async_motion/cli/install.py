@@ -61,7 +61,7 @@ def plan_for_system(program: Path, root: Path) -> InstallPlan:
     """Return the plan for a system service. Raises UsageError if `program` is in a home directory."""
     if str(program).startswith(HOMES):
         raise UsageError(
-            f"{program} lies in a home, which the service cannot see, expected a place such as "
+            f"{program} is in a home folder, which the service cannot see, expected a place such as "
             "/opt/async_motion, or --user"
         )
     return InstallPlan(
@@ -111,7 +111,7 @@ def carry_out(plan: InstallPlan, *, dry: bool) -> list[str]:
         plan.settings_path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(plan.settings_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w") as file:
             file.write(shipped().read_text(encoding="utf-8"))
-    said.append(f"{would}  {plan.settings_path}: pristine settings, with a synthetic camera")
+    said.append(f"{would}  {plan.settings_path}: the default settings, with a synthetic camera")
     return said
 
 

@@ -20,7 +20,7 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "lifecycle",
         parents=[config],
-        help="let the bucket's server remove old events: show, then set, the rule",
+        help="show or set the bucket's rule that removes old events",
     )
     parser.add_argument("--days", type=int, metavar="N", help="events older than this are removed")
     parser.add_argument("--apply", action="store_true", help="set the rule; without it nothing is changed")
@@ -50,7 +50,7 @@ async def lifecycle(settings: Settings, *, days: int | None, apply: bool) -> int
     rule_id = f"async_motion-{settings.instance}"
     async with buckets.build_lifecycle(settings) as store:
         for rule in await store.rules():
-            does = f"expires after {rule.days} days" if rule.days is not None else "does something else"
+            does = f"expires after {rule.days} days" if rule.days is not None else "has another action"
             mine = " (ours)" if rule.rule_id == rule_id else ""
             off = "" if rule.enabled else ", switched off"
             print(f"{rule.rule_id or '-'}{mine}: {rule.prefix or 'everything'}: {does}{off}")

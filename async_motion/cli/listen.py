@@ -167,7 +167,7 @@ async def fetch(stored: StoredFrame, reader: FrameReader, folder: Path) -> Path:
     key = PurePosixPath(stored.info.object_key)
     if key.is_absolute() or ".." in key.parts or not key.parts:
         # The key comes over the network: it must not choose a path outside the folder.
-        raise FetchError("this key leaves the folder, not saved")
+        raise FetchError("this key leads out of the folder, not saved")
     data = await reader.get(stored.info.object_key)
     digest = hashlib.sha256(data).hexdigest()
     if digest != stored.info.sha256:

@@ -16,7 +16,7 @@ SERVERS = ("minio", "aws", "mosquitto")
 def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "policy", parents=[config], help="print the least rights that the settings need"
+        "policy", parents=[config], help="print the least privileges that the settings need"
     )
     parser.add_argument(
         "server", choices=SERVERS, help="minio, aws: a policy as JSON; mosquitto: lines of an access list"

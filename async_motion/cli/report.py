@@ -31,7 +31,7 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "report",
         parents=[config],
-        help="a day or a week as one HTML file: timeline, heat maps, best pictures",
+        help="a day or a week as one HTML file: timeline, heat maps, best frames",
     )
     span = parser.add_mutually_exclusive_group()
     span.add_argument(
@@ -47,11 +47,11 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the file (default: report.html)",
     )
-    parser.add_argument("--png", type=Path, metavar="FILE", help="also as a picture; needs chromium")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="also as an image; needs chromium")
     parser.add_argument(
         "--links",
         action="store_true",
-        help="pictures link to the stored frames, for seven days (a bucket alone)",
+        help="link images to the stored frames, for seven days (buckets only)",
     )
     parser.set_defaults(command=main)
 
@@ -120,7 +120,7 @@ def _crop(png: Path, target: Path) -> None:
 
     whole = cv2.imread(str(png))
     if whole is None:
-        raise AsyncMotionError("--png: the browser made no picture")
+        raise AsyncMotionError("--png: the browser made no image")
     used = np.nonzero((whole != whole[-1, 0]).any(axis=(1, 2)))[0]
     height = int(used[-1]) + _MARGIN if len(used) else len(whole)
     if not cv2.imwrite(str(target), whole[:height]):

@@ -35,7 +35,7 @@ EPILOG = """\
 A recording's time comes from --start, from its name (20260301_120000.mp4, 2026-03-01/12-00-00.mp4, Unix
 time, Frigate's folders), from its container, or else from the file's own date. Its camera is --camera, or the
 folder that is named like one; a camera of the settings has its zones, masks and thresholds, others the
-defaults. With --out or --store the same command goes on where it was stopped.
+defaults. With --out or --store the same command continues where it stopped.
 
 Exit codes: 0 all was read; 1 a recording could not be read, or the store failed; 2 wrong usage or settings.
 """
@@ -59,7 +59,7 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print a line of JSON for each event")
     shape.add_argument("--csv", action="store_true", help="print CSV with a header")
-    making = parser.add_argument_group("what is made")
+    making = parser.add_argument_group("output")
     making.add_argument("--out", type=Path, metavar="DIR", help="the folder for --stills and --video")
     making.add_argument("--stills", action="store_true", help="annotated stills of each event, as JPEG")
     making.add_argument(
@@ -68,7 +68,7 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     making.add_argument(
         "--store", action="store_true", help="store events and frames as if they had been live, as `run` does"
     )
-    how = parser.add_argument_group("how they are read")
+    how = parser.add_argument_group("reading")
     how.add_argument("--camera", metavar="NAME", help="the camera that recorded them (default: by folder)")
     how.add_argument("--start", metavar="TIME", help="when the one recording began: 2026-03-01T12:00:00")
     how.add_argument(
@@ -87,10 +87,13 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="on the Ray cluster whose head is there: host:port, or auto for this machine's",
+        help="scan on the Ray cluster with this head: host:port, or auto for this machine's",
     )
     where.add_argument(
-        "--processes", type=int, metavar="N", help="read N recordings at once (default: one for each core)"
+        "--processes",
+        type=int,
+        metavar="N",
+        help="read N recordings at the same time (default: one for each core)",
     )
     parser.set_defaults(command=main)
 
@@ -109,7 +112,7 @@ def main(args: argparse.Namespace) -> int:
     if (args.stills or args.video) and args.out is None:
         problems.append("--stills, --video: expected with --out DIR")
     if args.out is not None and args.out.exists() and not args.out.is_dir():
-        problems.append(f"--out: {args.out}: is no folder")
+        problems.append(f"--out: {args.out}: not a folder")
     zone, start = None, None
     try:
         zone = _zone(args.timezone)

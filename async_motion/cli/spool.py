@@ -91,7 +91,7 @@ def show(path: Path, *, as_json: bool) -> int:
 def retry(path: Path, numbers: Collection[int]) -> int:
     """Requeue records that were set aside: those with these numbers, or all. Return 0."""
     count = inspect.retry(path, set(numbers) or None)
-    print(f"{count} set aside records are tried again")
+    print(f"{count} records that were set aside are retried")
     return 0
 
 
@@ -116,5 +116,5 @@ def export(path: Path, folder: Path, *, aside_only: bool) -> int:
     for file in inspect.export(path, folder, aside_only=aside_only):
         print(file)
         count += 1
-    print(f"{count} pictures in {folder}")
+    print(f"{count} images in {folder}")
     return 0

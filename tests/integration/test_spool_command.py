@@ -58,7 +58,7 @@ def test_what_waits_can_be_seen_and_taken_out(
         assert cv2.imdecode(np.frombuffer(jpeg.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
     capsys.readouterr()
     assert main(["spool", "--config", str(config), "retry"]) == 0
-    assert capsys.readouterr().out == "0 set aside records are tried again\n"
+    assert capsys.readouterr().out == "0 records that were set aside are retried\n"
 
 
 def test_a_spool_that_was_set_aside_is_read_without_its_settings(

@@ -116,9 +116,9 @@ def test_what_cannot_be_read_is_said(
     (tmp_path / "objects" / made[0].folder / "event.json").write_bytes(b"{")
     assert main(["events", "--config", str(config)]) == 0
     said = capsys.readouterr()
-    assert "goes on" in said.out
+    assert "ongoing" in said.out
     assert "1 objects could not be read" in said.err
-    assert f"{made[0].folder}event.json: event summary: no JSON" in said.err
+    assert f"{made[0].folder}event.json: event summary: not JSON" in said.err
 
 
 def test_watching_begins_with_history(

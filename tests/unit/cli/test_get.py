@@ -123,7 +123,7 @@ class TestGet:
         (objects / made[0].frames[3].object_key).write_bytes(b"changed")
         assert run(config, "get", made[0].event_id, "--out", tmp_path / "out") == 1
         said = capsys.readouterr().err
-        assert f"missing: {made[0].frames[1].object_key}: it is gone" in said
+        assert f"missing: {made[0].frames[1].object_key}: it no longer exists" in said
         assert f"missing: {made[0].frames[3].object_key}: its sha256 is not" in said
         assert len(names(tmp_path / "out")) == 4 + 1
 
@@ -238,7 +238,7 @@ class TestDelete:
         assert run(config, "delete", "--since", "7d", "--yes") == 0
         said = capsys.readouterr()
         assert "deleted: 1 events" in said.out
-        assert "1 events go on and are left" in said.err
+        assert "1 events have not ended and are kept" in said.err
         assert (tmp_path / "objects" / going.folder).exists()
         assert not (tmp_path / "objects" / never_closed.folder).exists()
 

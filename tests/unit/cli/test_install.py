@@ -110,7 +110,7 @@ def test_install_for_a_user(
 
 
 def test_a_program_in_a_home_is_none_for_the_machine(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="lies in a home"):
+    with pytest.raises(UsageError, match="is in a home"):
         plan_for_system(Path("/home/me/venv/bin/async-motion"), tmp_path)
 
 
