@@ -115,7 +115,7 @@ class ProfileKeeper:
         if mode != AUTO:
             self._enter(Profile(mode), "by command")
         elif self.light is None:
-            self._enter(Profile.DAY, "nothing else was asked for")
+            self._enter(Profile.DAY, "by default")
         else:
             # The last figures are old, and a command should not wait for the dwell time.
             self._switch = Switch(self.light.limits)
@@ -145,8 +145,8 @@ class ProfileKeeper:
     async def _rest(self, seconds: float) -> None:
         """Wait, at most until a figure is requested."""
         async with asyncio.TaskGroup() as tasks:
-            asked = tasks.create_task(self._asked.wait(), name=f"profile asked for[{self._camera}]")
-            rested = tasks.create_task(self._sleep(seconds), name=f"profile rests[{self._camera}]")
+            asked = tasks.create_task(self._asked.wait(), name=f"profile requested[{self._camera}]")
+            rested = tasks.create_task(self._sleep(seconds), name=f"profile interval[{self._camera}]")
             await asyncio.wait([asked, rested], return_when=asyncio.FIRST_COMPLETED)
             asked.cancel()
             rested.cancel()

@@ -84,7 +84,7 @@ def recalled(
         if not isinstance(said, dict) or "taken_at" not in said:
             raise ValueError("the saved state cannot be read")
         if said.get("source") != source:
-            raise ValueError("it is of another source")
+            raise ValueError("it belongs to another source")
         # A clock that was set back tells no age: such a state counts as old.
         away_s = (now - parse_iso(str(said["taken_at"]))).total_seconds()
         detector = Detector.restore(settings, state, away_s=away_s if away_s >= 0 else UNKNOWN_AGE_S)

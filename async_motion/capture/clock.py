@@ -130,7 +130,7 @@ class PtsClock:
         Raises ValueError before the first PTS.
         """
         if self._era is None:
-            raise ValueError("this clock was never tied to a PTS")
+            raise ValueError("this clock has seen no PTS yet")
         era, arrived = self._arrivals.get(pts) or (self._era, self._monotonic())
         return min(era.offset + pts, arrived)
 
@@ -141,7 +141,7 @@ class PtsClock:
     def due(self, pts: float) -> float:
         """Return the monotonic time of a PTS, also in the future. Raises ValueError before the first PTS."""
         if self._era is None:
-            raise ValueError("this clock was never tied to a PTS")
+            raise ValueError("this clock has seen no PTS yet")
         return self._era.offset + pts
 
     def stamp(self, at: float) -> Stamp:

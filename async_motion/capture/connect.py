@@ -39,7 +39,7 @@ def connect(address: Address, within_s: float) -> socket.socket:
     except TimeoutError:
         raise CameraUnavailable(f"{address.shown}: timed out") from None
     except socket.gaierror:
-        raise CameraUnavailable(f"{address.shown}: its name is not known") from None
+        raise CameraUnavailable(f"{address.shown}: its host name is not known") from None
     except (OSError, UnicodeError) as exc:
         name = type(exc).__name__ if isinstance(exc, UnicodeError) else exc.strerror or type(exc).__name__
         raise CameraUnavailable(f"{address.shown}: cannot be reached ({name})") from None
@@ -50,7 +50,7 @@ def connect(address: Address, within_s: float) -> socket.socket:
             camera = _unverified().wrap_socket(camera, server_hostname=host)
     except OSError:
         camera.close()
-        raise CameraUnavailable(f"{address.shown}: does not speak TLS, or not ours") from None
+        raise CameraUnavailable(f"{address.shown}: does not speak TLS, or none of our versions") from None
     camera.settimeout(None)
     return camera
 

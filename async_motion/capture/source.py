@@ -159,7 +159,7 @@ class CameraSource:
         self._hanging.extend(hanging)
         if hanging:
             self.counters.abandoned += len(hanging)
-            log.warning("%s: the last connection hangs in the video library and is left behind", self.camera)
+            log.warning("%s: the last connection hangs in the video library and is abandoned", self.camera)
         if (stuck := self.stuck) >= MAX_STUCK:
             raise CameraUnavailable(f"{stuck} connections hang in the video library; waiting for one to end")
 

@@ -73,7 +73,7 @@ def test_what_another_source_has_taught_is_left_alone_with_one_line(tmp_path: Pa
         db.execute("INSERT INTO memory VALUES ('learned/gone', x'00')")
     db.close()
     with Service(settings(quiet_clip(tmp_path / "yard.mp4")), folder) as service:
-        service.wait_for_log("porch: saved background not used (it is of another source)")
+        service.wait_for_log("porch: saved background not used (it belongs to another source)")
         service.wait_for_log("porch: watching", times=2)
     lines = [line for line in service.messages() if "background" in line]
     assert len(lines) == 1

@@ -288,7 +288,7 @@ def test_a_jpeg_address_that_fails_later_is_lost_with_its_reason() -> None:
     def answer(visit: Visit) -> None:
         visit.send(answered("image/jpeg", jpeg()) if visit.number < 4 else answered("x", status="503 Busy"))
 
-    with HttpCamera(answer) as server, pytest.raises(CameraUnavailable, match="error of its own"):
+    with HttpCamera(answer) as server, pytest.raises(CameraUnavailable, match="internal error"):
         read(camera(server.url, fps=10.0))
 
 

@@ -132,7 +132,7 @@ class Decoder:
         except av.error.EOFError:
             return
         except av.error.MemoryError:
-            raise CameraUnavailable("decoding needs more memory than there is") from None
+            raise CameraUnavailable("decoding needs more memory than is available") from None
         except av.FFmpegError:
             # The error number of a damaged packet depends on the codec, so any of them counts.
             self._on_corrupt()

@@ -71,7 +71,7 @@ def _converted(frame: VideoFrame, name: str, colorspace: int | None = None) -> V
             return frame.reformat(format=name, src_colorspace=colorspace, threads=1)
         except (av.FFmpegError, ValueError):
             pass
-    raise CameraRefused(f"frames in the format {frame.format.name} cannot be shown")
+    raise CameraRefused(f"frames in the format {frame.format.name} cannot be converted")
 
 
 def rows_of(plane: VideoPlane) -> NDArray[np.uint8]:

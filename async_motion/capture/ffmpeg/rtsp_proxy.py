@@ -183,7 +183,7 @@ class _Handshake:
         self._setting_up = self._setting_up or any(line.startswith(b"SETUP ") for line in lines)
         plays = any(line.startswith(b"PLAY ") for line in lines)
         if plays and self._source is not None and not self._has_port:
-            raise CameraRefused("names no port for media by UDP (server_port): use capture.transport: tcp")
+            raise CameraRefused("names no UDP port for media (server_port): use capture.transport: tcp")
         return plays
 
     def answered(self, data: bytes) -> bytes:
@@ -192,10 +192,10 @@ class _Handshake:
         self._answers = self._answers[-2 * LINE :] + bare
         self._said += len(data)
         if self._said > MAX_TALK:
-            raise CameraRefused("talks without end and does not play")
+            raise CameraRefused("sends endless answers but never plays")
         for first, word in _WORDS.findall(self._answers):
             if b"RTSP/" in first and _NUMBER.match(word) and not _HARMLESS.fullmatch(word):
-                raise CameraRefused("sends us to another address, where we do not go (redirect)")
+                raise CameraRefused("redirects to another address, which is not followed")
         if self._login is not None:
             data = self._login.answered(data)
             bare = data.replace(b"\r", b"")
@@ -204,7 +204,7 @@ class _Handshake:
         if not self._setting_up:
             # FFmpeg would take an answer that precedes its request for the answer to it.
             if _SOURCE in self._answers:
-                raise CameraRefused("names another address for its media before it was asked")
+                raise CameraRefused("names another address for its media before SETUP")
             return data
         bare = self._held + bare
         kept = max(_overlap(bare, _SOURCE), _overlap(bare, _SERVER_PORT))

@@ -45,9 +45,9 @@ REFUSALS: tuple[tuple[type[Exception], str], ...] = (
     (av.error.HTTPOtherClientError, "the camera refuses the request (4xx)"),
     (av.error.FileNotFoundError, "no such file"),
     (av.error.IsADirectoryError, "is a folder, not a file"),
-    (av.error.PermissionError, "no right to read it"),
+    (av.error.PermissionError, "no permission to read it"),
     (av.error.ProtocolNotFoundError, "leads to a protocol that is not allowed"),
-    (av.error.DecoderNotFoundError, "is encoded in a way that cannot be decoded here"),
+    (av.error.DecoderNotFoundError, "has a codec that cannot be decoded here"),
     (av.error.InvalidDataError, "is not a video that can be read"),
     # FFmpeg's error for a container that is not on the list.
     (av.error.ArgumentError, "is not a video that can be read"),
@@ -60,10 +60,10 @@ TROUBLE: tuple[tuple[type[Exception], str], ...] = (
     (av.error.ConnectionRefusedError, "nothing listens there (connection refused)"),
     (av.error.ConnectionResetError, "closed the connection"),
     (av.error.BrokenPipeError, "closed the connection"),
-    (av.error.HTTPTooManyRequestsError, "asks for fewer requests (429)"),
-    (av.error.HTTPServerError, "has an error of its own (5xx)"),
+    (av.error.HTTPTooManyRequestsError, "gets too many requests (429)"),
+    (av.error.HTTPServerError, "has an internal error (5xx)"),
     (av.error.EOFError, "closed the stream"),
-    (av.error.MemoryError, "needs more memory than there is"),
+    (av.error.MemoryError, "needs more memory than is available"),
 )
 """Errors that may end by themselves, with our texts."""
 
@@ -306,7 +306,7 @@ def _sending(container: InputContainer, address: Address) -> tuple[VideoStream, 
     # Despite its stubs, PyAV has no context for a codec that FFmpeg cannot decode.
     readable = [one for one in tracks if getattr(one, "codec_context", None) is not None]
     if not readable:
-        raise CameraRefused(f"{address.shown}: is encoded in a way that cannot be decoded here")
+        raise CameraRefused(f"{address.shown}: has a codec that cannot be decoded here")
     packets = _demuxed(container, readable)
     if len(readable) == 1 or not address.live:
         chosen = readable[0]

@@ -133,17 +133,15 @@ class HttpConnection:
         if 200 <= status < 300:
             if answer.header("Content-Encoding").lower() not in ("", "identity"):
                 self.close()
-                raise CameraRefused(f"{shown}: sends compressed data, which was not asked for")
+                raise CameraRefused(f"{shown}: sends compressed data, although none was requested")
             return
         self.close()
         if 300 <= status < 400:
-            raise CameraRefused(
-                f"{shown}: sends us to another address, where we do not go (redirect); use that one"
-            )
+            raise CameraRefused(f"{shown}: redirects to another address, which is not followed; use that one")
         if status == 429:
-            raise CameraUnavailable(f"{shown}: asks for fewer requests (429)")
+            raise CameraUnavailable(f"{shown}: gets too many requests (429)")
         if status >= 500:
-            raise CameraUnavailable(f"{shown}: has an error of its own ({status})")
+            raise CameraUnavailable(f"{shown}: has an internal error ({status})")
         raise CameraRefused(f"{shown}: {REFUSALS.get(status, f'the camera refuses the request ({status})')}")
 
     def _translated(self, exc: Exception) -> CameraUnavailable:

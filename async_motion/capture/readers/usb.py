@@ -84,7 +84,9 @@ class UsbReader:
             try:
                 path.open("rb").close()
             except PermissionError:
-                return CameraRefused(f"{shown}: no right to read {path}; is the user in the group video?")
+                return CameraRefused(
+                    f"{shown}: no permission to read {path}; is the user in the group video?"
+                )
             except OSError:
                 return CameraUnavailable(f"{shown}: {path} cannot be opened; does another program use it?")
         return CameraUnavailable(f"{shown}: no such camera is plugged in")

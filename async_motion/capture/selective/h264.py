@@ -42,7 +42,7 @@ class BitReader:
         """Return an unsigned number of `bits` bits."""
         self._left -= bits
         if self._left < 0:
-            raise ValueError("the NAL unit ends here")
+            raise ValueError("the NAL unit is truncated")
         return (self._value >> self._left) & ((1 << bits) - 1)
 
     def ue(self) -> int:

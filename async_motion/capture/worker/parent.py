@@ -313,7 +313,7 @@ class IsolatedReader:
                     handover.counters.abandoned += 1
                 case "frame":
                     if handle is None:
-                        raise ValueError("a frame without its memory")
+                        raise ValueError("a frame without its memfd")
                     spec = self._spec
                     frame = unpack(message, handle, camera=spec.camera, max_pixels=spec.max_pixels)
                     if not handover.lossless and frame.monotonic > time.monotonic() + AHEAD_S:
@@ -340,7 +340,7 @@ class IsolatedReader:
             case _:
                 max_s = max(MAX_WAIT_S, 2.0 / self._spec.fps)
         if not 0 <= seconds <= max_s:
-            raise ValueError("waits where there is nothing to wait for")
+            raise ValueError("a wait of impossible length")
         handover.reader_expects(seconds)
 
     def _raise_death(self, child: Child, handover: Handover) -> None:

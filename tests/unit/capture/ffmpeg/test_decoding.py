@@ -171,7 +171,7 @@ def test_want_of_memory_is_not_taken_for_damage() -> None:
             raise av.error.MemoryError(12, "Cannot allocate memory")
 
     decoder = Decoder(Poor(), Fraction(1, 90_000), lambda: pytest.fail("not damaged"))  # type: ignore[arg-type]
-    with pytest.raises(CameraUnavailable, match="more memory than there is"):
+    with pytest.raises(CameraUnavailable, match="more memory than is available"):
         list(decoder.decode(None))
 
 

@@ -158,7 +158,7 @@ def test_media_by_udp_is_not_asked_for_where_nobody_is_named_to_report_to(port: 
 def test_talk_has_an_end() -> None:
     talk = _Handshake(None)
     talk.answered(bytes(MAX_TALK))
-    with pytest.raises(CameraRefused, match="without end"):
+    with pytest.raises(CameraRefused, match="endless answers"):
         talk.answered(b"x")
 
 

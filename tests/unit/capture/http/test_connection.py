@@ -128,8 +128,8 @@ def test_a_login_that_we_do_not_know_is_named() -> None:
         ("403 No", CameraRefused, "may not see"),
         ("404 Not", CameraRefused, "no such stream"),
         ("418 Tea", CameraRefused, "refuses the request"),
-        ("429 Slow", CameraUnavailable, "fewer requests"),
-        ("503 Busy", CameraUnavailable, "error of its own"),
+        ("429 Slow", CameraUnavailable, "too many requests"),
+        ("503 Busy", CameraUnavailable, "internal error"),
     ],
 )
 def test_every_status(status: str, error: type[Exception], says: str) -> None:
