@@ -100,7 +100,7 @@ def cause(exc: ssl.SSLError, *, peer: str, host: str, section: str, files: TlsFi
     if reason in _NO_TLS:
         return f"TLS failed: the {peer} does not speak TLS on this port"
     if reason in _REFUSES_US:
-        ours = "refuses ours" if files.cert_file else "wants one of ours"
+        ours = "refuses our certificate" if files.cert_file else "requires a client certificate"
         return f"TLS failed: the {peer} {ours}: see {section}.cert_file ({reason.lower()})"
     return f"TLS failed ({reason.lower() or 'handshake'})"
 
@@ -114,9 +114,9 @@ def _verdict(exc: ssl.SSLCertVerificationError, host: str, section: str, files: 
     if exc.verify_code in UNKNOWN_AUTHORITY:
         if files.ca_file is not None:
             return f"it was not issued by the authority in {section}.ca_file ({files.ca_file})"
-        return f"its authority is not known here: name it in {section}.ca_file ({exc.verify_message})"
+        return f"its authority is not trusted here: name it in {section}.ca_file ({exc.verify_message})"
     if exc.verify_code in OTHER_NAME:
-        return f"it is for another name than {host}: use a name that it holds, or renew it"
+        return f"it is not valid for {host}: use one of its names, or renew it"
     return exc.verify_message
 
 

@@ -76,7 +76,7 @@ def _make_ready(path: Path) -> None:
             # Keep all of it in one file: the rename does not move a WAL.
             db.execute("PRAGMA journal_mode = DELETE").fetchone()
     except schema.NewerDatabase:
-        raise SpoolError("the backup's spool was written by a newer version: use that one") from None
+        raise SpoolError("the backup's spool was written by a newer version: use that version") from None
     except schema.ForeignDatabase:
         raise SpoolError("the backup's spool is a database of another program") from None
     except sqlite3.Error as exc:

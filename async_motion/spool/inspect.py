@@ -189,7 +189,7 @@ def opened(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connection
                 raise SpoolError(f"{path}: is not a spool of async_motion")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version > VERSION:
-                raise SpoolError(f"{path}: was written by a newer version of async_motion: use that one")
+                raise SpoolError(f"{path}: was written by a newer version of async_motion: use that version")
             yield db
     except sqlite3.Error as exc:
         raise files.translate(path, exc) from exc

@@ -159,7 +159,7 @@ class Spool:
         try:
             await self._call(CallKind.NOTE, lambda tables: tables.forget(prefix, kept))
         except SpoolError as exc:
-            log.warning("spool: values that are no longer needed stay for now: %s", exc)
+            log.warning("spool: values that are no longer needed are not deleted yet: %s", exc)
 
     @property
     def stats(self) -> SpoolStats:

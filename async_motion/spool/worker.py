@@ -316,7 +316,7 @@ class Worker:
             if files.is_damage(exc) and self._path is not None:
                 self._set_file_aside(files.DAMAGED, f"is damaged ({exc})")
                 self._open()
-                raise FileSetAside(f"{self._path}: was damaged and is set aside; ask again") from exc
+                raise FileSetAside(f"{self._path}: was damaged and is set aside; retry") from exc
             if files.is_io(exc):
                 self._fsync_failed = True
             error = files.translate(self._path, exc)
@@ -400,12 +400,12 @@ class Worker:
         self._close_db()
         away = files.move_away(self._path, why, self._wall)
         log.error(
-            "spool: %s %s. It is kept as %s, and a new one begins. Take out what it holds%s with: "
+            "spool: %s %s. It is kept as %s, and a new one begins. Export its records%s with: "
             "async-motion spool --path %s export DIR",
             self._path,
             words,
             away.name,
-            ", by that version," if why == files.NEWER else "",
+            " by that version" if why == files.NEWER else "",
             away,
         )
 
@@ -440,7 +440,7 @@ class Worker:
         if problem is not None:
             log.error("spool: %s", problem)
         else:
-            log.info("spool: takes records again")
+            log.info("spool: accepts records again")
         self._problem = problem
 
     # -- figures

@@ -157,7 +157,7 @@ class DirectoryStore:
     def _place(self, key: str) -> Path:
         """Return the file of `key`. Raises RecordRejected if it is invalid, reserved or leads outside."""
         if not _is_key(key):
-            raise RecordRejected(f"{key!r} is no key for a directory: a part is empty, a dot or two dots")
+            raise RecordRejected(f"{key!r} is not a key for a directory: a part is empty, a dot or two dots")
         parts = key.split("/")
         if parts[0] == _WORK or _is_beside(parts[-1]):
             raise RecordRejected(f"{key!r} is a name that the directory store keeps for itself")
@@ -420,7 +420,7 @@ async def _in_thread(work: Callable[..., T], *args: object, done: Callable[[], N
 def _translated(path: Path, what: str, exc: OSError) -> StoreUnavailable | RecordRejected:
     said = f"{path}: {what}: {exc.strerror or exc}"
     if isinstance(exc, FileNotFoundError) and what.startswith("get "):
-        return RecordRejected(f"{path}: {what}: there is no such object")
+        return RecordRejected(f"{path}: {what}: no such object")
     if exc.errno in _FULL:
         return StoreUnavailable(f"{said}: free some space, or set directory.path to a larger disk")
     if exc.errno in _NEEDS_A_PERSON:

@@ -157,7 +157,7 @@ class MinioStore:
         else:
             provider = self._rotating = Rotating(credentials)
         if "://" in endpoint:
-            raise SettingsError("endpoint: expected host[:port]; whether it is TLS is said by `secure`")
+            raise SettingsError("endpoint: expected host[:port]; `secure` selects TLS")
         try:
             check_bucket_name(bucket, strict=True)
             self._client = _Client(
@@ -323,7 +323,7 @@ class MinioStore:
     async def _make_bucket(self) -> None:
         if not self._create_bucket:
             raise StoreRefused(
-                f"{self._name}: bucket {self.bucket} does not exist: make it, or set create_bucket"
+                f"{self._name}: bucket {self.bucket} does not exist: create it, or set create_bucket"
             )
         try:
             async with self._talking("make", self.bucket, self._put_timeout_s):
@@ -335,9 +335,9 @@ class MinioStore:
                 return
             why = answer.words() if answer else exc
             raise StoreRefused(
-                f"{self._name}: bucket {self.bucket} does not exist, and may not be made: {why}"
+                f"{self._name}: bucket {self.bucket} does not exist, and cannot be created: {why}"
             ) from exc
-        log.info("%s: bucket %s made", self._name, self.bucket)
+        log.info("%s: bucket %s created", self._name, self.bucket)
 
     def _time_for(self, size: int) -> float:
         return self._put_timeout_s * max(1, -(-size // _MIB))
@@ -368,7 +368,7 @@ class MinioStore:
                 why = cause(origin, peer="store", host=host, section="minio", files=self._tls_files)
             raise StoreUnavailable(f"{self._name}: {why}") from exc
         except aiohttp.ClientConnectorDNSError as exc:
-            raise StoreUnavailable(f"{self._name}: the host's name is not known ({exc.os_error})") from exc
+            raise StoreUnavailable(f"{self._name}: the host name is not known ({exc.os_error})") from exc
         except aiohttp.ClientProxyConnectionError as exc:
             said = f"cannot connect to the proxy of HTTPS_PROXY ({exc.os_error})"
             raise StoreUnavailable(f"{self._name}: {said}") from exc

@@ -56,7 +56,7 @@ class MinioReader(MinioStore):
             return _parse(body)
         except (ElementTree.ParseError, ValueError) as exc:
             raise StoreUnavailable(
-                f"{self._name}: list {prefix}: the answer is no listing: is this an S3 server?"
+                f"{self._name}: list {prefix}: the answer is not a listing: is this an S3 server?"
             ) from exc
 
     async def read(self, key: str, max_bytes: int) -> bytes | None:

@@ -226,7 +226,7 @@ class _Keeper:
                 log.info("%s: the clock is trusted again", self._root)
             else:
                 log.warning(
-                    "%s: the clock leapt to %s; nothing is removed by its age for %g h",
+                    "%s: the clock jumped to %s; nothing is removed by age for %g h",
                     self._root,
                     iso(now),
                     HOLD_S / 3600,

@@ -26,7 +26,7 @@ from tests.support.mqtt import Recorder
 from tests.support.service import ROOT
 
 Fetch = Callable[[str], Awaitable[bytes | None]]
-"""Returns the bytes of a key; None if there is no such object. Raises ConnectionError during an outage."""
+"""Returns the bytes of a key; None if no such object. Raises ConnectionError during an outage."""
 
 SOON_S, SLOWLY_S = 15.0, 45.0
 """Time limit for a fresh frame after an outage, and after a refusal, whose retries are slower."""

@@ -73,7 +73,7 @@ class FakeStore:
 
     async def get(self, key: str) -> bytes:
         if key not in self.objects:
-            raise RecordRejected(f"{key}: there is no such object")
+            raise RecordRejected(f"{key}: no such object")
         return self.objects[key]
 
     async def probe(self) -> None:

@@ -124,8 +124,8 @@ def test_an_authority_that_is_not_known_is_told_from_a_wrong_ca_file(
 def test_another_name_is_said_with_that_name(authority: Authority) -> None:
     tls = server_files(authority)
     with serving(server_context(tls)) as port:
-        assert "for another name than nas.example" in refusal(port, files(authority), "nas.example")
-        assert "for another name than 192.0.2.7" in refusal(port, files(authority), "192.0.2.7")
+        assert "it is not valid for nas.example" in refusal(port, files(authority), "nas.example")
+        assert "it is not valid for 192.0.2.7" in refusal(port, files(authority), "192.0.2.7")
 
 
 @pytest.mark.parametrize(("offset", "said"), [("+9d", "not valid yet"), ("-9d", "has expired")])
@@ -146,7 +146,7 @@ def test_a_peer_that_speaks_no_tls(authority: Authority) -> None:
 
 def test_a_server_that_wants_a_certificate_of_the_client(authority: Authority) -> None:
     with serving(server_context(server_files(authority, wants_clients=True))) as port:
-        assert "wants one of ours: see minio.cert_file" in refusal(port, files(authority))
+        assert "requires a client certificate: see minio.cert_file" in refusal(port, files(authority))
 
 
 def test_insecure_takes_any_certificate(authority: Authority) -> None:

@@ -157,7 +157,7 @@ async def test_a_full_disk_refuses_records_but_takes_deletions(
         assert await waiting_seqs(spool) == [2]
         assert spool.stats.problem is None
     assert caplog.text.count("no space left") == 1
-    assert "takes records again" in caplog.text
+    assert "accepts records again" in caplog.text
 
 
 async def _refused(spool: Spool, record: Record) -> bool:
