@@ -18,7 +18,7 @@ MINUTES: Final = 1440
 
 ENDED: Final[Mapping[str, str]] = {
     "quiet": "Nothing moved any more.",
-    "max_length": "It was cut at its greatest length; what goes on is the next event.",
+    "max_length": "It was cut at its maximum length; the motion continues in the next event.",
     "camera_lost": "The camera was lost.",
     "detection_off": "Detection was switched off.",
     "stopped": "The service was stopped.",
@@ -42,9 +42,9 @@ def day_words(day: date, today: date) -> str:
 
 
 def lasted(seconds: float | None) -> str:
-    """Return an event's duration as text; `goes on` for None."""
+    """Return an event's duration as text; `ongoing` for None."""
     if seconds is None:
-        return "goes on"
+        return "ongoing"
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

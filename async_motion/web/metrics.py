@@ -52,7 +52,7 @@ SERVICE = (
 PROCESS = (
     Row(
         "certificate_expiry_timestamp_seconds",
-        "When the certificate of the store, the broker or the pages ends.",
+        "When the certificate of the store, the broker or the pages expires.",
         ("certificates",),
         by="of",
     ),
@@ -62,12 +62,17 @@ PROCESS = (
         ("disk_free",),
         by="of",
     ),
-    Row("log_dropped_lines", "Lines that the log's reader did not take.", ("log", "dropped"), counter=True),
+    Row(
+        "log_dropped_lines",
+        "Log lines dropped because their reader was too slow.",
+        ("log", "dropped"),
+        counter=True,
+    ),
 )
-FLEET = (Row("fleet_unowned_cameras", "Cameras that no worker has.", ("fleet", "unowned")),)
+FLEET = (Row("fleet_unowned_cameras", "Cameras without a worker.", ("fleet", "unowned")),)
 WORKER = (
     Row("fleet_worker_capacity_cores", "Cores that a worker may spend.", ("capacity",)),
-    Row("fleet_worker_load_cores", "What its cameras cost.", ("load",)),
+    Row("fleet_worker_load_cores", "Cores that its cameras use.", ("load",)),
     Row("fleet_worker_cameras", "How many cameras a worker has.", ("cameras",)),
     Row("fleet_worker_spool_records", "Frames that wait in its spool.", ("spool_records",)),
 )
@@ -75,7 +80,7 @@ LEASE = (Row("fleet_camera_epoch", "Number of the lease on a camera; it grows wi
 DELIVERY = (
     Row("announced_frames", "Frames announced since the start.", ("announced",), counter=True),
     Row("repeated_deliveries", "Frames that were stored or announced again.", ("repeats",), counter=True),
-    Row("failed_deliveries", "Tries of the store or the broker that failed.", ("retries",), counter=True),
+    Row("failed_deliveries", "Failed attempts to reach the store or the broker.", ("retries",), counter=True),
     Row("refused_frames", "Frames that the store refused for good.", ("set_aside",), counter=True),
     Row("stored_bytes", "Size of what was stored since the start.", ("stored_bytes",), counter=True),
     Row("upload_seconds", "Duration of recent uploads, by percentile.", ("upload_s",), by="percentile"),
@@ -103,7 +108,7 @@ CAMERA = (
         counter=True,
         by="kind",
     ),
-    Row("camera_noise_grey_levels", "How much the picture's pixels stray by themselves.", ("noise",)),
+    Row("camera_noise_grey_levels", "How much the image's pixels vary at rest.", ("noise",)),
     Row("camera_stored_frames", "Frames stored and announced since the start.", ("stored",), counter=True),
     Row(
         "camera_dropped_frames",
@@ -113,7 +118,9 @@ CAMERA = (
         by="reason",
     ),
     Row("camera_connections", "Connections that delivered a stream.", ("capture", "opened"), counter=True),
-    Row("camera_stalls", "Connections given up since nothing new came.", ("capture", "stalls"), counter=True),
+    Row(
+        "camera_stalls", "Connections closed because no new frame came.", ("capture", "stalls"), counter=True
+    ),
     Row(
         "camera_abandoned_readers",
         "Threads or processes that hung in the video library and were replaced.",
@@ -128,7 +135,7 @@ CAMERA = (
     ),
     Row(
         "camera_stream_changes",
-        "Pictures of another size or codec than the one before.",
+        "Frames with another size or codec than the one before.",
         ("capture", "changed"),
         counter=True,
     ),
@@ -175,7 +182,7 @@ class Metrics(Collector):
         lag = GaugeMetricFamily(f"{PREFIX}event_loop_lag_seconds", "How late the event loop woke up last.")
         lag.add_metric([], self._lag_s())
         yield lag
-        clock = GaugeMetricFamily(f"{PREFIX}clock_timestamp_seconds", "What time it is for the service.")
+        clock = GaugeMetricFamily(f"{PREFIX}clock_timestamp_seconds", "The time of the service's clock.")
         clock.add_metric([], self._now().timestamp())
         yield clock
         if (started := _number(state.get("started_at"))) is not None:
@@ -188,7 +195,7 @@ class Metrics(Collector):
         }
         troubled = {name: bool(camera.get("problem")) for name, camera in cameras.items()}
         yield _yes_or_no("part_up", "Whether the spool, the store and the broker work.", "part", parts)
-        yield _yes_or_no("camera_up", "Whether the camera gives pictures.", "camera", online)
+        yield _yes_or_no("camera_up", "Whether the camera delivers frames.", "camera", online)
         yield _yes_or_no("camera_problem", "Whether something is wrong with the camera.", "camera", troubled)
         yield from _families((*SERVICE, *DELIVERY, *PROCESS, *FLEET), {(): state}, ())
         fleet = _mapping(state.get("fleet"))

@@ -204,10 +204,10 @@ class Pages:
         facts = self._site.cameras().get(camera)
         day = event.started_at.astimezone().date()
         first = next((frame for frame in frames if frame.boxes), None)
-        began = "The frames do not say."
+        began = "No frame has boxes."
         if first is not None:
             where = f" in {', '.join(first.zones)}" if first.zones else ""
-            began = f"{percent(first.score)} of the picture moved{where}."
+            began = f"{percent(first.score)} of the image moved{where}."
         ended = event_pages.ENDED.get(event.reason or "", event.reason or "It has not ended.")
         return self.render(
             request, "event.html", event=event, title=facts.title if facts else camera, day=day,

@@ -26,11 +26,11 @@ class Api:
         self.upkeep = UpkeepApi(site)
         self.routes: tuple[Route, ...] = (
             Route(
-                method="GET", path="/session", summary="Who asks, and whom.", handler=self.get_session,
+                method="GET", path="/session", summary="Caller and instance.", handler=self.get_session,
                 answer=models.Session,
             ),
             Route(
-                method="GET", path="/state", summary="The state of the service, as MQTT tells it.",
+                method="GET", path="/state", summary="The state of the service, as published over MQTT.",
                 handler=self.get_state, answer=models.JsonDocument,
             ),
             Route(

@@ -40,17 +40,17 @@ class CamerasApi:
         )  # fmt: skip
         yield Route(
             method="GET", path="/cameras/{camera}/picture", path_words=_NAME,
-            summary="The newest judged picture, with its ETag.",
+            summary="The newest judged frame, with its ETag.",
             handler=self.get_picture, answer=JPEG, query=models.ImageQuery, errors=(404, 503),
         )  # fmt: skip
         yield Route(
             method="GET", path="/cameras/{camera}/layer", path_words=_NAME,
-            summary="What the detector knows, as a picture.",
+            summary="What the detector has learned, as an image.",
             handler=self.get_layer, answer=JPEG, query=models.LayerQuery, errors=(404, 503),
         )  # fmt: skip
         yield Route(
             method="GET", path="/cameras/{camera}/stream", path_words=_NAME,
-            summary="The judged pictures as MJPEG.",
+            summary="The judged frames as MJPEG.",
             handler=self.get_stream, answer="multipart/x-mixed-replace", query=models.ImageQuery,
             errors=(404, 429),
         )  # fmt: skip
@@ -61,7 +61,7 @@ class CamerasApi:
         )  # fmt: skip
         yield Route(
             method="GET", path="/news",
-            summary="What happens, as server-sent events: motion, status, event, and one camera's judged.",
+            summary="Live updates as server-sent events: motion, status, event, and one camera's judged.",
             handler=self.get_news, answer="text/event-stream",
             query=models.NewsQuery, errors=(404, 429),
         )  # fmt: skip
@@ -139,9 +139,9 @@ class CamerasApi:
         try:
             newest = await self._site.live.jpeg(name, call.query.width)
         except (ImageError, CameraUnavailable) as exc:
-            raise ApiError(503, f"no picture: {exc}") from exc
+            raise ApiError(503, f"no image: {exc}") from exc
         if newest is None:
-            raise ApiError(404, "there is no picture yet")
+            raise ApiError(404, "there is no image yet")
         headers = {"ETag": f'"{newest.tag}-{call.query.width}"', "Cache-Control": "private, no-cache"}
         return web.Response(body=newest.jpeg, content_type=JPEG, headers=headers)
 
@@ -151,9 +151,9 @@ class CamerasApi:
         try:
             jpeg = await self._site.live.layer(name, call.query.layer)
         except (ImageError, CameraUnavailable) as exc:
-            raise ApiError(503, f"no picture: {exc}") from exc
+            raise ApiError(503, f"no image: {exc}") from exc
         if jpeg is None:
-            raise ApiError(404, "there is no such picture yet")
+            raise ApiError(404, "there is no such image yet")
         return web.Response(body=jpeg, content_type=JPEG)
 
     async def get_scores(self, call: Call[Any]) -> models.Scores:
@@ -245,7 +245,7 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
         async with asyncio.timeout(WRITE_S):
             await response.write(data)
     except TimeoutError:
-        raise ConnectionResetError("the viewer takes nothing") from None
+        raise ConnectionResetError("the viewer does not read") from None
 
 
 def _event(name: str, values: dict[str, Any]) -> bytes:

@@ -56,7 +56,7 @@ class EventsApi:
             handler=self.get_event, answer=models.EventFrames, errors=(404, 502, 503),
         )  # fmt: skip
         yield Route(
-            method="GET", path=frame, summary="A stored frame, or a small picture of it.", path_words=_FRAME,
+            method="GET", path=frame, summary="A stored frame, or a small image of it.", path_words=_FRAME,
             handler=self.get_frame, answer=JPEG, query=models.FrameQuery, errors=(404, 502, 503),
         )  # fmt: skip
         yield Route(
@@ -303,7 +303,7 @@ def unreadable(exc: StoreRefused | StoreUnavailable) -> ApiError:
     """Return the error for a store that refuses the key (502) or is unavailable (503)."""
     if isinstance(exc, StoreRefused):
         return ApiError(
-            502, "the page may not read the bucket: web.store wants a key with s3:GetObject and "
+            502, "the page may not read the bucket: web.store needs a key with s3:GetObject and "
             f"s3:ListBucket ({exc})",
         )  # fmt: skip
     return ApiError(503, f"the store does not answer: {exc}")

@@ -81,11 +81,13 @@ class CameraList(Model):
 
 
 class ImageQuery(Model):
-    width: int = Field(default=960, ge=16, le=8192, description="Pixels, rounded up to a width that is made.")
+    width: int = Field(default=960, ge=16, le=8192, description="Pixels, rounded up to a width in use.")
 
 
 class LayerQuery(Model):
-    layer: Literal["background", "noise", "unrest"] = Field(description="What the detector knows.")
+    layer: Literal["background", "noise", "unrest"] = Field(
+        description="Which part of what the detector has learned."
+    )
 
 
 class ScorePoint(Model):
@@ -103,7 +105,9 @@ class Scores(Model):
 
 
 class NewsQuery(Model):
-    camera: str | None = Field(default=None, max_length=64, description="Whose verdicts come too.")
+    camera: str | None = Field(
+        default=None, max_length=64, description="The camera whose verdicts are sent too."
+    )
 
 
 Anything = dict[str, Any]

@@ -13,19 +13,19 @@ from async_motion.web.api.routing import JSON, ErrorDetail, Route
 from async_motion.web.auth import Role
 
 _REASONS: Final[Mapping[int, str]] = {
-    400: "What was sent cannot be used.",
+    400: "The request is not valid.",
     401: "No token, or a wrong one.",
     403: "The role does not suffice, or the request comes from another origin.",
-    404: "There is no such thing.",
+    404: "It does not exist.",
     408: "The body did not come in time.",
-    409: "It has changed meanwhile, or cannot be done now.",
-    410: "It is not there any more.",
+    409: "It has changed in the meantime, or cannot be done now.",
+    410: "It no longer exists.",
     413: "The body is too large.",
-    415: "The body is of another kind.",
-    422: "The settings would be wrong; `problems` says why.",
+    415: "The body has another content type.",
+    422: "The settings would not be valid; `problems` says why.",
     429: "Too many wrong tokens, or too many viewers.",
-    502: "The store does not answer as it should.",
-    503: "What is needed is away; try again later.",
+    502: "The store failed.",
+    503: "A part that is needed is unavailable; try again later.",
 }
 
 
@@ -46,7 +46,7 @@ def document(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
         "info": {
             "title": "async_motion",
             "version": version,
-            "description": "What the pages stand on: cameras, events, settings and health.",
+            "description": "The API of the pages: cameras, events, settings and health.",
         },
         "servers": [{"url": "../v1"}],
         "security": [{"bearer": []}, {"cookie": []}, {}],

@@ -146,7 +146,7 @@ class Route:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 async def _read(request: web.Request, max_body: int) -> bytes:

@@ -32,11 +32,11 @@ class SettingsApi:
         """Return the routes."""
         yield Route(
             method="GET", path="/settings",
-            summary="The settings' forms and values; of secrets only that they are set.",
+            summary="The settings' forms and values; of a secret only whether it is set.",
             handler=self.get_settings, answer=models.SettingsContent, role=Role.ADMIN, errors=(422, 503),
         )  # fmt: skip
         yield Route(
-            method="PUT", path="/settings", summary="Change settings: checked, written, put in force.",
+            method="PUT", path="/settings", summary="Change settings: check, write and apply them.",
             handler=self.put_settings, answer=models.Done, body=models.SettingsBody, role=Role.ADMIN,
             errors=(409, 422, 503), max_body=512 * 1024,
         )  # fmt: skip
@@ -45,14 +45,14 @@ class SettingsApi:
             handler=self.reload_settings, answer=models.Done, role=Role.ADMIN, errors=(422, 503),
         )  # fmt: skip
         yield Route(
-            method="POST", path="/settings/probe", summary="A picture from a camera's address.",
+            method="POST", path="/settings/probe", summary="A frame from a camera's address.",
             handler=self.probe_source, answer=JPEG, body=models.ProbeBody, role=Role.ADMIN,
             errors=(422, 503),
         )  # fmt: skip
         yield Route(
             method="POST", path="/cameras/{camera}/zones/try", role=Role.ADMIN,
             path_words={"camera": "The camera's name."},
-            summary="What zones, masks and areas would have made of the camera's last events.",
+            summary="How the camera's last events would score with other zones, masks and areas.",
             handler=self.try_zones, answer=models.Judged, body=models.ShapesBody, errors=(404, 502, 503),
             max_body=512 * 1024,
         )  # fmt: skip
@@ -112,9 +112,9 @@ class SettingsApi:
             async with self._probes:
                 jpeg = await self.editor.probe(call.body.source)
         except SettingsError as exc:
-            raise ApiError(422, "this is no source", problems=exc.problems) from exc
+            raise ApiError(422, "this is not a source", problems=exc.problems) from exc
         except (CameraUnavailable, ImageError) as exc:
-            raise ApiError(422, f"this address gives no picture: {exc}") from exc
+            raise ApiError(422, f"this address delivers no image: {exc}") from exc
         return web.Response(body=jpeg, content_type=JPEG)
 
     async def try_zones(self, call: Call[Any]) -> models.Judged:

@@ -30,11 +30,11 @@ class UpkeepApi:
         )  # fmt: skip
         yield Route(
             method="GET", path="/spool/aside/{number}", role=Role.ADMIN,
-            summary="The picture of such a frame.", path_words={"number": "Its number."},
+            summary="The image of such a frame.", path_words={"number": "Its number."},
             handler=self.get_aside, answer=JPEG, errors=(404, 503),
         )  # fmt: skip
         yield Route(
-            method="POST", path="/spool/retry", summary="Let frames that were set aside try again.",
+            method="POST", path="/spool/retry", summary="Retry frames that were set aside.",
             role=Role.ADMIN, handler=self.retry_aside, answer=models.Retried, body=models.RetryBody,
             errors=(503,),
         )  # fmt: skip

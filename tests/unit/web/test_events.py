@@ -146,7 +146,7 @@ async def test_the_page_of_an_event() -> None:
         for words in (
             "Front porch",
             "Nothing moved any more.",
-            "1 % of the picture moved in drive.",
+            "1 % of the image moved in drive.",
             "2 s",
             "drive",
         ):
@@ -326,7 +326,7 @@ def test_words() -> None:
     assert day_words(today, today) == "Today"
     assert day_words(date(2026, 11, 21), today) == "Yesterday"
     assert day_words(date(2025, 11, 2), today) == "Sun 2 Nov 2025"
-    assert lasted(None) == "goes on"
+    assert lasted(None) == "ongoing"
     assert lasted(75) == "1:15 min"
     assert lasted(4000) == "1:06 h"
     assert spark([0.0]) == ""
