@@ -41,7 +41,7 @@ def backup(config: Path | None, env: Mapping[str, str], target: Path) -> list[st
     `target` exists; SpoolError; AsyncMotionError if `target` cannot be written.
     """
     if target.exists():
-        raise UsageError(f"{target}: is there already, expected a new name")
+        raise UsageError(f"{target}: exists already, expected a new name")
     path = find(config, env)
     try:
         content = path.read_bytes()
@@ -61,18 +61,18 @@ def backup(config: Path | None, env: Mapping[str, str], target: Path) -> list[st
         _add(tar, SETTINGS, content, at)
         said = [f"settings  {path}"]
         if settings.spool.path == ":memory:":
-            said.append("not in it: the spool, which is in memory")
+            said.append("not included: the spool, which is in memory")
         elif not spool.exists():
-            said.append(f"not in it: {spool}: there is no spool yet")
+            said.append(f"not included: {spool}: there is no spool yet")
         else:
             copy = folder / SPOOL
             snapshot(spool, copy)
             tar.add(copy, SPOOL, filter=_plain)
             said.append(f"spool     {spool}, {copy.stat().st_size / 1e6:.1f} MB")
     if used := [name for name in env if name.startswith(("ASYNC_MOTION__", "MINIO_"))]:
-        said.append(f"not in it: the environment's {', '.join(sorted(used))}")
+        said.append(f"not included: the environment's {', '.join(sorted(used))}")
     if settings.minio.endpoint is None:
-        said.append(f"not in it: the stored events in {settings.directory.path}")
+        said.append(f"not included: the stored events in {settings.directory.path}")
     return said
 
 
@@ -85,7 +85,7 @@ def restore(source: Path, config: Path | None, env: Mapping[str, str], *, replac
     """
     with _members(source) as (tar, names):
         if set(names) - {SPOOL} != {MANIFEST, SETTINGS}:
-            raise UsageError(f"{source}: is no backup of async_motion")
+            raise UsageError(f"{source}: is not a backup of async_motion")
         manifest, content = _manifest(source, _text(tar, MANIFEST)), _text(tar, SETTINGS)
         path = find(config, env)
         if path == shipped():
@@ -93,23 +93,23 @@ def restore(source: Path, config: Path | None, env: Mapping[str, str], *, replac
         before = path.read_bytes() if path.exists() else None
         own = before not in (None, content, shipped().read_bytes())
         if own and not replace:
-            raise SettingsError(f"{path}: there are other settings already: move them away, or add --replace")
+            raise SettingsError(f"{path}: other settings are there already: move them away, or add --replace")
         settings = load_text(content, path, env)
         if settings.instance != manifest["instance"]:
             raise SettingsError(
-                f"{source}: is of the instance {manifest['instance']}, here it would be {settings.instance}:"
+                f"{source}: belongs to {manifest['instance']}, but these settings name {settings.instance}:"
                 f" set ASYNC_MOTION__INSTANCE={manifest['instance']}, also for the service"
             )
         said = []
         if SPOOL in names and settings.spool.path != ":memory:":
             target = Path(settings.spool.path)
             stream = tar.extractfile(SPOOL)
-            assert stream is not None, "a file, as _members has seen"
+            assert stream is not None, "_members admits files only"
             away = restore_spool(stream, target, replace=replace)
-            said.append(f"spool     {target}" + (f" (the one before is {away})" if away else ""))
+            said.append(f"spool     {target}" + (f" (the previous one is now {away})" if away else ""))
         if before != content:
             write(path, content, version=version_of(before or b""))
-        said.append(f"settings  {path}" + (f" (the ones before are {path}.bak)" if own else ""))
+        said.append(f"settings  {path}" + (f" (the previous ones are now {path}.bak)" if own else ""))
     return said
 
 
@@ -160,12 +160,12 @@ def _members(source: Path) -> Iterator[tuple[tarfile.TarFile, list[str]]]:
     except OSError as exc:
         raise UsageError(f"{source}: cannot be read ({exc.strerror or exc})") from exc
     except tarfile.TarError as exc:
-        raise UsageError(f"{source}: is no backup of async_motion, or is cut off ({exc})") from exc
+        raise UsageError(f"{source}: is not a backup of async_motion, or is truncated ({exc})") from exc
 
 
 def _text(tar: tarfile.TarFile, name: str) -> bytes:
     stream = tar.extractfile(name)
-    assert stream is not None, "a file, as _members has seen"
+    assert stream is not None, "_members admits files only"
     return stream.read(_MAX_TEXT)
 
 
@@ -174,7 +174,7 @@ def _manifest(source: Path, content: bytes) -> dict[str, Any]:
         said = json.loads(content)
         number, instance = said["format"], said["instance"]
     except (ValueError, TypeError, KeyError) as exc:
-        raise UsageError(f"{source}: is no backup of async_motion: its manifest cannot be read") from exc
+        raise UsageError(f"{source}: is not a backup of async_motion: its manifest cannot be read") from exc
     if number != FORMAT:
-        raise UsageError(f"{source}: was made by another version, format {number}: use that one")
+        raise UsageError(f"{source}: has format {number} of another version: use that version")
     return {"instance": instance}

@@ -83,7 +83,7 @@ class Cameras:
         """
         assert self._tasks is not None
         if name in self._running:
-            raise RuntimeError(f"{name}: it runs already")
+            raise RuntimeError(f"{name}: is already running")
         settings, shared = self._settings, self._shared
         camera = settings.cameras[name]
         source = build.build_source(name, camera)

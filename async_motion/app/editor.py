@@ -165,7 +165,7 @@ class FileEditor:
         except OSError as exc:
             raise SettingsError(f"{path}: cannot be read ({exc.strerror})") from exc
         if version_of(content) != version:
-            raise SettingsConflict(f"{path} has been changed meanwhile: look at it again")
+            raise SettingsConflict(f"{path} has changed in the meantime: read it again")
         new = edited(content, path, [_change(change) for change in changes])
         return new, load_text(new, path, self._file.env)
 
@@ -183,10 +183,10 @@ class FileEditor:
                 async for frame in frames:
                     return await asyncio.to_thread(_small, frame)
         except TimeoutError:
-            raise CameraUnavailable(f"no picture within {limit:.0f} s") from None
+            raise CameraUnavailable(f"no frame within {limit:.0f} s") from None
         finally:
             await opened.aclose()
-        raise CameraUnavailable("it ended before its first picture")
+        raise CameraUnavailable("it ended before its first frame")
 
 
 def _small(frame: Frame) -> bytes:

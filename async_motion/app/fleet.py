@@ -230,7 +230,7 @@ class FleetMember:
     def state(self) -> dict[str, Any]:
         """Return the fleet's fields in the instance's state."""
         view = self._worker.view()
-        problems = [] if view.connected else [view.problem or "not connected to the leases' servers"]
+        problems = [] if view.connected else [view.problem or "not connected to the NATS servers"]
         if view.keeping:
             problems.append("cameras go on without a lease")
         if view.different:
@@ -291,7 +291,9 @@ class FleetMember:
                 while not self._worker.idle and len(self._worker.view().workers) > 1:  # noqa: ASYNC110
                     await asyncio.sleep(DRAIN_POLL_S)
         except TimeoutError:
-            log.warning("fleet: cameras are left after %.0f s of draining: they stop now", timeout_s)
+            log.warning(
+                "fleet: not all cameras were given away within %.0f s; stopping the others", timeout_s
+            )
 
     # -- callbacks of the worker
 
@@ -364,7 +366,7 @@ class FleetMember:
         """Count a failed connection; at `TRIES` in a row, ask another worker to take the camera."""
         self._failures[camera] += 1
         if self._failures[camera] == TRIES and self._worker.refusal(camera) is None:
-            log.warning("fleet: %s: %d tries failed (%s): another worker is asked", camera, TRIES, problem)
+            log.warning("fleet: %s: %d attempts failed (%s); asking another worker", camera, TRIES, problem)
             self._worker.cannot_open(camera, problem)
 
     def event_started(self, event: MotionEvent) -> None:
@@ -436,7 +438,7 @@ class FleetMember:
         if await insist(
             lambda: broker.publish(topic, data), lambda: not self.is_current(event.camera, epoch)
         ):
-            log.info("fleet: %s: event %s was cut: its worker is lost", event.camera, event.event_id)
+            log.info("fleet: %s: event %s cut short: its worker was lost", event.camera, event.event_id)
             if self._worker.noted(event.camera) == note:
                 self._worker.note(event.camera, None)
 

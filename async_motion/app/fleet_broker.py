@@ -118,13 +118,13 @@ class FleetBroker:
         if line is None:
             if retain:
                 return
-            raise BrokerUnavailable(f"{owner}: it is another worker's now")
+            raise BrokerUnavailable(f"{owner}: another worker owns it now")
         try:
             async with asyncio.timeout(READY_S):
                 while not line.client.connected:  # noqa: ASYNC110 - it may come and go
                     await asyncio.sleep(POLL_S)
         except TimeoutError as exc:
-            raise BrokerUnavailable(f"{owner}: its connection is not there yet") from exc
+            raise BrokerUnavailable(f"{owner}: its broker connection is not ready") from exc
         await line.client.publish(topic, payload, retain=retain)
 
     def retain(self, topic: str, payload: bytes | str) -> None:
@@ -195,7 +195,7 @@ async def insist(publish: Callable[[], Awaitable[None]], until: Until, *, every_
         try:
             await publish()
         except BrokerUnavailable as exc:
-            log.debug("fleet: published again in %.0f s: %s", every_s, exc)
+            log.debug("fleet: publishing again in %.0f s: %s", every_s, exc)
             await asyncio.sleep(every_s)
         else:
             return True

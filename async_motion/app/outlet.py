@@ -82,7 +82,7 @@ class Outlet:
         """Deliver until cancelled."""
         while True:
             async with asyncio.TaskGroup() as tasks:
-                greeting = tasks.create_task(_greet(self._way), name="greet the store")
+                greeting = tasks.create_task(_greet(self._way), name="probe the store")
                 delivering = tasks.create_task(self._way.delivery.run(), name="delivery")
                 await self._changed.wait()
                 self._changed.clear()
@@ -118,8 +118,8 @@ async def _greet(way: _Way) -> None:
     try:
         await way.store.probe()
     except TransientError as exc:
-        log.warning("store: %s; frames wait in the spool until it takes them", exc)
+        log.warning("store: %s; frames wait in the spool until it accepts them", exc)
     except RecordRejected as exc:
         log.warning("store: %s", exc)
     else:
-        log.info("store: %s: takes frames", way.name)
+        log.info("store: %s: accepts frames", way.name)

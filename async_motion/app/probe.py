@@ -62,12 +62,12 @@ async def _probe_camera(settings: Settings, name: str) -> Finding:
         async with asyncio.timeout(deadline + 5.0):
             async for frame in frames:
                 height, width = frame.luma.shape
-                return Finding(what=what, ok=True, text=f"a picture of {width}x{height}")
-        return Finding(what=what, ok=False, text="ended before its first picture")
+                return Finding(what=what, ok=True, text=f"a frame of {width}x{height}")
+        return Finding(what=what, ok=False, text="ended before its first frame")
     except TransientError as exc:
         return Finding(what=what, ok=False, text=str(exc))
     except TimeoutError:
-        return Finding(what=what, ok=False, text=f"no picture within {deadline:.0f} s")
+        return Finding(what=what, ok=False, text=f"no frame within {deadline:.0f} s")
     finally:
         await source.aclose()
 
@@ -125,11 +125,11 @@ async def _probe_broker(settings: Settings) -> Finding:
                     await _answered(client, ready)
                     await client.publish(topic, token)
                     await back.wait()
-                return Finding(what=what, ok=True, text=f"{host}:{port} returned our own message")
+                return Finding(what=what, ok=True, text=f"{host}:{port} returned the test message")
             except BrokerUnavailable as exc:
                 return Finding(what=what, ok=False, text=f"{host}:{port}: {exc}")
             except TimeoutError:
-                why = "took our message but did not return it" if ready.is_set() else client.state
+                why = "accepted the test message but did not return it" if ready.is_set() else client.state
                 return Finding(what=what, ok=False, text=f"{host}:{port}: {why}")
             finally:
                 connection.cancel()
@@ -148,13 +148,13 @@ def _probe_spool(settings: Settings) -> Finding:
     """Return whether the spool's folder is writable, and how many frames wait. Blocks."""
     what = "spool"
     if settings.spool.path == ":memory:":
-        return Finding(what=what, ok=None, text="in memory: what waits is lost with the process")
+        return Finding(what=what, ok=None, text="in memory: waiting frames are lost with the process")
     path = Path(settings.spool.path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".check-"):
             pass
-        waiting = f"{look(path).records} frames wait" if path.exists() else "not there yet, it can be made"
+        waiting = f"{look(path).records} frames wait" if path.exists() else "not there yet, can be created"
     except OSError as exc:
         return Finding(what=what, ok=False, text=f"{path}: cannot be written ({exc.strerror})")
     except SpoolError as exc:

@@ -79,8 +79,8 @@ class Plan:
         if not self.whole:
             done = {
                 **done,
-                "the store is opened again": self.store,
-                "the broker is connected to again": self.broker,
+                "the store is reopened": self.store,
+                "the broker is reconnected": self.broker,
                 "the page restarts": self.page,
             }
         done = {

@@ -337,7 +337,7 @@ class Service:
             await self._wanted.wait()
             self._wanted.clear()
             if editor is None:
-                log.warning("the settings came from no file: they cannot be read again")
+                log.warning("there is no settings file to read again")
                 continue
             self._liveness.reloading()
             await editor.reload()

@@ -506,9 +506,11 @@ class BrokerClient:
                     return
                 await self._say_status(connection, self._options.will)
         except TimeoutError:
-            connection.abort(BrokerUnavailable("the goodbye took too long"))  # the last will is published
+            connection.abort(
+                BrokerUnavailable("publishing the last status took too long")
+            )  # the last will is published
         except BrokerUnavailable as exc:
-            log.debug("broker %s: lost during the goodbye: %s", self.address, exc)
+            log.debug("broker %s: lost while publishing the last status: %s", self.address, exc)
 
     def _dispatch(self, message: Incoming) -> None:
         topic = Topic(message.topic)

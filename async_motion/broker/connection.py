@@ -330,7 +330,7 @@ class Connection:
 
     async def receive(self, handle: Callable[[Incoming], None]) -> BrokerUnavailable:
         """Hand every incoming message to `handle`, in order, until the connection ends; return why."""
-        assert self._client is not None, "open() comes first"
+        assert self._client is not None, "call open() first"
         try:
             async for message in self._client.messages:
                 payload = message.payload
@@ -345,7 +345,7 @@ class Connection:
 
     async def subscribe(self, topic_filter: str) -> None:
         """Subscribe with QoS 1. Raises BrokerRefused when not authorized, BrokerUnavailable."""
-        assert self._client is not None, "open() comes first"
+        assert self._client is not None, "call open() first"
         try:
             codes = await self._client.subscribe(topic_filter, qos=1)
             stop_if_cancelled()
@@ -360,7 +360,7 @@ class Connection:
 
     async def unsubscribe(self, topic_filter: str) -> None:
         """Unsubscribe. Raises BrokerUnavailable."""
-        assert self._client is not None, "open() comes first"
+        assert self._client is not None, "call open() first"
         try:
             await self._client.unsubscribe(topic_filter)
             stop_if_cancelled()

@@ -433,8 +433,8 @@ def _parsed(text: str) -> dict[str, Any]:
     try:
         said = json.loads(text)
     except ValueError as exc:
-        raise ValueError(f"no cursor: {exc}") from exc
+        raise ValueError(f"not a cursor: {exc}") from exc
     if not isinstance(said, dict):
-        raise ValueError("no cursor: expected an object")
+        raise ValueError("not a cursor: expected an object")
     Ledger.of(said)
     return said

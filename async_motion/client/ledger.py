@@ -79,7 +79,7 @@ class Ledger:
                         holes={int(no): float(at) for no, at in said.get("holes", {}).items()},
                     )
         except (KeyError, TypeError, AttributeError, OverflowError) as exc:
-            raise ValueError(f"no cursor: {type(exc).__name__}: {str(exc)[:100]}") from exc
+            raise ValueError(f"not a cursor: {type(exc).__name__}: {str(exc)[:100]}") from exc
         return ledger
 
     def state(self) -> dict[str, Any]:

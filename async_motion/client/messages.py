@@ -92,7 +92,7 @@ def parse_announcement(payload: bytes, instance: str) -> StoredFrame:
     """Parse an announcement of a stored frame. Raises ValueError."""
     stored = parse_frame(payload)
     if stored.info.instance != instance:
-        raise ValueError("instance: it is of another one")
+        raise ValueError("instance: it belongs to another one")
     event_started(stored.info.event_id)
     return stored
 
@@ -101,7 +101,7 @@ def _number(name: str, value: object) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**53:
-        raise ValueError(f"{name}: expected a number from 1 on")
+        raise ValueError(f"{name}: expected a number, 1 or more")
     return value
 
 

@@ -79,7 +79,7 @@ _LOW, _HIGH = (f"{bound:g}" for bound in commands.THRESHOLD_RANGE)
 _PROFILES = tuple(profile for profile in commands.PROFILES if profile != commands.AUTO)
 
 _MESSAGES: Final[Mapping[str, _Message]] = {
-    "availability": _choice("Whether it is there", "online", "offline"),
+    "availability": _choice("Whether it is connected", "online", "offline"),
     "on_off": _choice("Motion", commands.ON, commands.OFF),
     "image": _Message(title="A JPEG", content_type=_JPEG, payload={"type": "string", "format": "binary"}),
     "detection": _choice("Whether the camera is watched", commands.ON, commands.OFF),
@@ -109,7 +109,7 @@ _CHANNELS: Final[Mapping[str, _Channel]] = {
     "camera_status": _Channel(
         address=_TOPICS.camera_status("{camera}"),
         message="availability",
-        about="Whether the camera gives frames.",
+        about="Whether the camera delivers frames.",
     ),
     "motion": _Channel(
         address=_TOPICS.motion("{camera}"),
@@ -198,7 +198,7 @@ _CHANNELS: Final[Mapping[str, _Channel]] = {
     "frigate_motion": _Channel(
         address=_FRIGATE.motion("{camera}"),
         message="on_off",
-        about="The same as `motion`, for what expects Frigate; only where `mqtt.frigate_topic` is set.",
+        about="The same as `motion`, for clients of Frigate; only where `mqtt.frigate_topic` is set.",
     ),
     "discovery_service": _Channel(
         address=_DISCOVERY.hub,
@@ -232,7 +232,7 @@ def document(schemas: Mapping[str, Mapping[str, Any]], *, version: str) -> dict[
             "description": (
                 "Turns cameras into motion events over MQTT. QoS 1 throughout: messages may repeat. Readers "
                 "ignore fields they do not know; a breaking change raises the number in `schema`. An empty "
-                "message on a retained topic removes it: a camera that is no longer in the settings, say."
+                "message on a retained topic removes it: its camera is no longer in the settings."
             ),
             "license": {"name": "MIT"},
         },

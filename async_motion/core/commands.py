@@ -137,7 +137,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "detection": _OnOff(),
     "sensitivity": _Choice(SENSITIVITIES),
     "threshold": _Number(THRESHOLD_RANGE, "grey levels, or auto", automatic=True),
-    "min_area": _Number(MIN_AREA_RANGE, "percent of the picture", scale=100.0, percent=True),
+    "min_area": _Number(MIN_AREA_RANGE, "percent of the image", scale=100.0, percent=True),
 }
 """The settings of `names.SETTINGS`, in that order."""
 
@@ -147,16 +147,14 @@ _OTHERS: Final[Mapping[str, Setting]] = {SNAPSHOT: _Choice((PRESS,)), names.PROF
 def parse(setting: str, payload: bytes) -> Value:
     """Return the value that a command asks for. Raises ValueError with what was expected."""
     if len(payload) > MAX_BYTES:
-        raise ValueError(f"{len(payload)} bytes are too many, expected at most {MAX_BYTES}")
+        raise ValueError(f"{len(payload)} bytes, expected at most {MAX_BYTES}")
     try:
         text = payload.decode("ascii").strip()
     except UnicodeDecodeError:
         raise ValueError("not plain text") from None
     known = SETTINGS.get(setting) or _OTHERS.get(setting)
     if known is None:
-        raise ValueError(
-            f"there is no setting of this name, expected one of {', '.join((*SETTINGS, *_OTHERS))}"
-        )
+        raise ValueError(f"unknown setting, expected one of {', '.join((*SETTINGS, *_OTHERS))}")
     value = known.parse(text)
     return None if setting == SNAPSHOT else value
 

@@ -191,7 +191,7 @@ def parse_line(text: bytes | str, writer: str) -> IndexLine:
     try:
         said = json.loads(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError) as exc:
-        raise UnreadableObject(f"index line: no JSON: {_why(exc)}") from exc
+        raise UnreadableObject(f"index line: not JSON: {_why(exc)}") from exc
     if not isinstance(said, dict):
         raise UnreadableObject("index line: expected an object")
     return _checked(said, writer)
@@ -224,7 +224,7 @@ def unpack(data: bytes) -> Iterator[bytes]:
             raise UnreadableObject(f"index file: {exc}") from exc
         rest = inflate.unconsumed_tail
         if not chunk and not inflate.eof:
-            raise UnreadableObject("index file: it is cut")
+            raise UnreadableObject("index file: it is truncated")
         total += len(chunk)
         if total > MAX_UNPACKED_BYTES:
             raise UnreadableObject(f"index file: unpacks to more than {MAX_UNPACKED_BYTES} bytes")
@@ -287,7 +287,7 @@ def _time(said: Mapping[str, Any], name: str) -> datetime:
     try:
         return parse_iso(_text(said, name))
     except (ValueError, OverflowError) as exc:
-        raise ValueError(f"{name}: expected a time with its zone") from exc
+        raise ValueError(f"{name}: expected a time with a zone") from exc
 
 
 def _number(name: str, value: object, most: float) -> float:
@@ -314,7 +314,7 @@ def _scores(values: object) -> tuple[float, ...]:
 
 def _whole(name: str, value: object, minimum: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= _MAX_WHOLE:
-        raise ValueError(f"{name}: expected a whole number from {minimum} on")
+        raise ValueError(f"{name}: expected a whole number, {minimum} or more")
     return value
 
 

@@ -42,7 +42,7 @@ def parse_iso(text: str) -> datetime:
     """Return the aware UTC datetime of an ISO 8601 text. Raises ValueError, also without a time zone."""
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
-        raise ValueError(f"a time without its zone: {text!r}")
+        raise ValueError(f"a time without a zone: {text!r}")
     try:
         return at.astimezone(UTC)
     except OverflowError:
@@ -175,7 +175,7 @@ def _digest(value: Any) -> str:
 
 def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("expected a whole number from 0 on")
+        raise ValueError("expected a whole number, 0 or more")
     return value
 
 
@@ -197,7 +197,7 @@ def _time(value: Any) -> datetime:
     try:
         return parse_iso(value)
     except ValueError:
-        raise ValueError("expected a time with its zone") from None
+        raise ValueError("expected a time with a zone") from None
 
 
 def _items(value: Any) -> list[Any]:

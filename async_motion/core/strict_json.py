@@ -69,7 +69,7 @@ def _check_text(text: str) -> None:
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _whole(digits: str) -> int:

@@ -116,7 +116,7 @@ class IndexWriter:
         self._failures.pop(place, None)
         self._next[place] = now + self._every_s
         if self.problem is not None:
-            log.info("index: is written again")
+            log.info("index: writing works again")
             self.problem = None
         self._figures.counts["index_files"] += 1
         await self._retries.insist(lambda: self._spool.mark_indexed(day))

@@ -66,7 +66,7 @@ class Retries:
         self.succeeded(number)
         reason = self._tried_again.pop(number, None)
         if reason is not None:
-            log.info("store: takes what was set aside (%s); delivering the others", reason)
+            log.info("store: accepted what was set aside (%s); delivering the others", reason)
             await self.insist(lambda: self._spool.restore_by_reason(reason))
 
     async def run(self, breaker: CircuitBreaker) -> None:

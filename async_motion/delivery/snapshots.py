@@ -127,10 +127,10 @@ class Snapshots:
                 return True
             await self._publish_all(camera, announcement.encode(), small)
         except (StoreUnavailable, BrokerUnavailable, TimeoutError) as exc:
-            log.debug("%s: its last picture is not shown again yet: %s", camera, exc)
+            log.debug("%s: its last snapshot is not published again yet: %s", camera, exc)
             return isinstance(exc, BrokerRefused)
         except (RecordRejected, ImageError, ValueError) as exc:
-            log.debug("%s: its last picture cannot be shown again: %s", camera, exc)
+            log.debug("%s: its last snapshot cannot be published again: %s", camera, exc)
         return True
 
     def is_candidate(self, item: FrameUpload) -> bool:
@@ -226,7 +226,7 @@ def parse_shown(value: bytes) -> dict[str, Rank]:
         remembered = parse_object(value)
         return {str(camera): (int(number), float(score)) for camera, (number, score) in remembered.items()}
     except (ValueError, TypeError, OverflowError) as exc:
-        log.warning("what the last run showed cannot be read (%s); showing the next frames", exc)
+        log.warning("snapshots of the last run cannot be read (%s); the next frames replace them", exc)
         return {}
 
 

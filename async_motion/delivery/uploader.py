@@ -263,7 +263,7 @@ class Uploader:
             )
         except RecordRejected as exc:
             # The frames are stored and announced; the end of their event must still be announced.
-            log.error("%s: event %s stays without its summary: %s", event.camera, event.event_id, exc)
+            log.error("%s: event %s gets no summary: %s", event.camera, event.event_id, exc)
         except StoreUnavailable as exc:
             await self._retry(item, exc)
             return

@@ -188,7 +188,7 @@ class LeaseKeeper:
             entry = await self._bucket.get(CAMERA + lease.camera)
             found = parse_owner(entry) if entry is not None else None
             if entry is not None and (found is None or found.tenure != lease.tenure):
-                who = f"{found.worker} has it" if found is not None else "its key is not ours"
+                who = f"{found.worker} holds it" if found is not None else "its key is not ours"
                 raise LeaseLost(f"{lease.camera}: the lease is lost: {who}") from None
             sent = self._clock()
             try:
@@ -198,7 +198,7 @@ class LeaseKeeper:
                     epoch, revision = found.epoch, await self._write(lease, found.epoch, note, entry.revision)
             except KeyTaken:
                 raise LeaseUnavailable(
-                    f"the leases' servers refuse the lease of {lease.camera} without another owner"
+                    f"the NATS servers refuse the lease of {lease.camera} without another owner"
                 ) from None
         deadline = max(lease.deadline, sent + self._ttl_s)
         return replace(lease, epoch=epoch, revision=revision, deadline=deadline)

@@ -120,7 +120,7 @@ class NatsBucket:
                     found = await watcher.updates(timeout=self._ttl_s)
                 except TimeoutError:
                     # Workers write every ttl / 3: silence means that the watch is dead.
-                    raise LeaseUnavailable("the leases' servers are silent") from None
+                    raise LeaseUnavailable("the NATS servers send nothing") from None
                 if found is None:
                     yield None
                 else:
@@ -204,9 +204,9 @@ class NatsBucket:
             if isinstance(exc, nats.js.errors.NotFoundError):
                 # The bucket was deleted meanwhile: the next request creates it again.
                 self._bucket = None
-            raise LeaseUnavailable(f"the leases' servers refuse: {_words(exc)}") from exc
+            raise LeaseUnavailable(f"the NATS servers refuse: {_words(exc)}") from exc
         except _TROUBLE as exc:
-            raise LeaseUnavailable(f"the leases' servers do not answer: {_words(exc)}") from exc
+            raise LeaseUnavailable(f"the NATS servers do not answer: {_words(exc)}") from exc
 
 
 class _Missing(Exception):

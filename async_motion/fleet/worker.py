@@ -303,7 +303,7 @@ class FleetWorker:
             if entry is not None:
                 await self._bucket.delete(key, entry.revision)
         except (LeaseUnavailable, KeyTaken) as exc:
-            log.debug("fleet: the worker's key is left to expire: %s", exc)
+            log.debug("fleet: cannot delete the worker's key; it expires by itself: %s", exc)
 
     async def _follow(self) -> None:
         """Keep the view up to date. The watch restarts every `ttl_s`, and after every lost connection."""
@@ -335,7 +335,7 @@ class FleetWorker:
 
     def _set_connected(self, problem: str | None) -> None:
         if problem is None and not self._connected:
-            log.info("fleet: the leases answer; this is worker %s", self._settings.worker)
+            log.info("fleet: connected to the NATS servers as worker %s", self._settings.worker)
         elif problem is not None and (self._connected or self._problem is None):
             log.warning("fleet: %s; retrying", problem)
         self._connected, self._problem = problem is None, problem
@@ -527,7 +527,7 @@ class FleetWorker:
         self._held[camera] = _Held(lease=lease, since=self._clock(), renewing=renewing, note=note)
         self._arm(camera, lease)
         name = "the instance" if camera == INSTANCE else camera
-        log.info("fleet: %s is ours, epoch %d", name, lease.epoch)
+        log.info("fleet: %s: lease acquired, epoch %d", name, lease.epoch)
         self._start(camera, lease.epoch, note)
 
     def _left_by_the_last(self, camera: str) -> Mapping[str, Any] | None:
@@ -594,7 +594,7 @@ class FleetWorker:
         if self._settings.on_quorum_loss == "keep" and not stood_still:
             if not held.keeping:
                 held.keeping = True
-                log.warning("fleet: %s: the lease cannot be renewed; going on without it", camera)
+                log.warning("fleet: %s: the lease cannot be renewed; continuing without it", camera)
             return
         # A worker that was suspended cannot say that there is no quorum: another one has the camera by now.
         why = "this worker stood still until its lease was over" if stood_still else "no answer to a renewal"

@@ -309,8 +309,8 @@ class DiscoveryPublisher:
         for place in sorted(self._places - {self._here}, key=repr):
             if place.base != self._here.base:
                 if place.base in self._online:
-                    said = "another service is online there: it is left alone"
-                    log.warning("%s was ours before a renaming, and %s", place.base, said)
+                    said = "is left alone: another service is online there"
+                    log.warning("%s, the former name of this service, %s", place.base, said)
                     online_elsewhere.add(place)
                     continue
                 clear |= {topic for topic in found if self._is_leftover(topic, place)}
@@ -397,7 +397,7 @@ class DiscoveryPublisher:
         for topic, removal in removals.items():
             if removal.left is not None:
                 self._say(topic, removal.left)
-        log.info("removed from Home Assistant what no longer exists: %d devices changed", len(removals))
+        log.info("Home Assistant: removed what no longer exists from %d devices", len(removals))
 
     # ---- messages of Home Assistant ----
 

@@ -104,7 +104,7 @@ class ClipWriter:
         Raises ImageError if there is none, OSError.
         """
         if self._stream is None or self._last is None:
-            raise ImageError(f"{self._target.name}: no picture to make a clip of")
+            raise ImageError(f"{self._target.name}: no image to make a clip of")
         with self._translating():
             _encode(self._container, self._stream, self._last, self._at + max(1, round(last_s * _TICKS)))
             self._container.mux(self._stream.encode(None))

@@ -229,7 +229,7 @@ class Day:
             for each in page.folders:
                 event = each[len(folder) : -1]
                 if not EVENT_ID.fullmatch(event) or f"{self._day:%Y%m%d}" != event[:8]:
-                    self._skipped.add(each, "no event's folder")
+                    self._skipped.add(each, "not an event's folder")
                 elif self._chosen.may_hold(event):
                     yield event
                 elif self._chosen.until is not None and event_started(event) >= self._chosen.until:

@@ -38,7 +38,7 @@ def image_of(jpeg: bytes, at_least_width: int | None = None) -> Image:
     """
     width, height = dimensions(jpeg)
     if width * height > MAX_PIXELS:
-        raise ImageError(f"a picture of {width}x{height} pixels is too large")
+        raise ImageError(f"an image of {width}x{height} pixels is too large")
     return decode(jpeg, at_least_width)
 
 

@@ -162,7 +162,7 @@ class EventReader:
         """
         data = await self.requests.read(frame.object_key, min(MAX_FRAME_BYTES, frame.size))
         if data is None:
-            raise UnreadableObject(f"{frame.object_key}: it is gone")
+            raise UnreadableObject(f"{frame.object_key}: it no longer exists")
         if hashlib.sha256(data).hexdigest() != frame.sha256:
             raise UnreadableObject(f"{frame.object_key}: its sha256 is not that of the stored frame")
         return data

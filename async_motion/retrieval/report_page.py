@@ -105,11 +105,11 @@ def _card(shot: Shot) -> str:
     image = f'<img alt="{escape(event.camera)} at {at:%H:%M:%S}" src="{_data(shot.jpeg)}">'
     if shot.link is not None:
         image = f'<a href="{escape(shot.link)}" rel="noreferrer">{image}</a>'
-    lasted = "goes on" if event.duration_s is None else f"{event.duration_s:.0f} s"
+    lasted = "ongoing" if event.duration_s is None else f"{event.duration_s:.0f} s"
     zones = f", {escape(', '.join(event.zones))}" if event.zones else ""
     return (
         f"<figure>{image}<figcaption><b>{escape(event.camera)}</b> {at:%a %H:%M:%S}<br>"
-        f"{event.peak_score:.1%} of the picture, {lasted}, {event.frames} frames{zones}<br>"
+        f"{event.peak_score:.1%} of the image, {lasted}, {event.frames} frames{zones}<br>"
         f'<code class="dim">{event.event_id}</code></figcaption></figure>'
     )
 

@@ -32,7 +32,7 @@ def parse_summary(data: bytes, event: str) -> dict[str, Any]:
     try:
         said = json.loads(data)
     except (ValueError, RecursionError) as exc:
-        raise UnreadableObject(f"event summary: no JSON: {str(exc)[:200]}") from exc
+        raise UnreadableObject(f"event summary: not JSON: {str(exc)[:200]}") from exc
     if not isinstance(said, dict) or said.get("schema") != SUMMARY_SCHEMA:
         raise UnreadableObject(f"event summary: expected schema {SUMMARY_SCHEMA}")
     if said.get("event_id") != event:

@@ -24,7 +24,7 @@ from async_motion.scan.task import OnShare, scan_recording
 log = logging.getLogger(__name__)
 
 MAX_RETRIES = 5
-LOST = "the cluster gave it up ({why}): the file crashes the decoder, or its nodes died again and again"
+LOST = "the cluster gave up on it ({why}): the file crashes the decoder, or its nodes died again and again"
 
 
 class RayUnavailable(AsyncMotionError):

@@ -83,7 +83,7 @@ class ScanLedger:
             same = same and recording.started_at in (None, begin)
             return found, same and set(spec.makes) <= set(said["makes"])
         except (UnreadableObject, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-            log.warning("%s: is no marker; scanning again: %s", key, exc)
+            log.warning("%s: is not a marker; scanning again: %s", key, exc)
             return None
 
     async def note(self, outcome: ScanOutcome, spec: ScanSpec, *, known: ScanOutcome | None = None) -> None:

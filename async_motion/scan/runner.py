@@ -194,7 +194,7 @@ class _Work:
                 await self._changed.wait_for(lambda place=place: place < self._given + AHEAD)  # type: ignore[misc]
             outcome = await self._one(self._recordings[place])
             if outcome.stops:
-                raise ScanStopped(f"{outcome.problem}; the same command goes on from here")
+                raise ScanStopped(f"{outcome.problem}; the same command continues from here")
             self._progress.finished(outcome)
             self._tell()
             async with self._changed:

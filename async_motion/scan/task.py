@@ -63,7 +63,7 @@ SETTLE_S = 3600.0
 """Seconds that encoder and store may take at the end of a file: a slow store must lose no still."""
 
 ON_LINUX = sys.platform == "linux"
-NO_TIME = "its name and its container say no time: give it with --start"
+NO_TIME = "neither its name nor its container holds a time: give it with --start"
 
 
 async def scan_recording(task: ScanTask, on_share: OnShare = lambda _share: None) -> ScanOutcome:
@@ -306,7 +306,7 @@ async def _fetch(bucket: AnyReader, key: str, file: IO[bytes]) -> None:
                 raise
             await asyncio.sleep(backoff.next_s())
         except RecordRejected:
-            raise UsageError("is not there any more") from None
+            raise UsageError("no longer exists") from None
         else:
             file.flush()
             return

@@ -158,7 +158,8 @@ class Commands:
         where = _shown(topic)
         if was_retained:
             self._warn(
-                camera, f"{camera}: command on {where} ignored: it is retained; publish it without that"
+                camera,
+                f"{camera}: command on {where} ignored: it is retained; publish it without the retain flag",
             )
         elif not known or len(payload) > commands.MAX_BYTES:
             self._refuse(camera, setting, where, payload)
@@ -319,7 +320,7 @@ class Commands:
             return
         if remembered.get("configured") != configured:
             if value != remembered.get("configured"):
-                said = "the settings have changed, an earlier command no longer holds"
+                said = "the settings have changed, an earlier command no longer applies"
                 log.info("%s: %s is %s%s: %s", camera, setting, configured, when, said)
             self._memory.keep(key, {"value": configured, "configured": configured})
             return
@@ -330,7 +331,7 @@ class Commands:
         except ValueError as exc:
             log.warning("%s: the remembered %s cannot be used: %s", camera, setting, exc)
             return
-        said = "as a command has set it; the settings say"
+        said = "as set by a command; the settings have"
         log.info("%s: %s is %s%s, %s %s", camera, setting, value, when, said, configured)
 
 

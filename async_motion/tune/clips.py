@@ -173,7 +173,7 @@ def read_clip(path: Path, label: Label, *, fps: float, memory: ClipMemory) -> Cl
     except CameraUnavailable as exc:
         raise UsageError(str(exc)) from exc
     if len(times) < 2 or times[-1] <= times[0]:
-        raise UsageError(f"{path}: holds {len(times)} picture(s), expected a clip of some seconds")
+        raise UsageError(f"{path}: holds {len(times)} image(s), expected a clip of some seconds")
     at_s = np.asarray(times)
     # A clip with a lower rate than `fps` yields all its frames.
     own_fps = min(fps, (len(times) - 1) / (times[-1] - times[0]))
@@ -238,7 +238,7 @@ def _labels(path: Path, label: Label, times: NDArray[np.float64], fps: float) ->
         for begin, end in spans:
             if begin >= length or end > length + END_S:
                 raise UsageError(
-                    f"{label.said_in}: {path.name}: {name} {begin:g} to {end:g} s is outside of the clip, "
+                    f"{label.said_in}: {path.name}: {name} {begin:g} to {end:g} s is outside the clip, "
                     f"expected 0 to {length:.1f} s"
                 )
     return event_labels(len(times), _frames(label.events, times), unscored=_frames(label.unsure, times))

@@ -271,7 +271,7 @@ def test_what_went_while_home_assistant_was_away_is_gone_when_it_is_back(lab: La
     lab.ha.stop()
     bare = lab.camera_settings(detect={"zones": {}})
     with lab.service(lab.settings(cameras={garden: bare})) as service:
-        service.wait_for_log("removed from Home Assistant")
+        service.wait_for_log("removed what no longer exists")
         lab.ha.start()
         whole(lab, garden)
         eventually(lambda: lab.device() is None, within_s=60, what="the end of the device")

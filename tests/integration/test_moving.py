@@ -82,7 +82,7 @@ def test_what_is_there_is_not_overwritten_unasked(
 
     config.write_text("instance: edge1\nmqtt: {host: h, username: u, password: other-of-the-test}\n")
     assert main(["restore", "--config", str(config), "backup.tar"]) == 2
-    assert "other settings already" in capsys.readouterr().err
+    assert "other settings are there already" in capsys.readouterr().err
     assert main(["restore", "--config", str(config), "--replace", "backup.tar"]) == 0
     assert "first-of-the-test" in config.read_text()
     assert "other-of-the-test" in Path("variables.yaml.bak").read_text()
@@ -92,7 +92,7 @@ def test_what_is_there_is_not_overwritten_unasked(
     config.write_text("{}")
     monkeypatch.setenv("ASYNC_MOTION__INSTANCE", "edge2")
     assert main(["restore", "--config", str(config), "--replace", "backup.tar"]) == 2
-    assert "is of the instance edge1" in capsys.readouterr().err
+    assert "belongs to edge1" in capsys.readouterr().err
     assert config.read_text() == "{}"
 
 
@@ -102,7 +102,7 @@ def test_what_is_no_backup_is_said_so(
 ) -> None:
     (tmp_path / "file").write_bytes(content)
     assert main(["restore", "--config", str(tmp_path / "variables.yaml"), str(tmp_path / "file")]) == 2
-    assert "is no backup of async_motion" in capsys.readouterr().err
+    assert "is not a backup of async_motion" in capsys.readouterr().err
     assert main(["restore", "--config", str(tmp_path / "variables.yaml"), str(tmp_path / "none")]) == 2
     assert not (tmp_path / "variables.yaml").exists()
 

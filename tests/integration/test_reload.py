@@ -130,8 +130,8 @@ def test_the_store_moves_while_an_event_goes_on(tmp_path: Path) -> None:
         event = service.wait_for_log("porch: motion started").rpartition(" ")[2]
         before = eventually(lambda: stored(service).get(event) or [], what="its first frames")
         rewrite(service, lambda settings: settings.update(directory={"path": "data/moved"}))
-        service.wait_for_log("reload: directory.path: the store is opened again")
-        service.wait_for_log("store: directory data/moved: takes frames")
+        service.wait_for_log("reload: directory.path: the store is reopened")
+        service.wait_for_log("store: directory data/moved: accepts frames")
         moved = eventually(
             lambda: stored(service, "moved").get(event) or [], what="the same event in the other store"
         )

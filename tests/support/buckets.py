@@ -81,7 +81,7 @@ class MemoryBucket:
 
     def _answer(self) -> None:
         if self.down:
-            raise LeaseUnavailable("the leases' servers do not answer: test")
+            raise LeaseUnavailable("the NATS servers do not answer: test")
 
     def _write(self, key: str, value: bytes) -> int:
         self._revision += 1
@@ -89,5 +89,5 @@ class MemoryBucket:
         self._keys[key] = (Entry(key=key, value=value, revision=self._revision), self._clock())
         self._changed.set()
         if self.mute:
-            raise LeaseUnavailable("the leases' servers do not answer: test")
+            raise LeaseUnavailable("the NATS servers do not answer: test")
         return self._revision

@@ -194,7 +194,7 @@ class Detector:
         if luma.ndim != 2 or min(luma.shape) < 1:
             raise FrameShapeError(f"a luma plane has two dimensions, this array is {luma.shape}")
         if self._shape is not None and luma.shape != self._shape:
-            raise FrameShapeError(f"the picture was {self._shape} so far and is {luma.shape} now")
+            raise FrameShapeError(f"the frames had the shape {self._shape} and now have {luma.shape}")
         plane = working_image(luma)
         if self._shape is None:
             self._shape = (luma.shape[0], luma.shape[1])

@@ -39,7 +39,7 @@ def unpack(packed: bytes) -> Arrays:
         for name, code, shape in json.loads(head):
             dtype = np.dtype(code)
             if dtype.kind not in "biuf":
-                raise ValueError(f"{code} is no kind of number")
+                raise ValueError(f"{code} is not a numeric type")
             count = int(np.prod(shape, dtype=np.int64))
             if count < 0 or at + count * dtype.itemsize > len(data):
                 raise ValueError("cut short")

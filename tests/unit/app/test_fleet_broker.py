@@ -72,7 +72,7 @@ async def test_what_is_another_workers_is_left_alone() -> None:
         broker.retain("am/town/yard/motion", "ON")
         broker.retain("am/town/state", "{}")
         broker.forget("am/town/yard/zone/old/motion")
-        with pytest.raises(BrokerUnavailable, match="yard: it is another worker's now"):
+        with pytest.raises(BrokerUnavailable, match="yard: another worker owns it now"):
             await broker.publish("am/town/yard/frame", b"1")
     assert said(clients["porch"]) == said(clients["worker"]) == []
 

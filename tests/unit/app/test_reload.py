@@ -124,8 +124,8 @@ def test_what_cannot_change_is_said_by_name() -> None:
     assert Plan().words() == ["nothing has changed"]
     parts = Plan(page=("web.port",), store=("minio.bucket",), broker=("mqtt.tls",))
     assert parts.words() == [
-        "minio.bucket: the store is opened again",
-        "mqtt.tls: the broker is connected to again",
+        "minio.bucket: the store is reopened",
+        "mqtt.tls: the broker is reconnected",
         "web.port: the page restarts",
     ]
     whole = Plan(page=("web.port",), whole=("instance",))

@@ -294,10 +294,10 @@ class TestCursor:
 
     async def test_what_is_no_cursor_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "cursor").write_text("{}")
-        with pytest.raises(ValueError, match="no cursor"):
+        with pytest.raises(ValueError, match="not a cursor"):
             MotionClient(MemoryBucket(), instance=INSTANCE, cursor_file=tmp_path / "cursor")
         async with MotionClient(MemoryBucket(), instance=INSTANCE) as client:
-            with pytest.raises(ValueError, match="no cursor"):
+            with pytest.raises(ValueError, match="not a cursor"):
                 await anext(client.events("x"))
             with pytest.raises(ValueError, match="before events"):
                 _ = client.cursor

@@ -53,7 +53,7 @@ def test_what_is_asked_for_is_understood(setting: str, payload: bytes, value: co
         ("snapshot", b"ON", "expected PRESS"),
         ("profile", b"ON", "expected day or night or auto"),
         ("colour", b"red", "expected one of detection, sensitivity, threshold, min_area, snapshot, profile"),
-        ("detection", b"ON" + b" " * 1000, "1002 bytes are too many"),
+        ("detection", b"ON" + b" " * 1000, "1002 bytes, expected at most"),
     ],
 )
 def test_what_is_refused_says_what_was_expected(setting: str, payload: bytes, expected: str) -> None:

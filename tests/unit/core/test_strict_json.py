@@ -51,8 +51,8 @@ def test_nothing_but_a_value_error_comes_out_and_what_is_read_can_be_written(dat
     [
         (b"[" * 40 + b"]" * 40, "nested too deeply"),
         (b"[" * 100_000, "nested too deeply"),
-        (b"NaN", "NaN is no JSON"),
-        (b"-Infinity", "-Infinity is no JSON"),
+        (b"NaN", "NaN is not JSON"),
+        (b"-Infinity", "-Infinity is not JSON"),
         (b'"\\ud800"', "surrogate"),
         (b"1e400", "too large"),
         (b"1" * 40, "too large"),

@@ -47,7 +47,7 @@ async def test_a_lease_has_one_owner_and_the_next_epoch_is_higher(bucket: Memory
     clock.seconds += TTL_S
     second = await acquired(bucket, clock, "w2")
     assert second.epoch > first.epoch
-    with pytest.raises(LeaseLost, match="w2 has it"):
+    with pytest.raises(LeaseLost, match="w2 holds it"):
         await keeper(bucket, clock).renew(first)
 
 

@@ -458,7 +458,7 @@ class TestFrames:
         del bucket.objects[gone.object_key]
         with pytest.raises(UnreadableObject, match="sha256"):
             await reader.fetch(changed)
-        with pytest.raises(UnreadableObject, match="gone"):
+        with pytest.raises(UnreadableObject, match="no longer exists"):
             await reader.fetch(gone)
         bucket.objects[changed.object_key] = (b"x" * 5000, {})
         with pytest.raises(UnreadableObject, match="longer than"):

@@ -75,7 +75,7 @@ async def test_a_problem_stops_nothing_but_one_that_stops_does(tmp_path: Path) -
         async for outcome in scan(recordings(60), specs(tmp_path), Script(1, answer)):
             got.append(outcome.problem)  # noqa: PERF401  # outcomes before the stop are kept
 
-    with pytest.raises(ScanStopped, match="bad; the same command goes on"):
+    with pytest.raises(ScanStopped, match="bad; the same command continues"):
         await listen()
     assert got == [None, "bad", None, None, None]
 

@@ -456,13 +456,13 @@ def test_a_label_outside_of_its_clip(
 ) -> None:
     labels = label_file(tmp_path, "l.yaml", "marked.mp4: [[2, 3], [6, 9]]\n")
     line = refused(capsys, folder / "marked.mp4", "--labels", labels)
-    assert line == f"{labels}: marked.mp4: event 6 to 9 s is outside of the clip, expected 0 to 7.0 s"
+    assert line == f"{labels}: marked.mp4: event 6 to 9 s is outside the clip, expected 0 to 7.0 s"
 
 
 def test_a_clip_of_one_frame(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "quiet").mkdir()
     path = write_clip(tmp_path / "quiet/one.mp4", [ground(*SIZE)])
-    assert "holds 1 picture(s), expected a clip of some seconds" in refused(capsys, path)
+    assert "holds 1 image(s), expected a clip of some seconds" in refused(capsys, path)
 
 
 def test_no_such_camera(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
