@@ -1,17 +1,23 @@
-"""Build the readers of the bucket from settings. Separate from `build`: reading commands need no OpenCV."""
+"""Build the readers of the bucket from settings. Separate from `build`: reading commands need no OpenCV.
+
+A store's module is imported when it is built: aiohttp is half of the time that a command takes to start, and
+the directory needs none of it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from async_motion.retrieval import EventReader
 from async_motion.settings import Settings
-from async_motion.store.directory_reader import DirectoryReader
-from async_motion.store.lifecycle import LifecycleStore
-from async_motion.store.minio_reader import MinioReader
 
-AnyReader = MinioReader | DirectoryReader
+if TYPE_CHECKING:
+    from async_motion.store.directory_reader import DirectoryReader
+    from async_motion.store.lifecycle import LifecycleStore
+    from async_motion.store.minio_reader import MinioReader
+
+    AnyReader: TypeAlias = MinioReader | DirectoryReader
 
 READS_AT_ONCE = 16
 
@@ -25,7 +31,11 @@ def build_bucket(
     another bucket on the same server. `making`: a put may create the bucket, if the settings allow it.
     """
     if settings.minio.endpoint is None:
+        from async_motion.store.directory_reader import DirectoryReader
+
         return DirectoryReader(settings.directory.path, bucket=settings.minio.bucket)
+    from async_motion.store.minio_reader import MinioReader
+
     arguments = minio_arguments(settings) | {"concurrency": READS_AT_ONCE}
     if bucket is not None:
         arguments |= {"bucket": bucket}
@@ -38,6 +48,8 @@ def build_bucket(
 
 def build_folder(path: Path) -> DirectoryReader:
     """Return a reader of a folder, independent of the store in the settings."""
+    from async_motion.store.directory_reader import DirectoryReader
+
     return DirectoryReader(path)
 
 
@@ -53,6 +65,8 @@ def build_events(settings: Settings, bucket: AnyReader, instance: str | None = N
 
 def build_lifecycle(settings: Settings) -> LifecycleStore:
     """Return a client for the bucket's lifecycle rules."""
+    from async_motion.store.lifecycle import LifecycleStore
+
     return LifecycleStore(**minio_arguments(settings), create_bucket=False)
 
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from async_motion import __version__
 from async_motion.app import specs
-from async_motion.app.buckets import AnyReader, build_bucket, build_events
+from async_motion.app.buckets import build_bucket, build_events
 from async_motion.app.editor import FileEditor
 from async_motion.app.upkeep import SpoolUpkeep
 from async_motion.camera.unit import CameraUnit, Observer
@@ -24,6 +24,9 @@ from async_motion.retrieval.images import image_of
 from async_motion.retrieval.removal import delete
 from async_motion.settings import CameraSettings, Settings
 from async_motion.web import Archive, CameraFacts, Guard, Live, Role, Site, Thumbnails, Web, ZoneFacts
+
+if TYPE_CHECKING:
+    from async_motion.app.buckets import AnyReader
 
 QUALITY = 75
 """JPEG quality (1..100) of images that are shown, not stored."""

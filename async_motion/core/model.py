@@ -12,16 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Luma = NDArray[np.uint8]
-"""(H, W) uint8, 0..255: the brightness plane."""
+    Luma: TypeAlias = NDArray[np.uint8]
+    """(H, W) uint8, 0..255: the brightness plane."""
 
-Image = NDArray[np.uint8]
-"""(H, W, 3) uint8, channels in the order blue, green, red."""
+    Image: TypeAlias = NDArray[np.uint8]
+    """(H, W, 3) uint8, channels in the order blue, green, red."""
+else:
+    # Commands that read the bucket import this module; numpy would be a fifth of their start.
+    Luma = Image = Any
 
 
 class Box(NamedTuple):

@@ -25,15 +25,18 @@ import shutil
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from async_motion.app.buckets import AnyReader, build_bucket, build_folder
+from async_motion.app.buckets import build_bucket, build_folder
 from async_motion.core.index import SCANNED, event_day, index_key, pack_encoded, parse_line
 from async_motion.core.names import event_key, frame_key
 from async_motion.core.payloads import encode, iso, parse_iso
 from async_motion.errors import UnreadableObject
 from async_motion.scan.model import Recording, ScanOutcome, ScanSpec, folder_of
 from async_motion.scan.sinks import put_with_retries
+
+if TYPE_CHECKING:
+    from async_motion.app.buckets import AnyReader
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from async_motion.app.buckets import AnyReader, build_bucket
+from async_motion.app.buckets import build_bucket
 from async_motion.app.build import build_unit
 from async_motion.app.specs import capture_spec
 from async_motion.capture import CameraSource, ContainerFacts, open_source, read_facts
@@ -53,6 +53,9 @@ from async_motion.scan.model import (
 )
 from async_motion.scan.overlay import OverlayNotes, write_overlays
 from async_motion.scan.sinks import MAX_TRIES, ScanOutbox, Sink, StillsSink, StoreSink
+
+if TYPE_CHECKING:
+    from async_motion.app.buckets import AnyReader
 
 log = logging.getLogger(__name__)
 

@@ -28,6 +28,33 @@ def test_schema_prints_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["$id"] == "urn:async_motion:event:1"
 
 
+HEAVY = ("aiohttp", "aiomqtt", "av", "cv2", "jinja2", "miniopy_async", "numpy", "rich", "structlog")
+"""Packages whose import takes longer than reading an index."""
+
+_IMPORTED = f"""
+import contextlib, sys
+from async_motion.cli.command_line import main
+with contextlib.suppress(SystemExit):
+    main(sys.argv[1:])
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["events", "--since", "2h"], ["get", "--since", "2h"], ["delete", "--to", "30d"]]
+)
+def test_a_command_imports_only_what_it_needs(argv: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTED, *argv],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("argv", [[], ["dance"], ["listen", "--count", "0"], ["listen", "--count", "x"]])
 def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
