@@ -47,16 +47,21 @@ EVENT_TEMPLATE: Final = f"""\
 {{%- set old = value_json.event_type == 'motion_updated'
   and was.get('event_id') == value_json.event_id and was.get('zones') == value_json.zones
   and (recent or was.get('object_key') == value_json.best_frame) -%}}
-{{{{ ({{}} if old else {{
+{{%- set epoch = value_json.get('epoch') -%}}
+{{%- set outdated = epoch is not none and epoch < (was.get('epoch') or 0)
+  and (value_json.delayed or value_json.started_at < was.get('started_at')) -%}}
+{{{{ ({{}} if old or outdated else dict({{}} if epoch is none else {{'epoch': epoch}}, **{{
   'event_type': words[value_json.event_type], 'phase': value_json.type,
   'event_id': value_json.event_id, 'camera': value_json.camera,
   'object_key': value_json.best_frame, 'bucket': value_json.bucket, 'url': value_json.url,
   'score': value_json.peak_score, 'zones': value_json.zones, 'frames_stored': value_json.frames_stored,
   'started_at': value_json.started_at, 'ended_at': value_json.ended_at,
-  'duration_s': value_json.duration_s, 'reason': value_json.reason}}) | tojson }}}}"""
-"""An event's message as the event entity's attributes; empty, and so ignored, if an update has no news.
+  'duration_s': value_json.duration_s, 'reason': value_json.reason}})) | tojson }}}}"""
+"""An event's message as the event entity's attributes; empty, and so ignored, if there is no news.
 
-News is a change of zones, at once, or a better frame, at most once in `EVENT_GAP_S`.
+News is a change of zones, at once, or a better frame, at most once in `EVENT_GAP_S`. In a fleet, a worker
+with a lower epoch has none: what it delivers late must not replace a newer event. Its later events are shown
+if they are not delayed: epochs begin again if the leases' bucket is lost.
 """
 
 FRAME_TEMPLATE: Final = """\

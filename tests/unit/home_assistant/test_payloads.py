@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2.sandbox import SandboxedEnvironment
 
 from async_motion.core import names, payloads
 from async_motion.core.model import CameraStatus
 from async_motion.core.names import DiscoveryTopics, Topics
-from async_motion.home_assistant.entities import CameraSite, ServiceInfo
+from async_motion.home_assistant.entities import EVENT_TEMPLATE, CameraSite, ServiceInfo
 from async_motion.home_assistant.payloads import (
     Payload,
     camera_payload,
@@ -291,3 +295,52 @@ def test_a_renamed_camera_is_the_same_device_with_other_topics() -> None:
         assert after["components"][key].get("unique_id") == component.get("unique_id")
         assert after["components"][key].get("subtype") == component.get("subtype")
     assert after["components"]["motion"]["state_topic"] == TOPICS.motion("entrance")
+
+
+def shown_event(was: Payload, message: Payload) -> Payload:
+    """Return the attributes that the event entity takes from a message, as Home Assistant renders them."""
+    environment = SandboxedEnvironment()
+    environment.filters["tojson"] = json.dumps
+    environment.globals["now"] = lambda: 0.0
+    environment.globals["as_timestamp"] = lambda *_: 0.0
+    this = SimpleNamespace(attributes=was, state="2026-11-22T07:31:12+00:00")
+    rendered = environment.from_string(EVENT_TEMPLATE).render(value_json=message, this=this)
+    found: Payload = json.loads(rendered)
+    return found
+
+
+def event_message(**changes: Any) -> Payload:
+    return {
+        "type": "start",
+        "event_type": "motion_started",
+        "event_id": "20261122T073112345Z-7c1e9a",
+        "camera": "porch",
+        "best_frame": None,
+        "bucket": "motion",
+        "url": None,
+        "peak_score": 0.1,
+        "zones": [],
+        "frames_stored": 1,
+        "started_at": "2026-11-22T07:31:12.345000Z",
+        "ended_at": None,
+        "duration_s": None,
+        "reason": None,
+    } | changes
+
+
+def test_the_event_entity_ignores_what_a_lost_worker_delivers_late() -> None:
+    shown = shown_event({}, event_message(epoch=9, delayed=False))
+    assert (shown["epoch"], shown["phase"]) == (9, "start")
+    later = {"started_at": "2026-11-22T07:40:00.000000Z"}
+    assert shown_event(shown, event_message(epoch=8, delayed=True, **later)) == {}
+    assert shown_event(shown, event_message(epoch=8, delayed=False, started_at="2026-11-22T07:00:00Z")) == {}
+    assert shown_event(shown, event_message(epoch=9, delayed=True))["epoch"] == 9
+    assert shown_event(shown, event_message(epoch=10, delayed=False))["epoch"] == 10
+    # The epochs began again: what is new and not late is shown.
+    assert shown_event(shown, event_message(epoch=2, delayed=False, **later))["epoch"] == 2
+
+
+def test_without_a_fleet_the_event_entity_has_no_epoch() -> None:
+    shown = shown_event({}, event_message())
+    assert "epoch" not in shown
+    assert shown_event(shown, event_message(type="end", event_type="motion_ended"))["phase"] == "end"
