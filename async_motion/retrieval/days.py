@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -34,7 +34,9 @@ from async_motion.core.index import (
     thin_scores,
     unpack,
 )
+from async_motion.core.model import EndReason
 from async_motion.core.names import EVENT_ID, event_folder, event_key
+from async_motion.core.payloads import parse_iso
 from async_motion.errors import UnreadableObject
 from async_motion.retrieval.model import Event, Filter, Skipped
 from async_motion.retrieval.requests import Requests, together
@@ -253,11 +255,16 @@ async def look(requests: Requests, place: CameraFolder, event: str, skipped: Ski
 
 
 async def _from_frames(requests: Requests, place: CameraFolder, event: str, skipped: Skipped) -> Event | None:
-    """Return an event without a summary, which goes on or was never closed. Its zones are not known."""
+    """Return an event without a summary. Its zones are not known.
+
+    It goes on, or was never closed. If a fleet's next worker has stored a later event, its worker was lost.
+    """
     count = size = 0
     sampled: list[tuple[int, str, int]] = []
     every = 1
+    last = ""
     async for seq, key, bytes_ in stored_frames(requests, place.folder(event)):
+        last = key
         if count % every == 0:
             sampled.append((seq, key, bytes_))
             if len(sampled) >= 2 * SAMPLED_FRAMES:
@@ -284,9 +291,59 @@ async def _from_frames(requests: Requests, place: CameraFolder, event: str, skip
         else:
             scores.append((seq, frame.score))
     best = max(scores, key=lambda each: each[1], default=(sampled[0][0], 0.0))
-    return replace(
+    open_event = replace(
         shell, best=best[0], peak_score=best[1], scores=thin_scores([score for _, score in scores])
     )
+    return await _cut(requests, place, open_event, last, metadata[0] or {})
+
+
+async def _cut(
+    requests: Requests, place: CameraFolder, event: Event, last: str, about: Mapping[str, str]
+) -> Event:
+    """Return an event without a summary; with its end if its worker was lost.
+
+    The next event shows it, if its epoch is higher. `last` is the key of the event's last frame, `about` the
+    metadata of any. The lost worker may come back and deliver the rest: then the summary counts.
+    """
+    epoch = _epoch(about)
+    if epoch is None:
+        return event
+    later = await _next_frame(requests, place, event)
+    if later is None or (_epoch(await requests.about(later) or {}) or 0) <= epoch:
+        return event
+    try:
+        ended_at = parse_iso((await requests.about(last) or {})["captured-at"])
+    except (KeyError, ValueError):
+        return event
+    ended_at = max(ended_at, event.started_at)
+    return replace(
+        event,
+        ended_at=ended_at,
+        duration_s=(ended_at - event.started_at).total_seconds(),
+        reason=EndReason.WORKER_LOST.value,
+    )
+
+
+async def _next_frame(requests: Requests, place: CameraFolder, event: Event) -> str | None:
+    """Return the key of the first frame of the next event of the same day or the day after; None without."""
+    day = event_day(event.event_id)
+    for folder, start_after in (
+        (place.day(day), place.folder(event.event_id) + "~"),
+        (place.day(day + timedelta(days=1)), ""),
+    ):
+        async for page in requests.pages(folder, folders=True, start_after=start_after):
+            for each in page.folders:
+                if not EVENT_ID.fullmatch(each[len(folder) : -1]):
+                    continue
+                async for _, key, _ in stored_frames(requests, each):
+                    return key
+    return None
+
+
+def _epoch(about: Mapping[str, str]) -> int | None:
+    """Return a lease's epoch from a frame's metadata; None without a fleet."""
+    text = about.get("epoch", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 16 else None
 
 
 async def stored_frames(requests: Requests, folder: str) -> AsyncIterator[tuple[int, str, int]]:

@@ -150,6 +150,37 @@ class TestEvents:
         assert await ids(reader, until=midnight) == of(made[:1])
         assert await ids(reader, since=midnight) == of(made[1:])
 
+    @pytest.mark.parametrize("apart", [HOUR, DAY])
+    async def test_an_event_whose_worker_was_lost_ends_with_its_last_frame(
+        self, reader: EventReader, bucket: MemoryBucket, apart: timedelta
+    ) -> None:
+        cut = make_event(at=NOW - apart - HOUR, frames=3, ended=False)
+        later = make_event(at=NOW - HOUR, frames=1, ended=False)
+        bucket.add(cut, later)
+        for made, epoch in ((cut, "7"), (later, "9")):
+            for key in made.objects:
+                data, about = bucket.objects[key]
+                bucket.objects[key] = (data, {**about, "worker": "w", "epoch": epoch})
+        lost, open_event = [event async for event in reader.events()]
+        assert (lost.event_id, lost.reason) == (cut.event_id, "worker_lost")
+        assert lost.ended_at == cut.frames[-1].captured_at
+        assert lost.duration_s == (cut.frames[-1].captured_at - lost.started_at).total_seconds()
+        assert (await reader.event(cut.event_id, "porch")) == lost
+        # The later one goes on: no event of a higher epoch follows it.
+        assert (open_event.event_id, open_event.reason) == (later.event_id, None)
+
+    @pytest.mark.parametrize("epochs", [("7", "7"), ("9", "7"), (None, "7"), ("7", None), ("7", "x" * 20)])
+    async def test_without_a_higher_epoch_after_it_an_event_goes_on(
+        self, reader: EventReader, bucket: MemoryBucket, epochs: tuple[str | None, str | None]
+    ) -> None:
+        events = [make_event(at=NOW - n * HOUR, frames=1, ended=False) for n in (2, 1)]
+        bucket.add(*events)
+        for made, epoch in zip(events, epochs, strict=True):
+            for key in made.objects:
+                data, about = bucket.objects[key]
+                bucket.objects[key] = (data, about if epoch is None else {**about, "epoch": epoch})
+        assert [event.reason async for event in reader.events()] == [None, None]
+
     async def test_an_event_that_goes_on_is_told_from_its_frames(
         self, reader: EventReader, bucket: MemoryBucket
     ) -> None:
