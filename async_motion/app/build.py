@@ -328,7 +328,13 @@ def retained_topics(settings: Settings) -> frozenset[str]:
     """Return all topics under the base on which this instance, through any worker, retains a message."""
     at = topics(settings)
     preview = settings.mqtt.discovery.preview_every is not None
-    return retained_by(at, watched_zones(settings), preview=preview, profiled=_profiled(settings))
+    return retained_by(
+        at,
+        watched_zones(settings),
+        preview=preview,
+        profiled=_profiled(settings),
+        fleet=bool(settings.fleet.servers),
+    )
 
 
 def foreign_topics(settings: Settings) -> frozenset[str]:

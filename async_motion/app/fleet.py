@@ -227,6 +227,10 @@ class FleetMember:
         assignment = self._worker.assignment(camera)
         return {} if assignment is None else {"worker": self.name, "epoch": assignment.epoch}
 
+    def knows(self, camera: str) -> bool:
+        """Return whether the settings have this camera, enabled."""
+        return camera in self._names
+
     def state(self) -> dict[str, Any]:
         """Return the fleet's fields in the instance's state."""
         view = self._worker.view()

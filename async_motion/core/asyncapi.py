@@ -92,6 +92,11 @@ _MESSAGES: Final[Mapping[str, _Message]] = {
     "profile": _choice("Which settings are in force", *_PROFILES),
     "profile_command": _choice("Which settings to use", *commands.PROFILES),
     "press": _choice("A button", commands.PRESS),
+    "memory": _Message(
+        title="What a camera's owner remembers, for the next one; not for other readers",
+        content_type=_JSON,
+        payload={"type": "object"},
+    ),
     "discovery": _Message(
         title="A device of Home Assistant, in its format for MQTT discovery",
         content_type=_JSON,
@@ -152,6 +157,11 @@ _CHANNELS: Final[Mapping[str, _Channel]] = {
         address=_TOPICS.camera_state("{camera}"),
         message="camera_state",
         about="The camera's health and counters.",
+    ),
+    "memory": _Channel(
+        address=_TOPICS.memory("{camera}"),
+        message="memory",
+        about="In a fleet: the commands in force and today's count, for the camera's next owner.",
     ),
     "preview": _Channel(
         address=_TOPICS.preview("{camera}"),

@@ -113,6 +113,15 @@ class Topics:
     def camera_state(self, camera: str) -> str:
         return f"{self.base}/{camera}/state"
 
+    def memory(self, camera: str) -> str:
+        """Return the topic, in a fleet, for what a camera's next owner must know."""
+        return f"{self.base}/{camera}/memory"
+
+    @property
+    def memories(self) -> str:
+        """The filter that matches the memories of all cameras."""
+        return self.memory("+")
+
     def preview(self, camera: str) -> str:
         return f"{self.base}/{camera}/preview"
 
@@ -159,6 +168,11 @@ class Topics:
             self.camera_state(camera),
             *(self.setting(camera, setting) for setting in SETTINGS),
         )
+
+    def parse_memory(self, topic: str) -> str | None:
+        """Return the camera of a memory's topic, else None."""
+        camera = topic[len(self.base) + 1 :].partition("/")[0]
+        return camera if topic == self.memory(camera) else None
 
     def parse_command(self, topic: str) -> tuple[str, str] | None:
         """Return (camera, setting) of a command topic of this instance, else None."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from async_motion.core import payloads, strict_json
@@ -24,11 +24,20 @@ Remember = Callable[[str, bytes], Awaitable[None]]
 
 
 class RememberedValues:
-    """Values of earlier runs and of this one. `recalled` holds what earlier runs passed to `remember`."""
+    """Values of earlier runs and of this one. `recalled` holds what earlier runs passed to `remember`.
 
-    def __init__(self, remember: Remember, recalled: Mapping[str, bytes] | None = None) -> None:
+    `kept` is called with the key of each value that this run remembers.
+    """
+
+    def __init__(
+        self,
+        remember: Remember,
+        recalled: Mapping[str, bytes] | None = None,
+        kept: Callable[[str], None] = lambda _key: None,
+    ) -> None:
         self._remember = remember
         self._values = dict(recalled or {})
+        self._kept = kept
         self._unsaved: dict[str, bytes] = {}
         self._to_save = asyncio.Event()
 
@@ -43,6 +52,15 @@ class RememberedValues:
         """Remember `value`; `recall` returns it at once."""
         self._values[key] = self._unsaved[key] = payloads.encode(value)
         self._to_save.set()
+        self._kept(key)
+
+    def replace(self, keys: Collection[str], values: Mapping[str, Any]) -> None:
+        """Replace the values of `keys` by what another worker remembers, without a write."""
+        for key in keys:
+            value = values.get(key)
+            self._values.pop(key, None)
+            if isinstance(value, dict):
+                self._values[key] = payloads.encode(value)
 
     async def run(self) -> None:
         """Write the values until cancelled; retry every `RETRY_S` while the spool fails."""

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Final, Protocol
 
-from async_motion.core import names, payloads
+from async_motion.core import names, payloads, strict_json
 from async_motion.core.commands import OFF, ON, Controls
 from async_motion.core.health import DeliveryHealth, PeerHealth
 from async_motion.core.model import CameraStatus, Detection, MotionEvent, SceneChange, StoredFrame
@@ -29,6 +29,7 @@ ONLINE, OFFLINE = "online", "offline"
 
 STATE_GAP_S = 5.0
 """Minimum time between two states of one camera, or of the service; `state_every_s` if that is shorter."""
+MAX_MEMORY_BYTES: Final = 16 << 10
 TICK_S = 1.0
 """How often due states are checked."""
 
@@ -55,9 +56,17 @@ class Member(Protocol):
     def lease_of(self, camera: str) -> Mapping[str, Any]:
         """Return the lease's fields of a camera's state."""
 
+    def knows(self, camera: str) -> bool:
+        """Return whether the fleet has this camera, at any worker."""
+
 
 def retained_by(
-    topics: Topics, cameras: Mapping[str, Collection[str]], *, preview: bool, profiled: Collection[str]
+    topics: Topics,
+    cameras: Mapping[str, Collection[str]],
+    *,
+    preview: bool,
+    profiled: Collection[str],
+    fleet: bool = False,
 ) -> frozenset[str]:
     """Return all topics under `{base}` on which a service with these cameras and zones retains a message."""
     found = {topics.status, topics.state}
@@ -65,6 +74,8 @@ def retained_by(
         found.update(topics.retained_of(name, zones))
         if preview:
             found.add(topics.preview(name))
+        if fleet:
+            found.add(topics.memory(name))
         if name in profiled:
             found.add(topics.setting(name, names.PROFILE))
     return frozenset(found)
@@ -134,7 +145,9 @@ class Reporter:
         self._monotonic = monotonic
         self._timezone = timezone
         self._started_at = now()
-        self._memory = RememberedValues(remember, recalled)
+        self._memory = RememberedValues(
+            remember, recalled, self._share if fleet is not None else lambda _key: None
+        )
         self._commands = Commands(
             topics,
             self._memory,
@@ -157,6 +170,8 @@ class Reporter:
             camera.recall_day(self._memory.recall(_TODAY_KEY.format(camera=name)))
         broker.subscribe(topics.commands, self._commands.on_command)
         broker.subscribe(topics.restart, self._commands.on_restart)
+        if fleet is not None:
+            broker.subscribe(topics.memories, self._on_memory)
 
     # ---- calls of the service ----
 
@@ -290,7 +305,9 @@ class Reporter:
         """All topics under `{base}` on which this service retains a message: others there are leftovers."""
         zones = {name: tuple(camera.zones) for name, camera in self._cameras.items()}
         preview = self._preview_every_s is not None
-        return retained_by(self._topics, zones, preview=preview, profiled=self._profiled)
+        return retained_by(
+            self._topics, zones, preview=preview, profiled=self._profiled, fleet=self._fleet is not None
+        )
 
     @property
     def foreign_topics(self) -> frozenset[str]:
@@ -465,6 +482,30 @@ class Reporter:
         state = self._cameras[camera]
         state.roll_day(self._today())
         self._memory.keep(_TODAY_KEY.format(camera=camera), state.day_to_json())
+
+    # ---- the memory of a fleet ----
+
+    def _share(self, key: str) -> None:
+        """Retain what is remembered of a camera, for its next owner."""
+        camera = key.split("/")[1]
+        if camera in self._cameras:
+            known = {key: value for key in self.memory_keys([camera]) if (value := self._memory.recall(key))}
+            self._retain(self._topics.memory(camera), payloads.encode(known).decode())
+
+    def _on_memory(self, topic: str, payload: bytes, _was_retained: bool) -> None:
+        """Take over what a camera's owner remembers; what this worker owns it knows better."""
+        camera = self._topics.parse_memory(topic)
+        if camera is None or camera in self._cameras or self._fleet is None or not self._fleet.knows(camera):
+            return
+        if len(payload) > MAX_MEMORY_BYTES:
+            log.warning("%s: its memory is ignored: longer than %d bytes", camera, MAX_MEMORY_BYTES)
+            return
+        try:
+            values = strict_json.parse_object(payload or b"{}")
+        except ValueError as exc:
+            log.warning("%s: its memory is ignored: %s", camera, exc)
+            return
+        self._memory.replace(self.memory_keys([camera]), values)
 
     # ---- tasks ----
 

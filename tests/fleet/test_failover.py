@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.stage import FAILOVER_S, SLACK_S, FleetStage, fleet_stage, older_epochs
+from tests.fleet.stage import BASE, FAILOVER_S, SLACK_S, FleetStage, fleet_stage, older_epochs
 from tests.support.wait import eventually
 
 
@@ -43,6 +43,10 @@ def test_a_worker_that_dies_is_replaced_and_nothing_blinks(tmp_path: Path) -> No
         eventually(lambda: open_events(stage), within_s=90, what="an open event")
         camera, event = next(iter(open_events(stage).items()))
         dead, epoch = before[camera]
+        stage.world.publish(f"{BASE}/{camera}/sensitivity/set", b"high")
+        eventually(lambda: stage.newest(f"{camera}/sensitivity") == "high", what="the command's confirmation")
+        eventually(lambda: stage.newest(f"{camera}/memory"), what="what the next owner must know")
+        counted = eventually(lambda: stage.newest(f"{camera}/state")["events_today"], what="the day's count")
         time.sleep(1.5)  # the note of the event reaches the lease
         stage.workers[dead].kill()
         killed = time.monotonic()
@@ -53,6 +57,9 @@ def test_a_worker_that_dies_is_replaced_and_nothing_blinks(tmp_path: Path) -> No
         )
         print(f"all cameras were watched again {time.monotonic() - killed:.1f} s after the kill")
         assert stage.owners()[camera][1] > epoch
+        # The commands and the count of the day have followed it.
+        assert stage.newest(f"{camera}/sensitivity") == "high"
+        assert stage.newest(f"{camera}/state")["events_today"] >= counted
         assert stage.offline() == []
 
         def cut() -> bool:

@@ -837,3 +837,66 @@ def test_commands_to_cameras_that_are_not_there_are_a_few_lines(caplog: pytest.L
         bench.broker.command(f"cam{number}\x1b", "threshold", b"1")
     assert len(caplog.messages) <= 6
     assert "\x1b" not in caplog.text
+
+
+class TwoWorkers:
+    """The fleet of two reporters on one broker, each with the cameras that the test gives it."""
+
+    def state(self) -> Mapping[str, Any]:
+        return {}
+
+    def lease_of(self, camera: str) -> Mapping[str, Any]:
+        return {"worker": "w", "epoch": len(camera)}
+
+    def knows(self, camera: str) -> bool:
+        return camera in ("porch", "yard")
+
+
+async def test_in_a_fleet_commands_and_counts_follow_a_camera_to_its_next_owner() -> None:
+    east = Bench(fleet=TwoWorkers())
+    west = Bench(attach=False, fleet=TwoWorkers())
+    west.reporter.drop_camera("porch")
+    east.broker.command("porch", "sensitivity", b"high")
+    east.reporter.event_started(event())
+    east.reporter.event_started(event())
+    # What the broker keeps reaches the other worker, now or when it starts.
+    memory = east.broker.last(TOPICS.memory("porch")).encode()
+    west.broker.handlers[TOPICS.memories](TOPICS.memory("porch"), memory, True)
+    west.reporter.put_camera("porch", (), profiled=False)
+    west.reporter.attach("porch", west.controls)
+    assert west.controls.current["sensitivity"] == "high"
+    west.wait(STATE_GAP_S + 1)
+    assert west.broker.state("porch")["events_today"] == 2
+    assert TOPICS.memory("porch") in west.reporter.retained_topics
+
+
+@pytest.mark.parametrize(
+    ("camera", "payload"),
+    [
+        ("porch", b'{"setting/porch/sensitivity": {"value": "high", "configured": "medium"}}'),
+        ("yard", b"{" * 5000),
+        ("yard", b'{"setting/yard/sensitivity": 7}'),
+        ("yard", b'{"setting/yard/sensitivity": {"value": "' + b"x" * 20_000 + b'"}}'),
+        ("yard", b'{"setting/porch/sensitivity": {"value": "high", "configured": "medium"}}'),
+        ("nowhere", b'{"setting/porch/sensitivity": {"value": "high", "configured": "medium"}}'),
+    ],
+)
+async def test_in_a_fleet_a_memory_that_is_ours_or_makes_no_sense_changes_nothing(
+    camera: str, payload: bytes
+) -> None:
+    bench = Bench(fleet=TwoWorkers())
+    bench.reporter.drop_camera("yard")
+    bench.broker.handlers[TOPICS.memories](TOPICS.memory(camera), payload, True)
+    bench.reporter.put_camera("yard", (), profiled=False)
+    for name in ("porch", "yard"):
+        controls = FakeControls()
+        bench.reporter.attach(name, controls)
+        assert controls.current["sensitivity"] == "medium"
+
+
+async def test_one_host_shares_no_memory() -> None:
+    bench = Bench()
+    bench.broker.command("porch", "sensitivity", b"high")
+    assert TOPICS.memories not in bench.broker.handlers
+    assert bench.broker.of(TOPICS.memory("porch")) == []
+    assert TOPICS.memory("porch") not in bench.reporter.retained_topics
