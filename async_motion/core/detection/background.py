@@ -91,21 +91,22 @@ class Background:
 
     def distance(self, plane: Plane) -> Plane:
         """Return how far each pixel is from its second nearest look, in grey levels."""
-        nearest = cv2.absdiff(plane, self._looks[0])
-        second = np.full_like(plane, 255)
-        difference, larger = np.empty_like(plane), np.empty_like(plane)
-        for look in self._looks[1:]:
+        nearest = u8(cv2.absdiff(plane, self._looks[0]))
+        difference = u8(cv2.absdiff(plane, self._looks[1]))
+        second, larger = np.maximum(nearest, difference), np.empty_like(nearest)
+        np.minimum(nearest, difference, out=nearest)
+        for look in self._looks[2:]:
             cv2.absdiff(plane, look, difference)
-            cv2.max(nearest, difference, larger)
-            cv2.min(second, larger, second)
-            cv2.min(nearest, difference, nearest)
+            np.maximum(nearest, difference, out=larger)
+            np.minimum(second, larger, out=second)
+            np.minimum(nearest, difference, out=nearest)
         if self._at_rest is not None:
             cv2.absdiff(plane, self._at_rest, difference)
-            cv2.min(second, difference, second)
+            np.minimum(second, difference, out=second)
         return second
 
-    def beyond(self, plane: Plane) -> Plane:
-        """Return how far each pixel is outside the range of its neighbourhood's looks, in grey levels.
+    def beyond(self, plane: Plane, window: tuple[slice, slice]) -> Plane:
+        """Return how far each pixel of the window is outside its neighbourhood's past range, in grey levels.
 
         A look that has left the stack counts until the next reference, which comes every fourth look.
         """
@@ -115,8 +116,8 @@ class Background:
                 cv2.min(darkest, look, darkest)
                 cv2.max(brightest, look, brightest)
             self._envelope = u8(cv2.erode(darkest, _NEAR)), u8(cv2.dilate(brightest, _NEAR))
-        darkest, brightest = self._envelope
-        return u8(cv2.max(cv2.subtract(darkest, plane), cv2.subtract(plane, brightest)))
+        seen, (darkest, brightest) = plane[window], (each[window] for each in self._envelope)
+        return u8(cv2.max(cv2.subtract(darkest, seen), cv2.subtract(seen, brightest)))
 
     def learn(
         self, plane: Plane, distance: Plane, moving: Plane, now: float, kept: Plane | None = None
@@ -226,17 +227,20 @@ class Background:
 
     def _follow_noise(self, distance: Plane, moving: Plane, periods: int) -> None:
         """Step the noise towards the distances, once for each period since the last step."""
-        strays = u8(cv2.convertScaleAbs(distance, alpha=NOISE_UNIT))
-        above = u8(cv2.compare(strays, self.noise, cv2.CMP_GT))
+        # Whole numbers: `NOISE_UNIT * distance > noise` holds if `distance > noise // NOISE_UNIT`.
+        above = u8(cv2.compare(distance, self.noise // np.uint8(NOISE_UNIT), cv2.CMP_GT))
         up, down = above & np.uint8(_NOISE_UP), ~above & np.uint8(_NOISE_DOWN)
         if periods > 1:
             # More than one step never goes past the distance that was seen.
+            strays = u8(cv2.convertScaleAbs(distance, alpha=NOISE_UNIT))
             higher, lower = cv2.subtract(strays, self.noise), cv2.subtract(self.noise, strays)
             up = np.maximum(up, np.minimum(higher, np.uint8(_NOISE_UP * periods)))
             down = np.maximum(down, np.minimum(lower, np.uint8(_NOISE_DOWN * periods)))
         followed = u8(cv2.subtract(cv2.add(self.noise, up), down))
-        np.minimum(np.maximum(followed, _NOISE_FLOOR, out=followed), _NOISE_CAP, out=followed)
-        self.noise = _patched(followed, self.noise, moving)
+        np.maximum(followed, _NOISE_FLOOR, out=followed)
+        np.minimum(followed, _NOISE_CAP, out=followed)
+        cv2.copyTo(self.noise, moving, followed)
+        self.noise = followed
 
 
 def _patched(plane: Plane, patch: Plane, where: Plane) -> Plane:

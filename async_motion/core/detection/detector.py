@@ -28,7 +28,6 @@ from async_motion.core.detection.packing import pack, unpack
 from async_motion.core.detection.regions import Regions, Unrest, clean
 from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of
 from async_motion.core.detection.sensitivity import MEASURES, Measures
-from async_motion.core.detection.shadows import shadows
 from async_motion.core.detection.tracks import Tracks, stirring
 from async_motion.core.detection.working_image import Plane, u8, working_image, working_size
 from async_motion.core.detection.zones import Polygon, Zone, draw
@@ -122,6 +121,28 @@ class _Look:
     differs: Plane
     stands_out: Plane
     changed: float
+
+
+class _Calm(NamedTuple):
+    """The last result of `_calm_floor`, and its inputs."""
+
+    trust: float
+    cells: Plane
+    floor: Plane
+
+
+class _Levels(NamedTuple):
+    """The last thresholds, and their inputs, which do not change in every frame."""
+
+    floor: Plane
+    noise: Plane
+    dimmed: float
+    threshold: Plane
+    whole_threshold: Plane
+
+    def hold(self, floor: Plane, noise: Plane, dimmed: float) -> bool:
+        """Return whether the thresholds still apply. Planes are never changed in place."""
+        return floor is self.floor and noise is self.noise and dimmed == self.dimmed
 
 
 class _Switch(NamedTuple):
@@ -285,6 +306,8 @@ class Detector:
         self._leap = 0.0
         self._known = True
         self._doubt = False
+        self._calm: _Calm | None = None
+        self._levels: _Levels | None = None
         self._switched: _Switch | None = None
         self._leap_until = self._light_since = self._shift_since = now
 
@@ -355,10 +378,13 @@ class Detector:
         dimmed = max(1.0, 1.0 / light.gain)
         weight = self._measures.noise_factor / NOISE_UNIT
         floor = self._calm_floor(now - background.born)
-        threshold = u8(cv2.addWeighted(floor, dimmed, background.noise, weight, 0.0))
+        if self._levels is None or not self._levels.hold(floor, background.noise, dimmed):
+            threshold = u8(cv2.addWeighted(floor, dimmed, background.noise, weight, 0.0))
+            whole = u8(cv2.addWeighted(self._floor, dimmed, background.noise, weight, 0.0))
+            self._levels = _Levels(floor, background.noise, dimmed, threshold, whole)
+        threshold, whole = self._levels.threshold, self._levels.whole_threshold
         differs = u8(cv2.compare(distance, threshold, cv2.CMP_GT))
         # Count specks at the full threshold everywhere: otherwise a calm place would create its own unrest.
-        whole = u8(cv2.addWeighted(self._floor, dimmed, background.noise, weight, 0.0))
         stands_out = u8(cv2.compare(distance, whole, cv2.CMP_GT))
         if shift:
             rim = int(np.ceil(max(abs(shift.x), abs(shift.y))))
@@ -375,8 +401,12 @@ class Detector:
         trust = min(max((age_s - _CALM_FROM_S) / (_CALM_AFTER_S - _CALM_FROM_S), 0.0), 1.0)
         if not trust:
             return self._floor
-        less = cv2.multiply(self._unrest.calm(), self._floor, scale=trust * (1.0 - _CALM_SHARE) / 255.0)
-        return u8(cv2.subtract(self._floor, less))
+        cells = self._unrest.calm_cells()
+        if self._calm is None or trust != self._calm.trust or not np.array_equal(cells, self._calm.cells):
+            scale = trust * (1.0 - _CALM_SHARE) / 255.0
+            less = cv2.multiply(self._unrest.calm(cells), self._floor, scale=scale)
+            self._calm = _Calm(trust, cells, u8(cv2.subtract(self._floor, less)))
+        return self._calm.floor
 
     def _step(self, plane: Plane, look: _Look, jump: Jump, now: float) -> SceneChange | None:
         """Return the kind of scene change, or None; learn the new scene once the change is certain."""
@@ -400,11 +430,7 @@ class Detector:
 
     def _verdict(self, look: _Look, jump: Jump, now: float, passed: float) -> Detection:
         background = self._background
-        differs = look.differs
-        if look.changed:
-            shaded = shadows(look.corrected, background.reference, differs)
-            differs = u8(cv2.subtract(differs, shaded))
-        whole = clean(differs)
+        whole = clean(look.differs, look.corrected, background.reference)
         regions = Regions(u8(cv2.bitwise_and(whole, self._watched)))
         required = self._required(regions)
         seen = self._tracks.follow(regions, now)
@@ -430,7 +456,8 @@ class Detector:
         settled = not background.learning and not self._doubt
         self._tracks.update(regions, large, real, stirs, self._unrest, now, settled=settled)
         self._mask, self._moving = regions.mask_of(large), regions.mask_of(real)
-        self._learn(look, regions.mask_of(evident), now, passed)
+        moving = self._moving if np.array_equal(evident, real) else regions.mask_of(evident)
+        self._learn(look, moving, now, passed)
 
         reason = Reason.MOTION
         if self._doubt or now < self._learning_until - 1e-6:
@@ -454,19 +481,20 @@ class Detector:
     ) -> NDArray[np.bool_]:
         """Return which regions have enough evidence of motion."""
         dimmed = max(1.0, 1.0 / look.light.gain)
+        window = regions.window
         limit = cv2.addWeighted(
-            look.floor,
+            look.floor[window],
             _STRONG * dimmed,
-            self._background.noise,
+            self._background.noise[window],
             _STRONG_NOISE_WEIGHT * self._measures.noise_factor / NOISE_UNIT,
             0.0,
         )
-        strong_pixels = u8(cv2.compare(look.distance, limit, cv2.CMP_GT))
-        anywhere = regions.sums(strong_pixels > 0) if kept.any() else None
-        near = u8(cv2.convertScaleAbs(look.threshold, alpha=_BEYOND))
-        strong_pixels &= u8(cv2.compare(self._background.beyond(look.corrected), near, cv2.CMP_GT))
-        strong = regions.sums(strong_pixels > 0)
-        unrest = regions.sums(self._unrest.plane()) / np.maximum(regions.area, 1)
+        strong_pixels = u8(cv2.compare(look.distance[window], limit, cv2.CMP_GT))
+        anywhere = regions.pixels_inside(strong_pixels) if kept.any() else None
+        near = u8(cv2.convertScaleAbs(look.threshold[window], alpha=_BEYOND))
+        beyond = self._background.beyond(look.corrected, window)
+        strong_pixels &= u8(cv2.compare(beyond, near, cv2.CMP_GT))
+        strong, unrest = regions.pixels_inside(strong_pixels), self._unrest.of(regions)
         share = np.full(regions.count, self._measures.strong_share)
         for zone, inside in reversed(self._zones):
             if zone.sensitivity is not None:
@@ -558,13 +586,15 @@ class Detector:
     def _by_distance(self, regions: Regions) -> NDArray[np.float64]:
         """Return how many pixels each region needs: more the lower its lower edge, as it is nearer."""
         near, far, horizon = self.settings.min_area, self._far, self.settings.horizon
-        foot = (regions.boxes[:, 1] + regions.boxes[:, 3]) / regions.labels.shape[0]
+        foot = (regions.boxes[:, 1] + regions.boxes[:, 3]) / regions.shape[0]
         nearness = np.clip((foot - horizon) / (1.0 - horizon), 0.0, 1.0)
         area = (np.sqrt(far) + nearness * (np.sqrt(near) - np.sqrt(far))) ** 2
         return np.asarray(np.maximum(area * self._ignored.size, _FEWEST_PIXELS), np.float64)
 
     def _required(self, regions: Regions) -> NDArray[np.float64]:
         """Return how many pixels each region needs, by the zone that holds most of it or by distance."""
+        if regions.count == 1:
+            return np.zeros(1)
         required = self._by_distance(regions)
         for zone, inside in reversed(self._zones):
             if zone.min_area is not None:
@@ -572,6 +602,8 @@ class Detector:
         return required
 
     def _touched(self, regions: Regions, real: NDArray[np.bool_]) -> tuple[str, ...]:
+        if not self._zones:
+            return ()
         touched = []
         by_distance = self._by_distance(regions)
         for zone, inside in self._zones:
@@ -584,7 +616,7 @@ class Detector:
 
 def _boxes(regions: Regions, real: NDArray[np.bool_], shift: Shift = STEADY) -> tuple[Box, ...]:
     """Return the real regions' boxes as shares of the image before alignment, largest first."""
-    height, width = regions.labels.shape
+    height, width = regions.shape
     chosen = np.flatnonzero(real)
     order = chosen[np.argsort(-regions.area[chosen], kind="stable")]
     boxes = []

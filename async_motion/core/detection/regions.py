@@ -11,19 +11,28 @@ The mask is generous, so that objects stay whole; the verdict asks each region f
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from async_motion.core.detection.shadows import shadows
 from async_motion.core.detection.working_image import Plane, eighth, gradient, u8
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 _DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 _SQUARE = np.ones((5, 5), np.uint8)
 _CELLS = np.ones((3, 3), np.uint8)
+_REACH = 7
+"""How far the shadow test and the cleaning look beyond a pixel."""
 _HOLE = 0.02
 """Maximum size of a hole that is filled, as a share of the image."""
 _VANISHED = 0.7
 """A region is a hole if the edges along its outline are below this share of the background's."""
+_MARGIN = 3
+"""Pixels around all regions in which their outlines are looked for."""
 _EDGE = 6
 _NEW_OUTLINE = 0.25
 """A patch of light has new edges along less than this share of its outline."""
@@ -33,16 +42,38 @@ _RESTLESS = 0.02
 """Share of specks at which a cell is fully restless. Windy trees and strong rain have 0.02 to 0.06."""
 
 
-def clean(differs: Plane) -> Plane:
-    """Drop specks from a mask, close its gaps and fill its holes."""
-    if min(differs.shape) < 3 or not cv2.countNonZero(differs):
+def clean(differs: Plane, plane: Plane, background: Plane) -> Plane:
+    """Return `differs` without shadows and specks, its gaps closed and its holes filled.
+
+    The result lies within `differs` without its specks, so only that window of the image is processed.
+    """
+    if min(differs.shape) < 3:
         return differs.copy()
-    mask = cv2.morphologyEx(cv2.medianBlur(differs, 3), cv2.MORPH_CLOSE, _DISC)
-    return _filled(u8(mask))
+    cleaned = np.zeros_like(differs)
+    generous = u8(cv2.medianBlur(differs, 3))
+    window = extent(generous, _REACH)
+    if window is None:
+        return cleaned
+    part = u8(cv2.subtract(differs[window], shadows(plane[window], background[window], differs[window])))
+    part = u8(cv2.bitwise_and(cv2.medianBlur(part, 3), generous[window]))
+    part = u8(cv2.morphologyEx(part, cv2.MORPH_CLOSE, _DISC))
+    cleaned[window] = _filled(part, _HOLE * differs.size)
+    return cleaned
 
 
-def _filled(mask: Plane) -> Plane:
-    """Fill small holes in place."""
+def extent(mask: Plane, margin: int) -> tuple[slice, slice] | None:
+    """Return the rows and columns that hold all of a mask and `margin` pixels around it; None if empty."""
+    left, top, width, height = cv2.boundingRect(mask)
+    if not width:
+        return None
+    return (
+        slice(max(top - margin, 0), min(top + height + margin, mask.shape[0])),
+        slice(max(left - margin, 0), min(left + width + margin, mask.shape[1])),
+    )
+
+
+def _filled(mask: Plane, max_area: float) -> Plane:
+    """Fill holes of less than `max_area` pixels in place."""
     x, y, width, height = cv2.boundingRect(mask)
     if width < 3 or height < 3:
         return mask
@@ -54,7 +85,7 @@ def _filled(mask: Plane) -> Plane:
     enclosed = (left > 0) & (top > 0)
     enclosed &= left + stats[:, cv2.CC_STAT_WIDTH] < width
     enclosed &= top + stats[:, cv2.CC_STAT_HEIGHT] < height
-    enclosed &= stats[:, cv2.CC_STAT_AREA] < _HOLE * mask.size
+    enclosed &= stats[:, cv2.CC_STAT_AREA] < max_area
     enclosed[0] = False
     if count > 1 and enclosed.any():
         inside |= (enclosed.astype(np.uint8) * 255)[labels]
@@ -64,42 +95,74 @@ def _filled(mask: Plane) -> Plane:
 class Regions:
     """The connected regions of a mask. Arrays are indexed by label; label 0 is the background and always 0.
 
-    `labels` (h, w) uint16; `area` in pixels; `boxes` (n, 4): left, top, width, height in pixels.
+    `area` in pixels; `boxes` (n, 4): left, top, width, height in pixels. `shape` is that of the mask, and
+    `window` its rows and columns that hold all regions: nothing outside of them is looked at.
     """
 
     def __init__(self, mask: Plane) -> None:
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_16U)
-        self.count = int(count)
-        self.labels = np.asarray(labels, np.uint16)
-        self.area: NDArray[np.int64] = np.asarray(stats[:, cv2.CC_STAT_AREA], np.int64).copy()
+        self.shape = (mask.shape[0], mask.shape[1])
+        found = extent(mask, _MARGIN)
+        if found:
+            # OpenCV labels blocks of 2x2 pixels: an even start keeps the order of the whole image.
+            rows, columns = (slice(side.start // 2 * 2, side.stop) for side in found)
+            self.window = rows, columns
+            _, labels, stats, _ = cv2.connectedComponentsWithStats(
+                mask[self.window], connectivity=8, ltype=cv2.CV_16U
+            )
+        else:
+            self.window = slice(0, 0), slice(0, 0)
+            labels, stats = np.zeros((0, 0), np.uint16), np.zeros((1, 5), np.int32)
+        self._labels = np.asarray(labels, np.uint16)
+        self.count = len(stats)
+        self.area: NDArray[np.int64] = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
         self.area[0] = 0
-        self.boxes = np.asarray(stats[:, :4], np.int64)
-        self._pixels = np.flatnonzero(mask > 0)
-        self._label_of = self.labels.ravel()[self._pixels]
+        self.boxes: NDArray[np.int64] = stats[:, :4].astype(np.int64)
+        self.boxes[:, :2] += (self.window[1].start, self.window[0].start)
+        self._pixels = np.flatnonzero(self._labels)
+        self._label_of = self._labels.ravel()[self._pixels]
 
-    def sums(self, plane: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Return the sum of `plane` (h, w) over each region."""
-        values = plane.ravel()[self._pixels]
+    def values(self, plane: NDArray[_Value]) -> NDArray[_Value]:
+        """Return `plane` (h, w) at the pixels of all regions, in the order that `sums_of` expects."""
+        return plane[self.window].ravel()[self._pixels]
+
+    def sums_of(self, values: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Return the sum of each region's `values`."""
         sums = np.bincount(self._label_of, weights=values, minlength=self.count)
         return np.asarray(sums, np.float64)
 
+    def pixels(self, mask: Plane) -> NDArray[np.float64]:
+        """Return the pixels of each region that lie where `mask` (h, w) is not 0."""
+        return self.pixels_inside(mask[self.window])
+
+    def pixels_inside(self, part: Plane) -> NDArray[np.float64]:
+        """Return the pixels of each region that lie where `part`, a mask of the window, is not 0."""
+        inside = self._label_of[part.ravel()[self._pixels] > 0]
+        return np.bincount(inside, minlength=self.count).astype(np.float64)
+
     def share(self, mask: Plane) -> NDArray[np.float64]:
         """Return the share of each region that lies where `mask` is not 0."""
-        return np.asarray(self.sums(mask > 0) / np.maximum(self.area, 1), np.float64)
+        return self.pixels(mask) / np.maximum(self.area, 1)
 
     def mask_of(self, chosen: NDArray[np.bool_]) -> Plane:
         """Return the mask of the chosen regions."""
-        mask = np.zeros(self.labels.shape, np.uint8)
-        for label in np.flatnonzero(chosen).tolist():
-            left, top, width, height = self.boxes[label].tolist()
-            box = (slice(top, top + height), slice(left, left + width))
-            mask[box] |= u8(cv2.inRange(self.labels[box], label, label))
+        mask = np.zeros(self.shape, np.uint8)
+        if chosen.any():
+            shades = np.where(chosen, np.uint8(255), np.uint8(0))
+            mask[self.window] = shades[self._labels]
         return mask
 
     def unchanged(self, plane: Plane, past: Plane, tolerance: Plane) -> NDArray[np.bool_]:
         """Return which regions look as they did in the image `past`, except for a few pixels."""
-        alike = cv2.compare(cv2.absdiff(plane, past), tolerance, cv2.CMP_LE)
-        return self.share(u8(alike)) > _UNCHANGED
+        changed = self.changed(plane, past, tolerance)
+        return (self.area - changed) / np.maximum(self.area, 1) > _UNCHANGED
+
+    def changed(self, plane: Plane, past: Plane, tolerance: Plane) -> NDArray[np.float64]:
+        """Return the pixels of each region that differ from the image `past` by more than `tolerance`."""
+        if self.count == 1:
+            return np.zeros(1)
+        window = self.window
+        difference = cv2.absdiff(plane[window], past[window])
+        return self.pixels_inside(u8(cv2.compare(difference, tolerance[window], cv2.CMP_GT)))
 
     def left_behind(
         self, mask: Plane, plane: Plane, edges_at_rest: Plane, past: Plane, tolerance: Plane
@@ -128,11 +191,11 @@ class Regions:
         self, mask: Plane, plane: Plane, edges_at_rest: Plane
     ) -> tuple[NDArray[np.uint16], NDArray[np.float64], NDArray[np.float64]]:
         """Return the label of each pixel along the outlines, and its gradient now and at rest."""
-        band = cv2.subtract(cv2.dilate(mask, _SQUARE), cv2.erode(mask, _SQUARE))
-        pixels = np.flatnonzero(u8(band) > 0)
-        label = np.asarray(cv2.dilate(self.labels, _SQUARE), np.uint16).ravel()[pixels]
-        now = gradient(plane).ravel()[pixels].astype(np.float64)
-        return label, now, edges_at_rest.ravel()[pixels].astype(np.float64)
+        part = self.window
+        band = u8(cv2.subtract(cv2.dilate(mask[part], _SQUARE), cv2.erode(mask[part], _SQUARE))) > 0
+        label = np.asarray(cv2.dilate(self._labels, _SQUARE), np.uint16)[band]
+        now = gradient(plane[part])[band].astype(np.float64)
+        return label, now, edges_at_rest[part][band].astype(np.float64)
 
 
 class Unrest:
@@ -141,20 +204,34 @@ class Unrest:
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape = shape
         self.cells = np.zeros(eighth(np.zeros(shape, np.uint8)).shape, np.float32)
+        numbers = np.arange(self.cells.size, dtype=np.float32).reshape(self.cells.shape)
+        self._cell_of = self._enlarged(numbers).astype(np.uint16)
 
     def learn(self, specks: Plane, passed_s: float, age_s: float, kept: Plane | None = None) -> None:
         """Include this frame's `specks` (h, w), except in cells near the mask `kept`."""
-        now = np.asarray(cv2.blur(eighth(specks).astype(np.float32), (3, 3)), np.float32)
-        now /= np.float32(255.0)
-        step = np.float32(passed_s / min(_UNREST_S, 1.0 + age_s)) * (now - self.cells)
+        rate = np.float32(passed_s / min(_UNREST_S, 1.0 + age_s))
+        if cv2.countNonZero(specks):
+            now = np.asarray(cv2.blur(eighth(specks).astype(np.float32), (3, 3)), np.float32)
+            now /= np.float32(255.0)
+            step = rate * (now - self.cells)
+        else:
+            step = rate * -self.cells
         if kept is not None:
             step[cv2.dilate(eighth(kept), _CELLS) > 0] = 0.0
         self.cells += step
 
     def plane(self) -> NDArray[np.float32]:
         """Return the unrest of each pixel, (h, w)."""
+        return self._enlarged(self.cells)
+
+    def of(self, regions: Regions) -> NDArray[np.float64]:
+        """Return the mean unrest of the pixels of each region."""
+        cells = regions.values(self._cell_of)
+        return regions.sums_of(self.cells.ravel()[cells]) / np.maximum(regions.area, 1)
+
+    def _enlarged(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
         size = (self._shape[1], self._shape[0])
-        return np.asarray(cv2.resize(self.cells, size, interpolation=cv2.INTER_NEAREST), np.float32)
+        return np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_NEAREST), np.float32)
 
     def within(self, box: NDArray[np.float64]) -> float:
         """Return the unrest of the cells in and around a box (left, top, right, bottom in pixels)."""
@@ -163,8 +240,11 @@ class Unrest:
         cells = self.cells[rows, columns]
         return float(cells.mean()) if cells.size else 0.0
 
-    def calm(self) -> Plane:
-        """Return the calm of each pixel's surroundings, (h, w) uint8: 255 without specks, 0 restless."""
-        calm = cv2.convertScaleAbs(np.maximum(_RESTLESS - self.cells, 0), alpha=255.0 / _RESTLESS)
+    def calm_cells(self) -> Plane:
+        """Return the calm of each cell, uint8: 255 without specks, 0 restless."""
+        return u8(cv2.convertScaleAbs(np.maximum(_RESTLESS - self.cells, 0), alpha=255.0 / _RESTLESS))
+
+    def calm(self, cells: Plane) -> Plane:
+        """Return the calm of each pixel's surroundings, (h, w) uint8, from `calm_cells`."""
         size = (self._shape[1], self._shape[0])
-        return u8(cv2.resize(calm, size, interpolation=cv2.INTER_LINEAR))
+        return u8(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR))

@@ -72,15 +72,18 @@ def find_light(plane: Plane, background: Plane) -> Light:
     Return the identity unless another line explains clearly more of the image, and at least half of it.
     """
     stride = max(1, int(np.sqrt(plane.size / _SAMPLES)))
-    frame = plane[stride // 2 :: stride, stride // 2 :: stride].astype(np.float32).ravel()
-    rest = background[stride // 2 :: stride, stride // 2 :: stride].astype(np.float32).ravel()
-    sound = (frame > _DARK) & (frame < _BRIGHT) & (rest > _DARK) & (rest < _BRIGHT)
-    frame, rest = frame[sound], rest[sound]
-    if frame.size < 30:
+    grey = np.ascontiguousarray(plane[stride // 2 :: stride, stride // 2 :: stride]).ravel()
+    grey_at_rest = np.ascontiguousarray(background[stride // 2 :: stride, stride // 2 :: stride]).ravel()
+    # A sample that is black or white in one of the two tells nothing.
+    sound = (np.minimum(grey, grey_at_rest) > _DARK) & (np.maximum(grey, grey_at_rest) < _BRIGHT)
+    samples = int(np.count_nonzero(sound))
+    if samples < 30:
         return Light()
-    as_it_is = float(np.mean(np.abs(frame - rest) <= _TOLERANCE))
+    difference = u8(cv2.absdiff(grey, grey_at_rest)).ravel()
+    as_it_is = int(np.count_nonzero((difference <= _TOLERANCE) & sound)) / samples
     if as_it_is > _FITS:
         return Light()
+    frame, rest = grey[sound].astype(np.float32), grey_at_rest[sound].astype(np.float32)
     best, explained = Light(), as_it_is
     shift = Light(1.0, middle(frame - rest))
     scale = Light(middle((frame + 2.0) / (rest + 2.0)), 0.0)
@@ -112,7 +115,7 @@ def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]
 def jumped(plane: Plane, before: Plane) -> float:
     """Return the share of the image, 0..1, that changed from one frame to the next."""
     cells = eighth(u8(cv2.absdiff(plane, before)))
-    return float(np.mean(cells > _JUMPED))
+    return int(np.count_nonzero(cells > _JUMPED)) / cells.size
 
 
 class Jump(NamedTuple):

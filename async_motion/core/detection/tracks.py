@@ -13,12 +13,11 @@ water move, nothing is kept: they would be kept as well.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.regions import Regions, Unrest
-from async_motion.core.detection.working_image import Plane, u8
+from async_motion.core.detection.working_image import Plane
 
 _SPREAD, _SPREAD_PIXELS = 0.15, 2.0
 """How far an object may be from its expected place: image widths in a second, and pixels."""
@@ -109,7 +108,7 @@ class Tracks:
         if not self._tracks or regions.count < 2:
             return np.zeros(regions.count, np.bool_)
         boxes = _corners(regions.boxes)
-        expected = np.array([track.expected(now, regions.labels.shape[1]) for track in self._tracks])
+        expected = np.array([track.expected(now, regions.shape[1]) for track in self._tracks])
         low = np.maximum(boxes[:, None, :2], expected[None, :, :2])
         high = np.minimum(boxes[:, None, 2:], expected[None, :, 2:])
         common = np.maximum(high - low, 0.0).prod(axis=2)
@@ -187,8 +186,8 @@ class Tracks:
 
 def stirring(regions: Regions, image: Plane, past: Plane, tolerance: Plane) -> NDArray[np.bool_]:
     """Return which regions have changed inside since the image `past`, by more than `tolerance`."""
-    changed = u8(cv2.compare(cv2.absdiff(image, past), tolerance, cv2.CMP_GT))
-    return regions.share(changed) > _STIRRED
+    changed = regions.changed(image, past, tolerance)
+    return np.asarray(changed / np.maximum(regions.area, 1) > _STIRRED, np.bool_)
 
 
 def _union(tracks: list[Track]) -> Plane | None:

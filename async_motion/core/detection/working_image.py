@@ -7,6 +7,8 @@ reduction by eight or more only every second pair of rows is read.
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -80,13 +82,32 @@ def gradient(plane: Plane) -> Plane:
 
 def median_of(planes: list[Plane]) -> Plane:
     """Return the upper median of each pixel over `planes`, by Batcher's odd-even merge sort."""
-    sorted_planes = list(planes)
-    count = len(planes)
-    for low, high in _network(count):
-        first, second = sorted_planes[low], sorted_planes[high]
-        sorted_planes[low] = u8(cv2.min(first, second))
-        sorted_planes[high] = u8(cv2.max(first, second))
-    return sorted_planes[count // 2].copy()
+    planes = [plane.copy() for plane in planes]
+    larger = np.empty_like(planes[0])
+    for low, high, keeps_low, keeps_high in _median_network(len(planes)):
+        first, second = planes[low], planes[high]
+        if keeps_high:
+            np.maximum(first, second, out=larger if keeps_low else second)
+        if keeps_low:
+            np.minimum(first, second, out=first)
+        if keeps_low and keeps_high:
+            planes[high], larger = larger, second
+    return planes[len(planes) // 2]
+
+
+@cache
+def _median_network(count: int) -> list[tuple[int, int, bool, bool]]:
+    """Return the comparators, in order, that bring the median of `count` values to `count // 2`.
+
+    Each has the places of the lower and the higher value, and whether the median depends on them.
+    """
+    needed = {count // 2}
+    comparators = []
+    for low, high in reversed(_network(count)):
+        if low in needed or high in needed:
+            comparators.append((low, high, low in needed, high in needed))
+            needed |= {low, high}
+    return comparators[::-1]
 
 
 def _network(count: int) -> list[tuple[int, int]]:

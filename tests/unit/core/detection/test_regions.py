@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import pytest
 
 from async_motion.core.detection.regions import Regions, Unrest, clean
-from async_motion.core.detection.working_image import Plane, gradient
+from async_motion.core.detection.shadows import shadows
+from async_motion.core.detection.working_image import Plane, gradient, u8
 
 
 def plane(*boxes: tuple[int, int, int, int]) -> Plane:
@@ -19,10 +22,32 @@ def plane(*boxes: tuple[int, int, int, int]) -> Plane:
 def test_cleaning_drops_specks_and_fills_holes() -> None:
     mask = plane((10, 10, 20, 20), (50, 50, 1, 1))
     mask[18:22, 18:22] = 0
-    cleaned = clean(mask)
+    ground = np.full_like(mask, 60)
+    with_thing = ground.copy()
+    with_thing[mask > 0] = 200
+    cleaned = clean(mask, with_thing, ground)
     assert cleaned[50, 50] == 0
     assert cleaned[20, 20] == 255
-    assert not clean(np.zeros((2, 2), np.uint8)).any()
+    tiny = np.zeros((2, 2), np.uint8)
+    assert not clean(tiny, tiny, tiny).any()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_looking_at_a_part_alone_finds_what_is_in_the_whole(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    ground = random.integers(60, 200, (60, 80), np.uint8)
+    left, top = (int(place) for place in random.integers(0, 40, 2))
+    thing = plane((left, top, 14, 14))
+    picture = np.where(thing > 0, ground // 2, ground).astype(np.uint8)
+    picture[thing > 0] += random.integers(0, 60, (60, 80), np.uint8)[thing > 0] * np.uint8(seed % 2)
+    specks = (random.random((60, 80)) < 0.05).astype(np.uint8) * np.uint8(255)
+    differs = np.maximum(thing, specks)
+    lit = cv2.subtract(differs, shadows(picture, ground, differs))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+    closed = u8(cv2.morphologyEx(cv2.medianBlur(lit, 3), cv2.MORPH_CLOSE, disc))
+    assert np.array_equal(clean(differs, picture, ground) & closed, closed)
+    filled = clean(differs, picture, ground) != closed
+    assert np.count_nonzero(filled) <= 0.02 * filled.size
 
 
 def test_regions_know_their_pixels() -> None:
@@ -32,13 +57,16 @@ def test_regions_know_their_pixels() -> None:
     large = regions.area >= 40
     assert np.array_equal(regions.mask_of(large), plane((5, 5, 10, 4)))
     assert regions.share(plane((5, 5, 5, 4)))[large][0] == 0.5
-    assert regions.sums(np.full((60, 80), 2.0))[large][0] == 80.0
+    assert regions.sums_of(regions.values(np.full((60, 80), 2.0)))[large][0] == 80.0
 
 
 def test_no_region_in_an_empty_mask() -> None:
     regions = Regions(plane())
     assert regions.count == 1
     assert not regions.area.any()
+    ground = np.full((60, 80), 100, np.uint8)
+    assert not regions.mask_of(np.ones(1, np.bool_)).any()
+    assert not regions.changed(ground, ground + np.uint8(50), ground).any()
 
 
 def test_unrest_rises_where_specks_are_and_falls_again() -> None:
@@ -77,3 +105,14 @@ def test_a_hole_is_told_from_a_thing_by_its_edges() -> None:
     assert hole[1]
     assert not thing[1]
     assert not moving[1]
+
+
+def test_regions_far_from_the_corner_are_where_they_are() -> None:
+    mask = plane((51, 33, 9, 7), (70, 50, 4, 4))
+    regions = Regions(mask)
+    ground = np.full((60, 80), 100, np.uint8)
+    brighter = ground.copy()
+    brighter[33:36, 51:60] = 140
+    assert regions.boxes[1:].tolist() == [[51, 33, 9, 7], [70, 50, 4, 4]]
+    assert regions.changed(brighter, ground, np.full_like(ground, 12)).tolist() == [0.0, 27.0, 0.0]
+    assert np.array_equal(regions.mask_of(np.array([False, True, True])), mask)
