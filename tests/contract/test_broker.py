@@ -221,7 +221,7 @@ def test_away_from_the_first_moment(site: Site) -> None:
     asyncio.run(case())
 
 
-def test_everything_retained_is_said_again_in_order_and_online_last(site: Site) -> None:
+def test_everything_retained_is_published_again_in_order_and_online_last(site: Site) -> None:
     async def case() -> None:
         client = site.client()
         client.retain("am/config", "c")
@@ -255,7 +255,7 @@ def test_everything_retained_is_said_again_in_order_and_online_last(site: Site) 
     asyncio.run(case())
 
 
-def test_a_new_connection_says_everything_in_the_order_of_the_first_retain(site: Site) -> None:
+def test_a_new_connection_publishes_everything_in_the_order_of_the_first_retain(site: Site) -> None:
     async def case() -> None:
         client = site.client()
         topics = [f"am/{name}" for name in ("zeta", "alpha", "mid", "beta")]
@@ -442,7 +442,7 @@ def test_a_message_is_not_delivered_again_because_the_broker_was_away(site: Site
     asyncio.run(case())
 
 
-def test_what_is_no_topic_is_a_bug_of_the_caller() -> None:
+def test_an_invalid_topic_is_a_bug_of_the_caller() -> None:
     client = BrokerClient(host="127.0.0.1")
     for topic in ("", "am/#", "am/+/x", "a\0"):
         with pytest.raises(ValueError, match="not a topic"):
@@ -652,7 +652,7 @@ def test_a_stop_in_the_very_moment_of_a_loss_is_not_lost(tmp_path: Path, steps: 
 # -- refusals
 
 
-def test_mosquitto_refuses_a_login_and_takes_us_when_it_is_mended(
+def test_mosquitto_refuses_a_login_and_takes_us_when_it_is_fixed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, CLIENT_LOG)
@@ -745,7 +745,7 @@ def test_mosquitto_refuses_a_topic_by_reason_code_and_the_others_go_on(
     assert len(refusals) == 1
 
 
-def test_a_refused_topic_is_tried_again_and_taken_when_it_is_allowed(tmp_path: Path) -> None:
+def test_a_refused_topic_is_retried_and_taken_when_it_is_allowed(tmp_path: Path) -> None:
     with mosquitto(tmp_path, acl=ACL) as server:
 
         async def case() -> None:
@@ -836,7 +836,7 @@ def _tls_refusals(certificates: Certificates, tmp_path: Path) -> dict[str, tuple
     }
 
 
-def test_what_is_wrong_with_tls_is_said_with_its_setting(tmp_path: Path, certificates: Certificates) -> None:
+def test_a_tls_failure_is_reported_with_its_setting(tmp_path: Path, certificates: Certificates) -> None:
     with mosquitto(tmp_path / "m", certificates=certificates) as server:
 
         async def refused(options: dict[str, Any], wanted: str) -> None:
@@ -857,7 +857,9 @@ def test_what_is_wrong_with_tls_is_said_with_its_setting(tmp_path: Path, certifi
         asyncio.run(insecure())
 
 
-def test_a_missing_client_certificate_is_no_login(tmp_path: Path, certificates: Certificates) -> None:
+def test_a_missing_client_certificate_is_not_a_failed_login(
+    tmp_path: Path, certificates: Certificates
+) -> None:
     with mosquitto(tmp_path, certificates=certificates, client_certificate=True) as server:
 
         async def case() -> None:
@@ -871,7 +873,7 @@ def test_a_missing_client_certificate_is_no_login(tmp_path: Path, certificates: 
         asyncio.run(case())
 
 
-def test_a_plain_port_is_no_tls_port(tmp_path: Path) -> None:
+def test_a_plain_port_is_not_a_tls_port(tmp_path: Path) -> None:
     with mosquitto(tmp_path) as server:
 
         async def case() -> None:

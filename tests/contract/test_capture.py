@@ -98,7 +98,7 @@ def test_colours_are_those_of_the_decoder_in_every_format(
             assert frame.luma.shape == (242, 322)
 
 
-def test_frames_are_chosen_by_media_time(camera: Open, clip: Path) -> None:
+def test_frames_are_chosen_by_pts(camera: Open, clip: Path) -> None:
     frames = read(at_full_speed(camera, clip, fps=5.0))
     gaps = [after.monotonic - before.monotonic for before, after in pairwise(frames)]
     assert gaps == pytest.approx([0.2] * 19, abs=2e-3)
@@ -129,7 +129,7 @@ def test_a_folder_of_stills_and_the_demo(camera: Open, tmp_path: Path) -> None:
     assert abs(cv2.cvtColor(frame.bgr(), cv2.COLOR_BGR2GRAY).astype(int) - frame.luma).max() == 0
 
 
-def test_what_is_wrong_is_told_apart_and_shows_no_secret(camera: Open, tmp_path: Path) -> None:
+def test_causes_are_distinguished_and_show_no_secret(camera: Open, tmp_path: Path) -> None:
     with pytest.raises(CameraRefused, match="no such file"):
         read(camera(tmp_path / "none.mp4"))
     for status, message in (

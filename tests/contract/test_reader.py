@@ -57,7 +57,7 @@ class TestPieces:
         assert len(pieces) >= 3
         assert max(map(len, pieces)) <= 1024 * 1024
 
-    async def test_what_is_not_there_is_rejected(self, reader: Reader) -> None:
+    async def test_a_missing_object_is_rejected(self, reader: Reader) -> None:
         await put(reader, "edge1/x")
         with pytest.raises(RecordRejected):
             await anext(reader.pieces("none.mp4"))
@@ -104,7 +104,7 @@ class TestPages:
         await put(reader, *keys)
         assert [each.key for each in (await reader.page("odd/")).objects] == keys
 
-    async def test_more_than_a_page_goes_on(self, tmp_path: Path, seaweedfs: S3Server) -> None:
+    async def test_a_listing_continues_beyond_a_page(self, tmp_path: Path, seaweedfs: S3Server) -> None:
         """Use only one server: 1,100 puts take long."""
         bucket = seaweedfs.make_bucket()
         names = [f"{DAY}{n:05d}/x" for n in range(1100)]
@@ -204,7 +204,7 @@ async def test_a_missing_bucket_and_wrong_keys_are_refusals(seaweedfs: S3Server)
             await reader.about("x")
 
 
-async def test_what_is_no_s3_server_is_trouble() -> None:
+async def test_a_server_that_is_not_s3_is_unavailable() -> None:
     async def page(_request: web.Request) -> web.Response:
         return web.Response(text="<html>Log in to the hotel</html>")
 

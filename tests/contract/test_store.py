@@ -151,7 +151,7 @@ class TestEveryStore:
 
         assert {key: await store.get(key) for key in wanted} == wanted
 
-    async def test_what_is_not_there_is_said_by_name(self, store: Store) -> None:
+    async def test_a_missing_object_is_named(self, store: Store) -> None:
         with pytest.raises(RecordRejected, match="nobody/home"):
             await store.get("nobody/home.jpg")
 
@@ -226,7 +226,7 @@ class TestS3:
 
             assert len([key async for key in store.find("a/")]) == 8
 
-    async def test_a_missing_bucket_that_may_not_be_made_is_said(self, server: S3Server) -> None:
+    async def test_a_missing_bucket_that_may_not_be_made_is_reported(self, server: S3Server) -> None:
         bucket = server.new_name()
         async with MinioStore(bucket=bucket, create_bucket=False, **server.admin.arguments()) as store:
             for call in (put(store), store.probe()):
@@ -311,7 +311,9 @@ class TestS3:
 
         assert (dict(tags) if tags else None) == found
 
-    async def test_what_the_server_cannot_do_is_no_fault_of_the_frame(self, juicefs: S3Server) -> None:
+    async def test_what_the_server_cannot_do_does_not_count_against_the_frame(
+        self, juicefs: S3Server
+    ) -> None:
         async with MinioStore(
             bucket=juicefs.make_bucket(), encryption="sse-s3", **juicefs.admin.arguments()
         ) as store:

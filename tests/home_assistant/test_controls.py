@@ -96,7 +96,7 @@ def test_the_snapshot_button_stores_and_shows_a_frame(lab: Lab) -> None:
         assert lab.state("binary_sensor", "motion") == "off"
 
 
-def test_the_hubs_button_connects_every_camera_anew(lab: Lab) -> None:
+def test_the_hubs_button_reconnects_every_camera(lab: Lab) -> None:
     with lab.running() as service:
         lab.wait(lab.entity("sensor", "status"), "Watching")
         button = f"button.async_motion_{lab.instance}_restart_capture"

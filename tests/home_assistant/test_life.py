@@ -58,7 +58,7 @@ def whole(lab: Lab, camera: str | None = None, *, within_s: float = 60) -> None:
     lab.wait(f"image.{name}_last_motion_image", lambda state: state["state"] != "unavailable")
 
 
-def test_a_restart_keeps_every_id_and_shows_off_meanwhile(lab: Lab) -> None:
+def test_a_restart_keeps_every_id_and_shows_off_in_the_meantime(lab: Lab) -> None:
     settings = lab.settings()
     with lab.running(settings):
         whole(lab)

@@ -187,7 +187,7 @@ def test_a_frame_that_is_older_than_the_ring_keeps_its_own_colours(
         assert asyncio.run(run()).shape == (240, 320, 3)
 
 
-def test_closing_lets_the_packets_go(streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]]) -> None:
+def test_closing_drops_the_packets(streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]]) -> None:
     small, large = streams
     clock = Clock()
     with rtsp.Scripted(clock.script(small)) as sub, rtsp.Scripted(clock.script(large)) as main:

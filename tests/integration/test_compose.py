@@ -196,7 +196,7 @@ def test_every_service_is_bounded_and_hardened(path: Path, tmp_path: Path) -> No
         assert "user" in service or name in ("minio", "processor"), name
 
 
-def test_encryption_at_rest_wants_a_key(tmp_path: Path) -> None:
+def test_encryption_at_rest_needs_a_key(tmp_path: Path) -> None:
     compose(MINIO, tmp_path, ROOT_KEYS)
     folder = tmp_path / "docker/minio"
     command = ["docker-compose", "-f", "docker-compose.yml", "-f", "compose.kms.yml", "config"]
@@ -370,7 +370,7 @@ def test_a_secret_is_made_once_when_none_is_given(server: Server) -> None:
     )
 
 
-def test_running_it_again_is_no_error(server: Server) -> None:
+def test_running_it_again_is_not_an_error(server: Server) -> None:
     for _ in range(2):
         done = server.setup(MINIO_UPLOADER_SECRET_KEY="upload secret")
         assert done.returncode == 0, done.stderr
@@ -393,7 +393,7 @@ def test_the_uploader_is_never_the_root_user(server: Server) -> None:
 # ---- the broker ----
 
 
-async def test_the_broker_takes_its_users_with_their_rights_and_nobody_else(tmp_path: Path) -> None:
+async def test_the_broker_accepts_only_its_users_with_their_rights(tmp_path: Path) -> None:
     for program in ("mosquitto", "mosquitto_passwd", "mosquitto_sub"):
         if not shutil.which(program):
             missing(program)

@@ -94,7 +94,7 @@ async def watched(
 
 
 @pytest.mark.parametrize("problem", ["frozen", "dark", "covered", "turned"])
-async def test_it_is_said_in_the_cameras_state(tmp_path: Path, problem: str) -> None:
+async def test_it_is_reported_in_the_cameras_state(tmp_path: Path, problem: str) -> None:
     states, _ = await watched(tmp_path / "clip.mp4", images(problem), fps=FPS)
     said = [state["problem"] for state in states if state["status"] == "watching"]
     assert said[0] is None
@@ -127,7 +127,7 @@ DRAWN: dict[str, Callable[[float], Image]] = {
 
 
 @pytest.mark.parametrize("kind", DRAWN)
-async def test_what_a_machine_draws_is_no_event(tmp_path: Path, kind: str) -> None:
+async def test_a_placeholder_image_is_not_an_event(tmp_path: Path, kind: str) -> None:
     """Show placeholders, as a recorder without its camera does: briefly, for long, and repeatedly."""
 
     def shown() -> Iterator[Image]:

@@ -355,7 +355,7 @@ async def test_what_a_child_logs_is_logged_here_and_shows_no_secret(
     assert "geheim" not in caplog.text
 
 
-async def test_hardware_that_is_not_there_is_said_once(
+async def test_hardware_that_is_not_there_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", seconds=1)

@@ -51,7 +51,7 @@ def test_health_is_asked_past_proxy_port_and_token(tmp_path: Path) -> None:
     assert health(service) == 1
 
 
-def test_health_imports_nothing_that_is_dear() -> None:
+def test_health_imports_nothing_expensive() -> None:
     """Keep the command cheap, as it runs every few seconds: 0.12 s of CPU; 0.5 s with the settings."""
     code = "import sys, async_motion.cli.command_line, async_motion.cli.health; print(*sys.modules)"
     command = [sys.executable, "-c", code]

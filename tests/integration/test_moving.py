@@ -97,7 +97,7 @@ def test_what_is_there_is_not_overwritten_unasked(
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar at all" * 100])
-def test_what_is_no_backup_is_said_so(
+def test_a_file_that_is_not_a_backup_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
 ) -> None:
     (tmp_path / "file").write_bytes(content)

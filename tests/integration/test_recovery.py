@@ -243,7 +243,7 @@ async def test_the_codec_changes_between_two_connections(
     ("status", "message"),
     [("401 Unauthorized", "wrong user or password"), ("404 Not Found", "no such stream")],
 )
-async def test_a_refusal_is_mended(
+async def test_a_refused_camera_is_read_once_its_cause_is_fixed(
     units: list[rtsp.AccessUnit], status: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = 4 * RETRY_S

@@ -70,7 +70,7 @@ def test_the_server_from_pip(clip: Path) -> None:
     looks_like_the_clip(frames)
 
 
-def test_the_wrong_password_and_the_wrong_name_are_told_apart(clip: Path) -> None:
+def test_the_wrong_password_and_the_wrong_name_are_distinguished(clip: Path) -> None:
     need(rtsp.has_gstreamer(), "python3-gi, gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-*")
     with rtsp.gstreamer(clip, login="bob:right") as server:
         with pytest.raises(CameraRefused, match="wrong user or password") as wrong:
@@ -92,7 +92,7 @@ def test_the_wrong_password_and_the_wrong_name_are_told_apart(clip: Path) -> Non
         ("503 Service Unavailable", CameraUnavailable, "5xx"),
     ],
 )
-def test_what_a_camera_answers_is_said(status: str, error: type[Exception], message: str) -> None:
+def test_what_a_camera_answers_is_reported(status: str, error: type[Exception], message: str) -> None:
     with (
         rtsp.Scripted(lambda _client: None, status=status) as server,
         pytest.raises(error, match=message) as info,
@@ -102,7 +102,7 @@ def test_what_a_camera_answers_is_said(status: str, error: type[Exception], mess
     assert isinstance(info.value, CameraRefused) == (error is CameraRefused)
 
 
-def test_nobody_listens() -> None:
+def test_no_server_listens_on_the_port() -> None:
     with pytest.raises(CameraUnavailable, match="nothing listens"):
         read(camera(f"rtsp://127.0.0.1:{free_port()}/cam"))
 

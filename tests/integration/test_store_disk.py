@@ -71,7 +71,7 @@ def image(tmp_path: Path) -> Path:
     return file
 
 
-async def test_a_full_disk_is_said_and_holds_no_halves(small_disk: Path) -> None:
+async def test_a_full_disk_is_reported_and_holds_no_partial_objects(small_disk: Path) -> None:
     stored: list[str] = []
     async with DirectoryStore(small_disk / "objects") as store:
         with pytest.raises(StoreUnavailable, match="No space left on device: free some space"):

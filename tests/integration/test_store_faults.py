@@ -101,7 +101,7 @@ class TestBrokenConnections:
         await put(store)
         assert await stored(seaweedfs, bucket) == JPEG
 
-    async def test_idle_connections_that_were_cut_are_no_trouble(
+    async def test_idle_connections_that_were_cut_are_not_trouble(
         self, store: MinioStore, proxy: Proxy
     ) -> None:
         await put(store)
@@ -205,9 +205,7 @@ class TestAnswers:
             (507, "XMinioStorageFull"),
         ],
     )
-    async def test_trouble_that_may_pass(
-        self, store: MinioStore, proxy: Proxy, status: int, code: str
-    ) -> None:
+    async def test_transient_failures(self, store: MinioStore, proxy: Proxy, status: int, code: str) -> None:
         answer = proxy.answer(status, headers=XML, body=s3_error(code))
 
         error = await refusal(store)
@@ -280,7 +278,7 @@ class TestAnswers:
         assert answer.given == 2
         await put(store, "another/key.jpg")
 
-    async def test_a_right_that_came_back_meanwhile_sets_nothing_aside(
+    async def test_a_right_that_came_back_in_the_meantime_sets_nothing_aside(
         self, store: MinioStore, proxy: Proxy, seaweedfs: S3Server, bucket: str
     ) -> None:
         proxy.answer(403, headers=XML, body=s3_error("AccessDenied"), times=1)
@@ -385,7 +383,9 @@ class TestForeignServers:
         assert "HTTP 502" in str(error)
         assert len(str(error)) < 400
 
-    async def test_words_of_a_foreign_server_stay_on_one_line(self, store: MinioStore, proxy: Proxy) -> None:
+    async def test_the_text_of_a_foreign_server_stays_on_one_line(
+        self, store: MinioStore, proxy: Proxy
+    ) -> None:
         words = "line\n\x1b[31mred " + "long " * 100
         proxy.answer(500, headers=XML, body=s3_error("InternalError", words.replace("\x1b", "")))
 

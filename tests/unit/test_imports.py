@@ -213,11 +213,11 @@ def test_no_import_is_made_where_its_reader_cannot_see_it(path: Path) -> None:
     assert (members_used(path) | names_read(path)) & OUT_OF_SIGHT == set()
 
 
-def test_the_rules_has_no_circles() -> None:
+def test_the_rules_have_no_circles() -> None:
     assert list(TopologicalSorter(RULES).static_order())[-1] == "__main__"
 
 
-def test_the_rules_is_about_what_is_there() -> None:
+def test_the_rules_name_what_exists() -> None:
     """A package that was renamed, or a library that was given up, must not leave its permission behind."""
     assert RULES.keys() <= {package_of(path) for path in modules()}
     assert frozenset().union(*RULES.values()) <= RULES.keys()

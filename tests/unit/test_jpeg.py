@@ -70,7 +70,7 @@ def test_the_array_is_not_written_to() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 0, 3), (10, 0, 3), (4, 4, 7)])
-def test_what_is_no_image_is_an_error_of_ours(shape: tuple[int, ...]) -> None:
+def test_an_invalid_image_raises_image_error(shape: tuple[int, ...]) -> None:
     with pytest.raises(ImageError, match="cannot encode"):
         encode(np.zeros(shape, np.uint8))
 
@@ -78,7 +78,7 @@ def test_what_is_no_image_is_an_error_of_ours(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     "jpeg", [b"", b"\xff", b"\xff\xd8", b"not a jpeg at all", b"\xff\xd8\xff\xe0\x00\x10JFIF"]
 )
-def test_what_is_no_jpeg_is_an_error_of_ours(jpeg: bytes) -> None:
+def test_an_invalid_jpeg_raises_image_error(jpeg: bytes) -> None:
     with pytest.raises(ImageError):
         decode(jpeg)
     with pytest.raises(ImageError):

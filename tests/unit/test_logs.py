@@ -130,7 +130,7 @@ def test_secrets_and_names_of_the_settings(tmp_path: Path) -> None:
     assert settings.names() & settings.secrets() == set()
 
 
-def test_a_secret_too_short_to_hide_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_secret_too_short_to_hide_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "variables.yaml"
     file.write_text("mqtt: {host: 127.0.0.1, username: a, password: pw9}\n")
     log_as_set(load(file, {}), "info")
@@ -179,7 +179,9 @@ def stalled() -> Iterator[subprocess.Popen[bytes]]:
             child.kill()
 
 
-def test_a_reader_that_stalls_holds_up_nobody_and_the_loss_is_said(stalled: subprocess.Popen[bytes]) -> None:
+def test_a_stalled_reader_blocks_no_logging_and_the_loss_is_reported(
+    stalled: subprocess.Popen[bytes],
+) -> None:
     assert stalled.stdout is not None
     dropped = int(stalled.stdout.readline())  # it comes though nobody reads standard error
     assert dropped > 0

@@ -104,14 +104,14 @@ def test_a_plain_openssl_authority_is_trusted_on_every_python(authority: Authori
         shake(port, files(authority))
 
 
-def test_a_server_with_a_ca_file_wants_a_certificate_of_it(authority: Authority) -> None:
+def test_a_server_with_a_ca_file_requires_a_client_certificate(authority: Authority) -> None:
     ca = str(authority.ca_file)
     ours = TlsFiles(ca_file=ca, cert_file=ca, key_file=str(authority.ca_file.with_name("ca.key")))
     with serving(server_context(server_files(authority, wants_clients=True))) as port:
         shake(port, ours)
 
 
-def test_an_authority_that_is_not_known_is_told_from_a_wrong_ca_file(
+def test_an_unknown_authority_is_distinguished_from_a_wrong_ca_file(
     authority: Authority, other: Authority
 ) -> None:
     tls = server_files(authority)
@@ -121,7 +121,7 @@ def test_an_authority_that_is_not_known_is_told_from_a_wrong_ca_file(
         assert f"not issued by the authority in minio.ca_file ({other.ca_file})" in said
 
 
-def test_another_name_is_said_with_that_name(authority: Authority) -> None:
+def test_another_name_is_reported_with_that_name(authority: Authority) -> None:
     tls = server_files(authority)
     with serving(server_context(tls)) as port:
         assert "it is not valid for nas.example" in refusal(port, files(authority), "nas.example")
@@ -144,7 +144,7 @@ def test_a_peer_that_speaks_no_tls(authority: Authority) -> None:
         assert "does not speak TLS on this port" in refusal(port, files(authority))
 
 
-def test_a_server_that_wants_a_certificate_of_the_client(authority: Authority) -> None:
+def test_a_server_that_requires_a_client_certificate(authority: Authority) -> None:
     with serving(server_context(server_files(authority, wants_clients=True))) as port:
         assert "requires a client certificate: see minio.cert_file" in refusal(port, files(authority))
 
@@ -200,7 +200,7 @@ def test_the_end_is_what_openssl_says(tmp_path: Path, days: int) -> None:
 
 
 @pytest.mark.parametrize("der", [b"", b"\x30", b"\x30\x03\x02\x01\x01", b"\x30\x82\xff", bytes(range(200))])
-def test_what_is_no_certificate_is_a_value_error(der: bytes) -> None:
+def test_a_file_that_is_not_a_certificate_is_a_value_error(der: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         not_after(der)
 

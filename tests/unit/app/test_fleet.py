@@ -41,7 +41,7 @@ def settings(tmp_path: Path, *changes: tuple[str, str]) -> Settings:
         ("instance: town", "instance: town\nlog: {level: debug}\nweb: {port: 81}\nspool: {max_age: 1h}"),
     ],
 )
-def test_what_a_host_may_have_for_itself_is_no_difference(tmp_path: Path, change: tuple[str, str]) -> None:
+def test_what_a_host_may_have_for_itself_is_not_a_difference(tmp_path: Path, change: tuple[str, str]) -> None:
     assert fingerprint(settings(tmp_path)) == fingerprint(settings(tmp_path, change))
 
 

@@ -53,7 +53,7 @@ def said(client: Connection) -> list[tuple[str, bytes]]:
     return [(message.topic, message.payload) for message in client.server.messages]
 
 
-async def test_each_topic_takes_the_connection_of_whom_it_speaks() -> None:
+async def test_each_topic_takes_the_connection_of_its_camera() -> None:
     async with fleet("porch", INSTANCE) as (broker, clients):
         await broker.publish("am/town/porch/frame", b"1")
         await broker.publish("frigate/porch/motion", b"ON", retain=True)

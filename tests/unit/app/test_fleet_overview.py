@@ -76,7 +76,7 @@ async def test_a_move_waits_for_the_new_owner(settings: Settings) -> None:
     assert await move(bucket, settings, "porch", "west") > 0, "it is there already"
 
 
-async def test_names_that_are_not_there_are_said(settings: Settings) -> None:
+async def test_unknown_names_are_reported(settings: Settings) -> None:
     bucket = MemoryBucket(60)
     await tell(bucket, "east", settings, draining=True)
     with pytest.raises(UsageError, match="attic: there is no such camera"):

@@ -53,14 +53,14 @@ async def test_the_supervisor_hears_readiness_life_and_the_end(tmp_path: Path) -
     supervisor.close()
 
 
-async def test_without_a_supervisor_nothing_is_said() -> None:
+async def test_without_a_supervisor_nothing_is_sent() -> None:
     liveness = Liveness(env={})
     async with liveness.watched():
         liveness.ready("x")
         liveness.stopping()
 
 
-async def test_a_supervisor_that_is_gone_is_no_error(tmp_path: Path) -> None:
+async def test_a_supervisor_that_is_gone_is_not_an_error(tmp_path: Path) -> None:
     liveness = Liveness(env={"NOTIFY_SOCKET": str(tmp_path / "gone")})
     async with liveness.watched():
         liveness.ready("x")

@@ -87,7 +87,7 @@ def test_sections(changes: dict[str, Any], plan: Plan) -> None:
     assert plan_of(settings(), settings(**changes)) == plan
 
 
-def test_a_broker_of_ones_own_is_left_for_another_one() -> None:
+def test_an_external_broker_is_replaced_by_another() -> None:
     old, new = (settings(mqtt={"host": host, "port": port}) for host, port in (("a.lan", 1883), ("b.lan", 2)))
     assert plan_of(old, new) == Plan(broker=("mqtt.host", "mqtt.port"))
 
@@ -119,7 +119,7 @@ def test_every_key_outside_a_camera_is_somewhere() -> None:
     }  # fmt: skip
 
 
-def test_what_cannot_change_is_said_by_name() -> None:
+def test_what_cannot_change_is_reported_by_name() -> None:
     assert Plan(fixed=("log.level",)).words() == ["log.level: not changed while running; restart the process"]
     assert Plan().words() == ["nothing has changed"]
     parts = Plan(page=("web.port",), store=("minio.bucket",), broker=("mqtt.tls",))

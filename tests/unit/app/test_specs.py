@@ -62,7 +62,7 @@ def test_what_is_shown_has_no_secret(tmp_path: Path) -> None:
     assert "secret" not in shown
 
 
-def test_a_new_password_is_no_new_scene(tmp_path: Path) -> None:
+def test_a_new_password_is_not_a_new_scene(tmp_path: Path) -> None:
     before = read(tmp_path).cameras["porch"]
     after = read(tmp_path, PORCH.replace("cam-secret", "other-secret")).cameras["porch"]
     moved = read(tmp_path, PORCH.replace("@cam/", "@cam2/")).cameras["porch"]

@@ -315,7 +315,7 @@ def test_a_connection_closed_right_after_its_answer_is_noticed() -> None:
     asyncio.run(case())
 
 
-def test_nonsense_in_place_of_mqtt_is_no_broker() -> None:
+def test_nonsense_in_place_of_mqtt_is_not_a_broker() -> None:
     async def case() -> None:
         class Web(Script):
             async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -329,7 +329,7 @@ def test_nonsense_in_place_of_mqtt_is_no_broker() -> None:
     asyncio.run(case())
 
 
-def test_an_address_that_is_none_is_refused() -> None:
+def test_an_invalid_address_is_refused() -> None:
     async def case() -> None:
         client = BrokerClient(host="a" * 70 + ".example", **QUICK)
         task = asyncio.create_task(client.run(), name="client")
@@ -449,7 +449,7 @@ def test_a_broker_that_cuts_at_large_packets_costs_few_connections(
     asyncio.run(case())
 
 
-def test_a_limit_that_was_learned_is_tried_again_when_the_broker_comes_back() -> None:
+def test_a_limit_that_was_learned_is_retried_when_the_broker_comes_back() -> None:
     async def case() -> None:
         takes = 1000
 
@@ -544,7 +544,7 @@ def test_a_message_of_200_mb_takes_no_memory_and_the_next_one_comes(caplog: pyte
     ],
 )
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_what_is_no_mqtt_is_skipped_or_ends_the_connection_and_no_more(
+def test_bytes_that_are_not_mqtt_are_skipped_or_end_only_the_connection(
     noise: bytes, protocol: MqttProtocol
 ) -> None:
     async def case() -> None:
@@ -570,7 +570,7 @@ def test_what_is_no_mqtt_is_skipped_or_ends_the_connection_and_no_more(
     asyncio.run(case())
 
 
-def test_a_refused_subscription_is_said_and_the_others_hold(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refused_subscription_is_reported_and_the_others_hold(caplog: pytest.LogCaptureFixture) -> None:
     async def case() -> None:
         class Choosy(Script):
             async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

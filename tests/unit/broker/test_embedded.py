@@ -139,7 +139,7 @@ def test_it_ends_with_a_parent_that_is_killed() -> None:
     eventually(lambda: not listens(port), what="the port's end")
 
 
-def test_a_child_that_does_not_start_is_tried_again_while_the_service_goes_on(
+def test_a_child_that_does_not_start_is_retried_while_the_service_goes_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = tmp_path / "broken.py"
@@ -169,7 +169,7 @@ def test_a_child_that_does_not_start_is_tried_again_while_the_service_goes_on(
 @pytest.mark.parametrize(
     "first", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x10"]
 )
-def test_who_does_not_speak_mqtt_is_shown_out(first: bytes) -> None:
+def test_a_peer_that_does_not_speak_mqtt_is_disconnected(first: bytes) -> None:
     async def case() -> None:
         async with EmbeddedBroker(port=0) as (host, port):
             reader, writer = await asyncio.open_connection(host, port)
@@ -211,7 +211,7 @@ def test_the_version_is_read_and_nothing_is_lost(name: bytes, level: int, length
         b"\x10\xff\xff\xff\xff\0\4MQT",
     ],
 )
-def test_what_is_no_connect_has_no_version(data: bytes) -> None:
+def test_a_packet_that_is_not_a_connect_has_no_version(data: bytes) -> None:
     with pytest.raises((ValueError, EOFError)):
         version_of(data)
 

@@ -24,7 +24,7 @@ def test_a_refused_topic_is_held_longer_each_time() -> None:
     assert topics.next_due() == 15.0
 
 
-def test_a_topic_is_due_once_and_again_when_it_was_held_back_meanwhile() -> None:
+def test_a_topic_is_due_once_and_again_when_it_was_held_back_in_the_meantime() -> None:
     topics = refusals()
     topics.refused("t", "no", 0.0)
     assert topics.due(5.0) == ["t"]
@@ -46,7 +46,7 @@ def test_refusals_of_the_same_moment_count_as_one() -> None:
     assert topics.next_due() == 5.0
 
 
-def test_another_reason_is_news() -> None:
+def test_another_reason_is_reported() -> None:
     topics = refusals()
     topics.refused("t", "no", 0.0)
     assert topics.refused("t", "quota exceeded", 1.0)

@@ -28,7 +28,7 @@ def test_away_only_the_newest_of_each_topic_is_kept_in_the_order_of_the_topics()
     assert len(retained) == 3
 
 
-def test_connected_every_change_is_said_in_order() -> None:
+def test_connected_every_change_is_published_in_order() -> None:
     retained = Retained()
     retained.came_back()
     for payload in (b"ON", b"OFF", b"ON", b"OFF"):
@@ -36,7 +36,7 @@ def test_connected_every_change_is_said_in_order() -> None:
     assert said(retained) == [("motion", payload) for payload in (b"ON", b"OFF", b"ON", b"OFF")]
 
 
-def test_everything_is_said_again_on_every_connect() -> None:
+def test_everything_is_published_again_on_every_connect() -> None:
     retained = Retained()
     retained.set("a", b"1")
     for _ in range(3):
@@ -68,7 +68,7 @@ def test_a_topic_that_is_set_again_is_not_cleared() -> None:
     assert said(retained) == [("a", b"2")]
 
 
-def test_what_is_not_sent_is_returned_to_who_waits_for_it() -> None:
+def test_what_is_not_sent_is_returned_to_its_waiter() -> None:
     outcomes: list[BrokerUnavailable | None] = []
     retained = Retained()
     retained.came_back()
@@ -88,7 +88,7 @@ def test_a_dropped_payload_is_forgotten_but_not_a_newer_one() -> None:
     assert said(retained) == [("b", b"newer")]
 
 
-def test_a_released_topic_is_not_said_again_in_any_way() -> None:
+def test_a_released_topic_is_never_published_again() -> None:
     retained = Retained()
     retained.set("a", b"1")
     retained.set("b", b"")
@@ -100,7 +100,7 @@ def test_a_released_topic_is_not_said_again_in_any_way() -> None:
 
 
 @pytest.mark.parametrize(("payload", "again"), [(b"1", [("a", b"1")]), (b"", [("a", b"")])])
-def test_a_topic_can_be_said_once_more(payload: bytes, again: list[tuple[str, bytes]]) -> None:
+def test_a_topic_can_be_published_once_more(payload: bytes, again: list[tuple[str, bytes]]) -> None:
     retained = Retained()
     retained.came_back()
     retained.set("a", payload)
@@ -110,7 +110,7 @@ def test_a_topic_can_be_said_once_more(payload: bytes, again: list[tuple[str, by
     assert said(retained) == again
 
 
-def test_changes_that_pile_up_are_thinned_out_but_for_those_that_somebody_waits_for() -> None:
+def test_changes_that_pile_up_are_thinned_out_except_awaited_ones() -> None:
     outcomes: list[BrokerUnavailable | None] = []
     retained = Retained(max_changes=10)
     retained.came_back()
@@ -133,7 +133,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_in_the_end_the_broker_retains_what_was_said_last(steps: list[Step]) -> None:
+def test_in_the_end_the_broker_retains_what_was_published_last(steps: list[Step]) -> None:
     """Model test: after any sets, losses and sends, a last connect brings the broker up to date."""
     retained = Retained(max_changes=5)
     wanted: dict[str, bytes] = {}

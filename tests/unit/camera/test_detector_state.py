@@ -113,7 +113,7 @@ def test_another_version_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert back(kept) is None
 
 
-def test_another_password_is_no_other_scene_and_none_is_kept() -> None:
+def test_another_password_is_not_another_scene_and_none_is_kept() -> None:
     assert fingerprint("rtsp://user:new@192.0.2.10/stream2") == SOURCE
     assert fingerprint("rtsp://user:pass@192.0.2.11/stream2") != SOURCE
     assert fingerprint("rtsp://user:p?a=1&b@192.0.2.10/stream2") == SOURCE, "as people write passwords"
@@ -145,7 +145,7 @@ async def test_it_is_written_soon_then_now_and_then() -> None:
     assert slept == [room.FIRST_SAVE_S, room.SAVE_EVERY_S, room.SAVE_EVERY_S]
 
 
-async def test_a_spool_in_trouble_costs_the_state_and_is_said_once_of_each_camera(
+async def test_a_failing_spool_costs_the_state_and_is_reported_once_for_each_camera(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = FakeSpool()

@@ -50,7 +50,7 @@ def times_of(job: Job | None) -> list[float]:
     return [one.monotonic for one, _ in job.stills]
 
 
-def test_newest_first_lets_the_oldest_go_and_counts_it() -> None:
+def test_a_full_queue_drops_the_oldest_and_counts_it() -> None:
     async def main() -> None:
         waiting = DropOldestQueue(2)
         assert [waiting.put(frame(at)) for at in range(4)] == [0, 0, 1, 1]
@@ -64,7 +64,7 @@ def test_newest_first_lets_the_oldest_go_and_counts_it() -> None:
     asyncio.run(main())
 
 
-def test_newest_first_says_when_there_is_room() -> None:
+def test_a_queue_reports_when_there_is_room() -> None:
     async def main() -> None:
         waiting = DropOldestQueue(1)
         await waiting.room()
@@ -160,7 +160,7 @@ def test_the_backlog_says_when_it_is_within_its_bound() -> None:
     asyncio.run(main())
 
 
-def test_there_is_room_again_once_frames_were_let_go() -> None:
+def test_there_is_room_again_once_frames_were_dropped() -> None:
     async def main() -> None:
         backlog = Backlog(100)
         backlog.put(start(0, 1, 2))

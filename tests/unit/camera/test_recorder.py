@@ -76,7 +76,7 @@ async def test_what_a_cancellation_gave_up_is_given_up_once() -> None:
     assert b.seen.count("spool") == 4
 
 
-async def test_an_outbox_that_never_answers_holds_nobody_up_and_gets_the_phases_later() -> None:
+async def test_an_outbox_that_never_answers_delays_nothing_and_gets_the_phases_later() -> None:
     outbox = MemoryOutbox(gate=asyncio.Event())
     b = make(ListSource(scene("..MMM"), then=CameraUnavailable("gone")), outbox=outbox, settle_s=1.0)
     with pytest.raises(CameraUnavailable):
@@ -154,7 +154,7 @@ async def test_an_event_none_of_whose_images_can_be_encoded_still_has_its_phases
         assert shape_of(b.outbox.items) == ["start", "end"]
 
 
-async def test_a_frame_that_the_camera_cannot_give_any_more_is_only_that() -> None:
+async def test_a_frame_that_the_camera_no_longer_has_costs_nothing_else() -> None:
     def gone() -> Image:
         raise CameraUnavailable("not in the ring any more")
 

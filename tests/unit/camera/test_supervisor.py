@@ -30,7 +30,7 @@ async def test_a_video_that_has_ended_is_not_connected_again() -> None:
         (CameraRefused("401"), supervisor.REFUSED_RETRY_S[0]),
     ],
 )
-async def test_a_camera_is_tried_again_later(error: CameraUnavailable, first_s: float) -> None:
+async def test_a_camera_is_retried_later(error: CameraUnavailable, first_s: float) -> None:
     bench = make(ListSource([], live=True, then=error))
     keeper = CameraSupervisor("porch", bench.unit, draw=lambda: 0.0)
     async with asyncio.TaskGroup() as tasks:

@@ -165,7 +165,7 @@ async def test_a_bug_anywhere_comes_out_and_leaves_nothing_running(where: str) -
     assert_off(b.seen)
 
 
-async def test_who_is_cancelled_waits_for_its_thread() -> None:
+async def test_a_cancelled_caller_waits_for_its_thread() -> None:
     """Otherwise the next connection would use the same detector at the same time."""
     entered, leave = threading.Event(), threading.Event()
 

@@ -55,7 +55,7 @@ def test_others_are_refused(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["rtsp://u:geheim@[::1/x", "rtsp://u:geheim@h\u2100st/x"])
-def test_what_is_no_address_is_refused_without_its_password(source: str) -> None:
+def test_an_invalid_address_is_refused_without_its_password(source: str) -> None:
     with pytest.raises(SettingsError, match="expected") as caught:
         parse(source)
     assert "geheim" not in str(caught.value)
@@ -72,7 +72,7 @@ def test_each_scheme_reaches_only_what_it_needs(source: str) -> None:
     assert set(listed).isdisjoint({"hls", "dash", "concat", "sdp", "image2", "tty", "lavfi"})
 
 
-def test_a_files_name_is_no_protocol() -> None:
+def test_a_files_name_is_not_a_protocol() -> None:
     spec = CaptureSpec(camera="porch", source="concat:a.mp4|b.mp4")
     attempt = attempt_of(parse(spec.source), spec)
     assert attempt.url == "file:concat:a.mp4|b.mp4"

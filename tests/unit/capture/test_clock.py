@@ -122,7 +122,7 @@ def test_wrong_packets_again_and_again_do_no_harm(held_back: int) -> None:
     assert max(map(abs, late)) < 0.2
 
 
-def test_a_small_mistake_is_no_minimum_for_ever() -> None:
+def test_a_small_mistake_does_not_stay_the_minimum() -> None:
     late = errors(lambda number, at: at + (0.8 if number == 60 else 0.0))
     assert abs(late[-1]) < 0.35
     assert min(late) > -0.9
@@ -199,6 +199,6 @@ def test_stamps_never_run_backwards_and_never_ahead(steps: list[tuple[float, flo
         latest = stamp
 
 
-def test_an_untied_clock_refuses() -> None:
+def test_a_clock_without_a_pts_refuses() -> None:
     with pytest.raises(ValueError, match="no PTS yet"):
         Hands().clock().time_of(1.0)

@@ -36,7 +36,7 @@ def test_a_clock_that_was_never_set_says_nothing(tmp_path: Path) -> None:
     assert read_facts(str(dated(clip, tmp_path / "b.mp4", "1970-01-01T00:00:01Z"))).created_at is None
 
 
-def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_text("#EXTM3U\nhttp://127.0.0.1/x.ts\n")
     with pytest.raises(CameraRefused, match="not a video"):
         read_facts(str(tmp_path / "x.mp4"))

@@ -54,13 +54,13 @@ def test_one_day_ends_where_the_next_begins() -> None:
         (("--min-duration", "5"), "--min-duration: 5: expected a duration"),
     ],
 )
-def test_what_is_wrong_is_said(args: tuple[str, ...], problem: str) -> None:
+def test_what_is_wrong_is_reported(args: tuple[str, ...], problem: str) -> None:
     with pytest.raises(UsageError) as raised:
         choose(*args)
     assert any(line.startswith(problem) for line in raised.value.problems), raised.value.problems
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_that_is_wrong_is_reported_at_once() -> None:
     with pytest.raises(UsageError) as raised:
         choose("--camera", "A", "--min-score", "x", "--min-duration", "y")
     assert len(raised.value.problems) == 3

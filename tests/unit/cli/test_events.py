@@ -110,7 +110,7 @@ def test_a_rebuilt_index_gives_the_same_events(
     assert [file.read_bytes() for file in files] == contents
 
 
-def test_what_cannot_be_read_is_said(
+def test_unreadable_objects_are_reported(
     config: Path, made: list[MadeEvent], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "objects" / made[0].folder / "event.json").write_bytes(b"{")

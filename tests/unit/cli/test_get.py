@@ -229,7 +229,7 @@ class TestDelete:
         assert run(config, "events", "--json") == 0
         assert capsys.readouterr().out == ""
 
-    def test_an_event_that_goes_on_is_left(
+    def test_an_ongoing_event_is_not_deleted(
         self, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         going = make_event(at=NOW - timedelta(minutes=5), ended=False)

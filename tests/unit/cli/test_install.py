@@ -109,7 +109,7 @@ def test_install_for_a_user(
     assert "enable-linger" in capsys.readouterr().out
 
 
-def test_a_program_in_a_home_is_none_for_the_machine(tmp_path: Path) -> None:
+def test_a_program_in_a_home_is_refused_for_the_machine(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is in a home"):
         plan_for_system(Path("/home/me/venv/bin/async-motion"), tmp_path)
 

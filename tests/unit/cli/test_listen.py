@@ -92,7 +92,7 @@ class Wire:
         await asyncio.Event().wait()
 
 
-async def test_a_reader_of_our_output_that_has_left_is_no_group_of_errors(
+async def test_a_closed_pipe_is_not_reported_as_a_group_of_errors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def find_broker(_: Settings, _say: object) -> tuple[str, int]:
@@ -131,7 +131,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-async def test_what_is_no_announcement_neither_ends_it_nor_reaches_the_terminal(
+async def test_an_invalid_announcement_neither_ends_it_nor_reaches_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     async def find_broker(_: Settings, _say: object) -> tuple[str, int]:
@@ -167,7 +167,7 @@ async def test_what_is_shown_is_one_line_without_tricks(
         assert len(said.splitlines()) == (1 if as_json else 2)
 
 
-def test_announcements_that_nobody_reads_are_bounded(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unread_announcements_are_bounded(capsys: pytest.CaptureFixture[str]) -> None:
     arrived = Arrivals()
     for _ in range(MAX_WAITING + 3):
         arrived.put(b"{}")

@@ -118,7 +118,7 @@ def test_a_week_and_one_camera(config: Path, tmp_path: Path) -> None:
     assert "porch" not in page.words
 
 
-def test_an_empty_day_is_said(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_day_is_reported(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "day.html"
     assert run(config, "--day", "2026-01-01", "--out", out) == 0
     assert "Nothing moved" in Page(out.read_text(encoding="utf-8")).words

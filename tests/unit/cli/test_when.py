@@ -49,7 +49,7 @@ def test_a_moment(text: str, expected: str) -> None:
     "text",
     ["", "soon", "2026-13-01", "2026-11-31 07:00", "25:00", "7h ago", "2x", "next 07:30", "99999999999h"],
 )
-def test_what_is_no_moment_is_said_in_one_line(text: str) -> None:
+def test_an_invalid_time_is_reported_in_one_line(text: str) -> None:
     with pytest.raises(UsageError, match=r"^--since: .*expected a time such as"):
         moment(text, NOW, "--since")
 

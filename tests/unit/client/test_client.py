@@ -136,7 +136,7 @@ class TestEvents:
             (event,) = await take(events, 1)
             assert (event.no, event.frames, event.best, event.peak_score) == (2, 3, 2, 0.03)
 
-    async def test_messages_of_strangers_are_counted_and_left_out(self) -> None:
+    async def test_foreign_messages_are_counted_and_skipped(self) -> None:
         bucket, broker = MemoryBucket(), FakeBroker()
         bucket.add(made_event(1))
         async with MotionClient(bucket, broker, instance=INSTANCE) as client:
@@ -292,7 +292,7 @@ class TestCursor:
         async with MotionClient(bucket, instance=INSTANCE, cursor_file=file) as client:
             assert [e.no for e in await take(client.events(), 1)] == [5]
 
-    async def test_what_is_no_cursor_is_refused(self, tmp_path: Path) -> None:
+    async def test_an_invalid_cursor_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "cursor").write_text("{}")
         with pytest.raises(ValueError, match="not a cursor"):
             MotionClient(MemoryBucket(), instance=INSTANCE, cursor_file=tmp_path / "cursor")
@@ -391,5 +391,5 @@ async def test_faults_by_a_seed_lose_repeat_and_disorder_nothing(seed: int) -> N
             assert told == sorted(told)
 
 
-def test_trouble_that_passes_is_no_refusal() -> None:
+def test_a_transient_failure_is_not_a_refusal() -> None:
     assert issubclass(StoreRefused, StoreUnavailable)

@@ -50,7 +50,7 @@ def test_events_go_out_in_order_and_once() -> None:
     assert numbers(ledger) == []
 
 
-def test_what_began_before_the_subscription_is_no_news() -> None:
+def test_what_began_before_the_subscription_is_not_news() -> None:
     ledger = opened(upto=411)
     assert not ledger.add(event(411))
     assert ledger.add(event(412))
@@ -68,7 +68,7 @@ def test_a_missing_event_is_waited_for() -> None:
     assert not ledger.is_blocked()
 
 
-def test_after_the_patience_it_goes_on_and_takes_the_late_one_still() -> None:
+def test_after_the_patience_it_goes_on_and_still_hands_out_the_late_event() -> None:
     ledger = opened()
     ledger.add(event(2))
     assert numbers(ledger, 0.0) == []
@@ -98,7 +98,7 @@ def test_too_many_do_not_wait() -> None:
     assert numbers(ledger, searched=False) == list(range(2, MAX_WAITING + 3))
 
 
-def test_a_leap_of_the_numbers_is_bounded() -> None:
+def test_a_jump_of_the_numbers_is_bounded() -> None:
     ledger = opened()
     ledger.add(event(2**52, at_s=5))
     numbers(ledger, 0.0)
@@ -136,7 +136,7 @@ def test_events_without_numbers_are_ordered_by_their_ids() -> None:
         {"v": 1, "origin": "2026-11-22T00:00:00Z", "cameras": {"porch": {"aaaaaa": {"upto": "x"}}}},
     ],
 )
-def test_what_is_no_state_is_refused(state: dict[str, object]) -> None:
+def test_an_invalid_state_is_refused(state: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"."):
         Ledger.of(state)
 

@@ -28,7 +28,7 @@ def test_an_end_gives_the_event() -> None:
     assert (event.no, event.writer) == (3, "a41c07")
 
 
-def test_other_phases_are_no_end() -> None:
+def test_other_phases_are_not_an_end() -> None:
     assert parse_event(message(Phase.START), "edge1").ended is None
     assert parse_event(message(Phase.UPDATE), "edge1").ended is None
 
@@ -49,12 +49,12 @@ def test_other_phases_are_no_end() -> None:
         message(started_at=5),
     ],
 )
-def test_what_is_no_end_of_ours_is_refused(payload: bytes) -> None:
+def test_an_end_that_is_not_ours_is_refused(payload: bytes) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         parse_event(payload, "edge1")
 
 
-def test_a_zone_that_is_no_name_is_left_out() -> None:
+def test_a_zone_that_is_not_a_name_is_left_out() -> None:
     event = parse_event(message(zones=["drive", "../x", 5]), "edge1").ended
     assert event is not None
     assert event.zones == ("drive",)
@@ -76,7 +76,7 @@ def test_a_phase_tells_its_lease() -> None:
 
 
 @pytest.mark.parametrize("epoch", [0, "7", True])
-def test_what_is_no_epoch_is_refused(epoch: Any) -> None:
+def test_an_invalid_epoch_is_refused(epoch: Any) -> None:
     with pytest.raises(ValueError, match="epoch"):
         parse_event(message(Phase.START, epoch=epoch), "edge1")
 

@@ -108,7 +108,7 @@ def test_the_settings_are_those_that_can_be_changed(made: dict[str, Any]) -> Non
     assert topics.reload in received
 
 
-def test_payloads_of_text_are_told_apart(made: dict[str, Any]) -> None:
+def test_payloads_of_text_are_distinguished(made: dict[str, Any]) -> None:
     messages = made["components"]["messages"]
     threshold = messages["threshold_command"]["payload"]
     for good in ("0", "24", "12.5", "auto"):

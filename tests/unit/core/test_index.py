@@ -75,7 +75,7 @@ def test_keys_are_as_designed() -> None:
         "",
     ],
 )
-def test_what_is_no_index_file_is_none(rest: str) -> None:
+def test_an_invalid_index_key_is_none(rest: str) -> None:
     assert index.parse_index_key(FOLDER + rest, FOLDER) is None
     assert index.parse_index_key("other/" + rest, FOLDER) is None
 
@@ -177,7 +177,7 @@ def test_a_missing_field_is_named(field: str) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[1]", b"null", b"{", b"[" * 60_000, b'{"v": NaN}'])
-def test_a_line_that_is_none_has_one_error(text: bytes) -> None:
+def test_an_invalid_line_raises_one_error(text: bytes) -> None:
     with pytest.raises(UnreadableObject):
         index.parse_line(text, "a41c07")
 
@@ -265,6 +265,6 @@ def test_a_summary_of_before_the_numbers_has_a_line_too() -> None:
     "changes",
     [{"ended_at": None}, {"frames": [1]}, {"frames": None}, {"frames": [{"seq": "x"}]}, {"zones": None}],
 )
-def test_what_is_no_summary_has_one_error(changes: dict[str, Any]) -> None:
+def test_an_invalid_summary_raises_one_error(changes: dict[str, Any]) -> None:
     with pytest.raises(UnreadableObject):
         index.line_of(summary(**changes))

@@ -183,7 +183,7 @@ def test_a_password_never_shows(scheme: str, user: str, noise: str, host: str, p
         assert "3cr3t" not in names.redact_url(f"{scheme}://{host}/{secret.replace('@', '')}{path}").lower()
 
 
-def test_what_tells_addresses_apart_is_no_login() -> None:
+def test_what_distinguishes_addresses_is_not_a_login() -> None:
     one = names.place_of_url("rtsp://u:p@192.0.2.1/a?channel=1")
     assert one == names.place_of_url("rtsp://u:q@192.0.2.1/a?channel=2")
     assert one != names.place_of_url("rtsp://u:p@192.0.2.1/b?channel=1")

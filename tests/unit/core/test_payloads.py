@@ -205,7 +205,7 @@ def test_a_reader_ignores_fields_that_it_does_not_know() -> None:
         (lambda _: "text", "expected an object"),
     ],
 )
-def test_what_is_no_announcement_is_refused_with_the_field_at_fault(
+def test_an_invalid_announcement_is_refused_with_the_field_at_fault(
     spoil: Callable[[dict[str, Any]], Any], match: str
 ) -> None:
     with pytest.raises(ValueError, match=match):

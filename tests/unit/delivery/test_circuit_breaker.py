@@ -64,7 +64,7 @@ async def test_a_peer_that_comes_back_before_the_wait_begins_is_not_waited_for()
         assert peer.probes == 1
 
 
-async def test_the_trial_is_the_work_itself_whatever_the_probe_says() -> None:
+async def test_a_half_open_breaker_tries_the_work_itself() -> None:
     peer = Peer(QUICK)
     peer.work, peer.trouble = True, StoreRefused("dot-files are denied")
     async with peer.running() as breaker:
@@ -90,7 +90,7 @@ async def test_without_work_the_probe_decides() -> None:
         await asyncio.wait_for(breaker.passable(), 10)
 
 
-async def test_where_the_work_goes_before_its_trial_the_probe_decides() -> None:
+async def test_where_the_work_vanishes_before_its_trial_the_probe_decides() -> None:
     peer = Peer(QUICK)
     peer.work = True
     async with peer.running() as breaker:

@@ -126,7 +126,7 @@ async def test_a_store_that_comes_back_gets_everything(
     assert caplog.text.count("store: works again") == 1
 
 
-async def test_one_broken_connection_is_no_outage(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_broken_connection_is_not_an_outage(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.store.trouble = failing(1, StoreUnavailable("reset"), ".jpg")
     await bench.accept_event(8)
     async with bench.delivering(concurrency=2) as delivery:

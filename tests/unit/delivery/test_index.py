@@ -222,7 +222,7 @@ async def test_lines_added_while_a_file_is_written_are_not_lost(bench: Bench) ->
         assert await delivery.drain(20)
 
 
-async def test_a_spool_that_is_replaced_meanwhile_overwrites_nothing(bench: Bench) -> None:
+async def test_a_spool_that_is_replaced_in_the_meantime_overwrites_nothing(bench: Bench) -> None:
     await bench.accept_event(1)
     async with bench.delivering() as delivery:
         assert await delivery.drain(20)

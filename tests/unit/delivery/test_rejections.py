@@ -100,7 +100,7 @@ async def test_frames_at_fault_stop_the_others_only_for_a_moment(bench: Bench) -
     assert bench.announced("yard") == []
 
 
-async def test_when_only_suspects_are_left_they_are_tried_again(bench: Bench) -> None:
+async def test_when_only_suspects_are_left_they_are_retried(bench: Bench) -> None:
     bench.store.trouble = lambda key: TOO_LARGE if is_frame(key) else None
     await bench.accept_event(4)
     async with bench.delivering(concurrency=1) as delivery:

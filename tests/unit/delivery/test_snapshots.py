@@ -135,5 +135,5 @@ async def test_a_frame_that_the_store_has_lost_is_not_shown_again_and_stops_noth
 
 
 @pytest.mark.parametrize("junk", [b"", b"[" * 9000, b"[]", b'{"porch": 3}', b'{"porch": "\\ud800"}', b"\xff"])
-def test_announcements_that_cannot_be_read_are_none(junk: bytes) -> None:
+def test_unreadable_announcements_are_ignored(junk: bytes) -> None:
     assert parse_announcements(junk) == {}

@@ -91,7 +91,7 @@ async def test_a_creation_without_an_answer_is_found_again_after_an_expiry(
 
 
 @pytest.mark.parametrize("expired", [False, True])
-async def test_a_refusal_without_another_owner_is_no_loss(
+async def test_a_refusal_without_another_owner_is_not_a_loss(
     bucket: MemoryBucket, clock: Clock, expired: bool
 ) -> None:
     lease = await acquired(bucket, clock)

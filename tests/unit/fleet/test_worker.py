@@ -264,7 +264,7 @@ async def test_a_camera_is_moved_by_hand() -> None:
         assert stage.overlaps == []
 
 
-async def test_other_settings_are_said(caplog: pytest.LogCaptureFixture) -> None:
+async def test_different_settings_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     bucket, stage = MemoryBucket(TTL_S), Stage()
     async with running("a", bucket, stage) as first, running("b", bucket, stage, fingerprint="other"):
         await eventually_async(lambda: first.worker.view().different == ("b",))

@@ -226,7 +226,7 @@ def test_a_camera_with_settings_for_the_night_can_be_switched() -> None:
     assert nightly["profile"]["command_topic"].endswith("/porch/profile/set")
 
 
-def test_who_tells_of_a_loss_does_not_go_with_it() -> None:
+def test_the_entity_that_reports_a_loss_stays_available() -> None:
     components = camera_payload(SITE, PORCH)["components"]
     service = [{"topic": TOPICS.status}]
     for key in ("connection", "status", "problem", "detection"):
@@ -242,7 +242,7 @@ def test_who_tells_of_a_loss_does_not_go_with_it() -> None:
     ]
 
 
-def test_what_changes_all_the_time_is_off_until_somebody_wants_it() -> None:
+def test_what_changes_all_the_time_is_disabled_by_default() -> None:
     components = camera_payload(SITE, PORCH)["components"]
     off = {key for key, component in components.items() if component.get("enabled_by_default") is False}
     assert off == {"score", "fps", "dropped", "upload_latency"}

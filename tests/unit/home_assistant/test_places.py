@@ -88,5 +88,5 @@ def test_places_and_what_was_missed_come_back() -> None:
 
 
 @pytest.mark.parametrize("topic", ["", "a/+", "#", "$SYS/x", "a\0", "a\nb", "\ud800", "x" * 1025, 3, None])
-def test_what_is_no_topic(topic: object) -> None:
+def test_invalid_topics(topic: object) -> None:
     assert not is_topic(topic)

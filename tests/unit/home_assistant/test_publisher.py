@@ -151,7 +151,7 @@ async def test_the_hub_comes_before_the_cameras() -> None:
         assert bench.config(bench.at.camera("porch")) == bench.payloads["porch"]
 
 
-async def test_after_a_birth_everything_is_said_again() -> None:
+async def test_after_a_birth_everything_is_published_again() -> None:
     bench = Bench(FakeServer(), {"porch": ()})
     async with bench.running():
         bench.server.messages.clear()
@@ -163,7 +163,7 @@ async def test_after_a_birth_everything_is_said_again() -> None:
         ]
 
 
-async def test_a_retained_birth_and_a_farewell_are_no_birth() -> None:
+async def test_a_retained_birth_and_a_will_are_not_a_birth() -> None:
     server = FakeServer(retained={f"{PREFIX}/status": b"online"})
     bench = Bench(server, {"porch": ()})
     async with bench.running():
@@ -254,7 +254,7 @@ async def test_a_component_that_went_is_struck_then_left_out_and_its_topic_clear
         assert cleared > order.index(second.at.camera("porch"))
 
 
-async def test_who_was_away_is_shown_what_went_so_that_it_can_go() -> None:
+async def test_a_home_assistant_that_was_away_sees_what_went_so_that_it_can_go() -> None:
     server = FakeServer()
     first = Bench(server, {"porch": ("drive",), "yard": ()})
     async with first.running():
@@ -419,7 +419,7 @@ async def test_two_of_one_name_with_different_base_topics_do_not_share_devices()
             assert second.config(second.at.hub) == second.hub
 
 
-async def test_an_online_that_nobody_lives_up_to_does_not_take_our_devices() -> None:
+async def test_a_stale_online_does_not_take_our_devices() -> None:
     server = FakeServer()
     bench = Bench(server, {"porch": ()})
     stranger = Bench(server, {"porch": ()}, base_topic="else")
@@ -527,7 +527,7 @@ async def test_a_single_deleted_entity_does_not_cost_its_device() -> None:
         b'{"t": 1}',
     ],
 )
-async def test_a_memory_that_cannot_be_read_is_no_memory(junk: bytes) -> None:
+async def test_a_memory_that_cannot_be_read_is_ignored(junk: bytes) -> None:
     bench = Bench(FakeServer(), {"porch": ()}, memory={PLACES_KEY: junk, MISSED_KEY: junk})
     async with bench.running():
         assert bench.at.hub in bench.server.retained

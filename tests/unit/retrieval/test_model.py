@@ -48,13 +48,13 @@ def test_what_a_filter_takes(wanted: Filter, taken: bool) -> None:
     assert wanted.takes(stored()) is taken
 
 
-def test_an_event_that_goes_on_has_no_length_yet() -> None:
+def test_an_ongoing_event_has_no_length_yet() -> None:
     open_event = stored(ended_at=None, duration_s=None)
     assert Filter().takes(open_event)
     assert not Filter(min_duration_s=1).takes(open_event)
 
 
-def test_an_id_is_no_reason_to_miss_an_event_within_its_millisecond() -> None:
+def test_an_id_is_not_a_reason_to_miss_an_event_within_its_millisecond() -> None:
     started = BEGIN.replace(microsecond=123_456)
     wanted = Filter(since=started)
     assert wanted.may_hold(event_id(started, 1))

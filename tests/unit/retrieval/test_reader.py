@@ -181,7 +181,7 @@ class TestEvents:
                 bucket.objects[key] = (data, about if epoch is None else {**about, "epoch": epoch})
         assert [event.reason async for event in reader.events()] == [None, None]
 
-    async def test_an_event_that_goes_on_is_told_from_its_frames(
+    async def test_an_ongoing_event_is_read_from_its_frames(
         self, reader: EventReader, bucket: MemoryBucket
     ) -> None:
         at = NOW - timedelta(minutes=1)
@@ -196,7 +196,7 @@ class TestEvents:
         assert event.peak_score == made.frames[event.best].score > 0.3
         assert await ids(reader, min_duration=0.1) == []
 
-    async def test_a_folder_without_frames_is_no_event(
+    async def test_a_folder_without_frames_is_not_an_event(
         self, reader: EventReader, bucket: MemoryBucket
     ) -> None:
         made = make_event(at=NOW - HOUR, ended=False)
@@ -324,7 +324,7 @@ class TestIndex:
 
 
 class TestHostileBucket:
-    async def test_strangers_objects_are_skipped(self, reader: EventReader, bucket: MemoryBucket) -> None:
+    async def test_foreign_objects_are_skipped(self, reader: EventReader, bucket: MemoryBucket) -> None:
         made = make_event(at=NOW - HOUR)
         bucket.add(made)
         for key in (
@@ -406,9 +406,7 @@ class TestHostileBucket:
         assert await ids(reader) == [made.event_id]
         assert len(bucket.asked("read")) < 100
 
-    async def test_trouble_that_passes_is_tried_again(
-        self, reader: EventReader, bucket: MemoryBucket
-    ) -> None:
+    async def test_a_transient_failure_is_retried(self, reader: EventReader, bucket: MemoryBucket) -> None:
         made = make_event(at=NOW - HOUR)
         bucket.add(made)
         bucket.failures = 2
@@ -449,7 +447,7 @@ class TestOneEvent:
         assert await reader.event(made.event_id, "porch") is None
 
     @pytest.mark.parametrize("bad", ["", "../x", "20269922T110000000Z-000000", "20261122T110000000Z-00000g"])
-    async def test_what_is_no_id_has_no_event(
+    async def test_an_invalid_id_has_no_event(
         self, reader: EventReader, bucket: MemoryBucket, bad: str
     ) -> None:
         bucket.add(make_event(at=NOW))
@@ -466,7 +464,7 @@ class TestFrames:
         assert event is not None
         assert await reader.frames(event) == list(made.frames)
 
-    async def test_frames_of_one_that_goes_on_come_from_their_metadata(
+    async def test_frames_of_an_ongoing_event_come_from_their_metadata(
         self, reader: EventReader, bucket: MemoryBucket
     ) -> None:
         made = make_event(at=NOW - HOUR, frames=130, ended=False)

@@ -15,7 +15,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "PAUSES_S", (0.0,) * len(PAUSES_S))
 
 
-async def test_trouble_that_passes_is_not_seen() -> None:
+async def test_a_transient_failure_is_not_seen() -> None:
     bucket = MemoryBucket()
     bucket.objects["a"] = (b"x", {})
     bucket.failures = len(PAUSES_S)
@@ -24,7 +24,7 @@ async def test_trouble_that_passes_is_not_seen() -> None:
     assert sent.sent["read"] == 1 + len(PAUSES_S), "tries are counted"
 
 
-async def test_trouble_that_lasts_is_raised() -> None:
+async def test_a_lasting_failure_is_raised() -> None:
     bucket = MemoryBucket()
     bucket.failures = 1 + len(PAUSES_S)
     with pytest.raises(StoreUnavailable):

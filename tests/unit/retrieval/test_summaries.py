@@ -69,7 +69,7 @@ def test_a_key_is_made_from_the_number_never_taken_from_the_object() -> None:
         (summary(frames=[{}]), "seq: missing"),
     ],
 )
-def test_what_is_wrong_is_said(data: bytes, problem: str) -> None:
+def test_what_is_wrong_is_reported(data: bytes, problem: str) -> None:
     with pytest.raises(UnreadableObject, match=problem):
         read(data)
 

@@ -60,7 +60,7 @@ def test_a_name_is_local_to_the_recorder_and_frigate_is_not() -> None:
     "path",
     ["clip.mp4", "20261301_120005.mp4", "20260301_250005.mp4", "00012026.mp4", "/2026-03-01/porch.mp4", ""],
 )
-def test_what_is_no_time_is_none(path: str) -> None:
+def test_an_invalid_time_is_none(path: str) -> None:
     assert start_in_path(path, UTC) is None
 
 

@@ -80,7 +80,7 @@ async def test_a_problem_stops_nothing_but_one_that_stops_does(tmp_path: Path) -
     assert got == [None, "bad", None, None, None]
 
 
-async def test_who_stops_listening_leaves_no_task_behind(tmp_path: Path) -> None:
+async def test_a_consumer_that_stops_leaves_no_task_behind(tmp_path: Path) -> None:
     outcomes = scan(recordings(60), specs(tmp_path), Script(3, lambda each: ScanOutcome(recording=each)))
     async for _ in outcomes:
         break

@@ -55,7 +55,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncio, "sleep", at_once)
 
 
-async def test_trouble_that_passes_is_waited_for() -> None:
+async def test_a_transient_failure_is_waited_for() -> None:
     store = Failing(StoreUnavailable("away"), StoreUnavailable("away"))
     assert await put_with_retries(store, "key", b"", **HOW) == "etag"
     store = Failing(*[StoreUnavailable("away")] * sinks.MAX_TRIES)

@@ -186,7 +186,7 @@ def test_the_order_in_which_a_file_is_looked_for(tmp_path: Path) -> None:
     assert load(None, {}).instance == "here"
 
 
-def test_the_copy_that_ships_is_the_pristine_reference() -> None:
+def test_the_copy_that_ships_is_the_reference_with_defaults() -> None:
     assert shipped().read_text() == REFERENCE.read_text(), (
         f"after a change of the reference: cp {REFERENCE} {shipped()}"
     )
@@ -415,7 +415,7 @@ def test_durations(tmp_path: Path, text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["10", "10.5", "true", "s", "10 parsecs", "-5s", "1s1", "[1s]", ".nan", "10s s", "''"]
 )
-def test_what_is_no_duration(tmp_path: Path, text: str) -> None:
+def test_wrong_durations(tmp_path: Path, text: str) -> None:
     (problem,) = refused(tmp_path, f"cameras: {{a: {{source: usb:0, event: {{cool_down: {text}}}}}}}")
     assert problem.startswith("settings.yaml:1: cameras.a.event.cool_down: ")
     assert problem.endswith(
@@ -438,7 +438,7 @@ def test_sizes(tmp_path: Path, text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["2G", "lots", "1", "true", ".inf", "-1GiB"])
-def test_what_is_no_size(tmp_path: Path, text: str) -> None:
+def test_wrong_sizes(tmp_path: Path, text: str) -> None:
     (problem,) = refused(tmp_path, f"spool: {{max_bytes: {text}}}")
     assert problem.startswith("settings.yaml:1: spool.max_bytes: ")
     assert problem.endswith("expected a size from 1MiB to 1000TiB, such as 500MB or 2GiB")
@@ -453,7 +453,7 @@ def test_shares(tmp_path: Path, text: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["2", "200%", "-1%", "some", "'%'", "true", ".nan", "nan%"])
-def test_what_is_no_share(tmp_path: Path, text: str) -> None:
+def test_wrong_shares(tmp_path: Path, text: str) -> None:
     (problem,) = refused(tmp_path, f"cameras: {{a: {{source: usb:0, detect: {{min_area: {text}}}}}}}")
     assert problem.startswith("settings.yaml:1: cameras.a.detect.min_area: ")
     assert problem.endswith("expected a share from 0% to 100%, such as 0.2% or 0.002")
@@ -474,13 +474,13 @@ def test_frames(tmp_path: Path, text: str, frames: Frames) -> None:
 @pytest.mark.parametrize(
     "text", ["some", "{each: 1s}", "{every: 1s, first: 1}", "1s", "{every: 1}", "{every: }", "[all]"]
 )
-def test_what_is_no_frames(tmp_path: Path, text: str) -> None:
+def test_wrong_frames_values(tmp_path: Path, text: str) -> None:
     (problem,) = refused(tmp_path, f"cameras: {{a: {{source: usb:0, event: {{frames: {text}}}}}}}")
     assert problem.startswith("settings.yaml:1: cameras.a.event.frames: ")
 
 
 @pytest.mark.parametrize("text", ["3/2", "0/3", "2", "2/31", "two/three", "[2, 3]"])
-def test_what_is_no_confirm(tmp_path: Path, text: str) -> None:
+def test_wrong_confirm_values(tmp_path: Path, text: str) -> None:
     (problem,) = refused(tmp_path, f"cameras: {{a: {{source: usb:0, event: {{confirm: {text}}}}}}}")
     assert problem.endswith("expected M/N with 1 <= M <= N <= 30, such as 2/3")
 
@@ -534,7 +534,7 @@ def test_sources(tmp_path: Path, source: str) -> None:
         ("a\nhunter22", "control character"),
     ],
 )
-def test_what_is_no_source(tmp_path: Path, source: object, problem: str) -> None:
+def test_wrong_sources(tmp_path: Path, source: object, problem: str) -> None:
     (line,) = refused(tmp_path, yaml.safe_dump({"cameras": {"a": {"source": source}}}))
     assert problem in line
     assert "hunter22" not in line
@@ -710,12 +710,12 @@ def test_what_is_no_source(tmp_path: Path, source: object, problem: str) -> None
         ),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, text: str, problem: str) -> None:
+def test_what_is_wrong_is_reported(tmp_path: Path, text: str, problem: str) -> None:
     (line,) = refused(tmp_path, text)
     assert line.startswith(problem if problem.startswith("settings.yaml:") else f"settings.yaml:1: {problem}")
 
 
-def test_all_problems_are_said_at_once_in_the_order_of_the_lines(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once_in_the_order_of_the_lines(tmp_path: Path) -> None:
     text = "web: {port: 0}\nminio: {secure: 1}\nminoi: {}\nminio: {}\nmqtt: {port: 0}\n"
     lines = refused(tmp_path, text, {"ASYNC_MOTION__SPOOL__MAX_AGE": "soon"})
     assert [line.split(": ")[0] for line in lines] == [
@@ -788,7 +788,7 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     assert line == "settings.yaml: larger than 4 MiB, expected a settings file"
 
 
-def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_bytes(b"instance: a\nminio: {bucket: \xff\xfe}\n")
     with pytest.raises(SettingsError, match=r"settings\.yaml:2: broken YAML: .*expected UTF-8 text"):
@@ -960,7 +960,7 @@ def test_secrets_stay_out_of_every_text(tmp_path: Path) -> None:
     assert expected | {"hunter22-g"} <= settings.secrets()
 
 
-def test_words_that_are_no_secret_are_not_hidden(tmp_path: Path) -> None:
+def test_words_that_are_not_secrets_are_not_hidden(tmp_path: Path) -> None:
     settings = read(
         tmp_path, 'cameras: {a: {source: "demo:"}, b: {source: clip.mp4}, c: {source: rtsp://cam/x}}'
     )
@@ -1082,7 +1082,7 @@ def test_a_file_variable_without_a_value_is_not_set(tmp_path: Path) -> None:
     assert settings.web.token is None
 
 
-def test_a_byte_order_mark_is_no_part_of_a_secret(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_a_secret(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfhunter22\r\n")
     settings = load(None, {"MINIO_SECRET_KEY_FILE": str(tmp_path / "secret")})
     assert settings.minio.secret_key is not None

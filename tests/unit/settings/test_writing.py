@@ -104,7 +104,7 @@ def test_a_change_that_would_reach_further_is_refused(content: bytes) -> None:
         changed(content, "cameras.porch.detect.fps", 5)
 
 
-def test_broken_yaml_is_said_with_its_line() -> None:
+def test_broken_yaml_is_reported_with_its_line() -> None:
     with pytest.raises(SettingsError, match=r"variables\.yaml:3"):
         changed(b"a: 1\nb: [\n", "web.port", 1)
 
@@ -130,7 +130,7 @@ def test_the_file_is_replaced_with_its_mode_and_a_backup(tmp_path: Path) -> None
     assert sorted(one.name for one in tmp_path.iterdir()) == ["variables.yaml", "variables.yaml.bak"]
 
 
-def test_a_file_that_has_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_has_changed_in_the_meantime_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "variables.yaml"
     path.write_bytes(CAMERAS + b"# another hand\n")
     with pytest.raises(SettingsConflict, match="changed in the meantime"):
@@ -145,7 +145,7 @@ def test_a_new_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a file")
     with pytest.raises(SettingsError, match="cannot be written"):
         write(tmp_path / "a" / "variables.yaml", CAMERAS, version="")

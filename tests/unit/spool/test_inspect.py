@@ -58,7 +58,7 @@ async def test_looking_retrying_and_exporting_beside_the_service(
         assert again.number == first.number
 
 
-def test_looking_at_what_is_no_spool(tmp_path: Path) -> None:
+def test_looking_at_a_file_that_is_not_a_spool(tmp_path: Path) -> None:
     with pytest.raises(SpoolError, match="there is no spool"):
         spool_package.look(tmp_path / "none.db")
     db = sqlite3.connect(tmp_path / "other.db")

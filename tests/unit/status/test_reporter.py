@@ -458,7 +458,7 @@ def test_the_state_of_the_service_sums_its_cameras() -> None:
 # ---- today ----
 
 
-def test_events_of_today_start_anew_at_midnight() -> None:
+def test_events_of_today_start_again_at_midnight() -> None:
     bench = Bench()
     bench.reporter.event_started(event())
     bench.reporter.event_started(event())
@@ -480,7 +480,7 @@ async def test_events_of_today_and_the_last_motion_survive_a_restart() -> None:
 
 
 @pytest.mark.parametrize("junk", [b"", b"null", b"{", b'{"day": "soon"}', b'{"day": 3, "last_motion": "x"}'])
-def test_a_memory_that_cannot_be_read_is_no_memory(junk: bytes) -> None:
+def test_a_memory_that_cannot_be_read_is_ignored(junk: bytes) -> None:
     bench = Bench(recalled={"today/porch": junk, "setting/porch/sensitivity": junk})
     assert bench.reporter.snapshot()["cameras"]["porch"]["events_today"] == 0
     assert bench.controls.current["sensitivity"] == "medium"
@@ -697,7 +697,9 @@ def test_a_camera_without_a_night_has_no_profile(caplog: pytest.LogCaptureFixtur
     assert TOPICS.setting("porch", "profile") not in bench.reporter.retained_topics
 
 
-def test_a_wrong_profile_is_refused_and_what_holds_is_said_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_profile_is_refused_and_the_one_in_force_is_published_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     bench = NightBench()
     said = len(bench.broker.of(TOPICS.setting("porch", "profile")))
     bench.broker.command("porch", "profile", b"dusk")

@@ -52,7 +52,7 @@ async def test_the_tree_holds_the_object_and_nothing_else_to_see(tmp_path: Path)
     assert leftovers(tmp_path) == []
 
 
-async def test_what_is_said_beside_it(tmp_path: Path) -> None:
+async def test_the_metadata_beside_an_object(tmp_path: Path) -> None:
     async with DirectoryStore(tmp_path) as store:
         etag = await put(store)
 
@@ -65,7 +65,7 @@ async def test_what_is_said_beside_it(tmp_path: Path) -> None:
         }
 
 
-async def test_what_was_said_beside_it_may_be_damaged(tmp_path: Path) -> None:
+async def test_the_metadata_beside_an_object_may_be_damaged(tmp_path: Path) -> None:
     async with DirectoryStore(tmp_path) as store:
         await put(store, "a.jpg")
         (tmp_path / ".a.jpg.meta.json").write_text("{")
@@ -148,7 +148,7 @@ async def test_the_steps_come_in_the_order_that_survives_a_power_loss(
     ]
 
 
-async def test_directories_of_one_who_died_are_synced_again(
+async def test_directories_of_a_store_that_died_are_synced_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "objects" / "a").mkdir(parents=True)

@@ -97,7 +97,7 @@ async def test_days_are_kept(tmp_path: Path) -> None:
         assert [e.event_id async for e in reader.events()] == [young.event_id, event(0).event_id]
 
 
-async def test_a_clock_that_leaps_ahead_removes_nothing(
+async def test_a_clock_that_jumps_ahead_removes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, monotonic_s = Clock(), [0.0]
@@ -167,7 +167,7 @@ async def test_what_is_put_again_counts_once(tmp_path: Path) -> None:
     assert there(tmp_path, events) == [True, True]
 
 
-async def test_strangers_files_stay(tmp_path: Path) -> None:
+async def test_foreign_files_stay(tmp_path: Path) -> None:
     clock = Clock()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "x").write_bytes(bytes(100_000))

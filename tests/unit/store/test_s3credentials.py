@@ -180,7 +180,7 @@ async def test_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.access_key, found.session_token) == ("of-aws", "token")
 
 
-async def test_an_empty_environment_is_said() -> None:
+async def test_an_empty_environment_is_reported() -> None:
     with pytest.raises(StoreRefused, match="AWS_… environment"):
         await Rotating("env").retrieve()
 

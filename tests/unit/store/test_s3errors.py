@@ -87,7 +87,7 @@ def test_no_body_is_too_strange(body: bytes) -> None:
     assert "\n" not in message
 
 
-def test_a_bomb_of_entities_is_no_error_of_s3() -> None:
+def test_a_bomb_of_entities_is_not_an_error_of_s3() -> None:
     levels = "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 10}'>" for n in range(1, 12))
     bomb = f"<!DOCTYPE x [<!ENTITY e0 'ha'>{levels}]><Error><Code>&e11;</Code></Error>"
 
@@ -183,7 +183,7 @@ def test_a_date_beyond_the_calendar_is_none_or_a_date(value: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["x-unknown", "shift_jis", "utf-7", "cp932", "rot13", "idna"])
-def test_an_encoding_that_cannot_be_read_is_no_error_of_s3(encoding: str) -> None:
+def test_an_encoding_that_cannot_be_read_is_not_an_error_of_s3(encoding: str) -> None:
     body = f'<?xml version="1.0" encoding="{encoding}"?><Error><Code>SlowDown</Code></Error>'.encode()
     code, _ = parse_error(body)
     assert code in (None, "SlowDown")

@@ -19,7 +19,7 @@ def test_a_clock_that_runs_is_trusted() -> None:
         assert all(clock.trusts(later(s), s) for s in range(0, 10 * 86400, 60))
 
 
-def test_a_leap_ahead_is_not_trusted_until_it_has_lasted() -> None:
+def test_a_jump_ahead_is_not_trusted_until_it_has_lasted() -> None:
     clock = TrustedClock(AT)
     assert clock.trusts(AT, 0)
     year = 365 * 86400
@@ -28,7 +28,7 @@ def test_a_leap_ahead_is_not_trusted_until_it_has_lasted() -> None:
     assert clock.trusts(later(year + 60 + HOLD_S), 60 + HOLD_S)
 
 
-def test_a_leap_that_is_corrected_costs_nothing() -> None:
+def test_a_jump_that_is_corrected_costs_nothing() -> None:
     clock = TrustedClock(AT)
     assert clock.trusts(AT, 0)
     assert not clock.trusts(later(365 * 86400), 60)
@@ -42,7 +42,7 @@ def test_at_the_start_it_is_held_against_what_was_noted() -> None:
     assert clock.trusts(later(HOLD_S), 5000 + HOLD_S)
 
 
-def test_a_second_leap_begins_the_wait_again() -> None:
+def test_a_second_jump_begins_the_wait_again() -> None:
     clock = TrustedClock(AT)
     assert clock.trusts(AT, 0)
     assert not clock.trusts(later(86400), 60)

@@ -151,7 +151,7 @@ def test_runs_and_gaps() -> None:
     assert join([(0, 1), (3, 3), (6, 6)], 1) == [(0, 3), (6, 6)]
 
 
-def test_one_frame_is_no_alarm_and_a_long_one_counts_once() -> None:
+def test_one_frame_is_not_an_alarm_and_a_long_alarm_counts_once() -> None:
     labels = event_labels(100, [])
     once = np.zeros(100, np.bool_)
     once[50] = True
@@ -183,7 +183,7 @@ def test_latency_is_from_the_events_beginning() -> None:
     assert score.latency_quantile_s(0.5) == 0.6
 
 
-def test_nobody_is_held_to_what_was_not_marked() -> None:
+def test_unmarked_stretches_are_not_scored() -> None:
     labels = event_labels(30, [(10, 14)], unscored=[(8, 20)], span=(5, 25))
     assert labels.tolist() == [-1] * 5 + [0] * 3 + [-1] * 2 + [1] * 5 + [-1] * 6 + [0] * 5 + [-1] * 4
 

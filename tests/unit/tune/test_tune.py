@@ -384,7 +384,7 @@ def test_labels_that_cannot_be_read_say_where(tmp_path: Path, name: str, text: s
     assert "\n" not in str(refused.value)
 
 
-def test_a_file_of_labels_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_file_of_labels(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.yaml: cannot be read \(No such file"):
         read_labels(tmp_path / "none.yaml")
     (tmp_path / "l.yaml").write_bytes(b"\xff\xfe\x00")
@@ -471,7 +471,7 @@ def test_no_such_camera(capsys: pytest.CaptureFixture[str], folder: Path) -> Non
 
 
 @pytest.mark.parametrize("cost", ["0", "-1", "much", "inf"])
-def test_a_cost_that_is_none(cost: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_cost(cost: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["tune", "x", "--miss-cost", cost])
     assert ended.value.code == 2

@@ -63,7 +63,7 @@ async def test_answers_are_as_documented() -> None:
 @pytest.mark.parametrize(
     "query", ["width=0", "width=x", "width=1&width=2", "nix=1", "width=99999999999999999999"]
 )
-async def test_a_query_that_is_wrong_is_said(query: str) -> None:
+async def test_a_wrong_query_is_reported(query: str) -> None:
     async with serving() as session:
         status, text = await get(session, f"/api/v1/cameras/porch/picture?{query}")
         assert status == 400

@@ -59,7 +59,7 @@ async def ask(session: aiohttp.ClientSession, method: str, path: str, **headers:
 
 
 @pytest.mark.parametrize("how", ["nothing", "wrong token", "forged ingress", "forged cookie"])
-async def test_nothing_is_said_or_done_without_a_role(how: str) -> None:
+async def test_nothing_is_shown_or_done_without_a_role(how: str) -> None:
     headers = {
         "nothing": {},
         "wrong token": bearer("wrong"),
@@ -240,7 +240,7 @@ async def test_a_foreign_name_for_the_loopback_address_is_refused() -> None:
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"])
-async def test_without_a_token_nobody_comes_through_a_proxy(header: str) -> None:
+async def test_without_a_token_requests_through_a_proxy_are_refused(header: str) -> None:
     async with serving() as session:
         status, text = await get(session, "/api/v1/state", **{header: "203.0.113.9"})
         assert status == 403
@@ -286,7 +286,7 @@ async def test_https_in_front_of_a_trusted_proxy_makes_the_cookie_secure() -> No
 # ---- guessing ----
 
 
-async def test_who_guesses_must_wait_and_others_need_not() -> None:
+async def test_an_address_that_guesses_tokens_waits_and_others_do_not() -> None:
     stage = Stage()
     async with serving(stage, trusted_proxies=LOOPBACK, **TOKENS) as session:
         cookie = (await logged_in(session, TOKEN, **{"X-Forwarded-For": "203.0.113.1"}))[0].split(";")[0]

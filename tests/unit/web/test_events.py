@@ -126,7 +126,7 @@ async def test_the_newest_day_is_shown_where_today_has_nothing() -> None:
 
 
 @pytest.mark.parametrize("before", ["x", "00000000T000000000Z-000000", "20261122T060000000Z-FFFFFF"])
-async def test_a_page_behind_what_is_no_event_is_refused(before: str) -> None:
+async def test_a_page_after_an_invalid_event_id_is_refused(before: str) -> None:
     async with serving(filled(1)[0]) as session:
         assert (await get(session, f"/api/v1/events?before={before}"))[0] == 400
 
@@ -134,7 +134,7 @@ async def test_a_page_behind_what_is_no_event_is_refused(before: str) -> None:
 @pytest.mark.parametrize(
     "query", ["day=x", "day=0001-01-01", "day=9999-12-31", "hour=24", "percent=x", "before=x"]
 )
-async def test_a_filter_that_cannot_be_read_is_said(query: str) -> None:
+async def test_a_filter_that_cannot_be_read_is_reported(query: str) -> None:
     async with serving(filled(1)[0]) as session:
         assert (await get(session, f"/events?{query}", Accept="text/html"))[0] == 400
 
@@ -270,7 +270,7 @@ class Refusing(MemoryBucket):
         (StoreUnavailable("connection refused"), 503, "does not answer"),
     ],
 )
-async def test_a_bucket_that_may_not_be_read_is_said_clearly(
+async def test_a_bucket_that_may_not_be_read_is_reported(
     error: Exception, status: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("async_motion.retrieval.requests.PAUSES_S", ())

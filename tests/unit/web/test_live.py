@@ -16,7 +16,7 @@ from tests.support.wait import eventually_async
 from tests.unit.web.kit import NOW, Stage, detection, frame, get, serving
 
 
-async def test_nothing_is_encoded_while_nobody_looks() -> None:
+async def test_nothing_is_encoded_without_a_viewer() -> None:
     stage = Stage()
     async with serving(stage):
         for number in range(100):

@@ -85,7 +85,7 @@ async def test_what_is_missing_in_the_state_is_left_out(strange: dict[str, Any])
             assert (await get(session, path))[0] == 200, path
 
 
-async def test_openmetrics_is_spoken_to_those_who_ask() -> None:
+async def test_openmetrics_is_served_on_request() -> None:
     async with serving(Stage()) as session:
         accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
         async with session.get("/metrics", headers=accept) as answer:

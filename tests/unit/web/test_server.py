@@ -137,7 +137,7 @@ async def test_readyz_takes_a_part_in_one_word_too(well: object) -> None:
 
 
 @pytest.mark.parametrize("status", ["starting", "watching", "paused"])
-async def test_a_camera_that_starts_or_rests_is_no_trouble(status: str) -> None:
+async def test_a_camera_that_starts_or_rests_is_not_trouble(status: str) -> None:
     async with serving(Stage(cameras={"porch": camera(status=status)})) as session:
         assert (await get(session, "/readyz"))[0] == 200
 

@@ -90,7 +90,7 @@ async def test_settings_are_shown_and_saved() -> None:
     ("error", "status"),
     [(SettingsConflict("changed meanwhile"), 409), (SettingsError("a: wrong", "b: wrong"), 422)],
 )
-async def test_what_cannot_be_saved_is_said_line_by_line(error: SettingsError, status: int) -> None:
+async def test_what_cannot_be_saved_is_reported_line_by_line(error: SettingsError, status: int) -> None:
     stage, editor = staged()
     editor.error = error
     async with serving(stage) as session, session.put("/api/v1/settings", json=CHANGE) as answer:
@@ -135,7 +135,7 @@ async def test_the_page_of_settings_shows_the_last_reload_and_no_secret() -> Non
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'{"version": 1}', b"[" * 100_000])
-async def test_a_body_that_is_none_is_said(body: bytes) -> None:
+async def test_an_invalid_body_is_reported(body: bytes) -> None:
     stage, _ = staged()
     async with serving(stage) as session:
         headers = {"Content-Type": "application/json"}

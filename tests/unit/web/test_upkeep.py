@@ -89,7 +89,7 @@ async def test_a_viewer_reads_neither_the_log_nor_the_leftovers() -> None:
         assert "said" not in Texts((await get(session, "/health", **bearer(VIEWER)))[1]).text
 
 
-async def test_a_spool_that_cannot_be_looked_at_is_said() -> None:
+async def test_a_spool_that_cannot_be_read_is_reported() -> None:
     stage, upkeep = staged()
     upkeep.error = SpoolError("the disk does not answer")
     async with serving(stage) as session:

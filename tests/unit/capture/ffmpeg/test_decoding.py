@@ -88,7 +88,7 @@ def test_more_pixels_than_allowed_are_refused(clip: Path) -> None:
 
 
 @pytest.mark.parametrize("hwaccel", ["vaapi", "videotoolbox", "cuda", "drm"])
-def test_hardware_that_is_not_there_is_said_once_and_software_stands_in(
+def test_hardware_that_is_not_there_is_reported_once_and_software_stands_in(
     clip: Path, hwaccel: HwAccel, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = CaptureSpec(camera="porch", source=str(clip), hwaccel=hwaccel, speed="max", loop=False, fps=10.0)
@@ -121,7 +121,7 @@ def test_software_is_not_asked_why(clip: Path) -> None:
     assert reason is None
 
 
-def test_hardware_that_this_build_knows_nothing_of_is_told_apart(clip: Path) -> None:
+def test_hardware_unknown_to_this_build_is_distinguished(clip: Path) -> None:
     spec = CaptureSpec(camera="porch", source=str(clip), hwaccel="videotoolbox")
     with (
         patch("async_motion.capture.ffmpeg.decoding.hwdevices_available", return_value=["cuda"]),
@@ -165,7 +165,7 @@ def test_hardware_that_makes_no_frame_is_given_up(clip: Path, caplog: pytest.Log
     ]
 
 
-def test_want_of_memory_is_not_taken_for_damage() -> None:
+def test_a_lack_of_memory_is_not_mistaken_for_damage() -> None:
     class Poor:
         def decode(self, _packet: object) -> list[VideoFrame]:
             raise av.error.MemoryError(12, "Cannot allocate memory")

@@ -139,7 +139,7 @@ def test_the_source_of_media_is_the_camera_itself_whatever_the_pieces() -> None:
 
 @pytest.mark.parametrize("step", [1, 1000])
 @pytest.mark.parametrize("port", [b"", b";server_port=5000-5001"])
-def test_media_by_udp_is_not_asked_for_where_nobody_is_named_to_report_to(port: bytes, step: int) -> None:
+def test_media_by_udp_is_refused_without_a_server_port(port: bytes, step: int) -> None:
     answer = b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;client_port=6000-6001" + port + b"\r\n\r\n"
     by_udp, by_tcp = _Handshake("192.0.2.1"), _Handshake(None)
     for talk in (by_udp, by_tcp):

@@ -153,7 +153,7 @@ def test_a_compressed_body_is_refused() -> None:
         body_of(camera.url)
 
 
-def test_what_is_no_http_is_refused() -> None:
+def test_a_response_that_is_not_http_is_refused() -> None:
     with (
         HttpCamera(lambda visit: visit.send(b"SSH-2.0-OpenSSH\r\n\r\n")) as camera,
         pytest.raises(CameraRefused, match="does not answer in HTTP"),

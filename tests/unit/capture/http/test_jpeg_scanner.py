@@ -69,7 +69,7 @@ def test_empty_parts_are_nothing() -> None:
     assert scan(b"--frame\r\nContent-Length: 0\r\n\r\n\r\n" * 3 + WHOLE) == [WHOLE]
 
 
-def test_soi_and_eoi_alone_are_no_jpeg() -> None:
+def test_soi_and_eoi_alone_are_not_a_jpeg() -> None:
     assert scan(b"\xff\xd8\xff\xd9") == [None]
 
 

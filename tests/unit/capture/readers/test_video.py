@@ -55,7 +55,7 @@ def test_luma_and_colour_show_what_was_filmed(clip: Path) -> None:
     assert abs(moving.luma.astype(float) * 255 / 219 - 16 * 255 / 219 - expected).mean() < 4
 
 
-def test_frames_are_chosen_by_media_time(clip: Path) -> None:
+def test_frames_are_chosen_by_pts(clip: Path) -> None:
     frames = read(open_source(spec(clip, fps=5.0)))
     assert len(frames) == 20
     gaps = [after.monotonic - before.monotonic for before, after in pairwise(frames)]
@@ -153,7 +153,7 @@ def test_corrupt_frames_are_dropped_until_the_next_keyframe(tmp_path: Path) -> N
     ("content", "message"),
     [(None, "no such file"), (b"", "not a video"), (b"hello, world\n" * 500, "not a video")],
 )
-def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_file_that_is_not_a_video_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "x.mp4"
     if content is not None:
         path.write_bytes(content)
@@ -224,7 +224,7 @@ def leaping(folder: Path, *, by: float) -> Path:
 
 @pytest.mark.parametrize("by", [7200.0, 40.0, -50.0])
 @pytest.mark.parametrize("decode", ["all", "auto"])
-def test_a_recording_whose_times_leap_plays_on(tmp_path: Path, by: float, decode: str) -> None:
+def test_a_recording_whose_times_jump_plays_on(tmp_path: Path, by: float, decode: str) -> None:
     frames = read(open_source(spec(leaping(tmp_path, by=by), decode=decode)))
     gaps = [after.monotonic - before.monotonic for before, after in pairwise(frames)]
     assert max(gaps) < 1.5

@@ -55,7 +55,7 @@ def test_the_smallest_thing_that_a_detector_reports_is_a_sign(size: tuple[int, i
     assert scene.look(place.shot(box=(size[0] // 3, size[1] // 3, side, side), step=25))
 
 
-def test_light_as_a_whole_is_no_sign() -> None:
+def test_light_as_a_whole_is_not_a_sign() -> None:
     place = Place()
     scene = rested(place)
     assert not scene.look(np.clip(place.shot().astype(int) + 12, 0, 255).astype(np.uint8))
@@ -70,7 +70,7 @@ def test_what_stays_belongs_to_the_scene_after_a_while() -> None:
     assert scene.look(place.shot())  # the object has left
 
 
-def test_what_a_detector_forgives_is_no_sign_again_but_more_of_it_is() -> None:
+def test_what_the_detector_ignores_is_not_a_sign_again_but_more_of_it_is() -> None:
     place = Place()
     scene = rested(place)
     leaves = (300, 100, 60, 60)
@@ -113,7 +113,7 @@ def usual(place: int, times: float = 1.0) -> int:
     return int(400 * (1 + place / 50) * times)
 
 
-def test_quiet_packets_are_quiet_wherever_they_stand_in_their_group() -> None:
+def test_quiet_packets_are_quiet_anywhere_in_their_gop() -> None:
     weights = weighed()
     draw = np.random.default_rng(4)
     signs = 0
@@ -198,7 +198,7 @@ def test_packets_that_scatter_do_not_tell() -> None:
     assert not weighed(size=200, scatter=0.9).tell
 
 
-def test_nothing_is_said_before_anything_is_known() -> None:
+def test_nothing_is_reported_before_anything_is_known() -> None:
     weights = PacketActivity(25.0)
     assert not any(
         weights.weigh(100 if n < 20 else 5000, n + 1, quiet=None) for n in range(FIRST_WEIGHTS // 2)

@@ -211,7 +211,7 @@ def test_without_a_word_from_the_detector_it_goes_by_its_own_evidence(tmp_path: 
 
 
 @pytest.mark.parametrize("bound", [{"ring_seconds": 3.0}, {"ring_bytes": 100_000}])
-def test_groups_that_do_not_fit_into_the_ring_are_decoded_in_full(
+def test_gops_that_do_not_fit_into_the_ring_are_decoded_in_full(
     tmp_path: Path, bound: dict[str, Any]
 ) -> None:
     path = clip(tmp_path / "long.mp4", (EVENT_S + 1.1, EVENT_S + 4), gop_s=20.0)
@@ -231,7 +231,7 @@ def test_a_codec_of_single_frames_decodes_just_what_is_wanted(tmp_path: Path) ->
     assert len(packets) == len(frames)
 
 
-def test_damage_in_a_group_that_is_decoded_later_is_not_shown(tmp_path: Path) -> None:
+def test_damage_in_a_gop_that_is_decoded_later_is_not_shown(tmp_path: Path) -> None:
     good = clip(tmp_path / "good.h264", (EVENT_S + 1.1, EVENT_S + 4))
     data = bytearray(good.read_bytes())
     at = int(len(data) * 0.53)

@@ -41,7 +41,7 @@ def test_nothing_is_kept_before_the_first_keyframe() -> None:
     assert [kept.at for kept in current.packets] == [0.1, 0.2]
 
 
-def test_groups_are_found_by_time() -> None:
+def test_gops_are_found_by_time() -> None:
     ring = filled(groups=3)
     group = ring.gop_of(1.6)
     assert group is not None
@@ -50,7 +50,7 @@ def test_groups_are_found_by_time() -> None:
     assert ring.gop_of(99.0) is ring.current()
 
 
-def test_old_groups_go_as_a_whole_and_the_seconds_asked_for_stay() -> None:
+def test_old_gops_go_as_a_whole_and_the_required_seconds_stay() -> None:
     ring = filled(groups=50, max_seconds=3.0)
     oldest = ring.gop_of(ring.newest - 3.0)
     assert oldest is not None
@@ -63,7 +63,7 @@ def test_the_bound_in_bytes() -> None:
     assert ring.current() is not None
 
 
-def test_a_group_that_is_larger_than_the_bound_is_let_go() -> None:
+def test_a_gop_that_is_larger_than_the_bound_is_dropped() -> None:
     ring = GopBuffer(max_bytes=100, max_seconds=100)
     ring.add(0.0, packet(key=True))
     kept = [ring.add(number / 10, packet(30)) for number in range(1, 6)]

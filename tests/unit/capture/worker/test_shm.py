@@ -133,7 +133,7 @@ def test_memory_that_could_change_under_its_reader_is_refused() -> None:
         os.close(handle)
 
 
-def test_a_file_on_a_disk_is_no_memory(tmp_path: Path) -> None:
+def test_a_file_on_a_disk_is_not_shared_memory(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abcd")
     with (tmp_path / "x").open("rb") as file, pytest.raises(ValueError, match="is not sealed"):
         attach(file.fileno(), 4)

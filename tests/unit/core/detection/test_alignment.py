@@ -34,7 +34,7 @@ def test_an_unmoved_image_is_steady_though_a_part_of_it_moves() -> None:
     assert not STEADY
 
 
-def test_a_change_of_light_is_no_shift() -> None:
+def test_a_change_of_light_is_not_a_shift() -> None:
     still = texture()
     assert Aligner(still).shift(np.clip(still.astype(int) + 25, 0, 255).astype(np.uint8)) is STEADY
 

@@ -117,7 +117,7 @@ def test_gain_and_offset_of_the_whole_image_change_nothing(gain: float, offset: 
 
 @settings(max_examples=20, deadline=None)
 @given(gain=st.floats(1.5, 4.0), offset=st.floats(0, 80), seed=st.integers(0, 1000))
-def test_an_image_that_a_light_saturates_is_no_motion(gain: float, offset: float, seed: int) -> None:
+def test_an_image_that_a_light_saturates_is_not_motion(gain: float, offset: float, seed: int) -> None:
     still = scene(seed=seed)
     glaring = np.clip(still * gain + offset, 0, 255).astype(np.uint8)
     detector = rested(still)
@@ -194,7 +194,7 @@ def test_a_zone_has_its_own_minimum_area_and_sensitivity() -> None:
     assert watch(keen, faint, start=10.0)[-1].motion
 
 
-def test_too_large_and_too_small_are_said() -> None:
+def test_too_large_and_too_small_are_reported() -> None:
     still = scene()
     assert (
         watch(rested(still, max_area=0.02), walk(still, range(40, 60, 4)), start=10.0)[-1].reason
@@ -206,7 +206,7 @@ def test_too_large_and_too_small_are_said() -> None:
     )
 
 
-def test_another_scene_is_no_motion_and_is_learned_at_once() -> None:
+def test_another_scene_is_not_motion_and_is_learned_at_once() -> None:
     detector = rested(scene(seed=1))
     other = scene(seed=2)
     seen = watch(detector, [other] * 20, start=10.0)
@@ -301,7 +301,7 @@ def test_another_scene_after_a_restart_is_a_scene_change() -> None:
         assert watch(second, walk(other, range(20, 60, 4)), start=1002.0)[-1].motion
 
 
-def test_another_light_after_a_restart_is_no_motion() -> None:
+def test_another_light_after_a_restart_is_not_motion() -> None:
     still = scene()
     for gain, offset in ((0.7, 10), (1.25, 0), (1.0, 25)):
         second = Detector.restore(DetectorSettings(), rested(still).state(), away_s=6 * 3600.0)
@@ -310,7 +310,7 @@ def test_another_light_after_a_restart_is_no_motion() -> None:
         assert watch(second, walk(dusk, range(20, 60, 4)), start=1006.0)[-1].motion
 
 
-def test_what_came_to_stand_while_nobody_looked_is_no_motion() -> None:
+def test_what_arrived_while_the_service_was_away_is_not_motion() -> None:
     still = scene()
     parked = with_box(still, 90, 60, 40, 30)
     state = rested(still).state()
@@ -325,7 +325,7 @@ def test_what_came_to_stand_while_nobody_looked_is_no_motion() -> None:
     assert any(detection.motion for detection in watch(young, [parked] * 10, start=1000.0))
 
 
-def test_who_walks_at_the_first_frame_after_hours_is_found_half_a_second_later() -> None:
+def test_a_walker_at_the_first_frame_after_hours_is_found_half_a_second_later() -> None:
     still = scene()
     old = Detector.restore(DetectorSettings(), rested(still).state(), away_s=6 * 3600.0)
     seen = watch(old, walk(still, range(20, 100, 4)), start=1000.0)
@@ -360,7 +360,7 @@ def test_a_light_that_is_switched_is_a_scene_change_at_its_first_frame() -> None
     assert watch(detector, walk(dark, range(20, 60, 4)), start=4.0)[-1].motion
 
 
-def test_a_lamp_that_lights_a_part_of_the_image_is_no_motion_from_its_first_frame() -> None:
+def test_a_lamp_that_lights_a_part_of_the_image_is_not_motion_from_its_first_frame() -> None:
     still = scene()
     y, x = np.mgrid[:120, :160]
     glow = 1.0 + 0.6 * np.exp(-((x - 60) ** 2 + (y - 50) ** 2) / (2 * 30.0**2))
@@ -374,7 +374,7 @@ def test_a_lamp_that_lights_a_part_of_the_image_is_no_motion_from_its_first_fram
 
 @pytest.mark.parametrize("size", [(30, 45), (60, 64)])
 @pytest.mark.parametrize("look", ["dark", "bright", "patterned"])
-def test_who_comes_in_within_one_frame_and_stands_is_found(size: tuple[int, int], look: str) -> None:
+def test_a_person_who_appears_within_one_frame_and_stands_is_found(size: tuple[int, int], look: str) -> None:
     still = scene()
     width, height = size
     pattern = np.random.default_rng(8).integers(0, 256, (height, width))
@@ -399,7 +399,7 @@ SWITCHES: dict[str, Callable[[Luma], NDArray[np.floating]]] = {
 
 
 @pytest.mark.parametrize("kind", SWITCHES)
-def test_who_walks_while_the_scene_changes_is_found(kind: str) -> None:
+def test_a_person_who_walks_while_the_scene_changes_is_found(kind: str) -> None:
     still = scene()
     switched = np.clip(SWITCHES[kind](still), 0, 255).astype(np.uint8)
     assert watch(rested(still), [switched] * 15, start=3.0)[0].reason is Reason.SCENE_CHANGE
@@ -414,7 +414,7 @@ def test_who_walks_while_the_scene_changes_is_found(kind: str) -> None:
     assert blind or all(len(detection.boxes) == 1 for detection in seen)
 
 
-def test_traffic_that_fills_the_image_is_no_scene_change() -> None:
+def test_traffic_that_fills_the_image_is_not_a_scene_change() -> None:
     """Large objects make most of the image jump in every frame; a scene change makes it jump once."""
     still = scene(240, 320)
     random = np.random.default_rng(5)
@@ -434,7 +434,7 @@ def test_traffic_that_fills_the_image_is_no_scene_change() -> None:
     assert all(detection.motion for detection in seen[2:])
 
 
-def test_what_sways_within_its_own_colours_is_no_motion_but_who_passes_is() -> None:
+def test_what_sways_within_its_own_colours_is_not_motion_but_a_passer_by_is() -> None:
     still = scene()
     random = np.random.default_rng(3)
     leaves = random.integers(40, 200, (60, 160)).astype(np.uint8)
@@ -449,7 +449,7 @@ def test_what_sways_within_its_own_colours_is_no_motion_but_who_passes_is() -> N
     assert watch(detector, passing, start=6.0)[-1].motion
 
 
-def test_a_shaking_camera_alone_is_no_motion() -> None:
+def test_a_shaking_camera_alone_is_not_motion() -> None:
     wide = scene(160, 220, seed=4)
     random = np.random.default_rng(0)
     frames = []
@@ -615,7 +615,7 @@ def stirring_person(still: Luma, x: int, step: int) -> Luma:
     return with_box(still, x + (step // FPS) % 2, 40)
 
 
-def test_who_stops_and_stirs_is_motion_for_minutes_and_at_once_when_moving_on() -> None:
+def test_a_person_who_stops_and_stirs_is_motion_for_minutes_and_at_once_when_moving_on() -> None:
     still = scene()
     detector = rested(still)
     watch(detector, [still] * 4 * FPS, start=3.0)

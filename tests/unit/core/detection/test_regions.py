@@ -93,7 +93,7 @@ def test_unrest_is_not_learned_near_what_is_kept() -> None:
     )
 
 
-def test_a_hole_is_told_from_a_thing_by_its_edges() -> None:
+def test_a_hole_is_distinguished_from_an_object_by_its_edges() -> None:
     ground = np.full((60, 80), 120, np.uint8)
     with_thing = ground.copy()
     with_thing[20:40, 30:50] = 40

@@ -27,7 +27,7 @@ def test_the_light_is_found_though_something_moves(light: Light) -> None:
     assert np.abs(found.undo(lit).astype(int) - still)[:50].mean() < 3.0
 
 
-def test_the_same_light_is_no_change() -> None:
+def test_the_same_light_is_not_a_change() -> None:
     still = scene()
     half = still.copy()
     half[:, :160] = 10

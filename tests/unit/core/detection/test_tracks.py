@@ -93,7 +93,7 @@ def test_what_was_missing_for_more_than_a_frame_is_not_seen_before() -> None:
     assert not scene.show((20, 20, 8, 8)).any()
 
 
-def test_who_stays_and_stirs_is_kept() -> None:
+def test_an_object_that_stays_and_stirs_is_kept() -> None:
     scene = Scene()
     scene.walk_in()
     for _ in range(round(6 * REST_S / STEP_S)):
@@ -126,7 +126,7 @@ def test_what_flaps_in_one_place_for_ever_comes_to_rest_in_the_end() -> None:
     pytest.fail("it was kept for thirty times the rest")
 
 
-def test_who_walks_up_and_down_never_comes_to_rest() -> None:
+def test_a_person_who_walks_up_and_down_never_comes_to_rest() -> None:
     scene = Scene()
     for turn in range(40):
         for left in range(0, 120, 8) if turn % 2 == 0 else range(120, 0, -8):

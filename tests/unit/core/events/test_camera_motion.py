@@ -104,7 +104,7 @@ class Watched:
         (5, 0, 0, 1.3),
     ],
 )
-def test_a_pan_a_tilt_and_a_zoom_are_no_motion(fps: int, across: float, down: float, zoom: float) -> None:
+def test_a_pan_a_tilt_and_a_zoom_are_not_motion(fps: int, across: float, down: float, zoom: float) -> None:
     """`across` and `down` are shares of the image per second, `zoom` is a factor per second."""
     seconds = 3.0
     x, y = (400 if across <= 0 else 60), (150 if zoom != 1 else 60)
@@ -125,7 +125,7 @@ def test_a_pan_a_tilt_and_a_zoom_are_no_motion(fps: int, across: float, down: fl
 
 
 @pytest.mark.parametrize("shake", [0, 2, 6])
-def test_who_walks_before_a_shaking_camera_is_seen(shake: int) -> None:
+def test_a_person_before_a_shaking_camera_is_seen(shake: int) -> None:
     draw = np.random.default_rng(5)
 
     def shaken(_at: float) -> FloatPlane:
@@ -157,7 +157,7 @@ def test_a_train_leaves_the_view_around_it(top: int, bottom: int) -> None:
 
 
 @pytest.mark.parametrize(("at", "part"), [(100.0, 4), (0.2, 3)])
-def test_a_gap_and_another_shape_begin_anew(at: float, part: int) -> None:
+def test_a_gap_and_another_shape_begin_again(at: float, part: int) -> None:
     moves = Detection(motion=True, reason=Reason.MOTION, changed=0.5, jump=0.5)
     motion = CameraMotion()
 

@@ -79,13 +79,13 @@ def test_a_scene_has_colour_and_infrared_has_none() -> None:
     assert colour_share(infrared) == 0
 
 
-def test_noise_is_no_colour() -> None:
+def test_noise_is_not_colour() -> None:
     draw = np.random.default_rng(1)
     noisy = grey(ground(1280, 720)).astype(np.int16) + draw.normal(0, 6, (720, 1280, 3)).astype(np.int16)
     assert colour_share(np.clip(noisy, 0, 255).astype(np.uint8)) < COLOUR.night_below
 
 
-def test_a_tint_of_the_whole_image_is_no_colour() -> None:
+def test_a_tint_of_the_whole_image_is_not_colour() -> None:
     violet = grey(ground(640, 360)).astype(np.int16) + np.array([25, 0, 15], np.int16)
     assert colour_share(np.clip(violet, 0, 255).astype(np.uint8)) < COLOUR.night_below
 

@@ -136,12 +136,12 @@ def test_a_new_view_is_known_after_a_while(camera: Camera) -> None:
 
 
 @pytest.mark.parametrize("gain", [0.35, 0.6, 1.6])
-def test_a_lamp_is_no_problem(camera: Camera, gain: float) -> None:
+def test_a_lamp_is_not_a_problem(camera: Camera, gain: float) -> None:
     well(camera)
     assert set(camera.play(living(view(1), gain=gain), 120)) == {None}
 
 
-def test_a_shaking_camera_is_no_problem(camera: Camera) -> None:
+def test_a_shaking_camera_is_not_a_problem(camera: Camera) -> None:
     draw = np.random.default_rng(4)
     plane = view(1, height=380, width=660)
 
@@ -152,7 +152,7 @@ def test_a_shaking_camera_is_no_problem(camera: Camera) -> None:
     assert set(camera.play(shaken, 120)) == {None}
 
 
-def test_a_lorry_that_stops_before_the_lens_for_a_moment_is_no_problem(camera: Camera) -> None:
+def test_a_lorry_that_stops_before_the_lens_for_a_moment_is_not_a_problem(camera: Camera) -> None:
     well(camera)
     lorry = view(1).copy()
     lorry[40:, 60:560] = 200
@@ -161,7 +161,7 @@ def test_a_lorry_that_stops_before_the_lens_for_a_moment_is_no_problem(camera: C
     well(camera)
 
 
-def test_things_that_pass_are_no_problem(camera: Camera) -> None:
+def test_passing_objects_are_not_a_problem(camera: Camera) -> None:
     well(camera)
     back = view(1)
 
@@ -237,7 +237,7 @@ def clocked(shot: Shot, *, left: int = 10, top: int = 8, scale: float = 0.7) -> 
         (210, 170, 0.7),
     ],
 )
-def test_frozen_behind_a_clock_that_goes_on(camera: Camera, left: int, top: int, scale: float) -> None:
+def test_frozen_behind_a_running_clock(camera: Camera, left: int, top: int, scale: float) -> None:
     def with_clock(shot: Shot) -> Shot:
         return clocked(shot, left=left, top=top, scale=scale)
 
@@ -277,7 +277,7 @@ def test_no_signal_from_the_start(camera: Camera) -> None:
     assert camera.until(no_signal(41), "no_signal", 20) <= 15
 
 
-def test_a_denoised_night_sky_is_no_missing_signal(camera: Camera) -> None:
+def test_a_denoised_night_sky_is_not_a_missing_signal(camera: Camera) -> None:
     ground = living(view(5, height=140))
 
     def night(at: float) -> Luma:

@@ -46,7 +46,7 @@ def test_it_holds_the_seconds_before_the_motion_that_waits_for_its_confirmation(
     assert times(ring) == [2.0, 2.5, 3.0, 3.5, 4.0, 4.5]
 
 
-def test_it_lets_the_oldest_go_at_its_byte_bound() -> None:
+def test_it_drops_the_oldest_at_its_byte_bound() -> None:
     ring = PreRoll(seconds=100.0, max_bytes=350)
     for i in range(10):
         ring.add(frame(i), STILL, since=i)

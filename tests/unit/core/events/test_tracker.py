@@ -111,7 +111,7 @@ def test_the_frames_that_waited_for_the_confirmation_belong_to_the_event() -> No
     assert tracker.held_since is None
 
 
-def test_a_scene_change_wipes_what_looked_like_motion_before_it() -> None:
+def test_a_scene_change_clears_the_motion_before_it() -> None:
     assert feed(make(), "..MsM..") == []
     assert feed(make(), "..MsMM.") == [(5, "start")]
 
