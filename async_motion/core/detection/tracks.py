@@ -21,7 +21,7 @@ from async_motion.core.detection.working_image import Plane
 
 _SPREAD, _SPREAD_PIXELS = 0.15, 2.0
 """How far an object may be from its expected place: image widths in a second, and pixels."""
-_MAX_GAP_S = 2.0
+_MAX_GAP_S = 4.0
 """A longer gap between two frames does not widen the search further."""
 _LOST_S, _LOST_FRAMES = 1.0, 2
 """A track without a region is forgotten after both."""

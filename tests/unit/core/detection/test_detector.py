@@ -578,6 +578,30 @@ def test_at_one_frame_a_second_things_go_further_between_two_frames() -> None:
     assert seen == [False, True, True, True]
 
 
+@pytest.mark.parametrize(("every_s", "found"), [(2.0, 4), (3.0, 2), (4.0, 2)])
+def test_a_walk_is_found_by_keyframes_alone(every_s: float, found: int) -> None:
+    """A figure of 6 % width crosses in 8.5 s. Every keyframe that shows it, but the first, is motion."""
+    still = scene(180, 320)
+    detector = Detector(DetectorSettings())
+    motion = 0
+    for step in range(20):
+        at_s = step * every_s - 10 * every_s
+        frame = with_box(still, round(15 + 34 * at_s), 70, 20, 45) if 0.0 <= at_s < 8.5 else still
+        motion += detector.update(frame, 100.0 + at_s).motion
+    assert motion == found
+
+
+@pytest.mark.parametrize("every_s", [0.2, 2.0, 4.0])
+def test_an_insect_that_crosses_in_half_a_second_is_no_motion_at_any_rate(every_s: float) -> None:
+    still = scene(180, 320)
+    detector = Detector(DetectorSettings())
+    for step in range(round(120 / every_s)):
+        at_s = step * every_s
+        since_s = at_s % 12.0
+        frame = with_box(still, round(640 * since_s) - 20, 60, 20, 20) if since_s < 0.5 else still
+        assert not detector.update(frame if at_s > 10 else still, at_s).motion
+
+
 def test_learning_and_rest_are_told_in_seconds() -> None:
     still = scene()
     slow = watch(Detector(DetectorSettings(learning_s=2.0)), [still] * 10 + walk(still, range(20, 120, 4)))
