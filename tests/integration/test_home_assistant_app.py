@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import yaml
 
 from async_motion import __version__
 from async_motion.settings import load, shipped
+from tests.support.need import need
 from tests.support.service import ROOT, clean_environment
 
 APP = ROOT / "docker/home_assistant"
@@ -54,7 +56,25 @@ def test_the_description_holds_together() -> None:
     assert set(translated["network"]) == set(config["ports"])
     profile = (APP / "apparmor.txt").read_text()
     assert f"profile {config['slug']} " in profile
-    assert profile.count("{") == profile.count("}")
+
+
+def parsed(profile: Path) -> subprocess.CompletedProcess[str]:
+    """Compile an AppArmor profile without loading it or writing a cache."""
+    program = shutil.which("apparmor_parser", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    need(program is not None, "apparmor_parser (Debian: apparmor)")
+    command = [program or "apparmor_parser", "--skip-kernel-load", "--skip-cache", str(profile)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_apparmor_profile_compiles(tmp_path: Path) -> None:
+    done = parsed(APP / "apparmor.txt")
+    assert done.returncode == 0, done.stderr
+    # The Supervisor refuses an app whose profile does not compile: the parser must find such a fault.
+    wrong = tmp_path / "apparmor.txt"
+    text = (APP / "apparmor.txt").read_text()
+    wrong.write_text(text.replace("unix (create, ", "unix (create, connect, peer, "))
+    assert wrong.read_text() != text
+    assert parsed(wrong).returncode != 0
 
 
 @contextmanager
