@@ -12,11 +12,12 @@ class Clock:
     """A clock that a test moves by hand: monotonic and wall clock together.
 
     Calling the object returns the monotonic time in seconds: pass it as a `clock`. Pass `wall` for Unix time,
-    `now` for a datetime.
+    `now` for a datetime. `ahead_s` is how far the wall clock was set ahead.
     """
 
     def __init__(self, seconds: float = 1000.0) -> None:
         self.seconds = seconds
+        self.ahead_s = 0.0
 
     def __call__(self) -> float:
         """Return the monotonic time, in seconds."""
@@ -24,7 +25,7 @@ class Clock:
 
     def wall(self) -> float:
         """Return Unix time."""
-        return BEGIN.timestamp() + self.seconds
+        return BEGIN.timestamp() + self.seconds + self.ahead_s
 
     def now(self) -> datetime:
         """Return the wall clock as an aware datetime."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import zlib
 from collections.abc import Sequence
@@ -79,16 +80,33 @@ def stored_of(record: Record, **more: Any) -> StoredFrame:
 
 @dataclass
 class MemoryOutbox:
-    """An outbox that keeps what it accepts. With a `problem` it accepts nothing and raises it."""
+    """An outbox that keeps what it accepts, one list for each transaction, and fails on command.
 
-    items: list[Record | EventPhase] = field(default_factory=list)
-    problem: str | None = None
+    `failures` is how many of the next calls raise SpoolError; `bug` makes the next one raise what no caller
+    expects. Calls wait until `gate` is set.
+    """
+
+    batches: list[list[Record | EventPhase]] = field(default_factory=list)
+    failures: int = 0
+    bug: bool = False
+    gate: asyncio.Event | None = None
 
     async def accept(self, items: Sequence[Record | EventPhase]) -> None:
         """Accept all, or raise SpoolError."""
-        if self.problem is not None:
-            raise SpoolError(self.problem)
-        self.items.extend(items)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.bug:
+            self.bug = False
+            raise ZeroDivisionError
+        if self.failures:
+            self.failures -= 1
+            raise SpoolError("disk full")
+        self.batches.append(list(items))
+
+    @property
+    def items(self) -> list[Record | EventPhase]:
+        """All that was accepted, in order."""
+        return [item for batch in self.batches for item in batch]
 
     @property
     def records(self) -> list[Record]:

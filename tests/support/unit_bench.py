@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -32,35 +32,26 @@ from async_motion.core.model import (
     Record,
     SceneChange,
 )
-from async_motion.errors import FrameShapeError, SpoolError
+from async_motion.errors import FrameShapeError
 from async_motion.jpeg import encode
-
-BEGIN = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
-
+from tests.support.clock import BEGIN
+from tests.support.frames import make_frame
+from tests.support.records import MemoryOutbox
 
 BYTES = 1000
-
-
 """The memory that each frame of these tests claims."""
 
 
-def make_frame(at: float, *, moving: bool = False, shape: tuple[int, int] = (16, 16)) -> Frame:
-    """Return a frame whose brightest pixel encodes the verdict of FakeDetector."""
+def judged_frame(at: float, *, moving: bool = False, shape: tuple[int, int] = (16, 16)) -> Frame:
+    """Return a frame whose first pixel encodes the verdict of FakeDetector."""
     luma = np.zeros(shape, np.uint8)
     luma[0, 0] = 200 if moving else 0
-    return Frame(
-        camera="porch",
-        captured_at=BEGIN + timedelta(seconds=at),
-        monotonic=at,
-        luma=luma,
-        bgr=lambda: np.zeros((*shape, 3), np.uint8),
-        nbytes=BYTES,
-    )
+    return make_frame(at, luma=luma, nbytes=BYTES)
 
 
 def scene(verdicts: str, *, fps: float = 5.0, begin: float = 0.0) -> list[Frame]:
     """Return a frame for each letter: M for motion, anything else for none."""
-    return [make_frame(begin + i / fps, moving=letter == "M") for i, letter in enumerate(verdicts)]
+    return [judged_frame(begin + i / fps, moving=letter == "M") for i, letter in enumerate(verdicts)]
 
 
 class FakeDetector:
@@ -125,41 +116,6 @@ class ListSource:
                 await asyncio.Event().wait()
         finally:
             self.closed += 1
-
-
-@dataclass
-class MemoryOutbox:
-    """Keeps what it accepted, one list for each transaction."""
-
-    batches: list[list[Record | EventPhase]] = field(default_factory=list)
-    failures: int = 0
-    """How many of the next calls of `accept` fail."""
-    gate: asyncio.Event | None = None
-    bug: bool = False
-    """The first call of `accept` raises an unexpected error."""
-
-    async def accept(self, items: Sequence[Record | EventPhase]) -> None:
-        if self.gate is not None:
-            await self.gate.wait()
-        if self.bug:
-            self.bug = False
-            raise ZeroDivisionError
-        if self.failures:
-            self.failures -= 1
-            raise SpoolError("disk full")
-        self.batches.append(list(items))
-
-    @property
-    def items(self) -> list[Record | EventPhase]:
-        return [item for batch in self.batches for item in batch]
-
-    @property
-    def records(self) -> list[Record]:
-        return [item for item in self.items if isinstance(item, Record)]
-
-    @property
-    def phases(self) -> list[EventPhase]:
-        return [item for item in self.items if isinstance(item, EventPhase)]
 
 
 class RecordingObserver:

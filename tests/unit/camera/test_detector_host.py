@@ -23,13 +23,13 @@ from async_motion.core.model import (
     Luma,
     Reason,
 )
+from tests.support.clock import BEGIN
 from tests.support.unit_bench import (
-    BEGIN,
     FakeDetector,
     ListSource,
     in_step,
+    judged_frame,
     make,
-    make_frame,
     scene,
 )
 from tests.support.wait import eventually_async
@@ -55,7 +55,7 @@ async def test_a_long_absence_makes_the_background_worthless() -> None:
 
 
 async def test_a_change_of_shape_starts_a_new_detector() -> None:
-    small, large = scene("..MM"), [make_frame(0.8 + i / 5, moving=i > 1, shape=(32, 32)) for i in range(4)]
+    small, large = scene("..MM"), [judged_frame(0.8 + i / 5, moving=i > 1, shape=(32, 32)) for i in range(4)]
     b = make(ListSource([*small, *large]))
     await b.run()
     assert [detector.shape for detector in b.detectors] == [(16, 16), (32, 32)]

@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from functools import partial
 
-import numpy as np
 import pytest
 
 from async_motion.camera.queues import Backlog, DropOldestQueue, Job
 from async_motion.core.events.pre_roll import Judged
-from async_motion.core.model import Detection, EventPhase, Frame, MotionEvent, Phase, Reason
+from async_motion.core.model import Detection, Reason
+from tests.support.frames import make_frame
+from tests.support.records import end_of, make_event, start_of
 
-AT = datetime(2026, 11, 22, tzinfo=UTC)
 MOVING = Detection(motion=True, reason=Reason.MOTION, score=0.5)
-
-
-def frame(at: float, nbytes: int = 100) -> Frame:
-    return Frame(
-        camera="porch",
-        captured_at=AT,
-        monotonic=at,
-        luma=np.zeros((2, 2), np.uint8),
-        bgr=lambda: np.zeros((2, 2, 3), np.uint8),
-        nbytes=nbytes,
-    )
+frame = partial(make_frame, nbytes=100)
 
 
 def judged(*times: float) -> list[Judged]:
     return [(frame(at), MOVING) for at in times]
 
 
-def event(event_id: str = "a") -> MotionEvent:
-    return MotionEvent(event_id=event_id, instance="edge1", camera="porch", started_at=AT)
+def start(*times: float, pre: int = 0, index: int = 0) -> Job:
+    one = make_event(index=index)
+    return Job(event=one, stills=judged(*times), phase=start_of(one), before_phase=pre + 1)
 
 
-def start(*times: float, pre: int = 0, event_id: str = "a") -> Job:
-    one = event(event_id)
-    phase = EventPhase(phase=Phase.START, event=one)
-    return Job(event=one, stills=judged(*times), phase=phase, before_phase=pre + 1)
-
-
-def middle(*times: float, hold: bool = False, event_id: str = "a") -> Job:
-    return Job(event=event(event_id), stills=judged(*times), hold=hold)
+def middle(*times: float, hold: bool = False, index: int = 0) -> Job:
+    return Job(event=make_event(index=index), stills=judged(*times), hold=hold)
 
 
 def times_of(job: Job | None) -> list[float]:
@@ -113,8 +98,8 @@ def test_the_backlog_gives_jobs_in_order_and_counts_their_bytes() -> None:
 
 def test_the_middle_of_an_event_goes_before_its_opening_and_never_a_phase() -> None:
     backlog = Backlog(300)
-    end = Job(event=event(), phase=EventPhase(phase=Phase.END, event=event()))
-    for job in (start(0, 1, 2, pre=1), middle(3), middle(4), end, start(5, event_id="b")):
+    end = Job(event=make_event(), phase=end_of(make_event()))
+    for job in (start(0, 1, 2, pre=1), middle(3), middle(4), end, start(5, index=1)):
         backlog.put(job)
     # 600 bytes: drops both middle jobs, then the frames after the opening frame of the first event.
     assert backlog.trim() == 3
@@ -134,7 +119,7 @@ def test_of_an_opening_the_opening_frame_goes_last() -> None:
 def test_a_better_frame_makes_the_held_one_of_its_event_needless() -> None:
     backlog = Backlog(10**6)
     for job in (
-        middle(0, hold=True, event_id="other"),
+        middle(0, hold=True, index=1),
         middle(1, hold=True),
         middle(2),
         middle(3, hold=True),

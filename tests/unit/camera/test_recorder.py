@@ -20,11 +20,11 @@ from async_motion.core.model import (
 )
 from async_motion.errors import CameraUnavailable, ImageError, SpoolError
 from async_motion.jpeg import encode
+from tests.support.clock import BEGIN
+from tests.support.records import MemoryOutbox
 from tests.support.unit_bench import (
-    BEGIN,
     BYTES,
     ListSource,
-    MemoryOutbox,
     assert_off,
     assert_well_formed,
     in_step,

@@ -23,16 +23,16 @@ from async_motion.core.model import (
 )
 from async_motion.errors import CameraRefused, CameraUnavailable
 from async_motion.jpeg import encode
+from tests.support.clock import BEGIN
+from tests.support.records import MemoryOutbox
 from tests.support.unit_bench import (
-    BEGIN,
     BYTES,
     Bench,
     ListSource,
-    MemoryOutbox,
     assert_off,
     assert_well_formed,
+    judged_frame,
     make,
-    make_frame,
     scene,
 )
 from tests.support.wait import eventually_async
@@ -235,7 +235,7 @@ async def test_no_more_frames_are_alive_than_the_bounds_allow() -> None:
             nonlocal most
             if place >= len(self):
                 raise IndexError
-            frame = make_frame(place / 5, moving=place % 100 > 60)
+            frame = judged_frame(place / 5, moving=place % 100 > 60)
             alive.append(weakref.ref(frame.luma))
             most = max(most, count())
             return frame

@@ -26,12 +26,12 @@ from async_motion.core.model import (
 )
 from async_motion.errors import CameraUnavailable, ImageError
 from async_motion.jpeg import encode
+from tests.support.clock import BEGIN
+from tests.support.records import MemoryOutbox
 from tests.support.unit_bench import (
-    BEGIN,
     BYTES,
     FakeDetector,
     ListSource,
-    MemoryOutbox,
     RecordingObserver,
     assert_off,
     assert_well_formed,

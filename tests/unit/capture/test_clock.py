@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -12,24 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_motion.capture.clock import DRIFT, TICK_S, Floor, PtsClock
+from tests.support.clock import Clock
 
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 FPS = 10
 
 
-class Hands:
-    """A monotonic and a wall clock, moved by the test."""
-
-    def __init__(self) -> None:
-        self.monotonic_s = 1000.0
-        self.wall_s = NOON
-
-    def move(self, seconds: float) -> None:
-        self.monotonic_s += seconds
-        self.wall_s += seconds
-
-    def clock(self, floor: Floor | None = None) -> PtsClock:
-        return PtsClock(monotonic=lambda: self.monotonic_s, wall=lambda: self.wall_s, floor=floor or Floor())
+def pts_clock(ours: Clock, floor: Floor | None = None) -> PtsClock:
+    return PtsClock(monotonic=ours, wall=ours.wall, floor=floor or Floor())
 
 
 def errors(said: Callable[[int, float], float], *, seconds: int = 60, held_back: int = 0) -> list[float]:
@@ -38,29 +26,29 @@ def errors(said: Callable[[int, float], float], *, seconds: int = 60, held_back:
     `said(number, at)` is the PTS of frame `number`, captured at second `at`.
     The decoder holds back `held_back` frames.
     """
-    hands = Hands()
-    clock = hands.clock()
+    ours = Clock()
+    clock = pts_clock(ours)
     waiting: deque[tuple[float, float]] = deque()
     late = []
     for number in range(seconds * FPS):
         pts = said(number, number / FPS)
         clock.arrived(pts)
-        waiting.append((hands.monotonic_s, pts))
+        waiting.append((ours(), pts))
         if len(waiting) > held_back:
             captured, of = waiting.popleft()
             stamp = clock.stamp(clock.time_of(of))
-            assert stamp.monotonic <= hands.monotonic_s + TICK_S, "the future"
+            assert stamp.monotonic <= ours() + TICK_S, "the future"
             late.append(stamp.monotonic - captured)
-        hands.move(1 / FPS)
+        ours.sleep(1 / FPS)
     return late
 
 
 def test_a_burst_is_stamped_with_the_times_at_which_it_was_captured() -> None:
-    hands = Hands()
-    clock = hands.clock()
+    ours = Clock()
+    clock = pts_clock(ours)
     clock.arrived(0.0)
     clock.stamp(clock.time_of(0.0))
-    hands.move(3.0)  # a stall in the network, then a burst
+    ours.sleep(3.0)  # a stall in the network, then a burst
     stamps = []
     for pts in (1.0, 2.0, 3.0):
         clock.arrived(pts)
@@ -69,35 +57,35 @@ def test_a_burst_is_stamped_with_the_times_at_which_it_was_captured() -> None:
 
 
 def test_what_piled_up_before_the_first_packet_is_known_after_the_last() -> None:
-    hands = Hands()
-    clock = hands.clock()
+    ours = Clock()
+    clock = pts_clock(ours)
     for pts in (0.0, 0.4, 0.8):  # all had arrived before the first read
         clock.arrived(pts)
     assert clock.time_of(0.0) == pytest.approx(1000.0 - 0.8)
-    assert clock.stamp(clock.time_of(0.8)).captured_at == datetime.fromtimestamp(NOON, UTC)
+    assert clock.stamp(clock.time_of(0.8)).captured_at == ours.now()
 
 
 def test_a_slow_crystal_is_followed() -> None:
-    hands = Hands()
-    clock = hands.clock()
+    ours = Clock()
+    clock = pts_clock(ours)
     slow = 1 - DRIFT / 2
     for second in range(3600):
         clock.arrived(second * slow)
-        hands.move(1.0)
+        ours.sleep(1.0)
     clock.arrived(3600 * slow)
-    assert clock.time_of(3600 * slow) == pytest.approx(hands.monotonic_s, abs=0.01)
+    assert clock.time_of(3600 * slow) == pytest.approx(ours(), abs=0.01)
 
 
 def test_jitter_does_not_move_the_stamps() -> None:
-    hands = Hands()
-    clock = hands.clock()
+    ours = Clock()
+    clock = pts_clock(ours)
     stamps = []
     for number in range(100):
         late = 0.15 if number % 3 else 0.0
-        hands.move(late)
+        ours.sleep(late)
         clock.arrived(number * 0.2)
         stamps.append(clock.stamp(clock.time_of(number * 0.2)).monotonic)
-        hands.move(0.2 - late)
+        ours.sleep(0.2 - late)
     gaps = [after - before for before, after in pairwise(stamps)]
     assert max(gaps) < 0.202
     assert min(gaps) > 0.198
@@ -145,12 +133,12 @@ def test_pts_that_stand_still_have_the_time_of_their_arrival() -> None:
 
 
 def test_a_new_connection_goes_on_after_the_last_stamp_of_the_one_before() -> None:
-    hands = Hands()
+    ours = Clock()
     floor = Floor()
-    before = hands.clock(floor)
+    before = pts_clock(ours, floor)
     before.anchor(0.0)
     last = before.stamp(before.due(30.0))  # a file's stamp, ahead of the clock
-    after = hands.clock(floor)
+    after = pts_clock(ours, floor)
     after.arrived(7.0)
     first = after.stamp(after.time_of(7.0))
     assert first.monotonic > last.monotonic
@@ -158,41 +146,41 @@ def test_a_new_connection_goes_on_after_the_last_stamp_of_the_one_before() -> No
 
 
 def test_labels_follow_a_wall_clock_that_was_a_day_ahead() -> None:
-    hands = Hands()
-    clock = hands.clock()
+    ours = Clock()
+    clock = pts_clock(ours)
     clock.anchor(0.0)
     wrong = clock.stamp(clock.due(0.0))
-    hands.wall_s -= 86400
-    hands.move(1.0)
+    ours.ahead_s -= 86400
+    ours.sleep(1.0)
     right = clock.stamp(clock.due(1.0))
-    assert right.captured_at.timestamp() == pytest.approx(NOON - 86400 + 1, abs=0.01)
+    assert right.captured_at.timestamp() == pytest.approx(ours.wall(), abs=0.01)
     assert right.monotonic > wrong.monotonic
 
 
 def test_labels_stand_when_the_wall_clock_is_corrected_a_little() -> None:
-    hands = Hands()
-    clock = hands.clock()
+    ours = Clock()
+    clock = pts_clock(ours)
     clock.anchor(0.0)
     before = clock.stamp(clock.due(0.0))
-    hands.wall_s -= 2
-    hands.move(1.0)
+    ours.ahead_s -= 2
+    ours.sleep(1.0)
     assert clock.stamp(clock.due(1.0)).captured_at > before.captured_at
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.floats(-5000, 5000)), min_size=1, max_size=40))
 def test_stamps_never_run_backwards_and_never_ahead(steps: list[tuple[float, float]]) -> None:
-    hands = Hands()
+    ours = Clock()
     floor = Floor()
-    clock = hands.clock(floor)
+    clock = pts_clock(ours, floor)
     latest = None
     for number, (seconds, pts) in enumerate(steps):
-        hands.move(seconds)
+        ours.sleep(seconds)
         if number % 7 == 6:
-            clock = hands.clock(floor)
+            clock = pts_clock(ours, floor)
         clock.arrived(pts)
-        assert clock.time_of(pts) <= hands.monotonic_s
+        assert clock.time_of(pts) <= ours()
         stamp = clock.stamp(clock.time_of(pts))
-        assert stamp.monotonic <= hands.monotonic_s + len(steps) * TICK_S
+        assert stamp.monotonic <= ours() + len(steps) * TICK_S
         if latest is not None:
             assert stamp.monotonic > latest.monotonic
             assert stamp.captured_at > latest.captured_at
@@ -201,4 +189,4 @@ def test_stamps_never_run_backwards_and_never_ahead(steps: list[tuple[float, flo
 
 def test_a_clock_without_a_pts_refuses() -> None:
     with pytest.raises(ValueError, match="no PTS yet"):
-        Hands().clock().time_of(1.0)
+        pts_clock(Clock()).time_of(1.0)

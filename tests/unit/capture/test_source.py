@@ -10,10 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
 from itertools import pairwise
 
-import numpy as np
 import pytest
 
 from async_motion.capture import CameraSource, CaptureSpec
@@ -23,20 +22,10 @@ from async_motion.capture.source import CLOSE_GRACE_S, MAX_STUCK
 from async_motion.core.model import Frame
 from async_motion.errors import CameraRefused, CameraUnavailable
 from tests.support.capture import read, take
+from tests.support.frames import make_frame
 from tests.support.wait import eventually, eventually_async
 
 Read = Callable[[Handover, PtsClock], None]
-
-
-def frame(number: int) -> Frame:
-    return Frame(
-        camera="porch",
-        captured_at=datetime.fromtimestamp(number, UTC),
-        monotonic=float(number),
-        luma=np.zeros((2, 2), np.uint8),
-        bgr=lambda: np.zeros((2, 2, 3), np.uint8),
-        nbytes=6,
-    )
 
 
 def source(reader: Read, *, live: bool = True, open_s: float = 0.2, stall_s: float = 0.3) -> CameraSource:
@@ -59,7 +48,7 @@ def test_a_lossless_source_delivers_every_frame_to_a_slow_consumer() -> None:
     def reader(handover: Handover, _clock: PtsClock) -> None:
         handover.reader_opened()
         for number in range(50):
-            assert handover.reader_offer(frame(number))
+            assert handover.reader_offer(make_frame(number))
 
     async def run() -> list[float]:
         seen = []
@@ -76,10 +65,10 @@ def test_a_live_source_keeps_the_newest_frames_and_counts_the_others() -> None:
 
     def reader(handover: Handover, _clock: PtsClock) -> None:
         handover.reader_opened()
-        handover.reader_offer(frame(99))
+        handover.reader_offer(make_frame(99))
         go.wait(10)
         for number in range(20):
-            handover.reader_offer(frame(number))
+            handover.reader_offer(make_frame(number))
         offered.set()
 
     porch = source(reader, stall_s=5)
@@ -102,7 +91,7 @@ def test_a_burst_waits_for_room() -> None:
     def reader(handover: Handover, _clock: PtsClock) -> None:
         handover.reader_opened()
         for number in range(30):
-            handover.reader_offer(frame(number), patient=True)
+            handover.reader_offer(make_frame(number), patient=True)
 
     porch = source(reader, stall_s=5)
     assert len(read(porch)) == 30
@@ -122,7 +111,7 @@ def test_what_the_reader_raises_is_raised_on_the_loop(error: Exception) -> None:
 def test_frames_that_came_before_trouble_are_delivered_first() -> None:
     def reader(handover: Handover, _clock: PtsClock) -> None:
         handover.reader_opened()
-        handover.reader_offer(frame(1))
+        handover.reader_offer(make_frame(1))
         raise CameraUnavailable("broke off")
 
     async def run() -> float:
@@ -153,7 +142,7 @@ def test_a_stall_is_noticed_whatever_the_library_does() -> None:
 
         def reader(handover: Handover, _clock: PtsClock) -> None:
             handover.reader_opened()
-            handover.reader_offer(frame(1))
+            handover.reader_offer(make_frame(1))
             release.wait()
 
         porch = source(reader)
@@ -195,7 +184,7 @@ def test_a_stuck_thread_does_not_hold_up_a_second_camera() -> None:
         def well(handover: Handover, _clock: PtsClock) -> None:
             handover.reader_opened()
             for number in range(5):
-                handover.reader_offer(frame(number), patient=True)
+                handover.reader_offer(make_frame(number), patient=True)
 
         async def run() -> int:
             async with asyncio.TaskGroup() as group:
@@ -215,7 +204,7 @@ def test_closing_is_bounded_while_the_library_hangs() -> None:
 
         def reader(handover: Handover, _clock: PtsClock) -> None:
             handover.reader_opened()
-            handover.reader_offer(frame(1))
+            handover.reader_offer(make_frame(1))
             release.wait()
 
         async def run() -> float:
@@ -255,18 +244,8 @@ def test_stamps_go_on_over_reconnects() -> None:
         clock.anchor(0.0)
         for played in (100.0, 101.0):  # stamps ahead of real time
             stamp = clock.stamp(clock.due(played))
-            one = frame(0)
-            handover.reader_offer(
-                Frame(
-                    camera="porch",
-                    captured_at=stamp.captured_at,
-                    monotonic=stamp.monotonic,
-                    luma=one.luma,
-                    bgr=one.bgr,
-                    nbytes=6,
-                ),
-                patient=True,
-            )
+            one = replace(make_frame(), captured_at=stamp.captured_at, monotonic=stamp.monotonic)
+            handover.reader_offer(one, patient=True)
 
     async def run() -> list[Frame]:
         porch = source(reader)

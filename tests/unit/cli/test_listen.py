@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,12 @@ import pytest
 from async_motion.app import build
 from async_motion.cli.listen import MAX_WAITING, Arrivals, FetchError, fetch, listen
 from async_motion.core import payloads
-from async_motion.core.model import FrameInfo, StoredFrame
+from async_motion.core.model import StoredFrame
 from async_motion.errors import RecordRejected
 from async_motion.settings import Settings, load
+from tests.support.records import make_event, make_record, stored_of
 
 JPEG = b"\xff\xd8 not really a picture \xff\xd9"
-AT = datetime(2026, 11, 22, 7, 31, 12, 345000, UTC)
 
 
 class Shelf:
@@ -41,11 +40,10 @@ class Shelf:
 
 
 def announced(key: str = "edge1/porch/1.jpg", data: bytes = JPEG) -> StoredFrame:
-    info = FrameInfo(
-        instance="edge1", camera="porch", event_id="20261122T073112345Z-7c1e9a", seq=0, captured_at=AT,
-        object_key=key, sha256=hashlib.sha256(data).hexdigest(), size=len(data), width=1, height=1,
-    )  # fmt: skip
-    return StoredFrame(info=info, bucket="motion", etag="e", stored_at=AT)
+    record = make_record(make_event(), 0)
+    digest = hashlib.sha256(data).hexdigest()
+    info = replace(record.info, object_key=key, sha256=digest, size=len(data))
+    return stored_of(replace(record, info=info, jpeg=data))
 
 
 async def test_fetch_writes_the_bytes_under_the_key(tmp_path: Path) -> None:

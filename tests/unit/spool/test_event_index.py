@@ -7,27 +7,17 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
-from async_motion.core import names
-from async_motion.core.model import EndReason, MotionEvent
+from async_motion.core.model import MotionEvent
 from async_motion.spool import schema
 from async_motion.spool.event_index import EventIndex
-from tests.support.clock import BEGIN
+from tests.support.records import end_of, make_event
 
 
 def event_of(day: int, second: int = 0) -> MotionEvent:
-    at = BEGIN + timedelta(days=day, seconds=second)
-    return MotionEvent(
-        event_id=names.event_id(at, second),
-        instance="edge1",
-        camera="porch",
-        started_at=at,
-        ended_at=at + timedelta(seconds=5),
-        end_reason=EndReason.QUIET,
-    )
+    return end_of(make_event(index=day * 86400 + second)).event
 
 
 @pytest.fixture
@@ -60,7 +50,7 @@ def test_the_same_line_makes_no_file_due(db: sqlite3.Connection) -> None:
     index.mark_written(index.due()[0])
     index.add(event_of(0), 1, [])
     assert index.due() == []
-    index.add(replace(event_of(0), peak_score=0.5), 1, [])
+    index.add(replace(event_of(0), peak_score=0.9), 1, [])
     assert len(index.due()) == 1
 
 

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import numpy as np
 
-from async_motion.core.model import Box, Detection, Frame, Image, Reason
+from async_motion.core.model import Box, Detection, Frame, Reason
 from async_motion.errors import ImageError
 from async_motion.jpeg import decode, dimensions, encode
 from async_motion.retrieval import Event, EventReader
@@ -21,6 +21,7 @@ from async_motion.web import Archive, CameraFacts, Guard, Live, Site, Thumbnails
 from async_motion.web.editor import SettingsEditor
 from async_motion.web.upkeep import Upkeep
 from tests.support.bucket import MemoryBucket
+from tests.support.frames import make_frame
 from tests.support.wait import eventually_async
 
 NOW = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
@@ -82,11 +83,7 @@ FLEET: dict[str, Any] = {
 
 def frame(number: int = 0, camera: str = "porch", width: int = 64) -> Frame:
     """Return a frame whose brightness encodes its number."""
-    image: Image = np.full((36, width, 3), number % 256, np.uint8)
-    return Frame(
-        camera=camera, captured_at=NOW + timedelta(seconds=number), monotonic=float(number),
-        luma=image[..., 0].copy(), bgr=lambda: image, nbytes=image.nbytes,
-    )  # fmt: skip
+    return make_frame(number, camera=camera, luma=np.full((36, width), number % 256, np.uint8))
 
 
 def detection(*, score: float = 0.01, motion: bool = True) -> Detection:

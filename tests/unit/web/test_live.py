@@ -10,10 +10,10 @@ import json
 import aiohttp
 import pytest
 
-from async_motion.core.model import MotionEvent
 from async_motion.web.api.cameras import BOUNDARY
+from tests.support.records import make_event
 from tests.support.wait import eventually_async
-from tests.unit.web.kit import NOW, Stage, detection, frame, get, serving
+from tests.unit.web.kit import Stage, detection, frame, get, serving
 
 
 async def test_nothing_is_encoded_without_a_viewer() -> None:
@@ -98,15 +98,12 @@ async def test_a_stream_shows_the_newest_frame_and_ends_with_its_viewer(
 
 async def test_news_tell_motion_events_and_verdicts() -> None:
     stage = Stage()
-    event = MotionEvent(
-        event_id="20261122T073112345Z-7c1e9a", instance="edge1", camera="porch", started_at=NOW
-    )
     async with serving(stage) as session, session.get("/api/v1/news?camera=porch") as answer:
         assert answer.content_type == "text/event-stream"
         await eventually_async(lambda: stage.live._listeners, what="a listener")
         stage.live.judged("porch", frame(1), detection())
         stage.live.motion("porch", True)
-        stage.live.event_started(event)
+        stage.live.event_started(make_event())
         seen: dict[str, dict[str, object]] = {}
         async with asyncio.timeout(30):
             while len(seen) < 3:

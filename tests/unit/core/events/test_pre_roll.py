@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import gc
 import weakref
-from datetime import UTC, datetime
+from functools import partial
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from async_motion.core.events.pre_roll import PreRoll
-from async_motion.core.model import Detection, Frame, Reason
+from async_motion.core.model import Detection, Reason
+from tests.support.frames import make_frame
 
 STILL = Detection(motion=False, reason=Reason.STILL)
-
-
-def frame(at: float, nbytes: int = 100) -> Frame:
-    luma = np.zeros((2, 2), np.uint8)
-    return Frame(
-        camera="porch",
-        captured_at=datetime(2026, 11, 22, tzinfo=UTC),
-        monotonic=at,
-        luma=luma,
-        bgr=lambda: np.zeros((2, 2, 3), np.uint8),
-        nbytes=nbytes,
-    )
+frame = partial(make_frame, nbytes=100)
 
 
 def times(ring: PreRoll) -> list[float]:
@@ -98,7 +87,7 @@ def test_both_bounds_hold_after_every_frame(
     for gap, nbytes, held in walk:
         now += gap
         before = len(ring)
-        ring.add(frame(now, nbytes), STILL, since=now - held)
+        ring.add(frame(now, nbytes=nbytes), STILL, since=now - held)
         assert len(ring) <= before + 1
         assert 0 <= ring.nbytes <= max_bytes
         copy = ring.take()
