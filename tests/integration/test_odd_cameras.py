@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -135,6 +136,38 @@ def test_an_access_unit_that_never_ends_is_bounded(isolation: str, plain: list[r
     ):
         read(camera(server.url, isolation=isolation, stall_timeout_s=10.0))
     assert sent < 2 * MAX_FRAME_BYTES
+
+
+def test_an_access_unit_that_never_ends_is_bounded_by_udp_too(plain: list[rtsp.AccessUnit]) -> None:
+    sent = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as media:
+        media.bind(("127.0.0.1", 0))
+        port = media.getsockname()[1]
+
+        def script(client: rtsp.Client) -> None:
+            nonlocal sent
+            number = 0
+            for unit in plain[:20]:
+                for packet in rtsp.rtp_packets(unit, number):
+                    media.sendto(packet, ("127.0.0.1", client.port))
+                    number += 1
+                client.wait(0.02)
+            header = (9_000_000).to_bytes(4) + b"\x12\x34\x56\x78"
+            parts = [bytes([0x7C, 0x85, 0x88])] + [bytes([0x7C, 0x05]) + b"\x55" * 60_000] * 4000
+            for part in parts:
+                packet = bytes([0x80, 96]) + (number % 65536).to_bytes(2) + header + part
+                media.sendto(packet, ("127.0.0.1", client.port))
+                sent += len(packet)
+                number += 1
+                client.wait(0.002)
+
+        transport = f"Transport: RTP/AVP/UDP;unicast;client_port={{ports}};server_port={port}-{port + 1}"
+        with (
+            rtsp.Scripted(script, udp=transport) as server,
+            pytest.raises(CameraRefused, match="MiB without completing a frame"),
+        ):
+            read(camera(server.url, transport="udp", stall_timeout_s=60.0))
+    assert sent < 6 * MAX_FRAME_BYTES, "the network may lose some, and the bound counts what has come"
 
 
 @pytest.mark.parametrize("algorithms", [("MD5",), ("SHA-256",), ("MD5", "SHA-256"), ("SHA-256", "MD5")])

@@ -12,8 +12,8 @@ to this proxy, and the proxy connects to the camera.
   redirect it. Until then, all bytes from the camera are searched before they are passed on: a status that is
   not 1xx, 2xx, 4xx or 5xx, anywhere in the bytes, ends the connection. Answers are not parsed: a second
   parser might read them differently from FFmpeg.
-- With UDP, `source` is renamed in the answers to SETUP, and the camera's own address is inserted before each
-  `server_port`. Without a `server_port` FFmpeg would report to a port of the loopback: PLAY is refused.
+- With UDP, `source` is renamed in the answers to SETUP, and the ports of `media_relay` are inserted
+  before each `server_port`. A camera that names no `server_port` gets no reports: PLAY is refused.
 - FFmpeg supports only Digest with MD5. A challenge for SHA-256 is passed on as one for MD5, and FFmpeg's
   response is replaced by the one that the camera asked for (see `login`).
 - After PLAY, bytes are passed on as they come, both ways, until either side closes. The bytes since the last
@@ -30,10 +30,11 @@ import selectors
 import socket
 import ssl
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from async_motion.capture.address import Address
 from async_motion.capture.connect import connect
+from async_motion.capture.ffmpeg.media_relay import MediaRelay
 from async_motion.capture.login import HASHES, Challenge, Login, challenges, digest_response, login_of
 from async_motion.capture.meter import ByteMeter
 from async_motion.capture.spec import CaptureSpec
@@ -79,7 +80,7 @@ class RtspProxy:
         six = udp and self._camera.family == socket.AF_INET6
         host = "::1" if six else "127.0.0.1"
         try:
-            source = self._camera.getpeername()[0] if udp else None
+            source = self._camera.getpeername()[0]
             self._door = socket.create_server(
                 (host, 0), family=socket.AF_INET6 if six else socket.AF_INET, backlog=1
             )
@@ -88,7 +89,8 @@ class RtspProxy:
             raise CameraUnavailable(f"{address.shown}: cannot be reached ({exc.strerror})") from None
         login = login_of(address.url)
         self._login = LoginTranslator(login) if login is not None else None
-        self._handshake: _Handshake | None = _Handshake(source, self._login)
+        self._media = MediaRelay(source, self._camera.family, self._meter) if udp else None
+        self._handshake: _Handshake | None = _Handshake(self._media, self._login)
         self._client: socket.socket | None = None
         self._door.settimeout(spec.open_timeout_s)
         port = self._door.getsockname()[1]
@@ -105,7 +107,7 @@ class RtspProxy:
                     socket.socket.shutdown(one, socket.SHUT_RDWR)
 
     def _run(self) -> None:
-        with suppress(OSError), self._camera:
+        with suppress(OSError), self._camera, self._media or nullcontext():
             with self._door:
                 client, _ = self._door.accept()
             with client, selectors.DefaultSelector() as selector:
@@ -114,6 +116,8 @@ class RtspProxy:
                 self._client = client
                 selector.register(client, selectors.EVENT_READ)
                 selector.register(self._camera, selectors.EVENT_READ)
+                if self._media is not None:
+                    self._media.register(selector)
                 try:
                     self._pass_on(client, selector)
                 except CameraRefused as exc:
@@ -125,11 +129,15 @@ class RtspProxy:
         while True:
             # TLS may hold decrypted bytes while its socket is not readable.
             pending = isinstance(camera, ssl.SSLSocket) and camera.pending() > 0
-            ready = {key.fileobj for key, _ in selector.select(0 if pending else None)}
+            ready: set[object] = {key.fileobj for key, _ in selector.select(0 if pending else None)}
+            if self._media is not None:
+                self._media.pass_on(ready)
             if client in ready:
                 data = client.recv(CHUNK)
                 if not data:
                     return
+                if self._media is not None:
+                    data = self._media.asked(data)
                 if self._handshake is not None and self._handshake.asked(data):
                     client.sendall(self._handshake.rest())
                     self._handshake = None
@@ -163,12 +171,12 @@ def _hear(camera: socket.socket) -> bytes | None:
 class _Handshake:
     """The exchange before PLAY.
 
-    `source`: the camera's numeric address with UDP, else None. `login` translates challenges.
+    `media` relays the packets with UDP, else it is None. `login` translates challenges.
     """
 
-    def __init__(self, source: str | None, login: LoginTranslator | None = None) -> None:
+    def __init__(self, media: MediaRelay | None, login: LoginTranslator | None = None) -> None:
         self._login = login
-        self._source = source.encode() if source is not None else None
+        self._media = media
         self._requests = b""
         self._answers = b""
         self._said = 0
@@ -182,7 +190,7 @@ class _Handshake:
         lines = self._requests.split(b"\n")
         self._setting_up = self._setting_up or any(line.startswith(b"SETUP ") for line in lines)
         plays = any(line.startswith(b"PLAY ") for line in lines)
-        if plays and self._source is not None and not self._has_port:
+        if plays and self._media is not None and not self._has_port:
             raise CameraRefused("names no UDP port for media (server_port): use capture.transport: tcp")
         return plays
 
@@ -199,7 +207,7 @@ class _Handshake:
         if self._login is not None:
             data = self._login.answered(data)
             bare = data.replace(b"\r", b"")
-        if self._source is None:
+        if self._media is None:
             return data
         if not self._setting_up:
             # FFmpeg would take an answer that precedes its request for the answer to it.
@@ -210,8 +218,8 @@ class _Handshake:
         kept = max(_overlap(bare, _SOURCE), _overlap(bare, _SERVER_PORT))
         bare, self._held = bare[: len(bare) - kept], bare[len(bare) - kept :]
         self._has_port = self._has_port or _SERVER_PORT in bare
-        ours = _SOURCE + self._source + b";" + _SERVER_PORT
-        return bare.replace(_SOURCE, b"origin=").replace(_SERVER_PORT, ours)
+        self._media.answered(self._answers)
+        return bare.replace(_SOURCE, b"origin=").replace(_SERVER_PORT, self._media.transport)
 
     def rest(self) -> bytes:
         """Return the bytes held back: the beginning of a word or a line whose end has not arrived."""

@@ -3,8 +3,8 @@
 FFmpeg's error texts hold the address with its password, so none of them is passed on: every error becomes our
 own text with the redacted address. PyAV's log is off by default and stays off.
 
-FFmpeg never reaches the network by itself: RTSP goes through `rtsp_proxy`, HTTP comes from `http.body`. Only
-RTP over UDP reaches FFmpeg directly, and only from the camera's address.
+FFmpeg never reaches the network by itself: RTSP goes through `rtsp_proxy`, its media by UDP through
+`media_relay`, and HTTP comes from `http.body`.
 """
 
 from __future__ import annotations

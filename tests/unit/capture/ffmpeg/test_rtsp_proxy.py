@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from async_motion.capture.address import Address, parse
 from async_motion.capture.connect import connect
 from async_motion.capture.ffmpeg import rtsp_proxy
+from async_motion.capture.ffmpeg.media_relay import MediaRelay
 from async_motion.capture.ffmpeg.rtsp_proxy import CHUNK, MAX_TALK, _Handshake, _pointed_at
+from async_motion.capture.meter import ByteMeter
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
 
@@ -121,7 +123,7 @@ def test_no_answer_that_leads_away_is_heard_to_its_end(data: bytes, step: int) -
 def test_what_cameras_say_passes_as_it_is(head: str) -> None:
     answer = f"{head}\r\nCSeq: 1\r\n\r\n".encode()
     assert _Handshake(None).answered(answer) == answer
-    assert _Handshake("192.0.2.1").answered(answer) == answer
+    assert _Handshake(MediaRelay("192.0.2.1", socket.AF_INET, ByteMeter())).answered(answer) == answer
 
 
 def test_the_source_of_media_is_the_camera_itself_whatever_the_pieces() -> None:
@@ -129,19 +131,25 @@ def test_the_source_of_media_is_the_camera_itself_whatever_the_pieces() -> None:
         b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;so\rurce=198.51.100.7;server_port=5000-5001\r\n\r\n"
     )
     for step in range(1, len(answer) + 1):
-        talk = _Handshake("192.0.2.1")
-        assert not talk.asked(b"SETUP rtsp://x RTSP/1.0\r\n\r\n")
-        heard = b"".join(talk.answered(answer[at : at + step]) for at in range(0, len(answer), step))
-        heard += talk.rest()
+        with MediaRelay("192.0.2.1", socket.AF_INET, ByteMeter()) as media:
+            talk = _Handshake(media)
+            asked = media.asked(
+                b"SETUP rtsp://x RTSP/1.0\r\nTransport: RTP/AVP;client_port=6000-6001\r\n\r\n"
+            )
+            assert not talk.asked(asked)
+            ports = asked.partition(b"client_port=")[2].strip()
+            heard = b"".join(talk.answered(answer[at : at + step]) for at in range(0, len(answer), step))
+            heard += talk.rest()
+        assert ports != b"6000-6001"
         assert b"source=198" not in heard
-        assert b";source=192.0.2.1;server_port=5000-5001" in heard
+        assert b";source=127.0.0.1;server_port=" + ports + b";" in heard
 
 
 @pytest.mark.parametrize("step", [1, 1000])
 @pytest.mark.parametrize("port", [b"", b";server_port=5000-5001"])
 def test_media_by_udp_is_refused_without_a_server_port(port: bytes, step: int) -> None:
     answer = b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;client_port=6000-6001" + port + b"\r\n\r\n"
-    by_udp, by_tcp = _Handshake("192.0.2.1"), _Handshake(None)
+    by_udp, by_tcp = _Handshake(MediaRelay("192.0.2.1", socket.AF_INET, ByteMeter())), _Handshake(None)
     for talk in (by_udp, by_tcp):
         assert not talk.asked(b"SETUP rtsp://x RTSP/1.0\r\n\r\n")
         for at in range(0, len(answer), step):
