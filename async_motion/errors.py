@@ -5,6 +5,7 @@
     │   └── SettingsConflict     the settings file has changed since it was read
     ├── UsageError               invalid arguments of a command; the text says what was expected
     ├── TlsFileError             an unusable certificate or key file; adapters raise it as their own error
+    ├── SecretUnavailable        a secret in AWS Secrets Manager cannot be read; raised as TlsFileError is
     ├── FrameShapeError          a detector got a frame of another shape: create a new detector
     ├── TransientError           may pass: retry with backoff
     │   ├── CameraUnavailable
@@ -53,6 +54,10 @@ class UsageError(AsyncMotionError):
 
 class TlsFileError(AsyncMotionError):
     """A certificate or key file cannot be used; the text begins with the key, such as ``ca_file:``."""
+
+
+class SecretUnavailable(AsyncMotionError):
+    """A secret in AWS Secrets Manager cannot be read; the text names the secret."""
 
 
 class FrameShapeError(AsyncMotionError):

@@ -42,7 +42,7 @@ def build_bucket(
     if key is not None:
         access_key, secret_key = key
         arguments |= {"access_key": access_key, "secret_key": secret_key}
-        arguments |= {"session_token": None, "credentials": "static"}
+        arguments |= {"session_token": None, "credentials": "static", "secret_name": None}
     return MinioReader(**arguments, create_bucket=making and settings.minio.create_bucket)
 
 
@@ -80,6 +80,7 @@ def minio_arguments(settings: Settings) -> dict[str, Any]:
         "secret_key": minio.secret_key.get_secret_value() if minio.secret_key else None,
         "session_token": minio.session_token.get_secret_value() if minio.session_token else None,
         "credentials": minio.credentials,
+        "secret_name": minio.secret_name,
         "secure": minio.secure,
         "ca_file": None if minio.ca_file is None else str(minio.ca_file),
         "cert_file": None if minio.cert_file is None else str(minio.cert_file),

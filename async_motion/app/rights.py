@@ -40,6 +40,9 @@ def s3_policy(settings: Settings, *, reader: bool = False, aws: bool = False) ->
         statements.append({**_allow(["s3:ListBucket"], bucket), "Condition": condition})
     elif minio.create_bucket:
         statements.append(_allow(["s3:CreateBucket"], bucket))
+    if aws and settings.secret_names:
+        secrets = [_secret_arn(name, minio.region, partition) for name in sorted(settings.secret_names)]
+        statements.append(_allow(["secretsmanager:GetSecretValue"], *secrets))
     if aws and minio.encryption.startswith("sse-kms:"):
         reads = "s3:GetObject" in actions
         statements.append(_key_rights(settings, partition, puts=not reader, reads=reads))
@@ -67,8 +70,8 @@ def mosquitto_acl(settings: Settings, *, reader: bool = False) -> str:
     return "\n".join([*lines, ""])
 
 
-def _allow(actions: list[str], resource: str) -> dict[str, Any]:
-    return {"Effect": "Allow", "Action": actions, "Resource": [resource]}
+def _allow(actions: list[str], *resources: str) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": actions, "Resource": list(resources)}
 
 
 def _literal(text: str, *, aws: bool) -> str:
@@ -78,6 +81,14 @@ def _literal(text: str, *, aws: bool) -> str:
             f"minio.prefix: {text!r}: *, ? and $ are wildcards in a policy of MinIO, expected none"
         )
     return re.sub(r"[*?$]", lambda found: f"${{{found[0]}}}", text)
+
+
+def _secret_arn(name: str, region: str, partition: str) -> str:
+    """Return the ARN of a secret. AWS appends a hyphen and six characters to a secret's name."""
+    if re.fullmatch(r"arn:.*-\w{6}", name):
+        return name
+    arn = name if name.startswith("arn:") else f"arn:{partition}:secretsmanager:{region}:*:secret:{name}"
+    return f"{arn}-??????"
 
 
 def _partition(region: str) -> str:

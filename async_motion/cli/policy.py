@@ -30,9 +30,10 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     from async_motion.app import rights
-    from async_motion.settings import load
+    from async_motion.settings import Unresolved, load
 
-    settings = load(args.config, os.environ)
+    # The policy may be what is missing to fetch them.
+    settings = load(args.config, os.environ, references=Unresolved())
     if args.server == "mosquitto":
         print(rights.mosquitto_acl(settings, reader=args.reader), end="")
     else:

@@ -24,8 +24,8 @@ ProfileSwitch = Literal["manual", "sun", "picture"]
 WhenFull = Literal["drop_oldest", "drop_newest"]
 """Which records a full spool drops: those that have waited longest, or those that arrive."""
 
-StoreCredentials = Literal["static", "env", "aws"]
-"""Where the keys of the S3 store come from: the settings, the environment, or AWS's chain."""
+StoreCredentials = Literal["static", "env", "aws", "aws-secret"]
+"""Where the keys of the S3 store come from: the settings, the environment, AWS's chain or secrets."""
 
 MqttProtocol = Literal["5", "3.1.1"]
 """The version of MQTT."""

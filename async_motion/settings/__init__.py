@@ -11,10 +11,11 @@ and areas float 0..1. A blank value means the default.
 The file is the first of: `--config`, `$ASYNC_MOTION_CONFIG`, `config/processor/variables.yaml` under the
 working directory, the copy that ships in the package. The environment overrides it, weakest first:
 `MINIO_ACCESS_KEY` and `MINIO_SECRET_KEY`, then `ASYNC_MOTION__SECTION__KEY`. Each of them may also be given
-as `…_FILE`, the name of a file that holds the value (Docker and systemd credentials).
+as `…_FILE`, the name of a file that holds the value (Docker and systemd credentials). A secret may be a
+reference to AWS Secrets Manager (`references`).
 
-Nothing here opens a camera, a socket or any file but the settings and the `_FILE`s. No error message holds
-the value of a secret, not even of an invalid one.
+Nothing here opens a camera, any file but the settings and the `_FILE`s, or a socket but for such secrets.
+No error message holds the value of a secret, not even of an invalid one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pydantic import ValidationError
 from async_motion.errors import SettingsError
 from async_motion.settings.document import Document
 from async_motion.settings.places import explain
+from async_motion.settings.references import References, Unresolved
 from async_motion.settings.rules import contradictions
 from async_motion.settings.shapes import Confirm, Frames
 from async_motion.settings.tree import CameraSettings, Section, Settings, ZoneSettings
@@ -37,8 +39,10 @@ __all__ = [
     "CameraSettings",
     "Confirm",
     "Frames",
+    "References",
     "Section",
     "Settings",
+    "Unresolved",
     "ZoneSettings",
     "camera_of",
     "find",
@@ -68,22 +72,23 @@ def shipped() -> Path:
     return Path(__file__).resolve().with_name("default.yaml")
 
 
-def load(config: Path | None, env: Mapping[str, str]) -> Settings:
+def load(config: Path | None, env: Mapping[str, str], *, references: References | None = None) -> Settings:
     """Load the settings from the file that `find` returns, overridden by `env`.
 
+    `references` resolves references to secrets; None: AWS Secrets Manager, which blocks.
     Raises SettingsError with every problem found: those of the file in line order, then the environment's.
     """
     document = Document()
     path = find(config, env)
     document.read(path)
-    return _settings(document, path, env)
+    return _settings(document, path, env, references or References())
 
 
 def load_text(content: bytes, path: Path, env: Mapping[str, str]) -> Settings:
     """Return what `load` would return if the file at `path` held `content`. Raises SettingsError."""
     document = Document()
     document.parse(path, content)
-    return _settings(document, path, env)
+    return _settings(document, path, env, References())
 
 
 def camera_of(source: str) -> CameraSettings:
@@ -95,10 +100,10 @@ def camera_of(source: str) -> CameraSettings:
         raise SettingsError(f"source: {error.get('ctx', {}).get('error', error['msg'])}") from None
 
 
-def _settings(document: Document, path: Path, env: Mapping[str, str]) -> Settings:
+def _settings(document: Document, path: Path, env: Mapping[str, str], references: References) -> Settings:
     document.overlay(env)
     try:
-        settings = Settings.model_validate(document.data)
+        settings = Settings.model_validate(document.data, context=references)
     except ValidationError as exc:
         for error in exc.errors(include_url=False, include_input=False):
             place, text = explain(error["loc"], error["type"], error.get("ctx", {}), error["msg"])
@@ -107,6 +112,8 @@ def _settings(document: Document, path: Path, env: Mapping[str, str]) -> Setting
         for place, text in contradictions(settings):
             document.problem(place, text)
         if not document.problems:
-            settings._origin = document.origin(path)  # noqa: SLF001  # the tree is frozen, and no key of the file
+            # The tree is frozen, and these are no keys of the file.
+            settings._origin = document.origin(path)  # noqa: SLF001
+            settings._secret_names = references.names  # noqa: SLF001
             return settings
     raise SettingsError(*document.sorted_problems())

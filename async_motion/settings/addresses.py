@@ -7,9 +7,10 @@ import re
 import socket
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationInfo
 
 from async_motion.core import names
+from async_motion.settings.references import resolved
 from async_motion.settings.values import at_home, check_text, shown, structure
 
 
@@ -139,7 +140,7 @@ MAX_NAME, MAX_PATH = 255, 4095
 """Maximum bytes of a file name, and of a path (NAME_MAX, PATH_MAX - 1 on Linux)."""
 
 
-def check_source(value: object) -> object:
+def check_source(value: object, info: ValidationInfo) -> object:
     """Check a camera's source by its text alone. Error messages never quote it: most hold a password."""
     expected = (
         "expected rtsp://…, rtsps://…, http://…, https://…, the path of a video file or of a folder of "
@@ -147,6 +148,7 @@ def check_source(value: object) -> object:
     )
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
+    value = resolved(value, info)
     if isinstance(value, int) and not isinstance(value, bool):
         raise ValueError("a number, expected text; for a USB camera write usb: and its number, such as usb:0")
     text = check_text(value)

@@ -44,6 +44,13 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
                         f"{variable} or in {variable}_FILE, or `credentials: env` or `aws`"
                     ),
                 )
+    if (minio.credentials == "aws-secret") != (minio.secret_name is not None):
+        there, other = (
+            ("secret_name", "credentials: aws-secret")
+            if minio.secret_name is not None
+            else ("credentials", "secret_name")
+        )
+        yield ("minio", there), f"set alone, expected `{other}` with it"
     yield from _tls_contradictions(("minio",), minio, on=minio.secure, switch="secure: true")
     yield from _tls_contradictions(("mqtt", "tls"), mqtt.tls, on=mqtt.tls.enabled, switch="enabled: true")
     yield from _tls_contradictions(("web", "tls"), web.tls)

@@ -96,6 +96,7 @@ PLACEHOLDER = "change-me"
 Flag = Annotated[bool, PlainValidator(check_flag)]
 Text = Annotated[str, PlainValidator(check_text)]
 OptionalText = Annotated[str | None, PlainValidator(lambda value: check_text(value) or None)]
+OptionalCredential = Annotated[str | None, PlainValidator(check_credential)]
 OptionalFile = Annotated[Path | None, PlainValidator(check_file)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(check_credential)]
 Topic = Annotated[str, PlainValidator(check_topic)]
@@ -165,7 +166,7 @@ class MinioSettings(Section):
     keeps_blank = frozenset({"access_key", "secret_key"})
 
     endpoint: Annotated[str | None, PlainValidator(check_endpoint)] = None
-    access_key: Annotated[str | None, PlainValidator(check_credential)] = "uploader"
+    access_key: OptionalCredential = "uploader"
     secret_key: OptionalSecret = SecretStr(PLACEHOLDER)
     session_token: OptionalSecret = None
     secure: Flag = False
@@ -180,6 +181,7 @@ class MinioSettings(Section):
     presign: Annotated[float | None, duration_between("1s", "7d")] = None
     public_endpoint: Annotated[str | None, PlainValidator(check_public_endpoint)] = None
     credentials: Annotated[StoreCredentials, one_of(StoreCredentials)] = "static"
+    secret_name: OptionalText = None
     concurrency: Annotated[int, whole_between(1, 64, "uploads at once")] = options.UPLOADS
     timeout: StoreTimeouts = StoreTimeouts()
     tags: Flag = False
@@ -225,7 +227,7 @@ class MqttSettings(Section):
 
     host: Annotated[str | None, PlainValidator(check_host)] = None
     port: Port = 1883
-    username: OptionalText = None
+    username: OptionalCredential = None
     password: OptionalSecret = None
     client_id: OptionalText = None
     keepalive: Annotated[float, duration_between("5s", "18h")] = options.KEEPALIVE_S
@@ -430,11 +432,18 @@ class Settings(Section):
     ] = {"demo": CameraSettings(source=SecretStr("demo:"))}
 
     _origin: str = PrivateAttr(default="defaults")
+    _secret_names: frozenset[str] = PrivateAttr(default=frozenset())
 
     @property
     def origin(self) -> str:
         """The source of the settings as text: the file, and the names of the variables in use."""
         return self._origin
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """The names of all secrets in AWS Secrets Manager that the settings refer to."""
+        named = {self.minio.secret_name} if self.minio.secret_name is not None else set()
+        return self._secret_names | named
 
     def secrets(self) -> frozenset[str]:
         """Return every text that no log may show: keys, passwords and tokens, also those inside sources."""

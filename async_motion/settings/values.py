@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import yaml
-from pydantic import PlainValidator, SecretStr
+from pydantic import PlainValidator, SecretStr, ValidationInfo
 
 from async_motion.core import names
 from async_motion.core.options import MqttProtocol
+from async_motion.settings.references import resolved
 
 RESERVED_CAMERAS = frozenset({"status", "state"})
 """Topic levels of the instance that stand where a camera's name would."""
@@ -143,8 +144,9 @@ def check_spool_path(value: object) -> str:
     return ":memory:" if value == ":memory:" else str(check_file(value))
 
 
-def check_credential(value: object) -> object:
-    """Check a credential. A blank becomes None, which is not the default. Raises ValueError."""
+def check_credential(value: object, info: ValidationInfo) -> object:
+    """Check a credential, or fetch it. A blank becomes None, which is not the default. Raises ValueError."""
     if isinstance(value, SecretStr):
         return value
+    value = resolved(value, info)
     return (check_text(value) or None) if value is not None else None

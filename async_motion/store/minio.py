@@ -113,6 +113,7 @@ class MinioStore:
         secret_key: str | None = None,
         session_token: str | None = None,
         credentials: StoreCredentials = "static",
+        secret_name: str | None = None,
         secure: bool = False,
         ca_file: str | None = None,
         cert_file: str | None = None,
@@ -155,7 +156,7 @@ class MinioStore:
                 raise SettingsError("the S3 store needs both access_key and secret_key")
             provider = StaticProvider(access_key, secret_key, session_token)
         else:
-            provider = self._rotating = Rotating(credentials)
+            provider = self._rotating = Rotating(credentials, region=region, secret_name=secret_name)
         if "://" in endpoint:
             raise SettingsError("endpoint: expected host[:port]; `secure` selects TLS")
         try:

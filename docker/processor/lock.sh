@@ -10,7 +10,7 @@ cd "$(dirname "$0")"
 # module without the window system.
 for platform in aarch64 x86_64; do
   printf 'opencv-python-headless\n' |
-    uv pip compile --quiet ../../pyproject.toml - --extra fleet --excludes excludes.txt \
+    uv pip compile --quiet ../../pyproject.toml - --extra fleet --extra aws --excludes excludes.txt \
       --output-file requirements.txt \
       --python-version 3.13 --python-platform "$platform-manylinux_2_36" --only-binary :all: \
       --generate-hashes --no-annotate --custom-compile-command docker/processor/lock.sh "$@"

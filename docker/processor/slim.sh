@@ -7,6 +7,10 @@ cd "$1"
 find lib -name '*.so*' -type f -exec strip --strip-unneeded {} +
 find lib -type d \( -name tests -o -name SelfTest -o -path '*/numpy/f2py' \) -prune -exec rm -rf {} +
 find lib -type f \( -name '*.pyi' -o -name '*.a' -o -name '*.h' -o -name '*.pxd' -o -name '*.pyx' \) -delete
+# Of all of AWS's services, what reads a secret, with the services that its credentials may come from.
+find lib/python*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
+  ! -name secretsmanager ! -name sso ! -name sso-oidc ! -name sts ! -name signin -exec rm -rf {} +
+rm -rf lib/python*/site-packages/boto3/examples
 rm -f .gitignore bin/f2py bin/[Aa]ctivate*
 
 bin/python - <<'PYTHON'
@@ -19,6 +23,10 @@ for library in sorted(pathlib.Path(sys.prefix, "lib").rglob("*.so*")):
 import av, cv2, numpy, uvloop  # noqa: F401
 import async_motion.capture  # noqa: F401
 
+import boto3
+
+for service in ("secretsmanager", "sts"):
+    boto3.client(service, region_name="eu-west-1")
 picture = numpy.zeros((240, 320, 3), numpy.uint8)
 picture[60:180, 80:240] = 200
 assert numpy.linalg.svd(picture[..., 0].astype(float))[1].max() > 0

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from async_motion.settings import load
+from async_motion.settings import Unresolved, load
 from tests.support.readme import ROOT, blocks
 
 _SKIPPED = ("node_modules", "data", "results", "build", "dist")
@@ -164,4 +164,4 @@ def test_settings_in_examples_load(document: Path, tmp_path: Path) -> None:
             continue
         path = tmp_path / "variables.yaml"
         path.write_text(example, encoding="utf-8")
-        load(path, env={})
+        load(path, env={}, references=Unresolved())

@@ -7,21 +7,17 @@ signatures, for AWS. MQTT: mosquitto, with all parts of the service that connect
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import json
 import subprocess
-import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import urlencode
+from typing import Any
 
 import aiohttp
 import pytest
 import yaml
-from miniopy_async.api import Minio
 from miniopy_async.credentials.providers import StaticProvider
 from miniopy_async.minioadmin import MinioAdmin
 
@@ -31,10 +27,10 @@ from async_motion.app.rights import mosquitto_acl, s3_policy
 from async_motion.core.health import DeliveryHealth
 from async_motion.errors import RecordRejected, StoreRefused
 from async_motion.settings import Settings, load
+from tests.support.moto import Moto
 from tests.support.mqtt import Mosquitto, Recorder, need
 from tests.support.ports import free_port
-from tests.support.s3 import User, juicefs, require, run, seaweedfs
-from tests.support.service import clean_environment
+from tests.support.s3 import User, juicefs, run, seaweedfs
 from tests.support.wait import eventually
 
 MINIO: dict[str, dict[str, Any]] = {
@@ -207,82 +203,6 @@ def test_minio_s_own_code_takes_exactly_these_rights(tmp_path: Path) -> None:
         run(make_users())
         check(tmp_path, cases, users)
         elsewhere(tmp_path, cases[0], users[0])
-
-
-class Moto:
-    """AWS as simulated by moto: rights and signatures are checked, except during preparation."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.endpoint = f"127.0.0.1:{self.port}"
-        self._folder = folder
-        self._admin = User(endpoint=self.endpoint)
-
-    def __enter__(self) -> Self:
-        program = require("moto_server", "pip install 'moto[s3,iam]' flask flask-cors")
-        with (self._folder / "moto.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [program, "-p", str(self.port)],
-                env=clean_environment(INITIAL_NO_AUTH_ACTION_COUNT="1000000"),
-                stdout=log,
-                stderr=log,
-            )
-        eventually(self._answers, within_s=60, what="moto to answer")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def _answers(self) -> bool:
-        with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(f"http://{self.endpoint}/moto-api/", timeout=5),
-        ):
-            return True
-        return False
-
-    @contextlib.asynccontextmanager
-    async def raw(self) -> Any:
-        async with aiohttp.ClientSession() as session:
-            yield Minio(
-                self.endpoint,
-                self._admin.access_key,
-                self._admin.secret_key,
-                secure=False,
-                region="us-east-1",
-                session=session,
-            )
-
-    def make_user(self, name: str, policy: Mapping[str, Any]) -> User:
-        """Create an IAM user with this policy."""
-        self._iam(Action="CreateUser", UserName=name)
-        key = self._iam(Action="CreateAccessKey", UserName=name)
-        document = json.dumps(policy)
-        self._iam(Action="PutUserPolicy", UserName=name, PolicyName="only", PolicyDocument=document)
-        access, secret = (
-            _between(key, f"<{tag}>", f"</{tag}>") for tag in ("AccessKeyId", "SecretAccessKey")
-        )
-        return User(endpoint=self.endpoint, access_key=access, secret_key=secret)
-
-    def enforce(self) -> None:
-        """Check the rights of every request from now on."""
-        self._post("/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"})
-
-    def _iam(self, **form: str) -> str:
-        credential = "Credential=AKIAADMIN/20260101/us-east-1/iam/aws4_request"
-        headers = {"Authorization": f"AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=0"}
-        return self._post("/", urlencode({"Version": "2010-05-08", **form}).encode(), headers)
-
-    def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> str:
-        request = urllib.request.Request(f"http://{self.endpoint}{path}", body, dict(headers))
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            text: str = answer.read().decode()
-        return text
-
-
-def _between(text: str, before: str, after: str) -> str:
-    return text.partition(before)[2].partition(after)[0]
 
 
 def test_aws_takes_exactly_these_rights(tmp_path: Path) -> None:

