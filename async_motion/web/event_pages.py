@@ -12,6 +12,12 @@ from async_motion.retrieval import Event
 from async_motion.web.editor import Current, EditorField
 
 PAGE: Final = 48
+EAGER: Final = 12
+"""Images of the grid that a browser fetches at once; the others wait until they are near the viewport."""
+EXPECTED: Final = 24
+"""Thumbnails of the grid that are made before the browser requests them: a desktop's first screen."""
+THUMBNAIL: Final = 320
+"""Width of a thumbnail in pixels."""
 STRIP: Final = 48
 """Maximum frames in an event's strip, evenly spread."""
 MINUTES: Final = 1440

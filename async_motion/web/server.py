@@ -126,7 +126,11 @@ class Web:
             host = f"[{self._host}]" if ":" in self._host else self._host
             self.url = f"{'https' if tls else 'http'}://{host}:{listening.sockets[0].getsockname()[1]}"
             log.info("web pages at %s/", self.url)
-            await self._beat(tls)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._beat(tls), name="web[beat]")
+                if self._site.archive is not None:
+                    tasks.create_task(self._site.archive.thumbnails.run(), name="web[thumbnails]")
+                await asyncio.to_thread(self._pages.compile)
         finally:
             self.url = None
             listening.close()

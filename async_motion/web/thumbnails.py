@@ -1,18 +1,30 @@
-"""Thumbnails of stored frames: made once and kept in a bounded LRU cache in memory."""
+"""Thumbnails of stored frames: made once and kept in a bounded LRU cache in memory.
+
+A page that is about to show thumbnails names them with `expect`: they are made while the browser still reads
+the page.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+import logging
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Final
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES: Final = 32 * 2**20
 WIDTHS: Final = (320, 960)
 AT_ONCE: Final = 4
 """Thumbnails made concurrently: a page full of them must not delay detection."""
 
+MAX_EXPECTED: Final = 48
+"""Expected thumbnails that may wait; the oldest are dropped."""
+
+Read = Callable[[], Awaitable[bytes | None]]
+"""Fetches an object; None if there is none. Raises StoreUnavailable, StoreRefused, UnreadableObject."""
 Shrink = Callable[[bytes, int], bytes]
 """(JPEG, width in pixels) -> JPEG at most that wide. Blocks. Raises ImageError."""
 
@@ -28,6 +40,8 @@ class Thumbnails:
         self._bytes = 0
         self._places = asyncio.Semaphore(AT_ONCE)
         self._making: dict[tuple[str, int], asyncio.Lock] = {}
+        self._expected: deque[tuple[str, int, Read]] = deque(maxlen=MAX_EXPECTED)
+        self._more = asyncio.Event()
 
     @property
     def kept(self) -> list[str]:
@@ -39,10 +53,35 @@ class Thumbnails:
         """The size of the cache in bytes."""
         return self._bytes
 
-    async def get(self, key: str, width: int, read: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return the thumbnail of an object as JPEG; `read` fetches the object if it is not cached.
+    def expect(self, key: str, width: int, read: Read) -> None:
+        """Let `run` make a thumbnail that is about to be requested. Returns at once."""
+        self._expected.append((key, width, read))
+        self._more.set()
 
-        `width` is rounded up to one of `WIDTHS`. Raises ImageError, and what `read` raises.
+    async def run(self) -> None:
+        """Make the expected thumbnails, `AT_ONCE` at a time, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(AT_ONCE):
+                tasks.create_task(self._make_expected(), name=f"web[thumbnails {number}]")
+
+    async def _make_expected(self) -> None:
+        while True:
+            await self._more.wait()
+            if not self._expected:
+                self._more.clear()
+                continue
+            key, width, read = self._expected.popleft()
+            try:
+                await self.get(key, width, read)
+            except Exception as exc:  # noqa: BLE001  # whatever a bucket holds, it must not end the service
+                # The request for this thumbnail fails in the same way, and reports it.
+                log.debug("no thumbnail of %s in advance: %s", key, exc)
+
+    async def get(self, key: str, width: int, read: Read) -> bytes | None:
+        """Return the thumbnail of an object as JPEG, None if there is no object.
+
+        `read` fetches the object if its thumbnail is not cached. `width` is rounded up to one of `WIDTHS`.
+        Raises ImageError, and what `read` raises.
         """
         width = next((one for one in WIDTHS if one >= width), WIDTHS[-1])
         place = (key, width)
@@ -55,6 +94,8 @@ class Thumbnails:
                     return kept
                 async with self._places:
                     jpeg = await read()
+                    if jpeg is None:
+                        return None
                     loop = asyncio.get_running_loop()
                     small = await loop.run_in_executor(self._executor, self._shrink, jpeg, width)
                 self._keep(place, small)

@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from async_motion.web.api.routing import JPEG, ApiError, Call, Route
 from async_motion.web.archive import Archive
 from async_motion.web.auth import Role
 from async_motion.web.site import Site
+from async_motion.web.thumbnails import Read
 from async_motion.web.zipping import zipped
 
 MAX_DAY: Final = 20_000
@@ -131,6 +133,19 @@ class EventsApi:
         except (StoreRefused, StoreUnavailable) as exc:
             raise unreadable(exc) from exc
 
+    def expect(self, events: Iterable[Event], width: int) -> None:
+        """Make the thumbnails of the events' best frames, which are about to be requested, in advance."""
+        for event in events:
+            if event.best is not None:
+                key, read = self._frame(event, event.best)
+                self.archive.thumbnails.expect(key, width, read)
+
+    def _frame(self, event: Event, seq: int) -> tuple[str, Read]:
+        """Return the key of a stored frame, and what reads it."""
+        reader = self.archive.reader
+        key = frame_key(reader.folder(event), seq)
+        return key, partial(reader.requests.read, key, MAX_FRAME)
+
     def _read(
         self, query: models.EventsQuery, since: datetime | None, until: datetime | None
     ) -> AsyncIterator[Event]:
@@ -178,15 +193,7 @@ class EventsApi:
         begun = Event(
             instance=self._site.instance, camera=camera, event_id=event_id, started_at=started(event_id)
         )
-        reader = self.archive.reader
-        key = frame_key(reader.folder(begun), int(seq))
-
-        async def read() -> bytes:
-            data = await reader.requests.read(key, MAX_FRAME)
-            if data is None:
-                raise ApiError(404, "there is no such frame")
-            return data
-
+        key, read = self._frame(begun, int(seq))
         try:
             if call.query.width is None:
                 jpeg = await read()
@@ -196,6 +203,8 @@ class EventsApi:
             raise unreadable(exc) from exc
         except (ImageError, UnreadableObject) as exc:
             raise ApiError(502, f"the stored frame cannot be shown: {exc}") from exc
+        if jpeg is None:
+            raise ApiError(404, "there is no such frame")
         # A stored frame never changes.
         return web.Response(
             body=jpeg, content_type=JPEG, headers={"Cache-Control": "private, max-age=3600, immutable"}

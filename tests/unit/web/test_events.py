@@ -21,6 +21,7 @@ from async_motion.web.api.events import day_bounds
 from async_motion.web.event_pages import day_words, lasted, spark
 from async_motion.web.thumbnails import Thumbnails
 from tests.support.bucket import MadeEvent, MemoryBucket, make_event
+from tests.support.wait import eventually_async
 from tests.unit.web.kit import NOW, Stage, bearer, get, serving
 from tests.unit.web.test_pages import Texts
 
@@ -181,6 +182,27 @@ async def test_a_frame_as_it_is_stored_and_small() -> None:
         assert stage.bucket.asked("read").count(made[0].frames[1].object_key) == 2, "the small one is kept"
         for wrong in ("7", "-1", "x", "0000000", "%2e%2e", "１"):
             assert (await get(session, f"/api/v1/events/porch/{made[0].event_id}/frames/{wrong}"))[0] == 404
+
+
+async def test_the_grids_thumbnails_are_made_before_they_are_requested() -> None:
+    stage, made = filled(3)
+    best = [max(each.frames, key=lambda frame: frame.score) for each in made]
+    keys = [frame.object_key for frame in best]
+    # An image that cannot be read must not stop the others.
+    stage.bucket.objects[keys[2]] = (b"no JPEG", {})
+    async with serving(stage) as session:
+        assert (await get(session, "/events?day=2026-11-22"))[0] == 200
+        await eventually_async(
+            lambda: set(keys) <= set(stage.bucket.asked("read")), what="thumbnails in advance"
+        )
+        statuses = []
+        for each, frame in zip(made, best, strict=True):
+            path = f"/api/v1/events/porch/{each.event_id}/frames/{frame.seq}?width=320"
+            async with session.get(path) as answer:
+                statuses.append(answer.status)
+        assert statuses == [200, 200, 502]
+        asked = stage.bucket.asked("read")
+        assert [asked.count(key) for key in keys] == [1, 1, 2], "what could be made is made once"
 
 
 async def test_thumbnails_are_bounded() -> None:
