@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
+from async_motion.broker.client import Handler
+from async_motion.broker.fake import FakeBroker
 from async_motion.camera.day_night import ProfileKeeper
 from async_motion.core.commands import Value
 from async_motion.core.health import DeliveryHealth, PeerHealth, PeerState
 from async_motion.core.model import (
     CameraStatus,
     Detection,
-    FrameInfo,
-    MotionEvent,
     Reason,
     SceneChange,
     StoredFrame,
@@ -30,41 +31,32 @@ from async_motion.errors import AsyncMotionError, CameraUnavailable, ImageError,
 from async_motion.status import Reporter
 from async_motion.status.commands import BURST
 from async_motion.status.reporter import STATE_GAP_S
+from tests.support.clock import Clock
+from tests.support.records import make_event, make_record, stored_of
 from tests.support.wait import eventually_async
 
 BASE = "async_motion/edge1"
 TOPICS = Topics(BASE)
-START = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
 
 
-class Clock:
-    """The wall clock and the monotonic clock, moved by the test."""
-
-    def __init__(self) -> None:
-        self.elapsed = 0.0
-
-    def monotonic(self) -> float:
-        return 100.0 + self.elapsed
-
-    def now(self) -> datetime:
-        return START + timedelta(seconds=self.elapsed)
-
-
-class FakeBroker:
-    """Record what is retained, in order, and publish commands for a test."""
+class StatusBroker(FakeBroker):
+    """The shipped fake broker: what was published on a topic, as text, and commands of a person."""
 
     def __init__(self) -> None:
-        self.log: list[tuple[str, str]] = []
-        self.handlers: dict[str, Callable[[str, bytes, bool], None]] = {}
+        super().__init__()
+        self.filters: list[str] = []
 
-    def retain(self, topic: str, payload: bytes | str) -> None:
-        self.log.append((topic, payload if isinstance(payload, str) else payload.decode(errors="replace")))
+    def subscribe(self, topic_filter: str, handler: Handler) -> None:
+        self.filters.append(topic_filter)
+        super().subscribe(topic_filter, handler)
 
-    def subscribe(self, topic_filter: str, handler: Callable[[str, bytes, bool], None]) -> None:
-        self.handlers[topic_filter] = handler
+    @property
+    def log(self) -> list[tuple[str, str]]:
+        """The published messages, oldest first."""
+        return [(one.topic, one.payload.decode(errors="replace")) for one in self.server.messages]
 
     def command(self, camera: str, setting: str, payload: bytes, *, retained: bool = False) -> None:
-        self.handlers[TOPICS.commands](TOPICS.command(camera, setting), payload, retained)
+        self.deliver(TOPICS.command(camera, setting), payload, retained=retained)
 
     def of(self, topic: str) -> list[str]:
         return [payload for at, payload in self.log if at == topic]
@@ -72,7 +64,7 @@ class FakeBroker:
     def last(self, topic: str) -> str:
         return self.of(topic)[-1]
 
-    def state(self, camera: str) -> dict[str, Any]:
+    def state_of(self, camera: str) -> dict[str, Any]:
         state: dict[str, Any] = json.loads(self.last(TOPICS.camera_state(camera)))
         return state
 
@@ -112,8 +104,8 @@ class Bench:
     """A reporter of two cameras, on a fake broker, fake controls and a fake clock."""
 
     def __init__(self, *, attach: bool = True, **options: Any) -> None:
-        self.clock = Clock()
-        self.broker = FakeBroker()
+        self.clock = Clock(0.0)
+        self.broker = StatusBroker()
         self.memory: dict[str, bytes] = {}
         self.spool_trouble: SpoolError | None = None
         self.store_problem: str | None = None
@@ -138,7 +130,7 @@ class Bench:
                 "remember": self.remember,
                 "restart_capture": self.restart,
                 "now": self.clock.now,
-                "monotonic": self.clock.monotonic,
+                "monotonic": self.clock,
                 "timezone": UTC,
                 **options,
             },
@@ -161,7 +153,7 @@ class Bench:
     def wait(self, seconds: float) -> None:
         """Advance the clock, with a tick each second."""
         for _ in range(int(seconds)):
-            self.clock.elapsed += 1
+            self.clock.sleep(1.0)
             self.reporter.tick()
 
     @asynccontextmanager
@@ -176,12 +168,6 @@ class Bench:
                 await task
 
 
-def event(camera: str = "porch") -> MotionEvent:
-    return MotionEvent(
-        event_id="20261122T073112345Z-7c1e9a", instance="edge1", camera=camera, started_at=START
-    )
-
-
 def moving(score: float) -> Detection:
     return Detection(motion=True, reason=Reason.MOTION, score=score)
 
@@ -190,21 +176,8 @@ STILL = Detection(motion=False, reason=Reason.STILL)
 
 
 def stored(camera: str = "porch", *, late_s: float = 0.25, delayed: bool = False) -> StoredFrame:
-    info = FrameInfo(
-        instance="edge1",
-        camera=camera,
-        event_id="20261122T073112345Z-7c1e9a",
-        seq=0,
-        captured_at=START,
-        object_key="k",
-        sha256="0",
-        size=1,
-        width=1,
-        height=1,
-    )
-    return StoredFrame(
-        info=info, bucket="motion", etag="e", stored_at=START + timedelta(seconds=late_s), delayed=delayed
-    )
+    one = stored_of(make_record(make_event(camera), 0))
+    return replace(one, stored_at=one.info.captured_at + timedelta(seconds=late_s), delayed=delayed)
 
 
 # ---- never stuck ----
@@ -216,7 +189,7 @@ def test_the_start_publishes_off_and_offline_whatever_a_crash_left_behind() -> N
     for camera in ("porch", "yard"):
         assert bench.broker.of(TOPICS.motion(camera)) == ["OFF"]
         assert bench.broker.of(TOPICS.camera_status(camera)) == ["offline"]
-        assert bench.broker.state(camera)["status"] == "starting"
+        assert bench.broker.state_of(camera)["status"] == "starting"
     assert bench.broker.of(TOPICS.zone_motion("porch", "drive")) == ["OFF"]
 
 
@@ -236,7 +209,7 @@ def test_closing_publishes_off_and_offline_and_nothing_after_it() -> None:
     assert bench.broker.last(TOPICS.motion("porch")) == "OFF"
     assert bench.broker.last(TOPICS.zone_motion("porch", "drive")) == "OFF"
     assert bench.broker.last(TOPICS.camera_status("porch")) == "offline"
-    assert bench.broker.state("porch")["status"] == "offline"
+    assert bench.broker.state_of("porch")["status"] == "offline"
     length = len(bench.broker.log)
     bench.reporter.motion("porch", True)
     bench.reporter.camera_online("porch")
@@ -260,7 +233,7 @@ def test_motion_goes_out_in_the_same_call_and_before_the_state() -> None:
     bench = Bench()
     bench.reporter.republish()
     bench.wait(60)
-    bench.broker.log.clear()
+    bench.broker.server.messages.clear()
     bench.reporter.motion("porch", True)
     assert bench.broker.log[0] == (TOPICS.motion("porch"), "ON")
 
@@ -309,7 +282,7 @@ def test_a_change_is_published_at_once_and_a_flapping_camera_does_not_flood() ->
     before = len(bench.broker.of(TOPICS.camera_state("porch")))
     bench.reporter.camera_offline("porch", "connection refused")
     # the previous state was published 5 s ago
-    assert bench.broker.state("porch")["problem"] == "connection refused"
+    assert bench.broker.state_of("porch")["problem"] == "connection refused"
     for _ in range(60):
         bench.reporter.camera_online("porch")
         bench.reporter.camera_offline("porch", "no picture")
@@ -318,8 +291,8 @@ def test_a_change_is_published_at_once_and_a_flapping_camera_does_not_flood() ->
     assert published <= 60 / STATE_GAP_S + 2
     bench.reporter.camera_online("porch")
     bench.wait(STATE_GAP_S)
-    assert bench.broker.state("porch")["status"] == "watching"
-    assert bench.broker.state("porch")["problem"] is None
+    assert bench.broker.state_of("porch")["status"] == "watching"
+    assert bench.broker.state_of("porch")["problem"] is None
 
 
 def test_statuses() -> None:
@@ -352,14 +325,14 @@ def test_what_the_capture_lost_is_counted_and_said(caplog: pytest.LogCaptureFixt
     bench.reporter.attach("porch", bench.controls, capture=lambda: counters)
     bench.reporter.dropped("porch", "too_slow", 3)
     bench.wait(20)
-    state = bench.broker.state("porch")
+    state = bench.broker.state_of("porch")
     assert (state["dropped"], state["dropped_total"]) == ({"too_slow": 5}, 5)
     assert state["capture"] == counters
     assert bench.reporter.snapshot()["counters"]["dropped"] == 5
     for _ in range(30):
         counters["corrupt"] += 2
         bench.wait(1)
-    assert bench.broker.state("porch")["dropped"]["corrupt"] >= 10
+    assert bench.broker.state_of("porch")["dropped"]["corrupt"] >= 10
     bench.wait(60)
     said = [line.getMessage() for line in caplog.records if "frames lost" in line.getMessage()]
     assert said == [
@@ -387,9 +360,9 @@ def test_figures_of_a_camera() -> None:
     assert (state["dropped"], state["dropped_total"]) == ({"too_slow": 2, "encode": 1}, 3)
     assert state["upload_latency_s"] == 0.25
     bench.wait(5)
-    assert bench.broker.state("porch")["score"] == 0.125
+    assert bench.broker.state_of("porch")["score"] == 0.125
     bench.wait(15)
-    assert bench.broker.state("porch")["score"] == 0.0
+    assert bench.broker.state_of("porch")["score"] == 0.0
 
 
 def test_verdicts_and_changes_of_the_scene_are_counted_and_said() -> None:
@@ -402,23 +375,23 @@ def test_verdicts_and_changes_of_the_scene_are_counted_and_said() -> None:
     for detection in (STILL, STILL, moving(0.125)):
         bench.reporter.detected("porch", replace(detection, noise=1.234))
     bench.reporter.scene_changed("porch", SceneChange.INFRARED)
-    state = bench.broker.state("porch")
+    state = bench.broker.state_of("porch")
     assert state["verdicts"] == {"still": 2, "motion": 1}
     assert state["noise"] == 1.23
     assert state["scene_changes"] == {"infrared": 1}
-    assert state["last_scene_change"] == {"kind": "infrared", "at": "2026-11-22T07:31:18.000000Z"}
+    assert state["last_scene_change"] == {"kind": "infrared", "at": "2026-11-22T07:31:18.345000Z"}
 
 
 def test_last_motion_is_when_it_began_and_then_when_it_was_last_seen() -> None:
     bench = Bench()
     bench.reporter.motion("porch", True)
     bench.reporter.detected("porch", moving(0.1))
-    assert bench.reporter.snapshot()["cameras"]["porch"]["last_motion"] == "2026-11-22T07:31:12.000000Z"
+    assert bench.reporter.snapshot()["cameras"]["porch"]["last_motion"] == "2026-11-22T07:31:12.345000Z"
     bench.wait(3)
     bench.reporter.detected("porch", moving(0.1))
     bench.wait(10)
     bench.reporter.motion("porch", False)
-    assert bench.reporter.snapshot()["cameras"]["porch"]["last_motion"] == "2026-11-22T07:31:15.000000Z"
+    assert bench.reporter.snapshot()["cameras"]["porch"]["last_motion"] == "2026-11-22T07:31:15.345000Z"
 
 
 def test_records_set_aside_are_published_at_once() -> None:
@@ -460,10 +433,10 @@ def test_the_state_of_the_service_sums_its_cameras() -> None:
 
 def test_events_of_today_start_again_at_midnight() -> None:
     bench = Bench()
-    bench.reporter.event_started(event())
-    bench.reporter.event_started(event())
+    bench.reporter.event_started(make_event())
+    bench.reporter.event_started(make_event())
     assert bench.reporter.snapshot()["cameras"]["porch"]["events_today"] == 2
-    bench.clock.elapsed = 17 * 3600
+    bench.clock.sleep(17 * 3600)
     state = bench.reporter.snapshot()["cameras"]["porch"]
     assert (state["events_today"], state["events"]) == (0, 2)
 
@@ -472,11 +445,11 @@ async def test_events_of_today_and_the_last_motion_survive_a_restart() -> None:
     bench = Bench()
     async with bench.running():
         bench.reporter.motion("porch", True)
-        bench.reporter.event_started(event())
+        bench.reporter.event_started(make_event())
     again = Bench(recalled=bench.memory)
     state = again.reporter.snapshot()["cameras"]["porch"]
     assert state["events_today"] == 1
-    assert state["last_motion"] == "2026-11-22T07:31:12.000000Z"
+    assert state["last_motion"] == "2026-11-22T07:31:12.345000Z"
 
 
 @pytest.mark.parametrize("junk", [b"", b"null", b"{", b'{"day": "soon"}', b'{"day": 3, "last_motion": "x"}'])
@@ -613,11 +586,11 @@ async def test_a_snapshot_that_cannot_be_taken_is_logged_and_harms_nothing(
 
 def test_the_restart_button() -> None:
     bench = Bench()
-    press = bench.broker.handlers[TOPICS.restart]
-    press(TOPICS.restart, b"PRESS", True)
-    press(TOPICS.restart, b"x" * 1000, False)
+    press = partial(bench.broker.deliver, TOPICS.restart)
+    press(b"PRESS", retained=True)
+    press(b"x" * 1000, retained=False)
     assert bench.restarts == 0
-    press(TOPICS.restart, b"PRESS", False)
+    press(b"PRESS", retained=False)
     assert bench.restarts == 1
 
 
@@ -682,7 +655,7 @@ def test_a_profile_is_published_with_the_settings_that_it_puts_in_force(
     ]
     bench.broker.command("porch", "profile", b"auto")
     assert (bench.profile(), bench.sensitivity()) == ("day", "medium")
-    bench.broker.log.clear()
+    bench.broker.server.messages.clear()
     bench.reporter.republish()
     assert bench.profile() == "day"
 
@@ -795,7 +768,7 @@ def test_a_command_that_waited_does_not_undo_a_newer_one() -> None:
     for _ in range(BURST + 1):
         bench.broker.command("porch", "threshold", b"10")
     bench.broker.command("porch", "threshold", b"20")
-    bench.clock.elapsed += 1.0
+    bench.clock.sleep(1.0)
     bench.broker.command("porch", "threshold", b"30")
     bench.wait(5)
     assert bench.controls.current["threshold"] == 30.0
@@ -815,9 +788,9 @@ def test_a_flood_to_one_camera_does_not_hold_up_another() -> None:
 
 def test_restarts_by_the_hundred_are_two() -> None:
     bench = Bench()
-    press = bench.broker.handlers[TOPICS.restart]
+    press = partial(bench.broker.deliver, TOPICS.restart)
     for _ in range(100):
-        press(TOPICS.restart, b"PRESS", False)
+        press(b"PRESS", retained=False)
     assert bench.restarts == 1
     bench.wait(60)
     assert bench.restarts == 2
@@ -859,16 +832,16 @@ async def test_in_a_fleet_commands_and_counts_follow_a_camera_to_its_next_owner(
     west = Bench(attach=False, fleet=TwoWorkers())
     west.reporter.drop_camera("porch")
     east.broker.command("porch", "sensitivity", b"high")
-    east.reporter.event_started(event())
-    east.reporter.event_started(event())
+    east.reporter.event_started(make_event())
+    east.reporter.event_started(make_event())
     # What the broker keeps reaches the other worker, now or when it starts.
     memory = east.broker.last(TOPICS.memory("porch")).encode()
-    west.broker.handlers[TOPICS.memories](TOPICS.memory("porch"), memory, True)
+    west.broker.deliver(TOPICS.memory("porch"), memory, retained=True)
     west.reporter.put_camera("porch", (), profiled=False)
     west.reporter.attach("porch", west.controls)
     assert west.controls.current["sensitivity"] == "high"
     west.wait(STATE_GAP_S + 1)
-    assert west.broker.state("porch")["events_today"] == 2
+    assert west.broker.state_of("porch")["events_today"] == 2
     assert TOPICS.memory("porch") in west.reporter.retained_topics
 
 
@@ -888,7 +861,7 @@ async def test_in_a_fleet_a_memory_that_is_ours_or_makes_no_sense_changes_nothin
 ) -> None:
     bench = Bench(fleet=TwoWorkers())
     bench.reporter.drop_camera("yard")
-    bench.broker.handlers[TOPICS.memories](TOPICS.memory(camera), payload, True)
+    bench.broker.deliver(TOPICS.memory(camera), payload, retained=True)
     bench.reporter.put_camera("yard", (), profiled=False)
     for name in ("porch", "yard"):
         controls = FakeControls()
@@ -899,6 +872,6 @@ async def test_in_a_fleet_a_memory_that_is_ours_or_makes_no_sense_changes_nothin
 async def test_one_host_shares_no_memory() -> None:
     bench = Bench()
     bench.broker.command("porch", "sensitivity", b"high")
-    assert TOPICS.memories not in bench.broker.handlers
+    assert TOPICS.memories not in bench.broker.filters
     assert bench.broker.of(TOPICS.memory("porch")) == []
     assert TOPICS.memory("porch") not in bench.reporter.retained_topics
