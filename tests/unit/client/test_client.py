@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from async_motion.broker.fake import FakeBroker, FakeServer
 from async_motion.client import Event, MotionClient
 from async_motion.client import client as module
 from async_motion.core import payloads
@@ -33,33 +34,22 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SUMMARY_PAUSES_S", (0.0, 0.001))
 
 
-class FakeBroker:
-    """A broker in memory; `connected` decides whether messages reach the client."""
+class NewsBroker(FakeBroker):
+    """The shipped fake broker, which the client connects to, and what a service publishes there."""
 
     def __init__(self) -> None:
-        self.connected = True
-        self.handlers: dict[str, Callable[[str, bytes, bool], None]] = {}
-        self.callbacks: list[Callable[[], None]] = []
+        super().__init__(FakeServer())
 
-    def subscribe(self, topic: str, handler: Callable[[str, bytes, bool], None]) -> None:
-        self.handlers[topic.rpartition("/")[2]] = handler
-
-    def on_connect(self, callback: Callable[[], None]) -> None:
-        self.callbacks.append(callback)
-
-    async def run(self) -> None:
-        self.back()
-        await asyncio.Event().wait()
+    def away(self) -> None:
+        self.server.stop()
 
     def back(self) -> None:
-        self.connected = True
-        for callback in self.callbacks:
-            callback()
+        self.server.start()
+        self.connect()
 
-    def publish(self, kind: str, payload: dict[str, Any] | bytes) -> None:
-        if self.connected and kind in self.handlers:
-            data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-            self.handlers[kind](f"async_motion/{INSTANCE}/x/{kind}", data, False)
+    def tell(self, kind: str, payload: dict[str, Any] | bytes) -> None:
+        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self.server.take(f"async_motion/{INSTANCE}/x/{kind}", data)
 
 
 def end_of(made: MadeEvent) -> dict[str, Any]:
@@ -89,7 +79,7 @@ async def take(events: AsyncIterator[Any], count: int) -> list[Any]:
 
 class TestEvents:
     async def test_history_then_live_without_a_seam(self) -> None:
-        bucket, broker = MemoryBucket(), FakeBroker()
+        bucket, broker = MemoryBucket(), NewsBroker()
         made = [made_event(no) for no in range(1, 7)]
         bucket.add(*made[:3])
         async with MotionClient(bucket, broker, instance=INSTANCE) as client:
@@ -98,7 +88,7 @@ class TestEvents:
             for event in made[3:]:
                 bucket.add(event)
                 for _ in range(2):
-                    broker.publish("event", end_of(event))
+                    broker.tell("event", end_of(event))
             found = await take(events, 3)
             assert [e.no for e in found] == [4, 5, 6]
             assert found[0].scores == (0.01,), "the bucket tells more than the message"
@@ -116,28 +106,28 @@ class TestEvents:
             assert [e.no for e in await take(events, 1)] == [2]
 
     async def test_a_message_that_was_lost_is_seen_by_the_hole(self) -> None:
-        bucket, broker = MemoryBucket(), FakeBroker()
+        bucket, broker = MemoryBucket(), NewsBroker()
         async with MotionClient(bucket, broker, instance=INSTANCE) as client:
             bucket.add(made_event(1))
             events = client.events(NOW)
             await take(events, 1)
             bucket.add(made_event(2), made_event(3))
-            broker.publish("event", end_of(made_event(3)))
+            broker.tell("event", end_of(made_event(3)))
             assert [e.no for e in await take(events, 2)] == [2, 3]
 
     async def test_with_the_bucket_away_the_message_is_enough(self) -> None:
-        bucket, broker = MemoryBucket(), FakeBroker()
+        bucket, broker = MemoryBucket(), NewsBroker()
         async with MotionClient(bucket, broker, instance=INSTANCE) as client:
             bucket.add(made_event(1))
             events = client.events(NOW)
             await take(events, 1)
             bucket.failures = 10**9
-            broker.publish("event", end_of(made_event(2, frames=3)))
+            broker.tell("event", end_of(made_event(2, frames=3)))
             (event,) = await take(events, 1)
             assert (event.no, event.frames, event.best, event.peak_score) == (2, 3, 2, 0.03)
 
     async def test_foreign_messages_are_counted_and_skipped(self) -> None:
-        bucket, broker = MemoryBucket(), FakeBroker()
+        bucket, broker = MemoryBucket(), NewsBroker()
         bucket.add(made_event(1))
         async with MotionClient(bucket, broker, instance=INSTANCE) as client:
             events = client.events(NOW)
@@ -159,20 +149,20 @@ class TestEvents:
                 json.dumps({**good, "zones": 3}).encode(),
             ]
             for payload in bad:
-                broker.publish("event", payload)
-            broker.publish("event", good)
+                broker.tell("event", payload)
+            broker.tell("event", good)
             assert [e.no for e in await take(events, 1)] == [2]
             assert client.rejected == len(bad)
 
     async def test_a_worker_without_its_lease_is_not_heard(self) -> None:
         """Its events come from the bucket; delayed messages and those of a higher epoch are accepted."""
-        bucket, broker = MemoryBucket(), FakeBroker()
+        bucket, broker = MemoryBucket(), NewsBroker()
 
         def made(no: int, writer: str) -> MadeEvent:
             return make_event(at=NOW + timedelta(seconds=no), salt=int(writer, 16) + no, no=no, writer=writer)
 
         def tell(no: int, writer: str, **more: Any) -> None:
-            broker.publish("event", end_of(made(no, writer)) | more)
+            broker.tell("event", end_of(made(no, writer)) | more)
 
         bucket.add(made(1, "aaaaaa"), made(1, "bbbbbb"))
 
@@ -189,7 +179,7 @@ class TestEvents:
 
     async def test_only_news_since_the_start_of_a_known_writer(self) -> None:
         """The client does not wait for the 411 earlier events of a known writer."""
-        bucket, broker = MemoryBucket(), FakeBroker()
+        bucket, broker = MemoryBucket(), NewsBroker()
         old = make_event(at=NOW - timedelta(days=9), no=411)
         bucket.add(old)
         bucket.index([old])
@@ -199,14 +189,14 @@ class TestEvents:
             assert [e.no for e in await take(events, 1)] == [412]
 
     async def test_a_replaced_spool_begins_at_one(self) -> None:
-        bucket, broker = MemoryBucket(), FakeBroker()
+        bucket, broker = MemoryBucket(), NewsBroker()
         bucket.add(made_event(1))
         async with MotionClient(bucket, broker, instance=INSTANCE) as client:
             events = client.events(NOW)
             await take(events, 1)
             second = make_event(at=NOW + timedelta(seconds=60), no=2, writer="bbbbbb")
             bucket.add(second)
-            broker.publish("event", end_of(second))
+            broker.tell("event", end_of(second))
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.3):
                     await anext(events)
@@ -231,7 +221,7 @@ class TestEvents:
 
 class TestFrames:
     async def test_live_frames_come_at_once_and_the_lost_ones_at_the_end(self) -> None:
-        bucket, broker = MemoryBucket(), FakeBroker()
+        bucket, broker = MemoryBucket(), NewsBroker()
         made = made_event(1, frames=5)
         async with MotionClient(bucket, broker, instance=INSTANCE) as client:
             frames = client.frames(NOW)
@@ -239,11 +229,11 @@ class TestFrames:
             await asyncio.sleep(0.05)
             bucket.objects |= {k: v for k, v in made.objects.items() if k.endswith(".jpg")}
             for seq in (0, 0, 1, 3):
-                broker.publish("frame", announcement_of(made, seq, 1))
+                broker.tell("frame", announcement_of(made, seq, 1))
             assert [f.seq for f in await waiting] == [0, 1]
             cursor = client.cursor
             bucket.add(made)
-            broker.publish("event", end_of(made))
+            broker.tell("event", end_of(made))
             found = await take(frames, 3)
             assert [f.seq for f in found] == [2, 3, 4]
             assert await client.fetch(found[0]) == made.objects[found[0].object_key][0]
@@ -263,17 +253,17 @@ class TestFrames:
         assert seen == [f.frame_id for no in (1, 2, 3) for f in made_event(no, frames=3).frames]
 
     async def test_frames_of_a_worker_without_its_lease_wait_for_the_bucket(self) -> None:
-        bucket, broker = MemoryBucket(), FakeBroker()
+        bucket, broker = MemoryBucket(), NewsBroker()
         made = made_event(1, frames=3)
         async with MotionClient(bucket, broker, instance=INSTANCE) as client:
             frames = client.frames(NOW)
             waiting = asyncio.ensure_future(take(frames, 2))
             await asyncio.sleep(0.05)
             bucket.objects |= {k: v for k, v in made.objects.items() if k.endswith(".jpg")}
-            broker.publish("frame", announcement_of(made, 0, 1) | {"worker": "two", "epoch": 5})
-            broker.publish("frame", announcement_of(made, 1, 1) | {"worker": "one", "epoch": 4})
+            broker.tell("frame", announcement_of(made, 0, 1) | {"worker": "two", "epoch": 5})
+            broker.tell("frame", announcement_of(made, 1, 1) | {"worker": "one", "epoch": 4})
             late = {"worker": "one", "epoch": 4, "delayed": True}
-            broker.publish("frame", announcement_of(made, 1, 1) | late)
+            broker.tell("frame", announcement_of(made, 1, 1) | late)
             assert [f.epoch for f in await waiting] == [5, 4]
 
 
@@ -309,7 +299,7 @@ class World:
 
     seed: int
     bucket: MemoryBucket = field(default_factory=MemoryBucket)
-    broker: FakeBroker = field(default_factory=FakeBroker)
+    broker: NewsBroker = field(default_factory=NewsBroker)
     made: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
 
     async def live(self, count: int) -> None:
@@ -326,7 +316,7 @@ class World:
             elif fault < 0.10:
                 at -= timedelta(seconds=chance.randrange(1, 80_000))
             elif fault < 0.15:
-                self.broker.connected = False
+                self.broker.away()
             elif fault < 0.25:
                 self.broker.back()
             elif fault < 0.30:
@@ -352,7 +342,7 @@ class World:
         for event in events:
             self.bucket.add(event)
             if announced:
-                self.broker.publish("event", end_of(event))
+                self.broker.tell("event", end_of(event))
         events.clear()
 
 
