@@ -52,8 +52,8 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[rtsp.AccessU
     return clip(folder / "small.mp4", SMALL, gop=10), clip(folder / "large.mp4", LARGE, gop=20)
 
 
-class Clock:
-    """Plays a stream as a camera does: by the wall clock, for every client."""
+class Playback:
+    """Plays a stream as a camera does: in real time, for every client."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
@@ -98,10 +98,10 @@ def test_stills_are_full_resolution_frames_of_the_same_moment(
     streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]], delay_s: float
 ) -> None:
     small, large = streams
-    clock = Clock()
+    playback = Playback()
     with (
-        rtsp.Scripted(clock.script(small)) as sub,
-        rtsp.Scripted(clock.script(large, delay_s=delay_s)) as main,
+        rtsp.Scripted(playback.script(small)) as sub,
+        rtsp.Scripted(playback.script(large, delay_s=delay_s)) as main,
     ):
         kept = asyncio.run(once_recorded(camera(sub.url, main.url), 10))
     assert all(image.shape == (LARGE[1], LARGE[0], 3) for _, image in kept)
@@ -122,9 +122,9 @@ def test_without_the_second_stream_stills_come_from_the_first(
     streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]], caplog: pytest.LogCaptureFixture
 ) -> None:
     small, _ = streams
-    clock = Clock()
+    playback = Playback()
     record = f"rtsp://me:geheim@127.0.0.1:{free_port()}/cam"
-    with rtsp.Scripted(clock.script(small)) as sub, caplog.at_level(logging.INFO):
+    with rtsp.Scripted(playback.script(small)) as sub, caplog.at_level(logging.INFO):
 
         async def run() -> list[Image]:
             source = camera(sub.url, record)
@@ -145,16 +145,16 @@ def test_the_second_stream_comes_back_by_itself(
     streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]], caplog: pytest.LogCaptureFixture
 ) -> None:
     small, large = streams
-    clock = Clock()
+    playback = Playback()
     main = rtsp.Scripted(lambda client: client.play(large[:5]))  # closes soon, the first time
-    with main, rtsp.Scripted(clock.script(small)) as sub, caplog.at_level(logging.INFO):
+    with main, rtsp.Scripted(playback.script(small)) as sub, caplog.at_level(logging.INFO):
 
         async def run() -> None:
             source = camera(sub.url, main.url)
             async for frame in source.frames():
                 image = await asyncio.to_thread(frame.bgr)
                 if main.connections and image.shape[1] == SMALL[0]:
-                    main.script = clock.script(large)
+                    main.script = playback.script(large)
                 if main.connections > 1 and image.shape[1] == LARGE[0]:
                     break
             await source.aclose()
@@ -167,8 +167,8 @@ def test_a_frame_that_is_older_than_the_ring_keeps_its_own_colours(
     streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]],
 ) -> None:
     small, large = streams
-    clock = Clock()
-    with rtsp.Scripted(clock.script(small)) as sub, rtsp.Scripted(clock.script(large)) as main:
+    playback = Playback()
+    with rtsp.Scripted(playback.script(small)) as sub, rtsp.Scripted(playback.script(large)) as main:
 
         async def run() -> Image:
             source = camera(sub.url, main.url, ring_seconds=1.0)
@@ -189,8 +189,8 @@ def test_a_frame_that_is_older_than_the_ring_keeps_its_own_colours(
 
 def test_closing_drops_the_packets(streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]]) -> None:
     small, large = streams
-    clock = Clock()
-    with rtsp.Scripted(clock.script(small)) as sub, rtsp.Scripted(clock.script(large)) as main:
+    playback = Playback()
+    with rtsp.Scripted(playback.script(small)) as sub, rtsp.Scripted(playback.script(large)) as main:
 
         async def run() -> None:
             source = camera(sub.url, main.url)

@@ -34,3 +34,7 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         """Advance the clock."""
         self.seconds += seconds
+
+    def turn_to(self, at: datetime) -> None:
+        """Advance the clock to the moment `at`."""
+        self.seconds += (at - self.now()).total_seconds()

@@ -13,6 +13,7 @@ from async_motion.camera.day_night import NO_FIGURE_EVERY_S, LightGauge, Profile
 from async_motion.core.commands import Value
 from async_motion.core.events.day_night import LightLimits, Profile
 from async_motion.errors import CameraUnavailable, ImageError
+from tests.support.clock import Clock
 from tests.support.wait import eventually_async
 
 DAY, NIGHT = Profile.DAY, Profile.NIGHT
@@ -47,7 +48,7 @@ class Bench:
         self.reads = 0
         self.gate: asyncio.Event | None = None
         """Blocks each reading of the light until set; None: no delay."""
-        self.now = 0.0
+        self.clock = Clock(0.0)
         self.rests: list[float] = []
         self.go_on = asyncio.Event()
         self.changes: list[Profile] = []
@@ -64,7 +65,7 @@ class Bench:
             basis="sun" if light else "manual",
             light=every if light else None,
             changed=lambda: self.changes.append(self.keeper.profile),
-            clock=lambda: self.now,
+            clock=self.clock,
             sleep=self.sleep,
         )
 
@@ -80,7 +81,7 @@ class Bench:
         self.rests.append(seconds)
         await self.go_on.wait()
         self.go_on.clear()
-        self.now += seconds
+        self.clock.sleep(seconds)
 
     async def step(self, figure: float | None = None) -> None:
         """Set the light to `figure`, end the pause, and wait until the keeper pauses again."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,25 +16,26 @@ from async_motion.store.directory_reader import DirectoryReader
 from async_motion.store.retention import OPEN_S, WRITING_S, KeptDirectoryStore, Retention
 from async_motion.store.trusted_clock import HOLD_S
 from tests.support.bucket import INSTANCE, MadeEvent, fill, make_event
+from tests.support.clock import Clock
 from tests.support.wait import eventually_async
 
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NOW = Clock().now()
 BODY = b"x" * 10_000
 
 
 @dataclass
-class Clock:
-    """Both clocks of a store, and the free bytes of its disk."""
+class Disk:
+    """What a store sees of its machine: the clock, and the free bytes of its disk."""
 
-    at: datetime = NOW
+    clock: Clock = field(default_factory=Clock)
     free_bytes: int = 10**12
 
     def store(self, path: Path, **keep: int) -> KeptDirectoryStore:
         return KeptDirectoryStore(
             path,
             Retention(**keep),
-            now=lambda: self.at,
-            monotonic=lambda: self.at.timestamp(),  # noqa: PLW0108  # the clock moves on
+            now=self.clock.now,
+            monotonic=self.clock,
             free=lambda _: self.free_bytes,
         )
 
@@ -65,11 +66,11 @@ def note_clock(path: Path, at: datetime) -> None:
 
 
 async def test_bytes_are_never_above_the_bound_by_more_than_one_event(tmp_path: Path) -> None:
-    clock, bound, one = Clock(), 300_000, 4 * 11_000 + 3_000
-    async with clock.store(tmp_path, max_bytes=bound) as store:
+    disk, bound, one = Disk(), 300_000, 4 * 11_000 + 3_000
+    async with disk.store(tmp_path, max_bytes=bound) as store:
         events = [event(20 * n) for n in range(20)]
         for made in events:
-            clock.at = made.frames[0].captured_at
+            disk.clock.turn_to(made.frames[0].captured_at)
             await put(
                 store, made, lambda: None if size(tmp_path) <= bound + one else pytest.fail("over the bound")
             )
@@ -80,13 +81,13 @@ async def test_bytes_are_never_above_the_bound_by_more_than_one_event(tmp_path: 
 
 
 async def test_days_are_kept(tmp_path: Path) -> None:
-    clock = Clock()
+    disk = Disk()
     old, young = event(-31 * 1440), event(-29 * 1440)
     await asyncio.to_thread(fill, tmp_path, old, young, index=[old, young])
     note_clock(tmp_path, NOW)
     index = tmp_path / INSTANCE / ".index" / "1" / "porch"
     assert len(list(index.rglob("*.gz"))) == 2
-    async with clock.store(tmp_path, days=30) as store:
+    async with disk.store(tmp_path, days=30) as store:
         await eventually_async(lambda: not (tmp_path / old.folder).exists())
         await put(store, event(0))
     assert (tmp_path / young.folder).exists()
@@ -100,79 +101,79 @@ async def test_days_are_kept(tmp_path: Path) -> None:
 async def test_a_clock_that_jumps_ahead_removes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock, monotonic_s = Clock(), [0.0]
+    clock = Clock()
     events = [event(-20 * 1440), event(-60)]
     await asyncio.to_thread(fill, tmp_path, *events)
 
     def store() -> KeptDirectoryStore:
         keep = Retention(days=30)
-        return KeptDirectoryStore(tmp_path, keep, now=lambda: clock.at, monotonic=lambda: monotonic_s[0])
+        return KeptDirectoryStore(tmp_path, keep, now=clock.now, monotonic=clock)
 
     async with store() as kept:
         await put(kept, event(0))
         assert (tmp_path / ".async_motion" / "clock").exists()
-        clock.at, monotonic_s[0] = NOW + timedelta(days=3650), 120.0
+        clock.sleep(120.0)
+        clock.ahead_s = 3650 * 86400.0 - 120.0
         later = event(3650 * 1440)
         await put(kept, later)
     # Neither a restart nor events stored with the wrong time make the clock trusted.
     async with store() as kept:
-        monotonic_s[0] = 240.0
+        clock.sleep(120.0)
         await put(kept, event(3650 * 1440 + 2))
         assert there(tmp_path, [*events, event(0), later]) == [True] * 4
         assert caplog.text.count("the clock jumped to 2036-11-19") == 2
         # It has held for half a day: the earlier clock was the wrong one.
-        monotonic_s[0] += HOLD_S
-        clock.at += timedelta(seconds=HOLD_S)
+        clock.sleep(HOLD_S)
         await put(kept, event(3650 * 1440 + 800))
     assert there(tmp_path, [*events, event(0), later]) == [False, False, False, True]
 
 
 async def test_free_space_is_kept(tmp_path: Path) -> None:
-    clock = Clock()
+    disk = Disk()
     events = [event(-300), event(-200)]
     await asyncio.to_thread(fill, tmp_path, *events)
-    async with clock.store(tmp_path, min_free=1_000_000) as store:
+    async with disk.store(tmp_path, min_free=1_000_000) as store:
         await put(store, event(0))
         assert there(tmp_path, events) == [True, True]
-        clock.free_bytes = 999_999
-        clock.at += timedelta(minutes=2)
+        disk.free_bytes = 999_999
+        disk.clock.sleep(2 * 60)
         await put(store, event(2))
     assert there(tmp_path, events) == [False, False]
     assert there(tmp_path, [event(0), event(2)]) == [True, True], "written just now"
 
 
 async def test_what_is_being_written_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    clock = Clock()
+    disk = Disk()
     going = event(-60, ended=False)
-    async with clock.store(tmp_path, max_bytes=20_000) as store:
+    async with disk.store(tmp_path, max_bytes=20_000) as store:
         await put(store, going)
         assert (tmp_path / going.folder).exists()
         assert "over directory.keep" in caplog.text
-        clock.at += timedelta(seconds=WRITING_S + 1)
+        disk.clock.sleep(WRITING_S + 1)
         await put(store, event(20, frames=1))
         assert (tmp_path / going.folder).exists(), "it has no end yet"
-        clock.at += timedelta(seconds=OPEN_S)
+        disk.clock.sleep(OPEN_S)
         await put(store, event(1500, frames=1))
     assert not (tmp_path / going.folder).exists()
 
 
 async def test_what_is_put_again_counts_once(tmp_path: Path) -> None:
-    clock = Clock()
+    disk = Disk()
     events = [event(-60), event(-50)]
-    async with clock.store(tmp_path, max_bytes=150_000) as store:
+    async with disk.store(tmp_path, max_bytes=150_000) as store:
         for _ in range(10):
             for made in events:
                 await put(store, made)
-                clock.at += timedelta(minutes=20)
+                disk.clock.sleep(20 * 60)
     assert there(tmp_path, events) == [True, True]
 
 
 async def test_foreign_files_stay(tmp_path: Path) -> None:
-    clock = Clock()
+    disk = Disk()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "x").write_bytes(bytes(100_000))
     (tmp_path / "20269922T110000000Z-000000").mkdir()
-    async with clock.store(tmp_path, max_bytes=60_000) as store:
+    async with disk.store(tmp_path, max_bytes=60_000) as store:
         await put(store, event(0))
     assert (tmp_path / "notes" / "x").exists()
     assert (tmp_path / event(0).folder).exists()
