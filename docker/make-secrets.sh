@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the passwords that compose.yaml needs, random, each once: what is there stays.
+# Makes the passwords that compose.yaml needs, random, each once: existing ones stay.
 set -eu
 cd "$(dirname "$0")"
 umask 077

@@ -1,6 +1,6 @@
 #!/bin/sh
-# slim.sh PREFIX: takes from an environment what a running service never reads: symbols for debuggers, packages'
-# own tests, and files for compilers and type checkers. Saves 75 MB. What still works is then tried, since `strip`
+# slim.sh PREFIX: removes from an environment what a running service never reads: symbols for debuggers, packages'
+# own tests, and files for compilers and type checkers. Saves 75 MB. The libraries are then tested, since `strip`
 # has broken libraries that were patched before: a broken one ends the build.
 set -eu
 cd "$1"

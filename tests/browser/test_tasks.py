@@ -180,7 +180,7 @@ def test_a_camera_is_added_after_a_look_and_removed(page: Page, base: str, servi
     page.fill("#new-name", "gate")
     page.fill("#field-source", "demo:")
     page.locator("#field-source").press("Tab")
-    page.get_by_role("button", name="Show a picture").click()
+    page.get_by_role("button", name="Show a frame").click()
     expect(page.locator("img.probe")).to_be_visible()
     page.get_by_role("button", name="Add the camera").click()
     service.wait_for_log("gate: watching")

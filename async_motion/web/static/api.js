@@ -1,9 +1,9 @@
 // @ts-check
-/** The API, from wherever the pages stand: all addresses are relative to this file. */
+/** The API, below any path: all addresses are relative to this file. */
 
 const BASE = new URL('../api/v1/', import.meta.url);
 
-/** An answer that says no; `problems` are the lines of settings that are wrong. */
+/** A refusal; `problems` are one line for each setting that is wrong. */
 export class ApiError extends Error {
   /** @param {number} status @param {{error?: string, problems?: string[]}} body */
   constructor(status, body) {
@@ -25,7 +25,7 @@ export function at(parts, ...values) {
 export const address = (path) => new URL(path, BASE).href;
 
 /**
- * Ask the API. Returns what it says, null for an empty answer. Throws ApiError.
+ * Ask the API. Returns its answer, null for an empty one. Throws ApiError.
  * @param {string} path
  * @param {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} [options]
  * @returns {Promise<any>}
@@ -51,7 +51,7 @@ export async function ask(path, { method = 'GET', body, headers = {}, signal } =
 }
 
 /**
- * Hear the news. Returns what closes the connection.
+ * Subscribe to live updates. Returns a function that closes the connection.
  * @param {string | null} camera whose verdicts come too
  * @param {Record<string, (values: any) => void>} handlers by name: motion, status, event, judged
  */

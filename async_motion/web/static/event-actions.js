@@ -17,7 +17,7 @@ class EventActions extends HTMLElement {
       <button class="danger" @click=${() => this.dialog?.showModal()}><svg class="icon" aria-hidden="true"><use href="#icon-trash"/></svg>Delete</button>
       <dialog aria-labelledby="delete-title">
         <h2 id="delete-title">Delete this event?</h2>
-        <p>Its frames go from the bucket, for good.</p>
+        <p>Its frames are removed from the bucket for good.</p>
         <form method="dialog" class="bar">
           <button autofocus>Keep it</button>
           <button class="danger" value="delete" @click=${(/** @type {Event} */ event) => this.remove_(event)}>Delete</button>

@@ -52,7 +52,7 @@ class EventGrid extends HTMLElement {
       const count = page.querySelector('.bar .dim');
       if (count) document.querySelector('.bar .dim')?.replaceWith(count);
     } catch {
-      // The next event will do.
+      // The next event tries again.
     } finally {
       this.busy = false;
     }

@@ -78,7 +78,7 @@ class FlipBook extends HTMLElement {
     } catch {
       return;
     }
-    // A faster hand may have gone on meanwhile.
+    // The viewer may have moved to another frame in the meantime.
     if (this.place === place && this.image) this.image.src = next.src;
   }
 

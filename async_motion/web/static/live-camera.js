@@ -16,7 +16,7 @@ const KNOWLEDGE = [
 ];
 const REASONS = {
   motion: 'Motion', still: 'Still', learning: 'Learning', below_area: 'Too small', above_area: 'Too large',
-  masked: 'Masked', scene_change: 'The scene has changed', debounce: 'Seen once, not yet believed',
+  masked: 'Masked', scene_change: 'The scene has changed', debounce: 'Seen once, not yet confirmed',
 };
 const GRAPH_S = 120;
 
@@ -59,7 +59,7 @@ class LiveCamera extends HTMLElement {
     this.hang?.();
   }
 
-  /** Look only while the page is seen: a stream costs the service something. */
+  /** Stream only while the page is visible: a stream costs the service CPU. */
   look = () => {
     const image = this.stage?.querySelector('img');
     if (document.hidden) {
@@ -140,7 +140,7 @@ class LiveCamera extends HTMLElement {
     const y = (/** @type {number} */ score) => (100 - 100 * score / top).toFixed(2);
     const line = recent.map(({ at, score }) => `${x(at)},${y(score)}`).join(' ');
     const first = recent.length ? x(recent[0].at) : '0';
-    return html`<svg class="graph" viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label=${`Score of the last two minutes; it counts from ${percent(level)} of the picture`}>
+    return html`<svg class="graph" viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label=${`Score of the last two minutes; it counts from ${percent(level)} of the image`}>
       <polygon class="area" points=${`${first},100 ${line} 100,100`} />
       <polyline class="line" points=${line} />
       <line class="level" x1="0" x2="100" y1=${y(level)} y2=${y(level)} />

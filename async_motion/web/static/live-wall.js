@@ -1,5 +1,5 @@
 // @ts-check
-/** All cameras: each picture is asked for again about once a second, and fetched only when it has changed. */
+/** All cameras: each image is requested again about once a second, and sent only when it has changed. */
 import { address, ask, at, listen } from './api.js';
 
 const EVERY_MS = 1000;
@@ -32,7 +32,7 @@ class LiveWall extends HTMLElement {
           const { cameras } = await ask('cameras', { signal });
           await Promise.all(cameras.map((/** @type {any} */ camera) => this.show(camera)));
         } catch {
-          // Away for now: the pictures stay as they are, and are asked for again.
+          // Unreachable for now: the images stay as they are, and are requested again.
         }
       }
       await new Promise((done) => setTimeout(done, Math.max(200, EVERY_MS - (performance.now() - began))));
@@ -55,12 +55,12 @@ class LiveWall extends HTMLElement {
     let image = frame?.querySelector('img');
     if (!image) {
       image = document.createElement('img');
-      image.alt = `Newest picture of ${camera.title}`;
+      image.alt = `Newest frame of ${camera.title}`;
       frame?.querySelector('.empty')?.replaceWith(image);
     }
     card.dataset.tag = camera.picture;
     try {
-      // As a blob: the same address with another fragment would be the same picture to the browser's cache.
+      // As a blob: the same address with another fragment would be the same image to the browser's cache.
       const response = await fetch(address(at`cameras/${camera.name}/picture?width=640`));
       if (!response.ok) return;
       const old = image.src;
@@ -68,7 +68,7 @@ class LiveWall extends HTMLElement {
       await image.decode();
       if (old.startsWith('blob:')) URL.revokeObjectURL(old);
     } catch {
-      // The next one will do.
+      // The next round tries again.
     }
   }
 }

@@ -1,5 +1,5 @@
 // @ts-check
-/** Frames that were set aside: one, or all of them, may try again. */
+/** Frames that were set aside: one, or all of them, can be retried. */
 import { ask } from './api.js';
 import { note } from './notes.js';
 
@@ -20,7 +20,7 @@ class SetAside extends HTMLElement {
       button.disabled = true;
       try {
         const { count } = await ask('spool/retry', { method: 'POST', body: { numbers } });
-        note(count === 1 ? 'One frame tries again.' : `${count} frames try again.`);
+        note(count === 1 ? 'One frame is retried.' : `${count} frames try again.`);
         gone.remove();
       } catch (error) {
         button.disabled = false;

@@ -1,5 +1,5 @@
 // @ts-check
-/** The settings as forms, made from what describes them; saved as one change, with every problem said in its place. */
+/** The settings as forms, made from what describes them; saved as one change, with every problem shown in its place. */
 import { html, nothing, render } from './vendor/lit-html.js';
 import { ApiError, address, ask, at } from './api.js';
 import { note } from './notes.js';
@@ -200,7 +200,7 @@ class SettingsForm extends HTMLElement {
     }
     return html`<p class=${changed === undefined ? '' : 'changed'}><label for=${id}>${label}</label>${control}
       <span class="dim small" id=${`${id}-help`}>${variable ? `From the environment: ${variable}` : field.help || field.hint}</span>
-      ${short === 'source' && (this.isNew || changed) ? html`<button type="button" ?disabled=${this.busy || !changed} @click=${() => this.tryProbe()}>Show a picture</button>
+      ${short === 'source' && (this.isNew || changed) ? html`<button type="button" ?disabled=${this.busy || !changed} @click=${() => this.tryProbe()}>Show a frame</button>
         ${this.probe ? html`<img class="probe" src=${this.probe} alt="What this camera sees">` : nothing}` : nothing}</p>`;
   }
 }

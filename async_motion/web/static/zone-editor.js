@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * Zones and masks, drawn over the picture by mouse, touch and keyboard; judged against the last events before they
+ * Zones and masks, drawn over the image by mouse, touch and keyboard; judged against the last events before they
  * are saved. A state is plain data; every change makes a new one, so that undo and redo are a list.
  */
 import { html, nothing, render, svg } from './vendor/lit-html.js';
@@ -18,7 +18,7 @@ const NAME = /^[a-z0-9_-]{1,64}$/;
 const round = (/** @type {number} */ value) => Math.round(Math.min(1, Math.max(0, value)) * 1e4) / 1e4;
 const text = (/** @type {number | null} */ share) => (share === null ? '' : `${Number((share * 100).toPrecision(6))}%`);
 
-/** Return a share as a number; null for a blank, NaN for what is none. @param {string} words */
+/** Return a share as a number; null for a blank, NaN for any other text. @param {string} words */
 export function share(words) {
   const match = /^\s*(\d+(?:[.,]\d+)?)\s*(%?)\s*$/.exec(words);
   if (!words.trim()) return null;
@@ -404,7 +404,7 @@ class ZoneEditor extends HTMLElement {
     </svg>`;
   }
 
-  /** The smallest things that count, as they would stand in the picture. */
+  /** The smallest things that count, as they would appear in the image. */
   rectangles() {
     const box = /** @type {HTMLElement} */ (this.overlay).getBoundingClientRect();
     const ratio = box.height ? box.width / box.height : 16 / 9;
@@ -448,7 +448,7 @@ class ZoneEditor extends HTMLElement {
         </section>
         <section class="panel"><h2>What is too small</h2><div class="fields">
           ${this.area('min_area', 'Smallest area, near')}${this.area('min_area_far', 'Smallest area, at the horizon')}${this.area('horizon', 'Horizon, from the top')}
-        </div><p class="dim small">Shares of the picture. “Smallest sizes” shows them in place.</p></section>
+        </div><p class="dim small">Shares of the image. “Smallest sizes” shows them in place.</p></section>
       </div>`;
   }
 
@@ -468,7 +468,7 @@ class ZoneEditor extends HTMLElement {
       : html`All of the last ${count} events would have been reported.`}</p>
       <div class="strip">${lost.slice(0, 24).map(({ event }) => html`<a href=${`event?camera=${encodeURIComponent(event.camera)}&id=${event.event_id}`} target="_blank" rel="noopener">
         ${event.best === null ? nothing : html`<img loading="lazy" alt=${new Date(event.started_at).toLocaleString()} src=${address(at`events/${event.camera}/${event.event_id}/frames/${event.best}`) + '?width=320'}>`}</a>`)}</div>
-      <p class="dim small">An estimate from the stored boxes: what was never stored is not in it.</p></section>`;
+      <p class="dim small">An estimate from the stored boxes: motion that was never stored is not included.</p></section>`;
   }
 }
 
