@@ -122,7 +122,7 @@ def assert_attributes_of(changes: list[Change]) -> None:
             continue
         frame = change.attributes["frame_id"]
         # Attributes may come a moment before their image, so for each state the first frame counts.
-        assert change.state in frames or frame not in frames.values(), f"{frame} of an older picture"
+        assert change.state in frames or frame not in frames.values(), f"{frame} of an older image"
         frames.setdefault(change.state, frame)
     assert len(frames) >= 3
 

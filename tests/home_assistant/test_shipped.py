@@ -187,7 +187,7 @@ def test_an_automation_on_an_event_saves_its_new_snapshot(lab: Lab) -> None:
             lab.wait(lab.entity("binary_sensor", "motion"), "off")
             assert found["picture"] == found["event"]
             saved = (folder / f"{found['event']}.jpg").read_bytes()
-            eventually(partial(was_shown, recorder, found["event"], saved), what="the picture on the broker")
+            eventually(partial(was_shown, recorder, found["event"], saved), what="the image on the broker")
             original = image_of(stored(lab, found["key"]).read_bytes())
             expected = cv2.resize(original, (160, 120), interpolation=cv2.INTER_AREA)
             assert np.abs(image_of(saved).astype(int) - expected.astype(int)).mean() < 4

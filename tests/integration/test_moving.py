@@ -87,7 +87,7 @@ def test_what_is_there_is_not_overwritten_unasked(
     assert "first-of-the-test" in config.read_text()
     assert "other-of-the-test" in Path("variables.yaml.bak").read_text()
     config.write_bytes(shipped().read_bytes())
-    assert main(["restore", "--config", str(config), "backup.tar"]) == 0, "pristine settings are nobody's"
+    assert main(["restore", "--config", str(config), "backup.tar"]) == 0, "default settings may be replaced"
 
     config.write_text("{}")
     monkeypatch.setenv("ASYNC_MOTION__INSTANCE", "edge2")

@@ -247,7 +247,9 @@ async def test_a_refused_camera_is_read_once_its_cause_is_fixed(
     units: list[rtsp.AccessUnit], status: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = 4 * RETRY_S
-    assert supervisor.REFUSED_RETRY_S[0] >= 10 * supervisor.RETRY_S[0], "who says no is asked more rarely"
+    assert supervisor.REFUSED_RETRY_S[0] >= 10 * supervisor.RETRY_S[0], (
+        "a camera that refuses is retried more rarely"
+    )
     monkeypatch.setattr(supervisor, "REFUSED_RETRY_S", (2 * slow, 2 * slow))
     with rtsp.Scripted(lambda client: client.play(units), status=status) as server:
         async with kept(server.url, stall_timeout_s=CALM_S) as watch:

@@ -183,7 +183,7 @@ def test_a_stalled_reader_blocks_no_logging_and_the_loss_is_reported(
     stalled: subprocess.Popen[bytes],
 ) -> None:
     assert stalled.stdout is not None
-    dropped = int(stalled.stdout.readline())  # it comes though nobody reads standard error
+    dropped = int(stalled.stdout.readline())  # it comes although standard error is not read
     assert dropped > 0
     _, said = stalled.communicate(b"\n", timeout=60)
     lines = [json.loads(line)["event"] for line in said.splitlines()]

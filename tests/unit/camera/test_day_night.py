@@ -145,7 +145,7 @@ async def test_a_command_holds_against_the_light_and_auto_gives_it_back() -> Non
         await b.step(5)
         await b.step(5)
         assert b.keeper.profile is NIGHT
-        assert b.reads == reads, "nobody looks while it does not matter"
+        assert b.reads == reads, "no image is read while it does not matter"
         rests = len(b.rests)
         b.keeper.choose("auto")
         await eventually_async(lambda: len(b.rests) > rests)

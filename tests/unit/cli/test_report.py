@@ -106,7 +106,7 @@ def test_a_day_of_25_hours(config: Path, tmp_path: Path, capsys: pytest.CaptureF
     for address in page.addresses:
         data = np.frombuffer(base64.b64decode(address.partition(",")[2]), np.uint8)
         assert cv2.imdecode(data, cv2.IMREAD_COLOR) is not None
-    assert len(page.addresses) == 6 + 2, "the best pictures and two heat maps"
+    assert len(page.addresses) == 6 + 2, "the best frames and two heat maps"
 
 
 def test_a_week_and_one_camera(config: Path, tmp_path: Path) -> None:

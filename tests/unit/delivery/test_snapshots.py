@@ -113,7 +113,7 @@ async def test_what_was_shown_is_shown_again_where_the_broker_has_forgotten_it(
     async with bench.delivering(shrink=lambda jpeg: b"small" + jpeg[:8]) as delivery:
         delivery.restore_snapshots([] if forgets else [topic])
         if forgets:
-            await eventually_async(lambda: bench.broker.server.on(topic), what="the picture")
+            await eventually_async(lambda: bench.broker.server.on(topic), what="the image")
             assert bench.broker.json_of("/snapshot/frame")[-1]["event_id"] == event.event_id
             assert bench.broker.server.on(topic)[-1].payload == b"small" + make_record(event, 0).jpeg[:8]
         assert await delivery.drain(20)

@@ -484,7 +484,7 @@ async def test_a_deleted_device_stays_away_until_the_next_start() -> None:
         await eventually_async(lambda: topic in bench.announcer._deleted)
         await eventually_async(lambda: bench.republished)
         emptied = bench.said(topic).count(None)
-        assert emptied == len(bench.payloads["yard"]["components"]), "Home Assistant's own, none of ours"
+        assert emptied == len(bench.payloads["yard"]["components"]), "Home Assistant's own, not ours"
         bench.broker.lose()
         bench.broker.connect()
         assert topic not in server.retained

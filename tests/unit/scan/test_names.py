@@ -42,7 +42,7 @@ def test_the_time_is_found(path: str) -> None:
 def test_a_milli_or_microsecond_is_kept() -> None:
     assert start_in_path("20260301120005123.mp4", UTC) == NOON.replace(microsecond=123000)
     assert start_in_path("2026-03-01_12-00-05-123456.mp4", UTC) == NOON.replace(microsecond=123456)
-    assert start_in_path("20260301_120005-120505.mp4", UTC) == NOON, "the end's time is no fraction"
+    assert start_in_path("20260301_120005-120505.mp4", UTC) == NOON, "the end's time is not a fraction"
 
 
 def test_an_hour_may_be_a_folder() -> None:

@@ -90,7 +90,7 @@ async def test_the_backlog_is_what_is_delayed_and_still_to_be_delivered(spool: S
     await spool.mark_stored(upload.number, stored(upload))
     assert spool.stats.backlog, "it is still to be announced"
     await announce_all(spool)
-    assert not spool.stats.backlog, "what is set aside is no backlog"
+    assert not spool.stats.backlog, "what is set aside is not part of the backlog"
 
 
 async def test_a_leased_item_blocks_later_items_even_once_delayed(spool: Spool, clock: Clock) -> None:

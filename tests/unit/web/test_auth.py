@@ -265,7 +265,7 @@ async def test_ingress_is_believed_from_trusted_proxies_alone() -> None:
         assert "Ada" in text
         async with session.get("/", headers=person) as answer:
             assert "frame-ancestors 'self'" in answer.headers["Content-Security-Policy"]
-        assert (await get(session, "/api/v1/session"))[0] == 401, "a proxy that names nobody"
+        assert (await get(session, "/api/v1/session"))[0] == 401, "a proxy that names no user"
     for distrusting in ({"remote_user": Role.ADMIN}, {"trusted_proxies": LOOPBACK}):
         async with serving(Stage(), **TOKENS, **distrusting) as session:
             assert (await get(session, "/api/v1/session", **person))[0] == 401
