@@ -1,0 +1,49 @@
+"""``python -m tests.fleet [--seed N] [--faults N] [--cameras N] [--only FAULT …] [--keep DIR]``, as root."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.fleet.mix import FAULTS, fleet_of_hosts, possible, run_mix
+from tests.fleet.network import isolated, missing
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fleet", description="Break a fleet of workers.")
+    parser.add_argument("--seed", type=int, default=None, help="the same seed draws the same faults")
+    parser.add_argument("--faults", type=int, default=20)
+    parser.add_argument("--cameras", type=int, default=6)
+    parser.add_argument("--only", nargs="+", default=[], metavar="FAULT", choices=sorted(FAULTS))
+    parser.add_argument("--slack", type=float, default=0.0, help="seconds that a busy machine may add")
+    parser.add_argument("--keep", type=Path, default=None, metavar="DIR", help="work here, and keep it")
+    parser.add_argument("--isolated", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    if not args.isolated:
+        why = missing()
+        if why is not None:
+            print(f"not possible here: {why}")
+            return 3
+        return subprocess.run(isolated(arguments), check=False).returncode
+    seed = args.seed if args.seed is not None else random.SystemRandom().randrange(10**6)
+    names = [name for name in possible() if not args.only or name in args.only]
+    if left_out := sorted(set(FAULTS) - set(possible())):
+        print(f"not possible here: {', '.join(left_out)}")
+    print(f"seed {seed}, {args.faults} faults, {args.cameras} cameras", flush=True)
+    with tempfile.TemporaryDirectory(prefix="async_motion-fleet-") as temporary:
+        folder = args.keep or Path(temporary)
+        with fleet_of_hosts(folder, cameras=args.cameras) as fleet:
+            judged = run_mix(fleet, seed=seed, faults=args.faults, names=names, slack_s=args.slack)
+    print(json.dumps(judged.figures))
+    for problem in judged.problems:
+        print(f"PROBLEM {problem}")
+    return 1 if judged.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

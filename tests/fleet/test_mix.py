@@ -1,0 +1,44 @@
+"""The short mix of faults with a fixed seed; the long one is `python -m tests.fleet`."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.mix import possible, schedule
+from tests.fleet.network import isolated, missing
+from tests.support.service import ROOT
+
+SEED = 16
+FAULTS = 6
+SLACK_S = 15.0
+"""What a busy machine may add to a failover: the run by hand asserts the bound itself."""
+
+
+@pytest.mark.fleet
+@pytest.mark.timeout(600)
+def test_a_short_mix_of_faults_leaves_no_camera_alone_and_loses_no_frame(tmp_path: Path) -> None:
+    why = missing()
+    if why is not None:
+        pytest.skip(why)
+    arguments = ["--seed", str(SEED), "--faults", str(FAULTS), "--cameras", "4", "--slack", str(SLACK_S)]
+    command = isolated([*arguments, "--keep", str(tmp_path / "fleet")])
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    print(done.stdout)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-4000:]}"
+    figures = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+    assert figures["faults"] == FAULTS
+    assert figures["frames"] > 0
+
+
+def test_a_seed_draws_each_kind_before_any_comes_again() -> None:
+
+    names = possible()
+    drawn = [name for name, _ in schedule(random.Random(SEED), names, 2 * len(names))]
+    assert sorted(drawn[: len(names)]) == sorted(drawn[len(names) :]) == sorted(names)
+    again = [name for name, _ in schedule(random.Random(SEED), names, 2 * len(names))]
+    assert again == drawn

@@ -1,0 +1,84 @@
+"""The oracle finds what it is there for: gaps, two owners, and excuses that do not cover either."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from tests.fleet import oracle as module
+from tests.fleet.oracle import ConnectionOracle, connected_ports
+
+EAST, WEST = 1, 2
+
+
+class Stage:
+    """The connections of two workers, by pid."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ports: dict[int, set[int]] = {EAST: set(), WEST: set()}
+        monkeypatch.setattr(module, "connected_ports", lambda pid: self.ports[pid])
+        self.oracle = ConnectionOracle(range(9000, 9001), pids=lambda: {"east": EAST, "west": WEST})
+        self.oracle.excuse = None
+
+    def at(self, now: float, *pids: int) -> None:
+        for pid in self.ports:
+            self.ports[pid] = {9000} if pid in pids else set()
+        self.oracle._look(now)  # noqa: SLF001 - without its thread
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(monkeypatch)
+
+
+def test_a_gap_lasts_from_the_last_owner_to_the_next(stage: Stage) -> None:
+    stage.at(0.0, EAST)
+    stage.at(1.0)
+    stage.at(8.0)
+    stage.at(9.0, WEST)
+    (gap,) = stage.oracle.gaps
+    assert (gap.begin_s, gap.end_s, gap.excused) == (1.0, 9.0, None)
+    assert stage.oracle.overlaps == []
+
+
+def test_two_owners_are_found_with_their_names(stage: Stage) -> None:
+    stage.at(10.0, EAST)
+    stage.at(11.0, EAST, WEST)
+    assert not stage.oracle.covered()
+    stage.at(14.0, WEST)
+    (span,) = stage.oracle.overlaps
+    assert (span.length_s, span.workers, span.excused) == (3.0, ("east", "west"), None)
+    assert stage.oracle.covered()
+
+
+def test_a_frozen_worker_has_no_camera_and_its_overlap_counts_from_the_thaw(stage: Stage) -> None:
+    stage.oracle.frozen.add("east")
+    stage.at(10.0, EAST)
+    stage.at(12.0, EAST, WEST)
+    assert [gap.length_s for gap in stage.oracle.gaps] == [2.0]
+    stage.oracle.frozen.clear()
+    stage.oracle.thawed["east"] = 20.0
+    stage.at(20.1, EAST, WEST)
+    stage.at(20.4, WEST)
+    (span,) = stage.oracle.overlaps
+    assert span.excused == "east was frozen"
+
+
+def test_an_excuse_covers_only_a_gap_at_its_time(stage: Stage) -> None:
+    stage.oracle.excuses.append((0.0, 5.0, "no quorum"))
+    for begin in (4.0, 6.0):
+        stage.at(begin)
+        stage.at(begin + 1.0, EAST)
+    assert [gap.excused for gap in stage.oracle.gaps] == ["no quorum", None]
+
+
+def test_the_kernel_tells_the_connections_of_a_process() -> None:
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert port not in connected_ports(os.getpid())
+        with socket.create_connection(("127.0.0.1", port)):
+            assert port in connected_ports(os.getpid())
+    assert connected_ports(2**22 + 1) == set()
