@@ -274,23 +274,41 @@ def test_the_reader_of_names_sees_what_core_must_not_have(
     assert not is_pure("numpydoc")
 
 
-MAX_TOP = 24
-"""Modules and packages at the top, as the design names them. A new one is a decision: raise this with it."""
-MAX_EDGES = 84
-"""Imports between them; 46 without the readers of the bucket, client, scan and fleet."""
+LATER = frozenset({"aws_secrets", "client", "fleet", "retrieval", "scan", "tls"})
+"""What was added after the layout had its goal: at most 18 at the top, and 50 imports between them."""
+
+MAX_TOP, MAX_EDGES = 18, 50
+"""That goal, of all but `LATER`."""
+MAX_TOP_ALL, MAX_EDGES_ALL = 24, 84
+"""Modules and packages at the top, as the design names them, and the imports between them.
+
+A new one is a decision: raise this with it.
+"""
 
 
-def test_the_import_graph_stays_small(capsys: pytest.CaptureFixture[str]) -> None:
-    """The graph is printed, so that a change of it is seen."""
+def import_graph() -> dict[str, set[str]]:
+    """Return what each package imports."""
     graph: dict[str, set[str]] = {}
     for path in modules():
         if package_of(path):
             graph.setdefault(package_of(path), set()).update(packages_imported(path))
-    edges = sum(len(imported) for imported in graph.values())
+    return graph
+
+
+def edges_of(graph: dict[str, set[str]]) -> int:
+    return sum(len(imported) for imported in graph.values())
+
+
+def test_the_import_graph_stays_small(capsys: pytest.CaptureFixture[str]) -> None:
+    """The graph is printed, so that a change of it is seen."""
+    graph = import_graph()
+    first = {package: imported - LATER for package, imported in graph.items() if package not in LATER}
     with capsys.disabled():
-        print(f"\n{len(graph)} at the top, {edges} imports between them")
+        print(f"\n{len(graph)} at the top, {edges_of(graph)} imports between them")
+        print(f"without {', '.join(sorted(LATER))}: {len(first)} at the top, {edges_of(first)} imports")
         for package, imported in sorted(graph.items()):
             print(f"  {package}: {', '.join(sorted(imported)) or '-'}")
     assert len(list(TopologicalSorter(graph).static_order())) == len(graph)
-    assert len(graph) <= MAX_TOP
-    assert edges <= MAX_EDGES
+    assert graph.keys() >= LATER
+    assert (len(first) <= MAX_TOP, edges_of(first) <= MAX_EDGES) == (True, True)
+    assert (len(graph) <= MAX_TOP_ALL, edges_of(graph) <= MAX_EDGES_ALL) == (True, True)
