@@ -7,6 +7,7 @@ makes a year of events on four cameras, with their index, then measures, each in
     recent     `events --since 2h`: the first line, the imports that it cannot do without, the requests
     year       a year filtered by zone and score: time, resident memory
     bare       the same without an index: the same answer, the listings
+    client     a `MotionClient` that was away for a day: 1,500 events of four cameras, to the last of them
     get        2,000 frames of ordinary size, beside s5cmd and boto3 on the same keys (where installed)
 
 Bodies in the large part are a few bytes: the number of objects is what counts. They are made as entries of
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -34,6 +36,7 @@ from typing import Any
 
 import yaml
 
+from async_motion.client import MotionClient
 from async_motion.core.index import IndexLine, index_key, pack
 from async_motion.retrieval import EventReader
 from async_motion.store.minio_reader import MinioReader
@@ -44,6 +47,7 @@ from tests.support.service import ROOT, clean_environment
 
 CAMERAS = ("drive", "garden", "porch", "yard")
 ROUNDS = 5
+AWAY_EVENTS = 1500
 GET_EVENTS, GET_FRAMES, GET_BYTES = 100, 20, 80_000
 
 Object = tuple[str, bytes, Mapping[str, str]]
@@ -139,10 +143,24 @@ def command(config: Path, *words: str) -> tuple[float, float, int, list[str]]:
     assert process.stdout is not None
     first = process.stdout.readline()
     to_first = time.perf_counter() - began
-    rest = process.stdout.read().splitlines()
-    _, _, used = os.wait4(process.pid, 0)
-    process.returncode = 0
-    return to_first, time.perf_counter() - began, used.ru_maxrss, [first.rstrip(), *rest]
+    lines, peak = [first.rstrip()], peak_kib(process.pid)
+    for line in process.stdout:
+        lines.append(line.rstrip())
+        peak = max(peak, peak_kib(process.pid))
+    process.wait()
+    return to_first, time.perf_counter() - began, peak, lines
+
+
+def peak_kib(pid: int) -> int:
+    """Return the peak resident memory of a process, 0 if it has ended.
+
+    The figure of `wait4` would begin with this process's own peak: a child inherits it until its exec.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    return 0
 
 
 def imports() -> float:
@@ -183,14 +201,16 @@ def main() -> None:
     )
     parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--frames", type=int, default=20)
-    parser.add_argument("--only", choices=("find", "get"), help="one half alone")
+    parser.add_argument("--only", choices=("find", "client", "get"), help="one part alone")
     args = parser.parse_args()
     figures: dict[str, Any] = {"load": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as temporary, seaweedfs(Path(temporary) / "weed") as server:
         folder = Path(temporary)
-        if args.only != "get":
+        if args.only in (None, "find"):
             figures |= find(server, folder, args.events, args.frames)
-        if args.only != "find":
+        if args.only in (None, "client"):
+            figures["client"] = asyncio.run(catch_up(server))
+        if args.only in (None, "get"):
             figures |= get(server, folder)
     print(json.dumps(figures, indent=2))
 
@@ -247,6 +267,39 @@ async def without_index(server: S3Server, bucket: str, expected: list[str]) -> d
             "requests": reader.requests.sent,
             "camera_days": days,
         }
+
+
+async def catch_up(server: S3Server) -> dict[str, Any]:
+    """Measure a client that was away for a day: seconds to its first and its last event, five times."""
+    bucket = server.make_bucket()
+    now = datetime.now(UTC)
+    numbers = dict.fromkeys(CAMERAS, 0)
+    events = []
+    for place in range(AWAY_EVENTS):
+        camera = CAMERAS[place % len(CAMERAS)]
+        numbers[camera] += 1
+        at = now - timedelta(days=1) * (1 - (place + 1) / (AWAY_EVENTS + 1))
+        events.append(make_event(camera=camera, at=at, salt=place, frames=1, no=numbers[camera]))
+    objects = [(key, *each) for event in events for key, each in event.objects.items()]
+    await put_all(server, bucket, objects + [(key, *each) for key, each in index_objects(events).items()])
+    times = []
+    for _ in range(ROUNDS):
+        async with (
+            MinioReader(bucket=bucket, concurrency=16, **server.admin.arguments()) as store,
+            MotionClient(store, instance=INSTANCE) as client,
+        ):
+            began = time.perf_counter()
+            first = 0.0
+            seen: dict[str, list[int]] = {camera: [] for camera in CAMERAS}
+            async for event in client.events(now - timedelta(days=1)):
+                first = first or time.perf_counter() - began
+                assert event.no is not None
+                seen[event.camera].append(event.no)
+                if sum(map(len, seen.values())) == AWAY_EVENTS:
+                    break
+            times.append((round(first, 2), round(time.perf_counter() - began, 2)))
+            assert all(seen[camera] == list(range(1, numbers[camera] + 1)) for camera in CAMERAS)
+    return {"events": AWAY_EVENTS, "first_and_last_s": sorted(times)}
 
 
 def get(server: S3Server, folder: Path) -> dict[str, Any]:

@@ -12,9 +12,12 @@ from aiohttp import ClientSession, web
 from async_motion.core.listing import Listed
 from async_motion.errors import RecordRejected, StoreRefused, StoreUnavailable, UnreadableObject
 from async_motion.retrieval import EventReader
+from async_motion.retrieval.rebuild import rebuild
+from async_motion.retrieval.removal import delete
 from async_motion.store.directory_reader import DirectoryReader
 from async_motion.store.minio_reader import MinioReader
 from tests.support.bucket import INSTANCE, MadeEvent, index_objects, make_event
+from tests.support.delivering import Bench, TroubledBroker
 from tests.support.s3 import S3Server
 
 Reader = DirectoryReader | MinioReader
@@ -162,6 +165,50 @@ class TestEvents:
                 assert await events.fetch(frame) == f"{event.event_id} {frame.seq}".encode()
         assert bare[-1].peak_score == 0.03
         assert events.skipped.count == 0
+
+    async def test_delivery_writes_an_index_that_answers_alone(self, reader: Reader) -> None:
+        bench = Bench()
+        async with bench.spool:
+            writer = await bench.spool.writer()
+            await bench.accept_event(3)
+            await bench.accept_event(2, index=60)
+            broker = TroubledBroker(check=lambda _topic, _payload: None)
+            async with bench.delivering(store=reader, broker=broker, index_every_s=300.0) as delivery:
+                assert await delivery.drain(60)
+        events = EventReader(reader, instance=INSTANCE, now=lambda: NOW)
+        listed = [event async for event in events.events("porch")]
+        assert [(event.no, event.writer, event.frames) for event in listed] == [
+            (1, writer, 3),
+            (2, writer, 2),
+        ]
+        # Both come from the index: no `event.json` is read.
+        assert events.requests.sent["read"] == 1
+        (page,) = [page async for page in events.requests.pages(f"{INSTANCE}/.index/")]
+        assert [f".{writer}.jsonl.gz" in each.key for each in page.objects] == [True]
+
+    async def test_a_rebuilt_index_gives_the_same_answer(self, reader: Reader) -> None:
+        ended = [make_event(at=NOW - timedelta(days=d), no=41 - d) for d in (40, 20, 10)]
+        await fill(reader, *ended)
+        events = EventReader(reader, instance=INSTANCE, now=lambda: NOW)
+        bare = [event async for event in events.events()]
+        assert [day.events async for day in rebuild(events)] == [1, 1, 1]
+        before = events.requests.sent["read"]
+        assert [event async for event in events.events()] == bare
+        # Each day is one index file; the oldest is listed, too, and needs no summary.
+        assert events.requests.sent["read"] - before == len(ended)
+
+    async def test_a_deleted_event_is_gone_from_objects_and_index(self, reader: Reader) -> None:
+        old, young = (make_event(at=NOW - timedelta(days=d), no=41 - d) for d in (40, 20))
+        await fill(reader, old, young)
+        for key, (data, _) in index_objects([old, young]).items():
+            await reader.write(key, data, "application/gzip")
+        events = EventReader(reader, instance=INSTANCE, now=lambda: NOW)
+        first, second = [event async for event in events.events()]
+        assert await delete(events, [second]) == len(young.objects)
+        assert [event async for event in events.events()] == [first]
+        # JuiceFS goes on listing the folder, which is now empty.
+        left = [each.key for each in (await reader.page(f"{INSTANCE}/porch/")).objects if each.size]
+        assert sorted(left) == sorted(old.objects)
 
 
 async def test_no_listing_leads_out_of_a_directory(tmp_path: Path) -> None:

@@ -159,10 +159,9 @@ class Bench:
 
     @asynccontextmanager
     async def delivering(self, **more: Any) -> AsyncIterator[Delivery]:
-        options: dict[str, Any] = {"pace": QUICK, "clock": self.clock, "draw": lambda: 0.5, **more}
-        self.delivery = Delivery(
-            spool=self.spool, store=self.store, broker=self.broker, topics=Topics(BASE), **options
-        )
+        options: dict[str, Any] = {"store": self.store, "broker": self.broker, "pace": QUICK}
+        options |= {"clock": self.clock, "draw": lambda: 0.5, **more}
+        self.delivery = Delivery(spool=self.spool, topics=Topics(BASE), **options)
         task = asyncio.create_task(self.delivery.run(), name="delivery")
         try:
             yield self.delivery
