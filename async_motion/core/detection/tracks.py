@@ -25,6 +25,9 @@ _MAX_GAP_S = 4.0
 """A longer gap between two frames does not widen the search further."""
 _LOST_S, _LOST_FRAMES = 1.0, 2
 """A track without a region is forgotten after both."""
+_DART_S, _DART = 0.15, 0.25
+"""A new track darts if it covers less than the share `_DART` of its last place within its first `_DART_S`. An
+insect in front of the lens does."""
 _FOLLOW_SPEED = 0.5
 _CONVINCING_S = 0.5
 """A track is kept only after this much motion: an insect in front of the lens is not."""
@@ -46,6 +49,7 @@ class Track:
 
     __slots__ = (
         "believed",
+        "born",
         "box",
         "calm",
         "mask",
@@ -61,7 +65,7 @@ class Track:
     )
 
     def __init__(self, box: NDArray[np.float64], now: float) -> None:
-        self.box = box
+        self.box, self.born = box, now
         self.origin, self.speed = _centre(box), np.zeros(2)
         self.mask: Plane | None = None
         self.seen_at = self.stirred_at = self.stays_since = now
@@ -103,7 +107,10 @@ class Tracks:
         """Index of the track that each region continues, by label; -1 for none."""
 
     def follow(self, regions: Regions, now: float) -> NDArray[np.bool_]:
-        """Assign a frame's regions to tracks; return which continue a track from the two frames before."""
+        """Assign a frame's regions to tracks; return which continue a track from the two frames before.
+
+        A region that darts does not: its track has not been seen long enough.
+        """
         self._owner = np.full(regions.count, -1)
         if not self._tracks or regions.count < 2:
             return np.zeros(regions.count, np.bool_)
@@ -116,7 +123,19 @@ class Tracks:
         found = common[np.arange(regions.count), best] > 0.0
         found[0] = False
         self._owner[found] = best[found]
-        return self._where([track.misses < _LOST_FRAMES for track in self._tracks])
+        seen = self._where([track.misses < _LOST_FRAMES for track in self._tracks])
+        new = self._where([now - track.born < _DART_S for track in self._tracks])
+        if new.any():
+            seen &= ~(new & self._darts(boxes))
+        return seen
+
+    def _darts(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which of `boxes`, one for each label, hardly overlap the last place of their track."""
+        last = np.array([track.box for track in self._tracks])[self._owner]
+        low, high = np.maximum(boxes[:, :2], last[:, :2]), np.minimum(boxes[:, 2:], last[:, 2:])
+        common = np.maximum(high - low, 0.0).prod(axis=1)
+        smaller = np.minimum(*((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes, last)))
+        return np.asarray(common < _DART * smaller, np.bool_)
 
     def moved(self) -> NDArray[np.bool_]:
         """Return which regions continue a track that was motion in the frame before."""

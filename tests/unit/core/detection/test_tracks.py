@@ -59,6 +59,21 @@ def test_an_object_was_seen_before_when_it_is_near() -> None:
     assert not scene.show((90, 20, 8, 8)).any()
 
 
+def test_an_insect_that_darts_was_not_seen_before_and_a_person_was() -> None:
+    # 15 frames a second: the insect moves by more than its size in each, the person by a fifth of its width.
+    insect, person = Scene(), Scene()
+    flight = [insect.show((20 + 9 * step, 20, 6, 6), step_s=1 / 15) for step in range(3)]
+    walk = [person.show((20 + 2 * step, 20, 10, 24), step_s=1 / 15) for step in range(3)]
+    assert not np.any(flight)
+    assert [seen.all() for seen in walk] == [False, True, True]
+
+
+def test_what_goes_on_darting_is_seen_in_the_end() -> None:
+    scene = Scene()
+    seen = [scene.show((20 + 9 * step, 20, 6, 6), step_s=1 / 15).all() for step in range(5)]
+    assert seen[3:] == [True, True]
+
+
 @pytest.mark.parametrize("step_s", [0.04, 0.2, 1.0, 2.0])
 def test_a_steady_walk_is_one_track_at_any_frame_rate(step_s: float) -> None:
     scene = Scene()
