@@ -17,12 +17,12 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from async_motion.app import build, specs
 from async_motion.app.cameras import Cameras
@@ -116,12 +116,6 @@ async def open_bucket(settings: Settings) -> AsyncIterator[WatchedBucket]:
     )
     async with bucket:
         yield bucket
-
-
-class Announcer(Protocol):
-    """What announces devices to Home Assistant."""
-
-    async def run(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -484,8 +478,3 @@ class FleetObserver(Watched):
     def event_ended(self, event: MotionEvent) -> None:
         self._member.event_ended(event)
         super().event_ended(event)
-
-
-def joined_state(member: FleetMember | None) -> Callable[[], Mapping[str, Any]]:
-    """Return a function that returns the fleet's fields of the instance's state; empty without a fleet."""
-    return dict if member is None else member.state

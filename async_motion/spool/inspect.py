@@ -22,15 +22,11 @@ from async_motion.spool import codec, files
 from async_motion.spool.schema import (
     APPLICATION_ID,
     ASIDE,
-    END,
     RECORD,
     ROW_BYTES,
-    START,
     TO_STORE,
     VERSION,
 )
-
-_KINDS = {RECORD: "frame", START: "start", END: "end"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,8 +110,6 @@ class NewsQuery(Model):
     )
 
 
-Anything = dict[str, Any]
-
 # ---- stored events ----
 
 
