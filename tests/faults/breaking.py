@@ -8,24 +8,30 @@ kinds at once. If possible, it waits until the service is affected: otherwise th
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import select
 import shutil
 import signal
+import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.disk import Disk, fill
 from tests.faults.mqttwire import QUOTA_EXCEEDED, Refusing
 from tests.faults.nameserver import Mood, NameServer
-from tests.faults.stage import BASE, CLOSED_ACL, OPEN_ACL, SERVICE_LOGIN, WATCHER_LOGIN, Stage
+from tests.faults.stage import BASE, CLOSED_ACL, INSTANCE, OPEN_ACL, SERVICE_LOGIN, WATCHER_LOGIN, Stage
 from tests.support.mqtt import retained
 from tests.support.wait import eventually_async
 
 Break = Callable[[Stage, float], Awaitable[None]]
 
 ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>on purpose</Message></Error>"
+SLOW_CLIENTS = 400
 CGROUP_CPU = Path("/sys/fs/cgroup/cpu")
 CGROUP_MEMORY = Path("/sys/fs/cgroup/memory")
 
@@ -151,6 +157,73 @@ def clock_environment(offset: Path) -> dict[str, str]:
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_DONT_RESET": "1",
     }
+
+
+POISON = (b"[" * 5000, b"NaN", b'"\\ud800"', b'{"device": {"identifiers": {}}, "components": [1]}')
+
+
+@fault("service")
+async def retained_message_poisoned(stage: Stage, hold_s: float) -> None:
+    """Retained messages that no parser likes lie below its discovery topics when it starts."""
+    topics = {
+        f"homeassistant/device/async_motion_{INSTANCE}_gone{number}/config": payload
+        for number, payload in enumerate(POISON)
+    }
+    stage.kill_service()
+    for topic, payload in topics.items():
+        stage.subscriber.publish(topic, payload, retain=True)
+    stage.service.start()
+    await _service_is_back(stage)
+    await asyncio.sleep(min(hold_s, 2.0))
+    for topic in topics:
+        stage.subscriber.publish(topic, b"", retain=True)
+
+
+@fault("service")
+async def clients_slow(stage: Stage, hold_s: float) -> None:
+    """Hundreds of clients of the page send half a request each, and wait."""
+    clients: list[socket.socket] = []
+    try:
+        for _ in range(SLOW_CLIENTS):
+            client = socket.create_connection(("127.0.0.1", stage.web_port), timeout=30)
+            clients.append(client)
+            with suppress(OSError):  # beyond its bound the service hangs up
+                client.sendall(b"GET / HTTP/1.1\r\nHost: edge1\r\nX-Slow: ")
+        await asyncio.sleep(hold_s)
+        await _service_is_back(stage)
+    finally:
+        for client in clients:
+            client.close()
+
+
+@fault("service")
+async def log_stalled(stage: Stage, hold_s: float) -> None:
+    """Its log is a full pipe whose reader has stopped, like `docker logs` or a frozen terminal."""
+    stage.kill_service()
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while os.write(writer, b"\n" * select.PIPE_BUF):
+            pass
+    os.set_blocking(writer, True)
+    stage.service.log_to = writer
+    stage.service.start()
+    stage.service.log_to = None
+    os.close(writer)
+    try:
+        await _service_is_back(stage)
+        await asyncio.sleep(hold_s)
+    finally:
+        threading.Thread(target=_copy, args=(reader, stage.service.log_file), daemon=True).start()
+
+
+def _copy(reader: int, log_file: Path) -> None:
+    """Append what comes from a pipe to a file, until its end."""
+    with os.fdopen(reader, "rb", buffering=0) as pipe, log_file.open("ab") as log:
+        while data := pipe.read(65_536):
+            log.write(data)
+            log.flush()
 
 
 async def _service_is_back(stage: Stage) -> None:

@@ -48,6 +48,9 @@ CLOSED_ACL = f"user {WATCHER_LOGIN[0]}\ntopic readwrite #\nuser {SERVICE_LOGIN[0
 class Witnessed(Service):
     """The service, run by the witness. It keeps its witness file over restarts."""
 
+    log_to: int | None = None
+    """A descriptor that takes the log instead of the file, from the next start on."""
+
     def __init__(
         self,
         settings: dict[str, Any],
@@ -69,8 +72,8 @@ class Witnessed(Service):
                 cwd=self.folder,
                 env={**self._env, **env},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=log if self.log_to is None else self.log_to,
+                stderr=log if self.log_to is None else self.log_to,
             )
         return self
 
@@ -106,6 +109,7 @@ class Stage:
         self._fps = fps
         self._stack = contextlib.AsyncExitStack()
         self.baseline: dict[str, Any] = {}
+        self.web_port = free_port()
 
     async def __aenter__(self) -> Self:
         try:
@@ -181,10 +185,9 @@ class Stage:
                 "username": SERVICE_LOGIN[0],
                 "password": SERVICE_LOGIN[1],
                 "keepalive": "5s",
-                "discovery": {"enabled": False},
             },
             "spool": {"path": str(self.spool), "max_bytes": MAX_BYTES},
-            "web": {"port": free_port()},
+            "web": {"port": self.web_port},
             "cameras": dict.fromkeys(CAMERAS, camera),
         }
         for section, values in self._more.items():
