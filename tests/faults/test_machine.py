@@ -79,7 +79,7 @@ async def test_a_full_disk_stops_acceptance_and_loses_nothing_accepted(tmp_path:
                 if away:
                     await stage.store_proxy.open_port()
                 (point / "ballast").unlink()
-                await until_said(stage, "accepts records again", before + 1)
+                await until_said(stage, "spool: accepts records again", before + 1)
                 await stage.more_accepted(5)
             verdict = await verdict_of(stage)
             stage.kill_service()
@@ -96,7 +96,7 @@ async def test_a_spool_that_fills_its_disk_drains_by_itself(tmp_path: Path) -> N
             await stage.store_proxy.close_port()
             await until_said(stage, "no space left", 1)
             await stage.store_proxy.open_port()
-            await until_said(stage, "accepts records again", 1)
+            await until_said(stage, "spool: accepts records again", 1)
             verdict = await verdict_of(stage)
             stage.kill_service()
     print(verdict.figures)

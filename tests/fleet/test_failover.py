@@ -73,7 +73,7 @@ def test_a_worker_that_dies_is_replaced_and_nothing_blinks(tmp_path: Path) -> No
         eventually(lambda: stage.newest(f"{camera}/motion") is not None)
         # The dead one comes back: what it had accepted is delivered, and says that it is late.
         stage.worker(dead)
-        stage.workers[dead].wait_for_log("connected to the NATS servers")
+        stage.workers[dead].wait_for_log("fleet: connected to the NATS servers")
         stage.wait_until_watched()
         time.sleep(3)
         assert older_epochs(stage.said()) == []
