@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.support.need import need
+from tests.support.npm import package
 from tests.support.ports import free_port
 from tests.support.service import Service
 from tests.support.wait import eventually
@@ -64,18 +62,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def axe() -> str:
     """The script that checks accessibility; npm fetches it once into the machine's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "async_motion" / AXE
-    script = cache / "package" / "axe.min.js"
-    if not script.is_file():
-        npm = shutil.which("npm")
-        need(npm is not None, "npm")
-        cache.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            [npm or "npm", "pack", "--silent", AXE], cwd=cache, check=True, capture_output=True, text=True
-        )
-        with tarfile.open(cache / done.stdout.split()[-1]) as archive:
-            archive.extractall(cache, filter="data")
-    return script.read_text(encoding="utf-8")
+    return (package(AXE) / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

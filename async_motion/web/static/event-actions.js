@@ -8,6 +8,7 @@ class EventActions extends HTMLElement {
   connectedCallback() {
     if (document.body.dataset.role !== 'admin') return;
     this.path = at`events/${this.getAttribute('camera') || ''}/${this.getAttribute('event') || ''}`;
+    this.url = '';
     this.draw();
   }
 

@@ -67,6 +67,7 @@ class FlipBook extends HTMLElement {
 
   /** @param {number} place */
   async show(place) {
+    /** @type {any[]} */
     const frames = this.frames ?? [];
     if (place < 0 || place >= frames.length) return;
     this.place = place;

@@ -53,6 +53,7 @@ class ZoneEditor extends HTMLElement {
     /** @type {State[]} */
     this.future = [];
     this.chosen = this.state.shapes.length ? 0 : -1;
+    /** @type {number} */
     this.point = -1;
     this.sizes = false;
     this.snaps = true;
@@ -466,7 +467,7 @@ class ZoneEditor extends HTMLElement {
     return html`<section class="panel" role="status"><p>${lost.length
       ? html`Of ${count} events <b>${lost.length} would not have been reported</b>${lost.length === count ? '' : ', these'}:`
       : html`All of the last ${count} events would have been reported.`}</p>
-      <div class="strip">${lost.slice(0, 24).map(({ event }) => html`<a href=${`event?camera=${encodeURIComponent(event.camera)}&id=${event.event_id}`} target="_blank" rel="noopener">
+      <div class="strip">${lost.slice(0, 24).map((/** @type {any} */ { event }) => html`<a href=${`event?camera=${encodeURIComponent(event.camera)}&id=${event.event_id}`} target="_blank" rel="noopener">
         ${event.best === null ? nothing : html`<img loading="lazy" alt=${new Date(event.started_at).toLocaleString()} src=${address(at`events/${event.camera}/${event.event_id}/frames/${event.best}`) + '?width=320'}>`}</a>`)}</div>
       <p class="dim small">An estimate from the stored boxes: motion that was never stored is not included.</p></section>`;
   }
