@@ -39,6 +39,14 @@ def test_ci_runs_every_python_that_the_project_names() -> None:
     assert PROJECT["project"]["requires-python"] == f">={named[0]}"
 
 
+def test_a_release_compares_its_tag_with_the_version() -> None:
+    steps = [step for job in _yaml(".github/workflows/release.yml")["jobs"].values() for step in job["steps"]]
+    (compare,) = [step["run"] for step in steps if "$TAG" in step.get("run", "")]
+    for tag, code in ((f"v{async_motion.__version__}", 0), ("v99.0.0", 1)):
+        done = subprocess.run(["bash", "-e", "-c", compare], cwd=ROOT, env=os.environ | {"TAG": tag})
+        assert done.returncode == code
+
+
 def test_ci_calls_parts_that_exist() -> None:
     parts = re.findall(r"^#   (\w+) ", RUN, re.MULTILINE)
     steps = [step for job in _yaml(".github/workflows/ci.yml")["jobs"].values() for step in job["steps"]]

@@ -171,6 +171,14 @@ def test_every_image_is_pinned_by_digest() -> None:
     assert DIGEST.fullmatch(base[1])
 
 
+def test_an_image_without_a_known_digest_has_an_exact_tag_and_the_reason() -> None:
+    for path in (DOCKER / "compose.fleet.yaml", DOCKER / "kubernetes/nats.yaml"):
+        (image,) = re.findall(r"image: (nats:.+)$", path.read_text(), re.MULTILINE)
+        tag, _, reason = image.partition("  # ")
+        assert re.fullmatch(r"nats:\d+\.\d+\.\d+-alpine", tag), tag
+        assert "digest" in reason
+
+
 def test_another_minio_is_one_line(tmp_path: Path) -> None:
     done = compose(MINIO, tmp_path, ROOT_KEYS | {"MINIO_IMAGE": "pgsty/silo:RELEASE.2026-08-06T00-00-00Z"})
     assert done.returncode == 0, done.stderr
