@@ -38,15 +38,15 @@ def test_looking_at_a_part_alone_finds_what_is_in_the_whole(seed: int) -> None:
     ground = random.integers(60, 200, (60, 80), np.uint8)
     left, top = (int(place) for place in random.integers(0, 40, 2))
     thing = plane((left, top, 14, 14))
-    picture = np.where(thing > 0, ground // 2, ground).astype(np.uint8)
-    picture[thing > 0] += random.integers(0, 60, (60, 80), np.uint8)[thing > 0] * np.uint8(seed % 2)
+    image = np.where(thing > 0, ground // 2, ground).astype(np.uint8)
+    image[thing > 0] += random.integers(0, 60, (60, 80), np.uint8)[thing > 0] * np.uint8(seed % 2)
     specks = (random.random((60, 80)) < 0.05).astype(np.uint8) * np.uint8(255)
     differs = np.maximum(thing, specks)
-    lit = cv2.subtract(differs, shadows(picture, ground, differs))
+    lit = cv2.subtract(differs, shadows(image, ground, differs))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     closed = u8(cv2.morphologyEx(cv2.medianBlur(lit, 3), cv2.MORPH_CLOSE, disc))
-    assert np.array_equal(clean(differs, picture, ground) & closed, closed)
-    filled = clean(differs, picture, ground) != closed
+    assert np.array_equal(clean(differs, image, ground) & closed, closed)
+    filled = clean(differs, image, ground) != closed
     assert np.count_nonzero(filled) <= 0.02 * filled.size
 
 
