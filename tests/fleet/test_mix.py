@@ -11,6 +11,7 @@ import pytest
 
 from tests.fleet.mix import possible, schedule
 from tests.fleet.network import isolated, missing
+from tests.support.need import need
 from tests.support.service import ROOT
 
 SEED = 16
@@ -23,8 +24,7 @@ SLACK_S = 15.0
 @pytest.mark.timeout(600)
 def test_a_short_mix_of_faults_leaves_no_camera_alone_and_loses_no_frame(tmp_path: Path) -> None:
     why = missing()
-    if why is not None:
-        pytest.skip(why)
+    need(why is None, f"network namespaces: {why}")
     arguments = ["--seed", str(SEED), "--faults", str(FAULTS), "--cameras", "4", "--slack", str(SLACK_S)]
     command = isolated([*arguments, "--keep", str(tmp_path / "fleet")])
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
