@@ -34,7 +34,7 @@ def main() -> None:
         f"-max_total_time={chosen.seconds}",
         f"-seed={chosen.seed}",
         "-max_len=4096",
-        "-rss_limit_mb=1024",
+        "-rss_limit_mb=4096",  # the modules with their counters take more than 1 GiB
     ]
     atheris.Setup([sys.argv[0], *options, "-print_final_stats=1"], one)
     atheris.Fuzz()

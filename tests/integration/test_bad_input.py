@@ -107,7 +107,7 @@ def test_probe_says_what_works_and_what_does_not(tmp_path: Path) -> None:
     (tmp_path / "v.yaml").write_text(yaml.safe_dump(settings))
     answer = command("check", "--probe", "--config", "v.yaml", folder=tmp_path)
     assert answer.returncode == 1, answer.stderr
-    assert "ok    camera porch: a picture of 320x240" in answer.stdout
+    assert "ok    camera porch: a frame of 320x240" in answer.stdout
     assert "FAIL  camera yard: " in answer.stdout
     assert "ok    store: wrote a test object" in answer.stdout
     assert "ok    broker: " in answer.stdout

@@ -200,7 +200,8 @@ def seaweedfs(
     command += ["-ip.bind=127.0.0.1", "-master.telemetry=false", f"-s3.config={folder / 's3.json'}"]
     command += [f"-{name}={port}" for name, port in zip(names, ports, strict=True)]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"]
-    command += ["-s3.autoCreateBucket=false"]
+    # Each bucket takes volumes of its own. The default is what the free disk could hold if all were full.
+    command += ["-s3.autoCreateBucket=false", "-volume.max=4000"]
     if iam is not None:
         (folder / "iam.json").write_text(json.dumps(iam))
         command.append(f"-s3.iam.config={folder / 'iam.json'}")

@@ -114,8 +114,8 @@ class Service:
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
 
     def log(self) -> list[dict[str, Any]]:
-        """Return the entries of the log so far, oldest first."""
-        return [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
+        """Return the entries of the log so far, oldest first; a line that is being written is left out."""
+        return [json.loads(line) for line in self.log_text().split("\n")[:-1] if line.startswith("{")]
 
     def messages(self) -> list[str]:
         """Return the messages of the log so far, oldest first."""

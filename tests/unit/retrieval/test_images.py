@@ -159,7 +159,7 @@ class TestClip:
 
     @pytest.mark.parametrize("count", [0, 2])
     def test_without_an_image_there_is_no_clip(self, count: int, tmp_path: Path) -> None:
-        with pytest.raises(ImageError, match="no picture"):
+        with pytest.raises(ImageError, match="no image"):
             make_clip(made_event(count).frames, lambda _: None, tmp_path / "clip.mp4")
         assert list(tmp_path.iterdir()) == []
 

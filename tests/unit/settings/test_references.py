@@ -100,7 +100,7 @@ def test_each_problem_has_its_line(tmp_path: Path) -> None:
 
 def test_what_a_secret_holds_is_checked_as_if_it_were_written_there(tmp_path: Path) -> None:
     said = problems(tmp_path, "cameras: {porch: {source: 'aws-secret:edge/yard'}}")
-    assert "variables.yaml:1: cameras.porch.source: a kind of address that is not known" in said
+    assert "variables.yaml:1: cameras.porch.source: an unknown kind of address" in said
 
 
 def test_a_key_that_is_no_secret_takes_no_reference(tmp_path: Path) -> None:
