@@ -396,7 +396,7 @@ async def test_the_server_encrypts(server: S3Server, encryption: str, sent: dict
 
 async def test_without_encryption_it_can_be_found_on_the_disk(server: S3Server) -> None:
     """That `holds` would find it."""
-    data = b"a frame that nobody encrypts" * 2000
+    data = b"a frame in clear text" * 2000
     async with store_of(server.endpoint, **keys_of(server.admin)) as store:
         await put(store, "plain.jpg", data)
     eventually(lambda: holds(server.folder / "data", data[:200]), within_s=60, what="the frame on disk")
