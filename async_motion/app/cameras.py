@@ -3,6 +3,7 @@
 start(name) ──▶ source, detector, unit, supervisor, profiles ──▶ tasks of its own
 change(name) ──▶ new settings apply between two frames; an open event continues
 stop(name)  ──▶ capture ends ▶ queued frames reach the spool ▶ the detector's state is saved ▶ source closed
+cut(name)   ──▶ the camera is free at once, whatever a stop waits for
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from async_motion.status import Reporter
 from async_motion.web.live import Live
 
 log = logging.getLogger(__name__)
+
+CUT_S = 1.0
+"""How long the reader of a camera that stops may take to close its connection."""
 
 End = Callable[[asyncio.Task[None]], Awaitable[None]]
 """Cancels a task and waits for it to end."""
@@ -65,6 +69,8 @@ class Cameras:
         self._shared = shared
         self._end = end
         self._running: dict[str, _Running] = {}
+        self._ending: dict[str, _Running] = {}
+        """The cameras whose stop has begun and not ended."""
         self._tasks: asyncio.TaskGroup | None = None
 
     @property
@@ -76,10 +82,18 @@ class Cameras:
         """Take the group that supervises the cameras' tasks."""
         self._tasks = tasks
 
-    async def start(self, name: str, *, worker: str | None = None, epoch: int | None = None) -> None:
+    async def start(
+        self,
+        name: str,
+        *,
+        worker: str | None = None,
+        epoch: int | None = None,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Build a camera from its settings and start it. Raises RuntimeError if it is already running.
 
-        In a fleet, `worker` owns it under the lease `epoch`.
+        In a fleet, `worker` owns it under the lease `epoch`. `is_wanted` is asked last: reading the learned
+        state may have taken longer than the lease lasts.
         """
         assert self._tasks is not None
         if name in self._running:
@@ -95,6 +109,9 @@ class Cameras:
             detector = await build.recall_detector(
                 settings, name, spool=shared.spool, executor=shared.executor
             )
+        if not is_wanted():
+            await source.aclose()
+            return
         unit = build.build_unit(
             settings,
             name,
@@ -148,10 +165,15 @@ class Cameras:
             running.others.append(self._tasks.create_task(profiles.run(), name=f"profile[{name}]"))
 
     async def stop(self, name: str) -> None:
-        """Stop a camera; return once its queued frames are in the spool and its source is closed."""
+        """Stop a camera; return once its queued frames are in the spool and its source is closed.
+
+        The camera itself is free after `CUT_S`, even if the rest hangs.
+        """
         running = self._running.pop(name, None)
         if running is None:
             return
+        self._ending[name] = running
+        asyncio.get_running_loop().call_later(CUT_S, running.source.cut)
         await running.supervisor.stop()
         await asyncio.wait([running.watching])
         await self._shared.learned.detach(name)
@@ -159,6 +181,21 @@ class Cameras:
             await self._end(task)
         self._shared.reporter.detach(name)
         await running.resources.aclose()
+        self._ending.pop(name, None)
+
+    def cut(self, name: str) -> bool:
+        """End a camera's connections at once and for good; return whether it is free.
+
+        From any thread; never waits. A camera that is cut can only be stopped.
+        """
+        found = [one for one in (self._running.get(name), self._ending.get(name)) if one is not None]
+        free = [one.source.cut() for one in found]
+        return all(free)
+
+    @property
+    def unfinished(self) -> list[asyncio.Task[None]]:
+        """Return the tasks of cameras whose stop has begun and not ended."""
+        return [one.watching for one in self._ending.values()]
 
     async def stop_all(self) -> None:
         """Stop all cameras concurrently."""

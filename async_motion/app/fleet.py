@@ -2,6 +2,7 @@
 
     lease won ──▶ connection of its own ──▶ reporter ──▶ Cameras.start(name, epoch)
     lease lost, shed, drained ──▶ Cameras.stop ──▶ reporter ──▶ the connection ends without a DISCONNECT
+                    too late  ──▶ Cameras.cut ──▶ or the process ends
 
 - The owner of `INSTANCE` publishes the instance's state and Home Assistant's devices.
 - A camera that cannot be opened `TRIES` times in a row goes to another worker, with the reason.
@@ -16,6 +17,8 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -37,6 +40,7 @@ from async_motion.core.names import place_of_url
 from async_motion.errors import SettingsError, SpoolError, TlsFileError
 from async_motion.fleet.capacity import CostMeter, measured_capacity
 from async_motion.fleet.worker import INSTANCE, FleetSettings, FleetWorker, WatchedBucket
+from async_motion.logs import flush_logging
 from async_motion.settings import CameraSettings, Settings
 from async_motion.spool import Spool
 from async_motion.status import Reporter
@@ -52,6 +56,8 @@ WILL_MARGIN_S: Final = 5.0
 NOTED_S: Final = 5.0
 """Time limit of the wait for an event's number, which is noted in the lease."""
 DRAIN_POLL_S: Final = 0.1
+LAST_WORDS_S: Final = 0.5
+"""Time limit for the log's last line when the process must end."""
 
 EXTRA: Final = "fleet.servers: needs nats-py, expected `pip install 'async-motion[fleet]'`"
 
@@ -156,8 +162,8 @@ class FleetMember:
                 on_quorum_loss=settings.fleet.on_quorum_loss,
             ),
             bucket,
-            start=self._start,
-            stop=self._stop,
+            self,
+            end=_end_process,
             cost_of=self._meter.cost,
             about=self._about,
         )
@@ -293,23 +299,25 @@ class FleetMember:
                 "fleet: not all cameras were given away within %.0f s; stopping the others", timeout_s
             )
 
-    # -- callbacks of the worker
+    # -- the worker's cameras
 
     def _lock(self, owner: str) -> asyncio.Lock:
         return self._locks.setdefault(owner, asyncio.Lock())
 
-    def _start(self, owner: str, epoch: int, note: Mapping[str, Any] | None) -> None:
+    def start(self, owner: str, epoch: int, note: Mapping[str, Any] | None) -> None:
+        """Start a camera, or speak for the instance; return at once."""
         if self._tasks is not None:
             self._tasks.create_task(self._begin(owner, epoch, note), name=f"fleet: start[{owner}]")
 
     async def _begin(self, owner: str, epoch: int, note: Mapping[str, Any] | None) -> None:
-        async with self._lock(owner):
+        def is_ours() -> bool:
             assignment = self._worker.assignment(owner)
+            return assignment is not None and assignment.epoch == epoch
+
+        async with self._lock(owner):
             joined, broker, tasks = self._joined, self._broker, self._tasks
-            if assignment is None or assignment.epoch != epoch:
+            if joined is None or broker is None or tasks is None or not is_ours():
                 return  # given up before it was started
-            if joined is None or broker is None or tasks is None:
-                return
             broker.open(owner)
             if owner == INSTANCE:
                 joined.reporter.republish()
@@ -319,12 +327,13 @@ class FleetMember:
             profiled = not self._settings.cameras[owner].profiles.night.is_blank
             joined.reporter.put_camera(owner, self._zones[owner], profiled=profiled)
             joined.reporter.republish_camera(owner)
-            await joined.cameras.start(owner, worker=self.name, epoch=epoch)
+            await joined.cameras.start(owner, worker=self.name, epoch=epoch, is_wanted=is_ours)
             if note is not None and (event := cut_event(note, self._settings.instance, owner)):
                 ended = self._end_cut_event(event, epoch, note)
                 tasks.create_task(ended, name=f"fleet: end the event[{owner}]")
 
-    async def _stop(self, owner: str) -> None:
+    async def stop(self, owner: str) -> None:
+        """Stop a camera, or stop speaking for the instance; return when all of it is published."""
         async with self._lock(owner):
             joined, broker = self._joined, self._broker
             if joined is None or broker is None:
@@ -338,9 +347,13 @@ class FleetMember:
                 broker.leave(owner)
                 if owner in joined.cameras.names:
                     await joined.cameras.stop(owner)
-                    joined.reporter.drop_camera(owner)
-                    joined.live.forget(owner)
+                joined.reporter.drop_camera(owner)
+                joined.live.forget(owner)
             await broker.close(owner)
+
+    def cut(self, owner: str) -> bool:
+        """End a camera's connections at once; return whether it is free. From any thread; never waits."""
+        return self._joined is None or owner == INSTANCE or self._joined.cameras.cut(owner)
 
     def _pixels(self) -> dict[str, float]:
         if self._joined is None:
@@ -454,6 +467,24 @@ def cut_event(note: Mapping[str, Any], instance: str, camera: str) -> MotionEven
         )
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _end_process(camera: str) -> None:
+    """End the process at once: its connection to a camera cannot be ended in any other way."""
+
+    def last_words() -> None:
+        log.critical(
+            "fleet: %s: cannot be freed before its lease ends: ending the process; what was accepted stays in"
+            " the spool",
+            camera,
+        )
+        flush_logging(LAST_WORDS_S)
+
+    # In a thread: a log that hangs must not hold up the end.
+    saying = threading.Thread(target=last_words, name="fleet: last words", daemon=True)
+    saying.start()
+    saying.join(LAST_WORDS_S)
+    os._exit(1)
 
 
 class FleetObserver(Watched):

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 READY_S = 5.0
 """How long a publish waits for a new connection to be established."""
 POLL_S = 0.05
+CLOSE_S = 10.0
+"""How long a connection may take to publish what is left, and to end."""
 
 Connect = Callable[[str], BrokerClient]
 """Returns the client for a camera, or for `INSTANCE`, not yet running."""
@@ -89,11 +91,19 @@ class FleetBroker:
             self._lines[owner].leaving = True
 
     async def close(self, owner: str) -> None:
-        """Publish what is left for a camera or `INSTANCE`, then end its connection without a DISCONNECT."""
+        """Publish what is left for a camera or `INSTANCE`, then end its connection without a DISCONNECT.
+
+        Returns within twice `CLOSE_S`.
+        """
         line = self._lines.pop(owner, None)
-        if line is not None:
+        if line is None:
+            return
+        for _ in range(2):  # on Python 3.11 a library may swallow a cancellation
             line.running.cancel()
-            await asyncio.wait([line.running])
+            await asyncio.wait([line.running], timeout=CLOSE_S)
+            if line.running.done():
+                return
+        log.warning("fleet: %s: its broker connection does not end", owner)
 
     # -- the interface of one client
 

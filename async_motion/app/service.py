@@ -58,6 +58,8 @@ log = logging.getLogger(__name__)
 
 LAST_WORDS_S = 20.0
 """Time limit for a cancelled task to end; after it the process exits, so that a stop never hangs."""
+STOP_S = 60.0
+"""Time limit for all cameras to stop, with their queued frames in the spool."""
 SAME_SIGNAL_S = 0.5
 """A second signal within this time is the same one: wrappers such as `timeout` signal us and our group."""
 PAGE_DELAY_S = 0.5
@@ -249,6 +251,8 @@ class Service:
                 # Each task publishes its last states through the next one: the broker ends last.
                 for task in (*looking, serving, leading, delivering, reporting, talking):
                     await _end(task)
+                for task in cameras.unfinished:
+                    await _finish(task)
             _say_stopped(spool.stats, in_memory=settings.spool.path == ":memory:")
 
     async def _serve_page(
@@ -309,6 +313,16 @@ class Service:
 
         A worker of a fleet does not end with its recordings. It hands its cameras over before it ends.
         """
+        try:
+            await self._wait_and_stop(cameras, member)
+        except asyncio.CancelledError:
+            # A task has failed. Another that ignores its cancellation must not keep the process alive.
+            asyncio.get_running_loop().call_later(
+                LAST_WORDS_S, _end_without, "a task, after a bug in another,"
+            )
+            raise
+
+    async def _wait_and_stop(self, cameras: Cameras, member: FleetMember | None) -> None:
         async with asyncio.TaskGroup() as tasks:
             waiting = cameras.ended() if member is None else asyncio.Event().wait()
             ended = tasks.create_task(waiting, name="recordings")
@@ -319,8 +333,9 @@ class Service:
                 task.cancel()
         if member is not None:
             await member.drain(self._settings.shutdown_grace)
-        else:
-            await cameras.stop_all()
+            return
+        async with asyncio.TaskGroup() as tasks:
+            await _finish(tasks.create_task(cameras.stop_all(), name="stop of the cameras"), STOP_S)
 
     # ---- other settings ----
 
@@ -468,8 +483,18 @@ def _say_stopped(stats: SpoolStats, *, in_memory: bool) -> None:
 async def _end(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait for its end; exit the process if that takes longer than `LAST_WORDS_S`."""
     task.cancel()
-    done, _ = await asyncio.wait([task], timeout=LAST_WORDS_S)
+    await _finish(task)
+
+
+async def _finish(task: asyncio.Task[None], within_s: float = LAST_WORDS_S) -> None:
+    """Wait for a task's end; exit the process if that takes longer than `within_s`."""
+    done, _ = await asyncio.wait([task], timeout=within_s)
     if not done:
-        log.error("%s does not end: ending without it; what was accepted stays in the spool", task.get_name())
-        flush_logging()
-        os._exit(1)
+        _end_without(task.get_name())
+
+
+def _end_without(name: str) -> None:
+    """End the process though a task has not ended."""
+    log.error("%s does not end: ending without it; what was accepted stays in the spool", name)
+    flush_logging()
+    os._exit(1)

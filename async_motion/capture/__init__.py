@@ -59,6 +59,7 @@ def open_source(spec: CaptureSpec) -> CameraSource:
             record=IsolatedMainStream(isolated) if spec.record_source is not None else None,
             feedback=IsolatedFeedback(isolated),
             release=isolated.aclose,
+            is_free=isolated.cut,
         )
     feedback = DetectorFeedback()
     return CameraSource(

@@ -11,6 +11,7 @@ import time
 from urllib.parse import urlsplit
 
 from async_motion.capture.address import Address
+from async_motion.capture.sockets import CameraSockets
 from async_motion.errors import CameraRefused, CameraUnavailable
 
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
@@ -21,11 +22,12 @@ MIN_S = 0.1
 """Minimum time for TLS, or for one more address, even if the earlier steps took nearly all of it."""
 
 
-def connect(address: Address, within_s: float) -> socket.socket:
+def connect(address: Address, within_s: float, sockets: CameraSockets | None = None) -> socket.socket:
     """Return a blocking socket to the camera, connected within about `within_s` seconds.
 
-    Raises CameraUnavailable, CameraRefused.
+    It is registered in `sockets`. Raises CameraUnavailable, CameraRefused.
     """
+    sockets = sockets or CameraSockets()
     deadline = time.monotonic() + within_s
     try:
         parts = urlsplit(address.url)
@@ -44,10 +46,12 @@ def connect(address: Address, within_s: float) -> socket.socket:
         name = type(exc).__name__ if isinstance(exc, UnicodeError) else exc.strerror or type(exc).__name__
         raise CameraUnavailable(f"{address.shown}: cannot be reached ({name})") from None
     try:
+        sockets.add(camera)
         camera.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if address.scheme in TLS_SCHEMES:
             camera.settimeout(max(MIN_S, deadline - time.monotonic()))
             camera = _unverified().wrap_socket(camera, server_hostname=host)
+            sockets.add(camera)
     except OSError:
         camera.close()
         raise CameraUnavailable(f"{address.shown}: does not speak TLS, or none of our versions") from None

@@ -45,8 +45,13 @@ class CameraSource:
         record: StillSource | None = None,
         feedback: DetectorFeedback | None = None,
         release: Callable[[], Awaitable[None]] | None = None,
+        is_free: Callable[[], bool] | None = None,
     ) -> None:
-        """`release` frees what `reader` holds between connections; with it, the reader must never hang."""
+        """`release` frees what `reader` holds between connections; with it, the reader must never hang.
+
+        `is_free` cuts what `reader` holds besides sockets, and returns whether the camera is free. It is
+        called from any thread, and must not wait.
+        """
         self.camera = spec.camera
         self._live = live
         self._late = False
@@ -56,6 +61,7 @@ class CameraSource:
         self._spec = spec
         self._reader = reader
         self._release = release
+        self._is_free = is_free
         self._floor = Floor()
         self._handover: Handover | None = None
         self._left: list[threading.Thread] = []
@@ -135,6 +141,14 @@ class CameraSource:
             if not overdue and await handover.finished(CLOSE_GRACE_S):
                 self._left.remove(thread)
 
+    def cut(self) -> bool:
+        """End the connections to the camera at once and for good; return whether the camera is free.
+
+        From any thread; never waits. A reader that hangs is left to itself. Call it again where False.
+        """
+        self._spec.sockets.cut()
+        return self._is_free is None or self._is_free()
+
     async def aclose(self) -> None:
         """Stop reading. Returns within twice `CLOSE_GRACE_S`, even if the video library hangs."""
         self._closed = True
@@ -143,6 +157,7 @@ class CameraSource:
         if (handover := self._handover) is not None:
             handover.stop()
             await handover.finished(CLOSE_GRACE_S)
+        self.cut()
         if self._release is not None:
             await self._release()
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from async_motion.capture.sockets import CameraSockets
 from async_motion.core.options import (
     FPS,
     MAX_PIXELS,
@@ -34,8 +35,8 @@ class CaptureSpec:
     `speed: max` reads a file as fast as it is consumed, without dropping frames. `loop` restarts a file or a
     folder when it has ended. `threads` is the number of decoder threads. With `isolation: process` the camera
     is read in a separate process, whose private memory is limited to `process_memory` bytes. `monotonic` and
-    `wall` are the two clocks; a separate process uses the system's. Raises ValueError for values out of
-    range.
+    `wall` are the two clocks; a separate process uses the system's. `sockets` registers the connections to
+    the camera from this process. Raises ValueError for values out of range.
     """
 
     camera: str
@@ -57,6 +58,7 @@ class CaptureSpec:
     process_memory: int = PROCESS_MEMORY
     monotonic: Callable[[], float] = field(default=time.monotonic, repr=False)
     wall: Callable[[], float] = field(default=time.time, repr=False)
+    sockets: CameraSockets = field(default_factory=CameraSockets, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.fps > 0:

@@ -118,6 +118,7 @@ class NatsBucket:
             while True:
                 try:
                     found = await watcher.updates(timeout=self._ttl_s)
+                    _stop_if_cancelled()
                 except TimeoutError:
                     # Workers write every ttl / 3: silence means that the watch is dead.
                     raise LeaseUnavailable("the NATS servers send nothing") from None
@@ -193,7 +194,7 @@ class NatsBucket:
         """Return the answer to one request within its deadline; translate NATS errors."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await request
+                answer = await request
         except nats.js.errors.KeyWrongLastSequenceError as exc:
             raise KeyTaken from exc
         except (nats.js.errors.KeyNotFoundError, nats.js.errors.KeyDeletedError) as exc:
@@ -207,6 +208,18 @@ class NatsBucket:
             raise LeaseUnavailable(f"the NATS servers refuse: {_words(exc)}") from exc
         except _TROUBLE as exc:
             raise LeaseUnavailable(f"the NATS servers do not answer: {_words(exc)}") from exc
+        _stop_if_cancelled()
+        return answer
+
+
+def _stop_if_cancelled() -> None:
+    """Raise CancelledError if this task was cancelled.
+
+    nats-py swallows a cancellation in `publish`, and by `asyncio.wait_for` on Python 3.11.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class _Missing(Exception):

@@ -4,13 +4,15 @@
                                                 │
                                  renew every ttl/3, a task of its own for each lease
                                                 │
-             lost, shed, refused, drained, or fenced ──▶ stop(camera) ──▶ release
+             lost, shed, refused, drained, or fenced ──▶ stop(camera) ──▶ cut ──▶ release
 
 - The view is a cache. Only the compare-and-set decides: a stale view costs an attempt, never a second owner.
 - A worker regards a lease as expired `ttl_s` after it last saw it change, by its own clock. If the owner is
   alive after all, the bucket refuses the attempt.
 - The fence is an event loop timer for each lease, set again by each renewal. It is also checked against the
   boot clock at every look, for machines that were suspended.
+- A lease ends only when its camera is free. A stop that takes too long goes on without its camera, whose
+  connections are cut. If that fails too, or the event loop is blocked, the guard ends the process.
 - Without a quorum no worker can acquire a camera. `keep` goes on with the cameras that this worker owns, with
   `Assignment.held` False: its announcements are delayed, and a newer epoch wins. `stop` stops them in time.
 - After its start a worker waits `SETTLE_S` to learn of the others: alone it would take every camera.
@@ -22,15 +24,16 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from async_motion.core.options import OnQuorumLoss
 from async_motion.errors import LeaseLost, LeaseUnavailable
 from async_motion.fleet import placement
 from async_motion.fleet.clock import boottime
+from async_motion.fleet.guard import LeaseGuard
 from async_motion.fleet.leases import (
     CAMERA,
     Entry,
@@ -62,6 +65,9 @@ SHED_EVERY_S = 5.0
 SETTLED_S = 30.0
 """How long a worker owns a camera before it may shed it: the cost is measured by then."""
 SETTLE_S = 2.0
+STOP_S = 3.0
+"""How long a lease waits for the stop of its camera before the camera's connections are cut."""
+FREE_POLL_S = 0.05
 DEFAULT_COST = 0.1
 """The cost, in cores, of a camera that was not measured yet."""
 REFUSED_FOR_S = 300.0
@@ -72,6 +78,22 @@ MAX_TOLD = 400
 MAX_REASONS = 16
 MAX_WORKERS = 256
 """Maximum number of other keys in the view: a bucket full of garbage must not fill memory."""
+
+
+class OwnedCameras(Protocol):
+    """Starts and stops this worker's cameras. No method raises."""
+
+    def start(self, camera: str, epoch: int, note: Mapping[str, Any] | None) -> None:
+        """Start the capture and return at once. `note` is that of the last owner if it was lost."""
+
+    async def stop(self, camera: str) -> None:
+        """End the capture at once; return when its frames are in the spool. May hang."""
+
+    def cut(self, camera: str) -> bool:
+        """End the camera's connections at once; return whether it is free.
+
+        Called from any thread; must not wait. A camera that was cut is stopped next.
+        """
 
 
 class WatchedBucket(KeyValueBucket, Protocol):
@@ -96,7 +118,7 @@ class _Held:
 
     lease: Lease
     since: float
-    renewing: asyncio.Task[None]
+    renewing: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     keeping: bool = False
     """Its lease has expired without a quorum, and the camera goes on."""
@@ -153,6 +175,11 @@ class FleetSettings:
         """Return how long before the deadline a camera is stopped."""
         return min(1.5, self.ttl_s / 4)
 
+    @property
+    def cut_s(self) -> float:
+        """Return how long before the deadline the connections of a camera that was not stopped are cut."""
+        return self.margin_s / 2
+
 
 @dataclass(slots=True)
 class _State:
@@ -165,32 +192,31 @@ class _State:
 class FleetWorker:
     """Own a share of the cameras while `run` runs.
 
-    `start(camera, epoch, note)` starts the capture and returns at once; `note` is the note of the last owner
-    if that one was lost. `stop(camera)` returns once the capture has ended. Neither raises. `cost_of` returns
-    a camera's cost in cores, or None while it is unknown. `about` returns further fields of this worker's
-    report.
+    `end(camera)` ends the process, because this camera cannot be freed in time; it is called in a thread of
+    its own. `cost_of` returns a camera's cost in cores, or None while it is unknown. `about` returns further
+    fields of this worker's report.
     """
 
     def __init__(
         self,
         settings: FleetSettings,
         bucket: WatchedBucket,
+        cameras: OwnedCameras,
         *,
-        start: Callable[[str, int, Mapping[str, Any] | None], None],
-        stop: Callable[[str], Awaitable[None]],
+        end: Callable[[str], None],
         cost_of: Callable[[str], float | None] = lambda _camera: None,
         about: Callable[[], Mapping[str, Any]] = dict,
         clock: Callable[[], float] = boottime,
     ) -> None:
         self._settings = settings
         self._bucket = bucket
-        self._start = start
-        self._stop = stop
+        self._cameras = cameras
         self._cost_of = cost_of
         self._about = about
         self._clock = clock
         self._keeper = LeaseKeeper(bucket, settings.worker, ttl_s=settings.ttl_s, clock=clock)
         self._fence = Fence(settings.margin_s, clock)
+        self._guard = LeaseGuard(cut=cameras.cut, end=end, early_s=settings.cut_s, clock=clock)
         self._state = _State()
         self._held: dict[str, _Held] = {}
         self._busy: set[str] = set()
@@ -209,9 +235,9 @@ class FleetWorker:
     # State and requests
 
     def assignment(self, camera: str) -> Assignment | None:
-        """Return this worker's assignment of a camera; None if it does not own it."""
+        """Return this worker's assignment of a camera; None if it does not own it, or was cut off from it."""
         held = self._held.get(camera)
-        if held is None:
+        if held is None or self._guard.has_cut(camera):
             return None
         return Assignment(camera=camera, epoch=held.lease.epoch, held=self._fence.holds(camera))
 
@@ -274,29 +300,35 @@ class FleetWorker:
 
     async def run(self) -> None:
         """Take part in the fleet until cancelled; then stop and release every camera."""
+        self._guard.start()
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._follow(), name="fleet: follow")
                 tasks.create_task(self._tell(), name="fleet: tell")
-                await asyncio.sleep(SETTLE_S)
-                tasks.create_task(self._shed(), name="fleet: shed")
-                while True:
-                    self._look()
-                    await asyncio.sleep(LOOK_S)
+                try:
+                    await asyncio.sleep(SETTLE_S)
+                    tasks.create_task(self._shed(), name="fleet: shed")
+                    while True:
+                        self._look()
+                        await asyncio.sleep(LOOK_S)
+                finally:
+                    # From now on leases are not renewed reliably, even if a task of this group does not end.
+                    for camera, held in self._held.items():
+                        self._guard.set(camera, self._due(held.lease))
         finally:
             self._tasks = None
-            await self._leave()
+            try:
+                await self._leave()
+            finally:
+                self._guard.stop()
 
     async def _leave(self) -> None:
         """Stop and release the remaining cameras, concurrently."""
-        held, self._held = self._held, {}
         async with asyncio.TaskGroup() as tasks:
-            for camera, one in held.items():
-                one.renewing.cancel()
-                if one.timer is not None:
-                    one.timer.cancel()
-                tasks.create_task(self._hand_back(camera, one.lease), name=f"fleet: release[{camera}]")
+            for camera in list(self._held):
+                lease = self._end_renewals(camera)
+                tasks.create_task(self._hand_back(camera, lease), name=f"fleet: release[{camera}]")
         key = WORKER + self._settings.worker
         try:
             entry = await self._bucket.get(key)
@@ -441,7 +473,9 @@ class FleetWorker:
         """Act on the view: fence, drain, acquire free cameras."""
         now = self._clock()
         for camera in list(self._held):
-            if not self._fence.holds(camera):
+            if self._guard.has_cut(camera):
+                self._give_up(camera, "its connections were cut, for the event loop was late")
+            elif not self._fence.holds(camera):
                 self._fence_fell(camera)
         self._different()
         workers = self._workers()
@@ -523,12 +557,12 @@ class FleetWorker:
             return
         self._state.free_since.pop(camera, None)
         note = self._left_by_the_last(camera)
-        renewing = self._tasks.create_task(self._renew(camera), name=f"fleet: renew[{camera}]")
-        self._held[camera] = _Held(lease=lease, since=self._clock(), renewing=renewing, note=note)
-        self._arm(camera, lease)
+        held = self._held[camera] = _Held(lease=lease, since=self._clock(), note=note)
+        held.renewing = self._tasks.create_task(self._renew(camera, held), name=f"fleet: renew[{camera}]")
+        self._arm(camera, held)
         name = "the instance" if camera == INSTANCE else camera
         log.info("fleet: %s: lease acquired, epoch %d", name, lease.epoch)
-        self._start(camera, lease.epoch, note)
+        self._cameras.start(camera, lease.epoch, note)
 
     def _left_by_the_last(self, camera: str) -> Mapping[str, Any] | None:
         """Return the note of a lost owner; None if the last owner released the lease."""
@@ -536,50 +570,55 @@ class FleetWorker:
         owner = parse_owner(seen.entry) if seen is not None else None
         return owner.note if owner is not None and owner.worker != self._settings.worker else None
 
-    async def _renew(self, camera: str) -> None:
+    async def _renew(self, camera: str, held: _Held) -> None:
         """Renew one lease until it is lost or given up."""
         wait_s = self._settings.ttl_s / 3
-        while True:
-            held = self._held.get(camera)
-            if held is None:
-                return
+        while self._held.get(camera) is held:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await held.due.wait()
             held.due.clear()
-            epoch = held.lease.epoch
             try:
                 async with asyncio.timeout(self._settings.ttl_s / 3):
-                    held.lease = await self._keeper.renew(held.lease, held.note)
+                    lease = await self._keeper.renew(held.lease, held.note)
             except LeaseLost as exc:
                 log.warning("fleet: %s", exc)
-                self._give_up(camera, "lost")
+                if self._held.get(camera) is held:
+                    self._give_up(camera, "lost", lost=True)
                 return
             except (LeaseUnavailable, TimeoutError) as exc:
                 self._set_connected(str(exc) or "no answer to a renewal")
                 wait_s = 0.5
                 continue
+            if self._held.get(camera) is not held:
+                return  # given up meanwhile
+            epoch, held.lease = held.lease.epoch, lease
             self._set_connected(None)
             if held.keeping:
-                log.info("fleet: %s: the lease is renewed again, epoch %d", camera, held.lease.epoch)
+                log.info("fleet: %s: the lease is renewed again, epoch %d", camera, lease.epoch)
                 held.keeping = False
-            self._arm(camera, held.lease)
-            if held.lease.epoch != epoch:
-                self._spawn(self._restart(camera, held.lease.epoch), f"fleet: restart[{camera}]")
+            self._arm(camera, held)
+            if lease.epoch != epoch:
+                self._spawn(self._restart(camera, held), f"fleet: restart[{camera}]")
             wait_s = self._settings.ttl_s / 3
 
-    async def _restart(self, camera: str, epoch: int) -> None:
+    async def _restart(self, camera: str, held: _Held) -> None:
         """Restart a camera whose lease goes on with a new epoch: its key had expired."""
-        await self._stop(camera)
-        held = self._held.get(camera)
-        if held is not None and held.lease.epoch == epoch:
+        epoch = held.lease.epoch
+        async with asyncio.TaskGroup() as tasks:
+            stopping = tasks.create_task(self._cameras.stop(camera), name=f"fleet: stop[{camera}]")
+            await asyncio.wait([stopping], timeout=STOP_S)
+            if not stopping.done() and self._held.get(camera) is held:
+                self._give_up(camera, "it cannot be restarted")
+        if self._held.get(camera) is held and held.lease.epoch == epoch:
             held.note = None
-            self._start(camera, epoch, None)
+            self._cameras.start(camera, epoch, None)
 
-    def _arm(self, camera: str, lease: Lease) -> None:
+    def _arm(self, camera: str, held: _Held) -> None:
         """Set the fence of a lease, and the timer that checks it."""
-        self._fence.set(lease)
-        held = self._held[camera]
+        self._fence.set(held.lease)
+        if self._settings.on_quorum_loss == "stop":
+            self._guard.set(camera, held.lease.deadline)
         if held.timer is not None:
             held.timer.cancel()
         left_s = max(self._fence.left_s(camera), 0.0)
@@ -600,17 +639,31 @@ class FleetWorker:
         why = "this worker stood still until its lease was over" if stood_still else "no answer to a renewal"
         self._give_up(camera, why)
 
-    def _give_up(self, camera: str, why: str) -> None:
-        held = self._held.pop(camera, None)
-        if held is None:
-            return
-        log.info("fleet: %s leaves this worker: %s", camera, why)
-        self._busy.add(camera)
+    def _give_up(self, camera: str, why: str, *, lost: bool = False) -> None:
+        if camera in self._held:
+            log.info("fleet: %s leaves this worker: %s", camera, why)
+            self._busy.add(camera)
+            lease = self._end_renewals(camera, lost=lost)
+            self._spawn(self._leave_one(camera, lease), f"fleet: give up[{camera}]")
+
+    def _end_renewals(self, camera: str, *, lost: bool = False) -> Lease:
+        """Renew a lease no more; return it with the time by which its camera must be free as its deadline.
+
+        `lost`: another worker owns the camera.
+        """
+        held = self._held.pop(camera)
+        due = self._due(None if lost else held.lease)
+        self._guard.set(camera, due)
         if held.timer is not None:
             held.timer.cancel()
-        if held.renewing is not asyncio.current_task():
+        if held.renewing is not None and held.renewing is not asyncio.current_task():
             held.renewing.cancel()
-        self._spawn(self._leave_one(camera, held.lease), f"fleet: give up[{camera}]")
+        return replace(held.lease, deadline=due)
+
+    def _due(self, lease: Lease | None) -> float:
+        """Return by when a camera must be free: the end of its lease, or soon if that has passed."""
+        soon = self._clock() + self._settings.margin_s
+        return soon if lease is None else max(lease.deadline, soon)
 
     async def _leave_one(self, camera: str, lease: Lease) -> None:
         try:
@@ -621,14 +674,27 @@ class FleetWorker:
             self._state.free_since[camera] = self._clock()
 
     async def _hand_back(self, camera: str, lease: Lease) -> None:
-        """Stop a camera, then release its lease: in this order, so that two workers never capture at once."""
-        await self._stop(camera)
-        self._fence.clear(camera)
-        try:
-            async with asyncio.timeout(self._settings.ttl_s / 3):
-                await self._keeper.release(lease)
-        except (LeaseUnavailable, TimeoutError):
-            log.info("fleet: %s: the lease could not be released; it expires by itself", camera)
+        """Stop a camera, then release its lease: in this order, so that two workers never capture at once.
+
+        A stop that takes longer than `STOP_S`, or than `lease.deadline`, goes on after the release. Returns
+        when it has ended.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            stopping = tasks.create_task(self._cameras.stop(camera), name=f"fleet: stop[{camera}]")
+            left_s = lease.deadline - self._settings.cut_s - self._clock()
+            await asyncio.wait([stopping], timeout=min(STOP_S, max(left_s, 0.0)))
+            if not stopping.done():
+                log.warning("fleet: %s: its stop takes too long; cutting its connections", camera)
+            while not self._cameras.cut(camera):  # noqa: ASYNC110 - a process may have to end
+                # If it is never free, the guard ends this process when the lease ends.
+                await asyncio.sleep(FREE_POLL_S)
+            self._guard.clear(camera)
+            self._fence.clear(camera)
+            try:
+                async with asyncio.timeout(self._settings.ttl_s / 3):
+                    await self._keeper.release(lease)
+            except (LeaseUnavailable, TimeoutError):
+                log.info("fleet: %s: the lease could not be released; it expires by itself", camera)
 
 
 def _number(value: object, default: float) -> float:

@@ -33,6 +33,10 @@ class MemoryBucket:
             return None
         return found[0]
 
+    def expire(self, key: str) -> None:
+        """Let a key expire now."""
+        self._keys.pop(key, None)
+
     async def create(self, key: str, value: bytes) -> int:
         self._answer()
         if self.refusing or self.live(key) is not None:

@@ -56,7 +56,6 @@ ELSEWHERE = {
     "core/options.py": ("unit/settings/test_settings.py", VALUES),
     "delivery/protocols.py": ("unit/delivery/test_delivery.py", VALUES),
     "errors.py": ("unit/test_edges.py", "each edge raises its own"),
-    "fleet/nats_bucket.py": ("contract/test_leases.py", "needs a NATS server"),
     "home_assistant/entities.py": (
         "unit/home_assistant/test_payloads.py",
         "a table: each entry makes a payload",

@@ -73,7 +73,7 @@ class RtspProxy:
         """
         self.problem: str | None = None
         """Why the camera's bytes were not passed on; None while there is no problem."""
-        self._camera = connect(address, spec.open_timeout_s)
+        self._camera = connect(address, spec.open_timeout_s, spec.sockets)
         self._meter = meter or ByteMeter()
         udp = spec.transport == "udp"
         # FFmpeg's media sockets have the address family of its connection.

@@ -89,7 +89,7 @@ class HttpConnection:
 
     def _ask(self) -> Response:
         if self._socket is None:
-            self._socket = connect(self._address, self._spec.open_timeout_s)
+            self._socket = connect(self._address, self._spec.open_timeout_s, self._spec.sockets)
         parts = urlsplit(self._address.url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         target = target.replace(" ", "%20").encode("ascii", "ignore").decode()

@@ -84,8 +84,8 @@ AHEAD_S = 5.0
 MAX_WAIT_S = 600.0
 """The longest wait of a file's reader: no frame of a file lasts longer."""
 
-NOT_SENT = frozenset({"monotonic", "wall"})
-"""All processes of one machine share the system's clocks."""
+NOT_SENT = frozenset({"monotonic", "wall", "sockets"})
+"""All processes of one machine share the system's clocks; the child's sockets end with the child."""
 
 NONSENSE = (ValueError, LookupError, TypeError, OverflowError)
 """The errors that a malformed message raises."""
@@ -256,7 +256,8 @@ class IsolatedReader:
                 handover.reader_expects(START_WITHIN_S)
                 child = self._child = Child(self._spec)
             try:
-                self._read(child, handover, clock)
+                if not self._closed:
+                    self._read(child, handover, clock)
             except Gone:
                 self._raise_death(child, handover)
             except NONSENSE as exc:
@@ -372,13 +373,21 @@ class IsolatedReader:
         except (Gone, MemoryError, *NONSENSE):
             return None  # the watched frame's own image is used instead
 
-    async def aclose(self) -> None:
-        """End the child. Returns within `EXIT_GRACE_S`."""
+    def cut(self) -> bool:
+        """Kill the child, and start no other; return whether it is gone. From any thread; never waits."""
         self._closed = True
         child = self._child
         if child is None:
-            return
+            return True
         child.process.kill()
+        return child.process.poll() is not None
+
+    async def aclose(self) -> None:
+        """End the child. Returns within `EXIT_GRACE_S`."""
+        self.cut()
+        child = self._child
+        if child is None:
+            return
         deadline = time.monotonic() + EXIT_GRACE_S
         while child.process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.01)

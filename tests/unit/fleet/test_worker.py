@@ -28,6 +28,9 @@ class Line:
     def __init__(self, bucket: MemoryBucket) -> None:
         self._bucket = bucket
         self.cut = False
+        self.deaf = 0.0
+        """Seconds that an update takes; it swallows a cancellation meanwhile, as nats-py may."""
+        self.waiting = False
 
     def _check(self) -> None:
         if self.cut:
@@ -39,6 +42,10 @@ class Line:
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
         self._check()
+        if self.deaf:
+            with suppress(asyncio.CancelledError):
+                self.waiting = True
+                await asyncio.sleep(self.deaf)
         return await self._bucket.update(key, value, revision)
 
     async def put(self, key: str, value: bytes) -> int:
@@ -87,6 +94,33 @@ class Stage:
         return all(len(self.owners.get(camera, ())) == 1 for camera in CAMERAS)
 
 
+class Owned:
+    """The cameras of one worker. Those in `hanging` do not stop, those in `stuck` are not freed by a cut."""
+
+    def __init__(self, worker: str, stage: Stage) -> None:
+        self.worker = worker
+        self.stage = stage
+        self.hanging: set[str] = set()
+        self.stuck: set[str] = set()
+        self.cuts: set[str] = set()
+        self.released = asyncio.Event()
+
+    def start(self, camera: str, epoch: int, _note: object) -> None:
+        self.stage.start(self.worker, camera, epoch)
+
+    async def stop(self, camera: str) -> None:
+        if camera in self.hanging:
+            await self.released.wait()
+        self.stage.stop(self.worker, camera)
+
+    def cut(self, camera: str) -> bool:
+        if camera in self.stuck:
+            return False
+        self.cuts.add(camera)
+        self.stage.stop(self.worker, camera)
+        return True
+
+
 def held(worker: FleetWorker, camera: str) -> bool:
     assignment = worker.assignment(camera)
     return assignment is not None and assignment.held
@@ -97,6 +131,8 @@ class Running:
     worker: FleetWorker
     line: Line
     task: asyncio.Task[None]
+    ended: list[str]
+    """The cameras for which the process would have ended."""
 
     async def stop(self) -> None:
         self.task.cancel()
@@ -113,12 +149,11 @@ async def running(
     on_quorum_loss: OnQuorumLoss = "stop",
     fingerprint: str = "same",
     clock: Callable[[], float] = time.monotonic,
+    cameras: Owned | None = None,
 ) -> AsyncIterator[Running]:
     line = Line(bucket)
-
-    async def stop(camera: str) -> None:
-        stage.stop(name, camera)
-
+    owned = cameras or Owned(name, stage)
+    ended: list[str] = []
     worker = FleetWorker(
         FleetSettings(
             worker=name,
@@ -129,11 +164,11 @@ async def running(
             on_quorum_loss=on_quorum_loss,
         ),
         line,
-        start=lambda camera, epoch, _note: stage.start(name, camera, epoch),
-        stop=stop,
+        owned,
+        end=ended.append,
         clock=clock,
     )
-    one = Running(worker, line, asyncio.create_task(worker.run(), name=name))
+    one = Running(worker, line, asyncio.create_task(worker.run(), name=name), ended)
     try:
         yield one
     finally:
@@ -284,3 +319,96 @@ async def test_nonsense_in_the_bucket_harms_no_worker() -> None:
         await bucket.put("worker.y", b'{"capacity": 2, "costs": [1], "refused": {"a": 1}}')
         await eventually_async(stage.all_owned)
         assert {worker.name for worker in only.worker.view().workers} <= {"a", "y"}
+
+
+async def test_a_camera_whose_stop_hangs_is_free_before_another_worker_has_its_lease() -> None:
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    owned = Owned("a", stage)
+    async with running("a", bucket, stage, cameras=owned) as a:
+        await eventually_async(stage.all_owned)
+        owned.hanging.update(CAMERAS)
+        async with running("b", bucket, stage):
+            a.line.cut = True
+            await eventually_async(lambda: stage.of("b") == set(CAMERAS), what="the failover")
+            assert stage.overlaps == []
+            assert owned.cuts == set(CAMERAS)
+            assert a.ended == []
+            # What hangs is not taken back meanwhile: its stop has not ended.
+            a.line.cut = False
+        owned.released.set()
+        await eventually_async(stage.all_owned, what="the cameras at the first worker again")
+    assert stage.overlaps == []
+
+
+async def test_a_camera_that_is_given_away_and_does_not_stop_is_cut_and_released(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "STOP_S", 0.2)
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    owned = Owned("a", stage)
+    async with running("a", bucket, stage, cameras=owned) as a, running("b", bucket, stage):
+        await eventually_async(stage.all_owned)
+        owned.hanging.update(CAMERAS)
+        a.worker.drain()
+        await eventually_async(lambda: stage.of("b") == set(CAMERAS), what="the drain")
+        assert not a.worker.idle
+        owned.released.set()
+        await eventually_async(lambda: a.worker.idle, what="the end of the stops")
+    assert stage.overlaps == []
+
+
+async def test_a_worker_that_cannot_free_a_camera_ends_its_process_and_keeps_the_lease() -> None:
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    owned = Owned("a", stage)
+    async with running("a", bucket, stage, cameras=owned) as a:
+        await eventually_async(stage.all_owned)
+        owned.stuck.add("cam3")
+        a.worker.drain()
+        async with running("b", bucket, stage):
+            await eventually_async(lambda: a.ended, what="the end of the process")
+            assert set(a.ended) == {"cam3"}
+        owned.stuck.clear()
+
+
+async def test_a_camera_is_cut_while_the_event_loop_is_blocked() -> None:
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    owned = Owned("a", stage)
+    async with running("a", bucket, stage, cameras=owned) as a:
+        await eventually_async(stage.all_owned)
+        time.sleep(2 * TTL_S)  # noqa: ASYNC251 - the event loop is blocked
+        assert owned.cuts == set(CAMERAS)
+        assert a.worker.assignment("cam0") is None
+        await eventually_async(stage.all_owned, what="the cameras again, with new leases")
+        assert all(len(epochs) > 1 for epochs in stage.epochs.values())
+
+
+async def test_a_restart_under_a_new_epoch_that_hangs_gives_the_camera_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "STOP_S", 0.2)
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    owned = Owned("a", stage)
+    async with running("a", bucket, stage, on_quorum_loss="keep", cameras=owned):
+        await eventually_async(stage.all_owned)
+        owned.hanging.add("cam0")
+        bucket.expire(CAMERA + "cam0")
+        await eventually_async(lambda: "cam0" in owned.cuts, what="the cut")
+        async with running("b", bucket, stage):
+            await eventually_async(lambda: "cam0" in stage.of("b"), what="the other worker")
+        owned.released.set()
+    assert stage.overlaps == []
+
+
+async def test_a_renewal_that_swallows_its_cancellation_harms_no_worker() -> None:
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    async with running("a", bucket, stage) as a, running("b", bucket, stage):
+        await eventually_async(stage.all_owned)
+        await eventually_async(lambda: bool(stage.of("a")))
+        a.line.deaf = TTL_S / 4
+        a.line.waiting = False
+        await eventually_async(lambda: a.line.waiting, what="a renewal")
+        a.worker.drain()
+        await eventually_async(lambda: stage.of("b") == set(CAMERAS), what="the drain")
+        await eventually_async(lambda: a.worker.idle)
+        assert not a.task.done()
+    assert stage.overlaps == []

@@ -20,6 +20,7 @@ from async_motion.capture.ffmpeg import rtsp_proxy
 from async_motion.capture.ffmpeg.media_relay import MediaRelay
 from async_motion.capture.ffmpeg.rtsp_proxy import CHUNK, MAX_TALK, _Handshake, _pointed_at
 from async_motion.capture.meter import ByteMeter
+from async_motion.capture.sockets import CameraSockets
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
 
@@ -188,8 +189,8 @@ def listener() -> Iterator[socket.socket]:
 def test_a_camera_that_hangs_up_at_once_is_unavailable(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hung_up(address: Address, within_s: float) -> socket.socket:
-        ours = connect(address, within_s)
+    def hung_up(address: Address, within_s: float, sockets: CameraSockets) -> socket.socket:
+        ours = connect(address, within_s, sockets)
         theirs, _ = listener.accept()
         # With a linger time of 0, `close` sends a reset (RST).
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

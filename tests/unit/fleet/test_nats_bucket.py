@@ -1,0 +1,37 @@
+"""A cancellation that nats-py swallows is raised again at our edge."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from async_motion.fleet.nats_bucket import NatsBucket
+
+
+class DeafBucket:
+    """A key-value bucket of nats-py whose calls end normally when they are cancelled."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def put(self, _key: str, _value: bytes) -> int:
+        self.asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return 1
+
+
+async def test_a_cancellation_that_nats_py_swallows_still_ends_the_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket: Any = NatsBucket(["nats://127.0.0.1:1"], "fleet", ttl_s=600.0, worker="w1")
+    deaf = DeafBucket()
+    monkeypatch.setattr(bucket, "_bucket", deaf)
+    task = asyncio.create_task(bucket.put("key", b""))
+    await deaf.asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
