@@ -218,7 +218,7 @@ async def delivered(
         ]
         await eventually_async(lambda: client.connected, what="the broker")
         watch = Watch()
-        event = make_event("porch", index)
+        event = make_event(frames[0].info.camera, index)
         await spool.accept([*frames[:GROUP], start_of(event)])
         for start in range(GROUP, len(frames), GROUP):
             await spool.accept(frames[start : start + GROUP])
