@@ -24,6 +24,8 @@ SUMMARY_SCHEMA = "async_motion.event_summary/1"
 CONTENT_TYPE = "image/jpeg"
 EVENT_TYPES = {Phase.START: "motion_started", Phase.UPDATE: "motion_updated", Phase.END: "motion_ended"}
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 MAX_TEXT: Final = 16_384
 """The maximum length of a text in an announcement: a presigned link may carry a session token."""
 
@@ -35,7 +37,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 def iso(at: datetime) -> str:
     """Return `at` (aware) as ``2026-11-22T07:31:12.745000Z``."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_iso(text: str) -> datetime:
@@ -51,7 +53,12 @@ def parse_iso(text: str) -> datetime:
 
 def encode(payload: Mapping[str, Any]) -> bytes:
     """Return the compact UTF-8 JSON of a payload. Raises ValueError for NaN and infinities."""
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return encode_text(payload).encode()
+
+
+def encode_text(payload: Mapping[str, Any]) -> str:
+    """Return the compact JSON of a payload as text. Raises ValueError for NaN and infinities."""
+    return _ENCODER.encode(payload)
 
 
 def frame_payload(stored: StoredFrame) -> dict[str, Any]:
@@ -91,7 +98,11 @@ def parse_frame(payload: bytes | str) -> StoredFrame:
     Raises ValueError, with the field at fault, if the payload is not an announcement of this major version.
     No text in the result holds a control character, and names are valid names: it is safe on a terminal.
     """
-    data = parse_object(payload)
+    return frame_of(parse_object(payload))
+
+
+def frame_of(data: Mapping[str, Any]) -> StoredFrame:
+    """Return the stored frame that the fields of an announcement describe. Raises ValueError."""
     if data.get("schema") != FRAME_SCHEMA:
         raise ValueError(f"schema: expected {FRAME_SCHEMA}")
     info = FrameInfo(

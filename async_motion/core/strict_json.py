@@ -22,14 +22,18 @@ def parse(data: bytes | str, *, max_bytes: int = MAX_BYTES) -> Any:
         raise ValueError(f"{len(data)} bytes, expected at most {max_bytes}")
     try:
         text = data.decode() if isinstance(data, bytes) else data
-        value = json.loads(text, parse_constant=_constant, parse_int=_whole, parse_float=_number)
+        _check_text(text)
+        value = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
     except json.JSONDecodeError as exc:
         raise ValueError(f"not JSON: {exc.msg} at {exc.pos}") from None
-    _check(value)
+    # Most texts need no look at each value: only an escape makes half of a surrogate pair, and the depth is
+    # at most the number of brackets.
+    if "\\u" in text or text.count("[") + text.count("{") >= MAX_DEPTH:
+        _check(value)
     return value
 
 
@@ -83,3 +87,6 @@ def _number(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number that is too large")
     return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_constant, parse_int=_whole, parse_float=_number)

@@ -274,5 +274,7 @@ def parse_date(value: str | None) -> datetime | None:
 
 def _plain(text: str) -> str:
     """Return a server's text fit for one log line: no control characters or lone surrogates, 200 at most."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    line = " ".join(text.split())
     return line if len(line) <= _MAX_WORDS else line[: _MAX_WORDS - 1] + "…"

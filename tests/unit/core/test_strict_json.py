@@ -50,10 +50,13 @@ def test_nothing_but_a_value_error_comes_out_and_what_is_read_can_be_written(dat
     ("data", "why"),
     [
         (b"[" * 40 + b"]" * 40, "nested too deeply"),
+        (b"[" * 32 + b"1" + b"]" * 32, "nested too deeply"),
         (b"[" * 100_000, "nested too deeply"),
         (b"NaN", "NaN is not JSON"),
         (b"-Infinity", "-Infinity is not JSON"),
         (b'"\\ud800"', "surrogate"),
+        (b'{"\\udfff": 1}', "surrogate"),
+        ('["\ud800"]', "surrogate"),
         (b"1e400", "too large"),
         (b"1" * 40, "too large"),
         (b"{", "not JSON"),
@@ -61,9 +64,14 @@ def test_nothing_but_a_value_error_comes_out_and_what_is_read_can_be_written(dat
         (b" " * (1 << 21), "expected at most"),
     ],
 )
-def test_what_is_refused_is_named(data: bytes, why: str) -> None:
+def test_what_is_refused_is_named(data: bytes | str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse(data)
+
+
+def test_the_deepest_nesting_is_read() -> None:
+    text = "[" * 31 + "1" + "]" * 31
+    assert parse(text) == json.loads(text)
 
 
 def test_an_object_is_an_object() -> None:
