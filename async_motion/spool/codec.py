@@ -9,10 +9,13 @@ import json
 import sqlite3
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from async_motion.core import payloads
 from async_motion.core.model import Box, EndReason, FrameInfo, MotionEvent, StoredFrame
+from async_motion.core.payloads import encode_text
+from async_motion.core.strict_json import parse_object
 
 T = TypeVar("T")
 
@@ -26,7 +29,7 @@ class Unreadable(sqlite3.DatabaseError):
 
 def dump_info(info: FrameInfo) -> str:
     """Return a frame's description as JSON text."""
-    return _dump(
+    return encode_text(
         {
             "instance": info.instance,
             "camera": info.camera,
@@ -53,7 +56,7 @@ def load_info(text: str) -> FrameInfo:
 
 def dump_event(event: MotionEvent) -> str:
     """Return an event as JSON text."""
-    return _dump(
+    return encode_text(
         {
             "event_id": event.event_id,
             "instance": event.instance,
@@ -68,8 +71,10 @@ def dump_event(event: MotionEvent) -> str:
     )
 
 
+@lru_cache(maxsize=64)
 def load_event(text: str) -> MotionEvent:
     """Return what `dump_event` wrote. Raises Unreadable."""
+    # Cached: an open event is read once for each of its frames, and seldom changes between them.
     return _read(_event, text)
 
 
@@ -80,7 +85,7 @@ def load_time(text: str) -> datetime:
 
 def dump_stored(stored: StoredFrame) -> str:
     """Return a stored frame as JSON text: its announcement."""
-    return _dump(payloads.frame_payload(stored))
+    return encode_text(payloads.frame_payload(stored))
 
 
 def load_stored(text: str) -> StoredFrame:
@@ -118,8 +123,9 @@ def _event(text: str) -> MotionEvent:
 
 
 def _line(text: str) -> dict[str, Any]:
-    # Parse it as an announcement first, which checks that it is complete.
-    return payloads.frame_payload(payloads.parse_frame(text))
+    line = parse_object(text)
+    payloads.frame_of(line)  # which checks that it is complete
+    return line
 
 
 def _read(load: Callable[[str], T], text: str) -> T:
@@ -127,7 +133,3 @@ def _read(load: Callable[[str], T], text: str) -> T:
         return load(text)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as exc:
         raise Unreadable(f"a column cannot be read: {exc}") from exc
-
-
-def _dump(data: dict[str, Any]) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

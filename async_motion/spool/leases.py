@@ -22,13 +22,20 @@ from async_motion.core.items import (
     SummaryUpload,
     Upload,
 )
-from async_motion.core.model import EventPhase, Phase, Record
+from async_motion.core.model import EventPhase, Phase, Record, StoredFrame
 from async_motion.spool import codec
 from async_motion.spool.schema import ASIDE, HELD, RECORD, ROW_BYTES, START, TO_ANNOUNCE, TO_STORE, TOLD
 
 CACHE_BYTES = 8 * 1024 * 1024
+MAX_STORED = 256
 
-_ANNOUNCEMENT = "number, kind, state, event_id, event_number, clock, bytes, body, stored"
+_NO = "(SELECT no FROM events WHERE events.event_id = items.event_id)"
+"""An item's event's number; NULL for a frame without an event."""
+
+_ANNOUNCEMENT = f"number, kind, state, event_id, event_number, clock, bytes, body, stored, {_NO}"
+
+Lines = tuple[Mapping[str, Any], ...]
+"""The announcements of an event's stored frames, in the order of capture."""
 
 
 class Leases:
@@ -36,7 +43,8 @@ class Leases:
 
     An item accepted in this run is fresh up to the age of `delayed_after_s`; `clock` is the spool's own, in
     seconds. Numbers from `next_number` on are of this run. The oldest records, which are delivered first,
-    stay in memory up to `CACHE_BYTES`, so that they need not be read back from the disk.
+    stay in memory up to `CACHE_BYTES`, so that they need not be read back from the disk. So do `MAX_STORED`
+    stored frames that wait to be announced, and the lines of a leased summary: they need not be parsed.
     """
 
     def __init__(
@@ -63,6 +71,8 @@ class Leases:
         """For each camera, the numbers of its last leased batch of fresh announcements."""
         self._cache: dict[int, Record] = {}
         self._cache_bytes = 0
+        self._stored: dict[int, StoredFrame] = {}
+        self._lines: dict[int, Lines] = {}
 
     # -- what the tables report
 
@@ -87,7 +97,15 @@ class Leases:
         for number in numbers:
             self._not_before.pop(number, None)
             self.unreadable.pop(number, None)
+            self._stored.pop(number, None)
+            self._lines.pop(number, None)
             self._uncache(number)
+
+    def stored(self, frames: Mapping[int, StoredFrame]) -> None:
+        """Note that these frames were stored now."""
+        for number, frame in frames.items():
+            if len(self._stored) < MAX_STORED:
+                self._stored[number] = frame
 
     def _uncache(self, number: int) -> Record | None:
         """Remove a record from memory and return it; None if it is not there."""
@@ -110,6 +128,7 @@ class Leases:
         self._leased.difference_update(numbers)
         for number in numbers:
             self._not_before.pop(number, None)
+            self._lines.pop(number, None)
         if delay_s > 0:
             self._not_before.update(dict.fromkeys(numbers, self._clock() + delay_s))
 
@@ -117,6 +136,7 @@ class Leases:
         """Release every lease: a new delivery begins."""
         self._leased.clear()
         self._not_before.clear()
+        self._lines.clear()
 
     def _first_fresh(self) -> int:
         """Return the number from which items are fresh."""
@@ -161,7 +181,7 @@ class Leases:
         """
         found: list[Upload] = []
         rows = self._db.execute(
-            "SELECT number, kind, event_id, event_number, clock, body FROM items"
+            f"SELECT number, kind, event_id, event_number, clock, body, {_NO} FROM items"
             f" WHERE state = {TO_STORE} AND number {'>=' if fresh else '<'} ? ORDER BY number",
             (self._first_fresh(),),
         )
@@ -179,18 +199,18 @@ class Leases:
         return found
 
     def _upload(self, row: tuple[Any, ...], *, delayed: bool) -> Upload:
-        number, kind, event_id, event_number, clock, body = row
+        number, kind, event_id, event_number, clock, body, no = row
         age_s = self._clock() - clock
         if kind != RECORD:
-            rows = self._db.execute("SELECT body FROM lines WHERE event_id = ? ORDER BY seq", (event_id,))
+            lines = self._lines[number] = self._read_lines(event_id)
             return SummaryUpload(
                 number=number,
                 delayed=delayed,
                 age_s=age_s,
                 writer=self._writer,
-                no=self._no(event_id),
+                no=no,
                 event=codec.load_event(body),
-                lines=tuple(codec.load_line(line) for (line,) in rows.fetchall()),
+                lines=lines,
             )
         record = self._uncache(number) or self._read(number, body)
         return FrameUpload(
@@ -199,7 +219,7 @@ class Leases:
             delayed=delayed,
             age_s=age_s,
             writer=self._writer,
-            no=self._no(event_id),
+            no=no,
             info=record.info,
             jpeg=record.jpeg,
         )
@@ -280,15 +300,16 @@ class Leases:
         return batch
 
     def _announcement(self, row: tuple[Any, ...], *, delayed: bool) -> Announcement:
-        number, kind, _, event_id, event_number, clock, size, body, stored = row
+        number, kind, _, event_id, event_number, clock, size, body, text, no = row
         age_s = self._clock() - clock
         if kind == RECORD:
+            stored = self._stored.get(number) or codec.load_stored(text)
             return FrameAnnouncement(
                 number=number,
                 event_number=event_number,
                 delayed=delayed,
                 age_s=age_s,
-                stored=replace(codec.load_stored(stored), writer=self._writer, no=self._no(event_id)),
+                stored=replace(stored, writer=self._writer, no=no),
                 has_jpeg=size > ROW_BYTES,
             )
         frames_stored, best = self._stored_so_far(event_id)
@@ -298,7 +319,7 @@ class Leases:
             delayed=delayed,
             age_s=age_s,
             writer=self._writer,
-            no=self._no(event_id),
+            no=no,
             phase=phase,
             frames_stored=frames_stored,
             best_frame=best,
@@ -306,18 +327,28 @@ class Leases:
 
     # -- looking
 
-    def _no(self, event_id: str) -> int | None:
-        """Return an event's number; None for a frame without an event."""
-        row = self._db.execute("SELECT no FROM events WHERE event_id = ?", (event_id,)).fetchone()
-        return row[0] if row else None
+    def lines(self, number: int, event_id: str) -> Lines:
+        """Return the lines of an event, whose summary is item `number`. Raises Unreadable."""
+        leased = self._lines.get(number)
+        # A record that was set aside may have been stored since the lease.
+        if leased is not None and len(leased) == self._count_lines(event_id):
+            return leased
+        return self._read_lines(event_id)
+
+    def _read_lines(self, event_id: str) -> Lines:
+        rows = self._db.execute("SELECT body FROM lines WHERE event_id = ? ORDER BY seq", (event_id,))
+        return tuple(codec.load_line(body) for (body,) in rows.fetchall())
+
+    def _count_lines(self, event_id: str) -> int:
+        found = self._db.execute("SELECT count(*) FROM lines WHERE event_id = ?", (event_id,)).fetchone()
+        return int(found[0])
 
     def _stored_so_far(self, event_id: str) -> tuple[int, str | None]:
         """Return how many frames of an event are stored, and the key of the best of them."""
-        count = self._db.execute("SELECT count(*) FROM lines WHERE event_id = ?", (event_id,)).fetchone()[0]
         best = self._db.execute(
             "SELECT object_key FROM lines WHERE event_id = ? ORDER BY score DESC, seq LIMIT 1", (event_id,)
         ).fetchone()
-        return count, best[0] if best else None
+        return self._count_lines(event_id), best[0] if best else None
 
     def event_now(self, event_id: str) -> EventNow | None:
         """Return the current state of an event; None if it is unknown or its end was announced."""

@@ -141,6 +141,7 @@ class Tables:
         self._released: list[int] = []
         self._cameras: set[str] = set()
         self._new: dict[int, Record] = {}
+        self._stored: dict[int, StoredFrame] = {}
 
     # -- opening
 
@@ -210,6 +211,7 @@ class Tables:
         before, next_number = self.counters.copy(), self.next_number
         self._released.clear()
         self._cameras.clear()
+        self._stored.clear()
         self._synchronise(full=durable)
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -225,6 +227,7 @@ class Tables:
             self.leases.added(next_number, self.next_number, self._cameras, self._new)
             self._new.clear()
         self.leases.done(self._released)
+        self.leases.stored(self._stored)
 
     def _synchronise(self, *, full: bool) -> None:
         """Set `synchronous` of later commits: `full` fsyncs each, otherwise a later one does."""
@@ -299,7 +302,7 @@ class Tables:
                 self._db.execute("UPDATE items SET rank = ? WHERE number = ?", (MIDDLE, best))
             best, best_score = number, info.score
         captured = payloads.iso(info.captured_at)
-        event = replace(
+        grown = replace(
             event,
             peak_score=max(event.peak_score, info.score),
             zones=event.zones + tuple(zone for zone in info.zones if zone not in event.zones),
@@ -308,7 +311,7 @@ class Tables:
             "UPDATE events SET body = ?, last_captured = ?, opener = ?, best = ?, best_score = ?"
             " WHERE event_id = ?",
             (
-                codec.dump_event(event),
+                body if grown == event else codec.dump_event(grown),
                 max(last_captured or captured, captured),
                 opener,
                 best,
@@ -476,6 +479,7 @@ class Tables:
             else:
                 self._db.execute("UPDATE items SET state = ? WHERE number = ?", (TO_ANNOUNCE, number))
             return
+        self._stored[number] = stored
         text = codec.dump_stored(stored)
         size = row.bytes if keep_jpeg else ROW_BYTES
         self._db.execute(
@@ -509,8 +513,7 @@ class Tables:
             event = codec.load_event(body)
             if not again and self.index.has(event):
                 return
-            rows = self._db.execute("SELECT body FROM lines WHERE event_id = ? ORDER BY seq", (row.event_id,))
-            self.index.add(event, no, [codec.load_line(line) for (line,) in rows.fetchall()])
+            self.index.add(event, no, self.leases.lines(row.number, row.event_id))
         except codec.Unreadable as exc:
             log.warning("spool: event %s gets no line in the index: %s", row.event_id, exc)
 
@@ -549,6 +552,7 @@ class Tables:
         self._db.execute("DELETE FROM items WHERE number = ?", (row.number,))
         self._db.execute("DELETE FROM jpegs WHERE number = ?", (row.number,))
         self._released.append(row.number)
+        self._stored.pop(row.number, None)
         self.counters.bytes -= row.bytes
         if row.state >= ASIDE:
             self.counters.aside -= 1

@@ -1,19 +1,19 @@
 """Leases: fresh, delayed, leased and unreadable items."""
 
-# tests may wait for a file
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from async_motion import spool as spool_package
-from async_motion.core.items import (
-    FrameAnnouncement,
-    FrameUpload,
-)
-from async_motion.spool import Spool
+from async_motion.core import payloads
+from async_motion.core.items import FrameAnnouncement, FrameUpload, SummaryUpload
+from async_motion.core.model import StoredFrame
+from async_motion.spool import Spool, codec
 from async_motion.spool import leases as leases_module
 from async_motion.spool.leases import Leases
 from tests.support.clock import Clock
@@ -208,6 +208,82 @@ async def test_a_new_record_is_leased_from_memory_and_then_from_the_disk(
         assert isinstance(again, FrameUpload)
         assert read == [upload.number]
         assert upload.jpeg == again.jpeg == make_record(event, 0).jpeg
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that collects the stored frames and lines that are parsed from the database."""
+    texts: list[str] = []
+    real = codec.load_stored, codec.load_line
+
+    def load_stored(text: str) -> StoredFrame:
+        texts.append("frame")
+        return real[0](text)
+
+    def load_line(text: str) -> dict[str, Any]:
+        texts.append("line")
+        return real[1](text)
+
+    monkeypatch.setattr(codec, "load_stored", load_stored)
+    monkeypatch.setattr(codec, "load_line", load_line)
+    return texts
+
+
+async def test_a_frame_is_announced_from_memory_as_it_would_be_from_the_disk(
+    path: Path, clock: Clock, parsed: list[str]
+) -> None:
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0, score=1 / 3), start_of(event)])
+        await store_all(spool)
+        ((frame,),) = await spool.take_fresh_announcements(10)
+        assert parsed == []
+    async with new_spool(path, clock) as spool:
+        (again,) = await spool.take_backlog_announcements(10)
+        assert parsed == ["frame"]
+    assert isinstance(frame, FrameAnnouncement)
+    assert isinstance(again, FrameAnnouncement)
+    assert (frame.stored.writer, frame.stored.no) == (again.stored.writer, again.stored.no)
+    assert payloads.frame_payload(frame.stored) == payloads.frame_payload(again.stored)
+
+
+async def test_the_stored_frames_in_memory_are_bounded_and_end_with_their_items(
+    path: Path, clock: Clock, parsed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "MAX_STORED", 2)
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        for _ in range(2):
+            await spool.accept([make_record(event, seq) for seq in range(3)])
+            await store_all(spool)
+            assert seqs(await announce_all(spool)) == [0, 1, 2]
+    assert parsed == ["frame"] * 2
+
+
+async def test_the_lines_of_a_summary_are_parsed_once_unless_another_frame_was_stored_meanwhile(
+    path: Path, clock: Clock, parsed: list[str]
+) -> None:
+    for index, meanwhile in enumerate((False, True)):
+        event = make_event(index=index)
+        async with new_spool(path, clock) as spool:
+            await spool.accept([make_record(event, 0), make_record(event, 1), start_of(event), end_of(event)])
+            first, second = await spool.take_uploads(fresh=True, limit=10)
+            await spool.mark_stored(first.number, stored(first))
+            await spool.set_aside(second.number, "refused")
+            assert seqs(await announce_all(spool)) == [0, "start"]
+            (summary,) = await spool.take_uploads(fresh=True, limit=10)
+            assert isinstance(summary, SummaryUpload)
+            if meanwhile:
+                await spool.restore()
+                (second,) = await spool.take_uploads(fresh=True, limit=10)
+                await spool.mark_stored(second.number, stored(second))
+            parsed.clear()
+            await spool.mark_stored(summary.number, None)
+            assert parsed == (["line"] * 2 if meanwhile else [])
+            (day,) = await spool.due_index()
+            lines = [json.loads(line) for line in await spool.index_lines(day)]
+            assert lines[-1]["frames"] == (2 if meanwhile else 1)
+            await announce_all(spool)
 
 
 async def test_the_bytes_in_memory_are_bounded(
