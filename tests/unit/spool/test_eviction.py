@@ -1,6 +1,5 @@
 """Eviction: what the spool drops at its bounds."""
 
-# tests may wait for a file
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,6 +1,5 @@
 """Failing reads of the spool: once, permanently, or with values that no code has written."""
 
-# tests may wait for a file
 from __future__ import annotations
 
 import asyncio

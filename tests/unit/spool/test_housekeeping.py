@@ -1,6 +1,5 @@
 """Housekeeping: reports of drops, space returned to the file system."""
 
-# tests may wait for a file
 from __future__ import annotations
 
 import logging

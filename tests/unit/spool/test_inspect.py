@@ -1,6 +1,5 @@
 """`async-motion spool` beside a running service."""
 
-# tests may wait for a file
 from __future__ import annotations
 
 import shutil

@@ -1,6 +1,5 @@
 """The tables: the states of items."""
 
-# tests may wait for a file
 from __future__ import annotations
 
 from pathlib import Path
