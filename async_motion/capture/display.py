@@ -1,9 +1,9 @@
-"""How a coded frame is displayed: rotation, mirroring and pixel aspect ratio.
+"""How a coded frame is displayed: cropping, rotation, mirroring and pixel aspect ratio.
 
-They come from a container's display matrix (ISO/IEC 14496-12, 8.5.2) and pixel aspect ratio, from a JPEG's
-EXIF orientation, or from a codec's own fields. Detection, masks, zones, boxes and stills all refer to the
-displayed image. Areas are shares of the frame, so detection needs no square pixels: luma is only mirrored and
-turned, while images are also stretched.
+They come from a container's clean aperture, display matrix (ISO/IEC 14496-12, 12.1.4 and 8.5.2) and pixel
+aspect ratio, from a still's EXIF orientation, or from a codec's own fields. Detection, masks, zones, boxes
+and stills all refer to the displayed image. Areas are shares of the frame, so detection needs no square
+pixels: luma is only cropped, mirrored and turned, while images are also stretched.
 """
 
 from __future__ import annotations
@@ -22,19 +22,24 @@ MAX_PIXELS = 1 << 25
 MAX_ASPECT = 4.0
 """The maximum pixel aspect ratio of a camera: a larger one is damaged data."""
 
+MAX_CHUNKS = 4096
+"""How many chunks of a still are searched for its EXIF data."""
+
 _CLOCKWISE = {1: cv2.ROTATE_90_CLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """Display parameters: mirror left to right first, then turn clockwise by `turns` quarter turns.
+    """Display parameters: crop, then mirror left to right, then turn clockwise by `turns` quarter turns.
 
-    `aspect` is the width of a coded pixel over its height.
+    `aspect` is the width of a coded pixel over its height. `crop` is how many pixels of the coded frame are
+    not displayed at its left, top, right and bottom.
     """
 
     turns: int = 0
     mirrored: bool = False
     aspect: float = 1.0
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     @property
     def as_coded(self) -> bool:
@@ -42,11 +47,12 @@ class Display:
         return self == AS_CODED
 
     def luma(self, luma: Luma) -> Luma:
-        """Return `luma` (H, W) as displayed: the same array if it is neither mirrored nor turned."""
-        return np.asarray(self._turned(luma), np.uint8)
+        """Return `luma` (H, W) as displayed: a view of it if it is neither mirrored nor turned."""
+        return np.asarray(self._turned(self._cropped(luma)), np.uint8)
 
     def image(self, image: Image, max_pixels: int = MAX_PIXELS) -> Image:
         """Return a BGR image (H, W, 3) as displayed, with square pixels unless above `max_pixels`."""
+        image = self._cropped(image)
         height, width = image.shape[:2]
         if self.aspect > 1.0:
             size = (round(width * self.aspect), height)
@@ -55,6 +61,13 @@ class Display:
         if size != (width, height) and size[0] * size[1] <= max_pixels:
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
         return np.asarray(self._turned(image), np.uint8)
+
+    def _cropped(self, pixels: Image) -> Image:
+        left, top, right, bottom = self.crop
+        height, width = pixels.shape[:2]
+        if left + right >= width or top + bottom >= height:
+            return pixels  # a crop that leaves nothing is damaged data
+        return pixels[top : height - bottom, left : width - right]
 
     def _turned(self, pixels: Image) -> Image:
         if self.mirrored:
@@ -91,9 +104,18 @@ def by_matrix(matrix: bytes) -> tuple[int, bool]:
     return (1 if b > 0 else 3), mirrored
 
 
-def by_exif(jpeg: bytes | memoryview) -> tuple[int, bool]:
-    """Return (turns, mirrored) from the EXIF orientation of a JPEG; (0, False) without one."""
-    return _BY_ORIENTATION.get(_orientation(bytes(jpeg[:65536])) or 1, (0, False))
+def by_exif(still: bytes | memoryview) -> tuple[int, bool]:
+    """Return (turns, mirrored) from the EXIF orientation of a JPEG, PNG or WebP; (0, False) without one."""
+    head = bytes(still[:8])
+    if head.startswith(b"\xff\xd8"):
+        tiff = _tiff_of_jpeg(bytes(still[:65536]))
+    elif head == b"\x89PNG\r\n\x1a\n":
+        tiff = _chunk(still, b"eXIf", start=8, png=True)
+    elif head.startswith(b"RIFF"):
+        tiff = _chunk(still, b"EXIF", start=12, png=False)
+    else:
+        tiff = b""
+    return _BY_ORIENTATION.get(_tag(tiff.removeprefix(b"Exif\0\0")) or 1, (0, False))
 
 
 def aspect_of(ratio: object) -> float:
@@ -109,20 +131,39 @@ def aspect_of(ratio: object) -> float:
     return aspect if 1 / MAX_ASPECT <= aspect <= MAX_ASPECT else 1.0
 
 
-def _orientation(jpeg: bytes) -> int | None:
-    """Return the EXIF orientation (tag 0x0112) from a JPEG's APP1 segment, None without one."""
+def _tiff_of_jpeg(jpeg: bytes) -> bytes:
+    """Return the TIFF structure in a JPEG's APP1 segment, empty without one."""
     at = 2
-    while jpeg[:2] == b"\xff\xd8" and at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
         marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4])
         if marker == 0xE1 and jpeg[at + 4 : at + 10] == b"Exif\0\0":
-            return _tag(jpeg[at + 10 : at + 2 + length])
+            return jpeg[at + 10 : at + 2 + length]
         if not 0xE0 <= marker <= 0xEF and marker != 0xFE:
-            return None  # the application segments come first
+            return b""  # the application segments come first
         at += 2 + length
-    return None
+    return b""
+
+
+def _chunk(still: bytes | memoryview, name: bytes, *, start: int, png: bool) -> bytes:
+    """Return the first 64 KiB of a PNG's or a RIFF file's chunk of this name, empty without one."""
+    at = start
+    for _ in range(MAX_CHUNKS):
+        head = bytes(still[at : at + 8])
+        if len(head) < 8:
+            break
+        if png:
+            length, found, end = int.from_bytes(head[:4]), head[4:], 4  # a checksum follows
+        else:
+            length, found = int.from_bytes(head[4:], "little"), head[:4]
+            end = length % 2  # padded to an even length
+        if found == name:
+            return bytes(still[at + 8 : at + 8 + min(length, 65536)])
+        at += 8 + length + end
+    return b""
 
 
 def _tag(tiff: bytes) -> int | None:
+    """Return the orientation (tag 0x0112) in a TIFF structure, None without one."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
         return None

@@ -171,7 +171,7 @@ class MainStream:
                 decoder_of(source.stream, self._spec),
                 time_base(source.stream),
                 _ignore,
-                aspect=source.aspect,
+                container=source.display,
             )
             cursor = self._cursor = _Cursor(decoder, gop)
         best = cursor.latest

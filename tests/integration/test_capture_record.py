@@ -18,8 +18,9 @@ from async_motion.core.model import Frame, Image
 from async_motion.errors import SettingsError
 from tests.support import rtsp
 from tests.support.capture import take
+from tests.support.http_camera import HttpCamera, Visit
 from tests.support.ports import free_port
-from tests.support.video import scene, write_clip
+from tests.support.video import make_clip, remuxed, scene, write_clip
 from tests.support.wait import eventually_async
 
 SMALL, LARGE = (320, 240), (1280, 960)
@@ -206,3 +207,32 @@ def test_closing_drops_the_packets(streams: tuple[list[rtsp.AccessUnit], list[rt
 def test_only_a_stream_can_be_the_second_source(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="record_source"):
         camera("rtsp://127.0.0.1/x", str(tmp_path / "x.mp4"))
+
+
+def test_a_main_stream_that_its_container_turns_is_turned(
+    streams: tuple[list[rtsp.AccessUnit], list[rtsp.AccessUnit]], tmp_path: Path
+) -> None:
+    def turn(stream: Any) -> None:
+        stream.set_display_rotation(90)
+
+    clip = make_clip(tmp_path / "large.mp4", seconds=8, fps=FPS, size=(640, 480), gop=10)
+    data = remuxed(clip, tmp_path / "turned.mkv", turn).read_bytes()
+
+    def answer(visit: Visit) -> None:
+        visit.send(b"HTTP/1.0 200 OK\r\nContent-Type: video/x-matroska\r\n\r\n")
+        for start in range(0, len(data), 8192):
+            visit.send(data[start : start + 8192])
+            visit.wait(8 * 8192 / len(data))
+        visit.wait(60)
+
+    async def shape(source: CameraSource) -> tuple[int, ...]:
+        image = np.zeros((0, 0, 3), np.uint8)
+        async for frame in source.frames():
+            image = await asyncio.to_thread(frame.bgr)
+            if image.shape != (SMALL[1], SMALL[0], 3):
+                break
+        await source.aclose()
+        return image.shape
+
+    with rtsp.Scripted(Playback().script(streams[0])) as sub, HttpCamera(answer) as main:
+        assert asyncio.run(shape(camera(sub.url, main.url))) == (640, 480, 3)

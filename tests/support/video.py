@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 import cv2
@@ -125,3 +125,26 @@ def make_clip(
     box = crossing(size, start_s=start_s, length_s=length_s)
     images = scene(seconds=seconds, fps=fps, size=size, box=box, noise=noise)
     return write_clip(path, images, fps=fps, gop=gop, options=options, bit_rate=bit_rate)
+
+
+def remuxed(
+    clip: Path,
+    path: Path,
+    change: Callable[[Any], None] = lambda _stream: None,
+    *,
+    pts: Callable[[float], float] = lambda at: at,
+) -> Path:
+    """Copy a clip's packets; `change` edits the new stream, `pts` maps each PTS in seconds."""
+    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        change(copy)
+        for packet in source.demux(stream):
+            if packet.pts is None or packet.dts is None:
+                continue
+            at = float(packet.pts * packet.time_base)
+            shift = round((pts(at) - at) / packet.time_base)
+            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+            packet.stream = copy
+            target.mux(packet)
+    return path

@@ -29,6 +29,9 @@ STRICT = {"mjpeg": {"err_detect": "explode"}}
 """Decoder options by codec. Without them, FFmpeg silently fills the missing part of a damaged JPEG with grey,
 green or the frame before."""
 
+STILLS = frozenset({"mjpeg", "png", "webp"})
+"""Codecs whose packets are whole stills, with their own EXIF data."""
+
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 
@@ -88,6 +91,7 @@ def watching_decoder(stream: VideoStream, spec: CaptureSpec) -> tuple[VideoCodec
 
 
 def _fresh(stream: VideoStream, hwaccel: HWAccel | None) -> VideoCodecContext:
+    # Unlike the stream's own decoder, it does not know the container's display matrix.
     context = CodecContext.create(stream.codec_context.codec.name, "r", hwaccel)
     assert isinstance(context, VideoCodecContext)
     context.extradata = stream.codec_context.extradata
@@ -97,7 +101,8 @@ def _fresh(stream: VideoStream, hwaccel: HWAccel | None) -> VideoCodecContext:
 class Decoder:
     """Decodes one stream's packets into trusted frames. Not thread-safe.
 
-    `aspect` is the container's pixel aspect ratio, which takes precedence over the codec's.
+    `container` holds the container's display parameters. Its pixel aspect ratio takes precedence over the
+    codec's, a frame's own display matrix over its rotation.
     """
 
     def __init__(
@@ -106,13 +111,13 @@ class Decoder:
         time_base: Fraction,
         on_corrupt: Callable[[], None],
         *,
-        aspect: float = 1.0,
+        container: Display = AS_CODED,
     ) -> None:
         self._context = context
         # The packets' time base: a frame that is drained from the decoder has none.
         self._time_base = time_base
         self._on_corrupt = on_corrupt
-        self._aspect = aspect
+        self._container = container
         self._exif: tuple[int, bool] = (0, False)
         self._distrust_until: float | None = None
 
@@ -124,7 +129,7 @@ class Decoder:
         if packet is not None:
             if packet.is_corrupt:
                 self._distrust(pts_of(packet))
-            if self._context.name == "mjpeg":
+            if self._context.name in STILLS:
                 # PyAV's stubs do not declare that a packet is a buffer.
                 self._exif = by_exif(cast(memoryview, memoryview(packet)))
         try:
@@ -158,20 +163,29 @@ class Decoder:
 
     def display_of(self, frame: VideoFrame) -> Display:
         """Return the display parameters of `frame`, which must be from the packet decoded last."""
+        container = self._container
         turns, mirrored = self._exif
+        if (turns, mirrored) == (0, False):
+            turns, mirrored = self._rotation_of(frame)
+        aspect = container.aspect
+        if aspect == 1.0:
+            aspect = aspect_of(self._context.sample_aspect_ratio)
+        if not turns and not mirrored and aspect == 1.0 and container.as_coded:
+            return AS_CODED
+        return Display(turns, mirrored, aspect, container.crop)
+
+    def _rotation_of(self, frame: VideoFrame) -> tuple[int, bool]:
+        """Return (turns, mirrored) by the frame's own display matrix, else by the container's."""
         try:
             matrix = frame.side_data.get("DISPLAYMATRIX")
         except ValueError:
             # PyAV does not know a type among the frame's side data, such as EXIF.
+            if frame.rotation and not self._container.mirrored:
+                return round(-frame.rotation / 90) % 4, False
             matrix = None
-            if self._context.name != "mjpeg":
-                turns, mirrored = round(-frame.rotation / 90) % 4, False
         if matrix is not None:
-            turns, mirrored = by_matrix(bytes(cast(memoryview, matrix)))
-        aspect = self._aspect if self._aspect != 1.0 else aspect_of(self._context.sample_aspect_ratio)
-        if not turns and not mirrored and aspect == 1.0:
-            return AS_CODED
-        return Display(turns, mirrored, aspect)
+            return by_matrix(bytes(cast(memoryview, matrix)))
+        return self._container.turns, self._container.mirrored
 
     def _distrust(self, pts: float | None) -> None:
         self._distrust_until = float("inf") if pts is None else pts + DISTRUST_S

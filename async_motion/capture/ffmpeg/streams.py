@@ -23,7 +23,8 @@ from av.video.stream import VideoStream
 
 from async_motion.capture.address import Address, Attempt, SourceKind, attempt_of, transport_of
 from async_motion.capture.clock import PtsClock
-from async_motion.capture.display import aspect_of
+from async_motion.capture.display import Display, aspect_of
+from async_motion.capture.ffmpeg.container_display import container_display
 from async_motion.capture.ffmpeg.decoding import VideoPacket, pts_of
 from async_motion.capture.ffmpeg.rtsp_proxy import RtspProxy
 from async_motion.capture.http.body import Body, open_body
@@ -104,16 +105,13 @@ class OpenStream:
     shown: str
     timeless: bool
     """Whether its frames have only their arrival times: FFmpeg invents the PTS of MJPEG over HTTP."""
+    display: Display
+    """The container's display parameters."""
     _packets: Iterator[VideoPacket]
     _meter: ByteMeter
     _raise_problem: Callable[[], None]
     """Raises the error between FFmpeg and the camera, which FFmpeg saw as the end of the stream."""
     _body: Body | None
-
-    @property
-    def aspect(self) -> float:
-        """The container's pixel aspect ratio, 1.0 without one."""
-        return aspect_of(self.stream.sample_aspect_ratio)
 
     @property
     def frame_s(self) -> float:
@@ -288,7 +286,11 @@ def _open(
     try:
         stream, packets = _sending(container, address)
         timeless = address.kind is SourceKind.HTTP and stream.codec_context.name == "mjpeg"
-        return OpenStream(container, stream, address.shown, timeless, packets, meter, check, body)
+        if address.kind is SourceKind.RTSP:  # no container
+            display = Display(aspect=aspect_of(stream.sample_aspect_ratio))
+        else:
+            display = container_display(stream)
+        return OpenStream(container, stream, address.shown, timeless, display, packets, meter, check, body)
     except av.FFmpegError as exc:
         container.close()
         check()

@@ -304,7 +304,7 @@ class _Feed:
             log.warning(
                 "%s: hwaccel %s: %s; decoding in software", spec.camera, self._spec.hwaccel, in_software
             )
-        decoder = Decoder(context, time_base(stream), self._sink.reader_corrupt, aspect=source.aspect)
+        decoder = Decoder(context, time_base(stream), self._sink.reader_corrupt, container=source.display)
         intra_only = context.codec.intra_only
         if spec.decode == "keyframes" and not intra_only:
             return DecodeKeyframes(decoder, time_of)

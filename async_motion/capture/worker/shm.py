@@ -144,7 +144,7 @@ def pack(frame: Frame) -> tuple[Message, int]:
             "format": decoded.format.name,
             "planes": [(plane.height, plane.line_size) for plane in decoded.planes],
             "colours": (int(decoded.colorspace), int(decoded.color_range)),
-            "display": (display.turns, display.mirrored, display.aspect),
+            "display": (display.turns, display.mirrored, display.aspect, display.crop),
         }
         return message, share(decoded.planes)
     # Already converted for display. An image may be larger than its luma: its pixels are square.
@@ -155,7 +155,7 @@ def pack(frame: Frame) -> tuple[Message, int]:
         "format": BGR,
         "planes": [luma.shape, (image.shape[0], image.shape[1] * 3)],
         "colours": (0, 0),
-        "display": (0, False, 1.0),
+        "display": (0, False, 1.0, (0, 0, 0, 0)),
     }
     return message, share([luma, image])
 
@@ -208,9 +208,14 @@ def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Fr
 
 def _display_of(said: Any) -> Display:
     """Return a frame's display parameters. Raises ValueError or TypeError if malformed."""
-    turns, mirrored, aspect = said
-    display = Display(int(turns), bool(mirrored), float(aspect))
-    if display.turns not in range(4) or not 1 / MAX_ASPECT <= display.aspect <= MAX_ASPECT:
+    turns, mirrored, aspect, (left, top, right, bottom) = said
+    crop = int(left), int(top), int(right), int(bottom)
+    display = Display(int(turns), bool(mirrored), float(aspect), crop)
+    if (
+        display.turns not in range(4)
+        or not 1 / MAX_ASPECT <= display.aspect <= MAX_ASPECT
+        or min(display.crop) < 0
+    ):
         raise ValueError("invalid display parameters")
     return display
 

@@ -62,6 +62,13 @@ def test_pixels_that_are_not_square_are_stretched_and_never_reduced() -> None:
     assert Display(aspect=2.0).luma(image[..., 0]).shape == (288, 352), "areas are shares"
 
 
+def test_what_is_cropped_is_not_displayed() -> None:
+    cropped = Display(crop=(1, 0, 0, 1))
+    assert cropped.luma(LUMA).tolist() == [[2, 3]]
+    assert Display(1, False, 2.0, (1, 0, 0, 1)).image(np.dstack([LUMA] * 3)).shape == (4, 1, 3)
+    assert Display(crop=(2, 0, 1, 0)).luma(LUMA).shape == (2, 3), "nothing would be left"
+
+
 def test_an_image_is_not_stretched_beyond_the_bound() -> None:
     image = np.zeros((100, 100, 3), np.uint8)
     assert Display(aspect=4.0).image(image, 30_000).shape == (100, 100, 3)
@@ -83,6 +90,8 @@ def test_any_bytes_are_survived(data: bytes) -> None:
     by_matrix(data)
     by_exif(data)
     by_exif(b"\xff\xd8\xff\xe1\x00\x40Exif\0\0II*\0" + data)
+    by_exif(b"\x89PNG\r\n\x1a\n" + data)
+    by_exif(b"RIFF\0\0\0\0WEBP" + data)
 
 
 def test_as_coded() -> None:

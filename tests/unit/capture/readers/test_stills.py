@@ -17,7 +17,7 @@ from async_motion.capture import CaptureSpec, open_source
 from async_motion.capture.display import Display, by_exif
 from async_motion.errors import CameraRefused
 from tests.support.capture import read
-from tests.support.exif import exif
+from tests.support.exif import exif, png_with_exif, webp_with_exif
 from tests.support.video import ground
 
 
@@ -95,11 +95,17 @@ def test_a_still_is_shown_as_its_exif_says(tmp_path: Path, orientation: int) -> 
     data = cv2.imencode(".jpg", image)[1].tobytes()
     head = exif(orientation)
     (tmp_path / "a.jpg").write_bytes(head[: -len(b"\xff\xdb\x00\x02")] + data[2:])
-    frame = read(open_source(spec(tmp_path)))[0]
+    (tmp_path / "b.png").write_bytes(png_with_exif(cv2.imencode(".png", image)[1].tobytes(), orientation))
+    webp = cv2.imencode(".webp", image)[1].tobytes()
+    (tmp_path / "c.webp").write_bytes(webp_with_exif(webp, orientation, size=(64, 48)))
+    frames = read(open_source(spec(tmp_path)))
+    assert len(frames) == 3
     seen = Display(*by_exif(head)).luma(image[..., 0])
-    assert frame.luma.shape == seen.shape
-    assert np.abs(frame.luma.astype(int) - seen).mean() < 4
-    assert np.abs(frame.bgr()[..., 0].astype(int) - seen).mean() < 4
+    for frame in frames:
+        assert frame.luma.shape == seen.shape
+        assert np.abs(frame.bgr()[..., 0].astype(int) - seen).mean() < 4
+        dark = np.unravel_index(np.argmax(cv2.blur(frame.luma, (9, 9))), frame.luma.shape)
+        assert seen[dark] == 250
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from async_motion.capture import CaptureSpec, open_source
 from async_motion.errors import CameraRefused
 from tests.support.capture import read
-from tests.support.video import make_clip, scene, write_clip
+from tests.support.video import make_clip, remuxed, scene, write_clip
 
 
 @pytest.fixture(scope="module")
@@ -187,29 +186,6 @@ def test_a_playlist_is_not_followed(tmp_path: Path, clip: Path, playlist: str) -
     path.write_text(playlist.format(clip=clip))
     with pytest.raises(CameraRefused):
         read(open_source(spec(path)))
-
-
-def remuxed(
-    clip: Path,
-    path: Path,
-    change: Callable[[Any], None] = lambda _stream: None,
-    *,
-    pts: Callable[[float], float] = lambda at: at,
-) -> Path:
-    """Copy a clip's packets; `change` edits the new stream, `pts` maps each PTS in seconds."""
-    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
-        stream = source.streams.video[0]
-        copy = target.add_stream_from_template(stream)
-        change(copy)
-        for packet in source.demux(stream):
-            if packet.pts is None or packet.dts is None:
-                continue
-            at = float(packet.pts * packet.time_base)
-            shift = round((pts(at) - at) / packet.time_base)
-            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-            packet.stream = copy
-            target.mux(packet)
-    return path
 
 
 def leaping(folder: Path, *, by: float) -> Path:
