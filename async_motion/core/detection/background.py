@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.alignment import Aligner
+from async_motion.core.detection.nearest import Bounds, second_nearest
 from async_motion.core.detection.scene import Light
 from async_motion.core.detection.working_image import Plane, gradient, median_of, u8
 
@@ -66,6 +67,9 @@ class Background:
         self._aligner: Aligner | None = None
         self._edges: Plane | None = None
         self._envelope: tuple[Plane, Plane] | None = None
+        self._bounds: Bounds | None = None
+        self._settled = False
+        """Whether the looks are those of the frame before: bounds cost more than one exact distance."""
         self._first_period = _FIRST_PERIOD_S
         self._looked_at = self._slow_at = self._noise_at = now
         self._derive()
@@ -89,20 +93,26 @@ class Background:
             self._edges = gradient(self.reference)
         return self._edges
 
-    def distance(self, plane: Plane) -> Plane:
-        """Return how far each pixel is from its second nearest look, in grey levels."""
-        nearest = u8(cv2.absdiff(plane, self._looks[0]))
-        difference = u8(cv2.absdiff(plane, self._looks[1]))
-        second, larger = np.maximum(nearest, difference), np.empty_like(nearest)
-        np.minimum(nearest, difference, out=nearest)
-        for look in self._looks[2:]:
-            cv2.absdiff(plane, look, difference)
-            np.maximum(nearest, difference, out=larger)
-            np.minimum(second, larger, out=second)
-            np.minimum(nearest, difference, out=nearest)
+    def teaches_noise(self, now: float) -> bool:
+        """Return whether a frame at `now` teaches the noise, and so needs exact distances."""
+        return now - self._noise_at >= _NOISE_PERIOD_S - 1e-6
+
+    def distance(self, plane: Plane, limit: Plane | None = None) -> Plane:
+        """Return how far each pixel is from its second nearest look, in grey levels.
+
+        With `limit`, only comparisons with `limit` or a higher level are exact; that is several times faster.
+        """
+        second = None
+        if limit is not None and not self._first:
+            if self._bounds is None and self._settled:
+                self._bounds = Bounds(self._looks)
+            self._settled = True
+            if self._bounds is not None:
+                second = self._bounds.distance(plane, limit)
+        if second is None:
+            second = second_nearest(plane, self._looks)
         if self._at_rest is not None:
-            cv2.absdiff(plane, self._at_rest, difference)
-            np.minimum(second, difference, out=second)
+            np.minimum(second, cv2.absdiff(plane, self._at_rest), out=second)
         return second
 
     def beyond(self, plane: Plane, window: tuple[slice, slice]) -> Plane:
@@ -129,7 +139,7 @@ class Background:
         """
         if kept is not None:
             moving = u8(cv2.bitwise_or(moving, kept))
-        if now - self._noise_at >= _NOISE_PERIOD_S - 1e-6:
+        if self.teaches_noise(now):
             periods = round(min(now - self._noise_at, HOLDS_S) / _NOISE_PERIOD_S)
             self._noise_at = now
             self._follow_noise(distance, moving, periods)
@@ -138,6 +148,7 @@ class Background:
         elif now - self._looked_at >= _LOOK_PERIOD_S - 1e-6:
             due = round(min(now - self._looked_at, HOLDS_S) / _LOOK_PERIOD_S)
             self._looked_at = now
+            self._bounds, self._settled = None, False
             rest = cv2.bitwise_not(cv2.dilate(moving, np.ones((3, 3), np.uint8)))
             for _ in range(due):
                 look = self._looks[self._next]
@@ -204,6 +215,7 @@ class Background:
     def _refer_to(self, reference: Plane) -> None:
         self.reference = reference
         self._aligner, self._edges, self._envelope = None, None, None
+        self._bounds, self._settled = None, False
 
     def _learn_first(self, plane: Plane, now: float) -> None:
         if now - self._looked_at >= self._first_period - 1e-6:

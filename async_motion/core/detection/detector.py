@@ -244,6 +244,7 @@ class Detector:
         """Return the inner state as images by name, (h, w) uint8 at the working size; empty before a frame.
 
         `mask` is everything large enough that differs, `moving` the part that was accepted as motion.
+        `distance` need not be exact where it does not exceed `threshold`.
         """
         if self._shape is None or self._saved is not None:
             return {}
@@ -371,9 +372,6 @@ class Detector:
             # Pixels that the old light had clipped to black or white are unknown in the new one.
             self._switched = _Switch(now, aligned, None)
         corrected = light.undo(aligned) if light else aligned
-        distance = background.distance(corrected)
-        if light:
-            distance[light.clipped(aligned, background.reference) > 0] = 0
         # Undoing the light of a dimmed image amplifies its noise.
         dimmed = max(1.0, 1.0 / light.gain)
         weight = self._measures.noise_factor / NOISE_UNIT
@@ -383,6 +381,10 @@ class Detector:
             whole = u8(cv2.addWeighted(self._floor, dimmed, background.noise, weight, 0.0))
             self._levels = _Levels(floor, background.noise, dimmed, threshold, whole)
         threshold, whole = self._levels.threshold, self._levels.whole_threshold
+        # Below the threshold, only the noise needs the exact distance.
+        distance = background.distance(corrected, None if background.teaches_noise(now) else threshold)
+        if light:
+            distance[light.clipped(aligned, background.reference) > 0] = 0
         differs = u8(cv2.compare(distance, threshold, cv2.CMP_GT))
         # Count specks at the full threshold everywhere: otherwise a calm place would create its own unrest.
         stands_out = u8(cv2.compare(distance, whole, cv2.CMP_GT))

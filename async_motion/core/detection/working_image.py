@@ -7,6 +7,7 @@ reduction by eight or more only every second pair of rows is read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import cv2
@@ -80,19 +81,35 @@ def gradient(plane: Plane) -> Plane:
     return u8(cv2.add(across, down))
 
 
-def median_of(planes: list[Plane]) -> Plane:
-    """Return the upper median of each pixel over `planes`, by Batcher's odd-even merge sort."""
-    planes = [plane.copy() for plane in planes]
-    larger = np.empty_like(planes[0])
-    for low, high, keeps_low, keeps_high in _median_network(len(planes)):
-        first, second = planes[low], planes[high]
+def median_of(planes: Sequence[Plane]) -> Plane:
+    """Return the upper median of each pixel over `planes`."""
+    return _sorted_by(_median_network(len(planes)), planes)[len(planes) // 2]
+
+
+def ordered(planes: Sequence[Plane]) -> list[Plane]:
+    """Return `planes` with the values of each pixel in ascending order."""
+    return _sorted_by(_whole_network(len(planes)), planes)
+
+
+def _sorted_by(comparators: list[tuple[int, int, bool, bool]], planes: Sequence[Plane]) -> list[Plane]:
+    """Apply the comparators of a sorting network to a copy of `planes`."""
+    copies = [plane.copy() for plane in planes]
+    larger = np.empty_like(copies[0])
+    for low, high, keeps_low, keeps_high in comparators:
+        first, second = copies[low], copies[high]
         if keeps_high:
             np.maximum(first, second, out=larger if keeps_low else second)
         if keeps_low:
             np.minimum(first, second, out=first)
         if keeps_low and keeps_high:
-            planes[high], larger = larger, second
-    return planes[len(planes) // 2]
+            copies[high], larger = larger, second
+    return copies
+
+
+@cache
+def _whole_network(count: int) -> list[tuple[int, int, bool, bool]]:
+    """Return the comparators of `_network`, both of whose values are needed."""
+    return [(low, high, True, True) for low, high in _network(count)]
 
 
 @cache
@@ -111,7 +128,7 @@ def _median_network(count: int) -> list[tuple[int, int, bool, bool]]:
 
 
 def _network(count: int) -> list[tuple[int, int]]:
-    """Return the comparators, in order, that sort `count` values."""
+    """Return the comparators, in order, that sort `count` values: Batcher's odd-even merge sort."""
     pairs = []
     run = 1
     while run < count:

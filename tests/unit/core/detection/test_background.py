@@ -41,6 +41,28 @@ def test_what_is_known_has_no_distance() -> None:
     assert np.array_equal(background.distance(THING) > 0, WHERE > 0)
 
 
+def test_a_limited_distance_follows_what_is_learned() -> None:
+    background = rested()
+    limit = np.full_like(STILL, 12)
+    brighter = STILL + np.uint8(40)
+    for step in range(200):
+        now = 8.0 + 0.1 * step
+        exact, limited = background.distance(THING), background.distance(THING, limit)
+        assert np.array_equal(limited > limit, exact > limit)
+        plane = brighter if step >= 100 else STILL
+        background.learn(plane, background.distance(plane), NOTHING, now)
+    assert background.distance(brighter, limit).max() <= 12
+    background.take_over(THING, WHERE)
+    assert background.distance(THING, limit)[15, 20] == background.distance(THING)[15, 20] == 0
+
+
+def test_only_frames_that_teach_the_noise_need_exact_distances() -> None:
+    background = rested()
+    assert background.teaches_noise(8.2)
+    background.learn(STILL, background.distance(STILL), NOTHING, 8.2)
+    assert not background.teaches_noise(8.3)
+
+
 def test_what_moved_through_the_first_seconds_is_not_learned() -> None:
     background = Background(THING, 0.0)
     watch(background, THING, 0.0, 1.0)

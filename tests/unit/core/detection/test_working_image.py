@@ -13,6 +13,7 @@ from async_motion.core.detection.working_image import (
     halved,
     median_of,
     middle,
+    ordered,
     quartered,
     working_image,
     working_size,
@@ -54,6 +55,12 @@ def test_an_eighth_of_a_tiny_plane_is_not_empty() -> None:
 def test_the_median_of_planes_is_numpys_upper_median(count: int, seed: int) -> None:
     stack = np.random.default_rng(seed).integers(0, 256, (count, 3, 5), np.uint8)
     assert np.array_equal(median_of(list(stack)), np.sort(stack, axis=0)[count // 2])
+
+
+@given(count=st.integers(1, 20), seed=st.integers(0, 10_000))
+def test_planes_are_ordered_pixel_by_pixel(count: int, seed: int) -> None:
+    stack = np.random.default_rng(seed).integers(0, 256, (count, 3, 5), np.uint8)
+    assert np.array_equal(ordered(list(stack)), np.sort(stack, axis=0))
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1))
