@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.accuracy [--data PATH] [--only A,B] [--baselines all] [--sensitivities]
     python -m tests.benchmarks.accuracy --sheets DIR        one image of each sequence, for inspection
+    python -m tests.benchmarks.accuracy --sheets DIR --worse-than knn_cleaned
 
 PATH holds `evaluate.py` and folders of labelled sequences. It is not part of this repository, because some of
 the footage may not be redistributed. `evaluate.py` runs the methods and scores pixels. Frames, events and
@@ -19,7 +20,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from async_motion.tune.scoring import (
     MASK_MOVING,
     MASK_OUTSIDE,
     MASK_UNKNOWN,
+    MOVING,
     UNSCORED,
     Range,
     Score,
@@ -284,11 +286,11 @@ def frames_of(folder: Path, meta: dict[str, Any]) -> Iterator[Luma]:
         capture.release()
 
 
-def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
+def write_sheet(folder: Path, target: Path, *, moments: int = 8, lost: Collection[int] = ()) -> None:
     """Write one image of a sequence: frames with boxes, ground truth and masks, with verdicts and figures.
 
-    Half of the moments are evenly spaced, the others have the largest errors. In the mask, green is correct,
-    red is false, blue is missed, white is unknown.
+    Half of the moments are evenly spaced, the others have the largest errors, those in `lost` first. In the
+    mask, green is correct, red is false, blue is missed, white is unknown.
     """
     meta = json.loads((folder / "meta.json").read_text())
     truth: dict[int, Plane] = {}
@@ -306,8 +308,9 @@ def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
         size = (frame.shape[1], frame.shape[0])
         mask = u8(cv2.resize(detector.mask, size, interpolation=cv2.INTER_NEAREST))
         error = _error(meta, index, detection, mask, truth.get(index)) if begin <= index <= end else 0.0
+        rank = error + 10.0 * (index in lost)
         part = 40 * index // meta["frames"]
-        if index in even or (error and error > worst.get(part, (0.0,))[0]):
+        if index in even or (rank and rank > worst.get(part, (0.0,))[0]):
             known = {True: "motion", False: "nothing", None: "not known"}
             tile = _tile(
                 index,
@@ -321,7 +324,7 @@ def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
             if index in even:
                 shown[index] = tile
             else:
-                worst[part] = (error, index, tile)
+                worst[part] = (rank, index, tile)
     for _, index, tile in sorted(worst.values(), key=lambda found: found[0], reverse=True):
         if len(shown) < moments:
             shown[index] = tile
@@ -329,6 +332,58 @@ def write_sheet(folder: Path, target: Path, *, moments: int = 8) -> None:
     tiles += [np.zeros_like(tiles[0])] * (len(tiles) % 2)
     half = len(tiles) // 2
     cv2.imwrite(str(target), np.hstack([np.vstack(tiles[:half]), np.vstack(tiles[half:])]))
+
+
+def worse(ours: Score, theirs: Score) -> list[str]:
+    """Return what our score is worse in, with both figures; empty if in nothing."""
+    return [
+        f"{what} {mine} ({other})"
+        for what, mine, other in (
+            ("frames missed", ours.fn, theirs.fn),
+            ("frames falsely flagged", ours.fp, theirs.fp),
+            ("events missed", ours.missed, theirs.missed),
+            ("false alarms", ours.false_alarms, theirs.false_alarms),
+        )
+        if mine > other
+    ]
+
+
+def lost_frames(ours: Mapping[str, Any], theirs: Mapping[str, Any], labels: NDArray[np.int8]) -> set[int]:
+    """Return the scored frames on which the results of evaluate.py are wrong for us and right for them."""
+    verdicts = np.zeros((2, len(labels)), np.bool_)
+    for verdict, result in zip(verdicts, (ours, theirs), strict=True):
+        for first, last in result["det"]:
+            verdict[first : last + 1] = True
+    moves = labels == MOVING
+    lost = (labels != UNSCORED) & (verdicts[0] != moves) & (verdicts[1] == moves)
+    return set(np.flatnonzero(lost).tolist())
+
+
+def write_sheets_of_worse(
+    evaluate: Any, method: str, folders: Sequence[Path], results: Path, sheets: Path
+) -> None:
+    """Write a sheet of each sequence in which ours is worse than `method`; print in what."""
+    print(f"| sequence | category | worse than {method} in: ours (theirs) |\n| --- | --- | --- |")
+    for folder in folders:
+        mine, theirs = (
+            result_of(evaluate, full, folder, results)
+            for full in ("tests.benchmarks.accuracy:ours", f"tests.benchmarks.baselines:{method}")
+        )
+        what = worse(score_of(folder, mine), score_of(folder, theirs))
+        if what:
+            print(f"| {folder.name} | {mine['category']} | {', '.join(what)} |", flush=True)
+            labels = labels_of(folder, json.loads((folder / "meta.json").read_text()))
+            write_sheet(folder, sheets / f"{folder.name}.png", lost=lost_frames(mine, theirs, labels))
+
+
+def result_of(evaluate: Any, method: str, folder: Path, results: Path) -> Mapping[str, Any]:
+    """Return evaluate.py's result of a method on a sequence, from `results` if it is there already."""
+    half = json.loads((folder / "meta.json").read_text())["half"]
+    kept = results / f"{method.partition(':')[2]}__{half}__{folder.name}.json"
+    if not kept.exists():
+        evaluate.run_sequence(str(folder), method, str(results))
+    result: Mapping[str, Any] = json.loads(kept.read_text())
+    return result
 
 
 def _should_move(meta: dict[str, Any], index: int, truth: Plane | None) -> bool | None:
@@ -408,6 +463,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--sheets", type=Path, help="write a contact sheet of each sequence there, and no more"
     )
+    parser.add_argument(
+        "--worse-than", metavar="METHOD", help="with --sheets: only where ours is worse than this baseline"
+    )
     options = parser.parse_args(arguments)
     if not (options.data / "evaluate.py").exists():
         print(f"{options.data}: no evaluate.py there; name the footage with --data", file=sys.stderr)
@@ -422,8 +480,16 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = set(options.only.split(",")) if options.only else None
     folders = [Path(found) for found in evaluate.sequences(str(options.data))]
     folders = [folder for folder in folders if wanted is None or folder.name in wanted]
+    if options.worse_than and (options.worse_than not in BASELINES or not options.sheets):
+        print(f"--worse-than takes one of {', '.join(BASELINES)}, and --sheets", file=sys.stderr)
+        return 2
     if options.sheets:
         options.sheets.mkdir(parents=True, exist_ok=True)
+        if options.worse_than:
+            with tempfile.TemporaryDirectory() as temporary:
+                results = options.results or Path(temporary)
+                write_sheets_of_worse(evaluate, options.worse_than, folders, results, options.sheets)
+            return 0
         for folder in sorted(folders, key=lambda folder: (folder / "input.mkv").stat().st_size):
             write_sheet(folder, options.sheets / f"{folder.name}.png")
         return 0
@@ -452,11 +518,7 @@ def compare(
     for method, (name, factory) in methods.items():
         scored = []
         for folder in folders:
-            (half,) = {json.loads((folder / "meta.json").read_text())["half"]}
-            kept = results / f"{method.partition(':')[2]}__{half}__{folder.name}.json"
-            if not kept.exists():
-                evaluate.run_sequence(str(folder), method, str(results))
-            result = json.loads(kept.read_text())
+            result = result_of(evaluate, method, folder, results)
             score = score_of(folder, result)
             theirs = result["frame"] | {key: result[key] for key in ("standing",) if key in result}
             if different := differences(score, theirs):

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from async_motion.tune.scoring import Score
-from tests.benchmarks.accuracy import by_category, cameras_of, differences, interval, standing_of
+from async_motion.tune.scoring import EMPTY, MOVING, UNSCORED, Score
+from tests.benchmarks.accuracy import (
+    by_category,
+    cameras_of,
+    differences,
+    interval,
+    lost_frames,
+    standing_of,
+    worse,
+)
 
 
 def test_sequences_of_one_file_or_made_of_one_another_share_a_camera() -> None:
@@ -66,3 +75,17 @@ def test_a_difference_in_standing_is_named() -> None:
     same = {"hit": 5, "frames": 6, "kept": 0, "spans": 1}
     assert differences(score, {**theirs, "latency": [], "standing": same}) == []
     assert differences(score, {**theirs, "latency": [], "standing": {**same, "hit": 6}}) == ["standing"]
+
+
+def test_what_ours_is_worse_in_is_named_with_both_figures() -> None:
+    ours = Score(tp=5, fn=3, fp=1, events=2, missed=1, false_alarms=1)
+    theirs = Score(tp=6, fn=2, fp=4, events=2, missed=1, false_alarms=0)
+    assert worse(ours, theirs) == ["frames missed 3 (2)", "false alarms 1 (0)"]
+    assert worse(ours, ours) == []
+
+
+def test_lost_frames_are_wrong_for_us_alone() -> None:
+    labels = np.array([EMPTY, EMPTY, MOVING, MOVING, UNSCORED, MOVING], np.int8)
+    ours = {"det": [[1, 2]]}
+    theirs = {"det": [[2, 3]]}
+    assert lost_frames(ours, theirs, labels) == {1, 3}
