@@ -30,9 +30,6 @@ from async_motion.web.live import Live
 
 log = logging.getLogger(__name__)
 
-CUT_S = 1.0
-"""How long the reader of a camera that stops may take to close its connection."""
-
 End = Callable[[asyncio.Task[None]], Awaitable[None]]
 """Cancels a task and waits for it to end."""
 
@@ -165,15 +162,11 @@ class Cameras:
             running.others.append(self._tasks.create_task(profiles.run(), name=f"profile[{name}]"))
 
     async def stop(self, name: str) -> None:
-        """Stop a camera; return once its queued frames are in the spool and its source is closed.
-
-        The camera itself is free after `CUT_S`, even if the rest hangs.
-        """
+        """Stop a camera; return once its queued frames are in the spool and its source is closed."""
         running = self._running.pop(name, None)
         if running is None:
             return
         self._ending[name] = running
-        asyncio.get_running_loop().call_later(CUT_S, running.source.cut)
         await running.supervisor.stop()
         await asyncio.wait([running.watching])
         await self._shared.learned.detach(name)

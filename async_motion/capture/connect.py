@@ -46,15 +46,20 @@ def connect(address: Address, within_s: float, sockets: CameraSockets | None = N
         name = type(exc).__name__ if isinstance(exc, UnicodeError) else exc.strerror or type(exc).__name__
         raise CameraUnavailable(f"{address.shown}: cannot be reached ({name})") from None
     try:
-        sockets.add(camera)
         camera.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if address.scheme in TLS_SCHEMES:
             camera.settimeout(max(MIN_S, deadline - time.monotonic()))
-            camera = _unverified().wrap_socket(camera, server_hostname=host)
-            sockets.add(camera)
+            camera = secure = _unverified().wrap_socket(
+                camera, server_hostname=host, do_handshake_on_connect=False
+            )
+            sockets.add(secure)  # a cut ends the handshake too
+            secure.do_handshake()
     except OSError:
         camera.close()
         raise CameraUnavailable(f"{address.shown}: does not speak TLS, or none of our versions") from None
+    if not sockets.add(camera):
+        camera.close()
+        raise CameraUnavailable(f"{address.shown}: the camera was given up")
     camera.settimeout(None)
     return camera
 

@@ -21,12 +21,12 @@ class CameraSockets:
         self.is_cut = False
         """Whether `cut` was called: the camera is free, and stays so."""
 
-    def add(self, camera: socket.socket) -> None:
-        """Register a socket. Raises OSError after a cut."""
+    def add(self, camera: socket.socket) -> bool:
+        """Register a socket; return False after a cut: then close it."""
         with self._lock:
-            if self.is_cut:
-                raise OSError("the camera was given up")
-            self._open.add(camera)
+            if not self.is_cut:
+                self._open.add(camera)
+            return not self.is_cut
 
     def cut(self) -> None:
         """End all connections to the camera at once, and refuse later ones. From any thread; never waits."""

@@ -32,7 +32,7 @@ def test_a_cut_ends_every_connection_and_wakes_its_reader() -> None:
         camera.close()
         theirs.close()
         sockets.cut()  # closed ones are no matter
-        with pytest.raises(CameraUnavailable):
+        with pytest.raises(CameraUnavailable, match="was given up"):
             connect(address, 10.0, sockets)
         late, _ = server.accept()
         late.settimeout(30)
