@@ -3,6 +3,10 @@
 There is one key-value bucket for each instance, replicated over up to three servers; its keys expire after
 `ttl_s`. Reads go to the stream's leader: a replica could return an expired lease. The connection reconnects
 by itself. Each request has a deadline; NATS errors become `LeaseUnavailable` or `KeyTaken` here.
+
+Epochs are revisions, and readers ignore a lower epoch than they have seen. A bucket that is lost or deleted
+must not begin at 1 again: a new one begins at the milliseconds since `FIRST_DAY`. The old one is behind that,
+as long as it had fewer than 1000 writes a second.
 """
 
 from __future__ import annotations
@@ -10,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -19,6 +24,7 @@ import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
+from nats.js.api import DiscardPolicy, StreamConfig
 from nats.js.kv import KeyValue
 
 from async_motion.errors import LeaseUnavailable
@@ -30,10 +36,13 @@ T = TypeVar("T")
 
 CONNECT_S = 2.0
 """Time limit for connecting to one server; nats-py accepts a float though its type is int."""
+FIRST_DAY = 1_767_225_600
+"""2026-01-01T00:00:00Z in Unix time."""
 MAX_REPLICAS = 3
 MAX_BUCKET_BYTES = 16 << 20
 """Maximum size of a bucket: enough for thousands of cameras."""
 MAX_VALUE_BYTES = 16 << 10
+MAX_DUPLICATE_WINDOW_S = 120.0
 
 _TROUBLE = (nats.errors.Error, TimeoutError, OSError)
 
@@ -53,6 +62,7 @@ class NatsBucket:
         worker: str,
         credentials: Path | None = None,
         tls: ssl.SSLContext | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._servers = list(servers)
         self._name = name
@@ -61,6 +71,9 @@ class NatsBucket:
         self._worker = worker
         self._credentials = credentials
         self._tls = tls
+        self._wall = wall
+        self._newest = 0
+        """The highest revision that this worker has seen."""
         self._client: Client | None = None
         self._bucket: KeyValue | None = None
         self._opening = asyncio.Lock()
@@ -78,7 +91,7 @@ class NatsBucket:
         """Write a key that does not exist; return its revision. Raises KeyTaken, LeaseUnavailable."""
         bucket = await self._open()
         try:
-            return await self._ask(bucket.create(key, value))
+            return self._saw(await self._ask(bucket.create(key, value)))
         except _Missing as exc:
             # The key expired between nats-py's write and its second read: the next attempt gets it.
             raise KeyTaken from exc
@@ -86,12 +99,12 @@ class NatsBucket:
     async def update(self, key: str, value: bytes, revision: int) -> int:
         """Write a key whose revision is `revision`; return the new one. Raises KeyTaken, LeaseUnavailable."""
         bucket = await self._open()
-        return await self._ask(bucket.update(key, value, last=revision))
+        return self._saw(await self._ask(bucket.update(key, value, last=revision)))
 
     async def put(self, key: str, value: bytes) -> int:
         """Write a key unconditionally; return its revision. Raises LeaseUnavailable."""
         bucket = await self._open()
-        return await self._ask(bucket.put(key, value))
+        return self._saw(await self._ask(bucket.put(key, value)))
 
     async def get(self, key: str) -> Entry | None:
         """Return a key's entry; None if it does not exist or was deleted. Raises LeaseUnavailable."""
@@ -100,7 +113,7 @@ class NatsBucket:
             entry = await self._ask(bucket.get(key))
         except _Missing:
             return None
-        return Entry(key=key, value=entry.value or b"", revision=entry.revision or 0)
+        return Entry(key=key, value=entry.value or b"", revision=self._saw(entry.revision or 0))
 
     async def delete(self, key: str, revision: int) -> None:
         """Delete a key whose revision is `revision`. Raises KeyTaken, LeaseUnavailable."""
@@ -129,7 +142,7 @@ class NatsBucket:
                     yield Entry(
                         key=str(found.key),
                         value=b"" if gone or found.value is None else bytes(found.value),
-                        revision=int(found.revision or 0),
+                        revision=self._saw(int(found.revision or 0)),
                     )
         finally:
             with suppress(*_TROUBLE):
@@ -173,15 +186,9 @@ class NatsBucket:
         try:
             bucket = await stream.key_value(self._name)
         except nats.js.errors.BucketNotFoundError:
-            bucket = await stream.create_key_value(
-                bucket=self._name,
-                ttl=self._ttl_s,
-                history=1,
-                direct=False,
-                replicas=min(MAX_REPLICAS, len(self._servers)),
-                max_bytes=MAX_BUCKET_BYTES,
-                max_value_size=MAX_VALUE_BYTES,
-            )
+            with suppress(nats.js.errors.BadRequestError):  # another worker has created it meanwhile
+                await stream.add_stream(self._new_bucket())
+            bucket = await stream.key_value(self._name)
         ttl_s = (await bucket.status()).ttl or 0.0
         if abs(ttl_s - self._ttl_s) > 0.001:
             raise LeaseUnavailable(
@@ -189,6 +196,34 @@ class NatsBucket:
                 f" give all workers the same, stop them, and delete the bucket (nats kv del {self._name})"
             )
         return bucket
+
+    def _new_bucket(self) -> StreamConfig:
+        """Return the stream of a new bucket (NATS's ADR-8), whose revisions follow those of any earlier one.
+
+        Raises LeaseUnavailable while this machine's clock is not set.
+        """
+        since_ms = round((self._wall() - FIRST_DAY) * 1000)
+        if since_ms <= 0:
+            raise LeaseUnavailable("this machine's clock is not set: cannot create the leases' bucket")
+        return StreamConfig(
+            name=f"KV_{self._name}",
+            subjects=[f"$KV.{self._name}.>"],
+            first_seq=max(since_ms, self._newest + 1),
+            max_age=self._ttl_s,
+            duplicate_window=min(self._ttl_s, MAX_DUPLICATE_WINDOW_S),
+            max_msgs_per_subject=1,
+            max_bytes=MAX_BUCKET_BYTES,
+            max_msg_size=MAX_VALUE_BYTES,
+            num_replicas=min(MAX_REPLICAS, len(self._servers)),
+            discard=DiscardPolicy.NEW,
+            allow_rollup_hdrs=True,
+            allow_direct=False,
+            deny_delete=True,
+        )
+
+    def _saw(self, revision: int) -> int:
+        self._newest = max(self._newest, revision)
+        return revision
 
     async def _ask(self, request: Awaitable[T]) -> T:
         """Return the answer to one request within its deadline; translate NATS errors."""
@@ -207,6 +242,8 @@ class NatsBucket:
                 self._bucket = None
             raise LeaseUnavailable(f"the NATS servers refuse: {_words(exc)}") from exc
         except _TROUBLE as exc:
+            if isinstance(exc, nats.js.errors.NoStreamResponseError):
+                self._bucket = None  # it may be gone too: look for it again
             raise LeaseUnavailable(f"the NATS servers do not answer: {_words(exc)}") from exc
         _stop_if_cancelled()
         return answer

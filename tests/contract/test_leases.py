@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import nats
 import pytest
 
 from async_motion.errors import LeaseLost, LeaseUnavailable
-from async_motion.fleet.leases import KeyTaken, LeaseKeeper
+from async_motion.fleet.leases import KeyTaken, Lease, LeaseKeeper
 from async_motion.fleet.nats_bucket import NatsBucket
 from async_motion.fleet.worker import WatchedBucket
 from tests.support.buckets import MemoryBucket
@@ -90,3 +91,38 @@ async def test_a_watch_gives_what_there_is_then_changes(bucket: WatchedBucket) -
         if complete and len(seen.keys() & {"camera.a", "camera.b"}) == 2:
             break
     assert (seen["camera.a"], seen["camera.b"]) == (b"1", b"2")
+
+
+async def test_a_bucket_that_was_lost_begins_above_every_epoch_of_the_last(tmp_path: Path) -> None:
+    with nats_server(tmp_path) as server:
+
+        async def lose() -> None:
+            client = await nats.connect(server.url)
+            assert await client.jetstream().delete_key_value("fleet")
+            await client.close()
+
+        async with NatsBucket([server.url], "fleet", ttl_s=TTL_S, worker="w1") as first:
+            await eventually_async(lambda: answers(first), within_s=LEADER_S)
+            keeper = LeaseKeeper(first, "w1", ttl_s=TTL_S)
+            lease = await keeper.acquire("porch")
+            assert lease is not None
+            await lose()
+
+            async def renewed() -> Lease | None:
+                try:
+                    return await keeper.renew(lease)
+                except LeaseUnavailable:
+                    return None
+
+            again = await eventually_async(renewed, what="a renewal in the new bucket")
+            assert again is not None
+            assert again.epoch > lease.revision
+        await lose()
+        # A worker that never saw the old bucket, and whose clock is not set, must not create one.
+        async with NatsBucket([server.url], "fleet", ttl_s=TTL_S, worker="w2", wall=lambda: 0.0) as unset:
+            with pytest.raises(LeaseUnavailable, match="clock is not set"):
+                await unset.get("x")
+        async with NatsBucket([server.url], "fleet", ttl_s=TTL_S, worker="w3") as third:
+            last = await LeaseKeeper(third, "w3", ttl_s=TTL_S).acquire("porch")
+            assert last is not None
+            assert last.epoch > again.revision
