@@ -252,7 +252,7 @@ class Service:
                 for task in (*looking, serving, leading, delivering, reporting, talking):
                     await _end(task)
                 for task in cameras.unfinished:
-                    await _finish(task)
+                    await _finish(task, LAST_WORDS_S)
             _say_stopped(spool.stats, in_memory=settings.spool.path == ":memory:")
 
     async def _serve_page(
@@ -483,10 +483,10 @@ def _say_stopped(stats: SpoolStats, *, in_memory: bool) -> None:
 async def _end(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait for its end; exit the process if that takes longer than `LAST_WORDS_S`."""
     task.cancel()
-    await _finish(task)
+    await _finish(task, LAST_WORDS_S)
 
 
-async def _finish(task: asyncio.Task[None], within_s: float = LAST_WORDS_S) -> None:
+async def _finish(task: asyncio.Task[None], within_s: float) -> None:
     """Wait for a task's end; exit the process if that takes longer than `within_s`."""
     done, _ = await asyncio.wait([task], timeout=within_s)
     if not done:
