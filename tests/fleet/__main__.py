@@ -1,4 +1,5 @@
-"""``python -m tests.fleet [--seed N] [--faults N] [--cameras N] [--only FAULT …] [--keep DIR]``, as root."""
+"""``python -m tests.fleet [--seed N] [--faults N] [--cameras N] [--only FAULT …] [--on-quorum-loss keep]
+[--keep DIR]``, as root."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--cameras", type=int, default=6)
     parser.add_argument("--only", nargs="+", default=[], metavar="FAULT", choices=sorted(FAULTS))
     parser.add_argument("--slack", type=float, default=0.0, help="seconds that a busy machine may add")
+    parser.add_argument("--on-quorum-loss", choices=("stop", "keep"), default="stop")
     parser.add_argument("--keep", type=Path, default=None, metavar="DIR", help="work here, and keep it")
     parser.add_argument("--isolated", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
@@ -37,7 +39,7 @@ def main(arguments: list[str]) -> int:
     print(f"seed {seed}, {args.faults} faults, {args.cameras} cameras", flush=True)
     with tempfile.TemporaryDirectory(prefix="async_motion-fleet-") as temporary:
         folder = args.keep or Path(temporary)
-        with fleet_of_hosts(folder, cameras=args.cameras) as fleet:
+        with fleet_of_hosts(folder, cameras=args.cameras, on_quorum_loss=args.on_quorum_loss) as fleet:
             judged = run_mix(fleet, seed=seed, faults=args.faults, names=names, slack_s=args.slack)
     print(json.dumps(judged.figures))
     for problem in judged.problems:
