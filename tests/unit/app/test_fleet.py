@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from async_motion.app.fleet import cut_event, fingerprint
+from async_motion.app.fleet import TRIES, FleetMember, cut_event, fingerprint
 from async_motion.settings import Settings, load
+from tests.support.buckets import MemoryBucket
 
 TEXT = """
 instance: town
@@ -70,6 +71,28 @@ def test_a_note_becomes_the_event_that_was_cut() -> None:
     assert (event.event_id, event.camera, event.zones) == (note["event_id"], "porch", ("drive",))
     for junk in ({}, note | {"started_at": "soon"}, note | {"zones": None}, note | {"peak_score": "high"}):
         assert cut_event(junk, "town", "porch") is None
+
+
+async def test_a_camera_goes_to_another_worker_after_so_many_failures_in_a_row_and_the_reason_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    member = FleetMember(settings(tmp_path), MemoryBucket(10.0))
+
+    def refused() -> list[str]:
+        found: list[str] = member.state()["fleet"]["workers"]["east"]["refused"]
+        return found
+
+    for _ in range(TRIES - 1):
+        member.failed("porch", "no route to host")
+    member.opened("porch")
+    for _ in range(TRIES - 1):
+        member.failed("porch", "no route to host")
+    assert refused() == []
+    member.failed("porch", "wrong password")
+    assert refused() == ["porch"]
+    member.failed("porch", "wrong password")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == f"fleet: porch: {TRIES} attempts failed (wrong password); asking another worker"
 
 
 def test_one_host_imports_no_nats() -> None:

@@ -150,6 +150,7 @@ async def running(
     fingerprint: str = "same",
     clock: Callable[[], float] = time.monotonic,
     cameras: Owned | None = None,
+    cost: float | None = None,
 ) -> AsyncIterator[Running]:
     line = Line(bucket)
     owned = cameras or Owned(name, stage)
@@ -166,6 +167,7 @@ async def running(
         line,
         owned,
         end=ended.append,
+        cost_of=lambda _camera: cost,
         clock=clock,
     )
     one = Running(worker, line, asyncio.create_task(worker.run(), name=name), ended)
@@ -411,4 +413,25 @@ async def test_a_renewal_that_swallows_its_cancellation_harms_no_worker() -> Non
         await eventually_async(lambda: stage.of("b") == set(CAMERAS), what="the drain")
         await eventually_async(lambda: a.worker.idle)
         assert not a.task.done()
+    assert stage.overlaps == []
+
+
+async def test_what_was_shed_is_not_taken_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHED_EVERY_S", 0.1)
+    monkeypatch.setattr(module, "SETTLED_S", 0.1)
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    async with running("a", bucket, stage, cost=0.4):
+        await eventually_async(stage.all_owned)
+        async with running("b", bucket, stage, cost=0.4) as b:
+            await eventually_async(lambda: stage.of("b"), what="a shed camera")
+            b.line.cut = True
+            shed = min(stage.of("b"))
+            key = CAMERA + shed
+            await eventually_async(lambda: bucket.live(key) is None, what="the end of its lease")
+            free_at = time.monotonic()
+            await eventually_async(
+                lambda: shed in stage.of("a"), what="the camera back, with no other worker"
+            )
+            # A camera that was not shed is taken as soon as it is free.
+            assert time.monotonic() - free_at > 0.5 * TTL_S
     assert stage.overlaps == []
