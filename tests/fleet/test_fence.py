@@ -26,19 +26,23 @@ from pathlib import Path
 
 if "run" in sys.argv:  # not in the capture processes
     from async_motion.app import service
+    from async_motion.capture.ffmpeg.decoding import Decoder
     from async_motion.core.detection.detector import Detector
 
-    flag, update = Path(__file__).with_name("hang"), Detector.update
+    flag = Path(__file__).with_name("hang")
 
-    def hang(self, luma, monotonic):
-        while flag.exists():
-            time.sleep(0.05)
-        return update(self, luma, monotonic)
+    def hanging(work):
+        def hang(*arguments):
+            while flag.exists():
+                time.sleep(0.05)
+            return work(*arguments)
 
-    Detector.update = hang
+        return hang
+
+    Decoder.decode, Detector.update = hanging(Decoder.decode), hanging(Detector.update)
     service.LAST_WORDS_S = 3.0
 """
-"""A `sitecustomize`: while a file is there, detection occupies every thread of its executor."""
+"""A `sitecustomize`: while a file is there, decoding hangs, and detection occupies its executor's threads."""
 
 BOUNDARY = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
 
@@ -80,7 +84,7 @@ def test_a_worker_that_hangs_frees_its_cameras_and_ends_with_its_spool(tmp_path:
         eventually(lambda: ports <= connected_ports(os.getpid()), within_s=60, what="both connections")
         eventually(lambda: stage.world.on("async_motion/town/porch/frame"), within_s=60, what="a frame")
         child = capture_processes(worker.pid)["yard"]
-        # The broker answers no more, the executor is full, the capture process stands still.
+        # The broker answers no more, the executor is full, the reader and the capture process stand still.
         stage.broker.pause()
         (site / "hang").touch()
         os.kill(child, signal.SIGSTOP)
