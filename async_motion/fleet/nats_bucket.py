@@ -44,7 +44,8 @@ MAX_BUCKET_BYTES = 16 << 20
 MAX_VALUE_BYTES = 16 << 10
 MAX_DUPLICATE_WINDOW_S = 120.0
 
-_TROUBLE = (nats.errors.Error, TimeoutError, OSError)
+# RuntimeError: uvloop's for a write to a closed connection, which nats-py does not translate.
+_TROUBLE = (nats.errors.Error, TimeoutError, OSError, RuntimeError)
 
 
 class NatsBucket:

@@ -31,18 +31,20 @@ if "run" in sys.argv:  # not in the capture processes
 
     flag = Path(__file__).with_name("hang")
 
-    def hanging(work):
+    def hanging(work, name):
         def hang(*arguments):
             while flag.exists():
+                flag.with_name(name).touch()
                 time.sleep(0.05)
             return work(*arguments)
 
         return hang
 
-    Decoder.decode, Detector.update = hanging(Decoder.decode), hanging(Detector.update)
+    Decoder.decode = hanging(Decoder.decode, "decoding")
+    Detector.update = hanging(Detector.update, "detection")
     service.LAST_WORDS_S = 3.0
 """
-"""A `sitecustomize`: while a file is there, decoding hangs, and detection occupies its executor's threads."""
+"""A `sitecustomize`: while the file `hang` is there, decoding and detection hang in their threads."""
 
 BOUNDARY = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
 
@@ -84,9 +86,11 @@ def test_a_worker_that_hangs_frees_its_cameras_and_ends_with_its_spool(tmp_path:
         eventually(lambda: ports <= connected_ports(os.getpid()), within_s=60, what="both connections")
         eventually(lambda: stage.world.on("async_motion/town/porch/frame"), within_s=60, what="a frame")
         child = capture_processes(worker.pid)["yard"]
-        # The broker answers no more, the executor is full, the reader and the capture process stand still.
+        # The broker answers no more, detection and the reader of one camera hang, the other's process stands
+        # still.
         stage.broker.pause()
         (site / "hang").touch()
+        eventually(lambda: (site / "decoding").exists() and (site / "detection").exists(), what="the hang")
         os.kill(child, signal.SIGSTOP)
         stage.nats[0].kill()
         began = time.monotonic()

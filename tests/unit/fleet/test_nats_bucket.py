@@ -1,4 +1,4 @@
-"""A cancellation that nats-py swallows is raised again at our edge."""
+"""What nats-py swallows or does not translate is put right at our edge."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from async_motion.errors import LeaseUnavailable
 from async_motion.fleet.nats_bucket import NatsBucket
 
 
@@ -35,3 +36,24 @@ async def test_a_cancellation_that_nats_py_swallows_still_ends_the_task(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+class ClosedClient:
+    """A client of nats-py, and its bucket, whose connection uvloop has closed."""
+
+    async def close(self) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+
+    async def put(self, _key: str, _value: bytes) -> int:
+        raise RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+
+
+async def test_a_connection_that_uvloop_has_closed_is_trouble_and_no_bug(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket: Any = NatsBucket(["nats://127.0.0.1:1"], "fleet", ttl_s=600.0, worker="w1")
+    monkeypatch.setattr(bucket, "_client", ClosedClient())
+    monkeypatch.setattr(bucket, "_bucket", ClosedClient())
+    async with bucket:
+        with pytest.raises(LeaseUnavailable, match="the handler is closed"):
+            await bucket.put("key", b"")
