@@ -15,7 +15,7 @@ from tests.support.need import need
 from tests.support.service import ROOT
 
 SEED = 16
-FAULTS = 3
+FAULTS = 2
 SLACK_S = 15.0
 """What a busy machine may add to a failover: the run by hand asserts the bound itself."""
 
