@@ -43,6 +43,7 @@ from async_motion.core.events.image_health import ImageHealth
 from async_motion.core.health import DeliveryHealth
 from async_motion.core.names import Topics
 from async_motion.delivery import Delivery, IsCurrent
+from async_motion.delivery.day_logs import NOTE_KEY
 from async_motion.errors import CameraUnavailable, ImageError
 from async_motion.home_assistant.entities import CameraSite, ServiceInfo
 from async_motion.home_assistant.places import MISSED_KEY, PLACES_KEY
@@ -50,7 +51,7 @@ from async_motion.home_assistant.publisher import DiscoveryPublisher
 from async_motion.jpeg import encode, shrink
 from async_motion.settings import CameraSettings, Settings
 from async_motion.spool import Spool
-from async_motion.status import Member, Reporter, retained_by
+from async_motion.status import DayLogs, Member, Reporter, retained_by
 from async_motion.store.directory import DirectoryStore
 from async_motion.store.minio import MinioStore
 from async_motion.store.retention import KeptDirectoryStore, Retention
@@ -264,6 +265,7 @@ def build_delivery(
     store: AnyStore,
     broker: BrokerClient | FleetBroker,
     is_current: IsCurrent | None = None,
+    day_logs: DayLogs | None = None,
 ) -> Delivery:
     """Return the delivery from the spool to store and broker.
 
@@ -279,12 +281,18 @@ def build_delivery(
         backlog_share=settings.spool.backlog_share,
         delayed_after_s=settings.spool.delayed_after,
         index_every_s=settings.index.every,
+        day_logs=day_logs,
         update_every_s=settings.mqtt.update_every,
         presign_s=settings.minio.presign,
         shrink=_snapshot_maker(settings, broker) if settings.mqtt.snapshot.enabled else None,
         late=broker.worker if isinstance(broker, FleetBroker) else None,
         is_current=is_current or (lambda _camera, _epoch: True),
     )
+
+
+async def build_day_logs(settings: Settings, spool: Spool) -> DayLogs:
+    """Return the day logs, which continue those of the last run."""
+    return DayLogs(settings.instance, recalled=await spool.recall(NOTE_KEY))
 
 
 async def build_reporter(

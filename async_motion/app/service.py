@@ -173,8 +173,16 @@ class Service:
             member = await self._join_fleet(stack)
             broker = self._build_broker(address, member)
             is_current = member.is_current if member is not None else None
+            day_logs = await build.build_day_logs(settings, spool)
             outlet = Outlet(
-                settings, partial(build.build_delivery, spool=spool, broker=broker, is_current=is_current)
+                settings,
+                partial(
+                    build.build_delivery,
+                    spool=spool,
+                    broker=broker,
+                    is_current=is_current,
+                    day_logs=day_logs,
+                ),
             )
             await stack.enter_async_context(outlet)
             reporter = await build.build_reporter(
@@ -238,6 +246,7 @@ class Service:
                 reporting = tasks.create_task(reporter.run(), name="reporter")
                 serving = tasks.create_task(self._parts.serving.run(), name="web")
                 learning = tasks.create_task(learned.run(), name="learned")
+                logging_days = tasks.create_task(day_logs.run(reporter.snapshot), name="day logs")
                 looking = [tasks.create_task(each.run(), name=each.name) for each in self._parts.looking]
                 cameras.open(tasks)
                 leading = await self._lead(tasks, cameras, member, spool)
@@ -249,7 +258,7 @@ class Service:
                 await _end(learning)
                 await self._deliver_the_rest(outlet)
                 # Each task publishes its last states through the next one: the broker ends last.
-                for task in (*looking, serving, leading, delivering, reporting, talking):
+                for task in (*looking, logging_days, serving, leading, delivering, reporting, talking):
                     await _end(task)
                 for task in cameras.unfinished:
                     await _finish(task, LAST_WORDS_S)

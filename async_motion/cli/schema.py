@@ -6,7 +6,7 @@ import argparse
 import json
 from importlib import resources
 
-NAMES = ("frame", "event", "event_summary", "index_line", "state", "camera_state")
+NAMES = ("frame", "event", "event_summary", "index_line", "day_log", "state", "camera_state")
 
 
 def main(args: argparse.Namespace) -> int:

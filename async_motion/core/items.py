@@ -107,3 +107,13 @@ class IndexDay:
     camera: str
     day: date
     version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueDayLog:
+    """The file of a day log (UTC) as it is to be stored. `version` grows with each change."""
+
+    instance: str
+    day: date
+    version: int
+    body: bytes = field(repr=False)

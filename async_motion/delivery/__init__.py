@@ -8,6 +8,7 @@
     uploader         frames and summaries to the store
     publisher        announcements and phases to the broker
     index            the files of the event index to the store
+    day_logs         the files of the day logs to the store
     snapshots        which frame a camera's snapshot shows
     retries          what happens to an item that failed
     rejections       whether a rejection is the record's fault or the store's

@@ -15,6 +15,7 @@ from async_motion.core.model import StoredFrame
 from async_motion.core.names import Topics
 from async_motion.core.options import BACKLOG_SHARE, DELAYED_AFTER_S, UPDATE_EVERY_S, UPLOADS
 from async_motion.delivery.circuit_breaker import CircuitBreaker, DeliveryPace
+from async_motion.delivery.day_logs import DayLogSource, DayLogWriter
 from async_motion.delivery.dispatch import Bell, dispatch
 from async_motion.delivery.index import IndexWriter
 from async_motion.delivery.protocols import Outbox, PublishingBroker, Store
@@ -32,7 +33,8 @@ class Delivery:
     concurrent uploads, `backlog_share` (0..1) the backlog's part of them. From the age of `delayed_after_s`
     an item is delayed. `presign_s` is the lifetime of the links in announcements, None for no links. `shrink`
     scales a JPEG down to a snapshot (in a thread); None: no snapshots. Each file of the event index is
-    written at most once in `index_every_s`; None: no index. `put_timeout_s` and `publish_timeout_s` apply if
+    written at most once in `index_every_s`, and the files of `day_logs` once in it; None: none of them.
+    `put_timeout_s` and `publish_timeout_s` apply if
     the adapters' own deadlines fail. In a fleet, `is_current` returns whether a camera's lease (its epoch) is
     held, and `late` publishes the announcements of frames accepted under another lease.
     """
@@ -52,6 +54,7 @@ class Delivery:
         presign_s: float | None = None,
         shrink: Callable[[bytes], bytes] | None = None,
         index_every_s: float | None = None,
+        day_logs: DayLogSource | None = None,
         put_timeout_s: float = 120.0,
         publish_timeout_s: float = 30.0,
         late: PublishingBroker | None = None,
@@ -114,6 +117,20 @@ class Delivery:
                 clock=clock,
             )
             if index_every_s is not None
+            else None
+        )
+        self._day_logs = (
+            DayLogWriter(
+                day_logs,
+                spool,
+                store,
+                breaker=self._store_breaker,
+                idle_bell=self._idle_bell,
+                prefix=prefix,
+                every_s=index_every_s,
+                put_timeout_s=put_timeout_s,
+            )
+            if index_every_s is not None and day_logs is not None
             else None
         )
         self._publisher = Publisher(
@@ -180,6 +197,8 @@ class Delivery:
                 if self._index is not None:
                     self._index.executor = executor
                     tasks.create_task(self._index.run(), name="delivery: index")
+                if self._day_logs is not None:
+                    tasks.create_task(self._day_logs.run(), name="delivery: day logs")
 
     def continue_from(self, other: Delivery) -> None:
         """Add the counters of a delivery that has ended to these."""
@@ -192,7 +211,8 @@ class Delivery:
     async def drain(self, timeout_s: float | None) -> bool:
         """Wait until nothing is left to deliver, at most `timeout_s` (None: without limit).
 
-        From now on the index is written without waiting: this is the stop. Return whether nothing is left.
+        From now on the index is written without waiting, and the day logs for the last time: this is the
+        stop. Return whether nothing is left.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -201,6 +221,10 @@ class Delivery:
                     await self._idle_bell.wait(self._pace.poll_s)
                 self._hurry_index()
                 while self._index is not None and self._index.pending:
+                    await self._idle_bell.wait(self._pace.poll_s)
+                if self._day_logs is not None:
+                    self._day_logs.finish()
+                while self._day_logs is not None and self._day_logs.pending:
                     await self._idle_bell.wait(self._pace.poll_s)
         except TimeoutError:
             return False

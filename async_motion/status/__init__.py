@@ -8,6 +8,8 @@
                             └────┬─────┘
                         RememberedValues ──remember─▶ the next start
 
+    Reporter ──snapshot──▶ DayLogs ──▶ delivery: a file for each day in the bucket
+
 - Nothing here blocks or fails: observations are recorded, and publications are passed to the MQTT client,
   which keeps the newest of each topic while disconnected. Motion is published within the same call.
 - No state is stuck: the start publishes OFF for every camera and zone, to clear what a crash left behind; the
@@ -26,7 +28,17 @@ Times of day are local: "today" begins at the machine's midnight.
 """
 
 from async_motion.status.commands import ProfileControls
+from async_motion.status.day_logs import DayLogs
 from async_motion.status.memory import Remember
 from async_motion.status.reporter import Member, Preview, Reporter, StatusBroker, retained_by
 
-__all__ = ["Member", "Preview", "ProfileControls", "Remember", "Reporter", "StatusBroker", "retained_by"]
+__all__ = [
+    "DayLogs",
+    "Member",
+    "Preview",
+    "ProfileControls",
+    "Remember",
+    "Reporter",
+    "StatusBroker",
+    "retained_by",
+]

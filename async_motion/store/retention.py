@@ -1,7 +1,8 @@
 """A directory store with retention: a maximum age in days, a maximum size, a minimum of free space.
 
 Whole events are removed, oldest first, with the hidden files beside their objects. With the last event of a
-camera's day, its index files are removed too. An event is never removed while it may still be written: for
+camera's day, its index files are removed too; with the last event of all cameras of a day and before, its day
+logs. An event is never removed while it may still be written: for
 ten minutes after its last object, and for a day while it has no `event.json`.
 
 The directory is measured once, at the start, in a thread; after that each put adds its size. After a put
@@ -29,6 +30,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
+from async_motion.core.day_log import DAYS
+from async_motion.core.day_log import VERSION as DAY_LOGS
 from async_motion.core.index import INDEX, VERSION, event_started
 from async_motion.core.names import EVENT_ID
 from async_motion.core.options import BUCKET
@@ -150,6 +153,8 @@ class _Keeper:
         self._clock: TrustedClock | None = None
         self._trusts = True
         self._noted_at = float("-inf")
+        self._logs_from = ""
+        """The day (YYYYMMDD) before which no day log is kept."""
 
     def count(self, place: Path, added: int) -> None:
         """Add the bytes of a put: the object and its metadata file."""
@@ -191,6 +196,7 @@ class _Keeper:
                 _, _, folder = heapq.heappop(oldest)
                 if self._may_go(folder):
                     self._remove(folder)
+            self._remove_day_logs()
             stuck = self._keep.max_bytes is not None and self._total > self._keep.max_bytes
             if stuck and not self._stuck:
                 log.warning("%s: %d bytes of open events are over directory.keep", self._root, self._total)
@@ -266,6 +272,24 @@ class _Keeper:
             file.unlink(missing_ok=True)
             _beside(file).unlink(missing_ok=True)
 
+    def _remove_day_logs(self) -> None:
+        """Remove the day logs of the days before the oldest event that is kept; at most once a day."""
+        oldest = min((folder.name for folder in self._folders), default=None)
+        if oldest is None or oldest[:8] == self._logs_from:
+            return
+        self._logs_from = oldest[:8]
+        for instance in {folder.parents[4] for folder in self._folders}:
+            for file in list((instance / DAYS / str(DAY_LOGS)).glob("*/*/*.jsonl.gz")):
+                if f"{file.parts[-3]}{file.parts[-2]}{file.name[:2]}" < oldest[:8]:
+                    self._remove_day_log(file)
+
+    def _remove_day_log(self, file: Path) -> None:
+        file.unlink(missing_ok=True)
+        _beside(file).unlink(missing_ok=True)
+        with suppress(OSError):
+            file.parent.rmdir()
+            file.parent.parent.rmdir()
+
 
 def _event_folders(root: Path) -> Iterator[Path]:
     """Yield the event folders below `root`, of all prefixes and instances."""
@@ -273,7 +297,7 @@ def _event_folders(root: Path) -> Iterator[Path]:
         if Path(at) == root:
             folders[:] = [name for name in folders if name != _WORK]
         events = [name for name in folders if EVENT_ID.fullmatch(name) and _is_date(name)]
-        folders[:] = [name for name in folders if name not in events and name != INDEX]
+        folders[:] = [name for name in folders if name not in events and name not in (INDEX, DAYS)]
         yield from (Path(at, name) for name in events)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from async_motion.core.day_log import day_log_key
 from async_motion.core.payloads import iso
 from async_motion.retrieval import EventReader
 from async_motion.store.directory_reader import DirectoryReader
@@ -87,10 +88,15 @@ async def test_days_are_kept(tmp_path: Path) -> None:
     note_clock(tmp_path, NOW)
     index = tmp_path / INSTANCE / ".index" / "1" / "porch"
     assert len(list(index.rglob("*.gz"))) == 2
+    logs = [tmp_path / day_log_key("", INSTANCE, day, "a41c07") for day in (old.day, young.day)]
+    for log in logs:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
     async with disk.store(tmp_path, days=30) as store:
         await eventually_async(lambda: not (tmp_path / old.folder).exists())
         await put(store, event(0))
     assert (tmp_path / young.folder).exists()
+    assert [log.exists() for log in logs] == [False, True], "a day log goes with its day's events"
     # The index and the reader no longer list the removed events.
     assert [file.parts[-2:] for file in index.rglob("*.gz")] == [("10", "24.a41c07.jsonl.gz")]
     async with DirectoryReader(tmp_path) as bucket:
