@@ -1,4 +1,4 @@
-"""`async-motion report`: report a day or a week as one HTML file; with `--png` also as a PNG."""
+"""`async-motion report`: a day or a week as one HTML file, with `--png` also as a PNG, or as text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "report",
         parents=[config],
-        help="a day or a week as one HTML file: timeline, heat maps, best frames",
+        help="a day or a week as one HTML file: timeline, heat maps, best frames, losses, outages",
     )
     span = parser.add_mutually_exclusive_group()
     span.add_argument(
@@ -47,6 +47,7 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the file (default: report.html)",
     )
+    parser.add_argument("--text", action="store_true", help="print it as text, without images; write no file")
     parser.add_argument("--png", type=Path, metavar="FILE", help="also as an image; needs chromium")
     parser.add_argument(
         "--links",
@@ -63,6 +64,8 @@ def main(args: argparse.Namespace) -> int:
     from async_motion.core.names import is_name
     from async_motion.settings import load
 
+    if args.text and (args.png or args.links):
+        raise UsageError("--text: expected without --png and --links: it has no images")
     wrong = [name for name in (*(args.camera or ()), *filter(None, [args.instance])) if not is_name(name)]
     if wrong:
         raise UsageError(*(f"{name}: expected a name (a-z 0-9 _ -)" for name in wrong))
@@ -79,20 +82,35 @@ def main(args: argparse.Namespace) -> int:
 async def report(settings: Settings, args: argparse.Namespace, since: datetime, until: datetime) -> int:
     """Write the report; return the exit code."""
     from async_motion.app import buckets
+    from async_motion.cli.events import tell_skipped
     from async_motion.cli.when import hours_of
+    from async_motion.retrieval.day_logs import accounts
     from async_motion.retrieval.report import gather
     from async_motion.retrieval.report_page import page
+    from async_motion.retrieval.report_text import text
 
     async with buckets.build_bucket(settings) as bucket:
         reader = buckets.build_events(settings, bucket, args.instance)
         events = reader.events(args.camera, since=since, until=until)
-        made = await gather(reader, events, hours_of(since, until), LINK_S if args.links else None)
+        made = await gather(
+            reader,
+            events,
+            hours_of(since, until),
+            kept=await accounts(reader, args.camera, since=since, until=until),
+            now=datetime.now(UTC),
+            link_s=LINK_S if args.links else None,
+            images=not args.text,
+        )
+        if args.text:
+            print(text(made))
+            tell_skipped(reader)
+            return 0
     await asyncio.to_thread(args.out.write_text, page(made), encoding="utf-8")
     print(args.out)
     if args.png is not None:
         await asyncio.to_thread(_photograph, args.out, args.png)
         print(args.png)
-    if not made.cameras:
+    if not made.events:
         print("no events", file=sys.stderr)
     return 0
 

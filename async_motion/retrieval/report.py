@@ -1,7 +1,8 @@
 """The data of a report on a day or a week: counts of events, heat maps of their boxes, best frames.
 
 `gather` reads the bucket and returns a `Report`: plain values and JPEGs. `retrieval.report_page` renders it
-as a page.
+as a page, `retrieval.report_text` as text. What the service suppressed, lost and missed comes from the day
+logs (`retrieval.day_logs`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from async_motion.core.day_log import Outage
 from async_motion.core.model import Box, FrameInfo, Image
 from async_motion.core.names import frame_key
 from async_motion.errors import ImageError, UnreadableObject
 from async_motion.jpeg import encode
+from async_motion.retrieval.day_logs import Account, Accounts
 from async_motion.retrieval.images import image_of
 from async_motion.retrieval.model import Event
 from async_motion.retrieval.reader import EventReader
@@ -28,6 +31,8 @@ from async_motion.retrieval.requests import together
 MAX_HEAT_EVENTS = 300
 """The heat map of a camera uses at most this many events, evenly spread: each costs a request."""
 BEST = 12
+MAX_DAY_MARKS = 26
+"""The number of hour marks, with the end, of the longest day (25 hours)."""
 
 _GRID = (90, 160)
 _AT_ONCE = 32
@@ -56,25 +61,64 @@ class CameraDay:
     zones: Counter[str] = field(default_factory=Counter)
     open: int = 0
     lost_events: int = 0
+    account: Account = field(default_factory=Account)
     heat: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A day or a week of one instance. `marks` are the starts of its hours and its end, in local time."""
+    """A day or a week of one instance. `marks` are the starts of its hours and its end, in local time.
+
+    `over_s` are the seconds of the range that are over. `service` is None without any day log.
+    """
 
     instance: str
     marks: Sequence[datetime]
+    over_s: float
     cameras: dict[str, CameraDay]
+    service: Account | None
     best: Sequence[Shot]
     unreadable: int
 
+    @property
+    def is_day(self) -> bool:
+        """True for a single day, which has up to 25 hours."""
+        return len(self.marks) <= MAX_DAY_MARKS
+
+    @property
+    def events(self) -> int:
+        """The number of all events."""
+        return sum(day.events for day in self.cameras.values())
+
+    def watched(self, account: Account) -> float:
+        """Return the share of the range, 0..1, that an account has watched."""
+        return min(1.0, account.total.watched_s / self.over_s) if self.over_s > 0 else 0.0
+
+    def outages(self) -> list[tuple[str, Outage]]:
+        """Return the subject and the outage of all, by their start; the service is the empty text."""
+        accounts = {"": self.service or Account()}
+        accounts |= {camera: day.account for camera, day in self.cameras.items()}
+        found = [(subject, each) for subject, account in accounts.items() for each in account.outages]
+        return sorted(found, key=lambda each: (each[1].began, each[0]))
+
 
 async def gather(
-    reader: EventReader, events: AsyncIterator[Event], marks: Sequence[datetime], link_s: float | None
+    reader: EventReader,
+    events: AsyncIterator[Event],
+    marks: Sequence[datetime],
+    *,
+    kept: Accounts,
+    now: datetime,
+    link_s: float | None = None,
+    images: bool = True,
 ) -> Report:
-    """Read the events of a range and return its report. Raises StoreUnavailable, StoreRefused."""
+    """Read the events of a range and return its report; without `images` by far the fewest requests.
+
+    Raises StoreUnavailable, StoreRefused.
+    """
     cameras: dict[str, CameraDay] = defaultdict(CameraDay)
+    for camera, account in kept.cameras.items():
+        cameras[camera].account = account
     numbers: dict[tuple[str, str], set[int]] = defaultdict(set)
     best: list[Event] = []
     drawn: dict[str, list[Event]] = defaultdict(list)
@@ -93,12 +137,18 @@ async def gather(
             best = sorted([*best, event], key=lambda e: e.peak_score, reverse=True)[:BEST]
     for (camera, _), seen in numbers.items():
         cameras[camera].lost_events += max(seen) - min(seen) + 1 - len(seen)
+    for day in cameras.values():  # an event that has not ended has a number too, which is not known yet
+        day.lost_events = max(0, day.lost_events - day.open)
+    if not images:
+        drawn, best = {}, []
     for camera, some in drawn.items():
         cameras[camera].heat = await _heat(reader, some[-MAX_HEAT_EVENTS:])
     shots = await together("read best frames", (_shot(reader, event, link_s) for event in best))
     return Report(
         instance=reader.instance,
         marks=marks,
+        over_s=max(0.0, (min(marks[-1], now) - marks[0]).total_seconds()),
+        service=kept.service if kept.until is not None else None,
         cameras=dict(sorted(cameras.items())),
         best=[shot for shot in shots if shot is not None],
         unreadable=reader.skipped.count,

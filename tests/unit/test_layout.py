@@ -66,6 +66,8 @@ ELSEWHERE = {
     "retrieval/rebuild.py": ("unit/cli/test_events.py", THROUGH),
     "retrieval/report.py": ("unit/cli/test_report.py", THROUGH),
     "retrieval/report_page.py": ("unit/cli/test_report.py", THROUGH),
+    "retrieval/report_text.py": ("unit/cli/test_report.py", THROUGH),
+    "retrieval/report_words.py": ("unit/cli/test_report.py", THROUGH),
     "settings/addresses.py": ("unit/settings/test_settings.py", WHOLE_FILES),
     "settings/document.py": ("unit/settings/test_settings.py", WHOLE_FILES),
     "settings/form.py": ("unit/settings/test_writing.py", "a form is read and written"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -15,6 +16,14 @@ import numpy as np
 import pytest
 
 from async_motion.cli import main, report
+from async_motion.core.day_log import (
+    HourLog,
+    Outage,
+    SubjectLog,
+    day_log_key,
+    encode_day_line,
+    pack_day_log,
+)
 from async_motion.core.model import Box, EndReason
 from async_motion.retrieval.report import heat_map
 from tests.support.bucket import INSTANCE, fill, make_event
@@ -95,14 +104,15 @@ def test_a_day_of_25_hours(config: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "Motion at edge1, Sunday 25 October 2026" in page.words
     hours = [title for title in page.titles if title.startswith("porch")]
     assert len(hours) == 25
-    assert [title for title in hours if "02:00" in title] == ["porch, Sun 02:00: 1 events"] * 2
-    assert hours[24] == "porch, Sun 23:00: 1 events"
+    assert [title for title in hours if "02:00" in title] == ["porch, Sun 02:00: 1 event"] * 2
+    assert hours[24] == "porch, Sun 23:00: 1 event"
     row = re.findall(r'<tr><th scope="row">yard</th>(.*?)</tr>', text)[1]
     assert row == "".join(f"<td>{n}</td>" for n in ("2", "–", "1", "–", "–", "2"))
     # The page loads nothing from outside.
     assert page.addresses
     assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
     assert "url(" not in text
+    assert "has no day log of this time" in page.words
     for address in page.addresses:
         data = np.frombuffer(base64.b64decode(address.partition(",")[2]), np.uint8)
         assert cv2.imdecode(data, cv2.IMREAD_COLOR) is not None
@@ -113,9 +123,86 @@ def test_a_week_and_one_camera(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "week.html"
     assert run(config, "--week", "2026-10-28", "--camera", "yard", "--out", out) == 0
     page = Page(out.read_text(encoding="utf-8"))
-    assert "22 October 2026 to 29 October 2026" in page.words
+    assert "22 October 2026 to 28 October 2026" in page.words
     assert len(page.titles) == 7 * 24 + 1
     assert "porch" not in page.words
+
+
+@pytest.fixture
+def logged(config: Path, tmp_path: Path) -> Path:
+    """Add a day log: three hours of two cameras, with losses, suppressed frames and outages."""
+    at = DAY + timedelta(hours=2)
+    hour = HourLog(
+        watched_s=1800.0,
+        frames=9000,
+        suppressed=Counter(masked=31, below_area=2),
+        stretches=Counter(masked=4, below_area=1),
+        scene_changes=Counter(light=2),
+        lost=Counter(too_slow=1200),
+    )
+    away = Outage(kind="offline", began=at, ended=at + timedelta(minutes=7), problem="<no> route")
+    store = Outage(kind="store", began=at, ended=at + timedelta(minutes=190), problem="Access Denied.")
+    service = SubjectLog(hours={1: HourLog(watched_s=3600.0, lost=Counter(age=5))}, outages=[store])
+    lines = [
+        encode_day_line(None, service),
+        encode_day_line("porch", SubjectLog(hours={1: hour, 2: hour}, outages=[away])),
+        encode_day_line("shed", SubjectLog(hours={1: hour})),
+    ]
+    file = tmp_path / "objects" / day_log_key("", INSTANCE, at.date(), "a41c07")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(pack_day_log(lines))
+    return config
+
+
+def test_what_was_watched_lost_and_suppressed(logged: Path, tmp_path: Path) -> None:
+    out = tmp_path / "day.html"
+    assert run(logged, "--day", "2026-10-25", "--out", out) == 0
+    text = out.read_text(encoding="utf-8")
+    assert len(Page(text).addresses) == 6 + 2
+
+    def row(camera: str, after: str) -> list[str]:
+        part = text[text.index(f"<h2>{after}") :]
+        found = re.search(rf'<tr><th scope="row">{camera}</th>(.*?)</tr>', part)
+        assert found is not None
+        return re.findall(r"<td>(.*?)</td>", found[1])
+
+    lost = "2,400 machine too slow"
+    assert row("porch", "Watched") == ["4.0%", "60 min", "–", "1 × (7 min)", "18,000", lost]
+    assert row("shed", "Watched")[0] == "2.0%", "a camera without an event"
+    assert row("yard", "Watched")[0] == "0.0%", "a camera without a log"
+    assert row("porch", "Suppressed") == ["2 × (4)", "–", "8 × (62)", "–", "–"]
+    assert row("porch offline", "Outages") == ["02:00:00", "7 min", "&lt;no&gt; route"]
+    assert row("store", "Outages") == ["02:00:00", "3 h 10 min", "Access Denied."]
+    assert "Lost after the spool had accepted them: 5 too old in the spool." in text
+    assert "porch: 4 light; shed: 2 light" in text
+
+
+def test_the_report_as_text(logged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(logged, "--day", "2026-10-25", "--text") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Motion at edge1, Sunday 25 October 2026 (local time, UTC+0200 to UTC+0100)"
+    assert lines[1].startswith("6 events, 3 cameras, ")
+    table = {line.split()[0]: line for line in lines[8:] if line}
+    assert lines[3].split() == [
+        "camera",
+        "events",
+        "motion",
+        "frames",
+        "busiest",
+        "hour",
+        "not",
+        "in",
+        "the",
+        "bucket",
+        "zones",
+    ]
+    assert lines[4].split()[:2] == ["porch", "3"]
+    assert "2,400 machine too slow" in table["porch"] or "porch offline" in table["porch"]
+    assert any(line.endswith("7 min  <no> route") for line in lines)
+    assert any(line.endswith("3 h 10 min  Access Denied.") for line in lines)
+    assert "8 in a mask" in "\n".join(lines)
+    assert run(logged, "--day", "2026-10-25", "--text", "--png", "x.png") == 2
+    assert capsys.readouterr().err == "--text: expected without --png and --links: it has no images\n"
 
 
 def test_an_empty_day_is_reported(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,92 @@
+"""The words of a report, shared by the page and the text."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from async_motion.core.day_log import Outage
+from async_motion.retrieval.report import Report
+
+SUPPRESSED: Final = {
+    "below_area": "too small",
+    "above_area": "too large",
+    "masked": "in a mask",
+    "debounce": "too brief",
+    "scene_change": "whole scene",
+}
+"""Why frames in which something changed were no motion."""
+SCENE_CHANGES: Final = {"moved": "camera moved", "unknown": "of unknown kind"}
+LOST: Final = {
+    "too_slow": "machine too slow",
+    "corrupt": "corrupt in the stream",
+    "encode": "not encoded",
+    "spool": "not accepted by the spool",
+    "full": "spool full",
+    "age": "too old in the spool",
+    "too_large": "larger than the spool",
+    "full_stored": "announcement dropped, spool full",
+    "full_aside": "refused, then dropped",
+    "age_phase": "start or end too old",
+    "refused": "refused by the store",
+}
+"""How frames were lost."""
+_SERVICE: Final = {"store": "store", "broker": "broker", "spool": "spool"}
+_CAMERA: Final = {"offline": "offline", "image": "image problem"}
+
+
+def word(words: dict[str, str], name: str) -> str:
+    """Return the words for a reason; an unknown one by its own name."""
+    return words.get(name, name.replace("_", " "))
+
+
+def lasted(seconds: float) -> str:
+    """Return a duration for people: `12 s`, `7 min`, `3 h 05 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people: `340 kB`, `61 MB`, `1.2 GB`."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if count >= scale:
+            return f"{count / scale:.{1 if count < 10 * scale else 0}f} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
+def number(count: int, one: str, more: str = "") -> str:
+    """Return a count with its noun: `1 event`, `2,000 events`."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def subject(of: str, outage: Outage) -> str:
+    """Return what did not work: `store`, `porch offline`, `porch image problem`."""
+    return f"{of} {word(_CAMERA, outage.kind)}" if of else word(_SERVICE, outage.kind)
+
+
+def when(at: datetime, report: Report) -> str:
+    """Return a moment in local time; in a week with its day."""
+    local = at.astimezone()
+    return f"{local:%H:%M:%S}" if report.is_day else f"{local:%a} {local.day} {local:%H:%M}"
+
+
+def counts(words: dict[str, str], some: dict[str, int]) -> str:
+    """Return counts with their reasons, the largest first: `12 machine too slow, 3 spool full`."""
+    ordered = sorted(some.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{count:,} {word(words, name)}" for name, count in ordered if count)
+
+
+def title(report: Report) -> str:
+    """Return the title of a report, with its first and last day."""
+    first, last = report.marks[0], report.marks[-1] - timedelta(hours=1)
+    span = f"{first.day} {first:%B %Y} to {last.day} {last:%B %Y}"
+    if report.is_day:
+        span = f"{first:%A} {first.day} {first:%B %Y}"
+    return f"Motion at {report.instance}, {span}"
+
+
+def offsets(report: Report) -> str:
+    """Return the offset of local time, or both where it changes: `UTC+0200 to UTC+0100`."""
+    return " to ".join(dict.fromkeys(f"UTC{mark:%z}" for mark in (report.marks[0], report.marks[-1])))
