@@ -20,6 +20,7 @@ from typing import Any
 
 from async_motion import __version__
 from async_motion.cli import backup, delete, events, fleet, get, lifecycle, policy, report, scan, schema
+from async_motion.cli.tell import tell
 from async_motion.errors import AsyncMotionError, SettingsError, UsageError
 
 MISSING_LIBRARY = re.compile(r"(lib\S+): cannot open shared object file")
@@ -228,7 +229,8 @@ def _cost(text: str) -> float:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    for each in line.splitlines():
+        tell(each)
 
 
 # Each command's module is imported when the command runs: `--help` must not wait for OpenCV.

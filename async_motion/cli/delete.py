@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from async_motion.cli.choosing import EventChoice, add_filters, chosen
+from async_motion.cli.tell import tell
+from async_motion.core.words import counted
 from async_motion.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,16 +75,12 @@ async def delete(settings: Settings, choice: EventChoice, args: argparse.Namespa
             objects += await removal.delete(reader, waiting)
         tell_skipped(reader)
     if left:
-        _tell(f"{left} events have not ended and are kept")
+        tell(f"{counted(left, 'event')} not ended, and kept")
     for event_id in wanted.unknown:
-        _tell(f"missing: {event_id}: no such event")
-    total = f"{events} events, {frames} frames, {size / 1e6:.1f} MB"
+        tell(f"missing: {event_id}: no such event")
+    total = f"{counted(events, 'event')}, {counted(frames, 'frame')}, {size / 1e6:.1f} MB"
     if args.yes:
-        print(f"deleted: {total} ({objects} objects)")
+        print(f"deleted: {total} ({counted(objects, 'object')})")
     else:
         print(f"would delete: {total}. Nothing was changed; add --yes to delete")
     return 0 if events and not wanted.unknown else 1
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from async_motion.cli.choosing import EventChoice, add_filters, chosen
+from async_motion.cli.tell import tell
+from async_motion.core.words import counted
 from async_motion.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ async def events(settings: Settings, choice: EventChoice, args: argparse.Namespa
             if count == args.limit:
                 break
         if not count:
-            _tell("no events")
+            tell("no events")
         tell_skipped(reader)
     return 0
 
@@ -117,9 +119,10 @@ def tell_skipped(reader: EventReader) -> None:
     """Report the objects that could not be read on standard error: the count and the latest three."""
     skipped = reader.skipped
     if skipped.count:
-        _tell(f"{skipped.count} objects could not be read, such as")
+        more = ", such as" if skipped.count > 3 else ":"
+        tell(f"{counted(skipped.count, 'object')} could not be read{more}")
         for key, why in list(skipped.latest)[-3:]:
-            _tell(f"  {key}: {why}")
+            tell(f"  {key}: {why}")
 
 
 def sparkline(scores: tuple[float, ...]) -> str:
@@ -180,9 +183,9 @@ async def _watch(
     broker = None
     try:
         async with asyncio.timeout(_FIND_S):
-            broker = build.build_client(settings, *await build.find_broker(settings, _tell))
+            broker = build.build_client(settings, *await build.find_broker(settings, tell))
     except TimeoutError:
-        _tell("no broker of this service found; reading the bucket every 10 s")
+        tell("no broker of this service found; reading the bucket every 10 s")
     client = MotionClient(
         bucket,
         broker,
@@ -210,12 +213,8 @@ async def _rebuild(reader: EventReader, choice: EventChoice) -> int:
 
     days = count = 0
     async for done in rebuild(reader, choice.cameras, since=choice.since, until=choice.until):
-        _tell(f"{done.camera} {done.day}: {done.events} events")
+        tell(f"{done.camera} {done.day}: {counted(done.events, 'event')}")
         days, count = days + 1, count + done.events
-    print(f"index rebuilt: {count} events in {days} files")
+    print(f"index rebuilt: {counted(count, 'event')} in {counted(days, 'file')}")
     tell_skipped(reader)
     return 0
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from async_motion.cli.choosing import EventChoice, add_filters, chosen
+from async_motion.cli.tell import tell
+from async_motion.core.words import counted
 from async_motion.errors import AsyncMotionError, ImageError, UnreadableObject, UsageError
 
 if TYPE_CHECKING:
@@ -175,12 +177,12 @@ class Result:
         took = max(1e-6, time.monotonic() - self.began)
         there = f", {self.kept} were there already" if self.kept else ""
         rate = f" ({self.bytes / took / 1e6:.1f} MB/s)" if self.frames else ""
-        fetched = f"{self.frames} frames fetched, {self.bytes / 1e6:.1f} MB in {took:.1f} s"
-        _tell(f"{self.events} events, {fetched}{rate}{there}")
+        fetched = f"{counted(self.frames, 'frame')} fetched, {self.bytes / 1e6:.1f} MB in {took:.1f} s"
+        tell(f"{counted(self.events, 'event')}, {fetched}{rate}{there}")
         for line in self.missing[:20]:
-            _tell(f"missing: {line}")
+            tell(f"missing: {line}")
         if len(self.missing) > 20:
-            _tell(f"… and {len(self.missing) - 20} more are missing")
+            tell(f"… and {len(self.missing) - 20} more are missing")
         tell_skipped(reader)
         return 1 if self.missing or not self.events else 0
 
@@ -339,9 +341,9 @@ async def _links(wanted: Wanted, expires_s: float, *, as_json: bool) -> int:
             for link in links:
                 print(link, flush=True)
     for event_id in wanted.unknown:
-        _tell(f"missing: {event_id}: no such event")
+        tell(f"missing: {event_id}: no such event")
     if not count and not wanted.unknown:
-        _tell("no events")
+        tell("no events")
     return 0 if count and not wanted.unknown else 1
 
 
@@ -423,7 +425,3 @@ def _write(target: Path, data: bytes) -> None:
     part = target.with_name(f".{target.name}.part")
     part.write_bytes(data)
     part.replace(target)
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import json
 import os
-import sys
 from collections import OrderedDict
 from contextlib import AsyncExitStack
 from pathlib import Path, PurePosixPath
@@ -20,6 +19,7 @@ from typing import Protocol
 from async_motion.app import build
 from async_motion.cli.log_setup import log_as_set
 from async_motion.cli.loop import run_async
+from async_motion.cli.tell import printable, tell
 from async_motion.core import payloads, strict_json
 from async_motion.core.model import StoredFrame
 from async_motion.errors import AsyncMotionError
@@ -47,7 +47,7 @@ class Arrivals:
         except asyncio.QueueFull:
             self.lost += 1
             if self.lost == 1:
-                _tell("announcements come faster than they can be shown: some are left out")
+                tell("announcements come faster than they can be shown: some are left out")
 
     async def get(self) -> bytes:
         """Wait for the oldest announcement and remove it."""
@@ -90,13 +90,13 @@ async def listen(
     With `save`, each frame is fetched into `save/{object_key}`. One that cannot be fetched, or whose SHA-256
     differs, is reported on standard error, and the exit code is 1.
     """
-    host, port = await build.find_broker(settings, _tell)
+    host, port = await build.find_broker(settings, tell)
     arrived = Arrivals()
     client = build.build_client(settings, host, port, role="listen")
     instance = "+" if all_instances else settings.instance
     topic = f"{settings.mqtt.base_topic}/{instance}/{camera or '+'}/frame"
     client.subscribe(topic, lambda _topic, payload, _retained: arrived.put(payload))
-    client.on_connect(lambda: _tell(f"listening to {topic} on {host}:{port}"))
+    client.on_connect(lambda: tell(f"listening to {topic} on {host}:{port}"))
 
     failed = 0
     left: BrokenPipeError | None = None
@@ -137,7 +137,7 @@ async def _show(
         except ValueError as exc:
             refused += 1
             if refused.bit_count() == 1:  # the 1st, 2nd, 4th, 8th …
-                _tell(f"not an announcement: {exc} ({refused} so far)")
+                tell(f"not an announcement: {exc} ({refused} so far)")
             continue
         frame_id = stored.info.frame_id
         if frame_id in seen:
@@ -154,7 +154,7 @@ async def _show(
                 await fetch(stored, reader, save)
             except (AsyncMotionError, OSError) as exc:
                 failed += 1
-                _tell(f"{stored.info.object_key}: {exc}")
+                tell(f"{stored.info.object_key}: {exc}")
     return failed
 
 
@@ -201,12 +201,3 @@ def _row(stored: StoredFrame) -> str:
         f"  {info.camera:<12}  {info.score:>6.1%}  {info.size / 1024:>5.0f}  {printable(info.object_key)}"
         + (f"  [{', '.join(notes)}]" if notes else "")
     )
-
-
-def printable(text: str) -> str:
-    """Return `text` with every unprintable character escaped, such as a change of writing direction."""
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
-
-
-def _tell(line: str) -> None:
-    print(printable(line), file=sys.stderr, flush=True)

@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from async_motion.cli.tell import tell
+from async_motion.core.words import counted
 from async_motion.errors import UsageError
 
 if TYPE_CHECKING:
@@ -165,7 +167,7 @@ async def scan(
             show(outcome)
             total.add(outcome)
     shown.clear()
-    _tell(total.words())
+    tell(total.words())
     return 1 if total.problems else 0
 
 
@@ -192,9 +194,9 @@ class Total:
         self._events += len(outcome.events)
         if outcome.problem is not None:
             self.problems += 1
-            _tell(f"{outcome.recording.name}: {outcome.problem}")
+            tell(f"{outcome.recording.name}: {outcome.problem}")
         elif outcome.damaged:
-            _tell(f"{outcome.recording.name}: {outcome.damaged} damaged frames were left out")
+            tell(f"{outcome.recording.name}: {outcome.damaged} damaged frames were left out")
         if outcome.remembered:
             self._remembered += 1
         else:
@@ -206,10 +208,8 @@ class Total:
         rate = f" ({self._seconds / took:.0f} times real time)" if self._seconds else ""
         known = f"; {self._remembered} done before" if self._remembered else ""
         bad = f"; {self.problems} could not be read" if self.problems else ""
-        return (
-            f"{_count(self._recordings, 'recording')}, {_clock(self._seconds)} of video in {took:.1f} s{rate}"
-            f": {_count(self._events, 'event')}{known}{bad}"
-        )
+        of = f"{counted(self._recordings, 'recording')}, {_clock(self._seconds)} of video in {took:.1f} s"
+        return f"{of}{rate}: {counted(self._events, 'event')}{known}{bad}"
 
 
 class ScanLine:
@@ -229,8 +229,8 @@ class ScanLine:
         left = progress.left_s(now)
         fast = f"  {rate:.0f} times real time" if progress.seconds else ""
         return (
-            f"{progress.done} of {_count(progress.recordings, 'recording')}  {progress.share:.0%}"
-            f"  {_count(progress.events, 'event')}{fast}  {'…' if left is None else f'{_clock(left)} left'}"
+            f"{progress.done} of {counted(progress.recordings, 'recording')}  {progress.share:.0%}"
+            f"  {counted(progress.events, 'event')}{fast}  {'…' if left is None else f'{_clock(left)} left'}"
         )
 
     def clear(self) -> None:
@@ -330,11 +330,3 @@ def _cores() -> int:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """The events of one camera on one day, from the index and from the objects.
 
-The index is read first and the objects are listed after it. So every indexed event was in the bucket before
-the listing, and one that the listing lacks was deleted.
+A listed day shows the events that the listing has: one that only the index has was deleted. If the listing
+has none, the index is not read.
 
     listed          source of the day's events
     no              the index alone
@@ -148,11 +148,14 @@ class Day:
 
     async def events(self, writers: Sequence[str], *, listed: bool) -> list[Event]:
         """Return the events that pass the filter, sorted by id. `writers` have an index of this day."""
+        ids = await self._ids() if listed else None
+        if ids == []:
+            return []
         index = await self._read_index(writers)
-        if writers and not listed and index.is_whole:
+        if ids is None and writers and index.is_whole:
             found = [Event.of_line(self._place.instance, self._place.camera, line) for line in index.lines]
         else:
-            found = await self._list(index)
+            found = await self._describe(await self._ids() if ids is None else ids, index)
         return sorted((event for event in found if self._chosen.takes(event)), key=lambda e: e.event_id)
 
     async def _read_index(self, writers: Sequence[str]) -> _Index:
@@ -194,48 +197,40 @@ class Day:
             index.damaged = True
             self._skipped.add(key, str(exc))
 
-    async def _list(self, index: _Index) -> list[Event]:
-        """Return the events whose objects are in the bucket, described by the index where it has them."""
-        found: list[Event] = []
-        unknown: list[str] = []
-
-        async def look() -> None:
-            some = await together("read summaries", (self._look(event) for event in unknown))
-            found.extend(event for event in some if event is not None)
-            unknown.clear()
-
-        async for event in self._ids():
-            if event in index.deleted:
-                continue
-            line = index.get(event)
-            if line is None:
-                unknown.append(event)
-            else:
-                found.append(Event.of_line(self._place.instance, self._place.camera, line))
-            if len(unknown) >= _SUMMARIES_AT_ONCE:
-                await look()
-            if len(found) >= MAX_DAY_EVENTS:
-                self._skipped.add(self._place.day(self._day), f"more than {MAX_DAY_EVENTS} events")
-                break
-        await look()
+    async def _describe(self, ids: Sequence[str], index: _Index) -> list[Event]:
+        """Return the events with these ids, described by the index where it has them."""
+        ids = [event for event in ids if event not in index.deleted]
+        lines = [line for line in map(index.get, ids) if line is not None]
+        found = [Event.of_line(self._place.instance, self._place.camera, line) for line in lines]
+        unknown = [event for event in ids if index.get(event) is None]
+        for at in range(0, len(unknown), _SUMMARIES_AT_ONCE):
+            some = await together(
+                "read summaries", (self._look(event) for event in unknown[at : at + _SUMMARIES_AT_ONCE])
+            )
+            found += [event for event in some if event is not None]
         return found
 
-    async def _ids(self) -> AsyncIterator[str]:
-        """Yield the ids of the events in the bucket that may begin in the filter's range."""
+    async def _ids(self) -> list[str]:
+        """Return the ids of the events in the bucket that may begin in the filter's range."""
         folder = self._place.day(self._day)
         start_after = folder
         since = self._chosen.since
         if since is not None and since.astimezone(UTC).date() == self._day:
             start_after += f"{since.astimezone(UTC):%Y%m%dT%H%M%S}"
+        found: list[str] = []
         async for page in self._requests.pages(folder, folders=True, start_after=start_after):
             for each in page.folders:
                 event = each[len(folder) : -1]
                 if not EVENT_ID.fullmatch(event) or f"{self._day:%Y%m%d}" != event[:8]:
                     self._skipped.add(each, "not an event's folder")
                 elif self._chosen.may_hold(event):
-                    yield event
+                    if len(found) == MAX_DAY_EVENTS:
+                        self._skipped.add(folder, f"more than {MAX_DAY_EVENTS} events")
+                        return found
+                    found.append(event)
                 elif self._chosen.until is not None and event_started(event) >= self._chosen.until:
-                    return
+                    return found
+        return found
 
     async def _look(self, event: str) -> Event | None:
         """Return an event from its summary, or from its frames if it has none."""

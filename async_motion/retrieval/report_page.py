@@ -8,6 +8,7 @@ from html import escape
 from importlib import resources
 from math import log1p
 
+from async_motion.core.words import counted
 from async_motion.retrieval import report_words as words
 from async_motion.retrieval.report import CameraDay, Report, Shot
 
@@ -78,7 +79,7 @@ def _timeline(report: Report) -> str:
         for place, hour in enumerate(hours):
             count = day.hours[place]
             share = log1p(count) / log1p(most) * 0.9 if count else 0.04
-            title = f"{camera}, {hour:%a %H:%M}: {words.number(count, 'event')}"
+            title = f"{camera}, {hour:%a %H:%M}: {counted(count, 'event')}"
             shown = str(count) if count and report.is_day else ""
             full = ' class="full"' if share > 0.5 else ""
             cells.append(f'<td{full} style="--share:{share:.2f}" title="{escape(title)}">{shown}</td>')
@@ -108,7 +109,7 @@ def _card(shot: Shot) -> str:
     zones = f", {escape(', '.join(event.zones))}" if event.zones else ""
     return (
         f"<figure>{image}<figcaption><b>{escape(event.camera)}</b> {at:%a %H:%M:%S}<br>"
-        f"{event.peak_score:.1%} of the image, {lasted}, {words.number(event.frames, 'frame')}{zones}<br>"
+        f"{event.peak_score:.1%} of the image, {lasted}, {counted(event.frames, 'frame')}{zones}<br>"
         f'<code class="dim">{event.event_id}</code></figcaption></figure>'
     )
 
@@ -116,7 +117,7 @@ def _card(shot: Shot) -> str:
 def _heat(report: Report) -> str:
     maps = "".join(
         f'<figure class="heat"><img alt="Where motion was at {escape(camera)}" src="{_data(day.heat)}">'
-        f"<figcaption><b>{escape(camera)}</b> {words.number(day.events, 'event')}{_zones(day)}"
+        f"<figcaption><b>{escape(camera)}</b> {counted(day.events, 'event')}{_zones(day)}"
         "</figcaption></figure>"
         for camera, day in report.cameras.items()
         if day.heat is not None
@@ -238,7 +239,7 @@ def _ends(report: Report) -> str:
         *("Service stopped", "Not ended", "Not in the bucket"),
     )
     unreadable = (
-        f"<p>{words.number(report.unreadable, 'object')} could not be read.</p>" if report.unreadable else ""
+        f"<p>{counted(report.unreadable, 'object')} could not be read.</p>" if report.unreadable else ""
     )
     table = _table(head, rows) if report.events else ""
     if not table and not unreadable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from async_motion.core.words import counted
 from async_motion.retrieval import report_words as words
 from async_motion.retrieval.report import CameraDay, Report
 
@@ -21,10 +22,10 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"{words.title(report)} (local time, {words.offsets(report)})"
     yield ", ".join(
         (
-            words.number(report.events, "event"),
-            words.number(len(days), "camera"),
+            counted(report.events, "event"),
+            counted(len(days), "camera"),
             f"{words.lasted(sum(day.moving_s for day in days))} of motion",
-            words.number(sum(day.frames for day in days), "frame"),
+            counted(sum(day.frames for day in days), "frame"),
             f"{words.size(sum(day.size for day in days))} stored",
         )
     )

@@ -49,16 +49,11 @@ def lasted(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes for people: `340 kB`, `61 MB`, `1.2 GB`."""
+    """Return a number of bytes for people: `76 B`, `340 kB`, `61 MB`, `1.2 GB`."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if count >= scale:
             return f"{count / scale:.{1 if count < 10 * scale else 0}f} {unit}"
-    return f"{count / 1e3:.0f} kB"
-
-
-def number(count: int, one: str, more: str = "") -> str:
-    """Return a count with its noun: `1 event`, `2,000 events`."""
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
+    return f"{count / 1e3:.0f} kB" if count >= 1e3 else f"{count:.0f} B"
 
 
 def subject(of: str, outage: Outage) -> str:

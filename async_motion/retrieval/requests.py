@@ -19,6 +19,8 @@ T = TypeVar("T")
 PAUSES_S = (0.2, 1.0)
 """The waits before the second and the third try."""
 _MAX_PAUSE_S = 10.0
+MAX_STUCK_PAGES = 1000
+"""Consecutive pages of a listing that are empty or repeat others. A few are normal: deleted objects."""
 
 
 class Requests:
@@ -33,10 +35,14 @@ class Requests:
     async def pages(
         self, prefix: str, *, folders: bool = False, start_after: str = ""
     ) -> AsyncIterator[Page]:
-        """Yield a listing page by page."""
-        token = None
+        """Yield a listing page by page. Raises StoreUnavailable if it does not advance."""
+        token, last, stuck = None, "", 0
         while True:
             page = await self._page(prefix, folders=folders, start_after=start_after, token=token)
+            now = max((*page.folders[-1:], *(listed.key for listed in page.objects[-1:])), default="")
+            last, stuck = (now, 0) if now > last else (last, stuck + 1)
+            if stuck > MAX_STUCK_PAGES:
+                raise StoreUnavailable(f"{prefix}: the store's listing does not end")
             yield page
             if page.next is None or page.next == token:
                 return

@@ -31,7 +31,9 @@ def parse_summary(data: bytes, event: str) -> dict[str, Any]:
     """Return the fields of the `event.json` of the event with this id. Raises UnreadableObject."""
     try:
         said = json.loads(data)
-    except (ValueError, RecursionError) as exc:
+    except RecursionError as exc:
+        raise UnreadableObject("event summary: nested too deeply") from exc
+    except ValueError as exc:
         raise UnreadableObject(f"event summary: not JSON: {str(exc)[:200]}") from exc
     if not isinstance(said, dict) or said.get("schema") != SUMMARY_SCHEMA:
         raise UnreadableObject(f"event summary: expected schema {SUMMARY_SCHEMA}")

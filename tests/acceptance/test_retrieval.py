@@ -75,7 +75,7 @@ def test_the_command_works(command: str, folder: Path) -> None:
             ["sha256sum", "-c", "SHA256SUMS"], cwd=folder / "evidence", check=True, capture_output=True
         )
     if "--yes" in command:
-        assert "deleted: 1 events, 5 frames" in done.stdout
+        assert "deleted: 1 event, 5 frames" in done.stdout
 
 
 def test_the_document_names_every_option() -> None:

@@ -78,7 +78,7 @@ class TestGet:
         assert json.loads((folder / "event.json").read_text()) == made[0].summary
         said = capsys.readouterr()
         assert json.loads(said.out)["path"] == str(folder)
-        assert said.err.startswith("1 events, 6 frames fetched, ")
+        assert said.err.startswith("1 event, 6 frames fetched, ")
 
     def test_the_same_filters_choose(self, config: Path, made: list[MadeEvent], tmp_path: Path) -> None:
         assert run(config, "get", "--since", "2h", "--out", tmp_path / "out") == 0
@@ -210,14 +210,14 @@ class TestDelete:
         said = capsys.readouterr().out
         assert made[0].event_id in said
         assert made[1].event_id not in said
-        assert "would delete: 1 events, 6 frames" in said
+        assert "would delete: 1 event, 6 frames" in said
         assert names(tmp_path / "objects") == before
 
     def test_what_is_deleted_is_gone_also_when_a_service_writes_its_index_again(
         self, config: Path, made: list[MadeEvent], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(config, "delete", made[0].event_id, "--yes") == 0
-        assert "deleted: 1 events, 6 frames" in capsys.readouterr().out
+        assert "deleted: 1 event, 6 frames" in capsys.readouterr().out
         assert not (tmp_path / "objects" / made[0].folder).exists()
         fill(tmp_path / "objects", index=made)
         assert run(config, "events", "--json") == 0
@@ -237,8 +237,8 @@ class TestDelete:
         fill(tmp_path / "objects", going, never_closed)
         assert run(config, "delete", "--since", "7d", "--yes") == 0
         said = capsys.readouterr()
-        assert "deleted: 1 events" in said.out
-        assert "1 events have not ended and are kept" in said.err
+        assert "deleted: 1 event" in said.out
+        assert "1 event not ended, and kept" in said.err
         assert (tmp_path / "objects" / going.folder).exists()
         assert not (tmp_path / "objects" / never_closed.folder).exists()
 

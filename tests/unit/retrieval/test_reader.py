@@ -221,6 +221,15 @@ class TestIndex:
         assert await ids(reader, "porch", since=NOW - 2 * HOUR) == of(made)
         assert len(bucket.requests) == 3
 
+    async def test_two_hours_without_an_event_cost_two(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        made = [make_event(at=NOW - 3 * HOUR, no=1)]
+        bucket.add(*made)
+        bucket.index(made)
+        assert await ids(reader, "porch", since=NOW - 2 * HOUR) == []
+        assert [kind for kind, _ in bucket.requests] == ["list", "list"]
+
     async def test_a_settled_month_is_read_from_the_index_alone(
         self, reader: EventReader, bucket: MemoryBucket
     ) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
+from async_motion.core.listing import Page
 from async_motion.errors import StoreUnavailable
 from async_motion.retrieval import requests
-from async_motion.retrieval.requests import PAUSES_S, Requests
+from async_motion.retrieval.requests import MAX_STUCK_PAGES, PAUSES_S, Requests
 from tests.support.bucket import MemoryBucket
 
 
@@ -38,3 +42,20 @@ async def test_a_listing_goes_on_to_its_end() -> None:
     keys = [listed.key async for page in sent.pages("a/") for listed in page.objects]
     assert keys == sorted(bucket.objects)
     assert sent.sent["list"] == 3
+
+
+async def test_a_listing_that_never_ends_is_refused() -> None:
+    class Endless(MemoryBucket):
+        async def page(self, *args: Any, **kwargs: Any) -> Page:
+            page = await super().page(*args, **{**kwargs, "token": None})
+            return replace(page, next=f"token {len(self.requests)}")
+
+    async def pages() -> None:
+        async for _ in Requests(bucket, max_requests=1).pages("a/"):
+            pass
+
+    bucket = Endless()
+    bucket.objects["a/1"] = (b"", {})
+    with pytest.raises(StoreUnavailable, match="a/: the store's listing does not end"):
+        await pages()
+    assert len(bucket.asked("list")) == MAX_STUCK_PAGES + 2
