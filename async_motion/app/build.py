@@ -11,8 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -20,26 +19,14 @@ from async_motion import __version__
 from async_motion.app.buckets import minio_arguments
 from async_motion.app.fleet_broker import FleetBroker
 from async_motion.app.specs import (
-    capture_spec,
-    detector_settings,
-    night_values,
-    scene_of,
     topics,
-    unit_settings,
     watched_zones,
 )
 from async_motion.broker import find
 from async_motion.broker.client import BrokerClient, Takeover
 from async_motion.broker.embedded import EmbeddedBroker
-from async_motion.camera.day_night import COLOUR_EVERY_S, SUN_EVERY_S, LightGauge, ProfileKeeper
-from async_motion.camera.detector_state import KEYS, LearnedKeeper, key_of, recalled
-from async_motion.camera.recorder import Encode, RecordOutbox
-from async_motion.camera.sun import sun_elevation
-from async_motion.camera.unit import CameraUnit, Observer, Source, Viewer
-from async_motion.capture import CameraSource, open_source
-from async_motion.core.detection.detector import Detector
-from async_motion.core.events.day_night import COLOUR, SUN, colour_share
-from async_motion.core.events.image_health import ImageHealth
+from async_motion.camera.detector_state import KEYS, LearnedKeeper, key_of
+from async_motion.camera.unit import CameraUnit
 from async_motion.core.health import DeliveryHealth
 from async_motion.core.names import Topics
 from async_motion.delivery import Delivery, IsCurrent
@@ -48,8 +35,8 @@ from async_motion.errors import CameraUnavailable, ImageError
 from async_motion.home_assistant.entities import CameraSite, ServiceInfo
 from async_motion.home_assistant.places import MISSED_KEY, PLACES_KEY
 from async_motion.home_assistant.publisher import DiscoveryPublisher
-from async_motion.jpeg import encode, shrink
-from async_motion.settings import CameraSettings, Settings
+from async_motion.jpeg import shrink
+from async_motion.settings import Settings
 from async_motion.spool import Spool
 from async_motion.status import DayLogs, Member, Reporter, retained_by
 from async_motion.store.directory import DirectoryStore
@@ -136,114 +123,10 @@ async def find_broker(settings: Settings, say: Callable[[str], None]) -> tuple[s
     return await find.find_embedded(mqtt.port, topics(settings).status, connect=connect, say=say)
 
 
-def build_source(name: str, camera: CameraSettings) -> CameraSource:
-    """Return a camera's source, not opened."""
-    return open_source(capture_spec(name, camera))
-
-
-def build_unit(
-    settings: Settings,
-    name: str,
-    *,
-    source: Source,
-    outbox: RecordOutbox,
-    observer: Observer,
-    executor: Executor,
-    encoder: Executor,
-    viewer: Viewer | None = None,
-    detector: Detector | None = None,
-    encode: Encode | None = None,
-    draw24: Callable[[], int] | None = None,
-    settle_s: float | None = None,
-    worker: str | None = None,
-    epoch: int | None = None,
-) -> CameraUnit:
-    """Return the unit that runs one camera, from its source to the spool.
-
-    `detector` is a restored one that has learned its scene. `encode`, `draw24` and `settle_s` replace the
-    service's defaults. `worker` and `epoch` are the camera's lease in a fleet.
-    """
-    unit = unit_settings(settings, name, worker=worker, epoch=epoch)
-    health = ImageHealth()
-    return CameraUnit(
-        unit if settle_s is None else replace(unit, settle_s=settle_s),
-        source=source,
-        outbox=outbox,
-        observer=observer,
-        executor=executor,
-        encoder=encoder,
-        encode=encode or encoder_of(settings, name),
-        draw24=draw24 or partial(secrets.randbits, 24),
-        viewer=viewer,
-        health=health.update,
-        is_placeholder=health.is_placeholder,
-        detector=detector,
-    )
-
-
 async def build_learned(settings: Settings, spool: Spool) -> LearnedKeeper:
     """Return the keeper of what detectors learn; forget the states of cameras that no longer exist."""
     await spool.forget(KEYS, but=[key_of(name) for name in settings.cameras])
     return LearnedKeeper(partial(spool.remember, durable=False))
-
-
-def keeps_learned(settings: Settings, source: CameraSource) -> bool:
-    """Return whether a detector's state is saved: only with a spool on disk and a live source."""
-    return settings.spool.path != ":memory:" and source.live
-
-
-async def recall_detector(
-    settings: Settings, name: str, *, spool: Spool, executor: Executor
-) -> Detector | None:
-    """Return a detector with the state saved for this camera; None if there is none that fits."""
-    camera = settings.cameras[name]
-    kept = await spool.recall(key_of(name))
-    if kept is None:
-        return None
-    work = partial(
-        recalled, name, detector_settings(camera), kept, source=scene_of(camera), now=datetime.now(UTC)
-    )
-    return await asyncio.get_running_loop().run_in_executor(executor, work)
-
-
-def build_profiles(
-    settings: Settings, name: str, *, unit: CameraUnit, changed: Callable[[], None]
-) -> ProfileKeeper | None:
-    """Return what switches a camera between day and night; None if it has no settings for the night."""
-    profiles = settings.cameras[name].profiles
-    if profiles.night.is_blank:
-        return None
-    return ProfileKeeper(
-        name,
-        unit,
-        night_values(settings.cameras[name]),
-        basis=profiles.switch,
-        light=_light(settings, profiles.switch, unit),
-        changed=changed,
-    )
-
-
-def _light(settings: Settings, switch: str, unit: CameraUnit) -> LightGauge | None:
-    latitude, longitude = settings.location.latitude, settings.location.longitude
-    if switch == "sun" and latitude is not None and longitude is not None:
-
-        async def elevation() -> float:
-            return sun_elevation(latitude, longitude, datetime.now(UTC))
-
-        return LightGauge(
-            limits=SUN,
-            every_s=SUN_EVERY_S,
-            read=elevation,
-            words=lambda degrees: f"the sun stands at {degrees:.1f}°",
-        )
-    if switch == "picture":
-        return LightGauge(
-            limits=COLOUR,
-            every_s=COLOUR_EVERY_S,
-            read=partial(unit.look, colour_share),
-            words=lambda share: f"{share:.1%} of the picture has colour",
-        )
-    return None
 
 
 def build_spool(settings: Settings) -> Spool:
@@ -408,12 +291,6 @@ def camera_sites(settings: Settings) -> list[CameraSite]:
         for name, camera in settings.cameras.items()
         if camera.enabled
     ]
-
-
-def encoder_of(settings: Settings, name: str) -> Encode:
-    """Return the function that encodes a camera's stills as JPEG."""
-    jpeg = settings.cameras[name].jpeg
-    return partial(encode, quality=jpeg.quality, max_width=jpeg.max_width)
 
 
 def build_preview(

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from async_motion.app import build, specs
+from async_motion.app import build, specs, units
 from async_motion.app.fleet_broker import FleetBroker
 from async_motion.broker.client import BrokerClient
 from async_motion.camera.detector_state import LearnedKeeper
@@ -97,19 +97,19 @@ class Cameras:
             raise RuntimeError(f"{name}: is already running")
         settings, shared = self._settings, self._shared
         camera = settings.cameras[name]
-        source = build.build_source(name, camera)
+        source = units.build_source(name, camera)
         resources = AsyncExitStack()
         resources.push_async_callback(source.aclose)
-        keeps = build.keeps_learned(settings, source)
+        keeps = units.keeps_learned(settings, source)
         detector = None
         if keeps:
-            detector = await build.recall_detector(
+            detector = await units.recall_detector(
                 settings, name, spool=shared.spool, executor=shared.executor
             )
         if not is_wanted():
             await source.aclose()
             return
-        unit = build.build_unit(
+        unit = units.build_unit(
             settings,
             name,
             source=source,
@@ -142,7 +142,7 @@ class Cameras:
         """Apply a running camera's settings, except those of its source and capture."""
         running = self._running[name]
         running.unit.reconfigure(
-            specs.unit_settings(self._settings, name), build.encoder_of(self._settings, name)
+            specs.unit_settings(self._settings, name), units.encoder_of(self._settings, name)
         )
         for task in running.others:
             await self._end(task)
@@ -153,7 +153,7 @@ class Cameras:
         """Hand a camera's controls to the reporter; start its profile switch if it has night settings."""
         assert self._tasks is not None
         settings, shared = self._settings, self._shared
-        profiles = build.build_profiles(
+        profiles = units.build_profiles(
             settings, name, unit=running.unit, changed=partial(shared.reporter.profile_changed, name)
         )
         preview = build.build_preview(settings, running.unit, shared.broker, shared.encoder)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from async_motion.app import build
+from async_motion.app import units
 from async_motion.app.reload import Plan, Reloaded, plan_of
 from async_motion.core.model import Frame
 from async_motion.core.names import redact_url
@@ -175,7 +175,7 @@ class FileEditor:
         Raises SettingsError, CameraUnavailable.
         """
         camera = camera_of(source)
-        opened = build.build_source("probe", camera)
+        opened = units.build_source("probe", camera)
         frames = opened.frames()
         limit = camera.capture.open_timeout + camera.capture.stall_timeout
         try:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from async_motion.app import build
+from async_motion.app import build, units
 from async_motion.broker.client import BrokerClient
 from async_motion.errors import (
     AsyncMotionError,
@@ -55,7 +55,7 @@ async def probe(settings: Settings) -> AsyncIterator[Finding]:
 async def _probe_camera(settings: Settings, name: str) -> Finding:
     what = f"camera {name}"
     camera = settings.cameras[name]
-    source = build.build_source(name, camera)
+    source = units.build_source(name, camera)
     deadline = camera.capture.open_timeout + camera.capture.stall_timeout + 1.0 / camera.detect.fps
     frames = source.frames()
     try:

@@ -28,8 +28,8 @@ from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from async_motion.app.buckets import build_bucket
-from async_motion.app.build import build_unit
 from async_motion.app.specs import capture_spec
+from async_motion.app.units import build_unit
 from async_motion.capture import CameraSource, ContainerFacts, open_source, read_facts
 from async_motion.core.backoff import Backoff
 from async_motion.core.model import Detection, Frame, Image, MotionEvent, SceneChange

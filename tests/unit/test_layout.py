@@ -17,6 +17,7 @@ COMMAND = "a command: runs as a process"
 
 ELSEWHERE = {
     "app/backup.py": ("integration/test_moving.py", "needs a service that moves"),
+    "app/build.py": ("integration/test_main_path.py", "needs a running service"),
     "app/buckets.py": ("acceptance/test_retrieval.py", "needs a store"),
     "app/cameras.py": ("integration/test_cameras.py", "needs running cameras"),
     "app/certificates.py": ("unit/test_tls.py", "the dates are read there"),

@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from async_motion.app.build import build_profiles, keeps_learned
 from async_motion.app.specs import detector_settings, night_values
+from async_motion.app.units import build_profiles, keeps_learned
 from async_motion.camera.unit import CameraUnit
 from async_motion.capture import CameraSource
 from async_motion.core.detection.detector import DetectorSettings
