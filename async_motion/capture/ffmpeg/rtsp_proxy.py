@@ -295,7 +295,8 @@ class LoginTranslator:
         found = re.search(rb"(?im)^Authorization: Digest (.*?)\r$", request)
         if self._challenge is None or found is None:
             return request
-        (said,) = challenges(["Digest " + found[1].decode("latin-1")]) or (Challenge("digest", {}),)
+        # FFmpeg does not escape quotes in what it repeats of the camera's challenge: there may be any number.
+        said = next(iter(challenges(["Digest " + found[1].decode("latin-1")])), Challenge("digest", {}))
         fields = said.parameters
         fields["response"] = digest_response(
             self._challenge,

@@ -18,7 +18,14 @@ from async_motion.capture.address import Address, parse
 from async_motion.capture.connect import connect
 from async_motion.capture.ffmpeg import rtsp_proxy
 from async_motion.capture.ffmpeg.media_relay import MediaRelay
-from async_motion.capture.ffmpeg.rtsp_proxy import CHUNK, MAX_TALK, _Handshake, _pointed_at
+from async_motion.capture.ffmpeg.rtsp_proxy import (
+    CHUNK,
+    MAX_TALK,
+    LoginTranslator,
+    _Handshake,
+    _pointed_at,
+)
+from async_motion.capture.login import Login
 from async_motion.capture.meter import ByteMeter
 from async_motion.capture.sockets import CameraSockets
 from async_motion.capture.spec import CaptureSpec
@@ -223,3 +230,16 @@ def spec_of(listener: socket.socket, scheme: str, **changes: Any) -> CaptureSpec
 )
 def test_the_login_and_the_path_stay(url: str, expected: str) -> None:
     assert _pointed_at(url, "127.0.0.1:9") == expected
+
+
+@given(realm=st.text(st.sampled_from('ab\\",= Digest\t'), max_size=30))
+def test_no_realm_ends_the_login(realm: str) -> None:
+    translator = LoginTranslator(Login("viewer", "secret"))
+    translator.answered(
+        b'RTSP/1.0 401 No\r\nWWW-Authenticate: Digest algorithm="SHA-256", nonce="5a", realm="%s"\r\n\r\n'
+        % realm.encode()
+    )
+    # FFmpeg unescapes the realm, and repeats it as it is.
+    said = re.sub(r"\\(.)", r"\1", realm)
+    request = f'DESCRIBE rtsp://h/x RTSP/1.0\r\nAuthorization: Digest realm="{said}", response="0"\r\n\r\n'
+    assert translator.asked(request.encode()).startswith(b"DESCRIBE rtsp://h/x RTSP/1.0\r\n")
