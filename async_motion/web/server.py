@@ -29,7 +29,7 @@ from async_motion.tls import TlsFiles, renew, server_context
 from async_motion.web.api import Api
 from async_motion.web.api.routing import BASE, VISITOR, ApiError
 from async_motion.web.auth import Guard, Role, TooManyWrong, Visitor
-from async_motion.web.connections import HEAD_S, Connections, connection_bound
+from async_motion.web.connections import HEAD_S, Connections, Handshakes, connection_bound
 from async_motion.web.listening import listening_socket
 from async_motion.web.metrics import Metrics
 from async_motion.web.pages import Pages
@@ -110,9 +110,11 @@ class Web:
             tls = await asyncio.to_thread(server_context, self._tls) if self._tls else None
             ready = listening_socket(self._host, self._port)
             where: dict[str, Any] = {"host": self._host, "port": self._port, "reuse_address": True}
+            make = self._connections.factory(server, lambda: list(server.connections))
+            handshakes = Handshakes(make, tls) if tls is not None else None
             listening = await asyncio.get_running_loop().create_server(
-                self._connections.factory(server, lambda: list(server.connections)),
-                backlog=16, ssl=tls, **({"sock": ready} if ready is not None else where),
+                make if handshakes is None else handshakes.arrival,
+                backlog=16, **({"sock": ready} if ready is not None else where),
             )  # fmt: skip
         except TlsFileError as exc:
             log.error("no web pages: web.tls.%s", exc)
@@ -134,6 +136,8 @@ class Web:
         finally:
             self.url = None
             listening.close()
+            if handshakes is not None:
+                await handshakes.close()
             await runner.cleanup()
 
     async def _beat(self, tls: ssl.SSLContext | None) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import uvloop
 
 from async_motion.web.connections import (
     MAX_CONNECTIONS,
@@ -73,3 +77,17 @@ def test_a_refused_connection_is_closed_before_it_is_read() -> None:
     transport = Mock(spec=asyncio.Transport)
     Refused().connection_made(transport)
     transport.abort.assert_called_once_with()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_refused_connection_ends_on_the_loop_of_the_service_too(run: Callable[[Any], None]) -> None:
+    async def connect() -> None:
+        server = await asyncio.get_running_loop().create_server(Refused, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        async with asyncio.timeout(30):
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        writer.close()
+        server.close()
+
+    run(connect())

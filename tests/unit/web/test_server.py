@@ -14,7 +14,13 @@ import pytest
 
 from async_motion.tls import TlsFiles, client_context
 from async_motion.web import Guard, Web, connections
-from async_motion.web.connections import MAX_CONNECTIONS, MIN_CONNECTIONS, RESERVE, connection_bound
+from async_motion.web.connections import (
+    MAX_CONNECTIONS,
+    MAX_HANDSHAKES,
+    MIN_CONNECTIONS,
+    RESERVE,
+    connection_bound,
+)
 from async_motion.web.listening import listening_socket
 from tests.support.tls import make_authority
 from tests.support.wait import eventually_async
@@ -235,6 +241,31 @@ async def test_half_sent_requests_do_not_take_the_place_of_whole_ones(
         assert await closed() >= 40
         for _, writer in slow:
             writer.close()
+
+
+async def test_handshakes_that_never_end_shut_out_no_client(tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    tls = TlsFiles(cert_file=str(authority.cert_file), key_file=str(authority.key_file))
+    guard = Guard(host="127.0.0.1", instance="edge1")
+    pages = Web(host="127.0.0.1", port=0, guard=guard, site=Stage().site(), tls=tls)
+    running = asyncio.create_task(pages.run())
+    try:
+        url = await eventually_async(lambda: pages.url, what="the pages")
+        port = int(str(url).rpartition(":")[2])
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * MAX_HANDSHAKES)]
+        # The oldest are closed: the client sees the end of the stream.
+        async with asyncio.timeout(30):
+            for reader, _ in silent[: 2 * MAX_HANDSHAKES]:
+                assert await reader.read() == b""
+        trusting = client_context(TlsFiles(ca_file=str(authority.ca_file)))
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/healthz", ssl=trusting) as answer:
+            assert answer.status == 200
+        for _, writer in silent:
+            writer.close()
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
 
 
 async def test_a_head_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
