@@ -83,6 +83,8 @@ def test_a_crash_in_the_middle_of_motion_leaves_nothing_stuck(lab: Lab) -> None:
             service.kill()
             lab.wait(lab.entity("binary_sensor", "motion"), "unavailable")
             lab.wait(f"binary_sensor.async_motion_{lab.instance}_status", "off")
+            # Coming back from "unavailable" would record the past event again.
+            assert lab.state("event", "motion_event") != "unavailable"
     with lab.running(settings):
         whole(lab)
         ended = lab.wait(lab.entity("event", "motion_event"), lambda s: s["attributes"].get("phase") == "end")
