@@ -565,12 +565,22 @@ def test_the_owners_settings_and_secrets_are_in_no_layer() -> None:
     assert "docker/secrets" not in (ROOT / ".dockerignore").read_text()
 
 
-def test_hadolint_finds_nothing() -> None:
+def test_the_app_has_the_image_s_base_and_packages() -> None:
+    text = (DOCKER / "home_assistant/Dockerfile").read_text()
+    assert re.findall(r"^FROM (.+)$", text, re.MULTILINE) == re.findall(
+        r"^ARG PYTHON=(.+)$", dockerfile(), re.MULTILINE
+    )
+    assert "--require-hashes" in text
+    assert "cp docker/processor/requirements.txt" in (DOCKER / "home_assistant/build.sh").read_text()
+
+
+@pytest.mark.parametrize("folder", ["processor", "home_assistant"])
+def test_hadolint_finds_nothing(folder: str) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     if not hadolint.exists():
         missing("hadolint")
     done = subprocess.run(
-        [hadolint, DOCKER / "processor/Dockerfile"], capture_output=True, text=True, timeout=60
+        [hadolint, DOCKER / folder / "Dockerfile"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
