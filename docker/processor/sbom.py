@@ -32,7 +32,8 @@ def allowed_hashes(requirements: str) -> dict[str, list[str]]:
         if pin:
             name = normal(pin[1])
             found[name] = []
-        found.setdefault(name, []).extend(re.findall(r"--hash=sha256:([0-9a-f]{64})", line))
+        if name:
+            found[name] += re.findall(r"--hash=sha256:([0-9a-f]{64})", line)
     return found
 
 
