@@ -39,6 +39,7 @@ from async_motion.core.model import EndReason, MotionEvent, Phase
 from async_motion.core.names import place_of_url
 from async_motion.errors import SettingsError, SpoolError, TlsFileError
 from async_motion.fleet.capacity import CostMeter, measured_capacity
+from async_motion.fleet.leases import bucket_name
 from async_motion.fleet.worker import INSTANCE, FleetSettings, FleetWorker, WatchedBucket
 from async_motion.logs import flush_logging
 from async_motion.settings import CameraSettings, Settings
@@ -114,7 +115,7 @@ async def open_bucket(settings: Settings) -> AsyncIterator[WatchedBucket]:
             raise SettingsError(f"fleet.tls.{exc}") from exc
     bucket = NatsBucket(
         fleet.servers,
-        f"async_motion_{settings.instance}",
+        bucket_name(settings.instance),
         ttl_s=fleet.ttl,
         worker=fleet.name,
         credentials=fleet.credentials,

@@ -1,4 +1,4 @@
-"""Least privilege for the given settings: an S3 policy and a mosquitto access list.
+"""Least privilege for the given settings: an S3 policy, a mosquitto access list, NATS permissions.
 
 The settings determine what the service does: it puts objects below `{prefix}{instance}/`, and every further
 request to the server depends on a setting. Readers (the page, `events`, `get`, `listen --save`, programs) are
@@ -12,6 +12,7 @@ from typing import Any
 
 from async_motion.core.names import DiscoveryTopics
 from async_motion.errors import UsageError
+from async_motion.fleet.leases import bucket_name
 from async_motion.settings import Settings
 
 READER = "reader"
@@ -68,6 +69,32 @@ def mosquitto_acl(settings: Settings, *, reader: bool = False) -> str:
     if mqtt.frigate_topic is not None:
         lines.append(f"topic write {mqtt.frigate_topic}/+/motion")
     return "\n".join([*lines, ""])
+
+
+def nats_permissions(settings: Settings, *, reader: bool = False) -> str:
+    """Return the `permissions` of a worker's user in nats-server's configuration.
+
+    A reader may list the workers with `async-motion fleet`; to move a camera takes a worker's rights.
+    Raises UsageError if the settings have no fleet.
+    """
+    if not settings.fleet.servers:
+        raise UsageError(f"{settings.origin}: fleet.servers is blank: this instance is no fleet")
+    bucket = bucket_name(settings.instance)
+    stream, api = f"KV_{bucket}", "$JS.API"
+    publish = [f"{api}.STREAM.INFO.{stream}"]
+    if not reader:
+        publish += [
+            f"{api}.STREAM.CREATE.{stream}",
+            f"{api}.STREAM.MSG.GET.{stream}",
+            f"$KV.{bucket}.>",
+        ]
+    publish += [
+        f"{api}.CONSUMER.CREATE.{stream}",
+        f"{api}.CONSUMER.INFO.{stream}.*",
+        f"$JS.FC.{stream}.>",  # flow control: without it, a bucket of more than 2 MB is read halfway
+    ]
+    lines = ",\n".join(f'    "{subject}"' for subject in publish)
+    return f'permissions {{\n  publish: [\n{lines}\n  ]\n  subscribe: ["_INBOX.>"]\n}}\n'
 
 
 def _allow(actions: list[str], *resources: str) -> dict[str, Any]:

@@ -38,6 +38,11 @@ CAMERA = "camera."
 """Key prefix of leases."""
 
 
+def bucket_name(instance: str) -> str:
+    """Return the name of the bucket of an instance's leases."""
+    return f"async_motion_{instance}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One key of the bucket. `value` is empty if the key was deleted; `revision` grows over the bucket."""

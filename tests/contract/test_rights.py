@@ -1,7 +1,7 @@
 """The rights that `async-motion policy` prints: with all of them everything works; each one is necessary.
 
 S3: SeaweedFS with its policies, JuiceFS's gateway with MinIO's code, and moto, which checks rights and
-signatures, for AWS. MQTT: mosquitto, with all parts of the service that connect to it.
+signatures, for AWS. MQTT: mosquitto, with all parts of the service that connect to it. NATS: nats-server.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import re
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import pytest
@@ -23,15 +24,19 @@ from miniopy_async.minioadmin import MinioAdmin
 
 from async_motion.app.buckets import build_bucket, build_events
 from async_motion.app.build import build_client, build_discovery, build_reporter, build_spool, build_store
-from async_motion.app.rights import mosquitto_acl, s3_policy
+from async_motion.app.fleet_overview import look
+from async_motion.app.rights import mosquitto_acl, nats_permissions, s3_policy
 from async_motion.core.health import DeliveryHealth
-from async_motion.errors import RecordRejected, StoreRefused
+from async_motion.errors import LeaseUnavailable, RecordRejected, StoreRefused
+from async_motion.fleet.leases import bucket_name
+from async_motion.fleet.nats_bucket import NatsBucket
 from async_motion.settings import Settings, load
 from tests.support.moto import Moto
 from tests.support.mqtt import Mosquitto, Recorder, need
+from tests.support.nats import nats_server
 from tests.support.ports import free_port
 from tests.support.s3 import User, juicefs, run, seaweedfs
-from tests.support.wait import eventually
+from tests.support.wait import eventually, eventually_async
 
 MINIO: dict[str, dict[str, Any]] = {
     "puts": {"create_bucket": False},
@@ -376,3 +381,107 @@ def test_a_reader_of_the_broker_may_listen_and_no_more(tmp_path: Path) -> None:
 
             assert {message.topic for message in reader.messages} == {f"{base}demo/motion"}
             assert {message.topic for message in service.messages} == {f"{base}demo/motion"}
+
+
+# ---- NATS ----
+
+NATS_SIGNS = (
+    "keeps a report",
+    "takes a lease",
+    "renews it",
+    "reads it",
+    "gives it back",
+    "follows the bucket",
+)
+NATS_LOST = {
+    "STREAM.INFO": set(NATS_SIGNS),
+    "STREAM.CREATE": set(NATS_SIGNS),
+    "STREAM.MSG.GET": {"reads it"},
+    "$KV": set(NATS_SIGNS),
+    "CONSUMER.CREATE": {"follows the bucket"},
+    "CONSUMER.INFO": {"follows the bucket"},
+    "$JS.FC": {"follows the bucket"},
+    "_INBOX": set(NATS_SIGNS),
+}
+"""What a worker can no longer do without a right."""
+
+T = TypeVar("T")
+
+
+def fleet_settings(folder: Path) -> Settings:
+    fleet = {"servers": ["nats://nats1:4222"], "name": "w1"}
+    elsewhere = {"mqtt": {"host": "broker"}, "minio": {"endpoint": "minio:9000", "secret_key": PASSWORD}}
+    file = folder / "fleet.yaml"
+    file.write_text(yaml.safe_dump({"instance": "edge1", "fleet": fleet, **elsewhere}))
+    return load(file, {})
+
+
+async def works_as_a_worker(url: str) -> set[str]:
+    """Return which of NATS_SIGNS succeed for one user."""
+    found = set[str]()
+    async with NatsBucket([url], bucket_name("edge1"), ttl_s=6.0, worker="w1") as bucket:
+
+        async def attempt(sign: str, request: Awaitable[T]) -> T | None:
+            try:
+                answer = await request
+            except LeaseUnavailable:
+                return None
+            found.add(sign)
+            return answer
+
+        async def follow() -> None:
+            """Read the whole of a bucket that is too large to be sent without flow control."""
+            for number in range(200):
+                await bucket.put(f"worker.{number}", bytes(16_000))
+            async for entry in bucket.watch():
+                if entry is None:
+                    return
+
+        await attempt("keeps a report", bucket.put("worker.w1", b"{}"))
+        revision = await attempt("takes a lease", bucket.create("camera.porch", b"1"))
+        revision = await attempt("renews it", bucket.update("camera.porch", b"2", revision or 0))
+        if await attempt("reads it", bucket.get("camera.porch")) is None:
+            found.discard("reads it")
+        await attempt("gives it back", bucket.delete("camera.porch", revision or 0))
+        if "keeps a report" in found:
+            await attempt("follows the bucket", follow())
+    return found
+
+
+async def test_nats_takes_exactly_these_rights(tmp_path: Path) -> None:
+    """Each user has an account, hence a bucket, of its own; each lacks another right, and one lacks none."""
+    permissions = nats_permissions(fleet_settings(tmp_path))
+    subjects = re.findall(r'"([^"]+)"', permissions)
+    assert len(subjects) == len(NATS_LOST)
+    users = [("", permissions), *((subject, permissions.replace(subject, "none")) for subject in subjects)]
+    accounts = "\n".join(
+        f"A{number} {{ jetstream: enabled, users: [{{user: u{number}, password: {PASSWORD}, {allowed}}}] }}"
+        for number, (_, allowed) in enumerate(users)
+    )
+    with nats_server(tmp_path, f"accounts {{\n{accounts}\n}}\n") as server:
+        await eventually_async(lambda: "Server is ready" in server.log(), within_s=60, what="the server")
+        urls = [server.url.replace("//", f"//u{number}:{PASSWORD}@") for number in range(len(users))]
+        found = await asyncio.gather(*map(works_as_a_worker, urls))
+    for (subject, _), signs in zip(users, found, strict=True):
+        lost = next((lost for part, lost in NATS_LOST.items() if subject and part in subject), set())
+        assert signs == set(NATS_SIGNS) - lost, subject
+
+
+async def test_a_reader_of_a_fleet_is_shown_it_and_changes_nothing(tmp_path: Path) -> None:
+    settings = fleet_settings(tmp_path)
+    users = ", ".join(
+        f"{{user: {name}, password: {PASSWORD}, {nats_permissions(settings, reader=name == 'reader')}}}"
+        for name in ("worker", "reader")
+    )
+    with nats_server(tmp_path, f"accounts {{ A {{ jetstream: enabled, users: [{users}] }} }}\n") as server:
+        await eventually_async(lambda: "Server is ready" in server.log(), within_s=60, what="the server")
+        url, name = server.url.replace("//", f"//{{}}:{PASSWORD}@"), bucket_name("edge1")
+        async with (
+            NatsBucket([url.format("worker")], name, ttl_s=6.0, worker="w1") as worker,
+            NatsBucket([url.format("reader")], name, ttl_s=6.0, worker="reader") as reader,
+        ):
+            await worker.put("worker.w1", b"{}")
+            shown = await look(reader, settings)
+            assert [line.name for line in shown.workers] == ["w1"]
+            with pytest.raises(LeaseUnavailable):
+                await reader.put("worker.w1", b"{}")

@@ -19,12 +19,15 @@ BINARY = Path(sys.executable).with_name("nats-server")
 class NatsServer:
     """One server on 127.0.0.1. `kill` sends SIGKILL; a second `start` uses the same folder and ports."""
 
-    def __init__(self, folder: Path, name: str, *, routes: list[int], cluster_port: int | None) -> None:
+    def __init__(
+        self, folder: Path, name: str, *, routes: list[int], cluster_port: int | None, config: str = ""
+    ) -> None:
         self.name = name
         self.port = listener_port()
         self._folder = folder / name
         self._folder.mkdir(parents=True, exist_ok=True)
         self._routes, self._cluster_port = routes, cluster_port
+        (self._folder / "nats.conf").write_text(config)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -33,7 +36,7 @@ class NatsServer:
 
     def start(self) -> None:
         command = [str(BINARY), "-a", "127.0.0.1", "-p", str(self.port), "-js"]
-        command += ["-sd", str(self._folder / "js"), "-n", self.name]
+        command += ["-sd", str(self._folder / "js"), "-n", self.name, "-c", str(self._folder / "nats.conf")]
         if self._cluster_port is not None:
             command += ["--cluster_name", "fleet", "--cluster", f"nats://127.0.0.1:{self._cluster_port}"]
             command += ["--routes", ",".join(f"nats://127.0.0.1:{port}" for port in self._routes)]
@@ -56,9 +59,9 @@ class NatsServer:
 
 
 @contextmanager
-def nats_server(folder: Path) -> Iterator[NatsServer]:
-    """Run one server."""
-    server = NatsServer(folder, "n1", routes=[], cluster_port=None)
+def nats_server(folder: Path, config: str = "") -> Iterator[NatsServer]:
+    """Run one server, with `config` as its configuration file."""
+    server = NatsServer(folder, "n1", routes=[], cluster_port=None, config=config)
     server.start()
     try:
         yield server

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from async_motion.app.rights import mosquitto_acl, s3_policy
+from async_motion.app.rights import mosquitto_acl, nats_permissions, s3_policy
 from async_motion.cli.command_line import main
 from async_motion.errors import UsageError
 from async_motion.settings import Settings, load
@@ -155,3 +155,30 @@ def test_the_command_prints_a_policy_or_a_list(tmp_path: Path, capsys: pytest.Ca
             assert json.loads(capsys.readouterr().out) == policy
     assert main(["policy", "mosquitto", "--reader", *config]) == 0
     assert capsys.readouterr().out == "user reader\ntopic read async_motion/edge1/#\n"
+
+
+def test_a_worker_s_rights_are_to_its_instance_s_bucket(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = {
+        "fleet": {"servers": ["nats://nats1:4222"], "name": "w1"},
+        "mqtt": {"host": "broker"},
+        "minio": {"endpoint": "minio:9000", "secret_key": "not-a-secret"},
+    }
+    settings = settings_of(tmp_path, **fleet)
+    assert main(["policy", "nats", "--config", str(tmp_path / "variables.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert said == nats_permissions(settings)
+    subjects = re.findall(r'"([^"]+)"', said)
+    assert all("async_motion_edge1" in subject for subject in subjects if subject != "_INBOX.>")
+    reader = nats_permissions(settings, reader=True)
+    assert "$KV." not in reader
+    assert "STREAM.CREATE" not in reader
+
+
+def test_without_a_fleet_there_are_no_rights_to_nats(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings_of(tmp_path)
+    assert main(["policy", "nats", "--config", str(tmp_path / "variables.yaml")]) == 2
+    assert "fleet.servers is blank" in capsys.readouterr().err

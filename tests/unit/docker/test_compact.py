@@ -71,7 +71,7 @@ def test_padding_goes_and_the_memory_stays(tmp_path: Path) -> None:
             assert (offset - address) % align == 0, "the loader maps whole pages"
     path = tmp_path / "speedups.so"
     path.write_bytes(after)
-    assert ctypes.PyDLL(str(path)).PyInit__speedups
+    assert hasattr(ctypes.PyDLL(str(path)), "PyInit__speedups")
 
 
 def test_compacting_again_saves_nothing() -> None:
