@@ -193,6 +193,8 @@ def run(command: list[str]) -> str:
     root = str(Path(__file__).resolve().parents[2])
     with tempfile.TemporaryDirectory() as work:
         environment = {**os.environ, "PYTHONPATH": root if "async_motion" in command else ""}
+        # As installed: the modules are compiled once, not at each start.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{command[0]}: ended with {done.returncode}: {done.stderr[-500:]}")
