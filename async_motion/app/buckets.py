@@ -53,13 +53,16 @@ def build_folder(path: Path) -> DirectoryReader:
     return DirectoryReader(path)
 
 
-def build_events(settings: Settings, bucket: AnyReader, instance: str | None = None) -> EventReader:
+def build_events(
+    settings: Settings, bucket: AnyReader, instance: str | None = None, *, max_cached_lines: int = 0
+) -> EventReader:
     """Return a reader of one instance's events in an opened bucket; the default is our own instance."""
     return EventReader(
         bucket,
         instance=instance or settings.instance,
         prefix=settings.minio.prefix,
         max_requests=READS_AT_ONCE,
+        max_cached_lines=max_cached_lines,
     )
 
 

@@ -38,6 +38,7 @@ from async_motion.core.model import EndReason
 from async_motion.core.names import EVENT_ID, event_folder, event_key
 from async_motion.core.payloads import parse_iso
 from async_motion.errors import UnreadableObject
+from async_motion.retrieval.index_cache import IndexCache
 from async_motion.retrieval.model import Event, Filter, Skipped
 from async_motion.retrieval.requests import Requests, together
 from async_motion.retrieval.summaries import MAX_SUMMARY_BYTES, event_of, frame_of_metadata, parse_summary
@@ -138,13 +139,20 @@ class Day:
     """The events of one camera on one day."""
 
     def __init__(
-        self, requests: Requests, place: CameraFolder, day: date, chosen: Filter, skipped: Skipped
+        self,
+        requests: Requests,
+        place: CameraFolder,
+        day: date,
+        chosen: Filter,
+        skipped: Skipped,
+        cache: IndexCache,
     ) -> None:
         self._requests = requests
         self._place = place
         self._day = day
         self._chosen = chosen
         self._skipped = skipped
+        self._cache = cache
 
     async def events(self, writers: Sequence[str], *, listed: bool) -> list[Event]:
         """Return the events that pass the filter, sorted by id. `writers` have an index of this day."""
@@ -181,6 +189,12 @@ class Day:
             if data is None:
                 index.damaged = True
                 return
+            parsed = self._cache.get(key, data)
+            if parsed is not None:
+                for line in parsed:
+                    yield line
+                return
+            lines: list[IndexLine] = []
             for number, text in enumerate(unpack(data), 1):
                 if number % _LINES_AT_ONCE == 0:
                     await asyncio.sleep(0)  # let other tasks run
@@ -192,7 +206,10 @@ class Day:
                     index.damaged = True
                     self._skipped.add(key, f"line {number}: {exc}")
                 else:
+                    lines.append(line)
                     yield line
+            if not index.damaged:
+                self._cache.put(key, data, lines)
         except UnreadableObject as exc:
             index.damaged = True
             self._skipped.add(key, str(exc))
@@ -202,7 +219,7 @@ class Day:
         ids = [event for event in ids if event not in index.deleted]
         lines = [line for line in map(index.get, ids) if line is not None]
         found = [Event.of_line(self._place.instance, self._place.camera, line) for line in lines]
-        unknown = [event for event in ids if index.get(event) is None]
+        unknown = [event for event in ids if index.get(event) is None and self._chosen.may_hold(event)]
         for at in range(0, len(unknown), _SUMMARIES_AT_ONCE):
             some = await together(
                 "read summaries", (self._look(event) for event in unknown[at : at + _SUMMARIES_AT_ONCE])
@@ -211,25 +228,26 @@ class Day:
         return found
 
     async def _ids(self) -> list[str]:
-        """Return the ids of the events in the bucket that may begin in the filter's range."""
+        """Return the ids of the events in the bucket that may begin in the filter's range, to the second."""
         folder = self._place.day(self._day)
-        start_after = folder
-        since = self._chosen.since
-        if since is not None and since.astimezone(UTC).date() == self._day:
-            start_after += f"{since.astimezone(UTC):%Y%m%dT%H%M%S}"
+        since, until = self._chosen.since, self._chosen.until
+        # Ids sort by time: comparing texts takes a tenth of the time of parsing 1,500 of them.
+        low = _second(since) if since is not None else ""
+        high = _second(until) + "~" if until is not None else "~"
+        start_after = folder + low if low[:8] == f"{self._day:%Y%m%d}" else folder
         found: list[str] = []
         async for page in self._requests.pages(folder, folders=True, start_after=start_after):
             for each in page.folders:
                 event = each[len(folder) : -1]
                 if not EVENT_ID.fullmatch(event) or f"{self._day:%Y%m%d}" != event[:8]:
                     self._skipped.add(each, "not an event's folder")
-                elif self._chosen.may_hold(event):
+                elif event > high:
+                    return found
+                elif event > low:
                     if len(found) == MAX_DAY_EVENTS:
                         self._skipped.add(folder, f"more than {MAX_DAY_EVENTS} events")
                         return found
                     found.append(event)
-                elif self._chosen.until is not None and event_started(event) >= self._chosen.until:
-                    return found
         return found
 
     async def _look(self, event: str) -> Event | None:
@@ -359,6 +377,12 @@ def last_day(until: datetime) -> date:
     """Return the last day (UTC) on which an event can begin before `until`."""
     at = until.astimezone(UTC)
     return at.date() - timedelta(days=1) if at.time() == time.min else at.date()
+
+
+def _second(at: datetime) -> str:
+    """Return the beginning of the ids of the events that start in this second."""
+    at = at.astimezone(UTC)
+    return f"{at.year:04}{at:%m%dT%H%M%S}"  # %Y does not pad on every platform
 
 
 class _Index:

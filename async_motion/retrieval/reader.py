@@ -33,6 +33,7 @@ from async_motion.retrieval.days import (
     stored_days,
     stored_frames,
 )
+from async_motion.retrieval.index_cache import IndexCache
 from async_motion.retrieval.model import Event, Filter, Skipped, utc_now
 from async_motion.retrieval.protocols import Bucket
 from async_motion.retrieval.requests import Requests, together
@@ -62,13 +63,18 @@ class EventReader:
         instance: str,
         prefix: str = "",
         max_requests: int = 16,
+        max_cached_lines: int = 0,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """Send no request. `prefix` begins every key, `now` returns the current time (aware)."""
+        """Send no request. `prefix` begins every key, `now` returns the current time (aware).
+
+        `max_cached_lines` bounds the parsed index lines that are kept, for a reader that reads a day often.
+        """
         self.instance = instance
         self.prefix = prefix
         self.skipped = Skipped()
         self.requests = Requests(bucket, max_requests=max_requests)
+        self._cache = IndexCache(max_cached_lines)
         self._now = now
 
     async def cameras(self) -> list[str]:
@@ -196,6 +202,7 @@ class EventReader:
             place=place,
             chosen=chosen,
             skipped=self.skipped,
+            cache=self._cache,
             days=dict.fromkeys(days),
             listed=listed,
             writers=indexed,
@@ -232,6 +239,7 @@ class _Plan:
         place: CameraFolder,
         chosen: Filter,
         skipped: Skipped,
+        cache: IndexCache,
         days: Collection[date],
         listed: Collection[date],
         writers: dict[date, list[str]],
@@ -241,12 +249,13 @@ class _Plan:
         self._place = place
         self._chosen = chosen
         self._skipped = skipped
+        self._cache = cache
         self._listed = listed
         self._writers = writers
 
     async def read(self, day: date) -> list[Event]:
         """Return the events of one day that pass the filter."""
-        reading = Day(self._requests, self._place, day, self._chosen, self._skipped)
+        reading = Day(self._requests, self._place, day, self._chosen, self._skipped, self._cache)
         return await reading.events(self._writers.get(day, []), listed=day in self._listed)
 
 

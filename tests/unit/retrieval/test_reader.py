@@ -382,6 +382,31 @@ class TestHostileBucket:
         assert await ids(reader) == of(month)
         assert reader.skipped.count == 1
 
+    async def test_a_cached_index_gives_the_same_answer_until_it_is_written_again(
+        self, bucket: MemoryBucket
+    ) -> None:
+        reader = EventReader(bucket, instance=INSTANCE, max_cached_lines=100, now=lambda: NOW)
+        month = a_month()
+        bucket.add(*month)
+        bucket.index(month[:39])
+        for _ in range(2):
+            assert await ids(reader) == of(month)
+        assert await ids(reader, since=NOW - DAY * 20, until=NOW - DAY * 10, zone="none") == []
+        bucket.index(month)
+        assert await ids(reader) == of(month)
+
+    async def test_a_damaged_index_is_reported_on_every_read(self, bucket: MemoryBucket) -> None:
+        reader = EventReader(bucket, instance=INSTANCE, max_cached_lines=100, now=lambda: NOW)
+        made = make_event(at=NOW - HOUR)
+        bucket.add(made)
+        bucket.objects[index_key("", INSTANCE, "porch", made.day, "a41c07")] = (
+            pack([made.line], "a41c07")[:-4],
+            {},
+        )
+        for count in (1, 2):
+            assert await ids(reader) == [made.event_id]
+            assert reader.skipped.count == count
+
     async def test_a_line_of_another_day_is_skipped(self, reader: EventReader, bucket: MemoryBucket) -> None:
         made, other = make_event(at=NOW - HOUR), make_event(at=NOW - 40 * DAY)
         bucket.add(made)
