@@ -18,6 +18,8 @@ EXPECTED: Final = 24
 """Thumbnails of the grid that are made before the browser requests them: a desktop's first screen."""
 THUMBNAIL: Final = 320
 """Width of a thumbnail in pixels."""
+ROWS: Final = 8
+"""Rows of the timeline that are shown at once; if there are more, the cameras with events come first."""
 STRIP: Final = 48
 """Maximum frames in an event's strip, evenly spread."""
 MINUTES: Final = 1440
@@ -78,6 +80,8 @@ def timeline(events: Iterable[Event], day: date, titles: Mapping[str, str]) -> l
         width = min(max(1.5, (event.duration_s or 0.0) / 60), MINUTES - at)
         if width > 0:
             rows.setdefault(event.camera, []).append(f"M{at:.1f} 0h{width:.1f}v16h-{width:.1f}z")
+    if len(rows) > ROWS:
+        rows = dict(sorted(rows.items(), key=lambda row: not row[1]))
     return [
         {"camera": name, "title": titles.get(name, name), "path": "".join(path), "count": str(len(path))}
         for name, path in rows.items()

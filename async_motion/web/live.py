@@ -2,15 +2,18 @@
 
 - A frame is encoded only when a viewer requests it, once for each width, in an executor.
 - The newest frame wins: a slow viewer skips frames and delays nothing.
-- At most `max_viewers` streams of JPEGs are open, and four times as many of news.
+- At most `max_viewers` streams of JPEGs are open, and four times as many listeners wait for news.
+- News are numbered and the last `KEPT` are kept: a listener asks for those after its cursor. So a stream of
+  them and repeated requests are the same to it, and a connection that breaks loses none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,8 +33,10 @@ MIN_GAP_S: Final = 0.1
 """Minimum interval between two JPEGs of a stream."""
 KEEPALIVE_S: Final = 5.0
 """Interval at which an idle stream checks whether its viewer is still connected."""
-QUEUE: Final = 64
-"""News that may wait for one listener; the oldest is dropped."""
+KEPT: Final = 64
+"""News that are kept for listeners; a slow one loses the oldest."""
+
+_CURSOR: Final = re.compile(r"([0-9a-f]{6})-(\d{1,15})-(\d{1,15})")
 
 Encode = Callable[[Frame, int], bytes]
 """(frame, width) -> JPEG at most that wide. Blocks. Raises ImageError, CameraUnavailable."""
@@ -84,7 +89,10 @@ class Live:
         self._run = secrets.token_hex(3)
         """Random part of the tags: a restart counts frames from 1 again."""
         self._streams = 0
-        self._listeners: set[asyncio.Queue[tuple[str, dict[str, Any]]]] = set()
+        self._listeners = 0
+        self._told: deque[tuple[int, str, dict[str, Any]]] = deque(maxlen=KEPT)
+        self._number = 0
+        self._news = asyncio.Event()
 
     # ---- from the cameras: these return at once ----
 
@@ -191,27 +199,35 @@ class Live:
                     yield None
             await asyncio.sleep(max(0.0, MIN_GAP_S - (loop.time() - began)))
 
-    async def judgements(self, camera: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield each new verdict as JSON values for an overlay; a slow consumer skips to the newest."""
-        shown = 0
-        while True:
-            state = self._camera(camera)
-            arrived = state.arrived
-            if state.newest is not None and state.number != shown:
-                shown = state.number
-                yield verdict(*state.newest)
-            if arrived is state.arrived:
-                await arrived.wait()
+    def now(self) -> str:
+        """Return the cursor after which everything is new."""
+        return f"{self._run}-{self._number}-0"
 
-    async def news(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Yield news from now on: (name, JSON values). A slow consumer loses the oldest beyond `QUEUE`."""
-        queue: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
-        self._listeners.add(queue)
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            self._listeners.discard(queue)
+    async def news(
+        self, after: str, camera: str | None, wait_s: float
+    ) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
+        """Return the cursor of now, and the news after another: (name, JSON values), oldest first.
+
+        Waits at most `wait_s` for the first. A cursor that is blank, or of another run, stands for now. With
+        `camera`, its newest verdict is one of the news, if it was not returned before. Wrap in `listener`.
+        """
+        match = _CURSOR.fullmatch(after)
+        known = match is not None and match[1] == self._run
+        told, judged = (int(match[2]), int(match[3])) if match is not None and known else (self._number, 0)
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while True:
+            happened = [self._news]
+            news = [(name, values) for number, name, values in self._told if number > told]
+            if camera is not None:
+                state = self._camera(camera)
+                happened.append(state.arrived)
+                if state.newest is not None and state.number != judged:
+                    judged = state.number
+                    news.append(("judged", verdict(*state.newest)))
+            left = deadline - asyncio.get_running_loop().time()
+            if news or left <= 0:
+                return f"{self._run}-{self._number}-{judged}", news
+            await _any(happened, left)
 
     @contextmanager
     def viewer(self) -> Iterator[None]:
@@ -226,19 +242,33 @@ class Live:
 
     @contextmanager
     def listener(self) -> Iterator[None]:
-        """Guard a stream of news: four for each of `max_viewers`. Raises TooManyViewers."""
-        if len(self._listeners) >= 4 * self.max_viewers:
+        """Hold one of the places to wait for news, four for each of `max_viewers`. Raises TooManyViewers."""
+        if self._listeners >= 4 * self.max_viewers:
             raise TooManyViewers
-        yield
+        self._listeners += 1
+        try:
+            yield
+        finally:
+            self._listeners -= 1
 
     def _camera(self, camera: str) -> _Camera:
         return self._cameras.setdefault(camera, _Camera())
 
     def _tell(self, name: str, values: Mapping[str, Any]) -> None:
-        for queue in self._listeners:
-            if queue.qsize() >= QUEUE:
-                queue.get_nowait()
-            queue.put_nowait((name, dict(values)))
+        self._number += 1
+        self._told.append((self._number, name, dict(values)))
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+async def _any(events: Sequence[asyncio.Event], timeout_s: float) -> None:
+    """Wait until one of the events is set, at most `timeout_s`."""
+    tasks = [asyncio.create_task(event.wait(), name="web[news]") for event in events]
+    try:
+        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def verdict(frame: Frame, detection: Detection) -> dict[str, Any]:

@@ -99,6 +99,7 @@ class Pages:
         self._templates.filters |= {
             "ago": lambda at: ago(at, datetime.now(UTC)),
             "duration": duration,
+            "local": local,
             "size": size,
             "percent": percent,
         }
@@ -135,6 +136,7 @@ class Pages:
             admin=visitor is not None and visitor.role >= Role.ADMIN,
             visitor=visitor,
             mark=self._static.mark,
+            offset=offset(datetime.now(UTC)),
             **values,
         )
         return web.Response(text=text, content_type="text/html", charset="utf-8", status=status)
@@ -197,7 +199,7 @@ class Pages:
             request, "events.html", words=event_pages.day_words(day, today), day=day, today=today, hour=hour,
             earlier=day - timedelta(days=1), later=day + timedelta(days=1) if day < today else None,
             count=len(shown), note=note, problem=problem, given=given, titles=titles, link=link,
-            rows=event_pages.timeline(found, day, rows),
+            rows=event_pages.timeline(found, day, rows), rows_first=event_pages.ROWS,
             hours=[{"hour": each, "count": counts[each]} for each in range(24)],
             zones=sorted({zone for one in facts.values() for zone in one.zones}),
             cards=[event_pages.card(event, titles) for event in cards], address=event_pages.address,
@@ -222,7 +224,7 @@ class Pages:
             words=event_pages.day_words(day, datetime.now().astimezone().date()),
             time=event_pages.when(event.started_at), length=event_pages.lasted(event.duration_s),
             strip=event_pages.spread(frames), best=event.best, began=began, ended=ended,
-            address=event_pages.address,
+            address=event_pages.address, event_offset=offset(event.started_at),
         )  # fmt: skip
 
     async def _zones(self, request: web.Request) -> web.Response:
@@ -268,6 +270,7 @@ class Pages:
             request, "health.html", state=state, parts=parts, spool=state.get("spool"),
             aside=aside, trouble=trouble, warnings=list(warnings)[::-1],
             certificates=state.get("certificates") or {},
+            titles={name: facts.title for name, facts in self._site.cameras().items()},
             cameras=state.get("cameras") or {}, running=since(state.get("started_at"), datetime.now(UTC)),
         )  # fmt: skip
 
@@ -353,6 +356,19 @@ def _chosen(
 def _page(to: str) -> str:
     """Return the target of a login's redirect if it is one of our pages, else an empty text."""
     return to if PAGE_NAME.fullmatch(to) else ""
+
+
+def offset(at: datetime) -> int:
+    """Return how far the service's time zone is ahead of UTC at a moment, in minutes."""
+    return round((at.astimezone().utcoffset() or timedelta()).total_seconds() / 60)
+
+
+def local(at: object) -> str:
+    """Return an ISO date as local date and time; the text itself if it is none."""
+    try:
+        return f"{datetime.fromisoformat(str(at)).astimezone():%Y-%m-%d %H:%M:%S}"
+    except ValueError:
+        return str(at)
 
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")

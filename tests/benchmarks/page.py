@@ -1,8 +1,13 @@
 """Size and cost of the page: ``python -m tests.benchmarks.page [--seconds 10] [--events 1500]``.
 
 Script and style, gzipped; the service's CPU with and without a viewer of one camera; a day of many events in
-Debian's Chromium: the time from navigation to the first images, and the DOM nodes of the page. The store is a
+Debian's Chromium: the time from navigation to the first images, and the DOM nodes of the page; beside it the
+time that the same files take from a static server, and the service's CPU for a page. The store is a
 directory, with the index as delivery writes it.
+
+An image on the screen: a camera sends a counter as black and white blocks, and a script in the browser reads
+them from the stream that the page shows. The time begins when the camera sends an image, so it is an upper
+bound of the time since it was judged.
 """
 
 from __future__ import annotations
@@ -16,14 +21,18 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.support.bucket import INSTANCE, fill, make_event
+from tests.support.http_camera import HttpCamera, Visit, answered
 from tests.support.ports import free_port
 from tests.support.service import ROOT, Service
 
@@ -35,6 +44,24 @@ SHOWN = """() => {
     return box.top < innerHeight && box.bottom > 0;
   });
   return images.length > 0 && images.every((img) => img.complete && img.naturalWidth > 0);
+}"""
+
+BITS = 12
+READ = """(bits) => {
+  const image = document.querySelector('.frame > img');
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [bits, 1];
+  const pen = canvas.getContext('2d', { willReadFrequently: true });
+  window.seen = {};
+  const look = () => {
+    pen.drawImage(image, 0, 0, bits, 1);
+    const pixels = pen.getImageData(0, 0, bits, 1).data;
+    let number = 0;
+    for (let bit = 0; bit < bits; bit += 1) number = 2 * number + (pixels[4 * bit] > 127 ? 1 : 0);
+    window.seen[number] ??= Date.now();
+    requestAnimationFrame(look);
+  };
+  look();
 }"""
 
 
@@ -78,22 +105,87 @@ def a_day(folder: Path, count: int) -> str:
     return noon.date().isoformat()
 
 
-def first_images(base: str, day: str) -> tuple[list[float], int]:
-    """Return the ms until a browser shows a day's images, for each round, and the page's DOM nodes."""
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Open Debian's Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        taken = []
-        nodes = 0
-        for _ in range(ROUNDS):
-            page = browser.new_page(viewport={"width": 1440, "height": 900})
-            began = time.monotonic()
-            page.goto(f"{base}events?day={day}", wait_until="commit")
-            page.wait_for_function(SHOWN)
-            taken.append((time.monotonic() - began) * 1000)
-            nodes = int(page.evaluate("document.querySelectorAll('*').length"))
-            page.close()
+        yield browser
         browser.close()
+
+
+def first_images(browser: Browser, address: str) -> tuple[list[float], int]:
+    """Return the ms until the browser shows a day's images, for each round, and the page's DOM nodes."""
+    taken = []
+    nodes = 0
+    for _ in range(ROUNDS):
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        began = time.monotonic()
+        page.goto(address, wait_until="commit")
+        page.wait_for_function(SHOWN)
+        taken.append((time.monotonic() - began) * 1000)
+        nodes = int(page.evaluate("document.querySelectorAll('*').length"))
+        page.close()
     return taken, nodes
+
+
+@contextmanager
+def static_copy(browser: Browser, address: str) -> Iterator[str]:
+    """Serve a page's files as they are, from memory; yield its address."""
+    files: dict[str, tuple[str, bytes]] = {}
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    answers: list[Any] = []
+    page.on("response", answers.append)
+    page.goto(address)
+    page.wait_for_function(SHOWN)
+    for answer in answers:
+        path = "/" + answer.url.split("/", 3)[3]
+        if "news" not in path:
+            files[path] = (answer.headers.get("content-type", ""), answer.body())
+    page.close()
+
+    def serve(visit: Visit) -> None:
+        kind, body = files.get(visit.head.split()[1], ("text/plain", b""))
+        visit.send(answered(kind, body))
+
+    with HttpCamera(serve) as server:
+        yield "/".join(server.url.split("/")[:3]) + "/" + address.split("/", 3)[3]
+
+
+class CountingCamera:
+    """An MJPEG camera whose images are a counter, one every 200 ms. `sent` holds when each was sent."""
+
+    def __init__(self) -> None:
+        self.sent: dict[int, float] = {}
+
+    def __call__(self, visit: Visit) -> None:
+        """Answer a request until the connection ends."""
+        visit.send(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n")
+        number = 0
+        while True:
+            number += 1
+            bits = [number >> BITS - 1 - bit & 1 for bit in range(BITS)]
+            image = np.repeat(np.array(bits, np.uint8) * 200 + 20, 1280 // BITS)[None].repeat(720, 0)
+            jpeg = cv2.imencode(".jpg", image)[1].tobytes()
+            head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            self.sent[number] = time.time()
+            visit.send(head.encode() + jpeg + b"\r\n")
+            visit.wait(0.2)
+
+
+def to_screen(browser: Browser, base: str, camera: CountingCamera, seconds: float) -> list[float]:
+    """Return for each image the ms from the camera's sending to the screen of the camera's page, sorted."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(f"{base}camera?name=counter")
+    page.wait_for_function("document.querySelector('.frame > img')?.naturalWidth > 0")
+    page.evaluate(READ, BITS)
+    page.wait_for_timeout(seconds * 1000)
+    seen = page.evaluate("window.seen")
+    page.close()
+    # The first was there before the script began.
+    return sorted(
+        at - 1000 * camera.sent[int(n)] for n, at in list(seen.items())[1:] if int(n) in camera.sent
+    )
 
 
 def main() -> int:
@@ -104,22 +196,37 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=1500)
     args = parser.parse_args()
     print(f"script and style, gzipped: {weight() / 1024:.1f} KiB")
-    settings = {
-        "instance": INSTANCE,
-        "web": {"port": free_port()},
-        "mqtt": {"port": free_port()},
-        "cameras": {"porch": {"source": "demo:"}},
-    }
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         day = a_day(Path(folder) / "data/objects", args.events)
-        with Service(settings, Path(folder)) as service:
-            base = service.wait_for_log("web pages at").rpartition(" ")[2]
-            service.wait_for_log("porch: watching")
-            alone, viewed = viewing(service, base, args.seconds)
-            print(f"the service's share of a core: {alone:.1%}, with a viewer {viewed:.1%}")
-            taken, nodes = first_images(base, day)
-            print(f"first images of a day with {args.events} events: {taken[0]:.0f} ms, "
-                  f"then {statistics.median(taken[1:]):.0f} ms; {nodes} nodes")  # fmt: skip
+        counter = CountingCamera()
+        with HttpCamera(counter) as camera:
+            settings = {
+                "instance": INSTANCE,
+                "web": {"port": free_port()},
+                "mqtt": {"port": free_port()},
+                "cameras": {
+                    "porch": {"source": "demo:"},
+                    "counter": {"source": camera.url, "detect": {"fps": 10}},
+                },
+            }
+            with Service(settings, Path(folder)) as service:
+                base = service.wait_for_log("web pages at").rpartition(" ")[2]
+                service.wait_for_log("porch: watching")
+                alone, viewed = viewing(service, base, args.seconds)
+                print(f"the service's share of a core: {alone:.1%}, with a viewer {viewed:.1%}")
+                address = f"{base}events?day={day}"
+                used, began = cpu_s(service.pid), time.monotonic()
+                taken, nodes = first_images(browser, address)
+                used = cpu_s(service.pid) - used - alone * (time.monotonic() - began)
+                print(f"first images of a day with {args.events} events: {taken[0]:.0f} ms, "
+                      f"then {statistics.median(taken[1:]):.0f} ms; {nodes} nodes; "
+                      f"{used / ROUNDS * 1000:.0f} ms of the service's CPU for a page")  # fmt: skip
+                with static_copy(browser, address) as copy:
+                    floor, _ = first_images(browser, copy)
+                print(f"the same files from a static server: {statistics.median(floor):.0f} ms")
+                late = to_screen(browser, base, counter, args.seconds)
+                print(f"from the camera to the screen: median {statistics.median(late):.0f} ms, "
+                      f"95 % within {late[int(0.95 * len(late))]:.0f} ms, {len(late)} images")  # fmt: skip
     return 0
 
 

@@ -12,7 +12,7 @@ from tests.support.service import ROOT
 
 TYPESCRIPT = "typescript@5.9.3"
 STATIC = ROOT / "async_motion/web/static"
-OPTIONS = ("--noEmit", "--checkJs", "--noImplicitAny", "--target", "es2022", "--module", "es2022",
+OPTIONS = ("--noEmit", "--checkJs", "--strict", "--target", "es2022", "--module", "es2022",
            "--lib", "es2023,dom,dom.iterable")  # fmt: skip
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from aiohttp import web
@@ -17,7 +18,12 @@ from async_motion.web.site import CameraFacts, Polygon, Site
 
 WRITE_S: Final = 10.0
 """A viewer that reads nothing for this many seconds is disconnected."""
+POLL_S: Final = 10.0
+"""A request for news is answered after this many seconds at the latest."""
 BOUNDARY: Final = "async-motion-picture"
+
+_UNBUFFERED: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+"""Ask proxies to pass a stream on as it comes."""
 
 _NAME: Final = {"camera": "The camera's name."}
 
@@ -64,6 +70,13 @@ class CamerasApi:
             summary="Live updates as server-sent events: motion, status, event, and one camera's judged.",
             handler=self.get_news, answer="text/event-stream",
             query=models.NewsQuery, errors=(404, 429),
+        )  # fmt: skip
+        yield Route(
+            method="GET", path="/news/after",
+            summary="The same updates, for a proxy that holds streams back: those after a cursor, "
+            f"or none after {POLL_S:.0f} s.",
+            handler=self.get_news_after, answer=models.NewsPage,
+            query=models.NewsAfterQuery, errors=(404, 429),
         )  # fmt: skip
 
     # ---- values, also for the pages ----
@@ -173,7 +186,7 @@ class CamerasApi:
         try:
             with self._site.live.viewer():
                 response = web.StreamResponse(
-                    headers={"Content-Type": f"multipart/x-mixed-replace; boundary={BOUNDARY}"}
+                    headers={"Content-Type": f"multipart/x-mixed-replace; boundary={BOUNDARY}", **_UNBUFFERED}
                 )
                 await response.prepare(call.request)
                 await _write(response, f"--{BOUNDARY}\r\n".encode())
@@ -193,50 +206,45 @@ class CamerasApi:
             ) from None
 
     async def get_news(self, call: Call[models.NewsQuery]) -> web.StreamResponse:
-        name = call.query.camera
-        if name is not None:
-            self._facts(name)
+        camera = call.query.camera
+        if camera is not None:
+            self._facts(camera)
+        live = self._site.live
+        with self._listener():
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **_UNBUFFERED})
+            await response.prepare(call.request)
+            cursor = call.request.headers.get("Last-Event-ID") or live.now()
+            # A browser that does not receive the first event soon asks for `news/after` instead.
+            await _write(response, b"retry: 3000\nevent: hello\ndata: {}\n\n")
+            while True:
+                cursor, news = await live.news(cursor, camera, KEEPALIVE_S)
+                for name, values in news:
+                    await _write(response, _event(name, values, cursor))
+                if not news:
+                    # This detects a listener that has left.
+                    await _write(response, b": still here\n\n")
+
+    async def get_news_after(self, call: Call[models.NewsAfterQuery]) -> models.NewsPage:
+        camera = call.query.camera
+        if camera is not None:
+            self._facts(camera)
+        wait_s = POLL_S if call.query.cursor else 0.0
+        with self._listener():
+            cursor, news = await self._site.live.news(call.query.cursor, camera, wait_s)
+        return models.NewsPage(
+            cursor=cursor, news=[models.NewsItem(name=name, values=values) for name, values in news]
+        )
+
+    @contextmanager
+    def _listener(self) -> Iterator[None]:
+        """Hold a listener's place. Raises ApiError (429)."""
         try:
             with self._site.live.listener():
-                response = web.StreamResponse(
-                    headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
-                )
-                await response.prepare(call.request)
-                await _write(response, b"retry: 3000\n\n")
-                async for line in self._news(name):
-                    await _write(response, line)
-                return response
+                yield
         except TooManyViewers:
             raise ApiError(
                 429, "all streams are taken (web.max_viewers)", headers={"Retry-After": "10"}
             ) from None
-
-    async def _news(self, camera: str | None) -> AsyncIterator[bytes]:
-        """Yield server-sent events; a comment after `KEEPALIVE_S` without one, to detect a dead listener."""
-        queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1)
-
-        async def happenings() -> None:
-            async for name, values in self._site.live.news():
-                await queue.put(_event(name, values))
-
-        async def verdicts(of: str) -> None:
-            async for values in self._site.live.judgements(of):
-                await queue.put(_event("judged", values))
-
-        tasks = [asyncio.create_task(happenings(), name="web[news]")]
-        if camera is not None:
-            tasks.append(asyncio.create_task(verdicts(camera), name=f"web[verdicts {camera}]"))
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout(KEEPALIVE_S):
-                        yield await queue.get()
-                except TimeoutError:
-                    yield b": still here\n\n"
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:
@@ -248,8 +256,9 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
         raise ConnectionResetError("the viewer does not read") from None
 
 
-def _event(name: str, values: dict[str, Any]) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(values, separators=(',', ':'))}\n\n".encode()
+def _event(name: str, values: dict[str, Any], cursor: str) -> bytes:
+    text = json.dumps(values, separators=(",", ":"))
+    return f"id: {cursor}\nevent: {name}\ndata: {text}\n\n".encode()
 
 
 def _shape(polygon: Polygon) -> list[list[float]]:

@@ -110,6 +110,26 @@ class NewsQuery(Model):
     )
 
 
+class NewsAfterQuery(NewsQuery):
+    cursor: str = Field(
+        default="", max_length=64, description="From the answer before; blank: begin now, without waiting."
+    )
+
+
+class NewsItem(Model):
+    """One of the news: motion, status, event or judged."""
+
+    name: str
+    values: dict[str, Any]
+
+
+class NewsPage(Model):
+    """The news since a cursor, oldest first, and the cursor for the next request."""
+
+    cursor: str
+    news: list[NewsItem]
+
+
 # ---- stored events ----
 
 

@@ -14,3 +14,5 @@ const ELEMENTS = {
 
 for (const [name, module] of Object.entries(ELEMENTS))
   if (document.querySelector(name)) import(module);
+
+document.querySelector('.many [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });

@@ -47,8 +47,11 @@ class EventGrid extends HTMLElement {
         else if (old.innerHTML !== card.innerHTML && !old.contains(document.activeElement)) old.replaceWith(card);
       }
       const timeline = page.querySelector('.timeline');
-      if (timeline && !document.querySelector('.timeline')?.contains(document.activeElement))
-        document.querySelector('.timeline')?.replaceWith(timeline);
+      const shown = document.querySelector('.timeline');
+      if (timeline && shown && !shown.contains(document.activeElement)) {
+        timeline.querySelector('details')?.toggleAttribute('open', Boolean(shown.querySelector('details')?.open));
+        shown.replaceWith(timeline);
+      }
       const count = page.querySelector('.bar .dim');
       if (count) document.querySelector('.bar .dim')?.replaceWith(count);
     } catch {

@@ -1,15 +1,24 @@
 // @ts-check
 /** An event's frames as a flip-book: played at their own times, with the boxes on or off. */
 import { html, render, svg } from './vendor/lit-html.js';
-import { address, ask, at } from './api.js';
+import { address, ask, at, clock } from './api.js';
 
 class FlipBook extends HTMLElement {
+  path = '';
+  image = /** @type {HTMLImageElement} */ (this.querySelector('.frame img'));
+  /** @type {any[]} */
+  frames = [];
+  /** When each was captured, ms. @type {number[]} */
+  times = [];
+  place = 0;
+  boxes = localStorage.getItem('boxes') !== 'off';
+  playing = false;
+  overlay = document.createElement('div');
+  controls = document.createElement('div');
+
   async connectedCallback() {
     this.path = at`events/${this.getAttribute('camera') || ''}/${this.getAttribute('event') || ''}`;
-    this.image = /** @type {HTMLImageElement | null} */ (this.querySelector('.frame img'));
     if (!this.image) return;
-    /** @type {any[]} */
-    this.frames = [];
     try {
       ({ frames: this.frames } = await ask(this.path));
     } catch {
@@ -19,19 +28,15 @@ class FlipBook extends HTMLElement {
     this.times = this.frames.map((frame) => Date.parse(frame.captured_at));
     const shown = Number(this.image.src.match(/frames\/(\d+)/)?.[1] ?? 0);
     this.place = Math.max(0, this.frames.findIndex((frame) => frame.seq === shown));
-    this.boxes = localStorage.getItem('boxes') !== 'off';
-    this.playing = false;
-    this.overlay = document.createElement('div');
     this.overlay.className = 'overlay';
     this.image.after(this.overlay);
-    this.controls = document.createElement('div');
     this.querySelector('.frame')?.after(this.controls);
     this.querySelector('.strip')?.addEventListener('click', (event) => {
       const link = /** @type {HTMLElement} */ (event.target).closest('a');
       if (!link) return;
       event.preventDefault();
       this.pause();
-      this.show((this.frames ?? []).findIndex((frame) => frame.seq === Number(link.dataset.seq)));
+      this.show(this.frames.findIndex((frame) => frame.seq === Number(link.dataset.seq)));
     });
     document.addEventListener('keydown', this.key);
     this.fit();
@@ -68,7 +73,7 @@ class FlipBook extends HTMLElement {
   /** @param {number} place */
   async show(place) {
     /** @type {any[]} */
-    const frames = this.frames ?? [];
+    const frames = this.frames;
     if (place < 0 || place >= frames.length) return;
     this.place = place;
     this.draw();
@@ -122,7 +127,7 @@ class FlipBook extends HTMLElement {
     const after = ((times[place] - times[0]) / 1000).toFixed(1);
     render(html`<svg class="layer" viewBox="0 0 1 1" preserveAspectRatio="none" aria-hidden="true">
       ${this.boxes ? frame.boxes.map((/** @type {number[]} */ [x, y, w, h]) => svg`<rect class="box" x=${x} y=${y} width=${w} height=${h} />`) : ''}
-    </svg><span class="verdict">${new Date(times[place]).toTimeString().slice(0, 8)} · ${(frame.score * 100).toPrecision(2)} %</span>`, /** @type {HTMLElement} */ (this.overlay));
+    </svg><span class="verdict">${clock(frame.captured_at, Number(this.getAttribute('offset')))} · ${(frame.score * 100).toPrecision(2)} %</span>`, /** @type {HTMLElement} */ (this.overlay));
     render(html`<div class="player">
       <button class="quiet" aria-label=${this.playing ? 'Pause' : 'Play'} @click=${() => this.toggle()}><svg class="icon" aria-hidden="true"><use href=${this.playing ? '#icon-pause' : '#icon-play'} /></svg></button>
       <input type="range" min="0" max=${frames.length - 1} .value=${String(place)} aria-label="Frame" aria-valuetext=${`frame ${frame.seq}, ${after} s after the first`}

@@ -1,8 +1,9 @@
 // @ts-check
 /** All cameras: each image is requested again about once a second, and sent only when it has changed. */
-import { address, ask, at, listen } from './api.js';
+import { ago, ask, kind, listen, showNewest } from './api.js';
 
 const EVERY_MS = 1000;
+const WIDTH = 640;
 
 class LiveWall extends HTMLElement {
   connectedCallback() {
@@ -10,7 +11,7 @@ class LiveWall extends HTMLElement {
     this.hang = listen(null, {
       motion: ({ camera, on }) => this.card(camera)?.classList.toggle('moving', on),
     });
-    this.watch();
+    this.watch(this.stop.signal);
   }
 
   disconnectedCallback() {
@@ -23,8 +24,8 @@ class LiveWall extends HTMLElement {
     return this.querySelector(`[data-camera="${CSS.escape(name)}"]`);
   }
 
-  async watch() {
-    const signal = /** @type {AbortController} */ (this.stop).signal;
+  /** @param {AbortSignal} signal */
+  async watch(signal) {
     while (!signal.aborted) {
       const began = performance.now();
       if (!document.hidden) {
@@ -33,6 +34,10 @@ class LiveWall extends HTMLElement {
           await Promise.all(cameras.map((/** @type {any} */ camera) => this.show(camera)));
         } catch {
           // Unreachable for now: the images stay as they are, and are requested again.
+          for (const state of this.querySelectorAll('.state')) {
+            state.textContent = 'no answer';
+            state.className = 'state bad';
+          }
         }
       }
       await new Promise((done) => setTimeout(done, Math.max(200, EVERY_MS - (performance.now() - began))));
@@ -45,11 +50,15 @@ class LiveWall extends HTMLElement {
     if (!card) return;
     card.classList.toggle('moving', camera.motion);
     const state = card.querySelector('.state');
-    if (state && state.textContent !== camera.status) {
+    if (state) {
       state.textContent = camera.status;
-      const kind = { offline: 'bad', watching: camera.problem ? 'warn' : 'good' }[/** @type {string} */ (camera.status)];
-      state.className = `state ${kind || 'dim'}`;
+      state.className = `state ${kind(camera)}`;
     }
+    const more = card.querySelector('.more');
+    const events = `${camera.events_today} event${camera.events_today === 1 ? '' : 's'} today`;
+    if (more) more.textContent = camera.last_motion ? `${events} · last motion ${ago(camera.last_motion)}` : events;
+    const problem = card.querySelector('.problem');
+    if (problem) problem.textContent = camera.problem || '';
     if (!camera.picture || card.dataset.tag === camera.picture) return;
     const frame = card.querySelector('.frame');
     let image = frame?.querySelector('img');
@@ -60,13 +69,7 @@ class LiveWall extends HTMLElement {
     }
     card.dataset.tag = camera.picture;
     try {
-      // As a blob: the same address with another fragment would be the same image to the browser's cache.
-      const response = await fetch(address(at`cameras/${camera.name}/picture?width=640`));
-      if (!response.ok) return;
-      const old = image.src;
-      image.src = URL.createObjectURL(await response.blob());
-      await image.decode();
-      if (old.startsWith('blob:')) URL.revokeObjectURL(old);
+      await showNewest(image, camera.name, WIDTH);
     } catch {
       // The next round tries again.
     }

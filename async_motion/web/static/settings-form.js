@@ -18,17 +18,21 @@ const COMMON = new Set([
 /** @typedef {{place: string[], kind: string, choices: string[], default: string, hint: string, help: string, required: boolean}} SettingsField */
 
 class SettingsForm extends HTMLElement {
+  camera = this.getAttribute('camera');
+  isNew = this.hasAttribute('new');
+  /** @type {any} */
+  settings = null;
+  /** @type {Map<string, string>} */
+  changes = new Map();
+  /** @type {string[]} */
+  problems = [];
+  newName = '';
+  probe = '';
+  busy = false;
+
   async connectedCallback() {
-    this.camera = this.getAttribute('camera');
-    this.isNew = this.hasAttribute('new');
-    /** @type {Map<string, string | null>} */
-    this.changes = new Map();
-    /** @type {string[]} */
-    this.problems = [];
-    this.newName = '';
-    this.probe = '';
     await this.load();
-    addEventListener('beforeunload', (event) => this.changes?.size && event.preventDefault());
+    addEventListener('beforeunload', (event) => this.changes.size && event.preventDefault());
   }
 
   async load() {
@@ -62,19 +66,19 @@ class SettingsForm extends HTMLElement {
   change(field, value) {
     const key = this.short(field);
     const before = this.settings.values[this.key(field)] ?? '';
-    if (field.kind !== 'secret' && value === before) this.changes?.delete(key);
-    else this.changes?.set(key, value);
+    if (field.kind !== 'secret' && value === before) this.changes.delete(key);
+    else this.changes.set(key, value);
     this.problems = [];
     this.draw();
   }
 
   async save(dry = false) {
-    if (this.isNew && !/^[a-z0-9_-]{1,64}$/.test(this.newName ?? '')) {
+    if (this.isNew && !/^[a-z0-9_-]{1,64}$/.test(this.newName)) {
       this.problems = ['The name of the new camera: expected 1 to 64 of a-z, 0-9, _ and -'];
       return this.draw();
     }
     const prefix = this.camera !== null ? ['cameras', this.camera] : this.isNew ? ['cameras', this.newName] : [];
-    const changes = [...(this.changes ?? [])].map(([key, value]) => ({ place: [...prefix, ...key.split('.')], value: value === '' ? null : value }));
+    const changes = [...this.changes].map(([key, value]) => ({ place: [...prefix, ...key.split('.')], value: value === '' ? null : value }));
     this.busy = true;
     this.draw();
     try {
@@ -82,9 +86,9 @@ class SettingsForm extends HTMLElement {
       if (dry) note(`This would do: ${done.join('. ')}.`);
       else {
         note(`Saved. ${done.join('. ')}.`);
-        this.changes?.clear();
+        this.changes.clear();
         if (this.isNew) {
-          setTimeout(() => location.assign(`zones?camera=${encodeURIComponent(this.newName ?? '')}`), 800);
+          setTimeout(() => location.assign(`zones?camera=${encodeURIComponent(this.newName)}`), 800);
           return;
         }
         await this.load();
@@ -99,7 +103,7 @@ class SettingsForm extends HTMLElement {
   async removeCamera() {
     try {
       await ask('settings', { method: 'PUT', body: { version: this.settings.version, changes: [{ place: ['cameras', this.camera], value: null }] } });
-      this.changes?.clear();
+      this.changes.clear();
       location.assign('settings');
     } catch (error) {
       this.problems = error instanceof ApiError && error.problems.length ? error.problems : [/** @type {Error} */ (error).message];
@@ -120,7 +124,7 @@ class SettingsForm extends HTMLElement {
   }
 
   async tryProbe() {
-    const source = this.changes?.get('source');
+    const source = this.changes.get('source');
     if (!source) return;
     this.busy = true;
     this.draw();
@@ -145,13 +149,13 @@ class SettingsForm extends HTMLElement {
       const group = parts.length > 1 ? parts[0] : field.place[0] === 'cameras' ? 'camera' : '';
       groups.set(group, [...(groups.get(group) ?? []), field]);
     }
-    const count = this.changes?.size ?? 0;
+    const count = this.changes.size;
     render(html`
       ${this.isNew ? html`<section class="panel group"><h2>A new camera</h2><div class="fields wide"><p><label for="new-name">Name in topics and keys</label>
-        <input id="new-name" autocomplete="off" .value=${this.newName ?? ''} @input=${(/** @type {Event} */ e) => { this.newName = /** @type {HTMLInputElement} */ (e.target).value.trim(); }}>
+        <input id="new-name" autocomplete="off" .value=${this.newName} @input=${(/** @type {Event} */ e) => { this.newName = /** @type {HTMLInputElement} */ (e.target).value.trim(); }}>
         <span class="dim small">a-z, 0-9, _ and -; it stays for good.</span></p></div></section>` : nothing}
       ${[...groups].map(([group, fields]) => this.group(group, fields))}
-      ${this.problems?.length ? html`<ul class="problem panel" role="alert">${this.problems.map((problem) => html`<li>${problem}</li>`)}</ul>` : nothing}
+      ${this.problems.length ? html`<ul class="problem panel" role="alert">${this.problems.map((problem) => html`<li>${problem}</li>`)}</ul>` : nothing}
       <div class="bar save">
         <button class="primary" ?disabled=${this.busy || !count} @click=${() => this.save()}>${this.isNew ? 'Add the camera' : count ? `Save ${count} change${count === 1 ? '' : 's'}` : 'Save'}</button>
         <button ?disabled=${this.busy || !count} @click=${() => this.save(true)}>What would it do?</button>
@@ -164,7 +168,7 @@ class SettingsForm extends HTMLElement {
 
   /** @param {string} group @param {SettingsField[]} fields */
   group(group, fields) {
-    const known = (/** @type {SettingsField} */ field) => COMMON.has(this.short(field)) || this.changes?.has(this.short(field)) || this.settings.environment[this.key(field)];
+    const known = (/** @type {SettingsField} */ field) => COMMON.has(this.short(field)) || this.changes.has(this.short(field)) || this.settings.environment[this.key(field)];
     const first = fields.filter(known);
     const rest = fields.filter((field) => !known(field));
     const title = GROUPS[/** @type {keyof GROUPS} */ (group)] ?? group;
@@ -180,7 +184,7 @@ class SettingsForm extends HTMLElement {
     const short = this.short(field);
     const id = `field-${short.replaceAll('.', '-')}`;
     const variable = this.settings.environment[key];
-    const changed = this.changes?.get(short);
+    const changed = this.changes.get(short);
     const value = changed ?? this.settings.values[key] ?? '';
     const label = short.split('.').slice(short.includes('.') ? 1 : 0).join(' · ').replaceAll('_', ' ');
     const told = (/** @type {Event} */ event) => this.change(field, /** @type {HTMLInputElement} */ (event.target).value);

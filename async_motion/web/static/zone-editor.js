@@ -4,7 +4,8 @@
  * are saved. A state is plain data; every change makes a new one, so that undo and redo are a list.
  */
 import { html, nothing, render, svg } from './vendor/lit-html.js';
-import { ApiError, address, ask, at } from './api.js';
+import { ApiError, address, ask, at, clock } from './api.js';
+import { label, points as pointsOf } from './shapes.js';
 import { note } from './notes.js';
 
 /** @typedef {[number, number]} Point */
@@ -36,10 +37,30 @@ export function smallest(bottom, state) {
 }
 
 class ZoneEditor extends HTMLElement {
+  camera = '';
+  /** @type {State} */
+  state = { shapes: [], min_area: '', min_area_far: '', horizon: '' };
+  saved = this.state;
+  /** @type {State[]} */
+  past = [];
+  /** @type {State[]} */
+  future = [];
+  chosen = -1;
+  point = -1;
+  sizes = false;
+  snaps = true;
+  busy = false;
+  /** @type {any} */
+  judged = null;
+  /** @type {string[]} */
+  problems = [];
+  stage = /** @type {HTMLElement} */ (this.querySelector('.frame'));
+  overlay = document.createElement('div');
+  panel = document.createElement('div');
+
   connectedCallback() {
     this.camera = this.getAttribute('camera') || '';
     const facts = JSON.parse(document.getElementById('facts')?.textContent || '{}');
-    /** @type {State} */
     this.state = {
       shapes: [
         ...Object.entries(facts.zones).map(([name, zone]) => ({ kind: /** @type {const} */ ('zone'), name, points: zone.polygon, sensitivity: zone.sensitivity || '', min_area: text(zone.min_area) })),
@@ -48,29 +69,14 @@ class ZoneEditor extends HTMLElement {
       min_area: text(facts.min_area), min_area_far: text(facts.min_area_far), horizon: text(facts.horizon),
     };
     this.saved = this.state;
-    /** @type {State[]} */
-    this.past = [];
-    /** @type {State[]} */
-    this.future = [];
     this.chosen = this.state.shapes.length ? 0 : -1;
-    /** @type {number} */
-    this.point = -1;
-    this.sizes = false;
-    this.snaps = true;
-    /** @type {any} */
-    this.judged = null;
-    /** @type {string[]} */
-    this.problems = [];
-    this.stage = /** @type {HTMLElement} */ (this.querySelector('.frame'));
-    this.overlay = document.createElement('div');
     this.overlay.className = 'overlay';
     // Chrome takes a quick drag for a fling, even under `touch-action: none`, and swallows the click of the next tap.
     this.overlay.addEventListener('touchstart', this.touch, { passive: false });
     this.stage.append(this.overlay);
-    this.panel = document.createElement('div');
     this.append(this.panel);
     const image = this.stage.querySelector('img');
-    const fit = () => image?.naturalWidth && this.stage?.style.setProperty('--ratio', String(image.naturalWidth / image.naturalHeight));
+    const fit = () => image?.naturalWidth && this.stage.style.setProperty('--ratio', String(image.naturalWidth / image.naturalHeight));
     image?.addEventListener('load', fit);
     if (image?.complete) fit();
     this.addEventListener('keydown', this.key);
@@ -183,7 +189,7 @@ class ZoneEditor extends HTMLElement {
 
   /** @param {number} place @returns {SVGElement | null} */
   handle(place) {
-    return this.overlay?.querySelector(`[data-point="${place}"]`) ?? null;
+    return this.overlay.querySelector(`[data-point="${place}"]`) ?? null;
   }
 
   /** Return a point, snapped to the border and to points of other shapes. @param {Point} point @returns {Point} */
@@ -205,7 +211,7 @@ class ZoneEditor extends HTMLElement {
 
   /** @param {PointerEvent} event @returns {Point} */
   where(event) {
-    const box = /** @type {HTMLElement} */ (this.overlay).getBoundingClientRect();
+    const box = this.overlay.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   }
 
@@ -215,7 +221,7 @@ class ZoneEditor extends HTMLElement {
   drag(event, move) {
     event.preventDefault();
     event.stopPropagation();
-    const target = /** @type {Element} */ (this.overlay?.querySelector('svg'));
+    const target = /** @type {Element} */ (this.overlay.querySelector('svg'));
     target.setPointerCapture(event.pointerId);
     let moved = false;
     const mine = (/** @type {Event} */ each) => /** @type {PointerEvent} */ (each).pointerId === event.pointerId;
@@ -344,7 +350,7 @@ class ZoneEditor extends HTMLElement {
     try {
       const horizon = share(this.state.horizon) ?? 0.3;
       const body = { masks: this.masks(), zones: this.zones(share), min_area: share(this.state.min_area) ?? 0.002, min_area_far: share(this.state.min_area_far), horizon };
-      this.judged = (await ask(at`cameras/${this.camera ?? ''}/zones/try`, { method: 'POST', body })).events;
+      this.judged = (await ask(at`cameras/${this.camera}/zones/try`, { method: 'POST', body })).events;
     } catch (error) {
       this.problems = [/** @type {Error} */ (error).message];
     }
@@ -379,8 +385,8 @@ class ZoneEditor extends HTMLElement {
   // ---- drawing ----
 
   draw() {
-    render(this.shapes(), /** @type {HTMLElement} */ (this.overlay));
-    render(this.controls(), /** @type {HTMLElement} */ (this.panel));
+    render(this.shapes(), this.overlay);
+    render(this.controls(), this.panel);
   }
 
   shapes() {
@@ -393,10 +399,11 @@ class ZoneEditor extends HTMLElement {
     return html`<svg class="layer editing" role="group" aria-label="Shapes">
       <svg viewBox="0 0 1 1" preserveAspectRatio="none" width="100%" height="100%">
         ${this.state.shapes.map((shape, i) => svg`<polygon tabindex="0" role="button" data-shape=${i} class=${`${shape.kind}${i === this.chosen ? ' chosen' : ''}`}
-          points=${shape.points.map(([x, y]) => `${x},${y}`).join(' ')} aria-label=${`${shape.kind} ${shape.name}: Enter to edit its points, arrows to move it`}
+          points=${pointsOf(shape.points)} aria-label=${`${shape.kind} ${shape.name}: Enter to edit its points, arrows to move it`}
           @pointerdown=${(/** @type {PointerEvent} */ e) => this.dragShape(e, i)} />`)}
         ${this.sizes ? this.rectangles() : nothing}
       </svg>
+      <svg class="names" width="100%" height="100%" aria-hidden="true">${this.state.shapes.map(({ name, points }) => label(name, points))}</svg>
       ${middles.map(([x, y], i) => svg`<circle class="middle" cx=${at100(x)} cy=${at100(y)} r="7" @pointerdown=${(/** @type {PointerEvent} */ e) => this.dragMiddle(e, i + 1)} />`)}
       ${chosen ? chosen.points.map(([x, y], i) => svg`<circle class="touch" cx=${at100(x)} cy=${at100(y)} r="22" @pointerdown=${(/** @type {PointerEvent} */ e) => this.dragPoint(e, i)} />
         <circle tabindex="0" role="button" class=${`point${i === this.point ? ' chosen' : ''}`} data-point=${i} cx=${at100(x)} cy=${at100(y)} r="8"
@@ -407,7 +414,7 @@ class ZoneEditor extends HTMLElement {
 
   /** The smallest things that count, as they would appear in the image. */
   rectangles() {
-    const box = /** @type {HTMLElement} */ (this.overlay).getBoundingClientRect();
+    const box = this.overlay.getBoundingClientRect();
     const ratio = box.height ? box.width / box.height : 16 / 9;
     return [0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1].flatMap((bottom) => [0.1, 0.3, 0.5, 0.7, 0.9].map((x) => {
       const height = Math.sqrt(smallest(bottom, this.state) * ratio);
@@ -465,10 +472,10 @@ class ZoneEditor extends HTMLElement {
     const count = this.judged.length;
     if (!count) return html`<p class="panel" role="status">There are no stored events of this camera yet.</p>`;
     return html`<section class="panel" role="status"><p>${lost.length
-      ? html`Of ${count} events <b>${lost.length} would not have been reported</b>${lost.length === count ? '' : ', these'}:`
+      ? html`Of ${count} events <b>${lost.length} would not have been reported</b>${lost.length === count ? '' : lost.length === 1 ? ', this one' : ', these'}:`
       : html`All of the last ${count} events would have been reported.`}</p>
       <div class="strip">${lost.slice(0, 24).map((/** @type {any} */ { event }) => html`<a href=${`event?camera=${encodeURIComponent(event.camera)}&id=${event.event_id}`} target="_blank" rel="noopener">
-        ${event.best === null ? nothing : html`<img loading="lazy" alt=${new Date(event.started_at).toLocaleString()} src=${address(at`events/${event.camera}/${event.event_id}/frames/${event.best}`) + '?width=320'}>`}</a>`)}</div>
+        ${event.best === null ? nothing : html`<img loading="lazy" alt=${`${event.started_at.slice(0, 10)} ${clock(event.started_at)}`} src=${address(at`events/${event.camera}/${event.event_id}/frames/${event.best}`) + '?width=320'}>`}</a>`)}</div>
       <p class="dim small">An estimate from the stored boxes: motion that was never stored is not included.</p></section>`;
   }
 }

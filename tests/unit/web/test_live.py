@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import aiohttp
 import pytest
@@ -96,38 +97,90 @@ async def test_a_stream_shows_the_newest_frame_and_ends_with_its_viewer(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+async def told(answer: aiohttp.ClientResponse, count: int) -> list[tuple[str, str, Any]]:
+    """Return the next `count` server-sent events: (id, name, values)."""
+    found: list[tuple[str, str, Any]] = []
+    fields: dict[str, str] = {}
+    async with asyncio.timeout(30):
+        while len(found) < count:
+            name, _, value = (await answer.content.readline()).decode().strip().partition(": ")
+            fields[name] = value
+            if name == "data":
+                found.append((fields.get("id", ""), fields["event"], json.loads(value)))
+    return found
+
+
 async def test_news_tell_motion_events_and_verdicts() -> None:
     stage = Stage()
-    async with serving(stage) as session, session.get("/api/v1/news?camera=porch") as answer:
-        assert answer.content_type == "text/event-stream"
-        await eventually_async(lambda: stage.live._listeners, what="a listener")
-        stage.live.judged("porch", frame(1), detection())
+    async with serving(stage) as session:
+        async with session.get("/api/v1/news?camera=porch") as answer:
+            assert answer.content_type == "text/event-stream"
+            assert "no-transform" in answer.headers["Cache-Control"]
+            assert await told(answer, 1) == [("", "hello", {})]
+            stage.live.judged("porch", frame(1), detection())
+            stage.live.motion("porch", True)
+            stage.live.event_started(make_event())
+            seen = {name: (cursor, values) for cursor, name, values in await told(answer, 3)}
+        assert seen["motion"][1] == {"camera": "porch", "on": True}
+        assert seen["event"][1]["phase"] == "start"
+        assert seen["judged"][1]["boxes"] == [[0.1, 0.2, 0.3, 0.4]]
+        stage.live.motion("porch", False)
+        last = max(cursor for cursor, _ in seen.values())
+        # A browser that connects again names the last event that it has seen.
+        async with session.get("/api/v1/news?camera=porch", headers={"Last-Event-ID": last}) as answer:
+            _, (_, name, values) = await told(answer, 2)
+            assert (name, values) == ("motion", {"camera": "porch", "on": False})
+
+
+async def test_news_after_a_cursor_are_the_same() -> None:
+    stage = Stage()
+    async with serving(stage) as session:
+
+        async def after(cursor: str, of: str = "&camera=porch") -> tuple[str, list[str]]:
+            status, text = await get(session, f"/api/v1/news/after?cursor={cursor}{of}")
+            assert status == 200, text
+            page = json.loads(text)
+            return page["cursor"], [one["name"] for one in page["news"]]
+
         stage.live.motion("porch", True)
+        stage.live.judged("porch", frame(1), detection())
+        cursor, names = await after("")
+        assert names == ["judged"], "what happened before is not news; the newest verdict is"
+        stage.live.motion("porch", False)
+        stage.live.judged("porch", frame(2), detection())
+        cursor, names = await after(cursor)
+        assert names == ["motion", "judged"]
+        waiting = asyncio.create_task(after(cursor))
+        await eventually_async(lambda: stage.live._listeners, what="a listener")
         stage.live.event_started(make_event())
-        seen: dict[str, dict[str, object]] = {}
-        async with asyncio.timeout(30):
-            while len(seen) < 3:
-                line = (await answer.content.readline()).decode().strip()
-                if line.startswith("event: "):
-                    data = (await answer.content.readline()).decode().removeprefix("data: ")
-                    seen[line.removeprefix("event: ")] = json.loads(data)
-        assert seen["motion"] == {"camera": "porch", "on": True}
-        assert seen["event"]["phase"] == "start"
-        assert seen["judged"]["boxes"] == [[0.1, 0.2, 0.3, 0.4]]
+        assert (await waiting)[1] == ["event"]
+        assert (await after("ffffff-1-1", ""))[1] == [], "of another run of the service"
+        assert (await after("nonsense", ""))[1] == []
+        assert stage.live._listeners == 0
+
+
+async def test_listeners_are_bounded() -> None:
+    stage = Stage(max_viewers=1)
+    async with serving(stage) as session, asyncio.TaskGroup() as tasks:
+        cursor = json.loads((await get(session, "/api/v1/news/after"))[1])["cursor"]
+        path = f"/api/v1/news/after?cursor={cursor}"
+        waiting = [tasks.create_task(get(session, path)) for _ in range(4)]
+        await eventually_async(lambda: stage.live._listeners == 4, what="four listeners")
+        assert (await get(session, path))[0] == 429
+        assert (await get(session, "/api/v1/news"))[0] == 429
+        stage.live.motion("porch", True)
+        for task in waiting:
+            assert (await task)[0] == 200
 
 
 async def test_a_listener_that_is_slow_loses_the_oldest() -> None:
     stage = Stage()
-    news = stage.live.news()
-    first = asyncio.ensure_future(anext(news))
-    await asyncio.sleep(0)
+    cursor = stage.live.now()
     for number in range(200):
         stage.live.motion(str(number), True)
-    await first
-    (queue,) = stage.live._listeners
-    assert queue.qsize() <= 64
-    await news.aclose()  # type: ignore[attr-defined]  # an async generator
-    assert not stage.live._listeners
+    cursor, news = await stage.live.news(cursor, None, 0)
+    assert [values["camera"] for _, values in news] == [str(number) for number in range(136, 200)]
+    assert await stage.live.news(cursor, None, 0) == (cursor, [])
     stage.executor.shutdown()
 
 

@@ -90,7 +90,7 @@ async def test_a_camera_that_is_not_there_is_a_page_that_says_so() -> None:
     async with serving() as session:
         status, text = await get(session, "/camera?name=nix", Accept="text/html")
         assert status == 404
-        assert "there is no such camera" in Texts(text).text
+        assert "There is no such camera" in Texts(text).text
 
 
 async def test_health_in_an_operators_words() -> None:

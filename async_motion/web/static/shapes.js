@@ -1,0 +1,12 @@
+// @ts-check
+/** Polygons over an image: their points are shares of its width and height. */
+import { svg } from './vendor/lit-html.js';
+
+/** Return the value of an SVG polygon's `points`. @param {number[][]} polygon */
+export const points = (polygon) => polygon.map(([x, y]) => `${x},${y}`).join(' ');
+
+/** Return a shape's name at its middle. @param {string} name @param {number[][]} polygon */
+export function label(name, polygon) {
+  const middle = (/** @type {0 | 1} */ axis) => polygon.reduce((sum, point) => sum + point[axis], 0) / polygon.length;
+  return svg`<text x=${`${middle(0) * 100}%`} y=${`${middle(1) * 100}%`}>${name}</text>`;
+}
