@@ -1,10 +1,17 @@
-"""A real service with synthetic cameras, and a real browser that opens its pages."""
+"""A real service with synthetic cameras, and a real browser that opens its pages.
+
+The store is SeaweedFS, with a key for the uploader and one for the pages; `ASYNC_MOTION_PAGE_STORE=directory`
+takes the directory, which the tests behind a proxy always do.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
@@ -12,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 from tests.support.need import need
 from tests.support.npm import package
 from tests.support.ports import free_port
+from tests.support.s3 import seaweedfs
 from tests.support.service import Service
 from tests.support.wait import eventually
 
@@ -21,7 +29,8 @@ SCHEMES = ("light", "dark")
 CONFIG = """\
 # The cameras of the test.
 instance: edge1
-web: {{port: {web}}}   # the page
+web: {{{web}}}   # the page
+{store}\
 mqtt: {{port: {mqtt}}}
 cameras:
   porch:
@@ -66,17 +75,41 @@ def axe() -> str:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service, once its first event has ended."""
-    folder = tmp_path_factory.mktemp("service")
-    service = Service({}, folder)
-    service.config.write_text(CONFIG.format(web=free_port(), mqtt=free_port()))
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The settings of the store: a line of its own, and keys of `web`."""
+    if os.environ.get("ASYNC_MOTION_PAGE_STORE") == "directory":
+        yield "", ""
+        return
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        bucket, uploader, reader = server.make_bucket(), server.uploader, server.admin
+        assert uploader is not None
+        where = f"bucket: {bucket}, create_bucket: false, endpoint: '{server.endpoint}', region: us-east-1"
+        keys = "access_key: {0.access_key}, secret_key: {0.secret_key}"
+        yield (
+            f"minio: {{{where}, {keys.format(uploader)}}}\n",
+            f", store: {{{keys.format(reader)}}}",
+        )
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, store: tuple[str, str]) -> Iterator[Service]:
+    """The service, once its first event has ended and is stored."""
+    service = Service({}, tmp_path_factory.mktemp("service"))
+    line, keys = store
+    web = f"port: {free_port()}{keys}"
+    service.config.write_text(CONFIG.format(web=web, mqtt=free_port(), store=line))
     with service:
         service.wait_for_log("porch: motion ended")
-        eventually(lambda: list(folder.rglob("event.json")), what="a stored event")
+        url = service.wait_for_log("web pages at").rpartition(" ")[2]
+        eventually(lambda: _ended(url), what="a stored event")
         yield service
         # Viewing pages must log no errors.
         assert [entry for entry in service.log() if entry["level"] == "error"] == []
+
+
+def _ended(url: str) -> bool:
+    with urlopen(f"{url}api/v1/events") as answer:
+        return any(event["ended_at"] for event in json.load(answer)["events"])
 
 
 @pytest.fixture(scope="session")

@@ -29,9 +29,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that requires a token, and trusts the proxy on this machine."""
     service = Service({}, tmp_path_factory.mktemp("behind"))
     rest = "token: t0ken-of-the-page, trusted_proxies: [127.0.0.1], remote_user: admin"
-    page = f"{{port: {free_port()}, {rest}}}"
-    text = CONFIG.format(web=0, mqtt=free_port()).replace("web: {port: 0}", f"web: {page}")
-    service.config.write_text(text)
+    service.config.write_text(CONFIG.format(web=f"port: {free_port()}, {rest}", mqtt=free_port(), store=""))
     with service:
         service.wait_for_log("porch: watching")
         yield service

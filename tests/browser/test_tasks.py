@@ -59,6 +59,25 @@ def test_an_event_is_found_watched_and_fetched(page: Page, base: str, tmp_path: 
     assert b"ftyp" in (tmp_path / "Clip").read_bytes()[:16]
 
 
+def test_an_event_has_a_link_for_a_phone(page: Page, base: str, store: tuple[str, str]) -> None:
+    page.goto(base + "events?camera=porch")
+    page.locator("event-grid .card:not(:has(.pill))").last.click()
+    page.click("event-actions >> text=Link")
+    if not store[0]:
+        expect(page.locator(".note")).to_contain_text("it is a directory")
+        return
+    url = page.get_by_label("Link", exact=True).input_value()
+    assert page.request.get(url).body()[:2] == b"\xff\xd8"
+
+
+def test_a_cameras_page_shows_events_as_they_begin(page: Page, base: str) -> None:
+    page.goto(base + "camera?name=porch")
+    cards = page.locator("live-camera .card")
+    expect(cards.locator("img").first).to_be_visible()
+    newest = cards.first.get_attribute("href") or ""
+    expect(cards.first).not_to_have_attribute("href", newest, timeout=60_000)
+
+
 def test_an_event_is_deleted_after_a_question(page: Page, base: str) -> None:
     page.goto(base + "events?camera=yard")
     page.locator("event-grid .card:not(:has(.pill))").last.click()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -38,6 +39,48 @@ KNOWN = frozenset(
     | {"schema"}
 )
 """The documented keys of Home Assistant that are used."""
+FLAGS = ("init", "tmpfs", "video", "apparmor", "ingress", "ingress_stream", "panel_admin")
+CHOICES = {
+    "startup": {"initialize", "system", "services", "application", "once"},
+    "boot": {"auto", "manual", "manual_only"},
+    "stage": {"stable", "experimental", "deprecated"},
+    "backup": {"hot", "cold"},
+}
+PATTERNS = {
+    "slug": r"[-_.A-Za-z0-9]+",
+    "panel_icon": r"mdi:[a-z0-9-]+",
+    "watchdog": r"(https?|\[PROTO:\w+\]|tcp)://\[HOST\]:(\[PORT:\d+\]|\d+).*",
+}
+FOLDERS = {"data", "config", "ssl", "addons", "backup", "share", "media", "homeassistant_config",
+           "all_addon_configs", "addon_config"}  # fmt: skip
+OPTION = r"(str|int|float|bool|email|url|port|password|device|match\(.*\)|list\(.+\))(\(.*\))?\??"
+"""The values that the Supervisor accepts (its `addons/validate.py`, 2026): another one hides the app."""
+
+
+def faults(config: dict[str, Any]) -> list[str]:
+    """Return the keys whose values the Supervisor would refuse."""
+    ports, maps, schema = config["ports"], config["map"], config["schema"]
+    wrong = [key for key in FLAGS if not isinstance(config[key], bool)]
+    wrong += [key for key, choices in CHOICES.items() if config[key] not in choices]
+    wrong += [key for key, pattern in PATTERNS.items() if not re.fullmatch(pattern, config[key])]
+    holds = {
+        "version": isinstance(config["version"], str),
+        "arch": set(config["arch"]) <= {"amd64", "aarch64"},
+        "timeout": 10 <= config["timeout"] <= 300,
+        "ingress_port": 0 <= config["ingress_port"] <= 65535,
+        "ports": all(re.fullmatch(r"\d+(/tcp|/udp)?", port) for port in ports)
+        and all(port is None or 0 < port <= 65535 for port in ports.values()),
+        "ports_description": set(config["ports_description"]) <= set(ports),
+        "services": all(re.fullmatch("(mqtt|mysql):(provide|want|need)", one) for one in config["services"]),
+        "map": all(
+            one["type"] in FOLDERS
+            and isinstance(one["read_only"], bool)
+            and set(one) <= {"type", "read_only", "path"}
+            for one in maps
+        ),
+        "schema": all(re.fullmatch(OPTION, option) for option in schema.values()),
+    }
+    return wrong + [key for key, right in holds.items() if not right]
 
 
 def test_the_description_holds_together() -> None:
@@ -56,6 +99,17 @@ def test_the_description_holds_together() -> None:
     assert set(translated["network"]) == set(config["ports"])
     profile = (APP / "apparmor.txt").read_text()
     assert f"profile {config['slug']} " in profile
+
+
+def test_the_supervisor_accepts_each_value() -> None:
+    config = yaml.safe_load((APP / "config.yaml").read_text())
+    assert faults(config) == []
+    for key, value in {
+        "version": 0.1, "init": "yes", "startup": "late", "watchdog": "http://host/", "timeout": 5,
+        "map": [{"type": "pictures", "read_only": False}], "schema": {"role": "choice(a|b)"},
+        "services": ["mqtt:maybe"], "ports": {"8585/sctp": None},
+    }.items():  # fmt: skip
+        assert key in faults(config | {key: value}), key
 
 
 def parsed(profile: Path) -> subprocess.CompletedProcess[str]:
