@@ -99,9 +99,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, store: tuple[str, str]) ->
     web = f"port: {free_port()}{keys}"
     service.config.write_text(CONFIG.format(web=web, mqtt=free_port(), store=line))
     with service:
-        service.wait_for_log("porch: motion ended")
+        service.wait_for_log("porch: motion ended", within_s=180)
         url = service.wait_for_log("web pages at").rpartition(" ")[2]
-        eventually(lambda: _ended(url), what="a stored event")
+        eventually(lambda: _ended(url), within_s=60, what="a stored event")
         yield service
         # Viewing pages must log no errors.
         assert [entry for entry in service.log() if entry["level"] == "error"] == []

@@ -31,7 +31,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     rest = "token: t0ken-of-the-page, trusted_proxies: [127.0.0.1], remote_user: admin"
     service.config.write_text(CONFIG.format(web=f"port: {free_port()}, {rest}", mqtt=free_port(), store=""))
     with service:
-        service.wait_for_log("porch: watching")
+        service.wait_for_log("porch: watching", within_s=120)
         yield service
 
 

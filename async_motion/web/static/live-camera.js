@@ -192,6 +192,8 @@ class LiveCamera extends HTMLElement {
     this.scores.push({ at: Date.parse(verdict.at) / 1000, score: verdict.score, motion: verdict.motion });
     if (this.scores.length > 900) this.scores.splice(0, 300);
     if (!this.image) this.begin();
+    // The page of an offline camera has its last image; now it is back.
+    else if (this.every === null && this.image.src.includes('/picture?')) this.look();
     this.refresh();
     this.draw();
   }

@@ -5,14 +5,16 @@
 from __future__ import annotations
 
 import re
+import time
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from async_motion.web.pages import ago, duration, percent, size
+from async_motion.web.pages import ago, duration, local, offset, percent, size
 from async_motion.web.site import CameraFacts, ZoneFacts
+from tests.support.bucket import make_event
 from tests.unit.web.kit import FLEET, NOW, Stage, camera, detection, frame, get, serving
 
 VOID = {"meta", "link", "input", "img", "br", "hr"}
@@ -91,6 +93,53 @@ async def test_a_camera_that_is_not_there_is_a_page_that_says_so() -> None:
         status, text = await get(session, "/camera?name=nix", Accept="text/html")
         assert status == 404
         assert "There is no such camera" in Texts(text).text
+
+
+async def test_an_offline_camera_shows_its_last_image_instead_of_a_stream() -> None:
+    for status, source in (("watching", "stream"), ("offline", "picture?width=960")):
+        stage = Stage(cameras={"porch": camera(status=status, problem=None)})
+        async with serving(stage) as session:
+            stage.live.judged("porch", frame(), detection())
+            found = Texts((await get(session, "/camera?name=porch"))[1])
+        assert f"api/v1/cameras/porch/{source}" in found.addresses
+
+
+async def test_another_day_keeps_the_filters() -> None:
+    async with serving() as session:
+        _, text = await get(session, "/events?day=2026-11-20&percent=5&min_duration=2&camera=porch")
+    form = text.partition('class="inline"')[2].partition("</form>")[0]
+    assert dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)) == {
+        "camera": "porch",
+        "percent": "5",
+        "min_duration": "2",
+    }
+
+
+async def test_many_cameras_have_eight_rows_and_the_rest_in_a_fold() -> None:
+    stage = Stage()
+    stage.cameras = {f"cam{n}": CameraFacts(title=f"Camera {n}") for n in range(10)}
+    stage.bucket.add(make_event(camera="cam9", at=NOW))
+    day = NOW.astimezone().date().isoformat()
+    seen = (await page(stage, f"/events?day={day}")).seen
+    assert (
+        seen.index("Camera 9")
+        < seen.index("Camera 0")
+        < seen.index("2 more cameras")
+        < seen.index("Camera 7")
+    )
+
+
+def test_times_are_of_the_services_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Vienna")
+    time.tzset()
+    try:
+        assert local("2026-11-22T07:31:12.345Z") == "2026-11-22 08:31:12"
+        assert local("nonsense") == "nonsense"
+        assert offset(NOW) == 60
+        assert offset(NOW.replace(month=7)) == 120
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 async def test_health_in_an_operators_words() -> None:
