@@ -218,8 +218,11 @@ class CamerasApi:
             await _write(response, b"retry: 3000\nevent: hello\ndata: {}\n\n")
             while True:
                 cursor, news = await live.news(cursor, camera, KEEPALIVE_S)
-                for name, values in news:
-                    await _write(response, _event(name, values, cursor))
+                for name, values in news[:-1]:
+                    await _write(response, _event(name, values))
+                for name, values in news[-1:]:
+                    # The last one carries the cursor: a connection that breaks before it repeats them.
+                    await _write(response, f"id: {cursor}\n".encode() + _event(name, values))
                 if not news:
                     # This detects a listener that has left.
                     await _write(response, b": still here\n\n")
@@ -256,9 +259,8 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
         raise ConnectionResetError("the viewer does not read") from None
 
 
-def _event(name: str, values: dict[str, Any], cursor: str) -> bytes:
-    text = json.dumps(values, separators=(",", ":"))
-    return f"id: {cursor}\nevent: {name}\ndata: {text}\n\n".encode()
+def _event(name: str, values: dict[str, Any]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(values, separators=(',', ':'))}\n\n".encode()
 
 
 def _shape(polygon: Polygon) -> list[list[float]]:
