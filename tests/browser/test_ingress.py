@@ -109,7 +109,7 @@ def test_every_task_works_in_home_assistants_frame(chromium: Browser, ingress: s
         frame.locator("[data-camera=porch]").click()
         # Neither verdicts nor the stream come through: both are requested instead.
         expect(frame.locator(".verdict")).to_be_visible()
-        image = frame.locator(".frame > img")
+        image = frame.locator(".frame.big > img")
         expect(image).to_have_attribute("src", re.compile("^blob:"))
         shown = image.get_attribute("src")
         assert shown is not None
