@@ -14,17 +14,24 @@ import yaml
 
 from async_motion.settings import load
 from async_motion.settings.quantities import duration_of
+from tests.support.need import need
 
 BASE = Path(__file__).parents[2] / "docker/kubernetes"
 VERSIONS = ("1.30", "1.34")
 
 
+KUBECTL = shutil.which("kubectl")
+
+
+def rendered() -> list[dict[str, Any]]:
+    """Return the base as kubectl renders it."""
+    assert KUBECTL is not None
+    done = subprocess.run([KUBECTL, "kustomize", str(BASE)], check=True, capture_output=True, text=True)
+    return list(yaml.safe_load_all(done.stdout))
+
+
 def documents() -> list[dict[str, Any]]:
-    """Return the rendered base: by kubectl if installed, otherwise assembled as Kustomize would."""
-    kubectl = shutil.which("kubectl")
-    if kubectl is not None:
-        done = subprocess.run([kubectl, "kustomize", str(BASE)], check=True, capture_output=True, text=True)
-        return list(yaml.safe_load_all(done.stdout))
+    """Return the base, assembled as Kustomize would."""
     plan = yaml.safe_load((BASE / "kustomization.yaml").read_text())
     assert plan.keys() <= {"apiVersion", "kind", "namespace", "resources", "images"}, "the rest needs kubectl"
     found = [
@@ -52,6 +59,15 @@ def containers(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def one(kind: str, name: str) -> dict[str, Any]:
     (found,) = (d for d in documents() if d["kind"] == kind and d["metadata"]["name"] == name)
     return found
+
+
+def test_kubectl_renders_what_the_other_tests_judge() -> None:
+    need(KUBECTL is not None, "kubectl")
+
+    def by_name(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return sorted(found, key=lambda document: (document["kind"], document["metadata"]["name"]))
+
+    assert by_name(rendered()) == by_name(documents())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
