@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,9 @@ from itertools import pairwise
 import pytest
 
 from async_motion.capture import CameraSource, CaptureSpec
+from async_motion.capture.address import parse
 from async_motion.capture.clock import PtsClock
+from async_motion.capture.connect import connect
 from async_motion.capture.handover import DEPTH, Handover
 from async_motion.capture.source import CLOSE_GRACE_S, MAX_STUCK
 from async_motion.core.model import Frame
@@ -294,3 +297,29 @@ def test_a_stuck_thread_does_not_hold_up_the_exit() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "no new frame" in done.stdout
+
+
+def test_a_cut_frees_the_camera_while_its_reader_hangs() -> None:
+    free = [False, True]
+
+    async def run() -> None:
+        with hanging() as release, socket.create_server(("127.0.0.1", 0)) as server:
+            address = parse(f"rtsp://127.0.0.1:{server.getsockname()[1]}/s")
+            spec = CaptureSpec(camera="porch", source=address.url)
+
+            def reader(handover: Handover, _clock: PtsClock) -> None:
+                with connect(address, 10.0, spec.sockets):
+                    handover.reader_opened()
+                    handover.reader_offer(make_frame(1))
+                    release.wait()
+
+            porch = CameraSource(spec, reader, live=True, is_free=lambda: free.pop(0))
+            await take(porch, 1)
+            theirs, _ = server.accept()
+            with theirs:
+                theirs.settimeout(30)
+                assert not porch.cut(), "something else still holds it"
+                assert theirs.recv(1) == b"", "its connection has ended"
+                assert porch.cut()
+
+    asyncio.run(run())
