@@ -23,6 +23,8 @@ import asyncio
 import logging
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
@@ -262,7 +264,7 @@ class Service:
                     await _end(task)
                 for task in cameras.unfinished:
                     await _finish(task, LAST_WORDS_S)
-            _say_stopped(spool.stats, in_memory=settings.spool.path == ":memory:")
+            self._say_stopped(spool.stats)
 
     async def _serve_page(
         self,
@@ -429,6 +431,12 @@ class Service:
             draining.cancel()
             stopping.cancel()
 
+    def _say_stopped(self, stats: SpoolStats) -> None:
+        """Log the stop, and bound what follows unless a successor takes over."""
+        _say_stopped(stats, in_memory=self._settings.spool.path == ":memory:")
+        if self.successor is None:
+            bound_exit()
+
     def _unit(self, name: str) -> CameraUnit | None:
         return self._cameras.unit(name) if self._cameras is not None else None
 
@@ -500,6 +508,22 @@ async def _finish(task: asyncio.Task[None], within_s: float) -> None:
     done, _ = await asyncio.wait([task], timeout=within_s)
     if not done:
         _end_without(task.get_name())
+
+
+def bound_exit() -> None:
+    """From now on, end the process if what is left, or the interpreter's own exit, takes too long.
+
+    A thread that hangs in a library holds up both.
+    """
+
+    def end() -> None:
+        time.sleep(LAST_WORDS_S)
+        _end_without("a thread or a connection")
+
+    threading.Thread(target=end, name="bound exit", daemon=True).start()
+    if hasattr(signal, "alarm"):
+        # The interpreter stops its threads before it ends; the kernel's alarm remains.
+        signal.alarm(round(LAST_WORDS_S) + 5)
 
 
 def _end_without(name: str) -> None:

@@ -24,7 +24,6 @@ ELSEWHERE = {
     "app/inspect.py": ("unit/spool/test_inspect.py", "names what it imports, and no more"),
     "app/pages.py": ("integration/test_main_path.py", "needs a running service"),
     "app/probe.py": ("integration/test_bad_input.py", "needs cameras, a store and a broker"),
-    "app/service.py": ("integration/test_main_path.py", "is the running service"),
     "app/upkeep.py": ("unit/spool/test_inspect.py", "passes on what is tested there"),
     "broker/connection.py": ("unit/broker/test_client.py", THROUGH),
     "broker/embedded_process.py": ("unit/broker/test_embedded.py", "needs a process"),
