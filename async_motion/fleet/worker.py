@@ -684,7 +684,7 @@ class FleetWorker:
             left_s = lease.deadline - self._settings.cut_s - self._clock()
             await asyncio.wait([stopping], timeout=min(STOP_S, max(left_s, 0.0)))
             if not stopping.done():
-                log.warning("fleet: %s: its stop takes too long; cutting its connections", camera)
+                log.info("fleet: %s: its stop takes longer than its lease; cutting its connections", camera)
             while not self._cameras.cut(camera):  # noqa: ASYNC110 - a process may have to end
                 # If it is never free, the guard ends this process when the lease ends.
                 await asyncio.sleep(FREE_POLL_S)
