@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 
 from async_motion.client.messages import parse_announcement, parse_event
+from async_motion.core.day_log import parse_day_line
 from async_motion.core.index import line_of, parse_line, unpack
 from async_motion.retrieval.summaries import event_of, frames_of, parse_summary
 from tests.support.service import ROOT
@@ -88,3 +89,14 @@ def test_a_line_of_the_index() -> None:
     assert (line.event_id, line.no, line.writer) == (EVENT, 1, "11e837")
     assert line.started_at == STARTED
     assert line.scores == (0.0, 0.0036, 0.0111, 0.0124, 0.0077, 0.0079, 0.0075)
+
+
+def test_a_day_log() -> None:
+    lines = list(unpack((STORED / "day_log.jsonl.gz").read_bytes()))
+    for line in lines:
+        validate("day_log", json.loads(line))
+    logs = dict(map(parse_day_line, lines))
+    assert list(logs) == [None, "porch", "yard"]
+    assert logs["porch"].hours[10].frames > 0
+    assert logs["porch"].hours[10].stretches["debounce"] > 0
+    assert [outage.kind for outage in logs["yard"].outages] == ["offline"]
