@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import hashlib
 import io
 import itertools
 import os
@@ -38,7 +37,6 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -48,7 +46,7 @@ from miniopy_async.api import Minio
 
 from async_motion.broker.client import BrokerClient
 from async_motion.core.items import FrameUpload
-from async_motion.core.model import Record, StoredFrame
+from async_motion.core.model import Record
 from async_motion.core.names import Topics
 from async_motion.delivery import Delivery
 from async_motion.spool import Spool
@@ -56,7 +54,7 @@ from async_motion.spool.files import connect
 from async_motion.store.minio import MinioStore
 from tests.support import s3
 from tests.support.mqtt import Mosquitto
-from tests.support.records import end_of, make_event, make_record, start_of
+from tests.support.records import end_of, make_event, make_record, start_of, stored_of
 from tests.support.wait import eventually_async
 
 SIZE = 100_000
@@ -71,14 +69,7 @@ TOPICS = Topics("async_motion/bench")
 def records(count: int, camera: str = "porch", index: int = 0) -> list[Record]:
     """Return frames of one event, of 100 KB of incompressible data each."""
     event = make_event(camera, index)
-    made = []
-    for seq in range(count):
-        jpeg = os.urandom(SIZE)
-        info = replace(
-            make_record(event, seq, size=1).info, size=SIZE, sha256=hashlib.sha256(jpeg).hexdigest()
-        )
-        made.append(Record(info=info, jpeg=jpeg))
-    return made
+    return [make_record(event, seq, jpeg=os.urandom(SIZE)) for seq in range(count)]
 
 
 # -- acceptance
@@ -406,10 +397,7 @@ async def giving_back(folder: Path, mib: int, seconds: float) -> None:
                 async with asyncio.TaskGroup() as tasks:
                     for item in uploads:
                         assert isinstance(item, FrameUpload)
-                        stored = StoredFrame(
-                            info=item.info, bucket="b", etag="e", stored_at=datetime.now(UTC)
-                        )
-                        tasks.create_task(spool.mark_stored(item.number, stored))
+                        tasks.create_task(spool.mark_stored(item.number, stored_of(item)))
                 for batch in await spool.take_fresh_announcements(16):
                     await spool.remove([news.number for news in batch])
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,11 +30,12 @@ from av.video.frame import VideoFrame
 from async_motion.capture.ffmpeg.frames import luma_of, to_bgr
 from async_motion.core import names, payloads
 from async_motion.core.detection.detector import Detector, DetectorSettings
-from async_motion.core.model import FrameInfo, Record
+from async_motion.core.model import Record
 from async_motion.jpeg import encode
 from async_motion.spool import Spool
 from tests.support.mqtt import Received, Recorder, Rumqttd
 from tests.support.ports import free_port
+from tests.support.records import make_event, make_record
 from tests.support.service import Service
 from tests.support.video import make_clip
 from tests.support.wait import eventually
@@ -85,7 +86,7 @@ def stages(path: Path, folder: Path) -> dict[str, float]:
         return result
 
     detector = Detector(DetectorSettings())
-    records: list[Record] = []
+    event, records = make_event(), list[Record]()
     source = decoded_frames(path)
     for number in range(round(CLIP_S * FPS)):
         decoded = measure("decode H.264", next, source)
@@ -94,28 +95,11 @@ def stages(path: Path, folder: Path) -> dict[str, float]:
         if number % 5 == 0:
             bgr = measure("colour", to_bgr, decoded)
             jpeg, width, height = measure("JPEG, quality 85", encode, bgr)
-            records.append(record(jpeg, width, height, len(records)))
+            made = make_record(event, len(records), jpeg=jpeg)
+            records.append(replace(made, info=replace(made.info, width=width, height=height)))
     typical = {stage: statistics.median(times) for stage, times in found.items()}
     typical["spool, durable"] = asyncio.run(spool_ms(records, folder / f"{path.stem}.db"))
     return typical
-
-
-def record(jpeg: bytes, width: int, height: int, seq: int) -> Record:
-    event_id = names.event_id(datetime.now(UTC), 0)
-    folder = names.event_folder("", INSTANCE, "porch", event_id)
-    info = FrameInfo(
-        instance=INSTANCE,
-        camera="porch",
-        event_id=event_id,
-        seq=seq,
-        captured_at=datetime.now(UTC),
-        object_key=names.frame_key(folder, seq),
-        sha256="0" * 64,
-        size=len(jpeg),
-        width=width,
-        height=height,
-    )
-    return Record(info=info, jpeg=jpeg)
 
 
 async def spool_ms(records: Sequence[Record], path: Path) -> float:

@@ -13,68 +13,45 @@ from typing import Any
 
 import pytest
 
+from async_motion.core import payloads
+from async_motion.core.model import Phase, Record
 from tests.faults.mqttwire import QUOTA_EXCEEDED, Refusing
 from tests.faults.oracle import SOON_S, Healed, Heard, Oracle, Verdict, watching
 from tests.faults.stage import leaked
+from tests.support.records import end_of, make_event, make_record, stored_of
 from tests.support.wait import eventually_async
 
-EVENT_ID = "20261122T073112345Z-7c1e9a"
+EVENT = make_event(peak_score=0.0341)
+EVENT_ID = EVENT.event_id
 JPEG = b"a frame"
 COUNT = 4
 
 
+def record(seq: int) -> Record:
+    return make_record(EVENT, seq, jpeg=JPEG)
+
+
 def frame_id(seq: int) -> str:
-    return f"{EVENT_ID}-{seq:06d}"
+    return record(seq).info.frame_id
 
 
 def key_of(seq: int) -> str:
-    return f"edge1/porch/2026/11/22/{EVENT_ID}/{seq:06d}.jpg"
+    return record(seq).info.object_key
 
 
 def frame(seq: int, **changes: Any) -> dict[str, Any]:
-    return {
-        "schema": "async_motion.frame/1",
-        "instance": "edge1",
-        "camera": "porch",
-        "event_id": EVENT_ID,
-        "frame_id": frame_id(seq),
-        "seq": seq,
-        "captured_at": "2026-11-22T07:31:12.745000Z",
-        "stored_at": "2026-11-22T07:31:12.790000Z",
-        "delayed": False,
-        "bucket": "motion",
-        "object_key": key_of(seq),
-        "etag": "e",
-        "sha256": hashlib.sha256(JPEG).hexdigest(),
-        "size": len(JPEG),
-        "content_type": "image/jpeg",
-        "width": 1920,
-        "height": 1080,
-        "score": 0.0341,
-        "boxes": [[0.41, 0.33, 0.08, 0.21]],
-        "zones": ["drive"],
-        "url": None,
-    } | changes
+    return payloads.frame_payload(stored_of(record(seq))) | changes
 
 
-def event(kind: str) -> dict[str, Any]:
-    ended = kind == "end"
-    return {
-        "schema": "async_motion.event/1",
-        "type": kind,
-        "event_type": f"motion_{kind}ed",
-        "instance": "edge1",
-        "camera": "porch",
-        "event_id": EVENT_ID,
-        "started_at": "2026-11-22T07:31:12.345000Z",
-        "ended_at": "2026-11-22T07:31:15.345000Z" if ended else None,
-        "duration_s": 3.0,
-        "frames_stored": COUNT if ended else 1,
-        "peak_score": 0.0341,
-        "best_frame": key_of(0),
-        "zones": [],
-        "reason": "quiet" if ended else "motion",
-    }
+def event(phase: Phase) -> dict[str, Any]:
+    ended = phase is Phase.END
+    return payloads.event_payload(
+        phase,
+        end_of(EVENT).event if ended else EVENT,
+        now=EVENT.started_at,
+        frames_stored=COUNT if ended else 1,
+        best_frame=key_of(0),
+    )
 
 
 @dataclass
@@ -102,8 +79,8 @@ def good_run() -> Run:
         run.bucket[key_of(seq)] = JPEG
         run.heard.append(("frame", frame(seq), begun + seq + 0.1))
         if seq == 0:
-            run.heard.append(("event", event("start"), begun + 0.2))
-    run.heard.append(("event", event("end"), begun + COUNT))
+            run.heard.append(("event", event(Phase.START), begun + 0.2))
+    run.heard.append(("event", event(Phase.END), begun + COUNT))
     run.healed.append(Healed("nothing", begun - 1.0))
     return run
 

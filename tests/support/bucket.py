@@ -8,11 +8,10 @@ for key, data, about in made.objects: bucket.objects[key] = (data, about)
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,11 @@ from typing import Any
 from async_motion.core import names, payloads
 from async_motion.core.index import IndexLine, index_key, line_of, pack
 from async_motion.core.listing import Listed, Page
-from async_motion.core.model import Box, EndReason, FrameInfo, MotionEvent, Phase, StoredFrame
+from async_motion.core.model import Box, EndReason, FrameInfo, Phase
 from async_motion.errors import StoreUnavailable, UnreadableObject
 from async_motion.store.directory_reader import DirectoryReader
+from tests.support import records
+from tests.support.records import make_record, stored_of
 
 INSTANCE = "edge1"
 WRITER = "a41c07"
@@ -152,20 +153,17 @@ def make_event(
 ) -> MadeEvent:
     """Make an event at `at` with `frames` frames, `every_s` apart; without `jpegs`, with dummy JPEGs."""
     event_id = names.event_id(at, salt)
+    event = records.make_event(camera, event_id=event_id, instance=instance, started_at=at)
     folder = names.event_folder(prefix, instance, camera, event_id)
     objects: dict[str, tuple[bytes, Mapping[str, str]]] = {}
     infos, stored = [], []
     for seq in range(frames if jpegs is None else len(jpegs)):
         jpeg = jpegs[seq] if jpegs is not None else f"{event_id} {seq}".encode()
-        info = FrameInfo(
-            instance=instance,
-            camera=camera,
-            event_id=event_id,
-            seq=seq,
+        record = make_record(event, seq, jpeg=jpeg)
+        info = replace(
+            record.info,
             captured_at=at + timedelta(seconds=every_s * seq),
             object_key=names.frame_key(folder, seq),
-            sha256=hashlib.sha256(jpeg).hexdigest(),
-            size=len(jpeg),
             width=size[0],
             height=size[1],
             score=scores[seq] if scores else min(1.0, round(0.01 * (seq + 1), 6)),
@@ -173,16 +171,13 @@ def make_event(
             zones=tuple(zones),
         )
         infos.append(info)
-        stored.append(StoredFrame(info=info, bucket="motion", etag="e", stored_at=info.captured_at))
+        stored.append(stored_of(replace(record, info=info), stored_at=info.captured_at))
         objects[info.object_key] = (jpeg, payloads.object_metadata(info))
     summary = None
     if ended:
         best = max(infos, key=lambda info: info.score, default=None)
-        event = MotionEvent(
-            event_id=event_id,
-            instance=instance,
-            camera=camera,
-            started_at=at,
+        event = replace(
+            event,
             peak_score=best.score if best else 0.0,
             zones=tuple(zones),
             ended_at=at + timedelta(seconds=every_s * max(1, len(infos))),

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from async_motion.core import names
+from async_motion.core.items import FrameUpload
 from async_motion.core.model import (
     EndReason,
     EventPhase,
@@ -24,22 +25,25 @@ from async_motion.errors import SpoolError
 from tests.support.clock import BEGIN
 
 
-def make_event(camera: str = "porch", index: int = 0, **more: Any) -> MotionEvent:
+def make_event(camera: str = "porch", index: int = 0, **changes: Any) -> MotionEvent:
     """Return an event that began `index` seconds after BEGIN; its id depends only on the arguments."""
     started_at = BEGIN + timedelta(seconds=index)
-    return MotionEvent(
+    event = MotionEvent(
         event_id=names.event_id(started_at, zlib.crc32(camera.encode())),
         instance="edge1",
         camera=camera,
         started_at=started_at,
-        **more,
     )
+    return replace(event, **changes)
 
 
-def make_record(event: MotionEvent, seq: int, *, score: float = 0.1, size: int = 3000) -> Record:
-    """Return frame `seq` of an event, with `size` bytes that are unique to it."""
-    seed = f"{event.event_id}-{seq}".encode()
-    jpeg = (hashlib.sha256(seed).digest() * (size // 32 + 1))[:size]
+def make_record(
+    event: MotionEvent, seq: int, *, score: float = 0.1, size: int = 3000, jpeg: bytes | None = None
+) -> Record:
+    """Return frame `seq` of an event. Without `jpeg`, it has `size` bytes that are unique to it."""
+    if jpeg is None:
+        seed = f"{event.event_id}-{seq}".encode()
+        jpeg = (hashlib.sha256(seed).digest() * (size // 32 + 1))[:size]
     folder = names.event_folder("", event.instance, event.camera, event.event_id)
     info = FrameInfo(
         instance=event.instance,
@@ -49,7 +53,7 @@ def make_record(event: MotionEvent, seq: int, *, score: float = 0.1, size: int =
         captured_at=event.started_at + timedelta(milliseconds=200 * seq),
         object_key=names.frame_key(folder, seq),
         sha256=hashlib.sha256(jpeg).hexdigest(),
-        size=size,
+        size=len(jpeg),
         width=640,
         height=480,
         score=score,
@@ -73,9 +77,9 @@ def end_of(event: MotionEvent, after_s: float = 5.0) -> EventPhase:
     )
 
 
-def stored_of(record: Record, **more: Any) -> StoredFrame:
-    """Return a record as stored."""
-    return StoredFrame(info=record.info, bucket="motion", etag="e", stored_at=BEGIN, **more)
+def stored_of(frame: Record | FrameUpload, **changes: Any) -> StoredFrame:
+    """Return a record, or a leased one, as stored."""
+    return replace(StoredFrame(info=frame.info, bucket="motion", etag="e", stored_at=BEGIN), **changes)
 
 
 @dataclass

@@ -16,7 +16,8 @@ from async_motion.core.items import (
 from async_motion.core.model import StoredFrame
 from async_motion.spool import Spool
 from async_motion.spool.schema import ROW_BYTES
-from tests.support.clock import BEGIN, Clock
+from tests.support.clock import Clock
+from tests.support.records import stored_of
 
 
 def new_spool(path: Path | str, clock: Clock, **more: Any) -> Spool:
@@ -27,7 +28,7 @@ def new_spool(path: Path | str, clock: Clock, **more: Any) -> Spool:
 def stored(upload: Upload) -> StoredFrame:
     """Return a leased record as stored."""
     assert isinstance(upload, FrameUpload)
-    return StoredFrame(info=upload.info, bucket="motion", etag="e", stored_at=BEGIN)
+    return stored_of(upload)
 
 
 async def store_all(spool: Spool, *, fresh: bool = True) -> list[Upload]:

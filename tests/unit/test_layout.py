@@ -145,3 +145,27 @@ def test_a_picture_is_an_image_a_frame_a_plane_or_a_jpeg() -> None:
     assert {path for name in PICTURE_CONTRACTS for path in found[name]} == {
         "async_motion/web/api/cameras.py", "async_motion/web/api/models.py"
     }  # fmt: skip
+
+
+MODEL = frozenset({"Frame", "FrameInfo", "MotionEvent", "Record", "StoredFrame"})
+
+
+def test_frames_events_and_records_are_made_by_the_kit_alone() -> None:
+    """A field added to one of them changes one maker: `tests/support/{frames,records}.py`."""
+    found = set()
+    for path in TESTS.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        imported = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module == "async_motion.core.model"
+            for alias in node.names
+        }
+        called = {
+            node.func.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        if MODEL & imported & called:
+            found.add(str(path.relative_to(TESTS)))
+    assert found == {"support/frames.py", "support/records.py"}

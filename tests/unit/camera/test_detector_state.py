@@ -6,29 +6,24 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pytest
 
 from async_motion.camera import detector_state as room
 from async_motion.camera.detector_state import LearnedKeeper, fingerprint, recalled, wrap
 from async_motion.core.detection.detector import OLD_S, Detector, DetectorSettings
-from async_motion.core.model import Luma, Reason
+from async_motion.core.model import Reason
 from async_motion.errors import SpoolError
+from tests.support.scenes import patches
 from tests.support.wait import eventually_async
 
 TAKEN = datetime(2026, 11, 22, 7, 31, 12, tzinfo=UTC)
 SOURCE = fingerprint("rtsp://user:pass@192.0.2.10/stream2")
 
 
-def still(seed: int = 0) -> Luma:
-    coarse = np.random.default_rng(seed).integers(70, 180, (15, 20))
-    return np.kron(coarse, np.ones((8, 8), int)).astype(np.uint8)
-
-
 def taught() -> bytes:
     detector = Detector(DetectorSettings())
     for number in range(30):
-        detector.update(still(), number / 10)
+        detector.update(patches(), number / 10)
     return detector.state()
 
 
@@ -74,16 +69,16 @@ async def test_what_is_kept_comes_back_knowing() -> None:
     assert list(spool.values) == ["learned/porch"], "nothing new of the yard"
     detector = back(spool.values["learned/porch"])
     assert detector is not None
-    assert detector.update(still(), 1000.0).reason is Reason.STILL
+    assert detector.update(patches(), 1000.0).reason is Reason.STILL
     old = back(spool.values["learned/porch"], later_s=3600.0)
     assert old is not None
-    assert old.update(still(), 1000.0).reason is Reason.LEARNING, "an hour later it is not trusted at once"
+    assert old.update(patches(), 1000.0).reason is Reason.LEARNING, "an hour later it is not trusted at once"
 
 
 def test_a_clock_that_was_set_back_makes_a_state_old_not_new() -> None:
     detector = back(wrap(taught(), TAKEN, SOURCE), later_s=-86400.0)
     assert detector is not None
-    assert detector.update(still(), 1000.0).reason is Reason.LEARNING
+    assert detector.update(patches(), 1000.0).reason is Reason.LEARNING
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ A frame is written whole or not at all, only inside the folder, and only if its 
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from async_motion.app import build
+from async_motion.broker.fake import FakeBroker, FakeServer
 from async_motion.cli.listen import MAX_WAITING, Arrivals, FetchError, fetch, listen
 from async_motion.core import payloads
 from async_motion.core.model import StoredFrame
@@ -40,10 +39,8 @@ class Shelf:
 
 
 def announced(key: str = "edge1/porch/1.jpg", data: bytes = JPEG) -> StoredFrame:
-    record = make_record(make_event(), 0)
-    digest = hashlib.sha256(data).hexdigest()
-    info = replace(record.info, object_key=key, sha256=digest, size=len(data))
-    return stored_of(replace(record, info=info, jpeg=data))
+    record = make_record(make_event(), 0, jpeg=data)
+    return stored_of(replace(record, info=replace(record.info, object_key=key)))
 
 
 async def test_fetch_writes_the_bytes_under_the_key(tmp_path: Path) -> None:
@@ -73,37 +70,42 @@ async def test_a_missing_object_says_so(tmp_path: Path) -> None:
         await fetch(gone, Shelf(), tmp_path)
 
 
-class Wire:
-    """A connection that delivers `before`, then one announcement, on subscribe."""
+SETTINGS = load(None, {})
 
-    def __init__(self, *before: bytes) -> None:
-        self.before = before
-
-    def subscribe(self, topic: str, handler: Callable[[str, bytes, bool], None]) -> None:
-        for payload in (*self.before, payloads.encode(payloads.frame_payload(announced()))):
-            handler(topic, payload, False)
-
-    def on_connect(self, callback: Callable[[], None]) -> None:
-        callback()
-
-    async def run(self) -> None:
-        await asyncio.Event().wait()
+Connect = Callable[..., None]
 
 
-async def test_a_closed_pipe_is_not_reported_as_a_group_of_errors(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def connect_to(monkeypatch: pytest.MonkeyPatch) -> Connect:
+    """Return a function: `listen` then connects to a broker with these messages and one announcement."""
+
     async def find_broker(_: Settings, _say: object) -> tuple[str, int]:
         return "127.0.0.1", 1883
 
+    def connect_to(*before: bytes) -> None:
+        broker = FakeBroker(FakeServer())
+
+        def publish() -> None:
+            for payload in (*before, payloads.encode(payloads.frame_payload(announced()))):
+                broker.server.take(f"async_motion/{SETTINGS.instance}/porch/frame", payload)
+
+        broker.on_connect(publish)
+        monkeypatch.setattr(build, "build_client", lambda *_, **__: broker)
+
+    monkeypatch.setattr(build, "find_broker", find_broker)
+    return connect_to
+
+
+async def test_a_closed_pipe_is_not_reported_as_a_group_of_errors(
+    monkeypatch: pytest.MonkeyPatch, connect_to: Connect
+) -> None:
     def gone(*_: object, **__: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(build, "find_broker", find_broker)
-    monkeypatch.setattr(build, "build_client", lambda *_, **__: Wire())
+    connect_to()
     monkeypatch.setattr(sys.stdout, "write", gone)
     with pytest.raises(BrokenPipeError):  # the only error on which the command line ends quietly
-        await listen(load(None, {}), as_json=True, save=None, camera=None, all_instances=False, count=None)
+        await listen(SETTINGS, as_json=True, save=None, camera=None, all_instances=False, count=None)
 
 
 def forged(**fields: object) -> bytes:
@@ -130,15 +132,10 @@ HOSTILE = (
 
 @pytest.mark.parametrize("as_json", [False, True])
 async def test_an_invalid_announcement_neither_ends_it_nor_reaches_the_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+    connect_to: Connect, capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
-    async def find_broker(_: Settings, _say: object) -> tuple[str, int]:
-        return "127.0.0.1", 1883
-
-    monkeypatch.setattr(build, "find_broker", find_broker)
-    monkeypatch.setattr(build, "build_client", lambda *_, **__: Wire(*HOSTILE, *[b"junk"] * 1000))
-    settings = load(None, {})
-    code = await listen(settings, as_json=as_json, save=None, camera=None, all_instances=False, count=1)
+    connect_to(*HOSTILE, *[b"junk"] * 1000)
+    code = await listen(SETTINGS, as_json=as_json, save=None, camera=None, all_instances=False, count=1)
     assert code == 0
     said = capsys.readouterr()
     assert said.out.count("edge1/porch/1.jpg") == 1
@@ -149,16 +146,12 @@ async def test_an_invalid_announcement_neither_ends_it_nor_reaches_the_terminal(
 
 
 async def test_what_is_shown_is_one_line_without_tricks(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    connect_to: Connect, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def find_broker(_: Settings, _say: object) -> tuple[str, int]:
-        return "127.0.0.1", 1883
-
-    monkeypatch.setattr(build, "find_broker", find_broker)
     tricky = forged(object_key="a/\u202egpj.exe", seq=7, more="\x1b[31m\n\x85\u2028", colour="rot\x7f")
     for as_json in (False, True):
-        monkeypatch.setattr(build, "build_client", lambda *_, **__: Wire(tricky))
-        await listen(load(None, {}), as_json=as_json, save=None, camera=None, all_instances=False, count=1)
+        connect_to(tricky)
+        await listen(SETTINGS, as_json=as_json, save=None, camera=None, all_instances=False, count=1)
         said = capsys.readouterr().out
         assert "u202egpj" in said
         assert all(char == "\n" or char.isprintable() for char in said)

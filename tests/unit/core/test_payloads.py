@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from importlib.resources import files
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from async_motion.core import names, payloads
 from async_motion.core.model import Box, EndReason, FrameInfo, MotionEvent, Phase, StoredFrame
+from tests.support.records import make_event, make_record, stored_of
 
 AT = datetime(2026, 11, 22, 7, 31, 12, 345000, tzinfo=UTC)
 EVENT_ID = "20261122T073112345Z-7c1e9a"
@@ -32,50 +34,28 @@ def validator(schema: str) -> jsonschema.Draft202012Validator:
 FRAME, EVENT, SUMMARY = (validator(name) for name in ("frame-1", "event-1", "event_summary-1"))
 
 
+def event(**changes: Any) -> MotionEvent:
+    began = make_event(event_id=EVENT_ID, started_at=AT, peak_score=0.2, zones=("drive",))
+    return replace(began, **changes)
+
+
 def info(**changes: Any) -> FrameInfo:
-    return FrameInfo(
-        **{
-            "instance": "edge1",
-            "camera": "porch",
-            "event_id": EVENT_ID,
-            "seq": 3,
-            "captured_at": AT + timedelta(milliseconds=400),
-            "object_key": names.frame_key(FOLDER, 3),
-            "sha256": "0f" * 32,
-            "size": 83211,
-            "width": 1920,
-            "height": 1080,
-            "score": 0.0341,
-            "boxes": (Box(0.41, 0.33, 0.08, 0.21),),
-            "zones": ("drive",),
-            **changes,
-        }
+    made = replace(
+        make_record(event(), 3).info,
+        captured_at=AT + timedelta(milliseconds=400),
+        sha256="0f" * 32,
+        size=83211,
+        width=1920,
+        height=1080,
+        score=0.0341,
+        boxes=(Box(0.41, 0.33, 0.08, 0.21),),
     )
+    return replace(made, **changes)
 
 
 def stored(**changes: Any) -> StoredFrame:
-    return StoredFrame(
-        info=info(**changes),
-        bucket="motion",
-        etag="9b2cf535f27731c974343645a3985328",
-        stored_at=AT + timedelta(milliseconds=445),
-        writer="a41c07",
-        no=412,
-    )
-
-
-def event(**changes: Any) -> MotionEvent:
-    return MotionEvent(
-        **{
-            "event_id": EVENT_ID,
-            "instance": "edge1",
-            "camera": "porch",
-            "started_at": AT,
-            "peak_score": 0.2,
-            "zones": ("drive",),
-            **changes,
-        }
-    )
+    made = stored_of(make_record(event(), 3), etag="9b2cf535f27731c974343645a3985328", no=412)
+    return replace(made, info=info(**changes), stored_at=AT + timedelta(milliseconds=445), writer="a41c07")
 
 
 def test_the_announcement_is_as_the_design_says() -> None:

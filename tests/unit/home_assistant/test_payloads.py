@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import SandboxedEnvironment
 
 from async_motion.core import names, payloads
-from async_motion.core.model import CameraStatus
+from async_motion.core.model import CameraStatus, Phase
 from async_motion.core.names import DiscoveryTopics, Topics
 from async_motion.home_assistant.entities import EVENT_TEMPLATE, CameraSite, ServiceInfo
 from async_motion.home_assistant.payloads import (
@@ -25,6 +25,8 @@ from async_motion.home_assistant.payloads import (
     title,
     without_hub,
 )
+from tests.support.clock import BEGIN
+from tests.support.records import make_event
 
 TOPICS = Topics("async_motion/edge1")
 SITE = ServiceInfo(instance="edge1", version="0.1.0", topics=TOPICS, preview=True)
@@ -310,22 +312,10 @@ def shown_event(was: Payload, message: Payload) -> Payload:
 
 
 def event_message(**changes: Any) -> Payload:
-    return {
-        "type": "start",
-        "event_type": "motion_started",
-        "event_id": "20261122T073112345Z-7c1e9a",
-        "camera": "porch",
-        "best_frame": None,
-        "bucket": "motion",
-        "url": None,
-        "peak_score": 0.1,
-        "zones": [],
-        "frames_stored": 1,
-        "started_at": "2026-11-22T07:31:12.345000Z",
-        "ended_at": None,
-        "duration_s": None,
-        "reason": None,
-    } | changes
+    start = payloads.event_payload(
+        Phase.START, make_event(), now=BEGIN, frames_stored=1, best_frame=None, bucket="motion"
+    )
+    return start | changes
 
 
 def test_the_event_entity_ignores_what_a_lost_worker_delivers_late() -> None:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from async_motion.core.items import FrameAnnouncement, FrameUpload
-from async_motion.core.model import EventPhase, MotionEvent, Record, StoredFrame
+from async_motion.core.model import EventPhase, MotionEvent, Record
 from async_motion.spool import files
 from async_motion.spool.schema import (
     ASIDE,
@@ -41,8 +41,8 @@ from async_motion.spool.schema import (
     TO_STORE,
 )
 from async_motion.spool.tables import Tables
-from tests.support.clock import BEGIN, Clock
-from tests.support.records import end_of, make_event, make_record, start_of
+from tests.support.clock import Clock
+from tests.support.records import end_of, make_event, make_record, start_of, stored_of
 
 pytestmark = pytest.mark.timeout(900)  # copies thousands of files, perhaps on a busy machine
 
@@ -424,7 +424,7 @@ class SpoolMachine(RuleBasedStateMachine):
             if isinstance(upload, FrameUpload):
                 item = self.items[upload.number]
                 assert (upload.info.event_id, upload.info.seq) == (item.event_id, item.seq)
-                stored = StoredFrame(info=upload.info, bucket="b", etag="e", stored_at=BEGIN)
+                stored = stored_of(upload)
             else:
                 assert [line["seq"] for line in upload.lines] == sorted(
                     self.events[upload.event.event_id].lines

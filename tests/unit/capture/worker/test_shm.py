@@ -7,6 +7,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from async_motion.capture.ffmpeg.frames import frame_of, luma_of, to_bgr
 from async_motion.capture.worker import shm
 from async_motion.capture.worker.shm import Message, attach, pack, share, unpack
 from async_motion.core.model import Frame
+from tests.support.frames import make_frame
 
 DRAW = np.random.default_rng(5)
 STAMP = Stamp(datetime(2026, 11, 22, 7, 31, 12, 745001, UTC), 1234.5678901)
@@ -76,16 +78,7 @@ def test_colours_keep_their_meaning(height: int, colours: tuple[int, int]) -> No
 def test_an_image_that_is_colour_already_comes_with_its_luma() -> None:
     colours = DRAW.integers(0, 256, (30, 40, 3)).astype(np.uint8)
     luma = colours[..., 1]
-    frame = passed(
-        Frame(
-            camera="porch",
-            captured_at=STAMP.captured_at,
-            monotonic=1.0,
-            luma=luma,
-            bgr=lambda: colours,
-            nbytes=4800,
-        )
-    )
+    frame = passed(replace(make_frame(luma=luma), bgr=lambda: colours))
     np.testing.assert_array_equal(frame.luma, luma)
     np.testing.assert_array_equal(frame.bgr(), colours)
 

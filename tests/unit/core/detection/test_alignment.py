@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
 from async_motion.core.detection.alignment import STEADY, Aligner, Shift, shifted
-from async_motion.core.detection.working_image import Plane
-
-
-def texture(height: int = 240, width: int = 320) -> Plane:
-    coarse = np.random.default_rng(3).integers(30, 220, (height // 12, width // 12), np.uint8)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+from tests.support.scenes import texture
 
 
 @pytest.mark.parametrize("true", [Shift(0.6, -0.4), Shift(3.0, 2.0), Shift(-9.5, 6.0)])

@@ -15,17 +15,11 @@ from async_motion.core.detection.detector import Detector, DetectorSettings, Zon
 from async_motion.core.detection.sensitivity import MEASURES
 from async_motion.core.model import Detection, Luma, Reason
 from async_motion.errors import FrameShapeError
+from tests.support.scenes import patches
 
 FPS = 10
 LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
 RIGHT = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
-
-
-def scene(height: int = 120, width: int = 160, seed: int = 0) -> Luma:
-    """Return a still, textured scene (height, width), uint8: patches of 8x8 pixels with values 70..179."""
-    random = np.random.default_rng(seed)
-    coarse = random.integers(70, 180, (height // 8 + 1, width // 8 + 1))
-    return np.kron(coarse, np.ones((8, 8), int))[:height, :width].astype(np.uint8)
 
 
 def with_box(luma: Luma, x: int, y: int, width: int = 20, height: int = 30) -> Luma:
@@ -52,7 +46,7 @@ def walk(luma: Luma, xs: range, y: int = 40) -> list[Luma]:
 
 @pytest.mark.parametrize("every_s", [0.2, 2.0])
 def test_unrest_is_over_as_soon_at_few_frames_per_second(every_s: float) -> None:
-    still = scene()
+    still = patches()
     detector = rested(still)
     draw = np.random.default_rng(3)
     for step in range(50):
@@ -76,7 +70,7 @@ def test_a_still_scene_scores_zero_whatever_its_content(shape: tuple[int, int], 
     still: NDArray[np.uint8] = {
         "noise": random.integers(0, 256, shape, np.uint8),
         "flat": np.full(shape, random.integers(0, 256), np.uint8),
-        "scene": scene(*shape, seed=seed),
+        "scene": patches(*shape, seed=seed),
     }[kind]
     for detection in watch(Detector(DetectorSettings()), [still] * 40):
         assert not detection.motion
@@ -87,7 +81,7 @@ def test_a_still_scene_scores_zero_whatever_its_content(shape: tuple[int, int], 
 @settings(max_examples=20, deadline=None)
 @given(x=st.integers(10, 60), y=st.integers(2, 80), seed=st.integers(0, 1000))
 def test_a_moved_box_moves_its_box(x: int, y: int, seed: int) -> None:
-    still = scene(seed=seed)
+    still = patches(seed=seed)
     detector = rested(still)
     seen = watch(detector, walk(still, range(x, x + 60, 4), y), start=10.0)
     assert all(detection.motion for detection in seen[2:])
@@ -103,7 +97,7 @@ def test_a_moved_box_moves_its_box(x: int, y: int, seed: int) -> None:
 @settings(max_examples=30, deadline=None)
 @given(gain=st.floats(0.6, 1.3), offset=st.floats(-20, 20), seed=st.integers(0, 1000))
 def test_gain_and_offset_of_the_whole_image_change_nothing(gain: float, offset: float, seed: int) -> None:
-    still = scene(seed=seed)
+    still = patches(seed=seed)
     changed = np.clip(still * gain + offset, 0, 255).astype(np.uint8)
     detector = rested(still)
     assert not any(detection.motion for detection in watch(detector, [changed] * 30, start=3.0))
@@ -118,7 +112,7 @@ def test_gain_and_offset_of_the_whole_image_change_nothing(gain: float, offset: 
 @settings(max_examples=20, deadline=None)
 @given(gain=st.floats(1.5, 4.0), offset=st.floats(0, 80), seed=st.integers(0, 1000))
 def test_an_image_that_a_light_saturates_is_not_motion(gain: float, offset: float, seed: int) -> None:
-    still = scene(seed=seed)
+    still = patches(seed=seed)
     glaring = np.clip(still * gain + offset, 0, 255).astype(np.uint8)
     detector = rested(still)
     assert not any(detection.motion for detection in watch(detector, [glaring] * 20, start=3.0))
@@ -140,7 +134,7 @@ def test_black_white_and_grey_in_any_layout_score_zero(
 @settings(max_examples=15, deadline=None)
 @given(left=st.floats(0.1, 0.6), top=st.floats(0.1, 0.5), seed=st.integers(0, 1000))
 def test_nothing_within_a_mask_is_ever_reported(left: float, top: float, seed: int) -> None:
-    still = scene(seed=seed)
+    still = patches(seed=seed)
     right, bottom = left + 0.35, top + 0.4
     mask = ((left, top), (right, top), (right, bottom), (left, bottom))
     detector = rested(still, masks=(mask,))
@@ -153,7 +147,7 @@ def test_nothing_within_a_mask_is_ever_reported(left: float, top: float, seed: i
 
 
 def test_what_moves_under_a_mask_is_never_reported() -> None:
-    still = scene()
+    still = patches()
     detector = rested(still, masks=(LEFT,))
     seen = watch(detector, walk(still, range(5, 55, 4)), start=10.0)
     assert not any(detection.motion or detection.boxes for detection in seen)
@@ -161,7 +155,7 @@ def test_what_moves_under_a_mask_is_never_reported() -> None:
 
 
 def test_a_mask_over_everything_sees_nothing() -> None:
-    still = scene()
+    still = patches()
     detector = rested(still, masks=(LEFT, RIGHT))
     assert not any(
         detection.motion for detection in watch(detector, walk(still, range(5, 120, 4)), start=10.0)
@@ -169,7 +163,7 @@ def test_a_mask_over_everything_sees_nothing() -> None:
 
 
 def test_the_zone_that_is_entered_is_named() -> None:
-    still = scene()
+    still = patches()
     zones = (Zone(name="left", polygon=LEFT), Zone(name="right", polygon=RIGHT))
     detector = rested(still, zones=zones)
     seen = watch(detector, walk(still, range(0, 140, 4)), start=10.0)
@@ -179,7 +173,7 @@ def test_the_zone_that_is_entered_is_named() -> None:
 
 
 def test_a_zone_has_its_own_minimum_area_and_sensitivity() -> None:
-    still = scene()
+    still = patches()
     small = {"x": 30, "y": 50, "width": 6, "height": 8}
     zone = Zone(name="left", polygon=LEFT, min_area=0.0015)
     for zones, expected in (((), Reason.BELOW_AREA), ((zone,), Reason.MOTION)):
@@ -195,7 +189,7 @@ def test_a_zone_has_its_own_minimum_area_and_sensitivity() -> None:
 
 
 def test_too_large_and_too_small_are_reported() -> None:
-    still = scene()
+    still = patches()
     assert (
         watch(rested(still, max_area=0.02), walk(still, range(40, 60, 4)), start=10.0)[-1].reason
         is Reason.ABOVE_AREA
@@ -207,8 +201,8 @@ def test_too_large_and_too_small_are_reported() -> None:
 
 
 def test_another_scene_is_not_motion_and_is_learned_at_once() -> None:
-    detector = rested(scene(seed=1))
-    other = scene(seed=2)
+    detector = rested(patches(seed=1))
+    other = patches(seed=2)
     seen = watch(detector, [other] * 20, start=10.0)
     assert not any(detection.motion for detection in seen)
     assert seen[0].reason is Reason.SCENE_CHANGE
@@ -217,7 +211,7 @@ def test_another_scene_is_not_motion_and_is_learned_at_once() -> None:
 
 
 def test_the_first_frames_only_teach() -> None:
-    seen = watch(Detector(DetectorSettings()), [scene()] * 3)
+    seen = watch(Detector(DetectorSettings()), [patches()] * 3)
     assert [detection.reason for detection in seen] == [Reason.LEARNING] * 3
 
 
@@ -230,7 +224,7 @@ def test_constant_images_of_any_shape(shape: tuple[int, int], level: int) -> Non
 
 
 def test_a_luma_that_is_not_contiguous_gives_the_same_verdicts() -> None:
-    still = scene()
+    still = patches()
     plain = [still] * 20 + walk(still, range(10, 60, 4))
     wide = np.zeros((240, 400), np.uint8)
     strided = []
@@ -241,28 +235,28 @@ def test_a_luma_that_is_not_contiguous_gives_the_same_verdicts() -> None:
 
 
 def test_the_luma_is_only_read() -> None:
-    still = scene()
+    still = patches()
     still.setflags(write=False)
     watch(Detector(DetectorSettings()), [still] * 3)
 
 
 def test_another_shape_needs_another_detector() -> None:
-    detector = rested(scene())
+    detector = rested(patches())
     with pytest.raises(FrameShapeError, match=r"\(120, 160\).*\(60, 160\)"):
-        detector.update(scene(60, 160), 9.0)
+        detector.update(patches(60, 160), 9.0)
     with pytest.raises(FrameShapeError, match="two dimensions"):
         detector.update(np.zeros((4, 4, 3), np.uint8), 9.0)
 
 
 def test_the_same_frames_give_the_same_verdicts() -> None:
-    still = scene()
+    still = patches()
     frames = [still] * 20 + walk(still, range(10, 60, 4))
     assert watch(Detector(DetectorSettings()), frames) == watch(Detector(DetectorSettings()), frames)
 
 
 def test_what_it_thinks_can_be_looked_at() -> None:
     assert Detector(DetectorSettings()).debug_maps() == {}
-    still = scene()
+    still = patches()
     detector = rested(still)
     watch(detector, walk(still, range(10, 60, 4)), start=10.0)
     maps = detector.debug_maps()
@@ -272,13 +266,13 @@ def test_what_it_thinks_can_be_looked_at() -> None:
 
 
 def test_verdicts_are_counted_by_reason() -> None:
-    detector = rested(scene())
+    detector = rested(patches())
     assert detector.counts[Reason.LEARNING] > 0
     assert sum(detector.counts.values()) == 30
 
 
 def test_a_restart_does_not_blind_the_camera() -> None:
-    still = scene()
+    still = patches()
     first = rested(still)
     second = Detector.restore(DetectorSettings(), first.state())
     assert second.debug_maps() == {}
@@ -293,8 +287,8 @@ def test_a_restart_does_not_blind_the_camera() -> None:
 
 def test_another_scene_after_a_restart_is_a_scene_change() -> None:
     for away_s in (5.0, 6 * 3600.0):
-        second = Detector.restore(DetectorSettings(), rested(scene(seed=1)).state(), away_s=away_s)
-        other = scene(seed=2)
+        second = Detector.restore(DetectorSettings(), rested(patches(seed=1)).state(), away_s=away_s)
+        other = patches(seed=2)
         seen = watch(second, [other] * 20, start=1000.0)
         assert seen[0].reason is Reason.SCENE_CHANGE
         assert not any(detection.motion for detection in seen)
@@ -302,7 +296,7 @@ def test_another_scene_after_a_restart_is_a_scene_change() -> None:
 
 
 def test_another_light_after_a_restart_is_not_motion() -> None:
-    still = scene()
+    still = patches()
     for gain, offset in ((0.7, 10), (1.25, 0), (1.0, 25)):
         second = Detector.restore(DetectorSettings(), rested(still).state(), away_s=6 * 3600.0)
         dusk = np.clip(still * gain + offset, 0, 255).astype(np.uint8)
@@ -311,7 +305,7 @@ def test_another_light_after_a_restart_is_not_motion() -> None:
 
 
 def test_what_arrived_while_the_service_was_away_is_not_motion() -> None:
-    still = scene()
+    still = patches()
     parked = with_box(still, 90, 60, 40, 30)
     state = rested(still).state()
     old = Detector.restore(DetectorSettings(), state, away_s=3600.0)
@@ -326,7 +320,7 @@ def test_what_arrived_while_the_service_was_away_is_not_motion() -> None:
 
 
 def test_a_walker_at_the_first_frame_after_hours_is_found_half_a_second_later() -> None:
-    still = scene()
+    still = patches()
     old = Detector.restore(DetectorSettings(), rested(still).state(), away_s=6 * 3600.0)
     seen = watch(old, walk(still, range(20, 100, 4)), start=1000.0)
     assert [detection.reason for detection in seen[:5]] == [Reason.LEARNING] * 5
@@ -335,13 +329,13 @@ def test_a_walker_at_the_first_frame_after_hours_is_found_half_a_second_later() 
 
 def test_a_state_that_cannot_be_read_says_so() -> None:
     assert Detector(DetectorSettings()).state() == b""
-    for broken in (b"", b"nonsense", rested(scene()).state()[:200]):
+    for broken in (b"", b"nonsense", rested(patches()).state()[:200]):
         with pytest.raises(ValueError, match="state"):
             Detector.restore(DetectorSettings(), broken)
 
 
 def test_the_mask_shows_what_moved() -> None:
-    still = scene()
+    still = patches()
     detector = Detector(DetectorSettings())
     assert detector.mask.shape == (1, 1)
     detector = rested(still)
@@ -351,7 +345,7 @@ def test_the_mask_shows_what_moved() -> None:
 
 
 def test_a_light_that_is_switched_is_a_scene_change_at_its_first_frame() -> None:
-    still = scene()
+    still = patches()
     detector = rested(still)
     dark = (still * 0.4).astype(np.uint8)
     seen = watch(detector, [dark] * 10, start=3.0)
@@ -361,7 +355,7 @@ def test_a_light_that_is_switched_is_a_scene_change_at_its_first_frame() -> None
 
 
 def test_a_lamp_that_lights_a_part_of_the_image_is_not_motion_from_its_first_frame() -> None:
-    still = scene()
+    still = patches()
     y, x = np.mgrid[:120, :160]
     glow = 1.0 + 0.6 * np.exp(-((x - 60) ** 2 + (y - 50) ** 2) / (2 * 30.0**2))
     lit = np.clip(still * glow, 0, 255).astype(np.uint8)
@@ -375,7 +369,7 @@ def test_a_lamp_that_lights_a_part_of_the_image_is_not_motion_from_its_first_fra
 @pytest.mark.parametrize("size", [(30, 45), (60, 64)])
 @pytest.mark.parametrize("look", ["dark", "bright", "patterned"])
 def test_a_person_who_appears_within_one_frame_and_stands_is_found(size: tuple[int, int], look: str) -> None:
-    still = scene()
+    still = patches()
     width, height = size
     pattern = np.random.default_rng(8).integers(0, 256, (height, width))
     box = {"dark": np.full_like(pattern, 15), "bright": np.full_like(pattern, 235), "patterned": pattern}[
@@ -400,7 +394,7 @@ SWITCHES: dict[str, Callable[[Luma], NDArray[np.floating]]] = {
 
 @pytest.mark.parametrize("kind", SWITCHES)
 def test_a_person_who_walks_while_the_scene_changes_is_found(kind: str) -> None:
-    still = scene()
+    still = patches()
     switched = np.clip(SWITCHES[kind](still), 0, 255).astype(np.uint8)
     assert watch(rested(still), [switched] * 15, start=3.0)[0].reason is Reason.SCENE_CHANGE
     assert not any(detection.motion for detection in watch(rested(still), [switched] * 15, start=3.0))
@@ -416,7 +410,7 @@ def test_a_person_who_walks_while_the_scene_changes_is_found(kind: str) -> None:
 
 def test_traffic_that_fills_the_image_is_not_a_scene_change() -> None:
     """Large objects make most of the image jump in every frame; a scene change makes it jump once."""
-    still = scene(240, 320)
+    still = patches(240, 320)
     random = np.random.default_rng(5)
     lorries = [
         (lane * 40, phase, int(random.integers(10, 250))) for lane in range(6) for phase in range(0, 320, 80)
@@ -435,7 +429,7 @@ def test_traffic_that_fills_the_image_is_not_a_scene_change() -> None:
 
 
 def test_what_sways_within_its_own_colours_is_not_motion_but_a_passer_by_is() -> None:
-    still = scene()
+    still = patches()
     random = np.random.default_rng(3)
     leaves = random.integers(40, 200, (60, 160)).astype(np.uint8)
     frames = []
@@ -450,7 +444,7 @@ def test_what_sways_within_its_own_colours_is_not_motion_but_a_passer_by_is() ->
 
 
 def test_a_shaking_camera_alone_is_not_motion() -> None:
-    wide = scene(160, 220, seed=4)
+    wide = patches(160, 220, seed=4)
     random = np.random.default_rng(0)
     frames = []
     for _ in range(60):
@@ -461,7 +455,7 @@ def test_a_shaking_camera_alone_is_not_motion() -> None:
 
 
 def test_far_things_may_be_smaller_than_near_ones() -> None:
-    still = scene()
+    still = patches()
     options = {"min_area": 0.02, "min_area_far": 0.002, "horizon": 0.25}
 
     def seen(y: int, **more: object) -> Detection:
@@ -480,7 +474,7 @@ def test_far_things_may_be_smaller_than_near_ones() -> None:
 
 
 def test_each_measure_has_an_effect_of_its_own() -> None:
-    still = scene()
+    still = patches()
     assert DetectorSettings().measures == MEASURES["medium"]
     assert DetectorSettings(sensitivity="high", strong_share=0.9).measures == replace(
         MEASURES["high"], strong_share=0.9
@@ -530,7 +524,7 @@ def grains(still: Luma, count: int, sigma: float = 1.0, seed: int = 7) -> list[L
 
 
 def test_a_faint_thing_is_seen_where_the_scene_is_calm_but_not_among_specks() -> None:
-    still = scene() // 3 + 40
+    still = patches() // 3 + 40
     random = np.random.default_rng(5)
     restless = grains(still, 100)
     for plane in restless:
@@ -551,7 +545,7 @@ def test_a_faint_thing_is_seen_where_the_scene_is_calm_but_not_among_specks() ->
 
 
 def test_a_small_man_who_stands_where_a_torch_has_shone_is_seen_all_the_time() -> None:
-    still = scene() // 6 + 20
+    still = patches() // 6 + 20
     random = np.random.default_rng(2)
     dark = grains(still, 400)
     for plane in dark[60:100]:  # a torch, smaller than the minimum area, passes
@@ -567,7 +561,7 @@ def test_a_small_man_who_stands_where_a_torch_has_shone_is_seen_all_the_time() -
 
 
 def test_at_one_frame_a_second_things_go_further_between_two_frames() -> None:
-    still = scene()
+    still = patches()
     detector = Detector(DetectorSettings())
     for second in range(8):
         detector.update(still, float(second))
@@ -581,7 +575,7 @@ def test_at_one_frame_a_second_things_go_further_between_two_frames() -> None:
 @pytest.mark.parametrize(("every_s", "found"), [(2.0, 4), (3.0, 2), (4.0, 2)])
 def test_a_walk_is_found_by_keyframes_alone(every_s: float, found: int) -> None:
     """A figure of 6 % width crosses in 8.5 s. Every keyframe that shows it, but the first, is motion."""
-    still = scene(180, 320)
+    still = patches(180, 320)
     detector = Detector(DetectorSettings())
     motion = 0
     for step in range(20):
@@ -593,7 +587,7 @@ def test_a_walk_is_found_by_keyframes_alone(every_s: float, found: int) -> None:
 
 @pytest.mark.parametrize("every_s", [0.2, 2.0, 4.0])
 def test_an_insect_that_crosses_in_half_a_second_is_no_motion_at_any_rate(every_s: float) -> None:
-    still = scene(180, 320)
+    still = patches(180, 320)
     detector = Detector(DetectorSettings())
     for step in range(round(120 / every_s)):
         at_s = step * every_s
@@ -603,7 +597,7 @@ def test_an_insect_that_crosses_in_half_a_second_is_no_motion_at_any_rate(every_
 
 
 def test_learning_and_rest_are_told_in_seconds() -> None:
-    still = scene()
+    still = patches()
     slow = watch(Detector(DetectorSettings(learning_s=2.0)), [still] * 10 + walk(still, range(20, 120, 4)))
     assert [detection.reason for detection in slow[:20]] == [Reason.LEARNING] * 20
     assert slow[20].motion
@@ -621,7 +615,7 @@ def test_learning_and_rest_are_told_in_seconds() -> None:
 
 
 def test_every_verdict_says_what_was_compensated() -> None:
-    wide = scene(160, 220, seed=4)
+    wide = patches(160, 220, seed=4)
     detector = Detector(DetectorSettings())
     watch(detector, [np.ascontiguousarray(wide[20:140, 30:190])] * 30)
     moved = detector.update(np.ascontiguousarray(wide[18:138, 27:187]), 4.0)
@@ -640,7 +634,7 @@ def stirring_person(still: Luma, x: int, step: int) -> Luma:
 
 
 def test_a_person_who_stops_and_stirs_is_motion_for_minutes_and_at_once_when_moving_on() -> None:
-    still = scene()
+    still = patches()
     detector = rested(still)
     watch(detector, [still] * 4 * FPS, start=3.0)
     watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
@@ -653,7 +647,7 @@ def test_a_person_who_stops_and_stirs_is_motion_for_minutes_and_at_once_when_mov
 
 
 def test_a_parked_car_becomes_background_and_leaves_no_ghost() -> None:
-    still = scene()
+    still = patches()
     detector = rested(still)
     watch(detector, [still] * 4 * FPS, start=3.0)
     watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
@@ -667,7 +661,7 @@ def test_a_parked_car_becomes_background_and_leaves_no_ghost() -> None:
 
 
 def test_what_was_there_from_the_start_and_goes_leaves_no_ghost() -> None:
-    still = scene()
+    still = patches()
     detector = rested(with_box(still, 60, 40))
     watch(detector, [with_box(still, 60, 40)] * 6 * FPS, start=3.0)
     gone = watch(detector, [*walk(still, range(63, 141, 3)), *[still] * 3 * FPS], start=9.0)

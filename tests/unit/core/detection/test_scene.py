@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
 from async_motion.core.detection.scene import Light, find_light, jumped, kind_of
-from async_motion.core.detection.working_image import Plane
 from async_motion.core.model import SceneChange
-
-
-def scene(seed: int = 5) -> Plane:
-    coarse = np.random.default_rng(seed).integers(50, 200, (20, 27), np.uint8)
-    return np.asarray(cv2.resize(coarse, (320, 240), interpolation=cv2.INTER_CUBIC), np.uint8)
+from tests.support.scenes import texture
 
 
 @pytest.mark.parametrize("light", [Light(0.5, 0.0), Light(1.2, -10.0), Light(1.0, 25.0)])
 def test_the_light_is_found_though_something_moves(light: Light) -> None:
-    still = scene()
+    still = texture()
     lit = light.apply(still)
     lit[60:160, 60:140] = 3
     found = find_light(lit, still)
@@ -28,7 +22,7 @@ def test_the_light_is_found_though_something_moves(light: Light) -> None:
 
 
 def test_the_same_light_is_not_a_change() -> None:
-    still = scene()
+    still = texture()
     half = still.copy()
     half[:, :160] = 10
     assert not find_light(half, still)
@@ -36,7 +30,7 @@ def test_the_same_light_is_not_a_change() -> None:
 
 
 def test_pixels_that_a_light_clips_are_named() -> None:
-    still = scene()
+    still = texture()
     light = Light(2.0, 0.0)
     lit = light.apply(still)
     clipped = light.clipped(lit, still) > 0
@@ -44,7 +38,7 @@ def test_pixels_that_a_light_clips_are_named() -> None:
 
 
 def test_a_jump_is_the_share_that_changed() -> None:
-    still = scene()
+    still = texture()
     half = still.copy()
     half[:, :160] = np.clip(half[:, :160].astype(int) + 30, 0, 255)
     assert jumped(still, still) == 0.0
@@ -52,15 +46,15 @@ def test_a_jump_is_the_share_that_changed() -> None:
 
 
 def test_a_lamp_keeps_ratios_and_a_turned_camera_keeps_nothing() -> None:
-    still = scene()
+    still = texture()
     y, x = np.mgrid[:240, :320]
     lamp = 0.6 + 0.7 * np.exp(-((x - 200) ** 2 + (y - 80) ** 2) / 12_000)
     assert kind_of(np.clip(still * lamp, 0, 255).astype(np.uint8), still) is SceneChange.LIGHT
-    assert kind_of(scene(6), still) is SceneChange.MOVED
+    assert kind_of(texture(seed=6), still) is SceneChange.MOVED
 
 
 def test_in_infrared_things_have_other_brightnesses() -> None:
-    still = scene()
+    still = texture()
     bands = np.abs(((still.astype(int) * 3) % 256) - 128) + still // 4 + 20
     seen = np.clip(0.5 * still + 0.5 * bands, 0, 255).astype(np.uint8)
     assert kind_of(seen, still) in (SceneChange.INFRARED, SceneChange.MOVED)

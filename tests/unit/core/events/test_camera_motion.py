@@ -16,6 +16,7 @@ from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.events.camera_motion import CameraMotion, View
 from async_motion.core.events.tracker import Tracker, TrackerSettings
 from async_motion.core.model import Detection, Luma, Phase, Reason
+from tests.support.scenes import objects
 
 HEIGHT, WIDTH = 180, 320
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -26,13 +27,9 @@ FloatPlane = NDArray[np.float32]
 
 def world(seed: int, height: int = 500, width: int = 1600) -> FloatPlane:
     """Return a wide scene (height, width), float32, with objects in it."""
-    draw = np.random.default_rng(seed)
-    plane = np.full((height, width), 110, np.float32)
-    for _ in range(height * width // 3000):
-        x, y = int(draw.integers(0, width)), int(draw.integers(0, height))
-        w, h = int(draw.integers(10, 80)), int(draw.integers(10, 60))
-        cv2.rectangle(plane, (x, y), (x + w, y + h), float(draw.integers(40, 220)), -1)
-    coarse = draw.normal(0, 6, (height // 4, width // 4)).astype(np.float32)
+    count = height * width // 3000
+    plane = objects(height, width, seed=seed, count=count, widths=(10, 80), heights=(10, 60))
+    coarse = np.random.default_rng(seed).normal(0, 6, (height // 4, width // 4)).astype(np.float32)
     return plane + np.asarray(cv2.resize(coarse, (width, height)), np.float32)
 
 

@@ -11,19 +11,13 @@ import pytest
 
 from async_motion.core.events.image_health import ACCEPT_S, GAP_S, ImageHealth
 from async_motion.core.model import Luma
+from tests.support.scenes import objects
 
 Shot = Callable[[float], Luma]
 
 
 def view(seed: int, height: int = 360, width: int = 640) -> np.ndarray:
-    """Return a scene (height, width), float32, with objects in it."""
-    draw = np.random.default_rng(seed)
-    plane = np.full((height, width), 110, np.float32)
-    for _ in range(40):
-        x, y = int(draw.integers(0, width)), int(draw.integers(0, height))
-        w, h = int(draw.integers(20, 160)), int(draw.integers(20, 120))
-        cv2.rectangle(plane, (x, y), (x + w, y + h), float(draw.integers(40, 220)), -1)
-    return plane
+    return objects(height, width, seed=seed)
 
 
 def living(plane: np.ndarray, *, noise: float = 2.0, gain: float = 1.0) -> Shot:
