@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -81,20 +81,37 @@ class EventChoice:
 
 def chosen(args: argparse.Namespace, now: datetime | None = None) -> EventChoice:
     """Parse the options that `add_filters` added. Raises UsageError with one line for each wrong option."""
-    from async_motion.cli.when import moment, whole_day
-    from async_motion.core.names import is_name
-    from async_motion.settings.quantities import duration_of, share_of
+    problems = [*_wrong_names(args)]
+    since, until = _range(args, now or datetime.now(UTC), problems)
+    min_score, min_duration_s = _bounds(args, problems)
+    if problems:
+        raise UsageError(*problems)
+    return EventChoice(
+        cameras=tuple(args.camera) if args.camera else None,
+        since=since,
+        until=until,
+        zones=tuple(args.zone or ()),
+        min_score=min_score,
+        min_duration_s=min_duration_s,
+    )
 
-    now = now or datetime.now(UTC)
-    problems: list[str] = []
-    for option in ("camera", "zone"):
-        problems += [
-            f"--{option}: {name}: expected a name (a-z 0-9 _ -)"
-            for name in getattr(args, option) or ()
-            if not is_name(name)
-        ]
-    if args.instance is not None and not is_name(args.instance):
-        problems.append(f"--instance: {args.instance}: expected a name (a-z 0-9 _ -)")
+
+def _wrong_names(args: argparse.Namespace) -> Iterator[str]:
+    from async_motion.core.names import is_name
+
+    instances = () if args.instance is None else (args.instance,)
+    for option, names in (("camera", args.camera), ("zone", args.zone), ("instance", instances)):
+        for name in names or ():
+            if not is_name(name):
+                yield f"--{option}: {name}: expected a name (a-z 0-9 _ -)"
+
+
+def _range(
+    args: argparse.Namespace, now: datetime, problems: list[str]
+) -> tuple[datetime | None, datetime | None]:
+    """Return the beginning and the end of the chosen time; None: open. Appends to `problems`."""
+    from async_motion.cli.when import moment, whole_day
+
     since = until = None
     if args.on and (args.since or args.start or args.to):
         problems.append("--on: expected alone, without --since, --from and --to")
@@ -111,19 +128,17 @@ def chosen(args: argparse.Namespace, now: datetime | None = None) -> EventChoice
         problems += exc.problems
     if since and until and since >= until:
         problems.append("--to: it is not after the beginning of the range")
+    return since, until
+
+
+def _bounds(args: argparse.Namespace, problems: list[str]) -> tuple[float, float]:
+    """Return the smallest score and duration (seconds) of an event. Appends to `problems`."""
+    from async_motion.settings.quantities import duration_of, share_of
+
     score = 0.0 if args.min_score is None else share_of(args.min_score)
     if score is None or not 0 <= score <= 1:
         problems.append(f"--min-score: {args.min_score}: expected a share such as 2% or 0.02")
-    duration = 0.0 if args.min_duration is None else duration_of(args.min_duration)
-    if duration is None:
+    duration_s = 0.0 if args.min_duration is None else duration_of(args.min_duration)
+    if duration_s is None:
         problems.append(f"--min-duration: {args.min_duration}: expected a duration such as 5s")
-    if problems:
-        raise UsageError(*problems)
-    return EventChoice(
-        cameras=tuple(args.camera) if args.camera else None,
-        since=since,
-        until=until,
-        zones=tuple(args.zone or ()),
-        min_score=score or 0.0,
-        min_duration_s=duration or 0.0,
-    )
+    return score or 0.0, duration_s or 0.0

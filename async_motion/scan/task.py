@@ -30,7 +30,7 @@ from typing import IO, TYPE_CHECKING
 from async_motion.app.buckets import build_bucket
 from async_motion.app.specs import capture_spec
 from async_motion.app.units import build_unit
-from async_motion.capture import CameraSource, ContainerFacts, open_source, read_facts
+from async_motion.capture import CameraSource, CaptureSpec, ContainerFacts, open_source, read_facts
 from async_motion.core.backoff import Backoff
 from async_motion.core.model import Detection, Frame, Image, MotionEvent, SceneChange
 from async_motion.errors import (
@@ -109,57 +109,23 @@ async def _scan(task: ScanTask, path: str, store: AnyReader | None, on_share: On
     if begin is None or (spec.store and begin[1] == "modified"):
         return ScanOutcome(recording=recording, problem=NO_TIME)
     started_at, source = begin
-    camera = spec.settings.cameras[spec.camera]
-    read = replace(
-        capture_spec(spec.camera, camera),
-        source=path,
-        record_source=None,
-        decode=spec.decode,
-        threads=max(camera.capture.threads, spec.threads),
-        speed="max",
-        loop=False,
-        isolation="thread",
-        monotonic=_zero,
-        wall=started_at.timestamp,
-    )
-    zones: Polygons = {name: zone.polygon for name, zone in camera.detect.zones.items()}
-    sinks: list[Sink] = []
-    stored: StoreSink | None = None
-    if store is not None:
-        stored = StoreSink(store, prefix=spec.settings.minio.prefix)
-        sinks.append(stored)
+    read = _capture_spec(spec, path, started_at)
+    zones: Polygons = {
+        name: zone.polygon for name, zone in spec.settings.cameras[spec.camera].detect.zones.items()
+    }
+    stored = None if store is None else StoreSink(store, prefix=spec.settings.minio.prefix)
+    sinks: list[Sink] = [] if stored is None else [stored]
     if spec.stills and spec.out is not None:
         sinks.append(StillsSink(spec.out, zones))
     outbox = ScanOutbox(sinks)
     notes = OverlayNotes() if spec.video else None
     counts = _Counts(facts.seconds, on_share)
-
     async with aclosing(open_source(read)) as capture:
-        source_of_frames = _Frames(capture, colours=spec.needs_jpegs)
-        with ThreadPoolExecutor(1, "detect") as executor, ThreadPoolExecutor(1, "encode") as encoder:
-            unit = build_unit(
-                spec.settings,
-                spec.camera,
-                source=source_of_frames,
-                outbox=outbox,
-                observer=counts,
-                executor=executor,
-                encoder=encoder,
-                viewer=counts.judged if notes is None else notes.and_then(counts.judged),
-                encode=None if spec.needs_jpegs else _unencoded,
-                draw24=_numbers(recording),
-                settle_s=SETTLE_S,
-            )
-            problem: str | None = None
-            try:
-                await unit.run()
-            except CameraUnavailable as exc:
-                problem = _words(exc, recording)
-            except BaseExceptionGroup as group:
-                raise _first(group) from None
-            finally:
-                if stored is not None:
-                    await stored.aclose()
+        try:
+            problem = await _watch(task, capture, outbox, counts, notes)
+        finally:
+            if stored is not None:
+                await stored.aclose()
         damaged = capture.counters.corrupt
     if spec.video and spec.out is not None and notes is not None:
         events = [event for event, _ in outbox.events]
@@ -175,6 +141,51 @@ async def _scan(task: ScanTask, path: str, store: AnyReader | None, on_share: On
         damaged=damaged + counts.lost,
         problem=problem,
     )
+
+
+def _capture_spec(spec: ScanSpec, path: str, started_at: datetime) -> CaptureSpec:
+    """Return how to read a file: as its camera is read, but as fast as possible and from its own clock."""
+    camera = spec.settings.cameras[spec.camera]
+    return replace(
+        capture_spec(spec.camera, camera),
+        source=path,
+        record_source=None,
+        decode=spec.decode,
+        threads=max(camera.capture.threads, spec.threads),
+        speed="max",
+        loop=False,
+        isolation="thread",
+        monotonic=_zero,
+        wall=started_at.timestamp,
+    )
+
+
+async def _watch(
+    task: ScanTask, capture: CameraSource, outbox: ScanOutbox, counts: _Counts, notes: OverlayNotes | None
+) -> str | None:
+    """Walk the recording's frames through a camera's pipeline; return why it was not read to its end."""
+    spec = task.spec
+    with ThreadPoolExecutor(1, "detect") as executor, ThreadPoolExecutor(1, "encode") as encoder:
+        unit = build_unit(
+            spec.settings,
+            spec.camera,
+            source=_Frames(capture, colours=spec.needs_jpegs),
+            outbox=outbox,
+            observer=counts,
+            executor=executor,
+            encoder=encoder,
+            viewer=counts.judged if notes is None else notes.and_then(counts.judged),
+            encode=None if spec.needs_jpegs else _unencoded,
+            draw24=_numbers(task.recording),
+            settle_s=SETTLE_S,
+        )
+        try:
+            await unit.run()
+        except CameraUnavailable as exc:
+            return _words(exc, task.recording)
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+    return None
 
 
 class _Frames:

@@ -165,12 +165,7 @@ def check_source(value: object, info: ValidationInfo) -> object:
     elif rest.startswith("//") and colon:
         if scheme not in _SCHEMES:
             raise ValueError(f"an unknown kind of address, {expected}")
-        try:
-            parts = urlsplit(text)
-            usable = bool(parts.hostname) and parts.port != 0 and " " not in text
-        except ValueError:
-            usable = False
-        if not usable:
+        if not _has_host(text):
             raise ValueError(
                 "cannot be read as an address, expected scheme://user:password@host:port/path; in the "
                 "password write %40 for @, %2F for /, %3A for :, %23 for #, %3F for ?"
@@ -180,6 +175,14 @@ def check_source(value: object, info: ValidationInfo) -> object:
     elif any(len(part.encode()) > MAX_NAME for part in text.split("/")) or len(text.encode()) > MAX_PATH:
         raise ValueError(f"too long for a path, {expected}")
     return value
+
+
+def _has_host(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0 and " " not in address
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from async_motion.settings.addresses import is_loopback
@@ -32,7 +32,31 @@ PROCESS_NEEDS = 128 * 2**20
 
 def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
     """Yield (place, message) for values that are valid alone but contradict each other."""
-    minio, mqtt, web = settings.minio, settings.mqtt, settings.web
+    yield from _store_contradictions(settings.minio)
+    yield from _mqtt_contradictions(settings)
+    yield from _web_contradictions(settings.web)
+    yield from _fleet_contradictions(settings)
+    yield from _alone(("location",), settings.location, "latitude", "longitude")
+    yield from _collisions(("cameras",), settings.cameras)
+    yield from _former_names(settings.cameras)
+    placed = settings.location.latitude is not None or settings.location.longitude is not None
+    for name, camera in settings.cameras.items():
+        yield from _camera_contradictions(("cameras", name), camera)
+        if camera.profiles.switch == "sun" and not placed:
+            yield (
+                ("cameras", name, "profiles", "switch"),
+                "sun without a place, expected `location.latitude` and `location.longitude` with it",
+            )
+
+
+def _alone(place: Place, section: object, one: str, other: str) -> Iterator[tuple[Place, str]]:
+    """Yield a problem if only one of two settings that belong together is set."""
+    if (getattr(section, one) is None) != (getattr(section, other) is None):
+        there, missing = (one, other) if getattr(section, other) is None else (other, one)
+        yield (*place, there), f"set alone, expected `{missing}` with it"
+
+
+def _store_contradictions(minio: MinioSettings) -> Iterator[tuple[Place, str]]:
     if minio.endpoint is not None and minio.credentials == "static":
         for key in ("access_key", "secret_key"):
             if not getattr(minio, key):
@@ -52,42 +76,23 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
         )
         yield ("minio", there), f"set alone, expected `{other}` with it"
     yield from _tls_contradictions(("minio",), minio, on=minio.secure, switch="secure: true")
+
+
+def _mqtt_contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
+    mqtt = settings.mqtt
     yield from _tls_contradictions(("mqtt", "tls"), mqtt.tls, on=mqtt.tls.enabled, switch="enabled: true")
-    yield from _tls_contradictions(("web", "tls"), web.tls)
-    if web.tls.ca_file is not None and web.tls.cert_file is None:
-        yield ("web", "tls", "ca_file"), "set though TLS is off, expected `cert_file` and `key_file` with it"
     if mqtt.password is not None and mqtt.username is None:
         yield ("mqtt", "password"), "set alone, expected `username` with it"
     if mqtt.frigate_topic == f"{mqtt.base_topic}/{settings.instance}":
         yield ("mqtt", "frigate_topic"), "is this instance's own topic, expected another"
-    if web.token is None and not is_loopback(web.host):
-        yield (
-            ("web", "host"),
-            (
-                f"{shown(web.host)} can be reached from other machines, expected `web.token` with it, "
-                "or 127.0.0.1"
-            ),
-        )
-    yield from _web_contradictions(web)
-    yield from _fleet_contradictions(settings)
-    location = settings.location
-    if (location.latitude is None) != (location.longitude is None):
-        latitude_alone = location.longitude is None
-        there, other = ("latitude", "longitude") if latitude_alone else ("longitude", "latitude")
-        yield ("location", there), f"set alone, expected `{other}` with it"
-    yield from _collisions(("cameras",), settings.cameras)
+
+
+def _former_names(cameras: Mapping[str, CameraSettings]) -> Iterator[tuple[Place, str]]:
     former: dict[str, str] = {}
-    for name, camera in settings.cameras.items():
+    for name, camera in cameras.items():
         was = camera.renamed_from
-        if was is not None and (was in settings.cameras or former.setdefault(was, name) != name):
+        if was is not None and (was in cameras or former.setdefault(was, name) != name):
             yield ("cameras", name, "renamed_from"), f"`{was}` is another camera's, expected a former name"
-    for name, camera in settings.cameras.items():
-        yield from _camera_contradictions(("cameras", name), camera)
-        if camera.profiles.switch == "sun" and location.latitude is None and location.longitude is None:
-            yield (
-                ("cameras", name, "profiles", "switch"),
-                "sun without a place, expected `location.latitude` and `location.longitude` with it",
-            )
 
 
 def _tls_contradictions(
@@ -101,12 +106,22 @@ def _tls_contradictions(
         for key in ("ca_file", "cert_file", "key_file"):
             if getattr(files, key) is not None:
                 yield (*place, key), f"set though TLS is off, expected `{switch}` with it"
-    elif (files.cert_file is None) != (files.key_file is None):
-        there, other = ("cert_file", "key_file") if files.key_file is None else ("key_file", "cert_file")
-        yield (*place, there), f"set alone, expected `{other}` with it"
+    else:
+        yield from _alone(place, files, "cert_file", "key_file")
 
 
 def _web_contradictions(web: WebSettings) -> Iterator[tuple[Place, str]]:
+    yield from _tls_contradictions(("web", "tls"), web.tls)
+    if web.tls.ca_file is not None and web.tls.cert_file is None:
+        yield ("web", "tls", "ca_file"), "set though TLS is off, expected `cert_file` and `key_file` with it"
+    if web.token is None and not is_loopback(web.host):
+        yield (
+            ("web", "host"),
+            (
+                f"{shown(web.host)} can be reached from other machines, expected `web.token` with it, "
+                "or 127.0.0.1"
+            ),
+        )
     if web.viewer_token is not None and web.token is None:
         yield ("web", "viewer_token"), "set alone, expected `token` with it, which is the admin's"
     if web.viewer_token is not None and web.viewer_token == web.token:
@@ -115,18 +130,13 @@ def _web_contradictions(web: WebSettings) -> Iterator[tuple[Place, str]]:
         yield ("web", "remote_user"), "set alone, expected `trusted_proxies` with it"
     if any(network.prefixlen == 0 for network in web.trusted_proxies):
         yield ("web", "trusted_proxies"), "trusts every address, expected those of your proxies"
-    for there, other in (("access_key", "secret_key"), ("secret_key", "access_key")):
-        if getattr(web.store, there) is not None and getattr(web.store, other) is None:
-            yield ("web", "store", there), f"set alone, expected `{other}` with it"
+    yield from _alone(("web", "store"), web.store, "access_key", "secret_key")
 
 
 def _fleet_contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
     """Yield a problem for each setting that workers on different hosts must share but that is blank."""
     fleet = settings.fleet
-    files = fleet.tls
-    if (files.cert_file is None) != (files.key_file is None):
-        there, other = ("cert_file", "key_file") if files.key_file is None else ("key_file", "cert_file")
-        yield ("fleet", "tls", there), f"set alone, expected `{other}` with it"
+    yield from _alone(("fleet", "tls"), fleet.tls, "cert_file", "key_file")
     if not fleet.servers:
         return
     for place, blank, what in (

@@ -19,6 +19,7 @@ import csv
 import json
 import math
 import re
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -401,39 +402,46 @@ def _from_csv(path: Path, text: str) -> dict[str, Label]:
     rows.fieldnames = columns
     if not {"clip", "start", "end"} <= set(columns):
         raise UsageError(f"{path}:1: expected a first line `clip,start,end` or `clip,start,end,label`")
-    marks: dict[str, tuple[list[Span], list[Span], set[Kind]]] = {}
+    marks: defaultdict[str, _Marks] = defaultdict(_Marks)
     problems = []
     for row in rows:
         where = f"{path}:{rows.line_num}"
         name = (row["clip"] or "").strip()
         begin, end = (row["start"] or "").strip(), (row["end"] or "").strip()
-        label = (row.get("label") or "").strip().lower()
-        events, unsure, whole = marks.setdefault(name, ([], [], set()))
         try:
             if not name:
                 raise ValueError("names no clip")
-            if not begin and not end:
-                if label not in ("quiet", "motion"):
-                    raise ValueError("expected times, or label quiet or motion for the whole clip")
-                whole.add(Kind(label))
-            elif label in ("", "motion"):
-                events.append(_span(begin, end))
-            elif label == "unsure":
-                unsure.append(_span(begin, end))
-            else:
-                raise ValueError(f"label {label!r} is not known, expected motion or unsure with times")
-            if len(whole) + bool(events) > 1:
-                raise ValueError("has two labels, expected quiet, motion or times")
+            marks[name].add(begin, end, (row.get("label") or "").strip().lower())
         except ValueError as exc:
             problems.append(f"{where}: {name}: {exc}" if name else f"{where}: {exc}")
     if problems:
         raise UsageError(*problems)
-    return {
-        name: Label(
-            kind=next(iter(whole), Kind.MARKED),
-            events=tuple(events),
-            unsure=tuple(unsure),
-            said_in=str(path),
-        )
-        for name, (events, unsure, whole) in marks.items()
-    }
+    return {name: its.label(str(path)) for name, its in marks.items()}
+
+
+@dataclass(slots=True)
+class _Marks:
+    """What the rows of a CSV file say about one clip: times, or `whole`, a label of all of it."""
+
+    events: list[Span] = field(default_factory=list)
+    unsure: list[Span] = field(default_factory=list)
+    whole: set[Kind] = field(default_factory=set)
+
+    def add(self, begin: str, end: str, label: str) -> None:
+        """Add a row. Raises ValueError."""
+        if not begin and not end:
+            if label not in ("quiet", "motion"):
+                raise ValueError("expected times, or label quiet or motion for the whole clip")
+            self.whole.add(Kind(label))
+        elif label in ("", "motion"):
+            self.events.append(_span(begin, end))
+        elif label == "unsure":
+            self.unsure.append(_span(begin, end))
+        else:
+            raise ValueError(f"label {label!r} is not known, expected motion or unsure with times")
+        if len(self.whole) + bool(self.events) > 1:
+            raise ValueError("has two labels, expected quiet, motion or times")
+
+    def label(self, said_in: str) -> Label:
+        kind = next(iter(self.whole), Kind.MARKED)
+        return Label(kind=kind, events=tuple(self.events), unsure=tuple(self.unsure), said_in=said_in)
