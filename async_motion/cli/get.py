@@ -280,9 +280,8 @@ def _make(
     event: Event, frames: list[FrameInfo], folder: Path, making: Making, zones: Polygons | None
 ) -> list[str]:
     """Make the annotated frames, sheet and clip of one event; return a line for each failure."""
-    from async_motion.jpeg import encode
     from async_motion.retrieval.clips import make_clip
-    from async_motion.retrieval.images import annotate, image_of, sheet, used_zones
+    from async_motion.retrieval.images import annotate, image_of, jpeg_of, sheet, used_zones
 
     problems: dict[str, None] = {}
     touched = used_zones(frames, zones)
@@ -306,10 +305,10 @@ def _make(
         for frame in frames:
             image = read(frame)
             if image is not None:
-                _write(folder / "annotated" / f"{frame.seq:06d}.jpg", encode(image, 90)[0])
+                _write(folder / "annotated" / f"{frame.seq:06d}.jpg", jpeg_of(image))
     if making.sheet:
         drawn = sheet(event, frames, lambda frame: read(frame, 320))
-        make("sheet", lambda: _write(folder / "sheet.jpg", encode(drawn, 88)[0]))
+        make("sheet", lambda: _write(folder / "sheet.jpg", jpeg_of(drawn, 88)))
     if making.clip:
         make("clip", lambda: make_clip(frames, read, folder / "clip.mp4"))
     return list(problems)

@@ -13,7 +13,7 @@ import numpy as np
 
 from async_motion.core.model import FrameInfo, Image
 from async_motion.errors import ImageError
-from async_motion.jpeg import decode, dimensions
+from async_motion.jpeg import decode, dimensions, encode
 from async_motion.retrieval.model import Event
 
 Polygons = Mapping[str, Sequence[tuple[float, float]]]
@@ -40,6 +40,11 @@ def image_of(jpeg: bytes, at_least_width: int | None = None) -> Image:
     if width * height > MAX_PIXELS:
         raise ImageError(f"an image of {width}x{height} pixels is too large")
     return decode(jpeg, at_least_width)
+
+
+def jpeg_of(image: Image, quality: int = 90) -> bytes:
+    """Return a (H, W, 3) BGR uint8 image as a JPEG of `quality` (1..100). Raises ImageError."""
+    return encode(image, quality)[0]
 
 
 def annotate(image: Image, frame: FrameInfo, zones: Polygons | None = None) -> Image:

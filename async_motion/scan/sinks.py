@@ -20,14 +20,11 @@ from async_motion.core import index, names, payloads
 from async_motion.core.backoff import Backoff
 from async_motion.core.model import EventPhase, FrameInfo, MotionEvent, Phase, Record, StoredFrame
 from async_motion.errors import ImageError, StoreRefused, StoreUnavailable
-from async_motion.jpeg import encode
-from async_motion.retrieval.images import Polygons, annotate, image_of
+from async_motion.retrieval.images import Polygons, annotate, image_of, jpeg_of
 
 MAX_TRIES = 7
 """Attempts at one put: with the backoff between them, about half a minute."""
 PUTS_AT_ONCE = 8
-QUALITY = 90
-"""JPEG quality of annotated stills, which are encoded a second time."""
 
 
 class ObjectStore(Protocol):
@@ -114,7 +111,7 @@ class StillsSink:
         info = record.info
         try:
             drawn = annotate(image_of(record.jpeg), info, self._zones)
-            jpeg, _, _ = encode(drawn, QUALITY)
+            jpeg = jpeg_of(drawn)
         except ImageError:
             jpeg = record.jpeg
         write_file(self._out / info.camera / info.event_id / f"{info.seq:06d}.jpg", jpeg)

@@ -30,30 +30,47 @@ ADAPTERS = frozenset({"capture", "jpeg", "spool", "store", "broker"})
 MIDDLE = frozenset({"camera", "delivery", "fleet", "status", "home_assistant", "retrieval", "web"})
 """What stands between the adapters declares the protocols that it needs."""
 
-ASSEMBLY = LEAVES | ADAPTERS | MIDDLE | {"settings", "logs", "tls"}
-
-RULES: dict[str, frozenset[str]] = {
-    "": NOTHING,  # async_motion/__init__.py
+DESIGN: dict[str, frozenset[str]] = {
     "errors": NOTHING,
     "logs": NOTHING,
-    "tls": frozenset({"errors"}),
-    "aws_secrets": frozenset({"errors"}),
     "core": frozenset({"errors"}),
-    **dict.fromkeys(ADAPTERS, LEAVES),
-    **dict.fromkeys(MIDDLE, LEAVES),
-    "retrieval": LEAVES | {"jpeg"},
-    "store": LEAVES | {"tls", "aws_secrets"},
-    "broker": LEAVES | {"tls"},
-    "web": LEAVES | {"retrieval", "tls"},
-    "client": LEAVES | {"retrieval", "broker", "store"},
-    "settings": LEAVES | {"aws_secrets"},
-    "app": ASSEMBLY,
+    **dict.fromkeys(ADAPTERS | MIDDLE | {"settings"}, LEAVES),
+    "client": LEAVES | {"retrieval", "broker"},
+    "web": LEAVES | {"retrieval"},
+    "app": LEAVES | ADAPTERS | MIDDLE | {"settings", "logs"},
     "tune": LEAVES | {"capture", "settings", "app"},
-    "scan": LEAVES | {"capture", "jpeg", "retrieval", "settings", "app"},
-    "cli": LEAVES | {"app", "tune", "scan", "client", "retrieval", "settings", "logs", "jpeg"},
+    "scan": LEAVES | {"capture", "settings", "app"},
+    "cli": LEAVES | {"app", "tune", "scan", "client"},
     "__main__": frozenset({"cli"}),
 }
-"""Every package, and which others it may import."""
+"""The direction of dependence: what each package may import by its place in the walk."""
+
+BEYOND: dict[tuple[str, str], str] = {
+    ("tls", "errors"): "a leaf: contexts, and why a handshake failed",
+    ("broker", "tls"): "one builder of TLS contexts for all connections",
+    ("store", "tls"): "as the broker",
+    ("web", "tls"): "as the broker; it serves HTTPS",
+    ("app", "tls"): "NATS, and when certificates expire",
+    ("aws_secrets", "errors"): "a leaf: secrets that AWS keeps",
+    ("settings", "aws_secrets"): "a setting may refer to such a secret",
+    ("store", "aws_secrets"): "the store fetches rotated credentials while it runs",
+    ("retrieval", "jpeg"): "contact sheets, thumbnails and reports are made of JPEGs",
+    ("client", "store"): "a program names its bucket by address: `connect` opens it",
+    ("scan", "retrieval"): "annotated stills and clips, as of stored frames",
+    ("cli", "retrieval"): "commands that read the bucket",
+    ("cli", "settings"): "each command loads the file that it is given",
+    ("cli", "logs"): "each command chooses how it logs",
+}
+"""Imports beyond that direction, each with its reason."""
+
+RULES = {
+    "": NOTHING,  # async_motion/__init__.py
+    "tls": NOTHING,
+    "aws_secrets": NOTHING,
+    **DESIGN,
+}
+for _package, _imported in BEYOND:
+    RULES[_package] |= {_imported}
 
 APART = (("core/detection", "core/events"),)
 """Packages inside one package that share no import, either way."""
@@ -217,6 +234,12 @@ def test_no_import_is_made_where_its_reader_cannot_see_it(path: Path) -> None:
     assert (members_used(path) | names_read(path)) & OUT_OF_SIGHT == set()
 
 
+def test_the_rules_allow_no_more_than_is_imported() -> None:
+    unused = {package: RULES[package] - imported for package, imported in import_graph().items()}
+    assert {package: rest for package, rest in unused.items() if rest} == {}
+    assert not [(package, name) for package, name in BEYOND if name in DESIGN.get(package, NOTHING)]
+
+
 def test_the_rules_have_no_circles() -> None:
     assert list(TopologicalSorter(RULES).static_order())[-1] == "__main__"
 
@@ -279,7 +302,7 @@ LATER = frozenset({"aws_secrets", "client", "fleet", "retrieval", "scan", "tls"}
 
 MAX_TOP, MAX_EDGES = 18, 50
 """That goal, of all but `LATER`."""
-MAX_TOP_ALL, MAX_EDGES_ALL = 24, 84
+MAX_TOP_ALL, MAX_EDGES_ALL = 24, 79
 """Modules and packages at the top, as the design names them, and the imports between them.
 
 A new one is a decision: raise this with it.
