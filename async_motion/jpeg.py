@@ -28,7 +28,7 @@ def encode(image: Image, quality: int = 85, max_width: int | None = None) -> tup
     ratio. The array is only read. Raises ImageError.
     """
     try:
-        image = _at_most(image, max_width)
+        image = _bounded(image, max_width)
         done, jpeg = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
     except cv2.error as exc:
         raise ImageError(f"cannot encode an image of shape {image.shape}: {exc.err}") from exc
@@ -101,7 +101,7 @@ def dimensions(jpeg: bytes) -> tuple[int, int]:
     raise ImageError(f"not a JPEG: {len(jpeg)} bytes")
 
 
-def _at_most(image: Image, max_width: int | None) -> Image:
+def _bounded(image: Image, max_width: int | None) -> Image:
     height, width = image.shape[:2]
     if max_width is None or width <= max_width:
         return image

@@ -316,8 +316,8 @@ def _snapshot_maker(settings: Settings, broker: BrokerClient | FleetBroker) -> C
     snapshot = settings.mqtt.snapshot
 
     def smaller(jpeg: bytes) -> bytes:
-        most = min(broker.max_packet or SNAPSHOT_BYTES, SNAPSHOT_BYTES) - PACKET_MARGIN
-        return shrink(jpeg, snapshot.max_width, snapshot.quality, most)
+        max_bytes = min(broker.max_packet or SNAPSHOT_BYTES, SNAPSHOT_BYTES) - PACKET_MARGIN
+        return shrink(jpeg, snapshot.max_width, snapshot.quality, max_bytes)
 
     return smaller
 

@@ -290,11 +290,11 @@ def _time(said: Mapping[str, Any], name: str) -> datetime:
         raise ValueError(f"{name}: expected a time with a zone") from exc
 
 
-def _number(name: str, value: object, most: float) -> float:
+def _number(name: str, value: object, maximum: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name}: expected a number")
-    if not 0 <= value <= most:
-        raise ValueError(f"{name}: expected 0 to {most:g}")
+    if not 0 <= value <= maximum:
+        raise ValueError(f"{name}: expected 0 to {maximum:g}")
     return float(value)
 
 

@@ -406,10 +406,10 @@ class DiscoveryPublisher:
             self._born.set()
 
     async def _answer_births(self) -> None:
-        least, most = self._birth_delay_s
+        min_s, max_s = self._birth_delay_s
         while True:
             await self._born.wait()
-            await asyncio.sleep(least + (most - least) * self._draw())
+            await asyncio.sleep(min_s + (max_s - min_s) * self._draw())
             self._born.clear()
             if not self._broker.connected:
                 continue  # everything is published again on the next connect

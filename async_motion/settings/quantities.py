@@ -20,28 +20,28 @@ def number_of(value: object) -> float | None:
         return None
 
 
-def whole_between(least: int, most: int, unit: str = "") -> PlainValidator:
-    expected = f"expected a whole number from {least} to {most}{f' {unit}' if unit else ''}"
+def whole_between(minimum: int, maximum: int, unit: str = "") -> PlainValidator:
+    expected = f"expected a whole number from {minimum} to {maximum}{f' {unit}' if unit else ''}"
 
     def check(value: object) -> int:
         number = number_of(value)
         if number is None or not math.isfinite(number) or number != int(number):
             raise ValueError(f"{shown(value)} is not a whole number, {expected}")
-        if not least <= number <= most:
+        if not minimum <= number <= maximum:
             raise ValueError(f"{shown(value)} is out of range, {expected}")
         return int(number)
 
     return PlainValidator(check)
 
 
-def number_between(least: float, most: float, unit: str) -> PlainValidator:
-    expected = f"expected a number from {least:g} to {most:g} {unit}"
+def number_between(minimum: float, maximum: float, unit: str) -> PlainValidator:
+    expected = f"expected a number from {minimum:g} to {maximum:g} {unit}"
 
     def check(value: object) -> float:
         number = number_of(value)
         if number is None or math.isnan(number):
             raise ValueError(f"{shown(value)} is not a number, {expected}")
-        if not least <= number <= most:
+        if not minimum <= number <= maximum:
             raise ValueError(f"{shown(value)} is out of range, {expected}")
         return number
 
@@ -79,8 +79,10 @@ def _quantity(text: str, units: Mapping[str, float]) -> float | None:
     return total if text and at == len(text) else None
 
 
-def _measure(least: str, most: str, units: Mapping[str, float], expected: str) -> Callable[[object], float]:
-    low, high = _quantity(least, units), _quantity(most, units)
+def _measure(
+    minimum: str, maximum: str, units: Mapping[str, float], expected: str
+) -> Callable[[object], float]:
+    low, high = _quantity(minimum, units), _quantity(maximum, units)
     assert low is not None
     assert high is not None
 
@@ -105,19 +107,21 @@ def duration_of(text: str) -> float | None:
     return _quantity(text, _SECONDS)
 
 
-def seconds_between(least: str, most: str) -> Callable[[object], float]:
+def seconds_between(minimum: str, maximum: str) -> Callable[[object], float]:
     """Return a function that parses a duration into seconds. It raises ValueError outside the range."""
-    expected = f"expected a duration from {least} to {most} with its unit (ms, s, min, h, d), such as 10s"
-    return _measure(least, most, _SECONDS, expected)
+    expected = (
+        f"expected a duration from {minimum} to {maximum} with its unit (ms, s, min, h, d), such as 10s"
+    )
+    return _measure(minimum, maximum, _SECONDS, expected)
 
 
-def duration_between(least: str, most: str) -> PlainValidator:
-    return PlainValidator(seconds_between(least, most))
+def duration_between(minimum: str, maximum: str) -> PlainValidator:
+    return PlainValidator(seconds_between(minimum, maximum))
 
 
-def size_between(least: str, most: str) -> PlainValidator:
-    expected = f"expected a size from {least} to {most}, such as 500MB or 2GiB"
-    measure = _measure(least, most, _BYTES, expected)
+def size_between(minimum: str, maximum: str) -> PlainValidator:
+    expected = f"expected a size from {minimum} to {maximum}, such as 500MB or 2GiB"
+    measure = _measure(minimum, maximum, _BYTES, expected)
     return PlainValidator(lambda value: int(measure(value)))
 
 
@@ -130,11 +134,11 @@ def share_of(value: object) -> float | None:
     return number_of(value)
 
 
-def share_between(least: str, most: str) -> PlainValidator:
-    low, high = share_of(least), share_of(most)
+def share_between(minimum: str, maximum: str) -> PlainValidator:
+    low, high = share_of(minimum), share_of(maximum)
     assert low is not None
     assert high is not None
-    expected = f"expected a share from {least} to {most}, such as 0.2% or 0.002"
+    expected = f"expected a share from {minimum} to {maximum}, such as 0.2% or 0.002"
 
     def check(value: object) -> float:
         share = share_of(value)

@@ -159,8 +159,8 @@ class Tables:
                 "SELECT max(wall) FROM items WHERE clock = ?", (youngest,)
             ).fetchone()
             away_s = max(0.0, wall() - accepted)
-            most = oldest + self._max_age_s - min(GRACE_S, self._max_age_s / 10)
-            begin = max(youngest, min(youngest + away_s, most))
+            latest = oldest + self._max_age_s - min(GRACE_S, self._max_age_s / 10)
+            begin = max(youngest, min(youngest + away_s, latest))
         opened = clock()
         return lambda: begin + clock() - opened
 

@@ -162,8 +162,8 @@ def score_frames(
     motion = _flags(detected, len(labels))
     moving, empty = labels == MOVING, labels == EMPTY
     second = round(fps)
-    up, least = (motion, MIN_RUN) if alarms is None else (_flags(alarms, len(labels)), 1)
-    raised = _alarms(up, least, second)
+    up, min_run = (motion, MIN_RUN) if alarms is None else (_flags(alarms, len(labels)), 1)
+    raised = _alarms(up, min_run, second)
 
     latency = []
     missed = 0
@@ -189,7 +189,7 @@ def score_frames(
         missed=missed,
         latency=tuple(latency),
         latency_s=tuple(frames / fps for frames in latency),
-        false_alarms=len(_alarms(up & away, least, second)),
+        false_alarms=len(_alarms(up & away, min_run, second)),
         empty_s=float(np.count_nonzero(empty) / fps),
         standing_seen=sum(int(np.count_nonzero(span)) for span in stood),
         standing_frames=sum(len(span) for span in stood),
@@ -204,8 +204,8 @@ def score_somewhere(detected: ArrayLike, fps: float, *, alarms: ArrayLike | None
     Frames and latency are not scored, as the event's beginning is unknown.
     """
     motion = np.asarray(detected, np.bool_)
-    up, least = (motion, MIN_RUN) if alarms is None else (_flags(alarms, len(motion)), 1)
-    return Score(events=1, missed=0 if _alarms(up, least, round(fps)) else 1)
+    up, min_run = (motion, MIN_RUN) if alarms is None else (_flags(alarms, len(motion)), 1)
+    return Score(events=1, missed=0 if _alarms(up, min_run, round(fps)) else 1)
 
 
 def confirmed(motion: Sequence[bool], wiped: Sequence[bool], confirm: tuple[int, int]) -> NDArray[np.bool_]:
@@ -293,8 +293,8 @@ def join(ranges: Iterable[Range], gap: int) -> list[Range]:
     return joined
 
 
-def _alarms(up: NDArray[np.bool_], least: int, gap: int) -> list[Range]:
-    return join([(first, last) for first, last in runs(up) if last - first + 1 >= least], gap)
+def _alarms(up: NDArray[np.bool_], min_run: int, gap: int) -> list[Range]:
+    return join([(first, last) for first, last in runs(up) if last - first + 1 >= min_run], gap)
 
 
 def _flags(flags: ArrayLike, length: int) -> NDArray[np.bool_]:

@@ -86,11 +86,11 @@ def search(
     if cost(present) < MIN_GAIN:
         return present  # nothing can be gained
     axes = _Axes(present, [area for area in AREAS if min_area <= area < max_area], confirms)
-    best = _least(present, (present, *axes.everywhere(present)), cost, axes)
+    best = _cheapest(present, (present, *axes.everywhere(present)), cost, axes)
     for _ in range(ROUNDS):
         before = best
         for line in (axes.thresholds, axes.areas, axes.sensitivities):
-            best = _least(best, line(best), cost, axes)
+            best = _cheapest(best, line(best), cost, axes)
         if best == before:
             break
     return _simplest(present, best, cost)
@@ -105,7 +105,7 @@ def choose(
 ) -> Candidate:
     """Return the best of `candidates`, each with every confirmation, as `search` would; or `present`."""
     areas = tuple(candidate.min_area for candidate in candidates)
-    best = _least(present, candidates, cost, _Axes(present, areas, confirms))
+    best = _cheapest(present, candidates, cost, _Axes(present, areas, confirms))
     return _simplest(present, best, cost)
 
 
@@ -156,14 +156,14 @@ class _Axes:
         return 100 * changed + steps + levels / 256
 
 
-def _least(
+def _cheapest(
     now: Candidate, candidates: Iterator[Candidate] | Sequence[Candidate], cost: Cost, axes: _Axes
 ) -> Candidate:
     """Return the cheapest of `candidates`, each with every confirmation; `now` if it saves too little."""
     each = [confirmed for candidate in candidates for confirmed in axes.confirmations(candidate)]
     costs = {candidate: cost(candidate) for candidate in each}
-    least = min(costs.values())
-    near = [candidate for candidate, value in costs.items() if value < least + MIN_GAIN / 2]
+    lowest = min(costs.values())
+    near = [candidate for candidate, value in costs.items() if value < lowest + MIN_GAIN / 2]
     best = min(near, key=lambda candidate: (axes.distance(candidate), costs[candidate]))
     nearer = axes.distance(best) < axes.distance(now)
     return best if costs[best] <= cost(now) - (0.0 if nearer else MIN_GAIN) else now
@@ -171,10 +171,10 @@ def _least(
 
 def _simplest(present: Candidate, best: Candidate, cost: Cost) -> Candidate:
     """Return `best` with each setting reverted that costs less than `MIN_GAIN / 2` to revert."""
-    most = cost(best) + MIN_GAIN / 2
+    max_cost = cost(best) + MIN_GAIN / 2
     for key in KEYS:
         other = replace(best, **{key: getattr(present, key)})
-        if cost(other) <= most:
+        if cost(other) <= max_cost:
             best = other
     return best
 

@@ -26,8 +26,8 @@ _FEWEST = 60
 _CALM = 1.0
 """Median difference of the points, in grey levels, up to which no shift is searched."""
 _ASTRAY = 2.0
-_FARTHEST = 24.0
-_LEAST = 0.15
+_MAX_SHIFT = 24.0
+_MIN_SHIFT = 0.15
 
 
 class Shift(NamedTuple):
@@ -67,7 +67,7 @@ class Aligner:
             if less < rest:
                 moved, rest = again, less
         x, y = (float(value) * self._scale for value in moved)
-        if rest >= 0.9 * at_rest or np.hypot(x, y) <= _LEAST or max(abs(x), abs(y)) >= _FARTHEST:
+        if rest >= 0.9 * at_rest or np.hypot(x, y) <= _MIN_SHIFT or max(abs(x), abs(y)) >= _MAX_SHIFT:
             return STEADY
         return Shift(x, y)
 

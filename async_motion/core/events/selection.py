@@ -92,8 +92,8 @@ class Selection:
         if self._keep is Keep.EVERY:
             cells = [self._cell_of(at) for at in times]
             chosen = [i for i in chosen if i == 0 or cells[i] != cells[i - 1]]
-        most = self._places // 4
-        chosen = chosen[-most:] if most else []
+        max_kept = self._places // 4
+        chosen = chosen[-max_kept:] if max_kept else []
         self._left -= len(chosen)
         return chosen
 
