@@ -129,7 +129,8 @@ async def _probe_broker(settings: Settings) -> Finding:
             except BrokerUnavailable as exc:
                 return Finding(what=what, ok=False, text=f"{host}:{port}: {exc}")
             except TimeoutError:
-                why = "accepted the test message but did not return it" if ready.is_set() else client.state
+                accepted = "accepted the test message but did not return it"
+                why = accepted if ready.is_set() else str(client.health)
                 return Finding(what=what, ok=False, text=f"{host}:{port}: {why}")
             finally:
                 connection.cancel()
@@ -137,10 +138,10 @@ async def _probe_broker(settings: Settings) -> Finding:
 
 async def _answered(client: BrokerClient, ready: asyncio.Event) -> None:
     """Wait for the connection. Raises BrokerUnavailable on the first failure: a probe does not retry."""
-    before = client.state
+    before = client.health
     while not ready.is_set():
-        if client.state not in (before, "connected"):
-            raise BrokerUnavailable(client.state)
+        if not client.health.ok and client.health != before:
+            raise BrokerUnavailable(str(client.health))
         await asyncio.sleep(0.05)
 
 

@@ -42,6 +42,7 @@ from async_motion.broker.packet_limit import PacketLimit
 from async_motion.broker.refusals import Refusals
 from async_motion.broker.retained import Retained, RetainedChange
 from async_motion.core.backoff import Backoff
+from async_motion.core.health import PeerHealth, PeerState
 from async_motion.core.options import KEEPALIVE_S, MqttProtocol
 from async_motion.core.outage import OutageLog
 from async_motion.errors import BrokerRefused, BrokerUnavailable
@@ -155,7 +156,8 @@ class BrokerClient:
         self._opened_at: float | None = None
         self._short_lived = 0
         self._status_due = False
-        self._trouble = "unavailable: not connected yet"
+        self._health = PeerHealth(state=PeerState.UNAVAILABLE, problem="not connected yet")
+        """The health while there is no connection."""
         self._max_packet = max_packet
         if status_topic is not None:
             self.subscribe(status_topic, self._on_status)
@@ -168,14 +170,14 @@ class BrokerClient:
         return self._connection is not None and self._connection.error is None
 
     @property
-    def state(self) -> str:
-        """`connected`, `unavailable: why` or `refused: why`."""
+    def health(self) -> PeerHealth:
+        """The health of the broker: OK while there is a connection and it refuses nothing."""
         if self._connection is None:
-            return self._trouble
+            return self._health
         if self._connection.error is not None:
-            return _trouble(self._connection.error)
+            return _health_of(self._connection.error)
         refusals = str(self._refusals)
-        return f"refused: {refusals}" if refusals else "connected"
+        return PeerHealth(state=PeerState.REFUSED, problem=refusals) if refusals else PeerHealth()
 
     @property
     def address(self) -> str:
@@ -305,7 +307,7 @@ class BrokerClient:
             try:
                 await self._connect_and_serve()
             except BrokerUnavailable as exc:
-                await asyncio.sleep(self._note_trouble(exc))
+                await asyncio.sleep(self._note_failure(exc))
 
     async def _wait_for_turn(self) -> None:
         """Return when the client id is ours to use."""
@@ -543,12 +545,12 @@ class BrokerClient:
 
     def _leave(self, lost: BrokerUnavailable) -> None:
         self._connection = None
-        self._trouble = _trouble(lost)
+        self._health = _health_of(lost)
         deferred, self._deferred = self._deferred, []
         for change in (*deferred, *self._retained.went_away()):
             self._settle(change, again(lost))
 
-    def _note_trouble(self, exc: BrokerUnavailable) -> float:
+    def _note_failure(self, exc: BrokerUnavailable) -> float:
         """Remember and log why there is no connection; return the seconds to wait."""
         refused = isinstance(exc, BrokerRefused)
         hint = ""
@@ -569,11 +571,11 @@ class BrokerClient:
             elif self._short_lived >= 3 and not refused and not str(self._refusals):
                 hint = f" ({self._short_lived} times soon after connecting: is the client id used twice?)"
         delay_s = (self._refused_retry if refused else self._retry).next_s()
-        self._trouble = _trouble(exc)
-        told = self._outage.failed(self._trouble + hint)
+        self._health = _health_of(exc)
+        told = self._outage.failed(f"{self._health}{hint}")
         level = logging.DEBUG if told is None else logging.WARNING
         said = "broker %s: %s%s; next try in %.1f s%s"
-        log.log(level, said, self.address, self._trouble, hint, delay_s, told or "")
+        log.log(level, said, self.address, self._health, hint, delay_s, told or "")
         return delay_s
 
     def _known_limit(self) -> int | None:
@@ -584,12 +586,14 @@ class BrokerClient:
         return asyncio.get_running_loop().time()
 
     def _away(self) -> BrokerUnavailable:
-        error = BrokerRefused if self.state.startswith("refused") else BrokerUnavailable
-        return error(f"broker {self.address}: {self.state}")
+        health = self.health
+        error = BrokerRefused if health.state is PeerState.REFUSED else BrokerUnavailable
+        return error(f"broker {self.address}: {health}")
 
 
-def _trouble(error: BrokerUnavailable) -> str:
-    return f"{'refused' if isinstance(error, BrokerRefused) else 'unavailable'}: {error}"
+def _health_of(error: BrokerUnavailable) -> PeerHealth:
+    state = PeerState.REFUSED if isinstance(error, BrokerRefused) else PeerState.UNAVAILABLE
+    return PeerHealth(state=state, problem=str(error))
 
 
 def _reason(topic: str, error: BrokerRefused) -> str:

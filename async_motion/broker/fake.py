@@ -20,6 +20,7 @@ from aiomqtt import Topic
 from async_motion.broker.client import Handler
 from async_motion.broker.connection import packet_size
 from async_motion.broker.retained import Retained
+from async_motion.core.health import PeerHealth, PeerState
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 
 
@@ -87,7 +88,7 @@ class FakeBroker:
         self.server = server or FakeServer()
         self.status_topic = status_topic
         self.connected = False
-        self._trouble = "unavailable: not connected yet"
+        self._health = PeerHealth(state=PeerState.UNAVAILABLE, problem="not connected yet")
         self._retained = Retained()
         self._handlers: list[tuple[str, Handler]] = []
         self._callbacks: list[Callable[[], None]] = []
@@ -96,13 +97,13 @@ class FakeBroker:
             self.connect()
 
     @property
-    def state(self) -> str:
-        """`connected`, `unavailable: why` or `refused: why`."""
+    def health(self) -> PeerHealth:
+        """The health of the broker."""
         if not self.connected:
-            return self._trouble
+            return self._health
         for topic, reason in self._refusals.items():
-            return f"refused: {topic}: {reason}"
-        return "connected"
+            return PeerHealth(state=PeerState.REFUSED, problem=f"{topic}: {reason}")
+        return PeerHealth()
 
     @property
     def address(self) -> str:
@@ -121,8 +122,8 @@ class FakeBroker:
         if retain:
             self._retained.set(topic, payload)
         if not self.connected:
-            refused = self._trouble.startswith("refused")
-            raise (BrokerRefused if refused else BrokerUnavailable)(f"broker {self.address}: {self._trouble}")
+            error = BrokerRefused if self._health.state is PeerState.REFUSED else BrokerUnavailable
+            raise error(f"broker {self.address}: {self._health}")
         if retain:
             self._say_next()
         else:
@@ -166,11 +167,11 @@ class FakeBroker:
         try:
             while True:
                 if not self.connected and self.server.refuse_login is not None:
-                    self._trouble = f"refused: {self.server.refuse_login}"
+                    self._health = PeerHealth(state=PeerState.REFUSED, problem=self.server.refuse_login)
                 elif not self.connected and self.server.up:
                     self.connect()
                 elif not self.connected:
-                    self._trouble = "unavailable: connection refused"
+                    self._health = PeerHealth(state=PeerState.UNAVAILABLE, problem="connection refused")
                 await asyncio.sleep(0.001)
         finally:
             if self.connected and self.status_topic is not None:
@@ -201,7 +202,7 @@ class FakeBroker:
             return
         self.connected = False
         self._retained.went_away()
-        self._trouble = f"unavailable: {problem}"
+        self._health = PeerHealth(state=PeerState.UNAVAILABLE, problem=problem)
         self.server.clients.remove(self)
         if last_will and self.status_topic is not None:
             self.server.take(self.status_topic, b"offline", retain=True)

@@ -188,7 +188,7 @@ def test_a_publish_returns_once_it_is_acknowledged_and_arrives(site: Site) -> No
         client = site.client()
         with site.watch("am/#") as seen:
             async with running(client):
-                assert client.state == "connected"
+                assert client.health.ok
                 await client.publish("am/edge/porch/frame", b'{"key": 1}')
                 await until(seen, "am/edge/porch/frame", ['{"key": 1}'])
                 assert not seen[-1].retain
@@ -204,14 +204,14 @@ def test_away_from_the_first_moment(site: Site) -> None:
         with pytest.raises(BrokerUnavailable):
             await client.publish("am/t", b"before run")
         async with running(client, wait=False):
-            await eventually_async(lambda: client.state.startswith("unavailable: connection refused"))
+            await eventually_async(lambda: str(client.health).startswith("unavailable: connection refused"))
             with pytest.raises(BrokerUnavailable, match="connection refused"):
                 await client.publish("am/t", b"away")
             client.retain("am/edge/porch/motion", "ON")
             site.start()
             await eventually_async(lambda: client.connected, what="the connection")
             await client.publish("am/t", b"there")
-            assert client.state == "connected"
+            assert client.health.ok
             with site.watch("am/#") as seen:
                 await until(seen, "am/edge/porch/motion", ["ON"])
         assert not client.connected
@@ -227,9 +227,9 @@ def test_everything_retained_is_published_again_in_order_and_online_last(site: S
         client.retain("am/config", "c")
         client.retain("am/edge/porch/motion", "OFF")
         called: list[str] = []
-        client.on_connect(lambda: called.append(client.state))
+        client.on_connect(lambda: called.append(str(client.health)))
         async with running(client):
-            await eventually_async(lambda: called == ["connected"])
+            await eventually_async(lambda: called == ["ok"])
             await client.publish("am/edge/porch/snapshot", b"picture", retain=True)
             client.retain("am/edge/porch/motion", "ON")
             client.forget("am/config")
@@ -250,7 +250,7 @@ def test_everything_retained_is_published_again_in_order_and_online_last(site: S
                     STATUS: b"online",
                 }
                 assert all(message.retain for message in seen)
-            await eventually_async(lambda: called == ["connected"] * 2)
+            await eventually_async(lambda: called == ["ok"] * 2)
 
     asyncio.run(case())
 
@@ -335,7 +335,7 @@ def test_a_clean_stop_says_what_is_left_and_then_offline(site: Site) -> None:
             await until(seen, STATUS, ["online", "offline"])
             assert texts(seen, "am/edge/porch/motion") == ["OFF"]
             assert [message.topic for message in seen][-1] == STATUS
-        assert client.state == "unavailable: stopped"
+        assert str(client.health) == "unavailable: stopped"
 
     asyncio.run(case())
 
@@ -421,7 +421,7 @@ def test_a_large_payload_passes_and_one_above_the_limit_is_refused_before_it_is_
                 await client.publish("am/big", b"next")
                 await eventually_async(lambda: len(seen) == 2)
                 assert client.connected, "the connection lives on"
-                assert client.state.startswith("refused: am/too_big")
+                assert str(client.health).startswith("refused: am/too_big")
 
     asyncio.run(case())
 
@@ -493,7 +493,7 @@ def test_a_broker_that_dies_in_mid_publish_fails_all_publishes_long_before_their
             assert not client.connected
             real.server.start()
             await eventually_async(lambda: client.connected, what="the connection")
-            assert client.state == "connected"
+            assert client.health.ok
 
     asyncio.run(case())
 
@@ -515,7 +515,7 @@ def test_a_silent_broker_is_noticed_within_the_keepalive_and_comes_back_by_itsel
         )
         async with running(client):
             real.server.pause()
-            await eventually_async(lambda: client.state.startswith("unavailable"), what="the silence")
+            await eventually_async(lambda: str(client.health).startswith("unavailable"), what="the silence")
             real.server.resume()
             await eventually_async(lambda: client.connected, what="the connection")
             await client.publish("am/frame", b"x")
@@ -605,7 +605,7 @@ def test_a_stop_while_the_broker_is_silent_is_bounded(real: RealSite) -> None:
             real.server.pause()
             client.retain("am/edge/porch/motion", "OFF")
             await stop()
-            assert client.state == "unavailable: stopped"
+            assert str(client.health) == "unavailable: stopped"
         real.server.resume()
 
         async def offline() -> bool:
@@ -670,7 +670,7 @@ def test_mosquitto_refuses_a_login_and_takes_us_when_it_is_fixed(
             server.set_password("edge", "right horse")
             server.reload()
             async with running(client, wait=False):
-                await eventually_async(lambda: client.state.startswith("refused: "), what="the refusal")
+                await eventually_async(lambda: str(client.health).startswith("refused: "), what="the refusal")
                 with pytest.raises(BrokerRefused):
                     await client.publish("am/t", b"x")
                 await eventually_async(
@@ -723,14 +723,16 @@ def test_mosquitto_refuses_a_topic_by_reason_code_and_the_others_go_on(
                 await eventually_async(sent, what=f"a publish on {topic}")
 
             async with running(client):
-                await eventually_async(lambda: client.state == "refused: am/forbidden/motion: Not authorized")
+                await eventually_async(
+                    lambda: str(client.health) == "refused: am/forbidden/motion: Not authorized"
+                )
                 client.retain("am/forbidden/motion", "OFF")
                 with pytest.raises(BrokerRefused, match="am/forbidden/frame: Not authorized"):
                     await publish("am/forbidden/frame")
                 with pytest.raises(BrokerRefused, match="am/forbidden/snapshot: Not authorized"):
                     await publish("am/forbidden/snapshot", retain=True)
                 await publish("am/edge/porch/frame")
-                assert "(and 2 more topics)" in client.state
+                assert "(and 2 more topics)" in str(client.health)
                 # From now on they are held back: they cost neither an attempt nor a connection.
                 connection = client._connection
                 for _ in range(3):
@@ -752,9 +754,9 @@ def test_a_refused_topic_is_retried_and_taken_when_it_is_allowed(tmp_path: Path)
             client = BrokerClient(host="127.0.0.1", port=server.port, status_topic=STATUS, **QUICK)
             client.retain("am/forbidden/motion", "ON")
             async with running(client):
-                await eventually_async(lambda: client.state.startswith("refused: am/forbidden/motion"))
+                await eventually_async(lambda: str(client.health).startswith("refused: am/forbidden/motion"))
                 server.allow("topic readwrite #\n")
-                await eventually_async(lambda: client.state == "connected", what="the right")
+                await eventually_async(lambda: client.health.ok, what="the right")
                 found = await asyncio.to_thread(retained, server.port, "am/forbidden/#")
                 assert found == {"am/forbidden/motion": b"ON"}
 
@@ -842,9 +844,9 @@ def test_a_tls_failure_is_reported_with_its_setting(tmp_path: Path, certificates
         async def refused(options: dict[str, Any], wanted: str) -> None:
             client = BrokerClient(host="127.0.0.1", port=server.port, tls=True, **options, **QUICK)
             async with running(client, wait=False):
-                await eventually_async(lambda: client.state != "unavailable: not connected yet")
-                assert client.state.startswith("refused: ")
-                assert wanted in client.state
+                await eventually_async(lambda: str(client.health) != "unavailable: not connected yet")
+                assert str(client.health).startswith("refused: ")
+                assert wanted in str(client.health)
 
         for options, wanted in _tls_refusals(certificates, tmp_path).values():
             asyncio.run(refused(options, wanted))
@@ -867,7 +869,7 @@ def test_a_missing_client_certificate_is_not_a_failed_login(
                 host="127.0.0.1", port=server.port, tls=True, ca_file=str(certificates.ca), **QUICK
             )
             async with running(client, wait=False):
-                await eventually_async(lambda: client.state != "unavailable: not connected yet")
+                await eventually_async(lambda: str(client.health) != "unavailable: not connected yet")
                 assert not client.connected
 
         asyncio.run(case())
@@ -879,8 +881,8 @@ def test_a_plain_port_is_not_a_tls_port(tmp_path: Path) -> None:
         async def case() -> None:
             client = BrokerClient(host="127.0.0.1", port=server.port, tls=True, **QUICK)
             async with running(client, wait=False):
-                await eventually_async(lambda: client.state != "unavailable: not connected yet")
-                assert "TLS" in client.state
+                await eventually_async(lambda: str(client.health) != "unavailable: not connected yet")
+                assert "TLS" in str(client.health)
 
         asyncio.run(case())
 

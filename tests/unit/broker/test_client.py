@@ -131,9 +131,9 @@ async def connected(client: BrokerClient) -> None:
 
 
 async def troubled(client: BrokerClient) -> str:
-    await eventually_async(lambda: client.state != "unavailable: not connected yet", what="a state")
+    await eventually_async(lambda: str(client.health) != "unavailable: not connected yet", what="a state")
     assert not client.connected
-    return client.state
+    return str(client.health)
 
 
 # -- another broker
@@ -228,7 +228,7 @@ def test_a_broker_that_acknowledges_nothing_is_refused() -> None:
     async def case() -> None:
         async with against(Script(connack=accepted(b"\x24\x00"))) as client:
             assert "QoS 1 is needed" in await troubled(client)
-            assert client.state.startswith("refused: ")
+            assert str(client.health).startswith("refused: ")
 
     asyncio.run(case())
 
@@ -347,8 +347,8 @@ def test_another_client_with_our_id_is_named() -> None:
             await connected(client)
             assert script.writer is not None
             send(script.writer, DISCONNECT, b"\x8e\x00")
-            await eventually_async(lambda: "took over our client id" in client.state)
-            assert client.state.startswith("refused: ")
+            await eventually_async(lambda: "took over our client id" in str(client.health))
+            assert str(client.health).startswith("refused: ")
 
     asyncio.run(case())
 
@@ -365,7 +365,7 @@ def test_a_refused_publish_says_why_and_the_topic_is_held_back() -> None:
                 with pytest.raises(BrokerRefused, match="am/t: Quota exceeded"):
                     await client.publish("am/t", b"x")
             assert len(script.publishes) == 1
-            assert client.state == "refused: am/t: Quota exceeded"
+            assert str(client.health) == "refused: am/t: Quota exceeded"
 
     asyncio.run(case())
 

@@ -26,16 +26,16 @@ def test_an_outage_and_its_end() -> None:
     async def case() -> None:
         broker = FakeBroker(status_topic="am/status")
         calls: list[str] = []
-        broker.on_connect(lambda: calls.append(broker.state))
+        broker.on_connect(lambda: calls.append(str(broker.health)))
         broker.lose("switched off")
-        assert broker.state == "unavailable: switched off"
+        assert str(broker.health) == "unavailable: switched off"
         assert broker.server.retained["am/status"] == b"offline"
         with pytest.raises(BrokerUnavailable, match="switched off"):
             await broker.publish("am/t", b"x")
         broker.retain("am/motion", "ON")
         broker.retain("am/motion", "OFF")
         broker.connect()
-        assert calls == ["connected"]
+        assert calls == ["ok"]
         assert [m.payload for m in broker.server.on("am/motion")] == [b"OFF"]
 
     asyncio.run(case())
@@ -51,7 +51,7 @@ def test_refusals_by_topic_and_by_size() -> None:
         with pytest.raises(BrokerRefused, match="at most"):
             await broker.publish("am/t", bytes(100), retain=True)
         broker.retain("am/forbidden/motion", "ON")
-        assert broker.state == "refused: am/forbidden/t: Not authorized"
+        assert str(broker.health) == "refused: am/forbidden/t: Not authorized"
         server.refuse.clear()
         broker.lose()
         broker.connect()
@@ -65,7 +65,7 @@ def test_a_refused_login() -> None:
         server = FakeServer(refuse_login="wrong password")
         broker = FakeBroker(server)
         task = asyncio.create_task(broker.run(), name="client")
-        await eventually_async(lambda: broker.state == "refused: wrong password")
+        await eventually_async(lambda: str(broker.health) == "refused: wrong password")
         with pytest.raises(BrokerRefused):
             await broker.publish("am/t", b"x")
         server.refuse_login = None
