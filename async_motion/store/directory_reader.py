@@ -119,11 +119,12 @@ def _walk(root: Path, at: str, prefix: str, folders: bool, after: str) -> Iterat
     except (FileNotFoundError, NotADirectoryError):
         return
     for key in sorted(f"{at}{name}/" if is_folder else f"{at}{name}" for name, is_folder in names):
-        if not (key.startswith(prefix) or prefix.startswith(key)) or key == f"{_WORK}/":
+        on_the_way = key.startswith(prefix) or prefix.startswith(key)
+        if not on_the_way or key == f"{_WORK}/":
             continue
         if key.endswith("/"):
             if key <= after and not after.startswith(key):
-                continue
+                continue  # everything below it comes before `after`
             if folders and len(key) > len(prefix):
                 if key > after:
                     yield key

@@ -27,7 +27,7 @@ import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 from urllib.parse import urlsplit
@@ -149,39 +149,41 @@ class Guard:
 
     def visitor(self, request: web.Request) -> Visitor:
         """Return the sender of a request, with its role. Raises TooManyWrong."""
-        peer = request.remote or ""
-        trusted = self._is_trusted(peer)
         headers = request.headers
-        framed = trusted and bool(headers.get("X-Ingress-Path"))
-        address = _client(headers.getall("X-Forwarded-For", []), peer, self._is_trusted) if trusted else peer
-        secure = request.secure or (
-            trusted and headers.get("X-Forwarded-Proto", "").split(",")[0].strip().lower() == "https"
-        )
-        hosts = (
-            request.host,
-            *([headers["X-Forwarded-Host"]] if trusted and "X-Forwarded-Host" in headers else []),
-        )
-
-        def is_(role: Role, how: str = "", *, name: str = "", cookie: str | None = None) -> Visitor:
-            return Visitor(
-                role=role, how=how, name=name, framed=framed, secure=secure, address=address, hosts=hosts,
-                cookie=cookie,
-            )  # fmt: skip
-
+        trusted = self._is_trusted(request.remote or "")
+        stranger = self._stranger(request, trusted=trusted)
         if trusted and self._remote_user and headers.get("X-Remote-User-Id"):
             name = headers.get("X-Remote-User-Display-Name") or headers.get("X-Remote-User-Name") or ""
-            return is_(self._remote_user, "proxy", name=name)
+            return replace(stranger, role=self._remote_user, how="proxy", name=name)
         if not self._tokens:
             direct = not any(header in headers for header in _FORWARDING)
             own_name = is_loopback(urlsplit(f"//{request.host}").hostname or "")
             if self._on_loopback and direct and own_name:
-                return is_(Role.ADMIN, "open")
-            return is_(Role.NONE)
+                return replace(stranger, role=Role.ADMIN, how="open")
+            return stranger
         scheme, _, given = headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return is_(self.role_of(given.strip(), address), "bearer")
+            return replace(stranger, role=self.role_of(given.strip(), stranger.address), how="bearer")
         role, cookie = self._from_cookie(request)
-        return is_(role, "cookie" if role else "", cookie=cookie)
+        return replace(stranger, role=role, how="cookie" if role else "", cookie=cookie)
+
+    def _stranger(self, request: web.Request, *, trusted: bool) -> Visitor:
+        """Return the sender of a request before it is known: its way here, and no role.
+
+        What the headers say of that way counts only if the peer is `trusted`, a proxy of ours.
+        """
+        headers, peer = request.headers, request.remote or ""
+        if not trusted:
+            return Visitor(role=Role.NONE, secure=request.secure, address=peer, hosts=(request.host,))
+        proto = headers.get("X-Forwarded-Proto", "").split(",")[0].strip().lower()
+        forwarded = [headers["X-Forwarded-Host"]] if "X-Forwarded-Host" in headers else []
+        return Visitor(
+            role=Role.NONE,
+            framed=bool(headers.get("X-Ingress-Path")),
+            secure=request.secure or proto == "https",
+            address=_client(headers.getall("X-Forwarded-For", []), peer, self._is_trusted),
+            hosts=(request.host, *forwarded),
+        )
 
     def role_of(self, token: str, address: str) -> Role:
         """Return the role of a token; a wrong one is counted against `address`. Raises TooManyWrong."""
