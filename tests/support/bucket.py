@@ -159,9 +159,8 @@ def make_event(
     infos, stored = [], []
     for seq in range(frames if jpegs is None else len(jpegs)):
         jpeg = jpegs[seq] if jpegs is not None else f"{event_id} {seq}".encode()
-        record = make_record(event, seq, jpeg=jpeg)
         info = replace(
-            record.info,
+            make_record(event, seq, jpeg=jpeg).info,
             captured_at=at + timedelta(seconds=every_s * seq),
             object_key=names.frame_key(folder, seq),
             width=size[0],
@@ -171,7 +170,7 @@ def make_event(
             zones=tuple(zones),
         )
         infos.append(info)
-        stored.append(stored_of(replace(record, info=info), stored_at=info.captured_at))
+        stored.append(stored_of(info, stored_at=info.captured_at))
         objects[info.object_key] = (jpeg, payloads.object_metadata(info))
     summary = None
     if ended:

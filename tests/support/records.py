@@ -77,9 +77,10 @@ def end_of(event: MotionEvent, after_s: float = 5.0) -> EventPhase:
     )
 
 
-def stored_of(frame: Record | FrameUpload, **changes: Any) -> StoredFrame:
-    """Return a record, or a leased one, as stored."""
-    return replace(StoredFrame(info=frame.info, bucket="motion", etag="e", stored_at=BEGIN), **changes)
+def stored_of(frame: Record | FrameUpload | FrameInfo, **changes: Any) -> StoredFrame:
+    """Return a record, leased or not, as stored."""
+    info = frame if isinstance(frame, FrameInfo) else frame.info
+    return replace(StoredFrame(info=info, bucket="motion", etag="e", stored_at=BEGIN), **changes)
 
 
 @dataclass

@@ -18,10 +18,10 @@ from async_motion.broker.fake import FakeBroker, FakeServer
 from async_motion.client import Event, MotionClient
 from async_motion.client import client as module
 from async_motion.core import payloads
-from async_motion.core.model import StoredFrame
 from async_motion.errors import StoreRefused, StoreUnavailable
 from async_motion.retrieval import requests as retrieval_requests
 from tests.support.bucket import INSTANCE, MadeEvent, MemoryBucket, make_event
+from tests.support.records import stored_of
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 CAMERAS = ("porch", "yard")
@@ -60,9 +60,7 @@ def end_of(made: MadeEvent) -> dict[str, Any]:
 
 def announcement_of(made: MadeEvent, seq: int, no: int) -> dict[str, Any]:
     info = made.frames[seq]
-    return payloads.frame_payload(
-        StoredFrame(info=info, bucket="motion", etag="e", stored_at=info.captured_at, writer="a41c07", no=no)
-    )
+    return payloads.frame_payload(stored_of(info, stored_at=info.captured_at, writer="a41c07", no=no))
 
 
 def made_event(
