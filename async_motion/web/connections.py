@@ -99,10 +99,16 @@ class Handshakes:
     def begin(self, transport: asyncio.Transport) -> None:
         """Take over the socket of a connection, and begin its handshake."""
         # A transport cannot be detached from its socket, but a copy of the descriptor outlives it.
-        plain = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-        transport.abort()
+        try:
+            plain = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        except OSError:  # no descriptor is left
+            return
+        finally:
+            transport.abort()
         if len(self._tasks) >= MAX_HANDSHAKES:
-            next(iter(self._tasks)).cancel()
+            oldest = next(iter(self._tasks))
+            del self._tasks[oldest]
+            oldest.cancel()
         task = asyncio.get_running_loop().create_task(self._shake_hands(plain), name="web[handshake]")
         self._tasks[task] = None
 
