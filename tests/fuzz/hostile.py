@@ -230,6 +230,70 @@ def rtsp(connection: socket.socket, draw: random.Random, units: list[AccessUnit]
                 return
 
 
+PLAIN_SDP = (
+    b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+    b"m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:video\r\n"
+)
+WRAP_S = (1 << 32) / 90_000
+"""After this time RTP timestamps begin again."""
+
+
+def odd_times(connection: socket.socket, draw: random.Random, units: list[AccessUnit]) -> None:
+    """Answer RTSP's requests, then play undamaged media in real time, with wrong timestamps."""
+    reader = connection.makefile("rb")
+    with reader:
+        while line := reader.readline():
+            method, cseq = line.split(b" ")[0], b"0"
+            while (header := reader.readline()).strip():
+                if header.lower().startswith(b"cseq:"):
+                    cseq = header[5:].strip()
+            body = PLAIN_SDP if method == b"DESCRIBE" else b""
+            head = b"RTSP/1.0 200 OK\r\nCSeq: " + cseq + b"\r\nSession: 1;timeout=60\r\n"
+            if method == b"SETUP":
+                head += b"Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+            kind = b"Content-Type: application/sdp\r\n" if body else b""
+            connection.sendall(head + kind + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            if method == b"PLAY":
+                _play_oddly(connection, draw, units)
+                return
+
+
+def _play_oddly(connection: socket.socket, draw: random.Random, units: list[AccessUnit]) -> None:
+    said = _wrong_times(draw)
+    reports = draw.choice((0.0, 0.1))
+    sequence = 0
+    for number in range(200):
+        time.sleep(0.02)
+        if draw.random() < reports:  # a sender report (RFC 3550, 6.4.1) with any times
+            report = b"\x80\xc8\0\x06\x12\x34\x56\x78" + draw.randbytes(20)
+            connection.sendall(b"$\x01" + len(report).to_bytes(2) + report)
+        unit = units[number % len(units)]
+        at_s = said(number, number * 0.02) % WRAP_S
+        for packet in rtp_packets(AccessUnit(unit.nals, at_s, key=unit.key), sequence):
+            connection.sendall(b"$\0" + len(packet).to_bytes(2) + packet)
+            sequence += 1
+
+
+def _wrong_times(draw: random.Random) -> Callable[[int, float], float]:
+    """Return a function (number of a frame, its true time in seconds) -> the time that its timestamp says."""
+    away = draw.choice((25.0, 3600.0, 37_600.0, 47_000.0)) * draw.choice((-1, 1))
+    since, every = draw.randrange(2, 50), draw.randrange(2, 30)
+    rate = draw.choice((0.3, 0.84, 0.99, 1.01, 1.2, 4.0))
+    return draw.choice(
+        (
+            lambda number, at: at + away * (number == since),
+            lambda number, at: at + away * (number % every == 0),
+            lambda number, at: at + away * (number >= since),
+            lambda number, at: at + away * (number // every % 2),
+            lambda _, at: at * rate,
+            lambda _, at: min(at, since * 0.02),
+            lambda _, at: WRAP_S - 0.5 + at,
+            lambda _, at: WRAP_S / 2 - 0.5 + at,
+            lambda number, at: at - 0.1 * (number % every),
+        )
+    )
+
+
 def _answer(draw: random.Random, method: str, cseq: bytes, trap: str) -> bytes:
     head, body = b"RTSP/1.0 200 OK\r\nCSeq: " + cseq + b"\r\nSession: 1;timeout=60\r\n", b""
     if method == "DESCRIBE":

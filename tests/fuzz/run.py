@@ -26,6 +26,9 @@ ANSWER_S = 90.0
 WARM = 100
 """Cases after which the child has loaded all that it loads lazily."""
 
+LATE_S = 15.0
+"""How old a frame of an undamaged stream may be: the wrong times are at least 25 s away."""
+
 MAX_PEAK = 512 << 20
 MAX_GROWTH = 96 << 20
 """Bytes that the child may hold at the end beyond its warm level: the allocator's pools are not flat."""
@@ -145,6 +148,10 @@ class Fuzz:
         if kind == "http":
             self._server.answer = lambda connection, by: hostile.http(connection, by, files, trap)
             return {"kind": kind, "decode": decode, "source": f"http://me:secret@127.0.0.1:{port}/video"}
+        if kind == "rtsp" and draw.random() < 0.3:
+            units = self._units
+            self._server.answer = lambda connection, by: hostile.odd_times(connection, by, units)
+            return {"kind": kind, "decode": decode, "source": f"rtsp://127.0.0.1:{port}/cam", "late": LATE_S}
         if kind == "rtsp":
             units = self._units
             self._server.answer = lambda connection, by: hostile.rtsp(connection, by, units, trap)

@@ -63,10 +63,15 @@ async def watch(case: dict[str, Any], shapes: list[tuple[int, ...]]) -> None:
     truth = read_luma(base64.b64decode(case["truth"])) if "truth" in case else None
     settings = DetectorSettings()
     detector, health = Detector(settings), ImageHealth()
+    before = None
     try:
         async with asyncio.timeout(CASE_S), aclosing(source.frames()) as connection:
             async for frame in connection:
                 shapes.append(frame.luma.shape)
+                assert before is None or frame.captured_at > before, "labels run backwards"
+                before = frame.captured_at
+                late_s = time.monotonic() - frame.monotonic
+                assert late_s < case.get("late", float("inf")), f"a frame from {late_s:.0f} s ago"
                 if "://" in case["source"]:
                     assert frame.monotonic <= time.monotonic() + AHEAD_S, "a frame from the future"
                 if truth is not None:
