@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import hashlib
 import logging
 import os
 import socket
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from async_motion.app.health_socket import ANSWER
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +35,6 @@ HANG_S: Final = 60.0
 FROZEN_S: Final = 600.0
 """The same for the whole interpreter. Longer, since time in which the process was stopped counts here."""
 LAST_WORDS_S: Final = 2.0
-ANSWER: Final = b"ok\n"
-DEFAULT_CONFIG: Final = "config/processor/variables.yaml"
-
-
-def socket_name(config: Path | None, env: Mapping[str, str]) -> str:
-    """Return the address of the socket of the service started with this `--config` and environment.
-
-    On Linux it is an abstract socket: it leaves no file behind, and each container has its own.
-    """
-    path = os.path.realpath(config or env.get("ASYNC_MOTION_CONFIG") or DEFAULT_CONFIG)
-    name = f"async_motion-{os.getuid()}-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
-    return f"\0{name}" if sys.platform == "linux" else str(Path(tempfile.gettempdir(), f"{name}.sock"))
 
 
 class Liveness:

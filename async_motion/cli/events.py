@@ -7,7 +7,6 @@ with their offset; in JSON and CSV they are UTC.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import csv
 import json
 import os
@@ -176,6 +175,8 @@ async def _watch(
     settings: Settings, bucket: AnyReader, reader: EventReader, choice: EventChoice, args: argparse.Namespace
 ) -> int:
     """Print past events, then new ones, with no gap and no repeat. Without a broker it polls the bucket."""
+    import asyncio
+
     from async_motion.app import build
     from async_motion.client import MotionClient
     from async_motion.retrieval.model import utc_now

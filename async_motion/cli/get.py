@@ -14,7 +14,6 @@ end.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
 import json
 import os
@@ -95,6 +94,8 @@ async def get(
     settings: Settings, choice: EventChoice, args: argparse.Namespace, expires_s: float | None
 ) -> int:
     """Fetch the selected events; return 1 if anything is missing or none matched."""
+    import asyncio
+
     from async_motion.app import buckets
 
     async with buckets.build_bucket(settings) as bucket:
@@ -189,6 +190,8 @@ class Result:
 
 async def fetch_all(wanted: Wanted, making: Making, *, as_json: bool) -> Result:
     """Fetch all events, `EVENTS_AT_ONCE` concurrently, with progress on a terminal."""
+    import asyncio
+
     from async_motion.retrieval.requests import together
 
     result = Result()
@@ -220,6 +223,8 @@ async def fetch_all(wanted: Wanted, making: Making, *, as_json: bool) -> Result:
 async def _fetch_event(
     reader: EventReader, event: Event, making: Making, result: Result, progress: Progress
 ) -> None:
+    import asyncio
+
     folder = making.out / event.camera / event.event_id
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     frames = await reader.frames(event)

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 
-from async_motion.app.liveness import ANSWER, socket_name
+from async_motion.app.health_socket import ANSWER, socket_name
 
 TIMEOUT_S = 4.0
 """Seconds within which the service's event loop must answer."""

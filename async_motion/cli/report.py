@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import shutil
 import subprocess
@@ -81,6 +80,8 @@ def main(args: argparse.Namespace) -> int:
 
 async def report(settings: Settings, args: argparse.Namespace, since: datetime, until: datetime) -> int:
     """Write the report; return the exit code."""
+    import asyncio
+
     from async_motion.app import buckets
     from async_motion.cli.events import tell_skipped
     from async_motion.cli.when import hours_of

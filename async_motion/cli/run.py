@@ -6,7 +6,8 @@ import argparse
 import os
 
 from async_motion.app.editor import SettingsFile
-from async_motion.app.liveness import Liveness, socket_name
+from async_motion.app.health_socket import socket_name
+from async_motion.app.liveness import Liveness
 from async_motion.app.service import serve
 from async_motion.cli.log_setup import log_as_set
 from async_motion.cli.loop import run_async

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from async_motion.app.liveness import Liveness, socket_name
+from async_motion.app.health_socket import socket_name
+from async_motion.app.liveness import Liveness
 from async_motion.cli.health import main
 
 
@@ -83,15 +84,6 @@ async def test_health_asks_the_service_with_its_settings(
         assert await asyncio.to_thread(health, tmp_path / "a.yaml") == 0
         assert await asyncio.to_thread(health, tmp_path / "b.yaml") == 1, "another service"
     assert health(None) == 1
-
-
-def test_the_name_depends_on_the_settings_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    here = socket_name(None, {})
-    assert here == socket_name(Path("config/processor/variables.yaml"), {"ASYNC_MOTION_CONFIG": "/etc/other"})
-    assert here == socket_name(None, {"ASYNC_MOTION__WEB__PORT": "9000", "ASYNC_MOTION_CONFIG": ""})
-    monkeypatch.chdir("/")
-    assert here != socket_name(None, {})
 
 
 async def test_two_services_with_one_settings_file_do_not_end_each_other(
