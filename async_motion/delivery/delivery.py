@@ -214,6 +214,8 @@ class Delivery:
         From now on the index is written without waiting, and the day logs for the last time: this is the
         stop. Return whether nothing is left.
         """
+        if self._day_logs is not None:
+            self._day_logs.finish()  # first: it is noted in the spool even if the store is away
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._spool.stats.empty or self._uploader.busy or self._publisher.busy:
@@ -222,8 +224,6 @@ class Delivery:
                 self._hurry_index()
                 while self._index is not None and self._index.pending:
                     await self._idle_bell.wait(self._pace.poll_s)
-                if self._day_logs is not None:
-                    self._day_logs.finish()
                 while self._day_logs is not None and self._day_logs.pending:
                     await self._idle_bell.wait(self._pace.poll_s)
         except TimeoutError:

@@ -89,3 +89,16 @@ async def test_a_stop_does_not_wait_for_a_store_that_is_away(bench: Bench) -> No
         assert await delivery.drain(30)
     assert not logs.stored
     assert await bench.spool.recall(NOTE_KEY) == b"the note", "the next start puts them"
+
+
+async def test_a_stop_in_an_outage_notes_them(bench: Bench) -> None:
+    await bench.accept_event(1)
+    bench.store.trouble = lambda _key: StoreUnavailable("away")
+
+    async def noted() -> bool:
+        return await bench.spool.recall(NOTE_KEY) == b"the note"
+
+    async with bench.delivering(index_every_s=3600.0, day_logs=Logs()) as delivery:
+        assert not await delivery.drain(0.05)
+        await eventually_async(noted, what="the note")
+    assert not keys(bench)
