@@ -5,7 +5,8 @@
     a file of labels ──────────┘
 
 A clip is *quiet* (nothing moves in it), *moving* (something moves somewhere in it), or *marked*: its label
-gives the times of motion, and the rest is quiet except where it is marked as unsure. A folder `motion/` or
+gives the times of motion, and the rest is quiet except where it is marked as unsure. It may also mark where a
+person who came in stands still; this counts as motion, and is scored separately too. A folder `motion/` or
 `quiet/` gives the first two kinds; a file of labels gives any kind, and overrides the folder.
 
 Frames are reduced to the detector's size once and kept in memory while there is room. A clip that does not
@@ -22,7 +23,7 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ class Label:
     kind: Kind
     events: tuple[Span, ...] = ()
     unsure: tuple[Span, ...] = ()
+    standing: tuple[Span, ...] = ()
+    """Within `events`."""
     said_in: str = ""
 
 
@@ -130,7 +133,8 @@ class Clip:
         alarms = confirmed(verdicts.motion, verdicts.forgets, confirm)
         if self.labels is None:
             return score_somewhere(verdicts.motion, self.fps, alarms=alarms)
-        return score_frames(verdicts.motion, self.labels, self.fps, alarms=alarms)
+        standing = _frames(self.label.standing, self.times)
+        return score_frames(verdicts.motion, self.labels, self.fps, alarms=alarms, standing=standing)
 
 
 class _Judge:
@@ -235,7 +239,7 @@ def _labels(path: Path, label: Label, times: NDArray[np.float64], fps: float) ->
     if label.kind is Kind.MOVING:
         return None
     length = float(times[-1]) + 1.0 / fps
-    for name, spans in (("event", label.events), ("unsure", label.unsure)):
+    for name, spans in (("event", label.events), ("unsure", label.unsure), ("standing", label.standing)):
         for begin, end in spans:
             if begin >= length or end > length + END_S:
                 raise UsageError(
@@ -361,10 +365,22 @@ def _label(said: Any, said_in: str) -> Label:
         return Label(kind=Kind(said), said_in=said_in)
     if isinstance(said, Sequence) and not isinstance(said, str):
         said = {"events": said}
-    if not isinstance(said, Mapping) or not said or set(said) - {"events", "unsure"}:
-        raise ValueError("cannot be read, expected quiet, motion, [[from, to], …] or {events: …, unsure: …}")
-    events, unsure = _spans(said.get("events")), _spans(said.get("unsure"))
-    return Label(kind=Kind.MARKED, events=events, unsure=unsure, said_in=said_in)
+    if not isinstance(said, Mapping) or not said or set(said) - {"events", "unsure", "standing"}:
+        raise ValueError(
+            "cannot be read, expected quiet, motion, [[from, to], …] or {events: …, unsure: …, standing: …}"
+        )
+    events, unsure, standing = (_spans(said.get(name)) for name in ("events", "unsure", "standing"))
+    return _marked(events, unsure, standing, said_in)
+
+
+def _marked(
+    events: tuple[Span, ...], unsure: tuple[Span, ...], standing: tuple[Span, ...], said_in: str
+) -> Label:
+    """Return a label by marks. Raises ValueError where a person stands outside of all events."""
+    for begin, end in standing:
+        if not any(first <= begin and end <= last for first, last in events):
+            raise ValueError(f"standing {begin:g} to {end:g} s is outside the events, expected within one")
+    return Label(kind=Kind.MARKED, events=events, unsure=unsure, standing=standing, said_in=said_in)
 
 
 def _spans(said: Any) -> tuple[Span, ...]:
@@ -414,9 +430,15 @@ def _from_csv(path: Path, text: str) -> dict[str, Label]:
             marks[name].add(begin, end, (row.get("label") or "").strip().lower())
         except ValueError as exc:
             problems.append(f"{where}: {name}: {exc}" if name else f"{where}: {exc}")
+    labels = {}
+    for name, its in marks.items():
+        try:
+            labels[name] = its.label(str(path))
+        except ValueError as exc:
+            problems.append(f"{path}: {name}: {exc}")
     if problems:
         raise UsageError(*problems)
-    return {name: its.label(str(path)) for name, its in marks.items()}
+    return labels
 
 
 @dataclass(slots=True)
@@ -425,6 +447,7 @@ class _Marks:
 
     events: list[Span] = field(default_factory=list)
     unsure: list[Span] = field(default_factory=list)
+    standing: list[Span] = field(default_factory=list)
     whole: set[Kind] = field(default_factory=set)
 
     def add(self, begin: str, end: str, label: str) -> None:
@@ -437,11 +460,14 @@ class _Marks:
             self.events.append(_span(begin, end))
         elif label == "unsure":
             self.unsure.append(_span(begin, end))
+        elif label == "standing":
+            self.standing.append(_span(begin, end))
         else:
-            raise ValueError(f"label {label!r} is not known, expected motion or unsure with times")
+            raise ValueError(f"label {label!r} is not known, expected motion, standing or unsure with times")
         if len(self.whole) + bool(self.events) > 1:
             raise ValueError("has two labels, expected quiet, motion or times")
 
     def label(self, said_in: str) -> Label:
-        kind = next(iter(self.whole), Kind.MARKED)
-        return Label(kind=kind, events=tuple(self.events), unsure=tuple(self.unsure), said_in=said_in)
+        """Return the label that the rows make. Raises ValueError."""
+        marked = _marked(tuple(self.events), tuple(self.unsure), tuple(self.standing), said_in)
+        return replace(marked, kind=next(iter(self.whole), Kind.MARKED))

@@ -150,6 +150,8 @@ def _figures(score: Score) -> dict[str, str]:
         "frames, precision": number(score.precision if marked else None),
         "frames, recall": number(score.recall),
         "frames, F1": number(score.f1 if marked else None),
+        "standing, seen": number(score.standing_share),
+        "standing, kept": f"{score.spans_kept} of {score.spans}" if score.spans else "-",
     }
 
 
@@ -265,4 +267,8 @@ def _score(score: Score) -> dict[str, Any]:
         "empty_frames": score.empty_frames,
         "empty_frames_flagged": score.alarm_frames,
         "empty_s": score.empty_s,
+        "standing_frames": score.standing_frames,
+        "standing_seen": score.standing_seen,
+        "standing_spans": score.spans,
+        "standing_spans_kept": score.spans_kept,
     }

@@ -23,6 +23,7 @@ from async_motion.tune.clips import (
     ClipMemory,
     Kind,
     Label,
+    Verdicts,
     find_clips,
     label_clips,
     read_clip,
@@ -174,6 +175,17 @@ def test_marks_become_frames(folder: Path) -> None:
     assert marked == "??????.........MMMMMM??...M........"
 
 
+def test_who_stands_is_scored_apart(folder: Path) -> None:
+    label = Label(kind=Kind.MARKED, events=((3.0, 5.0),), standing=((3.4, 4.2), (4.6, 4.9)))
+    clip = read_clip(folder / "marked.mp4", label, fps=5, memory=ClipMemory(0))
+    motion = [3.4 - 1e-6 <= at <= 4.0 + 1e-6 for at in clip.times]
+    score = clip.score(Verdicts(motion=motion, forgets=[False] * len(motion)), (1, 1))
+    assert (score.standing_seen, score.standing_frames) == (4, 7)
+    assert (score.spans_kept, score.spans) == (0, 2)
+    assert report._figures(score)["standing, seen"] == "0.571"
+    assert report._score(score)["standing_spans"] == 2
+
+
 def test_a_slow_clip_keeps_its_own_rate(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "slow.mkv", scene(seconds=6, fps=2, size=SIZE), fps=2)
     clip = read_clip(path, Label(kind=Kind.QUIET), fps=5, memory=ClipMemory(0))
@@ -318,17 +330,23 @@ def label_file(tmp_path: Path, name: str, text: str) -> Path:
     return path
 
 
-MARKS = Label(kind=Kind.MARKED, events=((2.0, 4.5), (62.0, 70.0)), unsure=((5.0, 6.0),))
+MARKS = Label(
+    kind=Kind.MARKED,
+    events=((2.0, 4.5), (62.0, 70.0)),
+    unsure=((5.0, 6.0),),
+    standing=((63.0, 69.5),),
+)
 
 
 IN_YAML = """
 a.mp4: quiet
 b.mp4: motion
-c.mp4: {events: [[2, 4.5s], [1:02, '1:10']], unsure: [[5, 6]]}
+c.mp4: {events: [[2, 4.5s], [1:02, '1:10']], unsure: [[5, 6]], standing: [[1:03, 69.5]]}
 """
 IN_JSON = """
 {"a.mp4": "quiet", "b.mp4": "motion",
- "c.mp4": {"events": [[2, "0:04.5"], [62, 70]], "unsure": [[5, 6]]}}
+ "c.mp4": {"events": [[2, "0:04.5"], [62, 70]], "unsure": [[5, 6]],
+           "standing": [["1:03", 69.5]]}}
 """
 IN_CSV = """clip, start, end, label
 a.mp4,,,quiet
@@ -336,6 +354,7 @@ b.mp4,,,Motion
 c.mp4,2,4.5
 c.mp4,1:02,0:01:10,motion
 c.mp4,5,6,unsure
+c.mp4,1:03,69.5,standing
 """
 
 
@@ -345,11 +364,7 @@ def test_labels_can_be_written_in_three_ways(tmp_path: Path, name: str, text: st
     assert {label.said_in for label in labels.values()} == {str(tmp_path / name)}
     assert labels["a.mp4"].kind is Kind.QUIET
     assert labels["b.mp4"].kind is Kind.MOVING
-    assert (labels["c.mp4"].kind, labels["c.mp4"].events, labels["c.mp4"].unsure) == (
-        MARKS.kind,
-        MARKS.events,
-        MARKS.unsure,
-    )
+    assert dataclasses.replace(labels["c.mp4"], said_in="") == MARKS
 
 
 @pytest.mark.parametrize(
@@ -374,6 +389,8 @@ def test_labels_can_be_written_in_three_ways(tmp_path: Path, name: str, text: st
         ("l.csv", "clip,start,end\na.mp4,1\n", "l.csv:2: a.mp4: '' is not a time"),
         ("l.csv", "clip,start,end,label\na.mp4,1,2,cat\n", "l.csv:2: a.mp4: label 'cat' is not known"),
         ("l.csv", "clip,start,end,label\na,,,quiet\na,1,2,\n", "l.csv:3: a: has two labels"),
+        ("l.yaml", "a: {events: [[1, 5]], standing: [[4, 6]]}", "a: standing 4 to 6 s is outside the events"),
+        ("l.csv", "clip,start,end,label\na,,,quiet\na,1,2,standing\n", "a: standing 1 to 2 s is outside"),
     ],
 )
 def test_labels_that_cannot_be_read_say_where(tmp_path: Path, name: str, text: str, problem: str) -> None:
