@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from async_motion.cli import main
 from async_motion.errors import SpoolError
 from async_motion.settings import shipped
 from async_motion.spool import export, look
-from tests.deploy.conftest import BASE, CANARY, UID, Containers, Podman
+from tests.deploy.conftest import BASE, CANARY, CLOSED, UID, Containers, Podman
 from tests.support.ports import free_port
 from tests.support.service import Service
 from tests.support.wait import eventually
@@ -55,6 +56,16 @@ def test_it_holds_what_it_runs_and_no_more(root: Path, podman: Podman, image: st
     assert not list(root.glob("opt/async_motion/**/libGL*"))
     assert list(root.glob("opt/async_motion/lib/python3.13/site-packages/async_motion/__pycache__/*.pyc"))
     assert list((root / "var/lib/apt/lists").glob("*Packages*")) == []
+
+
+def test_its_bill_of_materials_is_what_pip_freeze_says(root: Path, podman: Podman, image: str) -> None:
+    document = json.loads((root / "opt/async_motion/sbom.cdx.json").read_text())
+    parts = [document["metadata"]["component"], *document["components"]]
+    listed = {f"{part['name']}=={part['version']}" for part in parts if part["purl"].startswith("pkg:pypi/")}
+    freeze = ["-m", "pip", "--python", "/opt/async_motion/bin/python", "list", "--format", "freeze"]
+    said = podman("run", "--rm", *CLOSED, "--entrypoint", "/usr/local/bin/python", image, *freeze)
+    frozen = (line.partition("==") for line in said.splitlines())
+    assert listed == {f"{re.sub('[-_.]+', '-', name).lower()}=={version}" for name, _, version in frozen}
 
 
 def settings_in(folder: Path, **sections: object) -> Path:
