@@ -41,6 +41,9 @@ _STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
 """A pixel is strong if `distance > _STRONG * floor + _STRONG_NOISE_WEIGHT * noise_factor * noise`."""
 _UNREST_WEIGHT = 75.0
 """The required strong pixels are multiplied by `min(exp(_UNREST_WEIGHT * unrest), unrest_factor)`."""
+_SOLID_SHARE, _SOLID_STRONG = 0.4, 3.0
+"""A region of which this share is strong is solid. With `_SOLID_STRONG` times the required strong pixels, it
+is judged by the unrest around it instead of its own: an object stirs alone, leaves stir with their tree."""
 _FEWEST_PIXELS = 4
 _KEPT_SHARE = 0.5
 """The parts of a kept track together need this share of the area and strong pixels that others need."""
@@ -104,12 +107,13 @@ class DetectorSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """One frame being judged: `aligned` has the shake undone, `corrected` the shake and the light.
+    """One frame being judged: `plane` as it came, `aligned` without shake, `corrected` also without light.
 
     `threshold` is `floor` plus the weighted noise, `whole_threshold` the same without the discount for calm
     places. `differs` marks what exceeds the former, `stands_out` what exceeds the latter.
     """
 
+    plane: Plane
     aligned: Plane
     corrected: Plane
     shift: Shift
@@ -395,7 +399,18 @@ class Detector:
             stands_out &= differs
         changed = cv2.countNonZero(differs) / differs.size
         return _Look(
-            aligned, corrected, shift, light, distance, floor, threshold, whole, differs, stands_out, changed
+            plane,
+            aligned,
+            corrected,
+            shift,
+            light,
+            distance,
+            floor,
+            threshold,
+            whole,
+            differs,
+            stands_out,
+            changed,
         )
 
     def _calm_floor(self, age_s: float) -> Plane:
@@ -491,23 +506,34 @@ class Detector:
             _STRONG_NOISE_WEIGHT * self._measures.noise_factor / NOISE_UNIT,
             0.0,
         )
-        strong_pixels = u8(cv2.compare(look.distance[window], limit, cv2.CMP_GT))
-        anywhere = regions.pixels_inside(strong_pixels) if kept.any() else None
+        strong_anywhere = u8(cv2.compare(look.distance[window], limit, cv2.CMP_GT))
+        anywhere = regions.pixels_inside(strong_anywhere)
         near = u8(cv2.convertScaleAbs(look.threshold[window], alpha=_BEYOND))
         beyond = self._background.beyond(look.corrected, window)
-        strong_pixels &= u8(cv2.compare(beyond, near, cv2.CMP_GT))
-        strong, unrest = regions.pixels_inside(strong_pixels), self._unrest.of(regions)
+        strong = regions.pixels_inside(strong_anywhere & u8(cv2.compare(beyond, near, cv2.CMP_GT)))
         share = np.full(regions.count, self._measures.strong_share)
         for zone, inside in reversed(self._zones):
             if zone.sensitivity is not None:
                 share[regions.share(inside) > 0.5] = MEASURES[zone.sensitivity].strong_share
-        more = np.minimum(np.exp(_UNREST_WEIGHT * unrest), self._measures.unrest_factor)
-        evident = strong >= share * required * more
-        if anywhere is not None:
+        needed = share * required
+        evident = strong >= needed * self._more(self._unrest.of(regions))
+        if look.light or look.shift:
+            # Burnt-in text follows neither light nor shake: it is as before in the image as it came.
+            as_it_came = cv2.absdiff(look.plane[window], self._background.reference[window])
+            solid = regions.pixels_inside(strong_anywhere & u8(cv2.compare(as_it_came, limit, cv2.CMP_GT)))
+        else:
+            solid = anywhere
+        around = needed * self._more(self._unrest.around(regions))
+        evident |= solid >= np.maximum(_SOLID_STRONG * around, _SOLID_SHARE * regions.area)
+        if kept.any():
             # A kept object may match its surroundings, and its own stirring must not count as unrest.
             in_all, area = self._tracks.totals(anywhere), self._tracks.totals(regions.area.astype(np.float64))
-            evident |= kept & (in_all >= np.maximum(_KEPT_SHARE * share * required, _KEPT_STRONG * area))
+            evident |= kept & (in_all >= np.maximum(_KEPT_SHARE * needed, _KEPT_STRONG * area))
         return np.asarray(evident, np.bool_)
+
+    def _more(self, unrest: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how many times more strong pixels are required where there is this unrest."""
+        return np.minimum(np.exp(_UNREST_WEIGHT * unrest), self._measures.unrest_factor)
 
     def _heal(
         self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_]

@@ -38,6 +38,9 @@ _NEW_OUTLINE = 0.25
 """A patch of light has new edges along less than this share of its outline."""
 _UNCHANGED = 0.85
 _UNREST_S = 8.0
+_AROUND, _DISTURBED = 3, 1
+"""Around a box are the cells up to `_AROUND` from it, without those up to `_DISTURBED`: the object in the box
+causes the specks in these."""
 _RESTLESS = 0.02
 """Share of specks at which a cell is fully restless. Windy trees and strong rain have 0.02 to 0.06."""
 
@@ -239,6 +242,25 @@ class Unrest:
         rows, columns = slice(max(top - 2, 0), bottom + 3), slice(max(left - 2, 0), right + 3)
         cells = self.cells[rows, columns]
         return float(cells.mean()) if cells.size else 0.0
+
+    def around(self, regions: Regions) -> NDArray[np.float64]:
+        """Return the mean unrest around each region's box; that of all its cells if none are around it."""
+        sums = cv2.integral(self.cells, sdepth=cv2.CV_64F)
+        last = np.array(self.cells.shape[::-1])
+        first_cell, last_cell = regions.boxes[:, :2] // 8, (regions.boxes[:, :2] + regions.boxes[:, 2:]) // 8
+
+        def within(margin: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+            right, bottom = np.minimum(last_cell + margin + 1, last).T
+            left, top = np.clip(first_cell - margin, 0, last).T
+            unrest = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+            return unrest, (right - left) * (bottom - top)
+
+        (all_unrest, all_cells), (own_unrest, own_cells) = within(_AROUND), within(_DISTURBED)
+        alone = all_cells > own_cells
+        unrest = np.where(alone, all_unrest - own_unrest, all_unrest)
+        return np.asarray(
+            unrest / np.maximum(np.where(alone, all_cells - own_cells, all_cells), 1), np.float64
+        )
 
     def calm_cells(self) -> Plane:
         """Return the calm of each cell, uint8: 255 without specks, 0 restless."""

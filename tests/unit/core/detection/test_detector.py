@@ -428,6 +428,18 @@ def test_traffic_that_fills_the_image_is_not_a_scene_change() -> None:
     assert all(detection.motion for detection in seen[2:])
 
 
+def test_text_that_stays_in_place_while_the_camera_shakes_is_not_motion() -> None:
+    text = np.kron(np.random.default_rng(4).integers(0, 2, (3, 28)) * 235, np.ones((3, 3), int))
+    still = patches()
+    frames = []
+    for index in range(20 * FPS):
+        shaken = index >= 8 * FPS and index % 20 < 6
+        frame = np.roll(still, 2 if shaken else 0, axis=1)
+        frame[6:15, 10:94] = text
+        frames.append(frame)
+    assert not any(detection.motion for detection in watch(Detector(DetectorSettings()), frames))
+
+
 def test_what_sways_within_its_own_colours_is_not_motion_but_a_passer_by_is() -> None:
     still = patches()
     random = np.random.default_rng(3)
@@ -441,6 +453,20 @@ def test_what_sways_within_its_own_colours_is_not_motion_but_a_passer_by_is() ->
     assert not any(detection.motion for detection in watch(detector, frames)[20:])
     passing = [with_box(frame, 20 + 4 * index, 30) for index, frame in enumerate(frames[:20])]
     assert watch(detector, passing, start=6.0)[-1].motion
+
+
+def test_a_person_who_was_there_from_the_start_is_motion_while_stirring() -> None:
+    # Every grey level that appears has been nearby before, and the only unrest is the person's own.
+    random = np.random.default_rng(3)
+    cloth = np.kron(random.integers(40, 200, (12, 40)), np.ones((4, 4), int)).astype(np.uint8)
+    still = patches()
+    frames = []
+    for turn in random.integers(-6, 7, 20):
+        frame = still.copy()
+        frame[40:88, 60:84] = np.roll(cloth, turn, axis=1)[:, :24]
+        frames += [frame] * 7
+    detections = watch(Detector(DetectorSettings()), frames)
+    assert np.mean([detection.motion for detection in detections[2 * FPS :]]) > 0.8
 
 
 def test_a_shaking_camera_alone_is_not_motion() -> None:

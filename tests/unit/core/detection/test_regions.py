@@ -93,6 +93,24 @@ def test_unrest_is_not_learned_near_what_is_kept() -> None:
     )
 
 
+def test_unrest_around_a_region_leaves_out_its_own() -> None:
+    unrest = Unrest((60, 80))
+    regions = Regions(plane((8, 8, 8, 8), (64, 40, 8, 16)))
+    for _ in range(100):
+        unrest.learn(plane((8, 8, 8, 8), (56, 24, 24, 36)), 0.1, 60.0)
+    own, around = unrest.of(regions), unrest.around(regions)
+    assert min(own[1:]) > 0.05
+    assert around[1] == 0.0
+    assert around[2] > 0.1
+
+
+def test_unrest_around_a_region_that_fills_the_image_is_that_of_the_image() -> None:
+    unrest = Unrest((60, 80))
+    unrest.learn(plane((0, 0, 80, 60)), 1.0, 60.0)
+    around = unrest.around(Regions(plane((0, 0, 80, 60))))
+    assert np.isclose(around[1], unrest.cells.mean())
+
+
 def test_a_hole_is_distinguished_from_an_object_by_its_edges() -> None:
     ground = np.full((60, 80), 120, np.uint8)
     with_thing = ground.copy()
