@@ -381,13 +381,12 @@ class Progress:
         self._result = result
         self._shows = sys.stderr.isatty()
         self._expected = self._done = 0
-        self._expected_bytes = self._done_bytes = 0
+        self._done_bytes = 0
         self._last = 0.0
 
     def expect(self, event: Event) -> None:
         """Add the frames of an event to the expected total."""
         self._expected += event.frames
-        self._expected_bytes += event.bytes
 
     def step(self, frames: int, size: int) -> None:
         """Count frames as done, with the bytes fetched; redraw at most every 0.2 s."""
