@@ -196,10 +196,10 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=1500)
     args = parser.parse_args()
     print(f"script and style, gzipped: {weight() / 1024:.1f} KiB")
-    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+    with tempfile.TemporaryDirectory() as folder:
         day = a_day(Path(folder) / "data/objects", args.events)
         counter = CountingCamera()
-        with HttpCamera(counter) as camera:
+        with chromium() as browser, HttpCamera(counter) as camera:
             settings = {
                 "instance": INSTANCE,
                 "web": {"port": free_port()},

@@ -134,8 +134,9 @@ class Seen:
         )
 
     def _said(self, message: ConsoleMessage) -> None:
-        # Browsers also log the 422 with which the settings' form reports invalid values.
-        if message.type == "error" and "422 (Unprocessable" not in message.text:
+        # Browsers also log the 422 for invalid settings, and the 409 for a link to a directory.
+        refused = any(status in message.text for status in ("422 (Unprocessable", "409 (Conflict)"))
+        if message.type == "error" and not refused:
             self.errors.append(message.text)
 
 

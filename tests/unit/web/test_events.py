@@ -305,6 +305,7 @@ async def test_a_bucket_that_may_not_be_read_is_reported(
         answered, text = await get(session, "/events")
         assert answered == 200
         assert words in Texts(text).text
+        assert "0 events" not in Texts(text).text
 
 
 async def test_a_hostile_bucket_is_survived() -> None:
