@@ -135,7 +135,7 @@ def static_copy(browser: Browser, address: str) -> Iterator[str]:
     files: dict[str, tuple[str, bytes]] = {}
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     answers: list[Any] = []
-    page.on("response", answers.append)
+    page.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108  # it sets an attribute
     page.goto(address)
     page.wait_for_function(SHOWN)
     for answer in answers:
