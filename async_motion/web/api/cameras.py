@@ -22,6 +22,9 @@ POLL_S: Final = 10.0
 """A request for news is answered after this many seconds at the latest."""
 BOUNDARY: Final = "async-motion-picture"
 
+_PART: Final = f"--{BOUNDARY}\r\nContent-Type: {JPEG}\r\n\r\n".encode()
+"""The boundary and the head of the next part of a stream."""
+
 _UNBUFFERED: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 """Ask proxies to pass a stream on as it comes."""
 
@@ -189,16 +192,15 @@ class CamerasApi:
                     headers={"Content-Type": f"multipart/x-mixed-replace; boundary={BOUNDARY}", **_UNBUFFERED}
                 )
                 await response.prepare(call.request)
-                await _write(response, f"--{BOUNDARY}\r\n".encode())
+                await _write(response, _PART)
                 async for newest in self._site.live.jpegs(name, call.query.width):
                     if newest is None:
                         if call.request.transport is None or call.request.transport.is_closing():
                             break
                         continue
-                    head = f"Content-Type: {JPEG}\r\nContent-Length: {len(newest.jpeg)}\r\n\r\n"
-                    # Browsers show a part when they read the boundary behind it and ignore the length.
-                    # Sent with the next part, it would hold each image back by one.
-                    await _write(response, head.encode() + newest.jpeg + f"\r\n--{BOUNDARY}\r\n".encode())
+                    # Chromium shows a part when it has read the head of the next one: sent with the next
+                    # image, it would hold each back by one. So a part has no length; the boundary ends it.
+                    await _write(response, newest.jpeg + b"\r\n" + _PART)
                 return response
         except TooManyViewers:
             raise ApiError(
