@@ -1,4 +1,4 @@
-"""Build objects from settings. The only module that knows both the settings and the packages' classes.
+"""Build broker, delivery, reporter and discovery from settings; `units` builds cameras, `buckets` readers.
 
 The packages take plain values and never see settings. The service, `check` and `listen` all build their
 objects here, so that they connect in the same way.

@@ -26,6 +26,8 @@ MAX_STUCK = 4
 Reader = Callable[[Handover, PtsClock], None]
 """Reads one connection on the calling thread until the source ends or `handover.stopping`; blocks.
 
+Those of `capture.readers`, which say what a reader must provide, take any `FrameSink`.
+
 Raises CameraUnavailable or CameraRefused, with texts that carry no secret. Closes all that it has opened.
 """
 

@@ -13,6 +13,7 @@
     retries          what happens to an item that failed
     rejections       whether a rejection is the record's fault or the store's
     circuit_breaker  whether a peer may be called
+    protocols        what delivery needs of the spool, the store and the broker
 
 The two halves meet only in the spool's tables, so that each works while the other's peer is away. Without
 the store nothing is announced; without the broker frames are stored, marked, and announced later without a

@@ -1,0 +1,1 @@
+"""FFmpeg through PyAV: streams, decoding, frames, display parameters, the RTSP proxy and its media relay."""
