@@ -220,9 +220,9 @@ class Record:
 class StoredFrame:
     """A record that the store has confirmed, as it is announced.
 
-    `delayed`: it is announced later than `spool.delayed_after`. `url` is a presigned GET link. `writer` is
-    the id of the spool that accepted it, `no` the number of its event within that writer. Both are None if it
-    was stored before numbers existed; `no` is also None for a frame without an event.
+    `delayed`: older than `spool.delayed_after`, or accepted in an earlier run. `url` is a presigned GET link.
+    `writer` is the id of the spool that accepted it, `no` the number of its event within that writer. Both
+    are None if it was stored before numbers existed; `no` is also None for a frame without an event.
     """
 
     info: FrameInfo

@@ -1,8 +1,8 @@
 """The day logs: from the service's samples to the store, one file for each day.
 
 Today's file is written whole every `every_s`, and once more at a stop; with it go the days that an outage has
-kept back. Before each round the logs are noted in the spool, so that the next run continues them. The files
-need no permission but to put.
+kept back. Before each round the logs are noted in the spool, so that the next run continues them. The
+only permission needed is to put objects.
 
 The store's breaker applies: nothing is put unless it is closed. A failed file waits for the next round; it
 never delays a frame.

@@ -1,8 +1,8 @@
 """The event index: one file for each camera and day, from the spool to the store.
 
 A changed file is written whole, within `every_s` and at most once in it while the store accepts it; at a
-stop, at once. The spool holds the list of due files, so that it survives a crash. The files need no
-permission but to put.
+stop, at once. The spool holds the list of due files, so that it survives a crash. The only
+permission needed is to put objects.
 
 The store's breaker applies: nothing is put unless it is closed. A file that the store refuses has a backoff
 of its own and does not open the breaker, so that frames still pass.

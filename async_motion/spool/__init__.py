@@ -29,10 +29,11 @@ The path of a record, with every point at which the machine may crash
      returned either, so nothing was promised; SQLite discards torn pages by the WAL's checksums.
   2. Delivery leases it (in memory only) and puts it into the store. Crash: the next run puts it again, with
      the same key and bytes.
-  3. `mark_stored`: the row changes its state, its JPEG is deleted. This and everything below is written
-     without an fsync of its own: it survives SIGKILL at once, and power loss after the next acceptance or
-     checkpoint. If it is lost, the frame is put and announced again; subscribers recognise it by its
-     `frame_id`. Order holds: the WAL is one log, so no change survives without those before it.
+  3. `mark_stored`: the row changes its state, its JPEG is deleted (one for a snapshot is kept until 4). This
+     and everything below is written without an fsync of its own: it survives SIGKILL at once, and power loss
+     after the next acceptance or checkpoint. If it is lost, the frame is put and announced again; subscribers
+     recognise it by its `frame_id`. Order holds: the WAL is one log, so no change survives without those
+     before it.
   4. Announced; `remove`: the row is deleted. Crash before that: announced again.
   5. Once its records and START are gone, `event.json` is due, then END; then the event and its lines leave
      the tables. When `event.json` is noted as stored, the event gets its line in the index, and its day's

@@ -1,8 +1,10 @@
 """Which package may import which: the design's direction of dependence, held by reading the imports.
 
     core ◀── adapters (capture, jpeg, spool, store, broker) ◀──┐
-      ▲ ◀─── camera, delivery, status, home_assistant, web  ◀──┤
-      └───── errors, logs, settings                         ◀──┴── app ◀── tune, scan ◀── cli
+      ▲ ◀─── camera, delivery, status, home_assistant, fleet ◀─┤
+      │ ◀─── retrieval ◀── web                              ◀──┤
+      └───── errors, tls, logs, settings                    ◀──┴── app ◀── tune, scan ◀──┬── cli
+             retrieval, store, broker                       ◀───── client ◀──────────────┘
 
 A package is a module or a package right below `async_motion`. An import inside a function counts as any
 other. What is not in these tables is not allowed: a new package, or a new library, is entered here first.
@@ -69,6 +71,7 @@ RULES = {
     "aws_secrets": NOTHING,
     **DESIGN,
 }
+"""`DESIGN` and `BEYOND` together. Enter a new package in `DESIGN`, a further import in `BEYOND`."""
 for _package, _imported in BEYOND:
     RULES[_package] |= {_imported}
 
