@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from async_motion.core.model import Image
+from async_motion.core.options import JPEG_QUALITY
 from async_motion.errors import ImageError
 
 _REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
@@ -21,7 +22,7 @@ _NARROWEST = 64
 """Minimum width in pixels; `shrink` fails if the JPEG is still too large at it."""
 
 
-def encode(image: Image, quality: int = 85, max_width: int | None = None) -> tuple[bytes, int, int]:
+def encode(image: Image, quality: int = JPEG_QUALITY, max_width: int | None = None) -> tuple[bytes, int, int]:
     """Return (JPEG, width, height) of a uint8 image, (H, W, 3) BGR or (H, W) grey.
 
     `quality` is 1..100. An image wider than `max_width` pixels is reduced to that width, with its aspect

@@ -43,7 +43,7 @@ from async_motion.broker.refusals import Refusals
 from async_motion.broker.retained import Retained, RetainedChange
 from async_motion.core.backoff import Backoff
 from async_motion.core.health import PeerHealth, PeerState
-from async_motion.core.options import KEEPALIVE_S, MqttProtocol
+from async_motion.core.options import KEEPALIVE_S, MQTT_PORT, MQTT_PROTOCOL, MqttProtocol
 from async_motion.core.outage import OutageLog
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 from async_motion.tls import TlsFiles
@@ -89,11 +89,11 @@ class BrokerClient:
         self,
         *,
         host: str,
-        port: int = 1883,
+        port: int = MQTT_PORT,
         username: str | None = None,
         password: str | None = None,
         client_id: str | None = None,
-        protocol: MqttProtocol = "5",
+        protocol: MqttProtocol = MQTT_PROTOCOL,
         keepalive_s: float = KEEPALIVE_S,
         tls: bool = False,
         ca_file: str | None = None,

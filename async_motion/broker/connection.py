@@ -37,7 +37,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from async_motion.broker.tls import broker_context
-from async_motion.core.options import MqttProtocol
+from async_motion.core.options import KEEPALIVE_S, MQTT_PROTOCOL, MqttProtocol
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 from async_motion.tls import TlsFiles, cause
 
@@ -86,8 +86,8 @@ class Options:
     client_id: str
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    protocol: MqttProtocol = "5"
-    keepalive_s: float = 30.0
+    protocol: MqttProtocol = MQTT_PROTOCOL
+    keepalive_s: float = KEEPALIVE_S
     tls: TlsFiles | None = None
     will_topic: str | None = None
     will: bytes = b"offline"

@@ -22,6 +22,7 @@ from typing import ClassVar, Final
 
 from async_motion.core.backoff import Backoff
 from async_motion.core.children import child_environment
+from async_motion.core.options import MQTT_PORT
 from async_motion.errors import BrokerUnavailable
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class EmbeddedBroker:
     MAX_PACKET: ClassVar[int] = 4 << 20
     """The largest packet that it accepts, in bytes. It is not announced; a larger one ends the connection."""
 
-    def __init__(self, port: int = 1883) -> None:
+    def __init__(self, port: int = MQTT_PORT) -> None:
         self._port = port
         self._listening: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None

@@ -8,13 +8,18 @@ from dataclasses import dataclass, field
 
 from async_motion.capture.sockets import CameraSockets
 from async_motion.core.options import (
+    DECODE,
     FPS,
+    HWACCEL,
+    ISOLATION,
     MAX_PIXELS,
     OPEN_TIMEOUT_S,
     PROCESS_MEMORY,
     RING_BYTES,
     RING_S,
+    SPEED,
     STALL_TIMEOUT_S,
+    TRANSPORT,
     Decode,
     HwAccel,
     Isolation,
@@ -43,18 +48,18 @@ class CaptureSpec:
     source: str = field(repr=False)
     record_source: str | None = field(default=None, repr=False)
     fps: float = FPS
-    transport: Transport = "tcp"
-    decode: Decode = "all"
-    hwaccel: HwAccel = "none"
+    transport: Transport = TRANSPORT
+    decode: Decode = DECODE
+    hwaccel: HwAccel = HWACCEL
     open_timeout_s: float = OPEN_TIMEOUT_S
     stall_timeout_s: float = STALL_TIMEOUT_S
     max_pixels: int = MAX_PIXELS
-    speed: Speed = "real"
+    speed: Speed = SPEED
     loop: bool = True
     ring_bytes: int = RING_BYTES
     ring_seconds: float = RING_S
     threads: int = 1
-    isolation: Isolation = "thread"
+    isolation: Isolation = ISOLATION
     process_memory: int = PROCESS_MEMORY
     monotonic: Callable[[], float] = field(default=time.monotonic, repr=False)
     wall: Callable[[], float] = field(default=time.time, repr=False)

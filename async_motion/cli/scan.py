@@ -17,9 +17,10 @@ from contextlib import redirect_stdout
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, get_args
 
 from async_motion.cli.tell import tell
+from async_motion.core.options import Decode
 from async_motion.core.words import counted
 from async_motion.errors import UsageError
 
@@ -80,7 +81,7 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--decode",
-        choices=("auto", "all", "keyframes"),
+        choices=get_args(Decode),
         default="auto",
         help="auto: in full only where something happens; all: every frame; keyframes: fastest, coarse",
     )

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from async_motion.broker.client import BrokerClient
 from async_motion.client.client import MotionClient
+from async_motion.core.options import BASE_TOPIC, BUCKET, MQTT_PORT, REGION
 from async_motion.store.directory_reader import DirectoryReader
 from async_motion.store.minio_reader import MinioReader
 
@@ -18,19 +19,19 @@ async def connect(
     instance: str,
     directory: str | os.PathLike[str] | None = None,
     endpoint: str | None = None,
-    bucket: str = "motion",
+    bucket: str = BUCKET,
     access_key: str | None = None,
     secret_key: str | None = None,
     secure: bool = False,
     ca_file: str | None = None,
-    region: str = "us-east-1",
+    region: str = REGION,
     prefix: str = "",
     mqtt_host: str | None = None,
-    mqtt_port: int = 1883,
+    mqtt_port: int = MQTT_PORT,
     mqtt_username: str | None = None,
     mqtt_password: str | None = None,
     mqtt_tls: bool = False,
-    base_topic: str = "async_motion",
+    base_topic: str = BASE_TOPIC,
     cursor_file: str | os.PathLike[str] | None = None,
     poll_s: float = 10.0,
     patience_s: float = 300.0,

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from async_motion.core import commands, names
 from async_motion.core.names import DiscoveryTopics, Topics
+from async_motion.core.options import BASE_TOPIC, DISCOVERY_PREFIX, MQTT_PORT
 
 SCHEMAS: Final = ("frame", "event", "state", "camera_state")
 """The JSON Schemas of published payloads. The others describe objects in the bucket."""
@@ -28,13 +29,13 @@ _NAME: Final = names.NAME.pattern
 _PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "base_topic": {
         "description": "`mqtt.base_topic`. It may have several levels.",
-        "default": "async_motion",
+        "default": BASE_TOPIC,
     },
     "instance": {"description": f"`instance`; by default the host's name. {_NAME}"},
     "camera": {"description": f"The name of a camera. {_NAME}"},
     "zone": {"description": f"The name of a zone of the camera. {_NAME}"},
     "frigate_topic": {"description": "`mqtt.frigate_topic`, where it is set.", "examples": ["frigate"]},
-    "discovery_prefix": {"description": "`mqtt.discovery.prefix`.", "default": "homeassistant"},
+    "discovery_prefix": {"description": "`mqtt.discovery.prefix`.", "default": DISCOVERY_PREFIX},
     "identity": {"description": "The instance; with six hex digits of its base where the name is taken."},
 }
 
@@ -252,7 +253,7 @@ def document(schemas: Mapping[str, Mapping[str, Any]], *, version: str) -> dict[
                 "host": "{host}:{port}",
                 "protocol": "mqtt",
                 "description": "`mqtt` in the settings; `secure-mqtt` where it has TLS. MQTT 3.1.1 or 5.",
-                "variables": {"host": {"default": "localhost"}, "port": {"default": "1883"}},
+                "variables": {"host": {"default": "localhost"}, "port": {"default": str(MQTT_PORT)}},
             }
         },
         "channels": {name: _channel(channel) for name, channel in _CHANNELS.items()},

@@ -33,7 +33,10 @@ MqttProtocol = Literal["5", "3.1.1"]
 PathStyle = bool | Literal["auto"]
 """Whether the bucket is in the path of an S3 URL; "auto": in the host for AWS, else in the path."""
 
-RemoteUserRole = Literal["none", "viewer", "admin"]
+Role = Literal["viewer", "admin"]
+"""The rights of a visitor of the page."""
+
+RemoteUserRole = Literal["none", Role]
 """The rights on the page of users that a trusted proxy has authenticated."""
 
 OnQuorumLoss = Literal["keep", "stop"]
@@ -41,11 +44,19 @@ OnQuorumLoss = Literal["keep", "stop"]
 
 BUCKET: Final = "motion"
 REGION: Final = "us-east-1"
+STORE_CREDENTIALS: Final[StoreCredentials] = "static"
+PATH_STYLE: Final[PathStyle] = "auto"
+
+MQTT_PORT: Final = 1883
+MQTT_PROTOCOL: Final[MqttProtocol] = "5"
+BASE_TOPIC: Final = "async_motion"
+DISCOVERY_PREFIX: Final = "homeassistant"
 
 SPOOL_BYTES: Final = 2 * 1024**3
 """The maximum size of the spool, in bytes."""
 SPOOL_AGE_S: Final = 7 * 86400.0
 """The maximum age of an item in the spool."""
+WHEN_FULL: Final[WhenFull] = "drop_oldest"
 DELAYED_AFTER_S: Final = 10.0
 """The age from which an item is delayed: it belongs to the backlog, and its announcement says so."""
 BACKLOG_SHARE: Final = 0.5
@@ -62,8 +73,17 @@ KEEPALIVE_S: Final = 30.0
 STATE_EVERY_S: Final = 15.0
 """The interval at which a camera's state is published."""
 
+LEASE_TTL_S: Final = 10.0
+"""The time after which a lease expires that is not renewed."""
+ON_QUORUM_LOSS: Final[OnQuorumLoss] = "keep"
+
 FPS: Final = 5.0
 """How many frames a second are judged."""
+TRANSPORT: Final[Transport] = "tcp"
+DECODE: Final[Decode] = "all"
+HWACCEL: Final[HwAccel] = "none"
+ISOLATION: Final[Isolation] = "thread"
+SPEED: Final[Speed] = "real"
 OPEN_TIMEOUT_S: Final = 10.0
 STALL_TIMEOUT_S: Final = 5.0
 MAX_PIXELS: Final = 33_554_432
@@ -74,6 +94,24 @@ RING_S: Final = 10.0
 PROCESS_MEMORY: Final = 512 * 1024**2
 """The maximum private memory of a capture process, in bytes."""
 
+SENSITIVITY: Final[Sensitivity] = "medium"
+LEARNING_S: Final = 0.4
+"""The time after the start for which nothing is reported."""
+REST_S: Final = 20.0
+"""The time after which an object that has not stirred becomes background."""
+MIN_AREA: Final = 0.002
+MAX_AREA: Final = 0.9
+"""The bounds of a region's area, as shares (0..1) of the image."""
+HORIZON: Final = 0.3
+"""The horizon's distance from the top, as a share (0..1) of the image's height."""
+
+CONFIRM: Final = (2, 3)
+"""(M, N): an event starts with motion in M of the last N frames."""
+COOL_DOWN_S: Final = 0.0
+"""The minimum time between two events."""
+KEEP_EVERY_S: Final = 1.0
+"""The interval between two frames that an event keeps."""
+JPEG_QUALITY: Final = 85
 OFF_DELAY_S: Final = 10.0
 MAX_LENGTH_S: Final = 300.0
 MAX_FRAMES: Final = 300

@@ -29,7 +29,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from async_motion.core.options import OnQuorumLoss
+from async_motion.core.options import LEASE_TTL_S, ON_QUORUM_LOSS, OnQuorumLoss
 from async_motion.errors import LeaseLost, LeaseUnavailable
 from async_motion.fleet import placement
 from async_motion.fleet.clock import boottime
@@ -167,8 +167,8 @@ class FleetSettings:
     cameras: tuple[str, ...]
     capacity: float
     fingerprint: str
-    ttl_s: float = 10.0
-    on_quorum_loss: OnQuorumLoss = "keep"
+    ttl_s: float = LEASE_TTL_S
+    on_quorum_loss: OnQuorumLoss = ON_QUORUM_LOSS
 
     @property
     def margin_s(self) -> float:

@@ -94,7 +94,6 @@ PLACEHOLDER = "change-me"
 """The secret key in the shipped settings. It is no real secret, so logs may show it."""
 
 Flag = Annotated[bool, PlainValidator(check_flag)]
-Text = Annotated[str, PlainValidator(check_text)]
 OptionalText = Annotated[str | None, PlainValidator(lambda value: check_text(value) or None)]
 OptionalCredential = Annotated[str | None, PlainValidator(check_credential)]
 OptionalFile = Annotated[Path | None, PlainValidator(check_file)]
@@ -177,10 +176,10 @@ class MinioSettings(Section):
     bucket: Annotated[str, PlainValidator(check_bucket)] = options.BUCKET
     prefix: Annotated[str, PlainValidator(check_prefix)] = ""
     create_bucket: Flag = True
-    path_style: Annotated[PathStyle, PlainValidator(check_path_style)] = "auto"
+    path_style: Annotated[PathStyle, PlainValidator(check_path_style)] = options.PATH_STYLE
     presign: Annotated[float | None, duration_between("1s", "7d")] = None
     public_endpoint: Annotated[str | None, PlainValidator(check_public_endpoint)] = None
-    credentials: Annotated[StoreCredentials, one_of(StoreCredentials)] = "static"
+    credentials: Annotated[StoreCredentials, one_of(StoreCredentials)] = options.STORE_CREDENTIALS
     secret_name: OptionalText = None
     concurrency: Annotated[int, whole_between(1, 64, "uploads at once")] = options.UPLOADS
     timeout: StoreTimeouts = StoreTimeouts()
@@ -211,7 +210,7 @@ class TlsSettings(Section):
 
 class DiscoverySettings(Section):
     enabled: Flag = True
-    prefix: Topic = "homeassistant"
+    prefix: Topic = options.DISCOVERY_PREFIX
     preview_every: Annotated[float | None, duration_between("1s", "1h")] = None
     latest_version_topic: Annotated[str | None, PlainValidator(check_topic)] = None
 
@@ -226,13 +225,13 @@ class MqttSettings(Section):
     """The broker. `host` None: the embedded broker is used."""
 
     host: Annotated[str | None, PlainValidator(check_host)] = None
-    port: Port = 1883
+    port: Port = options.MQTT_PORT
     username: OptionalCredential = None
     password: OptionalSecret = None
     client_id: OptionalText = None
     keepalive: Annotated[float, duration_between("5s", "18h")] = options.KEEPALIVE_S
-    protocol: Annotated[MqttProtocol, PlainValidator(check_protocol)] = "5"
-    base_topic: Topic = "async_motion"
+    protocol: Annotated[MqttProtocol, PlainValidator(check_protocol)] = options.MQTT_PROTOCOL
+    base_topic: Topic = options.BASE_TOPIC
     update_every: Annotated[float, duration_between("100ms", "1min")] = options.UPDATE_EVERY_S
     state_every: Annotated[float, duration_between("1s", "1h")] = options.STATE_EVERY_S
     tls: TlsSettings = TlsSettings()
@@ -253,7 +252,7 @@ class SpoolSettings(Section):
     path: Annotated[str, PlainValidator(check_spool_path)] = "data/spool.db"
     max_bytes: Annotated[int, size_between("1MiB", "1000TiB")] = options.SPOOL_BYTES
     max_age: Annotated[float, duration_between("1s", "3650d")] = options.SPOOL_AGE_S
-    when_full: Annotated[WhenFull, one_of(WhenFull)] = "drop_oldest"
+    when_full: Annotated[WhenFull, one_of(WhenFull)] = options.WHEN_FULL
     backlog_share: Annotated[float, share_between("1%", "100%")] = options.BACKLOG_SHARE
     delayed_after: Annotated[float, duration_between("1s", "1h")] = options.DELAYED_AFTER_S
 
@@ -289,18 +288,18 @@ class WebSettings(Section):
 
 
 class CaptureSettings(Section):
-    transport: Annotated[Transport, one_of(Transport)] = "tcp"
-    decode: Annotated[Decode, one_of(Decode)] = "all"
-    hwaccel: Annotated[HwAccel, one_of(HwAccel)] = "none"
+    transport: Annotated[Transport, one_of(Transport)] = options.TRANSPORT
+    decode: Annotated[Decode, one_of(Decode)] = options.DECODE
+    hwaccel: Annotated[HwAccel, one_of(HwAccel)] = options.HWACCEL
     open_timeout: Annotated[float, duration_between("500ms", "2min")] = options.OPEN_TIMEOUT_S
     stall_timeout: Annotated[float, duration_between("500ms", "5min")] = options.STALL_TIMEOUT_S
     max_pixels: Annotated[int, whole_between(4096, 268435456, "pixels")] = options.MAX_PIXELS
-    speed: Annotated[Speed, one_of(Speed)] = "real"
+    speed: Annotated[Speed, one_of(Speed)] = options.SPEED
     loop: Flag = True
     ring_bytes: Annotated[int, size_between("1MiB", "4GiB")] = options.RING_BYTES
     ring_seconds: Annotated[float, duration_between("1s", "5min")] = options.RING_S
     threads: Annotated[int, whole_between(1, 16, "threads")] = 1
-    isolation: Annotated[Isolation, one_of(Isolation)] = "thread"
+    isolation: Annotated[Isolation, one_of(Isolation)] = options.ISOLATION
     process_memory: Annotated[int, size_between("192MiB", "64GiB")] = options.PROCESS_MEMORY
 
 
@@ -326,9 +325,9 @@ class FleetSection(Section):
     credentials: OptionalFile = None
     tls: FleetTlsSettings = FleetTlsSettings()
     name: Annotated[str, PlainValidator(check_instance)] = Field(default_factory=hostname)
-    ttl: Annotated[float, duration_between("1s", "5min")] = 10.0
+    ttl: Annotated[float, duration_between("1s", "5min")] = options.LEASE_TTL_S
     capacity: Annotated[float | None, PlainValidator(check_capacity)] = None
-    on_quorum_loss: Annotated[OnQuorumLoss, one_of(OnQuorumLoss)] = "keep"
+    on_quorum_loss: Annotated[OnQuorumLoss, one_of(OnQuorumLoss)] = options.ON_QUORUM_LOSS
 
 
 class ZoneSettings(Section):
@@ -341,17 +340,17 @@ class ZoneSettings(Section):
 class DetectSettings(Section):
     enabled: Flag = True
     fps: Annotated[float, number_between(0.1, 60, "frames a second")] = options.FPS
-    sensitivity: Annotated[Sensitivity, one_of(Sensitivity)] = "medium"
+    sensitivity: Annotated[Sensitivity, one_of(Sensitivity)] = options.SENSITIVITY
     threshold: Annotated[float | None, number_between(1, 255, "grey levels")] = None
     noise_factor: Annotated[float | None, number_between(0, 10, "times a pixel's noise")] = None
     strong_share: Annotated[float | None, share_between("1%", "100%")] = None
     unrest_factor: Annotated[float | None, number_between(1, 100, "times as many")] = None
-    learning: Annotated[float, duration_between("0s", "5min")] = 0.4
-    rest: Annotated[float, duration_between("2s", "1h")] = 20.0
-    min_area: Annotated[float, share_between("0%", "100%")] = 0.002
+    learning: Annotated[float, duration_between("0s", "5min")] = options.LEARNING_S
+    rest: Annotated[float, duration_between("2s", "1h")] = options.REST_S
+    min_area: Annotated[float, share_between("0%", "100%")] = options.MIN_AREA
     min_area_far: Annotated[float | None, share_between("0%", "100%")] = None
-    horizon: Annotated[float, share_between("0%", "90%")] = 0.3
-    max_area: Annotated[float, share_between("0.1%", "100%")] = 0.9
+    horizon: Annotated[float, share_between("0%", "90%")] = options.HORIZON
+    max_area: Annotated[float, share_between("0.1%", "100%")] = options.MAX_AREA
     masks: Annotated[tuple[Polygon, ...], BeforeValidator(check_polygons)] = ()
     zones: Annotated[
         Mapping[Annotated[str, AfterValidator(check_name)], ZoneSettings], BeforeValidator(structure)
@@ -376,18 +375,18 @@ class ProfileSettings(Section):
 
 
 class EventSettings(Section):
-    frames: Annotated[Frames, BeforeValidator(check_frames)] = Frames(Keep.EVERY, 1.0)
+    frames: Annotated[Frames, BeforeValidator(check_frames)] = Frames(Keep.EVERY, options.KEEP_EVERY_S)
     max_frames: Annotated[int, whole_between(1, 100000, "frames")] = options.MAX_FRAMES
     pre: Annotated[float, duration_between("0s", "1min")] = options.PRE_S
     pre_bytes: Annotated[int, size_between("1MiB", "4GiB")] = options.PRE_BYTES
-    confirm: Annotated[Confirm, BeforeValidator(check_confirm)] = Confirm(2, 3)
+    confirm: Annotated[Confirm, BeforeValidator(check_confirm)] = Confirm(*options.CONFIRM)
     off_delay: Annotated[float, duration_between("0s", "1h")] = options.OFF_DELAY_S
     max_length: Annotated[float, duration_between("1s", "24h")] = options.MAX_LENGTH_S
-    cool_down: Annotated[float, duration_between("0s", "24h")] = 0.0
+    cool_down: Annotated[float, duration_between("0s", "24h")] = options.COOL_DOWN_S
 
 
 class JpegSettings(Section):
-    quality: Quality = 85
+    quality: Quality = options.JPEG_QUALITY
     max_width: Annotated[int | None, whole_between(64, 16384, "pixels")] = None
 
 

@@ -122,7 +122,7 @@ def check_protocol(value: object) -> MqttProtocol:
     for protocol in get_args(MqttProtocol):
         if str(value) == protocol and not isinstance(value, bool):
             return cast(MqttProtocol, protocol)
-    raise ValueError(f"{shown(value)} is not known, expected 5 or 3.1.1")
+    raise ValueError(f"{shown(value)} is not known, expected {' or '.join(get_args(MqttProtocol))}")
 
 
 def check_file(value: object) -> Path:

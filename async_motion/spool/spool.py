@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 
 from async_motion.core.items import Announcement, EventNow, IndexDay, Upload
 from async_motion.core.model import EventPhase, Record, StoredFrame
-from async_motion.core.options import DELAYED_AFTER_S, SPOOL_AGE_S, SPOOL_BYTES, WhenFull
+from async_motion.core.options import DELAYED_AFTER_S, SPOOL_AGE_S, SPOOL_BYTES, WHEN_FULL, WhenFull
 from async_motion.errors import SpoolError
 from async_motion.spool import files
 from async_motion.spool.leases import Leases
@@ -50,7 +50,7 @@ class Spool:
         *,
         max_bytes: int = SPOOL_BYTES,
         max_age_s: float = SPOOL_AGE_S,
-        when_full: WhenFull = "drop_oldest",
+        when_full: WhenFull = WHEN_FULL,
         delayed_after_s: float = DELAYED_AFTER_S,
         accept_timeout_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,

@@ -44,8 +44,10 @@ from miniopy_async.sse import Sse, SseKMS, SseS3
 
 from async_motion.core.options import (
     CONNECT_TIMEOUT_S,
+    PATH_STYLE,
     PUT_TIMEOUT_S,
     REGION,
+    STORE_CREDENTIALS,
     UPLOADS,
     PathStyle,
     StoreCredentials,
@@ -112,7 +114,7 @@ class MinioStore:
         access_key: str | None = None,
         secret_key: str | None = None,
         session_token: str | None = None,
-        credentials: StoreCredentials = "static",
+        credentials: StoreCredentials = STORE_CREDENTIALS,
         secret_name: str | None = None,
         secure: bool = False,
         ca_file: str | None = None,
@@ -120,7 +122,7 @@ class MinioStore:
         key_file: str | None = None,
         region: str = REGION,
         create_bucket: bool = True,
-        path_style: PathStyle = "auto",
+        path_style: PathStyle = PATH_STYLE,
         concurrency: int = UPLOADS,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         put_timeout_s: float = PUT_TIMEOUT_S,

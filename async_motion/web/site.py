@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from async_motion.core.options import HORIZON, MAX_AREA, MIN_AREA
 from async_motion.web.archive import Archive
 from async_motion.web.editor import SettingsEditor
 from async_motion.web.live import Live
@@ -30,10 +31,10 @@ class CameraFacts:
 
     title: str
     enabled: bool = True
-    min_area: float = 0.002
+    min_area: float = MIN_AREA
     min_area_far: float | None = None
-    max_area: float = 0.9
-    horizon: float = 0.3
+    max_area: float = MAX_AREA
+    horizon: float = HORIZON
     masks: tuple[Polygon, ...] = ()
     zones: Mapping[str, ZoneFacts] = field(default_factory=dict)
 

@@ -32,7 +32,15 @@ from async_motion.core.detection.tracks import Tracks, stirring
 from async_motion.core.detection.working_image import Plane, u8, working_image, working_size
 from async_motion.core.detection.zones import Polygon, Zone, draw
 from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
-from async_motion.core.options import Sensitivity
+from async_motion.core.options import (
+    HORIZON,
+    LEARNING_S,
+    MAX_AREA,
+    MIN_AREA,
+    REST_S,
+    SENSITIVITY,
+    Sensitivity,
+)
 from async_motion.errors import FrameShapeError
 
 __all__ = ["Detector", "DetectorSettings", "Polygon", "Sensitivity", "Zone"]
@@ -82,17 +90,17 @@ class DetectorSettings:
     An object that has not stirred for `rest_s` becomes background.
     """
 
-    sensitivity: Sensitivity = "medium"
+    sensitivity: Sensitivity = SENSITIVITY
     threshold: float | None = None
     noise_factor: float | None = None
     strong_share: float | None = None
     unrest_factor: float | None = None
-    learning_s: float = 0.4
-    rest_s: float = 20.0
-    min_area: float = 0.002
+    learning_s: float = LEARNING_S
+    rest_s: float = REST_S
+    min_area: float = MIN_AREA
     min_area_far: float | None = None
-    horizon: float = 0.3
-    max_area: float = 0.9
+    horizon: float = HORIZON
+    max_area: float = MAX_AREA
     masks: tuple[Polygon, ...] = ()
     zones: tuple[Zone, ...] = ()
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from async_motion.core.options import MAX_FRAMES
+from async_motion.core.options import KEEP_EVERY_S, MAX_FRAMES
 
 PEAK_GAIN = 1.25
 """How much better a frame must score to be kept out of turn. Scores span less than four decades, so there are
@@ -46,7 +46,7 @@ class PolicySettings:
     """What an event keeps. `every_s` is the interval of `every`, in seconds. Raises ValueError."""
 
     keep: Keep = Keep.EVERY
-    every_s: float = 1.0
+    every_s: float = KEEP_EVERY_S
     max_frames: int = MAX_FRAMES
 
     def __post_init__(self) -> None:

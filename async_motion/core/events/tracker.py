@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from async_motion.core.model import Detection, EndReason, EventPhase, MotionEvent, Phase, Reason
-from async_motion.core.options import MAX_LENGTH_S, OFF_DELAY_S
+from async_motion.core.options import CONFIRM, COOL_DOWN_S, MAX_LENGTH_S, OFF_DELAY_S
 
 CONFIRM_STEP_S = 0.5
 """Frames up to this far apart are counted; further apart, the time between them counts."""
@@ -46,10 +46,10 @@ class TrackerSettings:
     Raises ValueError for values outside their range.
     """
 
-    confirm: tuple[int, int] = (2, 3)
+    confirm: tuple[int, int] = CONFIRM
     off_delay_s: float = OFF_DELAY_S
     max_length_s: float = MAX_LENGTH_S
-    cool_down_s: float = 0.0
+    cool_down_s: float = COOL_DOWN_S
 
     def __post_init__(self) -> None:
         needed, of = self.confirm

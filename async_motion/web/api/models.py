@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
 
+from async_motion.core.options import HORIZON, MIN_AREA, Role, Sensitivity
 from async_motion.web.api.routing import Model
 
 
@@ -33,7 +34,7 @@ class Session(Model):
 
     instance: str
     version: str
-    role: Literal["viewer", "admin"]
+    role: Role
     how: str
     name: str
 
@@ -49,7 +50,7 @@ class JsonDocument(Model):
 
 class ZoneShape(Model):
     polygon: Shape
-    sensitivity: Literal["low", "medium", "high"] | None = None
+    sensitivity: Sensitivity | None = None
     min_area: Share | None = None
 
 
@@ -265,9 +266,9 @@ class ShapesBody(Model):
 
     masks: list[Shape] = Field(default=[], max_length=64)
     zones: dict[str, ZoneShape] = Field(default={}, max_length=64)
-    min_area: Share = 0.002
+    min_area: Share = MIN_AREA
     min_area_far: Share | None = None
-    horizon: float = Field(default=0.3, ge=0, le=0.9)
+    horizon: float = Field(default=HORIZON, ge=0, le=0.9)
 
 
 class JudgedEvent(Model):
