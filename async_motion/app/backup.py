@@ -59,21 +59,21 @@ def backup(config: Path | None, env: Mapping[str, str], target: Path) -> list[st
         }
         _add(tar, MANIFEST, json.dumps(manifest, indent=2).encode(), at)
         _add(tar, SETTINGS, content, at)
-        said = [f"settings  {path}"]
+        lines = [f"settings  {path}"]
         if settings.spool.path == ":memory:":
-            said.append("not included: the spool, which is in memory")
+            lines.append("not included: the spool, which is in memory")
         elif not spool.exists():
-            said.append(f"not included: {spool}: there is no spool yet")
+            lines.append(f"not included: {spool}: there is no spool yet")
         else:
             copy = folder / SPOOL
             snapshot(spool, copy)
             tar.add(copy, SPOOL, filter=_plain)
-            said.append(f"spool     {spool}, {copy.stat().st_size / 1e6:.1f} MB")
+            lines.append(f"spool     {spool}, {copy.stat().st_size / 1e6:.1f} MB")
     if used := [name for name in env if name.startswith(("ASYNC_MOTION__", "MINIO_"))]:
-        said.append(f"not included: the environment's {', '.join(sorted(used))}")
+        lines.append(f"not included: the environment's {', '.join(sorted(used))}")
     if settings.minio.endpoint is None:
-        said.append(f"not included: the stored events in {settings.directory.path}")
-    return said
+        lines.append(f"not included: the stored events in {settings.directory.path}")
+    return lines
 
 
 def restore(source: Path, config: Path | None, env: Mapping[str, str], *, replace: bool = False) -> list[str]:
@@ -100,17 +100,17 @@ def restore(source: Path, config: Path | None, env: Mapping[str, str], *, replac
                 f"{source}: belongs to {manifest['instance']}, but these settings name {settings.instance}:"
                 f" set ASYNC_MOTION__INSTANCE={manifest['instance']}, also for the service"
             )
-        said = []
+        lines = []
         if SPOOL in names and settings.spool.path != ":memory:":
             target = Path(settings.spool.path)
             stream = tar.extractfile(SPOOL)
             assert stream is not None, "_members admits files only"
             away = restore_spool(stream, target, replace=replace)
-            said.append(f"spool     {target}" + (f" (the previous one is now {away})" if away else ""))
+            lines.append(f"spool     {target}" + (f" (the previous one is now {away})" if away else ""))
         if before != content:
             write(path, content, version=version_of(before or b""))
-        said.append(f"settings  {path}" + (f" (the previous ones are now {path}.bak)" if own else ""))
-    return said
+        lines.append(f"settings  {path}" + (f" (the previous ones are now {path}.bak)" if own else ""))
+    return lines
 
 
 @contextmanager
@@ -171,8 +171,8 @@ def _text(tar: tarfile.TarFile, name: str) -> bytes:
 
 def _manifest(source: Path, content: bytes) -> dict[str, Any]:
     try:
-        said = json.loads(content)
-        number, instance = said["format"], said["instance"]
+        fields = json.loads(content)
+        number, instance = fields["format"], fields["instance"]
     except (ValueError, TypeError, KeyError) as exc:
         raise UsageError(f"{source}: is not a backup of async_motion: its manifest cannot be read") from exc
     if number != FORMAT:

@@ -103,19 +103,19 @@ async def look(bucket: WatchedBucket, settings: Settings) -> FleetOverview:
 
 
 def _worker(
-    name: str, said: Mapping[str, Any], *, cameras: list[str], speaker: bool, ours: str
+    name: str, fields: Mapping[str, Any], *, cameras: list[str], speaker: bool, ours: str
 ) -> WorkerLine:
     """Return a worker's line; fields of the wrong type are replaced by empty values."""
-    costs, refused, about = (_mapping(said.get(key)) for key in ("costs", "refused", "about"))
+    costs, refused, about = (_mapping(fields.get(key)) for key in ("costs", "refused", "about"))
     records = about.get("spool_records")
     return WorkerLine(
         name=name,
-        capacity=_number(said.get("capacity")),
+        capacity=_number(fields.get("capacity")),
         load=round(sum(_number(costs.get(camera)) for camera in cameras), 3),
         cameras=len(cameras),
-        draining=said.get("draining") is True,
+        draining=fields.get("draining") is True,
         speaker=speaker,
-        different=said.get("fingerprint") != ours,
+        different=fields.get("fingerprint") != ours,
         spool_records=records if isinstance(records, int) else 0,
         refused={str(camera): str(why) for camera, why in refused.items()},
     )

@@ -331,9 +331,9 @@ class BrokerClient:
             # No task of this group may raise: a TaskGroup that collects an error swallows a cancellation that
             # arrives at the same moment.
             async with asyncio.TaskGroup() as tasks:
-                talking = tasks.create_task(self._talk(connection), name="broker-send")
+                sending = tasks.create_task(self._talk(connection), name="broker-send")
                 lost = await connection.receive(self._dispatch)
-                talking.cancel()
+                sending.cancel()
         finally:
             self._leave(lost)
             await connection.close()
@@ -349,11 +349,11 @@ class BrokerClient:
         self._new_filters = list(dict.fromkeys(topic_filter for topic_filter, _ in self._handlers))
         try:
             await self._ask_new(connection)
-            said = await self._say_new(connection)
-            if said:
-                await asyncio.wait(said)
+            sent = await self._say_new(connection)
+            if sent:
+                await asyncio.wait(sent)
             await self._say_status(connection, self._birth)
-            self._arrive(connection, len(said))
+            self._arrive(connection, len(sent))
             while True:
                 await self._say_deferred(connection)
                 await self._wait_for_news()
@@ -391,7 +391,7 @@ class BrokerClient:
 
     async def _say_new(self, connection: Connection) -> list[asyncio.Future[None]]:
         """Send pending changes; return the futures that their PUBACKs resolve."""
-        said = []
+        sent = []
         while self._retained.pending:
             # Wait for a slot before taking a change: a taken change must be sent even when we are cancelled.
             await connection.slot()
@@ -401,8 +401,8 @@ class BrokerClient:
                 break
             done = self._put(connection, change)
             if done is not None:
-                said.append(done)
-        return said
+                sent.append(done)
+        return sent
 
     def _put(self, connection: Connection, change: RetainedChange) -> asyncio.Future[None] | None:
         held = self._refusals.held(change.topic, self._now())
@@ -499,9 +499,9 @@ class BrokerClient:
             return
         try:
             async with asyncio.timeout(self._stop_timeout_s):
-                said = await self._say_new(connection)
-                if said:
-                    await asyncio.wait(said)
+                sent = await self._say_new(connection)
+                if sent:
+                    await asyncio.wait(sent)
                 if self._takeover is not None:
                     # Without DISCONNECT: the will is published unless the next host comes before its delay.
                     connection.abort(BrokerUnavailable("handed over"))
@@ -529,7 +529,7 @@ class BrokerClient:
 
     # -- changes of state
 
-    def _arrive(self, connection: Connection, said: int) -> None:
+    def _arrive(self, connection: Connection, published: int) -> None:
         loop = asyncio.get_running_loop()
         self._connection = connection
         secure = ", TLS" if self._options.tls else ""
@@ -538,7 +538,7 @@ class BrokerClient:
             self.address,
             self._options.protocol,
             secure,
-            said,
+            published,
         )
         for callback in self._callbacks:
             loop.call_soon(callback)
@@ -574,8 +574,8 @@ class BrokerClient:
         self._health = _health_of(exc)
         told = self._outage.failed(f"{self._health}{hint}")
         level = logging.DEBUG if told is None else logging.WARNING
-        said = "broker %s: %s%s; next try in %.1f s%s"
-        log.log(level, said, self.address, self._health, hint, delay_s, told or "")
+        message = "broker %s: %s%s; next try in %.1f s%s"
+        log.log(level, message, self.address, self._health, hint, delay_s, told or "")
         return delay_s
 
     def _known_limit(self) -> int | None:

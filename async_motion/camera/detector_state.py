@@ -80,18 +80,18 @@ def recalled(
     """
     head, _, state = kept.partition(b"\n")
     try:
-        said = json.loads(head)
-        if not isinstance(said, dict) or "taken_at" not in said:
+        fields = json.loads(head)
+        if not isinstance(fields, dict) or "taken_at" not in fields:
             raise ValueError("the saved state cannot be read")
-        if said.get("source") != source:
+        if fields.get("source") != source:
             raise ValueError("it belongs to another source")
         # A clock that was set back tells no age: such a state counts as old.
-        away_s = (now - parse_iso(str(said["taken_at"]))).total_seconds()
+        away_s = (now - parse_iso(str(fields["taken_at"]))).total_seconds()
         detector = Detector.restore(settings, state, away_s=away_s if away_s >= 0 else UNKNOWN_AGE_S)
     except ValueError as exc:
         log.info("%s: saved background not used (%s); learning again", camera, exc)
         return None
-    log.info("%s: continuing with the background learned until %s", camera, said["taken_at"])
+    log.info("%s: continuing with the background learned until %s", camera, fields["taken_at"])
     return detector
 
 

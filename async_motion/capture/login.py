@@ -124,14 +124,14 @@ class Authorization:
         }
         if "opaque" in offered:
             fields["opaque"] = offered["opaque"]
-        said = [f'{name}="{_quoted(text)}"' for name, text in fields.items()]
+        parts = [f'{name}="{_quoted(text)}"' for name, text in fields.items()]
         if "algorithm" in offered:
-            said.append(f"algorithm={offered['algorithm']}")
+            parts.append(f"algorithm={offered['algorithm']}")
         if qop:
-            said += [f"qop={qop}", f"nc={count}", f'cnonce="{self._cnonce}"']
+            parts += [f"qop={qop}", f"nc={count}", f'cnonce="{self._cnonce}"']
         elif self._challenge.session:
-            said.append(f'cnonce="{self._cnonce}"')
-        return "Digest " + ", ".join(said)
+            parts.append(f'cnonce="{self._cnonce}"')
+        return "Digest " + ", ".join(parts)
 
 
 def digest_response(

@@ -101,18 +101,18 @@ def plan_for_user(program: Path, env: Mapping[str, str]) -> InstallPlan:
 def carry_out(plan: InstallPlan, *, dry: bool) -> list[str]:
     """Write the plan's files, or none with `dry`; return a line for each. Raises OSError."""
     would = "would write" if dry else "wrote"
-    said = [_write(plan.unit_path, plan.unit, dry=dry)]
+    lines = [_write(plan.unit_path, plan.unit, dry=dry)]
     if plan.user_path is not None:
-        said.append(_write(plan.user_path, f'u {USER} - "async_motion" /var/lib/{USER}\n', dry=dry))
+        lines.append(_write(plan.user_path, f'u {USER} - "async_motion" /var/lib/{USER}\n', dry=dry))
     if plan.settings_path.exists():
-        said.append(f"kept  {plan.settings_path}: your settings")
-        return said
+        lines.append(f"kept  {plan.settings_path}: your settings")
+        return lines
     if not dry:
         plan.settings_path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(plan.settings_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w") as file:
             file.write(shipped().read_text(encoding="utf-8"))
-    said.append(f"{would}  {plan.settings_path}: the default settings, with a synthetic camera")
-    return said
+    lines.append(f"{would}  {plan.settings_path}: the default settings, with a synthetic camera")
+    return lines
 
 
 def _write(path: Path, text: str, *, dry: bool) -> str:

@@ -242,9 +242,9 @@ class MotionClient:
         if since is None:
             since = self._saved if self._saved is not None else datetime.now(UTC)
         if isinstance(since, str):
-            said = _parsed(since)
-            self._open = {str(event): int(seq) for event, seq in said.get("open", {}).items()}
-            self._ledger = Ledger.of(said)
+            cursor = _parsed(since)
+            self._open = {str(event): int(seq) for event, seq in cursor.get("open", {}).items()}
+            self._ledger = Ledger.of(cursor)
         else:
             self._open, self._ledger = {}, Ledger(since.astimezone(UTC))
         return self._ledger
@@ -431,10 +431,10 @@ class MotionClient:
 def _parsed(text: str) -> dict[str, Any]:
     """Return a cursor's fields. Raises ValueError."""
     try:
-        said = json.loads(text)
+        fields = json.loads(text)
     except ValueError as exc:
         raise ValueError(f"not a cursor: {exc}") from exc
-    if not isinstance(said, dict):
+    if not isinstance(fields, dict):
         raise ValueError("not a cursor: expected an object")
-    Ledger.of(said)
-    return said
+    Ledger.of(fields)
+    return fields

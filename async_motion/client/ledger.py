@@ -71,12 +71,12 @@ class Ledger:
                 raise ValueError("v: expected 1")
             ledger = cls(parse_iso(state["origin"]))
             for camera, writers in state["cameras"].items():
-                for writer, said in writers.items():
+                for writer, fields in writers.items():
                     ledger._lanes[str(camera), str(writer)] = _Lane(
-                        upto=int(said["upto"]),
-                        at=parse_iso(said["at"]).timestamp(),
-                        last_id=str(said.get("last", "")),
-                        holes={int(no): float(at) for no, at in said.get("holes", {}).items()},
+                        upto=int(fields["upto"]),
+                        at=parse_iso(fields["at"]).timestamp(),
+                        last_id=str(fields.get("last", "")),
+                        holes={int(no): float(at) for no, at in fields.get("holes", {}).items()},
                     )
         except (KeyError, TypeError, AttributeError, OverflowError) as exc:
             raise ValueError(f"not a cursor: {type(exc).__name__}: {str(exc)[:100]}") from exc
@@ -86,12 +86,12 @@ class Ledger:
         """Return the state to store: small, and serialisable as JSON."""
         cameras: dict[str, dict[str, Any]] = {}
         for (camera, writer), lane in sorted(self._lanes.items()):
-            said: dict[str, Any] = {"upto": lane.upto, "at": iso(datetime.fromtimestamp(lane.at, UTC))}
+            fields: dict[str, Any] = {"upto": lane.upto, "at": iso(datetime.fromtimestamp(lane.at, UTC))}
             if lane.last_id:
-                said["last"] = lane.last_id
+                fields["last"] = lane.last_id
             if lane.holes:
-                said["holes"] = {str(no): round(at, 3) for no, at in lane.holes.items()}
-            cameras.setdefault(camera, {})[writer] = said
+                fields["holes"] = {str(no): round(at, 3) for no, at in lane.holes.items()}
+            cameras.setdefault(camera, {})[writer] = fields
         return {"v": 1, "origin": iso(self.origin), "cameras": cameras}
 
     def knows(self, event: Event) -> bool:

@@ -51,40 +51,40 @@ def parse_event(payload: bytes, instance: str) -> EventMessage:
     """Parse a phase of an event, at most `MAX_BYTES` of JSON. Raises ValueError."""
     if len(payload) > MAX_BYTES:
         raise ValueError(f"longer than {MAX_BYTES} bytes")
-    said = parse_object(payload)
-    if said.get("schema") != EVENT_SCHEMA:
+    fields = parse_object(payload)
+    if fields.get("schema") != EVENT_SCHEMA:
         raise ValueError(f"schema: expected {EVENT_SCHEMA}")
     try:
-        camera = said["camera"]
-        if said["instance"] != instance or not isinstance(camera, str) or not is_name(camera):
+        camera = fields["camera"]
+        if fields["instance"] != instance or not isinstance(camera, str) or not is_name(camera):
             raise ValueError("instance or camera")
         return EventMessage(
             camera=camera,
-            epoch=_number("epoch", said.get("epoch")),
-            delayed=said.get("delayed") is True,
-            ended=_ended(said, instance, camera) if said.get("type") == "end" else None,
+            epoch=_number("epoch", fields.get("epoch")),
+            delayed=fields.get("delayed") is True,
+            ended=_ended(fields, instance, camera) if fields.get("type") == "end" else None,
         )
     except (KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise ValueError(f"event: {type(exc).__name__}: {str(exc)[:100]}") from exc
 
 
-def _ended(said: Mapping[str, Any], instance: str, camera: str) -> Event:
-    event_started(said["event_id"])
-    best = _BEST.search(said.get("best_frame") or "")
+def _ended(fields: Mapping[str, Any], instance: str, camera: str) -> Event:
+    event_started(fields["event_id"])
+    best = _BEST.search(fields.get("best_frame") or "")
     return Event(
         instance=instance,
         camera=camera,
-        event_id=said["event_id"],
-        started_at=parse_iso(said["started_at"]),
-        ended_at=parse_iso(said["ended_at"]),
-        duration_s=float(said["duration_s"]),
-        reason=str(said["reason"]),
-        peak_score=float(said["peak_score"]),
-        zones=tuple(zone for zone in said["zones"] if isinstance(zone, str) and is_name(zone)),
-        frames=int(said["frames_stored"]),
+        event_id=fields["event_id"],
+        started_at=parse_iso(fields["started_at"]),
+        ended_at=parse_iso(fields["ended_at"]),
+        duration_s=float(fields["duration_s"]),
+        reason=str(fields["reason"]),
+        peak_score=float(fields["peak_score"]),
+        zones=tuple(zone for zone in fields["zones"] if isinstance(zone, str) and is_name(zone)),
+        frames=int(fields["frames_stored"]),
         best=int(best[1]) if best else None,
-        no=_number("no", said.get("no")),
-        writer=_writer(said.get("writer")),
+        no=_number("no", fields.get("no")),
+        writer=_writer(fields.get("writer")),
     )
 
 

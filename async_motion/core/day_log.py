@@ -156,17 +156,17 @@ def pack_day_log(lines: Iterable[bytes]) -> bytes:
 def parse_day_line(text: bytes | str) -> tuple[str | None, SubjectLog]:
     """Return the subject of a line (None: the service) and its log. Raises UnreadableObject."""
     try:
-        said = parse_object(text, max_bytes=MAX_LINE_BYTES)
-        if said["v"] != VERSION:
+        fields = parse_object(text, max_bytes=MAX_LINE_BYTES)
+        if fields["v"] != VERSION:
             raise ValueError(f"v: expected {VERSION}")
-        camera = said["camera"]
+        camera = fields["camera"]
         if camera is not None and not (isinstance(camera, str) and is_name(camera)):
             raise ValueError("camera: expected a name or null")
         log = SubjectLog(
-            hours={_hour_of(hour): _hour(figures) for hour, figures in _object(said, "hours").items()},
-            outages=[_outage(each) for each in said["outages"]],
-            unlisted=_counts(said, "unlisted"),
-            unlisted_s=_seconds(said, "unlisted_s"),
+            hours={_hour_of(hour): _hour(figures) for hour, figures in _object(fields, "hours").items()},
+            outages=[_outage(each) for each in fields["outages"]],
+            unlisted=_counts(fields, "unlisted"),
+            unlisted_s=_seconds(fields, "unlisted_s"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         why = f"{exc.args[0]}: missing" if isinstance(exc, KeyError) else str(exc)[:200]
@@ -198,36 +198,36 @@ def _hour_of(text: str) -> int:
     return int(text)
 
 
-def _hour(said: Mapping[str, Any]) -> HourLog:
-    if not isinstance(said, dict):
+def _hour(fields: Mapping[str, Any]) -> HourLog:
+    if not isinstance(fields, dict):
         raise ValueError("hours: expected objects")
     return HourLog(
-        watched_s=_seconds(said, "watched_s"),
-        paused_s=_seconds(said, "paused_s"),
-        frames=_count("frames", said.get("frames", 0)),
-        **{name: _counts(said, name) for name in _COUNTERS},
+        watched_s=_seconds(fields, "watched_s"),
+        paused_s=_seconds(fields, "paused_s"),
+        frames=_count("frames", fields.get("frames", 0)),
+        **{name: _counts(fields, name) for name in _COUNTERS},
     )
 
 
-def _outage(said: Mapping[str, Any]) -> Outage:
-    kind, problem = said["kind"], said["problem"]
+def _outage(fields: Mapping[str, Any]) -> Outage:
+    kind, problem = fields["kind"], fields["problem"]
     if not (isinstance(kind, str) and _WORD.fullmatch(kind) and isinstance(problem, str)):
         raise ValueError("outages: expected a kind and a problem")
-    began, ended = parse_iso(said["began_at"]), parse_iso(said["ended_at"])
+    began, ended = parse_iso(fields["began_at"]), parse_iso(fields["ended_at"])
     if ended < began:
         raise ValueError("outages: ended before it began")
     return Outage(kind=kind, began=began, ended=ended, problem=problem_line(problem))
 
 
-def _object(said: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = said.get(name, {})
+def _object(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = fields.get(name, {})
     if not isinstance(value, dict) or len(value) > _MAX_WORDS:
         raise ValueError(f"{name}: expected an object of at most {_MAX_WORDS} entries")
     return value
 
 
-def _counts(said: Mapping[str, Any], name: str) -> Counter[str]:
-    counts = _object(said, name)
+def _counts(fields: Mapping[str, Any], name: str) -> Counter[str]:
+    counts = _object(fields, name)
     if not all(_WORD.fullmatch(key) for key in counts):
         raise ValueError(f"{name}: expected words")
     return Counter({key: _count(name, value) for key, value in counts.items()})
@@ -239,8 +239,8 @@ def _count(name: str, value: object) -> int:
     return value
 
 
-def _seconds(said: Mapping[str, Any], name: str) -> float:
-    value = said.get(name, 0.0)
+def _seconds(fields: Mapping[str, Any], name: str) -> float:
+    value = fields.get(name, 0.0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name}: expected seconds")
     if not 0 <= value <= 1e6:

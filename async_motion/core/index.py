@@ -164,7 +164,7 @@ def encode_line(line: IndexLine, writer: str) -> bytes:
 
     The line names the event's writer only if it is a different one.
     """
-    said = {
+    fields = {
         "no": line.no,
         "event_id": line.event_id,
         "started_at": iso(line.started_at),
@@ -180,8 +180,8 @@ def encode_line(line: IndexLine, writer: str) -> bytes:
         "v": VERSION,
     }
     if line.writer != writer:
-        said["writer"] = line.writer
-    return encode(said)
+        fields["writer"] = line.writer
+    return encode(fields)
 
 
 def parse_line(text: bytes | str, writer: str) -> IndexLine:
@@ -189,12 +189,12 @@ def parse_line(text: bytes | str, writer: str) -> IndexLine:
     if len(text) > MAX_LINE_BYTES:
         raise UnreadableObject(f"index line: longer than {MAX_LINE_BYTES} bytes")
     try:
-        said = json.loads(text if isinstance(text, str) else text.decode())
+        fields = json.loads(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError) as exc:
         raise UnreadableObject(f"index line: not JSON: {_why(exc)}") from exc
-    if not isinstance(said, dict):
+    if not isinstance(fields, dict):
         raise UnreadableObject("index line: expected an object")
-    return _checked(said, writer)
+    return _checked(fields, writer)
 
 
 def pack(lines: Iterable[IndexLine], writer: str) -> bytes:
@@ -236,23 +236,23 @@ def unpack(data: bytes) -> Iterator[bytes]:
         yield waiting
 
 
-def _checked(said: Mapping[str, Any], default: str | None) -> IndexLine:
+def _checked(fields: Mapping[str, Any], default: str | None) -> IndexLine:
     """Return the event from the fields of a line; without a `writer` it is `default`.
 
     Raises UnreadableObject, with the field at fault.
     """
     try:
-        if said["v"] != VERSION:
+        if fields["v"] != VERSION:
             raise ValueError(f"v: expected {VERSION}")
-        event_id = _text(said, "event_id")
-        started_at, ended_at = _time(said, "started_at"), _time(said, "ended_at")
+        event_id = _text(fields, "event_id")
+        started_at, ended_at = _time(fields, "started_at"), _time(fields, "ended_at")
         event_started(event_id)
-        zones = said["zones"]
+        zones = fields["zones"]
         if not isinstance(zones, list) or len(zones) > MAX_ZONES:
             raise ValueError("zones: expected a list of names")
         if not all(isinstance(zone, str) and is_name(zone) for zone in zones):
             raise ValueError("zones: expected names")
-        reason, writer = _text(said, "reason"), said.get("writer", default)
+        reason, writer = _text(fields, "reason"), fields.get("writer", default)
         if not _REASON.fullmatch(reason):
             raise ValueError("reason: expected a word")
         if writer is not None and not (isinstance(writer, str) and WRITER.fullmatch(writer)):
@@ -261,31 +261,31 @@ def _checked(said: Mapping[str, Any], default: str | None) -> IndexLine:
             event_id=event_id,
             started_at=started_at,
             ended_at=ended_at,
-            duration_s=_number("duration_s", said["duration_s"], 1e9),
+            duration_s=_number("duration_s", fields["duration_s"], 1e9),
             reason=reason,
-            peak_score=_number("peak_score", said["peak_score"], 1.0),
+            peak_score=_number("peak_score", fields["peak_score"], 1.0),
             zones=tuple(zones),
-            frames=_whole("frames", said["frames"]),
-            bytes=_whole("bytes", said["bytes"]),
-            best=None if said["best"] is None else _whole("best", said["best"]),
-            scores=_scores(said["scores"]),
-            no=None if said.get("no") is None else _whole("no", said["no"], 1),
+            frames=_whole("frames", fields["frames"]),
+            bytes=_whole("bytes", fields["bytes"]),
+            best=None if fields["best"] is None else _whole("best", fields["best"]),
+            scores=_scores(fields["scores"]),
+            no=None if fields.get("no") is None else _whole("no", fields["no"], 1),
             writer=writer,
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise UnreadableObject(f"index line: {_why(exc)}") from exc
 
 
-def _text(said: Mapping[str, Any], name: str) -> str:
-    value = said[name]
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields[name]
     if not isinstance(value, str):
         raise ValueError(f"{name}: expected text")
     return value
 
 
-def _time(said: Mapping[str, Any], name: str) -> datetime:
+def _time(fields: Mapping[str, Any], name: str) -> datetime:
     try:
-        return parse_iso(_text(said, name))
+        return parse_iso(_text(fields, name))
     except (ValueError, OverflowError) as exc:
         raise ValueError(f"{name}: expected a time with a zone") from exc
 

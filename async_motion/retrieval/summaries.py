@@ -30,29 +30,29 @@ _MAX_SEQ = 10**9
 def parse_summary(data: bytes, event: str) -> dict[str, Any]:
     """Return the fields of the `event.json` of the event with this id. Raises UnreadableObject."""
     try:
-        said = json.loads(data)
+        fields = json.loads(data)
     except RecursionError as exc:
         raise UnreadableObject("event summary: nested too deeply") from exc
     except ValueError as exc:
         raise UnreadableObject(f"event summary: not JSON: {str(exc)[:200]}") from exc
-    if not isinstance(said, dict) or said.get("schema") != SUMMARY_SCHEMA:
+    if not isinstance(fields, dict) or fields.get("schema") != SUMMARY_SCHEMA:
         raise UnreadableObject(f"event summary: expected schema {SUMMARY_SCHEMA}")
-    if said.get("event_id") != event:
+    if fields.get("event_id") != event:
         raise UnreadableObject("event summary: it is of another event")
-    if not isinstance(said.get("frames"), list) or len(said["frames"]) > MAX_FRAMES:
+    if not isinstance(fields.get("frames"), list) or len(fields["frames"]) > MAX_FRAMES:
         raise UnreadableObject(f"event summary: frames: expected a list of at most {MAX_FRAMES}")
-    return said
+    return fields
 
 
-def event_of(said: Mapping[str, Any], instance: str, camera: str) -> Event:
+def event_of(fields: Mapping[str, Any], instance: str, camera: str) -> Event:
     """Return the event of a summary. Raises UnreadableObject."""
-    return Event.of_line(instance, camera, line_of(said))
+    return Event.of_line(instance, camera, line_of(fields))
 
 
-def frames_of(said: Mapping[str, Any], event: Event, folder: str) -> list[FrameInfo]:
+def frames_of(fields: Mapping[str, Any], event: Event, folder: str) -> list[FrameInfo]:
     """Return the frames of a summary, by `seq`. `folder` is the event's. Raises UnreadableObject."""
     try:
-        frames = [_frame(line, event, folder) for line in said["frames"]]
+        frames = [_frame(line, event, folder) for line in fields["frames"]]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         why = f"{exc.args[0]}: missing" if isinstance(exc, KeyError) else str(exc)[:200]
         raise UnreadableObject(f"event summary: frames: {why}") from exc

@@ -67,24 +67,24 @@ class ScanLedger:
             data = await self._bucket.read(key, MAX_MARKER_BYTES)
             if data is None:
                 return None
-            said = json.loads(data)
-            if not isinstance(said, dict) or said.get("v") != VERSION:
+            fields = json.loads(data)
+            if not isinstance(fields, dict) or fields.get("v") != VERSION:
                 return None
-            begin = None if said["started_at"] is None else parse_iso(said["started_at"])
+            begin = None if fields["started_at"] is None else parse_iso(fields["started_at"])
             found = ScanOutcome.of_payload(
                 Recording(
                     place=recording.place,
                     name=recording.name,
-                    size=int(said["size"]),
+                    size=int(fields["size"]),
                     camera=recording.camera,
                     started_at=begin,
-                    start_source=said["time_from"],
+                    start_source=fields["time_from"],
                 ),
-                said["outcome"],
+                fields["outcome"],
             )
-            same = said["size"] == recording.size and said["settings"] == spec.fingerprint
+            same = fields["size"] == recording.size and fields["settings"] == spec.fingerprint
             same = same and recording.started_at in (None, begin)
-            return found, same and set(spec.makes) <= set(said["makes"])
+            return found, same and set(spec.makes) <= set(fields["makes"])
         except (UnreadableObject, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             log.warning("%s: is not a marker; scanning again: %s", key, exc)
             return None

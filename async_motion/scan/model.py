@@ -118,15 +118,15 @@ class ScanOutcome:
         }
 
     @classmethod
-    def of_payload(cls, recording: Recording, said: Mapping[str, Any]) -> ScanOutcome:
+    def of_payload(cls, recording: Recording, payload: Mapping[str, Any]) -> ScanOutcome:
         """Parse what `payload` returned. Raises KeyError, TypeError, ValueError."""
         return cls(
             recording=recording,
-            events=tuple(dict(event) for event in said["events"]),
-            lines=tuple(str(line) for line in said["lines"]),
-            seconds=float(said["seconds"]),
-            frames=int(said["frames"]),
-            damaged=int(said["damaged"]),
+            events=tuple(dict(event) for event in payload["events"]),
+            lines=tuple(str(line) for line in payload["lines"]),
+            seconds=float(payload["seconds"]),
+            frames=int(payload["frames"]),
+            damaged=int(payload["damaged"]),
             remembered=True,
         )
 

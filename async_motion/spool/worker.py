@@ -472,13 +472,13 @@ class Worker:
 
     def _alarm(self, tables: Tables) -> str | None:
         """Return a warning for the operator while records are accepted, or None."""
-        said = []
+        problems = []
         if tables.counters.aside:
             with contextlib.suppress(sqlite3.Error):  # the next call finds the same error
-                said.append(f"records set aside: {tables.counters.aside} ({tables.newest_reason()})")
+                problems.append(f"records set aside: {tables.counters.aside} ({tables.newest_reason()})")
         if self._housekeeping.dropping:
-            said.append("records are being dropped: the spool is full, or they are too old")
-        return "; ".join(said) or None
+            problems.append("records are being dropped: the spool is full, or they are too old")
+        return "; ".join(problems) or None
 
     def _waiting(self, tables: Tables) -> dict[str, Any]:
         """Return the fields of the stats about items that wait for delivery."""

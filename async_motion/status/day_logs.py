@@ -163,8 +163,8 @@ class DayLogs:
         self._at = monotonic
         day = self._day(now.date())
         self._service(day, state, now, elapsed_s)
-        for camera, said in state["cameras"].items():
-            self._camera(day, camera, said, now, elapsed_s)
+        for camera, fields in state["cameras"].items():
+            self._camera(day, camera, fields, now, elapsed_s)
         day.version += 1
 
     def _service(self, day: _Day, state: Mapping[str, Any], now: datetime, elapsed_s: float) -> None:
@@ -173,22 +173,22 @@ class DayLogs:
         hour.lost.update(self._new(None, "lost", state["spool"].get("dropped", {})))
         hour.lost.update(self._new(None, "refused", {"refused": state["set_aside"]}))
         for peer in ("store", "broker"):
-            said = state[peer]
-            problem = None if said["state"] == "ok" else said["problem"] or said["state"]
+            fields = state[peer]
+            problem = None if fields["state"] == "ok" else fields["problem"] or fields["state"]
             self._outage(subject, (None, peer), problem, now, elapsed_s)
         self._outage(subject, (None, "spool"), state["spool"].get("problem"), now, elapsed_s)
 
     def _camera(
-        self, day: _Day, camera: str, said: Mapping[str, Any], now: datetime, elapsed_s: float
+        self, day: _Day, camera: str, fields: Mapping[str, Any], now: datetime, elapsed_s: float
     ) -> None:
         subject, hour = _hour(day, camera, now)
-        status, problem = said["status"], said["problem"]
+        status, problem = fields["status"], fields["problem"]
         if status == CameraStatus.WATCHING:
             hour.watched_s += elapsed_s
         elif status == CameraStatus.PAUSED:
             hour.paused_s += elapsed_s
-        hour.frames += self._new(camera, "frames", {"frames": said["frames"]})["frames"]
-        verdicts = self._new(camera, "verdicts", said["verdicts"])
+        hour.frames += self._new(camera, "frames", {"frames": fields["frames"]})["frames"]
+        verdicts = self._new(camera, "verdicts", fields["verdicts"])
         for reason in SUPPRESSED:
             count, place = verdicts[reason.value], (camera, reason.value)
             if not count:
@@ -198,8 +198,8 @@ class DayLogs:
             if place not in self._going:
                 self._going.add(place)
                 hour.stretches[reason.value] += 1
-        hour.scene_changes.update(self._new(camera, "scene_changes", said["scene_changes"]))
-        hour.lost.update(self._new(camera, "lost", said["dropped"]))
+        hour.scene_changes.update(self._new(camera, "scene_changes", fields["scene_changes"]))
+        hour.lost.update(self._new(camera, "lost", fields["dropped"]))
         offline = status == CameraStatus.OFFLINE
         self._outage(subject, (camera, "offline"), problem if offline else None, now, elapsed_s)
         self._outage(subject, (camera, "image"), None if offline else problem, now, elapsed_s)

@@ -144,10 +144,10 @@ class DirectoryStore:
         place = self._place(key)
         about = await self._run(f"get {key}", self._files.get, _beside(place))
         try:
-            said = json.loads(about)
+            fields = json.loads(about)
         except ValueError as exc:
             raise RecordRejected(f"{key}: its metadata cannot be read: {exc}") from exc
-        return dict(said)
+        return dict(fields)
 
     async def find(self, prefix: str = "") -> AsyncIterator[str]:
         """Yield the keys that begin with `prefix`, sorted within each directory."""
@@ -418,13 +418,13 @@ async def _in_thread(work: Callable[..., T], *args: object, done: Callable[[], N
 
 
 def _translated(path: Path, what: str, exc: OSError) -> StoreUnavailable | RecordRejected:
-    said = f"{path}: {what}: {exc.strerror or exc}"
+    message = f"{path}: {what}: {exc.strerror or exc}"
     if isinstance(exc, FileNotFoundError) and what.startswith("get "):
         return RecordRejected(f"{path}: {what}: no such object")
     if exc.errno in _FULL:
-        return StoreUnavailable(f"{said}: free some space, or set directory.path to a larger disk")
+        return StoreUnavailable(f"{message}: free some space, or set directory.path to a larger disk")
     if exc.errno in _NEEDS_A_PERSON:
-        return StoreRefused(f"{said}: this user must be able to write there")
+        return StoreRefused(f"{message}: this user must be able to write there")
     if exc.errno in _KEY_AT_FAULT:
-        return RecordRejected(said, reason=exc.strerror)
-    return StoreUnavailable(said)
+        return RecordRejected(message, reason=exc.strerror)
+    return StoreUnavailable(message)

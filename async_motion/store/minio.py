@@ -373,8 +373,8 @@ class MinioStore:
         except aiohttp.ClientConnectorDNSError as exc:
             raise StoreUnavailable(f"{self._name}: the host name is not known ({exc.os_error})") from exc
         except aiohttp.ClientProxyConnectionError as exc:
-            said = f"cannot connect to the proxy of HTTPS_PROXY ({exc.os_error})"
-            raise StoreUnavailable(f"{self._name}: {said}") from exc
+            message = f"cannot connect to the proxy of HTTPS_PROXY ({exc.os_error})"
+            raise StoreUnavailable(f"{self._name}: {message}") from exc
         except aiohttp.ClientConnectorError as exc:
             raise StoreUnavailable(f"{self._name}: cannot connect ({exc.os_error})") from exc
         except aiohttp.ClientError as exc:
@@ -393,19 +393,19 @@ class MinioStore:
 
     def _answered(self, verb: str, key: str, answer: S3Answer) -> NoReturn:
         """Raise the error for the server's answer to `verb`."""
-        said = f"{self._name}: {verb} {key}: {answer.words()}"
-        log.debug("%s (HTTP %d)", said, answer.status)
+        message = f"{self._name}: {verb} {key}: {answer.words()}"
+        log.debug("%s (HTTP %d)", message, answer.status)
         if answer.code in CREDENTIALS and self._rotating is not None:
             self._rotating.forget()
         match answer.verdict:
             case S3Verdict.UNAVAILABLE:
-                raise StoreUnavailable(said, retry_after_s=answer.retry_after_s) from answer
+                raise StoreUnavailable(message, retry_after_s=answer.retry_after_s) from answer
             case S3Verdict.REFUSED:
                 # The same for every key: without the key, the message changes only when the cause does.
-                said = f"{self._name}: {answer.words()}"
-                raise StoreRefused(said, retry_after_s=answer.retry_after_s) from answer
+                message = f"{self._name}: {answer.words()}"
+                raise StoreRefused(message, retry_after_s=answer.retry_after_s) from answer
             case S3Verdict.DOUBTFUL:
-                raise StoreRefused(said, retry_after_s=answer.retry_after_s) from answer
+                raise StoreRefused(message, retry_after_s=answer.retry_after_s) from answer
             case S3Verdict.REJECTED:
                 raise RecordRejected(f"{key}: {answer.words()}", reason=answer.cause) from answer
 

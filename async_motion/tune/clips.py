@@ -287,8 +287,8 @@ def find_clips(files: Sequence[Path]) -> list[tuple[Path, Kind | None]]:
 
 def _said_by_folders(names: Sequence[str]) -> Kind | None:
     """Return the label of the innermost folder that has one. `names` are ordered from the outside in."""
-    said = {"motion": Kind.MOVING, "quiet": Kind.QUIET}
-    return next((said[name.lower()] for name in reversed(names) if name.lower() in said), None)
+    kinds = {"motion": Kind.MOVING, "quiet": Kind.QUIET}
+    return next((kinds[name.lower()] for name in reversed(names) if name.lower() in kinds), None)
 
 
 def label_clips(
@@ -310,9 +310,9 @@ def label_clips(
             labelled[same[0]] = label
         else:
             unused.append(name)
-    for path, said in clips:
-        if path not in labelled and said is not None:
-            labelled[path] = Label(kind=said, said_in=f"{path.parent}/")
+    for path, kind in clips:
+        if path not in labelled and kind is not None:
+            labelled[path] = Label(kind=kind, said_in=f"{path.parent}/")
     without = [path for path, _ in clips if path not in labelled]
     if without:
         raise UsageError(
@@ -349,9 +349,9 @@ def read_labels(path: Path) -> dict[str, Label]:
         raise UsageError(f"{path}: labels no clip, expected lines such as `porch.mp4: [[12.5, 18]]`")
     labels = {}
     problems = []
-    for name, said in data.items():
+    for name, value in data.items():
         try:
-            labels[str(name)] = _label(said, str(path))
+            labels[str(name)] = _label(value, str(path))
         except ValueError as exc:
             problems.append(f"{path}: {name}: {exc}")
     if problems:
@@ -359,17 +359,17 @@ def read_labels(path: Path) -> dict[str, Label]:
     return labels
 
 
-def _label(said: Any, said_in: str) -> Label:
-    """Return the label that `said` means. Raises ValueError."""
-    if said in ("quiet", "motion"):
-        return Label(kind=Kind(said), said_in=said_in)
-    if isinstance(said, Sequence) and not isinstance(said, str):
-        said = {"events": said}
-    if not isinstance(said, Mapping) or not said or set(said) - {"events", "unsure", "standing"}:
+def _label(value: Any, said_in: str) -> Label:
+    """Return the label that `value` means. Raises ValueError."""
+    if value in ("quiet", "motion"):
+        return Label(kind=Kind(value), said_in=said_in)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = {"events": value}
+    if not isinstance(value, Mapping) or not value or set(value) - {"events", "unsure", "standing"}:
         raise ValueError(
             "cannot be read, expected quiet, motion, [[from, to], …] or {events: …, unsure: …, standing: …}"
         )
-    events, unsure, standing = (_spans(said.get(name)) for name in ("events", "unsure", "standing"))
+    events, unsure, standing = (_spans(value.get(name)) for name in ("events", "unsure", "standing"))
     return _marked(events, unsure, standing, said_in)
 
 
@@ -383,13 +383,13 @@ def _marked(
     return Label(kind=Kind.MARKED, events=events, unsure=unsure, standing=standing, said_in=said_in)
 
 
-def _spans(said: Any) -> tuple[Span, ...]:
-    if said is None:
+def _spans(value: Any) -> tuple[Span, ...]:
+    if value is None:
         return ()
-    pairs = isinstance(said, Sequence) and not isinstance(said, str)
-    if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in said):
+    pairs = isinstance(value, Sequence) and not isinstance(value, str)
+    if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in value):
         raise ValueError("cannot be read, expected a list of [from, to] in seconds or m:ss")
-    return tuple(_span(begin, end) for begin, end in said)
+    return tuple(_span(begin, end) for begin, end in value)
 
 
 def _span(begin: Any, end: Any) -> Span:
@@ -402,13 +402,13 @@ def _span(begin: Any, end: Any) -> Span:
 _TIME = re.compile(r"\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)\s*s?\s*", re.ASCII)
 
 
-def _seconds(said: Any) -> float:
+def _seconds(value: Any) -> float:
     """Return a time in seconds: a number, or text such as ``12.5``, ``12.5s``, ``1:02.5``, ``1:00:02``."""
-    if isinstance(said, int | float) and not isinstance(said, bool) and math.isfinite(said) and said >= 0:
-        return float(said)
-    match = _TIME.fullmatch(said) if isinstance(said, str) else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
+        return float(value)
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(f"{said!r} is not a time in the clip, expected seconds or m:ss")
+        raise ValueError(f"{value!r} is not a time in the clip, expected seconds or m:ss")
     return int(match[1] or 0) * 3600 + int(match[2] or 0) * 60 + float(match[3])
 
 
