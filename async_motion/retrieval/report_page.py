@@ -63,7 +63,7 @@ def _timeline(report: Report) -> str:
     if not report.events:
         return "<section><h2>Nothing moved</h2><p>There are no events in this time.</p></section>"
     hours = report.marks[:-1]
-    most = max(max(day.hours.values(), default=0) for day in report.cameras.values())
+    max_count = max(max(day.hours.values(), default=0) for day in report.cameras.values())
     head = []
     if report.is_day:
         head = [f'<th scope="col">{hour:%H}</th>' for hour in hours]
@@ -78,7 +78,7 @@ def _timeline(report: Report) -> str:
         cells = []
         for place, hour in enumerate(hours):
             count = day.hours[place]
-            share = log1p(count) / log1p(most) * 0.9 if count else 0.04
+            share = log1p(count) / log1p(max_count) * 0.9 if count else 0.04
             title = f"{camera}, {hour:%a %H:%M}: {counted(count, 'event')}"
             shown = str(count) if count and report.is_day else ""
             full = ' class="full"' if share > 0.5 else ""

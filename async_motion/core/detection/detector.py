@@ -643,9 +643,9 @@ class Detector:
         touched = []
         by_distance = self._by_distance(regions)
         for zone, inside in self._zones:
-            least = by_distance if zone.min_area is None else self._pixels(zone.min_area)
+            min_area = by_distance if zone.min_area is None else self._pixels(zone.min_area)
             overlap = regions.share(inside) * regions.area
-            if np.any(real & (overlap >= np.minimum(least, regions.area / 2)) & (overlap > 0)):
+            if np.any(real & (overlap >= np.minimum(min_area, regions.area / 2)) & (overlap > 0)):
                 touched.append(zone.name)
         return tuple(touched)
 

@@ -46,8 +46,10 @@ def judge(frames: Sequence[FrameInfo], shapes: models.ShapesBody) -> Verdict:
             reported = True
             for name, zone in shapes.zones.items():
                 within = sum(inside(point, zone.polygon) for point in free) / len(points)
-                least = zone.min_area if zone.min_area is not None else smallest(box.y + box.height, shapes)
-                if within and box.width * box.height * FILLED * within >= least:
+                min_area = (
+                    zone.min_area if zone.min_area is not None else smallest(box.y + box.height, shapes)
+                )
+                if within and box.width * box.height * FILLED * within >= min_area:
                     touched[name] = None
     return Verdict(reported=reported, zones=tuple(touched))
 
