@@ -168,7 +168,7 @@ def build_delivery(
         update_every_s=settings.mqtt.update_every,
         presign_s=settings.minio.presign,
         shrink=_snapshot_maker(settings, broker) if settings.mqtt.snapshot.enabled else None,
-        late=broker.worker if isinstance(broker, FleetBroker) else None,
+        worker_broker=broker.worker if isinstance(broker, FleetBroker) else None,
         is_current=is_current or (lambda _camera, _epoch: True),
     )
 

@@ -180,11 +180,11 @@ def _line(overview: FleetOverview, worker: str) -> WorkerLine:
 
 
 @asynccontextmanager
-async def _patience(settings: Settings, late: str) -> AsyncIterator[None]:
-    """Limit a wait inside the block to `ttl + MARGIN_S`; raise LeaseUnavailable with the text `late`."""
+async def _patience(settings: Settings, message: str) -> AsyncIterator[None]:
+    """Limit a wait inside the block to `ttl + MARGIN_S`; raise LeaseUnavailable with the text `message`."""
     seconds = settings.fleet.ttl + MARGIN_S
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise LeaseUnavailable(f"{late} within {seconds:g} s") from None
+        raise LeaseUnavailable(f"{message} within {seconds:g} s") from None

@@ -36,7 +36,7 @@ class Delivery:
     written at most once in `index_every_s`, and the files of `day_logs` once in it; None: none of them.
     `put_timeout_s` and `publish_timeout_s` apply if
     the adapters' own deadlines fail. In a fleet, `is_current` returns whether a camera's lease (its epoch) is
-    held, and `late` publishes the announcements of frames accepted under another lease.
+    held; `worker_broker` is the worker's own connection, which announces frames accepted under another lease.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Delivery:
         day_logs: DayLogSource | None = None,
         put_timeout_s: float = 120.0,
         publish_timeout_s: float = 30.0,
-        late: PublishingBroker | None = None,
+        worker_broker: PublishingBroker | None = None,
         is_current: IsCurrent = lambda _camera, _epoch: True,
         pace: DeliveryPace | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -137,7 +137,9 @@ class Delivery:
             spool,
             store,
             publish=publish,
-            publish_late=BoundedPublish(late, publish_timeout_s) if late is not None else publish,
+            publish_as_worker=publish
+            if worker_broker is None
+            else BoundedPublish(worker_broker, publish_timeout_s),
             is_current=is_current,
             breaker=self._broker_breaker,
             store_breaker=self._store_breaker,

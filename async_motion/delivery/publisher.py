@@ -63,7 +63,7 @@ class Publisher:
 
     `presign_s` is the lifetime of the links in announcements, None for no links. `store_breaker` records
     links that could not be made. `is_current` returns whether a fleet's lease on a camera (its epoch) is
-    held: frames accepted under another lease are announced as delayed, through `publish_late`, without a
+    held: frames accepted under another lease are announced as delayed, through `publish_as_worker`, without a
     snapshot.
     """
 
@@ -73,7 +73,7 @@ class Publisher:
         store: Store,
         *,
         publish: BoundedPublish,
-        publish_late: BoundedPublish,
+        publish_as_worker: BoundedPublish,
         is_current: IsCurrent,
         breaker: CircuitBreaker,
         store_breaker: CircuitBreaker,
@@ -94,7 +94,7 @@ class Publisher:
         self._spool = spool
         self._store = store
         self._publish = publish
-        self._publish_late = publish_late
+        self._publish_as_worker = publish_as_worker
         self._is_current = is_current
         self._breaker = breaker
         self._store_breaker = store_breaker
@@ -207,13 +207,13 @@ class Publisher:
         if self._holds(info) and self._snapshots.is_due(item):
             await self._snapshots.show(item, self._announcement(item, leased_at, url))
         # Check the lease as late as possible: from here on, only a free slot is waited for.
-        late = not self._holds(info)
-        publish = self._publish_late if late else self._publish
-        await publish(self._topics.frame(info.camera), self._announcement(item, leased_at, url, late=late))
+        held = self._holds(info)
+        publish = self._publish if held else self._publish_as_worker
+        await publish(self._topics.frame(info.camera), self._announcement(item, leased_at, url, held=held))
         self._breaker.record_success()
         self._figures.counts["announced"] += 1
         self._figures.counts["repeats"] += self._retries.failed_before(item.number)
-        if late:
+        if not held:
             return
         try:
             await self._announce_update(info)
@@ -226,10 +226,10 @@ class Publisher:
         return of.epoch is None or self._is_current(of.camera, of.epoch)
 
     def _announcement(
-        self, item: FrameAnnouncement, leased_at: float, url: str | None, *, late: bool = False
+        self, item: FrameAnnouncement, leased_at: float, url: str | None, *, held: bool = True
     ) -> bytes:
         age_s = item.age_s + self._clock() - leased_at
-        delayed = late or item.delayed or age_s > self._delayed_after_s
+        delayed = not held or item.delayed or age_s > self._delayed_after_s
         return payloads.encode(payloads.frame_payload(replace(item.stored, delayed=delayed, url=url)))
 
     async def _announce_update(self, info: FrameInfo) -> None:
@@ -261,7 +261,7 @@ class Publisher:
     async def _announce_phase(self, item: PhaseAnnouncement) -> None:
         event = item.phase.event
         url = await self._link(item.best_frame)
-        late = not self._holds(event)
+        held = self._holds(event)
         payload = payloads.event_payload(
             item.phase.phase,
             event,
@@ -272,9 +272,9 @@ class Publisher:
             no=item.no,
             bucket=self._store.bucket,
             url=url,
-            delayed=late or item.delayed,
+            delayed=not held or item.delayed,
         )
-        publish = self._publish_late if late else self._publish
+        publish = self._publish if held else self._publish_as_worker
         await publish(self._topics.event(event.camera), payloads.encode(payload))
         self._breaker.record_success()
         if item.phase.phase is Phase.END:

@@ -75,9 +75,9 @@ def _difference(before: Score, after: Score) -> str:
     if after.false_alarms != before.false_alarms:
         more = after.false_alarms > before.false_alarms
         words.append(_count(abs(after.false_alarms - before.false_alarms), "false alarm", more, ""))
-    late, was = after.latency_quantile_s(0.5), before.latency_quantile_s(0.5)
-    if late is not None and was is not None and abs(late - was) >= 0.05:
-        words.append(f"{abs(late - was):.1f} s {'later' if late > was else 'sooner'}")
+    latency, was = after.latency_quantile_s(0.5), before.latency_quantile_s(0.5)
+    if latency is not None and was is not None and abs(latency - was) >= 0.05:
+        words.append(f"{abs(latency - was):.1f} s {'later' if latency > was else 'sooner'}")
     if not words and after.f1 is not None and before.f1 is not None and abs(after.f1 - before.f1) >= 0.001:
         words.append(f"frames F1 {before.f1:.3f} -> {after.f1:.3f}")
     return ", ".join(words) or "no difference"

@@ -163,8 +163,12 @@ async def test_a_link_that_cannot_be_made_for_an_update_does_not_repeat_its_fram
 
 
 async def test_what_was_accepted_under_an_older_lease_is_announced_as_delayed(bench: Bench) -> None:
-    late, held = TroubledBroker(), {7}
-    options = {"late": late, "is_current": lambda _camera, epoch: epoch in held, "shrink": bytes}
+    worker_broker, held = TroubledBroker(), {7}
+    options = {
+        "worker_broker": worker_broker,
+        "is_current": lambda _camera, epoch: epoch in held,
+        "shrink": bytes,
+    }
     old, new = (
         make_event(index=number, worker="east", epoch=epoch) for number, epoch in enumerate((6, 7), 1)
     )
@@ -172,8 +176,8 @@ async def test_what_was_accepted_under_an_older_lease_is_announced_as_delayed(be
         for event in (old, new):
             await bench.spool.accept([make_record(event, 0), start_of(event), end_of(event)])
         assert await delivery.drain(20)
-    assert [said["type"] for said in late.events] == ["start", "end"]
-    said = [*late.frames, *late.events]
+    assert [said["type"] for said in worker_broker.events] == ["start", "end"]
+    said = [*worker_broker.frames, *worker_broker.events]
     assert {(one["epoch"], one["worker"], one["delayed"]) for one in said} == {(6, "east", True)}
     said = [*bench.broker.frames, *bench.broker.events]
     assert {(one["epoch"], one["delayed"]) for one in said} == {(7, False)}
