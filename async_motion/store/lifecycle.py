@@ -61,9 +61,7 @@ class LifecycleStore(MinioStore):
     async def _configured(self) -> list[Rule]:
         try:
             async with self._talking("get lifecycle of", self.bucket, self._put_timeout_s):
-                response = await self._client._execute(  # noqa: SLF001  # its public call hides our errors
-                    "GET", self.bucket, query_params={"lifecycle": ""}
-                )
+                response = await self._client.ask("GET", self.bucket, query={"lifecycle": ""})
                 async with response:
                     text = await response.text()
         except (RecordRejected, StoreRefused) as exc:

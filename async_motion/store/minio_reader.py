@@ -44,7 +44,7 @@ class MinioReader(MinioStore):
             query["start-after"] = start_after
         try:
             async with self._talking("list", prefix, self._put_timeout_s):
-                response = await self._client._execute("GET", self.bucket, query_params=query)  # noqa: SLF001
+                response = await self._client.ask("GET", self.bucket, query=query)
                 async with response:
                     body = await _bounded(response, _MAX_PAGE_BYTES)
         except RecordRejected as exc:
@@ -98,7 +98,7 @@ class MinioReader(MinioStore):
         """
         try:
             async with self._talking("head", key, self._put_timeout_s):
-                response = await self._client._execute("HEAD", self.bucket, key)  # noqa: SLF001
+                response = await self._client.ask("HEAD", self.bucket, key)
         except RecordRejected:
             return None
         except StoreRefused as exc:
