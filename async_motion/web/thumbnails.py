@@ -43,16 +43,6 @@ class Thumbnails:
         self._expected: deque[tuple[str, int, Read]] = deque(maxlen=MAX_EXPECTED)
         self._more = asyncio.Event()
 
-    @property
-    def kept(self) -> list[str]:
-        """The cached object keys, least recently used first."""
-        return [key for key, _ in self._kept]
-
-    @property
-    def kept_bytes(self) -> int:
-        """The size of the cache in bytes."""
-        return self._bytes
-
     def expect(self, key: str, width: int, read: Read) -> None:
         """Let `run` make a thumbnail that is about to be requested. Returns at once."""
         self._expected.append((key, width, read))

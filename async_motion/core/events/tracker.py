@@ -127,11 +127,6 @@ class Tracker:
         return self._event
 
     @property
-    def zones_on(self) -> tuple[str, ...]:
-        """The zones that are ON."""
-        return self._on
-
-    @property
     def started(self) -> float | None:
         """The monotonic time at which the open event began."""
         return self._started if self._event is not None else None

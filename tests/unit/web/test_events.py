@@ -209,15 +209,24 @@ async def test_thumbnails_are_bounded() -> None:
     stage = Stage()
     thumbnails = Thumbnails(lambda jpeg, _: jpeg, stage.executor, max_bytes=1000)
 
-    async def read() -> bytes:
-        return b"x" * 300
+    async def fetched(*keys: str) -> list[str]:
+        """Get thumbnails; return the keys that were not cached."""
+        found = []
+        for key in keys:
 
-    for number in range(10):
-        await thumbnails.get(str(number), 320, read)
-    assert thumbnails.kept_bytes <= 1000
-    assert thumbnails.kept == ["7", "8", "9"]
+            async def read(key: str = key) -> bytes:
+                found.append(key)
+                return b"x" * 300
+
+            await thumbnails.get(key, 320, read)
+        return found
+
+    await fetched(*map(str, range(10)))
+    assert await fetched("7", "8", "9") == []
     thumbnails.forget("8")
-    assert thumbnails.kept_bytes == 600
+    await fetched("10")
+    assert await fetched("7", "9", "10") == [], "a forgotten image frees its bytes"
+    assert await fetched("6", "8") == ["6", "8"]
     stage.executor.shutdown()
 
 
