@@ -34,19 +34,16 @@ from async_motion.core.model import Detection, Image, Luma
 from async_motion.core.options import Sensitivity
 from async_motion.tune.scoring import (
     EMPTY,
-    MASK_MOVING,
-    MASK_OUTSIDE,
-    MASK_UNKNOWN,
     MOVING,
     UNSCORED,
     Range,
     Score,
     event_labels,
-    mask_labels,
     score_frames,
     total,
 )
 from tests.benchmarks.baselines import BASELINES
+from tests.benchmarks.masks import MASK_MOVING, MASK_OUTSIDE, MASK_UNKNOWN, mask_labels
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 _PANE = 260

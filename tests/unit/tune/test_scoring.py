@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_motion.tune import scoring
-from async_motion.tune.scoring import Score, confirmed, event_labels, join, mask_labels, runs, score_frames
+from async_motion.tune.scoring import Score, confirmed, event_labels, join, runs, score_frames
+from tests.benchmarks.masks import MASK_MOVING, MASK_OUTSIDE, MASK_UNKNOWN, mask_labels
 
 DATA = Path(__file__).parents[4] / "shared/data"
 
@@ -90,11 +91,11 @@ def test_masks_become_the_labels_of_the_harness(
 ) -> None:
     masks = np.zeros((len(shares), 40, 100), np.uint8)
     for number, moving in enumerate(shares):
-        masks[number].flat[:moving] = scoring.MASK_MOVING
+        masks[number].flat[:moving] = MASK_MOVING
         if number in unknown:
-            masks[number, -1, :5] = scoring.MASK_UNKNOWN
+            masks[number, -1, :5] = MASK_UNKNOWN
         if number in outside:
-            masks[number] = scoring.MASK_OUTSIDE
+            masks[number] = MASK_OUTSIDE
     frames = first + len(shares)
     folder = tmp_path_factory.mktemp("sequence")
     np.savez(folder / "gt.npz", labels=masks, first=first)
