@@ -30,6 +30,8 @@ def test_the_version_stands_in_one_place() -> None:
     assert metadata.version("async-motion") == async_motion.__version__
     for name in ("pyproject.toml", "docker/processor/Dockerfile", "docker/compose.yaml"):
         assert async_motion.__version__ not in (ROOT / name).read_text(encoding="utf-8"), name
+    (image,) = _yaml("docker/kubernetes/kustomization.yaml")["images"]
+    assert image["newTag"] == async_motion.__version__, "the one copy that kubectl reads"
 
 
 def test_ci_runs_every_python_that_the_project_names() -> None:
