@@ -322,7 +322,7 @@ class FleetMember:
             broker.open(owner)
             if owner == INSTANCE:
                 joined.reporter.republish()
-                self._speaking = tasks.create_task(joined.announcing.run(), name="announcer")
+                self._speaking = tasks.create_task(joined.announcing.run(), name="discovery")
                 return
             self._failures.pop(owner, None)
             profiled = not self._settings.cameras[owner].profiles.night.is_blank

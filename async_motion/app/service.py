@@ -196,7 +196,7 @@ class Service:
                 member=member,
             )
             outlet.on_stored(reporter.on_stored)
-            announcer = await build.build_discovery(
+            discovery = await build.build_discovery(
                 settings,
                 broker=broker,
                 spool=spool,
@@ -216,9 +216,9 @@ class Service:
                 outlet=outlet,
                 certificates=certificates,
                 disks=disks,
-                announcer=announcer,
+                discovery=discovery,
                 talking=Rerun(broker.run, "broker"),
-                announcing=Rerun(announcer.run, "announcer"),
+                announcing=Rerun(discovery.run, "discovery"),
                 looking=(Rerun(certificates.run, "certificates"), Rerun(disks.run, "disks")),
                 serving=Rerun(partial(self._serve_page, snapshot, live, encoder, editor), "web"),
             )
@@ -291,11 +291,11 @@ class Service:
     async def _lead(
         self, tasks: asyncio.TaskGroup, cameras: Cameras, member: FleetMember | None, spool: Spool
     ) -> asyncio.Task[None]:
-        """Start all cameras, or the fleet member that starts them; return the announcer's or fleet's task."""
+        """Start all cameras, or the fleet member that starts them; return discovery's or the fleet's task."""
         settings, parts = self._settings, self._parts
         assert parts is not None
         if member is None:
-            announcing = tasks.create_task(parts.announcing.run(), name="announcer")
+            announcing = tasks.create_task(parts.announcing.run(), name="discovery")
             for name in (name for name, camera in settings.cameras.items() if camera.enabled):
                 await cameras.start(name)
             self._liveness.ready(f"watching {len(cameras.names)} of {len(settings.cameras)} cameras")
@@ -401,7 +401,7 @@ class Service:
             parts.broker.follow(build.build_client(settings, host, port, status_topic=status))
             parts.talking.again()
         if plan.added or plan.removed or plan.restarted or plan.changed or "web.url" in plan.page:
-            parts.announcer.change(
+            parts.discovery.change(
                 build.service_info(settings),
                 build.camera_sites(settings),
                 retained=parts.reporter.retained_topics,
@@ -457,7 +457,7 @@ class _Parts:
     outlet: Outlet
     certificates: Certificates
     disks: Disks
-    announcer: DiscoveryPublisher
+    discovery: DiscoveryPublisher
     talking: Rerun
     announcing: Rerun
     looking: tuple[Rerun, ...]

@@ -189,8 +189,8 @@ class DiscoveryPublisher:
         try:
             await self._clear(leftovers)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._answer_births(), name="announcer[births]")
-                tasks.create_task(self._answer_deletions(), name="announcer[deletions]")
+                tasks.create_task(self._answer_births(), name="discovery[births]")
+                tasks.create_task(self._answer_deletions(), name="discovery[deletions]")
         finally:
             for topic_filter, handler in heard:
                 self._broker.unsubscribe(topic_filter, handler)

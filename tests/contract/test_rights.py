@@ -274,11 +274,11 @@ async def lead_a_life(settings: Settings) -> None:
         reporter = await build_reporter(
             settings, broker=client, spool=spool, health=DeliveryHealth, restart_capture=lambda: None
         )
-        announcer = await build_discovery(
+        discovery = await build_discovery(
             settings, broker=client, spool=spool, reporter=reporter, looked=lambda _topics: None
         )
         async with asyncio.TaskGroup() as tasks:
-            for part in (client, reporter, announcer):
+            for part in (client, reporter, discovery):
                 tasks.create_task(part.run(), name=type(part).__name__)
 
 

@@ -1,4 +1,4 @@
-"""The announcer: devices through every change of their life, and no leftovers on the broker."""
+"""Discovery: devices through every change of their life, and no leftovers on the broker."""
 
 # ruff: noqa: SLF001  (the publisher's state between two connects)
 
@@ -28,7 +28,7 @@ PREFIX = "homeassistant"
 
 
 class Bench:
-    """A service of one instance on a broker, as the announcer sees it."""
+    """A service of one instance on a broker, as the publisher sees it."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Bench:
         sites = [CameraSite(name=name, zones=zones) for name, zones in cameras.items()]
         self.payloads = {camera.name: camera_payload(site, camera) for camera in sites}
         self.hub = hub_payload(site)
-        self.announcer = DiscoveryPublisher(
+        self.publisher = DiscoveryPublisher(
             self.broker,
             replace(site, identity=""),
             sites,
@@ -88,10 +88,10 @@ class Bench:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run the announcer inside the block, which begins after the first announcement."""
+        """Run the publisher inside the block, which begins after the first announcement."""
         others = self.answering()
         self.broker.connect()
-        task = asyncio.create_task(self.announcer.run(), name="announcer")
+        task = asyncio.create_task(self.publisher.run(), name="discovery")
         living = asyncio.create_task(self.live(), name="state")
         await eventually_async(
             lambda: task.done() or self.answering() > others,
@@ -114,8 +114,8 @@ class Bench:
 
     @staticmethod
     def answering() -> int:
-        """Return the number of announcers that have announced all and now answer Home Assistant's births."""
-        return sum(task.get_name() == "announcer[births]" for task in asyncio.all_tasks())
+        """Return the number of publishers that have announced all and now answer Home Assistant's births."""
+        return sum(task.get_name() == "discovery[births]" for task in asyncio.all_tasks())
 
     def config(self, topic: str) -> Payload | None:
         payload = self.server.retained.get(topic)
@@ -168,7 +168,7 @@ async def test_a_retained_birth_and_a_will_are_not_a_birth() -> None:
     bench = Bench(server, {"porch": ()})
     async with bench.running():
         bench.server.take("homeassistant/status", b"offline")
-        assert not bench.announcer._born.is_set()
+        assert not bench.publisher._born.is_set()
         assert len(bench.said(bench.at.hub)) == 1
 
 
@@ -176,7 +176,7 @@ async def test_a_lost_connection_during_the_look_makes_it_look_again() -> None:
     server = FakeServer(retained={"async_motion/edge1/gone/status": b"offline"})
     bench = Bench(server, {"porch": ()})
     bench.broker.connect()
-    task = asyncio.create_task(bench.announcer.run(), name="announcer")
+    task = asyncio.create_task(bench.publisher.run(), name="discovery")
     async with asyncio.timeout(10):
         while not bench.broker._handlers:  # noqa: ASYNC110  # connection must drop during the look
             await asyncio.sleep(0)
@@ -481,7 +481,7 @@ async def test_a_deleted_device_stays_away_until_the_next_start() -> None:
     async with bench.running():
         bench.empty(topic, times=len(bench.payloads["yard"]["components"]))
         bench.birth()
-        await eventually_async(lambda: topic in bench.announcer._deleted)
+        await eventually_async(lambda: topic in bench.publisher._deleted)
         await eventually_async(lambda: bench.republished)
         emptied = bench.said(topic).count(None)
         assert emptied == len(bench.payloads["yard"]["components"]), "Home Assistant's own, not ours"
@@ -497,7 +497,7 @@ async def test_without_their_hub_the_cameras_name_none() -> None:
     bench = Bench(FakeServer(), {"porch": ()})
     async with bench.running():
         bench.empty(bench.at.hub, times=len(bench.hub["components"]))
-        await eventually_async(lambda: bench.at.hub in bench.announcer._deleted)
+        await eventually_async(lambda: bench.at.hub in bench.publisher._deleted)
         await eventually_async(
             lambda: bench.config(bench.at.camera("porch")) == without_hub(bench.payloads["porch"])
         )
@@ -509,7 +509,7 @@ async def test_a_single_deleted_entity_does_not_cost_its_device() -> None:
     async with bench.running():
         bench.empty(bench.at.camera("porch"), times=4)
         await eventually_async(lambda: bench.config(bench.at.camera("porch")) == bench.payloads["porch"])
-        assert not bench.announcer._deleted
+        assert not bench.publisher._deleted
 
 
 # ---- memory ----
