@@ -572,10 +572,10 @@ class BrokerClient:
                 hint = f" ({self._short_lived} times soon after connecting: is the client id used twice?)"
         delay_s = (self._refused_retry if refused else self._retry).next_s()
         self._health = _health_of(exc)
-        told = self._outage.failed(f"{self._health}{hint}")
-        level = logging.DEBUG if told is None else logging.WARNING
+        suffix = self._outage.failed(f"{self._health}{hint}")
+        level = logging.DEBUG if suffix is None else logging.WARNING
         message = "broker %s: %s%s; next try in %.1f s%s"
-        log.log(level, message, self.address, self._health, hint, delay_s, told or "")
+        log.log(level, message, self.address, self._health, hint, delay_s, suffix or "")
         return delay_s
 
     def _known_limit(self) -> int | None:

@@ -274,28 +274,28 @@ def _of_schema(schema: Mapping[str, Any]) -> _Message:
 
 
 def _message(name: str, message: _Message) -> dict[str, Any]:
-    said: dict[str, Any] = {
+    item: dict[str, Any] = {
         "name": name,
         "title": message.title,
         "contentType": message.content_type,
         "payload": message.payload,
     }
     if message.examples:
-        said["examples"] = [
+        item["examples"] = [
             {"name": f"{name}-{number}", "payload": example}
             for number, example in enumerate(message.examples, 1)
         ]
-    return said
+    return item
 
 
 def _channel(channel: _Channel) -> dict[str, Any]:
-    said: dict[str, Any] = {
+    item: dict[str, Any] = {
         "address": channel.address,
         "description": channel.about,
         "messages": {channel.message: {"$ref": f"#/components/messages/{channel.message}"}},
     }
     used = [name for name in _PARAMETERS if f"{{{name}}}" in channel.address]
-    return said | {"parameters": {name: {"$ref": f"#/components/parameters/{name}"} for name in used}}
+    return item | {"parameters": {name: {"$ref": f"#/components/parameters/{name}"} for name in used}}
 
 
 def _operation(name: str, channel: _Channel) -> dict[str, Any]:

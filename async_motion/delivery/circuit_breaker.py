@@ -177,10 +177,10 @@ class CircuitBreaker:
         backoff = self._refused if _is_refusal(error) else self._unavailable
         delay_s = backoff.next_s(at_least_s=min(error.retry_after_s or 0.0, MAX_RETRY_AFTER_S))
         if self._logged and not _is_refusal(error):
-            told = self._outage.failed(str(self.health))
-            if told is not None:
+            suffix = self._outage.failed(str(self.health))
+            if suffix is not None:
                 self._log(
-                    logging.WARNING, "%s: %s; next try in %.1f s%s", self._name, self.health, delay_s, told
+                    logging.WARNING, "%s: %s; next try in %.1f s%s", self._name, self.health, delay_s, suffix
                 )
         await _wait(self._hurry, delay_s)
         self._hurry.clear()
@@ -235,10 +235,10 @@ class CircuitBreaker:
         """Log a refusal if a line is due; an outage is logged with its wait."""
         self._logged = True
         if self._error is not None and _is_refusal(self._error):
-            told = self._outage.failed(str(self.health))
-            if told is not None:
+            suffix = self._outage.failed(str(self.health))
+            if suffix is not None:
                 message = "%s: %s. Delivery pauses and tries again by itself%s"
-                self._log(logging.ERROR, message, self._name, self.health, told)
+                self._log(logging.ERROR, message, self._name, self.health, suffix)
 
     def _log(self, level: int, message: str, *args: object) -> None:
         log.log(level if self._loud else logging.DEBUG, message, *args)

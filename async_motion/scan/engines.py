@@ -95,10 +95,10 @@ class Processes:
         child = await self._idle.get()
         loop = asyncio.get_running_loop()
 
-        def told(share: float) -> None:
+        def report(share: float) -> None:
             loop.call_soon_threadsafe(on_share, share)
 
-        outcome = await loop.run_in_executor(self._threads, child.run, task, told)
+        outcome = await loop.run_in_executor(self._threads, child.run, task, report)
         if outcome is None:
             why = child.end()
             self._children.remove(child)
@@ -128,10 +128,10 @@ class _Child:
         try:
             self._pipe.send(task)
             while True:
-                said = self._pipe.recv()
-                if isinstance(said, ScanOutcome):
-                    return said
-                on_share(said)
+                answer = self._pipe.recv()
+                if isinstance(answer, ScanOutcome):
+                    return answer
+                on_share(answer)
         except (EOFError, OSError):
             return None
 

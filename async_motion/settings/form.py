@@ -52,7 +52,7 @@ def fields() -> tuple[Field, ...]:
 
 
 def _fields(section: type[Section], place: tuple[str, ...]) -> Iterator[Field]:
-    told = _told()
+    documented = _documented()
     for key, info in section.model_fields.items():
         here = (*place, key)
         if here == ("cameras",):
@@ -62,7 +62,7 @@ def _fields(section: type[Section], place: tuple[str, ...]) -> Iterator[Field]:
         if isinstance(annotation, type) and issubclass(annotation, Section):
             yield from _fields(annotation, here)
             continue
-        default, help_ = told.get(here, ("", ""))
+        default, help_ = documented.get(here, ("", ""))
         if info.default is None:
             default = ""  # the value in the shipped file is an example
         kind, choices = _kind(here, info)
@@ -123,7 +123,7 @@ _NOTHING: Final = object()
 
 
 @cache
-def _told() -> Mapping[tuple[str, ...], tuple[str, str]]:
+def _documented() -> Mapping[tuple[str, ...], tuple[str, str]]:
     """Return (default, help) of each key, read from the shipped file."""
     from async_motion.settings import shipped  # noqa: PLC0415  # it imports the tree as we do
 

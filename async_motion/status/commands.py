@@ -104,8 +104,8 @@ class Commands:
         configured = controls.values()
         for setting in names.SETTINGS:
             key = KEY.format(camera=camera, setting=setting)
-            said = commands.render(setting, configured[setting])
-            self._restore(camera, setting, key, said, partial(_adopt, controls, setting))
+            payload = commands.render(setting, configured[setting])
+            self._restore(camera, setting, key, payload, partial(_adopt, controls, setting))
         if profiles is not None:
             self._attach_profiles(camera, profiles)
         self.publish(camera)
@@ -282,8 +282,8 @@ class Commands:
         profiles.choose(mode)
         self._publish_profile(camera)
         if mode != before:
-            said = f"{camera}: profile changed from {before} to {mode} by a command on {topic}"
-            self._inform((camera, PROFILE), said)
+            line = f"{camera}: profile changed from {before} to {mode} by a command on {topic}"
+            self._inform((camera, PROFILE), line)
             key = PROFILE_KEY.format(camera=camera)
             self._memory.keep(key, {"mode": mode, "basis": profiles.basis})
             self._changed(camera)
@@ -296,8 +296,8 @@ class Commands:
         now = commands.render(setting, self._controls[camera].values()[setting])
         if now == before:
             return
-        said = f"{camera}: {setting} changed from {before} to {now} by a command on {topic}"
-        self._inform((camera, setting), said)
+        line = f"{camera}: {setting} changed from {before} to {now} by a command on {topic}"
+        self._inform((camera, setting), line)
         profiles = self._profiles.get(camera)
         at_night = profiles is not None and profiles.profile is Profile.NIGHT and setting in profiles.own
         key = (NIGHT_KEY if at_night else KEY).format(camera=camera, setting=setting)
@@ -320,8 +320,8 @@ class Commands:
             return
         if remembered.get("configured") != configured:
             if value != remembered.get("configured"):
-                said = "the settings have changed, an earlier command no longer applies"
-                log.info("%s: %s is %s%s: %s", camera, setting, configured, when, said)
+                why = "the settings have changed, an earlier command no longer applies"
+                log.info("%s: %s is %s%s: %s", camera, setting, configured, when, why)
             self._memory.keep(key, {"value": configured, "configured": configured})
             return
         if value == configured:
@@ -331,8 +331,8 @@ class Commands:
         except ValueError as exc:
             log.warning("%s: the remembered %s cannot be used: %s", camera, setting, exc)
             return
-        said = "as set by a command; the settings have"
-        log.info("%s: %s is %s%s, %s %s", camera, setting, value, when, said, configured)
+        origin = "as set by a command; the settings have"
+        log.info("%s: %s is %s%s, %s %s", camera, setting, value, when, origin, configured)
 
 
 def _adopt(controls: Controls, setting: str, value: Value) -> None:

@@ -53,14 +53,14 @@ class LifecycleStore(MinioStore):
         )
         others = [rule for rule in await self._configured() if rule.rule_id != rule_id]
         try:
-            async with self._talking("set lifecycle of", self.bucket, self._put_timeout_s):
+            async with self._request("set lifecycle of", self.bucket, self._put_timeout_s):
                 await self._client.set_bucket_lifecycle(self.bucket, LifecycleConfig([*others, mine]))
         except (RecordRejected, StoreRefused) as exc:
             raise self._refusal(exc) from exc
 
     async def _configured(self) -> list[Rule]:
         try:
-            async with self._talking("get lifecycle of", self.bucket, self._put_timeout_s):
+            async with self._request("get lifecycle of", self.bucket, self._put_timeout_s):
                 response = await self._client.ask("GET", self.bucket, query={"lifecycle": ""})
                 async with response:
                     text = await response.text()

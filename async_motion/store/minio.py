@@ -247,16 +247,16 @@ class MinioStore:
 
         Raises RecordRejected if there is none, StoreUnavailable, StoreRefused.
         """
-        async with self._talking("get", key, self._put_timeout_s):
+        async with self._request("get", key, self._put_timeout_s):
             response = await self._client.get_object(self.bucket, key)
         size = min(response.content_length or 0, MAX_BODY_BYTES)
-        async with response, self._talking("get", key, self._time_for(size)):
+        async with response, self._request("get", key, self._time_for(size)):
             return await response.read()
 
     async def delete(self, key: str) -> None:
         """Remove the object; a missing object is no error."""
         try:
-            async with self._talking("delete", key, self._put_timeout_s):
+            async with self._request("delete", key, self._put_timeout_s):
                 await self._client.remove_object(self.bucket, key)
         except RecordRejected:
             log.debug("%s: nothing to delete at %s", self._name, key)
@@ -287,14 +287,14 @@ class MinioStore:
     async def link(self, key: str, expires_s: float) -> str | None:
         """Return a presigned GET URL, valid for `expires_s` seconds (clamped to 1 s .. 7 days)."""
         expires = timedelta(seconds=min(max(1.0, expires_s), _MAX_LINK_S))
-        async with self._talking("link", key, self._put_timeout_s):
+        async with self._request("link", key, self._put_timeout_s):
             return await self._client.presigned_get_object(self.bucket, key, expires=expires)
 
     async def find(self, prefix: str = "") -> AsyncIterator[str]:
         """Yield the keys that begin with `prefix`, sorted. Needs the permission to list."""
         listing = aiter(self._client.list_objects(self.bucket, prefix=prefix or None, recursive=True))
         while True:
-            async with self._talking("list", prefix, self._put_timeout_s):
+            async with self._request("list", prefix, self._put_timeout_s):
                 found = await anext(listing, None)
             if found is None:
                 return
@@ -310,7 +310,7 @@ class MinioStore:
         tags: Mapping[str, str],
     ) -> str:
         """Put once. Raises as `put`; if the server answered, the S3Answer is the `__cause__`."""
-        async with self._talking("put", key, self._time_for(len(data))):
+        async with self._request("put", key, self._time_for(len(data))):
             result = await self._client.put_object(
                 self.bucket,
                 key,
@@ -335,7 +335,7 @@ class MinioStore:
                 f"{self._name}: bucket {self.bucket} does not exist: create it, or set create_bucket"
             )
         try:
-            async with self._talking("make", self.bucket, self._put_timeout_s):
+            async with self._request("make", self.bucket, self._put_timeout_s):
                 await self._client.make_bucket(self.bucket)
         except (StoreRefused, RecordRejected) as exc:
             answer = _answer(exc)
@@ -352,7 +352,7 @@ class MinioStore:
         return self._put_timeout_s * max(1, -(-size // _MIB))
 
     @asynccontextmanager
-    async def _talking(self, verb: str, key: str, limit_s: float) -> AsyncIterator[None]:
+    async def _request(self, verb: str, key: str, limit_s: float) -> AsyncIterator[None]:
         """Run the body for at most `limit_s`, and translate its errors.
 
         An error before the response is the request's fault; one after it is the server's.

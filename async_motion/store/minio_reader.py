@@ -43,7 +43,7 @@ class MinioReader(MinioStore):
         elif start_after:
             query["start-after"] = start_after
         try:
-            async with self._talking("list", prefix, self._put_timeout_s):
+            async with self._request("list", prefix, self._put_timeout_s):
                 response = await self._client.ask("GET", self.bucket, query=query)
                 async with response:
                     body = await _bounded(response, _MAX_PAGE_BYTES)
@@ -65,9 +65,9 @@ class MinioReader(MinioStore):
         Raises UnreadableObject if it is longer than `max_bytes`, StoreUnavailable, StoreRefused.
         """
         try:
-            async with self._talking("get", key, self._put_timeout_s):
+            async with self._request("get", key, self._put_timeout_s):
                 response = await self._client.get_object(self.bucket, key)
-            async with response, self._talking("get", key, self._time_for(response.content_length or 0)):
+            async with response, self._request("get", key, self._time_for(response.content_length or 0)):
                 data = await _bounded(response, max_bytes)
         except RecordRejected:
             return None
@@ -80,12 +80,12 @@ class MinioReader(MinioStore):
 
         Raises RecordRejected if there is none, StoreUnavailable, StoreRefused.
         """
-        async with self._talking("get", key, self._put_timeout_s):
+        async with self._request("get", key, self._put_timeout_s):
             response = await self._client.get_object(self.bucket, key)
         async with response:
             while True:
                 # Each piece, at most 1 MiB, has its own deadline.
-                async with self._talking("get", key, self._put_timeout_s):
+                async with self._request("get", key, self._put_timeout_s):
                     piece = await response.content.read(_PIECE_BYTES)
                 if not piece:
                     return
@@ -97,7 +97,7 @@ class MinioReader(MinioStore):
         Raises StoreUnavailable, StoreRefused.
         """
         try:
-            async with self._talking("head", key, self._put_timeout_s):
+            async with self._request("head", key, self._put_timeout_s):
                 response = await self._client.ask("HEAD", self.bucket, key)
         except RecordRejected:
             return None
@@ -120,7 +120,7 @@ class MinioReader(MinioStore):
         """Remove objects, at most 1,000, in one request. Raises StoreUnavailable, StoreRefused."""
         errors: list[Any] = []
         try:
-            async with self._talking("delete", f"{len(keys)} objects", self._put_timeout_s):
+            async with self._request("delete", f"{len(keys)} objects", self._put_timeout_s):
                 removal = self._client.remove_objects(self.bucket, map(DeleteObject, keys))
                 errors.extend([error async for error in removal])
         except RecordRejected as exc:

@@ -145,7 +145,7 @@ class OpenStream:
         lock = lock or nullcontext()
         newest = -self.frame_s
 
-        def told() -> Iterator[tuple[VideoPacket, float]]:
+        def stamped() -> Iterator[tuple[VideoPacket, float]]:
             nonlocal newest
             before: VideoPacket | None = None
             for packet in self.packets():
@@ -160,7 +160,7 @@ class OpenStream:
                 before = packet
                 yield packet, newest
 
-        for packet, pts, late in _settled(told()):
+        for packet, pts, late in _settled(stamped()):
             with lock:
                 at = clock.time_of(pts)
             yield Arrival(packet, at, late)
