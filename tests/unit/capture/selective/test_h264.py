@@ -20,7 +20,7 @@ def clip(folder: Path, suffix: str, **options: str) -> Path:
     return write_clip(folder / f"clip{suffix}", images, gop=10, options=options)
 
 
-def quantisers_of(path: Path) -> list[int | None]:
+def qps_of(path: Path) -> list[int | None]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         qps = QpReader(stream.codec_context.extradata)
@@ -43,7 +43,7 @@ def test_a_constant_qp_is_read_from_every_frame(
     tmp_path: Path, suffix: str, options: dict[str, str], qp: int
 ) -> None:
     path = clip(tmp_path, suffix, qp=str(qp), **options)
-    found = quantisers_of(path)
+    found = qps_of(path)
     assert len(found) == 20
     between = [one for number, one in enumerate(found) if number % 10]
     assert set(between) == {qp}
@@ -53,7 +53,7 @@ def test_a_constant_qp_is_read_from_every_frame(
 
 def test_a_frame_predicted_from_both_sides_has_no_answer(tmp_path: Path) -> None:
     path = clip(tmp_path, ".mp4", qp="25", bf="2", preset="veryfast", tune="film", b_adapt="0")
-    assert None in quantisers_of(path)
+    assert None in qps_of(path)
 
 
 def test_without_parameters_nothing_is_told(tmp_path: Path) -> None:
