@@ -11,9 +11,10 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -120,7 +121,8 @@ class _Child:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(target=serve, args=(theirs,), daemon=True)
-        self._process.start()
+        with _interrupts_blocked():
+            self._process.start()
         theirs.close()
 
     def run(self, task: ScanTask, on_share: Callable[[float], None]) -> ScanOutcome | None:
@@ -148,10 +150,24 @@ class _Child:
         return f"exit code {code}"
 
 
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Hold SIGINT back, also for good in a process that is started here.
+
+    Ctrl-C reaches every process of the terminal. A child must not act on it, not even while it imports: its
+    parent ends it.
+    """
+    # multiprocessing starts this process with the first child, and unblocks SIGINT when it has.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def serve(pipe: Connection) -> None:
     """Run the tasks that arrive through a pipe, until it is closed or the parent dies."""
-    # Ctrl-C reaches every process of the terminal: ignore it, as the parent ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, name="parent", daemon=True).start()
     cv2.setNumThreads(1)
     logging.disable(logging.INFO)

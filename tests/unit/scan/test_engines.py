@@ -44,3 +44,13 @@ async def test_a_process_gives_what_this_one_gives_and_one_that_dies_is_replaced
         await asyncio.sleep(0)
         running.cancel()
     assert set(children()) == before
+
+
+async def test_ctrl_c_does_not_end_a_process_that_starts(task: ScanTask) -> None:
+    before = set(children())
+    async with Processes(1) as engine:
+        (child,) = set(children()) - before
+        os.kill(child, signal.SIGINT)
+        outcome = await engine.run(task, lambda _share: None)
+    assert outcome.problem is None
+    assert outcome.events
