@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from async_motion.capture.spec import CaptureSpec
 from async_motion.core.names import redact_url
-from async_motion.core.options import Transport
+from async_motion.core.options import DEMO_SOURCE, Transport
 from async_motion.errors import SettingsError
 
 CONTAINERS = "asf,avi,flv,h264,hevc,ivf,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,mpjpeg,nut,ogg"
@@ -65,7 +65,7 @@ def parse(source: str) -> Address:
     reports the error.
     """
     shown = redact_url(source)
-    if source.startswith("demo:"):
+    if source.startswith(DEMO_SOURCE):
         return Address(SourceKind.DEMO, source, shown)
     if device := re.fullmatch(r"(?:usb:|/dev/video)(\d+)", source):
         return Address(SourceKind.USB, device[1], shown)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from async_motion.capture.sockets import CameraSockets
 from async_motion.core.options import (
     DECODE,
+    DECODER_THREADS,
     FPS,
     HWACCEL,
     ISOLATION,
@@ -58,7 +59,7 @@ class CaptureSpec:
     loop: bool = True
     ring_bytes: int = RING_BYTES
     ring_seconds: float = RING_S
-    threads: int = 1
+    threads: int = DECODER_THREADS
     isolation: Isolation = ISOLATION
     process_memory: int = PROCESS_MEMORY
     monotonic: Callable[[], float] = field(default=time.monotonic, repr=False)

@@ -45,6 +45,8 @@ OnQuorumLoss = Literal["keep", "stop"]
 BUCKET: Final = "motion"
 REGION: Final = "us-east-1"
 STORE_CREDENTIALS: Final[StoreCredentials] = "static"
+ENCRYPTION: Final = "none"
+"""The server-side encryption of objects: none, sse-s3, or sse-kms:KEY."""
 PATH_STYLE: Final[PathStyle] = "auto"
 
 MQTT_PORT: Final = 1883
@@ -77,6 +79,8 @@ LEASE_TTL_S: Final = 10.0
 """The time after which a lease expires that is not renewed."""
 ON_QUORUM_LOSS: Final[OnQuorumLoss] = "keep"
 
+DEMO_SOURCE: Final = "demo:"
+"""The source of a synthetic camera, which the settings without cameras have."""
 FPS: Final = 5.0
 """How many frames a second are judged."""
 TRANSPORT: Final[Transport] = "tcp"
@@ -86,6 +90,7 @@ ISOLATION: Final[Isolation] = "thread"
 SPEED: Final[Speed] = "real"
 OPEN_TIMEOUT_S: Final = 10.0
 STALL_TIMEOUT_S: Final = 5.0
+DECODER_THREADS: Final = 1
 MAX_PIXELS: Final = 33_554_432
 """The largest image that is decoded, in pixels."""
 RING_BYTES: Final = 32 * 1024**2

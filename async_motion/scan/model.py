@@ -13,7 +13,7 @@ from typing import Any, Literal
 from async_motion.core.index import thin_scores
 from async_motion.core.model import FrameInfo, MotionEvent
 from async_motion.core.names import event_folder
-from async_motion.core.options import Decode
+from async_motion.core.options import DECODER_THREADS, Decode
 from async_motion.core.payloads import iso
 from async_motion.settings import Settings
 
@@ -59,7 +59,7 @@ class ScanSpec:
     settings: Settings = field(repr=False)
     camera: str
     decode: Decode
-    threads: int = 1
+    threads: int = DECODER_THREADS
     store: bool = False
     out: Path | None = None
     stills: bool = False

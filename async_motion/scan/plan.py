@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from async_motion.app.specs import unit_settings
-from async_motion.core.options import Decode
+from async_motion.core.options import DEMO_SOURCE, Decode
 from async_motion.scan.model import Recording, ScanSpec, digest_of
 from async_motion.settings import Settings, camera_of
 
@@ -57,7 +57,7 @@ def _travelling(settings: Settings, name: str, *, remote: bool) -> Settings:
     or the pages; the store's credentials only if `remote`. A camera that is not in the settings gets the
     defaults.
     """
-    blank = camera_of("demo:")
+    blank = camera_of(DEMO_SOURCE)
     camera = settings.cameras.get(name, blank)
     camera = camera.model_copy(
         update={

@@ -184,7 +184,7 @@ class MinioSettings(Section):
     concurrency: Annotated[int, whole_between(1, 64, "uploads at once")] = options.UPLOADS
     timeout: StoreTimeouts = StoreTimeouts()
     tags: Flag = False
-    encryption: Annotated[str, PlainValidator(check_encryption)] = "none"
+    encryption: Annotated[str, PlainValidator(check_encryption)] = options.ENCRYPTION
 
 
 class KeepSettings(Section):
@@ -298,7 +298,7 @@ class CaptureSettings(Section):
     loop: Flag = True
     ring_bytes: Annotated[int, size_between("1MiB", "4GiB")] = options.RING_BYTES
     ring_seconds: Annotated[float, duration_between("1s", "5min")] = options.RING_S
-    threads: Annotated[int, whole_between(1, 16, "threads")] = 1
+    threads: Annotated[int, whole_between(1, 16, "threads")] = options.DECODER_THREADS
     isolation: Annotated[Isolation, one_of(Isolation)] = options.ISOLATION
     process_memory: Annotated[int, size_between("192MiB", "64GiB")] = options.PROCESS_MEMORY
 
@@ -409,7 +409,7 @@ class CameraSettings(Section):
 def _cameras(value: object) -> object:
     """Return the cameras as written, or the demo camera if there are none."""
     value = structure(value)
-    return value or {"demo": {"source": "demo:"}}
+    return value or {"demo": {"source": options.DEMO_SOURCE}}
 
 
 class Settings(Section):
@@ -428,7 +428,7 @@ class Settings(Section):
     fleet: FleetSection = FleetSection()
     cameras: Annotated[
         Mapping[Annotated[str, AfterValidator(check_camera_name)], CameraSettings], BeforeValidator(_cameras)
-    ] = {"demo": CameraSettings(source=SecretStr("demo:"))}
+    ] = {"demo": CameraSettings(source=SecretStr(options.DEMO_SOURCE))}
 
     _origin: str = PrivateAttr(default="defaults")
     _secret_names: frozenset[str] = PrivateAttr(default=frozenset())

@@ -44,6 +44,7 @@ from miniopy_async.sse import Sse, SseKMS, SseS3
 
 from async_motion.core.options import (
     CONNECT_TIMEOUT_S,
+    ENCRYPTION,
     PATH_STYLE,
     PUT_TIMEOUT_S,
     REGION,
@@ -133,7 +134,7 @@ class MinioStore:
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         put_timeout_s: float = PUT_TIMEOUT_S,
         tags: bool = False,
-        encryption: str = "none",
+        encryption: str = ENCRYPTION,
         probe_key: str = "async_motion_probe.txt",
         link_endpoint: str | None = None,
     ) -> None:

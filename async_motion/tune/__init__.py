@@ -26,6 +26,7 @@ from rich.progress import (
 )
 
 from async_motion.app.specs import detector_settings
+from async_motion.core.options import DEMO_SOURCE
 from async_motion.errors import UsageError
 from async_motion.settings import CameraSettings, Settings
 from async_motion.tune import clips as footage
@@ -47,7 +48,7 @@ def present(settings: Settings | None, name: str | None, *, night: bool = False)
     cameras = settings.cameras if settings is not None else {}
     if name is not None and name not in cameras:
         raise UsageError(f"--camera {name}: no such camera, expected one of {', '.join(cameras)}")
-    camera = cameras[name] if name is not None else CameraSettings.model_validate({"source": "demo:"})
+    camera = cameras[name] if name is not None else CameraSettings.model_validate({"source": DEMO_SOURCE})
     return Present(
         camera=name,
         night=night,
@@ -71,8 +72,8 @@ def tune(
     Raises UsageError for clips and labels that cannot be used. Blocks; do not call it in an event loop.
     """
     cv2.setNumThreads(1)
-    said = footage.read_labels(labels) if labels is not None else {}
-    chosen, unused = footage.label_clips(footage.find_clips(files), said, labels)
+    labelled = footage.read_labels(labels) if labels is not None else {}
+    chosen, unused = footage.label_clips(footage.find_clips(files), labelled, labels)
     notes = Console(stderr=True, highlight=False)
     if unused:
         notes.print(f"{labels}: not among the given clips: {', '.join(unused)}", markup=False, soft_wrap=True)
