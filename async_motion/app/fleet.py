@@ -263,7 +263,7 @@ class FleetMember:
                         "draining": worker.draining,
                         "refused": sorted(worker.refused),
                         **{
-                            key: view.told.get(worker.name, {}).get(key, 0)
+                            key: view.about.get(worker.name, {}).get(key, 0)
                             for key in ("spool_records", "spool_bytes")
                         },
                     }

@@ -88,8 +88,8 @@ class Plan:
             "all parts of the service restart, open events end": self.whole,
             "not changed while running; restart the process": self.fixed,
         }
-        said = [f"{', '.join(names)}: {what}" for what, names in done.items() if names]
-        return said or ["nothing has changed"]
+        parts = [f"{', '.join(names)}: {what}" for what, names in done.items() if names]
+        return parts or ["nothing has changed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

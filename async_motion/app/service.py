@@ -217,7 +217,7 @@ class Service:
                 certificates=certificates,
                 disks=disks,
                 discovery=discovery,
-                talking=Rerun(broker.run, "broker"),
+                connecting=Rerun(broker.run, "broker"),
                 announcing=Rerun(discovery.run, "discovery"),
                 looking=(Rerun(certificates.run, "certificates"), Rerun(disks.run, "disks")),
                 serving=Rerun(partial(self._serve_page, snapshot, live, encoder, editor), "web"),
@@ -243,7 +243,7 @@ class Service:
             )
 
             async with asyncio.TaskGroup() as tasks:
-                talking = tasks.create_task(self._parts.talking.run(), name="broker")
+                connecting = tasks.create_task(self._parts.connecting.run(), name="broker")
                 delivering = tasks.create_task(outlet.run(), name="delivery")
                 reporting = tasks.create_task(reporter.run(), name="reporter")
                 serving = tasks.create_task(self._parts.serving.run(), name="web")
@@ -260,7 +260,7 @@ class Service:
                 await _end(learning)
                 await self._deliver_the_rest(outlet)
                 # Each task publishes its last states through the next one: the broker ends last.
-                for task in (*looking, logging_days, serving, leading, delivering, reporting, talking):
+                for task in (*looking, logging_days, serving, leading, delivering, reporting, connecting):
                     await _end(task)
                 for task in cameras.unfinished:
                     await _finish(task, LAST_WORDS_S)
@@ -399,7 +399,7 @@ class Service:
             )
             status = specs.topics(settings).status
             parts.broker.follow(build.build_client(settings, host, port, status_topic=status))
-            parts.talking.again()
+            parts.connecting.again()
         if plan.added or plan.removed or plan.restarted or plan.changed or "web.url" in plan.page:
             parts.discovery.change(
                 build.service_info(settings),
@@ -458,7 +458,7 @@ class _Parts:
     certificates: Certificates
     disks: Disks
     discovery: DiscoveryPublisher
-    talking: Rerun
+    connecting: Rerun
     announcing: Rerun
     looking: tuple[Rerun, ...]
     serving: Rerun

@@ -47,10 +47,10 @@ async def deliver(settings: Settings, path: Path, say: Callable[[str], None]) ->
             is_current=lambda _camera, _epoch: False,
         )
         async with asyncio.TaskGroup() as tasks:
-            talking = tasks.create_task(broker.run(), name="broker")
+            connecting = tasks.create_task(broker.run(), name="broker")
             delivering = tasks.create_task(delivery.run(), name="delivery")
             await delivery.drain(None)
-            for task in (delivering, talking):
+            for task in (delivering, connecting):
                 task.cancel()
                 await asyncio.wait([task], timeout=GOODBYE_S)
         return spool.stats

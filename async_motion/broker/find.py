@@ -39,15 +39,15 @@ async def find_embedded(
     probed every second, and `say` is called once. `connect` returns a client for an address.
     """
     ports = range(port, min(port + EmbeddedBroker.PORTS_TRIED, 65536))
-    told = False
+    logged = False
     while True:
         for candidate in ports:
             if await _listens(candidate) and await _retains(connect(HOST, candidate), status_topic):
                 return HOST, candidate
         if not await _listens(port):
             return HOST, port
-        if not told:
-            told = True
+        if not logged:
+            logged = True
             say(f"{HOST}:{port} does not retain {status_topic}; waiting for the service")
         await asyncio.sleep(RETRY_S)
 

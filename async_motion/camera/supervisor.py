@@ -67,9 +67,9 @@ class CameraSupervisor:
                 outage.over()
             backoff = self._refused if isinstance(trouble, CameraRefused) else self._lost
             delay = backoff.next_s(at_least_s=trouble.retry_after_s)
-            told = outage.failed(str(trouble))
-            level = logging.DEBUG if told is None else logging.WARNING
-            log.log(level, "%s: %s; trying again in %.0f s%s", self.name, trouble, delay, told or "")
+            note = outage.failed(str(trouble))
+            level = logging.DEBUG if note is None else logging.WARNING
+            log.log(level, "%s: %s; trying again in %.0f s%s", self.name, trouble, delay, note or "")
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._wake.wait()

@@ -35,11 +35,11 @@ def read_facts(path: str) -> ContainerFacts:
             timeout=(spec.open_timeout_s, spec.stall_timeout_s),
             **LENIENT,
         ) as container:
-            said = container.metadata.get("creation_time")
+            created = container.metadata.get("creation_time")
             seconds = None if container.duration is None else container.duration / av.time_base
     except av.FFmpegError as exc:
         raise translate(exc, address.shown) from None
-    return ContainerFacts(_moment(said), seconds if seconds and seconds > 0 else None)
+    return ContainerFacts(_moment(created), seconds if seconds and seconds > 0 else None)
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -163,9 +163,9 @@ def _csv(reader: EventReader) -> Callable[[Event], None]:
     writer.writeheader()
 
     def show(event: Event) -> None:
-        said = payload(event, reader)
+        fields = payload(event, reader)
         lists = {"zones": " ".join(event.zones), "scores": " ".join(f"{score:g}" for score in event.scores)}
-        writer.writerow({**said, **lists})
+        writer.writerow({**fields, **lists})
         sys.stdout.flush()
 
     return show

@@ -337,9 +337,9 @@ async def _links(wanted: Wanted, expires_s: float, *, as_json: bool) -> int:
             links.append(link)
         count += 1
         if as_json:
-            said = [{"seq": f.seq, "url": link} for f, link in zip(frames, links, strict=True)]
+            lines = [{"seq": f.seq, "url": link} for f, link in zip(frames, links, strict=True)]
             print(
-                json.dumps({**event.payload(), "valid_until": until.isoformat(), "links": said}), flush=True
+                json.dumps({**event.payload(), "valid_until": until.isoformat(), "links": lines}), flush=True
             )
         else:
             for link in links:

@@ -68,8 +68,8 @@ def show(path: Path, *, as_json: bool) -> int:
             for a in report.aside
         ]
         spools = [str(whole) for whole in report.set_aside_spools]
-        told = {"path": str(report.path), "file_bytes": report.file_bytes}
-        print(json.dumps(told | {"waiting": waiting, "aside": aside, "set_aside_spools": spools}, indent=2))
+        fields = {"path": str(report.path), "file_bytes": report.file_bytes}
+        print(json.dumps(fields | {"waiting": waiting, "aside": aside, "set_aside_spools": spools}, indent=2))
         return 0
     print(f"{report.path}: {report.records} frames wait, {len(report.aside)} were set aside")
     if report.waiting:

@@ -29,20 +29,20 @@ def moment(text: str, now: datetime, option: str, *, end: bool = False) -> datet
 
     As an end, a day means the next midnight: `--to yesterday` includes yesterday. Raises UsageError.
     """
-    said = text.strip()
-    ago = duration_of(said)
+    given = text.strip()
+    ago = duration_of(given)
     try:
         if ago is not None:
             return now.astimezone(UTC) - timedelta(seconds=ago)
-        day = _day(said.lower(), now)
+        day = _day(given.lower(), now)
         if day is not None:
             return _local(day + timedelta(days=1) if end else day, time())
-        name, _, clock = said.rpartition(" ")
+        name, _, clock = given.rpartition(" ")
         if _CLOCK.fullmatch(clock) and (not name or _day(name.lower(), now) is not None):
             day = _day(name.lower(), now) if name else now.astimezone().date()
             assert day is not None
             return _local(day, time.fromisoformat(clock.zfill(5) if len(clock) < 5 else clock), end=end)
-        at = datetime.fromisoformat(said)
+        at = datetime.fromisoformat(given)
         if at.tzinfo is None:
             return _local(at.date(), at.time(), end=end)
         return at.astimezone(UTC)

@@ -140,14 +140,14 @@ class Assignment:
 class FleetView:
     """What this worker knows of the fleet. `owners` maps each owned camera to its worker.
 
-    `told` maps each worker to its `about`, `speaker` is the worker that owns the instance.
+    `about` maps each worker to what it reports about itself, `speaker` is the worker that owns the instance.
     """
 
     connected: bool
     workers: tuple[WorkerView, ...]
     owners: Mapping[str, str]
     epochs: Mapping[str, int]
-    told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     speaker: str | None = None
     keeping: bool = False
     """Whether cameras go on although their leases cannot be renewed."""
@@ -244,12 +244,12 @@ class FleetWorker:
     def view(self) -> FleetView:
         """Return what this worker knows of the fleet now."""
         owners, epochs = {}, {}
-        told: dict[str, Mapping[str, Any]] = {self._settings.worker: self._about()}
+        reports: dict[str, Mapping[str, Any]] = {self._settings.worker: self._about()}
         for key in self._state.seen:
             name = key.removeprefix(WORKER)
             if key.startswith(WORKER) and name != self._settings.worker and (seen := self._live(key)):
                 about = parse_object(seen.entry.value).get("about")
-                told[name] = about if isinstance(about, dict) else {}
+                reports[name] = about if isinstance(about, dict) else {}
         for camera in self._settings.cameras:
             if camera in self._held:
                 owners[camera], epochs[camera] = self._settings.worker, self._held[camera].lease.epoch
@@ -261,7 +261,7 @@ class FleetWorker:
             speaker=owners.pop(INSTANCE, None),
             owners=owners,
             epochs={camera: epoch for camera, epoch in epochs.items() if camera != INSTANCE},
-            told=told,
+            about=reports,
             keeping=any(held.keeping for held in self._held.values()),
             problem=self._problem,
             different=self._different(),

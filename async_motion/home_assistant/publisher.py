@@ -249,8 +249,8 @@ class DiscoveryPublisher:
         online = {base for base in bases if found.get(Topics(base).status) == b"online"}
         unknown = {Topics(base).status: base for base in bases if Topics(base).status not in found}
         if unknown:
-            said = await self._listen((self._here.topics.status, *unknown))
-            online |= {base for topic, base in unknown.items() if said.get(topic) == b"online"}
+            statuses = await self._listen((self._here.topics.status, *unknown))
+            online |= {base for topic, base in unknown.items() if statuses.get(topic) == b"online"}
         self._online = online = await self._living(online) if online else set()
         for place, others in owners.items():
             if not others & online:
@@ -309,8 +309,8 @@ class DiscoveryPublisher:
         for place in sorted(self._places - {self._here}, key=repr):
             if place.base != self._here.base:
                 if place.base in self._online:
-                    said = "is left alone: another service is online there"
-                    log.warning("%s, the former name of this service, %s", place.base, said)
+                    remark = "is left alone: another service is online there"
+                    log.warning("%s, the former name of this service, %s", place.base, remark)
                     online_elsewhere.add(place)
                     continue
                 clear |= {topic for topic in found if self._is_leftover(topic, place)}

@@ -61,8 +61,8 @@ class DirectoryReader(DirectoryStore):
         except RecordRejected:
             return None
         try:
-            said = json.loads(data or b"")["metadata"]
-            return {str(name).lower(): str(value) for name, value in said.items()}
+            metadata = json.loads(data or b"")["metadata"]
+            return {str(name).lower(): str(value) for name, value in metadata.items()}
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -90,7 +90,7 @@ class Live:
         """Random part of the tags: a restart counts frames from 1 again."""
         self._streams = 0
         self._listeners = 0
-        self._told: deque[tuple[int, str, dict[str, Any]]] = deque(maxlen=KEPT)
+        self._recent: deque[tuple[int, str, dict[str, Any]]] = deque(maxlen=KEPT)
         self._number = 0
         self._news = asyncio.Event()
 
@@ -213,11 +213,11 @@ class Live:
         """
         match = _CURSOR.fullmatch(after)
         known = match is not None and match[1] == self._run
-        told, judged = (int(match[2]), int(match[3])) if match is not None and known else (self._number, 0)
+        seen, judged = (int(match[2]), int(match[3])) if match is not None and known else (self._number, 0)
         deadline = asyncio.get_running_loop().time() + wait_s
         while True:
             happened = [self._news]
-            news = [(name, values) for number, name, values in self._told if number > told]
+            news = [(name, values) for number, name, values in self._recent if number > seen]
             if camera is not None:
                 state = self._camera(camera)
                 happened.append(state.arrived)
@@ -256,7 +256,7 @@ class Live:
 
     def _tell(self, name: str, values: Mapping[str, Any]) -> None:
         self._number += 1
-        self._told.append((self._number, name, dict(values)))
+        self._recent.append((self._number, name, dict(values)))
         self._news.set()
         self._news = asyncio.Event()
 

@@ -296,8 +296,8 @@ class LoginTranslator:
         if self._challenge is None or found is None:
             return request
         # FFmpeg does not escape quotes in what it repeats of the camera's challenge: there may be any number.
-        said = next(iter(challenges(["Digest " + found[1].decode("latin-1")])), Challenge("digest", {}))
-        fields = said.parameters
+        challenge = next(iter(challenges(["Digest " + found[1].decode("latin-1")])), Challenge("digest", {}))
+        fields = challenge.parameters
         fields["response"] = digest_response(
             self._challenge,
             self._login,

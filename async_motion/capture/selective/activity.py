@@ -111,7 +111,7 @@ class DetectorFeedback:
         self._specks = 0.0
 
     @property
-    def told(self) -> bool:
+    def has_reported(self) -> bool:
         """Whether any frame was judged."""
         return self.heard > float("-inf")
 

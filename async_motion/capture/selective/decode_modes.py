@@ -237,7 +237,7 @@ class DecodeAuto:
         self._awake = True
         self.woken += 1
         self._woken_from, self._woken_by = since, by
-        self._awake_until = at + (WAKE_S if self._feedback.told else HOLD_S)
+        self._awake_until = at + (WAKE_S if self._feedback.has_reported else HOLD_S)
 
     def _may_rest(self, at: float) -> bool:
         """Return whether no frame was interesting for long enough."""
@@ -245,11 +245,11 @@ class DecodeAuto:
             return False
         if self._gop_s > BLIND_S and not self._weights.tell:
             return False
-        return not self._feedback.told or self._is_dull(at)
+        return not self._feedback.has_reported or self._is_dull(at)
 
     def _is_dull(self, at: float) -> bool:
         """Return whether the detector has found nothing for `HOLD_S`."""
-        return self._feedback.told and at - self._feedback.latest >= HOLD_S
+        return self._feedback.has_reported and at - self._feedback.latest >= HOLD_S
 
     def _rest(self, at: float) -> None:
         """Idle from the keyframe at `at` on, and learn whether the sign that woke us was false."""
@@ -278,7 +278,11 @@ class DecodeAuto:
         if at - self._looked < LOOK_S:
             return
         self._looked = at
-        if self._scene.look(luma_of(frame)) and not self._feedback.told and self._awake_until is not None:
+        if (
+            self._scene.look(luma_of(frame))
+            and not self._feedback.has_reported
+            and self._awake_until is not None
+        ):
             self._awake_until = max(self._awake_until, at + HOLD_S)
 
     def _decode_single(self, packet: VideoPacket, at: float) -> Iterator[Decoded]:

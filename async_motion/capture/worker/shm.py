@@ -206,9 +206,9 @@ def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Fr
     )
 
 
-def _display_of(said: Any) -> Display:
+def _display_of(values: Any) -> Display:
     """Return a frame's display parameters. Raises ValueError or TypeError if malformed."""
-    turns, mirrored, aspect, (left, top, right, bottom) = said
+    turns, mirrored, aspect, (left, top, right, bottom) = values
     crop = int(left), int(top), int(right), int(bottom)
     display = Display(int(turns), bool(mirrored), float(aspect), crop)
     if (

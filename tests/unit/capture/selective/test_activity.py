@@ -220,9 +220,9 @@ def test_nothing_is_reported_before_anything_is_known() -> None:
 )
 def test_interest(reason: Reason, interesting: bool) -> None:
     feedback = DetectorFeedback()
-    assert not feedback.told
+    assert not feedback.has_reported
     feedback.tell(7.0, Detection(motion=reason is Reason.MOTION, reason=reason))
-    assert feedback.told
+    assert feedback.has_reported
     assert (feedback.latest == 7.0) == interesting
 
 
