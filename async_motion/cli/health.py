@@ -27,6 +27,10 @@ def main(args: argparse.Namespace) -> int:
     except TimeoutError:
         print(f"async-motion: the service has not answered within {TIMEOUT_S:.0f} s", file=sys.stderr)
         return 1
+    except BlockingIOError:
+        # The socket's queue is full of checks that nobody has accepted.
+        print("async-motion: the service has answered none of the last checks", file=sys.stderr)
+        return 1
     except OSError:
         print("async-motion: no service runs here with these settings", file=sys.stderr)
         return 1

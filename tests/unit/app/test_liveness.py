@@ -86,6 +86,17 @@ async def test_health_asks_the_service_with_its_settings(
     assert health(None) == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue makes the caller wait")
+def test_health_knows_a_stopped_service_from_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = socket_name(tmp_path / "a.yaml", {})
+    with socket.socket(socket.AF_UNIX) as stopped, socket.socket(socket.AF_UNIX) as earlier:
+        stopped.bind(address)
+        stopped.listen(0)
+        earlier.connect(address)
+        assert health(tmp_path / "a.yaml") == 1
+    assert "answered none" in capsys.readouterr().err
+
+
 async def test_two_services_with_one_settings_file_do_not_end_each_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
