@@ -145,8 +145,12 @@ def test_after_sigkill_the_same_command_goes_on(
 
 
 def test_a_stop_leaves_no_process(recordings: Path, tmp_path: Path) -> None:
+    many = tmp_path / "porch"
+    many.mkdir()
+    for minute in range(60):  # far from done when the first line comes
+        (many / f"20260301_12{minute:02d}00.mp4").hardlink_to(recordings / "20260301_120000.mp4")
     with subprocess.Popen(
-        command(tmp_path, str(recordings), "--json", "--processes", "2", "--decode", "all"),
+        command(tmp_path, str(many), "--json", "--processes", "2", "--decode", "all"),
         cwd=ROOT,
         env=clean_environment(),
         stdout=subprocess.PIPE,
