@@ -39,7 +39,7 @@ from async_motion.core.index import (
     event_started,
     index_folder,
     index_key,
-    parse_index_key,
+    parse_day_file,
     parse_line,
     unpack,
 )
@@ -288,7 +288,7 @@ class MotionClient:
         newest = None
         async for page in reader.requests.pages(folder):
             for listed in page.objects:
-                file = parse_index_key(listed.key, folder)
+                file = parse_day_file(listed.key, folder)
                 if file is not None and file.writer == event.writer and file.day <= origin.date():
                     newest = file.day
         last = event.no if event.started_at < origin else 0

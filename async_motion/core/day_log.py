@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final
 
-from async_motion.core.index import pack_encoded
+from async_motion.core.index import day_file_name, pack_encoded
 from async_motion.core.names import is_name
 from async_motion.core.payloads import encode, iso, parse_iso
 from async_motion.core.strict_json import parse_object
@@ -33,7 +33,6 @@ MAX_PROBLEM: Final = 200
 """A longer reason of an outage is cut, in characters."""
 MAX_LINE_BYTES: Final = 64 * 1024
 
-_FILE = re.compile(r"(\d{4})/(\d{2})/(\d{2})\.([0-9a-f]{6})\.jsonl\.gz")
 _WORD = re.compile(r"[a-z0-9_]{1,64}")
 _MAX_WORDS = 64
 _MAX_COUNT = 2**53 - 1
@@ -97,14 +96,6 @@ class SubjectLog:
     unlisted_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DayLogFile:
-    """The parts of a day log's key."""
-
-    day: date
-    writer: str
-
-
 def day_log_root(prefix: str, instance: str) -> str:
     """Return the prefix of all day logs of an instance, with its closing slash."""
     return f"{prefix}{instance}/{DAYS}/{VERSION}/"
@@ -112,18 +103,7 @@ def day_log_root(prefix: str, instance: str) -> str:
 
 def day_log_key(prefix: str, instance: str, day: date, writer: str) -> str:
     """Return the key of the log of one day (UTC) and writer."""
-    return f"{day_log_root(prefix, instance)}{day:%Y/%m/%d}.{writer}.jsonl.gz"
-
-
-def parse_day_log_key(key: str, root: str) -> DayLogFile | None:
-    """Return the parts of `key`, or None if it is no day log below `root`."""
-    match = _FILE.fullmatch(key, len(root)) if key.startswith(root) else None
-    if match is None:
-        return None
-    try:
-        return DayLogFile(day=date(int(match[1]), int(match[2]), int(match[3])), writer=match[4])
-    except ValueError:
-        return None
+    return day_log_root(prefix, instance) + day_file_name(day, writer)
 
 
 def encode_day_line(camera: str | None, log: SubjectLog) -> bytes:

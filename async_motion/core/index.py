@@ -77,8 +77,8 @@ class IndexLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IndexFile:
-    """The parts of an index file's key."""
+class DayFile:
+    """The parts of the key of a file that one writer keeps for one day (UTC): `{folder}{name}`."""
 
     day: date
     writer: str
@@ -96,11 +96,16 @@ def index_folder(prefix: str, instance: str, camera: str) -> str:
 
 def index_key(prefix: str, instance: str, camera: str, day: date, writer: str) -> str:
     """Return the key of the index file of one camera, day (UTC) and writer."""
-    return f"{index_folder(prefix, instance, camera)}{day:%Y/%m/%d}.{writer}.jsonl.gz"
+    return index_folder(prefix, instance, camera) + day_file_name(day, writer)
 
 
-def parse_index_key(key: str, folder: str) -> IndexFile | None:
-    """Return the parts of `key`, or None if it is not an index file in the camera's `folder`."""
+def day_file_name(day: date, writer: str) -> str:
+    """Return the name, below its folder, of the file that a writer keeps for a day (UTC)."""
+    return f"{day:%Y/%m/%d}.{writer}.jsonl.gz"
+
+
+def parse_day_file(key: str, folder: str) -> DayFile | None:
+    """Return the parts of `key`, or None if it is no day's file in `folder`."""
     match = _FILE.fullmatch(key, len(folder)) if key.startswith(folder) else None
     if match is None:
         return None
@@ -108,7 +113,7 @@ def parse_index_key(key: str, folder: str) -> IndexFile | None:
         day = date(int(match[1]), int(match[2]), int(match[3]))
     except ValueError:
         return None
-    return IndexFile(day=day, writer=match[4])
+    return DayFile(day=day, writer=match[4])
 
 
 def event_day(event_id: str) -> date:

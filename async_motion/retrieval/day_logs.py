@@ -18,9 +18,8 @@ from async_motion.core.day_log import (
     day_log_key,
     day_log_root,
     parse_day_line,
-    parse_day_log_key,
 )
-from async_motion.core.index import MAX_PACKED_BYTES, unpack
+from async_motion.core.index import MAX_PACKED_BYTES, parse_day_file, unpack
 from async_motion.errors import UnreadableObject
 from async_motion.retrieval.days import last_day
 from async_motion.retrieval.reader import EventReader
@@ -87,7 +86,7 @@ async def _files(reader: EventReader, first: date, last: date) -> list[tuple[dat
     found: list[tuple[date, str]] = []
     async for page in reader.requests.pages(root, start_after=f"{root}{first:%Y/%m/%d}"):
         for listed in page.objects:
-            file = parse_day_log_key(listed.key, root)
+            file = parse_day_file(listed.key, root)
             if file is None:
                 continue
             if file.day > last:

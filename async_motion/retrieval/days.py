@@ -29,7 +29,7 @@ from async_motion.core.index import (
     event_started,
     index_folder,
     index_key,
-    parse_index_key,
+    parse_day_file,
     parse_line,
     thin_scores,
     unpack,
@@ -89,7 +89,7 @@ async def indexed_days(
     start_after = "" if since is None else f"{place.index}{since:%Y/%m/%d}"
     async for page in requests.pages(place.index, start_after=start_after):
         for listed in page.objects:
-            file = parse_index_key(listed.key, place.index)
+            file = parse_day_file(listed.key, place.index)
             if file is None:
                 continue
             if until is not None and file.day > until:

@@ -10,7 +10,6 @@ import pytest
 
 from async_motion.core.day_log import (
     MAX_PROBLEM,
-    DayLogFile,
     HourLog,
     Outage,
     SubjectLog,
@@ -19,10 +18,9 @@ from async_motion.core.day_log import (
     encode_day_line,
     pack_day_log,
     parse_day_line,
-    parse_day_log_key,
     problem_line,
 )
-from async_motion.core.index import unpack
+from async_motion.core.index import DayFile, parse_day_file, unpack
 from async_motion.core.names import is_name
 from async_motion.errors import UnreadableObject
 from tests.unit.core.test_stored import validate
@@ -64,11 +62,11 @@ def test_a_key_reads_back_and_is_no_camera() -> None:
     root = day_log_root("p/", "edge1")
     key = day_log_key("p/", "edge1", DAY, "a41c07")
     assert key == "p/edge1/.days/1/2026/11/22.a41c07.jsonl.gz"
-    assert parse_day_log_key(key, root) == DayLogFile(day=DAY, writer="a41c07")
+    assert parse_day_file(key, root) == DayFile(day=DAY, writer="a41c07")
     assert not is_name(".days")
     for other in ("2026/11/99.a41c07.jsonl.gz", "2026/11/22.A41C07.jsonl.gz", "x", "2026/11/22.a41c07.json"):
-        assert parse_day_log_key(root + other, root) is None
-    assert parse_day_log_key("edge1" + key, root) is None
+        assert parse_day_file(root + other, root) is None
+    assert parse_day_file("edge1" + key, root) is None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_motion.core import index
-from async_motion.core.index import IndexFile, IndexLine
+from async_motion.core.index import DayFile, IndexLine
 from async_motion.errors import UnreadableObject
 
 EVENT = "20261122T073112345Z-7c1e9a"
@@ -60,7 +60,7 @@ def test_keys_are_as_designed() -> None:
     key = index.index_key("cams/", "edge1", "porch", date(2026, 11, 2), "a41c07")
     assert key == "cams/edge1/.index/1/porch/2026/11/02.a41c07.jsonl.gz"
     assert index.index_folder("cams/", "edge1", "porch") == FOLDER
-    assert index.parse_index_key(key, FOLDER) == IndexFile(day=date(2026, 11, 2), writer="a41c07")
+    assert index.parse_day_file(key, FOLDER) == DayFile(day=date(2026, 11, 2), writer="a41c07")
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_keys_are_as_designed() -> None:
     ],
 )
 def test_an_invalid_index_key_is_none(rest: str) -> None:
-    assert index.parse_index_key(FOLDER + rest, FOLDER) is None
-    assert index.parse_index_key("other/" + rest, FOLDER) is None
+    assert index.parse_day_file(FOLDER + rest, FOLDER) is None
+    assert index.parse_day_file("other/" + rest, FOLDER) is None
 
 
 def test_an_event_id_tells_its_day_and_start() -> None:
