@@ -170,18 +170,8 @@ def _outages(report: Report) -> str:
     left = sum(account.unlisted.total() for account in accounts)
     if not outages and not left:
         return "<section><h2>Outages</h2><p>None of a camera, the store or the broker.</p></section>"
-    longest = sorted(outages, key=lambda each: each[1].began - each[1].ended)[:MAX_OUTAGES]
-    rows = [
-        (
-            words.subject(of, outage),
-            words.when(outage.began, report),
-            words.lasted((outage.ended - outage.began).total_seconds()),
-            outage.problem,
-        )
-        for of, outage in outages
-        if (of, outage) in longest
-    ]
-    left += len(outages) - len(longest)
+    rows = words.outage_rows(report, MAX_OUTAGES)
+    left += len(outages) - len(rows)
     more = f'<p class="dim">And {left:,} shorter.</p>' if left else ""
     table = _table(("What", "Began", "Lasted", "Why"), rows, kind="texts")
     return f"<section><h2>Outages</h2>{table}{more}</section>"

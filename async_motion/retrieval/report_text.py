@@ -87,23 +87,11 @@ def _outages(report: Report) -> Iterator[str]:
     if not outages:
         yield "No outages of a camera, the store or the broker."
         return
-    longest = sorted(outages, key=lambda each: each[1].began - each[1].ended)[:MAX_OUTAGES]
+    rows = words.outage_rows(report, MAX_OUTAGES)
     yield ""
-    yield from _table(
-        ("outage", "began", "lasted", "why"),
-        [
-            (
-                words.subject(of, outage),
-                words.when(outage.began, report),
-                words.lasted((outage.ended - outage.began).total_seconds()),
-                outage.problem,
-            )
-            for of, outage in outages
-            if (of, outage) in longest
-        ],
-    )
-    if len(outages) > len(longest):
-        yield f"and {len(outages) - len(longest):,} shorter"
+    yield from _table(("outage", "began", "lasted", "why"), rows)
+    if len(outages) > len(rows):
+        yield f"and {len(outages) - len(rows):,} shorter"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

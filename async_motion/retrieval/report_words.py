@@ -61,6 +61,22 @@ def subject(of: str, outage: Outage) -> str:
     return f"{of} {word(_CAMERA, outage.kind)}" if of else word(_SERVICE, outage.kind)
 
 
+def outage_rows(report: Report, max_rows: int) -> list[tuple[str, str, str, str]]:
+    """Return (what, when, how long, why) of the longest outages, in the order of their start."""
+    outages = report.outages()
+    longest = sorted(outages, key=lambda each: each[1].began - each[1].ended)[:max_rows]
+    return [
+        (
+            subject(of, outage),
+            when(outage.began, report),
+            lasted((outage.ended - outage.began).total_seconds()),
+            outage.problem,
+        )
+        for of, outage in outages
+        if (of, outage) in longest
+    ]
+
+
 def when(at: datetime, report: Report) -> str:
     """Return a moment in local time; in a week with its day."""
     local = at.astimezone()
