@@ -11,7 +11,6 @@ never delays a frame.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from contextlib import suppress
 from typing import Final, Protocol
@@ -20,12 +19,12 @@ from async_motion.core.day_log import day_log_key
 from async_motion.core.items import DueDayLog
 from async_motion.delivery.circuit_breaker import CircuitBreaker
 from async_motion.delivery.dispatch import Bell
+from async_motion.delivery.index import put_packed
 from async_motion.delivery.protocols import Outbox, Store
 from async_motion.errors import RecordRejected, SpoolError, StoreRefused, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-CONTENT_TYPE: Final = "application/gzip"
 NOTE_KEY: Final = "day_logs"
 """The key of the note in the spool."""
 
@@ -95,30 +94,16 @@ class DayLogWriter:
                 return
             key = day_log_key(self._prefix, each.instance, each.day, writer)
             try:
-                await self._put(key, each)
+                tags = {"kind": "day_log"}
+                await put_packed(
+                    self._store, key, each.body, each.instance, tags, within_s=self._put_timeout_s
+                )
             except (StoreUnavailable, RecordRejected) as exc:
                 self._failed(key, exc)
                 return
             self._logs.mark_stored(each)
             self._problem = None
             log.debug("day log: wrote %s (%d bytes)", key, len(each.body))
-
-    async def _put(self, key: str, due: DueDayLog) -> None:
-        try:
-            async with asyncio.timeout(self._put_timeout_s):
-                await self._store.put(
-                    key,
-                    due.body,
-                    content_type=CONTENT_TYPE,
-                    metadata={
-                        "instance": due.instance,
-                        "kind": "day_log",
-                        "sha256": hashlib.sha256(due.body).hexdigest(),
-                    },
-                    tags={"kind": "day_log"},
-                )
-        except TimeoutError as exc:
-            raise StoreUnavailable(f"no answer within {self._put_timeout_s:g} s") from exc
 
     def _failed(self, key: str, error: StoreUnavailable | RecordRejected) -> None:
         if isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefused):

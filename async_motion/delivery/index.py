@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from async_motion.core.backoff import Backoff
@@ -107,7 +107,8 @@ class IndexWriter:
             self.executor, pack_encoded, [line.encode() for line in lines]
         )
         try:
-            await self._put(key, body, day)
+            tags = {"camera": day.camera, "kind": "index"}
+            await put_packed(self._store, key, body, day.instance, tags, within_s=self._put_timeout_s)
         except (StoreUnavailable, RecordRejected) as exc:
             self._failed(place, key, exc)
             return
@@ -122,24 +123,6 @@ class IndexWriter:
         await self._retries.insist(lambda: self._spool.mark_indexed(day))
         log.debug("index: wrote %s (%d events, %d bytes)", key, len(lines), len(body))
 
-    async def _put(self, key: str, body: bytes, day: IndexDay) -> None:
-        try:
-            async with asyncio.timeout(self._put_timeout_s):
-                await self._store.put(
-                    key,
-                    body,
-                    content_type=CONTENT_TYPE,
-                    metadata={
-                        "camera": day.camera,
-                        "instance": day.instance,
-                        "kind": "index",
-                        "sha256": hashlib.sha256(body).hexdigest(),
-                    },
-                    tags={"camera": day.camera, "kind": "index"},
-                )
-        except TimeoutError as exc:
-            raise StoreUnavailable(f"no answer within {self._put_timeout_s:g} s") from exc
-
     def _failed(self, place: _Place, key: str, error: StoreUnavailable | RecordRejected) -> None:
         if isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefused):
             self._breaker.record_failure(error)
@@ -149,3 +132,23 @@ class IndexWriter:
         if self.problem != str(error):
             self.problem = str(error)
             log.warning("index: %s is not written: %s; trying again", key, error)
+
+
+async def put_packed(
+    store: Store, key: str, body: bytes, instance: str, tags: Mapping[str, str], *, within_s: float
+) -> None:
+    """Put a packed file; its metadata are its tags, the instance and its sha256.
+
+    Raises StoreUnavailable, RecordRejected.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            await store.put(
+                key,
+                body,
+                content_type=CONTENT_TYPE,
+                metadata={**tags, "instance": instance, "sha256": hashlib.sha256(body).hexdigest()},
+                tags=tags,
+            )
+    except TimeoutError as exc:
+        raise StoreUnavailable(f"no answer within {within_s:g} s") from exc
