@@ -6,7 +6,9 @@ import asyncio
 import logging
 import os
 import socket
-from contextlib import suppress
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -31,11 +33,10 @@ def server(host: str, port: int) -> Web:
     return Web(host=host, port=port, guard=Guard(host=host, instance="edge1"), site=Stage().site())
 
 
-# ---- listening ----
-
-
-async def test_the_pages_have_a_certificate_of_their_own(tmp_path: Path) -> None:
-    authority = make_authority(tmp_path)
+@asynccontextmanager
+async def https_pages(folder: Path) -> AsyncIterator[tuple[str, ssl.SSLContext]]:
+    """Serve the pages with a certificate of their own; yield their address and what trusts it."""
+    authority = make_authority(folder)
     tls = TlsFiles(cert_file=str(authority.cert_file), key_file=str(authority.key_file))
     guard = Guard(host="127.0.0.1", instance="edge1")
     pages = Web(host="127.0.0.1", port=0, guard=guard, site=Stage().site(), tls=tls)
@@ -43,14 +44,21 @@ async def test_the_pages_have_a_certificate_of_their_own(tmp_path: Path) -> None
     try:
         url = await eventually_async(lambda: pages.url, what="the pages")
         assert url is not None
-        assert url.startswith("https://127.0.0.1:")
-        trusting = client_context(TlsFiles(ca_file=str(authority.ca_file)))
-        async with aiohttp.ClientSession() as session, session.get(f"{url}/healthz", ssl=trusting) as answer:
-            assert answer.status == 200
+        yield url, client_context(TlsFiles(ca_file=str(authority.ca_file)))
     finally:
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
+
+
+# ---- listening ----
+
+
+async def test_the_pages_have_a_certificate_of_their_own(tmp_path: Path) -> None:
+    async with https_pages(tmp_path) as (url, trusting):
+        assert url.startswith("https://127.0.0.1:")
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/healthz", ssl=trusting) as answer:
+            assert answer.status == 200
 
 
 async def test_a_certificate_that_cannot_be_used_leaves_the_service_without_pages(
@@ -244,28 +252,17 @@ async def test_half_sent_requests_do_not_take_the_place_of_whole_ones(
 
 
 async def test_handshakes_that_never_end_shut_out_no_client(tmp_path: Path) -> None:
-    authority = make_authority(tmp_path)
-    tls = TlsFiles(cert_file=str(authority.cert_file), key_file=str(authority.key_file))
-    guard = Guard(host="127.0.0.1", instance="edge1")
-    pages = Web(host="127.0.0.1", port=0, guard=guard, site=Stage().site(), tls=tls)
-    running = asyncio.create_task(pages.run())
-    try:
-        url = await eventually_async(lambda: pages.url, what="the pages")
-        port = int(str(url).rpartition(":")[2])
+    async with https_pages(tmp_path) as (url, trusting):
+        port = int(url.rpartition(":")[2])
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * MAX_HANDSHAKES)]
         # The oldest are closed: the client sees the end of the stream.
         async with asyncio.timeout(30):
             for reader, _ in silent[: 2 * MAX_HANDSHAKES]:
                 assert await reader.read() == b""
-        trusting = client_context(TlsFiles(ca_file=str(authority.ca_file)))
         async with aiohttp.ClientSession() as session, session.get(f"{url}/healthz", ssl=trusting) as answer:
             assert answer.status == 200
         for _, writer in silent:
             writer.close()
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
 
 
 async def test_a_head_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
