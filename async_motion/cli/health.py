@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"async-motion: the service has not answered within {TIMEOUT_S:.0f} s", file=sys.stderr)
         return 1
     except BlockingIOError:
-        # The socket's queue is full of checks that nobody has accepted.
+        # The socket's queue is full of checks that the service has not accepted.
         print("async-motion: the service has answered none of the last checks", file=sys.stderr)
         return 1
     except OSError:
