@@ -1,5 +1,5 @@
-"""``python -m tests.fleet [--seed N] [--faults N] [--cameras N] [--only FAULT …] [--on-quorum-loss keep]
-[--keep DIR]``, as root."""
+"""``python -m tests.fleet [--seed N] [--faults N] [--cameras N] [--ttl S] [--overlap SHARE] [--only FAULT …]
+[--on-quorum-loss keep] [--keep DIR]``, as root."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.fleet.mix import FAULTS, fleet_of_hosts, possible, run_mix
+from tests.fleet.faults import KINDS, possible
+from tests.fleet.hosts import TTL_S, fleet_of_hosts
+from tests.fleet.mix import run_mix
 from tests.fleet.network import isolated, missing
 
 
@@ -20,7 +22,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=None, help="the same seed draws the same faults")
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--cameras", type=int, default=6)
-    parser.add_argument("--only", nargs="+", default=[], metavar="FAULT", choices=sorted(FAULTS))
+    parser.add_argument("--ttl", type=float, default=TTL_S, help="the leases' time to live, in seconds")
+    parser.add_argument("--overlap", type=float, default=0.0, help="share of faults that a second one joins")
+    parser.add_argument("--only", nargs="+", default=[], metavar="FAULT", choices=sorted(KINDS))
     parser.add_argument("--slack", type=float, default=0.0, help="seconds that a busy machine may add")
     parser.add_argument("--on-quorum-loss", choices=("stop", "keep"), default="stop")
     parser.add_argument("--keep", type=Path, default=None, metavar="DIR", help="work here, and keep it")
@@ -34,13 +38,22 @@ def main(arguments: list[str]) -> int:
         return subprocess.run(isolated(arguments), check=False).returncode
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(10**6)
     names = [name for name in possible() if not args.only or name in args.only]
-    if left_out := sorted(set(FAULTS) - set(possible())):
+    if left_out := sorted(set(KINDS) - set(possible())):
         print(f"not possible here: {', '.join(left_out)}")
     print(f"seed {seed}, {args.faults} faults, {args.cameras} cameras", flush=True)
     with tempfile.TemporaryDirectory(prefix="async_motion-fleet-") as temporary:
         folder = args.keep or Path(temporary)
-        with fleet_of_hosts(folder, cameras=args.cameras, on_quorum_loss=args.on_quorum_loss) as fleet:
-            judged = run_mix(fleet, seed=seed, faults=args.faults, names=names, slack_s=args.slack)
+        with fleet_of_hosts(
+            folder, cameras=args.cameras, on_quorum_loss=args.on_quorum_loss, ttl_s=args.ttl
+        ) as fleet:
+            judged = run_mix(
+                fleet,
+                seed=seed,
+                faults=args.faults,
+                names=names,
+                overlap=args.overlap,
+                slack_s=args.slack,
+            )
     print(json.dumps(judged.figures))
     for problem in judged.problems:
         print(f"PROBLEM {problem}")

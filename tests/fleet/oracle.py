@@ -48,7 +48,9 @@ class ConnectionOracle:
     """Watch the connections to the cameras, which are their ports, in a thread.
 
     `pids` returns the running workers by name; `frozen` are those that are stopped now, `thawed` tells when
-    one ran again. An excuse covers a gap that it overlaps: without a quorum there may be no owner.
+    one ran again. An excuse covers a gap that it overlaps: without a quorum there may be no owner. A gap
+    counts from the last of the `faults` (monotonic, seconds) in it: a second fault may hit the next owner
+    before it has connected.
     """
 
     cameras: range
@@ -59,6 +61,7 @@ class ConnectionOracle:
     overlaps: list[Span] = field(default_factory=list)
     owners: dict[int, tuple[str, ...]] = field(default_factory=dict)
     excuses: list[tuple[float, float, str]] = field(default_factory=list)
+    faults: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._ended = threading.Event()
@@ -85,6 +88,15 @@ class ConnectionOracle:
             self.excuses.append((self._since, time.monotonic(), self.excuse))
             self.excuse = None
 
+    def freeze(self, worker: str) -> None:
+        """Regard a worker as frozen: it captures nothing."""
+        self.frozen.add(worker)
+
+    def thaw(self, worker: str) -> None:
+        """Regard a worker as running again."""
+        self.thawed[worker] = time.monotonic()
+        self.frozen.discard(worker)
+
     def covered(self) -> bool:
         """Return whether each camera has exactly one worker connected, and none is frozen."""
         return not self.frozen and all(len(self.owners.get(camera, ())) == 1 for camera in self.cameras)
@@ -105,6 +117,7 @@ class ConnectionOracle:
             if names:
                 begin = self._alone.pop(camera, None)
                 if begin is not None:
+                    begin = max(begin, max((at for at in self.faults if at < now), default=0.0))
                     self.gaps.append(
                         Span(camera=camera, begin_s=begin, end_s=now, excused=self._why(begin, now))
                     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.mix import possible, schedule
+from tests.fleet.faults import KINDS, Fault, possible, schedule
 from tests.fleet.network import isolated, missing
 from tests.support.need import need
 from tests.support.service import ROOT
@@ -36,9 +36,23 @@ def test_a_short_mix_of_faults_leaves_no_camera_alone_and_loses_no_frame(tmp_pat
 
 
 def test_a_seed_draws_each_kind_before_any_comes_again() -> None:
-
     names = possible()
-    drawn = [name for name, _ in schedule(random.Random(SEED), names, 2 * len(names))]
-    assert sorted(drawn[: len(names)]) == sorted(drawn[len(names) :]) == sorted(names)
-    again = [name for name, _ in schedule(random.Random(SEED), names, 2 * len(names))]
-    assert again == drawn
+
+    def drawn() -> list[Fault]:
+        rounds = schedule(random.Random(SEED), names, 2 * len(names), ttl_s=10.0, overlap=0.5)
+        return [fault for chosen in rounds for fault in chosen]
+
+    kinds = [fault.kind for fault in drawn()]
+    assert sorted(kinds[: len(names)]) == sorted(kinds[len(names) :]) == sorted(names)
+    assert drawn() == drawn()
+
+
+def test_faults_that_overlap_break_different_hosts_and_leave_a_quorum() -> None:
+    rounds = list(schedule(random.Random(SEED), list(KINDS), 200, ttl_s=10.0, overlap=0.8))
+    pairs = [chosen for chosen in rounds if len(chosen) == 2]
+    assert len(pairs) > 30
+    assert sum(map(len, rounds)) == 200
+    for first, second in pairs:
+        assert "kill_majority" not in (first.kind, second.kind)
+        assert first.worker != second.worker
+        assert 0 <= second.after_s <= first.hold_s

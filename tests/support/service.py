@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def clean_environment(**more: str) -> dict[str, str]:
     """Return this process's environment without variables that would change the settings, plus `more`."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ASYNC_MOTION", "MINIO_", "AWS_"))}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | more
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"} | more
 
 
 class Service:
@@ -75,10 +76,16 @@ class Service:
         self.process.wait()
 
     def wait(self, within_s: float = 60.0) -> int:
-        """Wait until it ends by itself and return the exit code."""
+        """Wait until it ends by itself and return the exit code.
+
+        Raises AssertionError if it does not; then its log ends with the stacks of its threads.
+        """
         try:
             return self.process.wait(within_s)
         except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # faulthandler writes the stacks
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
             raise AssertionError(f"still running after {within_s:g} s:\n{self.log_text()[-4000:]}") from None
 
     @property
