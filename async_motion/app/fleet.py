@@ -40,7 +40,8 @@ from async_motion.core.names import place_of_url
 from async_motion.errors import SettingsError, SpoolError, TlsFileError
 from async_motion.fleet.capacity import CostMeter, measured_capacity
 from async_motion.fleet.leases import bucket_name
-from async_motion.fleet.worker import INSTANCE, FleetSettings, FleetWorker, WatchedBucket
+from async_motion.fleet.model import INSTANCE, FleetSettings, WatchedBucket
+from async_motion.fleet.worker import FleetWorker
 from async_motion.logs import flush_logging
 from async_motion.settings import CameraSettings, Settings
 from async_motion.spool import Spool

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from async_motion.broker.client import BrokerClient, Handler
 from async_motion.core.names import Topics
 from async_motion.errors import BrokerUnavailable
-from async_motion.fleet.worker import INSTANCE
+from async_motion.fleet.model import INSTANCE
 
 log = logging.getLogger(__name__)
 

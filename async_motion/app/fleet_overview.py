@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,8 +10,10 @@ from typing import Any, Final
 
 from async_motion.app.fleet import fingerprint
 from async_motion.errors import LeaseUnavailable, UsageError
-from async_motion.fleet.leases import CAMERA, Entry, parse_object, parse_owner
-from async_motion.fleet.worker import DRAIN, INSTANCE, MOVE, WORKER, WatchedBucket
+from async_motion.fleet.bucket_view import DRAIN, MOVE, WORKER, drain_value, move_value
+from async_motion.fleet.leases import CAMERA, Entry, parse_owner
+from async_motion.fleet.model import INSTANCE, WatchedBucket
+from async_motion.fleet.report import WorkerReport, parse_report
 from async_motion.settings import Settings
 
 POLL_S: Final = 0.25
@@ -87,7 +88,7 @@ async def look(bucket: WatchedBucket, settings: Settings) -> FleetOverview:
     workers = [
         _worker(
             key.removeprefix(WORKER),
-            parse_object(entry.value),
+            parse_report(entry.value),
             cameras=[name for name, owner in owners.items() if WORKER + owner.worker == key],
             speaker=speaker is not None and WORKER + speaker.worker == key,
             ours=ours,
@@ -102,31 +103,19 @@ async def look(bucket: WatchedBucket, settings: Settings) -> FleetOverview:
     )
 
 
-def _worker(
-    name: str, fields: Mapping[str, Any], *, cameras: list[str], speaker: bool, ours: str
-) -> WorkerLine:
-    """Return a worker's line; fields of the wrong type are replaced by empty values."""
-    costs, refused, about = (_mapping(fields.get(key)) for key in ("costs", "refused", "about"))
-    records = about.get("spool_records")
+def _worker(name: str, report: WorkerReport, *, cameras: list[str], speaker: bool, ours: str) -> WorkerLine:
+    records = report.about.get("spool_records")
     return WorkerLine(
         name=name,
-        capacity=_number(fields.get("capacity")),
-        load=round(sum(_number(costs.get(camera)) for camera in cameras), 3),
+        capacity=report.capacity,
+        load=round(sum(report.costs.get(camera, 0.0) for camera in cameras), 3),
         cameras=len(cameras),
-        draining=fields.get("draining") is True,
+        draining=report.draining,
         speaker=speaker,
-        different=fields.get("fingerprint") != ours,
+        different=report.fingerprint != ours,
         spool_records=records if isinstance(records, int) else 0,
-        refused={str(camera): str(why) for camera, why in refused.items()},
+        refused=report.refused,
     )
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
 
 async def move(bucket: WatchedBucket, settings: Settings, camera: str, worker: str) -> int:
@@ -145,7 +134,7 @@ async def move(bucket: WatchedBucket, settings: Settings, camera: str, worker: s
     before = overview.cameras.get(camera)
     if before is not None and before[0] == worker:
         return before[1]
-    await bucket.put(MOVE + camera, json.dumps({"worker": worker}).encode())
+    await bucket.put(MOVE + camera, move_value(worker))
     async with _patience(settings, f"{camera}: it did not move to {worker}"):
         while True:
             owner, epoch = (await look(bucket, settings)).cameras.get(camera, ("", 0))
@@ -160,7 +149,7 @@ async def drain(bucket: WatchedBucket, settings: Settings, worker: str, *, undo:
     Cameras are left if there is no other worker to take them. Raises UsageError, LeaseUnavailable.
     """
     line = _line(await look(bucket, settings), worker)
-    await bucket.put(DRAIN + worker, json.dumps({"draining": not undo}).encode())
+    await bucket.put(DRAIN + worker, drain_value(draining=not undo))
     async with _patience(settings, f"{worker}: it does not answer"):
         while True:
             overview = await look(bucket, settings)

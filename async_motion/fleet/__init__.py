@@ -1,9 +1,12 @@
 """Many hosts, one instance: leases over NATS JetStream decide which worker owns a camera.
 
-    worker       which cameras this worker owns, and when it gives them up
+    worker       which cameras this worker should own
+    bucket_view  what this worker sees of the others
     placement    which worker should own which camera; pure
+    holder       the cameras that this worker owns: acquire, renew, fence, give up
     leases       create, renew and release leases by compare-and-set, with the invariants
     nats_bucket  the leases' bucket in NATS
+    report       what a worker says of itself
     guard        frees a camera when the event loop does not
     capacity     what this machine can carry, and what a camera costs
     clock        a clock that also runs during suspend

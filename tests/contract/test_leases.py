@@ -11,8 +11,8 @@ import pytest
 
 from async_motion.errors import LeaseLost, LeaseUnavailable
 from async_motion.fleet.leases import KeyTaken, Lease, LeaseKeeper
+from async_motion.fleet.model import WatchedBucket
 from async_motion.fleet.nats_bucket import NatsBucket
-from async_motion.fleet.worker import WatchedBucket
 from tests.support.buckets import MemoryBucket
 from tests.support.nats import LEADER_S, nats_cluster, nats_server
 from tests.support.wait import eventually_async

@@ -15,7 +15,7 @@ from async_motion.broker.client import BrokerClient
 from async_motion.broker.fake import FakeBroker
 from async_motion.core.names import Topics
 from async_motion.errors import BrokerUnavailable
-from async_motion.fleet.worker import INSTANCE
+from async_motion.fleet.model import INSTANCE
 
 TOPICS = Topics("am/town")
 

@@ -12,9 +12,11 @@ import pytest
 
 from async_motion.core.options import OnQuorumLoss
 from async_motion.errors import LeaseUnavailable
+from async_motion.fleet import holder
 from async_motion.fleet import worker as module
 from async_motion.fleet.leases import CAMERA, Entry
-from async_motion.fleet.worker import FleetSettings, FleetWorker
+from async_motion.fleet.model import FleetSettings
+from async_motion.fleet.worker import FleetWorker
 from tests.support.buckets import MemoryBucket
 from tests.support.wait import eventually_async
 
@@ -345,7 +347,7 @@ async def test_a_camera_whose_stop_hangs_is_free_before_another_worker_has_its_l
 async def test_a_camera_that_is_given_away_and_does_not_stop_is_cut_and_released(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "STOP_S", 0.2)
+    monkeypatch.setattr(holder, "STOP_S", 0.2)
     bucket, stage = MemoryBucket(TTL_S), Stage()
     owned = Owned("a", stage)
     async with running("a", bucket, stage, cameras=owned) as a, running("b", bucket, stage):
@@ -387,7 +389,7 @@ async def test_a_camera_is_cut_while_the_event_loop_is_blocked() -> None:
 async def test_a_restart_under_a_new_epoch_that_hangs_gives_the_camera_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "STOP_S", 0.2)
+    monkeypatch.setattr(holder, "STOP_S", 0.2)
     bucket, stage = MemoryBucket(TTL_S), Stage()
     owned = Owned("a", stage)
     async with running("a", bucket, stage, on_quorum_loss="keep", cameras=owned):

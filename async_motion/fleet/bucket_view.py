@@ -1,0 +1,162 @@
+"""One worker's view of the bucket: who owns which camera, which workers live, and what is asked of them.
+
+The view is a cache. Only the compare-and-set decides: a stale view costs an attempt, never a second owner.
+A key counts as expired `ttl_s` after the view last saw it change, by its own clock. If its writer is alive
+after all, the bucket refuses the attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+from async_motion.errors import LeaseUnavailable
+from async_motion.fleet.leases import CAMERA, Entry, Owner, parse_object, parse_owner
+from async_motion.fleet.model import WatchedBucket
+from async_motion.fleet.report import WorkerReport, parse_report
+
+log = logging.getLogger(__name__)
+
+WORKER: Final = "worker."
+"""Key prefix of the workers' reports."""
+MOVE: Final = "move."
+"""Key prefix of manual moves: the camera's next owner."""
+DRAIN: Final = "drain."
+"""Key prefix of manual drains: the worker hands its cameras over, and takes none until it starts again."""
+
+MAX_OTHER_KEYS: Final = 256
+"""Maximum number of other keys in the view: a bucket full of garbage must not fill memory."""
+RETRY_S: Final = 0.5
+
+
+def move_value(worker: str) -> bytes:
+    """Return the value of a manual move to a worker."""
+    return json.dumps({"worker": worker}).encode()
+
+
+def drain_value(*, draining: bool) -> bytes:
+    """Return the value of a manual drain, or of its end."""
+    return json.dumps({"draining": draining}).encode()
+
+
+@dataclass(slots=True)
+class _SeenEntry:
+    entry: Entry
+    at: float
+
+
+class BucketView:
+    """What `worker` sees of the bucket while `follow` runs, and whether the bucket answers.
+
+    `connected` is whether the last request was answered, `problem` why not. `drained` is whether the worker
+    was told to hand its cameras over.
+    """
+
+    def __init__(
+        self,
+        bucket: WatchedBucket,
+        *,
+        worker: str,
+        cameras: Collection[str],
+        ttl_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._bucket = bucket
+        self._worker = worker
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._max_keys = MAX_OTHER_KEYS + 2 * len(cameras)
+        self._seen: dict[str, _SeenEntry] = {}
+        self.connected = False
+        self.problem: str | None = None
+        self.drained = False
+
+    # The bucket
+
+    async def follow(self) -> None:
+        """Keep the view up to date. The watch restarts every `ttl_s`, and after every lost connection."""
+        while True:
+            try:
+                async with asyncio.timeout(self._ttl_s):
+                    async for entry in self._bucket.watch():
+                        if entry is not None:
+                            self.see(entry)
+                        else:
+                            self.answered()
+            except TimeoutError:
+                continue
+            except LeaseUnavailable as exc:
+                self.failed(str(exc))
+                await asyncio.sleep(RETRY_S)
+
+    def see(self, entry: Entry) -> None:
+        """Add an entry, unless it is older than what the view has."""
+        known = self._seen.get(entry.key)
+        if known is not None and known.entry.revision >= entry.revision:
+            return
+        if known is None and len(self._seen) > self._max_keys:
+            return
+        self._seen[entry.key] = _SeenEntry(entry, self._clock())
+        if entry.key == DRAIN + self._worker and entry.value:
+            # Keep it in memory: the key itself expires.
+            self.drained = parse_object(entry.value).get("draining") is True
+            log.info("fleet: %s by command", "draining" if self.drained else "taking cameras again")
+
+    def answered(self) -> None:
+        """Note that the bucket has answered."""
+        if not self.connected:
+            log.info("fleet: connected to the NATS servers as worker %s", self._worker)
+        self.connected, self.problem = True, None
+
+    def failed(self, problem: str) -> None:
+        """Note that the bucket has not answered."""
+        if self.connected or self.problem is None:
+            log.warning("fleet: %s; retrying", problem)
+        self.connected, self.problem = False, problem
+
+    # Cameras
+
+    def owner(self, camera: str) -> Owner | None:
+        """Return a camera's owner; None without one, or if the key's value is not valid."""
+        entry = self._live(CAMERA + camera)
+        return parse_owner(entry) if entry is not None else None
+
+    def is_free(self, camera: str) -> bool:
+        """Return whether a camera has no live key."""
+        return self._live(CAMERA + camera) is None
+
+    def last_owner(self, camera: str) -> Owner | None:
+        """Return a camera's owner, also after its lease has expired; None if it was released."""
+        seen = self._seen.get(CAMERA + camera)
+        return parse_owner(seen.entry) if seen is not None else None
+
+    def forget(self, camera: str) -> None:
+        """Forget a camera's owner: this worker has released its lease."""
+        self._seen.pop(CAMERA + camera, None)
+
+    def target(self, camera: str) -> str | None:
+        """Return the target of a camera's manual move; None without one."""
+        entry = self._live(MOVE + camera)
+        worker = parse_object(entry.value).get("worker") if entry is not None else None
+        return worker if isinstance(worker, str) else None
+
+    # Workers
+
+    def reports(self) -> dict[str, WorkerReport]:
+        """Return the reports of all workers that live, this one included, by name."""
+        return {
+            key.removeprefix(WORKER): parse_report(entry.value)
+            for key in list(self._seen)
+            if key.startswith(WORKER) and (entry := self._live(key)) is not None
+        }
+
+    def _live(self, key: str) -> Entry | None:
+        """Return a key's entry; None if it was deleted, or has expired by our clock."""
+        seen = self._seen.get(key)
+        if seen is None or not seen.entry.value or self._clock() - seen.at >= self._ttl_s:
+            return None
+        return seen.entry

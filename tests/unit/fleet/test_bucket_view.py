@@ -1,0 +1,111 @@
+"""The view of the bucket: what it keeps, and when a key counts as expired."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+
+from async_motion.fleet.bucket_view import (
+    DRAIN,
+    MAX_OTHER_KEYS,
+    MOVE,
+    WORKER,
+    BucketView,
+    drain_value,
+    move_value,
+)
+from async_motion.fleet.leases import CAMERA, Entry, Owner
+from async_motion.fleet.report import WorkerReport
+from tests.support.buckets import MemoryBucket
+from tests.support.wait import eventually_async
+
+TTL_S = 10.0
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def view(clock: Clock) -> BucketView:
+    bucket = MemoryBucket(TTL_S)
+    return BucketView(bucket, worker="east", cameras=("porch", "yard"), ttl_s=TTL_S, clock=clock)
+
+
+def owned_by(worker: str, revision: int) -> Entry:
+    value = Owner(worker=worker, tenure="t", epoch=0).encode()
+    return Entry(key=f"{CAMERA}porch", value=value, revision=revision)
+
+
+def test_an_owner_that_is_silent_for_the_ttl_is_no_owner_and_is_still_known(
+    view: BucketView, clock: Clock
+) -> None:
+    view.see(owned_by("west", 5))
+    owner = view.owner("porch")
+    assert owner is not None
+    assert (owner.worker, owner.epoch, view.is_free("porch")) == ("west", 5, False)
+    clock.now = TTL_S
+    assert view.owner("porch") is None
+    assert view.is_free("porch")
+    assert view.last_owner("porch") == owner
+    view.forget("porch")
+    assert view.last_owner("porch") is None
+
+
+def test_an_older_entry_changes_nothing(view: BucketView) -> None:
+    view.see(owned_by("west", 5))
+    view.see(owned_by("north", 4))
+    owner = view.owner("porch")
+    assert owner is not None
+    assert owner.worker == "west"
+
+
+def test_a_value_that_is_not_valid_blocks_the_camera(view: BucketView) -> None:
+    view.see(Entry(key=f"{CAMERA}porch", value=b"[", revision=1))
+    assert view.owner("porch") is None
+    assert not view.is_free("porch")
+
+
+def test_a_move_and_a_drain_by_hand(view: BucketView, clock: Clock) -> None:
+    view.see(Entry(key=f"{MOVE}porch", value=move_value("west"), revision=1))
+    view.see(Entry(key=f"{DRAIN}east", value=drain_value(draining=True), revision=2))
+    assert (view.target("porch"), view.target("yard"), view.drained) == ("west", None, True)
+    clock.now = TTL_S  # a move is over with its key, a drain lasts
+    assert (view.target("porch"), view.drained) == (None, True)
+    view.see(Entry(key=f"{DRAIN}east", value=drain_value(draining=False), revision=3))
+    assert not view.drained
+
+
+def test_garbage_does_not_fill_the_memory(view: BucketView) -> None:
+    for number in range(2 * MAX_OTHER_KEYS):
+        value = WorkerReport(capacity=1.0, fingerprint=None).encode()
+        view.see(Entry(key=f"{WORKER}x{number}", value=value, revision=number + 1))
+    assert len(view.reports()) <= MAX_OTHER_KEYS + 5
+
+
+async def test_it_follows_the_bucket_and_tells_whether_it_answers(caplog: pytest.LogCaptureFixture) -> None:
+    bucket = MemoryBucket(60.0)
+    view = BucketView(bucket, worker="east", cameras=("porch",), ttl_s=60.0, clock=Clock())
+    bucket.down = True
+    following = asyncio.create_task(view.follow())
+    try:
+        await eventually_async(lambda: view.problem is not None, what="the problem")
+        assert not view.connected
+        bucket.down = False
+        await eventually_async(lambda: view.connected, what="an answer")
+        await bucket.put(f"{CAMERA}porch", Owner(worker="west", tenure="t", epoch=0).encode())
+        await eventually_async(lambda: view.owner("porch") is not None, what="the owner")
+        assert "do not answer" in caplog.text
+    finally:
+        following.cancel()
