@@ -182,6 +182,8 @@ class LeaseHolder:
             self._tasks.create_task(work, name=name)
 
     async def _acquire(self, camera: str) -> None:
+        # The watch may show our own key before the answer: then the last owner is no longer in the view.
+        note = self._left_by_the_last(camera)
         try:
             lease = await self._keeper.acquire(camera)
         except LeaseUnavailable as exc:
@@ -196,7 +198,6 @@ class LeaseHolder:
         if self._tasks is None:
             await self._hand_back(camera, lease)
             return
-        note = self._left_by_the_last(camera)
         held = self._held[camera] = _Held(lease=lease, since=self._clock(), note=note)
         held.renewing = self._tasks.create_task(self._renew(camera, held), name=f"fleet: renew[{camera}]")
         self._arm(camera, held)
