@@ -11,6 +11,7 @@ import yaml
 
 from async_motion.errors import SettingsError
 from async_motion.settings.places import Place, dotted, exists
+from async_motion.settings.strict_yaml import AmbiguousNumber, StrictLoader
 from async_motion.settings.values import EnvText, shown, structure
 
 PREFIX = "ASYNC_MOTION__"
@@ -87,7 +88,7 @@ class Document:
         if len(content) > _MAX_BYTES:
             raise SettingsError(f"{path}: larger than {_MAX_BYTES >> 20} MiB, expected a settings file")
         try:
-            loader = yaml.SafeLoader(content)
+            loader = StrictLoader(content)
             try:
                 root = loader.get_single_node()
                 data = self._plain(loader, root, (), ()) if root is not None else None
@@ -108,7 +109,7 @@ class Document:
             raise SettingsError(f"{path}:1: {shown(data)}, expected keys such as `minio:` and `cameras:`")
         self.data = data
 
-    def _plain(self, loader: yaml.SafeLoader, node: yaml.Node, place: Place, above: tuple[int, ...]) -> Any:
+    def _plain(self, loader: StrictLoader, node: yaml.Node, place: Place, above: tuple[int, ...]) -> Any:
         """Return the plain data of a node, keys as written, and record the lines."""
         line = node.start_mark.line + 1
         self._values += 1
@@ -127,12 +128,14 @@ class Document:
             return self._mapping(loader, node, place, above)
         try:
             return loader.construct_object(node)
+        except AmbiguousNumber as exc:
+            self.problem(place, str(exc))
         except ValueError:
             self.problem(place, "cannot be read, expected text: put it in quotes")
-            return None
+        return None
 
     def _mapping(
-        self, loader: yaml.SafeLoader, node: yaml.MappingNode, place: Place, above: tuple[int, ...]
+        self, loader: StrictLoader, node: yaml.MappingNode, place: Place, above: tuple[int, ...]
     ) -> dict[str, Any]:
         own: dict[str, Any] = {}
         first: dict[str, int] = {}

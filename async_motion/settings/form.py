@@ -17,6 +17,7 @@ import yaml
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from async_motion.settings.strict_yaml import read_yaml
 from async_motion.settings.tree import CameraSettings, Section, Settings
 
 Kind = Literal["flag", "choice", "secret", "text", "shape"]
@@ -182,8 +183,8 @@ def as_yaml(place: tuple[str, ...], value: Any) -> Any:
     if field.kind == "text" and not field.hint:
         return value  # any text
     try:
-        plain = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
+        plain = read_yaml(value)
+    except (yaml.YAMLError, ValueError, RecursionError):
         return value
     # Durations, shares and choices stay text; numbers, flags, lists and sections do not.
     return plain if isinstance(plain, int | float | list | dict) else value

@@ -16,6 +16,7 @@ from pydantic import PlainValidator, SecretStr, ValidationInfo
 from async_motion.core import names
 from async_motion.core.options import MqttProtocol
 from async_motion.settings.references import resolved
+from async_motion.settings.strict_yaml import AmbiguousNumber, read_yaml
 
 RESERVED_CAMERAS = frozenset({"status", "state"})
 """Topic levels of the instance that stand where a camera's name would."""
@@ -74,7 +75,9 @@ def structure(value: object) -> object:
     if not isinstance(value, EnvText):
         return value
     try:
-        return yaml.safe_load(value)
+        return read_yaml(value)
+    except AmbiguousNumber:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError):
         # The text may hold a camera's password: do not repeat the parser's message, which quotes it.
         raise ValueError("cannot be read, expected YAML or JSON") from None

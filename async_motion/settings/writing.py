@@ -32,6 +32,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from async_motion.errors import SettingsConflict, SettingsError
 from async_motion.settings.document import Document
 from async_motion.settings.places import dotted, section_at
+from async_motion.settings.strict_yaml import read_yaml
 
 Keys = tuple[str, ...]
 """The keys from the top to a value: ``("cameras", "porch", "detect", "masks")``."""
@@ -189,8 +190,8 @@ def _made(value: Any) -> Any:
         return items
     if isinstance(value, str):
         try:
-            stays = yaml.safe_load(value) == value
-        except (yaml.YAMLError, ValueError):
+            stays = read_yaml(value) == value
+        except (yaml.YAMLError, ValueError, RecursionError):
             stays = False
         return value if stays else DoubleQuotedScalarString(value)
     return value

@@ -1,0 +1,60 @@
+"""YAML that means what is written.
+
+YAML 1.1 reads `1:30:00` as 5400 (base 60), `0777` as 511 (octal), and the key `on` as true. Such a number is
+an error here, because a setting would silently get another value; a key stays the text that was written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+_TEXT = "tag:yaml.org,2002:str"
+_EXPECTED = "expected a decimal number, or text in quotes"
+
+
+class AmbiguousNumber(ValueError):
+    """A number that YAML reads as another one than people do.
+
+    Its text does not repeat the number, which may be a secret.
+    """
+
+
+class StrictLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses ambiguous numbers."""
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Return an int or a float. Raises AmbiguousNumber, ValueError."""
+        digits = node.value.replace("_", "").lstrip("+-")
+        if ":" in digits:
+            raise AmbiguousNumber(f"a number with a colon, which YAML reads in base 60, {_EXPECTED}")
+        if node.tag.endswith(":float"):
+            return float(self.construct_yaml_float(node))
+        if digits.isdecimal() and len(digits) > 1 and digits.startswith("0"):
+            raise AmbiguousNumber(f"a number with a leading zero, which YAML reads as octal, {_EXPECTED}")
+        return int(self.construct_yaml_int(node))
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT002  # its own
+        """Return a mapping whose scalar keys are text, as written."""
+        self.flatten_mapping(node)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = _TEXT
+        return super().construct_mapping(node, deep=deep)
+
+
+for _kind in ("int", "float"):
+    StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", StrictLoader.construct_number)
+
+
+def read_yaml(text: str) -> Any:
+    """Return the plain data of a YAML text.
+
+    Raises AmbiguousNumber, ValueError, yaml.YAMLError, RecursionError.
+    """
+    loader = StrictLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
