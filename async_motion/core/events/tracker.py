@@ -103,6 +103,8 @@ class Tracker:
         self._camera = camera
         self._make_id = make_id
         self._now = float("-inf")
+        self._newest = float("-inf")
+        """The time of the last frame; `_now` also advances between frames."""
         self._window: deque[_Seen | None] = deque(maxlen=settings.confirm[1])
         """The last N frames; None for those without motion."""
         self._gaps: deque[float] = deque(maxlen=settings.confirm[1])
@@ -142,10 +144,10 @@ class Tracker:
 
         A `monotonic` that runs backwards counts as unchanged.
         """
-        before = self._now
         self._advance(monotonic)
         now = self._now
-        self._gaps.append(now - before)
+        self._gaps.append(now - self._newest)
+        self._newest = now
         if detection.reason in (Reason.SCENE_CHANGE, Reason.LEARNING):
             self._window.clear()
         seen = _Seen(captured_at, now, detection) if detection.motion else None
@@ -190,7 +192,7 @@ class Tracker:
             changes.append(self._end(reason))
         self._window.clear()
         self._gaps.clear()
-        self._now = self._not_before = float("-inf")
+        self._now = self._newest = self._not_before = float("-inf")
         changes.extend(self._zone_changes(still=False))
         return changes
 

@@ -44,10 +44,17 @@ def make(
     )
 
 
-def feed(tracker: Tracker, verdicts: str, *, begin: float = 0.0, step: float = 0.25) -> list[tuple[int, str]]:
-    """Play M (motion), s (scene change), anything else (still); return (frame number, change)."""
+def feed(
+    tracker: Tracker, verdicts: str, *, begin: float = 0.0, step: float = 0.25, ticks: int = 0
+) -> list[tuple[int, str]]:
+    """Play M (motion), s (scene change), anything else (still); return (frame number, change).
+
+    `ticks` are made before each frame, at even distances.
+    """
     told = []
     for place, letter in enumerate(verdicts):
+        for number in range(ticks if place else 0):
+            tracker.tick(begin + (place - 1 + (number + 1) / (ticks + 1)) * step)
         at = begin + place * step
         detection = moving() if letter == "M" else SCENE_CHANGE if letter == "s" else STILL
         changes = tracker.update(BEGIN + timedelta(seconds=at), at, detection)
@@ -415,6 +422,7 @@ def test_still_frames_for_long_enough_always_bring_off(
     assert not any(zones.values())
 
 
+@pytest.mark.parametrize("ticks", [0, 7])
 @pytest.mark.parametrize(
     ("confirm", "step", "verdicts", "starts_at"),
     [
@@ -427,9 +435,9 @@ def test_still_frames_for_long_enough_always_bring_off(
     ],
 )
 def test_frames_that_are_far_apart_confirm_by_their_time(
-    confirm: tuple[int, int], step: float, verdicts: str, starts_at: int | None
+    confirm: tuple[int, int], step: float, verdicts: str, starts_at: int | None, ticks: int
 ) -> None:
-    told = feed(make(confirm), verdicts, step=step)
+    told = feed(make(confirm), verdicts, step=step, ticks=ticks)
     assert [place for place, word in told if word == "start"] == ([] if starts_at is None else [starts_at])
 
 
