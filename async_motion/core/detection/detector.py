@@ -14,6 +14,7 @@ The README beside this module describes what was tried, with figures.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
@@ -473,11 +474,11 @@ class Detector:
                 large &= ~self._heal(regions, whole, look, large)
             self._doubt = False
         fitting = large & (regions.area <= self.settings.max_area * whole.size)
-        evident = fitting & self._evident(regions, required, look, kept) if fitting.any() else fitting
+        evident = self._evident(regions, required, look, fitting, kept) if fitting.any() else fitting
         real = evident & seen
         stirs = real
         if real.any() and self._past:
-            stirs = stirring(regions, look.corrected, self._past[0][1], look.whole_threshold)
+            stirs = stirring(regions, look.corrected, self._past[0][1], look.whole_threshold, large)
         settled = not background.learning and not self._doubt
         self._tracks.update(regions, large, real, stirs, self._unrest, now, settled=settled)
         self._mask, self._moving = regions.mask_of(large), regions.mask_of(real)
@@ -502,9 +503,14 @@ class Detector:
         )
 
     def _evident(
-        self, regions: Regions, required: NDArray[np.float64], look: _Look, kept: NDArray[np.bool_]
+        self,
+        regions: Regions,
+        required: NDArray[np.float64],
+        look: _Look,
+        fitting: NDArray[np.bool_],
+        kept: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """Return which regions have enough evidence of motion."""
+        """Return which of the `fitting` regions have enough evidence of motion."""
         dimmed = max(1.0, 1.0 / look.light.gain)
         window = regions.window
         limit = cv2.addWeighted(
@@ -514,34 +520,45 @@ class Detector:
             _STRONG_NOISE_WEIGHT * self._measures.noise_factor / NOISE_UNIT,
             0.0,
         )
-        strong_anywhere = u8(cv2.compare(look.distance[window], limit, cv2.CMP_GT))
-        anywhere = regions.pixels_inside(strong_anywhere)
-        near = u8(cv2.convertScaleAbs(look.threshold[window], alpha=_BEYOND))
-        beyond = self._background.beyond(look.corrected, window)
-        strong = regions.pixels_inside(strong_anywhere & u8(cv2.compare(beyond, near, cv2.CMP_GT)))
-        share = np.full(regions.count, self._measures.strong_share)
-        for zone, inside in reversed(self._zones):
-            if zone.sensitivity is not None:
-                share[regions.share(inside) > 0.5] = MEASURES[zone.sensitivity].strong_share
-        needed = share * required
-        evident = strong >= needed * self._more(self._unrest.of(regions))
-        if look.light or look.shift:
-            # Burnt-in text follows neither light nor shake: it is as before in the image as it came.
-            as_it_came = cv2.absdiff(look.plane[window], self._background.reference[window])
-            solid = regions.pixels_inside(strong_anywhere & u8(cv2.compare(as_it_came, limit, cv2.CMP_GT)))
-        else:
+        strong = u8(cv2.compare(look.distance[window], limit, cv2.CMP_GT))
+        needed = self._strong_shares(regions, fitting) * required
+        kept = kept & fitting
+        anywhere = regions.pixels_inside(strong, None if kept.any() else fitting)
+        evident = np.zeros(regions.count, np.bool_)
+        # Unrest only raises what is needed.
+        enough = fitting & (anywhere >= needed)
+        if enough.any():
+            near = u8(cv2.convertScaleAbs(look.threshold[window], alpha=_BEYOND))
+            beyond = self._background.beyond(look.corrected, window)
+            outside = regions.pixels_inside(strong & u8(cv2.compare(beyond, near, cv2.CMP_GT)), enough)
             solid = anywhere
-        around = needed * self._more(self._unrest.around(regions))
-        evident |= solid >= np.maximum(_SOLID_STRONG * around, _SOLID_SHARE * regions.area)
+            if look.light or look.shift:
+                # Burnt-in text follows neither light nor shake: it is as before in the image as it came.
+                as_it_came = cv2.absdiff(look.plane[window], self._background.reference[window])
+                solid = regions.pixels_inside(strong & u8(cv2.compare(as_it_came, limit, cv2.CMP_GT)), enough)
+            for label in np.flatnonzero(enough).tolist():
+                own = needed[label] * self._more(self._unrest.of(regions, label))
+                around = needed[label] * self._more(self._unrest.around(regions, label))
+                evident[label] = outside[label] >= own or solid[label] >= max(
+                    _SOLID_STRONG * around, _SOLID_SHARE * regions.area[label]
+                )
         if kept.any():
             # A kept object may match its surroundings, and its own stirring must not count as unrest.
             in_all, area = self._tracks.totals(anywhere), self._tracks.totals(regions.area.astype(np.float64))
             evident |= kept & (in_all >= np.maximum(_KEPT_SHARE * needed, _KEPT_STRONG * area))
-        return np.asarray(evident, np.bool_)
+        return evident
 
-    def _more(self, unrest: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _strong_shares(self, regions: Regions, among: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the share of the minimum area that must be strong, for each region `among` these."""
+        share = np.full(regions.count, self._measures.strong_share)
+        for zone, inside in reversed(self._zones):
+            if zone.sensitivity is not None:
+                share[regions.share(inside, among) > 0.5] = MEASURES[zone.sensitivity].strong_share
+        return share
+
+    def _more(self, unrest: float) -> float:
         """Return how many times more strong pixels are required where there is this unrest."""
-        return np.minimum(np.exp(_UNREST_WEIGHT * unrest), self._measures.unrest_factor)
+        return min(math.exp(_UNREST_WEIGHT * unrest), self._measures.unrest_factor)
 
     def _heal(
         self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_]
@@ -549,11 +566,11 @@ class Detector:
         """Return which regions are holes that an object has left; make them background at once."""
         past = self._past[0][1]
         if self._doubt:
-            holes = large & regions.unchanged(look.corrected, past, look.whole_threshold)
+            holes = regions.unchanged(look.corrected, past, look.whole_threshold, large)
         else:
             watched = u8(cv2.bitwise_and(whole, self._watched))
-            holes = large & regions.left_behind(
-                watched, look.corrected, self._background.edges, past, look.whole_threshold
+            holes = regions.left_behind(
+                watched, look.corrected, self._background.edges, past, look.whole_threshold, large
             )
         if holes.any():
             grown = u8(cv2.dilate(regions.mask_of(holes), np.ones((5, 5), np.uint8)))
@@ -570,9 +587,9 @@ class Detector:
             # In the frame of the leap itself, everything belongs to the leap except what was already moving.
             lit = large & ~self._tracks.moved()
         else:
-            lit = large & regions.unchanged(look.corrected, plane, look.whole_threshold)
+            lit = regions.unchanged(look.corrected, plane, look.whole_threshold, large)
         if leapt is not None and lit.any():
-            lit &= regions.share(leapt) > _LEAPT
+            lit &= regions.share(leapt, lit) > _LEAPT
             watched = u8(cv2.bitwise_and(whole, self._watched))
             lit &= regions.without_outline(watched, look.corrected, self._background.edges)
         self._lit_mask = regions.mask_of(lit)
@@ -644,7 +661,7 @@ class Detector:
         by_distance = self._by_distance(regions)
         for zone, inside in self._zones:
             min_area = by_distance if zone.min_area is None else self._pixels(zone.min_area)
-            overlap = regions.share(inside) * regions.area
+            overlap = regions.share(inside, real) * regions.area
             if np.any(real & (overlap >= np.minimum(min_area, regions.area / 2)) & (overlap > 0)):
                 touched.append(zone.name)
         return tuple(touched)

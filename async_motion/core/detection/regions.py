@@ -11,6 +11,7 @@ The mask is generous, so that objects stay whole; the verdict asks each region f
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TypeVar
 
 import cv2
@@ -120,9 +121,28 @@ class Regions:
         self.area: NDArray[np.int64] = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
         self.area[0] = 0
         self.boxes: NDArray[np.int64] = stats[:, :4].astype(np.int64)
+        self._in_window: list[list[int]] = stats[:, :4].tolist()
         self.boxes[:, :2] += (self.window[1].start, self.window[0].start)
-        self._pixels = np.flatnonzero(self._labels)
-        self._label_of = self._labels.ravel()[self._pixels]
+        self._parts: dict[int, tuple[tuple[slice, slice], Plane]] = {}
+
+    @cached_property
+    def _pixels(self) -> NDArray[np.intp]:
+        """The pixels of all regions, as places in the flat window."""
+        return np.flatnonzero(self._labels)
+
+    @cached_property
+    def _label_of(self) -> NDArray[np.uint16]:
+        """The label of each of `_pixels`."""
+        return np.asarray(self._labels.ravel()[self._pixels], np.uint16)
+
+    def part(self, label: int) -> tuple[tuple[slice, slice], Plane]:
+        """Return the rows and columns of a region's box in the window, and the region's mask there."""
+        found = self._parts.get(label)
+        if found is None:
+            left, top, width, height = self._in_window[label]
+            box = slice(top, top + height), slice(left, left + width)
+            found = self._parts[label] = box, u8(cv2.inRange(self._labels[box], label, label))
+        return found
 
     def values(self, plane: NDArray[_Value]) -> NDArray[_Value]:
         """Return `plane` (h, w) at the pixels of all regions, in the order that `sums_of` expects."""
@@ -133,45 +153,72 @@ class Regions:
         sums = np.bincount(self._label_of, weights=values, minlength=self.count)
         return np.asarray(sums, np.float64)
 
-    def pixels(self, mask: Plane) -> NDArray[np.float64]:
-        """Return the pixels of each region that lie where `mask` (h, w) is not 0."""
-        return self.pixels_inside(mask[self.window])
+    def pixels_of(self, label: int, part: Plane) -> int:
+        """Return the pixels of one region that lie where `part`, a mask of the window, is not 0."""
+        box, inside = self.part(label)
+        return cv2.countNonZero(cv2.bitwise_and(part[box], inside))
 
-    def pixels_inside(self, part: Plane) -> NDArray[np.float64]:
-        """Return the pixels of each region that lie where `part`, a mask of the window, is not 0."""
-        inside = self._label_of[part.ravel()[self._pixels] > 0]
-        return np.bincount(inside, minlength=self.count).astype(np.float64)
+    def pixels_inside(self, part: Plane, among: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """Return the pixels of each region that lie where `part`, a mask of the window, is not 0.
 
-    def share(self, mask: Plane) -> NDArray[np.float64]:
-        """Return the share of each region that lies where `mask` is not 0."""
-        return self.pixels(mask) / np.maximum(self.area, 1)
+        0 for the regions that are not `among` those asked for; None asks for all. Few regions, one by one,
+        cost a fraction of all.
+        """
+        if among is None:
+            inside = self._label_of[part.ravel()[self._pixels] > 0]
+            return np.bincount(inside, minlength=self.count).astype(np.float64)
+        pixels = np.zeros(self.count)
+        for label in (np.flatnonzero(among[1:]) + 1).tolist():
+            pixels[label] = self.pixels_of(label, part)
+        return pixels
+
+    def share(self, mask: Plane, among: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """Return the share of each region where `mask` is not 0; 0 if not `among` those asked for."""
+        return self.pixels_inside(mask[self.window], among) / np.maximum(self.area, 1)
 
     def mask_of(self, chosen: NDArray[np.bool_]) -> Plane:
         """Return the mask of the chosen regions."""
         mask = np.zeros(self.shape, np.uint8)
-        if chosen.any():
-            shades = np.where(chosen, np.uint8(255), np.uint8(0))
-            mask[self.window] = shades[self._labels]
+        window = mask[self.window]
+        for label in (np.flatnonzero(chosen[1:]) + 1).tolist():
+            box, inside = self.part(label)
+            window[box] |= inside
         return mask
 
-    def unchanged(self, plane: Plane, past: Plane, tolerance: Plane) -> NDArray[np.bool_]:
-        """Return which regions look as they did in the image `past`, except for a few pixels."""
-        changed = self.changed(plane, past, tolerance)
-        return (self.area - changed) / np.maximum(self.area, 1) > _UNCHANGED
+    def unchanged(
+        self, plane: Plane, past: Plane, tolerance: Plane, among: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Return which regions `among` those asked for look as in `past`, except for a few pixels."""
+        changed = self.changed(plane, past, tolerance, among)
+        return among & ((self.area - changed) / np.maximum(self.area, 1) > _UNCHANGED)
 
-    def changed(self, plane: Plane, past: Plane, tolerance: Plane) -> NDArray[np.float64]:
-        """Return the pixels of each region that differ from the image `past` by more than `tolerance`."""
-        if self.count == 1:
-            return np.zeros(1)
+    def changed(
+        self, plane: Plane, past: Plane, tolerance: Plane, among: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Return how many pixels of each region differ from the image `past` by more than `tolerance`.
+
+        0 for the regions that are not `among` those asked for.
+        """
+        if self.count == 1 or not among.any():
+            return np.zeros(self.count)
         window = self.window
         difference = cv2.absdiff(plane[window], past[window])
-        return self.pixels_inside(u8(cv2.compare(difference, tolerance[window], cv2.CMP_GT)))
+        return self.pixels_inside(u8(cv2.compare(difference, tolerance[window], cv2.CMP_GT)), among)
 
     def left_behind(
-        self, mask: Plane, plane: Plane, edges_at_rest: Plane, past: Plane, tolerance: Plane
+        self,
+        mask: Plane,
+        plane: Plane,
+        edges_at_rest: Plane,
+        past: Plane,
+        tolerance: Plane,
+        among: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """Return which regions are holes: unchanged since `past`, with an outline that is background edge."""
-        gone = self.unchanged(plane, past, tolerance)
+        """Return which regions `among` those asked for are holes.
+
+        A hole is unchanged since the image `past`, and its outline is an edge of the background.
+        """
+        gone = self.unchanged(plane, past, tolerance, among)
         if not gone.any():
             return gone
         label, now, then = self._outlines(mask, plane, edges_at_rest)
@@ -206,7 +253,7 @@ class Unrest:
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape = shape
-        self.cells = np.zeros(eighth(np.zeros(shape, np.uint8)).shape, np.float32)
+        self.cells: NDArray[np.float32] = np.zeros(eighth(np.zeros(shape, np.uint8)).shape, np.float32)
         numbers = np.arange(self.cells.size, dtype=np.float32).reshape(self.cells.shape)
         self._cell_of = self._enlarged(numbers).astype(np.uint16)
 
@@ -227,40 +274,38 @@ class Unrest:
         """Return the unrest of each pixel, (h, w)."""
         return self._enlarged(self.cells)
 
-    def of(self, regions: Regions) -> NDArray[np.float64]:
-        """Return the mean unrest of the pixels of each region."""
-        cells = regions.values(self._cell_of)
-        return regions.sums_of(self.cells.ravel()[cells]) / np.maximum(regions.area, 1)
+    def of(self, regions: Regions, label: int) -> float:
+        """Return the mean unrest of the pixels of a region."""
+        box, inside = regions.part(label)
+        return float(cv2.mean(self.cells.ravel()[self._cell_of[regions.window][box]], inside)[0])
 
     def _enlarged(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
         size = (self._shape[1], self._shape[0])
         return np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_NEAREST), np.float32)
 
-    def within(self, box: NDArray[np.float64]) -> float:
+    def within(self, box: tuple[float, float, float, float]) -> float:
         """Return the unrest of the cells in and around a box (left, top, right, bottom in pixels)."""
-        left, top, right, bottom = (int(side) // 8 for side in np.maximum(box, 0.0))
+        left, top, right, bottom = (max(int(side), 0) // 8 for side in box)
         rows, columns = slice(max(top - 2, 0), bottom + 3), slice(max(left - 2, 0), right + 3)
         cells = self.cells[rows, columns]
         return float(cells.mean()) if cells.size else 0.0
 
-    def around(self, regions: Regions) -> NDArray[np.float64]:
-        """Return the mean unrest around each region's box; that of all its cells if none are around it."""
-        sums = cv2.integral(self.cells, sdepth=cv2.CV_64F)
-        last = np.array(self.cells.shape[::-1])
-        first_cell, last_cell = regions.boxes[:, :2] // 8, (regions.boxes[:, :2] + regions.boxes[:, 2:]) // 8
+    def around(self, regions: Regions, label: int) -> float:
+        """Return the mean unrest around a region's box; of all cells around and in it if there is none."""
+        left, top, width, height = regions.boxes[label].tolist()
+        rows, columns = self.cells.shape
 
-        def within(margin: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-            right, bottom = np.minimum(last_cell + margin + 1, last).T
-            left, top = np.clip(first_cell - margin, 0, last).T
-            unrest = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
-            return unrest, (right - left) * (bottom - top)
+        def within(margin: int) -> tuple[float, int]:
+            right = min((left + width) // 8 + margin + 1, columns)
+            bottom = min((top + height) // 8 + margin + 1, rows)
+            first, upper = min(max(left // 8 - margin, 0), columns), min(max(top // 8 - margin, 0), rows)
+            cells = self.cells[upper:bottom, first:right]
+            return float(cv2.sumElems(cells)[0]), cells.size
 
         (all_unrest, all_cells), (own_unrest, own_cells) = within(_AROUND), within(_DISTURBED)
-        alone = all_cells > own_cells
-        unrest = np.where(alone, all_unrest - own_unrest, all_unrest)
-        return np.asarray(
-            unrest / np.maximum(np.where(alone, all_cells - own_cells, all_cells), 1), np.float64
-        )
+        if all_cells > own_cells:
+            return (all_unrest - own_unrest) / (all_cells - own_cells)
+        return all_unrest / max(all_cells, 1)
 
     def calm_cells(self) -> Plane:
         """Return the calm of each cell, uint8: 255 without specks, 0 restless."""

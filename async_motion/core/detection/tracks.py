@@ -39,6 +39,11 @@ _MAX_STAY = 20.0
 """A track that stays in one place is kept for at most this multiple of `rest_s`: a flag flaps for ever."""
 
 
+_Point = tuple[float, float]
+_Corners = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels. Tuples: for a few boxes they are several times as fast as arrays."""
+
+
 class Track:
     """One object. `box` is left, top, right, bottom in pixels; `speed` of its centre is in pixels a second.
 
@@ -64,9 +69,10 @@ class Track:
         "travelled",
     )
 
-    def __init__(self, box: NDArray[np.float64], now: float) -> None:
+    def __init__(self, box: _Corners, now: float) -> None:
         self.box, self.born = box, now
-        self.origin, self.speed = _centre(box), np.zeros(2)
+        self.origin: _Point = _centre(box)
+        self.speed: _Point = (0.0, 0.0)
         self.mask: Plane | None = None
         self.seen_at = self.stirred_at = self.stays_since = now
         self.believed = self.moving = self.calm = self.travelled = False
@@ -77,20 +83,25 @@ class Track:
         """Whether the background must not learn its place."""
         return self.believed and self.calm
 
-    def expected(self, now: float, width: int) -> NDArray[np.float64]:
+    def expected(self, now: float, width: int) -> _Corners:
         """Return the box to search at `now`, in an image `width` pixels wide."""
         passed = min(now - self.seen_at, _MAX_GAP_S)
         spread = _SPREAD * width * passed + _SPREAD_PIXELS
-        return self.box + np.tile(self.speed * passed, 2) + (-spread, -spread, spread, spread)
+        left, top, right, bottom = self.box
+        x, y = self.speed[0] * passed, self.speed[1] * passed
+        return left + x - spread, top + y - spread, right + x + spread, bottom + y + spread
 
-    def move(self, box: NDArray[np.float64], now: float) -> None:
+    def move(self, box: _Corners, now: float) -> None:
         """Move the track to `box` at `now`."""
         passed = max(now - self.seen_at, 1e-3)
-        speed = (_centre(box) - _centre(self.box)) / passed
-        self.speed += _FOLLOW_SPEED * (speed - self.speed)
+        (x, y), (old_x, old_y), (across, down) = _centre(box), _centre(self.box), self.speed
+        self.speed = (
+            across + _FOLLOW_SPEED * ((x - old_x) / passed - across),
+            down + _FOLLOW_SPEED * ((y - old_y) / passed - down),
+        )
         self.box, self.seen_at, self.misses = box, now, 0
-        if np.any(np.abs(_centre(box) - self.origin) > box[2:] - box[:2]):
-            self.origin, self.stays_since, self.travelled = _centre(box), now, True
+        if abs(x - self.origin[0]) > box[2] - box[0] or abs(y - self.origin[1]) > box[3] - box[1]:
+            self.origin, self.stays_since, self.travelled = (x, y), now, True
 
     def rests(self, now: float, rest_s: float) -> bool:
         """Return whether the track has become part of the scene."""
@@ -166,24 +177,30 @@ class Tracks:
 
         Motion before the background is `settled` does not make a track believed.
         """
-        boxes = _corners(regions.boxes)
-        for label in np.flatnonzero(large & (self._owner < 0)).tolist():
-            self._owner[label] = len(self._tracks)
-            self._tracks.append(Track(boxes[label], now))
+        parts_of: dict[int, list[int]] = {}
+        boxes: dict[int, _Corners] = {}
+        for label in np.flatnonzero(large).tolist():
+            left, top, width, height = regions.boxes[label].tolist()
+            boxes[label] = float(left), float(top), float(left + width), float(top + height)
+            index = int(self._owner[label])
+            if index < 0:
+                self._owner[label] = index = len(self._tracks)
+                self._tracks.append(Track(boxes[label], now))
+            parts_of.setdefault(index, []).append(label)
         for index, track in enumerate(self._tracks):
-            parts = large & (self._owner == index)
-            passed, track.moving = now - track.seen_at, bool(np.any(parts & real))
-            if not parts.any():
+            parts = parts_of.get(index, [])
+            passed, track.moving = now - track.seen_at, any(real[label] for label in parts)
+            if not parts:
                 track.misses += 1
                 continue
-            track.move(np.concatenate([boxes[parts, :2].min(axis=0), boxes[parts, 2:].max(axis=0)]), now)
+            track.move(_enclosing([boxes[label] for label in parts]), now)
             track.calm = unrest.within(track.box) <= _CALM
             if track.moving and settled:
                 track.moving_s += min(passed, _CONVINCING_S / 2.0)
-                if not track.believed or np.any(parts & stirs):
+                if not track.believed or any(stirs[label] for label in parts):
                     track.stirred_at = now
                 track.believed |= track.moving_s >= _CONVINCING_S - 1e-6
-            track.mask = regions.mask_of(parts) if track.is_kept else None
+            track.mask = regions.mask_of(large & (self._owner == index)) if track.is_kept else None
         self._tracks = [
             track for track in self._tracks if track.misses < _LOST_FRAMES or now - track.seen_at < _LOST_S
         ]
@@ -203,9 +220,11 @@ class Tracks:
         return np.asarray(np.array([*of_tracks, False])[self._owner], np.bool_)
 
 
-def stirring(regions: Regions, image: Plane, past: Plane, tolerance: Plane) -> NDArray[np.bool_]:
-    """Return which regions have changed inside since the image `past`, by more than `tolerance`."""
-    changed = regions.changed(image, past, tolerance)
+def stirring(
+    regions: Regions, image: Plane, past: Plane, tolerance: Plane, among: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return which regions `among` those asked for have changed inside since `past`, beyond `tolerance`."""
+    changed = regions.changed(image, past, tolerance, among)
     return np.asarray(changed / np.maximum(regions.area, 1) > _STIRRED, np.bool_)
 
 
@@ -226,5 +245,13 @@ def _corners(boxes: NDArray[np.int64]) -> NDArray[np.float64]:
     return whole
 
 
-def _centre(box: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (box[:2] + box[2:]) / 2.0
+def _enclosing(boxes: list[_Corners]) -> _Corners:
+    """Return the smallest box that holds all of `boxes`."""
+    if len(boxes) == 1:
+        return boxes[0]
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return min(left), min(top), max(right), max(bottom)
+
+
+def _centre(box: _Corners) -> _Point:
+    return (box[0] + box[2]) / 2.0, (box[1] + box[3]) / 2.0

@@ -56,7 +56,9 @@ def test_regions_know_their_pixels() -> None:
     assert sorted(regions.area.tolist()) == [0, 36, 40]
     large = regions.area >= 40
     assert np.array_equal(regions.mask_of(large), plane((5, 5, 10, 4)))
-    assert regions.share(plane((5, 5, 5, 4)))[large][0] == 0.5
+    half = plane((5, 5, 5, 4))
+    assert regions.share(half)[large][0] == 0.5
+    assert np.array_equal(regions.share(half, large), np.where(large, 0.5, 0.0))
     assert regions.sums_of(regions.values(np.full((60, 80), 2.0)))[large][0] == 80.0
 
 
@@ -66,7 +68,7 @@ def test_no_region_in_an_empty_mask() -> None:
     assert not regions.area.any()
     ground = np.full((60, 80), 100, np.uint8)
     assert not regions.mask_of(np.ones(1, np.bool_)).any()
-    assert not regions.changed(ground, ground + np.uint8(50), ground).any()
+    assert not regions.changed(ground, ground + np.uint8(50), ground, np.ones(1, np.bool_)).any()
 
 
 def test_unrest_rises_where_specks_are_and_falls_again() -> None:
@@ -86,11 +88,7 @@ def test_unrest_is_not_learned_near_what_is_kept() -> None:
     unrest = Unrest((60, 80))
     for _ in range(20):
         unrest.learn(plane((0, 0, 80, 60)), 0.1, 60.0, plane((0, 0, 16, 16)))
-    assert (
-        unrest.within(np.array([0.0, 0.0, 4.0, 4.0]))
-        < 0.01
-        < unrest.within(np.array([56.0, 40.0, 70.0, 55.0]))
-    )
+    assert unrest.within((0.0, 0.0, 4.0, 4.0)) < 0.01 < unrest.within((56.0, 40.0, 70.0, 55.0))
 
 
 def test_unrest_around_a_region_leaves_out_its_own() -> None:
@@ -98,17 +96,16 @@ def test_unrest_around_a_region_leaves_out_its_own() -> None:
     regions = Regions(plane((8, 8, 8, 8), (64, 40, 8, 16)))
     for _ in range(100):
         unrest.learn(plane((8, 8, 8, 8), (56, 24, 24, 36)), 0.1, 60.0)
-    own, around = unrest.of(regions), unrest.around(regions)
-    assert min(own[1:]) > 0.05
-    assert around[1] == 0.0
-    assert around[2] > 0.1
+    assert all(unrest.of(regions, label) > 0.05 for label in (1, 2))
+    assert unrest.around(regions, 1) == 0.0
+    assert unrest.around(regions, 2) > 0.1
 
 
 def test_unrest_around_a_region_that_fills_the_image_is_that_of_the_image() -> None:
     unrest = Unrest((60, 80))
     unrest.learn(plane((0, 0, 80, 60)), 1.0, 60.0)
-    around = unrest.around(Regions(plane((0, 0, 80, 60))))
-    assert np.isclose(around[1], unrest.cells.mean())
+    around = unrest.around(Regions(plane((0, 0, 80, 60))), 1)
+    assert np.isclose(around, unrest.cells.mean())
 
 
 def test_a_hole_is_distinguished_from_an_object_by_its_edges() -> None:
@@ -117,9 +114,11 @@ def test_a_hole_is_distinguished_from_an_object_by_its_edges() -> None:
     with_thing[20:40, 30:50] = 40
     mask = plane((30, 20, 20, 20))
     tolerance = np.full_like(ground, 12)
-    hole = Regions(mask).left_behind(mask, ground, gradient(with_thing), ground, tolerance)
-    thing = Regions(mask).left_behind(mask, with_thing, gradient(ground), with_thing, tolerance)
-    moving = Regions(mask).left_behind(mask, ground, gradient(with_thing), with_thing, tolerance)
+    regions = Regions(mask)
+    every = regions.area > 0
+    hole = regions.left_behind(mask, ground, gradient(with_thing), ground, tolerance, every)
+    thing = regions.left_behind(mask, with_thing, gradient(ground), with_thing, tolerance, every)
+    moving = regions.left_behind(mask, ground, gradient(with_thing), with_thing, tolerance, every)
     assert hole[1]
     assert not thing[1]
     assert not moving[1]
@@ -132,5 +131,6 @@ def test_regions_far_from_the_corner_are_where_they_are() -> None:
     brighter = ground.copy()
     brighter[33:36, 51:60] = 140
     assert regions.boxes[1:].tolist() == [[51, 33, 9, 7], [70, 50, 4, 4]]
-    assert regions.changed(brighter, ground, np.full_like(ground, 12)).tolist() == [0.0, 27.0, 0.0]
+    changed = regions.changed(brighter, ground, np.full_like(ground, 12), regions.area > 0)
+    assert changed.tolist() == [0.0, 27.0, 0.0]
     assert np.array_equal(regions.mask_of(np.array([False, True, True])), mask)

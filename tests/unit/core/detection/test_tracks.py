@@ -196,7 +196,7 @@ def test_a_region_stirs_when_a_part_of_it_has_changed() -> None:
     after = before.copy()
     after[20:24, 20:28] = 160
     regions = Regions(plane((20, 20, 8, 20), (80, 20, 8, 20)))
-    stirs = stirring(regions, after, before, np.full_like(before, 12))
+    stirs = stirring(regions, after, before, np.full_like(before, 12), regions.area > 0)
     left = regions.boxes[:, 0]
     assert stirs[left == 20].all()
     assert not stirs[left == 80].any()
