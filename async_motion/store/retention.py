@@ -1,13 +1,14 @@
 """A directory store with retention: a maximum age in days, a maximum size, a minimum of free space.
 
 Whole events are removed, oldest first, with the hidden files beside their objects. With the last event of a
-camera's day, its index files are removed too; with the last event of all cameras of a day and before, its day
-logs. An event is never removed while it may still be written: for
-ten minutes after its last object, and for a day while it has no `event.json`.
+camera's day, its index files are removed too. Day logs are kept for `days`, and as long as any event of their
+day or an earlier one; without either, for `LOG_DAYS`. An event is never removed while it may still be
+written: for ten minutes after its last object, and for a day while it has no `event.json`.
 
 The directory is measured once, at the start, in a thread; after that each put adds its size. After a put
 that crosses a bound, events are removed until the bound holds again, so that `max_bytes` is exceeded only by
-the events being written. If no event may be removed, a warning is logged; puts are never refused.
+the events being written. If no event may be removed, a warning is logged; puts are never refused. Events may
+be removed by others at any time: before the first removal of a minute, those that are gone are forgotten.
 
 If the wall clock leaps ahead, no event expires by age for half a day (`trusted_clock`). The newest trusted
 time is noted in the store's own folder, at most once an hour; without a note, the newest event's start is
@@ -26,12 +27,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
 from async_motion.core.day_log import DAYS
-from async_motion.core.day_log import VERSION as DAY_LOGS
 from async_motion.core.index import INDEX, VERSION, event_started
 from async_motion.core.names import EVENT_ID
 from async_motion.core.options import BUCKET
@@ -46,6 +46,7 @@ OPEN_S: Final = 86400.0
 CHECK_EVERY_S: Final = 60.0
 """How often age and free space are checked; the size is checked after each put."""
 NOTE_EVERY_S: Final = 3600.0
+LOG_DAYS: Final = 366
 _SUMMARY: Final = "event.json"
 _NOTE: Final = "clock"
 _MEASURE_TIMEOUT_S: Final = 3600.0
@@ -150,15 +151,22 @@ class _Keeper:
         self._measured = False
         self._checked_at = float("-inf")
         self._stuck = False
+        self._left: set[Path] = set()
+        """The folders that could not be removed, so that each is logged once."""
         self._clock: TrustedClock | None = None
         self._trusts = True
         self._noted_at = float("-inf")
-        self._logs_from = ""
-        """The day (YYYYMMDD) before which no day log is kept."""
+        self._swept_at = float("-inf")
+        self._dated: set[Path] = set()
+        """The folders of day logs and of indexes, whose files are named after their day."""
+        self._dated_from = ""
+        """The day (YYYYMMDD) before which none of these files is kept."""
 
     def count(self, place: Path, added: int) -> None:
         """Add the bytes of a put: the object and its metadata file."""
         if not EVENT_ID.fullmatch(place.parent.name):
+            with self._lock:
+                self._dated.update(folder for folder in place.parents if folder.name in (DAYS, INDEX))
             return
         with self._lock:
             known = self._folders.setdefault(place.parent, _Folder())
@@ -174,8 +182,15 @@ class _Keeper:
 
     def measure(self) -> None:
         """Measure the existing events. Blocks until the whole directory is read."""
-        for folder in _event_folders(self._root):
-            files = list(folder.iterdir())
+        for folder in _folders(self._root):
+            if folder.name in (DAYS, INDEX):
+                with self._lock:
+                    self._dated.add(folder)
+                continue
+            try:
+                files = list(folder.iterdir())
+            except OSError:
+                continue  # removed meanwhile, or not ours
             size = sum(map(_size, files))
             with self._lock:
                 known = self._folders.setdefault(folder, _Folder())
@@ -193,10 +208,12 @@ class _Keeper:
             oldest = [(folder.name, str(folder), folder) for folder in self._folders]
             heapq.heapify(oldest)
             while oldest and self._is_over(oldest[0][0]):
+                if self._forget_gone():
+                    continue
                 _, _, folder = heapq.heappop(oldest)
-                if self._may_go(folder):
-                    self._remove(folder)
-            self._remove_day_logs()
+                if folder in self._folders and self._may_go(folder):
+                    self._try_to_remove(folder)
+            self._remove_dated()
             stuck = self._keep.max_bytes is not None and self._total > self._keep.max_bytes
             if stuck and not self._stuck:
                 log.warning("%s: %d bytes of open events are over directory.keep", self._root, self._total)
@@ -212,6 +229,16 @@ class _Keeper:
         if keep.days is None or not self._trusts:
             return False
         return (self._now() - event_started(event)).total_seconds() > keep.days * 86400
+
+    def _forget_gone(self) -> bool:
+        """Forget the folders that others have removed; return whether there were any. Once a minute."""
+        if self._checked_at - self._swept_at < CHECK_EVERY_S:
+            return False
+        self._swept_at = self._checked_at
+        gone = [folder for folder in self._folders if not folder.is_dir()]
+        for folder in gone:
+            self._total -= self._folders.pop(folder).size
+        return bool(gone)
 
     def _may_go(self, folder: Path) -> bool:
         known = self._folders[folder]
@@ -251,10 +278,20 @@ class _Keeper:
         newest = max((folder.name for folder in self._folders), default=None)
         return None if newest is None else event_started(newest)
 
+    def _try_to_remove(self, folder: Path) -> None:
+        """Remove an event. One that cannot be removed is left alone: it must not stop puts or retention."""
+        try:
+            self._remove(folder)
+        except OSError as exc:
+            if folder not in self._left:
+                self._left.add(folder)
+                log.warning("%s: cannot be removed: %s", folder, exc.strerror)
+
     def _remove(self, folder: Path) -> None:
-        # Remove the summary last: after a crash, an event half removed still has its summary.
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == _SUMMARY):
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            # Remove the summary last: after a crash, an event half removed still has its summary.
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == _SUMMARY):
+                path.unlink(missing_ok=True)
         self._total -= self._folders.pop(folder).size
         day = folder.parent
         with suppress(OSError):
@@ -272,33 +309,47 @@ class _Keeper:
             file.unlink(missing_ok=True)
             _beside(file).unlink(missing_ok=True)
 
-    def _remove_day_logs(self) -> None:
-        """Remove the day logs of the days before the oldest event that is kept; at most once a day."""
-        oldest = min((folder.name for folder in self._folders), default=None)
-        if oldest is None or oldest[:8] == self._logs_from:
+    def _remove_dated(self) -> None:
+        """Remove day logs and indexes of days that are over and have no events; at most once a day."""
+        since = self._keeps_from()
+        if since is None or since == self._dated_from:
             return
-        self._logs_from = oldest[:8]
-        for instance in {folder.parents[4] for folder in self._folders}:
-            for file in list((instance / DAYS / str(DAY_LOGS)).glob("*/*/*.jsonl.gz")):
-                if f"{file.parts[-3]}{file.parts[-2]}{file.name[:2]}" < oldest[:8]:
-                    self._remove_day_log(file)
+        self._dated_from = since
+        for folder in self._dated:
+            for file in list(folder.rglob("*/*/*.jsonl.gz")):
+                if f"{file.parts[-3]}{file.parts[-2]}{file.name[:2]}" < since:
+                    _remove_dated_file(file)
 
-    def _remove_day_log(self, file: Path) -> None:
+    def _keeps_from(self) -> str | None:
+        """Return the day (YYYYMMDD) before which no day log is kept; None if that cannot be known."""
+        oldest = min((folder.name[:8] for folder in self._folders), default=None)
+        if oldest is not None and self._keep.days is None:
+            return oldest
+        if not self._trusts:
+            return None
+        days = LOG_DAYS if self._keep.days is None else self._keep.days
+        since = f"{self._now().astimezone(UTC) - timedelta(days=days):%Y%m%d}"
+        return since if oldest is None else min(since, oldest)
+
+
+def _remove_dated_file(file: Path) -> None:
+    with suppress(OSError):
         file.unlink(missing_ok=True)
         _beside(file).unlink(missing_ok=True)
-        with suppress(OSError):
-            file.parent.rmdir()
-            file.parent.parent.rmdir()
+        file.parent.rmdir()
+        file.parent.parent.rmdir()
 
 
-def _event_folders(root: Path) -> Iterator[Path]:
-    """Yield the event folders below `root`, of all prefixes and instances."""
+def _folders(root: Path) -> Iterator[Path]:
+    """Yield the folders of events, day logs and indexes below `root`, of all prefixes and instances."""
     for at, folders, _ in os.walk(root):
         if Path(at) == root:
             folders[:] = [name for name in folders if name != _WORK]
-        events = [name for name in folders if EVENT_ID.fullmatch(name) and _is_date(name)]
-        folders[:] = [name for name in folders if name not in events and name not in (INDEX, DAYS)]
-        yield from (Path(at, name) for name in events)
+        ours = [
+            name for name in folders if name in (INDEX, DAYS) or (EVENT_ID.fullmatch(name) and _is_date(name))
+        ]
+        folders[:] = [name for name in folders if name not in ours]
+        yield from (Path(at, name) for name in ours)
 
 
 def _is_date(event: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from async_motion.core.day_log import day_log_key
+from async_motion.core.index import index_key
 from async_motion.core.payloads import iso
 from async_motion.retrieval import EventReader
 from async_motion.store.directory_reader import DirectoryReader
@@ -172,6 +174,79 @@ async def test_what_is_put_again_counts_once(tmp_path: Path) -> None:
                 await put(store, made)
                 disk.clock.sleep(20 * 60)
     assert there(tmp_path, events) == [True, True]
+
+
+async def test_an_event_that_others_removed_stops_no_put(tmp_path: Path) -> None:
+    disk = Disk()
+    async with disk.store(tmp_path, days=2) as store:
+        await put(store, event(0))
+        shutil.rmtree(tmp_path / event(0).folder)
+        disk.clock.turn_to(NOW + timedelta(days=2, minutes=1))
+        await put(store, event(2 * 1440 + 1))
+    assert there(tmp_path, [event(2 * 1440 + 1)]) == [True]
+
+
+async def test_bytes_that_others_removed_do_not_count(tmp_path: Path) -> None:
+    disk = Disk()
+    events = [event(20 * n) for n in range(5)]
+    async with disk.store(tmp_path, max_bytes=5 * 44_000) as store:
+        for made in events:
+            await put(store, made)
+            disk.clock.sleep(20 * 60)
+        for made in events[2:4]:
+            shutil.rmtree(tmp_path / made.folder)
+        await put(store, event(100))
+        await put(store, event(120))
+    assert there(tmp_path, events) == [True, True, False, False, True], "there was room for both new ones"
+
+
+async def test_an_event_that_cannot_be_removed_stops_no_put(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk()
+    odd, old = event(-3 * 1440 - 1), event(-3 * 1440)
+    await asyncio.to_thread(fill, tmp_path, odd, old)
+    (tmp_path / odd.folder / "zz").mkdir()  # no file of ours, and not to be unlinked
+    note_clock(tmp_path, NOW)
+    async with disk.store(tmp_path, days=2) as store:
+        await eventually_async(lambda: not (tmp_path / old.folder).exists())
+        disk.clock.sleep(120.0)
+        await put(store, event(2))
+    assert caplog.text.count("cannot be removed") == 1
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"),
+    [
+        pytest.param({"days": 30}, [False, False, True], id="by days"),
+        pytest.param({"max_bytes": 10**9}, [False, True, True], id="by size: for a year"),
+    ],
+)
+async def test_day_logs_go_without_events_too(tmp_path: Path, keep: dict[str, int], kept: list[bool]) -> None:
+    disk = Disk()
+    note_clock(tmp_path, NOW)
+    keys = [day_log_key("", INSTANCE, (NOW - timedelta(days=age)).date(), "a41c07") for age in (400, 40, 20)]
+    orphan = tmp_path / index_key("", INSTANCE, "porch", (NOW - timedelta(days=400)).date(), "a41c07")
+    for file in (*map(tmp_path.joinpath, keys), orphan):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    async with disk.store(tmp_path, **keep):
+        await eventually_async(lambda: not (tmp_path / keys[0]).exists())
+    assert [(tmp_path / key).exists() for key in keys] == kept
+    assert not orphan.exists(), "an index without events goes with the logs of its day"
+
+
+async def test_day_logs_of_quiet_days_are_kept_for_as_long_as_events(tmp_path: Path) -> None:
+    disk = Disk()
+    note_clock(tmp_path, NOW)
+    quiet = tmp_path / day_log_key("", INSTANCE, (NOW - timedelta(days=20)).date(), "a41c07")
+    quiet.parent.mkdir(parents=True)
+    quiet.touch()
+    async with disk.store(tmp_path, days=30) as store:
+        await put(store, event(0))
+        disk.clock.sleep(120.0)
+        await put(store, event(2))
+    assert quiet.exists()
 
 
 async def test_foreign_files_stay(tmp_path: Path) -> None:
