@@ -10,6 +10,9 @@ makes a year of events on four cameras, with their index, then measures, each in
     client     a `MotionClient` that was away for a day: 1,500 events of four cameras, to the last of them
     get        2,000 frames of ordinary size, beside s5cmd and boto3 on the same keys (where installed)
 
+Filling takes minutes. `--keep FOLDER` keeps the filled server there, and measures it again in the next run:
+within the hour, so that the last two hours still have events. CPU seconds are those of the command alone.
+
 Bodies in the large part are a few bytes: the number of objects is what counts. They are made as entries of
 SeaweedFS's filer (`seaweed_entries`), the index is put over S3. `--frames 0` leaves the frames out
 (event.json alone), which changes no listing of events.
@@ -23,13 +26,14 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,7 +41,7 @@ from typing import Any
 import yaml
 
 from async_motion.client import MotionClient
-from async_motion.core.index import IndexLine, index_key, pack
+from async_motion.core.index import MAX_PACKED_BYTES, IndexLine, index_key, pack
 from async_motion.retrieval import EventReader
 from async_motion.store.minio_reader import MinioReader
 from tests.benchmarks.seaweed_entries import load_entries, write_entries
@@ -130,9 +134,20 @@ def environment(**more: str) -> dict[str, str]:
     return {k: v for k, v in clean_environment(**more).items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
-def command(config: Path, *words: str) -> tuple[float, float, int, list[str]]:
-    """Run a command; return (seconds to the first line, total seconds, peak resident KiB, lines)."""
-    began = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command took, in seconds, of which `cpu` on the processor; its peak resident KiB; its lines."""
+
+    first: float
+    whole: float
+    cpu: float
+    peak: int
+    lines: list[str]
+
+
+def command(config: Path, *words: str) -> Ran:
+    """Run a command and measure it."""
+    began, before = time.perf_counter(), children_cpu()
     process = subprocess.Popen(
         [sys.executable, "-m", "async_motion", words[0], "--config", str(config), *words[1:]],
         stdout=subprocess.PIPE,
@@ -148,7 +163,13 @@ def command(config: Path, *words: str) -> tuple[float, float, int, list[str]]:
         lines.append(line.rstrip())
         peak = max(peak, peak_kib(process.pid))
     process.wait()
-    return to_first, time.perf_counter() - began, peak, lines
+    return Ran(to_first, time.perf_counter() - began, children_cpu() - before, peak, lines)
+
+
+def children_cpu() -> float:
+    """Return the CPU seconds of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def peak_kib(pid: int) -> int:
@@ -163,16 +184,14 @@ def peak_kib(pid: int) -> int:
     return 0
 
 
-def imports() -> float:
-    """Return the seconds in which Python imports the libraries of HTTP and settings: no command is faster."""
-    began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-c", "import miniopy_async, pydantic.main, uvloop, yaml"],
-        check=True,
-        cwd=ROOT,
-        env=environment(),
-    )
-    return time.perf_counter() - began
+IMPORTS = ("pass", "import aiohttp", "import miniopy_async, pydantic.main, uvloop, yaml")
+
+
+def imports(what: str) -> tuple[float, float]:
+    """Return the seconds, and those of CPU, in which Python starts and imports libraries."""
+    began, before = time.perf_counter(), children_cpu()
+    subprocess.run([sys.executable, "-c", what], check=True, cwd=ROOT, env=environment())
+    return time.perf_counter() - began, children_cpu() - before
 
 
 async def recent(server: S3Server, bucket: str) -> dict[str, Any]:
@@ -202,10 +221,12 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--only", choices=("find", "client", "get"), help="one part alone")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the filled server here")
     args = parser.parse_args()
     figures: dict[str, Any] = {"load": os.getloadavg()[0]}
-    with tempfile.TemporaryDirectory() as temporary, seaweedfs(Path(temporary) / "weed") as server:
-        folder = Path(temporary)
+    with contextlib.ExitStack() as stack:
+        folder = args.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(seaweedfs(folder / "weed"))
         if args.only in (None, "find"):
             figures |= find(server, folder, args.events, args.frames)
         if args.only in (None, "client"):
@@ -217,33 +238,53 @@ def main() -> None:
 
 def find(server: S3Server, folder: Path, events: int, frames: int) -> dict[str, Any]:
     """Measure finding events."""
-    bucket = server.make_bucket()
-    began = time.monotonic()
-    objects = fill_large(server, bucket, year(events, frames, datetime.now(UTC)), folder)
-    print(f"filled in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    note = folder / "filled.json"
+    if note.exists():
+        bucket, objects = json.loads(note.read_text())
+    else:
+        bucket = server.make_bucket()
+        began = time.monotonic()
+        objects = fill_large(server, bucket, year(events, frames, datetime.now(UTC)), folder)
+        print(f"filled in {time.monotonic() - began:.0f} s", file=sys.stderr)
+        note.write_text(json.dumps([bucket, objects]))
     config = settings_file(folder, server, bucket)
     figures: dict[str, Any] = {"objects": objects, "events": events}
     figures["recent"] = asyncio.run(recent(server, bucket))
-    firsts = sorted(command(config, "events", "--since", "2h")[0] for _ in range(ROUNDS))
-    floors = sorted(imports() for _ in range(ROUNDS))
-    figures["recent"] |= {
-        "command_first_line_ms": [round(1000 * each) for each in firsts],
-        "imports_ms": [round(1000 * each) for each in floors],
-    }
+    figures["recent"] |= starts(config)
     year_options = ("events", "--since", "365d", "--zone", "gate", "--min-score", "20%", "--json")
-    first, whole, peak, lines = command(config, *year_options)
+    ran = command(config, *year_options)
     figures["year"] = {
-        "first_line_s": round(first, 2),
-        "s": round(whole, 2),
-        "peak_mib": peak // 1024,
-        "found": len(lines),
+        "first_line_s": round(ran.first, 2),
+        "s": round(ran.whole, 2),
+        "cpu_s": round(ran.cpu, 2),
+        "peak_mib": ran.peak // 1024,
+        "found": len(ran.lines),
     }
-    bare = asyncio.run(without_index(server, bucket, lines))
-    return figures | {"bare": bare}
+    return figures | {"bare": asyncio.run(without_index(server, bucket, ran.lines))}
+
+
+def starts(config: Path) -> dict[str, Any]:
+    """Measure the command's first line, beside the imports without which it cannot be, in milliseconds."""
+    command(config, "events", "--since", "2h")  # compiles the modules
+    ran, floors = [], {what: [imports(what)] for what in IMPORTS}
+    for _ in range(ROUNDS):
+        ran.append(command(config, "events", "--since", "2h"))
+        for what, took in floors.items():
+            took.append(imports(what))
+    return {
+        "command_first_line_ms": sorted(round(1000 * each.first) for each in ran),
+        "command_cpu_ms": sorted(round(1000 * each.cpu) for each in ran),
+        "imports_ms": {
+            what: sorted(round(1000 * wall) for wall, _ in took[1:]) for what, took in floors.items()
+        },
+        "imports_cpu_ms": {
+            what: sorted(round(1000 * cpu) for _, cpu in took[1:]) for what, took in floors.items()
+        },
+    }
 
 
 async def without_index(server: S3Server, bucket: str, expected: list[str]) -> dict[str, Any]:
-    """Remove the index and read the same year."""
+    """Remove the index, read the same year, and put the index back."""
     async with MinioReader(bucket=bucket, concurrency=16, **server.admin.arguments()) as store:
         token = None
         keys: list[str] = []
@@ -252,6 +293,7 @@ async def without_index(server: S3Server, bucket: str, expected: list[str]) -> d
             keys += [each.key for each in page.objects]
             if (token := page.next) is None:
                 break
+        index: list[Object] = [(key, await store.read(key, MAX_PACKED_BYTES) or b"", {}) for key in keys]
         for at in range(0, len(keys), 1000):
             await store.remove(keys[at : at + 1000])
         reader = EventReader(store, instance=INSTANCE)
@@ -259,6 +301,7 @@ async def without_index(server: S3Server, bucket: str, expected: list[str]) -> d
         since = datetime.now(UTC) - timedelta(days=365)
         found = [e.event_id async for e in reader.events(since=since, zone="gate", min_score=0.2)]
         took = time.perf_counter() - began
+        await put_all(server, bucket, index)
         days = len({(camera, day) for camera in CAMERAS for day in range(366)})
         same = found == [json.loads(line)["event_id"] for line in expected]
         return {
@@ -303,7 +346,7 @@ async def catch_up(server: S3Server) -> dict[str, Any]:
 
 
 def get(server: S3Server, folder: Path) -> dict[str, Any]:
-    """Fetch the same 2,000 frames with `get`, s5cmd and boto3, one after the other, three times."""
+    """Fetch the same 2,000 frames with `get`, s5cmd and boto3, one after the other, in rounds."""
     bucket = server.make_bucket()
     jpegs = [os.urandom(GET_BYTES) for _ in range(GET_FRAMES)]
     now = datetime.now(UTC)
@@ -323,16 +366,18 @@ def get(server: S3Server, folder: Path) -> dict[str, Any]:
     keys = [frame.object_key for event in events for frame in event.frames]
     config = settings_file(folder, server, bucket)
     rates: dict[str, list[int]] = {}
-    for turn in range(3):
+    cpu: dict[str, list[float]] = {}
+    for turn in range(ROUNDS):
         for name, run in (("get", ours), ("s5cmd", s5cmd), ("boto3", boto3)):
             target = folder / f"{name}-{turn}"
-            began = time.perf_counter()
+            began, before = time.perf_counter(), children_cpu()
             if run(server, bucket, config, keys, target):
                 took = time.perf_counter() - began
+                cpu.setdefault(name, []).append(round(children_cpu() - before, 2))
                 assert len(list(target.rglob("*.jpg"))) == len(keys)
                 rates.setdefault(name, []).append(round(len(keys) / took))
             shutil.rmtree(target, ignore_errors=True)
-    return {"get_frames_per_s": rates}
+    return {"get_frames_per_s": rates, "get_cpu_s": cpu}
 
 
 def ours(_server: S3Server, _bucket: str, config: Path, _keys: list[str], target: Path) -> bool:
