@@ -94,6 +94,12 @@ class Report:
         """Return the share of the range, 0..1, that an account has watched."""
         return min(1.0, account.total.watched_s / self.over_s) if self.over_s > 0 else 0.0
 
+    @property
+    def unlisted(self) -> int:
+        """The number of further outages, of which the day logs have only the count."""
+        accounts = (self.service or Account(), *(day.account for day in self.cameras.values()))
+        return sum(account.unlisted.total() for account in accounts)
+
     def outages(self) -> list[tuple[str, Outage]]:
         """Return the subject and the outage of all, by their start; the service is the empty text."""
         accounts = {"": self.service or Account()}

@@ -141,14 +141,13 @@ def _watching(report: Report) -> str:
     rows = []
     for camera, day in report.cameras.items():
         account = day.account
-        offline = sum(outage.kind == "offline" for outage in account.outages) + account.unlisted["offline"]
         rows.append(
             (
                 camera,
                 f"{report.watched(account):.1%}",
                 words.lasted(account.total.watched_s),
-                words.lasted(account.total.paused_s) if account.total.paused_s else "",
-                f"{offline} × ({words.lasted(account.outage_s('offline'))})" if offline else "",
+                words.paused(account),
+                words.offline(account),
                 f"{account.total.frames:,}",
                 words.counts(words.LOST, account.total.lost),
             )
@@ -165,13 +164,9 @@ def _watching(report: Report) -> str:
 def _outages(report: Report) -> str:
     if report.service is None:
         return ""
-    outages = report.outages()
-    accounts = (report.service, *(day.account for day in report.cameras.values()))
-    left = sum(account.unlisted.total() for account in accounts)
-    if not outages and not left:
+    rows, left = words.outage_rows(report, MAX_OUTAGES)
+    if not rows and not left:
         return "<section><h2>Outages</h2><p>None of a camera, the store or the broker.</p></section>"
-    rows = words.outage_rows(report, MAX_OUTAGES)
-    left += len(outages) - len(rows)
     more = f'<p class="dim">And {left:,} shorter.</p>' if left else ""
     table = _table(("What", "Began", "Lasted", "Why"), rows, kind="texts")
     return f"<section><h2>Outages</h2>{table}{more}</section>"
@@ -181,7 +176,7 @@ def _suppressed(report: Report) -> str:
     """Return what moved and was no motion: how often, and in how many frames."""
     if report.service is None:
         return ""
-    rows, changes = [], []
+    rows = []
     for camera, day in report.cameras.items():
         total = day.account.total
         cells = [
@@ -191,9 +186,8 @@ def _suppressed(report: Report) -> str:
             for reason in words.SUPPRESSED
         ]
         rows.append((camera, *cells))
-        if total.scene_changes:
-            changes.append(f"{escape(camera)}: {words.counts(words.SCENE_CHANGES, total.scene_changes)}")
-    scene = f"<p>Changes of the whole scene: {'; '.join(changes)}.</p>" if changes else ""
+    changes = escape("; ".join(words.scene_changes(report)))
+    scene = f"<p>Changes of the whole scene: {changes}.</p>" if changes else ""
     head = ("Camera", *(name.capitalize() for name in words.SUPPRESSED.values()))
     return (
         f"<section><h2>Suppressed: changed, and no motion</h2>{_table(head, rows)}{scene}"
@@ -219,19 +213,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = ""
 
 def _ends(report: Report) -> str:
     """Return how events ended, which are missing, and how many objects were unreadable."""
-    rows = []
-    for camera, day in report.cameras.items():
-        stopped = day.reasons["interrupted"] + day.reasons["worker_lost"] + day.reasons["stopped"]
-        ends = (day.reasons["quiet"], day.reasons["max_length"], day.reasons["camera_lost"], stopped)
-        rows.append((camera, *(f"{n:,}" if n else "" for n in (*ends, day.open, day.lost_events))))
-    head = (
-        *("Camera", "Quiet again", "Cut for length", "Camera lost"),
-        *("Service stopped", "Not ended", "Not in the bucket"),
-    )
     unreadable = (
         f"<p>{counted(report.unreadable, 'object')} could not be read.</p>" if report.unreadable else ""
     )
-    table = _table(head, rows) if report.events else ""
+    head = ("Camera", *(name.capitalize() for name in words.ENDS))
+    table = _table(head, words.end_rows(report)) if report.events else ""
     if not table and not unreadable:
         return ""
     return (

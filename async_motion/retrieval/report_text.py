@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from async_motion.core.words import counted
@@ -10,6 +11,9 @@ from async_motion.retrieval.report import CameraDay, Report
 
 MAX_OUTAGES = 20
 """Of more outages the longest are listed."""
+
+_FIGURE = re.compile(r"|[\d,.]+( ?%| s| min| h \d\d min)?|[\d,]+ × \(.*\)")
+"""A count, a share or a duration, or nothing."""
 
 
 def text(report: Report) -> str:
@@ -31,8 +35,11 @@ def _lines(report: Report) -> Iterator[str]:
     )
     if report.cameras:
         yield ""
-        head = ("camera", "events", "motion", "frames", "busiest hour", "not in the bucket", "zones")
+        head = ("camera", "events", "motion", "frames", "busiest hour", "zones")
         yield from _table(head, [_row(report, camera, day) for camera, day in report.cameras.items()])
+    if report.events:
+        yield ""
+        yield from _table(("camera", *words.ENDS), words.end_rows(report))
     yield ""
     if report.service is None:
         yield "The bucket has no day log of this time: what was watched, lost and suppressed is not known."
@@ -53,7 +60,6 @@ def _row(report: Report, camera: str, day: CameraDay) -> tuple[str, ...]:
         words.lasted(day.moving_s),
         f"{day.frames:,}",
         busiest,
-        f"{day.lost_events:,}" if day.lost_events else "",
         ", ".join(f"{zone} {count}" for zone, count in day.zones.most_common(5)),
     )
 
@@ -64,7 +70,8 @@ def _watching(report: Report) -> Iterator[str]:
         (
             camera,
             f"{report.watched(day.account):.1%}",
-            words.lasted(day.account.outage_s("offline")) if day.account.outage_s("offline") else "",
+            words.paused(day.account),
+            words.offline(day.account),
             words.counts(words.LOST, day.account.total.lost),
             ", ".join(
                 f"{day.account.total.stretches[reason]:,} {name}"
@@ -74,7 +81,10 @@ def _watching(report: Report) -> Iterator[str]:
         )
         for camera, day in report.cameras.items()
     ]
-    yield from _table(("camera", "watched", "offline", "frames lost", "suppressed, times"), rows)
+    yield from _table(("camera", "watched", "paused", "offline", "frames lost", "suppressed, times"), rows)
+    changes = "; ".join(words.scene_changes(report))
+    if changes:
+        yield f"Changes of the whole scene: {changes}."
     lost = words.counts(words.LOST, report.service.total.lost)
     yield ""
     yield f"The service ran for {report.watched(report.service):.1%} of the time. " + (
@@ -83,22 +93,21 @@ def _watching(report: Report) -> Iterator[str]:
 
 
 def _outages(report: Report) -> Iterator[str]:
-    outages = report.outages()
-    if not outages:
+    rows, left = words.outage_rows(report, MAX_OUTAGES)
+    if not rows and not left:
         yield "No outages of a camera, the store or the broker."
         return
-    rows = words.outage_rows(report, MAX_OUTAGES)
     yield ""
     yield from _table(("outage", "began", "lasted", "why"), rows)
-    if len(outages) > len(rows):
-        yield f"and {len(outages) - len(rows):,} shorter"
+    if left:
+        yield f"and {left:,} shorter"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield aligned lines; figures to the right, an empty cell as a dash."""
     cells = [list(head), *([cell or "–" for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    right = [all(row[column][:1].isdigit() or not row[column] for row in rows) for column in range(len(head))]
+    right = [all(_FIGURE.fullmatch(row[column]) for row in rows) for column in range(len(head))]
     for line in cells:
         yield "  ".join(
             cell.rjust(width) if to_right else cell.ljust(width)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from async_motion.core.day_log import Outage
+from async_motion.retrieval.day_logs import Account
 from async_motion.retrieval.report import Report
 
 SUPPRESSED: Final = {
@@ -31,6 +32,11 @@ LOST: Final = {
     "refused": "refused by the store",
 }
 """How frames were lost."""
+ENDS: Final = (
+    *("quiet again", "cut for length", "camera lost"),
+    *("service stopped", "not ended", "not in the bucket"),
+)
+"""How events ended; the last two are those without an end, and those missing by their numbers."""
 _SERVICE: Final = {"store": "store", "broker": "broker", "spool": "spool"}
 _CAMERA: Final = {"offline": "offline", "image": "image problem"}
 
@@ -61,11 +67,11 @@ def subject(of: str, outage: Outage) -> str:
     return f"{of} {word(_CAMERA, outage.kind)}" if of else word(_SERVICE, outage.kind)
 
 
-def outage_rows(report: Report, max_rows: int) -> list[tuple[str, str, str, str]]:
-    """Return (what, when, how long, why) of the longest outages, in the order of their start."""
+def outage_rows(report: Report, max_rows: int) -> tuple[list[tuple[str, str, str, str]], int]:
+    """Return (what, when, how long, why) of the longest outages, by their start; and the number of others."""
     outages = report.outages()
     longest = sorted(outages, key=lambda each: each[1].began - each[1].ended)[:max_rows]
-    return [
+    rows = [
         (
             subject(of, outage),
             when(outage.began, report),
@@ -75,6 +81,37 @@ def outage_rows(report: Report, max_rows: int) -> list[tuple[str, str, str, str]
         for of, outage in outages
         if (of, outage) in longest
     ]
+    return rows, len(outages) - len(rows) + report.unlisted
+
+
+def offline(account: Account) -> str:
+    """Return how often a camera was offline, and for how long: `3 × (12 min)`; empty if never."""
+    times = sum(outage.kind == "offline" for outage in account.outages) + account.unlisted["offline"]
+    return f"{times:,} × ({lasted(account.outage_s('offline'))})" if times else ""
+
+
+def paused(account: Account) -> str:
+    """Return for how long detection was paused; empty if never."""
+    return lasted(account.total.paused_s) if account.total.paused_s else ""
+
+
+def scene_changes(report: Report) -> list[str]:
+    """Return a text for each camera whose whole scene changed: `porch: 3 light, 1 camera moved`."""
+    return [
+        f"{camera}: {counts(SCENE_CHANGES, day.account.total.scene_changes)}"
+        for camera, day in report.cameras.items()
+        if day.account.total.scene_changes
+    ]
+
+
+def end_rows(report: Report) -> list[tuple[str, ...]]:
+    """Return each camera and its counts for `ENDS`; empty for 0."""
+    rows = []
+    for camera, day in report.cameras.items():
+        stopped = day.reasons["interrupted"] + day.reasons["worker_lost"] + day.reasons["stopped"]
+        ends = (day.reasons["quiet"], day.reasons["max_length"], day.reasons["camera_lost"], stopped)
+        rows.append((camera, *(f"{n:,}" if n else "" for n in (*ends, day.open, day.lost_events))))
+    return rows
 
 
 def when(at: datetime, report: Report) -> str:
