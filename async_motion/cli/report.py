@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,12 +69,11 @@ def main(args: argparse.Namespace) -> int:
     if wrong:
         raise UsageError(*(f"{name}: expected a name (a-z 0-9 _ -)" for name in wrong))
     now = datetime.now(UTC)
-    if args.week:
-        _, until = whole_day(args.week, now, "--week")
-        days = (until - timedelta(hours=1)).astimezone().date() - timedelta(days=6)
-        since, _ = whole_day(days.isoformat(), now, "--week")
-    else:
-        since, until = whole_day(args.day or "yesterday", now, "--day")
+    since, until = (
+        whole_day(args.week, now, "--week", days=7)
+        if args.week
+        else whole_day(args.day or "yesterday", now, "--day")
+    )
     return run_async(report(load(args.config, os.environ), args, since, until))
 
 

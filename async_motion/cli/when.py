@@ -13,6 +13,7 @@ twice means its first occurrence as the start of a range, its second as the end.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 
 from async_motion.errors import UsageError
@@ -50,12 +51,17 @@ def moment(text: str, now: datetime, option: str, *, end: bool = False) -> datet
         raise UsageError(f"{option}: {text}: {EXPECTED}") from exc
 
 
-def whole_day(text: str, now: datetime, option: str) -> tuple[datetime, datetime]:
-    """Return the beginning and the end (UTC) of the local day that `text` names. Raises UsageError."""
+def whole_day(text: str, now: datetime, option: str, *, days: int = 1) -> tuple[datetime, datetime]:
+    """Return the beginning and the end (UTC) of the `days` local days that end with the one of `text`.
+
+    Raises UsageError.
+    """
     day = _day(text.strip().lower(), now)
-    if day is None:
-        raise UsageError(f"{option}: {text}: expected a day such as today, yesterday, monday or 2026-11-22")
-    return _local(day, time()), _local(day + timedelta(days=1), time())
+    with suppress(ValueError, OverflowError):  # at the ends of the calendar
+        if day is not None:
+            first, after = day - timedelta(days=days - 1), day + timedelta(days=1)
+            return _local(first, time()), _local(after, time())
+    raise UsageError(f"{option}: {text}: expected a day such as today, yesterday, monday or 2026-11-22")
 
 
 def hours_of(since: datetime, until: datetime) -> list[datetime]:

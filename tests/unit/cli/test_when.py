@@ -71,6 +71,9 @@ def test_a_day_is_as_long_as_the_clock_says() -> None:
     ]
     with pytest.raises(UsageError, match=r"--on: 2h: expected a day"):
         whole_day("2h", NOW, "--on")
+    for day in ("0001-01-01", "9999-12-31"):
+        with pytest.raises(UsageError, match="expected a day"):
+            whole_day(day, NOW, "--on")
 
 
 def test_an_hour_that_comes_twice_is_taken_whole() -> None:
