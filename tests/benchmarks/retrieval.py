@@ -110,7 +110,8 @@ def fill_large(server: S3Server, bucket: str, events: Iterable[MadeEvent], folde
 async def put_all(server: S3Server, bucket: str, objects: Iterable[Object]) -> None:
     """Put objects over S3, a few concurrently."""
     queue = iter(objects)
-    async with MinioReader(bucket=bucket, concurrency=32, **server.admin.arguments()) as store:
+    keys = server.admin.arguments()
+    async with MinioReader(bucket=bucket, concurrency=32, put_timeout_s=120.0, **keys) as store:
 
         async def worker() -> None:
             for key, data, about in queue:
