@@ -106,6 +106,7 @@ class _Points:
         x = (which % columns * cell + best % cell)[chosen]
         self.count = int(x.size)
         self._x, self._y = x.astype(np.float32)[None], y.astype(np.float32)[None]
+        self._places = y * plane.shape[1] + x
         self._value = smooth[y, x]
         self._across, self._down = across[y, x], down[y, x]
         self._xx, self._xy, self._yy = (
@@ -116,8 +117,12 @@ class _Points:
 
     def _error(self, plane: Plane, at: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the difference of `plane` at the moved points from the points' values, less the median."""
-        seen = cv2.remap(plane, self._x + np.float32(at[0]), self._y + np.float32(at[1]), cv2.INTER_LINEAR)
-        error = np.asarray(seen, np.float32)[0] - self._value
+        if at[0] or at[1]:
+            across, down = self._x + np.float32(at[0]), self._y + np.float32(at[1])
+            seen = u8(cv2.remap(plane, across, down, cv2.INTER_LINEAR))[0]
+        else:
+            seen = plane.take(self._places)
+        error = seen - self._value
         return np.asarray(error - np.float32(middle(error)), np.float32)
 
     def disagreement(self, plane: Plane, at: NDArray[np.float64]) -> float:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from async_motion.core.detection.alignment import STEADY, Shift, shifted
 from async_motion.core.detection.background import HOLDS_S, NOISE_UNIT, Background
 from async_motion.core.detection.packing import pack, unpack
-from async_motion.core.detection.regions import Regions, Unrest, clean
+from async_motion.core.detection.regions import Regions, Unrest, clean, labels, some
 from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of
 from async_motion.core.detection.sensitivity import MEASURES, Measures
 from async_motion.core.detection.tracks import Tracks, stirring
@@ -462,7 +462,7 @@ class Detector:
         seen = self._tracks.follow(regions, now)
         kept = self._tracks.kept() & (regions.area >= _FEWEST_PIXELS)
         large = regions.area >= required
-        if kept.any():
+        if some(kept):
             in_all = self._tracks.totals(regions.area.astype(np.float64))
             large |= kept & (in_all >= _KEPT_SHARE * required)
         large[0] = False
@@ -470,25 +470,27 @@ class Detector:
         if self._switched is not None:
             large &= ~self._lit(regions, whole, look, large, now)
         if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
-            if large.any():
+            if some(large):
                 large &= ~self._heal(regions, whole, look, large)
             self._doubt = False
         fitting = large & (regions.area <= self.settings.max_area * whole.size)
-        evident = self._evident(regions, required, look, fitting, kept) if fitting.any() else fitting
+        evident = self._evident(regions, required, look, fitting, kept) if some(fitting) else fitting
         real = evident & seen
         stirs = real
-        if real.any() and self._past:
+        if some(real) and self._past:
             stirs = stirring(regions, look.corrected, self._past[0][1], look.whole_threshold, large)
         settled = not background.learning and not self._doubt
         self._tracks.update(regions, large, real, stirs, self._unrest, now, settled=settled)
-        self._mask, self._moving = regions.mask_of(large), regions.mask_of(real)
+        self._mask = regions.mask_of(large)
+        # Planes are never changed in place, so one may serve as several.
+        self._moving = self._mask if np.array_equal(real, large) else regions.mask_of(real)
         moving = self._moving if np.array_equal(evident, real) else regions.mask_of(evident)
         self._learn(look, moving, now, passed)
 
         reason = Reason.MOTION
         if self._doubt or now < self._learning_until - 1e-6:
             reason = Reason.LEARNING
-        elif not real.any():
+        elif not some(real):
             reason = self._why_not(whole, regions, large, fitting)
         figures = self._figures(look, jump)
         if reason is not Reason.MOTION:
@@ -523,11 +525,11 @@ class Detector:
         strong = u8(cv2.compare(look.distance[window], limit, cv2.CMP_GT))
         needed = self._strong_shares(regions, fitting) * required
         kept = kept & fitting
-        anywhere = regions.pixels_inside(strong, None if kept.any() else fitting)
+        anywhere = regions.pixels_inside(strong, None if some(kept) else fitting)
         evident = np.zeros(regions.count, np.bool_)
         # Unrest only raises what is needed.
         enough = fitting & (anywhere >= needed)
-        if enough.any():
+        if some(enough):
             near = u8(cv2.convertScaleAbs(look.threshold[window], alpha=_BEYOND))
             beyond = self._background.beyond(look.corrected, window)
             outside = regions.pixels_inside(strong & u8(cv2.compare(beyond, near, cv2.CMP_GT)), enough)
@@ -536,13 +538,13 @@ class Detector:
                 # Burnt-in text follows neither light nor shake: it is as before in the image as it came.
                 as_it_came = cv2.absdiff(look.plane[window], self._background.reference[window])
                 solid = regions.pixels_inside(strong & u8(cv2.compare(as_it_came, limit, cv2.CMP_GT)), enough)
-            for label in np.flatnonzero(enough).tolist():
+            for label in labels(enough):
                 own = needed[label] * self._more(self._unrest.of(regions, label))
                 around = needed[label] * self._more(self._unrest.around(regions, label))
                 evident[label] = outside[label] >= own or solid[label] >= max(
                     _SOLID_STRONG * around, _SOLID_SHARE * regions.area[label]
                 )
-        if kept.any():
+        if some(kept):
             # A kept object may match its surroundings, and its own stirring must not count as unrest.
             in_all, area = self._tracks.totals(anywhere), self._tracks.totals(regions.area.astype(np.float64))
             evident |= kept & (in_all >= np.maximum(_KEPT_SHARE * needed, _KEPT_STRONG * area))
@@ -572,7 +574,7 @@ class Detector:
             holes = regions.left_behind(
                 watched, look.corrected, self._background.edges, past, look.whole_threshold, large
             )
-        if holes.any():
+        if some(holes):
             grown = u8(cv2.dilate(regions.mask_of(holes), np.ones((5, 5), np.uint8)))
             self._background.take_over(look.corrected, grown)
         return holes
@@ -619,9 +621,9 @@ class Detector:
     def _why_not(
         self, whole: Plane, regions: Regions, large: NDArray[np.bool_], fitting: NDArray[np.bool_]
     ) -> Reason:
-        if fitting.any():
+        if some(fitting):
             return Reason.DEBOUNCE
-        if large.any():
+        if some(large):
             return Reason.ABOVE_AREA
         hidden = cv2.countNonZero(cv2.bitwise_and(whole, self._ignored))
         if hidden >= self._pixels(self._far):
@@ -639,6 +641,9 @@ class Detector:
     def _by_distance(self, regions: Regions) -> NDArray[np.float64]:
         """Return how many pixels each region needs: more the lower its lower edge, as it is nearer."""
         near, far, horizon = self.settings.min_area, self._far, self.settings.horizon
+        if far == near:
+            # Not `near`, but its squared root: rounded as where the two differ.
+            return np.full(regions.count, max(np.sqrt(near) ** 2 * self._ignored.size, _FEWEST_PIXELS))
         foot = (regions.boxes[:, 1] + regions.boxes[:, 3]) / regions.shape[0]
         nearness = np.clip((foot - horizon) / (1.0 - horizon), 0.0, 1.0)
         area = (np.sqrt(far) + nearness * (np.sqrt(near) - np.sqrt(far))) ** 2
@@ -670,10 +675,9 @@ class Detector:
 def _boxes(regions: Regions, real: NDArray[np.bool_], shift: Shift = STEADY) -> tuple[Box, ...]:
     """Return the real regions' boxes as shares of the image before alignment, largest first."""
     height, width = regions.shape
-    chosen = np.flatnonzero(real)
-    order = chosen[np.argsort(-regions.area[chosen], kind="stable")]
     boxes = []
-    for left, top, wide, high in regions.boxes[order].tolist():
+    for label in sorted(labels(real), key=lambda label: -int(regions.area[label])):
+        left, top, wide, high = regions.boxes[label].tolist()
         x0, x1 = (min(max(x + shift.x, 0.0), width) / width for x in (left, left + wide))
         y0, y1 = (min(max(y + shift.y, 0.0), height) / height for y in (top, top + high))
         boxes.append(Box(x0, y0, x1 - x0, y1 - y0))

@@ -67,9 +67,10 @@ def clean(differs: Plane, plane: Plane, background: Plane) -> Plane:
 
 def extent(mask: Plane, margin: int) -> tuple[slice, slice] | None:
     """Return the rows and columns that hold all of a mask and `margin` pixels around it; None if empty."""
-    left, top, width, height = cv2.boundingRect(mask)
-    if not width:
+    # Counting is several times as fast as boundingRect where there is nothing.
+    if not cv2.countNonZero(mask):
         return None
+    left, top, width, height = cv2.boundingRect(mask)
     return (
         slice(max(top - margin, 0), min(top + height + margin, mask.shape[0])),
         slice(max(left - margin, 0), min(left + width + margin, mask.shape[1])),
@@ -94,6 +95,16 @@ def _filled(mask: Plane, max_area: float) -> Plane:
     if count > 1 and enclosed.any():
         inside |= (enclosed.astype(np.uint8) * 255)[labels]
     return mask
+
+
+def some(flags: NDArray[np.bool_]) -> bool:
+    """Return whether any of a few flags is set; ten times as fast as `flags.any()`."""
+    return True in flags.tolist()
+
+
+def labels(chosen: NDArray[np.bool_]) -> list[int]:
+    """Return the labels of the chosen regions, without that of the background."""
+    return [label for label, flag in enumerate(chosen.tolist()) if flag and label]
 
 
 class Regions:
@@ -168,7 +179,7 @@ class Regions:
             inside = self._label_of[part.ravel()[self._pixels] > 0]
             return np.bincount(inside, minlength=self.count).astype(np.float64)
         pixels = np.zeros(self.count)
-        for label in (np.flatnonzero(among[1:]) + 1).tolist():
+        for label in labels(among):
             pixels[label] = self.pixels_of(label, part)
         return pixels
 
@@ -180,7 +191,7 @@ class Regions:
         """Return the mask of the chosen regions."""
         mask = np.zeros(self.shape, np.uint8)
         window = mask[self.window]
-        for label in (np.flatnonzero(chosen[1:]) + 1).tolist():
+        for label in labels(chosen):
             box, inside = self.part(label)
             window[box] |= inside
         return mask
@@ -199,7 +210,7 @@ class Regions:
 
         0 for the regions that are not `among` those asked for.
         """
-        if self.count == 1 or not among.any():
+        if not some(among[1:]):
             return np.zeros(self.count)
         window = self.window
         difference = cv2.absdiff(plane[window], past[window])

@@ -72,18 +72,21 @@ def find_light(plane: Plane, background: Plane) -> Light:
     Return the identity unless another line explains clearly more of the image, and at least half of it.
     """
     stride = max(1, int(np.sqrt(plane.size / _SAMPLES)))
-    grey = np.ascontiguousarray(plane[stride // 2 :: stride, stride // 2 :: stride]).ravel()
-    grey_at_rest = np.ascontiguousarray(background[stride // 2 :: stride, stride // 2 :: stride]).ravel()
+    grey = np.ascontiguousarray(plane[stride // 2 :: stride, stride // 2 :: stride])
+    grey_at_rest = np.ascontiguousarray(background[stride // 2 :: stride, stride // 2 :: stride])
     # A sample that is black or white in one of the two tells nothing.
-    sound = (np.minimum(grey, grey_at_rest) > _DARK) & (np.maximum(grey, grey_at_rest) < _BRIGHT)
-    samples = int(np.count_nonzero(sound))
+    light_enough = cv2.inRange(cv2.min(grey, grey_at_rest), _DARK + 1, 255)
+    dark_enough = cv2.inRange(cv2.max(grey, grey_at_rest), 0, _BRIGHT - 1)
+    sound = u8(cv2.bitwise_and(light_enough, dark_enough))
+    samples = cv2.countNonZero(sound)
     if samples < 30:
         return Light()
-    difference = u8(cv2.absdiff(grey, grey_at_rest)).ravel()
-    as_it_is = int(np.count_nonzero((difference <= _TOLERANCE) & sound)) / samples
+    alike = cv2.inRange(cv2.absdiff(grey, grey_at_rest), 0, _TOLERANCE)
+    as_it_is = cv2.countNonZero(cv2.bitwise_and(alike, sound)) / samples
     if as_it_is > _FITS:
         return Light()
-    frame, rest = grey[sound].astype(np.float32), grey_at_rest[sound].astype(np.float32)
+    chosen = sound > 0
+    frame, rest = grey[chosen].astype(np.float32), grey_at_rest[chosen].astype(np.float32)
     best, explained = Light(), as_it_is
     shift = Light(1.0, middle(frame - rest))
     scale = Light(middle((frame + 2.0) / (rest + 2.0)), 0.0)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.detection.regions import Regions, Unrest
+from async_motion.core.detection.regions import Regions, Unrest, labels
 from async_motion.core.detection.working_image import Plane
 
 _SPREAD, _SPREAD_PIXELS = 0.15, 2.0
@@ -135,9 +135,9 @@ class Tracks:
         found[0] = False
         self._owner[found] = best[found]
         seen = self._where([track.misses < _LOST_FRAMES for track in self._tracks])
-        new = self._where([now - track.born < _DART_S for track in self._tracks])
-        if new.any():
-            seen &= ~(new & self._darts(boxes))
+        young = [now - track.born < _DART_S for track in self._tracks]
+        if any(young):
+            seen &= ~(self._where(young) & self._darts(boxes))
         return seen
 
     def _darts(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -179,7 +179,7 @@ class Tracks:
         """
         parts_of: dict[int, list[int]] = {}
         boxes: dict[int, _Corners] = {}
-        for label in np.flatnonzero(large).tolist():
+        for label in labels(large):
             left, top, width, height = regions.boxes[label].tolist()
             boxes[label] = float(left), float(top), float(left + width), float(top + height)
             index = int(self._owner[label])

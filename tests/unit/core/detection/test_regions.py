@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from async_motion.core.detection.regions import Regions, Unrest, clean
+from async_motion.core.detection.regions import Regions, Unrest, clean, labels, some
 from async_motion.core.detection.shadows import shadows
 from async_motion.core.detection.working_image import Plane, gradient, u8
 
@@ -60,6 +60,26 @@ def test_regions_know_their_pixels() -> None:
     assert regions.share(half)[large][0] == 0.5
     assert np.array_equal(regions.share(half, large), np.where(large, 0.5, 0.0))
     assert regions.sums_of(regions.values(np.full((60, 80), 2.0)))[large][0] == 80.0
+
+
+def test_flags_by_label_leave_out_the_background() -> None:
+    flags = np.array([True, False, True, True])
+    assert labels(flags) == [2, 3]
+    assert some(flags)
+    assert not some(np.zeros(3, np.bool_))
+
+
+def test_one_region_is_counted_in_its_own_box() -> None:
+    # The boxes overlap: an L around a block.
+    mask = plane((10, 10, 20, 4), (10, 14, 4, 16), (20, 20, 6, 6))
+    regions = Regions(mask)
+    lower = plane((0, 22, 80, 38))
+    every = regions.area > 0
+    part = lower[regions.window]
+    assert regions.pixels_inside(part, every).tolist() == regions.pixels_inside(part).tolist()
+    assert sorted(regions.pixels_inside(part).tolist()) == [0.0, 24.0, 32.0]
+    for label in labels(every):
+        assert np.count_nonzero(regions.mask_of(np.arange(3) == label)) == regions.area[label]
 
 
 def test_no_region_in_an_empty_mask() -> None:
