@@ -129,7 +129,7 @@ class Liveness:
                     without_beat,
                 )
                 # Standard error may be stalled too: do not wait for the traceback.
-                dump = threading.Thread(target=_dump_traceback, daemon=True)
+                dump = threading.Thread(target=dump_traceback, daemon=True)
                 dump.start()
                 dump.join(LAST_WORDS_S)
                 # Imported here to keep `async-motion health` cheap.
@@ -150,6 +150,7 @@ class Liveness:
             peer.sendto(message.encode(), address)
 
 
-def _dump_traceback() -> None:
+def dump_traceback() -> None:
+    """Write the stacks of all threads to standard error."""
     with suppress(OSError, RuntimeError, ValueError):  # standard error may have no file
         faulthandler.dump_traceback(all_threads=True)

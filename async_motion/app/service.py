@@ -20,6 +20,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -27,7 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,7 +43,7 @@ from async_motion.app.disks import Disks
 from async_motion.app.editor import FileEditor, SettingsFile
 from async_motion.app.fleet import FleetMember, Joined, open_bucket
 from async_motion.app.fleet_broker import FleetBroker
-from async_motion.app.liveness import Liveness
+from async_motion.app.liveness import Liveness, dump_traceback
 from async_motion.app.outlet import Outlet
 from async_motion.app.reload import Plan, Rerun
 from async_motion.broker.client import BrokerClient
@@ -518,11 +519,15 @@ def bound_exit() -> None:
 
     def end() -> None:
         time.sleep(LAST_WORDS_S)
-        _end_without("a thread or a connection")
+        dump_traceback()
+        running = [thread.name for thread in threading.enumerate() if not thread.daemon]
+        _end_without(f"a thread or a connection ({', '.join(running)})")
 
     threading.Thread(target=end, name="bound exit", daemon=True).start()
     if hasattr(signal, "alarm"):
         # The interpreter stops its threads before it ends; the kernel's alarm remains.
+        with suppress(OSError, RuntimeError, ValueError):  # standard error may have no file
+            faulthandler.register(signal.SIGALRM, chain=True)
         signal.alarm(round(LAST_WORDS_S) + 5)
 
 
