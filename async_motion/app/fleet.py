@@ -18,9 +18,10 @@ import hashlib
 import json
 import logging
 import os
+import ssl
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -102,16 +103,10 @@ async def open_bucket(settings: Settings) -> AsyncIterator[WatchedBucket]:
     except ImportError as exc:
         raise SettingsError(EXTRA) from exc
     fleet = settings.fleet
-    context = None
-    if any(server.startswith("tls://") for server in fleet.servers):
-        ca, cert, key = (
-            None if file is None else str(file)
-            for file in (fleet.tls.ca_file, fleet.tls.cert_file, fleet.tls.key_file)
-        )
+    tls = _tls(settings) if any(server.startswith("tls://") for server in fleet.servers) else None
+    if tls is not None:
         try:
-            context = await asyncio.to_thread(
-                client_context, TlsFiles(ca_file=ca, cert_file=cert, key_file=key, insecure=False)
-            )
+            await asyncio.to_thread(tls)
         except TlsFileError as exc:
             raise SettingsError(f"fleet.tls.{exc}") from exc
     bucket = NatsBucket(
@@ -120,10 +115,19 @@ async def open_bucket(settings: Settings) -> AsyncIterator[WatchedBucket]:
         ttl_s=fleet.ttl,
         worker=fleet.name,
         credentials=fleet.credentials,
-        tls=context,
+        tls=tls,
     )
     async with bucket:
         yield bucket
+
+
+def _tls(settings: Settings) -> Callable[[], ssl.SSLContext]:
+    """Return what makes a TLS context for each connection, from the files as they are then."""
+    files = settings.fleet.tls
+    ca, cert, key = (
+        None if file is None else str(file) for file in (files.ca_file, files.cert_file, files.key_file)
+    )
+    return partial(client_context, TlsFiles(ca_file=ca, cert_file=cert, key_file=key, insecure=False))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,12 @@
 """The leases' bucket in NATS JetStream (`nats-py`, the extra `fleet`).
 
 There is one key-value bucket for each instance, replicated over up to three servers; its keys expire after
-`ttl_s`. Reads go to the stream's leader: a replica could return an expired lease. The connection reconnects
-by itself. Each request has a deadline; NATS errors become `LeaseUnavailable` or `KeyTaken` here.
+`ttl_s`. Reads go to the stream's leader: a replica could return an expired lease. Each request has a
+deadline; NATS errors become `LeaseUnavailable` or `KeyTaken` here.
+
+The connection reconnects by itself, with the credentials and the TLS context that it began with. nats-py
+closes it for good after most errors of a server, such as a user that is refused. So a connection that is
+closed, or that was lost for `ttl_s`, is replaced by a new one, which reads the files again.
 
 Epochs are revisions, and readers ignore a lower epoch than they have seen. A bucket that is lost or deleted
 must not begin at 1 again: a new one begins at the milliseconds since `FIRST_DAY`. The old one is behind that,
@@ -27,7 +31,7 @@ from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, StreamConfig
 from nats.js.kv import KeyValue
 
-from async_motion.errors import LeaseUnavailable
+from async_motion.errors import LeaseUnavailable, TlsFileError
 from async_motion.fleet.leases import Entry, KeyTaken
 
 log = logging.getLogger(__name__)
@@ -51,7 +55,8 @@ _TROUBLE = (nats.errors.Error, TimeoutError, OSError, RuntimeError)
 class NatsBucket:
     """One bucket; open it with `async with`. Every call raises LeaseUnavailable if no server answers.
 
-    `servers` are URLs (`nats://host:4222`, `tls://…`). `credentials` is a NATS credentials file.
+    `servers` are URLs (`nats://host:4222`, `tls://…`). `credentials` is a NATS credentials file. `tls`
+    returns a context for a new connection; it is called in a thread, and may raise TlsFileError.
     """
 
     def __init__(
@@ -62,7 +67,7 @@ class NatsBucket:
         ttl_s: float,
         worker: str,
         credentials: Path | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._servers = list(servers)
@@ -78,15 +83,16 @@ class NatsBucket:
         self._client: Client | None = None
         self._bucket: KeyValue | None = None
         self._opening = asyncio.Lock()
+        self._lost_at: float | None = None
+        """Since when the connection has been lost (event loop time, seconds); None: it is not."""
+        self._last_error: Exception | None = None
+        """What nats-py reported last: its own exceptions do not tell why no server answers."""
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._client is not None:
-            with suppress(*_TROUBLE):
-                async with asyncio.timeout(CONNECT_S):
-                    await self._client.close()
+        await self._disconnect()
 
     async def create(self, key: str, value: bytes) -> int:
         """Write a key that does not exist; return its revision. Raises KeyTaken, LeaseUnavailable."""
@@ -151,17 +157,54 @@ class NatsBucket:
 
     async def _open(self) -> KeyValue:
         async with self._opening:
+            if self._is_over():
+                await self._disconnect()
             if self._bucket is None:
                 self._client = self._client or await self._connect()
                 self._bucket = await self._ask(self._make_bucket(self._client))
             return self._bucket
+
+    def _is_over(self) -> bool:
+        """Return whether the connection is closed for good, or was lost for too long."""
+        if self._client is None or self._client.is_closed:
+            return self._client is not None
+        now = asyncio.get_running_loop().time()
+        return self._lost_at is not None and now - self._lost_at > self._ttl_s
+
+    async def _disconnect(self) -> None:
+        client, self._client, self._bucket, self._lost_at = self._client, None, None, None
+        if client is not None:
+            with suppress(*_TROUBLE):
+                async with asyncio.timeout(CONNECT_S):
+                    await client.close()
+
+    async def _on_disconnect(self) -> None:
+        if self._lost_at is None:
+            self._lost_at = asyncio.get_running_loop().time()
+
+    async def _on_reconnect(self) -> None:
+        self._lost_at = self._last_error = None
+
+    async def _on_error(self, exc: Exception) -> None:
+        """Keep an error for the request that fails by it; log it at debug level in place of nats-py."""
+        self._last_error = exc
+        log.debug("fleet: %s", _words(exc))
+
+    def _why(self, exc: BaseException) -> str:
+        """Return why a request failed: without a connection, by what nats-py has reported last."""
+        connected = self._client is not None and self._client.is_connected
+        return _words(exc if connected or self._last_error is None else self._last_error)
 
     async def _connect(self) -> Client:
         options: dict[str, Any] = {}
         if self._credentials is not None:
             options["user_credentials"] = str(self._credentials)
         if self._tls is not None:
-            options["tls"] = self._tls
+            try:
+                options["tls"] = await asyncio.to_thread(self._tls)
+            except TlsFileError as exc:
+                raise LeaseUnavailable(f"fleet.tls.{exc}") from exc
+        self._last_error = None
         client = Client()
         try:
             async with asyncio.timeout(2 * CONNECT_S):
@@ -173,13 +216,16 @@ class NatsBucket:
                     max_reconnect_attempts=-1,
                     ping_interval=max(1, round(self._ttl_s / 3)),
                     max_outstanding_pings=2,
-                    error_cb=_on_error,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_disconnect,
+                    reconnected_cb=self._on_reconnect,
                     **options,
                 )
         except _TROUBLE as exc:
             with suppress(*_TROUBLE):
                 await client.close()
-            raise LeaseUnavailable(f"no NATS server answers: {_words(exc)}") from exc
+            raise LeaseUnavailable(f"no NATS server answers: {self._why(exc)}") from exc
+        self._last_error = None
         return client
 
     async def _make_bucket(self, client: Client) -> KeyValue:
@@ -245,7 +291,7 @@ class NatsBucket:
         except _TROUBLE as exc:
             if isinstance(exc, nats.js.errors.NoStreamResponseError):
                 self._bucket = None  # it may be gone too: look for it again
-            raise LeaseUnavailable(f"the NATS servers do not answer: {_words(exc)}") from exc
+            raise LeaseUnavailable(f"the NATS servers do not answer: {self._why(exc)}") from exc
         _stop_if_cancelled()
         return answer
 
@@ -262,11 +308,6 @@ def _stop_if_cancelled() -> None:
 
 class _Missing(Exception):
     """The key does not exist."""
-
-
-async def _on_error(exc: Exception) -> None:
-    """Log at debug level in place of nats-py: each request reports its own error."""
-    log.debug("fleet: %s", _words(exc))
 
 
 def _words(exc: BaseException) -> str:

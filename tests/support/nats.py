@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,8 +29,17 @@ class NatsServer:
         self._folder = folder / name
         self._folder.mkdir(parents=True, exist_ok=True)
         self._routes, self._cluster_port = routes, cluster_port
-        (self._folder / "nats.conf").write_text(config)
+        self.configure(config)
         self._process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, config: str) -> None:
+        """Replace its configuration file, which it reads at the next start or `reload`."""
+        # A reload refuses to change the name that the command line gives.
+        (self._folder / "nats.conf").write_text(f"server_name: {self.name}\n{config}")
+
+    def reload(self) -> None:
+        """Let it read its configuration file: clients that it refuses now lose their connection."""
+        os.kill(self.pid, signal.SIGHUP)
 
     @property
     def url(self) -> str:

@@ -41,6 +41,9 @@ async def test_a_cancellation_that_nats_py_swallows_still_ends_the_task(
 class ClosedClient:
     """A client of nats-py, and its bucket, whose connection uvloop has closed."""
 
+    is_closed = False
+    is_connected = True
+
     async def close(self) -> None:
         raise RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
 

@@ -1,0 +1,79 @@
+"""Real NATS servers that refuse us for a while: the connection says why, and comes back by itself."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+from async_motion.errors import LeaseUnavailable
+from async_motion.fleet.nats_bucket import NatsBucket
+from async_motion.tls import TlsFiles, client_context
+from tests.support.nats import LEADER_S, nats_server
+from tests.support.tls import make_authority
+from tests.support.wait import eventually_async
+
+TTL_S = 2.0
+
+
+async def problem(bucket: NatsBucket) -> str:
+    """Return why a write fails; blank if it does not."""
+    try:
+        await bucket.put("hello", b"x")
+    except LeaseUnavailable as exc:
+        return str(exc)
+    return ""
+
+
+async def wait_until_written(bucket: NatsBucket) -> None:
+    async def written() -> bool:
+        return not await problem(bucket)
+
+    await eventually_async(written, within_s=LEADER_S, what="a write")
+
+
+async def wait_for_problem(bucket: NatsBucket, *words: str) -> None:
+    async def said() -> bool:
+        text = await problem(bucket)
+        return any(word in text for word in words)
+
+    await eventually_async(said, within_s=LEADER_S, what=f"a problem with {words}")
+
+
+async def test_a_user_that_is_refused_for_a_while_is_let_in_again(tmp_path: Path) -> None:
+    def users(password: str) -> str:
+        return f'authorization {{ users: [{{user: "worker", password: "{password}"}}] }}'
+
+    with nats_server(tmp_path, users("first")) as server:
+        url = f"nats://worker:first@127.0.0.1:{server.port}"
+        async with NatsBucket([url], "fleet", ttl_s=TTL_S, worker="w1") as bucket:
+            await wait_until_written(bucket)
+            server.configure(users("second"))
+            server.reload()
+            await wait_for_problem(bucket, "Authorization Violation", "authorization failed")
+            server.configure(users("first"))
+            server.reload()
+            await wait_until_written(bucket)
+
+
+async def test_tls_files_that_were_renewed_are_read_again(tmp_path: Path) -> None:
+    old, new = make_authority(tmp_path / "old"), make_authority(tmp_path / "new")
+    ca_file = tmp_path / "ca.pem"
+    shutil.copy(old.ca_file, ca_file)
+
+    def config(authority: Path) -> str:
+        return f'tls {{ cert_file: "{authority / "server.pem"}", key_file: "{authority / "server.key"}" }}'
+
+    with nats_server(tmp_path / "nats", config(old.ca_file.parent)) as server:
+        context = partial(client_context, TlsFiles(ca_file=str(ca_file)))
+        url = f"tls://127.0.0.1:{server.port}"
+        async with NatsBucket([url], "fleet", ttl_s=TTL_S, worker="w1", tls=context) as bucket:
+            await wait_until_written(bucket)
+            server.kill()
+            server.configure(config(new.ca_file.parent))
+            server.start()
+            await wait_for_problem(bucket, "CERTIFICATE_VERIFY_FAILED")
+            ca_file.unlink()
+            await wait_for_problem(bucket, "fleet.tls.ca_file")
+            shutil.copy(new.ca_file, ca_file)
+            await wait_until_written(bucket)
