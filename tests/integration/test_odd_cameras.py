@@ -325,6 +325,32 @@ def test_a_jpeg_address_that_fails_later_is_lost_with_its_reason() -> None:
         read(camera(server.url, fps=10.0))
 
 
+@pytest.mark.parametrize("kind", ["application/octet-stream", "text/plain", "image/*", ""])
+def test_a_jpeg_address_is_polled_whatever_it_is_called(kind: str) -> None:
+    with HttpCamera(lambda visit: visit.send(answered(kind, jpeg(visit.number % 100)))) as server:
+        frames = read(camera(server.url, fps=10.0), 4)
+    assert len(frames) == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        ("image/png", cv2.imencode(".png", ground(64, 48))[1].tobytes(), "a PNG image, expected JPEG"),
+        ("text/html", b"<html><body>Please log in</body></html>", "a web page, expected JPEG"),
+        ("image/jpeg", b"<html><body>Please log in</body></html>", "a web page, expected JPEG"),
+        ("image/jpeg", b"", "sends nothing"),
+        ("image/jpeg", jpeg(size=(640, 480)), "images of 640x480, more than max_pixels"),
+    ],
+)
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_what_cannot_be_read_is_named_at_once(kind: str, body: bytes, said: str, isolation: str) -> None:
+    with (
+        HttpCamera(lambda visit: visit.send(answered(kind, body))) as server,
+        pytest.raises(CameraUnavailable, match=said),
+    ):
+        read(camera(server.url, isolation=isolation, max_pixels=320 * 240))
+
+
 @pytest.mark.parametrize("isolation", ["thread", "process"])
 def test_a_part_that_never_ends_is_bounded(isolation: str) -> None:
     sent = 0

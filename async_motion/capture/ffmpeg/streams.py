@@ -278,10 +278,12 @@ def _open(
         )
     except av.FFmpegError as exc:
         check()
-        # On a stalled server FFmpeg says "invalid data" too: only the clock tells them apart.
-        timed_out = isinstance(exc, av.error.InvalidDataError) and (
-            time.monotonic() - started >= spec.open_timeout_s
-        )
+        # On a stalled server FFmpeg also says "invalid data", or fails with -1, which reads as EPERM: only
+        # the clock tells them apart.
+        vague = isinstance(exc, av.error.InvalidDataError | av.error.PermissionError)
+        timed_out = vague and time.monotonic() - started >= spec.open_timeout_s
+        if isinstance(exc, av.error.PermissionError) and address.live and not timed_out:
+            raise CameraUnavailable(f"{address.shown}: does not answer as expected") from None
         raise translate(exc, address.shown, timed_out=timed_out) from None
     try:
         stream, packets = _sending(container, address)

@@ -2,7 +2,8 @@
 
     multipart/x-mixed-replace      JPEGs as they arrive
     image/jpeg                     one JPEG for each request, polled at `fps`
-    anything with a SOI near its beginning: as multipart; anything else: the container's bytes
+    a SOI near the beginning       as multipart; polled if the answer ends after one JPEG
+    anything else                  the container's bytes
 
 FFmpeg's own multipart demuxer stops at an empty part, needs an initial boundary and a correct length, and
 allocates as much memory as a length claims.
@@ -17,6 +18,7 @@ from typing import Protocol
 
 from async_motion.capture.address import Address
 from async_motion.capture.http.connection import HttpConnection, Response, Stopped, Waiting
+from async_motion.capture.http.content import not_decodable, not_video
 from async_motion.capture.http.jpeg_scanner import SOI, JpegScanner, TooLong
 from async_motion.capture.meter import MAX_FRAME_BYTES, ByteMeter
 from async_motion.capture.spec import CaptureSpec
@@ -24,6 +26,8 @@ from async_motion.errors import CameraRefused, CameraUnavailable
 
 PEEK_BYTES = 1024
 """A SOI within this many first bytes means MJPEG, for any Content-Type."""
+
+JPEG_TYPES = frozenset({"image/jpeg", "image/jpg", "image/pjpeg"})
 
 MIN_POLL_S = 0.05
 DEFAULT_FPS = 5.0
@@ -61,17 +65,19 @@ def open_body(
     try:
         answer = connection.get()
         kind = answer.header("Content-Type").partition(";")[0].strip().lower()
+        jpegs = JpegBody(address, connection, answer, damaged, max_pixels=spec.max_pixels)
         if kind.startswith("multipart/"):
-            return JpegBody(address, connection, answer, damaged)
-        if kind in ("image/jpeg", "image/jpg", "image/pjpeg"):
-            return JpegBody(address, connection, answer, damaged, poll=Pace(spec.fps, waiting))
+            return jpegs
         first = b""
-        while len(first) < PEEK_BYTES and (more := _read(answer, address)):
+        while len(first) < PEEK_BYTES and SOI not in first and (more := _read(answer, address)):
             first += more
-        if SOI in first[:PEEK_BYTES]:
-            return JpegBody(address, connection, answer, damaged, first=first)
         if not first:
             raise CameraUnavailable(f"{address.shown}: sends nothing")
+        if problem := not_video(first):
+            raise CameraRefused(f"{address.shown}: sends {problem}, expected JPEG images or video")
+        if kind in JPEG_TYPES or SOI in first[:PEEK_BYTES]:
+            jpegs.begin(first, Pace(spec.fps, waiting), always=kind in JPEG_TYPES)
+            return jpegs
         return ContainerBody(address, connection, answer, meter, first)
     except BaseException:
         connection.close()
@@ -95,7 +101,7 @@ class Pace:
 
 
 class JpegBody:
-    """Whole JPEGs as a clean multipart stream, each part in one piece; `poll`: one request for each JPEG."""
+    """Whole JPEGs as a clean multipart stream, each part in one piece."""
 
     container: str | None = "mpjpeg"
 
@@ -106,16 +112,25 @@ class JpegBody:
         answer: Response,
         damaged: Damaged,
         *,
-        poll: Pace | None = None,
-        first: bytes = b"",
+        max_pixels: int,
     ) -> None:
         self._address = address
         self._connection = connection
         self._answer: Response = answer
         self._damaged = damaged
-        self._poll = poll
-        self._parts = self._framed(first)
+        self._max_pixels = max_pixels
+        self._poll: Pace | None = None
+        self._always = False
+        self._parts = self._framed(b"")
         self._left = memoryview(b"")
+
+    def begin(self, first: bytes, poll: Pace, *, always: bool) -> None:
+        """Start with the bytes `first`; at the end of an answer, request the next one at the pace `poll`.
+
+        Without `always` this happens only after an answer of exactly one JPEG.
+        """
+        self._poll, self._always = poll, always
+        self._parts = self._framed(first)
 
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes, empty at the end. Raises CameraUnavailable, CameraRefused, Stopped."""
@@ -132,14 +147,16 @@ class JpegBody:
         self._connection.close()
 
     def _framed(self, first: bytes) -> Iterator[bytes]:
-        for jpeg in self._jpegs(first):
+        for number, jpeg in enumerate(self._jpegs(first)):
+            if not number and (problem := not_decodable(jpeg, self._max_pixels)):
+                raise CameraRefused(f"{self._address.shown}: sends {problem}")
             head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
             yield head + jpeg + b"\r\n"
 
     def _jpegs(self, data: bytes) -> Iterator[bytes]:
         scanner = JpegScanner()
         whole_at = time.monotonic()
-        in_a_row = 0
+        in_a_row = whole = 0
         while True:
             try:
                 for jpeg in scanner.feed(data):
@@ -147,7 +164,8 @@ class JpegBody:
                         in_a_row += 1
                         self._damaged()
                     else:
-                        whole_at, in_a_row = time.monotonic(), 0
+                        in_a_row = 0
+                        whole += 1
                         yield jpeg
                         # Do not count the time that FFmpeg and the decoder take.
                         whole_at = time.monotonic()
@@ -156,24 +174,22 @@ class JpegBody:
                     f"{self._address.shown}: sends more than {MAX_FRAME_BYTES >> 20} MiB without a whole JPEG"
                 ) from None
             if time.monotonic() - whole_at > BLIND_S or in_a_row > MAX_DAMAGED:
-                raise CameraUnavailable(
-                    f"{self._address.shown}: sends data, but no frame that can be decoded"
-                )
+                raise CameraUnavailable(f"{self._address.shown}: sends data, but no whole JPEG")
             data = _read(self._answer, self._address)
             if not data:
-                if self._poll is None:
+                if self._poll is None or not (self._always or (whole == 1 and not scanner.inside)):
                     return
                 if scanner.inside:
                     in_a_row += 1
                     self._damaged()
                     scanner = JpegScanner()
-                data = self._ask_again()
+                whole = 0
+                data = self._ask_again(self._poll)
 
-    def _ask_again(self) -> bytes:
-        assert self._poll is not None
+    def _ask_again(self, poll: Pace) -> bytes:
         if not self._answer.reusable:
             self._connection.close()
-        self._poll.wait()
+        poll.wait()
         self._answer = self._connection.get()
         return _read(self._answer, self._address)
 

@@ -136,7 +136,7 @@ class HttpConnection:
                 raise CameraRefused(f"{shown}: sends compressed data, although none was requested")
             return
         self.close()
-        if 300 <= status < 400:
+        if status in (301, 302, 303, 307, 308):
             raise CameraRefused(f"{shown}: redirects to another address, which is not followed; use that one")
         if status == 429:
             raise CameraUnavailable(f"{shown}: gets too many requests (429)")

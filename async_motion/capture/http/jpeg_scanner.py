@@ -2,7 +2,8 @@
 
 The bytes between them (multipart boundaries, headers, wrong lengths, garbage) are ignored. A JPEG is whole
 when its segments lead from SOI through a frame header and a scan to EOI. One that another SOI interrupts, or
-whose segments are invalid, is damaged.
+whose segments are invalid, is damaged. So is one for which no quantisation table has come yet: decoders show
+it as plain grey. Tables may come in an earlier JPEG of the same stream (annex B.5).
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from enum import Enum, auto
 from async_motion.capture.meter import MAX_FRAME_BYTES
 
 SOI = b"\xff\xd8\xff"
-SOS, EOI, DHP = 0xDA, 0xD9, 0xDE
+SOS, EOI, DHP, DQT = 0xDA, 0xD9, 0xDE, 0xDB
 SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 """Markers of frame headers: the range without DHT, JPG and DAC."""
+LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
+"""Frame headers of JPEGs without a DCT, which need no quantisation tables."""
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 """A marker in entropy-coded data: neither a stuffed byte nor RSTn."""
@@ -42,8 +45,10 @@ class JpegScanner:
         self._at = 0
         """How far the JPEG at the beginning of `_bytes` was parsed; 0: no SOI was found yet."""
         self._in_scan = False
-        self._has_frame = False
+        self._frame: int | None = None
+        """The marker of the frame header."""
         self._has_scan = False
+        self._has_tables = False
 
     def feed(self, data: bytes) -> Iterator[bytes | None]:
         """Take the next bytes; yield each whole JPEG, and None for each damaged one. Raises TooLong."""
@@ -67,7 +72,8 @@ class JpegScanner:
                 return _Step.NEED_MORE
             del self._bytes[:start]
             self._at = 2
-            self._in_scan = self._has_frame = self._has_scan = False
+            self._in_scan = self._has_scan = False
+            self._frame = None
         while True:
             step = self._scan() if self._in_scan else self._segment()
             if step is not _Step.GO_ON:
@@ -97,7 +103,9 @@ class JpegScanner:
             return None
         if at + 2 + length > len(data):
             return _Step.NEED_MORE
-        self._has_frame = self._has_frame or marker in SOF
+        if marker in SOF:
+            self._frame = marker
+        self._has_tables = self._has_tables or marker == DQT
         if marker == SOS:
             self._in_scan = self._has_scan = True
         self._at = at + 2 + length
@@ -118,7 +126,9 @@ class JpegScanner:
         return _Step.GO_ON
 
     def _complete(self, end: int) -> bytes | None:
-        jpeg = bytes(self._bytes[:end]) if self._has_frame and self._has_scan else None
+        scanned = self._has_scan and self._frame is not None
+        whole = scanned and (self._has_tables or self._frame in LOSSLESS)
+        jpeg = bytes(self._bytes[:end]) if whole else None
         del self._bytes[:end]
         self._at = 0
         return jpeg

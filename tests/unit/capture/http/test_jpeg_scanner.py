@@ -65,6 +65,22 @@ def test_one_that_breaks_off_in_its_tables_is_damaged() -> None:
     assert found[-1] == OTHER
 
 
+def without_tables(data: bytes) -> bytes:
+    """Return the JPEG `data` without its quantisation tables."""
+    kept, at = data[:2], 2
+    while data[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
+        kept += b"" if data[at + 1] == 0xDB else data[at:end]
+        at = end
+    return kept + data[at:]
+
+
+def test_tables_may_come_once_but_must_come() -> None:
+    bare = without_tables(OTHER)
+    assert len(bare) < len(OTHER)
+    assert scan(bare + WHOLE + bare) == [None, WHOLE, bare]
+
+
 def test_empty_parts_are_nothing() -> None:
     assert scan(b"--frame\r\nContent-Length: 0\r\n\r\n\r\n" * 3 + WHOLE) == [WHOLE]
 
