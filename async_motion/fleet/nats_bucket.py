@@ -133,7 +133,8 @@ class NatsBucket:
         Raises LeaseUnavailable, also after `ttl_s` without a change.
         """
         bucket = await self._open()
-        watcher: Any = await self._ask(bucket.watchall())
+        # A server keeps an abandoned watch for this long, and has room for 1000; nats-py's default is 5 min.
+        watcher: Any = await self._ask(bucket.watchall(inactive_threshold=self._ttl_s))
         try:
             while True:
                 try:

@@ -6,6 +6,8 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import nats
+
 from async_motion.errors import LeaseUnavailable
 from async_motion.fleet.nats_bucket import NatsBucket
 from async_motion.tls import TlsFiles, client_context
@@ -77,3 +79,28 @@ async def test_tls_files_that_were_renewed_are_read_again(tmp_path: Path) -> Non
             await wait_for_problem(bucket, "fleet.tls.ca_file")
             shutil.copy(new.ca_file, ca_file)
             await wait_until_written(bucket)
+
+
+async def test_watches_that_have_ended_do_not_pile_up_in_the_servers(tmp_path: Path) -> None:
+    with nats_server(tmp_path) as server:
+        async with NatsBucket([server.url], "fleet", ttl_s=TTL_S, worker="w1") as bucket:
+            await wait_until_written(bucket)
+            for _ in range(5):
+                async for entry in bucket.watch():
+                    if entry is None:
+                        break
+            client = await nats.connect(server.url)
+            try:
+                stream = client.jetstream()
+
+                async def left() -> int:
+                    return len(await stream.consumers_info("KV_fleet"))
+
+                assert await left() > 0
+
+                async def gone() -> bool:
+                    return await left() == 0
+
+                await eventually_async(gone, within_s=60.0, what="the end of the watches")
+            finally:
+                await client.close()
