@@ -37,14 +37,14 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    from async_motion.cli.loop import run_async
+    from async_motion.cli.loop import run_output
     from async_motion.settings import load
 
     choice = chosen(args)
     if not args.events and not choice.narrows:
         raise UsageError("delete: expected the id of an event, or filters such as --to 30d")
     settings = load(args.config, os.environ)
-    return run_async(delete(settings, choice, args))
+    return run_output(delete(settings, choice, args))
 
 
 async def delete(settings: Settings, choice: EventChoice, args: argparse.Namespace) -> int:

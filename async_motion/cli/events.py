@@ -59,7 +59,7 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    from async_motion.cli.loop import run_async
+    from async_motion.cli.loop import run_output
     from async_motion.settings import load
 
     choice = chosen(args)
@@ -70,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
     if args.watch and (args.reverse or choice.until is not None):
         raise UsageError("--watch: expected without --reverse, --on and --to")
     settings = load(args.config, os.environ)
-    return run_async(events(settings, choice, args))
+    return run_output(events(settings, choice, args))
 
 
 async def events(settings: Settings, choice: EventChoice, args: argparse.Namespace) -> int:

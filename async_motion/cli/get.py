@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from async_motion.cli.choosing import EventChoice, add_filters, chosen
+from async_motion.cli.files import write_whole
 from async_motion.cli.tell import tell
 from async_motion.core.words import counted
 from async_motion.errors import AsyncMotionError, ImageError, UnreadableObject, UsageError
@@ -72,7 +73,7 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    from async_motion.cli.loop import run_async
+    from async_motion.cli.loop import run_output
     from async_motion.settings import load
     from async_motion.settings.quantities import duration_of
 
@@ -87,7 +88,7 @@ def main(args: argparse.Namespace) -> int:
         if args.sheet or args.clip or args.annotate or args.archive:
             raise UsageError("--links: expected without --sheet, --clip, --annotate and --archive")
     settings = load(args.config, os.environ)
-    return run_async(get(settings, choice, args, expires_s))
+    return run_output(get(settings, choice, args, expires_s))
 
 
 async def get(
@@ -113,7 +114,7 @@ async def get(
         )
         result = await fetch_all(wanted, making, as_json=args.json)
     if result.events and args.archive is not None and part is not None:
-        digest = await asyncio.to_thread(_pack, part, args.archive, result.missing)
+        digest = await asyncio.to_thread(_pack, part, args.archive, result)
         print(f"{digest}  {args.archive}")
     return result.finish(reader)
 
@@ -162,14 +163,22 @@ class Wanted:
 
 @dataclass(slots=True)
 class Result:
-    """The outcome of a command. `missing` has a line for each frame or output that could not be made."""
+    """The outcome of a command: the folders of its events, and counts.
 
-    events: int = 0
+    `missing` has a line for each frame or output that could not be made.
+    """
+
+    folders: list[Path] = field(default_factory=list)
     frames: int = 0
     kept: int = 0
     bytes: int = 0
     missing: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
+
+    @property
+    def events(self) -> int:
+        """The number of events."""
+        return len(self.folders)
 
     def finish(self, reader: EventReader) -> int:
         """Print the outcome on standard error; return the exit code."""
@@ -240,12 +249,12 @@ async def _fetch_event(
         result.missing.append(f"{event.event_id}: {event.frames - len(frames)} frames have no metadata")
     summary = await reader.requests.read(f"{reader.folder(event)}event.json", 64 * 1024 * 1024)
     if summary is not None:
-        await asyncio.to_thread(_write, folder / "event.json", summary)
+        await asyncio.to_thread(write_whole, folder / "event.json", summary)
     there.sort(key=lambda frame: frame.seq)
     if making.images:
         zones = making.zones.get(event.camera)
         result.missing += await asyncio.to_thread(_make, event, there, folder, making, zones)
-    result.events += 1
+    result.folders.append(folder)
 
 
 async def _fetch_some(
@@ -259,7 +268,7 @@ async def _fetch_some(
         except UnreadableObject as exc:
             result.missing.append(str(exc))
             return None
-        _write(_file(folder, frame), data)
+        write_whole(_file(folder, frame), data)
         result.frames += 1
         result.bytes += len(data)
         progress.step(1, len(data))
@@ -310,10 +319,10 @@ def _make(
         for frame in frames:
             image = read(frame)
             if image is not None:
-                _write(folder / "annotated" / f"{frame.seq:06d}.jpg", jpeg_of(image))
+                write_whole(folder / "annotated" / f"{frame.seq:06d}.jpg", jpeg_of(image))
     if making.sheet:
         drawn = sheet(event, frames, lambda frame: read(frame, 320))
-        make("sheet", lambda: _write(folder / "sheet.jpg", jpeg_of(drawn, 88)))
+        make("sheet", lambda: write_whole(folder / "sheet.jpg", jpeg_of(drawn, 88)))
     if making.clip:
         make("clip", lambda: make_clip(frames, read, folder / "clip.mp4"))
     return list(problems)
@@ -351,13 +360,19 @@ async def _links(wanted: Wanted, expires_s: float, *, as_json: bool) -> int:
     return 0 if count and not wanted.unknown else 1
 
 
-def _pack(part: Path, target: Path, missing: Collection[str]) -> str:
+def _pack(part: Path, target: Path, result: Result) -> str:
     """Pack the collected files with a list of their SHA-256; return the SHA-256 of the archive.
 
-    The archive appears whole or not at all. MISSING.txt in it lists what could not be fetched or made.
+    The archive appears whole or not at all. MISSING.txt in it lists what could not be fetched or made. What
+    an earlier run with other filters has left in `part` is not packed.
     """
-    waiting = target.with_name(f".{target.name}.{os.getpid()}")
-    files = sorted(path for path in part.rglob("*") if path.is_file() and path.name != SUMS)
+    waiting, missing = target.with_name(f".{target.name}.{os.getpid()}"), result.missing
+    files = sorted(
+        path
+        for folder in result.folders
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    )
     sums = "".join(f"{_digest(path)}  {path.relative_to(part).as_posix()}\n" for path in files)
     try:
         with zipfile.ZipFile(waiting, "w", zipfile.ZIP_STORED) as archive:
@@ -422,9 +437,3 @@ def _file(folder: Path, frame: FrameInfo) -> Path:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(target: Path, data: bytes) -> None:
-    part = target.with_name(f".{target.name}.part")
-    part.write_bytes(data)
-    part.replace(target)

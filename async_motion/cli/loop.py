@@ -7,6 +7,8 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+from async_motion.errors import AsyncMotionError
+
 
 def run_async(work: Coroutine[Any, Any, int]) -> int:
     """Run `work` on a uvloop event loop (asyncio's own on Windows) and return its exit code."""
@@ -16,3 +18,17 @@ def run_async(work: Coroutine[Any, Any, int]) -> int:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def run_output(work: Coroutine[Any, Any, int]) -> int:
+    """Run `work`, which writes files or long output, as `run_async` does.
+
+    Raises AsyncMotionError where the system refuses a file, such as on a full disk.
+    """
+    try:
+        return run_async(work)
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        place = "" if exc.filename is None else f"{exc.filename}: "
+        raise AsyncMotionError(f"{place}{exc.strerror or exc}") from exc

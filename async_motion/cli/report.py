@@ -58,7 +58,7 @@ def add_parser(commands: Parsers, config: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    from async_motion.cli.loop import run_async
+    from async_motion.cli.loop import run_output
     from async_motion.cli.when import whole_day
     from async_motion.core.names import is_name
     from async_motion.settings import load
@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> int:
         if args.week
         else whole_day(args.day or "yesterday", now, "--day")
     )
-    return run_async(report(load(args.config, os.environ), args, since, until))
+    return run_output(report(load(args.config, os.environ), args, since, until))
 
 
 async def report(settings: Settings, args: argparse.Namespace, since: datetime, until: datetime) -> int:
@@ -83,6 +83,7 @@ async def report(settings: Settings, args: argparse.Namespace, since: datetime, 
 
     from async_motion.app import buckets
     from async_motion.cli.events import tell_skipped
+    from async_motion.cli.files import write_whole
     from async_motion.cli.when import hours_of
     from async_motion.retrieval.day_logs import accounts
     from async_motion.retrieval.report import gather
@@ -105,7 +106,7 @@ async def report(settings: Settings, args: argparse.Namespace, since: datetime, 
             print(text(made))
             tell_skipped(reader)
             return 0
-    await asyncio.to_thread(args.out.write_text, page(made), encoding="utf-8")
+    await asyncio.to_thread(write_whole, args.out, page(made).encode())
     print(args.out)
     if args.png is not None:
         await asyncio.to_thread(_photograph, args.out, args.png)

@@ -108,7 +108,6 @@ async def storm(
                         await proxy.open_port()
                     await site.one()
                     await asyncio.sleep(0.1)
-                await proxy.open_port()
                 await site.deliver()
                 lives = await ended(process, within_s)
     site.faults["killed"] = lives - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zipfile
@@ -168,6 +169,32 @@ class TestGet:
                 assert hashlib.sha256(archive.read(path)).hexdigest() == listed
             assert len(sums) == 8
         assert not (tmp_path / "evidence.zip.part").exists()
+
+    def test_an_archive_holds_no_event_of_an_earlier_run(
+        self, config: Path, made: list[MadeEvent], tmp_path: Path
+    ) -> None:
+        file = tmp_path / "e.zip"
+        (tmp_path / "objects" / made[0].frames[1].object_key).unlink()
+        assert run(config, "get", made[0].event_id, "--archive", file) == 1
+        assert run(config, "get", made[1].event_id, "--archive", file) == 0
+        with zipfile.ZipFile(file) as archive:
+            assert {name.split("/")[0] for name in archive.namelist()} == {"yard", "SHA256SUMS"}
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that is full")
+    def test_a_full_disk_is_one_line(
+        self,
+        config: Path,
+        made: list[MadeEvent],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        with contextlib.suppress(OSError), Path("/dev/full").open("w") as full:
+            monkeypatch.setattr("sys.stdout", full)
+            assert run(config, "get", made[1].event_id, "--json", "--out", tmp_path / "out") == 1
+            assert run(config, "events", "--since", "2h", "--json") == 1
+        monkeypatch.undo()
+        assert capsys.readouterr().err.splitlines() == ["async-motion: No space left on device"] * 2
 
     def test_an_archive_says_what_it_lacks(self, config: Path, made: list[MadeEvent], tmp_path: Path) -> None:
         (tmp_path / "objects" / made[0].frames[1].object_key).unlink()
