@@ -28,10 +28,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
+from async_motion.client.cursor import CursorFile, parse_cursor
 from async_motion.client.ledger import Ledger
 from async_motion.client.messages import SeenEpochs, parse_announcement, parse_event
 from async_motion.core.index import (
@@ -57,7 +57,6 @@ LOOK_BACK_DEEP_S: Final = 7 * 86400.0
 SEARCH_AGAIN_S: Final = 5.0
 """How often the bucket is searched for a missing event."""
 SUMMARY_PAUSES_S: Final = (0.0, 0.1, 0.4, 1.0)
-SYNC_EVERY_S: Final = 1.0
 MAX_QUEUED: Final = 10_000
 
 
@@ -98,7 +97,7 @@ class MotionClient:
         self.rejected = 0
         self._broker = broker
         self._topics = Topics(f"{base_topic}/{instance}")
-        self._file = None if cursor_file is None else Path(cursor_file)
+        self._file = None if cursor_file is None else CursorFile(cursor_file)
         self._poll_s = poll_s
         self._patience_s = patience_s
         self._clock = clock
@@ -111,16 +110,23 @@ class MotionClient:
         self._epochs = SeenEpochs()
         self._deep = True
         self._broken = False
-        self._synced_at = float("-inf")
         self._stack = contextlib.AsyncExitStack()
         self._saved: str | None = None
-        if self._file is not None:
-            with contextlib.suppress(FileNotFoundError):
-                self._saved = self._file.read_text(encoding="utf-8")
-                _parsed(self._saved)
+        self._load()
 
     async def __aenter__(self) -> Self:
-        """Start the connection to the broker, which reconnects in the background."""
+        """Start the connection to the broker, which reconnects in the background.
+
+        Raises ValueError if another client uses the `cursor_file`, OSError.
+        """
+        if self._file is not None:
+            self._file.open()
+            self._stack.callback(self._file.close)
+            try:
+                self._load()  # another client may have written it meanwhile
+            except BaseException:
+                self._file.close()
+                raise
         if self._broker is not None:
             broker = self._broker
             broker.subscribe(self._topics.event("+"), self._heard(self._news))
@@ -145,6 +151,7 @@ class MotionClient:
         if self._ledger is None:
             raise ValueError("there is no cursor before events() or frames() has begun")
         state = self._ledger.state() if self._held is None else self._held
+        state = {**state, "instance": self.instance}
         return json.dumps(state | ({"open": self._open} if self._open else {}))
 
     async def events(
@@ -242,8 +249,8 @@ class MotionClient:
         if since is None:
             since = self._saved if self._saved is not None else datetime.now(UTC)
         if isinstance(since, str):
-            cursor = _parsed(since)
-            self._open = {str(event): int(seq) for event, seq in cursor.get("open", {}).items()}
+            cursor = parse_cursor(since, self.instance)
+            self._open = dict(cursor.get("open", {}))
             self._ledger = Ledger.of(cursor)
         else:
             self._open, self._ledger = {}, Ledger(since.astimezone(UTC))
@@ -416,25 +423,11 @@ class MotionClient:
         """
         if self._file is None or self._ledger is None:
             return
-        part = self._file.with_name(f".{self._file.name}.part")
-        now = self._clock()
-        with part.open("w", encoding="utf-8") as file:
-            file.write(self.cursor)
-            if now - self._synced_at >= SYNC_EVERY_S:
-                # Fsync at most once in `SYNC_EVERY_S`: only power loss loses a write without it, not SIGKILL.
-                self._synced_at = now
-                file.flush()
-                os.fsync(file.fileno())
-        part.replace(self._file)
+        self._file.write(self.cursor, monotonic=self._clock())
 
-
-def _parsed(text: str) -> dict[str, Any]:
-    """Return a cursor's fields. Raises ValueError."""
-    try:
-        fields = json.loads(text)
-    except ValueError as exc:
-        raise ValueError(f"not a cursor: {exc}") from exc
-    if not isinstance(fields, dict):
-        raise ValueError("not a cursor: expected an object")
-    Ledger.of(fields)
-    return fields
+    def _load(self) -> None:
+        """Read the cursor from the file. Raises ValueError, OSError."""
+        if self._file is not None:
+            self._saved = self._file.read()
+        if self._saved is not None:
+            parse_cursor(self._saved, self.instance)

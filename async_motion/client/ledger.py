@@ -32,6 +32,7 @@ MAX_HOLE_AGE_S = 8 * 86400.0
 QUICK_S = 5.0
 """The least wait for a missing event: after an outage, events may arrive slightly out of order."""
 
+_MAX_TIME = 2.5e11  # the year 9892, in Unix time
 _OLD = ""  # the writer of the lane of events without numbers
 
 
@@ -78,6 +79,8 @@ class Ledger:
                         last_id=str(fields.get("last", "")),
                         holes={int(no): float(at) for no, at in fields.get("holes", {}).items()},
                     )
+            if not all(0 <= at < _MAX_TIME for lane in ledger._lanes.values() for at in lane.holes.values()):
+                raise ValueError("holes: expected times")
         except (KeyError, TypeError, AttributeError, OverflowError) as exc:
             raise ValueError(f"not a cursor: {type(exc).__name__}: {str(exc)[:100]}") from exc
         return ledger
