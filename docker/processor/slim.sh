@@ -23,7 +23,6 @@ for library in sorted(pathlib.Path(sys.prefix, "lib").rglob("*.so*")):
         ctypes.CDLL(str(library))
 
 import av, cv2, numpy, uvloop  # noqa: F401
-import async_motion.capture  # noqa: F401
 
 import boto3
 
