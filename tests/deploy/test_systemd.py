@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.conftest import Podman
+from tests.deploy.conftest import BUILD, Podman
 from tests.support.need import need
 from tests.support.wait import eventually
 
@@ -71,10 +71,9 @@ def machine(
     folder = tmp_path_factory.mktemp("systemd")
     (folder / "Containerfile").write_text(
         f"FROM {base}\n"
-        "RUN apt-get update && apt-get install -y --no-install-recommends systemd systemd-sysv dbus procps\n"
+        "RUN apt-get update && apt-get install -y --no-install-recommends systemd systemd-sysv dbus\n"
     )
-    build = ["build", "--isolation", "chroot", "--pull-never", "--network", "host", "-t", SYSTEM, str(folder)]
-    podman(*build, within_s=400)
+    podman(*BUILD, "-t", SYSTEM, str(folder), within_s=400)
     root, program = podman("image", "mount", SYSTEM), podman("image", "mount", image)
     command = [
         "systemd-nspawn", "--quiet", "--boot", "--directory", root, "--volatile=overlay",
