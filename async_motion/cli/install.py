@@ -108,8 +108,9 @@ def carry_out(plan: InstallPlan, *, dry: bool) -> list[str]:
         lines.append(f"kept  {plan.settings_path}: your settings")
         return lines
     if not dry:
-        plan.settings_path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(plan.settings_path.parent)
         with os.fdopen(os.open(plan.settings_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w") as file:
+            os.fchmod(file.fileno(), 0o640)
             file.write(shipped().read_text(encoding="utf-8"))
     lines.append(f"{would}  {plan.settings_path}: the default settings, with a synthetic camera")
     return lines
@@ -122,10 +123,18 @@ def _write(path: Path, text: str, *, dry: bool) -> str:
     replaced = " (replaced)" if path.exists() else ""
     if dry:
         return f"would write  {path}{replaced}"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     path.write_text(text, encoding="utf-8")
     path.chmod(0o644)
     return f"wrote  {path}{replaced}"
+
+
+def _make_folder(path: Path) -> None:
+    """Create a folder and those above it that the service's user can enter, whatever root's umask is."""
+    for folder in reversed((path, *path.parents)):
+        if not folder.exists():
+            folder.mkdir()
+            folder.chmod(0o755)
 
 
 def _unit(program: Path) -> str:

@@ -95,6 +95,22 @@ def test_install_for_the_machine(
     assert f"unchanged  {unit}" in capsys.readouterr().out
 
 
+def test_the_services_user_can_read_what_a_careful_root_installs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/opt/am/bin/async-motion", "install"])
+    before = os.umask(0o077)
+    try:
+        assert main(["install", "--system", "--root", str(tmp_path)]) == 0
+    finally:
+        os.umask(before)
+    settings = tmp_path / "etc/async_motion/variables.yaml"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (settings, settings.parent)}
+    assert modes == {"variables.yaml": 0o640, "async_motion": 0o755}
+    for path in ("etc", "etc/systemd/system", "etc/sysusers.d"):
+        assert stat.S_IMODE((tmp_path / path).stat().st_mode) == 0o755
+
+
 def test_install_for_a_user(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
