@@ -89,22 +89,25 @@ def write(path: Path, content: bytes, *, version: str) -> None:
         before = path.read_bytes() if path.exists() else None
         if before is not None and version_of(before) != version:
             raise SettingsConflict(f"{path} has changed in the meantime: read it again")
-        mode = path.stat().st_mode & 0o777 if before is not None else 0o600
+        like = path.stat() if before is not None else None
         if before is not None:
-            _replace(path.with_name(path.name + ".bak"), before, mode)
-        _replace(path, content, mode)
+            _replace(path.with_name(path.name + ".bak"), before, like)
+        _replace(path, content, like)
     except OSError as exc:
         hint = ": mount its folder, not the file alone" if exc.errno in (errno.EBUSY, errno.EXDEV) else ""
         raise SettingsError(f"{path}: cannot be written ({exc.strerror}){hint}") from exc
 
 
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Replace a file atomically and durably. Raises OSError."""
+def _replace(path: Path, content: bytes, like: os.stat_result | None) -> None:
+    """Replace a file atomically and durably, with the owner and mode of `like`. Raises OSError."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-            os.fchmod(file.fileno(), mode)
+            if like is not None:
+                with suppress(PermissionError):  # only root gives files away
+                    os.fchown(file.fileno(), like.st_uid, like.st_gid)
+                os.fchmod(file.fileno(), like.st_mode & 0o777)
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)

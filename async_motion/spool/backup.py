@@ -39,28 +39,30 @@ def snapshot(path: Path, target: Path) -> None:
 def restore(source: IO[bytes], path: Path, *, replace: bool = False) -> Path | None:
     """Restore the snapshot in `source` to `path`. Return the new path of the spool it replaced, or None.
 
-    Blocks. Raises SpoolError and changes nothing when a service uses `path`, when a spool exists there and
-    `replace` is false, or when the snapshot is damaged or of a newer version.
+    Run by root, it gives the spool to the owner of its folder. Blocks. Raises SpoolError and changes nothing
+    when a service uses `path`, when a spool exists there and `replace` is false, or when the snapshot is
+    damaged or of a newer version.
     """
     part = path.with_name(path.name + ".restoring")
     was_there = path.exists() and path.stat().st_size > 0
     if was_there and not replace:
         raise SpoolError(f"{path}: there is a spool already: move it away, or add --replace")
-    lock = files.Lock(path)
-    try:
-        with os.fdopen(
-            os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
-        ) as file:
-            shutil.copyfileobj(source, file, 1024 * 1024)
-        _make_ready(part)
-        away = files.move_away(path, REPLACED, time.time) if was_there else None
-        part.replace(path)
-        files.sync_folder(path)
-    except OSError as exc:
-        raise files.cannot_write(path, exc) from exc
-    finally:
-        part.unlink(missing_ok=True)
-        lock.release()
+    with files.given_to_owner(path):
+        lock = files.Lock(path)
+        try:
+            with os.fdopen(
+                os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
+            ) as file:
+                shutil.copyfileobj(source, file, 1024 * 1024)
+            _make_ready(part)
+            away = files.move_away(path, REPLACED, time.time) if was_there else None
+            part.replace(path)
+            files.sync_folder(path)
+        except OSError as exc:
+            raise files.cannot_write(path, exc) from exc
+        finally:
+            part.unlink(missing_ok=True)
+            lock.release()
     return away
 
 

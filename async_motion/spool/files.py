@@ -11,7 +11,7 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,6 +78,25 @@ def make_private(path: Path) -> None:
         with contextlib.suppress(OSError):  # owned by another user, who chose its mode
             if part.stat().st_mode & 0o077 and part.is_file():
                 part.chmod(0o600)
+
+
+@contextlib.contextmanager
+def given_to_owner(path: Path) -> Iterator[None]:
+    """As root, give a spool's files and folders that the block creates to the owner of the folder above.
+
+    Else the service, which is not root, could not open what root has restored for it. Raises SpoolError.
+    """
+    parents = path.absolute().parents
+    new = [folder for folder in parents if not folder.exists()]
+    owner = parents[len(new)].stat()
+    yield
+    if os.geteuid() != 0:
+        return
+    try:
+        for made in (*new, path, path.with_name(path.name + ".lock")):
+            os.chown(made, owner.st_uid, owner.st_gid)
+    except OSError as exc:
+        raise cannot_write(path, exc) from exc
 
 
 def connect(path: Path | None) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from async_motion.errors import SettingsConflict, SettingsError
 from async_motion.settings import load, load_text, shipped
 from async_motion.settings.form import as_written, as_yaml, fields
 from async_motion.settings.writing import Change, edited, version_of, write
+from tests.support.need import need
 
 PATH = Path("variables.yaml")
 SHIPPED = shipped().read_bytes()
@@ -128,6 +130,18 @@ def test_the_file_is_replaced_with_its_mode_and_a_backup(tmp_path: Path) -> None
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert (tmp_path / "variables.yaml.bak").read_bytes() == CAMERAS
     assert sorted(one.name for one in tmp_path.iterdir()) == ["variables.yaml", "variables.yaml.bak"]
+
+
+def test_root_leaves_the_file_to_its_owner(tmp_path: Path) -> None:
+    need(os.geteuid() == 0, "root")
+    path = tmp_path / "variables.yaml"
+    path.write_bytes(SHIPPED)
+    path.chmod(0o640)
+    os.chown(path, 0, 12346)
+    write(path, b"instance: edge1\n", version=version_of(SHIPPED))
+    for file in (path, path.with_name("variables.yaml.bak")):
+        about = file.stat()
+        assert (about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode)) == (0, 12346, 0o640)
 
 
 def test_a_file_that_has_changed_in_the_meantime_is_left_alone(tmp_path: Path) -> None:

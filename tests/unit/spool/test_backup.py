@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from async_motion.errors import SpoolError
 from async_motion.spool import look, restore, snapshot
 from tests.support.clock import Clock
+from tests.support.need import need
 from tests.support.records import end_of, make_event, make_record, start_of
 from tests.support.spooling import announce_all, new_spool, seqs, store_all
 
@@ -147,3 +149,18 @@ async def test_a_damaged_copy_is_refused(path: Path, tmp_path: Path, clock: Cloc
     with pytest.raises(SpoolError):
         put_in_place(copy, tmp_path / "new.db")
     assert not (tmp_path / "new.db").exists() or (tmp_path / "new.db").stat().st_size == 0
+
+
+async def test_what_root_restores_belongs_to_the_owner_of_the_folder(
+    path: Path, tmp_path: Path, clock: Clock
+) -> None:
+    need(os.geteuid() == 0, "root")
+    async with new_spool(path, clock):
+        pass
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 12345, 12346)
+    for replace in (False, True):
+        put_in_place(path, state / "data/spool.db", replace=replace)
+        made = [state / "data", *(state / "data").iterdir()]
+        assert {(each.stat().st_uid, each.stat().st_gid) for each in made} == {(12345, 12346)}
