@@ -248,6 +248,8 @@ class FleetMember:
                 f"the settings of {', '.join(view.different)} differ from those of {self.name}:"
                 " give all workers the same variables.yaml"
             )
+        if view.namesake:
+            problems.append(f"another worker is called {self.name} too: give each host its own fleet.name")
         # Without the servers this worker knows nothing of the cameras of others.
         unowned = [name for name in self._names if name not in view.owners] if view.connected else []
         if unowned:

@@ -154,6 +154,11 @@ class BucketView:
             if key.startswith(WORKER) and (entry := self._live(key)) is not None
         }
 
+    def told_since(self, worker: str, revision: int) -> WorkerReport | None:
+        """Return a worker's report if it is newer than `revision`."""
+        entry = self._live(WORKER + worker)
+        return parse_report(entry.value) if entry is not None and entry.revision > revision else None
+
     def _live(self, key: str) -> Entry | None:
         """Return a key's entry; None if it was deleted, or has expired by our clock."""
         seen = self._seen.get(key)

@@ -67,6 +67,8 @@ class FleetView:
     problem: str | None = None
     different: tuple[str, ...] = ()
     """Workers with other settings than this one."""
+    namesake: bool = False
+    """Whether another worker has this worker's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

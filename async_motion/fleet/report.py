@@ -24,7 +24,8 @@ class WorkerReport:
     """What a worker says of itself.
 
     `capacity` and `costs` (by camera) are in cores; a capacity of 0 was not valid. `refused` maps the cameras
-    that it cannot open to the reasons. `about` has further fields, from outside of this package.
+    that it cannot open to the reasons. `about` has further fields, from outside of this package. `run` is
+    drawn at each start: it distinguishes two workers of the same name.
     """
 
     capacity: float
@@ -33,6 +34,7 @@ class WorkerReport:
     refused: Mapping[str, str] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    run: str = ""
 
     def encode(self) -> bytes:
         """Return the value for the bucket: JSON, without what is too much for one value."""
@@ -45,6 +47,7 @@ class WorkerReport:
             "costs": {camera: round(cost, 3) for camera, cost in list(self.costs.items())[:MAX_COSTS]},
             "about": dict(self.about),
             "fingerprint": self.fingerprint,
+            "run": self.run,
         }
         return json.dumps(value, separators=(",", ":")).encode()
 
@@ -62,7 +65,7 @@ class WorkerReport:
 def parse_report(value: bytes) -> WorkerReport:
     """Return the report in `value`; fields that are not valid have their defaults."""
     fields = parse_object(value)
-    fingerprint = fields.get("fingerprint")
+    fingerprint, run = fields.get("fingerprint"), fields.get("run")
     return WorkerReport(
         capacity=_cores(fields.get("capacity")) or 0.0,
         fingerprint=fingerprint if isinstance(fingerprint, str) else None,
@@ -74,6 +77,7 @@ def parse_report(value: bytes) -> WorkerReport:
             if (cost := _cores(value)) is not None
         },
         about=_mapping(fields.get("about")),
+        run=run if isinstance(run, str) else "",
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import secrets
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
@@ -84,6 +85,10 @@ class FleetWorker:
         """Until when a camera is refused, and why."""
         self._leaving = False
         self._warned: tuple[str, ...] = ()
+        self._run = secrets.token_hex(4)
+        self._told: int | None = None
+        """The revision of this worker's newest report."""
+        self._namesake_until = -math.inf
 
     @property
     def _draining(self) -> bool:
@@ -114,6 +119,7 @@ class FleetWorker:
             keeping=self._holder.keeping,
             problem=self._view.problem,
             different=self._different(),
+            namesake=self._namesake_until > self._clock(),
         )
 
     def cannot_open(self, camera: str, reason: str) -> None:
@@ -174,7 +180,7 @@ class FleetWorker:
         """Write this worker's report every `ttl_s / 3`."""
         while True:
             try:
-                await self._bucket.put(WORKER + self._settings.worker, self._report().encode())
+                self._told = await self._bucket.put(WORKER + self._settings.worker, self._report().encode())
             except LeaseUnavailable as exc:
                 self._view.failed(str(exc))
             await asyncio.sleep(self._settings.ttl_s / 3)
@@ -187,6 +193,7 @@ class FleetWorker:
             refused=self._refused(),
             costs={camera: self._cost(camera) for camera in self._holder},
             about=self._about(),
+            run=self._run,
         )
 
     # Evaluating the view
@@ -238,11 +245,27 @@ class FleetWorker:
                 )
         return found
 
+    def _find_namesake(self) -> None:
+        """Notice another worker that reports under this worker's name; log it once."""
+        if self._told is None:
+            return
+        report = self._view.told_since(self._settings.worker, self._told)
+        if report is None or report.run == self._run:
+            return
+        now = self._clock()
+        if self._namesake_until < now:
+            log.error(
+                "fleet: another worker is called %s too: give each host its own fleet.name",
+                self._settings.worker,
+            )
+        self._namesake_until = now + self._settings.ttl_s
+
     def _look(self) -> None:
         """Act on the view: fence, drain, acquire free cameras."""
         now = self._clock()
         self._holder.check()
         self._different()
+        self._find_namesake()
         workers = self._workers()
         for camera in self._holder:
             if not self._holder.is_busy(camera) and self._must_go(camera, workers):

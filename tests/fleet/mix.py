@@ -78,7 +78,8 @@ def run_mix(
     problems += older_epochs(stage.said())
     lost, figures = judge_frames(fleet)
     problems += lost
-    if max(moved, default=0) > len(stage.cameras) / len(stage.workers) + 2:
+    # With slack the machine is busy: workers lose leases by themselves, and more cameras move.
+    if not slack_s and max(moved, default=0) > len(stage.cameras) / len(stage.workers) + 2:
         problems.append(f"{max(moved)} cameras moved that the broken worker did not own")
     thawed = [span.length_s for span in oracle.overlaps if span.excused]
     own = [gap.length_s for gap in oracle.gaps if gap.excused is None]

@@ -314,6 +314,23 @@ async def test_different_settings_are_reported(caplog: pytest.LogCaptureFixture)
     assert "the settings of b differ from ours" in caplog.text
 
 
+async def test_two_workers_of_one_name_are_reported_and_share_no_camera(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    first, second = Owned("first", stage), Owned("second", stage)
+    async with running("a", bucket, stage, cameras=first) as one:
+        await eventually_async(stage.all_owned)
+        assert not one.worker.view().namesake
+        async with running("a", bucket, stage, cameras=second) as other:
+            await eventually_async(lambda: one.worker.view().namesake, what="the namesake")
+            await eventually_async(lambda: other.worker.view().namesake, what="the namesake")
+        await eventually_async(lambda: not one.worker.view().namesake, what="its end")
+        await eventually_async(stage.all_owned)
+    assert stage.overlaps == []
+    assert "another worker is called a too: give each host its own fleet.name" in caplog.text
+
+
 async def test_nonsense_in_the_bucket_harms_no_worker() -> None:
     bucket, stage = MemoryBucket(TTL_S), Stage()
     async with running("a", bucket, stage) as only:
