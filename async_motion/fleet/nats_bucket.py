@@ -19,8 +19,8 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -138,8 +138,8 @@ class NatsBucket:
         try:
             while True:
                 try:
-                    found = await watcher.updates(timeout=self._ttl_s)
-                    _stop_if_cancelled()
+                    with _kept_cancellation():
+                        found = await watcher.updates(timeout=self._ttl_s)
                 except TimeoutError:
                     # Workers write every ttl / 3: silence means that the watch is dead.
                     raise LeaseUnavailable("the NATS servers send nothing") from None
@@ -153,7 +153,7 @@ class NatsBucket:
                         revision=self._saw(int(found.revision or 0)),
                     )
         finally:
-            with suppress(*_TROUBLE):
+            with _kept_cancellation(), suppress(*_TROUBLE):
                 await watcher.stop()
 
     async def _open(self) -> KeyValue:
@@ -175,7 +175,7 @@ class NatsBucket:
     async def _disconnect(self) -> None:
         client, self._client, self._bucket, self._lost_at = self._client, None, None, None
         if client is not None:
-            with suppress(*_TROUBLE):
+            with _kept_cancellation(), suppress(*_TROUBLE):
                 async with asyncio.timeout(CONNECT_S):
                     await client.close()
 
@@ -206,6 +206,10 @@ class NatsBucket:
             except TlsFileError as exc:
                 raise LeaseUnavailable(f"fleet.tls.{exc}") from exc
         self._last_error = None
+        with _kept_cancellation():
+            return await self._connected(options)
+
+    async def _connected(self, options: dict[str, Any]) -> Client:
         client = Client()
         try:
             async with asyncio.timeout(2 * CONNECT_S):
@@ -275,33 +279,40 @@ class NatsBucket:
 
     async def _ask(self, request: Awaitable[T]) -> T:
         """Return the answer to one request within its deadline; translate NATS errors."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = await request
-        except nats.js.errors.KeyWrongLastSequenceError as exc:
-            raise KeyTaken from exc
-        except (nats.js.errors.KeyNotFoundError, nats.js.errors.KeyDeletedError) as exc:
-            raise _Missing from exc
-        except nats.js.errors.APIError as exc:
-            if exc.err_code in (10071, 10164):  # wrong last sequence, for a write and for a delete
+        with _kept_cancellation():
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await request
+            except nats.js.errors.KeyWrongLastSequenceError as exc:
                 raise KeyTaken from exc
-            if isinstance(exc, nats.js.errors.NotFoundError):
-                # The bucket was deleted meanwhile: the next request creates it again.
-                self._bucket = None
-            raise LeaseUnavailable(f"the NATS servers refuse: {_words(exc)}") from exc
-        except _TROUBLE as exc:
-            if isinstance(exc, nats.js.errors.NoStreamResponseError):
-                self._bucket = None  # it may be gone too: look for it again
-            raise LeaseUnavailable(f"the NATS servers do not answer: {self._why(exc)}") from exc
-        _stop_if_cancelled()
-        return answer
+            except (nats.js.errors.KeyNotFoundError, nats.js.errors.KeyDeletedError) as exc:
+                raise _Missing from exc
+            except nats.js.errors.APIError as exc:
+                if exc.err_code in (10071, 10164):  # wrong last sequence, for a write and for a delete
+                    raise KeyTaken from exc
+                if isinstance(exc, nats.js.errors.NotFoundError):
+                    # The bucket was deleted meanwhile: the next request creates it again.
+                    self._bucket = None
+                raise LeaseUnavailable(f"the NATS servers refuse: {_words(exc)}") from exc
+            except _TROUBLE as exc:
+                if isinstance(exc, nats.js.errors.NoStreamResponseError):
+                    self._bucket = None  # it may be gone too: look for it again
+                raise LeaseUnavailable(f"the NATS servers do not answer: {self._why(exc)}") from exc
 
 
-def _stop_if_cancelled() -> None:
-    """Raise CancelledError if this task was cancelled.
+@contextmanager
+def _kept_cancellation() -> Iterator[None]:
+    """Raise CancelledError at the end, also in place of an error, if this task was cancelled.
 
     nats-py swallows a cancellation in `publish`, and by `asyncio.wait_for` on Python 3.11.
     """
+    try:
+        yield
+    finally:
+        _stop_if_cancelled()
+
+
+def _stop_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

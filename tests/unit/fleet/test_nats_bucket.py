@@ -6,6 +6,8 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+import nats.errors
+import nats.js.errors
 import pytest
 
 from async_motion.errors import LeaseUnavailable
@@ -13,23 +15,27 @@ from async_motion.fleet.nats_bucket import NatsBucket
 
 
 class DeafBucket:
-    """A key-value bucket of nats-py whose calls end normally when they are cancelled."""
+    """A key-value bucket of nats-py whose calls end normally, or with `error`, when they are cancelled."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception | None) -> None:
         self.asked = asyncio.Event()
+        self._error = error
 
     async def put(self, _key: str, _value: bytes) -> int:
         self.asked.set()
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
+        if self._error is not None:
+            raise self._error
         return 1
 
 
+@pytest.mark.parametrize("error", [None, nats.errors.TimeoutError(), nats.js.errors.ServerError()])
 async def test_a_cancellation_that_nats_py_swallows_still_ends_the_task(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
     bucket: Any = NatsBucket(["nats://127.0.0.1:1"], "fleet", ttl_s=600.0, worker="w1")
-    deaf = DeafBucket()
+    deaf = DeafBucket(error)
     monkeypatch.setattr(bucket, "_bucket", deaf)
     task = asyncio.create_task(bucket.put("key", b""))
     await deaf.asked.wait()
