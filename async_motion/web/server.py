@@ -87,13 +87,7 @@ class Web:
 
     async def run(self) -> None:
         """Serve until cancelled. Log and return at once if the port or the certificate is unusable."""
-        app = web.Application(middlewares=[self._serve], client_max_size=MAX_FORM)
-        app.router.add_get("/metrics", self._metrics_page)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        self._pages.install(app)
-        self._api.install(app)
-        app.on_response_prepare.append(self._add_headers)
+        app = self._application()
         # No access log: a URL may contain a token.
         runner = web.AppRunner(
             app,
@@ -139,6 +133,17 @@ class Web:
             if handshakes is not None:
                 await handshakes.close()
             await runner.cleanup()
+
+    def _application(self) -> web.Application:
+        """Return the application with all routes."""
+        app = web.Application(middlewares=[self._serve], client_max_size=MAX_FORM)
+        app.router.add_get("/metrics", self._metrics_page)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        self._pages.install(app)
+        self._api.install(app)
+        app.on_response_prepare.append(self._add_headers)
+        return app
 
     async def _beat(self, tls: ssl.SSLContext | None) -> None:
         """Measure the event loop's lag every `BEAT_S`: it delays everything else as much.

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from async_motion.web import Web
 from async_motion.web.api import Api
 from async_motion.web.api.routing import BASE
 from async_motion.web.auth import (
@@ -32,21 +33,54 @@ TOKENS: dict[str, Any] = {"token": TOKEN, "viewer_token": VIEWER}
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
 
+PAGES = {
+    "/": Role.VIEWER,
+    "/camera": Role.VIEWER,
+    "/events": Role.VIEWER,
+    "/event": Role.VIEWER,
+    "/zones": Role.ADMIN,
+    "/settings": Role.ADMIN,
+    "/health": Role.VIEWER,
+    "/metrics": Role.VIEWER,
+    "/logout": Role.VIEWER,
+}
+"""The role that each route outside the API wants."""
+OPEN = {"/healthz", "/readyz", "/login", "/static/{name}"}
+NAMES = {"{camera}": "porch", "{event_id}": "20261122T060000000Z-ffffff", "{seq}": "0", "{number}": "7"}
+
+
 def all_routes() -> list[tuple[str, str, Role]]:
-    """Return (method, path, required role) of every route, with existing names in the paths."""
-    routes = [(r.method, BASE + r.path, Role(r.role)) for r in Api(Stage().site()).routes]
-    routes += [
-        ("GET", path, Role.VIEWER) for path in ("/", "/camera?name=porch", "/events", "/health", "/metrics")
-    ]
-    routes += [("POST", "/logout", Role.VIEWER)]
-    names = {"{camera}": "porch", "{event_id}": "20261122T060000000Z-ffffff", "{seq}": "0", "{number}": "7"}
-    return [(method, _named(path, names), role) for method, path, role in routes]
+    """Return (method, path, role wanted) of every route of the server that is not open to all."""
+    stage = Stage()
+    api = {(r.method, BASE + r.path): Role(r.role) for r in Api(stage.site()).routes}
+    guard = Guard(host="127.0.0.1", instance="edge1")
+    server = Web(host="127.0.0.1", port=0, guard=guard, site=stage.site())
+    found = []
+    for route in server._application().router.routes():
+        assert route.resource is not None
+        path = route.resource.canonical
+        # aiohttp adds a HEAD to each GET of a page. A route that stands in neither table is an error here.
+        if path not in OPEN:
+            role = api[route.method, path] if path.startswith(BASE) else PAGES[path]
+            found.append((route.method, _named(path, NAMES), role))
+    return found
 
 
 def _named(path: str, names: dict[str, str]) -> str:
     for name, value in names.items():
         path = path.replace(name, value)
     return path
+
+
+def test_the_table_of_roles_holds_every_route() -> None:
+    routes = all_routes()
+    assert {path.partition("?")[0] for _, path, _ in routes if not path.startswith(BASE)} == set(PAGES)
+    assert {(m, p) for m, p, _ in routes if p.startswith(BASE)} == {
+        (route.method, _named(BASE + route.path, NAMES)) for route in Api(Stage().site()).routes
+    }
+    assert {role for method, path, role in routes if method not in ("GET", "HEAD") and path != "/logout"} == {
+        Role.ADMIN
+    }, "a viewer changes nothing"
 
 
 STREAMS = ("/stream", "/news")
@@ -80,6 +114,18 @@ async def test_a_viewer_looks_and_changes_nothing() -> None:
             status, _ = await ask(session, method, path, **bearer(VIEWER))
             assert (status == 403) == (role > Role.VIEWER), (method, path, status)
             assert status != 401
+
+
+async def test_another_origin_changes_nothing_with_the_cookie_of_an_admin() -> None:
+    async with serving(Stage(), **TOKENS) as session:
+        cookie, _ = await logged_in(session, TOKEN)
+        for method, path, _ in all_routes():
+            if method in ("GET", "HEAD"):
+                continue
+            for origin in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "same-site"}, {}):
+                headers = {"Cookie": cookie.partition(";")[0], **origin}
+                status, text = await ask(session, method, path, **headers)
+                assert (status, "another page" in text) == (403, True), (method, path, origin)
 
 
 async def test_an_admin_is_let_through() -> None:
