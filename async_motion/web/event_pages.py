@@ -12,8 +12,8 @@ from async_motion.retrieval import Event
 from async_motion.web.editor import Current, EditorField
 
 PAGE: Final = 48
-EAGER: Final = 12
-"""Images of the grid that a browser fetches at once; the others wait until they are near the viewport."""
+EAGER: Final = 20
+"""Images of the grid that a browser fetches at once: a desktop's first screen. Others wait for the layout."""
 EXPECTED: Final = 24
 """Thumbnails of the grid that are made before the browser requests them: a desktop's first screen."""
 THUMBNAIL: Final = 320
