@@ -23,6 +23,7 @@ const GRAPH_S = 120;
 const WIDTH = 960;
 const FIGURES_MS = 5000;
 const SLOW_MS = 1000;
+const AGAIN_MS = 5000;
 const RECENT = 6;
 /** Delays after the beginning or end of an event, until its image or its summary is stored. */
 const SOON_MS = [1500, 5000];
@@ -99,8 +100,23 @@ class LiveCamera extends HTMLElement {
   watch(image) {
     image.addEventListener('load', () => this.fit(), { once: true });
     // All streams are taken, or this one broke; perhaps before this script ran.
-    image.addEventListener('error', () => this.request(SLOW_MS));
-    if (image.src && image.complete && !image.naturalWidth) this.request(SLOW_MS);
+    image.addEventListener('error', () => this.replace());
+    if (image.src && image.complete && !image.naturalWidth) this.replace();
+  }
+
+  /** Request single images instead of a stream that is refused, or that a proxy has broken. */
+  async replace() {
+    if (this.every !== null || !this.isConnected) return;
+    const ending = new AbortController();
+    try {
+      // Home Assistant's ingress passes the stream on without its boundary: to the browser it is no image then.
+      const { ok } = await fetch(address(at`cameras/${this.name}/stream`), { signal: ending.signal });
+      this.request(ok ? 0 : SLOW_MS);
+    } catch {
+      setTimeout(() => this.replace(), AGAIN_MS);
+    } finally {
+      ending.abort();
+    }
   }
 
   /** Show a camera that had no frame when the page was made. */
