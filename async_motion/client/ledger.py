@@ -8,7 +8,7 @@ which are missing. It yields events in order of their numbers, each once:
     1 2 3 . 5 6 | 4      if 4 arrives later, it is yielded then
 
 Skipped numbers are remembered for `MAX_HOLE_AGE_S`, at most `MAX_HOLES` in a lane. Events without numbers (of
-earlier releases) have a lane of their own, ordered by id.
+`scan` and of earlier releases) have a lane of their own, ordered by id.
 
 A ledger's `state` is plain data; a ledger created from it continues where the first one ended.
 """

@@ -55,10 +55,10 @@ _GZIP = 16 + zlib.MAX_WBITS
 class IndexLine:
     """One ended event as the index knows it.
 
-    `no` counts the events of a camera within one `writer`, from 1; both are None for events that were stored
-    before numbers existed. `zones` are in the event's order. `frames` and `bytes` count what is stored.
-    `best` is the `seq` of the best frame, None without frames. `scores` are at most 16, 0..1, in the order of
-    capture (see `thin_scores`).
+    `no` counts the events of a camera within one `writer`, from 1; both are None for events of `scan`, and
+    for those stored before numbers existed. `zones` are in the event's order. `frames` and `bytes` count what
+    is stored. `best` is the `seq` of the best frame, None without frames. `scores` are at most 16, 0..1, in
+    the order of capture (see `thin_scores`).
     """
 
     event_id: str

@@ -19,7 +19,8 @@ class Event:
     `ended_at`, `duration_s` and `reason` are None while the event goes on, and if it was never closed.
     `frames` and `bytes` count the stored frames. `best` is the `seq` of the best frame, None without frames.
     `scores` are at most 16, 0..1, in order of capture. `no` counts the events of a camera within one
-    `writer`, from 1; both are None for events of releases without numbers, and for those that go on.
+    `writer`, from 1; both are None for events of `scan` and of releases without numbers, and while the event
+    goes on.
     """
 
     instance: str
