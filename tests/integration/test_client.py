@@ -17,7 +17,7 @@ from tests.support.storm import ended, storm, subscriber
 EVENTS = 60
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", ["cursor_file", "state"])
 async def test_killed_at_every_write_it_goes_on_without_a_hole(tmp_path: Path, mode: str) -> None:
     began = datetime.now(UTC) - timedelta(minutes=30)
@@ -38,7 +38,7 @@ async def test_killed_at_every_write_it_goes_on_without_a_hole(tmp_path: Path, m
         assert len(handed_out) > len(ids)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 async def test_broker_emptied_bucket_away_and_killed_all_the_time(
     tmp_path: Path, seaweedfs: s3.S3Server
 ) -> None:

@@ -55,7 +55,7 @@ async def subscriber(folder: Path, **said: Any) -> AsyncIterator[asyncio.subproc
             await process.wait()
 
 
-async def ended(process: asyncio.subprocess.Process, within_s: float = 100.0) -> int:
+async def ended(process: asyncio.subprocess.Process, within_s: float = 300.0) -> int:
     """Wait for the program; return how many lives it needed."""
     out, error = await asyncio.wait_for(process.communicate(), within_s)
     assert process.returncode == 0, error.decode()
@@ -74,7 +74,7 @@ class Outcome:
 
 
 async def storm(
-    folder: Path, server: s3.S3Server, *, seed: int, events: int, within_s: float = 100.0
+    folder: Path, server: s3.S3Server, *, seed: int, events: int, within_s: float = 300.0
 ) -> Outcome:
     """Send events through a storm of faults; return what the subscriber saw."""
     bucket = await asyncio.to_thread(server.make_bucket)
