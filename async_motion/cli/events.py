@@ -11,13 +11,13 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from async_motion.cli.choosing import EventChoice, add_filters, chosen
 from async_motion.cli.tell import tell
 from async_motion.core.words import counted
-from async_motion.errors import UsageError
+from async_motion.errors import StoreRefused, StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
     from async_motion.app.buckets import AnyReader
@@ -174,13 +174,29 @@ def _csv(reader: EventReader) -> Callable[[Event], None]:
 async def _watch(
     settings: Settings, bucket: AnyReader, reader: EventReader, choice: EventChoice, args: argparse.Namespace
 ) -> int:
-    """Print past events, then new ones, with no gap and no repeat. Without a broker it polls the bucket."""
+    """Print past events, then new ones, with no gap and no repeat. Without a broker it polls the bucket.
+
+    The client gives each camera's events in order; the past is read before, to be in the order of time.
+    """
     import asyncio
 
     from async_motion.app import build
     from async_motion.client import MotionClient
     from async_motion.retrieval.model import utc_now
 
+    since = choice.since or utc_now()
+    show, past = printer(_shape(args), reader), set[tuple[str, str]]()
+    try:
+        async for event in choice.events(reader) if choice.since else _none():
+            if event.ended_at is not None:
+                show(event)
+                past.add((event.camera, event.event_id))
+                if len(past) == args.limit:
+                    return 0
+    except StoreUnavailable as exc:
+        if isinstance(exc, StoreRefused):
+            raise
+        tell(f"{exc}; trying again")  # the client does, and gives the rest
     broker = None
     try:
         async with asyncio.timeout(_FIND_S):
@@ -194,15 +210,20 @@ async def _watch(
         prefix=reader.prefix,
         base_topic=settings.mqtt.base_topic,
     )
-    show, count = printer(_shape(args), reader), 0
+    count = len(past)
     async with client:
-        async for event in client.events(choice.since or utc_now(), camera=choice.cameras):
-            if choice.takes(event):
+        async for event in client.events(since, camera=choice.cameras):
+            if choice.takes(event) and (event.camera, event.event_id) not in past:
                 show(event)
                 count += 1
                 if count == args.limit:
                     break
     return 0
+
+
+async def _none() -> AsyncIterator[Event]:
+    return
+    yield
 
 
 def _shape(args: argparse.Namespace) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -130,6 +131,29 @@ def test_watching_begins_with_history(
     ids = [json.loads(line)["event_id"] for line in lines(capsys)]
     assert len(ids) == 2
     assert set(ids) <= {event.event_id for event in made}
+
+
+def test_watching_shows_the_past_by_time_then_each_new_event_once(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    past = [
+        make_event(camera=camera, at=now - timedelta(minutes=age), salt=age, no=no)
+        for camera, age, no in (("yard", 50, 1), ("porch", 40, 1), ("yard", 30, 2), ("porch", 20, 2))
+    ]
+    new = make_event(camera="yard", at=now, no=3)
+    fill(tmp_path / "objects", *past)
+
+    async def put_then_find(*_: object) -> None:
+        """Store an event between the past and the first read of the client."""
+        await asyncio.to_thread(fill, tmp_path / "objects", new)
+        raise TimeoutError
+
+    monkeypatch.setattr("async_motion.app.build.find_broker", put_then_find)
+    words = ["--watch", "--since", "1h", "--limit", "5", "--json"]
+    assert main(["events", "--config", str(config), *words]) == 0
+    ids = [json.loads(line)["event_id"] for line in lines(capsys)]
+    assert ids == [event.event_id for event in [*past, new]]
 
 
 def test_nothing_is_said_to_be_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
