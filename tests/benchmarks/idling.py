@@ -30,7 +30,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -69,7 +69,6 @@ BITS_A_PIXEL = {"h264": 0.08, "hevc": 0.05}
 RATES: dict[str, dict[str, str]] = {"VBR": {"crf": "26"}, "CBR": {}}
 CODECS = {"h264": "libx264", "hevc": "libx265"}
 
-ENCODINGS = [(rate, gop_s) for rate in RATES for gop_s in GOPS_S]
 SPEC = CaptureSpec(camera="bench", source="", fps=FPS)
 
 
@@ -371,6 +370,7 @@ class Job:
     data: Path
     clips: Path
     codec: str
+    encodings: Sequence[tuple[str, float]]
 
     def run(self) -> tuple[Recut, list[tuple[Watched, Watched]]] | None:
         """Return the results of `all` and `auto` for each rate mode and GOP; None if nothing can be cut."""
@@ -380,7 +380,7 @@ class Job:
             return None
         images: list[Any] = []
         seen = []
-        for rate, gop_s in ENCODINGS:
+        for rate, gop_s in self.encodings:
             path = self.clips / f"{cut.name}-{self.codec}-{rate}-{gop_s:g}.mp4"
             if not path.exists():
                 images = images or frames_of(self.folder, self.meta)
@@ -402,6 +402,7 @@ def main() -> int:
     parser.add_argument("--only", help="names of sequences, with commas between")
     parser.add_argument("--clips", type=Path, help="keep the encoded clips here and use them again")
     parser.add_argument("--codec", choices=CODECS, default="h264")
+    parser.add_argument("--gop", type=float, action="append", help="seconds between keyframes (repeatable)")
     parser.add_argument("--jobs", type=int, default=1, help="sequences at a time")
     parser.add_argument("--verbose", action="store_true", help="name what was missed, later and added")
     options = parser.parse_args()
@@ -409,12 +410,16 @@ def main() -> int:
         print(f"{options.data}: no evaluate.py there; see --data", file=sys.stderr)
         return 2
     evaluate = scoring(options.data)
-    tallies = {encoding: Tally() for encoding in ENCODINGS}
+    encodings = [(rate, gop_s) for rate in RATES for gop_s in options.gop or GOPS_S]
+    tallies = {encoding: Tally() for encoding in encodings}
     with tempfile.TemporaryDirectory(prefix="async_motion-idling-") as name:
         clips = options.clips or Path(name)
         clips.mkdir(parents=True, exist_ok=True)
         only = set(options.only.split(",")) if options.only else None
-        jobs = [Job(*found, options.data, clips, options.codec) for found in sequences(options.data, only)]
+        jobs = [
+            Job(*found, options.data, clips, options.codec, encodings)
+            for found in sequences(options.data, only)
+        ]
         with ProcessPoolExecutor(options.jobs) as workers:
             for done in workers.map(Job.run, jobs):
                 if done is None:

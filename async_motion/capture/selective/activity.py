@@ -7,7 +7,9 @@ the mean of each cell and its usual deviation. A change of the overall brightnes
 the frame before. While nothing happens, packets at the same place in their GOPs are about equally large. An
 encoder with a constant bit rate raises the QP instead, so a packet's *weight* combines size and QP. The
 surplus over the usual weight is summed (CUSUM): a few packets that are much heavier are a sign, and so are
-many that are slightly heavier, mostly long before the next keyframe.
+many that are slightly heavier, mostly long before the next keyframe. Lighter packets are summed likewise: the
+noise that they encoded is hidden by something. A single packet that is far heavier than any before is a sign
+by itself: what appears within one frame and stands there costs no second one.
 
 Both are more sensitive than any detector behind them: a false sign costs the decoding of a GOP, a missed one
 may cost an event. `DetectorFeedback` returns the detector's verdicts. If it found nothing after a sign, both
@@ -72,7 +74,13 @@ ALLOWED = 1.0
 """The part of a packet's surplus, in this camera's median deviations, that is not summed."""
 
 MAX_SURPLUS = 4.0
-"""Maximum surplus of a single packet: one alone may be heavy for no reason."""
+"""Maximum surplus of a single packet in the sum: one alone may be heavy for no reason."""
+
+LONE, MAX_LONE = 8.0, 64.0
+"""A single packet this many deviations above the usual is a sign; after false signs, at most `MAX_LONE`."""
+
+PARDON_LONE = 1.25
+"""After a false sign, a packet is as usual up to `PARDON_LONE` times the heaviest since."""
 
 SIGN = 12.0
 """The sum from which it is a sign."""
@@ -207,8 +215,10 @@ class PacketActivity:
         self._seen: list[int] = []
         self._deviation = 0.3
         self._samples = 0
-        self._sum = 0.0
+        self._heavier = self._lighter = 0.0
         self._doubt = 1.0
+        self._lone, self._heaviest = LONE, 0.0
+        """Deviations from which one packet is a sign, and those of the heaviest since the last verdict."""
         self._key: float | None = None
 
     def key(self, size: int, qp: int | None) -> None:
@@ -216,6 +226,7 @@ class PacketActivity:
         weight = _weight(size, qp)
         self._key = weight if self._key is None else self._key + 0.2 * (weight - self._key)
         self._doubt += REGAIN * (1.0 - self._doubt)
+        self._lone += REGAIN * (LONE - self._lone)
 
     @property
     def tell(self) -> bool:
@@ -233,7 +244,7 @@ class PacketActivity:
         """Record packet `position` (from 1) of a GOP; return whether the recent packets are a sign.
 
         `quiet`: whether the detector found nothing. None: unknown; the packet is learned from only while the
-        sum is below half of its limit.
+        sum of surpluses is below half of its limit.
         """
         weight = _weight(size, qp)
         place = min(position, MAX_PLACES) - 1
@@ -247,24 +258,30 @@ class PacketActivity:
                 self._usual[place], self._seen[place] = weight, 1
             return False
         excess = weight - usual
-        surplus = min(MAX_SURPLUS, excess / self._deviation) - ALLOWED
-        self._sum = max(0.0, self._sum + surplus)
+        deviations = excess / self._deviation
+        self._heavier = max(0.0, self._heavier + min(MAX_SURPLUS, deviations) - ALLOWED)
+        self._lighter = max(0.0, self._lighter + min(MAX_SURPLUS, -deviations) - ALLOWED)
         limit = SIGN * self._doubt
-        if quiet or (quiet is None and self._sum < limit / 2):
+        if quiet or (quiet is None and self._heavier < limit / 2):
             self._learn(place, excess)
-        if self._samples < FIRST_WEIGHTS or self._sum < limit:
+        if self._samples < FIRST_WEIGHTS:
             return False
-        self._sum = limit  # so that it falls below the limit as soon as the packets are light again
-        return True
+        self._heaviest = max(self._heaviest, deviations)
+        sign = max(self._heavier, self._lighter) >= limit or deviations >= self._lone
+        # Cut the sums, so that they fall below the limit as soon as the packets are usual again.
+        self._heavier, self._lighter = min(self._heavier, limit), min(self._lighter, limit)
+        return sign
 
     def forgive(self) -> None:
         """Learn that the last sign was false."""
         self._doubt = min(MAX_DOUBT, self._doubt * DOUBT)
-        self._sum = 0.0
+        if self._heaviest >= self._lone:
+            self._lone = min(MAX_LONE, self._heaviest * PARDON_LONE)
+        self.explained()
 
     def explained(self) -> None:
-        """Reset the sum after a true sign."""
-        self._sum = 0.0
+        """Reset the sums after a true sign."""
+        self._heavier = self._lighter = self._heaviest = 0.0
 
     def _learn(self, place: int, excess: float) -> None:
         self._seen[place] += 1

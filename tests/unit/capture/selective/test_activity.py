@@ -135,12 +135,34 @@ def test_heavier_packets_are_a_sign_the_sooner_the_heavier(times: float, within:
     assert any(signs[19 : 19 + within])
 
 
-def test_a_single_heavy_packet_is_not() -> None:
+def signs_of_one(weights: PacketActivity, times: float) -> bool:
+    """Return whether one packet, `times` as heavy as usual, among usual ones is a sign."""
+    weights.key(KEY, None)
+    sizes = {place: usual(place, times if place == 20 else 1) for place in range(15, 26)}
+    signs = [weights.weigh(size, place, quiet=None) for place, size in sizes.items()]
+    return any(signs)
+
+
+def test_a_single_packet_is_a_sign_only_if_it_is_far_heavier() -> None:
+    assert not signs_of_one(weighed(), 1.3)
+    assert signs_of_one(weighed(), 10)
+
+
+def test_single_packets_of_a_weight_that_meant_nothing_are_usual() -> None:
+    # A clock in the image costs one packet a second.
+    weights = weighed()
+    assert signs_of_one(weights, 4)
+    weights.forgive()
+    assert not any(signs_of_one(weights, 4) for _ in range(20))
+    assert signs_of_one(weights, 40)
+
+
+def test_packets_that_become_lighter_are_a_sign() -> None:
+    # Something smooth hides the noise that the packets have encoded.
     weights = weighed()
     weights.key(KEY, None)
-    sizes = {place: usual(place, 10 if place == 20 else 1) for place in range(15, 26)}
-    signs = [weights.weigh(size, place, quiet=None) for place, size in sizes.items()]
-    assert not any(signs)
+    assert not any(weights.weigh(usual(place), place, quiet=None) for place in range(1, 20))
+    assert any(weights.weigh(usual(place, 0.5), place, quiet=None) for place in range(20, 30))
 
 
 def test_an_encoder_that_holds_its_rate_tells_by_its_qp() -> None:
@@ -177,7 +199,7 @@ def test_a_sign_that_means_nothing_makes_the_next_one_rarer_but_not_impossible()
     def packets_until_a_sign() -> int:
         weights.key(KEY, None)
         for place in range(1, 50):
-            if weights.weigh(usual(place, 2.0), place, quiet=False):
+            if weights.weigh(usual(place, 1.4), place, quiet=False):
                 return place
         raise AssertionError("no sign")
 
