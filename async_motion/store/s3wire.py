@@ -17,11 +17,12 @@ import ssl
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from urllib.request import getproxies_environment, proxy_bypass
+from urllib.request import getproxies_environment
 
 import aiohttp
 import certifi
 
+from async_motion.store.no_proxy import is_excluded
 from async_motion.store.s3errors import S3Answer
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ class Wire:
         without TLS is on the local network.
         """
         proxy = self._proxies.get("https")
-        if url.scheme != "https" or not proxy or proxy_bypass(url.host or ""):
+        if url.scheme != "https" or not proxy:
+            return None
+        if is_excluded(url.host or "", url.port, self._proxies.get("no", "")):
             return None
         return proxy if "://" in proxy else f"http://{proxy}"
 
