@@ -22,10 +22,10 @@ from tests.fleet.verdict import (
     judge_frames,
     moved_of_others,
 )
-from tests.support.nats import LEADER_S
 from tests.support.wait import eventually
 
-RECOVERY_S = 120.0
+RECOVERY_S = 240.0
+"""Time limit for an owner of each camera, at the start and after each round; a busy machine needs it."""
 SETTLE = 0.4
 """Pause after a repair, as a share of the TTL: the leases are renewed once."""
 
@@ -45,7 +45,7 @@ def run_mix(
     problems: list[str] = []
     counts: Counter[str] = Counter()
     moved: list[int] = []
-    eventually(oracle.covered, within_s=LEADER_S, what="an owner for each camera")
+    eventually(oracle.covered, within_s=RECOVERY_S, what="an owner for each camera")
     eventually(lambda: len(devices(fleet)) == 1 + len(stage.cameras), within_s=60, what="the devices")
     devices_before = devices(fleet)
     time.sleep(SETTLE * fleet.ttl_s)

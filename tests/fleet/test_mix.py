@@ -17,7 +17,6 @@ from tests.support.service import ROOT
 SEED = 298
 """Workers are killed, cut off and stopped; NATS loses its leader, a disk, its majority; two pairs overlap."""
 FAULTS = 6
-TTL_S = 6
 SLACK_S = 15.0
 """What a busy machine may add to a failover: the run by hand asserts the bound itself."""
 
@@ -27,7 +26,7 @@ SLACK_S = 15.0
 def test_a_short_mix_of_faults_leaves_no_camera_alone_and_loses_no_frame(tmp_path: Path) -> None:
     why = missing()
     need(why is None, f"network namespaces: {why}")
-    arguments = ["--seed", str(SEED), "--faults", str(FAULTS), "--overlap", "0.8", "--ttl", str(TTL_S)]
+    arguments = ["--seed", str(SEED), "--faults", str(FAULTS), "--overlap", "0.8"]
     arguments += ["--cameras", "4", "--slack", str(SLACK_S), "--keep", str(tmp_path / "fleet")]
     command = isolated(arguments)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
