@@ -167,10 +167,11 @@ class NatsBucket:
 
     def _is_over(self) -> bool:
         """Return whether the connection is closed for good, or was lost for too long."""
-        if self._client is None or self._client.is_closed:
-            return self._client is not None
+        if self._client is None or self._client.is_connected:
+            return False
         now = asyncio.get_running_loop().time()
-        return self._lost_at is not None and now - self._lost_at > self._ttl_s
+        lost_for_long = self._lost_at is not None and now - self._lost_at > self._ttl_s
+        return self._client.is_closed or lost_for_long
 
     async def _disconnect(self) -> None:
         client, self._client, self._bucket, self._lost_at = self._client, None, None, None
@@ -230,7 +231,7 @@ class NatsBucket:
             with suppress(*_TROUBLE):
                 await client.close()
             raise LeaseUnavailable(f"no NATS server answers: {self._why(exc)}") from exc
-        self._last_error = None
+        self._lost_at = self._last_error = None  # the end of the last connection may have set them
         return client
 
     async def _make_bucket(self, client: Client) -> KeyValue:

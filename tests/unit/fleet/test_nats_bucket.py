@@ -66,3 +66,16 @@ async def test_a_connection_that_uvloop_has_closed_is_trouble_and_no_bug(
     async with bucket:
         with pytest.raises(LeaseUnavailable, match="the handler is closed"):
             await bucket.put("key", b"")
+
+
+async def test_a_connection_is_not_replaced_for_the_end_of_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket: Any = NatsBucket(["nats://127.0.0.1:1"], "fleet", ttl_s=600.0, worker="w1")
+    client = ClosedClient()
+    monkeypatch.setattr(bucket, "_client", client)
+    await bucket._on_disconnect()  # noqa: SLF001 - nats-py calls it late
+    monkeypatch.setattr(bucket, "_ttl_s", -1.0)
+    assert not bucket._is_over()  # noqa: SLF001
+    monkeypatch.setattr(client, "is_connected", False)
+    assert bucket._is_over()  # noqa: SLF001
