@@ -1,4 +1,5 @@
-"""Size and cost of the page: ``python -m tests.benchmarks.page [--seconds 10] [--events 1500]``.
+"""Size and cost of the page: ``python -m tests.benchmarks.page [--seconds 10] [--events 1500]
+[--objects 1000000]``.
 
 Script and style, gzipped; the service's CPU with and without a viewer of one camera; a day of many events in
 Debian's Chromium: the time until all images of the first screen are shown, from the page of cameras and in a
@@ -116,6 +117,27 @@ def a_day(folder: Path, count: int) -> str:
     return noon.date().isoformat()
 
 
+def earlier_days(folder: Path, day: str, objects: int, count: int) -> None:
+    """Add days of `count` events of 20 frames before `day`, with their index, to a total of `objects` frames.
+
+    The frames are hard links: a million files of ordinary size need more than a disk has free.
+    """
+    at = datetime.fromisoformat(day).replace(tzinfo=UTC, minute=1)
+    frame = folder.parent / "frame"
+    for number in range(objects // (20 * count)):
+        at -= timedelta(days=1)
+        gap = timedelta(seconds=86_000 / count)
+        events = [make_event(at=at + gap * n, salt=n, no=n + 1) for n in range(count)]
+        fill(folder, index=events)
+        # A file has at most 65,000 links.
+        frame.with_name(f"frame{number}").write_bytes(b"jpeg")
+        for event in events:
+            place = folder / event.folder
+            place.mkdir(parents=True)
+            for seq in range(20):
+                os.link(frame.with_name(f"frame{number}"), place / f"{seq:06d}.jpg")
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Open Debian's Chromium."""
@@ -212,10 +234,12 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--events", type=int, default=1500)
+    parser.add_argument("--objects", type=int, default=0, help="frames of earlier days in the same store")
     args = parser.parse_args()
     print(f"script and style, gzipped: {weight() / 1024:.1f} KiB")
     with tempfile.TemporaryDirectory() as folder:
         day = a_day(Path(folder) / "data/objects", args.events)
+        earlier_days(Path(folder) / "data/objects", day, args.objects, args.events)
         counter = CountingCamera()
         with chromium() as browser, HttpCamera(counter) as camera:
             settings = {
