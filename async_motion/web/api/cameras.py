@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,11 +12,10 @@ from aiohttp import web
 from async_motion.errors import CameraUnavailable, ImageError
 from async_motion.web.api import models
 from async_motion.web.api.routing import JPEG, ApiError, Call, Route
+from async_motion.web.api.writing import write
 from async_motion.web.live import KEEPALIVE_S, TooManyViewers
 from async_motion.web.site import CameraFacts, Polygon, Site
 
-WRITE_S: Final = 10.0
-"""A viewer that reads nothing for this many seconds is disconnected."""
 POLL_S: Final = 10.0
 """A request for news is answered after this many seconds at the latest."""
 BOUNDARY: Final = "async-motion-picture"
@@ -192,7 +190,7 @@ class CamerasApi:
                     headers={"Content-Type": f"multipart/x-mixed-replace; boundary={BOUNDARY}", **_UNBUFFERED}
                 )
                 await response.prepare(call.request)
-                await _write(response, _PART)
+                await write(response, _PART)
                 async for newest in self._site.live.jpegs(name, call.query.width):
                     if newest is None:
                         if call.request.transport is None or call.request.transport.is_closing():
@@ -200,7 +198,7 @@ class CamerasApi:
                         continue
                     # Chromium shows a part when it has read the head of the next one: sent with the next
                     # image, it would hold each back by one. So a part has no length; the boundary ends it.
-                    await _write(response, newest.jpeg + b"\r\n" + _PART)
+                    await write(response, newest.jpeg + b"\r\n" + _PART)
                 return response
         except TooManyViewers:
             raise ApiError(
@@ -217,17 +215,17 @@ class CamerasApi:
             await response.prepare(call.request)
             cursor = call.request.headers.get("Last-Event-ID") or live.now()
             # A browser that does not receive the first event soon asks for `news/after` instead.
-            await _write(response, b"retry: 3000\nevent: hello\ndata: {}\n\n")
+            await write(response, b"retry: 3000\nevent: hello\ndata: {}\n\n")
             while True:
                 cursor, news = await live.news(cursor, camera, KEEPALIVE_S)
                 for name, values in news[:-1]:
-                    await _write(response, _event(name, values))
+                    await write(response, _event(name, values))
                 for name, values in news[-1:]:
                     # The last one carries the cursor: a connection that breaks before it repeats them.
-                    await _write(response, f"id: {cursor}\n".encode() + _event(name, values))
+                    await write(response, f"id: {cursor}\n".encode() + _event(name, values))
                 if not news:
                     # This detects a listener that has left.
-                    await _write(response, b": still here\n\n")
+                    await write(response, b": still here\n\n")
 
     async def get_news_after(self, call: Call[models.NewsAfterQuery]) -> models.NewsPage:
         camera = call.query.camera
@@ -250,15 +248,6 @@ class CamerasApi:
             raise ApiError(
                 429, "all streams are taken (web.max_viewers)", headers={"Retry-After": "10"}
             ) from None
-
-
-async def _write(response: web.StreamResponse, data: bytes) -> None:
-    """Write a part of a stream. Raises ConnectionResetError if the viewer reads nothing for `WRITE_S`."""
-    try:
-        async with asyncio.timeout(WRITE_S):
-            await response.write(data)
-    except TimeoutError:
-        raise ConnectionResetError("the viewer does not read") from None
 
 
 def _event(name: str, values: dict[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import tempfile
 from collections.abc import AsyncIterator, Iterable
@@ -19,8 +20,9 @@ from async_motion.core.names import EVENT_ID, frame_key, is_name
 from async_motion.core.payloads import iso
 from async_motion.errors import ImageError, StoreRefused, StoreUnavailable, UnreadableObject
 from async_motion.retrieval import Event
-from async_motion.web.api import models
+from async_motion.web.api import models, writing
 from async_motion.web.api.routing import JPEG, ApiError, Call, Route
+from async_motion.web.api.writing import write
 from async_motion.web.archive import Archive
 from async_motion.web.auth import Role
 from async_motion.web.site import Site
@@ -33,6 +35,9 @@ MAX_FRAME: Final = 32 * 2**20
 """Maximum bytes of a stored frame that is served."""
 MAX_CLIP_FRAMES: Final = 3_000
 CLIPS_AT_ONCE: Final = 1
+"""Clips that are made concurrently."""
+MAX_CLIPS: Final = 8
+"""Clips that wait, are made or are fetched: each takes room on the disk."""
 CHUNK: Final = 256 * 1024
 
 _EVENT: Final = {"camera": "The camera's name.", "event_id": "The event's id."}
@@ -44,7 +49,8 @@ class EventsApi:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._clips = asyncio.Semaphore(CLIPS_AT_ONCE)
+        self._making = asyncio.Semaphore(CLIPS_AT_ONCE)
+        self._clips_out = 0
 
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
@@ -221,7 +227,7 @@ class EventsApi:
         )
         await response.prepare(call.request)
         async for part in zipped(name, event, frames, self.archive.reader.fetch):
-            await response.write(part)
+            await write(response, part, writing.DOWNLOAD_S)
         await response.write_eof()
         return response
 
@@ -231,23 +237,18 @@ class EventsApi:
             raise ApiError(
                 409, f"more than {MAX_CLIP_FRAMES} frames: async-motion get --clip makes this clip"
             )
-        async with self._clips:
+        if self._clips_out >= MAX_CLIPS:
+            raise ApiError(503, "other clips are being fetched", headers={"Retry-After": "10"})
+        self._clips_out += 1
+        try:
             with tempfile.TemporaryDirectory(prefix="async-motion-clip-") as folder:
                 target = Path(folder) / "clip.mp4"
-                await self._make_clip(frames, target)
-                response = web.StreamResponse(
-                    headers={
-                        "Content-Type": "video/mp4",
-                        "Content-Length": str(target.stat().st_size),
-                        "Content-Disposition": f'inline; filename="{event.camera}-{event.event_id}.mp4"',
-                    }
-                )
-                await response.prepare(call.request)
-                with target.open("rb") as file:
-                    while part := file.read(CHUNK):
-                        await response.write(part)
-                await response.write_eof()
-                return response
+                # A client that reads slowly must not delay the next clip.
+                async with self._making:
+                    await self._make_clip(frames, target)
+                return await _send_clip(call.request, target, f"{event.camera}-{event.event_id}.mp4")
+        finally:
+            self._clips_out -= 1
 
     async def _make_clip(self, frames: list[FrameInfo], target: Path) -> None:
         loop = asyncio.get_running_loop()
@@ -293,6 +294,22 @@ class EventsApi:
             raise unreadable(exc) from exc
         self.archive.thumbnails.forget(self.archive.reader.folder(event))
         return models.Deleted(objects=count)
+
+
+async def _send_clip(request: web.Request, target: Path, name: str) -> web.StreamResponse:
+    with target.open("rb") as file:
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "video/mp4",
+                "Content-Length": str(os.fstat(file.fileno()).st_size),
+                "Content-Disposition": f'inline; filename="{name}"',
+            }
+        )
+        await response.prepare(request)
+        while part := file.read(CHUNK):
+            await write(response, part, writing.DOWNLOAD_S)
+    await response.write_eof()
+    return response
 
 
 def day_bounds(day: date) -> tuple[datetime, datetime]:

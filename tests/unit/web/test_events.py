@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
 import time
 import zipfile
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -17,7 +19,8 @@ import pytest
 from async_motion.core.model import Box, Image
 from async_motion.errors import StoreRefused, StoreUnavailable
 from async_motion.jpeg import dimensions, encode
-from async_motion.web.api.events import day_bounds
+from async_motion.web.api import writing
+from async_motion.web.api.events import MAX_CLIPS, day_bounds
 from async_motion.web.event_pages import day_words, lasted, spark
 from async_motion.web.thumbnails import Thumbnails
 from tests.support.bucket import MadeEvent, MemoryBucket, make_event
@@ -248,6 +251,64 @@ async def test_an_archive_holds_what_was_stored() -> None:
         "000001.jpg",
     ]
     assert "000000.jpg" in files["MISSING"].decode()
+
+
+async def stalled(stage: Stage, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Request a path and read the head of the answer, then nothing."""
+    host, port = stage.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert b" 200 " in await reader.readline()
+    return reader, writer
+
+
+def large() -> tuple[Stage, str]:
+    """Return a stage with an event that no socket's buffers hold, and its path."""
+    stage = Stage()
+    made = make_event(at=MORNING, jpegs=[bytes(12_000_000)] * 2)
+    stage.bucket.add(made)
+    return stage, f"/api/v1/events/porch/{made.event_id}"
+
+
+async def test_clients_that_stop_reading_delay_no_clip_and_are_bounded() -> None:
+    stage, path = large()
+    async with serving(stage) as session:
+        clients = [await stalled(stage, f"{path}/clip")]
+        async with session.get(f"{path}/clip") as answer:
+            assert len(await answer.read()) == 24_000_000
+        clients += [await stalled(stage, f"{path}/clip") for _ in range(MAX_CLIPS - 1)]
+        async with session.get(f"{path}/clip") as answer:
+            assert answer.status == 503
+            assert "Retry-After" in answer.headers
+        for _, writer in clients:
+            writer.transport.abort()
+
+
+@pytest.mark.parametrize("kind", ["clip", "archive"])
+async def test_a_download_ends_when_its_client_reads_nothing(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("async_motion.web.api.writing.DOWNLOAD_S", 0.2)
+    given_up: list[str] = []
+
+    async def watched(*arguments: Any) -> None:
+        try:
+            await writing.write(*arguments)
+        except ConnectionResetError as exc:
+            given_up.append(str(exc))
+            raise
+
+    monkeypatch.setattr("async_motion.web.api.events.write", watched)
+    stage, path = large()
+    async with serving(stage):
+        reader, writer = await stalled(stage, f"{path}/{kind}")
+        await eventually_async(lambda: given_up, within_s=60, what="the end of the download")
+        got = 0
+        with suppress(ConnectionResetError):
+            while data := await reader.read(1 << 20):
+                got += len(data)
+        assert got < 24_000_000
+        writer.transport.abort()
 
 
 async def test_a_clip_a_link_and_deleting() -> None:
