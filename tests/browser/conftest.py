@@ -1,7 +1,8 @@
 """A real service with synthetic cameras, and a real browser that opens its pages.
 
-The store is SeaweedFS, with a key for the uploader and one for the pages; `ASYNC_MOTION_PAGE_STORE=directory`
-takes the directory, which the tests behind a proxy always do.
+The store is SeaweedFS, with keys that have exactly the rights that `async-motion policy minio` prints for the
+uploader and, with `--reader`, for the pages. `ASYNC_MOTION_PAGE_STORE=directory` takes the directory, as the
+tests behind a proxy always do.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
+from async_motion.app.rights import s3_policy
+from async_motion.errors import StoreRefused, StoreUnavailable
+from async_motion.settings import load
+from async_motion.store.minio_reader import MinioReader
 from tests.support.need import need
 from tests.support.npm import package
 from tests.support.ports import free_port
-from tests.support.s3 import seaweedfs
+from tests.support.s3 import run, seaweedfs
 from tests.support.service import Service
 from tests.support.wait import eventually
 
@@ -80,9 +85,33 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]
     if os.environ.get("ASYNC_MOTION_PAGE_STORE") == "directory":
         yield "", ""
         return
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
-        bucket, uploader, reader = server.make_bucket(), server.uploader, server.admin
-        assert uploader is not None
+    folder = tmp_path_factory.mktemp("seaweedfs")
+    bucket = "motion-of-the-pages"
+    # Without credentials: they are drawn when the server starts, with these policies.
+    (folder / "variables.yaml").write_text(
+        f"instance: edge1\nminio: {{bucket: {bucket}, endpoint: 's3.example.com', region: us-east-1, "
+        "create_bucket: false, access_key: any, secret_key: any-of-8-letters}\n"
+    )
+    settings = load(folder / "variables.yaml", {})
+    policies = [s3_policy(settings, reader=reader) for reader in (False, True)]
+    with seaweedfs(folder / "server", policies=policies) as server:
+        uploader, reader = server.users
+
+        async def make() -> None:
+            async with server.raw() as client:
+                await client.make_bucket(bucket)
+
+        async def may_list() -> bool:
+            """Return whether the policies are in force, shortly after the server's first answer."""
+            async with MinioReader(bucket=bucket, **reader.arguments()) as store:
+                try:
+                    await store.page("edge1/")
+                except (StoreRefused, StoreUnavailable):
+                    return False
+                return True
+
+        run(make())
+        eventually(lambda: run(may_list()), within_s=60, what="the policies")
         where = f"bucket: {bucket}, create_bucket: false, endpoint: '{server.endpoint}', region: us-east-1"
         keys = "access_key: {0.access_key}, secret_key: {0.secret_key}"
         yield (
@@ -134,8 +163,11 @@ class Seen:
         )
 
     def _said(self, message: ConsoleMessage) -> None:
-        # Browsers also log the 422 for invalid settings, and the 409 for a link to a directory.
-        refused = any(status in message.text for status in ("422 (Unprocessable", "409 (Conflict)"))
+        # Browsers also log the 422 for invalid settings, the 409 for a link to a directory, and the 503 for a
+        # key that may not delete.
+        refused = any(
+            status in message.text for status in ("422 (Unprocessable", "409 (Conflict)", "503 (Service")
+        )
         if message.type == "error" and not refused:
             self.errors.append(message.text)
 

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser.conftest import CONFIG
 from tests.support.ports import free_port
 from tests.support.service import Service
+from tests.support.wait import eventually
 
 PREFIX = "/api/hassio_ingress/t0ken-of-the-session"
 PERSON = {"X-Remote-User-Id": "7", "X-Remote-User-Display-Name": "Ada", "X-Ingress-Path": PREFIX}
@@ -127,6 +128,29 @@ def test_every_task_works_in_home_assistants_frame(chromium: Browser, ingress: s
         assert "Porch by ingress" in behind.config.read_text()
         assert outside == []
         assert failed == []
+
+
+def test_an_event_is_deleted_after_a_question(chromium: Browser, ingress: str, behind: Service) -> None:
+    behind.wait_for_log("yard: motion ended", within_s=180)
+    with chromium.new_context() as context:
+        page = context.new_page()
+        inside = f"{ingress}{PREFIX}/"
+
+        def stored() -> int:
+            return len(page.request.get(f"{inside}api/v1/events?camera=yard").json()["events"])
+
+        eventually(lambda: stored() > 0, within_s=60, what="a stored event")
+        page.goto(f"{inside}events?camera=yard")
+        page.locator("event-grid .card:not(:has(.pill))").last.click()
+        page.wait_for_url(re.compile(r"event\?camera="))
+        address = page.url
+        page.click("event-actions >> text=Delete")
+        page.click("dialog >> text=Keep it")
+        assert page.request.get(address).ok
+        page.click("event-actions >> text=Delete")
+        page.click("dialog .danger")
+        page.wait_for_url(re.compile("events"))
+        assert page.request.get(address).status == 404
 
 
 def test_beside_the_proxy_a_person_logs_in_and_out(chromium: Browser, behind: Service) -> None:
