@@ -20,6 +20,10 @@ lovelace:
 input_boolean:
   siren:
   moving:
+input_datetime:
+  siren_ends:
+    has_date: true
+    has_time: true
 alarm_control_panel:
   - platform: manual
     name: Panel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.support.service import ROOT
 SHIPPED = ROOT / "config" / "homeassistant"
 BLUEPRINTS = sorted((SHIPPED / "blueprints" / "automation").glob("*/*.yaml"))
 PANEL, SIREN = "alarm_control_panel.panel", "input_boolean.siren"
+SIREN_ENDS = "input_datetime.siren_ends"
 MOTION = "moving"
 
 
@@ -111,8 +113,8 @@ def test_an_automation_from_each_blueprint_does_what_it_says(lab: Lab) -> None:
         forget(lab, notify, siren, digest)
 
 
-@pytest.mark.parametrize("end", ["disarmed", "timed out"])
-def test_a_siren_ends_although_home_assistant_restarts_in_mid_alarm(lab: Lab, end: str) -> None:
+def alarmed(lab: Lab, **inputs: Any) -> str:
+    """Make an automation from the siren's blueprint and let it sound; return its entity."""
     path = next(path for path in BLUEPRINTS if path.stem == "siren_while_armed")
     lab.ha.ws(
         type="blueprint/save",
@@ -125,21 +127,52 @@ def test_a_siren_ends_although_home_assistant_restarts_in_mid_alarm(lab: Lab, en
     lab.ha.call_service("input_boolean", "turn_off", entity_id=motion)
     lab.ha.call_service("alarm_control_panel", "alarm_arm_away", entity_id=PANEL)
     lab.wait(PANEL, "armed_away")
-    seconds = 600 if end == "disarmed" else 20
-    use = {"motion": [motion], "panel": PANEL, "siren": [SIREN], "seconds": seconds}
+    use = {"motion": [motion], "panel": PANEL, "siren": [SIREN], **inputs}
     name = automate(lab, "siren", {"use_blueprint": {"path": f"async_motion/{path.name}", "input": use}})
     lab.ha.call_service("input_boolean", "turn_on", entity_id=motion)
     lab.wait(SIREN, "on")
+    return name
+
+
+def waits(lab: Lab) -> list[tuple[float, float]]:
+    """Return (Unix time of its start, seconds that it waits) of each run of the siren's automation."""
+    found = []
+    about = {"domain": "automation", "item_id": f"{lab.name}_siren"}
+    for run in lab.ha.ws(type="trace/list", **about):
+        trace = lab.ha.ws(type="trace/get", run_id=run["run_id"], **about)["trace"]
+        if "action/1" in trace:  # its conditions were met
+            variables = next(iter(trace.values()))[0]["changed_variables"]
+            began = datetime.fromisoformat(run["timestamp"]["start"]).timestamp()
+            found.append((began, float(variables["left"])))
+    return sorted(found)
+
+
+def test_a_siren_ends_although_home_assistant_restarts_in_mid_alarm(lab: Lab) -> None:
+    name = alarmed(lab, seconds=20)
     lab.ha.restart()
     lab.wait(name, "on")
     lab.wait(PANEL, "armed_away")
-    if end == "disarmed":
-        assert lab.ha.state(SIREN) == "on"
-        lab.ha.call_service("alarm_control_panel", "alarm_disarm", entity_id=PANEL)
     lab.wait(SIREN, "off")
-    if end != "disarmed":
-        lab.ha.call_service("alarm_control_panel", "alarm_disarm", entity_id=PANEL)
-    # A siren that is switched on without an alarm is left alone.
+    lab.ha.call_service("alarm_control_panel", "alarm_disarm", entity_id=PANEL)
+    lab.wait(PANEL, "disarmed")
+    forget(lab, name)
+
+
+@pytest.mark.parametrize("helper", [False, True])
+def test_restarts_in_mid_alarm_do_not_prolong_it(lab: Lab, helper: bool) -> None:
+    name = alarmed(lab, seconds=600, **({"ends_at": SIREN_ENDS} if helper else {}))
+    ((began, waited),) = eventually(partial(waits, lab), what="the alarm's trace")
+    assert waited == 600
+    for _ in range(2 if helper else 1):
+        lab.ha.restart()
+        lab.wait(name, "on")
+        lab.wait(PANEL, "armed_away")
+        again, left = eventually(lambda: waits(lab)[1:], what="the run after the restart")[-1]
+        # The helper has whole seconds.
+        assert again + left == pytest.approx(began + 600, abs=5)
+        assert lab.ha.state(SIREN) == "on"
+    lab.ha.call_service("alarm_control_panel", "alarm_disarm", entity_id=PANEL)
+    lab.wait(SIREN, "off")
     lab.wait(PANEL, "disarmed")
     forget(lab, name)
 
