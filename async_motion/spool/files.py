@@ -123,10 +123,20 @@ def connect(path: Path | None) -> sqlite3.Connection:
         db.execute("PRAGMA secure_delete = OFF")
         # Damaged text must not raise while rows are iterated; the codec detects it.
         db.text_factory = _text
+    except UnicodeDecodeError as exc:
+        db.close()
+        raise _damaged(f"its schema is no text: {exc}") from exc
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _damaged(why: str) -> sqlite3.DatabaseError:
+    """Return SQLite's error for a damaged file, where the module cannot decode SQLite's own message."""
+    error = sqlite3.DatabaseError(why)
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_CORRUPT, "SQLITE_CORRUPT"
+    return error
 
 
 def _text(data: bytes) -> str:

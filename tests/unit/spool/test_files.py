@@ -3,14 +3,16 @@
 # ruff: noqa: ASYNC240  # tests may wait for a file
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from async_motion.errors import SpoolError
-from async_motion.spool import files
+from async_motion.spool import files, restore
 from tests.support.clock import Clock
 from tests.support.records import make_event, make_record
 from tests.support.spooling import (
@@ -61,6 +63,22 @@ async def test_no_more_than_two_damaged_spools_are_kept(path: Path, clock: Clock
         async with new_spool(path, clock):
             clock.sleep(1)
     assert len(list(path.parent.glob("spool.db.damaged-*"))) == files.KEPT_DAMAGED
+
+
+async def test_a_schema_that_is_no_text_is_damage(path: Path, clock: Clock) -> None:
+    """Python's sqlite3 cannot decode what SQLite says of it."""
+    async with new_spool(path, clock):
+        pass
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_schema SET sql = CAST(x'43524541544520d3ff' AS TEXT) WHERE name = 'items'")
+    damaged = path.read_bytes()
+    with pytest.raises(SpoolError, match="SQLITE_CORRUPT"):
+        restore(io.BytesIO(damaged), path.with_name("other.db"))
+    async with new_spool(path, clock):
+        pass
+    (kept,) = path.parent.glob(f"{path.name}.damaged-*")
+    assert kept.read_bytes() == damaged
 
 
 async def test_a_deleted_jpeg_is_not_overwritten_with_zeros(path: Path, clock: Clock) -> None:
