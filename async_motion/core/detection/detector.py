@@ -466,9 +466,12 @@ class Detector:
             in_all = self._tracks.totals(regions.area.astype(np.float64))
             large |= kept & (in_all >= _KEPT_SHARE * required)
         large[0] = False
-        self._lit_mask: Plane | None = None
+        lit = large & ~kept
+        if lit.any():
+            lit &= regions.relit(look.corrected, background.reference)
         if self._switched is not None:
-            large &= ~self._lit(regions, whole, look, large, now)
+            lit |= self._lit(regions, whole, look, large, now)
+        large &= ~lit
         if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
             if some(large):
                 large &= ~self._heal(regions, whole, look, large)
@@ -485,7 +488,7 @@ class Detector:
         # Planes are never changed in place, so one may serve as several.
         self._moving = self._mask if np.array_equal(real, large) else regions.mask_of(real)
         moving = self._moving if np.array_equal(evident, real) else regions.mask_of(evident)
-        self._learn(look, moving, now, passed)
+        self._learn(look, moving, regions.mask_of(lit), now, passed)
 
         reason = Reason.MOTION
         if self._doubt or now < self._learning_until - 1e-6:
@@ -594,19 +597,16 @@ class Detector:
             lit &= regions.share(leapt, lit) > _LEAPT
             watched = u8(cv2.bitwise_and(whole, self._watched))
             lit &= regions.without_outline(watched, look.corrected, self._background.edges)
-        self._lit_mask = regions.mask_of(lit)
         if now - since >= _PAST_S - 1e-6:
             if lit.any():
-                grown = u8(cv2.dilate(self._lit_mask, np.ones((5, 5), np.uint8)))
+                grown = u8(cv2.dilate(regions.mask_of(lit), np.ones((5, 5), np.uint8)))
                 self._background.take_over(look.corrected, grown)
             self._switched = None
         return lit
 
-    def _learn(self, look: _Look, moving: Plane, now: float, passed: float) -> None:
+    def _learn(self, look: _Look, moving: Plane, lit: Plane, now: float, passed: float) -> None:
         background = self._background
-        specks = u8(cv2.subtract(look.stands_out, self._mask))
-        if self._lit_mask is not None:
-            specks = u8(cv2.subtract(specks, self._lit_mask))
+        specks = u8(cv2.subtract(cv2.subtract(look.stands_out, self._mask), lit))
         place = self._tracks.place()
         self._unrest.learn(specks, min(passed, HOLDS_S), now - background.born, place)
         rested = self._tracks.rested(now)

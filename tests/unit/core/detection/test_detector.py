@@ -15,7 +15,7 @@ from async_motion.core.detection.detector import Detector, DetectorSettings, Zon
 from async_motion.core.detection.sensitivity import MEASURES
 from async_motion.core.model import Detection, Luma, Reason
 from async_motion.errors import FrameShapeError
-from tests.support.scenes import patches
+from tests.support.scenes import patches, texture
 
 FPS = 10
 LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
@@ -467,6 +467,25 @@ def test_a_person_who_was_there_from_the_start_is_motion_while_stirring() -> Non
         frames += [frame] * 7
     detections = watch(Detector(DetectorSettings()), frames)
     assert np.mean([detection.motion for detection in detections[2 * FPS :]]) > 0.8
+
+
+@pytest.mark.parametrize("speed", [3, 12])
+def test_head_lights_that_sweep_over_a_scene_are_not_motion_but_a_walker_in_them_is(speed: int) -> None:
+    still = texture(120, 160) // 3
+    y, x = np.mgrid[:120, :160]
+    lit = [
+        still * (1 + 1.2 * np.exp(-((x - at) ** 2 / 900.0 + (y - 70) ** 2 / 1600.0)))
+        for at in range(-120, 280, speed)
+    ]
+    sweep = [plane.astype(np.uint8) for plane in lit]
+    detector = rested(still)
+    watch(detector, [still] * 5 * FPS, start=3.0)
+    assert not any(detection.motion for detection in watch(detector, sweep, start=8.0))
+    after = 8.0 + len(sweep) / FPS
+    assert not any(detection.motion for detection in watch(detector, [still] * 3 * FPS, start=after))
+    walker = [with_box(plane, 20 + 3 * step, 50) for step, plane in enumerate(sweep[: 3 * FPS])]
+    seen = watch(detector, walker, start=after + 3.0)
+    assert np.mean([detection.motion for detection in seen[2:]]) > 0.9
 
 
 def test_a_shaking_camera_alone_is_not_motion() -> None:

@@ -9,6 +9,7 @@ import pytest
 from async_motion.core.detection.regions import Regions, Unrest, clean, labels, some
 from async_motion.core.detection.shadows import shadows
 from async_motion.core.detection.working_image import Plane, gradient, u8
+from tests.support.scenes import patches
 
 
 def plane(*boxes: tuple[int, int, int, int]) -> Plane:
@@ -142,6 +143,26 @@ def test_a_hole_is_distinguished_from_an_object_by_its_edges() -> None:
     assert hole[1]
     assert not thing[1]
     assert not moving[1]
+
+
+def test_soft_light_keeps_the_texture_and_has_no_outline() -> None:
+    ground = patches() // 2
+    y, x = np.mgrid[:120, :160]
+    gain = 1 + 0.8 * np.exp(-((x - 80) ** 2 + (y - 60) ** 2) / 800.0)
+    sharp = np.where(np.hypot(x - 80, y - 60) < 25, 1.5, 1.0)
+
+    def relit(frame: Plane, at_rest: Plane) -> bool:
+        differs = np.where(cv2.absdiff(frame, at_rest) > 12, 255, 0).astype(np.uint8)
+        regions = Regions(cv2.morphologyEx(differs, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)))
+        return bool(regions.relit(frame, at_rest)[np.argmax(regions.area)])
+
+    other = patches(seed=5) // 2
+    assert relit((ground * gain).astype(np.uint8), ground)
+    assert not relit((ground * sharp).astype(np.uint8), ground)
+    assert not relit(np.where(sharp > 1, other, ground), ground)
+    plain = np.full_like(ground, 60)
+    assert not relit((plain * gain).astype(np.uint8), plain)  # a blurred object may look the same
+    assert not Regions(np.zeros_like(ground)).relit(ground, ground).any()
 
 
 def test_regions_far_from_the_corner_are_where_they_are() -> None:
