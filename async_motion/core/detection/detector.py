@@ -466,9 +466,7 @@ class Detector:
             in_all = self._tracks.totals(regions.area.astype(np.float64))
             large |= kept & (in_all >= _KEPT_SHARE * required)
         large[0] = False
-        lit = large & ~kept
-        if lit.any():
-            lit &= regions.relit(look.corrected, background.reference)
+        lit = regions.relit(look.corrected, background.reference, large & ~kept)
         if self._switched is not None:
             lit |= self._lit(regions, whole, look, large, now)
         large &= ~lit

@@ -43,8 +43,7 @@ _TEXTURE, _SAME_TEXTURE = 1.0, 0.85
 the deviations of frame and background for the surface to be the same."""
 _FADES = 0.4
 """Soft light differs beyond its outline by more than this share of its difference within. An object ends."""
-_BLUR, _EVERY = (7, 7), 2
-"""The neighbourhood, and the step from one pixel that is compared to the next."""
+_BLUR = (7, 7)
 _UNREST_S = 8.0
 _AROUND, _DISTURBED = 3, 1
 """Around a box are the cells up to `_AROUND` from it, without those up to `_DISTURBED`: the object in the box
@@ -255,42 +254,43 @@ class Regions:
         new = np.bincount(label, weights=now > then + _EDGE, minlength=self.count)
         return np.asarray(new < _NEW_OUTLINE * np.bincount(label, minlength=self.count), np.bool_)
 
-    def relit(self, plane: Plane, at_rest: Plane) -> NDArray[np.bool_]:
-        """Return which regions are soft light: the background's texture, fading out beyond the outline."""
-        if self.count == 1:
-            return np.zeros(1, np.bool_)
-        now, then = plane[self.window], at_rest[self.window]
-        label, pixels = self._label_of[::_EVERY], self._pixels[::_EVERY]
-        ours, theirs = _texture(now, pixels), _texture(then, pixels)
-        common, own, usual = (
-            self._means(label, each) for each in (ours * theirs, ours * ours, theirs * theirs)
+    def relit(self, plane: Plane, at_rest: Plane, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which regions `among` those asked for are soft light.
+
+        Light keeps the texture of the background, and soft light fades out beyond the outline.
+        """
+        relit = among.copy()
+        for label in labels(among):
+            relit[label] = self._same_texture(label, plane, at_rest) and self._fades(label, plane, at_rest)
+        return relit
+
+    def _same_texture(self, label: int, plane: Plane, at_rest: Plane) -> bool:
+        box, inside = self.part(label)
+        now, then = (_texture(each[self.window][box])[inside > 0] for each in (plane, at_rest))
+        own, usual, common = float(now @ now), float(then @ then), float(now @ then)
+        textured = min(own, usual) > _TEXTURE**2 * int(self.area[label])
+        return textured and common > _SAME_TEXTURE * float(np.sqrt(own * usual))
+
+    def _fades(self, label: int, plane: Plane, at_rest: Plane) -> bool:
+        rows, columns = self.part(label)[0]
+        around = (
+            slice(max(rows.start - _MARGIN, 0), rows.stop + _MARGIN),
+            slice(max(columns.start - _MARGIN, 0), columns.stop + _MARGIN),
         )
-        relit = np.minimum(own, usual) > _TEXTURE**2
-        relit &= common > _SAME_TEXTURE * np.sqrt(own * usual)
-        if relit.any():
-            inside = u8(self._labels > 0)
-            band, label = self._band(inside)
-            difference, within = cv2.absdiff(now, then)[band], inside[band] > 0
-            inner, outer = (self._means(label[side], difference[side]) for side in (within, ~within))
-            relit &= outer > _FADES * inner
-        return np.asarray(relit, np.bool_)
-
-    def _means(self, label: NDArray[np.uint16], values: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Return the mean of the `values` of each label; 0 where there is none."""
-        sums = np.bincount(label, weights=values, minlength=self.count)
-        return np.asarray(sums / np.maximum(np.bincount(label, minlength=self.count), 1), np.float64)
-
-    def _band(self, part: Plane) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
-        """Return the outlines of `part`, a mask of the window, and the label of each of their pixels."""
-        band = u8(cv2.subtract(cv2.dilate(part, _SQUARE), cv2.erode(part, _SQUARE))) > 0
-        return band, np.asarray(cv2.dilate(self._labels, _SQUARE), np.uint16)[band]
+        near = self._labels[around]
+        inside, outside = u8(cv2.inRange(near, label, label)), u8(cv2.inRange(near, 0, 0))
+        difference = cv2.absdiff(plane[self.window][around], at_rest[self.window][around])
+        inner = cv2.mean(difference, u8(cv2.subtract(inside, cv2.erode(inside, _SQUARE))))[0]
+        outer = cv2.mean(difference, u8(cv2.bitwise_and(cv2.dilate(inside, _SQUARE), outside)))[0]
+        return outer > _FADES * inner
 
     def _outlines(
         self, mask: Plane, plane: Plane, edges_at_rest: Plane
     ) -> tuple[NDArray[np.uint16], NDArray[np.float64], NDArray[np.float64]]:
         """Return the label of each pixel along the outlines, and its gradient now and at rest."""
         part = self.window
-        band, label = self._band(mask[part])
+        band = u8(cv2.subtract(cv2.dilate(mask[part], _SQUARE), cv2.erode(mask[part], _SQUARE))) > 0
+        label = np.asarray(cv2.dilate(self._labels, _SQUARE), np.uint16)[band]
         now = gradient(plane[part])[band].astype(np.float64)
         return label, now, edges_at_rest[part][band].astype(np.float64)
 
@@ -364,6 +364,6 @@ class Unrest:
         return u8(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR))
 
 
-def _texture(plane: Plane, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Return how far each of the flat `pixels` is from the mean of its neighbourhood, in grey levels."""
-    return plane.ravel()[pixels].astype(np.float32) - cv2.blur(plane, _BLUR).ravel()[pixels]
+def _texture(plane: Plane) -> NDArray[np.float32]:
+    """Return how far each pixel is from the mean of its neighbourhood, in grey levels."""
+    return np.asarray(cv2.subtract(plane, cv2.blur(plane, _BLUR), dtype=cv2.CV_32F), np.float32)
