@@ -63,7 +63,8 @@ def run_mix(
             problems.append(f"{text}: {exc}: {oracle.owners}")
             break
         oracle.end_excuse()
-        if broken := {fault.worker for fault in chosen if fault.worker is not None}:
+        broken = {fault.worker for fault in chosen if fault.worker is not None}
+        if len(broken) == len(chosen):  # without their leader the servers let leases of any worker expire
             moved.append(moved_of_others(before, oracle.owners, broken=broken))
         worst = max((gap.length_s for gap in oracle.gaps if gap.end_s > at), default=0.0)
         after = time.monotonic() - repaired
