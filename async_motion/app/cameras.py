@@ -4,13 +4,17 @@ start(name) ──▶ source, detector, unit, supervisor, profiles ──▶ tas
 change(name) ──▶ new settings apply between two frames; an open event continues
 stop(name)  ──▶ capture ends ▶ queued frames reach the spool ▶ the detector's state is saved ▶ source closed
 cut(name)   ──▶ the camera is free at once, whatever a stop waits for
+
+A stop that takes longer than `STOP_S` abandons the camera: a thread of the detector or the encoder hangs, and
+cannot be ended. Its connections are cut, it is reported as offline, and a successor may start.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -18,6 +22,7 @@ from functools import partial
 
 from async_motion.app import build, specs, units
 from async_motion.app.fleet_broker import FleetBroker
+from async_motion.app.relay import ObserverRelay
 from async_motion.broker.client import BrokerClient
 from async_motion.camera.detector_state import LearnedKeeper
 from async_motion.camera.supervisor import CameraSupervisor
@@ -29,6 +34,9 @@ from async_motion.status import Reporter
 from async_motion.web.live import Live
 
 log = logging.getLogger(__name__)
+
+STOP_S = 30.0
+"""How long a stop waits for the frames under way; normally they take less than a second."""
 
 End = Callable[[asyncio.Task[None]], Awaitable[None]]
 """Cancels a task and waits for it to end."""
@@ -52,6 +60,7 @@ class Shared:
 class _Running:
     source: CameraSource
     unit: CameraUnit
+    relay: ObserverRelay
     supervisor: CameraSupervisor
     watching: asyncio.Task[None]
     resources: AsyncExitStack
@@ -66,8 +75,10 @@ class Cameras:
         self._shared = shared
         self._end = end
         self._running: dict[str, _Running] = {}
-        self._ending: dict[str, _Running] = {}
-        """The cameras whose stop has begun and not ended."""
+        self._ending: list[tuple[str, _Running]] = []
+        """The cameras whose stop has begun and not ended; an abandoned one stays until its thread returns."""
+        self._abandoned: Counter[str] = Counter()
+        """How many of a camera's predecessors were abandoned."""
         self._tasks: asyncio.TaskGroup | None = None
 
     @property
@@ -98,6 +109,8 @@ class Cameras:
         settings, shared = self._settings, self._shared
         camera = settings.cameras[name]
         source = units.build_source(name, camera)
+        source.counters.abandoned = self._abandoned[name]
+        relay = ObserverRelay(shared.observer)
         resources = AsyncExitStack()
         resources.push_async_callback(source.aclose)
         keeps = units.keeps_learned(settings, source)
@@ -114,7 +127,7 @@ class Cameras:
             name,
             source=source,
             outbox=shared.spool,
-            observer=shared.observer,
+            observer=relay,
             executor=shared.executor,
             encoder=shared.encoder,
             viewer=partial(shared.live.judged, name),
@@ -128,6 +141,7 @@ class Cameras:
         self._running[name] = running = _Running(
             source=source,
             unit=unit,
+            relay=relay,
             supervisor=supervisor,
             watching=self._tasks.create_task(supervisor.run(), name=f"camera[{name}]"),
             resources=resources,
@@ -162,38 +176,59 @@ class Cameras:
             running.others.append(self._tasks.create_task(profiles.run(), name=f"profile[{name}]"))
 
     async def stop(self, name: str) -> None:
-        """Stop a camera; return once its queued frames are in the spool and its source is closed."""
+        """Stop a camera; return once its queued frames are in the spool and its source is closed.
+
+        Returns after about `STOP_S` at the latest; then the camera is abandoned.
+        """
         running = self._running.pop(name, None)
         if running is None:
             return
-        self._ending[name] = running
-        await running.supervisor.stop()
-        await asyncio.wait([running.watching])
-        await self._shared.learned.detach(name)
+        ending = (name, running)
+        self._ending.append(ending)
+        try:
+            async with asyncio.timeout(STOP_S):
+                await running.supervisor.stop()
+                await asyncio.wait([running.watching])
+        except TimeoutError:
+            self._abandon(name, running)
+        else:
+            await self._shared.learned.detach(name)
         for task in running.others:
             await self._end(task)
         self._shared.reporter.detach(name)
         await running.resources.aclose()
-        self._ending.pop(name, None)
+        # An abandoned one holds its camera until its thread has returned.
+        running.watching.add_done_callback(lambda _: self._ending.remove(ending))
+
+    def _abandon(self, name: str, running: _Running) -> None:
+        """Go on without a camera that does not stop."""
+        problem = f"did not stop within {STOP_S:g} s"
+        log.error("%s: %s: a thread hangs; abandoned, and a successor may start", name, problem)
+        self._abandoned[name] += 1
+        running.source.cut()
+        running.relay.close(name, problem)
+        self._shared.learned.forget(name)
 
     def cut(self, name: str) -> bool:
         """End a camera's connections at once and for good; return whether it is free.
 
         From any thread; never waits. A camera that is cut can only be stopped.
         """
-        found = [one for one in (self._running.get(name), self._ending.get(name)) if one is not None]
+        found = [one for other, one in self._ending if other == name]
+        if (one := self._running.get(name)) is not None:
+            found.append(one)
         free = [one.source.cut() for one in found]
         return all(free)
 
     @property
     def unfinished(self) -> list[asyncio.Task[None]]:
         """Return the tasks of cameras whose stop has begun and not ended."""
-        return [one.watching for one in self._ending.values()]
+        return [one.watching for _, one in self._ending]
 
-    async def stop_all(self) -> None:
-        """Stop all cameras concurrently."""
+    async def stop_all(self, names: Collection[str] | None = None) -> None:
+        """Stop all cameras concurrently, or those of these names."""
         async with asyncio.TaskGroup() as tasks:
-            for name in self.names:
+            for name in self.names if names is None else names:
                 tasks.create_task(self.stop(name), name=f"stop camera[{name}]")
 
     def unit(self, name: str) -> CameraUnit | None:

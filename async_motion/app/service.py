@@ -382,8 +382,7 @@ class Service:
         self._settings = settings
         cameras.adopt(settings)
         zones = specs.watched_zones(settings)
-        for name in (*plan.removed, *plan.restarted):
-            await cameras.stop(name)
+        await cameras.stop_all((*plan.removed, *plan.restarted))
         for name in plan.removed:
             parts.reporter.drop_camera(name)
             parts.live.forget(name)

@@ -114,6 +114,10 @@ class LearnedKeeper:
         """Keep the state of this camera from now on. `source` is the `fingerprint` of its address."""
         self._units[camera] = (unit, source)
 
+    def forget(self, camera: str) -> None:
+        """Forget a camera without writing its state."""
+        self._units.pop(camera, None)
+
     async def detach(self, camera: str) -> None:
         """Write the state of a camera that has stopped, within `LAST_SAVE_S`, and forget the camera."""
         kept = self._units.pop(camera, None)
@@ -134,7 +138,11 @@ class LearnedKeeper:
     async def save(self) -> None:
         """Write what is new of each camera. Never raises SpoolError."""
         for camera, (unit, source) in list(self._units.items()):
-            await self._save(camera, unit, source)
+            try:
+                async with asyncio.timeout(LAST_SAVE_S):
+                    await self._save(camera, unit, source)
+            except TimeoutError:  # its detector hangs, or the disk: the next save includes it
+                log.debug("%s: the learned background is not saved in time", camera)
 
     async def _save(self, camera: str, unit: Unit, source: str) -> None:
         learned = await unit.learned()

@@ -38,9 +38,9 @@ class CaptureCounters:
 
     `opened`: connections that delivered a stream. `frames`: handed to the pipeline. `dropped`: because the
     pipeline was slower than the camera. `corrupt`: damaged frames or packets. `stalls`: connections given up
-    because nothing new came. `abandoned`: threads or processes that hung in the video library and were
-    replaced. `crashed`: processes that died of a signal or at their memory limit. `changed`: frames of
-    another size or codec than the one before.
+    because nothing new came. `abandoned`: threads or processes that hung and were replaced. `crashed`:
+    processes that died of a signal or at their memory limit. `changed`: frames of another size or codec than
+    the one before.
     """
 
     opened: int = 0

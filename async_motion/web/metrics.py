@@ -123,7 +123,7 @@ CAMERA = (
     ),
     Row(
         "camera_abandoned_readers",
-        "Threads or processes that hung in the video library and were replaced.",
+        "Threads or processes that hung and were replaced.",
         ("capture", "abandoned"),
         counter=True,
     ),
