@@ -57,7 +57,11 @@ Upload = FrameUpload | SummaryUpload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameAnnouncement:
-    """A stored frame to be announced. `has_jpeg`: the spool still holds its bytes."""
+    """A stored frame to be announced. `has_jpeg`: the spool still holds its bytes.
+
+    `lasted_s`: how long its event had lasted when it was accepted; None without an event, or if an earlier
+    run began it.
+    """
 
     number: int
     event_number: int
@@ -65,11 +69,15 @@ class FrameAnnouncement:
     age_s: float
     stored: StoredFrame
     has_jpeg: bool
+    lasted_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseAnnouncement:
-    """An event's start or end to be announced. `best_frame` is an object key."""
+    """An event's start or end to be announced. `best_frame` is an object key.
+
+    `lasted_s`: how long the event had lasted when this phase was accepted; None if an earlier run began it.
+    """
 
     number: int
     delayed: bool
@@ -79,6 +87,7 @@ class PhaseAnnouncement:
     phase: EventPhase
     frames_stored: int
     best_frame: str | None
+    lasted_s: float | None = None
 
 
 Announcement = FrameAnnouncement | PhaseAnnouncement

@@ -242,8 +242,9 @@ def event_payload(
     """Return the message for one phase of an event, number `no` of its camera within `writer`.
 
     `best_frame` is the object key of the best frame stored so far, `bucket` its bucket and `url` its
-    presigned link. Before the end, `duration_s` runs until `now` and `reason` is "motion"; from the end on,
-    `reason` is why it ended. `delayed` is included only in a fleet: the lease is no longer held.
+    presigned link. Before the end, `duration_s` runs until `now`, in the time of `started_at`, and `reason`
+    is "motion"; from the end on, `reason` is why it ended. `delayed` is included only in a
+    fleet: the lease is no longer held.
     """
     until = event.ended_at or now
     return {

@@ -155,7 +155,6 @@ class Delivery:
             presign_s=presign_s,
             link_timeout_s=put_timeout_s,
             clock=clock,
-            now=now,
         )
 
     async def run(self) -> None:

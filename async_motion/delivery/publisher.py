@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import timedelta
 
 from async_motion.core import payloads
 from async_motion.core.items import Announcement, FrameAnnouncement, PhaseAnnouncement
@@ -89,7 +89,6 @@ class Publisher:
         presign_s: float | None,
         link_timeout_s: float,
         clock: Callable[[], float],
-        now: Callable[[], datetime],
     ) -> None:
         self._spool = spool
         self._store = store
@@ -109,7 +108,6 @@ class Publisher:
         self._presign_s = presign_s
         self._link_timeout_s = link_timeout_s
         self._clock = clock
-        self._now = now
         self._backlog_batches = max(1, share_of(PUBLISHES // 2, backlog_share))
         self._batches = Slots()
         self._updated: dict[str, float] = {}
@@ -216,7 +214,7 @@ class Publisher:
         if not held:
             return
         try:
-            await self._announce_update(info)
+            await self._announce_update(info, item.lasted_s)
         except TransientError as exc:
             # The frame is announced. The next update, or the end, replaces this one.
             self._breaker_of(exc).record_failure(exc)
@@ -232,8 +230,11 @@ class Publisher:
         delayed = not held or item.delayed or age_s > self._delayed_after_s
         return payloads.encode(payloads.frame_payload(replace(item.stored, delayed=delayed, url=url)))
 
-    async def _announce_update(self, info: FrameInfo) -> None:
-        """Publish an event's update if its start is announced, and none was sent within `update_every_s`."""
+    async def _announce_update(self, info: FrameInfo, lasted_s: float | None) -> None:
+        """Publish an event's update if its start is announced, and none was sent within `update_every_s`.
+
+        `lasted_s`: how long the event had lasted when the frame was accepted, None if unknown.
+        """
         last = self._updated.get(info.event_id)
         if last is not None and self._clock() - last < self._update_every_s:
             return
@@ -245,10 +246,14 @@ class Publisher:
         if known is None or not (known.announced or last is not None):
             return
         self._note_update(info.event_id)
+        # `captured_at` is a label, which jumps with the wall clock: used only without a better clock.
+        until = info.captured_at
+        if lasted_s is not None:
+            until = known.event.started_at + timedelta(seconds=lasted_s)
         payload = payloads.event_payload(
             Phase.UPDATE,
             known.event,
-            now=self._now(),
+            now=until,
             frames_stored=known.frames_stored,
             best_frame=known.best_frame,
             writer=known.writer,
@@ -265,7 +270,7 @@ class Publisher:
         payload = payloads.event_payload(
             item.phase.phase,
             event,
-            now=self._now(),
+            now=event.started_at + timedelta(seconds=item.lasted_s or 0.0),
             frames_stored=item.frames_stored,
             best_frame=item.best_frame,
             writer=item.writer,

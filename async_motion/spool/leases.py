@@ -73,6 +73,8 @@ class Leases:
         self._cache_bytes = 0
         self._stored: dict[int, StoredFrame] = {}
         self._lines: dict[int, Lines] = {}
+        self._began: dict[str, float] = {}
+        """When each event of this run began, by the spool's clock."""
 
     # -- what the tables report
 
@@ -90,6 +92,14 @@ class Leases:
             if self._cache_bytes + len(record.jpeg) <= CACHE_BYTES:
                 self._cache[number] = record
                 self._cache_bytes += len(record.jpeg)
+
+    def event_opened(self, event_id: str, ago_s: float) -> None:
+        """Note that an event began `ago_s` seconds before now."""
+        self._began[event_id] = self._clock() - ago_s
+
+    def event_closed(self, event_id: str) -> None:
+        """Note that an event has no items left."""
+        self._began.pop(event_id, None)
 
     def done(self, numbers: Collection[int]) -> None:
         """End the leases of items whose result delivery has reported."""
@@ -311,6 +321,7 @@ class Leases:
                 age_s=age_s,
                 stored=replace(stored, writer=self._writer, no=no),
                 has_jpeg=size > ROW_BYTES,
+                lasted_s=self._since_start(event_id, clock),
             )
         frames_stored, best = self._stored_so_far(event_id)
         phase = EventPhase(phase=Phase.START if kind == START else Phase.END, event=codec.load_event(body))
@@ -323,7 +334,13 @@ class Leases:
             phase=phase,
             frames_stored=frames_stored,
             best_frame=best,
+            lasted_s=self._since_start(event_id, clock),
         )
+
+    def _since_start(self, event_id: str, at: float) -> float | None:
+        """Return how long an event had lasted at `at` on the spool's clock; None for an earlier run's."""
+        began = self._began.get(event_id)
+        return None if began is None else max(0.0, at - began)
 
     # -- looking
 

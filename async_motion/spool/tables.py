@@ -67,6 +67,8 @@ from async_motion.spool.schema import (
 
 log = logging.getLogger(__name__)
 
+MAX_CONFIRM_S = 120.0
+"""An event is accepted at most this long after its first motion; a longer time is a wrong clock."""
 GRACE_S = 3600.0
 """Items of an earlier run are kept at least this long, even if the wall clock makes them too old."""
 
@@ -272,6 +274,9 @@ class Tables:
             f"INSERT INTO events VALUES (?, ?, ?, {OPEN}, 0, NULL, NULL, NULL, NULL, ?, 0)",
             (event.event_id, self.next_number, codec.dump_event(event), no),
         )
+        # The labels agree with the clocks now; later, the wall clock may have been set.
+        ago_s = self._wall() - event.started_at.timestamp()
+        self.leases.event_opened(event.event_id, ago_s if 0 < ago_s < MAX_CONFIRM_S else 0.0)
 
     def _accept_record(self, record: Record, opens: bool) -> None:
         info = record.info
@@ -597,6 +602,7 @@ class Tables:
         if self._db.execute("SELECT 1 FROM items WHERE event_id = ? LIMIT 1", (event_id,)).fetchone() is None:
             lines = self._db.execute("DELETE FROM lines WHERE event_id = ?", (event_id,)).rowcount
             self._db.execute("DELETE FROM events WHERE event_id = ?", (event_id,))
+            self.leases.event_closed(event_id)
             self.counters.lines -= lines
             self.counters.bytes -= lines * LINE_BYTES
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,36 @@ async def test_updates_are_throttled(bench: Bench) -> None:
             await bench.spool.accept([make_record(event, seq)])
             assert await delivery.drain(20)
     assert [e["frames_stored"] for e in bench.broker.events] == [1, 4, 7]
+
+
+@pytest.mark.parametrize("step_s", [0.0, 3600.0, -3600.0])
+async def test_an_update_tells_how_long_the_event_has_lasted_whatever_the_wall_clock_does(
+    bench: Bench, step_s: float
+) -> None:
+    event = replace(make_event(), started_at=bench.clock.now())
+    async with bench.delivering(update_every_s=1.0) as delivery:
+        bench.clock.sleep(0.5)  # it was confirmed half a second after its first motion
+        await bench.spool.accept([make_record(event, 0), start_of(event)])
+        assert await delivery.drain(20)
+        bench.clock.ahead_s += step_s
+        for seq in (1, 2):
+            bench.clock.sleep(4.0)
+            await bench.spool.accept([make_record(event, seq)])
+            assert await delivery.drain(20)
+    assert [said["duration_s"] for said in bench.broker.events] == [0.5, 4.5, 8.5]
+
+
+async def test_a_late_update_tells_when_its_frame_came(bench: Bench) -> None:
+    event = make_event()
+    await bench.spool.accept([make_record(event, 0), start_of(event)])
+    async with bench.delivering() as delivery:
+        assert await delivery.drain(20)
+    bench.clock.sleep(2.0)
+    await bench.spool.accept([make_record(event, 1)])
+    bench.clock.sleep(7200.0)
+    async with bench.delivering() as delivery:
+        assert await delivery.drain(20)
+    assert [said["duration_s"] for said in bench.broker.events] == [0.0, 2.0]
 
 
 async def test_links_are_in_the_announcement(bench: Bench) -> None:
