@@ -63,7 +63,14 @@ from async_motion.errors import (
 )
 from async_motion.store.s3credentials import Rotating
 from async_motion.store.s3errors import CREDENTIALS, S3Answer, S3Verdict, parse_etag
-from async_motion.store.s3wire import AUTHORITIES, MAX_BODY_BYTES, BodyTooLarge, Wire, answered
+from async_motion.store.s3wire import (
+    AUTHORITIES,
+    MAX_BODY_BYTES,
+    BodyTooLarge,
+    TooManyInterim,
+    Wire,
+    answered,
+)
 from async_motion.tls import TlsFiles, cause, client_context
 
 log = logging.getLogger(__name__)
@@ -454,7 +461,7 @@ def _broken(exc: aiohttp.ClientError) -> str:
         return "the server closed the connection"
     if isinstance(exc, aiohttp.ClientOSError):
         return f"the connection broke ({exc.strerror or type(exc).__name__})"
-    if isinstance(exc, BodyTooLarge):
+    if isinstance(exc, BodyTooLarge | TooManyInterim):
         return str(exc)
     if isinstance(exc, aiohttp.ClientPayloadError):
         return "the answer broke off"

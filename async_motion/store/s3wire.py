@@ -16,7 +16,7 @@ import io
 import ssl
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies_environment
 
 import aiohttp
@@ -27,11 +27,13 @@ from async_motion.store.s3errors import S3Answer
 
 if TYPE_CHECKING:
     # The types that miniopy-async passes; aiohttp depends on both packages.
+    from aiohttp.connector import Connection
     from multidict import CIMultiDict
     from yarl import URL
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """The longest body that is read, far longer than any frame or page of a listing."""
+MAX_INTERIM = 32
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_WHOLE_BYTES = 1024 * 1024
 _CHUNK_BYTES = 256 * 1024
@@ -50,8 +52,35 @@ class BodyTooLarge(aiohttp.ClientPayloadError):
     """A body is longer than `MAX_BODY_BYTES`."""
 
 
+class TooManyInterim(aiohttp.ClientPayloadError):
+    """A server sends interim responses (1xx) in place of an answer."""
+
+
 class BoundedResponse(aiohttp.ClientResponse):
-    """A response whose body is never read beyond `MAX_BODY_BYTES`, regardless of its headers."""
+    """A response with bounds that aiohttp does not have, regardless of its headers.
+
+    Its body is never read beyond `MAX_BODY_BYTES`; at most `MAX_INTERIM` interim responses precede it.
+    """
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Read the head of the answer. Raises TooManyInterim, aiohttp.ClientError."""
+        protocol = connection.protocol
+        if protocol is None:
+            return await super().start(connection)
+        read, left = protocol.read, MAX_INTERIM
+
+        async def bounded() -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise TooManyInterim(f"more than {MAX_INTERIM} interim responses (1xx) and no answer")
+            return await read()
+
+        protocol.read = bounded  # type: ignore[method-assign]  # aiohttp skips 1xx without a limit
+        try:
+            return await super().start(connection)
+        finally:
+            del protocol.read
 
     async def read(self) -> bytes:
         """Return the whole body. Raises BodyTooLarge, aiohttp.ClientError."""

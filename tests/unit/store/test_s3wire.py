@@ -178,3 +178,23 @@ async def test_a_request_that_cannot_be_made_is_the_records_fault() -> None:
             await put(store, kéy="v\u2028")
         assert caught.value.reason
         assert "a.jpg" not in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 x\r\nLink: </x>\r\n\r\n"]
+)
+async def test_interim_responses_without_an_end_are_bounded(interim: bytes) -> None:
+    async def endless(_head: bytes) -> AsyncIterator[bytes]:
+        for _ in range(100_000):
+            yield interim * 500
+
+    async with answering(endless) as store:
+        async with asyncio.timeout(60):
+            with pytest.raises(StoreUnavailable, match="interim responses"):
+                await put(store)
+
+
+async def test_a_few_interim_responses_are_skipped() -> None:
+    few = b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    async with answering(few + OK + b"Content-Length: 0\r\nConnection: close\r\n\r\n") as store:
+        assert await put(store) == "e"
