@@ -16,10 +16,12 @@ The result names the keys that changed.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from async_motion.core.rates import TokenBucket
 from async_motion.settings import CameraSettings, Settings
 
 FIXED: Final = ("log",)
@@ -41,6 +43,8 @@ IN_PLACE: Final = ("name", "detect", "profiles", "event", "jpeg")
 """A camera's keys that change in place, between two frames; all others restart the camera."""
 RESTARTING: Final = (("detect", "fps"),)
 """Keys inside `IN_PLACE` that still restart the camera: capture reads them."""
+
+RELOAD_POLL_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +102,28 @@ class Reloaded:
 
     done: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+
+
+class ReloadRequests:
+    """Requests to reload, merged: `BURST` at once, further ones apply once every `EVERY_S`.
+
+    `wanted` is set for each request, from the event loop.
+    """
+
+    BURST: Final = 5
+    EVERY_S: Final = 5.0
+
+    def __init__(self, wanted: asyncio.Event, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._wanted = wanted
+        self._clock = clock
+        self._bucket = TokenBucket(self.BURST, self.EVERY_S)
+
+    async def next(self) -> None:
+        """Wait until a reload is requested and due; later requests cause one more."""
+        await self._wanted.wait()
+        while not self._bucket.take(self._clock()):  # noqa: ASYNC110  # only time makes it due
+            await asyncio.sleep(RELOAD_POLL_S)
+        self._wanted.clear()
 
 
 class Rerun:

@@ -45,10 +45,11 @@ from async_motion.app.fleet import FleetMember, Joined, open_bucket
 from async_motion.app.fleet_broker import FleetBroker
 from async_motion.app.liveness import Liveness, dump_traceback
 from async_motion.app.outlet import Outlet
-from async_motion.app.reload import Plan, Rerun
+from async_motion.app.reload import Plan, ReloadRequests, Rerun
 from async_motion.broker.client import BrokerClient
 from async_motion.camera.unit import CameraUnit
 from async_motion.core import commands
+from async_motion.core.rates import LogThrottle
 from async_motion.errors import AsyncMotionError
 from async_motion.home_assistant.publisher import DiscoveryPublisher
 from async_motion.logs import dropped_lines, flush_logging
@@ -155,6 +156,7 @@ class Service:
         self._cameras: Cameras | None = None
         self._parts: _Parts | None = None
         self._wanted = wanted or asyncio.Event()
+        self._throttle = LogThrottle()
         """Set when a reload is requested."""
         self._succeeded = asyncio.Event()
         """Set when a successor shall take over, in the same process."""
@@ -354,15 +356,17 @@ class Service:
     def _on_reload(self, topic: str, payload: bytes, was_retained: bool) -> None:
         if was_retained or payload.strip().upper() != commands.PRESS.encode():
             why = "it is retained" if was_retained else f"expected {commands.PRESS}"
-            log.warning("command on %s ignored: %s", topic, why)
+            more = self._throttle.admit(why, time.monotonic())
+            if more is not None:
+                log.warning("command on %s ignored: %s%s", topic, why, more)
             return
         self._wanted.set()
 
     async def _reload_when_asked(self, editor: FileEditor | None) -> None:
         """Reload the settings on SIGHUP and on a command; requests during a reload cause one more."""
+        requests = ReloadRequests(self._wanted)
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
+            await requests.next()
             if editor is None:
                 log.warning("there is no settings file to read again")
                 continue

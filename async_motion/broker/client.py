@@ -45,6 +45,7 @@ from async_motion.core.backoff import Backoff
 from async_motion.core.health import PeerHealth, PeerState
 from async_motion.core.options import KEEPALIVE_S, MQTT_PORT, MQTT_PROTOCOL, MqttProtocol
 from async_motion.core.outage import OutageLog
+from async_motion.core.rates import LogThrottle
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 from async_motion.tls import TlsFiles
 
@@ -156,6 +157,7 @@ class BrokerClient:
         self._opened_at: float | None = None
         self._short_lived = 0
         self._status_due = False
+        self._throttle = LogThrottle()
         self._health = PeerHealth(state=PeerState.UNAVAILABLE, problem="not connected yet")
         """The health while there is no connection."""
         self._max_packet = max_packet
@@ -523,7 +525,9 @@ class BrokerClient:
 
     def _on_status(self, _topic: str, payload: bytes, retained: bool) -> None:
         if payload == self._options.will and not retained and self.connected:
-            log.info("broker %s: stale last will received; publishing online again", self.address)
+            more = self._throttle.admit(payload, asyncio.get_running_loop().time())
+            if more is not None:
+                log.info("broker %s: stale last will received; publishing online again%s", self.address, more)
             self._status_due = True
             self._wake.set()
 

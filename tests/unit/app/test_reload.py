@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from async_motion.app import reload
 from async_motion.app.reload import Plan, plan_of
 from async_motion.settings import Settings
+from tests.support.clock import Clock
 
 CAMERAS: dict[str, dict[str, Any]] = {
     "porch": {"source": "demo:"},
@@ -130,3 +132,23 @@ def test_what_cannot_change_is_reported_by_name() -> None:
     ]
     whole = Plan(page=("web.port",), whole=("instance",))
     assert whole.words() == ["instance: all parts of the service restart, open events end"]
+
+
+async def test_a_flood_of_requests_is_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reload, "RELOAD_POLL_S", 0.0)
+    clock = Clock()
+    wanted = asyncio.Event()
+    requests = reload.ReloadRequests(wanted, clock=clock)
+    for _ in range(requests.BURST):
+        wanted.set()
+        wanted.set()
+        await requests.next()
+        assert not wanted.is_set()
+    wanted.set()
+    waiting = asyncio.ensure_future(requests.next())
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    clock.sleep(requests.EVERY_S)
+    async with asyncio.timeout(30):
+        await waiting
