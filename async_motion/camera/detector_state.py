@@ -27,6 +27,7 @@ from urllib.parse import parse_qsl
 from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.names import place_of_url
 from async_motion.core.payloads import iso, parse_iso
+from async_motion.core.strict_json import parse_object
 from async_motion.errors import SpoolError
 
 log = logging.getLogger(__name__)
@@ -80,9 +81,7 @@ def recalled(
     """
     head, _, state = kept.partition(b"\n")
     try:
-        fields = json.loads(head)
-        if not isinstance(fields, dict) or "taken_at" not in fields:
-            raise ValueError("the saved state cannot be read")
+        fields = _head(head)
         if fields.get("source") != source:
             raise ValueError("it belongs to another source")
         # A clock that was set back tells no age: such a state counts as old.
@@ -93,6 +92,17 @@ def recalled(
         return None
     log.info("%s: continuing with the background learned until %s", camera, fields["taken_at"])
     return detector
+
+
+def _head(head: bytes) -> dict[str, Any]:
+    """Return what `wrap` wrote before a state. Raises ValueError."""
+    try:
+        fields = parse_object(head)
+    except ValueError as exc:
+        raise ValueError(f"the saved state cannot be read: {exc}") from exc
+    if "taken_at" not in fields:
+        raise ValueError("the saved state cannot be read")
+    return fields
 
 
 class LearnedKeeper:

@@ -330,9 +330,16 @@ def read_labels(path: Path) -> dict[str, Label]:
     Raises UsageError with every problem.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
     except OSError as exc:
         raise UsageError(f"{path}: cannot be read ({exc.strerror}), expected a file of labels") from exc
+    return parse_labels(path, content)
+
+
+def parse_labels(path: Path, content: bytes) -> dict[str, Label]:
+    """Parse the content of the file of labels at `path`; otherwise as `read_labels`."""
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{path}: is not text, expected a file of labels in YAML, JSON or CSV") from None
     if path.suffix.lower() == ".csv":
@@ -345,6 +352,10 @@ def read_labels(path: Path) -> dict[str, Label]:
         mark = getattr(exc, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else f"{path}"
         raise UsageError(f"{where}: broken YAML: {getattr(exc, 'problem', None) or 'no text'}") from None
+    except (ValueError, RecursionError):  # no such date, too many digits, nested too deeply
+        raise UsageError(
+            f"{path}: cannot be read, expected lines such as `porch.mp4: [[12.5, 18]]`"
+        ) from None
     if not isinstance(data, Mapping) or not data:
         raise UsageError(f"{path}: labels no clip, expected lines such as `porch.mp4: [[12.5, 18]]`")
     labels = {}
