@@ -5,6 +5,7 @@ The mask is generous, so that objects stay whole; the verdict asks each region f
 - **Strong pixels**: enough of the region must be far above its pixels' noise.
 - **Unrest**: where specks come and go (leaves, water, rain), more strong pixels are required.
 - **Persistence**: the region continues a track (`tracks`).
+- **Texture**: soft light keeps the background's; an object hides it.
 - **Edges**: an object brings its own edges. An unchanging region whose outline is an edge in the
   background but not in the frame is a hole that an object has left; it becomes background at once.
 """
