@@ -88,6 +88,7 @@ class Watched:
 @pytest.mark.parametrize(
     ("fps", "across", "down", "zoom"),
     [
+        (5, 0.02, 0, 1),
         (5, 0.06, 0, 1),
         (5, 0.25, 0, 1),
         (4, 0.25, 0, 1),
