@@ -253,6 +253,22 @@ async def test_an_archive_holds_what_was_stored() -> None:
     assert "000000.jpg" in files["MISSING"].decode()
 
 
+@pytest.mark.parametrize(("days", "frames"), [(1, 1), (20, 12)])
+async def test_a_day_costs_the_same_requests_however_much_the_bucket_holds(days: int, frames: int) -> None:
+    stage = Stage()
+    for back in range(days):
+        at = MORNING - timedelta(days=back + 1)
+        made = [make_event(at=at + timedelta(minutes=n), salt=n, no=n + 1, frames=frames) for n in range(3)]
+        stage.bucket.add(*made)
+        stage.bucket.index(made)
+    async with serving(stage) as session:
+        day = (MORNING - timedelta(days=1)).date().isoformat()
+        found = await ask(session, f"events?day={day}")
+    assert len(found["events"]) == 3
+    assert len(stage.bucket.asked("list")) <= 3, "the cameras, the day's index, what is newer than it"
+    assert len(stage.bucket.asked("read")) == 1
+
+
 async def stalled(stage: Stage, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Request a path and read the head of the answer, then nothing."""
     host, port = stage.url.removeprefix("http://").split(":")
