@@ -1,6 +1,6 @@
 """A subscriber's program under seeded faults: killed all the time, its broker emptied, its bucket away.
 
-    outcome = await storm(folder, seaweedfs, seed=5, events=60)
+    outcome = await storm(folder, seaweedfs, seed=4, events=60)
 
 A simulated site stores events and announces them late, repeatedly or never. Meanwhile the program
 (`tests.support.subscriber`) is killed at its writes, the broker is killed and loses everything, the bucket is
