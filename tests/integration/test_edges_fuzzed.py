@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_edges import FUZZED
+from tests.unit.test_edges import EDGES
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 2
@@ -34,7 +34,7 @@ def fuzz(edge: str, folder: Path, code: str | None = None) -> subprocess.Complet
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("edge", FUZZED)
+@pytest.mark.parametrize("edge", EDGES)
 def test_no_other_error_escapes(edge: str, tmp_path: Path) -> None:
     done = fuzz(edge, tmp_path)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
