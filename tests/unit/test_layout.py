@@ -95,6 +95,7 @@ ELSEWHERE = {
     "web/api/routing.py": ("unit/web/test_api.py", "over HTTP, as a page asks"),
     "web/api/settings.py": ("unit/web/test_settings.py", "over HTTP, as a page asks"),
     "web/api/upkeep.py": ("unit/web/test_upkeep.py", "over HTTP, as a page asks"),
+    "web/api/writing.py": ("unit/web/test_events.py", "over HTTP, with a client that does not read"),
     "web/archive.py": ("unit/web/test_events.py", VALUES),
     "web/editor.py": ("unit/web/test_settings.py", VALUES),
     "web/event_pages.py": ("unit/web/test_events.py", "over HTTP, as a browser asks"),
