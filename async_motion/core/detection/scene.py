@@ -23,6 +23,8 @@ _CLIPPED_DARK, _CLIPPED_BRIGHT = 6, 248
 _TOLERANCE = 6.0
 _FITS = 0.8
 """Share of samples that agree with the background from which no line is fitted."""
+_GAINS = 0.2, 5.0
+"""Least and greatest gain of a light that still shows the scene."""
 _JUMPED = 6
 """Mean change, in grey levels, above which a cell of 8x8 pixels has jumped."""
 _WHOLE = 0.5
@@ -92,6 +94,9 @@ def find_light(plane: Plane, background: Plane) -> Light:
     scale = Light(middle((frame + 2.0) / (rest + 2.0)), 0.0)
     for start in (shift, scale):
         light = _refined(start, frame, rest)
+        # Almost no slope is no dim light but an image without the scene, such as a recorder's "NO SIGNAL".
+        if not _GAINS[0] <= light.gain <= _GAINS[1]:
+            continue
         tolerance = _TOLERANCE * min(max(light.gain, 0.5), 1.0)
         share = float(np.mean(np.abs(frame - light.gain * rest - light.offset) <= tolerance))
         if share > explained:
@@ -101,16 +106,17 @@ def find_light(plane: Plane, background: Plane) -> Light:
 
 
 def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]) -> Light:
-    """Refit the line four times to the samples near it."""
+    """Refit the line four times to the samples near it; its last slope may be out of `_GAINS`."""
     gain, offset = light
     for _ in range(4):
+        gain = min(max(gain, _GAINS[0]), _GAINS[1])
         error = np.abs(frame - gain * rest - offset)
         near = error <= max(_TOLERANCE, 2.0 * middle(error))
         x, y = rest[near], frame[near]
         mean_x, mean_y = float(x.mean()), float(y.mean())
         spread = float(((x - mean_x) ** 2).mean())
         if spread > 9.0:
-            gain = min(max(float(((x - mean_x) * (y - mean_y)).mean()) / spread, 0.2), 5.0)
+            gain = float(((x - mean_x) * (y - mean_y)).mean()) / spread
         offset = mean_y - gain * mean_x
     return Light(gain, offset)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from async_motion.core.detection.detector import Detector, DetectorSettings, Zone
 from async_motion.core.detection.sensitivity import MEASURES
-from async_motion.core.model import Detection, Luma, Reason
+from async_motion.core.model import Detection, Luma, Reason, SceneChange
 from async_motion.errors import FrameShapeError
 from tests.support.scenes import patches, texture
 
@@ -208,6 +208,21 @@ def test_another_scene_is_not_motion_and_is_learned_at_once() -> None:
     assert seen[0].reason is Reason.SCENE_CHANGE
     assert seen[0].scene_change is not None
     assert watch(detector, walk(other, range(20, 60, 4)), start=12.0)[-1].motion
+
+
+@pytest.mark.parametrize("level", [20, 60, 110])
+def test_a_flat_placeholder_is_another_scene_not_the_same_one_in_a_dim_light(level: int) -> None:
+    faint = (patches() * 0.25 + 80).astype(np.uint8)
+    placeholder = np.full_like(faint, level)
+    placeholder[50:60, 20:90:2] = 255
+    detector = Detector(DetectorSettings())
+    watch(detector, grains(faint, 6 * FPS))
+    seen = watch(detector, grains(placeholder, 20 * FPS, seed=level), start=6.0)
+    assert seen[0].scene_change is SceneChange.MOVED
+    assert not any(detection.motion for detection in seen)
+    back = watch(detector, grains(faint, 5 * FPS, seed=8), start=26.0)
+    assert back[0].scene_change is SceneChange.MOVED
+    assert not any(detection.motion for detection in back)
 
 
 def test_the_first_frames_only_teach() -> None:
