@@ -153,7 +153,7 @@ def test_soft_light_keeps_the_texture_and_has_no_outline() -> None:
 
     def relit(frame: Plane, at_rest: Plane) -> bool:
         differs = np.where(cv2.absdiff(frame, at_rest) > 12, 255, 0).astype(np.uint8)
-        regions = Regions(cv2.morphologyEx(differs, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)))
+        regions = Regions(u8(cv2.morphologyEx(differs, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))))
         largest = np.arange(regions.count) == np.argmax(regions.area)
         return bool(regions.relit(frame, at_rest, largest & (regions.area > 0)).any())
 
