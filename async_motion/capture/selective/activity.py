@@ -216,6 +216,8 @@ class PacketActivity:
         self._deviation = 0.3
         self._samples = 0
         self._heavier = self._lighter = 0.0
+        self._summed = False
+        """Whether a sum was a sign since the last verdict."""
         self._doubt = 1.0
         self._lone, self._heaviest = LONE, 0.0
         """Deviations from which one packet is a sign, and those of the heaviest since the last verdict."""
@@ -267,21 +269,25 @@ class PacketActivity:
         if self._samples < FIRST_WEIGHTS:
             return False
         self._heaviest = max(self._heaviest, deviations)
-        sign = max(self._heavier, self._lighter) >= limit or deviations >= self._lone
+        by_sum = max(self._heavier, self._lighter) >= limit
+        self._summed |= by_sum
         # Cut the sums, so that they fall below the limit as soon as the packets are usual again.
         self._heavier, self._lighter = min(self._heavier, limit), min(self._lighter, limit)
-        return sign
+        return by_sum or deviations >= self._lone
 
     def forgive(self) -> None:
-        """Learn that the last sign was false."""
-        self._doubt = min(MAX_DOUBT, self._doubt * DOUBT)
-        if self._heaviest >= self._lone:
+        """Learn that the last sign was false. A single heavy packet says nothing against the sums."""
+        lone = self._heaviest >= self._lone
+        if lone:
             self._lone = min(MAX_LONE, self._heaviest * PARDON_LONE)
+        if self._summed or not lone:
+            self._doubt = min(MAX_DOUBT, self._doubt * DOUBT)
         self.explained()
 
     def explained(self) -> None:
         """Reset the sums after a true sign."""
         self._heavier = self._lighter = self._heaviest = 0.0
+        self._summed = False
 
     def _learn(self, place: int, excess: float) -> None:
         self._seen[place] += 1

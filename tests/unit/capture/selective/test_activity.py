@@ -157,6 +157,18 @@ def test_single_packets_of_a_weight_that_meant_nothing_are_usual() -> None:
     assert signs_of_one(weights, 40)
 
 
+def test_a_single_packet_that_meant_nothing_leaves_the_sums_as_sensitive() -> None:
+    def packets_until_a_sign(weights: PacketActivity) -> int:
+        weights.key(KEY, None)
+        signs = [weights.weigh(usual(place, 1.4), place, quiet=None) for place in range(1, 50)]
+        return signs.index(True)
+
+    startled = weighed()
+    assert signs_of_one(startled, 10)
+    startled.forgive()
+    assert packets_until_a_sign(startled) <= packets_until_a_sign(weighed()) + 1
+
+
 def test_packets_that_become_lighter_are_a_sign() -> None:
     # Something smooth hides the noise that the packets have encoded.
     weights = weighed()
