@@ -6,7 +6,8 @@
 - Nothing else may change: the plain data of the new text must equal that of the old text with the changes
   applied. A change that YAML's anchors would carry elsewhere is refused.
 - The file is replaced atomically (temporary file, fsync, rename, fsync of the folder) and keeps its mode.
-  It is replaced only if it is still the version that the change was made for.
+  It is replaced only if it is still the version that the change was made for. A symbolic link stays one: the
+  file that it leads to is replaced, and `….bak` is beside that.
 """
 
 from __future__ import annotations
@@ -84,15 +85,16 @@ def write(path: Path, content: bytes, *, version: str) -> None:
 
     Raises SettingsConflict if the file is no longer of `version`, SettingsError if it cannot be written.
     """
+    file = Path(os.path.realpath(path))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_bytes() if path.exists() else None
+        file.parent.mkdir(parents=True, exist_ok=True)
+        before = file.read_bytes() if file.exists() else None
         if before is not None and version_of(before) != version:
             raise SettingsConflict(f"{path} has changed in the meantime: read it again")
-        like = path.stat() if before is not None else None
+        like = file.stat() if before is not None else None
         if before is not None:
-            _replace(path.with_name(path.name + ".bak"), before, like)
-        _replace(path, content, like)
+            _replace(file.with_name(file.name + ".bak"), before, like)
+        _replace(file, content, like)
     except OSError as exc:
         hint = ": mount its folder, not the file alone" if exc.errno in (errno.EBUSY, errno.EXDEV) else ""
         raise SettingsError(f"{path}: cannot be written ({exc.strerror}){hint}") from exc

@@ -132,6 +132,18 @@ def test_the_file_is_replaced_with_its_mode_and_a_backup(tmp_path: Path) -> None
     assert sorted(one.name for one in tmp_path.iterdir()) == ["variables.yaml", "variables.yaml.bak"]
 
 
+def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "settings.yaml").write_bytes(CAMERAS)
+    path = tmp_path / "variables.yaml"
+    path.symlink_to(Path("kept", "settings.yaml"))
+    write(path, b"web: {port: 9000}\n", version=version_of(CAMERAS))
+    assert path.is_symlink()
+    assert (kept / "settings.yaml").read_bytes() == b"web: {port: 9000}\n"
+    assert (kept / "settings.yaml.bak").read_bytes() == CAMERAS
+
+
 def test_root_leaves_the_file_to_its_owner(tmp_path: Path) -> None:
     need(os.geteuid() == 0, "root")
     path = tmp_path / "variables.yaml"
