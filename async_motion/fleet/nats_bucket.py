@@ -176,7 +176,8 @@ class NatsBucket:
     async def _disconnect(self) -> None:
         client, self._client, self._bucket, self._lost_at = self._client, None, None, None
         if client is not None:
-            with _kept_cancellation(), suppress(*_TROUBLE):
+            # asyncio of Python 3.13.0 raises TypeError where nats-py writes to a connection that has ended.
+            with _kept_cancellation(), suppress(*_TROUBLE, TypeError):
                 async with asyncio.timeout(CONNECT_S):
                     await client.close()
 
