@@ -22,7 +22,14 @@ class AmbiguousNumber(ValueError):
 
 
 class StrictLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses ambiguous numbers."""
+    """A SafeLoader that refuses ambiguous numbers; a value that its tag does not fit is a ValueError."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT002  # its own
+        """Return the value of a node. Raises ValueError, yaml.YAMLError, RecursionError."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (LookupError, AttributeError):  # such as `!!bool x`, `!!int ""`, `!!timestamp x`
+            raise ValueError("a value that its tag does not fit") from None
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
         """Return an int or a float. Raises AmbiguousNumber, ValueError."""

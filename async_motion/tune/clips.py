@@ -352,7 +352,8 @@ def parse_labels(path: Path, content: bytes) -> dict[str, Label]:
         mark = getattr(exc, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else f"{path}"
         raise UsageError(f"{where}: broken YAML: {getattr(exc, 'problem', None) or 'no text'}") from None
-    except (ValueError, RecursionError):  # no such date, too many digits, nested too deeply
+    # No such date, too many digits, a tag that does not fit, nested too deeply.
+    except (ValueError, LookupError, AttributeError, RecursionError):
         raise UsageError(
             f"{path}: cannot be read, expected lines such as `porch.mp4: [[12.5, 18]]`"
         ) from None

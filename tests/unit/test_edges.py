@@ -22,16 +22,21 @@ from async_motion.settings import load, shipped
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 REFERENCE = shipped().read_text(encoding="utf-8")
 
+
+class NoError(Exception):
+    """The error of an edge that raises none: nothing raises it."""
+
+
 EDGES: dict[str, tuple[Callable[[bytes], object], type[Exception]]] = {
     "a command": (lambda data: commands.parse("threshold", data), ValueError),
     "JSON": (strict_json.parse, ValueError),
     "an announcement": (payloads.parse_frame, ValueError),
-    "a retained device": (places.read_config, AssertionError),
-    "remembered places": (lambda data: places.read_places({places.PLACES_KEY: data}), AssertionError),
-    "what was missed": (lambda data: places.read_missed({places.MISSED_KEY: data}, NOW), AssertionError),
-    "an address": (lambda data: names.redact_url(data.decode("latin-1")), AssertionError),
+    "a retained device": (places.read_config, NoError),
+    "remembered places": (lambda data: places.read_places({places.PLACES_KEY: data}), NoError),
+    "what was missed": (lambda data: places.read_missed({places.MISSED_KEY: data}, NOW), NoError),
+    "an address": (lambda data: names.redact_url(data.decode("latin-1")), NoError),
 }
-"""Each edge, and the one error that it raises; AssertionError stands for none."""
+"""Each edge, and the one error that it raises; `NoError` for none."""
 
 HOSTILE = (
     b"",
