@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from typing import Any
@@ -26,9 +27,22 @@ def run_output(work: Coroutine[Any, Any, int]) -> int:
     Raises AsyncMotionError where the system refuses a file, such as on a full disk.
     """
     try:
-        return run_async(work)
+        code = run_async(work)
+        sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as exc:
+        _discard_output()
         place = "" if exc.filename is None else f"{exc.filename}: "
-        raise AsyncMotionError(f"{place}{exc.strerror or exc}") from exc
+        raise AsyncMotionError(f"{place}{exc.strerror or str(exc) or type(exc).__name__}") from exc
+    return code
+
+
+def _discard_output() -> None:
+    """Prevent that Python flushes at its exit what standard output cannot take, and reports it once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

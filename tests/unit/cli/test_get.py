@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from async_motion.cli import main
 from async_motion.core.names import event_key
 from async_motion.store import directory_reader
 from tests.support.bucket import INSTANCE, MadeEvent, fill, make_event
+from tests.support.service import clean_environment
 from tests.support.still import walking_square
 from tests.support.zone import local_zone
 
@@ -181,20 +183,37 @@ class TestGet:
             assert {name.split("/")[0] for name in archive.namelist()} == {"yard", "SHA256SUMS"}
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that is full")
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "get {event} --json --out {out}",
+            "events --since 2h --json",
+            "report --day today --text",
+            "report --day today --out /dev/stdout",
+        ],
+    )
     def test_a_full_disk_is_one_line(
         self,
         config: Path,
         made: list[MadeEvent],
         tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
+        command: str,
     ) -> None:
-        with contextlib.suppress(OSError), Path("/dev/full").open("w") as full:
-            monkeypatch.setattr("sys.stdout", full)
-            assert run(config, "get", made[1].event_id, "--json", "--out", tmp_path / "out") == 1
-            assert run(config, "events", "--since", "2h", "--json") == 1
-        monkeypatch.undo()
-        assert capsys.readouterr().err.splitlines() == ["async-motion: No space left on device"] * 2
+        # In a process of its own, as Python flushes what is left at its exit.
+        line = command.format(event=made[1].event_id, out=tmp_path / "out").split()
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "async_motion", line[0], "--config", config, *line[1:]],
+                env={k: v for k, v in clean_environment().items() if k != "PYTHONUNBUFFERED"},
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert "No space left on device" in done.stderr
+        assert done.stderr.startswith("async-motion: ")
+        assert done.stderr.count("\n") == 1
+        assert done.returncode == 1
 
     def test_an_archive_says_what_it_lacks(self, config: Path, made: list[MadeEvent], tmp_path: Path) -> None:
         (tmp_path / "objects" / made[0].frames[1].object_key).unlink()
