@@ -13,7 +13,6 @@ The mask is generous, so that objects stay whole; the verdict asks each region f
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -21,8 +20,6 @@ from numpy.typing import NDArray
 
 from async_motion.core.detection.shadows import shadows
 from async_motion.core.detection.working_image import Plane, eighth, gradient, u8
-
-_Value = TypeVar("_Value", bound=np.generic)
 
 _DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 _SQUARE = np.ones((5, 5), np.uint8)
@@ -161,15 +158,6 @@ class Regions:
             box = slice(top, top + height), slice(left, left + width)
             found = self._parts[label] = box, u8(cv2.inRange(self._labels[box], label, label))
         return found
-
-    def values(self, plane: NDArray[_Value]) -> NDArray[_Value]:
-        """Return `plane` (h, w) at the pixels of all regions, in the order that `sums_of` expects."""
-        return plane[self.window].ravel()[self._pixels]
-
-    def sums_of(self, values: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Return the sum of each region's `values`."""
-        sums = np.bincount(self._label_of, weights=values, minlength=self.count)
-        return np.asarray(sums, np.float64)
 
     def pixels_of(self, label: int, part: Plane) -> int:
         """Return the pixels of one region that lie where `part`, a mask of the window, is not 0."""

@@ -24,7 +24,7 @@ _TOLERANCE = 6.0
 _FITS = 0.8
 """Share of samples that agree with the background from which no line is fitted."""
 _GAINS = 0.2, 5.0
-"""Least and greatest gain of a light that still shows the scene."""
+"""Minimum and maximum gain of a light that still shows the scene."""
 _JUMPED = 6
 """Mean change, in grey levels, above which a cell of 8x8 pixels has jumped."""
 _WHOLE = 0.5
