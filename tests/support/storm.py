@@ -146,6 +146,9 @@ class _Site:
         self._writer = "aaaaaa"
         self._numbers = dict.fromkeys(CAMERAS, 0)
         self._at = datetime.now(UTC) - timedelta(minutes=10)
+        self._earliest = self._at - timedelta(
+            days=4
+        )  # a set-back of up to 20 h stays within what is subscribed
         self._late: list[MadeEvent] = []
 
     async def one(self) -> None:
@@ -155,7 +158,7 @@ class _Site:
             self.faults["spool replaced"] += 1
             await self.deliver()
             self._writer, self._numbers = f"{chance.getrandbits(23):06x}", dict.fromkeys(CAMERAS, 0)
-        if chance.random() < 0.1:
+        if chance.random() < 0.1 and self._at > self._earliest:
             self.faults["clock set back"] += 1
             self._at -= timedelta(hours=chance.randint(1, 20))
         self._at += timedelta(seconds=chance.randint(1, 300))
