@@ -119,22 +119,20 @@ class MotionClient:
 
         Raises ValueError if another client uses the `cursor_file`, OSError.
         """
-        if self._file is not None:
-            self._file.open()
-            self._stack.callback(self._file.close)
-            try:
+        async with contextlib.AsyncExitStack() as stack:
+            if self._file is not None:
+                self._file.open()
+                stack.callback(self._file.close)
                 self._load()  # another client may have written it meanwhile
-            except BaseException:
-                self._file.close()
-                raise
-        if self._broker is not None:
-            broker = self._broker
-            broker.subscribe(self._topics.event("+"), self._heard(self._news))
-            broker.subscribe(self._topics.frame("+"), self._heard(self._frames))
-            broker.on_connect(self._connected)
-            tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
-            task = tasks.create_task(broker.run(), name="client broker")
-            self._stack.callback(task.cancel)
+            if self._broker is not None:
+                broker = self._broker
+                broker.subscribe(self._topics.event("+"), self._heard(self._news))
+                broker.subscribe(self._topics.frame("+"), self._heard(self._frames))
+                broker.on_connect(self._connected)
+                tasks = await stack.enter_async_context(asyncio.TaskGroup())
+                task = tasks.create_task(broker.run(), name="client broker")
+                stack.callback(task.cancel)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
