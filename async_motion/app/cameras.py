@@ -130,7 +130,7 @@ class Cameras:
             observer=relay,
             executor=shared.executor,
             encoder=shared.encoder,
-            viewer=partial(shared.live.judged, name),
+            viewer=relay.viewer(partial(shared.live.judged, name)),
             detector=detector,
             worker=worker,
             epoch=epoch,
@@ -180,11 +180,12 @@ class Cameras:
 
         Returns after about `STOP_S` at the latest; then the camera is abandoned.
         """
-        running = self._running.pop(name, None)
+        running = self._running.get(name)
         if running is None:
             return
         ending = (name, running)
-        self._ending.append(ending)
+        self._ending.append(ending)  # first: another thread's `cut` must find it in either
+        del self._running[name]
         try:
             async with asyncio.timeout(STOP_S):
                 await running.supervisor.stop()
@@ -214,9 +215,11 @@ class Cameras:
 
         From any thread; never waits. A camera that is cut can only be stopped.
         """
-        found = [one for other, one in self._ending if other == name]
-        if (one := self._running.get(name)) is not None:
-            found.append(one)
+        running = self._running.get(name)  # before `_ending`, where `stop` adds it before it leaves this
+        # A copy: the loop removes cameras meanwhile.
+        found = [one for other, one in tuple(self._ending) if other == name]
+        if running is not None:
+            found.append(running)
         free = [one.source.cut() for one in found]
         return all(free)
 

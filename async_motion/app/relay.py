@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from async_motion.camera.unit import Observer
-from async_motion.core.model import Detection, MotionEvent, SceneChange
+from async_motion.camera.unit import Observer, Viewer
+from async_motion.core.model import Detection, Frame, MotionEvent, SceneChange
 
 
 class ObserverRelay:
@@ -26,6 +26,15 @@ class ObserverRelay:
         self._observer.motion(camera, on=False)
         self._observer.camera_offline(camera, problem)
         self._open = False
+
+    def viewer(self, viewer: Viewer) -> Viewer:
+        """Return a viewer that passes judged frames on to `viewer` until `close`."""
+
+        def judged(frame: Frame, detection: Detection) -> None:
+            if self._open:
+                viewer(frame, detection)
+
+        return judged
 
     def camera_online(self, camera: str) -> None:
         if self._open:

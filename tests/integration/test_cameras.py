@@ -15,10 +15,11 @@ import pytest
 from async_motion.app import build, pages, specs
 from async_motion.app.cameras import Cameras, Shared
 from async_motion.core.detection.detector import Detector
-from async_motion.core.model import Detection, Luma
+from async_motion.core.model import Detection, Frame, Luma
 from async_motion.settings import load
 from async_motion.spool import look
 from async_motion.status import Reporter
+from async_motion.web.live import Live
 from tests.support.wait import eventually_async
 
 SETTINGS = """
@@ -115,7 +116,15 @@ async def test_a_camera_that_does_not_stop_is_abandoned_and_has_a_successor(
             released.wait(60)
         return update(self, luma, monotonic)
 
+    viewed: list[Frame] = []
+    show = Live.judged
+
+    def judged(self: Live, camera: str, frame: Frame, detection: Detection) -> None:
+        viewed.append(frame)
+        show(self, camera, frame, detection)
+
     monkeypatch.setattr(Detector, "update", judge)
+    monkeypatch.setattr(Live, "judged", judged)
     monkeypatch.setattr("async_motion.app.cameras.STOP_S", 0.3)
     async with running(tmp_path) as (cameras, reporter):
         try:
@@ -130,10 +139,14 @@ async def test_a_camera_that_does_not_stop_is_abandoned_and_has_a_successor(
             assert len(cameras.unfinished) == 1
 
             monkeypatch.setattr("async_motion.app.cameras.STOP_S", 30.0)
+            shown = len(viewed)
             await cameras.start("one")
+            await eventually_async(lambda: len(viewed) > shown)
             await eventually_async(lambda: state(reporter, "one")["status"] == "watching")
             assert state(reporter, "one")["capture"]["abandoned"] == 1
         finally:
             released.set()
         await eventually_async(lambda: not cameras.unfinished)
         assert state(reporter, "one")["status"] == "watching", "the old one no longer speaks"
+        times = [frame.captured_at for frame in viewed]
+        assert times == sorted(times), "nor does it show its frame"

@@ -19,6 +19,10 @@ def test_what_an_abandoned_camera_left_on_is_off_and_it_says_no_more() -> None:
     relay.zone_motion("porch", "lawn", on=False)
     relay.event_started(event)
     assert len(observer.mock_calls) == 6
+    seen = Mock()
+    viewer = relay.viewer(seen)
+    viewer(frame := Mock(), detection := Mock())
+    seen.assert_called_once_with(frame, detection)
     observer.reset_mock()
     relay.close("porch", "hangs")
     assert observer.mock_calls == [
@@ -34,4 +38,6 @@ def test_what_an_abandoned_camera_left_on_is_off_and_it_says_no_more() -> None:
     relay.event_ended(event)
     relay.dropped("porch", "encode", 1)
     relay.problem("porch", "dark")
+    viewer(frame, detection)
     assert observer.mock_calls == []
+    seen.assert_called_once()
