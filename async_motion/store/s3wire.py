@@ -67,7 +67,7 @@ class BoundedResponse(aiohttp.ClientResponse):
         protocol = connection.protocol
         if protocol is None:
             return await super().start(connection)
-        read, left = protocol.read, MAX_INTERIM
+        read, left = protocol.read, MAX_INTERIM + 1  # and the final answer
 
         async def bounded() -> Any:
             nonlocal left

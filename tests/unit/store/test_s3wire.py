@@ -15,6 +15,7 @@ from miniopy_async.helpers import BaseURL
 from async_motion.errors import RecordRejected, StoreRefused, StoreUnavailable
 from async_motion.store import s3wire
 from async_motion.store.minio import MinioStore
+from async_motion.store.s3wire import MAX_INTERIM
 
 OK = b'HTTP/1.1 200 OK\r\nETag: "e"\r\n'
 
@@ -194,7 +195,11 @@ async def test_interim_responses_without_an_end_are_bounded(interim: bytes) -> N
                 await put(store)
 
 
-async def test_a_few_interim_responses_are_skipped() -> None:
-    few = b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    async with answering(few + OK + b"Content-Length: 0\r\nConnection: close\r\n\r\n") as store:
+async def test_interim_responses_up_to_the_bound_are_skipped() -> None:
+    few = b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INTERIM - 1) + b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    answer = OK + b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+    async with answering(few + answer) as store:
         assert await put(store) == "e"
+    async with answering(few + b"HTTP/1.1 100 Continue\r\n\r\n" + answer) as store:
+        with pytest.raises(StoreUnavailable, match=f"more than {MAX_INTERIM} interim responses"):
+            await put(store)
