@@ -22,6 +22,7 @@ import heapq
 import logging
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -235,7 +236,7 @@ class _Keeper:
         if self._checked_at - self._swept_at < CHECK_EVERY_S:
             return False
         self._swept_at = self._checked_at
-        gone = [folder for folder in self._folders if not folder.is_dir()]
+        gone = [folder for folder in self._folders if _is_gone(folder)]
         for folder in gone:
             self._total -= self._folders.pop(folder).size
         return bool(gone)
@@ -330,6 +331,16 @@ class _Keeper:
         days = LOG_DAYS if self._keep.days is None else self._keep.days
         since = f"{self._now().astimezone(UTC) - timedelta(days=days):%Y%m%d}"
         return since if oldest is None else min(since, oldest)
+
+
+def _is_gone(folder: Path) -> bool:
+    """Return whether a folder no longer exists; one that cannot be looked at is kept."""
+    try:
+        return not stat.S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
 
 
 def _remove_dated_file(file: Path) -> None:
