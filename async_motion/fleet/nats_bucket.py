@@ -32,6 +32,7 @@ from nats.js.api import DiscardPolicy, StreamConfig
 from nats.js.kv import KeyValue
 
 from async_motion.errors import LeaseUnavailable, TlsFileError
+from async_motion.fleet.credentials import InvalidCredentials, read_credentials
 from async_motion.fleet.leases import Entry, KeyTaken
 
 log = logging.getLogger(__name__)
@@ -201,7 +202,12 @@ class NatsBucket:
     async def _connect(self) -> Client:
         options: dict[str, Any] = {}
         if self._credentials is not None:
-            options["user_credentials"] = str(self._credentials)
+            try:
+                credentials = await asyncio.to_thread(read_credentials, self._credentials)
+            except InvalidCredentials as exc:
+                raise LeaseUnavailable(f"fleet.credentials: {exc}") from exc
+            # Not the path: nats-py reads some damaged files forever, and needs nkeys for it.
+            options |= {"user_jwt_cb": credentials.token, "signature_cb": credentials.sign}
         if self._tls is not None:
             try:
                 options["tls"] = await asyncio.to_thread(self._tls)

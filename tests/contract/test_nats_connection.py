@@ -11,7 +11,7 @@ import nats
 from async_motion.errors import LeaseUnavailable
 from async_motion.fleet.nats_bucket import NatsBucket
 from async_motion.tls import TlsFiles, client_context
-from tests.support.nats import LEADER_S, nats_server
+from tests.support.nats import LEADER_S, Operator, nats_server
 from tests.support.tls import make_authority
 from tests.support.wait import eventually_async
 
@@ -58,6 +58,18 @@ async def test_a_user_that_is_refused_for_a_while_is_let_in_again(tmp_path: Path
             await wait_until_written(bucket)
 
 
+async def test_a_credentials_file_is_read_for_each_connection(tmp_path: Path) -> None:
+    operator = Operator()
+    file = tmp_path / "worker.creds"
+    with nats_server(tmp_path / "nats", operator.config()) as server:
+        async with NatsBucket([server.url], "fleet", ttl_s=10.0, worker="w1", credentials=file) as bucket:
+            assert "fleet.credentials" in await problem(bucket)
+            file.write_text(Operator().credentials())
+            assert "no NATS server answers" in await problem(bucket)
+            file.write_text(operator.credentials())
+            await wait_until_written(bucket)
+
+
 async def test_tls_files_that_were_renewed_are_read_again(tmp_path: Path) -> None:
     old, new = make_authority(tmp_path / "old"), make_authority(tmp_path / "new")
     ca_file = tmp_path / "ca.pem"
@@ -83,7 +95,8 @@ async def test_tls_files_that_were_renewed_are_read_again(tmp_path: Path) -> Non
 
 async def test_watches_that_have_ended_do_not_pile_up_in_the_servers(tmp_path: Path) -> None:
     with nats_server(tmp_path) as server:
-        async with NatsBucket([server.url], "fleet", ttl_s=TTL_S, worker="w1") as bucket:
+        # The watches must outlast the first look at them.
+        async with NatsBucket([server.url], "fleet", ttl_s=10.0, worker="w1") as bucket:
             await wait_until_written(bucket)
             for _ in range(5):
                 async for entry in bucket.watch():
@@ -101,6 +114,6 @@ async def test_watches_that_have_ended_do_not_pile_up_in_the_servers(tmp_path: P
                 async def gone() -> bool:
                     return await left() == 0
 
-                await eventually_async(gone, within_s=60.0, what="the end of the watches")
+                await eventually_async(gone, within_s=LEADER_S, what="the end of the watches")
             finally:
                 await client.close()

