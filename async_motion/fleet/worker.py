@@ -154,7 +154,9 @@ class FleetWorker:
         try:
             await self._holder.run(self._take_part())
         finally:
-            await self._withdraw()
+            # In a task of its own: this one may have been cancelled, and the bucket honors that in each call.
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._withdraw(), name="fleet: withdraw")
 
     async def _take_part(self) -> None:
         async with asyncio.TaskGroup() as tasks:

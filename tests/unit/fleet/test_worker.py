@@ -14,6 +14,7 @@ from async_motion.core.options import OnQuorumLoss
 from async_motion.errors import LeaseUnavailable
 from async_motion.fleet import holder
 from async_motion.fleet import worker as module
+from async_motion.fleet.bucket_view import WORKER
 from async_motion.fleet.leases import CAMERA, Entry
 from async_motion.fleet.model import FleetSettings
 from async_motion.fleet.worker import FleetWorker
@@ -56,7 +57,12 @@ class Line:
 
     async def get(self, key: str) -> Entry | None:
         self._check()
-        return await self._bucket.get(key)
+        entry = await self._bucket.get(key)
+        # As `NatsBucket` does, for nats-py may have swallowed the cancellation.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+        return entry
 
     async def delete(self, key: str, revision: int) -> None:
         self._check()
@@ -192,6 +198,14 @@ async def test_workers_share_the_cameras_and_never_two_have_one() -> None:
         assert len([name for name in "abc" if stage.of(name)]) > 1
     assert stage.overlaps == []
     assert not any(stage.owners.values()), "a worker that ends stops its cameras"
+
+
+async def test_a_worker_that_ends_deletes_its_report() -> None:
+    bucket, stage = MemoryBucket(60.0), Stage()
+    key = f"{WORKER}a"
+    async with running("a", bucket, stage):
+        await eventually_async(lambda: bucket.live(key) is not None, what="the report")
+    assert bucket.live(key) is None
 
 
 async def test_the_cameras_of_a_worker_that_vanishes_get_new_owners_with_higher_epochs() -> None:
