@@ -31,6 +31,7 @@ DRAIN: Final = "drain."
 MAX_OTHER_KEYS: Final = 256
 """Maximum number of other keys in the view: a bucket full of garbage must not fill memory."""
 RETRY_S: Final = 0.5
+"""The wait after a request that the bucket did not answer."""
 
 
 def move_value(worker: str) -> bytes:
@@ -69,6 +70,7 @@ class BucketView:
         self._worker = worker
         self._ttl_s = ttl_s
         self._clock = clock
+        self._camera_keys = frozenset(CAMERA + camera for camera in cameras)
         self._max_keys = MAX_OTHER_KEYS + 2 * len(cameras)
         self._seen: dict[str, _SeenEntry] = {}
         self.connected = False
@@ -98,13 +100,21 @@ class BucketView:
         known = self._seen.get(entry.key)
         if known is not None and known.entry.revision >= entry.revision:
             return
-        if known is None and len(self._seen) > self._max_keys:
+        if known is None and entry.key not in self._camera_keys and not self._has_room():
             return
         self._seen[entry.key] = _SeenEntry(entry, self._clock())
         if entry.key == DRAIN + self._worker and entry.value:
             # Keep it in memory: the key itself expires.
             self.drained = parse_object(entry.value).get("draining") is True
             log.info("fleet: %s by command", "draining" if self.drained else "taking cameras again")
+
+    def _has_room(self) -> bool:
+        """Return whether another key fits; forget those that have expired, except cameras' last owners."""
+        if len(self._seen) > self._max_keys:
+            for key in self._seen.keys() - self._camera_keys:
+                if self._live(key) is None:
+                    del self._seen[key]
+        return len(self._seen) <= self._max_keys
 
     def answered(self) -> None:
         """Note that the bucket has answered."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from async_motion.errors import LeaseLost, LeaseUnavailable
-from async_motion.fleet.bucket_view import BucketView
+from async_motion.fleet.bucket_view import RETRY_S, BucketView
 from async_motion.fleet.guard import LeaseGuard
 from async_motion.fleet.leases import Fence, KeyValueBucket, Lease, LeaseKeeper
 from async_motion.fleet.model import INSTANCE, Assignment, FleetSettings, OwnedCameras
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 STOP_S: Final = 3.0
 """How long a lease waits for the stop of its camera before the camera's connections are cut."""
 FREE_POLL_S: Final = 0.05
-RETRY_S: Final = 0.5
 
 
 @dataclass(slots=True)

@@ -94,6 +94,24 @@ def test_garbage_does_not_fill_the_memory(view: BucketView) -> None:
     assert len(view.reports()) <= MAX_OTHER_KEYS + 5
 
 
+def test_workers_that_are_gone_make_room_for_new_ones(view: BucketView, clock: Clock) -> None:
+    """A pod has another name after each start."""
+    view.see(owned_by("west", 1))
+    value = WorkerReport(capacity=1.0, fingerprint=None).encode()
+    for number in range(2 * MAX_OTHER_KEYS):
+        clock.now += TTL_S / 4
+        view.see(Entry(key=f"{WORKER}x{number}", value=value, revision=number + 2))
+    assert f"x{2 * MAX_OTHER_KEYS - 1}" in view.reports()
+    assert view.last_owner("porch") is not None
+
+
+def test_garbage_leaves_room_for_the_cameras(view: BucketView) -> None:
+    for number in range(2 * MAX_OTHER_KEYS):
+        view.see(Entry(key=f"x{number}", value=b"x", revision=number + 1))
+    view.see(owned_by("west", 2 * MAX_OTHER_KEYS + 1))
+    assert view.owner("porch") is not None
+
+
 async def test_it_follows_the_bucket_and_tells_whether_it_answers(caplog: pytest.LogCaptureFixture) -> None:
     bucket = MemoryBucket(60.0)
     view = BucketView(bucket, worker="east", cameras=("porch",), ttl_s=60.0, clock=Clock())
