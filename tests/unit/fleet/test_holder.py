@@ -15,7 +15,7 @@ from async_motion.fleet.model import FleetSettings
 from tests.support.buckets import MemoryBucket
 from tests.support.wait import eventually_async
 
-TTL_S = 1.2
+TTL_S = 60.0
 NOTE = {"event_id": "e1"}
 
 
