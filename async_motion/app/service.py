@@ -156,8 +156,8 @@ class Service:
         self._cameras: Cameras | None = None
         self._parts: _Parts | None = None
         self._wanted = wanted or asyncio.Event()
-        self._throttle = LogThrottle()
         """Set when a reload is requested."""
+        self._throttle = LogThrottle()
         self._succeeded = asyncio.Event()
         """Set when a successor shall take over, in the same process."""
         self.successor: Settings | None = None
