@@ -11,7 +11,7 @@ import os
 import shutil
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO
 
@@ -50,9 +50,9 @@ def restore(source: IO[bytes], path: Path, *, replace: bool = False) -> Path | N
     with files.given_to_owner(path):
         lock = files.Lock(path)
         try:
-            with os.fdopen(
-                os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
-            ) as file:
+            part.unlink(missing_ok=True)  # of a restore that was killed
+            new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(part, new, 0o600), "wb") as file:
                 shutil.copyfileobj(source, file, 1024 * 1024)
             _make_ready(part)
             away = files.move_away(path, REPLACED, time.time) if was_there else None
@@ -61,7 +61,8 @@ def restore(source: IO[bytes], path: Path, *, replace: bool = False) -> Path | N
         except OSError as exc:
             raise files.cannot_write(path, exc) from exc
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
             lock.release()
     return away
 

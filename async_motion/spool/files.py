@@ -11,7 +11,8 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,7 +39,9 @@ class Lock:
         self._path = path.with_name(path.name + ".lock")
         try:
             make_private(path)
-            lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            # Root restores into a folder of the service's user: a link there must not lead elsewhere.
+            how = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            lock = os.open(self._path, how, 0o600)
             self._file = os.fdopen(lock, "a+")
         except OSError as exc:
             raise cannot_write(path, exc) from exc
@@ -76,7 +79,8 @@ def make_private(path: Path) -> None:
         return
     for part in (path, *(path.with_name(path.name + ending) for ending in ("-wal", "-shm", ".lock"))):
         with contextlib.suppress(OSError):  # owned by another user, who chose its mode
-            if part.stat().st_mode & 0o077 and part.is_file():
+            mode = part.lstat().st_mode  # not that of a link's target, which is not ours to change
+            if stat.S_ISREG(mode) and mode & 0o077:
                 part.chmod(0o600)
 
 
@@ -84,19 +88,28 @@ def make_private(path: Path) -> None:
 def given_to_owner(path: Path) -> Iterator[None]:
     """As root, give a spool's files and folders that the block creates to the owner of the folder above.
 
-    Else the service, which is not root, could not open what root has restored for it. Raises SpoolError.
+    Else the service, which is not root, could not open what root has restored for it, or failed to restore.
+    Raises SpoolError.
     """
     parents = path.absolute().parents
     new = [folder for folder in parents if not folder.exists()]
     owner = parents[len(new)].stat()
-    yield
-    if os.geteuid() != 0:
-        return
     try:
-        for made in (*new, path, path.with_name(path.name + ".lock")):
-            os.chown(made, owner.st_uid, owner.st_gid)
+        yield
+    finally:
+        if os.geteuid() == 0:
+            _give((*new, path, path.with_name(path.name + ".lock")), owner, path)
+
+
+def _give(paths: Iterable[Path], owner: os.stat_result, spool: Path) -> None:
+    """Give those of the paths that exist and are root's to an owner. Raises SpoolError."""
+    try:
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                if path.lstat().st_uid == 0:
+                    os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
     except OSError as exc:
-        raise cannot_write(path, exc) from exc
+        raise cannot_write(spool, exc) from exc
 
 
 def connect(path: Path | None) -> sqlite3.Connection:

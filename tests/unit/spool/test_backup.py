@@ -164,3 +164,36 @@ async def test_what_root_restores_belongs_to_the_owner_of_the_folder(
         put_in_place(path, state / "data/spool.db", replace=replace)
         made = [state / "data", *(state / "data").iterdir()]
         assert {(each.stat().st_uid, each.stat().st_gid) for each in made} == {(12345, 12346)}
+
+
+async def test_what_root_fails_to_restore_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> None:
+    need(os.geteuid() == 0, "root")
+    state, copy = tmp_path / "state", tmp_path / "copy.db"
+    state.mkdir()
+    os.chown(state, 12345, 12346)
+    copy.write_bytes(b"no database" * 1000)
+    with pytest.raises(SpoolError):
+        put_in_place(copy, state / "data/spool.db")
+    made = [state / "data", *(state / "data").iterdir()]
+    assert {(each.stat().st_uid, each.stat().st_gid) for each in made} == {(12345, 12346)}
+
+
+async def test_a_restore_follows_no_link(path: Path, tmp_path: Path, clock: Clock) -> None:
+    """Root restores into a folder that the service's user may write to."""
+    async with new_spool(path, clock):
+        pass
+    other, target = tmp_path / "other", tmp_path / "new" / "spool.db"
+    other.write_text("precious")
+    other.chmod(0o644)
+    target.parent.mkdir()
+    target.with_name("spool.db.restoring").symlink_to(other)
+    put_in_place(path, target)
+    assert other.read_text() == "precious"
+
+    target.with_name("spool.db.lock").unlink()
+    target.with_name("spool.db.lock").symlink_to(other)
+    with pytest.raises(SpoolError, match="cannot be written") as caught:
+        put_in_place(path, target, replace=True)
+    assert "\n" not in str(caught.value)
+    assert (other.read_text(), other.stat().st_mode & 0o777) == ("precious", 0o644)
+    assert look(target).records == 0
