@@ -20,9 +20,9 @@ from async_motion.core.names import EVENT_ID, frame_key, is_name
 from async_motion.core.payloads import iso
 from async_motion.errors import ImageError, StoreRefused, StoreUnavailable, UnreadableObject
 from async_motion.retrieval import Event
-from async_motion.web.api import models, writing
+from async_motion.web.api import models
 from async_motion.web.api.routing import JPEG, ApiError, Call, Route
-from async_motion.web.api.writing import write
+from async_motion.web.api.writing import CHUNK, download, finish
 from async_motion.web.archive import Archive
 from async_motion.web.auth import Role
 from async_motion.web.site import Site
@@ -38,7 +38,6 @@ CLIPS_AT_ONCE: Final = 1
 """Clips that are made concurrently."""
 MAX_CLIPS: Final = 8
 """Clips that wait, are made or are fetched: each takes room on the disk."""
-CHUNK: Final = 256 * 1024
 
 _EVENT: Final = {"camera": "The camera's name.", "event_id": "The event's id."}
 _FRAME: Final = {**_EVENT, "seq": "The frame's place in its event, from 0."}
@@ -227,8 +226,8 @@ class EventsApi:
         )
         await response.prepare(call.request)
         async for part in zipped(name, event, frames, self.archive.reader.fetch):
-            await write(response, part, writing.DOWNLOAD_S)
-        await response.write_eof()
+            await download(response, part)
+        await finish(response)
         return response
 
     async def get_clip(self, call: Call[Any]) -> web.StreamResponse:
@@ -307,8 +306,8 @@ async def _send_clip(request: web.Request, target: Path, name: str) -> web.Strea
         )
         await response.prepare(request)
         while part := file.read(CHUNK):
-            await write(response, part, writing.DOWNLOAD_S)
-    await response.write_eof()
+            await download(response, part)
+    await finish(response)
     return response
 
 

@@ -11,10 +11,12 @@ import zipfile
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import numpy as np
 import pytest
+from aiohttp import web
 
 from async_motion.core.model import Box, Image
 from async_motion.errors import StoreRefused, StoreUnavailable
@@ -286,7 +288,10 @@ def large() -> tuple[Stage, str]:
     return stage, f"/api/v1/events/porch/{made.event_id}"
 
 
-async def test_clients_that_stop_reading_delay_no_clip_and_are_bounded() -> None:
+async def test_clients_that_stop_reading_delay_no_clip_and_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("async_motion.web.api.writing.DOWNLOAD_S", 600.0)  # beyond the test, however slow
     stage, path = large()
     async with serving(stage) as session:
         clients = [await stalled(stage, f"{path}/clip")]
@@ -306,15 +311,18 @@ async def test_a_download_ends_when_its_client_reads_nothing(
 ) -> None:
     monkeypatch.setattr("async_motion.web.api.writing.DOWNLOAD_S", 0.2)
     given_up: list[str] = []
+    sizes: list[int] = []
+    write = writing.write
 
-    async def watched(*arguments: Any) -> None:
+    async def watched(response: web.StreamResponse, data: bytes, within_s: float) -> None:
+        sizes.append(len(data))
         try:
-            await writing.write(*arguments)
+            await write(response, data, within_s)
         except ConnectionResetError as exc:
             given_up.append(str(exc))
             raise
 
-    monkeypatch.setattr("async_motion.web.api.events.write", watched)
+    monkeypatch.setattr("async_motion.web.api.writing.write", watched)
     stage, path = large()
     async with serving(stage):
         reader, writer = await stalled(stage, f"{path}/{kind}")
@@ -324,7 +332,16 @@ async def test_a_download_ends_when_its_client_reads_nothing(
             while data := await reader.read(1 << 20):
                 got += len(data)
         assert got < 24_000_000
+        assert max(sizes) <= writing.CHUNK, "what a slow link reads in time"
         writer.transport.abort()
+
+
+async def test_the_end_of_a_download_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("async_motion.web.api.writing.DOWNLOAD_S", 0.05)
+    response = Mock(write_eof=asyncio.Event().wait)
+    async with asyncio.timeout(30):
+        with pytest.raises(ConnectionResetError, match="does not read"):
+            await writing.finish(response)
 
 
 async def test_a_clip_a_link_and_deleting() -> None:
