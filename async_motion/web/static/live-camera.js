@@ -24,6 +24,8 @@ const WIDTH = 960;
 const FIGURES_MS = 5000;
 const SLOW_MS = 1000;
 const AGAIN_MS = 5000;
+/** How long the head of the stream may take. */
+const ANSWER_MS = 10000;
 const RECENT = 6;
 /** Delays after the beginning or end of an event, until its image or its summary is stored. */
 const SOON_MS = [1500, 5000];
@@ -108,6 +110,7 @@ class LiveCamera extends HTMLElement {
   async replace() {
     if (this.every !== null || !this.isConnected) return;
     const ending = new AbortController();
+    const late = setTimeout(() => ending.abort(), ANSWER_MS);
     try {
       // Home Assistant's ingress passes the stream on without its boundary: to the browser it is no image then.
       const { ok } = await fetch(address(at`cameras/${this.name}/stream`), { signal: ending.signal });
@@ -115,6 +118,7 @@ class LiveCamera extends HTMLElement {
     } catch {
       setTimeout(() => this.replace(), AGAIN_MS);
     } finally {
+      clearTimeout(late);
       ending.abort();
     }
   }
