@@ -183,7 +183,9 @@ class NatsBucket:
                     await client.close()
 
     async def _on_disconnect(self) -> None:
-        if self._lost_at is None:
+        # A client that was replaced may still call this, late.
+        lost = self._client is not None and not self._client.is_connected
+        if lost and self._lost_at is None:
             self._lost_at = asyncio.get_running_loop().time()
 
     async def _on_reconnect(self) -> None:

@@ -74,8 +74,10 @@ async def test_a_connection_is_not_replaced_for_the_end_of_the_one_before(
     bucket: Any = NatsBucket(["nats://127.0.0.1:1"], "fleet", ttl_s=600.0, worker="w1")
     client = ClosedClient()
     monkeypatch.setattr(bucket, "_client", client)
-    await bucket._on_disconnect()  # noqa: SLF001 - nats-py calls it late
     monkeypatch.setattr(bucket, "_ttl_s", -1.0)
+    await bucket._on_disconnect()  # noqa: SLF001 - nats-py calls it late
     assert not bucket._is_over()  # noqa: SLF001
     monkeypatch.setattr(client, "is_connected", False)
+    assert not bucket._is_over(), "the loss begins now"  # noqa: SLF001
+    await bucket._on_disconnect()  # noqa: SLF001
     assert bucket._is_over()  # noqa: SLF001
