@@ -15,7 +15,8 @@ from async_motion.fleet.model import FleetSettings
 from tests.support.buckets import MemoryBucket
 from tests.support.wait import eventually_async
 
-TTL_S = 60.0
+TTL_S = 600.0
+"""So long that what a test waits for is no regular renewal."""
 NOTE = {"event_id": "e1"}
 
 
