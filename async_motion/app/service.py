@@ -258,7 +258,7 @@ class Service:
                 reloading = tasks.create_task(self._reload_when_asked(editor), name="reload")
                 await self._watch_cameras(cameras, member)
                 if member is not None:
-                    await _end(leading)
+                    await _leave(leading)
                 await _end(reloading)
                 await _end(learning)
                 await self._deliver_the_rest(outlet)
@@ -505,6 +505,12 @@ async def _end(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait for its end; exit the process if that takes longer than `LAST_WORDS_S`."""
     task.cancel()
     await _finish(task, LAST_WORDS_S)
+
+
+async def _leave(fleet: asyncio.Task[None]) -> None:
+    """Cancel a fleet member's task and wait for its end: it stops the cameras first."""
+    fleet.cancel()
+    await _finish(fleet, STOP_S)
 
 
 async def _finish(task: asyncio.Task[None], within_s: float) -> None:
