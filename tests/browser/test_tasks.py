@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from async_motion.settings import load
 from tests.support.service import Service
@@ -77,6 +77,29 @@ def test_a_cameras_page_shows_events_as_they_begin(page: Page, base: str) -> Non
     expect(cards.locator("img").first).to_be_visible()
     newest = cards.first.get_attribute("href") or ""
     expect(cards.first).not_to_have_attribute("href", newest, timeout=60_000)
+
+
+def test_a_stream_that_is_not_answered_is_asked_for_again(page: Page, base: str) -> None:
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.resource_type)
+        if len(asked) != 2:  # the second is held
+            route.fulfill(content_type="text/plain", body="no image")
+
+    page.clock.install(time=0)
+    page.clock.pause_at(1)
+    page.route("**/stream", answer)
+    page.goto(base + "camera?name=porch")
+    # Only now: without the first news in time, the page would no longer ask for a stream.
+    expect(page.locator("live-camera .verdict")).to_be_visible(timeout=60_000)
+    for _ in range(600):
+        if len(asked) > 2:
+            break
+        page.wait_for_timeout(100)
+        if len(asked) == 2:
+            page.clock.fast_forward(5000)
+    assert asked[:3] == ["image", "fetch", "fetch"]
 
 
 def test_a_reader_s_key_deletes_nothing_and_the_page_says_so(
