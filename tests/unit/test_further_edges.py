@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from async_motion.camera.detector_state import recalled
 from async_motion.client import messages
@@ -51,7 +49,7 @@ def read_values(data: bytes) -> dict[str, Any]:
     return RememberedValues(forget, {"a": data}).recall("a")
 
 
-EDGES: dict[str, tuple[Callable[[bytes], object], type[Exception]]] = {
+EDGES: dict[str, test_edges.Edge] = {
     "settings": (lambda data: load_text(data, Path("v.yaml"), {}), SettingsError),
     "labels": (lambda data: parse_labels(Path("labels.yaml"), data), UsageError),
     "labels in JSON": (lambda data: parse_labels(Path("labels.json"), data), UsageError),
@@ -68,7 +66,6 @@ EDGES: dict[str, tuple[Callable[[bytes], object], type[Exception]]] = {
     "a line of a day log": (day_log.parse_day_line, UnreadableObject),
     "an event's summary": (lambda data: parse_summary(data, "a"), UnreadableObject),
 }
-"""Each edge, and the one error that it raises; `NoError` for none."""
 
 HOSTILE = (
     *test_edges.HOSTILE,
@@ -89,14 +86,10 @@ HOSTILE = (
 @pytest.mark.parametrize("edge", EDGES)
 @pytest.mark.parametrize("data", HOSTILE, ids=range(len(HOSTILE)))
 def test_what_is_hostile_raises_what_its_edge_names(edge: str, data: bytes) -> None:
-    read, error = EDGES[edge]
-    with suppress(error):
-        read(data)
+    test_edges.read_at(EDGES[edge], data)
 
 
 @pytest.mark.parametrize("edge", EDGES)
-@given(data=st.binary(max_size=300) | st.text(max_size=100).map(lambda text: text.encode(errors="replace")))
+@given(data=test_edges.ANYTHING)
 def test_whatever_comes_raises_what_its_edge_names(edge: str, data: bytes) -> None:
-    read, error = EDGES[edge]
-    with suppress(error):
-        read(data)
+    test_edges.read_at(EDGES[edge], data)
