@@ -60,9 +60,8 @@ class CursorFile:
     def open(self) -> None:
         """Lock the file. Raises ValueError if another client has it open, OSError."""
         place = self._path.with_name(f".{self._path.name}.lock")
-        lock = os.open(
-            place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666
-        )  # for other users too: the umask decides
+        # For other users too, as far as the umask permits: the file stays after this process.
+        lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -107,9 +107,8 @@ def _replace(path: Path, content: bytes, like: os.stat_result | None) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             if like is not None:
-                with suppress(
-                    OSError
-                ):  # only root gives files away, and not to a user that its container does not know
+                # Only root gives files away, and not to a user that its container does not know.
+                with suppress(OSError):
                     os.fchown(file.fileno(), like.st_uid, like.st_gid)
                 os.fchmod(file.fileno(), like.st_mode & 0o777)
             file.flush()
