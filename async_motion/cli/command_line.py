@@ -11,7 +11,6 @@ import argparse
 import os
 import re
 import signal
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 from async_motion import __version__
 from async_motion.cli import backup, delete, events, fleet, get, lifecycle, policy, report, scan, schema
-from async_motion.cli.tell import tell
+from async_motion.cli.tell import discard_output, tell
 from async_motion.errors import AsyncMotionError, SettingsError, UsageError
 
 MISSING_LIBRARY = re.compile(r"(lib\S+): cannot open shared object file")
@@ -59,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except BrokenPipeError:
         # The reader has closed the pipe (`listen | head`), which is no error.
-        # Without /dev/null as stdout, Python's flush at exit would print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
     return code
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Coroutine
 from typing import Any
 
+from async_motion.cli.tell import discard_output
 from async_motion.errors import AsyncMotionError
 
 
@@ -32,17 +32,10 @@ def run_output(work: Coroutine[Any, Any, int]) -> int:
     except BrokenPipeError:
         raise
     except OSError as exc:
-        _discard_output()
+        try:
+            sys.stdout.flush()
+        except OSError:
+            discard_output()
         place = "" if exc.filename is None else f"{exc.filename}: "
         raise AsyncMotionError(f"{place}{exc.strerror or str(exc) or type(exc).__name__}") from exc
     return code
-
-
-def _discard_output() -> None:
-    """Prevent that Python flushes at its exit what standard output cannot take, and reports it once more."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)

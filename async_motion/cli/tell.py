@@ -1,7 +1,11 @@
-"""Lines for people on standard error. What they quote, such as an object key, cannot move the cursor."""
+"""Lines for people on standard error, and a standard output that takes no more.
+
+What the lines quote, such as an object key, cannot move the cursor.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -13,3 +17,10 @@ def printable(text: str) -> str:
 def tell(line: str) -> None:
     """Print a line for a person."""
     print(printable(line), file=sys.stderr, flush=True)
+
+
+def discard_output() -> None:
+    """Send standard output to /dev/null: else Python's flush at the exit would fail, with a traceback."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
