@@ -1,6 +1,6 @@
 """Where `async-motion health` finds the service: an address that both derive from the same settings.
 
-The command runs every few seconds, so this module imports no event loop.
+The command runs every few seconds, so this module imports little.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -24,4 +23,8 @@ def socket_name(config: Path | None, env: Mapping[str, str]) -> str:
     """
     path = os.path.realpath(config or env.get("ASYNC_MOTION_CONFIG") or DEFAULT_CONFIG)
     name = f"async_motion-{os.getuid()}-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
-    return f"\0{name}" if sys.platform == "linux" else str(Path(tempfile.gettempdir(), f"{name}.sock"))
+    if sys.platform == "linux":
+        return f"\0{name}"
+    import tempfile  # noqa: PLC0415
+
+    return str(Path(tempfile.gettempdir(), f"{name}.sock"))

@@ -11,6 +11,7 @@ import argparse
 import os
 import re
 import signal
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,6 @@ from types import FrameType
 from typing import Any
 
 from async_motion import __version__
-from async_motion.cli import backup, delete, events, fleet, get, lifecycle, policy, report, scan, schema
 from async_motion.cli.tell import discard_output, tell
 from async_motion.errors import AsyncMotionError, SettingsError, UsageError
 
@@ -34,7 +34,8 @@ OPENCV_PACKAGES = "libgl1 libglib2.0-0 libxcb1"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = _parser(words[0] if words else "").parse_args(words)
     # OpenCV's own log lines do not name the camera; ours report the same failure in one line that does.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     with suppress(ValueError):  # outside the main thread Python allows no signal handler
@@ -68,7 +69,8 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of all commands, or that of `health` alone: it runs every few seconds."""
     parser = argparse.ArgumentParser(
         prog="async-motion",
         description="Turns cameras into motion events: frames in a bucket, their keys over MQTT.",
@@ -85,10 +87,28 @@ def _parser() -> argparse.ArgumentParser:
         " then the embedded defaults)",
     )
 
+    if command == "health":
+        _add_health(commands, config)
+    else:
+        _add_commands(commands, config)
+    return parser
+
+
+def _add_health(commands: Any, config: argparse.ArgumentParser) -> None:
+    health = commands.add_parser(
+        "health", parents=[config], help="is the service alive? for container health checks"
+    )
+    health.set_defaults(command=_health)
+
+
+def _add_commands(commands: Any, config: argparse.ArgumentParser) -> None:
+    from async_motion.cli import backup, delete, events, fleet, get, lifecycle, policy, report, scan, schema
+
     run = commands.add_parser("run", parents=[config], help="run the service: watch, detect, store, announce")
     run.set_defaults(command=_run)
 
-    _add_operations(commands, config)
+    _add_install(commands)
+    _add_health(commands, config)
 
     check = commands.add_parser(
         "check",
@@ -181,11 +201,9 @@ def _parser() -> argparse.ArgumentParser:
         "--asyncapi", action="store_true", help="print an AsyncAPI 3 document of all that goes over MQTT"
     )
     shown.set_defaults(command=_schema)
-    return parser
 
 
-def _add_operations(commands: Any, config: argparse.ArgumentParser) -> None:
-    """Add the commands `install` and `health`."""
+def _add_install(commands: Any) -> None:
     install = commands.add_parser("install", help="install it as a systemd service")
     where = install.add_mutually_exclusive_group(required=True)
     where.add_argument("--system", action="store_true", help="for the machine, with a user of its own")
@@ -195,11 +213,6 @@ def _add_operations(commands: Any, config: argparse.ArgumentParser) -> None:
         "--root", type=Path, default=Path("/"), metavar="DIR", help="with --system: write below this folder"
     )
     install.set_defaults(command=_install)
-
-    health = commands.add_parser(
-        "health", parents=[config], help="is the service alive? for container health checks"
-    )
-    health.set_defaults(command=_health)
 
 
 def _positive(text: str) -> int:
