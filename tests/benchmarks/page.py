@@ -1,11 +1,12 @@
 """Size and cost of the page: ``python -m tests.benchmarks.page [--seconds 10] [--events 1500]
-[--objects 1000000]``.
+[--objects 1000000 | --kept FOLDER]``.
 
 Script and style, gzipped; the service's CPU with and without a viewer of one camera; a day of many events in
 Debian's Chromium: the time until all images of the first screen are shown, from the page of cameras and in a
 new page of the browser, and the DOM nodes of the page; beside it the time that an empty answer and the same
 files from a static server take, and the service's CPU for a page. The store is a directory, with the index as
-delivery writes it.
+delivery writes it; or, with ``--kept``, the SeaweedFS that ``tests.benchmarks.retrieval --keep FOLDER`` has
+filled: the day is added to it, and removed at the end.
 
 On a machine with other work, ``chrt --rr 5`` before the command gives it the cores for that minute.
 
@@ -17,7 +18,9 @@ bound of the time since it was judged.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gzip
+import json
 import os
 import shutil
 import statistics
@@ -25,7 +28,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,9 +38,13 @@ import cv2
 import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.support.bucket import INSTANCE, fill, make_event
+from async_motion.retrieval import EventReader
+from async_motion.store.minio_reader import MinioReader
+from tests.benchmarks.retrieval import CAMERAS, peak_kib, put_all
+from tests.support.bucket import INSTANCE, MadeEvent, fill, index_objects, make_event
 from tests.support.http_camera import HttpCamera, Visit, answered
 from tests.support.ports import free_port
+from tests.support.s3 import S3Server, seaweedfs
 from tests.support.service import ROOT, Service
 
 STATIC = ROOT / "async_motion/web/static"
@@ -106,15 +113,52 @@ def viewing(service: Service, base: str, seconds: float) -> tuple[float, float]:
         return alone, (cpu_s(service.pid) - before) / (time.monotonic() - began)
 
 
-def a_day(folder: Path, count: int) -> str:
-    """Fill a directory store with a day of events; return the day."""
-    noon = datetime.now(UTC).replace(hour=0, minute=1, second=0, microsecond=0) - timedelta(days=1)
+def a_day(count: int, ago: int, cameras: Sequence[str]) -> tuple[str, list[MadeEvent]]:
+    """Return a day of the past and its events, by turns on each camera."""
+    noon = datetime.now(UTC).replace(hour=0, minute=1, second=0, microsecond=0) - timedelta(days=ago)
     noise = np.random.default_rng(1).integers(0, 255, (90, 160, 3), np.uint8)
-    jpeg = cv2.imencode(".jpg", cv2.resize(noise, (1280, 720)))[1].tobytes()
+    jpegs = [cv2.imencode(".jpg", cv2.resize(noise, (1280, 720)))[1].tobytes()]
     gap = timedelta(seconds=86_000 / count)
-    events = [make_event(at=noon + gap * n, salt=n, no=n + 1, jpegs=[jpeg]) for n in range(count)]
-    fill(folder, *events, index=events)
-    return noon.date().isoformat()
+    return noon.date().isoformat(), [
+        make_event(camera=cameras[n % len(cameras)], at=noon + gap * n, salt=n, no=n + 1, jpegs=jpegs)
+        for n in range(count)
+    ]
+
+
+@contextmanager
+def kept_server(folder: Path, day: str, events: Sequence[MadeEvent]) -> Iterator[dict[str, Any]]:
+    """Run the filled SeaweedFS with a day of events added; yield the settings of its store."""
+    bucket, objects = json.loads((folder / "filled.json").read_text())
+    with seaweedfs(folder / "weed") as server:
+        index = index_objects(events, writer="b00001")
+        added = [(key, *each) for event in events for key, each in event.objects.items()]
+        asyncio.run(put_all(server, bucket, added + [(key, *each) for key, each in index.items()]))
+        print(f"{objects} objects and {len(added) + len(index)} of the day, in SeaweedFS")
+        print(f"requests for the day's events, each time: {asyncio.run(requests(server, bucket, day))}")
+        keys = server.admin.arguments()
+        try:
+            yield {"minio": {"bucket": bucket, "create_bucket": False, **keys}}
+        finally:
+            asyncio.run(remove(server, bucket, [key for key, *_ in added] + list(index)))
+
+
+async def requests(server: S3Server, bucket: str, day: str) -> list[dict[str, int]]:
+    """Return the requests of a reader for a day's events: the first time, and again."""
+    since, counts = datetime.fromisoformat(day).replace(tzinfo=UTC), []
+    async with MinioReader(bucket=bucket, concurrency=16, **server.admin.arguments()) as store:
+        reader = EventReader(store, instance=INSTANCE, max_cached_lines=16_384)
+        for _ in range(2):
+            before = dict(reader.requests.sent)
+            found = [each async for each in reader.events(since=since, until=since + timedelta(days=1))]
+            counts.append({kind: sent - before[kind] for kind, sent in reader.requests.sent.items()})
+            counts[-1]["events"] = len(found)
+    return counts
+
+
+async def remove(server: S3Server, bucket: str, keys: list[str]) -> None:
+    async with MinioReader(bucket=bucket, concurrency=16, **server.admin.arguments()) as store:
+        for at in range(0, len(keys), 1000):
+            await store.remove(keys[at : at + 1000])
 
 
 def earlier_days(folder: Path, day: str, objects: int, count: int) -> None:
@@ -235,45 +279,64 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--events", type=int, default=1500)
     parser.add_argument("--objects", type=int, default=0, help="frames of earlier days in the same store")
+    parser.add_argument("--kept", type=Path, metavar="FOLDER", help="a server that retrieval has kept")
     args = parser.parse_args()
     print(f"script and style, gzipped: {weight() / 1024:.1f} KiB")
-    with tempfile.TemporaryDirectory() as folder:
-        day = a_day(Path(folder) / "data/objects", args.events)
-        earlier_days(Path(folder) / "data/objects", day, args.objects, args.events)
-        counter = CountingCamera()
-        with chromium() as browser, HttpCamera(counter) as camera:
-            settings = {
-                "instance": INSTANCE,
-                "web": {"port": free_port()},
-                "mqtt": {"port": free_port()},
-                "cameras": {
-                    "porch": {"source": "demo:"},
-                    "counter": {"source": camera.url, "detect": {"fps": 10}},
-                },
-            }
-            with Service(settings, Path(folder)) as service:
-                base = service.wait_for_log("web pages at").rpartition(" ")[2]
-                service.wait_for_log("porch: watching")
-                alone, viewed = viewing(service, base, args.seconds)
-                print(f"the service's share of a core: {alone:.1%}, with a viewer {viewed:.1%}")
-                address = f"{base}events?day={day}"
-                used, began = cpu_s(service.pid), time.monotonic()
-                taken, nodes = first_images(browser, address)
-                used = cpu_s(service.pid) - used - alone * (time.monotonic() - began)
-                come, _ = first_images(browser, address, after=base)
-                empty, _ = first_images(browser, f"{base}healthz", shown="() => true")
-                with static_copy(browser, address) as copy:
-                    floor, _ = first_images(browser, copy)
-                print(f"first images of a day with {args.events} events: from the page of cameras "
-                      f"{statistics.median(come):.0f} ms; in a new page {taken[0]:.0f} ms, then "
-                      f"{statistics.median(taken[1:]):.0f} ms, where an empty answer takes "
-                      f"{statistics.median(empty):.0f} ms and the same files from a static server "
-                      f"{statistics.median(floor):.0f} ms")  # fmt: skip
-                print(f"{nodes} nodes; {used / ROUNDS * 1000:.0f} ms of the service's CPU for a page")
-                late = to_screen(browser, base, counter, args.seconds)
-                print(f"from the camera to the screen: median {statistics.median(late):.0f} ms, "
-                      f"95 % within {late[int(0.95 * len(late))]:.0f} ms, {len(late)} images")  # fmt: skip
+    # The frames of the kept server are no JPEGs, and go back a year.
+    day, events = a_day(args.events, 400, CAMERAS) if args.kept else a_day(args.events, 1, ("porch",))
+    with tempfile.TemporaryDirectory() as name:
+        if args.kept is not None:
+            with kept_server(args.kept, day, events) as store:
+                measure(Path(name), day, args, store)
+        else:
+            objects = Path(name) / "data/objects"
+            fill(objects, *events, index=events)
+            earlier_days(objects, day, args.objects, args.events)
+            measure(Path(name), day, args, {})
     return 0
+
+
+def measure(folder: Path, day: str, args: argparse.Namespace, store: dict[str, Any]) -> None:
+    """Run the service on a store with a day of events, and print the figures."""
+    counter = CountingCamera()
+    with chromium() as browser, HttpCamera(counter) as camera:
+        settings = {
+            "instance": INSTANCE,
+            "web": {"port": free_port()},
+            "mqtt": {"port": free_port()},
+            "cameras": {
+                "porch": {"source": "demo:"},
+                "counter": {"source": camera.url, "detect": {"fps": 10}},
+            },
+        }
+        with Service(settings | store, folder) as service:
+            base = service.wait_for_log("web pages at").rpartition(" ")[2]
+            service.wait_for_log("porch: watching")
+            alone, viewed = viewing(service, base, args.seconds)
+            print(f"the service's share of a core: {alone:.1%}, with a viewer {viewed:.1%}")
+            peak = peak_kib(service.pid)
+            address = f"{base}events?day={day}"
+            used, began = cpu_s(service.pid), time.monotonic()
+            taken, nodes = first_images(browser, address)
+            used = cpu_s(service.pid) - used - alone * (time.monotonic() - began)
+            come, _ = first_images(browser, address, after=base)
+            empty, _ = first_images(browser, f"{base}healthz", shown="() => true")
+            with static_copy(browser, address) as copy:
+                floor, _ = first_images(browser, copy)
+            print(f"first images of a day with {args.events} events: from the page of cameras "
+                  f"{listed(come)} ms; in a new page {listed(taken)} ms, where an empty answer takes "
+                  f"{listed(empty)} ms, the same files from a static server {listed(floor)} ms")  # fmt: skip
+            after = peak_kib(service.pid)
+            print(f"{nodes} nodes; {used / ROUNDS * 1000:.0f} ms of the service's CPU for a page; "
+                  f"its memory at most {peak / 1024:.0f}, then {after / 1024:.0f} MiB")  # fmt: skip
+            late = to_screen(browser, base, counter, args.seconds)
+            print(f"from the camera to the screen: median {statistics.median(late):.0f} ms, "
+                  f"95 % within {late[int(0.95 * len(late))]:.0f} ms, {len(late)} images")  # fmt: skip
+
+
+def listed(taken: list[float]) -> str:
+    """Return the first time and the median of the others, in ms."""
+    return f"{taken[0]:.0f}, then {statistics.median(taken[1:]):.0f} ({min(taken):.0f} to {max(taken):.0f})"
 
 
 if __name__ == "__main__":

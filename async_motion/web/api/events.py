@@ -20,6 +20,7 @@ from async_motion.core.names import EVENT_ID, frame_key, is_name
 from async_motion.core.payloads import iso
 from async_motion.errors import ImageError, StoreRefused, StoreUnavailable, UnreadableObject
 from async_motion.retrieval import Event
+from async_motion.retrieval.requests import together
 from async_motion.web.api import models
 from async_motion.web.api.routing import JPEG, ApiError, Call, Route
 from async_motion.web.api.writing import CHUNK, download, finish
@@ -133,8 +134,12 @@ class EventsApi:
     async def event(self, camera: str, event_id: str) -> tuple[Event, list[FrameInfo]]:
         """Return an event and its frames. Raises ApiError."""
         event = await self._event(camera, event_id)
+        return event, (await self.frames([event]))[0]
+
+    async def frames(self, events: Iterable[Event]) -> list[list[FrameInfo]]:
+        """Return the frames of each event. Raises ApiError."""
         try:
-            return event, await self.archive.reader.frames(event)
+            return await together("read frames", (self.archive.reader.frames(event) for event in events))
         except (StoreRefused, StoreUnavailable) as exc:
             raise unreadable(exc) from exc
 

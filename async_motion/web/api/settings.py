@@ -119,14 +119,15 @@ class SettingsApi:
 
     async def try_zones(self, call: Call[Any]) -> models.Judged:
         name = call.path["camera"]
-        if name not in self._site.cameras():
+        facts = self._site.cameras().get(name)
+        if facts is None:
             raise ApiError(404, "there is no such camera")
         found = await self._events.newest(models.EventsQuery(camera=name, limit=JUDGED_EVENTS))
-        judged = []
-        for event in found:
-            _, frames = await self._events.event(name, event.event_id)
-            verdict = judging.judge(frames, call.body)
-            judged.append(
+        frames = await self._events.frames(found)
+        verdicts = await asyncio.to_thread(judging.judge, frames, call.body, masks=facts.masks)
+        return models.Judged(
+            events=[
                 models.JudgedEvent(event=summary(event), reported=verdict.reported, zones=list(verdict.zones))
-            )
-        return models.Judged(events=judged)
+                for event, verdict in zip(found, verdicts, strict=True)
+            ]
+        )

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from async_motion.core.model import Box
+from async_motion.core.detection.detector import Detector, DetectorSettings
+from async_motion.core.detection.zones import Polygon, Zone
+from async_motion.core.model import Box, Detection, Luma
 from async_motion.errors import CameraUnavailable, SettingsConflict, SettingsError
 from async_motion.web import editor as editing
-from async_motion.web.api.judging import inside, judge, smallest
+from async_motion.web.api.judging import judge, smallest
 from async_motion.web.api.models import ShapesBody
 from tests.support.bucket import make_event
+from tests.support.scenes import texture
 from tests.unit.web.kit import NOW, TOKEN, VIEWER, Stage, bearer, get, serving
 from tests.unit.web.test_pages import Texts
 
@@ -154,26 +158,116 @@ def shapes(**values: Any) -> ShapesBody:
     return ShapesBody.model_validate({"min_area": 0.002, **values})
 
 
-FRAMES = make_event(at=NOW, boxes=[Box(0.1, 0.6, 0.2, 0.2)]).frames
+# A box at the left with a tenth of it in motion, in each of two frames.
+FRAMES = make_event(at=NOW, boxes=[Box(0.1, 0.6, 0.2, 0.2)], scores=[0.004, 0.004]).frames
 LEFT: list[list[float]] = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
 RIGHT: list[list[float]] = [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]
+# The upper half of the box, and the lower three quarters.
+UPPER: list[list[float]] = [[0, 0], [1, 0], [1, 0.7], [0, 0.7]]
+MOST: list[list[float]] = [[0, 0.65], [1, 0.65], [1, 1], [0, 1]]
 
 
 @pytest.mark.parametrize(
     ("asked", "reported", "zones"),
     [
         (shapes(), True, ()),
+        (shapes(min_area=0.005), False, ()),
+        (shapes(min_area=0.0039), True, ()),
         (shapes(masks=[LEFT]), False, ()),
         (shapes(masks=[RIGHT]), True, ()),
-        (shapes(min_area=0.05), False, ()),
+        (shapes(masks=[UPPER], min_area=0.0018), True, ()),
+        (shapes(masks=[UPPER], min_area=0.003), False, ()),
         (shapes(min_area=0.05, min_area_far=0.001, horizon=0.79), True, ()),
+        # Its lower half is masked, so its lower edge is farther away.
+        (shapes(masks=[MOST], min_area=0.05, min_area_far=0.0005, horizon=0.66), True, ()),
         (shapes(zones={"left": {"polygon": LEFT}, "right": {"polygon": RIGHT}}), True, ("left",)),
-        (shapes(zones={"left": {"polygon": LEFT, "min_area": 0.5}}), True, ()),
+        # Half of a region's own pixels are enough to touch a zone.
+        (shapes(zones={"upper": {"polygon": UPPER}}), True, ("upper",)),
+        (shapes(masks=[UPPER], zones={"upper": {"polygon": UPPER}}, min_area=0.001), True, ()),
+        # A zone's own minimum area holds for what lies mostly in it, and nowhere else.
+        (shapes(zones={"left": {"polygon": LEFT, "min_area": 0.5}}), False, ()),
+        (shapes(zones={"right": {"polygon": RIGHT, "min_area": 0.5}}), True, ()),
+        (shapes(min_area=0.5, zones={"left": {"polygon": LEFT, "min_area": 0.001}}), True, ("left",)),
+        (shapes(zones={"a": {"polygon": LEFT}, "b": {"polygon": MOST, "min_area": 0.5}}), False, ()),
+        # Of two, the first in the settings decides.
+        (
+            shapes(
+                zones={
+                    "a": {"polygon": LEFT, "min_area": 0.001},
+                    "b": {"polygon": MOST, "min_area": 0.5},
+                }
+            ),
+            True,
+            ("a", "b"),
+        ),
     ],
 )
 def test_an_event_as_it_would_have_been(asked: ShapesBody, reported: bool, zones: tuple[str, ...]) -> None:
-    verdict = judge(FRAMES, asked)
+    [verdict] = judge([FRAMES], asked)
     assert (verdict.reported, verdict.zones) == (reported, zones)
+
+
+def test_a_score_is_a_share_of_what_the_old_masks_left() -> None:
+    asked = shapes(min_area=0.003)
+    assert judge([FRAMES], asked)[0].reported
+    assert not judge([FRAMES], asked, masks=[RIGHT])[0].reported
+
+
+def test_shapes_and_boxes_at_the_border_are_judged() -> None:
+    edges = [Box(0.0, 0.0, 1.0, 1.0), Box(0.999, 0.999, 0.001, 0.001), Box(1.0, 1.0, 0.0, 0.0)]
+    frames = make_event(at=NOW, boxes=edges, scores=[0.9, 0.0]).frames
+    [verdict, none] = judge(
+        [frames, []], shapes(zones={"all": {"polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}})
+    )
+    assert verdict.zones == ("all",)
+    assert not none.reported
+
+
+@pytest.mark.parametrize("size", [16, 24, 40])
+def test_the_estimate_says_what_the_detector_would(size: int) -> None:
+    """A square walks by, judged by the detector without shapes; then by both with other shapes."""
+    scene = texture()
+    luma = [scene] * 15
+    for step in range(28):
+        image = scene.copy()
+        image[120 : 120 + size, 10 * step : 10 * step + size] = 255
+        luma.append(image)
+    zone = {"polygon": LEFT, "min_area": 0.006}
+    for asked in (
+        shapes(),
+        shapes(masks=[LEFT]),
+        shapes(min_area=0.006),
+        shapes(min_area=0.02, min_area_far=0.0005, horizon=0.5),
+        shapes(zones={"left": {"polygon": LEFT}, "right": {"polygon": RIGHT}}),
+        shapes(zones={"left": zone}),
+        shapes(min_area=0.006, zones={"left": zone | {"min_area": 0.001}}),
+    ):
+        before = [each for each in detections(luma, shapes()) if each.motion]
+        after = [each for each in detections(luma, asked) if each.motion]
+        frames = [replace(FRAMES[0], score=each.score, boxes=each.boxes) for each in before]
+        [verdict] = judge([frames], asked)
+        assert verdict.reported == bool(after), asked
+        assert set(verdict.zones) == {zone for each in after for zone in each.zones}, asked
+
+
+def detections(luma: Sequence[Luma], asked: ShapesBody) -> list[Detection]:
+    """Return the detector's verdicts on frames 0.2 s apart."""
+
+    def polygon(points: Sequence[Sequence[float]]) -> Polygon:
+        return tuple((x, y) for x, y in points)
+
+    settings = DetectorSettings(
+        min_area=asked.min_area,
+        min_area_far=asked.min_area_far,
+        horizon=asked.horizon,
+        masks=tuple(polygon(points) for points in asked.masks),
+        zones=tuple(
+            Zone(name=name, polygon=polygon(zone.polygon), min_area=zone.min_area)
+            for name, zone in asked.zones.items()
+        ),
+    )
+    detector = Detector(settings)
+    return [detector.update(plane, number / 5) for number, plane in enumerate(luma)]
 
 
 def test_the_smallest_area_grows_from_the_horizon_down() -> None:
@@ -181,11 +275,6 @@ def test_the_smallest_area_grows_from_the_horizon_down() -> None:
     assert smallest(0.2, asked) == pytest.approx(0.0001)
     assert smallest(0.75, asked) == pytest.approx(0.055**2)
     assert smallest(1.0, asked) == pytest.approx(0.01)
-
-
-def test_inside_a_polygon() -> None:
-    assert inside((0.25, 0.5), LEFT)
-    assert not inside((0.75, 0.5), LEFT)
 
 
 async def test_zones_are_judged_against_the_last_events() -> None:
