@@ -89,7 +89,7 @@ ELSEWHERE = {
     "web/api/api.py": ("unit/web/test_api.py", "a package's tests stand beside the pages'"),
     "web/api/cameras.py": ("unit/web/test_live.py", "over HTTP, as a page asks"),
     "web/api/events.py": ("unit/web/test_events.py", "over HTTP, as a page asks"),
-    "web/api/judging.py": ("unit/web/test_settings.py", "over HTTP, as a page asks"),
+    "web/api/judging.py": ("unit/web/test_settings.py", "beside the detector, and over HTTP"),
     "web/api/models.py": ("unit/web/test_api.py", "held against what is served"),
     "web/api/openapi.py": ("unit/web/test_api.py", "held against what is served"),
     "web/api/routing.py": ("unit/web/test_api.py", "over HTTP, as a page asks"),
