@@ -36,6 +36,13 @@ export function smallest(bottom, state) {
   return (Math.sqrt(far) + (Math.sqrt(near) - Math.sqrt(far)) * way) ** 2;
 }
 
+/** Return the point of the side from `a` to `b` that is nearest to another. @param {Point} point @param {Point} a @param {Point} b @returns {Point} */
+export function nearest([x, y], [ax, ay], [bx, by]) {
+  const [dx, dy] = [bx - ax, by - ay];
+  const way = Math.min(1, Math.max(0, ((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy || 1)));
+  return [ax + way * dx, ay + way * dy];
+}
+
 class ZoneEditor extends HTMLElement {
   camera = '';
   /** @type {State} */
@@ -192,14 +199,22 @@ class ZoneEditor extends HTMLElement {
     return this.overlay.querySelector(`[data-point="${place}"]`) ?? null;
   }
 
-  /** Return a point, snapped to the border and to points of other shapes. @param {Point} point @returns {Point} */
+  /** Return a point, snapped to the border, else to points and sides of other shapes. @param {Point} point @returns {Point} */
   snap([x, y]) {
     if (!this.snaps) return [round(x), round(y)];
-    const others = this.state.shapes.flatMap(({ points }, i) => (i === this.chosen ? [] : points));
-    const near = others.find(([a, b]) => Math.hypot(a - x, b - y) < SNAP);
-    if (near) return near;
-    const side = (/** @type {number} */ value) => (value < SNAP ? 0 : value > 1 - SNAP ? 1 : value);
-    return [round(side(x)), round(side(y))];
+    const others = this.state.shapes.filter((_, i) => i !== this.chosen).map(({ points }) => points);
+    const close = (/** @type {Point} */ [a, b]) => Math.hypot(a - x, b - y) < SNAP;
+    const corner = others.flat().find(close);
+    if (corner) return corner;
+    const border = (/** @type {number} */ value) => (value < SNAP ? 0 : value > 1 - SNAP ? 1 : value);
+    const at = /** @type {Point} */ ([border(x), border(y)]);
+    if (at[0] === x && at[1] === y)
+      for (const points of others)
+        for (const [i, a] of points.entries()) {
+          const foot = nearest(at, a, points[(i + 1) % points.length]);
+          if (close(foot)) return [round(foot[0]), round(foot[1])];
+        }
+    return [round(at[0]), round(at[1])];
   }
 
   // ---- pointer and keys ----
@@ -470,13 +485,17 @@ class ZoneEditor extends HTMLElement {
     if (!this.judged) return nothing;
     const lost = this.judged.filter((/** @type {any} */ each) => !each.reported);
     const count = this.judged.length;
+    const zones = this.state.shapes.filter(({ kind }) => kind === 'zone').map(({ name }) =>
+      `${name} ${this.judged.filter((/** @type {any} */ each) => each.zones.includes(name)).length}`);
     if (!count) return html`<p class="panel" role="status">There are no stored events of this camera yet.</p>`;
-    return html`<section class="panel" role="status"><p>${lost.length
-      ? html`Of ${count} events <b>${lost.length} would not have been reported</b>${lost.length === count ? '' : lost.length === 1 ? ', this one' : ', these'}:`
-      : html`All of the last ${count} events would have been reported.`}</p>
+    const all = count === 1 ? 'The last event' : `All of the last ${count} events`;
+    return html`<section class="panel" role="status"><p>${!lost.length ? `${all} would have been reported.`
+      : count === 1 ? html`<b>The last event would not have been reported</b>:`
+      : html`Of the last ${count} events <b>${lost.length} would not have been reported</b>${lost.length === count ? '' : lost.length === 1 ? ', this one' : ', these'}:`}</p>
+      ${zones.length ? html`<p>By zone: ${zones.join(', ')}.</p>` : nothing}
       <div class="strip">${lost.slice(0, 24).map((/** @type {any} */ { event }) => html`<a href=${`event?camera=${encodeURIComponent(event.camera)}&id=${event.event_id}`} target="_blank" rel="noopener">
         ${event.best === null ? nothing : html`<img loading="lazy" alt=${`${event.started_at.slice(0, 10)} ${clock(event.started_at)}`} src=${address(at`events/${event.camera}/${event.event_id}/frames/${event.best}`) + '?width=320'}>`}</a>`)}</div>
-      <p class="dim small">An estimate from the stored boxes: motion that was never stored is not included.</p></section>`;
+      <p class="dim small">An estimate from the stored boxes: motion that was never stored is not included, and a zone’s sensitivity makes no difference to it.</p></section>`;
   }
 }
 
