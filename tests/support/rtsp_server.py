@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
+
+MAX_CLIENTS = 512
+"""How many clients the toolkit's server serves at once."""
 
 PAYLOADS = {
     "h264": "qtdemux ! h264parse ! rtph264pay config-interval=-1",
@@ -43,7 +47,14 @@ def _run_gstreamer(clip: str, port: str, login: str, codec: str) -> None:
 
 def _run_toolkit(folder: str, port: str) -> None:
     server = importlib.import_module("aio_rtsp_toolkit.server")
-    asyncio.run(server.serve(folder, host="127.0.0.1", port=int(port)))
+
+    async def serve() -> None:
+        # Each client has a thread, and asyncio's own pool has six on two cores: a seventh client starves.
+        pool = ThreadPoolExecutor(MAX_CLIENTS)
+        asyncio.get_running_loop().set_default_executor(pool)
+        await server.serve(folder, host="127.0.0.1", port=int(port))
+
+    asyncio.run(serve())
 
 
 if __name__ == "__main__":
