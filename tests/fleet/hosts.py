@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,9 +23,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nats.errors
+from nats.aio.client import Client
+
 from async_motion.core.options import OnQuorumLoss
+from async_motion.fleet.leases import bucket_name
+from tests.fleet.clocks import LeapingClock, build, can_leap
 from tests.fleet.network import HUB, Host, Network
 from tests.fleet.oracle import ConnectionOracle
+from tests.fleet.pressure import PressureLog
 from tests.fleet.stage import BASE, INSTANCE, FleetStage
 from tests.support.mqtt import Recorder, mosquitto
 from tests.support.nats import BINARY, LEADER_S
@@ -40,8 +47,9 @@ TAKEOVER_S = 3.0
 CAMERA_PORT = 9000
 SIZE = (160, 120)
 FPS = 2
+CLIP_S = 45
+"""A clip has one walk, and is repeated: each camera has an event this often."""
 WORKERS = ("east", "north", "west")
-FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 
 
 class NatsHost:
@@ -96,11 +104,12 @@ class FleetOfHosts:
     hosts: dict[str, Host]
     nats: list[NatsHost]
     oracle: ConnectionOracle
+    pressure: PressureLog
     buckets: Callable[[], set[str]]
     keeps: bool = False
     """Whether a worker without a quorum goes on."""
-    clocks: dict[str, Path] = field(default_factory=dict)
-    """The files with the workers' clock offsets, by worker."""
+    clocks: dict[str, LeapingClock] = field(default_factory=dict)
+    """The workers' clocks that leap, by worker."""
     ttl_s: float = TTL_S
 
     @property
@@ -113,6 +122,32 @@ class FleetOfHosts:
 
     def pids(self) -> dict[str, int]:
         return {name: worker.pid for name, worker in self.stage.workers.items() if worker.running}
+
+    def nats_pids(self) -> dict[str, int]:
+        processes = {server.host.name: server.process for server in self.nats}
+        return {name: process.pid for name, process in processes.items() if process is not None}
+
+    def accepts_writes(self) -> bool:
+        """Return whether the NATS servers accept a write: servers that are back elect a leader first."""
+
+        async def write() -> None:
+            client = Client()
+            servers = [server.url for server in self.nats]
+            async with asyncio.timeout(5):
+                await client.connect(
+                    servers, connect_timeout=1, allow_reconnect=False, error_cb=_expected_error
+                )
+                try:
+                    subject = f"$KV.{bucket_name(INSTANCE)}.probe"
+                    await client.jetstream(timeout=1).publish(subject, b"")
+                finally:
+                    await client.close()
+
+        try:
+            asyncio.run(write())
+        except (nats.errors.Error, TimeoutError, OSError):
+            return False
+        return True
 
     def peers(self, everything: bool) -> list[str]:
         """Return the NATS servers' addresses; with `everything`, also that of store, broker and cameras."""
@@ -135,8 +170,8 @@ def fleet_of_hosts(
     names = tuple(f"cam{number:02d}" for number in range(cameras))
     ports = range(CAMERA_PORT, CAMERA_PORT + cameras)
     (folder / "clips").mkdir(parents=True)
-    box = crossing(SIZE, start_s=9, length_s=5)
-    images = scene(seconds=30, fps=FPS, size=SIZE, box=box, noise=2.0)
+    box = crossing(SIZE, start_s=9, length_s=4)
+    images = scene(seconds=CLIP_S, fps=FPS, size=SIZE, box=box, noise=1.0)
     write_clip(folder / "clips" / "scene.mp4", images, fps=FPS, gop=2 * FPS)
     with ExitStack() as stack:
         network = stack.enter_context(Network())
@@ -187,22 +222,17 @@ def fleet_of_hosts(
             hosts,
             nats,
             oracle,
+            PressureLog(lambda: fleet.pids() | fleet.nats_pids(), time.monotonic),
             lambda: asyncio.run(keys()),
             keeps=on_quorum_loss == "keep",
             ttl_s=ttl_s,
         )
         oracle.pids = fleet.pids
         for name in WORKERS:
-            env = {}
-            if name == WORKERS[0] and Path(FAKETIME).exists():
-                fleet.clocks[name] = folder / f"{name}.clock"
-                fleet.clocks[name].write_text("+0\n")
-                env = {
-                    "LD_PRELOAD": FAKETIME,
-                    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                    "FAKETIME_TIMESTAMP_FILE": str(fleet.clocks[name]),
-                    "FAKETIME_CACHE_DURATION": "1",
-                }
+            env: dict[str, str] = {}
+            if name == WORKERS[0] and can_leap():
+                clock = fleet.clocks[name] = LeapingClock(build(folder), folder / f"{name}.clock")
+                env = clock.env
             own = {**settings, "fleet": {**settings["fleet"], "name": name}}
             stage.workers[name] = Service(own, folder / name, env=env, wrapper=hosts[name].prefix)
         try:
@@ -216,6 +246,7 @@ def fleet_of_hosts(
             for worker in stage.workers.values():
                 worker.start()
             stack.enter_context(oracle)
+            stack.enter_context(fleet.pressure)
             yield fleet
         finally:
             for worker in stage.workers.values():
@@ -225,6 +256,10 @@ def fleet_of_hosts(
                     worker.kill()
             for server in nats:
                 server.kill()
+
+
+async def _expected_error(_exc: Exception) -> None:
+    """Replace nats-py's own callback, which logs a traceback for each server that was killed."""
 
 
 def _healthy(server: NatsHost) -> bool:

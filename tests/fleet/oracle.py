@@ -50,7 +50,8 @@ class ConnectionOracle:
     `pids` returns the running workers by name; `frozen` are those that are stopped now, `thawed` tells when
     one ran again. An excuse covers a gap that it overlaps: without a quorum there may be no owner. A gap
     counts from the last of the `faults` (monotonic, seconds) in it: a second fault may hit the next owner
-    before it has connected.
+    before it has connected. In a time without a NATS leader no lease can be written, as without a quorum:
+    `without_lease_s` leaves it out.
     """
 
     cameras: range
@@ -62,6 +63,7 @@ class ConnectionOracle:
     owners: dict[int, tuple[str, ...]] = field(default_factory=dict)
     excuses: list[tuple[float, float, str]] = field(default_factory=list)
     faults: list[float] = field(default_factory=list)
+    leaderless: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._ended = threading.Event()
@@ -96,6 +98,12 @@ class ConnectionOracle:
         """Regard a worker as running again."""
         self.thawed[worker] = time.monotonic()
         self.frozen.discard(worker)
+
+    def without_lease_s(self, gap: Span) -> float:
+        """Return the length of a gap without the times in which the NATS servers had no leader."""
+        return gap.length_s - sum(
+            max(0.0, min(gap.end_s, until) - max(gap.begin_s, since)) for since, until in self.leaderless
+        )
 
     def covered(self) -> bool:
         """Return whether each camera has exactly one worker connected, and none is frozen."""

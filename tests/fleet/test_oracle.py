@@ -74,6 +74,15 @@ def test_an_excuse_covers_only_a_gap_at_its_time(stage: Stage) -> None:
     assert [gap.excused for gap in stage.oracle.gaps] == ["no quorum", None]
 
 
+def test_the_time_without_a_nats_leader_does_not_count(stage: Stage) -> None:
+    stage.oracle.leaderless += [(0.0, 3.0), (6.0, 7.0), (20.0, 30.0)]
+    stage.at(1.0)
+    stage.at(9.0, EAST)
+    (gap,) = stage.oracle.gaps
+    assert gap.length_s == 8.0
+    assert stage.oracle.without_lease_s(gap) == 5.0
+
+
 def test_the_kernel_tells_the_connections_of_a_process() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as listener:

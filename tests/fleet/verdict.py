@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,9 +63,23 @@ def judge_end(fleet: FleetOfHosts, devices_before: dict[str, str]) -> list[str]:
     return problems
 
 
-def judge_connections(oracle: ConnectionOracle, *, bound_s: float, slack_s: float, keeps: bool) -> list[str]:
-    """Return the gaps beyond the bound and, unless `keeps`, the times of two owners at once."""
-    late = [span for span in oracle.gaps if span.excused is None and span.length_s > bound_s + slack_s]
+def judge_connections(
+    oracle: ConnectionOracle,
+    *,
+    bound_s: float,
+    slack_s: float,
+    keeps: bool,
+    why: Callable[[Span], str] = lambda _span: "",
+) -> list[str]:
+    """Return the gaps beyond the bound and, unless `keeps`, the times of two owners at once.
+
+    `why` adds what is known of such a time.
+    """
+    late = [
+        span
+        for span in oracle.gaps
+        if span.excused is None and oracle.without_lease_s(span) > bound_s + slack_s
+    ]
     twice = [span for span in oracle.overlaps if span.excused is None and span.length_s > RESOLUTION_S]
     slow = [span for span in oracle.overlaps if span.excused is not None and span.length_s > THAW_S + slack_s]
     if keeps:
@@ -73,7 +87,7 @@ def judge_connections(oracle: ConnectionOracle, *, bound_s: float, slack_s: floa
 
     def said(what: str, spans: list[Span]) -> list[str]:
         return [
-            f"camera {span.camera}: {what} for {span.length_s:.1f} s {' and '.join(span.workers)}"
+            f"camera {span.camera}: {what} for {span.length_s:.1f} s {' and '.join(span.workers)}{why(span)}"
             for span in spans
         ]
 
