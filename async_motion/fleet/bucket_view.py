@@ -32,6 +32,8 @@ MAX_OTHER_KEYS: Final = 256
 """Maximum number of other keys in the view: a bucket full of garbage must not fill memory."""
 RETRY_S: Final = 0.5
 """The wait after a request that the bucket did not answer."""
+PROBE_S: Final = 1.0
+"""Time limit of a request that finds out whether the bucket answers again."""
 
 
 def move_value(worker: str) -> bytes:
@@ -163,6 +165,11 @@ class BucketView:
             for key in list(self._seen)
             if key.startswith(WORKER) and (entry := self._live(key)) is not None
         }
+
+    def heard_since(self, worker: str, moment: float) -> bool:
+        """Return whether a worker's report came after `moment`, by the clock of this view."""
+        seen = self._seen.get(WORKER + worker)
+        return seen is not None and seen.at >= moment
 
     def told_since(self, worker: str, revision: int) -> WorkerReport | None:
         """Return a worker's report if it is newer than `revision`."""

@@ -5,7 +5,7 @@
 
 - `BucketView` is what it knows, `placement` what follows from that, `LeaseHolder` does it.
 - Without a quorum no worker can acquire a camera.
-- After its start a worker waits `SETTLE_S` to learn of the others: alone it would take every camera.
+- After its start and after an outage `Settling` waits for the others: alone a worker would take every camera.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from async_motion.errors import LeaseUnavailable
 from async_motion.fleet import placement
-from async_motion.fleet.bucket_view import WORKER, BucketView
+from async_motion.fleet.bucket_view import PROBE_S, RETRY_S, WORKER, BucketView
 from async_motion.fleet.clock import boottime
 from async_motion.fleet.holder import LeaseHolder
 from async_motion.fleet.leases import KeyTaken
@@ -33,6 +33,7 @@ from async_motion.fleet.model import (
 )
 from async_motion.fleet.placement import WorkerView
 from async_motion.fleet.report import DEFAULT_COST, WorkerReport
+from async_motion.fleet.settling import Settling
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,6 @@ SHED_EVERY_S: Final = 5.0
 """How often a worker checks whether it has more than its share."""
 SETTLED_S: Final = 30.0
 """How long a worker owns a camera before it may shed it: the cost is measured by then."""
-SETTLE_S: Final = 2.0
 REFUSED_FOR_S: Final = 300.0
 """How long a worker skips a camera that it could not open."""
 INSTANCE_COST: Final = 0.01
@@ -78,6 +78,7 @@ class FleetWorker:
         self._holder = LeaseHolder(
             settings, bucket, self._view, cameras, freed=self._freed, end=end, clock=clock
         )
+        self._settling = Settling(self._view, ttl_s=settings.ttl_s, clock=clock)
         self._free_since: dict[str, float] = {}
         self._cooling: dict[str, float] = {}
         """Until when a camera that was shed is not taken back."""
@@ -162,7 +163,6 @@ class FleetWorker:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._view.follow(), name="fleet: follow")
             tasks.create_task(self._tell(), name="fleet: tell")
-            await asyncio.sleep(SETTLE_S)
             tasks.create_task(self._shed(), name="fleet: shed")
             while True:
                 self._look()
@@ -179,13 +179,18 @@ class FleetWorker:
             log.debug("fleet: cannot delete the worker's key; it expires by itself: %s", exc)
 
     async def _tell(self) -> None:
-        """Write this worker's report every `ttl_s / 3`."""
+        """Write this worker's report every `ttl_s / 3`; while there is no answer, more often."""
+        key = WORKER + self._settings.worker
         while True:
+            pause_s = RETRY_S
             try:
-                self._told = await self._bucket.put(WORKER + self._settings.worker, self._report().encode())
-            except LeaseUnavailable as exc:
-                self._view.failed(str(exc))
-            await asyncio.sleep(self._settings.ttl_s / 3)
+                async with asyncio.timeout(None if self._view.connected else PROBE_S):
+                    self._told = await self._bucket.put(key, self._report().encode())
+                self._view.answered()
+                pause_s = self._settings.ttl_s / 3
+            except (LeaseUnavailable, TimeoutError) as exc:
+                self._view.failed(str(exc) or "no answer to a report")
+            await asyncio.sleep(pause_s)
 
     def _report(self) -> WorkerReport:
         return WorkerReport(
@@ -272,7 +277,7 @@ class FleetWorker:
         for camera in self._holder:
             if not self._holder.is_busy(camera) and self._must_go(camera, workers):
                 self._holder.give_up(camera, "given to another worker")
-        if not self._view.connected:
+        if not self._settling.look():
             return
         for camera in self._settings.cameras:
             if camera in self._holder or self._holder.is_busy(camera):

@@ -12,7 +12,7 @@ import pytest
 
 from async_motion.core.options import OnQuorumLoss
 from async_motion.errors import LeaseUnavailable
-from async_motion.fleet import holder
+from async_motion.fleet import holder, settling
 from async_motion.fleet import worker as module
 from async_motion.fleet.bucket_view import WORKER
 from async_motion.fleet.leases import CAMERA, Entry
@@ -187,7 +187,7 @@ async def running(
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SETTLE_S", 0.3)
+    monkeypatch.setattr(settling, "SETTLE_S", 0.3)
     monkeypatch.setattr(module, "LOOK_S", 0.02)
 
 
@@ -273,6 +273,27 @@ async def test_without_a_quorum_a_worker_that_stops_stops_in_time() -> None:
         await eventually_async(lambda: not stage.of("a"), what="the fence")
         bucket.down = False
         await eventually_async(stage.all_owned, what="the cameras again")
+
+
+async def test_after_an_outage_the_worker_that_is_back_first_does_not_take_every_camera(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settling, "RETURN_S", 60.0)
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    async with running("a", bucket, stage) as first, running("b", bucket, stage) as second:
+        await eventually_async(stage.all_owned)
+        await eventually_async(lambda: bool(stage.of("a")) and bool(stage.of("b")))
+        first.line.cut = second.line.cut = True
+        await eventually_async(lambda: not any(stage.owners.values()), what="the fences")
+        await eventually_async(lambda: not first.worker.view().owners, what="the leases' end")
+        first.line.cut = False
+        await eventually_async(lambda: first.worker.view().connected, what="an answer")
+        assert not stage.of("a")
+        second.line.cut = False
+        await eventually_async(stage.all_owned, what="an owner for each camera")
+        assert stage.of("a")
+        assert stage.of("b")
+        assert stage.overlaps == []
 
 
 async def test_a_worker_that_drains_gives_its_cameras_to_the_other() -> None:
