@@ -151,6 +151,8 @@ class FleetMember:
         self._names = [name for name, camera in settings.cameras.items() if camera.enabled]
         self._zones = specs.watched_zones(settings)
         self._failures: Counter[str] = Counter()
+        self._stopping: set[str] = set()
+        """Cameras that were stopped, and not started again: that their connections end is no failure."""
         self._open_events: dict[str, str] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._joined: Joined | None = None
@@ -332,6 +334,7 @@ class FleetMember:
                 self._speaking = tasks.create_task(joined.announcing.run(), name="discovery")
                 return
             self._failures.pop(owner, None)
+            self._stopping.discard(owner)
             profiled = not self._settings.cameras[owner].profiles.night.is_blank
             joined.reporter.put_camera(owner, self._zones[owner], profiled=profiled)
             joined.reporter.republish_camera(owner)
@@ -342,6 +345,7 @@ class FleetMember:
 
     async def stop(self, owner: str) -> None:
         """Stop a camera, or stop speaking for the instance; return when all of it is published."""
+        self._stopping.add(owner)
         async with self._lock(owner):
             joined, broker = self._joined, self._broker
             if joined is None or broker is None:
@@ -383,6 +387,8 @@ class FleetMember:
 
     def failed(self, camera: str, problem: str) -> None:
         """Count a failed connection; at `TRIES` in a row, ask another worker to take the camera."""
+        if camera in self._stopping:
+            return
         self._failures[camera] += 1
         if self._failures[camera] == TRIES and self._worker.refusal(camera) is None:
             log.warning("fleet: %s: %d attempts failed (%s); asking another worker", camera, TRIES, problem)

@@ -95,6 +95,15 @@ async def test_a_camera_goes_to_another_worker_after_so_many_failures_in_a_row_a
     assert line == f"fleet: porch: {TRIES} attempts failed (wrong password); asking another worker"
 
 
+async def test_the_end_of_a_connection_by_a_stop_is_no_failure_of_the_camera(tmp_path: Path) -> None:
+    member = FleetMember(settings(tmp_path), MemoryBucket(10.0))
+    for _ in range(TRIES - 1):
+        member.failed("porch", "timed out")
+    await member.stop("porch")
+    member.failed("porch", "stopped")
+    assert member.state()["fleet"]["workers"]["east"]["refused"] == []
+
+
 def test_one_host_imports_no_nats() -> None:
     script = "import sys, async_motion.app.service; print('nats' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
