@@ -177,10 +177,15 @@ class NatsBucket:
     async def _disconnect(self) -> None:
         client, self._client, self._bucket, self._lost_at = self._client, None, None, None
         if client is not None:
-            # asyncio of Python 3.13.0 raises TypeError where nats-py writes to a connection that has ended.
-            with _kept_cancellation(), suppress(*_TROUBLE, TypeError):
-                async with asyncio.timeout(CONNECT_S):
-                    await client.close()
+            with _kept_cancellation():
+                await self._close(client)
+
+    @staticmethod
+    async def _close(client: Client) -> None:
+        # asyncio of Python 3.13.0 raises TypeError where nats-py writes to a connection that has ended.
+        with suppress(*_TROUBLE, TypeError):
+            async with asyncio.timeout(CONNECT_S):
+                await client.close()
 
     async def _on_disconnect(self) -> None:
         # A client that was replaced may still call this, late.
@@ -236,9 +241,11 @@ class NatsBucket:
                     reconnected_cb=self._on_reconnect,
                     **options,
                 )
+        except asyncio.CancelledError:
+            await self._close(client)
+            raise
         except _TROUBLE as exc:
-            with suppress(*_TROUBLE):
-                await client.close()
+            await self._close(client)
             raise LeaseUnavailable(f"no NATS server answers: {self._why(exc)}") from exc
         self._lost_at = self._last_error = None  # the end of the last connection may have set them
         return client

@@ -81,3 +81,25 @@ async def test_a_connection_is_not_replaced_for_the_end_of_the_one_before(
     assert not bucket._is_over(), "the loss begins now"  # noqa: SLF001
     await bucket._on_disconnect()  # noqa: SLF001
     assert bucket._is_over()  # noqa: SLF001
+
+
+async def test_a_connection_that_is_cancelled_while_it_opens_is_closed() -> None:
+    opened, closed = asyncio.Event(), asyncio.Event()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.set()
+        await reader.read()
+        closed.set()
+        writer.close()
+
+    server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, NatsBucket([url], "fleet", ttl_s=9.0, worker="w1") as bucket:
+        asking = asyncio.create_task(bucket.put("hello", b"x"))
+        async with asyncio.timeout(30):
+            await opened.wait()
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
+        async with asyncio.timeout(30):
+            await closed.wait()
