@@ -2,6 +2,7 @@
 
     worker       which cameras this worker should own
     bucket_view  what this worker sees of the others
+    settling     when this worker may take cameras, after its start and after an outage
     placement    which worker should own which camera; pure
     holder       the cameras that this worker owns: acquire, renew, fence, give up
     leases       create, renew and release leases by compare-and-set, with the invariants
