@@ -10,6 +10,9 @@ that crosses a bound, events are removed until the bound holds again, so that `m
 the events being written. If no event may be removed, a warning is logged; puts are never refused. Events may
 be removed by others at any time: before the first removal of a minute, those that are gone are forgotten.
 
+One thread at a time removes, without holding up the others: a put neither waits for a removal that another
+one has begun, nor fails by one that fails.
+
 If the wall clock leaps ahead, no event expires by age for half a day (`trusted_clock`). The newest trusted
 time is noted in the store's own folder, at most once an hour; without a note, the newest event's start is
 used.
@@ -37,6 +40,7 @@ from async_motion.core.index import INDEX, VERSION, event_started
 from async_motion.core.names import EVENT_ID
 from async_motion.core.options import BUCKET
 from async_motion.core.payloads import iso, parse_iso
+from async_motion.errors import StoreUnavailable
 from async_motion.store.directory import _WORK, DirectoryStore, _beside
 from async_motion.store.trusted_clock import HOLD_S, TrustedClock
 
@@ -120,14 +124,18 @@ class KeptDirectoryStore(DirectoryStore):
         place = self._place(key)
         before = await self._run("size", _sizes, place)
         etag = await super().put(key, data, content_type=content_type, metadata=metadata, tags=tags)
-        self._keeper.count(place, await self._run("size", _sizes, place) - before)
+        await self._run("count", self._keeper.count, place, before)
         if self._keeper.is_due():
-            await self._run("keep", self._keeper.enforce)
+            with suppress(StoreUnavailable):  # the object is stored; the thread goes on by itself
+                await self._run("keep", self._keeper.enforce)
         return etag
 
     async def _measure(self) -> None:
-        await self._run("measure", self._keeper.measure, limit_s=_MEASURE_TIMEOUT_S)
-        await self._run("keep", self._keeper.enforce, limit_s=_MEASURE_TIMEOUT_S)
+        try:
+            await self._run("measure", self._keeper.measure, limit_s=_MEASURE_TIMEOUT_S)
+            await self._run("keep", self._keeper.enforce, limit_s=_MEASURE_TIMEOUT_S)
+        except StoreUnavailable as exc:
+            log.warning("%s", exc)
 
 
 class _Keeper:
@@ -146,12 +154,15 @@ class _Keeper:
         self._now = now
         self._monotonic = monotonic
         self._free = free
+        self._enforcing = threading.Lock()
         self._lock = threading.Lock()
+        """Guards what puts change too, and is never held while the disk is asked."""
         self._folders: dict[Path, _Folder] = {}
         self._total = 0
         self._measured = False
         self._checked_at = float("-inf")
         self._stuck = False
+        self._failed = False
         self._left: set[Path] = set()
         """The folders that could not be removed, so that each is logged once."""
         self._clock: TrustedClock | None = None
@@ -163,12 +174,13 @@ class _Keeper:
         self._dated_from = ""
         """The day (YYYYMMDD) before which none of these files is kept."""
 
-    def count(self, place: Path, added: int) -> None:
-        """Add the bytes of a put: the object and its metadata file."""
+    def count(self, place: Path, before: int) -> None:
+        """Add a put: its object and its metadata file, which had `before` bytes before it."""
         if not EVENT_ID.fullmatch(place.parent.name):
             with self._lock:
                 self._dated.update(folder for folder in place.parents if folder.name in (DAYS, INDEX))
             return
+        added = _sizes(place) - before
         with self._lock:
             known = self._folders.setdefault(place.parent, _Folder())
             self._total += added
@@ -202,23 +214,43 @@ class _Keeper:
         self._measured = True
 
     def enforce(self) -> None:
-        """Remove the oldest events until the bounds hold."""
-        with self._lock:
+        """Remove the oldest events until the bounds hold. Return at once if another thread does so."""
+        if not self._enforcing.acquire(blocking=False):
+            return
+        try:
             self._checked_at = self._monotonic()
             self._look_at_the_clock()
-            oldest = [(folder.name, str(folder), folder) for folder in self._folders]
-            heapq.heapify(oldest)
-            while oldest and self._is_over(oldest[0][0]):
-                if self._forget_gone():
-                    continue
-                _, _, folder = heapq.heappop(oldest)
-                if folder in self._folders and self._may_go(folder):
-                    self._try_to_remove(folder)
+            self._remove_oldest()
             self._remove_dated()
-            stuck = self._keep.max_bytes is not None and self._total > self._keep.max_bytes
-            if stuck and not self._stuck:
-                log.warning("%s: %d bytes of open events are over directory.keep", self._root, self._total)
-            self._stuck = stuck
+            self._failed = False
+        except OSError as exc:
+            if not self._failed:
+                log.warning("%s: retention is held up: %s", self._root, exc.strerror or exc)
+            self._failed = True
+        finally:
+            self._enforcing.release()
+
+    def _remove_oldest(self) -> None:
+        oldest = [(folder.name, str(folder), folder) for folder in self._known()]
+        heapq.heapify(oldest)
+        while oldest and self._is_over(oldest[0][0]):
+            if self._forget_gone():
+                continue
+            _, _, folder = heapq.heappop(oldest)
+            if self._may_go(folder):
+                self._try_to_remove(folder)
+        stuck = self._keep.max_bytes is not None and self._total > self._keep.max_bytes
+        if stuck and not self._stuck:
+            log.warning("%s: %d bytes of open events are over directory.keep", self._root, self._total)
+        self._stuck = stuck
+
+    def _known(self) -> list[Path]:
+        with self._lock:
+            return list(self._folders)
+
+    def _forget(self, folder: Path) -> None:
+        with self._lock:
+            self._total -= self._folders.pop(folder).size
 
     def _is_over(self, event: str) -> bool:
         """Return whether any bound is crossed, given the oldest event's id."""
@@ -236,14 +268,14 @@ class _Keeper:
         if self._checked_at - self._swept_at < CHECK_EVERY_S:
             return False
         self._swept_at = self._checked_at
-        gone = [folder for folder in self._folders if _is_gone(folder)]
+        gone = [folder for folder in self._known() if _is_gone(folder)]
         for folder in gone:
-            self._total -= self._folders.pop(folder).size
+            self._forget(folder)
         return bool(gone)
 
     def _may_go(self, folder: Path) -> bool:
-        known = self._folders[folder]
-        if self._monotonic() - known.written_at < WRITING_S:
+        known = self._folders.get(folder)
+        if known is None or self._monotonic() - known.written_at < WRITING_S:
             return False
         if known.has_summary:
             return True
@@ -276,7 +308,7 @@ class _Keeper:
         """Return the newest time that was trusted before, or None if it is unknown."""
         with suppress(OSError, ValueError):
             return parse_iso((self._root / _WORK / _NOTE).read_text(encoding="ascii"))
-        newest = max((folder.name for folder in self._folders), default=None)
+        newest = max((folder.name for folder in self._known()), default=None)
         return None if newest is None else event_started(newest)
 
     def _try_to_remove(self, folder: Path) -> None:
@@ -293,7 +325,7 @@ class _Keeper:
             # Remove the summary last: after a crash, an event half removed still has its summary.
             for path in sorted(folder.iterdir(), key=lambda path: path.name == _SUMMARY):
                 path.unlink(missing_ok=True)
-        self._total -= self._folders.pop(folder).size
+        self._forget(folder)
         day = folder.parent
         with suppress(OSError):
             folder.rmdir()
@@ -315,15 +347,17 @@ class _Keeper:
         since = self._keeps_from()
         if since is None or since == self._dated_from:
             return
-        self._dated_from = since
-        for folder in self._dated:
+        with self._lock:
+            dated = list(self._dated)
+        for folder in dated:
             for file in list(folder.rglob("*/*/*.jsonl.gz")):
                 if f"{file.parts[-3]}{file.parts[-2]}{file.name[:2]}" < since:
                     _remove_dated_file(file)
+        self._dated_from = since
 
     def _keeps_from(self) -> str | None:
         """Return the day (YYYYMMDD) before which no day log is kept; None if that cannot be known."""
-        oldest = min((folder.name[:8] for folder in self._folders), default=None)
+        oldest = min((folder.name[:8] for folder in self._known()), default=None)
         if oldest is not None and self._keep.days is None:
             return oldest
         if not self._trusts:
@@ -377,7 +411,8 @@ def _sizes(place: Path) -> int:
 
 
 def _size(path: Path) -> int:
+    """Return the bytes of a file; 0 for one that is not there or cannot be looked at."""
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return 0

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -240,6 +241,58 @@ async def test_an_event_that_cannot_be_removed_stops_no_put(
         disk.clock.sleep(120.0)
         await put(store, event(2))
     assert caplog.text.count("cannot be removed") == 1
+
+
+async def test_a_removal_that_hangs_holds_up_no_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, old, goes_on, hangs = Disk(), event(-3 * 1440), threading.Event(), threading.Event()
+    await asyncio.to_thread(fill, tmp_path, old)
+    note_clock(tmp_path, NOW)
+    unlink = Path.unlink
+
+    def hanging(path: Path, missing_ok: bool = False) -> None:
+        if path.parent == tmp_path / old.folder:
+            hangs.set()
+            goes_on.wait()
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", hanging)
+    async with disk.store(tmp_path, days=2) as store:
+        await eventually_async(hangs.is_set)
+        try:
+            async with asyncio.timeout(60.0):
+                for n in range(3):
+                    disk.clock.sleep(120.0)
+                    await put(store, event(n))
+            assert (tmp_path / old.folder).exists()
+        finally:
+            goes_on.set()
+        await eventually_async(lambda: not (tmp_path / old.folder).exists())
+
+
+async def test_a_disk_that_cannot_be_asked_stops_no_put(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk, old = Disk(), event(-3 * 1440)
+    await asyncio.to_thread(fill, tmp_path, old)
+    asked = 0
+
+    def free(_: Path) -> int:
+        nonlocal asked
+        asked += 1
+        if asked < 4:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(tmp_path))
+        return 0
+
+    keep = Retention(min_free=10**9)
+    async with KeptDirectoryStore(
+        tmp_path, keep, now=disk.clock.now, monotonic=disk.clock, free=free
+    ) as store:
+        await eventually_async(lambda: asked > 0)
+        for n in range(4):
+            disk.clock.sleep(120.0)
+            await put(store, event(n, frames=1))
+    assert not (tmp_path / old.folder).exists()
+    assert caplog.text.count("retention is held up: Input/output error") == 1
 
 
 @pytest.mark.parametrize(
