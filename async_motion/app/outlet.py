@@ -104,9 +104,9 @@ class Outlet:
         """Return the health of store and broker, and the counters since the start."""
         return self._way.delivery.health()
 
-    def restore_snapshots(self, retained: Collection[str]) -> None:
-        """Publish the last run's snapshots again, except those among the `retained` topics."""
-        self._way.delivery.restore_snapshots(retained)
+    def restore_snapshots(self, cameras: Collection[str], retained: Collection[str]) -> None:
+        """Publish the last run's snapshots of `cameras` again, except those among the `retained` topics."""
+        self._way.delivery.restore_snapshots(cameras, retained)
 
     async def drain(self, timeout_s: float | None) -> bool:
         """Wait at most `timeout_s` until everything is delivered; return whether it is. None: no limit."""

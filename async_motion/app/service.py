@@ -204,7 +204,7 @@ class Service:
                 broker=broker,
                 spool=spool,
                 reporter=reporter,
-                looked=outlet.restore_snapshots,
+                looked=lambda found: outlet.restore_snapshots(self._settings.cameras, found),
             )
             live = pages.build_live(settings, encoder, self._unit)
             certificates = Certificates(settings)

@@ -34,9 +34,10 @@ class Delivery:
     an item is delayed. `presign_s` is the lifetime of the links in announcements, None for no links. `shrink`
     scales a JPEG down to a snapshot (in a thread); None: no snapshots. Each file of the event index is
     written at most once in `index_every_s`, and the files of `day_logs` once in it; None: none of them.
-    `put_timeout_s` and `publish_timeout_s` apply if
-    the adapters' own deadlines fail. In a fleet, `is_current` returns whether a camera's lease (its epoch) is
-    held; `worker_broker` is the worker's own connection, which announces frames accepted under another lease.
+    `put_timeout_s` (for each started MiB) and `publish_timeout_s` (and more for much data) apply if the
+    adapters' own deadlines fail: they must be longer than those. In a fleet, `is_current` returns whether a
+    camera's lease (its epoch) is held; `worker_broker` is the worker's own connection, which announces frames
+    accepted under another lease.
     """
 
     def __init__(
@@ -82,7 +83,6 @@ class Delivery:
             store,
             topics=topics,
             publish=publish,
-            retries=self._retries,
             shrink=shrink,
             get_timeout_s=put_timeout_s,
         )
@@ -205,9 +205,9 @@ class Delivery:
         """Add the counters of a delivery that has ended to these."""
         self._figures.continue_from(other._figures)
 
-    def restore_snapshots(self, retained: Collection[str]) -> None:
-        """Publish the last run's snapshots again, except those whose topics are in `retained`."""
-        self._snapshots.restore(retained)
+    def restore_snapshots(self, cameras: Collection[str], retained: Collection[str]) -> None:
+        """Publish the last run's snapshots of `cameras` again, except those with topics in `retained`."""
+        self._snapshots.restore(cameras, retained)
 
     async def drain(self, timeout_s: float | None) -> bool:
         """Wait until nothing is left to deliver, at most `timeout_s` (None: without limit).

@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Protocol
 
 from async_motion.core import payloads, strict_json
@@ -19,7 +19,6 @@ from async_motion.core.items import FrameAnnouncement, FrameUpload
 from async_motion.core.names import Topics
 from async_motion.core.strict_json import parse_object
 from async_motion.delivery.protocols import Outbox, Store
-from async_motion.delivery.retries import Retries
 from async_motion.errors import (
     BrokerRefused,
     BrokerUnavailable,
@@ -64,7 +63,6 @@ class Snapshots:
         *,
         topics: Topics,
         publish: Publish,
-        retries: Retries,
         shrink: Callable[[bytes], bytes] | None,
         get_timeout_s: float,
     ) -> None:
@@ -72,15 +70,16 @@ class Snapshots:
         self._store = store
         self._topics = topics
         self._publish = publish
-        self._retries = retries
         self._shrink = shrink
         self._get_timeout_s = get_timeout_s
         self._candidates: dict[str, Rank] = {}
         self._shown: dict[str, Rank] = {}
         self._announcements: dict[str, str] = {}
         """The announcement (JSON text) of each camera's snapshot."""
-        self._retained: frozenset[str] = frozenset()
-        """The topics that the broker retained at the start."""
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """Held for a camera while its snapshot is published: the last one out must be the best one."""
+        self._wanted: frozenset[str] = frozenset()
+        """The cameras whose snapshots the broker did not retain at the start."""
         self._asked = asyncio.Event()
         self._problems: dict[str, str] = {}
         self.executor: ThreadPoolExecutor | None = None
@@ -93,20 +92,20 @@ class Snapshots:
         frames = await self._spool.recall(SHOWN_FRAMES)
         self._announcements = parse_announcements(frames) if frames is not None else {}
 
-    def restore(self, retained: Collection[str]) -> None:
-        """Publish the last run's snapshots again, except those whose topics are in `retained`.
+    def restore(self, cameras: Collection[str], retained: Collection[str]) -> None:
+        """Publish the last run's snapshots of `cameras` again, except those whose topics are in `retained`.
 
         A broker without persistence loses them: Home Assistant would show no image until the next event.
         """
-        self._retained = frozenset(retained)
+        self._wanted = frozenset(
+            camera for camera in cameras if self._topics.snapshot(camera) not in retained
+        )
         self._asked.set()
 
     async def run(self) -> None:
         """Publish the snapshots that `restore` requests; retry while the store or the broker is away."""
         await self._asked.wait()
-        missing = [
-            camera for camera in self._announcements if self._topics.snapshot(camera) not in self._retained
-        ]
+        missing = [camera for camera in self._announcements if camera in self._wanted]
         while missing:
             missing = [camera for camera in missing if not await self._restored(camera)]
             if missing:
@@ -123,9 +122,9 @@ class Snapshots:
             async with asyncio.timeout(self._get_timeout_s):
                 jpeg = await self._store.get(stored.info.object_key)
             small = await self._shrunk(jpeg)
-            if small is None or self._shown.get(camera) != rank:
-                return True
-            await self._publish_all(camera, announcement.encode(), small)
+            async with self._turns[camera]:
+                if small is not None and self._shown.get(camera) == rank:
+                    await self._publish_all(camera, announcement.encode(), small)
         except (StoreUnavailable, BrokerUnavailable, TimeoutError) as exc:
             log.debug("%s: its last snapshot is not published again yet: %s", camera, exc)
             return isinstance(exc, BrokerRefused)
@@ -159,6 +158,13 @@ class Snapshots:
         jpeg = await self._small_jpeg(item)
         if jpeg is None:
             return
+        async with self._turns[info.camera]:
+            # A camera's fresh frames and its backlog are announced at the same time.
+            if self.is_due(item):
+                await self._show(item, announcement, jpeg)
+
+    async def _show(self, item: FrameAnnouncement, announcement: bytes, jpeg: bytes) -> None:
+        info = item.stored.info
         before = self._announcements.get(info.camera)
         try:
             await self._publish_all(info.camera, announcement, jpeg)
@@ -173,8 +179,9 @@ class Snapshots:
         self._shown[info.camera] = (item.event_number, info.score)
         self._announcements[info.camera] = announcement.decode()
         for key, shown in ((SHOWN, self._shown), (SHOWN_FRAMES, self._announcements)):
-            value = json.dumps(shown).encode()
-            await self._retries.insist(partial(self._spool.remember, key, value, durable=False))
+            # The spool logs what fails; the next snapshot's note replaces this one.
+            with contextlib.suppress(SpoolError):
+                await self._spool.remember(key, json.dumps(shown).encode(), durable=False)
 
     async def _publish_all(self, camera: str, announcement: bytes, jpeg: bytes) -> None:
         """Publish an image with its announcement, before it and after it.

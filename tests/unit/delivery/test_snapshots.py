@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from async_motion.delivery.snapshots import parse_announcements
+from async_motion.core.items import FrameAnnouncement
+from async_motion.core.names import Topics
+from async_motion.delivery.snapshots import Snapshots, parse_announcements
 from async_motion.errors import (
     BrokerRefused,
     BrokerUnavailable,
     ImageError,
 )
 from tests.support.delivering import BASE, Bench
-from tests.support.records import end_of, make_event, make_record, start_of
+from tests.support.records import end_of, make_event, make_record, start_of, stored_of
 from tests.support.wait import eventually_async
 
 
@@ -111,13 +114,73 @@ async def test_what_was_shown_is_shown_again_where_the_broker_has_forgotten_it(
     bench.broker.server.messages.clear()
     topic = f"{BASE}/porch/snapshot"
     async with bench.delivering(shrink=lambda jpeg: b"small" + jpeg[:8]) as delivery:
-        delivery.restore_snapshots([] if forgets else [topic])
+        delivery.restore_snapshots(["porch"], [] if forgets else [topic])
         if forgets:
             await eventually_async(lambda: bench.broker.server.on(topic), what="the image")
             assert bench.broker.json_of("/snapshot/frame")[-1]["event_id"] == event.event_id
             assert bench.broker.server.on(topic)[-1].payload == b"small" + make_record(event, 0).jpeg[:8]
         assert await delivery.drain(20)
     assert bool(bench.broker.server.on(topic)) == forgets
+
+
+async def test_the_snapshot_of_a_removed_camera_does_not_come_back(bench: Bench) -> None:
+    porch, yard = make_event(), make_event(camera="yard")
+    async with bench.delivering(shrink=lambda jpeg: jpeg) as delivery:
+        for event in (porch, yard):
+            await bench.spool.accept([make_record(event, 0, score=0.5), start_of(event)])
+        assert await delivery.drain(20)
+    bench.broker.server.messages.clear()
+    async with bench.delivering(shrink=lambda jpeg: jpeg) as delivery:
+        # They are restored in the order of their first frames.
+        delivery.restore_snapshots(["yard"], [])
+        await eventually_async(lambda: bench.broker.server.on(f"{BASE}/yard/snapshot/frame"), what="yard's")
+    assert not bench.broker.server.on(f"{BASE}/porch/snapshot")
+
+
+@pytest.mark.parametrize("scores", [(0.1, 0.2), (0.2, 0.1)])
+async def test_the_best_of_two_snapshots_at_the_same_time_stays(
+    bench: Bench, scores: tuple[float, float]
+) -> None:
+    """A camera's fresh frames and its backlog are announced at the same time."""
+    sent: list[bytes] = []
+    first_is_out, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def publish(topic: str, payload: bytes, *, retain: bool = False) -> None:
+        assert retain
+        if topic.endswith("/snapshot"):
+            if not first_is_out.is_set():
+                first_is_out.set()
+                await goes_on.wait()
+            sent.append(payload)
+
+    snapshots = Snapshots(
+        bench.spool,
+        bench.store,
+        topics=Topics(BASE),
+        publish=publish,
+        shrink=lambda jpeg: jpeg,
+        get_timeout_s=20.0,
+    )
+    records = [make_record(make_event(), seq, score=score) for seq, score in enumerate(scores)]
+    async with asyncio.TaskGroup() as shows:
+        for number, record in enumerate(records):
+            bench.store.objects[record.info.object_key] = record.jpeg
+            item = FrameAnnouncement(
+                number=number,
+                event_number=1,
+                delayed=False,
+                age_s=0.0,
+                stored=stored_of(record),
+                has_jpeg=False,
+            )
+            assert snapshots.is_due(item)
+            shows.create_task(snapshots.show(item, b"{}"))
+        await first_is_out.wait()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        goes_on.set()
+    best = max(records, key=lambda record: record.info.score)
+    assert sent[-1] == best.jpeg
 
 
 async def test_a_frame_that_the_store_has_lost_is_not_shown_again_and_stops_nothing(bench: Bench) -> None:
@@ -128,7 +191,7 @@ async def test_a_frame_that_the_store_has_lost_is_not_shown_again_and_stops_noth
     bench.store.objects.clear()
     bench.broker.server.messages.clear()
     async with bench.delivering(shrink=lambda jpeg: jpeg) as delivery:
-        delivery.restore_snapshots([])
+        delivery.restore_snapshots(["porch"], [])
         await bench.spool.accept([make_record(event, 1, score=0.6)])
         assert await delivery.drain(20)
     assert bench.announced()[-1] == 1
