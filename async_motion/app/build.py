@@ -45,6 +45,9 @@ from async_motion.store.retention import KeptDirectoryStore, Retention
 
 AnyStore = MinioStore | DirectoryStore
 
+_LAST_RESORT_S = 60.0
+"""How much longer than the store's own deadline delivery waits for its answer."""
+
 SNAPSHOT_BYTES = 1_900_000
 """Maximum size of a snapshot: some brokers close the connection at 2,000,000 bytes."""
 PACKET_MARGIN = 1024
@@ -168,6 +171,7 @@ def build_delivery(
         update_every_s=settings.mqtt.update_every,
         presign_s=settings.minio.presign,
         shrink=_snapshot_maker(settings, broker) if settings.mqtt.snapshot.enabled else None,
+        put_timeout_s=settings.minio.timeout.put + _LAST_RESORT_S,
         worker_broker=broker.worker if isinstance(broker, FleetBroker) else None,
         is_current=is_current or (lambda _camera, _epoch: True),
     )

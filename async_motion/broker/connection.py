@@ -37,7 +37,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from async_motion.broker.tls import broker_context
-from async_motion.core.options import KEEPALIVE_S, MQTT_PROTOCOL, MqttProtocol
+from async_motion.core.options import KEEPALIVE_S, MQTT_PROTOCOL, SLOWEST_BYTES_PER_S, MqttProtocol
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 from async_motion.tls import TlsFiles, cause
 
@@ -52,9 +52,6 @@ MAX_IN_FLIGHT: Final = 16
 MAX_HEAD: Final = 128 * 1024
 """Bytes that may precede a message's payload: topic and properties."""
 CHUNK: Final = 64 * 1024
-
-SLOWEST_BYTES_PER_S: Final = 32 * 1024
-"""The slowest link that counts as alive: it extends the time-out of large payloads."""
 
 SESSION_MARGIN_S: Final = 30
 """How much longer than the will's delay a session lives."""

@@ -51,6 +51,8 @@ PATH_STYLE: Final[PathStyle] = "auto"
 
 MQTT_PORT: Final = 1883
 MQTT_PROTOCOL: Final[MqttProtocol] = "5"
+SLOWEST_BYTES_PER_S: Final = 32 * 1024
+"""The slowest link to the broker that counts as alive: it extends the time-out of large payloads."""
 BASE_TOPIC: Final = "async_motion"
 DISCOVERY_PREFIX: Final = "homeassistant"
 

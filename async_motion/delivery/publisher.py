@@ -13,6 +13,7 @@ from async_motion.core import payloads
 from async_motion.core.items import Announcement, FrameAnnouncement, PhaseAnnouncement
 from async_motion.core.model import FrameInfo, MotionEvent, Phase
 from async_motion.core.names import Topics
+from async_motion.core.options import SLOWEST_BYTES_PER_S
 from async_motion.delivery.circuit_breaker import CircuitBreaker
 from async_motion.delivery.dispatch import Bell, Slots, share_of
 from async_motion.delivery.protocols import Outbox, PublishingBroker, Store
@@ -41,21 +42,29 @@ IsCurrent = Callable[[str, int], bool]
 
 
 class BoundedPublish:
-    """Publishes to the broker: at most `PUBLISHES` concurrently, each within `timeout_s`."""
+    """Publishes to the broker: at most `PUBLISHES` concurrently.
+
+    Each has `timeout_s`, and the time that a link of `SLOWEST_BYTES_PER_S` needs for all of them.
+    """
 
     def __init__(self, broker: PublishingBroker, timeout_s: float) -> None:
         self._broker = broker
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(PUBLISHES)
+        self._bytes = 0
 
     async def __call__(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish with QoS 1. Raises BrokerUnavailable, BrokerRefused."""
         async with self._slots:
+            self._bytes += len(payload)
+            allowed_s = self._timeout_s + self._bytes / SLOWEST_BYTES_PER_S
             try:
-                async with asyncio.timeout(self._timeout_s):
+                async with asyncio.timeout(allowed_s):
                     await self._broker.publish(topic, payload, retain=retain)
             except TimeoutError as exc:
-                raise BrokerUnavailable(f"no answer within {self._timeout_s:g} s") from exc
+                raise BrokerUnavailable(f"no answer within {allowed_s:.0f} s") from exc
+            finally:
+                self._bytes -= len(payload)
 
 
 class Publisher:

@@ -23,6 +23,8 @@ from async_motion.errors import RecordRejected, StoreRefused, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
+_MIB = 1024 * 1024
+
 TRIED = 4
 """A trial chooses one of this many fresh items, and as many of the backlog."""
 
@@ -275,11 +277,12 @@ class Uploader:
 
     async def _put(self, item: Upload, key: str, data: bytes, **how: Any) -> str:
         """Put an object and free the item's slot, so that the next need not wait for the spool's note."""
+        limit_s = self._put_timeout_s * max(1, -(-len(data) // _MIB))
         try:
-            async with asyncio.timeout(self._put_timeout_s):
+            async with asyncio.timeout(limit_s):
                 return await self._store.put(key, data, **how)
         except TimeoutError as exc:
-            raise StoreUnavailable(f"no answer within {self._put_timeout_s:g} s") from exc
+            raise StoreUnavailable(f"no answer within {limit_s:g} s") from exc
         finally:
             self._slots.add(-1, backlog=item.delayed)
             self._bell.ring()

@@ -17,7 +17,7 @@ from async_motion.errors import (
     StoreUnavailable,
 )
 from tests.support.delivering import Bench, failing
-from tests.support.records import end_of, make_event, start_of
+from tests.support.records import end_of, make_event, make_record, start_of
 from tests.support.wait import eventually_async
 
 
@@ -177,6 +177,17 @@ async def test_a_store_that_never_answers_meets_a_deadline(bench: Bench) -> None
     await bench.accept_event(1)
     async with bench.delivering(put_timeout_s=0.05) as delivery:
         await eventually_async(lambda: "no answer" in str(delivery.health().store), what="the deadline")
+        bench.store.hold.set()
+        assert await delivery.drain(20)
+
+
+async def test_a_large_frame_has_more_time(bench: Bench) -> None:
+    bench.store.hold = asyncio.Event()
+    event = make_event()
+    await bench.spool.accept([make_record(event, 0, size=2 * 1024**2 + 1), start_of(event)])
+    async with bench.delivering(put_timeout_s=0.5) as delivery:
+        await eventually_async(lambda: "no answer" in str(delivery.health().store), what="the deadline")
+        assert "no answer within 1.5 s" in str(delivery.health().store)
         bench.store.hold.set()
         assert await delivery.drain(20)
 
