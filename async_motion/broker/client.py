@@ -146,6 +146,9 @@ class BrokerClient:
         self._old_filters: list[str] = []
         self._callbacks: list[Callable[[], None]] = []
         self._refusals = Refusals(lambda: Backoff(draw=draw, first_s=refused_first_s, max_s=refused_max_s))
+        self._refused_filters = Refusals(
+            lambda: Backoff(draw=draw, first_s=refused_first_s, max_s=refused_max_s)
+        )
         self._packets = PacketLimit()
         self._outage = OutageLog(self._now)
         self._deferred: list[RetainedChange] = []
@@ -276,6 +279,7 @@ class BrokerClient:
         self._handlers.remove((topic_filter, handler))
         if any(topic_filter == other for other, _ in self._handlers):
             return
+        self._refused_filters.taken(topic_filter)
         if topic_filter in self._new_filters:
             self._new_filters.remove(topic_filter)
         self._old_filters.append(topic_filter)
@@ -348,6 +352,7 @@ class BrokerClient:
         """Publish everything retained, then changes, in order; when cancelled, say goodbye."""
         self._retained.came_back()
         self._old_filters.clear()
+        self._refused_filters.clear()
         self._new_filters = list(dict.fromkeys(topic_filter for topic_filter, _ in self._handlers))
         try:
             await self._ask_new(connection)
@@ -371,14 +376,16 @@ class BrokerClient:
             raise
 
     async def _wait_for_news(self) -> None:
-        """Return when there is a change to publish, or a refused topic to try again."""
-        retry_at = self._refusals.next_due()
+        """Return when there is a change to publish, or a refused topic or subscription to try again."""
+        due = (self._refusals.next_due(), self._refused_filters.next_due())
+        retry_at = min((at for at in due if at is not None), default=None)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(retry_at):
                 await self._wake.wait()
                 self._wake.clear()
         for topic in self._refusals.due(self._now()):
             self._retained.repeat(topic)
+        self._new_filters += self._refused_filters.due(self._now())
 
     async def _ask_new(self, connection: Connection) -> None:
         """Send pending subscriptions and unsubscriptions."""
@@ -389,7 +396,10 @@ class BrokerClient:
             try:
                 await connection.subscribe(topic_filter)
             except BrokerRefused as exc:
-                log.warning("broker %s: %s", self.address, exc)
+                if self._refused_filters.refused(topic_filter, str(exc), self._now()):
+                    log.warning("broker %s: %s; it is tried again", self.address, exc)
+            else:
+                self._refused_filters.taken(topic_filter)
 
     async def _say_new(self, connection: Connection) -> list[asyncio.Future[None]]:
         """Send pending changes; return the futures that their PUBACKs resolve."""
