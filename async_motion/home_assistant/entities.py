@@ -31,8 +31,11 @@ from async_motion.core.model import CameraStatus
 from async_motion.core.names import Topics
 
 ORIGIN: Final = "async_motion"
-_STORAGE = "(value_json.store.problem or value_json.spool.problem or value_json.spool.alarm)"
-"""Why frames are not stored: the store, the spool, or records that are set aside or dropped."""
+_STORAGE = (
+    "(value_json.store.problem or value_json.spool.problem or value_json.spool.alarm"
+    " or value_json.clock_problem)"
+)
+"""What is wrong: the store, the spool, records that are set aside or dropped, the clock."""
 
 EVENT_GAP_S = 10
 """Minimum seconds between two updates of the event entity that bring only a better frame."""

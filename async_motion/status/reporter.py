@@ -16,6 +16,7 @@ from async_motion.core.health import DeliveryHealth, PeerHealth
 from async_motion.core.model import CameraStatus, Detection, MotionEvent, SceneChange, StoredFrame
 from async_motion.core.names import Topics
 from async_motion.core.options import STATE_EVERY_S
+from async_motion.core.wall_clock import clock_problem
 from async_motion.errors import AsyncMotionError
 from async_motion.status import commands
 from async_motion.status.camera import CameraState
@@ -163,7 +164,8 @@ class Reporter:
         self._paces = {name: _Pace(state_every_s) for name in cameras}
         self._pace = _Pace(state_every_s)
         self._previews: dict[str, Preview] = {}
-        self._troubles: tuple[object, ...] = (PeerHealth(), PeerHealth(), None, False, None)
+        self._troubles: tuple[object, ...] = (PeerHealth(), PeerHealth(), None, False, None, None)
+        self._clock_is_wrong = False
         self._settings_problem: Callable[[], str | None] = lambda: None
         self._closed = False
         for name, camera in self._cameras.items():
@@ -285,6 +287,7 @@ class Reporter:
     def tick(self) -> None:
         """Publish the states that are due. `run` calls it every `TICK_S`."""
         monotonic = self._monotonic()
+        self._look_at_the_clock()
         self._commands.tick()
         for name, camera in self._cameras.items():
             camera.tick(monotonic)
@@ -457,6 +460,7 @@ class Reporter:
             "spool": dict(self._spool_stats()),
             **asdict(self._delivery_health()),
             **(self._fleet.state() if self._fleet is not None else {}),
+            "clock_problem": clock_problem(self._now()),
             "settings": {"problem": self._settings_problem()},
             "counters": {
                 "cameras": len(self._cameras),
@@ -472,8 +476,17 @@ class Reporter:
     def _health_troubles(self) -> tuple[object, ...]:
         health = self._delivery_health()
         spool = self._spool_stats()
-        problem = self._settings_problem()
-        return health.store, health.broker, spool.get("problem"), bool(spool.get("alarm")), problem
+        own = (clock_problem(self._now()), self._settings_problem())
+        return health.store, health.broker, spool.get("problem"), bool(spool.get("alarm")), *own
+
+    def _look_at_the_clock(self) -> None:
+        """Log once that the wall clock cannot be right, and once that it has been set."""
+        problem = clock_problem(self._now())
+        if problem is not None and not self._clock_is_wrong:
+            log.warning("%s", problem)
+        elif problem is None and self._clock_is_wrong:
+            log.info("this machine's clock has been set")
+        self._clock_is_wrong = problem is not None
 
     def _today(self) -> date:
         return self._now().astimezone(self._timezone).date()

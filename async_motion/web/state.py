@@ -27,10 +27,12 @@ def problem_of(part: object) -> str | None:
 
 
 def troubles(state: Mapping[str, Any]) -> list[str]:
-    """Return one line for each current problem: of the parts, the index, the cameras."""
+    """Return one line for each current problem: of the parts, the index, the clock, the cameras."""
     found = [f"{part}: {problem}" for part in PARTS if (problem := problem_of(state.get(part)))]
     if state.get("index_problem"):
         found.append(f"index: {state['index_problem']}")
+    if state.get("clock_problem"):
+        found.append(f"clock: {state['clock_problem']}")
     for name, camera in (state.get("cameras") or {}).items():
         if camera.get("status") == "offline":
             found.append(f"{name}: {camera.get('problem') or 'offline'}")

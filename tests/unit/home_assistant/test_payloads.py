@@ -212,10 +212,10 @@ def test_an_update_entity_is_there_where_the_newest_release_is_retained() -> Non
     assert "'installed_version': value_json.version" in update["value_template"]
 
 
-def test_a_storage_problem_is_the_stores_the_spools_or_records_set_aside() -> None:
+def test_a_storage_problem_is_the_stores_the_spools_the_clocks_or_records_set_aside() -> None:
     problem = hub_payload(SITE)["components"]["storage_problem"]
     for template in (problem["value_template"], problem["json_attributes_template"]):
-        for field in ("store.problem", "spool.problem", "spool.alarm"):
+        for field in ("store.problem", "spool.problem", "spool.alarm", "clock_problem"):
             assert f"value_json.{field}" in template
 
 

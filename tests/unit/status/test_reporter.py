@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -413,6 +413,20 @@ def test_trouble_of_the_store_is_published_at_once_and_its_end_too() -> None:
     bench.store_problem = None
     bench.wait(5)
     assert json.loads(bench.broker.last(TOPICS.state))["store"]["problem"] is None
+
+
+def test_a_clock_of_1970_is_said_and_published_until_it_is_set(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    ahead = timedelta(0)
+    bench = Bench(now=lambda: datetime(1970, 1, 1, 0, 1, tzinfo=UTC) + ahead)
+    bench.reporter.republish()
+    bench.wait(6)
+    assert "1970-01-01" in json.loads(bench.broker.last(TOPICS.state))["clock_problem"]
+    assert caplog.text.count("clock says 1970-01-01") == 1
+    ahead = timedelta(days=365.25 * 60)
+    bench.wait(1)
+    assert json.loads(bench.broker.last(TOPICS.state))["clock_problem"] is None
+    assert caplog.text.count("clock has been set") == 1
 
 
 def test_the_state_of_the_service_sums_its_cameras() -> None:

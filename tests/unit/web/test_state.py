@@ -29,6 +29,7 @@ def test_every_trouble_is_a_line() -> None:
         "store": "refused: wrong key",
         "broker": "ok",
         "index_problem": "access denied",
+        "clock_problem": "it says 1970-01-01",
         "cameras": {
             "porch": {"status": "offline", "problem": "no route"},
             "yard": {"status": "online", "problem": "dark"},
@@ -39,6 +40,7 @@ def test_every_trouble_is_a_line() -> None:
         "spool: disk full",
         "store: refused: wrong key",
         "index: access denied",
+        "clock: it says 1970-01-01",
         "porch: no route",
         "gate: offline",
     ]
