@@ -78,16 +78,17 @@ class Retries:
             await asyncio.sleep(first_s)
             left_s -= first_s
             if self._new_aside:
+                # A rejection shortens the wait and never extends it: a camera may have one a second.
                 self._new_aside = False
                 backoff.reset()
-                left_s = backoff.next_s()
-            elif left_s <= 0 and breaker.closed and self._spool.stats.set_aside:
+                left_s = min(left_s, backoff.next_s())
+            if left_s <= 0 and breaker.closed and self._spool.stats.set_aside:
                 left_s = backoff.next_s()
                 with contextlib.suppress(SpoolError):  # the spool has logged it; the next round tries again
                     self._tried_again = await self._spool.restore_samples()
 
     def set_aside(self, number: int) -> None:
-        """Note that a record was set aside; if for the first time, restart the backoff."""
+        """Note that a record was set aside; if for the first time, the next try comes soon."""
         self.succeeded(number)
         if self._tried_again.pop(number, None) is None:
             self._new_aside = True

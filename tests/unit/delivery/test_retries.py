@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
 
+from async_motion.delivery.circuit_breaker import CircuitBreaker
+from async_motion.delivery.retries import Figures, Retries
 from async_motion.errors import (
     SpoolError,
     StoreUnavailable,
 )
-from tests.support.delivering import Bench
+from tests.support.delivering import QUICK, Bench
 from tests.support.records import make_event, make_record
 from tests.support.wait import eventually_async
 
@@ -61,3 +66,23 @@ async def test_a_spool_in_trouble_is_waited_for(bench: Bench, monkeypatch: pytes
         assert await delivery.drain(20)
     assert troubles == {"remove": 0, "take": 0}
     assert bench.announced() == [0, 1]
+
+
+async def test_new_rejections_do_not_keep_the_older_ones_waiting(bench: Bench) -> None:
+    await bench.accept_event(1)
+    (record,) = await bench.spool.take_uploads(fresh=True, limit=1)
+    await bench.spool.set_aside(record.number, "policy")
+    pace = replace(QUICK, aside_first_s=0.0, aside_max_s=0.0)
+    retries = Retries(bench.spool, pace=pace, draw=lambda: 0.5, figures=Figures())
+    breaker = CircuitBreaker("store", bench.store.probe, pace=pace, draw=lambda: 0.5, clock=bench.clock)
+
+    async def reject() -> None:
+        for number in count(100):
+            retries.set_aside(number)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(one) for one in (retries.run(breaker), reject())]
+        await eventually_async(lambda: bench.spool.stats.set_aside == 0, what="the record to be tried again")
+        for task in running:
+            task.cancel()
