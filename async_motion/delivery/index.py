@@ -5,7 +5,8 @@ stop, at once. The spool holds the list of due files, so that it survives a cras
 permission needed is to put objects.
 
 The store's breaker applies: nothing is put unless it is closed. A file that the store refuses has a backoff
-of its own and does not open the breaker, so that frames still pass.
+of its own and does not open the breaker, so that frames still pass. A stop does not wait for a refused file:
+it stays due in the spool.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from async_motion.core.backoff import Backoff
+from async_motion.core.health import PeerState
 from async_motion.core.index import index_key, pack_encoded
 from async_motion.core.items import IndexDay
 from async_motion.delivery.circuit_breaker import CircuitBreaker
@@ -35,7 +37,7 @@ _Place = tuple[str, str, object]
 
 
 class IndexWriter:
-    """Writes the due files. Call `hurry` at a stop; `pending` is true while any is still due."""
+    """Writes the due files. Call `hurry` at a stop; `pending` is true until each is written or refused."""
 
     def __init__(
         self,
@@ -63,6 +65,8 @@ class IndexWriter:
         self._clock = clock
         self._next: dict[_Place, float] = {}
         self._failures: dict[_Place, Backoff] = {}
+        self._refused: set[_Place] = set()
+        """The due files that the store has refused since `hurry`."""
         self._hurrying = False
         self._bell = Bell()
         self.executor: ThreadPoolExecutor | None = None
@@ -71,8 +75,11 @@ class IndexWriter:
         """Why the files cannot be written now, None while they can."""
 
     def hurry(self) -> None:
-        """From now on, write due files without waiting for `every_s`."""
-        self._hurrying = True
+        """From now on, write due files without waiting for `every_s`; try each file that failed at once."""
+        if not self._hurrying:
+            self._hurrying = True
+            self._refused.clear()
+            self._next.clear()
         self.pending = True
         self._bell.ring()
 
@@ -86,18 +93,21 @@ class IndexWriter:
                 due = await self._spool.due_index()
                 for day in due:
                     await self._write_if_time(day, writer)
-                self.pending = bool(due) and bool(await self._spool.due_index())
+                left = await self._spool.due_index() if due else []
+                self.pending = any(_place(day) not in self._refused for day in left)
             except SpoolError:
                 pass  # the spool has logged it; the next poll tries again
             self._idle_bell.ring()
             await self._bell.wait(min(POLL_S, self._every_s), heard)
 
     async def _write_if_time(self, day: IndexDay, writer: str) -> None:
-        place = (day.instance, day.camera, day.day)
+        place = _place(day)
         now = self._clock()
         if (place in self._failures or not self._hurrying) and now < self._next.get(place, now):
             return
         if not self._breaker.closed:
+            if self._breaker.health.state is PeerState.REFUSED:
+                self._refused.add(place)
             return
         key = index_key(self._prefix, day.instance, day.camera, day.day, writer)
         lines = await self._spool.index_lines(day)
@@ -115,6 +125,7 @@ class IndexWriter:
         if self._breaker.closed:  # otherwise only a frame may close it
             self._breaker.record_success()
         self._failures.pop(place, None)
+        self._refused.discard(place)
         self._next[place] = now + self._every_s
         if self.problem is not None:
             log.info("index: writing works again")
@@ -126,12 +137,18 @@ class IndexWriter:
     def _failed(self, place: _Place, key: str, error: StoreUnavailable | RecordRejected) -> None:
         if isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefused):
             self._breaker.record_failure(error)
+        else:
+            self._refused.add(place)
         backoff = self._failures.setdefault(place, self._retries.item_backoff())
         self._next[place] = self._clock() + backoff.next_s()
         self._figures.counts["retries"] += 1
         if self.problem != str(error):
             self.problem = str(error)
             log.warning("index: %s is not written: %s; trying again", key, error)
+
+
+def _place(day: IndexDay) -> _Place:
+    return day.instance, day.camera, day.day
 
 
 async def put_packed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from async_motion.core.index import index_key, line_of, parse_line, unpack
 from async_motion.errors import RecordRejected, StoreRefused, StoreUnavailable
 from async_motion.spool import Spool
 from tests.support.clock import BEGIN
-from tests.support.delivering import Bench
+from tests.support.delivering import QUICK, Bench
 from tests.support.records import end_of, make_event, make_record, start_of
 from tests.support.wait import eventually_async
 
@@ -139,6 +140,46 @@ async def test_a_late_event_of_yesterday_rewrites_yesterday(bench: Bench) -> Non
         await eventually_async(lambda: len(files(bench)[key_of(writer)]) == 3, what="yesterday's")
         assert bench.store.puts.count(key_of(writer)) == yesterday + 1
         assert await delivery.drain(20)
+
+
+@pytest.mark.parametrize("error", [StoreRefused("HTTP 403"), RecordRejected("HTTP 400")])
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_refused_file_does_not_hold_up_a_stop_and_stays_due(
+    bench: Bench, error: Exception, before: bool
+) -> None:
+    await bench.accept_event(1)
+    bench.store.trouble = lambda key: error if "/.index/" in key else None
+    pace = replace(QUICK, refused_first_s=3600, item_max_s=3600)
+    async with bench.delivering(index_every_s=0.01, pace=pace) as delivery:
+        if before:
+            await eventually_async(lambda: delivery.health().index_problem is not None, what="the refusal")
+        bench.store.puts.clear()
+        assert await delivery.drain(60)
+        assert [key for key in bench.store.puts if "/.index/" in key], "it is tried at the stop"
+    assert await bench.spool.due_index()
+
+
+async def test_a_store_that_refuses_us_altogether_does_not_hold_up_a_stop(bench: Bench) -> None:
+    await bench.accept_event(1)
+    async with bench.delivering() as delivery:
+        assert await delivery.drain(20)
+    bench.store.trouble = lambda _: StoreRefused("HTTP 403")
+    await bench.spool.accept([make_record(make_event(index=60), 0)])
+    (waiting,) = await bench.spool.take_uploads(fresh=True, limit=10)
+    async with bench.delivering(index_every_s=3600.0) as delivery:
+        await eventually_async(lambda: not delivery.health().store.ok, what="the refusal")
+        await bench.spool.set_aside(waiting.number, "by hand")
+        assert await delivery.drain(60)
+
+
+async def test_a_stop_waits_for_a_file_while_the_store_is_away(bench: Bench) -> None:
+    await bench.accept_event(1)
+    bench.store.trouble = lambda key: StoreUnavailable("cut off") if "/.index/" in key else None
+    async with bench.delivering(index_every_s=0.01) as delivery:
+        assert not await delivery.drain(0.2)
+        bench.store.trouble = lambda _: None
+        assert await delivery.drain(60)
+    assert files(bench)
 
 
 async def test_a_record_set_aside_and_stored_later_is_in_summary_and_index(bench: Bench) -> None:
