@@ -50,6 +50,9 @@ class Outlet:
         self._way = self._built(settings)
         self._next: _Way | None = None
         self._changed = asyncio.Event()
+        self._switched = asyncio.Event()
+        """Set unless a change waits for the old delivery's end."""
+        self._switched.set()
 
     def _built(self, settings: Settings) -> _Way:
         store = build.build_store(settings, keeping=True)
@@ -74,6 +77,7 @@ class Outlet:
         way = self._built(settings)
         await way.store.__aenter__()
         skipped, self._next = self._next, way
+        self._switched.clear()
         self._changed.set()
         if skipped is not None:
             await skipped.store.__aexit__(None, None, None)
@@ -91,6 +95,7 @@ class Outlet:
             if self._next is not None:
                 old, self._way, self._next = self._way, self._next, None
                 self._way.delivery.continue_from(old.delivery)
+                self._switched.set()
                 await old.store.__aexit__(None, None, None)
 
     # ---- calls to the current delivery ----
@@ -109,8 +114,16 @@ class Outlet:
         self._way.delivery.restore_snapshots(cameras, retained)
 
     async def drain(self, timeout_s: float | None) -> bool:
-        """Wait at most `timeout_s` until everything is delivered; return whether it is. None: no limit."""
-        return await self._way.delivery.drain(timeout_s)
+        """Wait at most `timeout_s` until everything is delivered; return whether it is. None: no limit.
+
+        The last change of the store must have been requested before.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._switched.wait()
+                return await self._way.delivery.drain(None)
+        except TimeoutError:
+            return False
 
 
 async def _greet(way: _Way) -> None:

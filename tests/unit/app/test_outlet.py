@@ -28,7 +28,9 @@ def settings(folder: Path, **changes: object) -> Settings:
 
 
 def make(spool: Spool, broker: FakeBroker, _settings: Settings, /, *, store: build.AnyStore) -> Delivery:
-    return Delivery(spool=spool, store=store, broker=broker, topics=Topics("async_motion/edge1"))
+    return Delivery(
+        spool=spool, store=store, broker=broker, topics=Topics("async_motion/edge1"), index_every_s=3600.0
+    )
 
 
 @asynccontextmanager
@@ -54,6 +56,10 @@ def frames(folder: Path) -> int:
     return len(list(folder.rglob("*.jpg")))
 
 
+def index_files(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.jsonl.gz"))
+
+
 async def test_what_comes_after_a_change_goes_to_the_other_store(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     seen: list[str] = []
@@ -68,6 +74,17 @@ async def test_what_comes_after_a_change_goes_to_the_other_store(tmp_path: Path)
         assert (frames(old), frames(new)) == (1, 1)
         assert outlet.health().stored == 2
         assert len(seen) == 2
+
+
+async def test_a_stop_right_after_a_change_drains_the_new_delivery(tmp_path: Path) -> None:
+    async with Spool(":memory:") as spool, delivering(spool, tmp_path / "old") as outlet:
+        await accept(spool, 0)
+        await eventually_async(lambda: index_files(tmp_path / "old"), what="the index")
+        await accept(spool, 1)
+        await eventually_async(lambda: spool.stats.empty, what="the next event to be told")
+        await outlet.change(settings(tmp_path / "new"))
+        assert await outlet.drain(60)
+        assert index_files(tmp_path / "new"), "it is due, and written at a stop"
 
 
 async def test_of_two_changes_at_once_the_last_counts(tmp_path: Path) -> None:
