@@ -16,7 +16,7 @@ The states of an item; one that is announced or dropped leaves the tables:
                         └──cannot be read back──▶ UNREADABLE
     start   HELD ──no earlier record of the event left──▶ TO_ANNOUNCE ──▶ (gone)
     end     HELD ──no record and no start left──▶ TO_STORE ──event.json put──▶ TO_ANNOUNCE ──▶ (gone)
-    revision  (made when a record set aside was delivered after the end)  TO_STORE ──event.json put──▶ (gone)
+    revision  (made after the end, for a record stored late)  TO_STORE ──event.json put──▶ (gone)
 
 An event and its lines leave the tables with the last of its items.
 
@@ -502,9 +502,11 @@ class Tables:
         self.counters.lines += added
         self.counters.bytes += added * LINE_BYTES
         if added:
-            # A record set aside, stored after its event's end was announced: `event.json` is due again.
+            # A record set aside, stored once its event's summary was due: `event.json` is due again.
             self._db.execute(
-                f"UPDATE events SET revise = 1 WHERE event_id = ? AND ended = {TOLD}", (info.event_id,)
+                f"UPDATE events SET revise = 1 WHERE event_id = ?1 AND ended != {OPEN} AND NOT EXISTS"
+                f" (SELECT 1 FROM items WHERE event_id = ?1 AND kind = {END} AND state = {HELD})",
+                (info.event_id,),
             )
 
     def _add_to_index(self, row: ItemRow, *, again: bool) -> None:

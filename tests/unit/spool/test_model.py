@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from async_motion.core.items import FrameAnnouncement, FrameUpload
+from async_motion.core.items import FrameAnnouncement, FrameUpload, SummaryUpload
 from async_motion.core.model import EventPhase, MotionEvent, Record
 from async_motion.spool import files
 from async_motion.spool.schema import (
@@ -87,6 +87,10 @@ class Event:
     told: bool = False
     revise: bool = False
     no: int = 0
+    summary: list[int] | None = None
+    """The frames in `event.json`; None before it is stored."""
+    dropped: bool = False
+    """Whether its end or a revision was dropped: then `event.json` may be missing, or out of date."""
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -369,7 +373,13 @@ class SpoolMachine(RuleBasedStateMachine):
     def model_expire(self) -> None:
         for number, item in sorted(self.items.items(), key=lambda pair: (pair[1].age_from, pair[0])):
             if item.age_from < self.clock.seconds - 1000.0 and number not in self.leased:
-                self.forget(number)
+                self.drop(number)
+
+    def drop(self, number: int) -> None:
+        item = self.items[number]
+        if item.kind in (END, REVISION):
+            self.events[item.event_id].dropped = True
+        self.forget(number)
 
     def forget(self, number: int) -> None:
         item = self.items.pop(number)
@@ -402,6 +412,7 @@ class SpoolMachine(RuleBasedStateMachine):
                 revision = Item(REVISION, event_id, TO_STORE, rank=PROTECTED, age_from=self.clock.seconds)
                 self.items[self.take_number()] = revision
             elif not left:
+                assert event.dropped or event.summary == sorted(event.lines)
                 del self.events[event_id]
 
     # -- delivery
@@ -435,8 +446,9 @@ class SpoolMachine(RuleBasedStateMachine):
                 self.tables.mark_stored(upload.number, stored, keep_jpeg=upload.number % 2 == 0)
             item = self.items[upload.number]
             self.leased.discard(upload.number)
-            if stored is None:
+            if isinstance(upload, SummaryUpload):
                 self.indexed.add(item.event_id)
+                self.events[item.event_id].summary = [line["seq"] for line in upload.lines]
             if item.kind == REVISION:
                 self.forget(upload.number)
                 continue
@@ -446,8 +458,13 @@ class SpoolMachine(RuleBasedStateMachine):
                     item.size = ROW_BYTES
                 if item.event_id in self.events:
                     event = self.events[item.event_id]
-                    event.revise = event.revise or (event.told and item.seq not in event.lines)
+                    event.revise = event.revise or (item.seq not in event.lines and self.is_summarized(event))
                     event.lines.add(item.seq)
+
+    def is_summarized(self, event: Event) -> bool:
+        """Return whether an event's `event.json` may exist."""
+        mine = [i for i in self.items.values() if i.event_id == event.event.event_id and i.kind == END]
+        return event.told or any(item.state != HELD for item in mine)
 
     @rule()
     def take_and_announce(self) -> None:
@@ -483,7 +500,7 @@ class SpoolMachine(RuleBasedStateMachine):
                 self.items[upload.number].state = ASIDE
                 self.settle()
             else:
-                self.forget(upload.number)
+                self.drop(upload.number)
 
     @rule()
     def restore(self) -> None:

@@ -107,6 +107,38 @@ async def test_a_refused_record_is_set_aside_and_stops_nothing(spool: Spool) -> 
     assert spool.stats.set_aside == 1
 
 
+@pytest.mark.parametrize(
+    "retried", ["before the lease", "during the put", "before the end is announced", "after"]
+)
+async def test_the_summary_has_a_record_that_was_stored_late(spool: Spool, retried: str) -> None:
+    event = make_event()
+    await spool.accept([make_record(event, 0), make_record(event, 1), start_of(event), end_of(event)])
+    refused, *_ = await spool.take_uploads(fresh=True, limit=1)
+    await spool.set_aside(refused.number, "EntityTooLarge")
+    await store_all(spool)
+    await announce_all(spool)
+
+    async def retry(now: str) -> None:
+        if now == retried:
+            assert await spool.restore() == [refused.number]
+            (again,) = await spool.take_uploads(fresh=True, limit=1)
+            await spool.mark_stored(again.number, stored(again))
+
+    await retry("before the lease")
+    (summary,) = await spool.take_uploads(fresh=True, limit=10)
+    await retry("during the put")
+    await spool.mark_stored(summary.number, None)
+    await retry("before the end is announced")
+    await announce_all(spool)
+    await retry("after")
+    await announce_all(spool)
+    revisions = await store_all(spool)
+    last = revisions[-1] if revisions else summary
+    assert isinstance(last, SummaryUpload)
+    assert [line["seq"] for line in last.lines] == [0, 1]
+    assert spool.stats.empty
+
+
 async def test_what_is_forgotten_by_its_prefix(spool: Spool) -> None:
     for key in ("learned/porch", "learned/yard", "learnedly", "today/porch"):
         await spool.remember(key, b"x")
