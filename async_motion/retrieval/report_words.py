@@ -29,6 +29,7 @@ LOST: Final = {
     "full_stored": "announcement dropped, spool full",
     "full_aside": "refused, then dropped",
     "age_phase": "start or end too old",
+    "unreadable_phase": "start, end or summary unreadable",
     "refused": "refused by the store",
 }
 """How frames were lost."""

@@ -18,8 +18,9 @@ Goals
     and logged.
   - A spool that cannot be used (written by a newer version, or damaged) is renamed and a new one created:
     the cameras go on. One of an older version is migrated in place.
-  - A read that fails once is repeated. A failing disk is not treated as damage. A disk that hangs blocks
-    neither the event loop nor the exit.
+  - A read that fails once is repeated, on a new connection if it met damage: open events, leases and counts
+    go on. A row that cannot be decoded costs what it describes, not the file. A failing disk is not treated
+    as damage. A disk that hangs blocks neither the event loop nor the exit.
 Non-goals: more than one process (a lock keeps others out; `async-motion spool` only reads, or requests a
 retry in one transaction); order by capture time; a queue for anything but motion frames and event phases.
 
@@ -38,12 +39,24 @@ The path of a record, with every point at which the machine may crash
   5. Once its records and START are gone, `event.json` is due, then END; then the event and its lines leave
      the tables. When `event.json` is noted as stored, the event gets its line in the index, and its day's
      file is due: both in the tables, so that a crash loses neither. Records set aside keep their event;
-     delivered later, they revise both.
+     stored later, they revise both.
   6. `open` after a crash: SQLite replays the WAL; events that were open get an END with reason `interrupted`,
      as of their last accepted frame, in one durable transaction before anything is leased.
   After a failed fsync, a later successful one proves nothing: the kernel has marked pages clean that are on
   no disk. So after any I/O error the WAL is checkpointed (written to the database and fsynced there) before
   the next acceptance is promised.
+
+Who changes what about an item
+    items.state: from HELD on         Tables._settle                the items that it waits for are gone
+    items.state: to TO_ANNOUNCE       Tables.mark_stored            the uploader: the store has confirmed it
+    items.state: ASIDE, and back      Tables.set_aside, .restore    the uploader; delivery.Retries
+    deletion                          Tables.remove, .expire        the publisher; bounds in age and bytes
+    events.ended: ENDED               Tables._accept_phase          its end is accepted
+    events.ended: TOLD                Tables._forget                its end is announced, or dropped
+    events.revise                     Tables.mark_stored            its summary may lack this frame
+    leases (in memory)                Leases                        a take; ended by a report or `release`
+    failures of an item (in memory)   delivery.Retries              its peer has failed
+    rejections in a row (in memory)   delivery.Rejections           the store has rejected it
 
 Numbers: a spool has an id, its `writer`, drawn when it is created. In the transaction that accepts an event's
 start, the event gets the next number (`no`) of its camera: from 1, without a gap.

@@ -1,12 +1,11 @@
 """Encode values as JSON text for the spool's columns, and decode them.
 
-Text that cannot be decoded means a damaged file: SQLite checks its structure, not its content.
+SQLite checks the structure of its file, not the content: text that cannot be decoded is a damaged row.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
@@ -20,11 +19,8 @@ from async_motion.core.strict_json import parse_object
 T = TypeVar("T")
 
 
-class Unreadable(sqlite3.DatabaseError):
-    """A column does not hold what was written to it."""
-
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    sqlite_errorname = "SQLITE_CORRUPT"
+class Unreadable(Exception):
+    """A column does not hold what was written to it: its row is lost, the file is not."""
 
 
 def dump_info(info: FrameInfo) -> str:
@@ -76,6 +72,14 @@ def load_event(text: str) -> MotionEvent:
     """Return what `dump_event` wrote. Raises Unreadable."""
     # Cached: an open event is read once for each of its frames, and seldom changes between them.
     return _read(_event, text)
+
+
+def readable_event(text: str) -> MotionEvent | None:
+    """Return what `dump_event` wrote, or None if it cannot be read."""
+    try:
+        return load_event(text)
+    except Unreadable:
+        return None
 
 
 def load_time(text: str) -> datetime:

@@ -72,9 +72,8 @@ class Housekeeping:
         if version == self._data_version:
             return
         self._data_version = version
-        dropped, accepted = tables.counters.dropped, tables.counters.accepted
-        tables.counters = tables.recount()
-        tables.counters.dropped, tables.counters.accepted = dropped, accepted
+        before, tables.counters = tables.counters, tables.recount()
+        tables.counters.continue_from(before)
         self._on_foreign_change()
 
     def _report_drops(self, tables: Tables) -> None:

@@ -76,6 +76,10 @@ class Leases:
         self._began: dict[str, float] = {}
         """When each event of this run began, by the spool's clock."""
 
+    def follow(self, db: sqlite3.Connection, writer: str) -> None:
+        """Continue on another connection to the same file."""
+        self._db, self._writer = db, writer
+
     # -- what the tables report
 
     def added(
@@ -368,17 +372,18 @@ class Leases:
         return self._count_lines(event_id), best[0] if best else None
 
     def event_now(self, event_id: str) -> EventNow | None:
-        """Return the current state of an event; None if it is unknown or its end was announced."""
+        """Return the current state of an event; None if it is unknown or unreadable, or its end announced."""
         row = self._db.execute(
             f"SELECT body, announced, no FROM events WHERE event_id = ? AND ended < {TOLD}", (event_id,)
         ).fetchone()
-        if row is None:
+        event = codec.readable_event(row[0]) if row is not None else None
+        if event is None:
             return None
         frames_stored, best = self._stored_so_far(event_id)
         return EventNow(
             writer=self._writer,
             no=row[2],
-            event=codec.load_event(row[0]),
+            event=event,
             announced=bool(row[1]),
             frames_stored=frames_stored,
             best_frame=best,

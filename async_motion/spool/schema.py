@@ -124,20 +124,24 @@ def mend(db: sqlite3.Connection) -> int:
     """Repair columns with impossible values; return how many rows were damaged.
 
     SQLite checks its pages, not their content: after damage a number may be text, or out of range. Items
-    keep their order; those whose kind or state is lost are set aside. If a camera's last event number is
-    lost, the spool gets a new id and numbers events from 1 again. Raises sqlite3.Error.
+    keep their order; those whose kind or state is lost are set aside. Lines without an event are deleted. If
+    a camera's last event number is lost, the spool gets a new id and numbers events from 1 again. Raises
+    sqlite3.Error.
     """
     items = db.execute(f"SELECT count(*) FROM items WHERE NOT ({_IS_ROW})").fetchone()[0]
     bad_numbers = "SELECT count(*) FROM numbers WHERE typeof(last) != 'integer' OR last < 0"
     numbers = db.execute(bad_numbers).fetchone()[0]
-    if items or numbers:
+    orphans = "lines WHERE event_id NOT IN (SELECT event_id FROM events)"
+    lines = db.execute(f"SELECT count(*) FROM {orphans}").fetchone()[0]
+    if items or numbers or lines:
         with _transaction(db):
             db.execute(_MEND)
+            db.execute(f"DELETE FROM {orphans}")
             if numbers:
                 for table in ("identity", "numbers", "index_days", "index_lines"):
                     db.execute(f"DELETE FROM {table}")
                 _begin_numbers(db)
-    return int(items + numbers)
+    return int(items + numbers + lines)
 
 
 def renew(db: sqlite3.Connection) -> None:
@@ -190,12 +194,11 @@ def _begin_numbers(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO identity VALUES (?)", (draw_writer(),))
     last: Counter[str] = Counter()
     for event_id, body in db.execute("SELECT event_id, body FROM events ORDER BY number").fetchall():
-        try:
-            camera = codec.load_event(body).camera
-        except codec.Unreadable:
+        event = codec.readable_event(body)
+        if event is None:
             continue  # handled when the event is closed
-        last[camera] += 1
-        db.execute("UPDATE events SET no = ? WHERE event_id = ?", (last[camera], event_id))
+        last[event.camera] += 1
+        db.execute("UPDATE events SET no = ? WHERE event_id = ?", (last[event.camera], event_id))
     db.executemany("INSERT INTO numbers VALUES (?, ?)", last.items())
 
 

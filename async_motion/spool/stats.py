@@ -11,11 +11,12 @@ class SpoolStats:
     """What the spool holds. `bytes` counts JPEGs, rows and lines, as `max_bytes` does.
 
     `records` are not delivered yet, `phases` are starts and ends; `set_aside` counts records set aside.
-    `dropped` counts since the start, by reason: `full`, `age`, `too_large` (records not yet stored),
-    `full_stored` (announcements), `full_aside` (records set aside), `age_phase`. `to_store` and `to_announce`
-    tell whether there is work of each kind, `backlog` whether any of it is delayed. `oldest_age_s` is the age
-    of the oldest of it. `problem` tells why the spool cannot accept records, None while it can. `alarm`
-    warns the operator, while records are accepted, that some are set aside or dropped; None otherwise.
+    `dropped` counts since the start, by reason: `full`, `too_large` (records not yet stored), `full_stored`
+    (announcements), `full_aside` (records set aside), `age` (records in any state), `age_phase`,
+    `unreadable_phase` (starts, ends and summaries). `to_store` and `to_announce` tell whether there is work
+    of each kind, `backlog` whether any of it is delayed. `oldest_age_s` is the age of the oldest of it.
+    `problem` tells why the spool cannot accept records, None while it can. `alarm` warns the operator, while
+    records are accepted, that some are set aside or dropped; None otherwise.
     """
 
     records: int = 0

@@ -32,15 +32,23 @@ Invariants, each held by tests/unit/spool/test_model.py with a crash at every st
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from async_motion.core import payloads
-from async_motion.core.model import EndReason, EventPhase, MotionEvent, Phase, Record, StoredFrame
+from async_motion.core.model import (
+    EndReason,
+    EventPhase,
+    FrameInfo,
+    MotionEvent,
+    Phase,
+    Record,
+    StoredFrame,
+)
 from async_motion.core.options import WhenFull
 from async_motion.spool import codec, schema
 from async_motion.spool.event_index import EventIndex
@@ -88,6 +96,10 @@ class Counters:
     def copy(self) -> Counters:
         return replace(self, dropped=Counter(self.dropped))
 
+    def continue_from(self, other: Counters) -> None:
+        """Take over what counts since the start, and is in no table."""
+        self.dropped, self.accepted = other.dropped, other.accepted
+
 
 class Tables:
     """One open spool. Every change happens inside `transaction`; `leases` gives out work outside of it.
@@ -107,10 +119,12 @@ class Tables:
         clock: Callable[[], float],
         wall: Callable[[], float],
         min_number: int = 1,
+        earlier: Tables | None = None,
     ) -> None:
         """Take over `db`, in autocommit mode; create the schema if there is none.
 
-        No number below `min_number` is given out. Raises ForeignDatabase, NewerDatabase, sqlite3.Error.
+        No number below `min_number` is given out. `earlier` are the tables of the same file in this run: its
+        clock, leases and counts continue. Raises ForeignDatabase, NewerDatabase, sqlite3.Error.
         """
         self._db = db
         self._max_bytes = max_bytes
@@ -121,22 +135,27 @@ class Tables:
         if mended := schema.mend(db):
             log.error("spool: %d rows are damaged; what cannot be read is set aside", mended)
         self.writer = str(db.execute("SELECT writer FROM identity").fetchone()[0])
-        self._clock = self._start_clock(clock, wall)
+        self.clock: Callable[[], float] = self._start_clock(clock, wall) if earlier is None else earlier.clock
         last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'items'").fetchone()
         self.next_number = max(min_number, (last[0] if last else 0) + 1)
         self.counters = self.recount()
-        self.leases = Leases(
-            db,
-            writer=self.writer,
-            delayed_after_s=delayed_after_s,
-            clock=self._clock,
-            next_number=self.next_number,
-        )
+        if earlier is None:
+            self.leases = Leases(
+                db,
+                writer=self.writer,
+                delayed_after_s=delayed_after_s,
+                clock=self.clock,
+                next_number=self.next_number,
+            )
+        else:
+            self.counters.continue_from(earlier.counters)
+            self.leases = earlier.leases
+            self.leases.follow(db, self.writer)
         self._eviction = Eviction(
             db,
             when_full=when_full,
             max_age_s=max_age_s,
-            clock=self._clock,
+            clock=self.clock,
             is_leased=self.leases.is_leased,
         )
         self.index = EventIndex(db, writer=self.writer, max_age_s=max_age_s)
@@ -172,14 +191,16 @@ class Tables:
         for event_id, body, last_captured in self._db.execute(
             f"SELECT event_id, body, last_captured FROM events WHERE ended = {OPEN} ORDER BY number"
         ).fetchall():
-            try:
-                event = codec.load_event(body)
-                ended_at = codec.load_time(last_captured) if last_captured else event.started_at
-            except codec.Unreadable:
-                # Its frames are announced without an end.
-                self._db.execute("DELETE FROM events WHERE event_id = ?", (event_id,))
+            event = codec.readable_event(body)
+            if event is None:
+                log.warning("spool: event %s cannot be read back: its frames are announced alone", event_id)
+                self._delete_event(event_id)
                 continue
-            event = replace(event, ended_at=max(ended_at, event.started_at), end_reason=EndReason.INTERRUPTED)
+            ended_at = event.started_at
+            if last_captured:
+                with contextlib.suppress(codec.Unreadable):
+                    ended_at = max(ended_at, codec.load_time(last_captured))
+            event = replace(event, ended_at=ended_at, end_reason=EndReason.INTERRUPTED)
             self._accept_phase(EventPhase(phase=Phase.END, event=event))
             closed.append(event_id)
         return closed
@@ -203,7 +224,7 @@ class Tables:
 
     # -- transactions
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self, *, durable: bool) -> Iterator[None]:
         """Run the body in one transaction: all changes or none, in memory as well.
 
@@ -295,7 +316,8 @@ class Tables:
             self._add_record(record, PROTECTED, self._number_without_event(info.camera))
             return
         event_number, body, last_captured, opener, best, best_score = row
-        event = codec.load_event(body)
+        known = codec.readable_event(body)
+        event = known or _event_of(info)
         opens = opens or (opener is None and info.seq == 0 and self._started(info.event_id))
         is_best = best_score is None or info.score > best_score
         rank = PROTECTED if opens or is_best else MIDDLE
@@ -316,8 +338,8 @@ class Tables:
             "UPDATE events SET body = ?, last_captured = ?, opener = ?, best = ?, best_score = ?"
             " WHERE event_id = ?",
             (
-                body if grown == event else codec.dump_event(grown),
-                max(last_captured or captured, captured),
+                body if grown == known else codec.dump_event(grown),
+                max(last_captured, captured) if isinstance(last_captured, str) else captured,
                 opener,
                 best,
                 best_score,
@@ -341,7 +363,8 @@ class Tables:
         With a higher one, the frame would stay the camera's snapshot until the next event.
         """
         for number, body in self._db.execute("SELECT number, body FROM events WHERE ended = 0"):
-            if codec.load_event(body).camera == camera:
+            event = codec.readable_event(body)
+            if event is not None and event.camera == camera:
                 return int(number) - 1
         return self.next_number
 
@@ -418,7 +441,7 @@ class Tables:
                 event_id,
                 event_number,
                 seq,
-                self._clock(),
+                self.clock(),
                 self._wall(),
                 size,
                 body,
@@ -602,11 +625,14 @@ class Tables:
                 self.counters.phases += 1
             self._db.execute("UPDATE events SET revise = 0 WHERE event_id = ?", (event_id,))
         if self._db.execute("SELECT 1 FROM items WHERE event_id = ? LIMIT 1", (event_id,)).fetchone() is None:
-            lines = self._db.execute("DELETE FROM lines WHERE event_id = ?", (event_id,)).rowcount
-            self._db.execute("DELETE FROM events WHERE event_id = ?", (event_id,))
-            self.leases.event_closed(event_id)
-            self.counters.lines -= lines
-            self.counters.bytes -= lines * LINE_BYTES
+            self._delete_event(event_id)
+
+    def _delete_event(self, event_id: str) -> None:
+        lines = self._db.execute("DELETE FROM lines WHERE event_id = ?", (event_id,)).rowcount
+        self._db.execute("DELETE FROM events WHERE event_id = ?", (event_id,))
+        self.leases.event_closed(event_id)
+        self.counters.lines -= lines
+        self.counters.bytes -= lines * LINE_BYTES
 
     def _has_record(self, event_id: str, before: int | None = None) -> bool:
         """Return whether a record of the event is on its way; with `before`, one with a smaller number."""
@@ -640,7 +666,7 @@ class Tables:
         ]
         self._db.executemany(
             f"UPDATE items SET state = {TO_STORE}, reason = NULL, clock = ? WHERE number = ?",
-            [(self._clock(), number) for number in found],
+            [(self.clock(), number) for number in found],
         )
         self.counters.aside -= len(found)
         self.counters.records += len(found)
@@ -676,7 +702,7 @@ class Tables:
     def age_s(self, number: int) -> float:
         """Return the age of an item in seconds, 0 if it does not exist."""
         row = self._db.execute("SELECT clock FROM items WHERE number = ?", (number,)).fetchone()
-        return max(0.0, self._clock() - row[0]) if row else 0.0
+        return max(0.0, self.clock() - row[0]) if row else 0.0
 
     # -- memory
 
@@ -704,6 +730,10 @@ class Tables:
 
     # -- space
 
+    def touch(self) -> None:
+        """Write a row that keeps its value, to see whether the disk takes it."""
+        self._db.execute("UPDATE identity SET writer = writer")
+
     def spare_pages(self) -> int:
         """Return how many pages of the file are free."""
         return int(self._db.execute("PRAGMA freelist_count").fetchone()[0])
@@ -723,3 +753,15 @@ class Tables:
     def data_version(self) -> int:
         """Return a number that changes when another process has changed the tables."""
         return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+
+def _event_of(info: FrameInfo) -> MotionEvent:
+    """Return what a frame tells about its event, whose row cannot be read back."""
+    return MotionEvent(
+        event_id=info.event_id,
+        instance=info.instance,
+        camera=info.camera,
+        started_at=info.captured_at,
+        worker=info.worker,
+        epoch=info.epoch,
+    )

@@ -9,8 +9,10 @@ rolled back.
 
 Failures
     I/O error, full disk   SpoolError to the callers; the file stays; the next call tries again
-    damage                 the file is opened again; damage found twice sets the file aside, a new one is
-                           created, and a call that only reads is answered from the new one
+    damage                 the file is opened again, and the run goes on: events stay open, leases are kept.
+                           Damage found twice sets the file aside, a new one is created, and a call that
+                           only reads is answered from the new one
+    a damaged row          what it describes is lost, nothing else (see `codec`)
     a bug                  every call, now and later, raises it: the service ends loudly
 """
 
@@ -24,14 +26,15 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from async_motion.core.rates import LogThrottle
 from async_motion.errors import SpoolError
-from async_motion.spool import files
+from async_motion.spool import codec, files
 from async_motion.spool.housekeeping import Housekeeping
 from async_motion.spool.schema import TO_ANNOUNCE, TO_STORE, ForeignDatabase, NewerDatabase
 from async_motion.spool.stats import SpoolStats
@@ -49,6 +52,8 @@ BUSY_TICK_S = 0.05
 """The time between two steps of housekeeping while there is space to return."""
 RECLAIM_S = 5.0
 """How often, on a nearly full disk, all spare space is returned at once."""
+PROBE_S = 5.0
+"""How often, after a failure, a write tests whether records can be accepted again."""
 
 
 class CallKind(Enum):
@@ -79,9 +84,12 @@ class FileSetAside(SpoolError):
 
 
 class MakeTables(Protocol):
-    """Creates the tables of a connection; no number below `min_number` is given out."""
+    """Creates the tables of a connection; no number below `min_number` is given out.
 
-    def __call__(self, db: sqlite3.Connection, *, min_number: int) -> Tables: ...
+    `earlier` are the tables of the same file that this run has used so far.
+    """
+
+    def __call__(self, db: sqlite3.Connection, *, min_number: int, earlier: Tables | None) -> Tables: ...
 
 
 class Worker:
@@ -116,6 +124,8 @@ class Worker:
         self._lock: files.Lock | None = None
         self._db: sqlite3.Connection | None = None
         self._tables: Tables | None = None
+        self._run: Tables | None = None
+        """The tables last in use on this file; None until the first ones have ended the last run's events."""
         self._housekeeping = Housekeeping(
             max_bytes=max_bytes, clock=clock, on_foreign_change=self._on_foreign_change
         )
@@ -123,6 +133,12 @@ class Worker:
         self._fsync_failed = False
         self._next_reclaim = 0.0
         self._problem: str | None = None
+        self._throttle = LogThrottle(burst=20)
+        self._logged = False
+        """Whether the problem is logged."""
+        self._next_probe = 0.0
+        self._refused_bytes = 1
+        """The size of the last acceptance for which the disk was too full."""
         self._commits = 0
         self._stats = SpoolStats(max_bytes=max_bytes)
         self._stats_at = clock()
@@ -229,11 +245,24 @@ class Worker:
         only_looked = calls and all(call.kind is CallKind.LOOK and call.error is None for call in calls)
         if only_looked and self._clock() - self._stats_at < TICK_S:
             return  # only the ages have changed
+        if self._problem is not None and time.monotonic() >= self._next_probe:
+            with contextlib.suppress(SpoolError):  # it is noted as the problem
+                self._past_damage(self._probe)
+                self._set_problem(None)
         if self._tables is not None:
             tidy = partial(self._tidy, idle=not calls)
             with contextlib.suppress(SpoolError):  # logged, and reported in the stats
                 self._past_damage(tidy)
         self._publish_stats()
+
+    def _probe(self) -> None:
+        """Write as an acceptance does. Raises SpoolError, sqlite3.Error."""
+        self._next_probe = time.monotonic() + PROBE_S
+        tables = self._living_tables()
+        self._check_space(tables, self._refused_bytes)
+        self._clear_doubts()
+        with tables.transaction(durable=True):
+            tables.touch()
 
     def _tidy(self, *, idle: bool) -> None:
         self._housekeeping.run(self._living_tables(), idle=idle)
@@ -279,10 +308,9 @@ class Worker:
         try:
             self._past_damage(lambda: self._transact(calls, durable=durable))
         except SpoolError as exc:
-            self._set_problem(str(exc))
             return exc
         self._commits += 1
-        if durable:
+        if sum(call.size for call in calls) >= self._refused_bytes:  # a smaller one proves no space
             self._set_problem(None)
         return None
 
@@ -293,35 +321,46 @@ class Worker:
             self._clear_doubts()
         with tables.transaction(durable=durable):
             for call in calls:
-                if call.function is not None:
-                    call.result = call.function(tables)
+                function = call.function  # the loop sets it to None when the caller is cancelled
+                if function is not None:
+                    call.result = function(tables)
 
     def _past_damage(self, work: Callable[[], T]) -> T:
         """Run `work`; if it finds damage, open the file again and repeat it.
 
         A read that fails once can look like damage, so only damage found twice sets the file aside: then
-        FileSetAside is raised, and the next call uses a new file. Raises SpoolError.
+        FileSetAside is raised, and the next call uses a new file. Raises SpoolError; any but FileSetAside is
+        noted as the problem.
         """
         try:
             try:
-                return work()
+                return self._twice(work)
             except sqlite3.Error as exc:
-                if not files.is_damage(exc) or self._path is None:
-                    raise
-                log.warning("spool: %s: a read met damage (%s); opening it again", self._path, exc)
-            self._close_db()
-            self._open()
+                if files.is_damage(exc) and self._path is not None:
+                    self._set_file_aside(files.DAMAGED, f"is damaged ({exc})")
+                    self._open()
+                    raise FileSetAside(f"{self._path}: was damaged and is set aside; retry") from exc
+                if files.is_io(exc):
+                    self._fsync_failed = True
+                raise files.translate(self._path, exc) from exc
+            except codec.Unreadable as exc:
+                raise SpoolError(f"{self._path or files.MEMORY}: {exc}") from exc
+        except FileSetAside:
+            raise
+        except SpoolError as exc:
+            self._set_problem(str(exc))
+            raise
+
+    def _twice(self, work: Callable[[], T]) -> T:
+        try:
             return work()
         except sqlite3.Error as exc:
-            if files.is_damage(exc) and self._path is not None:
-                self._set_file_aside(files.DAMAGED, f"is damaged ({exc})")
-                self._open()
-                raise FileSetAside(f"{self._path}: was damaged and is set aside; retry") from exc
-            if files.is_io(exc):
-                self._fsync_failed = True
-            error = files.translate(self._path, exc)
-            self._set_problem(str(error))
-            raise error from exc
+            if not files.is_damage(exc) or self._path is None:
+                raise
+            log.warning("spool: %s: a read met damage (%s); opening it again", self._path, exc)
+        self._close_db()
+        self._open()
+        return work()
 
     def _check_space(self, tables: Tables, size: int) -> None:
         """Raise SpoolError if `size` bytes would fill the disk. Raises sqlite3.Error."""
@@ -335,6 +374,7 @@ class Worker:
             tables.vacuum(tables.spare_pages())
             tables.checkpoint()
         if files.is_nearly_full(self._path, size):
+            self._refused_bytes = size
             raise files.no_space(self._path)
 
     # -- the file
@@ -368,24 +408,30 @@ class Worker:
         try:
             self._open_tables()
         except sqlite3.Error as exc:
-            self._close_db()
             if not files.is_damage(exc) or self._path is None:
                 raise
             self._open_tables()
 
     def _open_tables(self) -> None:
+        """Open the file. The first time, end the events that the last run has left open."""
         self._db = files.connect(self._path)
-        self._tables = self._make_tables(self._db, min_number=self._min_number)
-        if self._path is not None:
-            files.sync_folder(self._path)
-        with self._tables.transaction(durable=True):
-            interrupted = self._tables.close_interrupted()
-            # SQLite finds damage only where it reads, so read what every call will need.
-            self._tables.first(TO_STORE), self._tables.first(TO_ANNOUNCE)
+        try:
+            tables = self._make_tables(self._db, min_number=self._min_number, earlier=self._run)
+            if self._path is not None:
+                files.sync_folder(self._path)
+            interrupted: list[str] = []
+            with tables.transaction(durable=True):
+                if self._run is None:
+                    interrupted = tables.close_interrupted()
+                # SQLite finds damage only where it reads, so read what every call will need.
+                tables.first(TO_STORE), tables.first(TO_ANNOUNCE)
+            self._housekeeping.begin(tables)
+        except BaseException:
+            self._close_db()
+            raise
         for event_id in interrupted:
             log.info("spool: event %s was interrupted by the end of the last run; closing it", event_id)
-        self._housekeeping.begin(self._tables)
-        self._fsync_failed = False
+        self._tables = self._run = tables
 
     def _living_tables(self) -> Tables:
         """Return the tables; open them again if an error has closed them. Raises SpoolError."""
@@ -398,6 +444,7 @@ class Worker:
         """Rename the file, unchanged, and log it."""
         assert self._path is not None
         self._close_db()
+        self._run = None
         away = files.move_away(self._path, why, self._wall)
         log.error(
             "spool: %s %s. It is kept as %s, and a new one begins. Export its records%s with: "
@@ -421,6 +468,7 @@ class Worker:
 
     def _close(self) -> None:
         self._close_db()
+        self._run = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -434,14 +482,20 @@ class Worker:
             self._fsync_failed = not self._living_tables().checkpoint()
 
     def _set_problem(self, problem: str | None) -> None:
-        """Note why no record can be accepted; log each change once."""
+        """Note why no record can be accepted; log each change, less often while it comes and goes."""
         if problem == self._problem:
             return
-        if problem is not None:
-            log.error("spool: %s", problem)
-        else:
-            log.info("spool: accepts records again")
         self._problem = problem
+        if problem is not None:
+            self._next_probe = time.monotonic() + PROBE_S
+            more = self._throttle.admit(problem, time.monotonic())
+            self._logged = more is not None
+            if more is not None:
+                log.error("spool: %s%s", problem, more)
+        else:
+            self._refused_bytes = 1
+            if self._logged:
+                log.info("spool: accepts records again")
 
     # -- figures
 
@@ -451,7 +505,9 @@ class Worker:
 
     def _publish_stats(self) -> None:
         tables = self._tables
-        if tables is None:
+        if tables is None:  # they could not be opened again: the figures stay as they were
+            self._stats = replace(self._stats, problem=self._problem)
+            self._on_stats(self._stats)
             return
         counters = tables.counters
         self._stats = SpoolStats(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from async_motion.core.items import FrameUpload
+from async_motion.core.items import FrameUpload, PhaseAnnouncement, SummaryUpload
+from async_motion.core.model import MotionEvent
 from async_motion.errors import SpoolError
-from async_motion.spool import look
+from async_motion.spool import Spool, look
 from async_motion.spool.leases import Leases
+from async_motion.spool.schema import LINE_BYTES
 from async_motion.spool.tables import Tables
 from tests.support.clock import Clock
 from tests.support.records import end_of, make_event, make_record, start_of
@@ -44,6 +47,12 @@ def failing(real: Callable[..., Any], error: Callable[[], Exception], times: int
         return real(*args, **more)
 
     return call
+
+
+def harm(path: Path, statement: str) -> None:
+    """Change a spool as no code of ours does."""
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute(statement)
 
 
 def set_aside_files(path: Path) -> list[Path]:
@@ -90,6 +99,88 @@ async def test_damage_met_twice_by_a_look_is_answered_from_a_new_spool(
     assert len(set_aside_files(path)) == 1
 
 
+async def test_damage_met_once_ends_no_event_and_keeps_leases_and_counts(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0), start_of(event)])
+        (leased,) = await spool.take_uploads(fresh=True, limit=10)
+        monkeypatch.setattr(Tables, "recall", failing(Tables.recall, damage, 1))
+        await spool.recall("today/porch")
+        assert await spool.take_uploads(fresh=True, limit=10) == [], "it is still leased"
+        await spool.mark_stored(leased.number, stored(leased))
+        assert await delivered(spool) == [0]
+        assert await delivered(spool) == ["start"]
+        await spool.accept([make_record(event, 1)])
+        await spool.accept([end_of(event)])
+        assert spool.stats.accepted == 2
+        (upload,) = await spool.take_uploads(fresh=True, limit=10)
+        assert upload.no == 1
+        await spool.mark_stored(upload.number, stored(upload))
+        assert await delivered(spool) == [1]
+        (summary,) = await spool.take_uploads(fresh=True, limit=10)
+        assert isinstance(summary, SummaryUpload)
+        assert summary.event == event_ended(event)
+        assert (summary.no, len(summary.lines)) == (1, 2)
+        await spool.mark_stored(summary.number, None)
+        assert await delivered(spool) == ["end"]
+        assert spool.stats.empty
+    async with new_spool(path, clock) as spool:
+        assert spool.stats.empty, "no other end follows"
+
+
+def event_ended(event: MotionEvent) -> MotionEvent:
+    return end_of(event).event
+
+
+async def delivered(spool: Spool) -> list[int | str]:
+    """Announce what is ready, all of it fresh; return the `seqs`."""
+    news = [one for batch in await spool.take_fresh_announcements(100) for one in batch]
+    assert await spool.take_backlog_announcements(100) == []
+    await spool.remove([one.number for one in news])
+    return seqs(news)
+
+
+async def test_an_event_whose_row_is_damaged_goes_on_and_so_do_the_others(
+    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    event, other = make_event(), make_event("yard")
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0), start_of(event)])
+        await spool.accept([make_record(other, 0), start_of(other)])
+        harm(path, f"UPDATE events SET body = 'x' WHERE event_id = '{event.event_id}'")
+        assert await spool.event_now(event.event_id) is None
+        await spool.accept([make_record(make_event("porch", 7), 0)])  # a snapshot, which belongs to no event
+        await spool.accept([make_record(event, 1)])
+        now = await spool.event_now(event.event_id)
+        assert now is not None
+        assert (now.no, now.event.event_id, now.event.camera) == (1, event.event_id, "porch")
+        await spool.accept([end_of(event)])
+        await store_all(spool)
+        assert seqs(await announce_all(spool)).count("start") == 2
+        await store_all(spool)
+        (end,) = await announce_all(spool)
+        assert isinstance(end, PhaseAnnouncement)
+        assert (end.no, end.phase.event, end.frames_stored) == (1, event_ended(event), 2)
+        still_open = await spool.event_now(other.event_id)
+        assert still_open is not None
+        assert still_open.event.ended_at is None
+    assert "met damage" not in caplog.text
+
+
+async def test_a_damaged_event_of_the_last_run_leaves_no_lines(path: Path, clock: Clock) -> None:
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0), start_of(event)])
+        await store_all(spool)
+        await announce_all(spool)
+        held = spool.stats.bytes
+    harm(path, "UPDATE events SET body = 'x'")
+    async with new_spool(path, clock) as spool:
+        assert (held, spool.stats.bytes) == (LINE_BYTES, 0)
+
+
 @pytest.mark.parametrize("error", [io_error, damage])
 async def test_one_failed_read_at_the_start_sets_nothing_aside(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception]
@@ -112,10 +203,7 @@ async def test_a_spool_that_has_lost_count_gets_a_new_id(path: Path, clock: Cloc
     async with new_spool(path, clock) as spool:
         before = await spool.writer()
         await spool.accept([make_record(event, 0), start_of(event)])
-    db = sqlite3.connect(path)
-    db.execute("UPDATE numbers SET last = 'x'")
-    db.commit()
-    db.close()
+    harm(path, "UPDATE numbers SET last = 'x'")
     async with new_spool(path, clock) as spool:
         assert await spool.writer() != before
         (upload,) = await spool.take_uploads(fresh=False, limit=10)
@@ -180,10 +268,7 @@ async def test_what_was_leased_reaches_its_caller_though_setting_aside_fails(
     event = make_event()
     async with new_spool(path, clock) as spool:
         await spool.accept([make_record(event, 0), make_record(event, 1)])
-    db = sqlite3.connect(path)
-    db.execute("UPDATE jpegs SET jpeg = zeroblob(3000) WHERE number = 1")
-    db.commit()
-    db.close()
+    harm(path, "UPDATE jpegs SET jpeg = zeroblob(3000) WHERE number = 1")
     async with new_spool(path, clock) as spool:
         monkeypatch.setattr(Tables, "set_aside", failing(Tables.set_aside, io_error, 1))
         assert seqs(await spool.take_uploads(fresh=False, limit=10)) == [1]
@@ -226,10 +311,7 @@ async def test_values_that_no_code_has_written_end_nothing(path: Path, clock: Cl
         await spool.remember("today/porch", b"value")
         (first, *_) = await spool.take_uploads(fresh=True, limit=1)
         await spool.mark_stored(first.number, stored(first))
-    db = sqlite3.connect(path)
-    db.execute(statement)
-    db.commit()
-    db.close()
+    harm(path, statement)
     async with asyncio.timeout(60), new_spool(path, clock) as spool:
         await spool.recall("today/porch")
         await spool.accept([make_record(last, 0), start_of(last), end_of(last)])
@@ -244,3 +326,20 @@ async def test_values_that_no_code_has_written_end_nothing(path: Path, clock: Cl
         taken = await spool.take_uploads(fresh=True, limit=10)
         assert not [item for item in taken if isinstance(item, FrameUpload)]
     look(path)
+
+
+@pytest.mark.parametrize("statement", [one for one in DAMAGE if "events" in one or "lines" in one])
+async def test_an_event_damaged_at_work_ends_nothing(path: Path, clock: Clock, statement: str) -> None:
+    event, other = make_event(), make_event("yard")
+    async with asyncio.timeout(60), new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0), start_of(event)])
+        await spool.accept([make_record(other, 0), start_of(other)])
+        await store_all(spool)
+        await announce_all(spool)
+        harm(path, statement)
+        await spool.accept([make_record(event, 1), make_record(other, 1), end_of(event)])
+        await spool.accept([end_of(other)])
+        for _ in range(3):
+            await store_all(spool)
+            await announce_all(spool)
+        assert spool.stats.empty, spool.stats

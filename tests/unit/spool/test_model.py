@@ -124,14 +124,14 @@ class SpoolMachine(RuleBasedStateMachine):
             self.db.close()
         shutil.rmtree(self.folder)
 
-    def open(self) -> None:
+    def open(self, earlier: Tables | None = None) -> None:
         self.db = files.connect(self.path)
         self.db.set_trace_callback(self.copy)
         # A WAL of three pages, so that checkpoints also happen in the middle of steps.
         self.db.execute("PRAGMA wal_autocheckpoint = 3")
-        self.tables = self.new_tables(self.db)
+        self.tables = self.new_tables(self.db, earlier)
 
-    def new_tables(self, db: sqlite3.Connection) -> Tables:
+    def new_tables(self, db: sqlite3.Connection, earlier: Tables | None = None) -> Tables:
         return Tables(
             db,
             max_bytes=ROOM,
@@ -140,6 +140,7 @@ class SpoolMachine(RuleBasedStateMachine):
             delayed_after_s=FRESH_S,
             clock=self.clock,
             wall=self.clock.wall,
+            earlier=earlier,
         )
 
     # -- the crashes
@@ -536,6 +537,14 @@ class SpoolMachine(RuleBasedStateMachine):
         self.tables.vacuum(2)
         self.tables.checkpoint()
         assert self.content(self.tables_db()) == before
+
+    @rule()
+    def open_again(self) -> None:
+        """Open the file again after a failed read: the run goes on."""
+        counters = self.tables.counters
+        self.tables_db().close()
+        self.open(earlier=self.tables)
+        assert self.tables.counters == counters
 
     @precondition(lambda self: self.db is not None)
     @rule(clean=st.booleans())

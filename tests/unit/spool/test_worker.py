@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import sqlite3
@@ -16,7 +17,8 @@ import pytest
 from async_motion import spool as spool_package
 from async_motion.core.model import Record
 from async_motion.errors import SpoolError
-from async_motion.spool import Spool, files, worker
+from async_motion.spool import Spool, codec, files, worker
+from async_motion.spool import spool as spool_module
 from async_motion.spool.leases import Leases
 from async_motion.spool.tables import Tables
 from tests.support.clock import Clock
@@ -29,6 +31,7 @@ from tests.support.spooling import (
     waiting_seqs,
     wal_of,
 )
+from tests.support.wait import eventually_async
 
 
 async def test_calls_that_come_together_share_a_commit(spool: Spool) -> None:
@@ -250,3 +253,99 @@ async def test_a_bug_in_a_look_reaches_its_caller_and_all_others(
             await spool.take_backlog_announcements(1)
         with pytest.raises(ZeroDivisionError):
             await accepting
+
+
+async def test_a_freed_disk_ends_the_problem_without_an_acceptance(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(worker, "PROBE_S", 0.05)
+    event, free = make_event(), 0
+    async with new_spool(path, clock) as spool:
+        monkeypatch.setattr(files, "is_nearly_full", lambda _, size: size > free)
+        with pytest.raises(SpoolError, match="no space left on its disk"):
+            await spool.accept([make_record(event, 0, size=3000)])
+        free = 2000
+        await spool.accept([start_of(event)])
+        await spool.remember("today/porch", b"value")
+        assert spool.stats.problem is not None, "these need no space for a JPEG"
+        free = 3000
+        await eventually_async(lambda: spool.stats.problem is None, what="the problem to end")
+    assert [line for line in caplog.messages if "space" in line or "again" in line] == [
+        f"spool: {path}: no space left on its disk: free some, or lower spool.max_bytes",
+        "spool: accepts records again",
+    ]
+
+
+async def test_one_failed_read_is_no_lasting_problem(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "PROBE_S", 0.05)
+    broken = sqlite3.OperationalError("disk I/O error")
+    broken.sqlite_errorcode = sqlite3.SQLITE_IOERR
+
+    def fail(*_: object) -> None:
+        raise broken
+
+    async with new_spool(path, clock) as spool:
+        with monkeypatch.context() as patched:
+            patched.setattr(Leases, "event_now", fail)
+            with pytest.raises(SpoolError, match="the disk fails"):
+                await spool.event_now("x")
+        await eventually_async(lambda: spool.stats.problem is None, what="the problem to end")
+        with monkeypatch.context() as patched:
+            patched.setattr(Tables, "recall", lambda *_: codec.load_time("never"))
+            assert await spool.recall("today/porch") is None
+        await eventually_async(lambda: spool.stats.problem is None, what="the problem to end")
+
+
+async def test_a_damaged_spool_that_cannot_be_set_aside_is_a_problem(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "PROBE_S", 0.05)
+    broken = sqlite3.DatabaseError("database disk image is malformed")
+    broken.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+    def fail(*_: object) -> None:
+        raise broken
+
+    def read_only(*_: object) -> None:
+        raise files.cannot_write(path, OSError(errno.EROFS, "Read-only file system"))
+
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0)])
+        with monkeypatch.context() as patched:
+            patched.setattr(Tables, "recall", fail)
+            patched.setattr(files, "move_away", read_only)
+            patched.setattr(files, "connect", fail)
+            assert await spool.recall("today/porch") is None
+            await eventually_async(lambda: spool.stats.problem is not None, what="the problem")
+            assert "Read-only file system" in str(spool.stats.problem)
+            assert spool.stats.records == 1, "the last figures"
+            with pytest.raises(SpoolError, match="Read-only file system"):
+                await spool.accept([make_record(event, 1)])
+        await eventually_async(lambda: spool.stats.problem is None, what="the problem to end")
+        assert await waiting_seqs(spool) == [0]
+    assert "Read-only file system" in caplog.text
+    assert not list(path.parent.glob("spool.db.damaged-*"))
+
+
+async def test_a_call_that_is_cancelled_as_it_begins_ends_nothing(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cancelled(worker.WorkerCall):
+        """Its caller is cancelled between a look at its function and the next."""
+
+        @property
+        def function(self) -> Any:
+            self.looks = getattr(self, "looks", 0) + 1
+            return None if self.looks > 2 else lambda tables: tables.recall("x")
+
+        @function.setter
+        def function(self, _: Any) -> None: ...
+
+    monkeypatch.setattr(spool_module, "WorkerCall", Cancelled)
+    async with new_spool(path, clock) as spool:
+        await spool.remove([1])
+        await spool.remove([2])
