@@ -1,10 +1,14 @@
-"""Free space on the disks that the service writes to, read in a thread: a disk that hangs blocks nothing."""
+"""Free space on the disks that the service writes to.
+
+Each disk has its task, each look its daemon thread: one that hangs holds up neither the other nor the exit.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
@@ -35,13 +39,30 @@ class Disks:
 
     async def run(self) -> None:
         """Read the free space now and every `EVERY_S`, until cancelled."""
-        while self._paths:
+        async with asyncio.TaskGroup() as tasks:
             for name, path in self._paths.items():
-                with suppress(OSError):  # the folder may not exist yet
-                    self._free[name] = await asyncio.to_thread(_free_bytes, path)
+                tasks.create_task(self._look(name, path), name=f"disk[{name}]")
+
+    async def _look(self, name: str, path: Path) -> None:
+        while True:
+            free = await _free_bytes(path)
+            if free is not None:
+                self._free[name] = free
             await asyncio.sleep(EVERY_S)
 
 
-def _free_bytes(path: Path) -> int:
-    status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize
+async def _free_bytes(path: Path) -> int | None:
+    """Return the free bytes on a folder's disk; None if the folder does not exist."""
+    result: Future[int | None] = Future()
+    result.set_running_or_notify_cancel()
+
+    def look() -> None:
+        try:
+            status = os.statvfs(path)
+        except OSError:
+            result.set_result(None)
+        else:
+            result.set_result(status.f_bavail * status.f_frsize)
+
+    threading.Thread(target=look, name="disk", daemon=True).start()
+    return await asyncio.wrap_future(result)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from pathlib import Path
+
+import pytest
 
 from async_motion.app.disks import Disks
 from async_motion.settings import load
@@ -26,6 +30,23 @@ async def test_the_spool_and_a_store_that_is_a_directory(tmp_path: Path) -> None
     text = f"spool: {{path: '{tmp_path}/spool.db'}}\ndirectory: {{path: '{tmp_path}'}}\n"
     found = await looked(tmp_path, text)
     assert found["spool"] > 0
+
+
+async def test_a_disk_that_hangs_holds_up_neither_the_other_nor_the_exit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, real = threading.Event(), os.statvfs
+
+    def statvfs(path: Path) -> os.statvfs_result:
+        if path == tmp_path / "spool":
+            assert threading.current_thread().daemon, "the interpreter does not wait for it"
+            hangs.wait(60)
+        return real(tmp_path)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    text = f"spool: {{path: '{tmp_path}/spool/spool.db'}}\ndirectory: {{path: '{tmp_path}'}}\n"
+    assert set(await looked(tmp_path, text)) == {"store"}
+    hangs.set()
 
 
 async def test_a_folder_that_is_not_there_yet_is_left_out(tmp_path: Path) -> None:
