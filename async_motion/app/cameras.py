@@ -94,21 +94,22 @@ class Cameras:
         self,
         name: str,
         *,
+        source: CameraSource | None = None,
         worker: str | None = None,
         epoch: int | None = None,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """Build a camera from its settings and start it. Raises RuntimeError if it is already running.
 
-        In a fleet, `worker` owns it under the lease `epoch`. `is_wanted` is asked last: reading the learned
-        state may have taken longer than the lease lasts.
+        `source` is its source, if it was built before. In a fleet, `worker` owns it under the lease `epoch`.
+        `is_wanted` is asked last: reading the learned state may have taken longer than the lease lasts.
         """
         assert self._tasks is not None
         if name in self._running:
             raise RuntimeError(f"{name}: is already running")
         settings, shared = self._settings, self._shared
         camera = settings.cameras[name]
-        source = units.build_source(name, camera)
+        source = source or units.build_source(name, camera)
         source.counters.abandoned = self._abandoned[name]
         relay = ObserverRelay(shared.observer)
         resources = AsyncExitStack()

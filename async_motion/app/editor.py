@@ -1,4 +1,9 @@
-"""Change a running service's settings from the page or by SIGHUP: read, validate, write, reload."""
+"""Change a running service's settings from the page or by SIGHUP: read, validate, write, reload.
+
+    request ──▶ queue ──▶ `FileEditor.run`: one change at a time, each to its end ──▶ answer
+
+A request may be cancelled: the page restarts, a browser goes away. The change that it has asked for is not.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,24 +60,63 @@ class SettingsFile:
         return OWN_FILE if self.read == shipped() else self.read
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Callable[[], Awaitable[Reloaded]]
+    done: asyncio.Future[Reloaded]
+
+    def fail(self, error: AsyncMotionError) -> None:
+        if not self.done.done():  # its request was cancelled
+            self.done.set_exception(error)
+
+
 class FileEditor:
-    """Changes one service's settings, one change at a time, through `apply`."""
+    """Changes one service's settings through `apply`, while `run` runs; changes wait until it does."""
 
     def __init__(self, file: SettingsFile, settings: Settings, apply: Apply) -> None:
         self._file = file
         self._apply = apply
-        self._lock = asyncio.Lock()
+        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+        self._ended = False
         self.settings = settings
         """The settings in force."""
         self.problem: str | None = None
         """Why the last reload changed nothing."""
 
+    async def run(self) -> None:
+        """Apply what is requested, one change at a time, until cancelled; then refuse."""
+        try:
+            while True:
+                await self._do(await self._jobs.get())
+        finally:
+            self._ended = True
+            while not self._jobs.empty():
+                self._jobs.get_nowait().fail(stopping())
+
+    async def _do(self, job: _Job) -> None:
+        try:
+            reloaded = await job.work()
+        except AsyncMotionError as exc:
+            job.fail(exc)
+        except BaseException:
+            job.fail(stopping())
+            raise
+        else:
+            if not job.done.done():
+                job.done.set_result(reloaded)
+
+    async def _request(self, work: Callable[[], Awaitable[Reloaded]]) -> web.EditOutcome:
+        if self._ended:
+            raise stopping()
+        job = _Job(work, asyncio.get_running_loop().create_future())
+        self._jobs.put_nowait(job)
+        return _outcome(await job.done)
+
     # ---- reloading ----
 
     async def reload(self) -> web.EditOutcome:
         """Read the file again and apply it; with problems, nothing changes."""
-        async with self._lock:
-            return _outcome(await self._reload())
+        return await self._request(self._reload)
 
     async def _reload(self) -> Reloaded:
         try:
@@ -149,13 +194,15 @@ class FileEditor:
 
         Raises SettingsConflict if the file is no longer at `version`; SettingsError with every problem.
         """
-        async with self._lock:
-            content, settings = await asyncio.to_thread(self._draft, version, changes)
-            if dry_run:
-                return _outcome(Reloaded(done=tuple(plan_of(self.settings, settings).words())))
-            await asyncio.to_thread(write, self._file.written, content, version=version)
-            log.info("settings: %s was changed from the page", self._file.written)
-            return _outcome(await self._reload())
+        content, settings = await asyncio.to_thread(self._draft, version, changes)
+        if dry_run:
+            return _outcome(Reloaded(done=tuple(plan_of(self.settings, settings).words())))
+        return await self._request(partial(self._save, content, version))
+
+    async def _save(self, content: bytes, version: str) -> Reloaded:
+        await asyncio.to_thread(write, self._file.written, content, version=version)
+        log.info("settings: %s was changed from the page", self._file.written)
+        return await self._reload()
 
     def _draft(self, version: str, changes: Sequence[web.Edit]) -> tuple[bytes, Settings]:
         """Return the changed file's content and its settings. Raises SettingsConflict, SettingsError."""
@@ -187,6 +234,11 @@ class FileEditor:
         finally:
             await opened.aclose()
         raise CameraUnavailable("it ended before its first frame")
+
+
+def stopping() -> SettingsError:
+    """Return the error for a change that comes too late."""
+    return SettingsError("the service is stopping: what the file says applies at its next start")
 
 
 def _small(frame: Frame) -> bytes:

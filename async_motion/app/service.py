@@ -13,7 +13,8 @@
   `shutdown_grace`, every retained state becomes offline, exit code 0. The next start delivers what is left in
   the spool. A second signal ends the process at once.
 - SIGHUP, the page and an MQTT command reload the settings: see `reload`. For a change that needs a restart of
-  all parts, a successor runs in the same process.
+  all parts, a successor runs in the same process. A stop begins after the change in progress: at any time
+  either a change or the stop starts and stops cameras, never both.
 - When every camera was a recording that has ended, the service delivers what is left and ends by itself.
 """
 
@@ -36,11 +37,11 @@ from typing import Any
 import cv2
 
 from async_motion import __version__
-from async_motion.app import build, pages, specs
+from async_motion.app import build, pages, specs, units
 from async_motion.app.cameras import Cameras, Shared
 from async_motion.app.certificates import Certificates
 from async_motion.app.disks import Disks
-from async_motion.app.editor import FileEditor, SettingsFile
+from async_motion.app.editor import FileEditor, SettingsFile, stopping
 from async_motion.app.fleet import FleetMember, Joined, open_bucket
 from async_motion.app.fleet_broker import FleetBroker
 from async_motion.app.liveness import Liveness, dump_traceback
@@ -158,6 +159,10 @@ class Service:
         self._wanted = wanted or asyncio.Event()
         """Set when a reload is requested."""
         self._throttle = LogThrottle()
+        self._changing = asyncio.Lock()
+        """Held by the one that starts and stops cameras: a change of the settings."""
+        self._closed = False
+        """Set at the stop, under the lock: from then on no change is applied."""
         self._succeeded = asyncio.Event()
         """Set when a successor shall take over, in the same process."""
         self.successor: Settings | None = None
@@ -255,15 +260,16 @@ class Service:
                 looking = [tasks.create_task(each.run(), name=each.name) for each in self._parts.looking]
                 cameras.open(tasks)
                 leading = await self._lead(tasks, cameras, member, spool)
-                reloading = tasks.create_task(self._reload_when_asked(editor), name="reload")
+                # Only now: a change before would start cameras that are about to be started.
+                changing = tasks.create_task(self._change_when_asked(editor), name="settings")
                 await self._watch_cameras(cameras, member)
                 if member is not None:
                     await _leave(leading)
-                await _end(reloading)
                 await _end(learning)
                 await self._deliver_the_rest(outlet)
                 # Each task publishes its last states through the next one: the broker ends last.
-                for task in (*looking, logging_days, serving, leading, delivering, reporting, connecting):
+                ends = (serving, changing, leading, delivering, reporting, connecting)
+                for task in (*looking, logging_days, *ends):
                     await _end(task)
                 for task in cameras.unfinished:
                     await _finish(task, LAST_WORDS_S)
@@ -345,11 +351,18 @@ class Service:
             await asyncio.wait([stopping, succeeded, ended], return_when=asyncio.FIRST_COMPLETED)
             for task in (ended, stopping, succeeded):
                 task.cancel()
+        async with asyncio.TaskGroup() as tasks:
+            await _finish(tasks.create_task(self._close(), name="change of the settings"), STOP_S)
         if member is not None:
             await member.drain(self._settings.shutdown_grace)
             return
         async with asyncio.TaskGroup() as tasks:
             await _finish(tasks.create_task(cameras.stop_all(), name="stop of the cameras"), STOP_S)
+
+    async def _close(self) -> None:
+        """Wait for the change in progress; from then on, apply none."""
+        async with self._changing:
+            self._closed = True
 
     # ---- other settings ----
 
@@ -362,25 +375,47 @@ class Service:
             return
         self._wanted.set()
 
-    async def _reload_when_asked(self, editor: FileEditor | None) -> None:
-        """Reload the settings on SIGHUP and on a command; requests during a reload cause one more."""
-        requests = ReloadRequests(self._wanted)
-        while True:
-            await requests.next()
-            if editor is None:
-                log.warning("there is no settings file to read again")
-                continue
-            self._liveness.reloading()
-            await editor.reload()
-            self._liveness.ready(f"watching {len(self._cameras.names) if self._cameras else 0} cameras")
+    async def _change_when_asked(self, editor: FileEditor | None) -> None:
+        """Apply the page's changes; reload on SIGHUP and on a command, once more for requests meanwhile."""
+        async with asyncio.TaskGroup() as tasks:
+            if editor is not None:
+                tasks.create_task(editor.run(), name="editor")
+            requests = ReloadRequests(self._wanted)
+            while True:
+                await requests.next()
+                if editor is None:
+                    log.warning("there is no settings file to read again")
+                elif self._stopping.is_set():
+                    log.warning("the settings are not read again: the service is stopping")
+                else:
+                    self._liveness.reloading()
+                    await editor.reload()
+                    self._liveness.ready(
+                        f"watching {len(self._cameras.names) if self._cameras else 0} cameras"
+                    )
 
     async def _change(self, settings: Settings, plan: Plan) -> None:
-        """Apply other settings. Raises AsyncMotionError if the store cannot be opened: nothing changes."""
-        cameras, parts = self._cameras, self._parts
-        if plan.whole or self._settings.fleet.servers or cameras is None or parts is None:
-            self.successor = settings
-            self._succeeded.set()
-            return
+        """Apply other settings. Raises AsyncMotionError: nothing has changed.
+
+        While a successor is about to take over, it gets them.
+        """
+        async with self._changing:
+            parts, fleet = self._parts, bool(self._settings.fleet.servers)
+            if (self._closed or self._stopping.is_set()) and not self._succeeded.is_set():
+                raise stopping()
+            if self._succeeded.is_set() or plan.whole or fleet or self._cameras is None or parts is None:
+                self.successor = settings
+                self._succeeded.set()
+            else:
+                await self._apply(settings, plan, self._cameras, parts)
+
+    async def _apply(self, settings: Settings, plan: Plan, cameras: Cameras, parts: _Parts) -> None:
+        """Apply other settings to the running parts. Raises AsyncMotionError: nothing has changed."""
+        # What may fail comes first.
+        sources = {
+            name: units.build_source(name, settings.cameras[name]) for name in (*plan.added, *plan.restarted)
+        }
+        broker = self._next_broker(settings, parts) if plan.broker else None
         if plan.store:
             await parts.outlet.change(settings)
         self._settings = settings
@@ -393,16 +428,14 @@ class Service:
         for name in (*plan.added, *plan.restarted, *plan.changed):
             profiled = not settings.cameras[name].profiles.night.is_blank
             parts.reporter.put_camera(name, zones[name], profiled=profiled)
-        for name in (*plan.added, *plan.restarted):
-            await cameras.start(name)
+        for name, source in sources.items():
+            await cameras.start(name, source=source)
         for name in plan.changed:
             await cameras.change(name)
-        if plan.broker and isinstance(parts.broker, BrokerClient):  # a fleet's are not changed in place
-            host, port = (
-                parts.address if settings.mqtt.host is None else (settings.mqtt.host, settings.mqtt.port)
-            )
-            status = specs.topics(settings).status
-            parts.broker.follow(build.build_client(settings, host, port, status_topic=status))
+        if broker is not None and isinstance(
+            parts.broker, BrokerClient
+        ):  # a fleet's are not changed in place
+            parts.broker.follow(broker)
             parts.connecting.again()
         if plan.added or plan.removed or plan.restarted or plan.changed or "web.url" in plan.page:
             parts.discovery.change(
@@ -422,6 +455,12 @@ class Service:
             parts.live.max_viewers = settings.web.max_viewers
             # Later, so that the page's own request can still be answered.
             asyncio.get_running_loop().call_later(PAGE_DELAY_S, parts.serving.again)
+
+    def _next_broker(self, settings: Settings, parts: _Parts) -> BrokerClient:
+        """Return a client with other settings. Raises AsyncMotionError."""
+        mqtt = settings.mqtt
+        host, port = parts.address if mqtt.host is None else (mqtt.host, mqtt.port)
+        return build.build_client(settings, host, port, status_topic=specs.topics(settings).status)
 
     async def _deliver_the_rest(self, outlet: Outlet) -> None:
         """Deliver what waits: without a limit before a stop, for at most `shutdown_grace` after it."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +34,15 @@ class Bench:
         self.path = folder / "variables.yaml"
         self.path.write_text(TEXT)
         self.applied: list[tuple[Settings, Plan]] = []
+        self.begun: asyncio.Event | None = None
+        self.hold: asyncio.Event | None = None
         file = SettingsFile(config=self.path, env=env or {})
         self.editor = FileEditor(file, file.load(), self._apply)
 
     async def _apply(self, settings: Settings, plan: Plan) -> None:
+        if self.begun is not None and self.hold is not None:
+            self.begun.set()
+            await self.hold.wait()
         self.applied.append((settings, plan))
 
     async def save(self, value: Any, *, dry_run: bool = False) -> Any:
@@ -42,52 +50,62 @@ class Bench:
         return await self.editor.save(version, [Edit(place=PORCH, value=value)], dry_run=dry_run)
 
 
+@asynccontextmanager
+async def editing(folder: Path) -> AsyncIterator[Bench]:
+    """Run an editor."""
+    bench = Bench(folder)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(bench.editor.run())
+        yield bench
+        running.cancel()
+
+
 async def test_a_change_is_written_and_put_in_force(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    outcome = await bench.save("high")
-    assert outcome.done == ["porch: changed in place"]
-    assert outcome.problems == []
-    text = bench.path.read_text()
-    assert "sensitivity: high" in text
-    assert "# the entrance" in text
-    ((settings, _),) = bench.applied
-    assert settings.cameras["porch"].detect.sensitivity == "high"
-    assert bench.editor.settings is settings
+    async with editing(tmp_path) as bench:
+        outcome = await bench.save("high")
+        assert outcome.done == ["porch: changed in place"]
+        assert outcome.problems == []
+        text = bench.path.read_text()
+        assert "sensitivity: high" in text
+        assert "# the entrance" in text
+        ((settings, _),) = bench.applied
+        assert settings.cameras["porch"].detect.sensitivity == "high"
+        assert bench.editor.settings is settings
 
 
 async def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    assert (await bench.save("high", dry_run=True)).done == ["porch: changed in place"]
-    assert bench.path.read_text() == TEXT
-    assert bench.applied == []
+    async with editing(tmp_path) as bench:
+        assert (await bench.save("high", dry_run=True)).done == ["porch: changed in place"]
+        assert bench.path.read_text() == TEXT
+        assert bench.applied == []
 
 
 async def test_a_wrong_value_changes_nothing(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    with pytest.raises(SettingsError, match="sensitivity"):
-        await bench.save("extreme")
-    assert bench.path.read_text() == TEXT
-    assert bench.applied == []
+    async with editing(tmp_path) as bench:
+        with pytest.raises(SettingsError, match="sensitivity"):
+            await bench.save("extreme")
+        assert bench.path.read_text() == TEXT
+        assert bench.applied == []
 
 
 async def test_a_file_that_has_changed_since_is_not_overwritten(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    version = (await bench.editor.current()).version
-    bench.path.write_text(TEXT.replace("low", "medium"))
-    with pytest.raises(SettingsConflict):
-        await bench.editor.save(version, [Edit(place=PORCH, value="high")], dry_run=False)
-    assert "medium" in bench.path.read_text()
+    async with editing(tmp_path) as bench:
+        version = (await bench.editor.current()).version
+        bench.path.write_text(TEXT.replace("low", "medium"))
+        with pytest.raises(SettingsConflict):
+            await bench.editor.save(version, [Edit(place=PORCH, value="high")], dry_run=False)
+        assert "medium" in bench.path.read_text()
 
 
 async def test_a_reload_that_fails_is_told_until_one_succeeds(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.path.write_text(TEXT.replace("low", "extreme"))
-    assert len((await bench.editor.reload()).problems) == 1
-    assert bench.applied == []
-    assert "sensitivity" in ((await bench.editor.current()).problem or "")
-    bench.path.write_text(TEXT)
-    assert (await bench.editor.reload()).problems == []
-    assert (await bench.editor.current()).problem is None
+    async with editing(tmp_path) as bench:
+        bench.path.write_text(TEXT.replace("low", "extreme"))
+        assert len((await bench.editor.reload()).problems) == 1
+        assert bench.applied == []
+        assert "sensitivity" in ((await bench.editor.current()).problem or "")
+        bench.path.write_text(TEXT)
+        assert (await bench.editor.reload()).problems == []
+        assert (await bench.editor.current()).problem is None
 
 
 async def test_secrets_are_not_shown(tmp_path: Path) -> None:
@@ -96,3 +114,35 @@ async def test_secrets_are_not_shown(tmp_path: Path) -> None:
     assert not [text for text in ("broker-secret", "cam-secret") if text in str(current)]
     assert current.values["cameras.porch.detect.sensitivity"] == "low"
     assert current.environment == {"mqtt.port": "ASYNC_MOTION__MQTT__PORT"}
+
+
+async def test_a_change_goes_on_though_its_request_is_cancelled(tmp_path: Path) -> None:
+    async with editing(tmp_path) as bench:
+        bench.begun, bench.hold = asyncio.Event(), asyncio.Event()
+        request = asyncio.create_task(bench.save("high"))
+        await bench.begun.wait()
+        request.cancel()
+        await asyncio.wait([request])
+        following = asyncio.create_task(bench.editor.reload())
+        await asyncio.sleep(0)
+        bench.hold.set()
+        assert (await following).done == ["nothing has changed"], "the change before it is in force"
+        assert [settings.cameras["porch"].detect.sensitivity for settings, _ in bench.applied] == ["high"]
+
+
+async def test_changes_wait_for_the_editor_and_are_refused_after_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    early = asyncio.create_task(bench.editor.reload())
+    running = asyncio.create_task(bench.editor.run())
+    assert (await early).done == ["nothing has changed"]
+    bench.begun, bench.hold = asyncio.Event(), asyncio.Event()
+    requests = [asyncio.create_task(bench.save("high"))]
+    await bench.begun.wait()
+    requests.append(asyncio.create_task(bench.editor.reload()))
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    requests.append(asyncio.create_task(bench.editor.reload()))
+    for request in requests:
+        with pytest.raises(SettingsError, match="the service is stopping"):
+            await request
