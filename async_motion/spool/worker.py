@@ -2,10 +2,10 @@
 
     queue of calls ──▶ gather: waiting calls become one transaction ──▶ answer: futures, `on_work`
 
-Calls that change the tables and arrive together share one transaction. If it fails, its acceptances fail,
-and its notes (delivery's reports) are tried again without them: a disk too full for a JPEG still takes a
-deletion. Calls that only read run after the transaction, so that they never see a change that may still be
-rolled back.
+Calls that change the tables and arrive together share one transaction. If it fails, acceptances with JPEGs
+fail, and all others (delivery's reports, an event's end) are tried again without them: a disk too full for a
+JPEG still takes these. Calls that only read run after the transaction, so that they never see a change that
+may still be rolled back.
 
 Failures
     I/O error, full disk   SpoolError to the callers; the file stays; the next call tries again
@@ -138,7 +138,7 @@ class Worker:
         """Whether the problem is logged."""
         self._next_probe = 0.0
         self._refused_bytes = 1
-        """The size of the last acceptance for which the disk was too full."""
+        """The size of the smallest acceptance that failed last."""
         self._commits = 0
         self._stats = SpoolStats(max_bytes=max_bytes)
         self._stats_at = clock()
@@ -293,24 +293,26 @@ class Worker:
             call.error = exc
 
     def _write(self, calls: Sequence[WorkerCall]) -> None:
-        """Run the calls in one transaction; if it fails, run the notes alone and fail the acceptances."""
+        """Run the calls in one transaction; if it fails, fail those with JPEGs and run the others alone."""
         error = self._try_write(calls)
         if error is None:
             return
-        notes = [call for call in calls if call.kind is CallKind.NOTE]
-        if len(notes) < len(calls) and notes and self._try_write(notes) is None:
-            calls = [call for call in calls if call.kind is not CallKind.NOTE]
+        small = [call for call in calls if not call.size]
+        if len(small) < len(calls) and small and self._try_write(small) is None:
+            calls = [call for call in calls if call.size]
         for call in calls:
             call.error = error
 
     def _try_write(self, calls: Sequence[WorkerCall]) -> SpoolError | None:
         durable = any(call.kind is CallKind.ACCEPT for call in calls)
+        sizes = [call.size for call in calls if call.size]
         try:
             self._past_damage(lambda: self._transact(calls, durable=durable))
         except SpoolError as exc:
+            self._refused_bytes = min(sizes, default=self._refused_bytes)
             return exc
         self._commits += 1
-        if sum(call.size for call in calls) >= self._refused_bytes:  # a smaller one proves no space
+        if sizes:  # a phase or a value needs no space for a JPEG
             self._set_problem(None)
         return None
 
@@ -374,7 +376,6 @@ class Worker:
             tables.vacuum(tables.spare_pages())
             tables.checkpoint()
         if files.is_nearly_full(self._path, size):
-            self._refused_bytes = size
             raise files.no_space(self._path)
 
     # -- the file
@@ -492,10 +493,8 @@ class Worker:
             self._logged = more is not None
             if more is not None:
                 log.error("spool: %s%s", problem, more)
-        else:
-            self._refused_bytes = 1
-            if self._logged:
-                log.info("spool: accepts records again")
+        elif self._logged:
+            log.info("spool: accepts records again")
 
     # -- figures
 

@@ -22,7 +22,7 @@ from async_motion.spool import spool as spool_module
 from async_motion.spool.leases import Leases
 from async_motion.spool.tables import Tables
 from tests.support.clock import Clock
-from tests.support.records import make_event, make_record, start_of
+from tests.support.records import end_of, make_event, make_record, start_of
 from tests.support.spooling import (
     announce_all,
     new_spool,
@@ -253,6 +253,21 @@ async def test_a_bug_in_a_look_reaches_its_caller_and_all_others(
             await spool.take_backlog_announcements(1)
         with pytest.raises(ZeroDivisionError):
             await accepting
+
+
+async def test_a_full_disk_takes_an_end_that_comes_together_with_a_frame(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = make_event()
+    async with new_spool(path, clock) as spool:
+        await spool.accept([make_record(event, 0), start_of(event)])
+        monkeypatch.setattr(files, "is_nearly_full", lambda *_: True)
+        monkeypatch.setattr(worker, "GROUP_S", 0.2)
+        async with asyncio.TaskGroup() as tasks:  # in one transaction
+            refused = tasks.create_task(_refused(spool, make_record(make_event("yard"), 0)), name="accept")
+            tasks.create_task(spool.accept([end_of(event)]), name="end")
+        assert refused.result()
+        assert (spool.stats.records, spool.stats.phases) == (1, 2)
 
 
 async def test_a_freed_disk_ends_the_problem_without_an_acceptance(
