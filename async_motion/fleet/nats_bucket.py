@@ -10,7 +10,8 @@ closed, or that was lost for `ttl_s`, is replaced by a new one, which reads the 
 
 Epochs are revisions, and readers ignore a lower epoch than they have seen. A bucket that is lost or deleted
 must not begin at 1 again: a new one begins at the milliseconds since `FIRST_DAY`. The old one is behind that,
-as long as it had fewer than 1000 writes a second.
+as long as it had fewer than 1000 writes a second. Another bucket in its place, such as an older copy, is
+refused while its revisions are lower.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ T = TypeVar("T")
 
 CONNECT_S = 2.0
 """Time limit for connecting to one server; nats-py accepts a float though its type is int."""
+CANCEL_S = 0.1
+"""After this time a task that has not ended is cancelled again."""
 FIRST_DAY = 1_767_225_600
 """2026-01-01T00:00:00Z in Unix time."""
 MAX_REPLICAS = 3
@@ -81,6 +84,8 @@ class NatsBucket:
         self._wall = wall
         self._newest = 0
         """The highest revision that this worker has seen."""
+        self._went_back = False
+        """Whether the last write got a lower revision than one that was seen before it."""
         self._client: Client | None = None
         self._bucket: KeyValue | None = None
         self._opening = asyncio.Lock()
@@ -98,8 +103,9 @@ class NatsBucket:
     async def create(self, key: str, value: bytes) -> int:
         """Write a key that does not exist; return its revision. Raises KeyTaken, LeaseUnavailable."""
         bucket = await self._open()
+        newest = self._newest
         try:
-            return self._saw(await self._ask(bucket.create(key, value)))
+            return self._wrote(await self._ask(bucket.create(key, value)), newest)
         except _Missing as exc:
             # The key expired between nats-py's write and its second read: the next attempt gets it.
             raise KeyTaken from exc
@@ -107,16 +113,20 @@ class NatsBucket:
     async def update(self, key: str, value: bytes, revision: int) -> int:
         """Write a key whose revision is `revision`; return the new one. Raises KeyTaken, LeaseUnavailable."""
         bucket = await self._open()
-        return self._saw(await self._ask(bucket.update(key, value, last=revision)))
+        newest = self._newest
+        return self._wrote(await self._ask(bucket.update(key, value, last=revision)), newest)
 
     async def put(self, key: str, value: bytes) -> int:
         """Write a key unconditionally; return its revision. Raises LeaseUnavailable."""
         bucket = await self._open()
-        return self._saw(await self._ask(bucket.put(key, value)))
+        newest = self._newest
+        return self._wrote(await self._ask(bucket.put(key, value)), newest)
 
     async def get(self, key: str) -> Entry | None:
         """Return a key's entry; None if it does not exist or was deleted. Raises LeaseUnavailable."""
         bucket = await self._open()
+        if self._went_back:
+            raise self._older()
         try:
             entry = await self._ask(bucket.get(key))
         except _Missing:
@@ -182,8 +192,9 @@ class NatsBucket:
 
     @staticmethod
     async def _close(client: Client) -> None:
-        # asyncio of Python 3.13.0 raises TypeError where nats-py writes to a connection that has ended.
-        with suppress(*_TROUBLE, TypeError):
+        # asyncio of Python 3.13.0 raises TypeError where nats-py writes to a connection that has ended, and
+        # nats-py itself AssertionError where no connection has begun.
+        with suppress(*_TROUBLE, TypeError, AssertionError):
             async with asyncio.timeout(CONNECT_S):
                 await client.close()
 
@@ -226,8 +237,9 @@ class NatsBucket:
 
     async def _connected(self, options: dict[str, Any]) -> Client:
         client = Client()
-        try:
-            async with asyncio.timeout(2 * CONNECT_S):
+
+        async def connect() -> BaseException | None:
+            try:
                 await client.connect(
                     self._servers,
                     name=f"async_motion {self._worker}",
@@ -241,11 +253,25 @@ class NatsBucket:
                     reconnected_cb=self._on_reconnect,
                     **options,
                 )
-        except asyncio.CancelledError:
-            await self._close(client)
-            raise
-        except _TROUBLE as exc:
-            await self._close(client)
+            except _TROUBLE as exc:
+                return exc
+            return None
+
+        exc: BaseException | None = TimeoutError()
+        async with asyncio.TaskGroup() as tasks:
+            connecting = tasks.create_task(connect(), name="fleet: connect")
+            try:
+                await asyncio.wait([connecting], timeout=2 * CONNECT_S)
+                if connecting.done():
+                    exc = connecting.result()
+            finally:
+                # More than once: nats-py swallows a cancellation, and then tries its servers for ever.
+                while not connecting.done():
+                    connecting.cancel()
+                    await asyncio.wait([connecting], timeout=CANCEL_S)
+                if exc is not None:
+                    await self._close(client)
+        if exc is not None:
             raise LeaseUnavailable(f"no NATS server answers: {self._why(exc)}") from exc
         self._lost_at = self._last_error = None  # the end of the last connection may have set them
         return client
@@ -288,6 +314,24 @@ class NatsBucket:
             allow_rollup_hdrs=True,
             allow_direct=False,
             deny_delete=True,
+        )
+
+    def _wrote(self, revision: int, newest: int) -> int:
+        """Return the revision of a write; `newest` is the highest that was seen before it.
+
+        Raises LeaseUnavailable if it is not higher: this is another bucket of that name, or an older copy,
+        and readers would ignore its epochs.
+        """
+        self._went_back = revision <= newest
+        if self._went_back:
+            self._bucket = None  # look at its settings too
+            raise self._older()
+        return self._saw(revision)
+
+    def _older(self) -> LeaseUnavailable:
+        return LeaseUnavailable(
+            f"bucket {self._name} was replaced: its revisions are lower than before;"
+            f" delete it (nats kv del {self._name}), and a worker makes a new one"
         )
 
     def _saw(self, revision: int) -> int:

@@ -278,6 +278,8 @@ class FleetWorker:
             if not self._holder.is_busy(camera) and self._must_go(camera, workers):
                 self._holder.give_up(camera, "given to another worker")
         if not self._settling.look():
+            # Each worker counts its turn from when it may take cameras, or the first to be back takes all.
+            self._free_since.clear()
             return
         for camera in self._settings.cameras:
             if camera in self._holder or self._holder.is_busy(camera):

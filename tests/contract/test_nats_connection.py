@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import nats
+import nats.js.errors
+import pytest
 
 from async_motion.errors import LeaseUnavailable
 from async_motion.fleet.nats_bucket import NatsBucket
@@ -117,3 +120,24 @@ async def test_watches_that_have_ended_do_not_pile_up_in_the_servers(tmp_path: P
                 await eventually_async(gone, within_s=LEADER_S, what="the end of the watches")
             finally:
                 await client.close()
+
+
+async def test_a_bucket_in_place_of_the_leases_bucket_is_refused_until_it_is_deleted(tmp_path: Path) -> None:
+    with nats_server(tmp_path) as server:
+        async with NatsBucket([server.url], "fleet", ttl_s=TTL_S, worker="w1") as bucket:
+            await wait_until_written(bucket)
+            before = await bucket.put("hello", b"x")
+            client = await nats.connect(server.url)
+            stream = client.jetstream()
+            config = (await stream.stream_info("KV_fleet")).config
+            config.first_seq = None
+            await stream.delete_stream("KV_fleet")
+            with suppress(nats.js.errors.BadRequestError):  # the worker was first
+                await stream.add_stream(config)
+                await wait_for_problem(bucket, "was replaced: its revisions are lower")
+                with pytest.raises(LeaseUnavailable, match="nats kv del fleet"):
+                    await bucket.get("hello")
+                await stream.delete_stream("KV_fleet")
+            await client.close()
+            await wait_until_written(bucket)
+            assert await bucket.put("hello", b"x") > before

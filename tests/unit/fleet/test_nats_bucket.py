@@ -9,8 +9,10 @@ from typing import Any
 import nats.errors
 import nats.js.errors
 import pytest
+from nats.aio.client import Client
 
 from async_motion.errors import LeaseUnavailable
+from async_motion.fleet import nats_bucket as module
 from async_motion.fleet.nats_bucket import NatsBucket
 
 
@@ -103,3 +105,21 @@ async def test_a_connection_that_is_cancelled_while_it_opens_is_closed() -> None
             await asking
         async with asyncio.timeout(30):
             await closed.wait()
+
+
+async def test_connecting_ends_although_nats_py_swallows_the_first_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def connect(*_args: object, **_options: object) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(Client, "connect", connect)
+    monkeypatch.setattr(module, "CONNECT_S", 0.05)
+    async with (
+        asyncio.timeout(30),
+        NatsBucket(["nats://127.0.0.1:1"], "fleet", ttl_s=9.0, worker="w1") as bucket,
+    ):
+        with pytest.raises(LeaseUnavailable, match="no NATS server answers: TimeoutError"):
+            await bucket.put("hello", b"x")

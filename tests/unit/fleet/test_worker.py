@@ -296,6 +296,17 @@ async def test_after_an_outage_the_worker_that_is_back_first_does_not_take_every
         assert stage.overlaps == []
 
 
+async def test_a_worker_counts_no_turn_while_the_bucket_does_not_answer() -> None:
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    async with running("a", bucket, stage) as only:
+        await eventually_async(stage.all_owned)
+        bucket.down = True
+        await eventually_async(lambda: not any(stage.owners.values()), what="the fence")
+        await eventually_async(lambda: only.worker.idle, what="the end of the stops")
+        # Else the worker that is back first finds each camera free for long, and takes all.
+        await eventually_async(lambda: not only.worker._free_since, what="no turns")  # noqa: SLF001
+
+
 async def test_a_worker_that_drains_gives_its_cameras_to_the_other() -> None:
     bucket, stage = MemoryBucket(TTL_S), Stage()
     async with running("a", bucket, stage) as first, running("b", bucket, stage):
