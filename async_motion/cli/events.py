@@ -31,6 +31,7 @@ BARS = "▁▂▃▄▅▆▇█"
 COLUMNS = (
     *("instance", "camera", "no", "writer", "event_id", "started_at", "ended_at", "duration_s"),
     *("reason", "peak_score", "zones", "frames", "bytes", "best", "scores", "folder", "best_frame"),
+    "ongoing",
 )
 
 
@@ -136,7 +137,7 @@ def row(event: Event) -> str:
     """Return an event as a line of the table."""
     from async_motion.cli.when import local
 
-    lasted = "ongoing" if event.duration_s is None else f"{event.duration_s:.1f} s"
+    lasted = event.open_word if event.duration_s is None else f"{event.duration_s:.1f} s"
     zones = f"  [{', '.join(event.zones)}]" if event.zones else ""
     return (
         f"{local(event.started_at):<24}  {event.camera:<14}  {lasted:>9}  {event.frames:>6}"

@@ -21,7 +21,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -44,7 +44,7 @@ MAX_PACKED_BYTES = 16 * 1024 * 1024
 """The largest file that a reader accepts; a day of 1,500 events has 90 KiB."""
 MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 
-_FILE = re.compile(r"(\d{4})/(\d{2})/(\d{2})\.([0-9a-f]{6})\.jsonl\.gz")
+_FILE = re.compile(r"(\d{4})/(\d{2})/(\d{2})\.([0-9a-f]{6})\.jsonl\.gz", re.ASCII)
 _REASON = re.compile(r"[a-z0-9_]{1,64}")
 _MAX_WHOLE = 2**53 - 1  # the largest integer that JSON readers of every language keep exactly
 _CHUNK = 64 * 1024
@@ -125,10 +125,8 @@ def event_started(event_id: str) -> datetime:
     """Return the start (UTC, to the millisecond) from an event's id. Raises ValueError for an invalid id."""
     if not EVENT_ID.fullmatch(event_id):
         raise ValueError(f"event_id: {event_id[:64]!r}")
-    year, month, day = int(event_id[:4]), int(event_id[4:6]), int(event_id[6:8])
-    hour, minute, second = int(event_id[9:11]), int(event_id[11:13]), int(event_id[13:15])
     # This takes a tenth of strptime's time, and runs for each line of an index.
-    return datetime(year, month, day, hour, minute, second, 1000 * int(event_id[15:18]), UTC)
+    return datetime.fromisoformat(f"{event_id[:15]}.{event_id[15:19]}")
 
 
 def thin_scores(scores: Sequence[float]) -> tuple[float, ...]:

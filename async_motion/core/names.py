@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 NAME = re.compile(r"[a-z0-9_-]{1,64}")
 """The valid names of cameras, instances and zones: safe in a key, a topic and an entity id."""
 
-EVENT_ID = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{6}")
+EVENT_ID = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{6}", re.ASCII)
 
 SETTINGS = ("detection", "sensitivity", "threshold", "min_area")
 """The settings of a camera that can be changed over MQTT."""

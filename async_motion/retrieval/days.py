@@ -39,7 +39,7 @@ from async_motion.core.names import EVENT_ID, event_folder, event_key
 from async_motion.core.payloads import parse_iso
 from async_motion.errors import UnreadableObject
 from async_motion.retrieval.index_cache import IndexCache
-from async_motion.retrieval.model import Event, Filter, Skipped
+from async_motion.retrieval.model import ONGOING_S, Event, Filter, Skipped
 from async_motion.retrieval.requests import Requests, together
 from async_motion.retrieval.summaries import MAX_SUMMARY_BYTES, event_of, frame_of_metadata, parse_summary
 
@@ -146,10 +146,12 @@ class Day:
         chosen: Filter,
         skipped: Skipped,
         cache: IndexCache,
+        now: datetime,
     ) -> None:
         self._requests = requests
         self._place = place
         self._day = day
+        self._now = now
         self._chosen = chosen
         self._skipped = skipped
         self._cache = cache
@@ -161,7 +163,7 @@ class Day:
             return []
         index = await self._read_index(writers)
         if ids is None and writers and index.is_whole:
-            found = [Event.of_line(self._place.instance, self._place.camera, line) for line in index.lines]
+            found = self._chosen_of(index.lines)
         else:
             found = await self._describe(await self._ids() if ids is None else ids, index)
         return sorted((event for event in found if self._chosen.takes(event)), key=lambda e: e.event_id)
@@ -195,12 +197,13 @@ class Day:
                     yield line
                 return
             lines: list[IndexLine] = []
+            day = f"{self._day:%Y%m%d}"
             for number, text in enumerate(unpack(data), 1):
                 if number % _LINES_AT_ONCE == 0:
                     await asyncio.sleep(0)  # let other tasks run
                 try:
                     line = parse_line(text, writer)
-                    if event_day(line.event_id) != self._day:
+                    if not line.event_id.startswith(day):
                         raise UnreadableObject("index line: its event is of another day")
                 except UnreadableObject as exc:
                     index.damaged = True
@@ -214,11 +217,15 @@ class Day:
             index.damaged = True
             self._skipped.add(key, str(exc))
 
+    def _chosen_of(self, lines: Iterable[IndexLine]) -> list[Event]:
+        """Return the events of the lines that pass the filter: of a year, most do not."""
+        place, takes = self._place, self._chosen.takes
+        return [Event.of_line(place.instance, place.camera, line) for line in lines if takes(line)]
+
     async def _describe(self, ids: Sequence[str], index: _Index) -> list[Event]:
         """Return the events with these ids, described by the index where it has them."""
         ids = [event for event in ids if event not in index.deleted]
-        lines = [line for line in map(index.get, ids) if line is not None]
-        found = [Event.of_line(self._place.instance, self._place.camera, line) for line in lines]
+        found = self._chosen_of(line for line in map(index.get, ids) if line is not None)
         unknown = [event for event in ids if index.get(event) is None and self._chosen.may_hold(event)]
         for at in range(0, len(unknown), _SUMMARIES_AT_ONCE):
             some = await together(
@@ -252,11 +259,16 @@ class Day:
 
     async def _look(self, event: str) -> Event | None:
         """Return an event from its summary, or from its frames if it has none."""
-        return await look(self._requests, self._place, event, self._skipped)
+        return await look(self._requests, self._place, event, self._skipped, self._now)
 
 
-async def look(requests: Requests, place: CameraFolder, event: str, skipped: Skipped) -> Event | None:
-    """Return the event with this id from its summary, or from its frames; None if nothing is stored."""
+async def look(
+    requests: Requests, place: CameraFolder, event: str, skipped: Skipped, now: datetime
+) -> Event | None:
+    """Return the event with this id from its summary, or from its frames; None if nothing is stored.
+
+    `now` (aware) decides whether an event without an end is ongoing.
+    """
     key = event_key(place.folder(event))
     try:
         data = await requests.read(key, MAX_SUMMARY_BYTES)
@@ -264,10 +276,12 @@ async def look(requests: Requests, place: CameraFolder, event: str, skipped: Ski
             return event_of(parse_summary(data, event), place.instance, place.camera)
     except UnreadableObject as exc:
         skipped.add(key, str(exc))
-    return await _from_frames(requests, place, event, skipped)
+    return await _from_frames(requests, place, event, skipped, now)
 
 
-async def _from_frames(requests: Requests, place: CameraFolder, event: str, skipped: Skipped) -> Event | None:
+async def _from_frames(
+    requests: Requests, place: CameraFolder, event: str, skipped: Skipped, now: datetime
+) -> Event | None:
     """Return an event without a summary. Its zones are not known.
 
     It goes on, or was never closed. If a fleet's next worker has stored a later event, its worker was lost.
@@ -294,9 +308,10 @@ async def _from_frames(requests: Requests, place: CameraFolder, event: str, skip
         bytes=size,
     )
     sampled = sampled[:: -(-len(sampled) // SAMPLED_FRAMES)]
-    metadata = await together("read metadata", (requests.about(key) for _, key, _ in sampled))
+    keys = [key for _, key, _ in sampled]
+    metadata = await together("read metadata", map(requests.about, [*keys, *({last} - set(keys))]))
     scores: list[tuple[int, float]] = []
-    for (seq, key, bytes_), about in zip(sampled, metadata, strict=True):
+    for (seq, key, bytes_), about in zip(sampled, metadata, strict=False):
         try:
             frame = frame_of_metadata(about or {}, shell, key, seq, bytes_)
         except UnreadableObject as exc:
@@ -304,19 +319,24 @@ async def _from_frames(requests: Requests, place: CameraFolder, event: str, skip
         else:
             scores.append((seq, frame.score))
     best = max(scores, key=lambda each: each[1], default=(sampled[0][0], 0.0))
+    newest = max(shell.started_at, _captured(metadata[-1] or {}) or shell.started_at)
     open_event = replace(
-        shell, best=best[0], peak_score=best[1], scores=thin_scores([score for _, score in scores])
+        shell,
+        best=best[0],
+        peak_score=best[1],
+        scores=thin_scores([score for _, score in scores]),
+        ongoing=(now - newest).total_seconds() < ONGOING_S,
     )
-    return await _cut(requests, place, open_event, last, metadata[0] or {})
+    return await _cut(requests, place, open_event, newest, metadata[0] or {})
 
 
 async def _cut(
-    requests: Requests, place: CameraFolder, event: Event, last: str, about: Mapping[str, str]
+    requests: Requests, place: CameraFolder, event: Event, newest: datetime, about: Mapping[str, str]
 ) -> Event:
     """Return an event without a summary; with its end if its worker was lost.
 
-    The next event shows it, if its epoch is higher. `last` is the key of the event's last frame, `about` the
-    metadata of any. The lost worker may come back and deliver the rest: then the summary counts.
+    The next event shows it, if its epoch is higher. `newest` is the time of the event's last frame, `about`
+    the metadata of any. The lost worker may come back and deliver the rest: then the summary counts.
     """
     epoch = _epoch(about)
     if epoch is None:
@@ -324,16 +344,12 @@ async def _cut(
     later = await _next_frame(requests, place, event)
     if later is None or (_epoch(await requests.about(later) or {}) or 0) <= epoch:
         return event
-    try:
-        ended_at = parse_iso((await requests.about(last) or {})["captured-at"])
-    except (KeyError, ValueError):
-        return event
-    ended_at = max(ended_at, event.started_at)
     return replace(
         event,
-        ended_at=ended_at,
-        duration_s=(ended_at - event.started_at).total_seconds(),
+        ended_at=newest,
+        duration_s=(newest - event.started_at).total_seconds(),
         reason=EndReason.WORKER_LOST.value,
+        ongoing=False,
     )
 
 
@@ -351,6 +367,14 @@ async def _next_frame(requests: Requests, place: CameraFolder, event: Event) -> 
                 async for _, key, _ in stored_frames(requests, each):
                     return key
     return None
+
+
+def _captured(about: Mapping[str, str]) -> datetime | None:
+    """Return when a frame was captured, from its metadata; None if they do not have it."""
+    try:
+        return parse_iso(about["captured-at"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _epoch(about: Mapping[str, str]) -> int | None:

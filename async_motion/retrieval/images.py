@@ -111,7 +111,7 @@ def used_zones(frames: Collection[FrameInfo], zones: Polygons | None) -> Polygon
 
 def _head(event: Event, stored: int, shown: int, width: int) -> Image:
     head = _blank(72, width)
-    lasted = "not ended" if event.duration_s is None else f"{event.duration_s:.1f} s"
+    lasted = event.open_word if event.duration_s is None else f"{event.duration_s:.1f} s"
     count = f"{stored} frames" if shown == stored else f"{shown} of {stored} frames"
     cv2.putText(
         head, f"{event.camera}  {_clock(event.started_at)}", (12, 30), _FONT, 0.75, _INK, 1, cv2.LINE_AA

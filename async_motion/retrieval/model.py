@@ -11,6 +11,9 @@ from typing import Any
 from async_motion.core.index import IndexLine, event_started
 from async_motion.core.payloads import iso
 
+ONGOING_S = 600.0
+"""An event without an end counts as ongoing until its newest frame is this old."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
@@ -20,7 +23,8 @@ class Event:
     `frames` and `bytes` count the stored frames. `best` is the `seq` of the best frame, None without frames.
     `scores` are at most 16, 0..1, in order of capture. `no` counts the events of a camera within one
     `writer`, from 1; both are None for events of `scan` and of releases without numbers, and while the event
-    goes on.
+    goes on. `ongoing` is True for an event that has no end yet and whose newest frame is less than
+    `ONGOING_S` old.
     """
 
     instance: str
@@ -38,6 +42,7 @@ class Event:
     scores: tuple[float, ...] = ()
     no: int | None = None
     writer: str | None = None
+    ongoing: bool = False
 
     @classmethod
     def of_line(cls, instance: str, camera: str, line: IndexLine) -> Event:
@@ -60,8 +65,13 @@ class Event:
             writer=line.writer,
         )
 
+    @property
+    def open_word(self) -> str:
+        """What stands in place of the duration of an event without an end: `ongoing` or `no end`."""
+        return "ongoing" if self.ongoing else "no end"
+
     def payload(self) -> dict[str, Any]:
-        """Return the event as a JSON object: instance and camera, then the fields of the index."""
+        """Return the event as a JSON object: instance and camera, the fields of the index, and `ongoing`."""
         return {
             "instance": self.instance,
             "camera": self.camera,
@@ -78,6 +88,7 @@ class Event:
             "bytes": self.bytes,
             "best": self.best,
             "scores": list(self.scores),
+            "ongoing": self.ongoing,
         }
 
 
@@ -96,7 +107,7 @@ class Filter:
     min_score: float = 0.0
     min_duration_s: float = 0.0
 
-    def takes(self, event: Event) -> bool:
+    def takes(self, event: Event | IndexLine) -> bool:
         """Return whether `event` passes the filter."""
         if self.since is not None and event.started_at < self.since:
             return False

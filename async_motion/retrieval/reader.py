@@ -141,7 +141,7 @@ class EventReader:
         names = [camera] if camera is not None else await self.cameras()
         found = await together(
             "read summaries",
-            (look(self.requests, self._place(name), event_id, self.skipped) for name in names),
+            (look(self.requests, self._place(name), event_id, self.skipped, self._now()) for name in names),
         )
         return next((event for event in found if event is not None), None)
 
@@ -206,6 +206,7 @@ class EventReader:
             days=dict.fromkeys(days),
             listed=listed,
             writers=indexed,
+            now=self._now(),
         )
 
     async def _frames_of_metadata(self, event: Event, folder: str) -> list[FrameInfo]:
@@ -243,6 +244,7 @@ class _Plan:
         days: Collection[date],
         listed: Collection[date],
         writers: dict[date, list[str]],
+        now: datetime,
     ) -> None:
         self.days = days
         self._requests = requests
@@ -252,10 +254,11 @@ class _Plan:
         self._cache = cache
         self._listed = listed
         self._writers = writers
+        self._now = now
 
     async def read(self, day: date) -> list[Event]:
         """Return the events of one day that pass the filter."""
-        reading = Day(self._requests, self._place, day, self._chosen, self._skipped, self._cache)
+        reading = Day(self._requests, self._place, day, self._chosen, self._skipped, self._cache, self._now)
         return await reading.events(self._writers.get(day, []), listed=day in self._listed)
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from async_motion.core.index import REBUILT, IndexLine, index_key, pack
 from async_motion.retrieval.days import CameraFolder, Day, last_day, stored_days
 from async_motion.retrieval.index_cache import IndexCache
-from async_motion.retrieval.model import Event, Filter
+from async_motion.retrieval.model import Event, Filter, utc_now
 from async_motion.retrieval.reader import EventReader
 
 
@@ -43,7 +43,7 @@ async def rebuild(
     for camera in sorted(await reader.cameras() if cameras is None else cameras):
         place = CameraFolder(prefix=reader.prefix, instance=reader.instance, camera=camera)
         for day in await stored_days(reader.requests, place, first, last):
-            whole = Day(reader.requests, place, day, Filter(), reader.skipped, IndexCache(0))
+            whole = Day(reader.requests, place, day, Filter(), reader.skipped, IndexCache(0), utc_now())
             lines = [_line(event) for event in await whole.events((), listed=True) if event.ended_at]
             if lines:
                 key = index_key(place.prefix, place.instance, camera, day, REBUILT)

@@ -105,7 +105,7 @@ def _card(shot: Shot) -> str:
     image = f'<img alt="{escape(event.camera)} at {at:%H:%M:%S}" src="{_data(shot.jpeg)}">'
     if shot.link is not None:
         image = f'<a href="{escape(shot.link)}" rel="noreferrer">{image}</a>'
-    lasted = "ongoing" if event.duration_s is None else words.lasted(event.duration_s)
+    lasted = event.open_word if event.duration_s is None else words.lasted(event.duration_s)
     zones = f", {escape(', '.join(event.zones))}" if event.zones else ""
     return (
         f"<figure>{image}<figcaption><b>{escape(event.camera)}</b> {at:%a %H:%M:%S}<br>"

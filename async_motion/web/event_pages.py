@@ -35,6 +35,17 @@ ENDED: Final[Mapping[str, str]] = {
 }
 
 
+def ended(event: Event) -> str:
+    """Return why an event ended, as a sentence."""
+    if event.ended_at is None:
+        return (
+            "It has not ended."
+            if event.ongoing
+            else "Its end is not stored: the service was cut off, or has not delivered it yet."
+        )
+    return ENDED.get(event.reason or "", event.reason or "")
+
+
 def when(at: datetime) -> str:
     """Return the local time of day as HH:MM:SS."""
     return f"{at.astimezone():%H:%M:%S}"
@@ -49,10 +60,11 @@ def day_words(day: date, today: date) -> str:
     return f"{day:%a} {day.day} {day:%b}" + ("" if day.year == today.year else f" {day.year}")
 
 
-def lasted(seconds: float | None) -> str:
-    """Return an event's duration as text; `ongoing` for None."""
+def lasted(event: Event) -> str:
+    """Return an event's duration as text; `ongoing` or `no end` for one without."""
+    seconds = event.duration_s
     if seconds is None:
-        return "ongoing"
+        return event.open_word
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -101,11 +113,11 @@ def card(event: Event, titles: Mapping[str, str]) -> dict[str, Any]:
         "id": event.event_id,
         "best": event.best,
         "time": when(event.started_at),
-        "lasted": lasted(event.duration_s),
+        "lasted": lasted(event),
         "score": event.peak_score,
         "zones": event.zones,
         "spark": spark(event.scores),
-        "open": event.ended_at is None,
+        "open": event.ongoing,
     }
 
 

@@ -218,12 +218,11 @@ class Pages:
         if first is not None:
             where = f" in {', '.join(first.zones)}" if first.zones else ""
             began = f"{percent(first.score)} of the image moved{where}."
-        ended = event_pages.ENDED.get(event.reason or "", event.reason or "It has not ended.")
         return self.render(
             request, "event.html", event=event, title=facts.title if facts else camera, day=day,
             words=event_pages.day_words(day, datetime.now().astimezone().date()),
-            time=event_pages.when(event.started_at), length=event_pages.lasted(event.duration_s),
-            strip=event_pages.spread(frames), best=event.best, began=began, ended=ended,
+            time=event_pages.when(event.started_at), length=event_pages.lasted(event),
+            strip=event_pages.spread(frames), best=event.best, began=began, ended=event_pages.ended(event),
             address=event_pages.address, event_offset=offset(event.started_at),
         )  # fmt: skip
 

@@ -117,7 +117,7 @@ def test_unreadable_objects_are_reported(
     (tmp_path / "objects" / made[0].folder / "event.json").write_bytes(b"{")
     assert main(["events", "--config", str(config)]) == 0
     said = capsys.readouterr()
-    assert "ongoing" in said.out
+    assert "no end" in said.out
     assert "1 object could not be read:" in said.err
     assert f"{made[0].folder}event.json: event summary: not JSON" in said.err
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from async_motion.core.index import DELETED, REBUILT, index_key, pack
 from async_motion.core.names import event_key
+from async_motion.core.payloads import iso
 from async_motion.errors import StoreUnavailable, UnreadableObject
 from async_motion.retrieval import Event, EventReader
 from async_motion.retrieval import requests as retrieval_requests
@@ -194,7 +195,36 @@ class TestEvents:
         assert len(event.scores) <= 16
         assert event.best is not None
         assert event.peak_score == made.frames[event.best].score > 0.3
+        assert event.ongoing
         assert await ids(reader, min_duration=0.1) == []
+
+    @pytest.mark.parametrize(("newest", "ongoing"), [(timedelta(minutes=9), True), (2 * HOUR, False)])
+    async def test_an_event_without_an_end_is_ongoing_until_its_newest_frame_is_old(
+        self, reader: EventReader, bucket: MemoryBucket, newest: timedelta, ongoing: bool
+    ) -> None:
+        made = make_event(at=NOW - 3 * HOUR, frames=40, ended=False)
+        bucket.add(made)
+        last = made.frames[-1].object_key
+        data, about = bucket.objects[last]
+        bucket.objects[last] = (data, {**about, "captured-at": iso(NOW - newest)})
+        (event,) = [event async for event in reader.events(since=NOW - 4 * HOUR)]
+        assert (event.ended_at, event.ongoing) == (None, ongoing)
+        assert event.open_word == ("ongoing" if ongoing else "no end")
+        assert await reader.event(made.event_id, "porch") == event
+        # Without a readable time, the start counts: it is three hours old.
+        bucket.objects[last] = (data, {})
+        assert [event.ongoing async for event in reader.events()] == [False]
+
+    async def test_a_folder_name_in_other_digits_is_not_an_event(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        made = make_event(at=NOW - HOUR)
+        bucket.add(made)
+        odd = made.folder.replace("0Z-", "\N{ARABIC-INDIC DIGIT ZERO}Z-")
+        assert odd != made.folder
+        bucket.objects[odd + "000000.jpg"] = (b"x", {})
+        assert await ids(reader) == of([made])
+        assert reader.skipped.count == 1
 
     async def test_a_folder_without_frames_is_not_an_event(
         self, reader: EventReader, bucket: MemoryBucket

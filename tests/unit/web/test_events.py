@@ -9,6 +9,7 @@ import json
 import time
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from unittest.mock import Mock
@@ -23,12 +24,13 @@ from async_motion.errors import StoreRefused, StoreUnavailable
 from async_motion.jpeg import dimensions, encode
 from async_motion.web.api import writing
 from async_motion.web.api.events import MAX_CLIPS, day_bounds
-from async_motion.web.event_pages import day_words, lasted, spark
+from async_motion.web.event_pages import day_words, ended, lasted, spark
 from async_motion.web.thumbnails import Thumbnails
 from tests.support.bucket import MadeEvent, MemoryBucket, make_event
 from tests.support.wait import eventually_async
 from tests.unit.web.kit import NOW, Stage, bearer, get, serving
 from tests.unit.web.test_pages import Texts
+from tests.unit.web.test_zipping import STORED
 
 MORNING = NOW.replace(hour=6, minute=0, second=0)
 
@@ -452,8 +454,11 @@ def test_words() -> None:
     assert day_words(today, today) == "Today"
     assert day_words(date(2026, 11, 21), today) == "Yesterday"
     assert day_words(date(2025, 11, 2), today) == "Sun 2 Nov 2025"
-    assert lasted(None) == "ongoing"
-    assert lasted(75) == "1:15 min"
-    assert lasted(4000) == "1:06 h"
+    open_event = replace(STORED, ended_at=None, duration_s=None, reason=None)
+    assert [lasted(open_event), ended(open_event)[:22]] == ["no end", "Its end is not stored:"]
+    ongoing = replace(open_event, ongoing=True)
+    assert [lasted(ongoing), ended(ongoing)] == ["ongoing", "It has not ended."]
+    assert [lasted(replace(STORED, duration_s=s)) for s in (75, 4000)] == ["1:15 min", "1:06 h"]
+    assert ended(replace(STORED, reason="quiet")) == "Nothing moved any more."
     assert spark([0.0]) == ""
     assert spark([0.0, 0.5, 1.0]) == "0.0,15.0 32.0,8.0 64.0,1.0"
