@@ -113,16 +113,18 @@ def _range(
     from async_motion.cli.when import moment, whole_day
 
     since = until = None
-    if args.on and (args.since or args.start or args.to):
+    # An empty text is no absent option: `delete --to "$UNSET"` must not select all events.
+    if args.on is not None and not (args.since is args.start is args.to is None):
         problems.append("--on: expected alone, without --since, --from and --to")
-    if args.since and args.start:
+    if args.since is not None and args.start is not None:
         problems.append("--since, --from: expected one of them")
     try:
-        if args.on:
+        if args.on is not None:
             since, until = whole_day(args.on, now, "--on")
-        if args.since or args.start:
-            since = moment(args.since or args.start, now, "--since" if args.since else "--from")
-        if args.to:
+        for option, text in (("--from", args.start), ("--since", args.since)):
+            if text is not None:
+                since = moment(text, now, option)
+        if args.to is not None:
             until = moment(args.to, now, "--to", end=True)
     except UsageError as exc:
         problems += exc.problems

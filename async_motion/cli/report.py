@@ -65,14 +65,18 @@ def main(args: argparse.Namespace) -> int:
 
     if args.text and (args.png or args.links):
         raise UsageError("--text: expected without --png and --links: it has no images")
-    wrong = [name for name in (*(args.camera or ()), *filter(None, [args.instance])) if not is_name(name)]
+    wrong = [
+        name
+        for name in (*(args.camera or ()), *([] if args.instance is None else [args.instance]))
+        if not is_name(name)
+    ]
     if wrong:
         raise UsageError(*(f"{name}: expected a name (a-z 0-9 _ -)" for name in wrong))
     now = datetime.now(UTC)
     since, until = (
         whole_day(args.week, now, "--week", days=7)
-        if args.week
-        else whole_day(args.day or "yesterday", now, "--day")
+        if args.week is not None
+        else whole_day("yesterday" if args.day is None else args.day, now, "--day")
     )
     return run_output(report(load(args.config, os.environ), args, since, until))
 

@@ -52,6 +52,8 @@ def test_one_day_ends_where_the_next_begins() -> None:
         (("--from", "2026-11-21", "--to", "2026-11-20"), "--to: it is not after"),
         (("--min-score", "2"), "--min-score: 2: expected a share"),
         (("--min-duration", "5"), "--min-duration: 5: expected a duration"),
+        *[((option, ""), f"{option}: : expected") for option in ("--on", "--since", "--from", "--to")],
+        (("--on", "", "--to", "today"), "--on: expected alone"),
     ],
 )
 def test_what_is_wrong_is_reported(args: tuple[str, ...], problem: str) -> None:

@@ -459,6 +459,6 @@ def test_words() -> None:
     ongoing = replace(open_event, ongoing=True)
     assert [lasted(ongoing), ended(ongoing)] == ["ongoing", "It has not ended."]
     assert [lasted(replace(STORED, duration_s=s)) for s in (75, 4000)] == ["1:15 min", "1:06 h"]
-    assert ended(replace(STORED, reason="quiet")) == "Nothing moved any more."
+    assert ended(replace(STORED, ended_at=STORED.started_at, reason="quiet")) == "Nothing moved any more."
     assert spark([0.0]) == ""
     assert spark([0.0, 0.5, 1.0]) == "0.0,15.0 32.0,8.0 64.0,1.0"
