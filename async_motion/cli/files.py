@@ -15,7 +15,7 @@ def write_whole(target: Path, data: bytes) -> None:
     What is no regular file, such as `/dev/stdout` or a pipe, is written to as it is; a link stays a link.
     """
     file = Path(os.path.realpath(target))
-    part = file.with_name(f".{file.name}.part")
+    part = file.parent / f".{file.name}.part"
     try:
         if file.exists() and not file.is_file():
             file.write_bytes(data)

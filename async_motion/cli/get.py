@@ -87,6 +87,8 @@ def main(args: argparse.Namespace) -> int:
             raise UsageError(f"--links: {args.links}: expected a duration from 1min to 7d")
         if args.sheet or args.clip or args.annotate or args.archive:
             raise UsageError("--links: expected without --sheet, --clip, --annotate and --archive")
+    if args.archive is not None and (not args.archive.name or args.archive.is_dir()):
+        raise UsageError(f"--archive: {args.archive}: expected the name of a file")
     settings = load(args.config, os.environ)
     return run_output(get(settings, choice, args, expires_s))
 

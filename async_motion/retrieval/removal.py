@@ -52,7 +52,8 @@ async def _objects(reader: EventReader, event: Event) -> int:
         keys: list[str] = []
         async for page in reader.requests.pages(folder):
             keys += [listed.key for listed in page.objects]
-            break
+            if keys:
+                break  # a store that keeps versions may begin with empty pages
         had_summary |= last in keys
         keys = [key for key in keys if key != last]
         if not keys:

@@ -27,6 +27,11 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path, name: str)
     assert list(tmp_path.rglob("*")) == [tmp_path / "taken"]
 
 
+def test_the_root_is_no_file() -> None:
+    with pytest.raises(AsyncMotionError, match="/: Is a directory"):
+        write_whole(Path("/"), b"x")
+
+
 def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path: Path) -> None:
     kept, link, pipe = tmp_path / "kept.html", tmp_path / "report.html", tmp_path / "pipe"
     link.symlink_to(kept)

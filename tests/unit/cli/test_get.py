@@ -235,6 +235,8 @@ class TestGet:
             ([], "get: expected the id"),
             (["--since", "2h", "--links", "8d"], "--links: 8d: expected a duration from 1min to 7d"),
             (["--since", "2h", "--links", "1h", "--clip"], "--links: expected without"),
+            (["--since", "2h", "--archive", ""], "--archive: .: expected the name of a file"),
+            (["--since", "2h", "--archive", "/"], "--archive: /: expected the name of a file"),
         ],
     )
     def test_wrong_usage_is_one_line(

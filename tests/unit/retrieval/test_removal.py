@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from async_motion.core.listing import Page
 from async_motion.errors import StoreRefused
 from async_motion.retrieval import Event, EventReader
 from async_motion.retrieval.removal import delete
@@ -47,6 +49,23 @@ async def test_a_repeat_is_harmless(bucket: MemoryBucket) -> None:
     assert await delete(reader_of(bucket), [first]) == 0
     await delete(reader_of(bucket), [second])
     assert await listed(bucket) == [], "the line of the first outlives the second's"
+
+
+async def test_empty_pages_do_not_end_a_deletion(
+    bucket: MemoryBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await listed(bucket)
+    whole = bucket.page
+
+    async def page(prefix: str, *, token: str | None = None, **options: Any) -> Page:
+        if token is None:
+            return Page(objects=(), folders=(), next="further on")
+        return await whole(prefix, **options)
+
+    monkeypatch.setattr(bucket, "page", page)
+    assert await delete(reader_of(bucket), [first]) == len(FIRST.objects)
+    monkeypatch.setattr(bucket, "page", whole)
+    assert await listed(bucket) == [second]
 
 
 async def test_a_store_that_keeps_what_it_should_delete_is_named(
