@@ -5,7 +5,8 @@
                                                           └──── learn where nothing moves ◀─────┘
 
 Each part has its own module: `working_image` (reduction), `alignment` (shake), `scene` (light, steps),
-`background` (the model), `shadows`, `regions` (evidence), `tracks` (what moves, and what stays), `zones`.
+`background` (the model), `shadows`, `regions` (evidence), `tracks` (what moves, and what stays), `confirmed`
+(where weaker evidence is enough), `zones`.
 Pure arithmetic on arrays: no clock, no file, no randomness; the same frames give the same verdicts. Every
 time constant is in seconds of `monotonic`, so that 5 and 30 frames a second behave alike.
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from async_motion.core.detection.alignment import STEADY, Shift, shifted
 from async_motion.core.detection.background import HOLDS_S, NOISE_UNIT, Background
+from async_motion.core.detection.confirmed import Places
 from async_motion.core.detection.packing import pack, unpack
 from async_motion.core.detection.regions import Regions, Unrest, clean, labels, some
 from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of
@@ -58,6 +60,9 @@ _KEPT_SHARE = 0.5
 """The parts of a kept track together need this share of the area and strong pixels that others need."""
 _KEPT_STRONG = 0.15
 """Share of a kept track's pixels that must be strong."""
+_WEAK_SHARE, _WEAK_DIFFERENT, _WEAK_UNREST = 0.5, 0.6, 0.01
+"""Where motion was confirmed, a region needs this share of the area, and this share of it beyond the whole
+threshold, unless the image's mean unrest is higher: rain and leaves differ everywhere."""
 _CALM_SHARE = 0.5
 """Where no specks come and go, the threshold is multiplied by this."""
 _CALM_FROM_S, _CALM_AFTER_S = 0.5, 4.5
@@ -312,6 +317,7 @@ class Detector:
         self._background = Background(plane, now)
         self._unrest = Unrest((plane.shape[0], plane.shape[1]))
         self._tracks = Tracks(self.settings.rest_s)
+        self._places = Places()
         self._past: deque[tuple[float, Plane]] = deque([(now, plane)])
         self._jumps = Jumps(plane)
         self._mask = self._moving = self._distance = np.zeros_like(plane)
@@ -482,7 +488,15 @@ class Detector:
             stirs = stirring(regions, look.corrected, self._past[0][1], look.whole_threshold, large)
         settled = not background.learning and not self._doubt
         self._tracks.update(regions, large, real, stirs, self._unrest, now, settled=settled)
-        self._mask = regions.mask_of(large)
+        near = self._places.near(regions, now) & seen & ~real
+        self._places.update(regions, real, now, passed)
+        if some(near):
+            # Tracks and places follow strong evidence alone.
+            real = real | self._weak(regions, required, look, near & (large | (regions.area < required)))
+            evident = evident | real
+            self._mask = regions.mask_of(large | real)
+        else:
+            self._mask = regions.mask_of(large)
         # Planes are never changed in place, so one may serve as several.
         self._moving = self._mask if np.array_equal(real, large) else regions.mask_of(real)
         moving = self._moving if np.array_equal(evident, real) else regions.mask_of(evident)
@@ -550,6 +564,16 @@ class Detector:
             in_all, area = self._tracks.totals(anywhere), self._tracks.totals(regions.area.astype(np.float64))
             evident |= kept & (in_all >= np.maximum(_KEPT_SHARE * needed, _KEPT_STRONG * area))
         return evident
+
+    def _weak(
+        self, regions: Regions, required: NDArray[np.float64], look: _Look, among: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Return which regions `among` those where motion was confirmed have enough evidence for that."""
+        among = among & (regions.area >= np.maximum(_WEAK_SHARE * required, _FEWEST_PIXELS))
+        among &= regions.area <= self.settings.max_area * look.differs.size
+        if not some(among) or self._unrest.mean() > _WEAK_UNREST:
+            return np.zeros(regions.count, np.bool_)
+        return np.asarray(regions.share(look.stands_out, among) > _WEAK_DIFFERENT, np.bool_)
 
     def _strong_shares(self, regions: Regions, among: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the share of the minimum area that must be strong, for each region `among` these."""

@@ -310,6 +310,10 @@ class Unrest:
         """Return the unrest of each pixel, (h, w)."""
         return self._enlarged(self.cells)
 
+    def mean(self) -> float:
+        """Return the mean unrest of the image."""
+        return float(cv2.mean(self.cells)[0])
+
     def of(self, regions: Regions, label: int) -> float:
         """Return the mean unrest of the pixels of a region."""
         box, inside = regions.part(label)

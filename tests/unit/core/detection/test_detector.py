@@ -706,6 +706,35 @@ def test_a_person_who_stops_and_stirs_is_motion_for_minutes_and_at_once_when_mov
     assert not any(detection.motion for detection in watch(detector, [still] * FPS, start=140.0))
 
 
+def leaves(still: Luma, step: int) -> Luma:
+    """Return a copy with leaves that stir around (70, 56): 40 bright specks, other ones in each frame."""
+    plane = still.copy()
+    draw = np.random.default_rng(step)
+    plane[draw.integers(20, 92, 40), draw.integers(36, 104, 40)] = 250
+    return plane
+
+
+def stand_at_leaves(walked_in: bool) -> list[bool]:
+    """Return the verdicts on 35 s of a person who stands beside leaves, and may have walked in."""
+    still = np.asarray(90 + patches() // 12, np.uint8)
+    detector = Detector(DetectorSettings(min_area=0.015))
+    watch(detector, [leaves(still, step) for step in range(10 * FPS)])
+    came = walk(still, range(-18, 33, 2)) if walked_in else [still] * 26
+    watch(detector, [leaves(plane, 1000 + step) for step, plane in enumerate(came)], start=10.0)
+    stands = [leaves(stirring_person(still, 32, step), 2000 + step) for step in range(35 * FPS)]
+    return [detection.motion for detection in watch(detector, stands, start=12.6)]
+
+
+def test_a_person_who_walked_in_and_stands_beside_leaves_is_motion_until_at_rest() -> None:
+    motion = stand_at_leaves(walked_in=True)
+    assert all(motion[: 9 * FPS])
+    assert not any(motion[30 * FPS :])
+
+
+def test_what_appears_beside_leaves_needs_strong_evidence() -> None:
+    assert not any(stand_at_leaves(walked_in=False))
+
+
 def test_a_parked_car_becomes_background_and_leaves_no_ghost() -> None:
     still = patches()
     detector = rested(still)

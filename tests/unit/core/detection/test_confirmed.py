@@ -1,0 +1,98 @@
+"""Places where motion was confirmed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from async_motion.core.detection.confirmed import Places
+from async_motion.core.detection.regions import Regions
+from async_motion.core.detection.working_image import Plane
+
+STEP_S = 0.1
+Box = tuple[int, int, int, int]
+MAN: Box = (40, 20, 8, 20)
+
+
+def plane(*boxes: Box) -> Plane:
+    """Return a mask (60, 160), 0 or 255, with boxes given as (left, top, width, height)."""
+    mask = np.zeros((60, 160), np.uint8)
+    for left, top, width, height in boxes:
+        mask[top : top + height, left : left + width] = 255
+    return mask
+
+
+class Scene:
+    """Shows motion to `Places`, one mask each `step_s`."""
+
+    def __init__(self) -> None:
+        self.places = Places()
+        self.now = 0.0
+
+    def move(self, *boxes: Box, frames: int = 1, step_s: float = STEP_S) -> None:
+        for _ in range(frames):
+            self.now += step_s
+            regions = Regions(plane(*boxes))
+            self.places.update(regions, regions.area > 0, self.now, step_s)
+
+    def near(self, *boxes: Box) -> list[bool]:
+        """Return for each of `boxes`, in the order of their labels, whether it is near a confirmed place."""
+        return [bool(flag) for flag in self.places.near(Regions(plane(*boxes)), self.now)[1:]]
+
+
+def test_half_a_second_of_motion_confirms_a_place() -> None:
+    scene = Scene()
+    scene.move(MAN, frames=4)
+    assert scene.near(MAN) == [False]
+    scene.move(MAN)
+    assert scene.near(MAN) == [True]
+
+
+@pytest.mark.parametrize("step_s", [0.5, 2.0])
+def test_one_frame_confirms_nothing_however_long_it_stands_for(step_s: float) -> None:
+    scene = Scene()
+    scene.move(MAN, step_s=step_s)
+    assert scene.near(MAN) == [False]
+    scene.move(MAN, step_s=step_s)
+    assert scene.near(MAN) == [True]
+
+
+def test_only_what_is_at_the_place_is_near() -> None:
+    scene = Scene()
+    scene.move(MAN, frames=5)
+    assert scene.near((42, 30, 4, 4)) == [True]
+    assert scene.near((50, 38, 6, 6)) == [True]
+    assert scene.near((60, 20, 8, 20)) == [False]
+
+
+def test_a_place_follows_the_motion() -> None:
+    scene = Scene()
+    for left in range(20, 100, 6):
+        scene.move((left, 20, 8, 20))
+    assert scene.near((98, 20, 8, 20)) == [True]
+    assert scene.near((20, 20, 8, 20)) == [False]
+
+
+def test_the_parts_of_an_object_are_one_place() -> None:
+    scene = Scene()
+    scene.move(MAN, frames=5)
+    scene.move((40, 20, 8, 8), (40, 31, 8, 9))
+    assert scene.near((41, 28, 4, 2)) == [True]
+
+
+def test_a_place_is_closed_ten_seconds_after_its_last_motion() -> None:
+    scene = Scene()
+    scene.move(MAN, frames=5)
+    scene.move((140, 20, 8, 20), frames=99)
+    assert scene.near(MAN) == [True]
+    scene.move((140, 20, 8, 20), frames=2)
+    assert scene.near(MAN) == [False]
+
+
+def test_nothing_is_near_where_nothing_is() -> None:
+    scene = Scene()
+    assert scene.near() == []
+    scene.move(MAN, frames=5)
+    assert scene.near() == []
+    scene.move(frames=3)
+    assert scene.near(MAN) == [True]
