@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -192,20 +192,34 @@ class FileEditor:
     async def save(self, version: str, changes: Sequence[web.Edit], *, dry_run: bool) -> web.EditOutcome:
         """Write changes and apply them; with `dry_run`, only return what they would do.
 
-        Raises SettingsConflict if the file is no longer at `version`; SettingsError with every problem.
+        If they cannot be applied, the file is written back. Raises SettingsConflict if the file is no longer
+        at `version`; SettingsError with every problem.
         """
-        content, settings = await asyncio.to_thread(self._draft, version, changes)
+        before, content, settings = await asyncio.to_thread(self._draft, version, changes)
         if dry_run:
-            return _outcome(Reloaded(done=tuple(plan_of(self.settings, settings).words())))
-        return await self._request(partial(self._save, content, version))
+            reloaded = Reloaded(done=tuple(plan_of(self.settings, settings).words()))
+            return replace(_outcome(reloaded), version=version)
+        outcome = await self._request(partial(self._save, before, content))
+        return replace(outcome, version=version_of(content))
 
-    async def _save(self, content: bytes, version: str) -> Reloaded:
-        await asyncio.to_thread(write, self._file.written, content, version=version)
-        log.info("settings: %s was changed from the page", self._file.written)
-        return await self._reload()
+    async def _save(self, before: bytes, content: bytes) -> Reloaded:
+        """Write the content and apply it, else write back what was `before`."""
+        file, problem = self._file.written, self.problem
+        await asyncio.to_thread(write, file, content, version=version_of(before))
+        log.info("settings: %s was changed from the page", file)
+        reloaded = await self._reload()
+        if reloaded.problems:
+            await asyncio.to_thread(write, file, before, version=version_of(content))
+            log.warning("settings: %s is as before: the change cannot be applied", file)
+            self.problem = problem
+            raise SettingsError(*reloaded.problems)
+        return reloaded
 
-    def _draft(self, version: str, changes: Sequence[web.Edit]) -> tuple[bytes, Settings]:
-        """Return the changed file's content and its settings. Raises SettingsConflict, SettingsError."""
+    def _draft(self, version: str, changes: Sequence[web.Edit]) -> tuple[bytes, bytes, Settings]:
+        """Return the file's content, the changed one and its settings.
+
+        Raises SettingsConflict, SettingsError.
+        """
         path = self._file.read
         try:
             content = path.read_bytes()
@@ -214,7 +228,7 @@ class FileEditor:
         if version_of(content) != version:
             raise SettingsConflict(f"{path} has changed in the meantime: read it again")
         new = edited(content, path, [_change(change) for change in changes])
-        return new, load_text(new, path, self._file.env)
+        return content, new, load_text(new, path, self._file.env)
 
     async def probe(self, source: str) -> bytes:
         """Return a JPEG, at most `PROBE_WIDTH` pixels wide, from a camera that need not be in the settings.

@@ -48,10 +48,14 @@ class Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditOutcome:
-    """What was done, one line each. If there are `problems`, nothing was changed."""
+    """What was done, one line each. If there are `problems`, nothing was changed.
+
+    `version` identifies the file's content after a change.
+    """
 
     done: list[str]
     problems: list[str]
+    version: str = ""
 
 
 class SettingsEditor(Protocol):

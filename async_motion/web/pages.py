@@ -234,7 +234,16 @@ class Pages:
         name = request.query.get("camera", cameras[0].name)
         camera = self._api.cameras.camera(name)
         facts = camera.model_dump(include={"zones", "masks", "min_area", "min_area_far", "horizon"})
+        # Saving is refused if the file is another by then: it may hold shapes that this page never showed.
+        facts["version"] = await self._version()
         return self.render(request, "zones.html", camera=camera, cameras=cameras, facts=facts)
+
+    async def _version(self) -> str:
+        """Return the version of the settings file; blank if it cannot be read, so that saving is refused."""
+        try:
+            return (await self._api.settings.editor.current()).version
+        except (SettingsError, ApiError):
+            return ""
 
     async def _settings(self, request: web.Request) -> web.Response:
         _admin(request)

@@ -257,6 +257,12 @@ class Done(Model):
     done: list[str]
 
 
+class Saved(Done):
+    """What was done, a line each, and the version of the file that holds it."""
+
+    version: str
+
+
 class ProbeBody(Model):
     source: str = Field(min_length=1, max_length=2048)
 

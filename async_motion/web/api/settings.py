@@ -37,7 +37,7 @@ class SettingsApi:
         )  # fmt: skip
         yield Route(
             method="PUT", path="/settings", summary="Change settings: check, write and apply them.",
-            handler=self.put_settings, answer=models.Done, body=models.SettingsBody, role=Role.ADMIN,
+            handler=self.put_settings, answer=models.Saved, body=models.SettingsBody, role=Role.ADMIN,
             errors=(409, 422, 503), max_body=512 * 1024,
         )  # fmt: skip
         yield Route(
@@ -87,7 +87,7 @@ class SettingsApi:
             problem=current.problem,
         )  # fmt: skip
 
-    async def put_settings(self, call: Call[Any]) -> models.Done:
+    async def put_settings(self, call: Call[Any]) -> models.Saved:
         body: models.SettingsBody = call.body
         changes = [editing.Edit(place=change.place, value=change.value) for change in body.changes]
         try:
@@ -98,7 +98,7 @@ class SettingsApi:
             raise ApiError(
                 422, "the settings would not be valid: nothing was changed", problems=exc.problems
             ) from exc
-        return models.Done(done=outcome.done)
+        return models.Saved(done=outcome.done, version=outcome.version)
 
     async def reload_settings(self, call: Call[Any]) -> models.Done:
         del call

@@ -45,6 +45,7 @@ export function nearest([x, y], [ax, ay], [bx, by]) {
 
 class ZoneEditor extends HTMLElement {
   camera = '';
+  version = '';
   /** @type {State} */
   state = { shapes: [], min_area: '', min_area_far: '', horizon: '' };
   saved = this.state;
@@ -76,6 +77,7 @@ class ZoneEditor extends HTMLElement {
       min_area: text(facts.min_area), min_area_far: text(facts.min_area_far), horizon: text(facts.horizon),
     };
     this.saved = this.state;
+    this.version = facts.version;
     this.chosen = this.state.shapes.length ? 0 : -1;
     this.overlay.className = 'overlay';
     // Chrome takes a quick drag for a fling, even under `touch-action: none`, and swallows the click of the next tap.
@@ -386,8 +388,8 @@ class ZoneEditor extends HTMLElement {
       ...(/** @type {const} */ (['min_area', 'min_area_far', 'horizon'])).filter((key) => this.state[key] !== before?.[key]).map((key) => ({ place: place(key), value: this.state[key] || null })),
     ];
     try {
-      const { version } = await ask('settings');
-      const { done } = await ask('settings', { method: 'PUT', body: { version, changes } });
+      const { done, version } = await ask('settings', { method: 'PUT', body: { version: this.version, changes } });
+      this.version = version;
       this.saved = this.state;
       note(`Saved. ${done.join('. ')}.`);
     } catch (error) {

@@ -12,7 +12,7 @@ import pytest
 
 from async_motion.app.editor import FileEditor, SettingsFile
 from async_motion.app.reload import Plan
-from async_motion.errors import SettingsConflict, SettingsError
+from async_motion.errors import AsyncMotionError, SettingsConflict, SettingsError, StoreUnavailable
 from async_motion.settings import Settings
 from async_motion.web.editor import Edit
 
@@ -36,6 +36,7 @@ class Bench:
         self.applied: list[tuple[Settings, Plan]] = []
         self.begun: asyncio.Event | None = None
         self.hold: asyncio.Event | None = None
+        self.error: AsyncMotionError | None = None
         file = SettingsFile(config=self.path, env=env or {})
         self.editor = FileEditor(file, file.load(), self._apply)
 
@@ -43,6 +44,8 @@ class Bench:
         if self.begun is not None and self.hold is not None:
             self.begun.set()
             await self.hold.wait()
+        if self.error is not None:
+            raise self.error
         self.applied.append((settings, plan))
 
     async def save(self, value: Any, *, dry_run: bool = False) -> Any:
@@ -95,6 +98,30 @@ async def test_a_file_that_has_changed_since_is_not_overwritten(tmp_path: Path) 
         with pytest.raises(SettingsConflict):
             await bench.editor.save(version, [Edit(place=PORCH, value="high")], dry_run=False)
         assert "medium" in bench.path.read_text()
+
+
+async def test_of_two_editors_the_second_is_refused_and_a_saved_one_goes_on(tmp_path: Path) -> None:
+    async with editing(tmp_path) as bench:
+        version = (await bench.editor.current()).version
+        first = await bench.editor.save(version, [Edit(place=PORCH, value="high")], dry_run=False)
+        with pytest.raises(SettingsConflict):
+            await bench.editor.save(version, [Edit(place=PORCH, value="medium")], dry_run=False)
+        assert first.version == (await bench.editor.current()).version
+        await bench.editor.save(first.version, [Edit(place=PORCH, value="low")], dry_run=False)
+        assert bench.editor.settings.cameras["porch"].detect.sensitivity == "low"
+
+
+async def test_a_change_that_cannot_be_applied_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    async with editing(tmp_path) as bench:
+        bench.error = StoreUnavailable("the store does not answer")
+        with pytest.raises(SettingsError, match="the store does not answer"):
+            await bench.save("high")
+        assert bench.path.read_text() == TEXT
+        current = await bench.editor.current()
+        assert current.problem is None
+        assert bench.editor.settings.cameras["porch"].detect.sensitivity == "low"
+        bench.error = None
+        assert (await bench.save("high")).done == ["porch: changed in place"]
 
 
 async def test_a_reload_that_fails_is_told_until_one_succeeds(tmp_path: Path) -> None:

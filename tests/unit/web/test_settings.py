@@ -54,7 +54,7 @@ class FakeEditor:
     ) -> editing.EditOutcome:
         self._fail()
         self.saved.append((version, list(changes), dry_run))
-        return editing.EditOutcome(done=["porch: changed in place"], problems=[])
+        return editing.EditOutcome(done=["porch: changed in place"], problems=[], version="v2")
 
     async def reload(self) -> editing.EditOutcome:
         return editing.EditOutcome(done=[], problems=["variables.yaml:3: wrong"])
@@ -84,7 +84,7 @@ async def test_settings_are_shown_and_saved() -> None:
         shown = json.loads((await get(session, "/api/v1/settings"))[1])
         assert shown["values"] == {"web.port": "9000"}
         async with session.put("/api/v1/settings", json=CHANGE) as answer:
-            assert await answer.json() == {"done": ["porch: changed in place"]}
+            assert await answer.json() == {"done": ["porch: changed in place"], "version": "v2"}
         assert editor.saved == [("v1", [editing.Edit(place=["web", "port"], value="9001")], False)]
         async with session.post("/api/v1/settings/probe", json={"source": "demo:"}) as answer:
             assert await answer.read() == b"picture of demo:"
