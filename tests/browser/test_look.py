@@ -71,14 +71,16 @@ def test_pages_ask_for_nothing_foreign_and_break_no_policy(chromium: Browser, ba
         assert seen.foreign == []
 
 
-@pytest.mark.parametrize(("width", "zoom"), [(720, "100%"), (1440, "200%")])
+@pytest.mark.parametrize(("width", "zoom"), [(390, "200%"), (720, "100%"), (1440, "200%")])
 def test_nothing_is_cut_off_when_all_or_the_text_is_twice_as_large(
     chromium: Browser, base: str, width: int, zoom: str
 ) -> None:
     """A browser that enlarges 1440 pixels to 200 % has 720; larger text alone grows with the root's size."""
     with chromium.new_context(viewport={"width": width, "height": 700}) as context:
         page = context.new_page()
-        for name, path in PAGES.items():
+        event = page.request.get(f"{base}api/v1/events?limit=1").json()["events"][0]
+        pages = {**PAGES, "event": f"event?camera={event['camera']}&id={event['event_id']}"}
+        for name, path in pages.items():
             page.goto(base + path, wait_until="load")
             page.evaluate("(size) => { document.documentElement.style.fontSize = size }", zoom)
             page.evaluate(

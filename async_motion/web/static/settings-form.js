@@ -156,7 +156,7 @@ class SettingsForm extends HTMLElement {
         <span class="dim small">a-z, 0-9, _ and -; it stays for good.</span></p></div></section>` : nothing}
       ${[...groups].map(([group, fields]) => this.group(group, fields))}
       ${this.problems.length ? html`<ul class="problem panel" role="alert">${this.problems.map((problem) => html`<li>${problem}</li>`)}</ul>` : nothing}
-      <div class="bar save">
+      <div class=${`bar save${count ? ' due' : ''}`}>
         <button class="primary" ?disabled=${this.busy || !count} @click=${() => this.save()}>${this.isNew ? 'Add the camera' : count ? `Save ${count} change${count === 1 ? '' : 's'}` : 'Save'}</button>
         <button ?disabled=${this.busy || !count} @click=${() => this.save(true)}>What would it do?</button>
         ${this.camera === null && !this.isNew ? html`<span class="grow"></span><button @click=${() => this.reload()}>Read the file again</button>` : nothing}
