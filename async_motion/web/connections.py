@@ -2,7 +2,8 @@
 
 - A request's head must arrive within `HEAD_S`; an idle connection is closed after the same time.
 - At most `max_connections` are open. One more closes the connection that has been idle, or without a whole
-  request, for longest. If all are busy it is refused.
+  request, for longest. If all are busy it is refused. Only the request of a visitor with a role makes a
+  connection busy: strangers cannot keep others out.
 - TLS handshakes are counted apart, and must be complete within `HANDSHAKE_S`. One more than `MAX_HANDSHAKES`
   ends the oldest: a client that is under way needs milliseconds.
 - A reserve of descriptors stays free for the cameras, the spool and the store: see `connection_bound`.
@@ -173,7 +174,7 @@ class Connections:
         return protocol
 
     def at_work(self, connection: Closable) -> None:
-        """Mark a connection as busy: a whole request has arrived."""
+        """Mark a connection as busy: a visitor's request is being answered."""
         self._idle.pop(connection, None)
         self._busy.add(connection)
 

@@ -6,6 +6,7 @@ valid behind any prefix.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections import Counter
@@ -23,6 +24,7 @@ from async_motion.web import event_pages
 from async_motion.web.api import Api, models
 from async_motion.web.api.routing import VISITOR, ApiError
 from async_motion.web.auth import Guard, Role, TooManyWrong
+from async_motion.web.connections import BODY_S
 from async_motion.web.site import Site
 from async_motion.web.state import PARTS, problem_of
 from async_motion.web.upkeep import LogLine, SetAside
@@ -295,7 +297,11 @@ class Pages:
         return self.render(request, "login.html", status=status, to=to, words=words)
 
     async def _log_in(self, request: web.Request) -> web.Response:
-        form = await request.post()
+        try:
+            async with asyncio.timeout(BODY_S):
+                form = await request.post()
+        except TimeoutError:
+            raise ApiError(408, f"expected the form within {BODY_S:.0f} s") from None
         token, to = form.get("token"), form.get("to")
         to = _page(to) if isinstance(to, str) else ""
         return self.exchange(request, token if isinstance(token, str) else "", to)

@@ -167,7 +167,6 @@ class Web:
 
     @web.middleware
     async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._connections.at_work(request.protocol)
         try:
             response = await self._guarded(request, handler)
         except ApiError as exc:
@@ -202,6 +201,9 @@ class Web:
         """Pass a request to its handler if its role allows it. Raises ApiError, TooManyWrong."""
         visitor = self._guard.visitor(request)
         request[VISITOR] = visitor
+        # A stranger's connection may be closed for another one, also in the middle of a form.
+        if visitor.role is not Role.NONE:
+            self._connections.at_work(request.protocol)
         is_open = request.path.startswith(_OPEN)
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             route = self._api.find(request)

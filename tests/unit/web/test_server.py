@@ -251,6 +251,46 @@ async def test_half_sent_requests_do_not_take_the_place_of_whole_ones(
             writer.close()
 
 
+FORM = (
+    b"POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ntoken="
+)
+"""A login whose form never ends."""
+
+
+async def test_forms_that_never_end_shut_out_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("async_motion.web.server.connection_bound", lambda: 10)
+    stage = Stage()
+    async with serving(stage, token=TOKEN):
+        port = int(stage.url.rpartition(":")[2])
+        slow = []
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(FORM)
+            slow.append((reader, writer))
+        # The oldest are closed.
+        async with asyncio.timeout(60):
+            for reader, _ in slow[:10]:
+                with suppress(ConnectionError):
+                    await reader.read()
+        for _ in range(3):
+            async with aiohttp.ClientSession(stage.url) as fresh:
+                assert (await get(fresh, "/healthz"))[0] == 200
+        for _, writer in slow:
+            writer.close()
+
+
+async def test_a_form_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("async_motion.web.pages.BODY_S", 0.2)
+    stage = Stage()
+    async with serving(stage, token=TOKEN):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(stage.url.rpartition(":")[2]))
+        writer.write(FORM)
+        async with asyncio.timeout(60):
+            assert b" 408 " in await reader.readline()
+        writer.close()
+
+
 async def test_handshakes_that_never_end_shut_out_no_client(tmp_path: Path) -> None:
     async with https_pages(tmp_path) as (url, trusting):
         port = int(url.rpartition(":")[2])
