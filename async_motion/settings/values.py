@@ -6,6 +6,7 @@ what is wrong, then what was expected. A value from the environment arrives as `
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -46,7 +47,10 @@ def check_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("not text, expected text: put it in quotes")
     text = str(value)
-    if any(ord(char) < 32 or ord(char) == 127 for char in text):
+    kinds = {unicodedata.category(char) for char in text}
+    if "Cs" in kinds:
+        raise ValueError("holds half of a surrogate pair (bytes that are not UTF-8?), expected text")
+    if kinds & {"Cc", "Zl", "Zp"}:
         raise ValueError("holds a control character (a line break or tab?), expected one line of text")
     return text
 

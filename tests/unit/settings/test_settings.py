@@ -704,6 +704,9 @@ def test_wrong_sources(tmp_path: Path, source: object, problem: str) -> None:
         ("cameras: {a: {source: usb:0, detect: {zones: 5}}}", "cameras.a.detect.zones: not a section"),
         ("cameras: {a: {source: usb:0, detect: {masks: 5}}}", "cameras.a.detect.masks: 5, expected a list"),
         ('cameras: {a: {source: usb:0, name: "a\\nb"}}', "cameras.a.name: holds a control character"),
+        ('cameras: {a: {source: usb:0, name: "a\\x85b"}}', "cameras.a.name: holds a control character"),
+        ('cameras: {a: {source: usb:0, name: "a\\u2028b"}}', "cameras.a.name: holds a control character"),
+        ('cameras: {a: {source: usb:0, name: "a\\ud800b"}}', "a.name: holds half of a surrogate pair"),
         (
             "web: {host: 0.0.0.0}",
             "web.host: '0.0.0.0' can be reached from other machines, expected `web.token`",
