@@ -7,8 +7,11 @@ quarters of the image, the camera moved. An object moves only the corners it cov
 
     moving     earlier frames show the same view, and the shift grows in one direction; then, for at most
                `SETTLE_S`, until the image is still
-    moved      it is still again and differs from the background: start a new detector
+    moved      it is still again and shows another view than before the movement: start a new detector
     steady     everything else
+
+How much of the image differs from the background does not tell a new view: a slow pan teaches the detector
+on the way.
 
 It costs about 0.1 ms a frame, and 3 to 8 ms for a frame with motion that differs much from the background.
 Pure; time is that of the frames.
@@ -53,9 +56,6 @@ MIN_SHIFT, NO_SHAKE = 0.01, 0.1
 CHANGED = 0.06
 """Frames with a smaller share of changed pixels are not compared."""
 
-ANOTHER_VIEW = 0.15
-"""The share of changed pixels after a movement from which the view is a new one."""
-
 NEAR_PX = 1.0
 """RANSAC's threshold in pixels of the small copy."""
 
@@ -87,6 +87,8 @@ class CameraMotion:
         self._copies: deque[_Copy] = deque()
         self._shift: Points | None = None
         """The shift from the frame before, when frames were last compared."""
+        self._before: _Copy | None = None
+        """The view before the movement."""
         self._moving_until: float | None = None
         """The time at which the view counts as settled at the latest; None while the camera is steady."""
 
@@ -113,6 +115,8 @@ class CameraMotion:
         seems_moving = detection.reason in (Reason.MOTION, Reason.DEBOUNCE, Reason.ABOVE_AREA)
         doubted = (seems_moving or self._moving_until is not None) and detection.changed >= CHANGED
         if doubted and self._turns(copy):
+            if self._moving_until is None:
+                self._before = self._copies[0]
             self._moving_until = copy.at + SETTLE_S
             return View.MOVING
         if self._moving_until is None:
@@ -120,7 +124,15 @@ class CameraMotion:
         if detection.jump > CALM_JUMP and copy.at < self._moving_until:
             return View.MOVING
         self._moving_until = None
-        return View.MOVED if detection.changed >= ANOTHER_VIEW else View.STEADY
+        return View.MOVED if self._is_another(copy, detection) else View.STEADY
+
+    def _is_another(self, copy: _Copy, detection: Detection) -> bool:
+        """Return whether the view after a movement is not the one before it."""
+        assert self._before is not None
+        shift = _shift_of(self._before.image, copy.image)
+        if shift is None:
+            return detection.changed >= CHANGED
+        return _length(shift) >= MIN_SHIFT * copy.image.shape[1]
 
     def _turns(self, copy: _Copy) -> bool:
         """Return whether the shift grows in one direction: a shake goes back and forth."""
@@ -139,7 +151,9 @@ class CameraMotion:
             for old, new in itertools.pairwise([*([] if before is None else [before]), *shifts])
         )
         grows = all(younger <= older * 1.25 for younger, older in itertools.pairwise(lengths))
-        return before is not None and onwards and grows and max(lengths) >= MIN_SHIFT * width
+        # A slow pan shows in three frames of the past at once, a faster one in two comparisons.
+        known = before is not None or len(shifts) == len(PAST_S)
+        return known and onwards and grows and max(lengths) >= MIN_SHIFT * width
 
     def _past(self, now: float) -> list[_Copy]:
         found: list[_Copy] = []

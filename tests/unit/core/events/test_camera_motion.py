@@ -41,11 +41,11 @@ def seen(plane: FloatPlane) -> Luma:
     return np.clip(plane + next(grains), 0, 255).astype(np.uint8)
 
 
-def aimed(x: float = 60, y: float = 60, zoom: float = 1.0) -> FloatPlane:
+def aimed(x: float = 60, y: float = 60, zoom: float = 1.0, contrast: float = 1.0) -> FloatPlane:
     """Return the part of `WORLD` that the camera sees with its top left corner at (x, y) at zoom 1."""
     centre = (x + WIDTH / 2, y + HEIGHT / 2)
     size = (round(WIDTH / zoom), round(HEIGHT / zoom))
-    part = cv2.getRectSubPix(WORLD, size, centre)
+    part = 110 + contrast * (cv2.getRectSubPix(WORLD, size, centre) - 110)
     return np.asarray(cv2.resize(part, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.float32)
 
 
@@ -120,6 +120,28 @@ def test_a_pan_a_tilt_and_a_zoom_are_not_motion(fps: int, across: float, down: f
     assert watched.events == 1
     watched.play(14, lambda _at: turning(seconds))
     assert watched.tracker.event is None
+
+
+@pytest.mark.parametrize(("across", "contrast"), [(0.015, 1.0), (0.02, 0.5), (0.015, 0.25)])
+def test_a_slow_pan_is_not_motion(across: float, contrast: float) -> None:
+    """The alignment and the learning of the detector hide most of it; its end must not be motion either."""
+    watched = Watched()
+    watched.play(8, lambda _at: aimed(contrast=contrast))
+    watched.play(10, lambda at: aimed(60 + across * at * WIDTH, contrast=contrast))
+    watched.play(6, lambda _at: aimed(60 + across * 10 * WIDTH, contrast=contrast))
+    assert watched.events == 0
+    watched.play(2, lambda at: with_box(aimed(60 + across * 10 * WIDTH, contrast=contrast), 20 + at * 100))
+    assert watched.events == 1
+
+
+def test_a_camera_that_returns_keeps_what_it_knows() -> None:
+    """An operator looks to the side and back: the detector need not start again."""
+    watched = Watched()
+    watched.play(8, lambda _at: aimed())
+    watched.play(2, lambda at: aimed(60 + 0.25 * (1 - abs(1 - at)) * WIDTH))
+    watched.play(6, lambda _at: aimed())
+    assert watched.events == 0
+    assert set(watched.views) == {View.STEADY, View.MOVING}
 
 
 @pytest.mark.parametrize("shake", [0, 2, 6])
