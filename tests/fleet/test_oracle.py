@@ -9,6 +9,7 @@ import pytest
 
 from tests.fleet import oracle as module
 from tests.fleet.oracle import ConnectionOracle, connected_ports
+from tests.fleet.verdict import moved_of_others
 
 EAST, WEST = 1, 2
 
@@ -81,6 +82,12 @@ def test_the_time_without_a_nats_leader_does_not_count(stage: Stage) -> None:
     (gap,) = stage.oracle.gaps
     assert gap.length_s == 8.0
     assert stage.oracle.without_lease_s(gap) == 5.0
+
+
+def test_only_cameras_of_workers_that_are_whole_count_as_moved() -> None:
+    before = {1: ("east",), 2: ("west",), 3: (), 4: ("west",)}
+    after = {1: ("west",), 2: ("east",), 3: ("east",), 4: ("west",)}
+    assert moved_of_others(before, after, broken={"east"}) == 1
 
 
 def test_the_kernel_tells_the_connections_of_a_process() -> None:

@@ -28,8 +28,11 @@ class Judgement:
 def moved_of_others(
     before: Mapping[int, tuple[str, ...]], after: Mapping[int, tuple[str, ...]], *, broken: set[str]
 ) -> int:
-    """Return how many cameras moved that no broken worker owned."""
-    return sum(before[camera] != after[camera] and not broken & set(before[camera]) for camera in before)
+    """Return how many cameras moved that another worker owned than a broken one."""
+    return sum(
+        bool(owners) and owners != after[camera] and not broken & set(owners)
+        for camera, owners in before.items()
+    )
 
 
 def devices(fleet: FleetOfHosts) -> dict[str, str]:
