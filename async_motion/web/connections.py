@@ -2,8 +2,8 @@
 
 - A request's head must arrive within `HEAD_S`; an idle connection is closed after the same time.
 - At most `max_connections` are open. One more closes the connection that has been idle, or without a whole
-  request, for longest. If all are busy it is refused. Only the request of a visitor with a role makes a
-  connection busy: strangers cannot keep others out.
+  request, for longest. If there is none it is refused. Only a visitor's whole request makes a connection
+  busy: strangers cannot keep others out.
 - TLS handshakes are counted apart, and must be complete within `HANDSHAKE_S`. One more than `MAX_HANDSHAKES`
   ends the oldest: a client that is under way needs milliseconds.
 - A reserve of descriptors stays free for the cameras, the spool and the store: see `connection_bound`.
@@ -161,10 +161,11 @@ class Connections:
             self._idle = {
                 one: since for one, since in self._idle.items() if one in alive or now - since < FRESH_S
             }
-            if len(self._busy) >= self._max:
-                return Refused()
-            if len(alive | self._idle.keys()) >= self._max and self._idle:
-                oldest = next(iter(self._idle))
+            if len(alive | self._idle.keys()) >= self._max:
+                # Only an open one can be closed: not one that was accepted a moment ago.
+                oldest = next((one for one in self._idle if one in alive), None)
+                if oldest is None:
+                    return Refused()
                 del self._idle[oldest]
                 oldest.force_close()
             made = make()
@@ -174,7 +175,7 @@ class Connections:
         return protocol
 
     def at_work(self, connection: Closable) -> None:
-        """Mark a connection as busy: a visitor's request is being answered."""
+        """Mark a connection as busy: a visitor's whole request has arrived, and is being answered."""
         self._idle.pop(connection, None)
         self._busy.add(connection)
 

@@ -6,7 +6,6 @@ valid behind any prefix.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from collections import Counter
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import jinja2
 from aiohttp import web
@@ -22,15 +22,18 @@ from async_motion.errors import SettingsError
 from async_motion.retrieval import Event
 from async_motion.web import event_pages
 from async_motion.web.api import Api, models
-from async_motion.web.api.routing import VISITOR, ApiError
+from async_motion.web.api.routing import VISITOR, ApiError, read_body
 from async_motion.web.auth import Guard, Role, TooManyWrong
-from async_motion.web.connections import BODY_S
 from async_motion.web.site import Site
 from async_motion.web.state import PARTS, problem_of
 from async_motion.web.upkeep import LogLine, SetAside
 
 PAGE_NAME: Final = re.compile(r"(?:[a-z]{1,16})?(?:\?[\x21-\x7e]{0,512})?")
 """A target to which a login may redirect: one of our own pages."""
+
+MAX_FORM: Final = 8 * 1024
+MAX_FIELDS: Final = 8
+"""Maximum bytes and fields of the login form."""
 
 TABS: Final = (
     ("", "Live"),
@@ -297,14 +300,12 @@ class Pages:
         return self.render(request, "login.html", status=status, to=to, words=words)
 
     async def _log_in(self, request: web.Request) -> web.Response:
+        body = await read_body(request, MAX_FORM)
         try:
-            async with asyncio.timeout(BODY_S):
-                form = await request.post()
-        except TimeoutError:
-            raise ApiError(408, f"expected the form within {BODY_S:.0f} s") from None
-        token, to = form.get("token"), form.get("to")
-        to = _page(to) if isinstance(to, str) else ""
-        return self.exchange(request, token if isinstance(token, str) else "", to)
+            form = dict(parse_qsl(body.decode(), max_num_fields=MAX_FIELDS))
+        except ValueError:
+            raise ApiError(400, "the form cannot be read") from None
+        return self.exchange(request, form.get("token", ""), _page(form.get("to", "")))
 
     def exchange(self, request: web.Request, token: str, to: str) -> web.Response:
         """Exchange a token for the cookie and redirect to the page `to`; show the form for a wrong one."""

@@ -42,8 +42,6 @@ BEAT_S: Final = 1.0
 """Interval at which the event loop's lag is measured."""
 RENEW_S: Final = 600.0
 """Interval at which the pages' certificate is read again."""
-MAX_FORM: Final = 8 * 1024
-"""Maximum bytes of a body outside the API, such as the login form's."""
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -136,7 +134,7 @@ class Web:
 
     def _application(self) -> web.Application:
         """Return the application with all routes."""
-        app = web.Application(middlewares=[self._serve], client_max_size=MAX_FORM)
+        app = web.Application(middlewares=[self._serve])
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -167,8 +165,14 @@ class Web:
 
     @web.middleware
     async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        answered = False
+
+        def whole() -> None:
+            if not answered:
+                self._connections.at_work(request.protocol)
+
         try:
-            response = await self._guarded(request, handler)
+            response = await self._guarded(request, handler, whole)
         except ApiError as exc:
             response = self._failure(request, exc.status, exc.problem.error, exc.problem.problems)
             response.headers.update(exc.headers)
@@ -191,19 +195,26 @@ class Web:
             log.exception("web: %s %s failed: this is a bug", request.method, request.path)
             response = self._failure(request, 500, "this is a bug of async_motion: the log says more")
         finally:
-            self._connections.at_rest(request.protocol)
+            answered = True
+            if request.transport is not None:  # else it is closed
+                self._connections.at_rest(request.protocol)
         visitor = request.get(VISITOR)
         if visitor is not None and visitor.cookie is not None and not response.prepared:
             self._guard.set_cookie(response, visitor.cookie, secure=visitor.secure)
         return response
 
-    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Pass a request to its handler if its role allows it. Raises ApiError, TooManyWrong."""
+    async def _guarded(
+        self, request: web.Request, handler: Handler, whole: Callable[[], None]
+    ) -> web.StreamResponse:
+        """Pass a request to its handler if its role allows it. Raises ApiError, TooManyWrong.
+
+        `whole` is called once its body has arrived, if it is a visitor's.
+        """
         visitor = self._guard.visitor(request)
         request[VISITOR] = visitor
         # A stranger's connection may be closed for another one, also in the middle of a form.
         if visitor.role is not Role.NONE:
-            self._connections.at_work(request.protocol)
+            request.content.on_eof(whole)  # at once for a request without a body
         is_open = request.path.startswith(_OPEN)
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             route = self._api.find(request)

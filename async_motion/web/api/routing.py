@@ -133,12 +133,9 @@ class Route:
             return None
         if request.content_type != JSON:
             raise ApiError(415, f"expected a body of {JSON}")
+        data = await read_body(request, self.max_body)
         try:
-            async with asyncio.timeout(BODY_S):
-                data = await _read(request, self.max_body)
             return self.body.model_validate(json.loads(data, parse_constant=_no_number), strict=True)
-        except TimeoutError:
-            raise ApiError(408, f"expected the body within {BODY_S:.0f} s") from None
         except ValidationError as exc:
             raise ApiError(400, _words(exc)) from None
         except (ValueError, RecursionError):
@@ -147,6 +144,15 @@ class Route:
 
 def _no_number(text: str) -> float:
     raise ValueError(f"{text} is not JSON")
+
+
+async def read_body(request: web.Request, max_body: int) -> bytes:
+    """Return a request's body. Raises ApiError: 408 after `BODY_S`, 413 beyond `max_body` bytes."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await _read(request, max_body)
+    except TimeoutError:
+        raise ApiError(408, f"expected the body within {BODY_S:g} s") from None
 
 
 async def _read(request: web.Request, max_body: int) -> bytes:

@@ -237,6 +237,26 @@ async def test_a_login_goes_on_to_our_own_pages_alone(to: str) -> None:
             assert answer.headers["Location"] == "./"
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("application/x-www-form-urlencoded; charset=nonsense", b"token=x", 401),
+        ("multipart/form-data", b"token=x", 401),
+        ("application/x-www-form-urlencoded", b"token=%ff\xff", 400),
+        ("application/x-www-form-urlencoded", b"a=1&" * 1000, 400),
+        ("application/x-www-form-urlencoded", b"token=" + b"x" * 10_000, 413),
+    ],
+)
+async def test_an_odd_login_is_answered(
+    kind: str, body: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(Stage(), **TOKENS) as session:
+        headers = {"Sec-Fetch-Site": "same-origin", "Content-Type": kind}
+        async with session.post("/login", data=body, headers=headers, allow_redirects=False) as answer:
+            assert answer.status == status
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 # ---- same origin ----
 
 

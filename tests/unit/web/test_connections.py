@@ -73,6 +73,18 @@ def test_a_connection_is_refused_while_all_are_at_work() -> None:
     assert isinstance(connect(), Handler), "what has closed by itself counts no longer"
 
 
+def test_a_connection_that_is_not_open_yet_does_not_make_room() -> None:
+    alive: list[Closable] = []
+    connections = Connections(2)
+    late: list[Closable] = []
+    first, second = (connections.factory(lambda: Handler(late), lambda: list(alive))() for _ in range(2))
+    connect = connections.factory(lambda: Handler(alive), lambda: list(alive))
+    assert isinstance(connect(), Refused), "neither of the two can be closed"
+    alive += [first, second]  # type: ignore[list-item]  # both are handlers
+    assert isinstance(connect(), Handler)
+    assert late == [second], "the first one was closed"
+
+
 def test_a_refused_connection_is_closed_before_it_is_read() -> None:
     transport = Mock(spec=asyncio.Transport)
     Refused().connection_made(transport)

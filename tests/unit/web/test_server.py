@@ -213,9 +213,19 @@ async def test_the_port_is_free_again_after_the_end() -> None:
 # ---- bounds ----
 
 
-async def half_sent(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+HALF_HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+FORM = (
+    b"POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ntoken="
+)
+"""A login whose form never ends."""
+
+
+async def half_sent(
+    port: int, beginning: bytes = HALF_HEAD
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+    writer.write(beginning)
     return reader, writer
 
 
@@ -226,36 +236,30 @@ def test_the_bound_leaves_a_reserve_of_handles() -> None:
     assert connection_bound(-1) == MAX_CONNECTIONS  # RLIM_INFINITY
 
 
+@pytest.mark.parametrize("beginning", [HALF_HEAD, FORM])
 async def test_half_sent_requests_do_not_take_the_place_of_whole_ones(
-    monkeypatch: pytest.MonkeyPatch,
+    beginning: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("async_motion.web.server.connection_bound", lambda: 10)
+    monkeypatch.setattr("async_motion.web.server.connection_bound", lambda: 20)
     stage = Stage()
     async with serving(stage) as session:
         port = int(stage.url.rpartition(":")[2])
-        slow = [await half_sent(port) for _ in range(50)]
+        slow = [await half_sent(port, beginning) for _ in range(60)]
         for _ in range(3):
             async with aiohttp.ClientSession(stage.url) as fresh:
                 assert (await get(fresh, "/healthz"))[0] == 200
         assert (await get(session, "/healthz"))[0] == 200
 
-        async def closed() -> int:
-            return sum([reader.at_eof() or reader.exception() is not None for reader, _ in slow])
+        def closed() -> int:
+            return sum(reader.at_eof() or reader.exception() is not None for reader, _ in slow)
 
         for reader, _ in slow[:40]:
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(10):
                     await reader.read()
-        assert await closed() >= 40
+        assert closed() >= 40
         for _, writer in slow:
             writer.close()
-
-
-FORM = (
-    b"POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n"
-    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ntoken="
-)
-"""A login whose form never ends."""
 
 
 async def test_forms_that_never_end_shut_out_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +285,7 @@ async def test_forms_that_never_end_shut_out_no_client(monkeypatch: pytest.Monke
 
 
 async def test_a_form_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("async_motion.web.pages.BODY_S", 0.2)
+    monkeypatch.setattr("async_motion.web.api.routing.BODY_S", 0.2)
     stage = Stage()
     async with serving(stage, token=TOKEN):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(stage.url.rpartition(":")[2]))
