@@ -196,6 +196,8 @@ class S3Answer(Exception):
             return f"the bucket is in {place}: set `region` (and the endpoint, if it names one)"
         if 300 <= self.status < 400:
             return f"HTTP {self.status}, a redirect: check the endpoint and `secure`"
+        if self.status == 413 and self.code is None:
+            return "HTTP 413: a proxy before the store limits the size (nginx: client_max_body_size)"
         if self.code is None:
             return f"HTTP {self.status} without an S3 error: is this an S3 server?"
         return f"{self.code}: {self.message.rstrip('.')}" if self.message else self.code
