@@ -82,7 +82,7 @@ def test_a_connection_that_is_not_open_yet_does_not_make_room() -> None:
     assert isinstance(connect(), Refused), "neither of the two can be closed"
     alive += [first, second]  # type: ignore[list-item]  # both are handlers
     assert isinstance(connect(), Handler)
-    assert late == [second], "the first one was closed"
+    assert list[object](late) == [second], "the first one was closed"
 
 
 def test_a_refused_connection_is_closed_before_it_is_read() -> None:
