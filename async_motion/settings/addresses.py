@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr, ValidationInfo
 
@@ -22,12 +22,10 @@ _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
 
 
 def _is_host(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        # Digits and dots that form no IP address are a typo, not a host name.
-        return _HOST.fullmatch(text) is not None and len(text) <= 253 and not re.fullmatch(r"[\d.]+", text)
-    return True
+    if _is_ip(text):
+        return True
+    # Digits and dots that form no IP address are a typo, not a host name.
+    return _HOST.fullmatch(text) is not None and len(text) <= 253 and not re.fullmatch(r"[\d.]+", text)
 
 
 def check_host(value: object) -> str:
@@ -168,7 +166,7 @@ def check_source(value: object, info: ValidationInfo) -> object:
         if not _has_host(text):
             raise ValueError(
                 "cannot be read as an address, expected scheme://user:password@host:port/path; in the "
-                "password write %40 for @, %2F for /, %3A for :, %23 for #, %3F for ?"
+                "password write %40 for @, %2F for /, %3A for :, %23 for #, %3F for ?, in the path %40 for @"
             )
     elif colon and scheme in _SCHEMES:
         raise ValueError(f"the // after the scheme is missing, {expected}")
@@ -180,9 +178,27 @@ def check_source(value: object, info: ValidationInfo) -> object:
 def _has_host(address: str) -> bool:
     try:
         parts = urlsplit(address)
-        return bool(parts.hostname) and parts.port != 0 and " " not in address
+        return bool(parts.hostname) and parts.port != 0 and " " not in address and not _hides_login(parts)
     except ValueError:
         return False
+
+
+def _hides_login(parts: SplitResult) -> bool:
+    """Return whether the address is one with a login, of which a raw `/`, `?` or `#` cut off the host.
+
+    A user and a password that begins with digits would pass for a host and its port: shown in the log, and
+    looked up by name. An IP address is no user; in the path of another host, @ may be written as %40.
+    """
+    cut = parts.port is not None and "@" not in parts.netloc and "@" in parts.geturl()
+    return cut and not _is_ip(parts.hostname or "")
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

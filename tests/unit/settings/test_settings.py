@@ -504,6 +504,7 @@ def test_protocol(tmp_path: Path, text: str, protocol: str) -> None:
     "source",
     [
         "rtsp://user:p%40ss@192.0.2.10:554/stream?channel=1", "rtsps://cam.example/x", "http://[2001:db8::1]/mjpeg",
+        "rtsp://192.0.2.10:554/user=a&password=b@c", "rtsp://cam.example/a@b", "rtsp://u:p@cam.example:554/a@b",
         "https://cam/video", "usb:0", "/dev/video0", "clips/a video.mp4", "/srv/stills", "demo:", "demo:7",
         "RTSP://cam/x", "../up.mkv",
     ],
@@ -521,6 +522,9 @@ def test_sources(tmp_path: Path, source: str) -> None:
         ("rtsp:/hunter22", "the // after the scheme is missing"),
         ("rtsp://u:hunter22#x@h/", "cannot be read as an address"),
         ("rtsp://u:hunter22@h:99999/", "cannot be read as an address"),
+        ("rtsp://admin:22/hunter22@h/s", "cannot be read as an address"),
+        ("http://admin:22?hunter22@h/s", "in the password write"),
+        ("http://admin:22#hunter22@h/s", "in the password write"),
         ("rtsp://u:hunter22@/x", "cannot be read as an address"),
         ("rtsp://u:hunter22@[h/x", "cannot be read as an address"),
         ("http://h/hunter22 b", "cannot be read as an address"),
