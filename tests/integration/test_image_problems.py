@@ -113,6 +113,12 @@ def bars() -> Image:
     return np.repeat(np.array([shades], np.uint8), 40, axis=1).repeat(240, axis=0)
 
 
+def spinner(at: float) -> Image:
+    image = words((0, 0, 0), "")
+    cv2.ellipse(image, (160, 120), (30, 30), at * 337 % 360, 0, 270, (240, 240, 240), 5, cv2.LINE_AA)
+    return image
+
+
 BLUE = (200, 40, 20)
 DRAWN: dict[str, Callable[[float], Image]] = {
     "blue": lambda _at: words(BLUE, ""),
@@ -122,6 +128,7 @@ DRAWN: dict[str, Callable[[float], Image]] = {
     "black": lambda _at: words((0, 0, 0), "VIDEO LOSS"),
     "grey card": lambda _at: words((128, 128, 128), ""),
     "bars": lambda _at: bars(),
+    "spinner on black": spinner,
     "splash": lambda _at: words((30, 30, 30), "IPCAM"),
 }
 

@@ -7,7 +7,8 @@ shows its own "NO SIGNAL". Each is detected in a small copy of the luma, once a 
                has noise, and an encoder makes a few variants of a repeated image. With a running clock in
                the image, it takes `CLOCK_S`
     dark       nothing is brighter than a few grey levels above black
-    no_signal  most of the image is exactly one grey, without noise, and the known edges are gone
+    no_signal  most of the image is exactly one grey, without noise, and the known edges are gone. Night too
+               may be exactly black: there, a drawing must replace the known view within `REPLACED_S`
     covered    few edges remain where there were many
     turned     the edges have moved: the correlation with the learned edge map is low
 
@@ -61,7 +62,16 @@ ONE_GREY = 0.6
 """The least share of one grey level, and of equal neighbours, in an image that a machine drew."""
 
 SIGNAL_GREYS = (20, 235)
-"""Outside of these levels, a uniform grey is night or glare."""
+"""Outside of these levels, a uniform grey may be night or glare."""
+
+REPLACED_S = 5.0
+"""A drawing on black appears at most this long after the last good image: night comes slowly."""
+
+GONE = 0.35
+"""Less than this share of the known edges is left behind a placeholder; behind a headlight they stay."""
+
+UNLIT, OUTLINE = 8, 24
+"""A drawing rises from `UNLIT` above black by `OUTLINE` or more within two samples. Light fades out."""
 
 NO_SIGNAL_LOOKS = 8
 """Checks in a row that report no signal where no edges are known yet."""
@@ -147,6 +157,10 @@ class ImageHealth:
         self._suspect: ImageProblem | None = None
         self._since = 0.0
         self._strange_since: float | None = None
+        self._good_at = float("-inf")
+        """The time of the last image without a problem."""
+        self._on_black = False
+        """Whether a drawing on black has replaced the view, and the image has been black since."""
         self._reported: ImageProblem | None = None
 
     def update(self, luma: Luma, monotonic: float) -> str | None:
@@ -172,7 +186,9 @@ class ImageHealth:
         """Return the problem of this image alone, and learn from it if it is good."""
         samples = _sample(luma)
         frozen = self._is_frozen(samples, now)
-        if _is_one_grey(samples) and self._is_no_signal(_edges(samples)):
+        grey = _one_grey(samples)
+        self._on_black = self._on_black and grey is not None and grey < SIGNAL_GREYS[0]
+        if grey is not None and self._is_no_signal(samples, grey):
             return ImageProblem.NO_SIGNAL
         if float(np.percentile(samples[::2, ::2], 99)) < DARK_LEVEL:
             return ImageProblem.DARK
@@ -187,6 +203,7 @@ class ImageHealth:
         if self._is_strange(edges, now):
             return ImageProblem.TURNED
         self._learn(edges, strength, passed)
+        self._good_at = now
         return None
 
     def _is_frozen(self, samples: Luma, now: float) -> bool:
@@ -237,13 +254,25 @@ class ImageHealth:
         if self._edges is None or self._learned_s < LEARNED_S:
             return False
         samples = _sample(luma)
-        return _is_one_grey(samples) and _correlation(_edges(samples), self._edges) < SAME_VIEW
+        grey = _one_grey(samples)
+        return grey is not None and self._is_no_signal(samples, grey)
 
-    def _is_no_signal(self, edges: Grid) -> bool:
-        """Return whether a uniform image differs from the known view."""
+    def _is_no_signal(self, samples: Luma, grey: int) -> bool:
+        """Return whether an image of one `grey` differs from the known view."""
+        if not SIGNAL_GREYS[0] <= grey <= SIGNAL_GREYS[1]:
+            return grey < SIGNAL_GREYS[0] and self._is_drawn_on_black(samples, grey)
         if self._edges is None or self._learned_s < LEARNED_S:
             return self._same_looks >= NO_SIGNAL_LOOKS
-        return _correlation(edges, self._edges) < SAME_VIEW
+        return _correlation(_edges(samples), self._edges) < SAME_VIEW
+
+    def _is_drawn_on_black(self, samples: Luma, grey: int) -> bool:
+        if self._edges is None or self._learned_s < LEARNED_S or self._looked is None:
+            return False
+        left = float(np.minimum(_edges(samples), self._edges).sum())
+        if left >= GONE * float(self._edges.sum()) or not _has_outlines(samples, grey):
+            return False
+        self._on_black = self._on_black or self._looked - self._good_at <= REPLACED_S
+        return self._on_black
 
     def _is_strange(self, edges: Grid, now: float) -> bool:
         """Return whether the view has changed; after `ACCEPT_S` adopt the new one."""
@@ -306,16 +335,25 @@ class _Tile:
         return now - self.new_at >= CLOCK_S and self._same_looks >= FROZEN_LOOKS
 
 
-def _is_one_grey(samples: Luma) -> bool:
-    """Return whether most of an image is exactly one grey level, as only a machine draws it."""
+def _one_grey(samples: Luma) -> int | None:
+    """Return the grey level that most of an image has exactly, as only a machine draws it; None without."""
     counts = np.bincount(samples.ravel(), minlength=256)
     grey = int(counts.argmax())
-    if not SIGNAL_GREYS[0] <= grey <= SIGNAL_GREYS[1]:
-        return False
     near = int(counts[max(0, grey - 1) : grey + 2].sum())
     if near < ONE_GREY * samples.size or samples.shape[1] < 2:
+        return None
+    alike = float(np.mean(samples[:, 1:] == samples[:, :-1])) >= ONE_GREY
+    return grey if alike else None
+
+
+def _has_outlines(samples: Luma, black: int) -> bool:
+    """Return whether what is lit in an image begins at an outline."""
+    if samples.shape[1] < 3:
         return False
-    return float(np.mean(samples[:, 1:] == samples[:, :-1])) >= ONE_GREY
+    unlit = samples[:, :-2] <= black + UNLIT
+    rise = np.maximum(samples[:, 1:-1], samples[:, 2:])[unlit]
+    begins = rise[rise > black + UNLIT]
+    return begins.size > 0 and float(np.median(begins)) >= black + OUTLINE
 
 
 def _sample(luma: Luma) -> Luma:

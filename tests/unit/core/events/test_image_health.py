@@ -295,3 +295,51 @@ def test_words_that_wander_are_a_placeholder_where_the_view_is_known(camera: Cam
     assert not camera.health.is_placeholder(living(np.full((360, 640), 130, np.float32))(0.0)), "a hat"
     assert camera.health.is_placeholder(wandering(0.0))
     assert camera.until(wandering, "no_signal", 10)
+
+
+def spinner_on_black(at: float) -> Luma:
+    luma = np.full((360, 640), 16, np.uint8)
+    cv2.ellipse(luma, (320, 180), (60, 60), at * 137 % 360, 0, 270, 200.0, 8, cv2.LINE_AA)
+    return luma
+
+
+def torch_on_black(at: float) -> Luma:
+    y, x = np.mgrid[0:360, 0:640]
+    light = 220 * np.exp(-((x - 100 - 40 * at % 400) ** 2 + (y - 200) ** 2) / 3000)
+    return np.asarray(np.maximum(16, light), np.uint8)
+
+
+def test_a_drawing_that_replaces_the_view_by_black_is_a_placeholder(camera: Camera) -> None:
+    assert not camera.health.is_placeholder(spinner_on_black(0.0)), "no view is known yet"
+    well(camera)
+    assert camera.health.is_placeholder(spinner_on_black(0.0))
+    assert camera.until(spinner_on_black, "no_signal", 10)
+    assert camera.health.is_placeholder(spinner_on_black(0.3))
+
+
+def test_a_torch_in_the_dark_is_no_placeholder(camera: Camera) -> None:
+    well(camera)
+    camera.play(lambda _at: np.full((360, 640), 16, np.uint8), 2)  # the lamp goes off
+    for step in range(10):
+        assert not camera.health.is_placeholder(torch_on_black(step / 5))
+
+
+def test_a_drawing_long_after_the_known_view_is_no_placeholder(camera: Camera) -> None:
+    """Night has come: outlines on black may be whatever a headlight shows."""
+    well(camera)
+    camera.until(lambda _at: np.full((360, 640), 16, np.uint8), "dark", 20)
+    assert not camera.health.is_placeholder(spinner_on_black(0.0))
+
+
+def test_a_car_among_the_lamps_of_a_black_night_is_no_placeholder(camera: Camera) -> None:
+    def night(_at: float) -> Luma:
+        luma = np.full((360, 640), 16, np.uint8)
+        for x in range(40, 640, 120):
+            cv2.circle(luma, (x, 60), 12, 230.0, -1)
+            cv2.circle(luma, (x, 60), 6, 90.0, -1)
+        return luma
+
+    assert set(camera.play(night, 25)) == {None}
+    car = night(0.0)
+    cv2.rectangle(car, (300, 200), (420, 260), 180.0, -1)
+    assert not camera.health.is_placeholder(car)
