@@ -132,7 +132,7 @@ class CameraMotion:
         shift = _shift_of(self._before.image, copy.image)
         if shift is None:
             return detection.changed >= CHANGED
-        return _length(shift) >= MIN_SHIFT * copy.image.shape[1]
+        return bool(_length(shift) >= MIN_SHIFT * copy.image.shape[1])
 
     def _turns(self, copy: _Copy) -> bool:
         """Return whether the shift grows in one direction: a shake goes back and forth."""
