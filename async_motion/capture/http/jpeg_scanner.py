@@ -48,7 +48,9 @@ class JpegScanner:
         self._frame: int | None = None
         """The marker of the frame header."""
         self._has_scan = False
+        self._has_own_tables = False
         self._has_tables = False
+        """Whether quantisation tables came in a JPEG that was not dropped."""
 
     def feed(self, data: bytes) -> Iterator[bytes | None]:
         """Take the next bytes; yield each whole JPEG, and None for each damaged one. Raises TooLong."""
@@ -72,7 +74,7 @@ class JpegScanner:
                 return _Step.NEED_MORE
             del self._bytes[:start]
             self._at = 2
-            self._in_scan = self._has_scan = False
+            self._in_scan = self._has_scan = self._has_own_tables = False
             self._frame = None
         while True:
             step = self._scan() if self._in_scan else self._segment()
@@ -105,7 +107,7 @@ class JpegScanner:
             return _Step.NEED_MORE
         if marker in SOF:
             self._frame = marker
-        self._has_tables = self._has_tables or marker == DQT
+        self._has_own_tables = self._has_own_tables or marker == DQT
         if marker == SOS:
             self._in_scan = self._has_scan = True
         self._at = at + 2 + length
@@ -126,6 +128,7 @@ class JpegScanner:
         return _Step.GO_ON
 
     def _complete(self, end: int) -> bytes | None:
+        self._has_tables = self._has_tables or self._has_own_tables
         scanned = self._has_scan and self._frame is not None
         whole = scanned and (self._has_tables or self._frame in LOSSLESS)
         jpeg = bytes(self._bytes[:end]) if whole else None

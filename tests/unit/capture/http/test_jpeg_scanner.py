@@ -81,6 +81,14 @@ def test_tables_may_come_once_but_must_come() -> None:
     assert scan(bare + WHOLE + bare) == [None, WHOLE, bare]
 
 
+def test_tables_of_a_dropped_jpeg_do_not_count() -> None:
+    """The decoder never sees them."""
+    bare = without_tables(OTHER)
+    cut = WHOLE[: len(WHOLE) * 6 // 10]
+    assert scan(cut + bare) == [None, None]
+    assert scan(cut + WHOLE + bare) == [None, WHOLE, bare]
+
+
 def test_empty_parts_are_nothing() -> None:
     assert scan(b"--frame\r\nContent-Length: 0\r\n\r\n\r\n" * 3 + WHOLE) == [WHOLE]
 
