@@ -55,7 +55,7 @@ class CameraState:
     peak: float = 0.0
     """Highest score of a moving frame since the last state."""
     dropped: Counter[str] = field(default_factory=Counter)
-    """Frames that the pipeline lost, by reason; `drops` adds those of the capture."""
+    """Frames that were lost, by reason; `drops` adds those of the current capture."""
     capture: Callable[[], Mapping[str, int]] = dict
     """Returns the capture's counters."""
     drops_said: int = 0
@@ -119,6 +119,11 @@ class CameraState:
             return 0.0
         since, frames = self.rate[0]
         return (self.frames - frames) / (monotonic - since) if monotonic > since else 0.0
+
+    def follow(self, capture: Callable[[], Mapping[str, int]]) -> None:
+        """Count another capture's frames from now on; the losses of the last one stay counted."""
+        if capture != self.capture:  # the controls of a running camera may be handed over again
+            self.dropped, self.capture = self.drops(), capture
 
     def drops(self) -> Counter[str]:
         """Return the frames that were lost before the spool accepted them, by reason."""

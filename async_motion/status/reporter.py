@@ -200,15 +200,15 @@ class Reporter:
 
         `capture` returns the counters of its capture; `dropped` and `corrupt` among them are lost frames.
         """
-        self._cameras[camera].capture = capture
+        self._cameras[camera].follow(capture)
         if preview is not None:
             self._previews[camera] = preview
         self._commands.attach(camera, controls, profiles)
         self._settings_changed(camera)
 
     def detach(self, camera: str) -> None:
-        """Forget the controls and counters of a camera that has stopped; its last state stays."""
-        self._cameras[camera].capture = dict
+        """Forget the controls of a camera that has stopped; its last state and its losses stay."""
+        self._cameras[camera].follow(dict)
         self._previews.pop(camera, None)
         self._commands.detach(camera)
 

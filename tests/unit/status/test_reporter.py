@@ -322,7 +322,11 @@ def test_an_image_problem_shows_while_online_and_goes_with_the_camera() -> None:
 def test_what_the_capture_lost_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     counters = {"opened": 3, "frames": 90, "dropped": 2, "corrupt": 0, "stalls": 2, "abandoned": 1}
-    bench.reporter.attach("porch", bench.controls, capture=lambda: counters)
+
+    def capture() -> dict[str, int]:
+        return counters
+
+    bench.reporter.attach("porch", bench.controls, capture=capture)
     bench.reporter.dropped("porch", "too_slow", 3)
     bench.wait(20)
     state = bench.broker.state_of("porch")
@@ -334,6 +338,10 @@ def test_what_the_capture_lost_is_counted_and_said(caplog: pytest.LogCaptureFixt
         bench.wait(1)
     assert bench.broker.state_of("porch")["dropped"]["corrupt"] >= 10
     bench.wait(60)
+    bench.reporter.attach("porch", bench.controls, capture=capture)  # a change in place
+    bench.reporter.detach("porch")
+    bench.wait(60)
+    assert bench.broker.state_of("porch")["dropped_total"] == 65, "a camera that stops takes nothing back"
     said = [line.getMessage() for line in caplog.records if "frames lost" in line.getMessage()]
     assert said == [
         "porch: 5 frames lost, since the start: 5 too_slow",
