@@ -710,7 +710,10 @@ def test_wrong_sources(tmp_path: Path, source: object, problem: str) -> None:
         ('cameras: {a: {source: usb:0, name: "a\\nb"}}', "cameras.a.name: holds a control character"),
         ('cameras: {a: {source: usb:0, name: "a\\x85b"}}', "cameras.a.name: holds a control character"),
         ('cameras: {a: {source: usb:0, name: "a\\u2028b"}}', "cameras.a.name: holds a control character"),
-        ('cameras: {a: {source: usb:0, name: "a\\ud800b"}}', "a.name: holds half of a surrogate pair"),
+        (
+            'cameras: {a: {source: usb:0, name: "a\\ud800b"}}',
+            "cameras.a.name: holds half of a surrogate pair",
+        ),
         (
             "web: {host: 0.0.0.0}",
             "web.host: '0.0.0.0' can be reached from other machines, expected `web.token`",
