@@ -73,9 +73,18 @@ class _Job:
 class FileEditor:
     """Changes one service's settings through `apply`, while `run` runs; changes wait until it does."""
 
-    def __init__(self, file: SettingsFile, settings: Settings, apply: Apply) -> None:
+    def __init__(
+        self,
+        file: SettingsFile,
+        settings: Settings,
+        apply: Apply,
+        *,
+        refusal: Callable[[], SettingsError | None] = lambda: None,
+    ) -> None:
+        """`refusal` returns why no change can be applied now, None if it can: then no file is written."""
         self._file = file
         self._apply = apply
+        self._refusal = refusal
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
         self._ended = False
         self.settings = settings
@@ -204,16 +213,33 @@ class FileEditor:
 
     async def _save(self, before: bytes, content: bytes) -> Reloaded:
         """Write the content and apply it, else write back what was `before`."""
-        file, problem = self._file.written, self.problem
-        await asyncio.to_thread(write, file, content, version=version_of(before))
-        log.info("settings: %s was changed from the page", file)
-        reloaded = await self._reload()
+        if (refusal := self._refusal()) is not None:
+            raise refusal
+        problem = self.problem
+        await asyncio.to_thread(write, self._file.written, content, version=version_of(before))
+        log.info("settings: %s was changed from the page", self._file.written)
+        try:
+            reloaded = await self._reload()
+        except Exception:
+            await self._write_back(before, content)
+            raise
         if reloaded.problems:
-            await asyncio.to_thread(write, file, before, version=version_of(content))
-            log.warning("settings: %s is as before: the change cannot be applied", file)
-            self.problem = problem
-            raise SettingsError(*reloaded.problems)
+            left = await self._write_back(before, content)
+            if not left:
+                self.problem = problem
+            raise SettingsError(*reloaded.problems, *left)
         return reloaded
+
+    async def _write_back(self, before: bytes, content: bytes) -> list[str]:
+        """Replace `content`, which cannot be applied; return what is left to say if that fails."""
+        file = self._file.written
+        try:
+            await asyncio.to_thread(write, file, before, version=version_of(content), keep=False)
+        except SettingsError as exc:
+            log.error("settings: %s holds a change that cannot be applied: %s", file, exc)
+            return [f"{file} holds the change all the same: {exc}"]
+        log.warning("settings: %s is as before: the change cannot be applied", file)
+        return []
 
     def _draft(self, version: str, changes: Sequence[web.Edit]) -> tuple[bytes, bytes, Settings]:
         """Return the file's content, the changed one and its settings.
@@ -250,9 +276,9 @@ class FileEditor:
         raise CameraUnavailable("it ended before its first frame")
 
 
-def stopping() -> SettingsError:
+def stopping() -> SettingsConflict:
     """Return the error for a change that comes too late."""
-    return SettingsError("the service is stopping: what the file says applies at its next start")
+    return SettingsConflict("the service is stopping: look at the settings after its next start")
 
 
 def _small(frame: Frame) -> bytes:

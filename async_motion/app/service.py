@@ -51,7 +51,7 @@ from async_motion.broker.client import BrokerClient
 from async_motion.camera.unit import CameraUnit
 from async_motion.core import commands
 from async_motion.core.rates import LogThrottle
-from async_motion.errors import AsyncMotionError
+from async_motion.errors import AsyncMotionError, SettingsConflict, SettingsError
 from async_motion.home_assistant.publisher import DiscoveryPublisher
 from async_motion.logs import dropped_lines, flush_logging
 from async_motion.settings import Settings
@@ -215,7 +215,11 @@ class Service:
             certificates = Certificates(settings)
             disks = Disks(settings)
             snapshot = _with_process_state(reporter.snapshot, certificates, disks)
-            editor = None if self._file is None else FileEditor(self._file, settings, self._change)
+            editor = (
+                None
+                if self._file is None
+                else FileEditor(self._file, settings, self._change, refusal=self._refusal)
+            )
             self._parts = _Parts(
                 reporter=reporter,
                 live=live,
@@ -351,13 +355,17 @@ class Service:
             await asyncio.wait([stopping, succeeded, ended], return_when=asyncio.FIRST_COMPLETED)
             for task in (ended, stopping, succeeded):
                 task.cancel()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + STOP_S
         async with asyncio.TaskGroup() as tasks:
             await _finish(tasks.create_task(self._close(), name="change of the settings"), STOP_S)
         if member is not None:
             await member.drain(self._settings.shutdown_grace)
             return
         async with asyncio.TaskGroup() as tasks:
-            await _finish(tasks.create_task(cameras.stop_all(), name="stop of the cameras"), STOP_S)
+            # The supervisors allow one time for both.
+            left_s = max(LAST_WORDS_S, until - loop.time())
+            await _finish(tasks.create_task(cameras.stop_all(), name="stop of the cameras"), left_s)
 
     async def _close(self) -> None:
         """Wait for the change in progress; from then on, apply none."""
@@ -401,13 +409,23 @@ class Service:
         """
         async with self._changing:
             parts, fleet = self._parts, bool(self._settings.fleet.servers)
-            if (self._closed or self._stopping.is_set()) and not self._succeeded.is_set():
-                raise stopping()
+            if (refusal := self._refusal()) is not None:
+                raise refusal
             if self._succeeded.is_set() or plan.whole or fleet or self._cameras is None or parts is None:
                 self.successor = settings
                 self._succeeded.set()
             else:
                 await self._apply(settings, plan, self._cameras, parts)
+
+    def _refusal(self) -> SettingsError | None:
+        """Return why no change can be applied, None if it can."""
+        if self._succeeded.is_set() or not (self._closed or self._stopping.is_set()):
+            return None
+        if self._stopping.is_set():
+            return stopping()
+        return SettingsConflict(
+            "every recording has ended, and the service ends once all is delivered: change the settings then"
+        )
 
     async def _apply(self, settings: Settings, plan: Plan, cameras: Cameras, parts: _Parts) -> None:
         """Apply other settings to the running parts. Raises AsyncMotionError: nothing has changed."""

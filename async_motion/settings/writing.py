@@ -80,8 +80,8 @@ def edited(content: bytes, path: Path, changes: Sequence[Change]) -> bytes:
     return new
 
 
-def write(path: Path, content: bytes, *, version: str) -> None:
-    """Replace the file and keep the old one as `.bak`. Blocks.
+def write(path: Path, content: bytes, *, version: str, keep: bool = True) -> None:
+    """Replace the file; `keep` the old one as `.bak`. Blocks.
 
     Raises SettingsConflict if the file is no longer of `version`, SettingsError if it cannot be written.
     """
@@ -92,7 +92,7 @@ def write(path: Path, content: bytes, *, version: str) -> None:
         if before is not None and version_of(before) != version:
             raise SettingsConflict(f"{path} has changed in the meantime: read it again")
         like = file.stat() if before is not None else None
-        if before is not None:
+        if before is not None and keep:
             _replace(file.with_name(file.name + ".bak"), before, like)
         _replace(file, content, like)
     except OSError as exc:

@@ -12,8 +12,8 @@ import pytest
 
 from async_motion.app.editor import FileEditor, SettingsFile
 from async_motion.app.reload import Plan
-from async_motion.errors import AsyncMotionError, SettingsConflict, SettingsError, StoreUnavailable
-from async_motion.settings import Settings
+from async_motion.errors import SettingsConflict, SettingsError, StoreUnavailable
+from async_motion.settings import Settings, writing
 from async_motion.web.editor import Edit
 
 TEXT = """\
@@ -36,9 +36,10 @@ class Bench:
         self.applied: list[tuple[Settings, Plan]] = []
         self.begun: asyncio.Event | None = None
         self.hold: asyncio.Event | None = None
-        self.error: AsyncMotionError | None = None
+        self.error: Exception | None = None
         file = SettingsFile(config=self.path, env=env or {})
-        self.editor = FileEditor(file, file.load(), self._apply)
+        self.refusal: SettingsError | None = None
+        self.editor = FileEditor(file, file.load(), self._apply, refusal=lambda: self.refusal)
 
     async def _apply(self, settings: Settings, plan: Plan) -> None:
         if self.begun is not None and self.hold is not None:
@@ -51,6 +52,10 @@ class Bench:
     async def save(self, value: Any, *, dry_run: bool = False) -> Any:
         version = (await self.editor.current()).version
         return await self.editor.save(version, [Edit(place=PORCH, value=value)], dry_run=dry_run)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 @asynccontextmanager
@@ -122,6 +127,47 @@ async def test_a_change_that_cannot_be_applied_leaves_the_file_as_it_was(tmp_pat
         assert bench.editor.settings.cameras["porch"].detect.sensitivity == "low"
         bench.error = None
         assert (await bench.save("high")).done == ["porch: changed in place"]
+
+
+async def test_a_change_that_is_refused_writes_nothing(tmp_path: Path) -> None:
+    async with editing(tmp_path) as bench:
+        await bench.save("high")
+        before = contents(tmp_path)
+        bench.refusal = SettingsConflict("the service is stopping")
+        with pytest.raises(SettingsConflict, match="is stopping"):
+            await bench.save("medium")
+        bench.refusal, bench.error = None, StoreUnavailable("the store does not answer")
+        with pytest.raises(SettingsError, match="does not answer"):
+            await bench.save("medium")
+        kept = {"variables.yaml.bak": before["variables.yaml"]}
+        assert contents(tmp_path) == before | kept, "what cannot be applied is no backup"
+
+
+async def test_a_bug_in_a_change_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.error = RuntimeError("a bug")
+    running = asyncio.create_task(bench.editor.run())
+    with pytest.raises(SettingsError):
+        await bench.save("high")
+    with pytest.raises(RuntimeError, match="a bug"):
+        await running
+    assert bench.path.read_text() == TEXT
+
+
+async def test_a_file_that_cannot_be_written_back_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, content: bytes, **how: Any) -> None:
+        if content == TEXT.encode():
+            raise SettingsError(f"{path}: cannot be written (No space left on device)")
+        writing.write(path, content, **how)
+
+    monkeypatch.setattr("async_motion.app.editor.write", write)
+    async with editing(tmp_path) as bench:
+        bench.error = StoreUnavailable("the store does not answer")
+        with pytest.raises(SettingsError, match=r"(?s)does not answer.*holds the change.*No space left"):
+            await bench.save("high")
+        assert "does not answer" in ((await bench.editor.current()).problem or "")
 
 
 async def test_a_reload_that_fails_is_told_until_one_succeeds(tmp_path: Path) -> None:

@@ -183,6 +183,6 @@ async def test_a_change_during_a_stop_is_refused(bench: Bench) -> None:
     async with bench.running():
         bench.stopping.set()
         for plan in (Plan(removed=("porch",)), Plan(whole=("instance",))):
-            with pytest.raises(SettingsError, match="applies at its next start"):
+            with pytest.raises(SettingsError, match="is stopping"):
                 await bench.service._change(bench.service._settings, plan)
         assert bench.service.successor is None
