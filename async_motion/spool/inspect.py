@@ -153,17 +153,23 @@ def retry(path: Path, numbers: Collection[int] | None = None) -> int:
 def export(path: Path, folder: Path, *, aside_only: bool = False) -> Iterator[Path]:
     """Write each record's JPEG to `folder`, under its object key, and yield the file's path.
 
+    A record whose description is damaged becomes `unreadable/{number}.jpg`.
+
     The spool is only read. Records whose bytes were stored already are left out. Raises SpoolError.
     """
     with opened(path) as db:
         rows = db.execute(
-            "SELECT items.body, jpegs.jpeg FROM items JOIN jpegs USING (number)"
+            "SELECT number, items.body, jpegs.jpeg FROM items JOIN jpegs USING (number)"
             f" WHERE kind = {RECORD} AND bytes > {ROW_BYTES} AND state >= ? ORDER BY number",
             (ASIDE if aside_only else 0,),
         )
-        for body, jpeg in rows:
+        for number, body, jpeg in rows:
+            try:
+                key = codec.load_info(body).object_key
+            except codec.Unreadable:
+                key = f"unreadable/{number}.jpg"
             # The file may be damaged, and the key with it: write nothing outside the folder.
-            file = folder / codec.load_info(body).object_key.lstrip("/")
+            file = folder / key.lstrip("/")
             if not file.resolve().is_relative_to(folder.resolve()):
                 raise SpoolError(f"{path}: a record's key leads out of {folder}: {file}")
             try:
@@ -189,7 +195,7 @@ def opened(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connection
             yield db
     except sqlite3.Error as exc:
         raise files.translate(path, exc) from exc
-    except (TypeError, ValueError, OverflowError) as exc:
+    except (codec.Unreadable, TypeError, ValueError, OverflowError) as exc:
         raise SpoolError(f"{path}: a row is damaged: {exc}") from exc
     except OSError as exc:
         raise SpoolError(f"{path}: cannot be read ({exc.strerror or exc})") from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 from dataclasses import replace
@@ -68,6 +69,19 @@ def test_looking_at_a_file_that_is_not_a_spool(tmp_path: Path) -> None:
     (tmp_path / "noise.db").write_bytes(b"noise" * 2000)
     with pytest.raises(SpoolError):
         spool_package.look(tmp_path / "noise.db")
+
+
+async def test_a_damaged_description_costs_an_export_only_the_name(
+    path: Path, tmp_path: Path, clock: Clock
+) -> None:
+    records = [make_record(make_event(), seq) for seq in range(3)]
+    async with new_spool(path, clock) as spool:
+        await spool.accept(records)
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE items SET body = 'x' WHERE number = (SELECT min(number) FROM items)")
+    files = list(spool_package.export(path, tmp_path / "out"))
+    assert [file.read_bytes() for file in files] == [record.jpeg for record in records]
+    assert files[0].parent == tmp_path / "out" / "unreadable"
 
 
 async def test_an_export_never_leaves_its_folder(path: Path, tmp_path: Path, clock: Clock) -> None:
