@@ -55,8 +55,9 @@ class _SeenEntry:
 class BucketView:
     """What `worker` sees of the bucket while `follow` runs, and whether the bucket answers.
 
-    `connected` is whether the last request was answered, `problem` why not. `drained` is whether the worker
-    was told to hand its cameras over.
+    `connected` is whether the last request was answered, `problem` why not. `complete` is whether a watch has
+    reported every key since the last request without an answer. `drained` is whether the worker was told to
+    hand its cameras over.
     """
 
     def __init__(
@@ -75,27 +76,41 @@ class BucketView:
         self._camera_keys = frozenset(CAMERA + camera for camera in cameras)
         self._max_keys = MAX_OTHER_KEYS + 2 * len(cameras)
         self._seen: dict[str, _SeenEntry] = {}
+        self._watching: asyncio.Timeout | None = None
         self.connected = False
+        self.complete = False
         self.problem: str | None = None
         self.drained = False
 
     # The bucket
 
     async def follow(self) -> None:
-        """Keep the view up to date. The watch restarts every `ttl_s`, and after every lost connection."""
+        """Keep the view up to date. The watch restarts every `ttl_s`, and after every outage."""
         while True:
             try:
-                async with asyncio.timeout(self._ttl_s):
-                    async for entry in self._bucket.watch():
-                        if entry is not None:
-                            self.see(entry)
-                        else:
-                            self.answered()
+                await self._watch()
             except TimeoutError:
                 continue
             except LeaseUnavailable as exc:
                 self.failed(str(exc))
                 await asyncio.sleep(RETRY_S)
+
+    async def _watch(self) -> None:
+        async with asyncio.timeout(self._ttl_s) as watching:
+            self._watching = watching
+            try:
+                async for entry in self._bucket.watch():
+                    if entry is not None:
+                        self.see(entry)
+                    else:
+                        self.completed()
+            finally:
+                self._watching = None
+
+    def _watch_again(self) -> None:
+        """End the present watch: its request may be lost, which it would notice much later."""
+        if self._watching is not None and not self._watching.expired():
+            self._watching.reschedule(asyncio.get_running_loop().time())
 
     def see(self, entry: Entry) -> None:
         """Add an entry, unless it is older than what the view has."""
@@ -122,13 +137,20 @@ class BucketView:
         """Note that the bucket has answered."""
         if not self.connected:
             log.info("fleet: connected to the NATS servers as worker %s", self._worker)
+            if not self.complete:
+                self._watch_again()
         self.connected, self.problem = True, None
+
+    def completed(self) -> None:
+        """Note that the watch has reported every key."""
+        self.complete = True
+        self.answered()
 
     def failed(self, problem: str) -> None:
         """Note that the bucket has not answered."""
         if self.connected or self.problem is None:
             log.warning("fleet: %s; retrying", problem)
-        self.connected, self.problem = False, problem
+        self.connected, self.complete, self.problem = False, False, problem
 
     # Cameras
 

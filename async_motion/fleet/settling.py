@@ -5,10 +5,13 @@ would take every camera, and the others would get them back one by one, minutes 
 
 - after its start for `SETTLE_S`;
 - after an outage for a new report of each worker that it knew before, for at most `RETURN_S`.
+
+Both times count from when its watch has reported every key: an answer to its own report brings no other's.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -33,6 +36,8 @@ class Settling:
         """When the bucket stopped answering, after this worker had settled."""
         self._back_at: float | None = None
         """When the bucket began to answer; None: it does not."""
+        self._complete_at: float | None = None
+        """When the watch had reported every key since then; None: it has not."""
 
     def look(self) -> bool:
         """Return whether the worker may take cameras now."""
@@ -40,18 +45,21 @@ class Settling:
         if not self._view.connected:
             if self._settled:
                 self._settled, self._lost_at = False, now
-            self._back_at = None
+            self._back_at = self._complete_at = None
             return False
         if self._back_at is None:
             self._back_at = now
+        if self._complete_at is None and self._view.complete:
+            self._complete_at = now
         self._settled = self._settled or self._is_over(self._back_at, now)
         if self._settled:
             self._known = tuple(self._view.reports())
         return self._settled
 
     def _is_over(self, back_at: float, now: float) -> bool:
+        listened_s = now - self._complete_at if self._complete_at is not None else -math.inf
         if self._known is None:
-            return now - back_at >= SETTLE_S
-        if back_at - self._lost_at < self._ttl_s / 2 or now - back_at >= RETURN_S:
+            return listened_s >= SETTLE_S
+        if back_at - self._lost_at < self._ttl_s / 2 or listened_s >= RETURN_S:
             return True  # the outage was so short that no report has expired, or some workers are gone
         return all(self._view.heard_since(name, back_at) for name in self._known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
@@ -110,6 +111,41 @@ def test_garbage_leaves_room_for_the_cameras(view: BucketView) -> None:
         view.see(Entry(key=f"x{number}", value=b"x", revision=number + 1))
     view.see(owned_by("west", 2 * MAX_OTHER_KEYS + 1))
     assert view.owner("porch") is not None
+
+
+class LostWatch(MemoryBucket):
+    """A bucket whose first watch is lost: it reports nothing, and ends long after the test."""
+
+    watches = 0
+
+    async def watch(self) -> AsyncIterator[Entry | None]:
+        self.watches += 1
+        if self.watches == 1:
+            await asyncio.sleep(3600)
+        async for entry in super().watch():
+            yield entry
+
+
+async def test_a_lost_watch_starts_again_once_the_bucket_answers() -> None:
+    bucket = LostWatch(600.0)
+    view = BucketView(bucket, worker="east", cameras=("porch",), ttl_s=600.0, clock=Clock())
+    following = asyncio.create_task(view.follow())
+    try:
+        await eventually_async(lambda: bucket.watches == 1, what="the lost watch")
+        view.answered()
+        assert (view.connected, view.complete) == (True, False)
+        await eventually_async(lambda: view.complete, what="a complete watch")
+        view.answered()
+        assert bucket.watches == 2
+        view.failed("gone")
+        assert not view.complete
+        view.answered()
+        view.failed("gone")
+        view.answered()  # twice before the watch has noticed the first
+        await eventually_async(lambda: view.complete, what="a complete watch after the outage")
+        assert not following.done()
+    finally:
+        following.cancel()
 
 
 async def test_it_follows_the_bucket_and_tells_whether_it_answers(caplog: pytest.LogCaptureFixture) -> None:

@@ -37,7 +37,7 @@ class Stage:
 def stage() -> Stage:
     """Return a worker that has settled beside another one."""
     stage = Stage()
-    stage.view.answered()
+    stage.view.completed()
     stage.hear("a", "b")
     assert not stage.look()
     assert not stage.look(SETTLE_S - 0.1)
@@ -49,14 +49,16 @@ def lose(stage: Stage, for_s: float) -> None:
     stage.view.failed("gone")
     assert not stage.look()
     assert not stage.look(for_s)
-    stage.view.answered()
+    stage.view.completed()
 
 
-def test_it_listens_from_the_first_answer_not_from_its_start() -> None:
+def test_it_listens_from_the_first_complete_watch_not_from_its_start() -> None:
     stage = Stage()
     assert not stage.look()
     assert not stage.look(60.0)
     stage.view.answered()
+    assert not stage.look(60.0), "an answer to its report brings no other worker's"
+    stage.view.completed()
     assert not stage.look()
     assert stage.look(SETTLE_S)
 
@@ -80,6 +82,29 @@ def test_a_worker_that_does_not_come_back_is_not_awaited_for_long(stage: Stage) 
     assert stage.look(0.2)
 
 
+def test_after_an_outage_the_time_counts_from_the_complete_watch(stage: Stage) -> None:
+    stage.view.failed("gone")
+    assert not stage.look()
+    assert not stage.look(TTL_S)
+    stage.view.answered()
+    assert not stage.look()
+    assert not stage.look(2 * RETURN_S)
+    stage.view.completed()
+    assert not stage.look()
+    assert not stage.look(RETURN_S - 0.1)
+    assert stage.look(0.2)
+
+
+def test_a_worker_that_is_heard_before_the_watch_is_complete_is_back(stage: Stage) -> None:
+    stage.view.failed("gone")
+    assert not stage.look()
+    assert not stage.look(TTL_S)
+    stage.view.answered()
+    assert not stage.look()
+    stage.hear("a", "b")
+    assert stage.look()
+
+
 def test_after_a_short_outage_it_goes_on_at_once(stage: Stage) -> None:
     lose(stage, TTL_S / 3)
     assert stage.look()
@@ -90,7 +115,7 @@ def test_answers_that_stop_again_prolong_the_outage(stage: Stage) -> None:
     assert not stage.look()
     stage.view.failed("gone")
     assert not stage.look(0.1)
-    stage.view.answered()
+    stage.view.completed()
     assert not stage.look(0.1), "the reports are as old as before"
     stage.hear("a", "b")
     assert stage.look()
