@@ -102,7 +102,7 @@ class NatsBucket:
 
     async def create(self, key: str, value: bytes) -> int:
         """Write a key that does not exist; return its revision. Raises KeyTaken, LeaseUnavailable."""
-        bucket = await self._open()
+        bucket = await self._trusted()
         newest = self._newest
         try:
             return self._wrote(await self._ask(bucket.create(key, value)), newest)
@@ -124,9 +124,7 @@ class NatsBucket:
 
     async def get(self, key: str) -> Entry | None:
         """Return a key's entry; None if it does not exist or was deleted. Raises LeaseUnavailable."""
-        bucket = await self._open()
-        if self._went_back:
-            raise self._older()
+        bucket = await self._trusted()
         try:
             entry = await self._ask(bucket.get(key))
         except _Missing:
@@ -143,7 +141,7 @@ class NatsBucket:
 
         Raises LeaseUnavailable, also after `ttl_s` without a change.
         """
-        bucket = await self._open()
+        bucket = await self._trusted()
         # A server keeps an abandoned watch for this long, and has room for 1000; nats-py's default is 5 min.
         watcher: Any = await self._ask(bucket.watchall(inactive_threshold=self._ttl_s))
         try:
@@ -175,6 +173,16 @@ class NatsBucket:
                 self._client = self._client or await self._connect()
                 self._bucket = await self._ask(self._make_bucket(self._client))
             return self._bucket
+
+    async def _trusted(self) -> KeyValue:
+        """Return the bucket; raise LeaseUnavailable while it is an older one, as the last write has shown.
+
+        Workers `put` their reports all the time: that write finds out whether it is so still.
+        """
+        bucket = await self._open()
+        if self._went_back:
+            raise self._older()
+        return bucket
 
     def _is_over(self) -> bool:
         """Return whether the connection is closed for good, or was lost for too long."""

@@ -70,6 +70,50 @@ async def test_a_connection_that_uvloop_has_closed_is_trouble_and_no_bug(
             await bucket.put("key", b"")
 
 
+class OlderBucket:
+    """An older copy of the leases' bucket: its revisions begin again at 1."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.asked: list[str] = []
+
+    async def put(self, _key: str, _value: bytes) -> int:
+        self.revision += 1
+        return self.revision
+
+    async def create(self, key: str, value: bytes) -> int:
+        self.asked.append("create")
+        return await self.put(key, value)
+
+    async def watchall(self, **_options: object) -> None:
+        self.asked.append("watch")
+        raise nats.errors.TimeoutError
+
+
+async def test_a_replaced_bucket_is_neither_watched_nor_gets_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket: Any = NatsBucket(["nats://127.0.0.1:1"], "fleet", ttl_s=600.0, worker="w1")
+    older = OlderBucket()
+
+    async def opened() -> OlderBucket:
+        return older
+
+    monkeypatch.setattr(bucket, "_open", opened)
+    monkeypatch.setattr(bucket, "_newest", 2)
+    for _ in range(2):
+        with pytest.raises(LeaseUnavailable, match="was replaced: its revisions are lower"):
+            await bucket.put("worker.w1", b"")
+        with pytest.raises(LeaseUnavailable, match="was replaced: its revisions are lower"):
+            await anext(bucket.watch())
+        with pytest.raises(LeaseUnavailable, match="was replaced: its revisions are lower"):
+            await bucket.create("camera.porch", b"")
+    assert older.asked == []
+    assert await bucket.put("worker.w1", b"") == 3, "the report's write finds out that it is right again"
+    assert await bucket.create("camera.porch", b"") == 4
+    with pytest.raises(LeaseUnavailable, match="do not answer"):
+        await anext(bucket.watch())
+    assert older.asked == ["create", "watch"]
+
+
 async def test_a_connection_is_not_replaced_for_the_end_of_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
