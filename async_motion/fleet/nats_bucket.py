@@ -54,6 +54,9 @@ MAX_DUPLICATE_WINDOW_S = 120.0
 
 # RuntimeError: uvloop's for a write to a closed connection, which nats-py does not translate.
 _TROUBLE = (nats.errors.Error, TimeoutError, OSError, RuntimeError)
+# asyncio of Python 3.13.0 raises TypeError where nats-py writes to a connection that has ended, and nats-py
+# itself AssertionError where no connection has begun.
+_CONNECTION_TROUBLE = (*_TROUBLE, TypeError, AssertionError)
 
 
 class NatsBucket:
@@ -200,9 +203,7 @@ class NatsBucket:
 
     @staticmethod
     async def _close(client: Client) -> None:
-        # asyncio of Python 3.13.0 raises TypeError where nats-py writes to a connection that has ended, and
-        # nats-py itself AssertionError where no connection has begun.
-        with suppress(*_TROUBLE, TypeError, AssertionError):
+        with suppress(*_CONNECTION_TROUBLE):
             async with asyncio.timeout(CONNECT_S):
                 await client.close()
 
@@ -261,7 +262,7 @@ class NatsBucket:
                     reconnected_cb=self._on_reconnect,
                     **options,
                 )
-            except _TROUBLE as exc:
+            except _CONNECTION_TROUBLE as exc:
                 return exc
             return None
 

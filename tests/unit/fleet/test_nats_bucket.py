@@ -151,6 +151,21 @@ async def test_a_connection_that_is_cancelled_while_it_opens_is_closed() -> None
             await closed.wait()
 
 
+@pytest.mark.parametrize(
+    "error", [TypeError("NoneType"), AssertionError("no transport"), RuntimeError("closed")]
+)
+async def test_what_asyncio_and_nats_py_raise_while_connecting_is_trouble_and_no_bug(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def connect(*_args: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Client, "connect", connect)
+    async with NatsBucket(["nats://127.0.0.1:1"], "fleet", ttl_s=9.0, worker="w1") as bucket:
+        with pytest.raises(LeaseUnavailable, match=f"no NATS server answers: {error}"):
+            await bucket.put("hello", b"x")
+
+
 async def test_connecting_ends_although_nats_py_swallows_the_first_cancellation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
