@@ -8,8 +8,6 @@ continue: a person who stands falls into parts, whose tracks come and go.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,63 +18,75 @@ _CONFIRMED_S = 0.5
 """Motion of this length confirms a place: an insect in front of the lens does not."""
 _LONGEST_STEP_S = 0.25
 """A frame stands for at most this length of motion."""
+_PAUSE_S = 1.0
+"""Motion with longer pauses confirms nothing: insects come back to a lamp, branches to their place."""
+_MOST = 32
+"""More places are noise: snow, hail, a flock."""
 _JOINS, _NEAR = 2.0, 3.0
 """How far from a place, in pixels, motion belongs to it, and a region is near it."""
 
 
-@dataclass(slots=True)
-class _Place:
-    """`box` (left, top, right, bottom in pixels) of the last motion, at `at`; all motion took `lasted` s."""
-
-    box: NDArray[np.float64]
-    at: float
-    lasted: float = 0.0
-
-
 class Places:
-    """The places of one camera. Call `near`, then `update`, for each frame."""
+    """The places of one camera, at most `_MOST`. Call `near`, then `update`, for each frame."""
 
     def __init__(self) -> None:
-        self._places: list[_Place] = []
+        self._boxes = np.zeros((0, 4))
+        """Left, top, right and bottom of each place's last motion, in pixels."""
+        self._at = np.zeros(0)
+        """When that was."""
+        self._lasted = np.zeros(0)
+        """How many seconds of motion each place has had."""
 
     def near(self, regions: Regions, now: float) -> NDArray[np.bool_]:
         """Return which regions are at or beside a confirmed place."""
         found = np.zeros(regions.count, np.bool_)
-        if not self._places or regions.count < 2:
-            return found
-        boxes = _corners(regions)
-        for place in self._places:
-            if place.lasted >= _CONFIRMED_S - 1e-6 and now - place.at <= _HOLDS_S:
-                found |= _meets(boxes, place.box, _NEAR)
-        found[0] = False
+        confirmed = self._confirmed() & (now - self._at <= _HOLDS_S)
+        if regions.count > 1 and confirmed.any():
+            boxes = _corners(regions)
+            for place in self._boxes[confirmed]:
+                found |= _meets(boxes, place, _NEAR)
+            found[0] = False
         return found
 
     def update(self, regions: Regions, real: NDArray[np.bool_], now: float, passed_s: float) -> None:
         """Open or extend the places of the regions that are `real` motion; close those without for long."""
-        self._places = [place for place in self._places if now - place.at <= _HOLDS_S]
+        held = now - self._at <= _HOLDS_S
+        self._boxes, self._at, self._lasted = self._boxes[held], self._at[held], self._lasted[held]
         boxes = _corners(regions)
-        met: dict[int, _Place] = {}
+        met: set[int] = set()
         for label in labels(real):
             box = boxes[label]
-            place = max(
-                (place for place in self._places if _meets(box[None], place.box, _JOINS)[0]),
-                key=lambda place: place.lasted,
-                default=None,
-            )
+            meets = np.flatnonzero(_meets(self._boxes, box, _JOINS))
+            place = int(meets[self._lasted[meets].argmax()]) if meets.size else self._opened(met, now)
             if place is None:
-                place = _Place(box, now)
-                self._places.append(place)
-            if id(place) in met:
+                continue
+            if place in met:
                 # The parts of one object are one place.
-                place.box = np.concatenate(
-                    (np.minimum(place.box[:2], box[:2]), np.maximum(place.box[2:], box[2:]))
-                )
-            else:
-                place.box = box
-            met[id(place)] = place
-        for place in met.values():
-            place.at = now
-            place.lasted += min(passed_s, _LONGEST_STEP_S)
+                known = self._boxes[place]
+                box = np.concatenate((np.minimum(known[:2], box[:2]), np.maximum(known[2:], box[2:])))
+            self._boxes[place] = box
+            met.add(place)
+        extended = list(met)
+        paused = now - self._at[extended] > max(_PAUSE_S, 1.5 * passed_s)
+        forgotten = np.where(paused & ~self._confirmed()[extended], 0.0, self._lasted[extended])
+        self._lasted[extended] = forgotten + min(passed_s, _LONGEST_STEP_S)
+        self._at[extended] = now
+
+    def _confirmed(self) -> NDArray[np.bool_]:
+        return np.asarray(self._lasted >= _CONFIRMED_S - 1e-6, np.bool_)
+
+    def _opened(self, met: set[int], now: float) -> int | None:
+        """Return a new place, if need be instead of the oldest unconfirmed one that is not `met`."""
+        if len(self._at) < _MOST:
+            self._boxes = np.concatenate((self._boxes, np.zeros((1, 4))))
+            self._at, self._lasted = np.append(self._at, now), np.append(self._lasted, 0.0)
+            return len(self._at) - 1
+        others = [place for place in np.flatnonzero(~self._confirmed()).tolist() if place not in met]
+        if not others:
+            return None
+        place = int(min(others, key=self._at.__getitem__))
+        self._at[place], self._lasted[place] = now, 0.0
+        return place
 
 
 def _corners(regions: Regions) -> NDArray[np.float64]:

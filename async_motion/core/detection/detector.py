@@ -32,7 +32,7 @@ from async_motion.core.detection.regions import Regions, Unrest, clean, labels, 
 from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of
 from async_motion.core.detection.sensitivity import MEASURES, Measures
 from async_motion.core.detection.tracks import Tracks, stirring
-from async_motion.core.detection.working_image import Plane, u8, working_image, working_size
+from async_motion.core.detection.working_image import Plane, eighth, u8, working_image, working_size
 from async_motion.core.detection.zones import Polygon, Zone, draw
 from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
 from async_motion.core.options import (
@@ -60,9 +60,12 @@ _KEPT_SHARE = 0.5
 """The parts of a kept track together need this share of the area and strong pixels that others need."""
 _KEPT_STRONG = 0.15
 """Share of a kept track's pixels that must be strong."""
-_WEAK_SHARE, _WEAK_DIFFERENT, _WEAK_UNREST = 0.5, 0.6, 0.01
+_WEAK_SHARE, _WEAK_DIFFERENT = 0.5, 0.6
 """Where motion was confirmed, a region needs this share of the area, and this share of it beyond the whole
-threshold, unless the image's mean unrest is higher: rain and leaves differ everywhere."""
+threshold."""
+_WEAK_UNREST, _WEAK_AROUND = 0.01, 0.015
+"""This holds only up to these mean unrests of the watched image (rain differs everywhere) and around the
+region (leaves go on for ever)."""
 _CALM_SHARE = 0.5
 """Where no specks come and go, the threshold is multiplied by this."""
 _CALM_FROM_S, _CALM_AFTER_S = 0.5, 4.5
@@ -285,6 +288,7 @@ class Detector:
         self._ignored = draw(settings.masks, size)
         self._watched = u8(cv2.bitwise_not(self._ignored))
         self._watched_pixels = max(1, cv2.countNonZero(self._watched))
+        self._watched_cells = eighth(self._watched)
         self._zones = [(zone, draw([zone.polygon], size)) for zone in settings.zones]
         self._measures = settings.measures
         self._floor = np.full(size, min(max(round(self._measures.threshold), 1), 255), np.uint8)
@@ -571,9 +575,12 @@ class Detector:
         """Return which regions `among` those where motion was confirmed have enough evidence for that."""
         among = among & (regions.area >= np.maximum(_WEAK_SHARE * required, _FEWEST_PIXELS))
         among &= regions.area <= self.settings.max_area * look.differs.size
-        if not some(among) or self._unrest.mean() > _WEAK_UNREST:
-            return np.zeros(regions.count, np.bool_)
-        return np.asarray(regions.share(look.stands_out, among) > _WEAK_DIFFERENT, np.bool_)
+        weak = np.zeros(regions.count, np.bool_)
+        if some(among) and self._unrest.mean(self._watched_cells) <= _WEAK_UNREST:
+            differs = regions.share(look.stands_out, among) > _WEAK_DIFFERENT
+            for label in labels(among & differs):
+                weak[label] = self._unrest.around(regions, label) <= _WEAK_AROUND
+        return weak
 
     def _strong_shares(self, regions: Regions, among: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the share of the minimum area that must be strong, for each region `among` these."""

@@ -310,9 +310,9 @@ class Unrest:
         """Return the unrest of each pixel, (h, w)."""
         return self._enlarged(self.cells)
 
-    def mean(self) -> float:
-        """Return the mean unrest of the image."""
-        return float(cv2.mean(self.cells)[0])
+    def mean(self, watched: Plane) -> float:
+        """Return the mean unrest of the cells (h/8, w/8) that are not 0 in `watched`."""
+        return float(cv2.mean(self.cells, watched)[0])
 
     def of(self, regions: Regions, label: int) -> float:
         """Return the mean unrest of the pixels of a region."""

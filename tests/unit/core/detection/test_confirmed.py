@@ -96,3 +96,25 @@ def test_nothing_is_near_where_nothing_is() -> None:
     assert scene.near() == []
     scene.move(frames=3)
     assert scene.near(MAN) == [True]
+
+
+def test_motion_with_pauses_confirms_nothing() -> None:
+    scene = Scene()
+    for _ in range(8):
+        scene.move(MAN)
+        scene.move((140, 20, 8, 20), frames=30)
+    assert scene.near(MAN) == [False]
+
+
+def test_many_places_cost_no_more_than_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("async_motion.core.detection.confirmed._MOST", 4)
+    scene = Scene()
+    scene.move(MAN, frames=5)
+    for top in range(0, 60, 12):
+        flakes: list[Box] = [(left, top, 2, 2) for left in range(60, 160, 12)]
+        scene.move(*flakes)
+    assert scene.near(MAN) == [True], "flakes take the place of flakes first"
+    flakes = [(left, 50, 2, 2) for left in range(60, 108, 12)]
+    scene.move(*flakes, frames=5)
+    scene.move(*flakes, (20, 20, 2, 2), frames=5)
+    assert scene.near((20, 20, 2, 2)) == [False], "all four are in use"
