@@ -178,6 +178,7 @@ async def test_a_stop_waits_for_a_file_while_the_store_is_away(bench: Bench) -> 
     async with bench.delivering(index_every_s=0.01) as delivery:
         assert not await delivery.drain(0.2)
         bench.store.trouble = lambda _: None
+        bench.clock.sleep(60.0)
         assert await delivery.drain(60)
     assert files(bench)
 
