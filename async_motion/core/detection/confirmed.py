@@ -36,6 +36,18 @@ class Places:
         """When that was."""
         self._lasted = np.zeros(0)
         """How many seconds of motion each place has had."""
+        self._weak_at = np.zeros(0)
+        """When weak evidence last counted there."""
+
+    def weaken(self, regions: Regions, weak: NDArray[np.bool_], now: float) -> None:
+        """Note that these `weak` regions count as motion now.
+
+        The background does not learn them, so they may become strong by themselves. For `_PAUSE_S` what is
+        strong there extends no place: otherwise a television would be motion for ever.
+        """
+        boxes = _corners(regions)
+        for label in labels(weak):
+            self._weak_at[_meets(self._boxes, boxes[label], _NEAR)] = now
 
     def near(self, regions: Regions, now: float) -> NDArray[np.bool_]:
         """Return which regions are at or beside a confirmed place."""
@@ -51,7 +63,8 @@ class Places:
     def update(self, regions: Regions, real: NDArray[np.bool_], now: float, passed_s: float) -> None:
         """Open or extend the places of the regions that are `real` motion; close those without for long."""
         held = now - self._at <= _HOLDS_S
-        self._boxes, self._at, self._lasted = self._boxes[held], self._at[held], self._lasted[held]
+        self._boxes, self._at = self._boxes[held], self._at[held]
+        self._lasted, self._weak_at = self._lasted[held], self._weak_at[held]
         boxes = _corners(regions)
         met: set[int] = set()
         for label in labels(real):
@@ -66,7 +79,7 @@ class Places:
                 box = np.concatenate((np.minimum(known[:2], box[:2]), np.maximum(known[2:], box[2:])))
             self._boxes[place] = box
             met.add(place)
-        extended = list(met)
+        extended = [place for place in met if now - self._weak_at[place] > max(_PAUSE_S, 1.5 * passed_s)]
         paused = now - self._at[extended] > max(_PAUSE_S, 1.5 * passed_s)
         forgotten = np.where(paused & ~self._confirmed()[extended], 0.0, self._lasted[extended])
         self._lasted[extended] = forgotten + min(passed_s, _LONGEST_STEP_S)
@@ -80,12 +93,13 @@ class Places:
         if len(self._at) < _MOST:
             self._boxes = np.concatenate((self._boxes, np.zeros((1, 4))))
             self._at, self._lasted = np.append(self._at, now), np.append(self._lasted, 0.0)
+            self._weak_at = np.append(self._weak_at, -np.inf)
             return len(self._at) - 1
         others = [place for place in np.flatnonzero(~self._confirmed()).tolist() if place not in met]
         if not others:
             return None
         place = int(min(others, key=self._at.__getitem__))
-        self._at[place], self._lasted[place] = now, 0.0
+        self._at[place], self._lasted[place], self._weak_at[place] = now, 0.0, -np.inf
         return place
 
 

@@ -496,7 +496,9 @@ class Detector:
         self._places.update(regions, real, now, passed)
         if some(near):
             # Tracks and places follow strong evidence alone.
-            real = real | self._weak(regions, required, look, near & (large | (regions.area < required)))
+            weak = self._weak(regions, required, look, near & (large | (regions.area < required)))
+            self._places.weaken(regions, weak, now)
+            real = real | weak
             evident = evident | real
             self._mask = regions.mask_of(large | real)
         else:

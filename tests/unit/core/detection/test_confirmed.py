@@ -118,3 +118,15 @@ def test_many_places_cost_no_more_than_some(monkeypatch: pytest.MonkeyPatch) -> 
     scene.move(*flakes, frames=5)
     scene.move(*flakes, (20, 20, 2, 2), frames=5)
     assert scene.near((20, 20, 2, 2)) == [False], "all four are in use"
+
+
+@pytest.mark.parametrize("weak", [True, False])
+def test_what_weak_evidence_keeps_alive_ends_all_the_same(weak: bool) -> None:
+    scene = Scene()
+    scene.move(MAN, frames=5)
+    for _ in range(105):
+        scene.move(MAN)
+        regions = Regions(plane(MAN))
+        if weak:
+            scene.places.weaken(regions, regions.area > 0, scene.now)
+    assert scene.near(MAN) == [not weak]
