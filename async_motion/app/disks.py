@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from async_motion.settings import Settings
+from async_motion.store.daemon_thread import in_daemon_thread
 
 EVERY_S: Final = 60.0
 
@@ -45,24 +45,11 @@ class Disks:
 
     async def _look(self, name: str, path: Path) -> None:
         while True:
-            free = await _free_bytes(path)
-            if free is not None:
-                self._free[name] = free
+            with suppress(OSError):  # the folder may not exist yet
+                self._free[name] = await in_daemon_thread(_free_bytes, path)
             await asyncio.sleep(EVERY_S)
 
 
-async def _free_bytes(path: Path) -> int | None:
-    """Return the free bytes on a folder's disk; None if the folder does not exist."""
-    result: Future[int | None] = Future()
-    result.set_running_or_notify_cancel()
-
-    def look() -> None:
-        try:
-            status = os.statvfs(path)
-        except OSError:
-            result.set_result(None)
-        else:
-            result.set_result(status.f_bavail * status.f_frsize)
-
-    threading.Thread(target=look, name="disk", daemon=True).start()
-    return await asyncio.wrap_future(result)
+def _free_bytes(path: Path) -> int:
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize

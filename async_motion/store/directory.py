@@ -38,7 +38,6 @@ import secrets
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +45,7 @@ from typing import Any, Self, TypeVar
 
 from async_motion.core.options import BUCKET
 from async_motion.errors import RecordRejected, StoreRefused, StoreUnavailable
+from async_motion.store.daemon_thread import in_daemon_thread
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class DirectoryStore:
         try:
             async with asyncio.timeout(limit_s):
                 await self._places.acquire()
-                return await _in_thread(work, *args, done=self._places.release)
+                return await in_daemon_thread(work, *args, done=self._places.release)
         except TimeoutError as exc:
             raise StoreUnavailable(
                 f"{self._path}: {what}: the disk did not answer within {limit_s:g} s"
@@ -392,29 +392,6 @@ def _clear(work: Path) -> None:
                 log.debug("%s: cleared the temporary files of a store that was not closed", leftover)
             finally:
                 os.close(claim)
-
-
-async def _in_thread(work: Callable[..., T], *args: object, done: Callable[[], None]) -> T:
-    """Run `work` in a daemon thread and return its result. `done` is called in the loop when it ends.
-
-    If the caller is cancelled, `work` goes on, and `done` is called only after it.
-    """
-    loop = asyncio.get_running_loop()
-    result: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            value = work(*args)
-        except BaseException as exc:  # noqa: BLE001  # the caller raises it
-            result.set_exception(exc)
-        else:
-            result.set_result(value)
-        with suppress(RuntimeError):  # the loop may be closed before a hung disk answers
-            loop.call_soon_threadsafe(done)
-
-    result.set_running_or_notify_cancel()
-    threading.Thread(target=run, name="store-directory", daemon=True).start()
-    return await asyncio.wrap_future(result)
 
 
 def _translated(path: Path, what: str, exc: OSError) -> StoreUnavailable | RecordRejected:
