@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from async_motion.core.detection.confirmed import Places
 from async_motion.core.detection.regions import Regions
-from async_motion.core.detection.working_image import Plane
+from tests.support.planes import Box, plane
 
 STEP_S = 0.1
-Box = tuple[int, int, int, int]
 MAN: Box = (40, 20, 8, 20)
-
-
-def plane(*boxes: Box) -> Plane:
-    """Return a mask (60, 160), 0 or 255, with boxes given as (left, top, width, height)."""
-    mask = np.zeros((60, 160), np.uint8)
-    for left, top, width, height in boxes:
-        mask[top : top + height, left : left + width] = 255
-    return mask
 
 
 class Scene:

@@ -8,17 +8,10 @@ import pytest
 from async_motion.core.detection.regions import Regions, Unrest
 from async_motion.core.detection.tracks import Tracks, stirring
 from async_motion.core.detection.working_image import Plane
+from tests.support.planes import plane
 
 STEP_S = 0.2
 REST_S = 10.0
-
-
-def plane(*boxes: tuple[int, int, int, int]) -> Plane:
-    """Return a mask (60, 160), 0 or 255, with boxes given as (left, top, width, height)."""
-    mask = np.zeros((60, 160), np.uint8)
-    for left, top, width, height in boxes:
-        mask[top : top + height, left : left + width] = 255
-    return mask
 
 
 class Scene:
