@@ -450,9 +450,8 @@ class Service:
             await cameras.start(name, source=source)
         for name in plan.changed:
             await cameras.change(name)
-        if broker is not None and isinstance(
-            parts.broker, BrokerClient
-        ):  # a fleet's are not changed in place
+        # A fleet's connections are not changed in place.
+        if broker is not None and isinstance(parts.broker, BrokerClient):
             parts.broker.follow(broker)
             parts.connecting.again()
         if plan.added or plan.removed or plan.restarted or plan.changed or "web.url" in plan.page:

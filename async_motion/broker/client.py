@@ -26,6 +26,7 @@ import random
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from aiomqtt import Topic
@@ -145,10 +146,8 @@ class BrokerClient:
         self._new_filters: list[str] = []
         self._old_filters: list[str] = []
         self._callbacks: list[Callable[[], None]] = []
-        self._refusals = Refusals(lambda: Backoff(draw=draw, first_s=refused_first_s, max_s=refused_max_s))
-        self._refused_filters = Refusals(
-            lambda: Backoff(draw=draw, first_s=refused_first_s, max_s=refused_max_s)
-        )
+        refused_backoff = partial(Backoff, draw=draw, first_s=refused_first_s, max_s=refused_max_s)
+        self._refusals, self._refused_filters = Refusals(refused_backoff), Refusals(refused_backoff)
         self._packets = PacketLimit()
         self._outage = OutageLog(self._now)
         self._deferred: list[RetainedChange] = []
