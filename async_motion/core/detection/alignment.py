@@ -57,7 +57,7 @@ class Aligner:
         if self._fine.count < _FEWEST:
             return STEADY
         base = u8(cv2.GaussianBlur(halved(plane) if self._scale == 2 else plane, (3, 3), 0))
-        at_rest = self._fine.disagreement(base, np.zeros(2))
+        at_rest = self._fine.disagreement(base)
         if at_rest <= _CALM:
             return STEADY
         moved, rest = self._fine.follow(base, np.zeros(2), rounds=2)
@@ -125,9 +125,11 @@ class _Points:
         error = seen - self._value
         return np.asarray(error - np.float32(middle(error)), np.float32)
 
-    def disagreement(self, plane: Plane, at: NDArray[np.float64]) -> float:
+    def disagreement(self, plane: Plane) -> float:
         """Return the median absolute difference in grey levels, without the offset that all points share."""
-        return middle(np.abs(self._error(plane, at)))
+        error = plane.take(self._places) - self._value
+        error -= np.float32(middle(error))
+        return middle(np.abs(error, out=error))
 
     def follow(
         self, plane: Plane, at: NDArray[np.float64], *, rounds: int

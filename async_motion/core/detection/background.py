@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from async_motion.core.detection.alignment import Aligner
 from async_motion.core.detection.nearest import Bounds, second_nearest
-from async_motion.core.detection.scene import Light
+from async_motion.core.detection.scene import Light, Samples, samples_of
 from async_motion.core.detection.working_image import Plane, gradient, median_of, u8
 
 LOOKS = 16
@@ -64,8 +64,10 @@ class Background:
         self._slow: list[Plane] = [plane]
         self._at_rest: Plane | None = None
         self._next = 0
+        self._mean_noise: float | None = None
         self._aligner: Aligner | None = None
         self._edges: Plane | None = None
+        self._samples: Samples | None = None
         self._envelope: tuple[Plane, Plane] | None = None
         self._bounds: Bounds | None = None
         self._settled = False
@@ -80,6 +82,13 @@ class Background:
         return bool(self._first)
 
     @property
+    def mean_noise(self) -> float:
+        """The mean of the noise, in grey levels."""
+        if self._mean_noise is None:
+            self._mean_noise = float(cv2.mean(self.noise)[0]) / NOISE_UNIT
+        return self._mean_noise
+
+    @property
     def aligner(self) -> Aligner:
         """The aligner against the reference, created on first use."""
         if self._aligner is None:
@@ -92,6 +101,13 @@ class Background:
         if self._edges is None:
             self._edges = gradient(self.reference)
         return self._edges
+
+    @property
+    def samples(self) -> Samples:
+        """The reference's samples, for `find_light`."""
+        if self._samples is None:
+            self._samples = samples_of(self.reference)
+        return self._samples
 
     def teaches_noise(self, now: float) -> bool:
         """Return whether a frame at `now` teaches the noise, and so needs exact distances."""
@@ -185,7 +201,7 @@ class Background:
     def restored(cls, state: Mapping[str, NDArray[np.generic]], now: float) -> Background:
         """Return the background that `state` was taken from, its ages counted back from `now`."""
         background = cls(u8(state["reference"]), now)
-        background.noise = u8(state["noise"])
+        background.noise, background._mean_noise = u8(state["noise"]), None
         background._looks = [u8(look).copy() for look in state["looks"]]
         background._first = [u8(look) for look in state["first"]]
         background._slow = [u8(look) for look in state["slow"]]
@@ -214,7 +230,7 @@ class Background:
 
     def _refer_to(self, reference: Plane) -> None:
         self.reference = reference
-        self._aligner, self._edges, self._envelope = None, None, None
+        self._aligner, self._edges, self._samples, self._envelope = None, None, None, None
         self._bounds, self._settled = None, False
 
     def _learn_first(self, plane: Plane, now: float) -> None:
@@ -241,18 +257,22 @@ class Background:
         """Step the noise towards the distances, once for each period since the last step."""
         # Whole numbers: `NOISE_UNIT * distance > noise` holds if `distance > noise // NOISE_UNIT`.
         above = u8(cv2.compare(distance, self.noise // np.uint8(NOISE_UNIT), cv2.CMP_GT))
-        up, down = above & np.uint8(_NOISE_UP), ~above & np.uint8(_NOISE_DOWN)
         if periods > 1:
+            up, down = above & np.uint8(_NOISE_UP), ~above & np.uint8(_NOISE_DOWN)
             # More than one step never goes past the distance that was seen.
             strays = u8(cv2.convertScaleAbs(distance, alpha=NOISE_UNIT))
             higher, lower = cv2.subtract(strays, self.noise), cv2.subtract(self.noise, strays)
             up = np.maximum(up, np.minimum(higher, np.uint8(_NOISE_UP * periods)))
             down = np.maximum(down, np.minimum(lower, np.uint8(_NOISE_DOWN * periods)))
-        followed = u8(cv2.subtract(cv2.add(self.noise, up), down))
+            followed = u8(cv2.subtract(cv2.add(self.noise, up), down))
+        else:
+            # Modulo 256, from a noise that is far from both ends: up where it is above, else down.
+            followed = above & np.uint8(_NOISE_UP + _NOISE_DOWN)
+            followed += self.noise - np.uint8(_NOISE_DOWN)
         np.maximum(followed, _NOISE_FLOOR, out=followed)
         np.minimum(followed, _NOISE_CAP, out=followed)
         cv2.copyTo(self.noise, moving, followed)
-        self.noise = followed
+        self.noise, self._mean_noise = followed, None
 
 
 def _patched(plane: Plane, patch: Plane, where: Plane) -> Plane:

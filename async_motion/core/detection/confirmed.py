@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.detection.regions import Regions, labels
+from async_motion.core.detection.regions import Regions, labels, some
 
 _HOLDS_S = 10.0
 _CONFIRMED_S = 0.5
@@ -45,30 +45,32 @@ class Places:
         The background does not learn them, so they may become strong by themselves. For `_PAUSE_S` what is
         strong there extends no place: otherwise a television would be motion for ever.
         """
-        boxes = _corners(regions)
         for label in labels(weak):
-            self._weak_at[_meets(self._boxes, boxes[label], _NEAR)] = now
+            self._weak_at[_meets(self._boxes, regions.corners[label], _NEAR)] = now
 
     def near(self, regions: Regions, now: float) -> NDArray[np.bool_]:
         """Return which regions are at or beside a confirmed place."""
         found = np.zeros(regions.count, np.bool_)
+        if regions.count < 2 or not self._at.size:
+            return found
         confirmed = self._confirmed() & (now - self._at <= _HOLDS_S)
-        if regions.count > 1 and confirmed.any():
-            boxes = _corners(regions)
+        if some(confirmed):
             for place in self._boxes[confirmed]:
-                found |= _meets(boxes, place, _NEAR)
+                found |= _meets(regions.corners, place, _NEAR)
             found[0] = False
         return found
 
     def update(self, regions: Regions, real: NDArray[np.bool_], now: float, passed_s: float) -> None:
         """Open or extend the places of the regions that are `real` motion; close those without for long."""
         held = now - self._at <= _HOLDS_S
-        self._boxes, self._at = self._boxes[held], self._at[held]
-        self._lasted, self._weak_at = self._lasted[held], self._weak_at[held]
-        boxes = _corners(regions)
+        if False in held.tolist():
+            self._boxes, self._at = self._boxes[held], self._at[held]
+            self._lasted, self._weak_at = self._lasted[held], self._weak_at[held]
+        if not some(real):
+            return
         met: set[int] = set()
         for label in labels(real):
-            box = boxes[label]
+            box = regions.corners[label]
             meets = np.flatnonzero(_meets(self._boxes, box, _JOINS))
             place = int(meets[self._lasted[meets].argmax()]) if meets.size else self._opened(met, now)
             if place is None:
@@ -101,13 +103,6 @@ class Places:
         place = int(min(others, key=self._at.__getitem__))
         self._at[place], self._lasted[place], self._weak_at[place] = now, 0.0, -np.inf
         return place
-
-
-def _corners(regions: Regions) -> NDArray[np.float64]:
-    """Return the regions' boxes (n, 4) as left, top, right, bottom."""
-    corners = regions.boxes.astype(np.float64)
-    corners[:, 2:] += corners[:, :2]
-    return corners
 
 
 def _meets(boxes: NDArray[np.float64], box: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:

@@ -29,7 +29,7 @@ from async_motion.core.detection.background import HOLDS_S, NOISE_UNIT, Backgrou
 from async_motion.core.detection.confirmed import Places
 from async_motion.core.detection.packing import pack, unpack
 from async_motion.core.detection.regions import Regions, Unrest, clean, labels, some
-from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of
+from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of, samples_of
 from async_motion.core.detection.sensitivity import MEASURES, Measures
 from async_motion.core.detection.tracks import Tracks, stirring
 from async_motion.core.detection.working_image import Plane, eighth, u8, working_image, working_size
@@ -122,8 +122,7 @@ class DetectorSettings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
+class _Look(NamedTuple):
     """One frame being judged: `plane` as it came, `aligned` without shake, `corrected` also without light.
 
     `threshold` is `floor` plus the weighted noise, `whole_threshold` the same without the discount for calm
@@ -148,7 +147,7 @@ class _Calm(NamedTuple):
     """The last result of `_calm_floor`, and its inputs."""
 
     trust: float
-    cells: Plane
+    cells: bytes
     floor: Plane
 
 
@@ -324,7 +323,8 @@ class Detector:
         self._places = Places()
         self._past: deque[tuple[float, Plane]] = deque([(now, plane)])
         self._jumps = Jumps(plane)
-        self._mask = self._moving = self._distance = np.zeros_like(plane)
+        self._mask = self._moving = self._distance = nothing = np.zeros_like(plane)
+        self._no_regions = Regions(nothing)
         self._shift = STEADY
         self._threshold = self._floor
         self._leap = 0.0
@@ -360,21 +360,21 @@ class Detector:
         step = self._step(plane, look, jump, now)
         if step is not None:
             self._mask = self._moving = np.zeros_like(plane)
-            return replace(self._figures(look, jump), reason=Reason.SCENE_CHANGE, scene_change=step)
+            return replace(self._figures(look, jump, Reason.SCENE_CHANGE), scene_change=step)
         detection = self._verdict(look, jump, now, passed)
         if jump.whole and look.light.large and not detection.motion:
             return replace(detection, reason=Reason.SCENE_CHANGE, scene_change=SceneChange.EXPOSURE)
         return detection
 
-    def _figures(self, look: _Look, jump: Jump) -> Detection:
-        """Return the figures that every verdict contains."""
+    def _figures(self, look: _Look, jump: Jump, reason: Reason) -> Detection:
+        """Return a verdict without motion, with the figures that every verdict contains."""
         height, width = look.corrected.shape
         return Detection(
             motion=False,
-            reason=Reason.STILL,
+            reason=reason,
             changed=look.changed,
             jump=jump.share,
-            noise=float(cv2.mean(self._background.noise)[0]) / NOISE_UNIT,
+            noise=self._background.mean_noise,
             gain=look.light.gain,
             offset=look.light.offset,
             shift=(look.shift.x / width, look.shift.y / height),
@@ -385,7 +385,7 @@ class Detector:
         background = self._background
         shift = background.aligner.shift(plane)
         aligned = shifted(plane, shift) if shift else plane
-        light = find_light(aligned, background.reference)
+        light = find_light(samples_of(aligned), background.samples)
         if not light.large:
             self._light_since = now
         elif now - self._light_since > _FOLLOW_LIGHT_S:
@@ -410,13 +410,15 @@ class Detector:
             distance[light.clipped(aligned, background.reference) > 0] = 0
         differs = u8(cv2.compare(distance, threshold, cv2.CMP_GT))
         # Count specks at the full threshold everywhere: otherwise a calm place would create its own unrest.
-        stands_out = u8(cv2.compare(distance, whole, cv2.CMP_GT))
         if shift:
             rim = int(np.ceil(max(abs(shift.x), abs(shift.y))))
             differs[:rim] = differs[-rim:] = 0
             differs[:, :rim] = differs[:, -rim:] = 0
-            stands_out &= differs
         changed = cv2.countNonZero(differs) / differs.size
+        # What exceeds the whole threshold exceeds the lower one too.
+        stands_out = differs
+        if changed:
+            stands_out = u8(cv2.bitwise_and(cv2.compare(distance, whole, cv2.CMP_GT), differs))
         return _Look(
             plane,
             aligned,
@@ -438,10 +440,11 @@ class Detector:
         if not trust:
             return self._floor
         cells = self._unrest.calm_cells()
-        if self._calm is None or trust != self._calm.trust or not np.array_equal(cells, self._calm.cells):
+        as_bytes = cells.tobytes()
+        if self._calm is None or trust != self._calm.trust or as_bytes != self._calm.cells:
             scale = trust * (1.0 - _CALM_SHARE) / 255.0
             less = cv2.multiply(self._unrest.calm(cells), self._floor, scale=scale)
-            self._calm = _Calm(trust, cells, u8(cv2.subtract(self._floor, less)))
+            self._calm = _Calm(trust, as_bytes, u8(cv2.subtract(self._floor, less)))
         return self._calm.floor
 
     def _step(self, plane: Plane, look: _Look, jump: Jump, now: float) -> SceneChange | None:
@@ -466,8 +469,10 @@ class Detector:
 
     def _verdict(self, look: _Look, jump: Jump, now: float, passed: float) -> Detection:
         background = self._background
-        whole = clean(look.differs, look.corrected, background.reference)
-        regions = Regions(u8(cv2.bitwise_and(whole, self._watched)))
+        whole = clean(look.differs, look.corrected, background.reference) if look.changed else look.differs
+        regions = Regions(u8(cv2.bitwise_and(whole, self._watched))) if look.changed else self._no_regions
+        if regions.count == 1:
+            return self._figures(look, jump, self._nothing(whole, regions, look, now, passed))
         required = self._required(regions)
         seen = self._tracks.follow(regions, now)
         kept = self._tracks.kept() & (regions.area >= _FEWEST_PIXELS)
@@ -504,8 +509,8 @@ class Detector:
         else:
             self._mask = regions.mask_of(large)
         # Planes are never changed in place, so one may serve as several.
-        self._moving = self._mask if np.array_equal(real, large) else regions.mask_of(real)
-        moving = self._moving if np.array_equal(evident, real) else regions.mask_of(evident)
+        self._moving = self._mask if real.tolist() == large.tolist() else regions.mask_of(real)
+        moving = self._moving if evident.tolist() == real.tolist() else regions.mask_of(evident)
         self._learn(look, moving, regions.mask_of(lit), now, passed)
 
         reason = Reason.MOTION
@@ -513,17 +518,33 @@ class Detector:
             reason = Reason.LEARNING
         elif not some(real):
             reason = self._why_not(whole, regions, large, fitting)
-        figures = self._figures(look, jump)
+        figures = self._figures(look, jump, reason)
         if reason is not Reason.MOTION:
-            return replace(figures, reason=reason)
+            return figures
         return replace(
             figures,
             motion=True,
-            reason=reason,
             score=cv2.countNonZero(self._moving) / self._watched_pixels,
             boxes=_boxes(regions, real, look.shift),
             zones=self._touched(regions, real),
         )
+
+    def _nothing(self, whole: Plane, regions: Regions, look: _Look, now: float, passed: float) -> Reason:
+        """Do what `_verdict` does, without any region; return the reason."""
+        none = np.zeros(1, np.bool_)
+        self._tracks.follow(regions, now)
+        if self._switched is not None and now - self._switched.at >= _PAST_S - 1e-6:
+            self._switched = None
+        if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
+            self._doubt = False
+        settled = not self._background.learning and not self._doubt
+        self._tracks.update(regions, none, none, none, self._unrest, now, settled=settled)
+        self._places.update(regions, none, now, passed)
+        self._mask = self._moving = nothing = np.zeros_like(whole)
+        self._learn(look, nothing, nothing, now, passed)
+        if self._doubt or now < self._learning_until - 1e-6:
+            return Reason.LEARNING
+        return self._why_not(whole, regions, none, none) if look.changed else Reason.STILL
 
     def _evident(
         self,
@@ -637,7 +658,9 @@ class Detector:
 
     def _learn(self, look: _Look, moving: Plane, lit: Plane, now: float, passed: float) -> None:
         background = self._background
-        specks = u8(cv2.subtract(cv2.subtract(look.stands_out, self._mask), lit))
+        specks = None
+        if look.changed:
+            specks = u8(cv2.subtract(cv2.subtract(look.stands_out, self._mask), lit))
         place = self._tracks.place()
         self._unrest.learn(specks, min(passed, HOLDS_S), now - background.born, place)
         rested = self._tracks.rested(now)

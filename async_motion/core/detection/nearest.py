@@ -75,10 +75,11 @@ def _second_nearest_of_few(values: Plane, looks: Plane) -> Plane:
     """Return `second_nearest` of flat `values` (n,) and `looks` (power of two, n), in few calls."""
     differences = np.maximum(values, looks)
     differences -= np.minimum(values, looks)
-    first, other = np.split(differences, 2)
+    half = len(looks) // 2
+    first, other = differences[:half], differences[half:]
     nearest, second = np.minimum(first, other), np.maximum(first, other)
-    while len(nearest) > 1:
-        half = len(nearest) // 2
+    while half > 1:
+        half //= 2
         one, two = nearest[:half], nearest[half:]
         second = np.minimum(np.minimum(second[:half], second[half:]), np.maximum(one, two))
         nearest = np.minimum(one, two)

@@ -30,6 +30,8 @@ _HOLE = 0.02
 """Maximum size of a hole that is filled, as a share of the image."""
 _VANISHED = 0.7
 """A region is a hole if the edges along its outline are below this share of the background's."""
+_MANY = 12
+"""Up to this many regions are faster one by one."""
 _MARGIN = 3
 """Pixels around all regions in which their outlines are looked for."""
 _EDGE = 6
@@ -87,17 +89,16 @@ def _filled(mask: Plane, max_area: float) -> Plane:
     if width < 3 or height < 3:
         return mask
     inside = mask[y : y + height, x : x + width]
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
         cv2.bitwise_not(inside), connectivity=4, ltype=cv2.CV_16U
     )
-    left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
-    enclosed = (left > 0) & (top > 0)
-    enclosed &= left + stats[:, cv2.CC_STAT_WIDTH] < width
-    enclosed &= top + stats[:, cv2.CC_STAT_HEIGHT] < height
-    enclosed &= stats[:, cv2.CC_STAT_AREA] < max_area
-    enclosed[0] = False
-    if count > 1 and enclosed.any():
-        inside |= (enclosed.astype(np.uint8) * 255)[labels]
+    enclosed = [
+        255 * (left > 0 and top > 0 and left + wide < width and top + high < height and area < max_area)
+        for left, top, wide, high, area in stats.tolist()
+    ]
+    enclosed[0] = 0
+    if 255 in enclosed:
+        inside |= np.array(enclosed, np.uint8)[labels]
     return mask
 
 
@@ -141,6 +142,13 @@ class Regions:
         self._parts: dict[int, tuple[tuple[slice, slice], Plane]] = {}
 
     @cached_property
+    def corners(self) -> NDArray[np.float64]:
+        """The boxes (n, 4) as left, top, right, bottom."""
+        corners = self.boxes.astype(np.float64)
+        corners[:, 2:] += corners[:, :2]
+        return corners
+
+    @cached_property
     def _pixels(self) -> NDArray[np.intp]:
         """The pixels of all regions, as places in the flat window."""
         return np.flatnonzero(self._labels)
@@ -170,11 +178,11 @@ class Regions:
         0 for the regions that are not `among` those asked for; None asks for all. Few regions, one by one,
         cost a fraction of all.
         """
-        if among is None:
+        if among is None and self.count > _MANY:
             inside = self._label_of[part.ravel()[self._pixels] > 0]
             return np.bincount(inside, minlength=self.count).astype(np.float64)
         pixels = np.zeros(self.count)
-        for label in labels(among):
+        for label in range(1, self.count) if among is None else labels(among):
             pixels[label] = self.pixels_of(label, part)
         return pixels
 
@@ -293,10 +301,10 @@ class Unrest:
         numbers = np.arange(self.cells.size, dtype=np.float32).reshape(self.cells.shape)
         self._cell_of = self._enlarged(numbers).astype(np.uint16)
 
-    def learn(self, specks: Plane, passed_s: float, age_s: float, kept: Plane | None = None) -> None:
-        """Include this frame's `specks` (h, w), except in cells near the mask `kept`."""
+    def learn(self, specks: Plane | None, passed_s: float, age_s: float, kept: Plane | None = None) -> None:
+        """Include this frame's `specks` (h, w), None for none, except in cells near the mask `kept`."""
         rate = np.float32(passed_s / min(_UNREST_S, 1.0 + age_s))
-        if cv2.countNonZero(specks):
+        if specks is not None and cv2.countNonZero(specks):
             now = np.asarray(cv2.blur(eighth(specks).astype(np.float32), (3, 3)), np.float32)
             now /= np.float32(255.0)
             step = rate * (now - self.cells)

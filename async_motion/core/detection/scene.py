@@ -8,6 +8,7 @@ removed first. The first frame of a leap is not reported as motion: the frames a
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -68,18 +69,27 @@ class Light(NamedTuple):
         return u8(cv2.subtract(as_expected, sound))
 
 
-def find_light(plane: Plane, background: Plane) -> Light:
-    """Return the line that maps `background` to `plane`; moving parts are outliers.
+class Samples(NamedTuple):
+    """A grid of an image's pixels. A sample that is black or white tells nothing: it is not `sound`."""
+
+    grey: Plane
+    sound: Plane
+
+
+def samples_of(plane: Plane) -> Samples:
+    """Return the samples of an image, for `find_light`."""
+    stride = max(1, int(math.sqrt(plane.size / _SAMPLES)))
+    grey = np.ascontiguousarray(plane[stride // 2 :: stride, stride // 2 :: stride])
+    return Samples(grey, u8(cv2.inRange(grey, _DARK + 1, _BRIGHT - 1)))
+
+
+def find_light(image: Samples, background: Samples) -> Light:
+    """Return the line that maps `background` to `image`; moving parts are outliers.
 
     Return the identity unless another line explains clearly more of the image, and at least half of it.
     """
-    stride = max(1, int(np.sqrt(plane.size / _SAMPLES)))
-    grey = np.ascontiguousarray(plane[stride // 2 :: stride, stride // 2 :: stride])
-    grey_at_rest = np.ascontiguousarray(background[stride // 2 :: stride, stride // 2 :: stride])
-    # A sample that is black or white in one of the two tells nothing.
-    light_enough = cv2.inRange(cv2.min(grey, grey_at_rest), _DARK + 1, 255)
-    dark_enough = cv2.inRange(cv2.max(grey, grey_at_rest), 0, _BRIGHT - 1)
-    sound = u8(cv2.bitwise_and(light_enough, dark_enough))
+    (grey, sound), (grey_at_rest, sound_at_rest) = image, background
+    sound = u8(cv2.bitwise_and(sound, sound_at_rest))
     samples = cv2.countNonZero(sound)
     if samples < 30:
         return Light()
@@ -124,7 +134,7 @@ def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]
 def jumped(plane: Plane, before: Plane) -> float:
     """Return the share of the image, 0..1, that changed from one frame to the next."""
     cells = eighth(u8(cv2.absdiff(plane, before)))
-    return int(np.count_nonzero(cells > _JUMPED)) / cells.size
+    return cv2.countNonZero(cv2.inRange(cells, _JUMPED + 1, 255)) / cells.size
 
 
 class Jump(NamedTuple):
@@ -170,7 +180,7 @@ class Jumps:
             # A shake is no jump, and neither is an uncertain alignment: the smaller share counts.
             share = min(share, jumped(aligned, self._aligned))
         unexplained = share
-        if share > _PART and (line := find_light(aligned, self._aligned)):
+        if share > _PART and (line := find_light(samples_of(aligned), samples_of(self._aligned))):
             unexplained = min(share, jumped(line.undo(aligned), self._aligned))
         before, usual = self._last, self._usual
         unusual = share > _PART + _UNUSUAL * usual

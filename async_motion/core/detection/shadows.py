@@ -24,9 +24,10 @@ _SMALL = np.ones((3, 3), np.uint8)
 def shadows(plane: Plane, background: Plane, differs: Plane) -> Plane:
     """Return a mask of those pixels of `differs` that are shadow."""
     ratio = cv2.subtract(cv2.LUT(plane, _LOGARITHMS), cv2.LUT(background, _LOGARITHMS))
+    darker = u8(cv2.bitwise_and(cv2.inRange(ratio, _DARKEST, _LIGHTEST), differs))
+    if not cv2.countNonZero(darker):
+        return darker
     mean = cv2.blur(ratio, _WINDOW)
     variance = cv2.subtract(cv2.sqrBoxFilter(ratio, cv2.CV_32F, _WINDOW), cv2.multiply(mean, mean))
     flat = cv2.inRange(cv2.erode(variance, _SQUARE), -1.0, _FLAT)
-    darker = cv2.inRange(ratio, _DARKEST, _LIGHTEST)
-    shaded = cv2.bitwise_and(cv2.bitwise_and(flat, darker), differs)
-    return u8(cv2.morphologyEx(shaded, cv2.MORPH_OPEN, _SMALL))
+    return u8(cv2.morphologyEx(cv2.bitwise_and(flat, darker), cv2.MORPH_OPEN, _SMALL))

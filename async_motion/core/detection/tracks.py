@@ -125,7 +125,7 @@ class Tracks:
         self._owner = np.full(regions.count, -1)
         if not self._tracks or regions.count < 2:
             return np.zeros(regions.count, np.bool_)
-        boxes = _corners(regions.boxes)
+        boxes = regions.corners
         expected = np.array([track.expected(now, regions.shape[1]) for track in self._tracks])
         low = np.maximum(boxes[:, None, :2], expected[None, :, :2])
         high = np.minimum(boxes[:, None, 2:], expected[None, :, 2:])
@@ -235,13 +235,6 @@ def _union(tracks: list[Track]) -> Plane | None:
     whole = masks[0].copy()
     for mask in masks[1:]:
         whole |= mask
-    return whole
-
-
-def _corners(boxes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return boxes (n, 4) of left, top, width, height as left, top, right, bottom."""
-    whole = boxes.astype(np.float64)
-    whole[:, 2:] += whole[:, :2]
     return whole
 
 

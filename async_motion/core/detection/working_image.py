@@ -38,8 +38,9 @@ def working_size(height: int, width: int) -> tuple[int, int]:
 def halved(plane: Plane) -> Plane:
     """Return the 2x2 means of `plane`; an odd last row or column is dropped."""
     height, width = plane.shape[0] // 2, plane.shape[1] // 2
-    even = plane[: 2 * height, : 2 * width]
-    return u8(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA))
+    if plane.shape != (2 * height, 2 * width):
+        plane = plane[: 2 * height, : 2 * width]
+    return u8(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA))
 
 
 def quartered(plane: Plane) -> Plane:

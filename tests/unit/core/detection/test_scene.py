@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from async_motion.core.detection.scene import Light, find_light, jumped, kind_of
+from async_motion.core.detection.scene import Light, find_light, jumped, kind_of, samples_of
 from async_motion.core.model import SceneChange
 from tests.support.scenes import texture
 
@@ -15,7 +15,7 @@ def test_the_light_is_found_though_something_moves(light: Light) -> None:
     still = texture()
     lit = light.apply(still)
     lit[60:160, 60:140] = 3
-    found = find_light(lit, still)
+    found = find_light(samples_of(lit), samples_of(still))
     assert abs(found.gain - light.gain) < 0.05
     assert abs(found.offset - light.offset) < 4.0
     assert np.abs(found.undo(lit).astype(int) - still)[:50].mean() < 3.0
@@ -25,8 +25,8 @@ def test_the_same_light_is_not_a_change() -> None:
     still = texture()
     half = still.copy()
     half[:, :160] = 10
-    assert not find_light(half, still)
-    assert not find_light(np.zeros_like(still), still)
+    assert not find_light(samples_of(half), samples_of(still))
+    assert not find_light(samples_of(np.zeros_like(still)), samples_of(still))
 
 
 def test_pixels_that_a_light_clips_are_named() -> None:
