@@ -5,7 +5,7 @@ It is taken from the first bytes: a Content-Type is often wrong.
 
 from __future__ import annotations
 
-from async_motion.capture.http.jpeg_scanner import SOF, SOS
+from async_motion.capture.http.jpeg_scanner import SOF, SOS, after_fill
 
 _MAGIC = (
     (0, b"\x89PNG\r\n", "a PNG image"),
@@ -46,6 +46,8 @@ def not_decodable(jpeg: bytes, max_pixels: int) -> str | None:
             if width * height > max_pixels:
                 return f"images of {width}x{height}, more than max_pixels ({max_pixels}) allows"
             return None
-        # 0xFF is a fill byte.
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(jpeg[at + 2 : at + 4])
+        if marker == 0xFF:
+            at = after_fill(jpeg, at)
+        else:
+            at += 2 + int.from_bytes(jpeg[at + 2 : at + 4])
     return None

@@ -21,8 +21,11 @@ SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 """Frame headers of JPEGs without a DCT, which need no quantisation tables."""
 
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-"""A marker in entropy-coded data: neither a stuffed byte nor RSTn."""
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""A marker in entropy-coded data: neither a stuffed byte nor RSTn. Fill bytes before it do not belong to it:
+`\xff+` would search a run of them once for each of its bytes."""
+
+_NOT_FILL = re.compile(rb"[^\xff]")
 
 
 class TooLong(Exception):
@@ -84,8 +87,8 @@ class JpegScanner:
     def _segment(self) -> bytes | _Step | None:
         """Parse one marker segment."""
         data, at = self._bytes, self._at
-        while at + 1 < len(data) and data[at] == data[at + 1] == 0xFF:
-            at += 1  # fill bytes
+        if data[at : at + 2] == b"\xff\xff":
+            at = self._at = after_fill(data, at)
         if at + 1 >= len(data):
             return _Step.NEED_MORE
         marker = data[at + 1]
@@ -117,11 +120,8 @@ class JpegScanner:
         """Find the end of entropy-coded data."""
         found = _MARKER.search(self._bytes, self._at)
         if found is None:
-            # The last bytes may be the beginning of a marker.
-            tail = len(self._bytes)
-            while tail > self._at and self._bytes[tail - 1] == 0xFF:
-                tail -= 1
-            self._at = tail
+            # The last byte may be the beginning of a marker.
+            self._at = max(self._at, len(self._bytes) - self._bytes.endswith(b"\xff"))
             return _Step.NEED_MORE
         self._at = found.start()
         self._in_scan = False
@@ -140,3 +140,9 @@ class JpegScanner:
         """Drop the damaged bytes, up to where the next JPEG may begin."""
         del self._bytes[: max(2, at)]
         self._at = 0
+
+
+def after_fill(data: bytes | bytearray, at: int) -> int:
+    """Return the place of the last 0xFF of the run that begins at `at`: a marker's first byte."""
+    found = _NOT_FILL.search(data, at)
+    return (len(data) if found is None else found.start()) - 1

@@ -107,6 +107,22 @@ def test_what_never_ends_is_bounded() -> None:
         assert list(quiet.feed(bytes(1000))) == []
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("step", [1 << 14, 1 << 20])
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param(2, id="before the first segment"),
+        pytest.param(WHOLE.index(b"\xff\xda"), id="before the scan"),
+        pytest.param(len(WHOLE) - 2, id="in the scan"),
+    ],
+)
+def test_fill_bytes_are_read_once(at: int, step: int) -> None:
+    """A search that begins again at each of them stops the service for minutes, as it holds the GIL."""
+    padded = WHOLE[:at] + b"\xff" * (1 << 20) + WHOLE[at:]
+    assert scan(padded + OTHER, step) == [padded, OTHER]
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.one_of(st.binary(max_size=50), st.just(WHOLE), st.just(WHOLE[:900])), max_size=6), st.data()
