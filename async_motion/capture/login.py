@@ -1,6 +1,9 @@
 """HTTP authentication (RFC 7616, RFC 7617), for HTTP and RTSP cameras.
 
 FFmpeg supports only Digest with MD5. Newer cameras offer SHA-256, in addition to MD5 or instead of it.
+
+A header is text with one character for each byte (ISO 8859-1), as `http.client` decodes it: a realm in any
+charset is repeated and hashed byte for byte. User and password are encoded as UTF-8.
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-_SCHEME = re.compile(r"\s*([A-Za-z][\w-]*)(?:\s+|$)")
-_PARAMETER = re.compile(r'\s*,?\s*([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
+# Without possessive quantifiers, a camera that sends a long run of blanks stalls the service.
+_SCHEME = re.compile(r"\s*+([A-Za-z][\w-]*+)(?:\s++|$)")
+_PARAMETER = re.compile(r'\s*+,?+\s*+([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s,"]*+))')
+_STRANGE = re.compile(r"[^\w-]", re.ASCII)
 
 HASHES: dict[str, Callable[[bytes], str]] = {
     "SHA-256": lambda data: hashlib.sha256(data).hexdigest(),
@@ -41,6 +46,11 @@ class Challenge:
     def session(self) -> bool:
         """Whether it is a `-sess` variant."""
         return self.parameters.get("algorithm", "").upper().endswith("-SESS")
+
+    @property
+    def shown(self) -> str:
+        """The algorithm, or the scheme without one, cut and fit for a log."""
+        return _STRANGE.sub("?", self.parameters.get("algorithm", self.scheme)[:20])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +108,7 @@ class Authorization:
         self._cnonce = secrets.token_hex(8)
 
     def header(self, method: str, uri: str) -> str:
-        """Return the value of the Authorization header for a request."""
+        """Return the value of the Authorization header for a request, one character for each byte."""
         login, offered = self._login, self._challenge.parameters
         if self._challenge.scheme == "basic":
             token = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
@@ -116,7 +126,7 @@ class Authorization:
             cnonce=self._cnonce,
         )
         fields = {
-            "username": login.user,
+            "username": login.user.encode().decode("latin-1"),
             "realm": offered.get("realm", ""),
             "nonce": offered.get("nonce", ""),
             "uri": uri,
@@ -140,15 +150,20 @@ def digest_response(
     """Return the `response` of a Digest (RFC 7616, 3.4.1); `qop` is `auth` or empty."""
     digest = HASHES[challenge.algorithm]
 
-    def hashed(*parts: str) -> str:
-        return digest(":".join(parts).encode())
+    def hashed(*parts: str | bytes) -> str:
+        return digest(b":".join(part if isinstance(part, bytes) else wire(part) for part in parts))
 
     nonce = challenge.parameters.get("nonce", "")
-    secret = hashed(login.user, challenge.parameters.get("realm", ""), login.password)
+    secret = hashed(login.user.encode(), challenge.parameters.get("realm", ""), login.password.encode())
     if challenge.session:
         secret = hashed(secret, nonce, cnonce)
     request = hashed(method, uri)
     return hashed(secret, nonce, count, cnonce, qop, request) if qop else hashed(secret, nonce, request)
+
+
+def wire(header: str) -> bytes:
+    """Return the bytes of a header's text."""
+    return header.encode("latin-1", "replace")
 
 
 def _quoted(text: str) -> str:

@@ -35,7 +35,7 @@ from contextlib import nullcontext, suppress
 from async_motion.capture.address import Address
 from async_motion.capture.connect import connect
 from async_motion.capture.ffmpeg.media_relay import MediaRelay
-from async_motion.capture.login import HASHES, Challenge, Login, challenges, digest_response, login_of
+from async_motion.capture.login import HASHES, Challenge, Login, challenges, digest_response, login_of, wire
 from async_motion.capture.meter import ByteMeter
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
@@ -286,7 +286,7 @@ class LoginTranslator:
         if self._md5_too:
             return b"X-Not-Answered:" + line[len(_CHALLENGE) :]
         if digest.algorithm not in HASHES:
-            raise CameraRefused(f"asks for a login that is not supported ({digest.algorithm[:20]})")
+            raise CameraRefused(f"asks for a login that is not supported ({digest.shown})")
         self._challenge = digest
         return re.sub(rb"(?i)(algorithm\s*=\s*)(\"[^\"]*\"|[^\s,]*)", rb'\1"MD5"', line)
 
@@ -312,7 +312,7 @@ class LoginTranslator:
         text = ", ".join(
             f"{name}={value}" if name in bare else f'{name}="{value}"' for name, value in fields.items()
         )
-        header = f"Authorization: Digest {text}".encode("latin-1", "replace")
+        header = wire(f"Authorization: Digest {text}")
         return request[: found.start()] + header + request[found.end() - 1 :]
 
 

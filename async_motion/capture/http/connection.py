@@ -13,12 +13,12 @@ import socket
 import ssl
 import time
 from typing import Any, Protocol, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from async_motion import __version__
 from async_motion.capture.address import Address
 from async_motion.capture.connect import PORTS, connect
-from async_motion.capture.login import Authorization, best, challenges, login_of
+from async_motion.capture.login import Authorization, best, challenges, login_of, wire
 from async_motion.capture.spec import CaptureSpec
 from async_motion.errors import CameraRefused, CameraUnavailable
 
@@ -26,6 +26,9 @@ POLL_S = 0.2
 """How soon a wait for bytes notices that the reader must stop."""
 
 CHUNK = 64 * 1024
+
+UNQUOTED = "!#$%&'()*+,/:;=?@[]~"
+"""Characters that an address may hold as they are (RFC 3986), and the `%` of what is quoted already."""
 
 REFUSALS = {
     400: "the camera does not understand the request (400)",
@@ -92,8 +95,8 @@ class HttpConnection:
             self._socket = connect(self._address, self._spec.open_timeout_s, self._spec.sockets)
         parts = urlsplit(self._address.url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        target = target.replace(" ", "%20").encode("ascii", "ignore").decode()
-        host = parts.hostname or ""
+        target = quote(target, safe=UNQUOTED)
+        host = (parts.hostname or "").encode("idna").decode()
         port = parts.port or PORTS[self._address.scheme]
         place = f"[{host}]" if ":" in host else host
         lines = [
@@ -105,7 +108,7 @@ class HttpConnection:
         ]
         if self._authorization is not None:
             lines.append(f"Authorization: {self._authorization.header('GET', target)}")
-        self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("utf-8"))
+        self._socket.sendall(wire("\r\n".join(lines) + "\r\n\r\n"))
         if self._answer is not None:
             self._answer.close()
         self._answer = Response(self._socket, self._waiting, self._spec.stall_timeout_s)
@@ -120,7 +123,7 @@ class HttpConnection:
             return False
         challenge = best(offered)
         if challenge is None:
-            asked = ", ".join(sorted({one.parameters.get("algorithm", one.scheme)[:20] for one in offered}))
+            asked = ", ".join(sorted({one.shown for one in offered}))
             raise CameraRefused(
                 f"{self._address.shown}: asks for a login that is not supported ({asked or 'none is named'})"
             )

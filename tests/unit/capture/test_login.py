@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from async_motion.capture.login import (
     challenges,
     digest_response,
     login_of,
+    wire,
 )
 
 MUFASA = Login("Mufasa", "Circle of Life")
@@ -77,6 +80,34 @@ def test_a_header_counts_its_requests() -> None:
     assert "algorithm=SHA-256" in first
     assert "Circle" not in first
     assert "Circle" not in repr(MUFASA)
+
+
+def sha256(*parts: str) -> str:
+    return hashlib.sha256(":".join(parts).encode()).hexdigest()
+
+
+def test_a_realm_is_hashed_and_repeated_byte_for_byte() -> None:
+    realm, login = "Hof für Gäste 摄像机", Login("Jörg", "grüß")
+    head = f'Digest realm="{realm}", nonce="1", algorithm=SHA-256'.encode().decode("latin-1")
+    (offered,) = challenges([head])
+    sent = wire(Authorization(login, offered).header("GET", "/x")).decode()
+    assert f'realm="{realm}"' in sent
+    assert 'username="Jörg"' in sent
+    secret, request = sha256("Jörg", realm, "grüß"), sha256("GET", "/x")
+    assert f'response="{sha256(secret, "1", request)}"' in sent
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("head", ["Digest a=1{}!", "Digest{}!", "{}!", 'Digest a="{}'])
+def test_no_blanks_are_read_again_and_again(head: str) -> None:
+    """An expression that tries each division of them stops the service for minutes, as it holds the GIL."""
+    assert len(challenges([head.format(" " * 60_000)])) <= 1
+
+
+def test_what_is_shown_of_a_challenge_is_fit_for_a_terminal() -> None:
+    (offered,) = challenges([f'Digest algorithm="\x1b[2J\x85{"x" * 90}"'])
+    assert offered.shown == f"??2J?{'x' * 15}"
+    assert Challenge("negotiate", {}).shown == "negotiate"
 
 
 def test_basic() -> None:

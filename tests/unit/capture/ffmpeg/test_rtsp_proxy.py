@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import select
 import socket
@@ -243,3 +244,24 @@ def test_no_realm_ends_the_login(realm: str) -> None:
     said = re.sub(r"\\(.)", r"\1", realm)
     request = f'DESCRIBE rtsp://h/x RTSP/1.0\r\nAuthorization: Digest realm="{said}", response="0"\r\n\r\n'
     assert translator.asked(request.encode()).startswith(b"DESCRIBE rtsp://h/x RTSP/1.0\r\n")
+
+
+def test_a_realm_in_any_charset_logs_in() -> None:
+    realm = "Hof für Gäste"
+    translator = LoginTranslator(Login("viewer", "secret"))
+    translator.answered(
+        b'RTSP/1.0 401 No\r\nWWW-Authenticate: Digest algorithm=SHA-256, nonce="5a", realm="%s"\r\n\r\n'
+        % realm.encode()
+    )
+    request = (
+        f'DESCRIBE rtsp://h/ü RTSP/1.0\r\nAuthorization: Digest username="viewer", realm="{realm}", '
+        'nonce="5a", uri="rtsp://h/ü", response="0", algorithm="MD5"\r\n\r\n'
+    )
+
+    def sha256(*parts: str) -> str:
+        return hashlib.sha256(":".join(parts).encode()).hexdigest()
+
+    response = sha256(sha256("viewer", realm, "secret"), "5a", sha256("DESCRIBE", "rtsp://h/ü"))
+    sent = translator.asked(request.encode()).decode()
+    assert f'response="{response}"' in sent
+    assert f'realm="{realm}"' in sent

@@ -60,6 +60,12 @@ def test_what_is_asked_and_what_comes() -> None:
     assert visit.headers["accept-encoding"] == "identity"
 
 
+def test_an_address_is_asked_for_byte_for_byte() -> None:
+    with HttpCamera(lambda visit: visit.send(answered("image/jpeg", b"abc"))) as camera:
+        body_of(f"http://{camera.place}/Hof Süd/a%20b?x=[1]&ü")
+    assert camera.visits[0].head.startswith("GET /Hof%20S%C3%BCd/a%20b?x=[1]&%C3%BC HTTP/1.1")
+
+
 def test_a_chunked_body() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     with HttpCamera(lambda visit: visit.send(chunked)) as camera:
