@@ -10,7 +10,8 @@
   is refused. The key derives from the tokens: a changed token ends every session. A log-out ends all cookies
   of the session.
 - `HttpOnly`, `SameSite=Strict`, no `Path`: every page lies directly below the base, so the browser scopes the
-  cookie to the base, also behind a prefix that a proxy or ingress adds.
+  cookie to the base, also behind a prefix that a proxy or ingress adds. Only pages renew it: a cookie that
+  the API sets would be scoped to the API, and end the one of the pages. An open page requests `healthz`.
 - A request that changes something must come from the same origin (`Sec-Fetch-Site`, else `Origin`). A bearer
   token needs no such check: browsers never add one on their own.
 - An address that has sent `MAX_WRONG` wrong tokens within `WRONG_S` is refused until the first of them is

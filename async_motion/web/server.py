@@ -199,7 +199,7 @@ class Web:
             if request.transport is not None:  # else it is closed
                 self._connections.at_rest(request.protocol)
         visitor = request.get(VISITOR)
-        if visitor is not None and visitor.cookie is not None and not response.prepared:
+        if visitor is not None and visitor.cookie is not None and _below_base(request):
             self._guard.set_cookie(response, visitor.cookie, secure=visitor.secure)
         return response
 
@@ -281,6 +281,11 @@ class Web:
         if request[VISITOR].role >= Role.VIEWER:
             answer["reasons"] = reasons
         return web.json_response(answer, status=503 if reasons else 200)
+
+
+def _below_base(request: web.Request) -> bool:
+    """Return whether a request is for a page: a cookie set elsewhere would have a narrower scope."""
+    return "/" not in request.path[1:]
 
 
 def _http_log() -> logging.Logger:

@@ -16,3 +16,6 @@ for (const [name, module] of Object.entries(ELEMENTS))
   if (document.querySelector(name)) import(module);
 
 document.querySelector('.many [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
+
+// A page that stays open for weeks requests the API alone, which does not renew the cookie.
+setInterval(() => fetch('healthz').catch(() => {}), 12 * 3600_000);

@@ -200,6 +200,22 @@ def test_a_cookie_expires_renews_and_its_predecessor_ends() -> None:
     assert guard._read(second) is None
 
 
+async def test_a_page_that_asks_the_api_for_hours_does_not_log_its_browser_out() -> None:
+    """A cookie without `Path` is scoped to the folder of the response's URL (RFC 6265, 5.1.4)."""
+    now = 1e9
+    async with serving(stage := Stage(), now=lambda: now, **TOKENS):
+        jar = aiohttp.CookieJar(unsafe=True)  # as a browser keeps them; `unsafe`: also those of an IP address
+        async with aiohttp.ClientSession(stage.url, cookie_jar=jar) as browser:
+            await logged_in(browser, VIEWER)
+            for _ in range(3):
+                now += RENEW_S + 1
+                for path in ("/api/v1/cameras", "/api/v1/cameras/porch/scores", "/healthz", "/health"):
+                    assert (await get(browser, path))[0] == 200, path
+            assert {cookie["path"] for cookie in jar} == {"/"}
+            (cookie,) = jar
+            assert float(cookie.value.split(".")[1]) == now, "an open page renews it by /healthz"
+
+
 @pytest.mark.parametrize("change", ["role", "time", "session", "signature", "empty", "dots"])
 def test_a_forged_cookie_is_nothing(change: str) -> None:
     guard = Guard(host="0.0.0.0", instance="edge1", **TOKENS)
