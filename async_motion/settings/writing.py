@@ -69,11 +69,14 @@ def edited(content: bytes, path: Path, changes: Sequence[Change]) -> bytes:
         prefix = b""
     if not isinstance(root, CommentedMap):
         raise SettingsError(f"{path}: expected keys such as `minio:` and `cameras:`")
-    for change in changes:
-        _set(root, change.place, change.value, path)
-        _set_plain(expected, change.place, change.value)
     out = io.BytesIO()
-    parser.dump(root, out)
+    try:
+        for change in changes:
+            _set(root, change.place, change.value, path)
+            _set_plain(expected, change.place, change.value)
+        parser.dump(root, out)
+    except RecursionError:
+        raise SettingsError(f"{path}: cannot be written: a value is nested too deeply") from None
     new = prefix + out.getvalue()
     if _pruned(_plain(new, path)) != _pruned(expected):
         raise SettingsError(f"{path}: this change would alter other values: make it in the file itself")
@@ -144,7 +147,8 @@ def _plain(content: bytes, path: Path) -> dict[str, Any]:
 
 def _set(root: CommentedMap, place: Keys, value: Any, path: Path) -> None:
     node = root
-    for key in place[:-1]:
+    for name in place[:-1]:
+        key = _key_in(node, name)
         child = node.get(key)
         if child is None:
             if value is None:
@@ -158,14 +162,20 @@ def _set(root: CommentedMap, place: Keys, value: Any, path: Path) -> None:
             raise SettingsError(
                 f"{path}: {dotted(place)}: shared by a YAML anchor: change it in the file itself"
             )
+    last = _key_in(node, place[-1])
     if value is None:
-        if place[-1] in node and has_free_keys(place[:-1]):
-            del node[place[-1]]
-        elif place[-1] in node:
+        if last in node and has_free_keys(place[:-1]):
+            del node[last]
+        elif last in node:
             # Blank the key instead of removing it, so that its comment stays.
-            node[place[-1]] = None
+            node[last] = None
     else:
-        _put(node, place[-1], _made(value))
+        _put(node, last, _made(value))
+
+
+def _key_in(node: CommentedMap, name: str) -> Any:
+    """Return the key that is written as `name`: ruamel reads `1` and `true` as a number and a flag."""
+    return name if name in node else next((key for key in node if str(key).lower() == name), name)
 
 
 def has_free_keys(place: Keys) -> bool:
@@ -174,7 +184,7 @@ def has_free_keys(place: Keys) -> bool:
     return found is not None and found[1]
 
 
-def _put(node: CommentedMap, key: str, value: Any) -> None:
+def _put(node: CommentedMap, key: Any, value: Any) -> None:
     """Set a key. Insert a new one before the last, whose comment holds the heading of the next section."""
     if key in node:
         node[key] = value

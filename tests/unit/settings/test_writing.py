@@ -73,6 +73,24 @@ def test_zones_are_written_in_one_line_each() -> None:
     assert load_text(new.encode(), PATH, {}).cameras["porch"].detect.zones["drive"].min_area == 0.001
 
 
+@pytest.mark.parametrize("name", ["1", "123", "true", "2026-11-29"])
+def test_a_name_that_yaml_reads_as_no_text_is_changed_in_place(name: str) -> None:
+    content = f"cameras:\n  {name}:\n    source: 'demo:'   # here\n".encode()
+    new = changed(content, f"cameras.{name}.detect.zones.{name}", {"polygon": [[0, 0], [1, 0], [1, 1]]})
+    new = changed(new, f"cameras.{name}.detect.zones.{name}.min_area", "1%")
+    assert load_text(new, PATH, {}).cameras[name].detect.zones[name].min_area == 0.01
+    assert comments(new) == [" here"]
+    assert list(load_text(changed(new, f"cameras.{name}", None), PATH, {}).cameras) == ["demo"]
+
+
+@pytest.mark.parametrize("value", [[], {}], ids=["list", "section"])
+def test_a_value_that_is_nested_too_deeply_is_a_problem_of_the_settings(value: Any) -> None:
+    for _ in range(5_000):
+        value = [value] if isinstance(value, list) else {"a": value}
+    with pytest.raises(SettingsError, match="cannot be written"):
+        changed(CAMERAS, "cameras.porch.name", value)
+
+
 def test_a_camera_is_taken_out_whole() -> None:
     two = changed(CAMERAS, "cameras.yard", {"source": "demo:", "name": "Yard"})
     assert list(load_text(two, PATH, {}).cameras) == ["yard", "porch"]
