@@ -21,7 +21,7 @@ from async_motion.core.model import Frame
 from async_motion.core.names import redact_url
 from async_motion.errors import AsyncMotionError, CameraUnavailable, SettingsConflict, SettingsError
 from async_motion.jpeg import encode
-from async_motion.settings import Settings, camera_of, find, load, load_text, shipped
+from async_motion.settings import Settings, camera_of, detection_of, find, load, load_text, shipped
 from async_motion.settings import form as forms
 from async_motion.settings.document import Document
 from async_motion.settings.places import dotted
@@ -196,7 +196,13 @@ class FileEditor:
             environment={dotted(place): name for place, name in document.variables.items()},
             cameras=names,
             problem=self.problem,
+            unread=frozenset(name for name in names if not self._is_in_force(document.data, name)),
         )
+
+    def _is_in_force(self, data: Mapping[str, Any], camera: str) -> bool:
+        """Return whether the file's plain data has the detection of a camera that is in force."""
+        written = _value_at(data, ("cameras", camera, "detect"))
+        return detection_of(written) == self.settings.cameras[camera].detect
 
     async def save(self, version: str, changes: Sequence[web.Edit], *, dry_run: bool) -> web.EditOutcome:
         """Write changes and apply them; with `dry_run`, only return what they would do.

@@ -190,7 +190,12 @@ def _facts(name: str, camera: CameraSettings) -> CameraFacts:
         horizon=detect.horizon,
         masks=detect.masks,
         zones={
-            zone: ZoneFacts(polygon=values.polygon, sensitivity=values.sensitivity, min_area=values.min_area)
+            zone: ZoneFacts(
+                polygon=values.polygon,
+                title=values.name,
+                sensitivity=values.sensitivity,
+                min_area=values.min_area,
+            )
             for zone, values in detect.zones.items()
         },
     )

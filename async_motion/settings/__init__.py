@@ -31,7 +31,7 @@ from async_motion.settings.places import explain
 from async_motion.settings.references import References, Unresolved
 from async_motion.settings.rules import contradictions
 from async_motion.settings.shapes import Confirm, Frames
-from async_motion.settings.tree import CameraSettings, Section, Settings, ZoneSettings
+from async_motion.settings.tree import CameraSettings, DetectSettings, Section, Settings, ZoneSettings
 from async_motion.settings.values import at_home
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Unresolved",
     "ZoneSettings",
     "camera_of",
+    "detection_of",
     "find",
     "load",
     "load_text",
@@ -98,6 +99,14 @@ def camera_of(source: str) -> CameraSettings:
     except ValidationError as exc:
         error = exc.errors(include_url=False, include_input=False)[0]
         raise SettingsError(f"source: {error.get('ctx', {}).get('error', error['msg'])}") from None
+
+
+def detection_of(section: object) -> DetectSettings | None:
+    """Return the detection that a section of the file, as plain data, sets; None if it is not valid."""
+    try:
+        return DetectSettings.model_validate(section)
+    except ValidationError:
+        return None
 
 
 def _settings(document: Document, path: Path, env: Mapping[str, str], references: References) -> Settings:

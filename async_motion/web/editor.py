@@ -26,7 +26,8 @@ class Current:
 
     `values` are as written in the file, by dotted key. `secrets` holds the secrets that are set, with the
     part that may be shown. `environment` names the variable that overrides a key. `problem`: why the last
-    reload failed.
+    reload failed. `unread` are the cameras whose detection the file sets otherwise than what is in force: it
+    was changed by hand and not read again.
     """
 
     version: str
@@ -36,6 +37,7 @@ class Current:
     environment: Mapping[str, str]
     cameras: Sequence[str]
     problem: str | None
+    unread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

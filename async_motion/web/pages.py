@@ -239,16 +239,21 @@ class Pages:
         name = request.query.get("camera", cameras[0].name)
         camera = self._api.cameras.camera(name)
         facts = camera.model_dump(include={"zones", "masks", "min_area", "min_area_far", "horizon"})
+        version, unread = await self._file(name)
         # Saving is refused if the file is another by then: it may hold shapes that this page never showed.
-        facts["version"] = await self._version()
-        return self.render(request, "zones.html", camera=camera, cameras=cameras, facts=facts)
+        facts["version"] = "" if unread else version
+        return self.render(request, "zones.html", camera=camera, cameras=cameras, facts=facts, unread=unread)
 
-    async def _version(self) -> str:
-        """Return the version of the settings file; blank if it cannot be read, so that saving is refused."""
+    async def _file(self, camera: str) -> tuple[str, bool]:
+        """Return the settings file's version, and whether it sets other shapes than those in force.
+
+        A version that is blank, as the file cannot be read, makes saving be refused.
+        """
         try:
-            return (await self._api.settings.editor.current()).version
+            current = await self._api.settings.editor.current()
         except (SettingsError, ApiError):
-            return ""
+            return "", False
+        return current.version, camera in current.unread
 
     async def _settings(self, request: web.Request) -> web.Response:
         _admin(request)

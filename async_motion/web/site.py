@@ -18,9 +18,10 @@ Polygon = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneFacts:
-    """A zone of the settings. None: the camera's value."""
+    """A zone of the settings, with its display name. None: the camera's value."""
 
     polygon: Polygon
+    title: str | None = None
     sensitivity: str | None = None
     min_area: float | None = None
 

@@ -46,6 +46,11 @@ cameras:
       fps: 5      # enough
   yard:
     source: "demo:"
+    detect:
+      zones:
+        path:
+          name: Garden path   # of slate
+          polygon: [[0.7, 0.1], [0.9, 0.1], [0.9, 0.4]]
 """
 
 

@@ -211,6 +211,37 @@ def test_zones_are_drawn_by_touch(chromium: Browser, base: str) -> None:
         page.wait_for_function("scrollY > 20")
 
 
+def test_a_saved_zone_keeps_what_the_page_does_not_show(page: Page, base: str, service: Service) -> None:
+    page.goto(base + "zones?camera=yard")
+    page.locator("[data-point='0']").focus()
+    page.keyboard.press("ArrowLeft")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".note")).to_contain_text("yard: ")
+    text = service.config.read_text()
+    assert "name: Garden path   # of slate" in text
+    zones = load(service.config, {}).cameras["yard"].detect.zones
+    assert zones["path"].polygon == ((0.695, 0.1), (0.9, 0.1), (0.9, 0.4))
+    # What was written by hand, and not read again, is not shown: it cannot be overwritten.
+    service.config.write_text(text.replace("[0.9, 0.4]", "[0.95, 0.45]"))
+    page.reload()
+    expect(page.locator("[role=alert]")).to_contain_text("Read the file again")
+    page.get_by_role("button", name="Zone", exact=True).click()
+    page.fill("#zone-name", "pond")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("ul.problem")).to_contain_text("has changed in the meantime")
+    assert "[0.95, 0.45]" in service.config.read_text()
+    page.once("dialog", lambda dialog: dialog.accept())  # the shape that was not saved
+    page.goto(base + "settings")
+    page.get_by_role("button", name="Read the file again").click()
+    expect(page.locator(".note")).to_contain_text("yard: ")
+    page.goto(base + "zones?camera=yard")
+    page.locator("polygon[data-shape]").focus()
+    page.keyboard.press("Delete")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".note")).to_contain_text("yard: ")
+    assert not load(service.config, {}).cameras["yard"].detect.zones
+
+
 def test_settings_are_changed_with_reasons_where_they_are_wrong(
     page: Page, base: str, service: Service
 ) -> None:

@@ -126,6 +126,7 @@ class CamerasApi:
                 zone: models.ZoneShape.model_validate(
                     {
                         "polygon": _shape(values.polygon),
+                        "title": values.title,
                         "sensitivity": values.sensitivity,
                         "min_area": values.min_area,
                     }

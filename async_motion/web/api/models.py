@@ -49,7 +49,10 @@ class JsonDocument(Model):
 
 
 class ZoneShape(Model):
+    """A zone. `title` is its display name; null: its name."""
+
     polygon: Shape
+    title: str | None = None
     sensitivity: Sensitivity | None = None
     min_area: Share | None = None
 

@@ -9,7 +9,7 @@ import { label, points as pointsOf } from './shapes.js';
 import { note } from './notes.js';
 
 /** @typedef {[number, number]} Point */
-/** @typedef {{kind: 'zone' | 'mask', name: string, points: Point[], sensitivity: string, min_area: string}} Shape */
+/** @typedef {{kind: 'zone' | 'mask', name: string, title: string, points: Point[], sensitivity: string, min_area: string}} Shape */
 /** @typedef {{shapes: Shape[], min_area: string, min_area_far: string, horizon: string}} State */
 
 const SNAP = 0.018;
@@ -43,6 +43,33 @@ export function nearest([x, y], [ax, ay], [bx, by]) {
   return [ax + way * dx, ay + way * dy];
 }
 
+/**
+ * Return the changes of a camera's settings from one state to another: what is equal in both is not written, so
+ * that the file keeps its comments, and what this page does not show.
+ * @param {string} camera @param {State} before @param {State} after
+ */
+export function changesOf(camera, before, after) {
+  /** @type {{place: string[], value: unknown}[]} */
+  const changes = [];
+  const change = (/** @type {string[]} */ place, /** @type {unknown} */ value) => changes.push({ place: ['cameras', camera, 'detect', ...place], value });
+  const zones = (/** @type {State} */ { shapes }) => new Map(shapes.filter(({ kind }) => kind === 'zone').map(({ name, title, points, sensitivity, min_area }) => [
+    name, { name: title || null, polygon: points, sensitivity: sensitivity || null, min_area: min_area || null },
+  ]));
+  const masks = (/** @type {State} */ { shapes }) => shapes.filter(({ kind }) => kind === 'mask').map(({ points }) => points);
+  const same = (/** @type {unknown} */ one, /** @type {unknown} */ other) => JSON.stringify(one) === JSON.stringify(other);
+  const [old, current] = [zones(before), zones(after)];
+  if (old.size && !current.size) change(['zones'], null);
+  else for (const name of old.keys()) if (!current.has(name)) change(['zones', name], null);
+  for (const [name, zone] of current) {
+    const was = old.get(name);
+    if (!was) change(['zones', name], zone);
+    else for (const [key, value] of Object.entries(zone)) if (!same(value, was[/** @type {keyof typeof was} */ (key)])) change(['zones', name, key], value);
+  }
+  if (!same(masks(before), masks(after))) change(['masks'], masks(after).length ? masks(after) : null);
+  for (const key of /** @type {const} */ (['min_area', 'min_area_far', 'horizon'])) if (before[key] !== after[key]) change([key], after[key] || null);
+  return changes;
+}
+
 class ZoneEditor extends HTMLElement {
   camera = '';
   version = '';
@@ -71,8 +98,8 @@ class ZoneEditor extends HTMLElement {
     const facts = JSON.parse(document.getElementById('facts')?.textContent || '{}');
     this.state = {
       shapes: [
-        ...Object.entries(facts.zones).map(([name, zone]) => ({ kind: /** @type {const} */ ('zone'), name, points: zone.polygon, sensitivity: zone.sensitivity || '', min_area: text(zone.min_area) })),
-        ...facts.masks.map((/** @type {Point[]} */ points, /** @type {number} */ i) => ({ kind: /** @type {const} */ ('mask'), name: `mask ${i + 1}`, points, sensitivity: '', min_area: '' })),
+        ...Object.entries(facts.zones).map(([name, zone]) => ({ kind: /** @type {const} */ ('zone'), name, title: zone.title || '', points: zone.polygon, sensitivity: zone.sensitivity || '', min_area: text(zone.min_area) })),
+        ...facts.masks.map((/** @type {Point[]} */ points, /** @type {number} */ i) => ({ kind: /** @type {const} */ ('mask'), name: `mask ${i + 1}`, title: '', points, sensitivity: '', min_area: '' })),
       ],
       min_area: text(facts.min_area), min_area_far: text(facts.min_area_far), horizon: text(facts.horizon),
     };
@@ -152,7 +179,7 @@ class ZoneEditor extends HTMLElement {
     const shift = (this.state.shapes.length % 5) * 0.04;
     /** @type {Point[]} */
     const points = [[0.3, 0.35], [0.7, 0.35], [0.7, 0.75], [0.3, 0.75]].map(([x, y]) => [round(x + shift), round(y + shift)]);
-    const shape = { kind, name: kind === 'zone' ? `zone_${number}` : `mask ${number}`, points, sensitivity: '', min_area: '' };
+    const shape = { kind, name: kind === 'zone' ? `zone_${number}` : `mask ${number}`, title: '', points, sensitivity: '', min_area: '' };
     this.chosen = this.state.shapes.length;
     this.point = 0;
     this.become({ ...this.state, shapes: [...this.state.shapes, shape] });
@@ -349,9 +376,9 @@ class ZoneEditor extends HTMLElement {
     return faults;
   }
 
-  zones(/** @type {(words: string) => unknown} */ area) {
+  zones() {
     return Object.fromEntries(this.state.shapes.filter(({ kind }) => kind === 'zone').map((shape) => [
-      shape.name, { polygon: shape.points, sensitivity: shape.sensitivity || null, min_area: area(shape.min_area) },
+      shape.name, { polygon: shape.points, sensitivity: shape.sensitivity || null, min_area: share(shape.min_area) },
     ]));
   }
 
@@ -365,9 +392,11 @@ class ZoneEditor extends HTMLElement {
     this.busy = true;
     this.draw();
     try {
-      const horizon = share(this.state.horizon) ?? 0.3;
-      const body = { masks: this.masks(), zones: this.zones(share), min_area: share(this.state.min_area) ?? 0.002, min_area_far: share(this.state.min_area_far), horizon };
-      this.judged = (await ask(at`cameras/${this.camera}/zones/try`, { method: 'POST', body })).events;
+      const { state } = this;
+      const horizon = share(state.horizon) ?? 0.3;
+      const body = { masks: this.masks(), zones: this.zones(), min_area: share(state.min_area) ?? 0.002, min_area_far: share(state.min_area_far), horizon };
+      const { events } = await ask(at`cameras/${this.camera}/zones/try`, { method: 'POST', body });
+      if (this.state === state) this.judged = events;
     } catch (error) {
       this.problems = [/** @type {Error} */ (error).message];
     }
@@ -380,17 +409,17 @@ class ZoneEditor extends HTMLElement {
     if (this.problems.length) return this.draw();
     this.busy = true;
     this.draw();
-    const place = (/** @type {string} */ key) => ['cameras', this.camera, 'detect', key];
-    const before = this.saved;
-    const changes = [
-      { place: place('zones'), value: this.state.shapes.some(({ kind }) => kind === 'zone') ? this.zones((words) => words || null) : null },
-      { place: place('masks'), value: this.masks().length ? this.masks() : null },
-      ...(/** @type {const} */ (['min_area', 'min_area_far', 'horizon'])).filter((key) => this.state[key] !== before?.[key]).map((key) => ({ place: place(key), value: this.state[key] || null })),
-    ];
+    const state = this.state;
+    const changes = changesOf(this.camera, this.saved, state);
+    if (!changes.length) {
+      this.saved = state;
+      this.busy = false;
+      return this.draw();
+    }
     try {
       const { done, version } = await ask('settings', { method: 'PUT', body: { version: this.version, changes } });
       this.version = version;
-      this.saved = this.state;
+      this.saved = state;
       note(`Saved. ${done.join('. ')}.`);
     } catch (error) {
       this.problems = error instanceof ApiError && error.problems.length ? error.problems : [/** @type {Error} */ (error).message];

@@ -81,6 +81,17 @@ async def test_a_change_is_written_and_put_in_force(tmp_path: Path) -> None:
         assert bench.editor.settings is settings
 
 
+async def test_detection_that_was_changed_by_hand_and_not_read_again_is_told(tmp_path: Path) -> None:
+    async with editing(tmp_path) as bench:
+        assert (await bench.editor.current()).unread == frozenset()
+        for changed in (TEXT.replace("low", "high"), TEXT.replace("low", "nonsense")):
+            bench.path.write_text(changed)
+            assert (await bench.editor.current()).unread == {"porch"}
+        bench.path.write_text(TEXT.replace("low", "high"))
+        await bench.editor.reload()
+        assert (await bench.editor.current()).unread == frozenset()
+
+
 async def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     async with editing(tmp_path) as bench:
         assert (await bench.save("high", dry_run=True)).done == ["porch: changed in place"]

@@ -34,6 +34,7 @@ class FakeEditor:
     def __init__(self) -> None:
         self.saved: list[tuple[str, list[editing.Edit], bool]] = []
         self.error: Exception | None = None
+        self.unread: frozenset[str] = frozenset()
 
     def fields(self) -> list[editing.EditorField]:
         return [
@@ -46,7 +47,7 @@ class FakeEditor:
         return editing.Current(
             version="v1", file="variables.yaml", values={"web.port": "9000"},
             secrets={"cameras.porch.source": "rtsp://192.0.2.1"}, environment={}, cameras=["porch"],
-            problem="variables.yaml:3: <b>wrong</b>",
+            problem="variables.yaml:3: <b>wrong</b>", unread=self.unread,
         )  # fmt: skip
 
     async def save(
@@ -127,6 +128,18 @@ async def test_a_viewer_sees_neither_settings_nor_the_editor() -> None:
         home = Texts((await get(session, "/", **bearer(VIEWER)))[1])
         assert "settings" not in home.addresses
         assert "zones" not in home.addresses
+
+
+async def test_shapes_that_are_not_those_of_the_file_cannot_be_saved() -> None:
+    """They would replace what was written into the file by hand."""
+    stage, editor = staged()
+    async with serving(stage) as session:
+        for unread, version in ((frozenset[str](), "v1"), (frozenset({"porch"}), "")):
+            editor.unread = unread
+            status, text = await get(session, "/zones?camera=porch")
+            assert status == 200
+            assert f'"version": "{version}"' in text
+            assert ("Read the file again" in text) == bool(unread)
 
 
 async def test_the_page_of_settings_shows_the_last_reload_and_no_secret() -> None:
