@@ -5,8 +5,9 @@
                                                           └──── learn where nothing moves ◀─────┘
 
 Each part has its own module: `working_image` (reduction), `alignment` (shake), `scene` (light, steps),
-`background` (the model), `shadows`, `regions` (evidence), `tracks` (what moves, and what stays), `confirmed`
-(where weaker evidence is enough), `zones`.
+`background` (the model), `look` (thresholds), `shadows`, `regions`, `areas` (what is large enough),
+`evidence` (the verdict on a region), `tracks` (what moves, and what stays), `confirmed` (where weaker
+evidence is enough), `zones`.
 Pure arithmetic on arrays: no clock, no file, no randomness; the same frames give the same verdicts. Every
 time constant is in seconds of `monotonic`, so that 5 and 30 frames a second behave alike.
 
@@ -15,9 +16,8 @@ The README beside this module describes what was tried, with figures.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -25,57 +25,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.alignment import STEADY, Shift, shifted
-from async_motion.core.detection.background import HOLDS_S, NOISE_UNIT, Background
+from async_motion.core.detection.areas import FEWEST_PIXELS, Areas
+from async_motion.core.detection.background import HOLDS_S, Background
 from async_motion.core.detection.confirmed import Places
+from async_motion.core.detection.evidence import KEPT_SHARE, Evidence, Scene
+from async_motion.core.detection.look import Look, Thresholds
 from async_motion.core.detection.packing import pack, unpack
 from async_motion.core.detection.regions import Regions, Unrest, clean, labels, some
 from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of, samples_of
-from async_motion.core.detection.sensitivity import MEASURES, Measures
+from async_motion.core.detection.settings import DetectorSettings
 from async_motion.core.detection.tracks import Tracks, stirring
-from async_motion.core.detection.working_image import Plane, eighth, u8, working_image, working_size
-from async_motion.core.detection.zones import Polygon, Zone, draw
+from async_motion.core.detection.working_image import Plane, u8, working_image, working_size
+from async_motion.core.detection.zones import Polygon, Zone
 from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
-from async_motion.core.options import (
-    HORIZON,
-    LEARNING_S,
-    MAX_AREA,
-    MIN_AREA,
-    REST_S,
-    SENSITIVITY,
-    Sensitivity,
-)
+from async_motion.core.options import Sensitivity
 from async_motion.errors import FrameShapeError
 
 __all__ = ["Detector", "DetectorSettings", "Polygon", "Sensitivity", "Zone"]
 
-_STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
-"""A pixel is strong if `distance > _STRONG * floor + _STRONG_NOISE_WEIGHT * noise_factor * noise`."""
-_UNREST_WEIGHT = 75.0
-"""The required strong pixels are multiplied by `min(exp(_UNREST_WEIGHT * unrest), unrest_factor)`."""
-_SOLID_SHARE, _SOLID_STRONG = 0.4, 3.0
-"""A region of which this share is strong is solid. With `_SOLID_STRONG` times the required strong pixels, it
-is judged by the unrest around it instead of its own: an object stirs alone, leaves stir with their tree."""
-_FEWEST_PIXELS = 4
-_KEPT_SHARE = 0.5
-"""The parts of a kept track together need this share of the area and strong pixels that others need."""
-_KEPT_STRONG = 0.15
-"""Share of a kept track's pixels that must be strong."""
-_WEAK_SHARE, _WEAK_DIFFERENT = 0.5, 0.6
-"""Where motion was confirmed, a region needs this share of the area, and this share of it beyond the whole
-threshold."""
-_WEAK_UNREST, _WEAK_AROUND = 0.01, 0.015
-"""This holds only up to these mean unrests of the watched image (rain differs everywhere) and around the
-region (leaves go on for ever)."""
-_CALM_SHARE = 0.5
-"""Where no specks come and go, the threshold is multiplied by this."""
-_CALM_FROM_S, _CALM_AFTER_S = 0.5, 4.5
-"""Ages of the background between which the trust in calm places grows from 0 to 1."""
-
 _STILL_DIFFERENT, _UNEXPLAINED = 0.2, 0.15
 _AFTER_LEAP_S = 0.5
-_BEYOND = 0.5
-"""A strong pixel is also outside its neighbourhood's past range by more than `_BEYOND * threshold`: swaying
-leaves stay within the brightness range of their tree."""
 _LEAPT = 0.7
 _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
@@ -86,83 +55,6 @@ TRUSTED_S = 60.0
 OLD_S = 12 * 3600.0
 """`restore` refuses a saved state that is older."""
 _STATE_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DetectorSettings:
-    """How one camera is watched. Areas are shares of the image, 0..1.
-
-    `sensitivity` selects the `MEASURES`; each of the next four fields overrides one of them where not None.
-    `min_area` applies at the lower edge of the image, `min_area_far` from `horizon` (0..1 from the top)
-    upwards; None or a larger value means `min_area`. Between the two, the square root of the area grows
-    linearly with the position of a region's lower edge. Nothing is reported for `learning_s` after the start.
-    An object that has not stirred for `rest_s` becomes background.
-    """
-
-    sensitivity: Sensitivity = SENSITIVITY
-    threshold: float | None = None
-    noise_factor: float | None = None
-    strong_share: float | None = None
-    unrest_factor: float | None = None
-    learning_s: float = LEARNING_S
-    rest_s: float = REST_S
-    min_area: float = MIN_AREA
-    min_area_far: float | None = None
-    horizon: float = HORIZON
-    max_area: float = MAX_AREA
-    masks: tuple[Polygon, ...] = ()
-    zones: tuple[Zone, ...] = ()
-
-    @property
-    def measures(self) -> Measures:
-        """The measures outside of zones that have their own sensitivity."""
-        own = {field.name: getattr(self, field.name) for field in fields(Measures)}
-        return replace(
-            MEASURES[self.sensitivity], **{name: value for name, value in own.items() if value is not None}
-        )
-
-
-class _Look(NamedTuple):
-    """One frame being judged: `plane` as it came, `aligned` without shake, `corrected` also without light.
-
-    `threshold` is `floor` plus the weighted noise, `whole_threshold` the same without the discount for calm
-    places. `differs` marks what exceeds the former, `stands_out` what exceeds the latter.
-    """
-
-    plane: Plane
-    aligned: Plane
-    corrected: Plane
-    shift: Shift
-    light: Light
-    distance: Plane
-    floor: Plane
-    threshold: Plane
-    whole_threshold: Plane
-    differs: Plane
-    stands_out: Plane
-    changed: float
-
-
-class _Calm(NamedTuple):
-    """The last result of `_calm_floor`, and its inputs."""
-
-    trust: float
-    cells: bytes
-    floor: Plane
-
-
-class _Levels(NamedTuple):
-    """The last thresholds, and their inputs, which do not change in every frame."""
-
-    floor: Plane
-    noise: Plane
-    dimmed: float
-    threshold: Plane
-    whole_threshold: Plane
-
-    def hold(self, floor: Plane, noise: Plane, dimmed: float) -> bool:
-        """Return whether the thresholds still apply. Planes are never changed in place."""
-        return floor is self.floor and noise is self.noise and dimmed == self.dimmed
 
 
 class _Switch(NamedTuple):
@@ -276,24 +168,14 @@ class Detector:
             "distance": self._distance.copy(),
             "mask": self._mask.copy(),
             "moving": self._moving.copy(),
-            "ignored": self._ignored.copy(),
+            "ignored": self._areas.ignored.copy(),
         }
 
     def _draw_areas(self) -> None:
         """Draw masks, zones and the thresholds of zones at the working size."""
         assert self._shape is not None
-        size = working_size(*self._shape)
-        settings = self.settings
-        self._ignored = draw(settings.masks, size)
-        self._watched = u8(cv2.bitwise_not(self._ignored))
-        self._watched_pixels = max(1, cv2.countNonZero(self._watched))
-        self._watched_cells = eighth(self._watched)
-        self._zones = [(zone, draw([zone.polygon], size)) for zone in settings.zones]
-        self._measures = settings.measures
-        self._floor = np.full(size, min(max(round(self._measures.threshold), 1), 255), np.uint8)
-        for zone, inside in reversed(self._zones):
-            if zone.sensitivity is not None:
-                self._floor[inside > 0] = round(MEASURES[zone.sensitivity].threshold)
+        self._areas = Areas(self.settings, working_size(*self._shape))
+        self._evidence = Evidence(self.settings, self._areas)
 
     def _begin(self, plane: Plane, now: float) -> Detection:
         self._learning_until = now + self.settings.learning_s
@@ -326,12 +208,11 @@ class Detector:
         self._mask = self._moving = self._distance = nothing = np.zeros_like(plane)
         self._no_regions = Regions(nothing)
         self._shift = STEADY
-        self._threshold = self._floor
+        self._threshold = self._areas.floor
         self._leap = 0.0
         self._known = True
         self._doubt = False
-        self._calm: _Calm | None = None
-        self._levels: _Levels | None = None
+        self._thresholds = Thresholds(self._areas.floor, self.settings.measures.noise_factor)
         self._switched: _Switch | None = None
         self._leap_until = self._light_since = self._shift_since = now
 
@@ -366,7 +247,7 @@ class Detector:
             return replace(detection, reason=Reason.SCENE_CHANGE, scene_change=SceneChange.EXPOSURE)
         return detection
 
-    def _figures(self, look: _Look, jump: Jump, reason: Reason) -> Detection:
+    def _figures(self, look: Look, jump: Jump, reason: Reason) -> Detection:
         """Return a verdict without motion, with the figures that every verdict contains."""
         height, width = look.corrected.shape
         return Detection(
@@ -380,7 +261,7 @@ class Detector:
             shift=(look.shift.x / width, look.shift.y / height),
         )
 
-    def _look(self, plane: Plane, now: float) -> _Look:
+    def _look(self, plane: Plane, now: float) -> Look:
         """Undo the shake and the light of `plane`, and compare it with the background."""
         background = self._background
         shift = background.aligner.shift(plane)
@@ -397,13 +278,8 @@ class Detector:
         corrected = light.undo(aligned) if light else aligned
         # Undoing the light of a dimmed image amplifies its noise.
         dimmed = max(1.0, 1.0 / light.gain)
-        weight = self._measures.noise_factor / NOISE_UNIT
-        floor = self._calm_floor(now - background.born)
-        if self._levels is None or not self._levels.hold(floor, background.noise, dimmed):
-            threshold = u8(cv2.addWeighted(floor, dimmed, background.noise, weight, 0.0))
-            whole = u8(cv2.addWeighted(self._floor, dimmed, background.noise, weight, 0.0))
-            self._levels = _Levels(floor, background.noise, dimmed, threshold, whole)
-        threshold, whole = self._levels.threshold, self._levels.whole_threshold
+        levels = self._thresholds.of(background.noise, self._unrest, now - background.born, dimmed)
+        threshold, whole = levels.threshold, levels.whole_threshold
         # Below the threshold, only the noise needs the exact distance.
         distance = background.distance(corrected, None if background.teaches_noise(now) else threshold)
         if light:
@@ -419,14 +295,14 @@ class Detector:
         stands_out = differs
         if changed:
             stands_out = u8(cv2.bitwise_and(cv2.compare(distance, whole, cv2.CMP_GT), differs))
-        return _Look(
+        return Look(
             plane,
             aligned,
             corrected,
             shift,
             light,
             distance,
-            floor,
+            levels.floor,
             threshold,
             whole,
             differs,
@@ -434,20 +310,7 @@ class Detector:
             changed,
         )
 
-    def _calm_floor(self, age_s: float) -> Plane:
-        """Return the threshold of each pixel without its noise: lower where the scene has been calm."""
-        trust = min(max((age_s - _CALM_FROM_S) / (_CALM_AFTER_S - _CALM_FROM_S), 0.0), 1.0)
-        if not trust:
-            return self._floor
-        cells = self._unrest.calm_cells()
-        as_bytes = cells.tobytes()
-        if self._calm is None or trust != self._calm.trust or as_bytes != self._calm.cells:
-            scale = trust * (1.0 - _CALM_SHARE) / 255.0
-            less = cv2.multiply(self._unrest.calm(cells), self._floor, scale=scale)
-            self._calm = _Calm(trust, as_bytes, u8(cv2.subtract(self._floor, less)))
-        return self._calm.floor
-
-    def _step(self, plane: Plane, look: _Look, jump: Jump, now: float) -> SceneChange | None:
+    def _step(self, plane: Plane, look: Look, jump: Jump, now: float) -> SceneChange | None:
         """Return the kind of scene change, or None; learn the new scene once the change is certain."""
         if self._leap:
             calm = jump.calm_after(self._leap)
@@ -467,19 +330,21 @@ class Detector:
             return SceneChange.MOVED
         return None
 
-    def _verdict(self, look: _Look, jump: Jump, now: float, passed: float) -> Detection:
+    def _verdict(self, look: Look, jump: Jump, now: float, passed: float) -> Detection:
         background = self._background
         whole = clean(look.differs, look.corrected, background.reference) if look.changed else look.differs
-        regions = Regions(u8(cv2.bitwise_and(whole, self._watched))) if look.changed else self._no_regions
+        regions = (
+            Regions(u8(cv2.bitwise_and(whole, self._areas.watched))) if look.changed else self._no_regions
+        )
         if regions.count == 1:
             return self._figures(look, jump, self._nothing(whole, regions, look, now, passed))
-        required = self._required(regions)
+        required = self._areas.required(regions)
         seen = self._tracks.follow(regions, now)
-        kept = self._tracks.kept() & (regions.area >= _FEWEST_PIXELS)
+        kept = self._tracks.kept() & (regions.area >= FEWEST_PIXELS)
         large = regions.area >= required
         if some(kept):
             in_all = self._tracks.totals(regions.area.astype(np.float64))
-            large |= kept & (in_all >= _KEPT_SHARE * required)
+            large |= kept & (in_all >= KEPT_SHARE * required)
         large[0] = False
         lit = regions.relit(look.corrected, background.reference, large & ~kept)
         if self._switched is not None:
@@ -490,7 +355,12 @@ class Detector:
                 large &= ~self._heal(regions, whole, look, large)
             self._doubt = False
         fitting = large & (regions.area <= self.settings.max_area * whole.size)
-        evident = self._evident(regions, required, look, fitting, kept) if some(fitting) else fitting
+        scene = Scene(background, self._unrest, self._tracks)
+        evident = (
+            self._evidence.evident(regions, required, look, fitting, kept, scene)
+            if some(fitting)
+            else fitting
+        )
         real = evident & seen
         stirs = real
         if some(real) and self._past:
@@ -501,7 +371,9 @@ class Detector:
         self._places.update(regions, real, now, passed)
         if some(near):
             # Tracks and places follow strong evidence alone.
-            weak = self._weak(regions, required, look, near & (large | (regions.area < required)))
+            weak = self._evidence.weak(
+                regions, required, look, near & (large | (regions.area < required)), self._unrest
+            )
             self._places.weaken(regions, weak, now)
             real = real | weak
             evident = evident | real
@@ -524,12 +396,12 @@ class Detector:
         return replace(
             figures,
             motion=True,
-            score=cv2.countNonZero(self._moving) / self._watched_pixels,
+            score=cv2.countNonZero(self._moving) / self._areas.watched_pixels,
             boxes=_boxes(regions, real, look.shift),
-            zones=self._touched(regions, real),
+            zones=self._areas.touched(regions, real),
         )
 
-    def _nothing(self, whole: Plane, regions: Regions, look: _Look, now: float, passed: float) -> Reason:
+    def _nothing(self, whole: Plane, regions: Regions, look: Look, now: float, passed: float) -> Reason:
         """Do what `_verdict` does, without any region; return the reason."""
         none = np.zeros(1, np.bool_)
         self._tracks.follow(regions, now)
@@ -546,86 +418,15 @@ class Detector:
             return Reason.LEARNING
         return self._why_not(whole, regions, none, none) if look.changed else Reason.STILL
 
-    def _evident(
-        self,
-        regions: Regions,
-        required: NDArray[np.float64],
-        look: _Look,
-        fitting: NDArray[np.bool_],
-        kept: NDArray[np.bool_],
-    ) -> NDArray[np.bool_]:
-        """Return which of the `fitting` regions have enough evidence of motion."""
-        dimmed = max(1.0, 1.0 / look.light.gain)
-        window = regions.window
-        limit = cv2.addWeighted(
-            look.floor[window],
-            _STRONG * dimmed,
-            self._background.noise[window],
-            _STRONG_NOISE_WEIGHT * self._measures.noise_factor / NOISE_UNIT,
-            0.0,
-        )
-        strong = u8(cv2.compare(look.distance[window], limit, cv2.CMP_GT))
-        needed = self._strong_shares(regions, fitting) * required
-        kept = kept & fitting
-        anywhere = regions.pixels_inside(strong, None if some(kept) else fitting)
-        evident = np.zeros(regions.count, np.bool_)
-        # Unrest only raises what is needed.
-        enough = fitting & (anywhere >= needed)
-        if some(enough):
-            near = u8(cv2.convertScaleAbs(look.threshold[window], alpha=_BEYOND))
-            beyond = self._background.beyond(look.corrected, window)
-            outside = regions.pixels_inside(strong & u8(cv2.compare(beyond, near, cv2.CMP_GT)), enough)
-            solid = anywhere
-            if look.light or look.shift:
-                # Burnt-in text follows neither light nor shake: it is as before in the image as it came.
-                as_it_came = cv2.absdiff(look.plane[window], self._background.reference[window])
-                solid = regions.pixels_inside(strong & u8(cv2.compare(as_it_came, limit, cv2.CMP_GT)), enough)
-            for label in labels(enough):
-                own = needed[label] * self._more(self._unrest.of(regions, label))
-                around = needed[label] * self._more(self._unrest.around(regions, label))
-                evident[label] = outside[label] >= own or solid[label] >= max(
-                    _SOLID_STRONG * around, _SOLID_SHARE * regions.area[label]
-                )
-        if some(kept):
-            # A kept object may match its surroundings, and its own stirring must not count as unrest.
-            in_all, area = self._tracks.totals(anywhere), self._tracks.totals(regions.area.astype(np.float64))
-            evident |= kept & (in_all >= np.maximum(_KEPT_SHARE * needed, _KEPT_STRONG * area))
-        return evident
-
-    def _weak(
-        self, regions: Regions, required: NDArray[np.float64], look: _Look, among: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Return which regions `among` those where motion was confirmed have enough evidence for that."""
-        among = among & (regions.area >= np.maximum(_WEAK_SHARE * required, _FEWEST_PIXELS))
-        among &= regions.area <= self.settings.max_area * look.differs.size
-        weak = np.zeros(regions.count, np.bool_)
-        if some(among) and self._unrest.mean(self._watched_cells) <= _WEAK_UNREST:
-            differs = regions.share(look.stands_out, among) > _WEAK_DIFFERENT
-            for label in labels(among & differs):
-                weak[label] = self._unrest.around(regions, label) <= _WEAK_AROUND
-        return weak
-
-    def _strong_shares(self, regions: Regions, among: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the share of the minimum area that must be strong, for each region `among` these."""
-        share = np.full(regions.count, self._measures.strong_share)
-        for zone, inside in reversed(self._zones):
-            if zone.sensitivity is not None:
-                share[regions.share(inside, among) > 0.5] = MEASURES[zone.sensitivity].strong_share
-        return share
-
-    def _more(self, unrest: float) -> float:
-        """Return how many times more strong pixels are required where there is this unrest."""
-        return min(math.exp(_UNREST_WEIGHT * unrest), self._measures.unrest_factor)
-
     def _heal(
-        self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_]
+        self, regions: Regions, whole: Plane, look: Look, large: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
         """Return which regions are holes that an object has left; make them background at once."""
         past = self._past[0][1]
         if self._doubt:
             holes = regions.unchanged(look.corrected, past, look.whole_threshold, large)
         else:
-            watched = u8(cv2.bitwise_and(whole, self._watched))
+            watched = u8(cv2.bitwise_and(whole, self._areas.watched))
             holes = regions.left_behind(
                 watched, look.corrected, self._background.edges, past, look.whole_threshold, large
             )
@@ -635,7 +436,7 @@ class Detector:
         return holes
 
     def _lit(
-        self, regions: Regions, whole: Plane, look: _Look, large: NDArray[np.bool_], now: float
+        self, regions: Regions, whole: Plane, look: Look, large: NDArray[np.bool_], now: float
     ) -> NDArray[np.bool_]:
         """Return which regions are as a leap of the light left them; make them background after `_PAST_S`."""
         assert self._switched is not None
@@ -647,7 +448,7 @@ class Detector:
             lit = regions.unchanged(look.corrected, plane, look.whole_threshold, large)
         if leapt is not None and lit.any():
             lit &= regions.share(leapt, lit) > _LEAPT
-            watched = u8(cv2.bitwise_and(whole, self._watched))
+            watched = u8(cv2.bitwise_and(whole, self._areas.watched))
             lit &= regions.without_outline(watched, look.corrected, self._background.edges)
         if now - since >= _PAST_S - 1e-6:
             if lit.any():
@@ -656,7 +457,7 @@ class Detector:
             self._switched = None
         return lit
 
-    def _learn(self, look: _Look, moving: Plane, lit: Plane, now: float, passed: float) -> None:
+    def _learn(self, look: Look, moving: Plane, lit: Plane, now: float, passed: float) -> None:
         background = self._background
         specks = None
         if look.changed:
@@ -679,51 +480,10 @@ class Detector:
             return Reason.DEBOUNCE
         if some(large):
             return Reason.ABOVE_AREA
-        hidden = cv2.countNonZero(cv2.bitwise_and(whole, self._ignored))
-        if hidden >= self._pixels(self._far):
+        hidden = cv2.countNonZero(cv2.bitwise_and(whole, self._areas.ignored))
+        if hidden >= self._areas.pixels(self._areas.far):
             return Reason.MASKED
         return Reason.BELOW_AREA if regions.count > 1 else Reason.STILL
-
-    def _pixels(self, share: float) -> float:
-        return max(share * self._ignored.size, _FEWEST_PIXELS)
-
-    @property
-    def _far(self) -> float:
-        far, near = self.settings.min_area_far, self.settings.min_area
-        return near if far is None else min(far, near)
-
-    def _by_distance(self, regions: Regions) -> NDArray[np.float64]:
-        """Return how many pixels each region needs: more the lower its lower edge, as it is nearer."""
-        near, far, horizon = self.settings.min_area, self._far, self.settings.horizon
-        if far == near:
-            # Not `near`, but its squared root: rounded as where the two differ.
-            return np.full(regions.count, max(np.sqrt(near) ** 2 * self._ignored.size, _FEWEST_PIXELS))
-        foot = (regions.boxes[:, 1] + regions.boxes[:, 3]) / regions.shape[0]
-        nearness = np.clip((foot - horizon) / (1.0 - horizon), 0.0, 1.0)
-        area = (np.sqrt(far) + nearness * (np.sqrt(near) - np.sqrt(far))) ** 2
-        return np.asarray(np.maximum(area * self._ignored.size, _FEWEST_PIXELS), np.float64)
-
-    def _required(self, regions: Regions) -> NDArray[np.float64]:
-        """Return how many pixels each region needs, by the zone that holds most of it or by distance."""
-        if regions.count == 1:
-            return np.zeros(1)
-        required = self._by_distance(regions)
-        for zone, inside in reversed(self._zones):
-            if zone.min_area is not None:
-                required[regions.share(inside) > 0.5] = self._pixels(zone.min_area)
-        return required
-
-    def _touched(self, regions: Regions, real: NDArray[np.bool_]) -> tuple[str, ...]:
-        if not self._zones:
-            return ()
-        touched = []
-        by_distance = self._by_distance(regions)
-        for zone, inside in self._zones:
-            min_area = by_distance if zone.min_area is None else self._pixels(zone.min_area)
-            overlap = regions.share(inside, real) * regions.area
-            if np.any(real & (overlap >= np.minimum(min_area, regions.area / 2)) & (overlap > 0)):
-                touched.append(zone.name)
-        return tuple(touched)
 
 
 def _boxes(regions: Regions, real: NDArray[np.bool_], shift: Shift = STEADY) -> tuple[Box, ...]:

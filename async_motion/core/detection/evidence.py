@@ -1,0 +1,127 @@
+"""The verdict on each region: whether its evidence is enough for motion.
+
+`evident` is the strong evidence that opens an event, `weak` what is enough where motion was confirmed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from async_motion.core.detection.areas import FEWEST_PIXELS, Areas
+from async_motion.core.detection.background import NOISE_UNIT, Background
+from async_motion.core.detection.look import Look
+from async_motion.core.detection.regions import Regions, Unrest, labels, some
+from async_motion.core.detection.settings import DetectorSettings
+from async_motion.core.detection.tracks import Tracks
+from async_motion.core.detection.working_image import u8
+
+_STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
+"""A pixel is strong if `distance > _STRONG * floor + _STRONG_NOISE_WEIGHT * noise_factor * noise`."""
+_UNREST_WEIGHT = 75.0
+"""The required strong pixels are multiplied by `min(exp(_UNREST_WEIGHT * unrest), unrest_factor)`."""
+_SOLID_SHARE, _SOLID_STRONG = 0.4, 3.0
+"""A region of which this share is strong is solid. With `_SOLID_STRONG` times the required strong pixels, it
+is judged by the unrest around it instead of its own: an object stirs alone, leaves stir with their tree."""
+KEPT_SHARE = 0.5
+"""The parts of a kept track together need this share of the area and strong pixels that others need."""
+_KEPT_STRONG = 0.15
+"""Share of a kept track's pixels that must be strong."""
+_WEAK_SHARE, _WEAK_DIFFERENT = 0.5, 0.6
+"""Where motion was confirmed, a region needs this share of the area, and this share of it beyond the whole
+threshold."""
+_WEAK_UNREST, _WEAK_AROUND = 0.01, 0.015
+"""This holds only up to these mean unrests of the watched image (rain differs everywhere) and around the
+region (leaves go on for ever)."""
+_BEYOND = 0.5
+"""A strong pixel is also outside its neighbourhood's past range by more than `_BEYOND * threshold`: swaying
+leaves stay within the brightness range of their tree."""
+
+
+class Scene(NamedTuple):
+    """What was learned of the scene up to a frame."""
+
+    background: Background
+    unrest: Unrest
+    tracks: Tracks
+
+
+class Evidence:
+    """Judges the regions of one camera's frames."""
+
+    def __init__(self, settings: DetectorSettings, areas: Areas) -> None:
+        self._measures, self._max_area, self._areas = settings.measures, settings.max_area, areas
+
+    def evident(
+        self,
+        regions: Regions,
+        required: NDArray[np.float64],
+        look: Look,
+        fitting: NDArray[np.bool_],
+        kept: NDArray[np.bool_],
+        scene: Scene,
+    ) -> NDArray[np.bool_]:
+        """Return which of the `fitting` regions have enough evidence of motion."""
+        background, unrest, tracks = scene
+        dimmed = max(1.0, 1.0 / look.light.gain)
+        window = regions.window
+        limit = cv2.addWeighted(
+            look.floor[window],
+            _STRONG * dimmed,
+            background.noise[window],
+            _STRONG_NOISE_WEIGHT * self._measures.noise_factor / NOISE_UNIT,
+            0.0,
+        )
+        strong = u8(cv2.compare(look.distance[window], limit, cv2.CMP_GT))
+        needed = self._areas.strong_shares(regions, fitting) * required
+        kept = kept & fitting
+        anywhere = regions.pixels_inside(strong, None if some(kept) else fitting)
+        evident = np.zeros(regions.count, np.bool_)
+        # Unrest only raises what is needed.
+        enough = fitting & (anywhere >= needed)
+        if some(enough):
+            near = u8(cv2.convertScaleAbs(look.threshold[window], alpha=_BEYOND))
+            beyond = background.beyond(look.corrected, window)
+            outside = regions.pixels_inside(strong & u8(cv2.compare(beyond, near, cv2.CMP_GT)), enough)
+            solid = anywhere
+            if look.light or look.shift:
+                # Burnt-in text follows neither light nor shake: it is as before in the image as it came.
+                as_it_came = cv2.absdiff(look.plane[window], background.reference[window])
+                solid = regions.pixels_inside(strong & u8(cv2.compare(as_it_came, limit, cv2.CMP_GT)), enough)
+            for label in labels(enough):
+                own = needed[label] * self._more(unrest.of(regions, label))
+                around = needed[label] * self._more(unrest.around(regions, label))
+                evident[label] = outside[label] >= own or solid[label] >= max(
+                    _SOLID_STRONG * around, _SOLID_SHARE * regions.area[label]
+                )
+        if some(kept):
+            # A kept object may match its surroundings, and its own stirring must not count as unrest.
+            in_all, area = tracks.totals(anywhere), tracks.totals(regions.area.astype(np.float64))
+            evident |= kept & (in_all >= np.maximum(KEPT_SHARE * needed, _KEPT_STRONG * area))
+        return evident
+
+    def weak(
+        self,
+        regions: Regions,
+        required: NDArray[np.float64],
+        look: Look,
+        among: NDArray[np.bool_],
+        unrest: Unrest,
+    ) -> NDArray[np.bool_]:
+        """Return which regions `among` those where motion was confirmed have enough evidence for that."""
+        among = among & (regions.area >= np.maximum(_WEAK_SHARE * required, FEWEST_PIXELS))
+        among &= regions.area <= self._max_area * look.differs.size
+        weak = np.zeros(regions.count, np.bool_)
+        if some(among) and unrest.mean(self._areas.watched_cells) <= _WEAK_UNREST:
+            differs = regions.share(look.stands_out, among) > _WEAK_DIFFERENT
+            for label in labels(among & differs):
+                weak[label] = unrest.around(regions, label) <= _WEAK_AROUND
+        return weak
+
+    def _more(self, unrest: float) -> float:
+        """Return how many times more strong pixels are required where there is this unrest."""
+        return min(math.exp(_UNREST_WEIGHT * unrest), self._measures.unrest_factor)
