@@ -102,7 +102,7 @@ PROCESS_MEMORY: Final = 512 * 1024**2
 """The maximum private memory of a capture process, in bytes."""
 
 SENSITIVITY: Final[Sensitivity] = "medium"
-LEARNING_S: Final = 0.4
+LEARNING_S: Final = 0.2
 """The time after the start for which nothing is reported."""
 REST_S: Final = 20.0
 """The time after which an object that has not stirred becomes background."""

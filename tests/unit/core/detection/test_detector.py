@@ -227,7 +227,12 @@ def test_a_flat_placeholder_is_another_scene_not_the_same_one_in_a_dim_light(lev
 
 def test_the_first_frames_only_teach() -> None:
     seen = watch(Detector(DetectorSettings()), [patches()] * 3)
-    assert [detection.reason for detection in seen] == [Reason.LEARNING] * 3
+    assert [detection.reason for detection in seen] == [Reason.LEARNING, Reason.LEARNING, Reason.STILL]
+
+
+def test_who_walks_in_the_first_frame_is_found_after_a_fifth_of_a_second() -> None:
+    seen = watch(Detector(DetectorSettings()), walk(patches(), range(20, 80, 6)))
+    assert [detection.motion for detection in seen] == [False] * 2 + [True] * 8
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (17, 31), (16, 500), (1080, 1920), (480, 640)])
