@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import cast
 
 import av
@@ -24,7 +25,8 @@ PLANAR_LUMA = frozenset(
 """Pixel formats whose first plane is 8-bit luma, one byte for each pixel."""
 
 HD_HEIGHT = 720
-"""A stream that does not name its colour space is taken as BT.709 from this height on, else as BT.601."""
+"""Without a colour space, or with one that cannot be converted, a stream is taken as BT.709 from this height on,
+else as BT.601."""
 
 UNSPECIFIED = 2
 """AVCOL_SPC_UNSPECIFIED."""
@@ -67,10 +69,11 @@ def to_bgr(frame: VideoFrame) -> Image:
 
 def _converted(frame: VideoFrame, name: str, colorspace: int | None = None) -> VideoFrame:
     if all(component.bits <= DEEPEST for component in frame.format.components):
-        try:
-            return frame.reformat(format=name, src_colorspace=colorspace, threads=1)
-        except (av.FFmpegError, ValueError):
-            pass
+        usual = Colorspace.ITU709 if frame.height >= HD_HEIGHT else Colorspace.ITU601
+        # Cameras also name reserved spaces, and some that FFmpeg's scaler does not support.
+        for source in (colorspace, usual.value):
+            with suppress(av.FFmpegError, ValueError):
+                return frame.reformat(format=name, src_colorspace=source, threads=1)
     raise CameraRefused(f"frames in the format {frame.format.name} cannot be converted")
 
 

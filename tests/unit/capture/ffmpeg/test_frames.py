@@ -77,6 +77,19 @@ def test_colour_comes_back(width: int, height: int) -> None:
     assert np.abs(colour.astype(int) - image).max() <= 3
 
 
+@pytest.mark.parametrize(("height", "usual"), [(48, 5), (720, 1)])
+@pytest.mark.parametrize("space", [3, 8, 10, 14, 200])
+def test_a_colour_space_that_cannot_be_converted_is_taken_for_the_usual_one(
+    space: int, height: int, usual: int
+) -> None:
+    named, deep = decoded(ground(64, height), "yuv420p"), decoded(ground(64, height), "yuv420p10le")
+    named.colorspace = deep.colorspace = usual
+    expected, luma = to_bgr(named), luma_of(deep)
+    named.colorspace = deep.colorspace = space
+    np.testing.assert_array_equal(to_bgr(named), expected)
+    np.testing.assert_array_equal(luma_of(deep), luma)
+
+
 def test_a_frame_says_what_it_costs_and_gives_its_colours_to_two_threads() -> None:
     frame = decoded(ground(320, 240), "yuv420p")
     made = frame_of("porch", Stamp(datetime(2026, 1, 1, tzinfo=UTC), 1.0), frame)
