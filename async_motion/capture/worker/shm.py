@@ -190,20 +190,35 @@ def unpack(message: Message, handle: int, *, camera: str, max_pixels: int) -> Fr
         image = views[1].reshape(planes[1][0], -1, 3)
         bgr: Any = lambda: image  # noqa: E731
     elif name in PLANAR_LUMA:
-        colorspace, color_range = message["colours"]
-        bgr = SharedImage(views, width, name, int(colorspace), int(color_range), display, max_pixels)
+        colorspace, color_range = (int(value) for value in message["colours"])
+        if len(planes) != _planes_of(name) or colorspace not in range(256) or color_range not in range(3):
+            raise ValueError("planes or colours that no decoder has")
+        bgr = SharedImage(views, width, name, colorspace, color_range, display, max_pixels)
     else:
         raise ValueError("an unknown format")
     luma = views[0][:, :width]
     return Frame(
         camera=camera,
-        captured_at=datetime.fromtimestamp(captured_at, UTC),
+        captured_at=_moment(captured_at),
         monotonic=monotonic,
         luma=luma if display.as_coded else display.luma(luma),
         bgr=bgr,
         nbytes=block.nbytes,
         codec=str(message["codec"])[:MAX_CODEC],
     )
+
+
+@cache
+def _planes_of(name: str) -> int:
+    return len(VideoFrame(2, 2, name).planes)
+
+
+def _moment(at: float) -> datetime:
+    """Return a Unix time as a datetime. Raises ValueError if it is out of range."""
+    try:
+        return datetime.fromtimestamp(at, UTC)
+    except OSError:
+        raise ValueError("a time out of range") from None
 
 
 def _display_of(values: Any) -> Display:
