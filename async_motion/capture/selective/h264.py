@@ -21,11 +21,13 @@ SLICE_P, SLICE_I = 0, 2
 """Values of slice_type, modulo 5."""
 
 HEAD_BYTES = 64
-"""Bytes of a NAL unit that are read: a slice header is shorter."""
+"""Bytes of a NAL unit that are read: what is parsed of a slice or a parameter set is shorter."""
 SCANNED_BYTES = 4096
 """Bytes of a packet that are searched for start codes: parameter sets and SEI take a few hundred."""
 MAX_NAL_UNITS = 16
 MAX_REF_IDX = 32
+QP_RANGE = range(-36, 52)
+"""SliceQP(Y) for samples of 8 to 14 bits."""
 HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128})
 """Values of profile_idc whose SPS has chroma_format_idc."""
 
@@ -100,7 +102,7 @@ class QpReader:
                 self._learn(nal_unit)
 
     def of(self, packet: bytes | memoryview) -> int | None:
-        """Return the QP (0..51 for 8 bits) of a packet's first slice; None if it is unknown."""
+        """Return the QP (`QP_RANGE`, 0..51 for 8 bits) of a packet's first slice; None if it is unknown."""
         nal_units = _length_prefixed(packet, self._length_size) if self._length_size else _in_annex_b(packet)
         for nal_unit in nal_units:
             nal_unit_type = nal_unit[0] & 31
@@ -153,8 +155,8 @@ class QpReader:
             _skip_dec_ref_pic_marking(bits, is_idr)
         if pps.entropy_coding_mode_flag and slice_type != SLICE_I:
             bits.ue()  # cabac_init_idc
-        slice_qp_delta = bits.se()
-        return pps.pic_init_qp + slice_qp_delta
+        qp = pps.pic_init_qp + bits.se()  # slice_qp_delta
+        return qp if qp in QP_RANGE else None
 
 
 def _skip_ref_lists(bits: BitReader, sps: Sps, pps: Pps) -> None:
@@ -248,7 +250,10 @@ def _pps_of(bits: BitReader) -> Pps:
 
 
 def _in_avcc(extradata: bytes) -> Iterator[bytes]:
-    """Yield the parameter sets of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3)."""
+    """Yield the first bytes of each parameter set in an AVCDecoderConfigurationRecord.
+
+    See ISO/IEC 14496-15, 5.3.3.
+    """
     at = 5
     for mask in (31, 255):  # numOfSequenceParameterSets, numOfPictureParameterSets
         if at >= len(extradata):
@@ -256,7 +261,7 @@ def _in_avcc(extradata: bytes) -> Iterator[bytes]:
         count, at = extradata[at] & mask, at + 1
         for _ in range(min(count, MAX_NAL_UNITS)):
             size = int.from_bytes(extradata[at : at + 2], "big")
-            if nal_unit := extradata[at + 2 : at + 2 + size]:
+            if nal_unit := extradata[at + 2 : at + 2 + min(size, HEAD_BYTES)]:
                 yield nal_unit
             at += 2 + size
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from async_motion.capture.selective.activity import PacketActivity
 from async_motion.capture.selective.h264 import QpReader
 from tests.support.video import scene, write_clip
 
@@ -81,3 +82,34 @@ def test_a_damaged_header_is_survived(data: st.DataObject) -> None:
     kind, rest = data.draw(st.sampled_from([b"\x41", b"\x65"])), data.draw(st.binary(max_size=70))
     answer = qps.of(b"\x00\x00\x01" + kind + rest)
     assert answer is None or isinstance(answer, int)
+
+
+def bits(*fields: str) -> bytes:
+    """Return fields of an RBSP, each in binary, with the stop bit."""
+    text = "".join(fields) + "1"
+    return int(text.ljust(-(-len(text) // 8) * 8, "0"), 2).to_bytes(-(-len(text) // 8))
+
+
+def ue(value: int) -> str:
+    return f"{value + 1:b}".zfill(2 * (value + 1).bit_length() - 1)
+
+
+def avcc(pic_init_qp_minus26: int) -> bytes:
+    sps = b"\x67\x42\x00\x1e" + bits(ue(0), ue(0), ue(2), ue(1), "0", ue(3), ue(2), "1")
+    se = ue(2 * abs(pic_init_qp_minus26) - (pic_init_qp_minus26 > 0))
+    pps = b"\x68" + bits(ue(0), ue(0), "00", ue(0), ue(0), ue(0), "000", se, ue(0), ue(0), "000")
+    head = b"\x01\x42\x00\x1e\xff\xe1"
+    return head + len(sps).to_bytes(2) + sps + b"\x01" + len(pps).to_bytes(2) + pps
+
+
+@pytest.mark.parametrize(
+    ("pic_init_qp_minus26", "qp"),
+    [(0, 26), (25, 51), (-62, -36), (26, None), (-63, None), (2**200, None), (-(2**1100), None)],
+    ids=["26", "51", "-36", "52", "-37", "2^200", "-2^1100"],
+)
+def test_a_qp_beyond_the_standard_is_unknown(pic_init_qp_minus26: int, qp: int | None) -> None:
+    """A number that no float holds would end the service where packets are weighed."""
+    idr = b"\x65" + bits(ue(0), ue(7), ue(0), "0000", ue(0), "00", ue(0))
+    found = QpReader(avcc(pic_init_qp_minus26)).of(len(idr).to_bytes(4) + idr)
+    assert found == qp
+    PacketActivity(25.0).key(1000, found)
