@@ -25,8 +25,8 @@ PLANAR_LUMA = frozenset(
 """Pixel formats whose first plane is 8-bit luma, one byte for each pixel."""
 
 HD_HEIGHT = 720
-"""Without a colour space, or with one that cannot be converted, a stream is taken as BT.709 from this height on,
-else as BT.601."""
+"""A stream without a colour space, or with one that cannot be converted, is taken as BT.709 from this height
+on, else as BT.601."""
 
 UNSPECIFIED = 2
 """AVCOL_SPC_UNSPECIFIED."""
