@@ -452,3 +452,12 @@ def test_the_first_frame_after_an_absence_confirms_nothing() -> None:
     assert feed(tracker, "M") == []
     tracker.close(EndReason.CAMERA_LOST)
     assert feed(tracker, "M", begin=100.0) == []
+
+
+def test_other_settings_look_at_as_many_gaps_as_frames() -> None:
+    """Of the last eight frames, three came late: the camera is not a slow one, for which four would do."""
+    tracker = make(confirm=(2, 3))
+    tracker.reconfigure(TrackerSettings(confirm=(5, 8)))
+    assert feed(tracker, "....M") == []
+    assert feed(tracker, "MMM", begin=1.6, step=0.6) == []
+    assert feed(tracker, "M", begin=3.4) == [(0, "start")]
