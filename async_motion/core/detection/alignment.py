@@ -47,7 +47,7 @@ class Aligner:
     """Finds the shift of images against one background, (h, w) uint8."""
 
     def __init__(self, background: Plane) -> None:
-        self._scale = 2 if max(background.shape) > 200 else 1
+        self._scale = 2 if max(background.shape) > 200 and min(background.shape) >= 2 else 1
         base = halved(background) if self._scale == 2 else background
         self._fine = _Points(base, _CELL)
         self._coarse = _Points(halved(base), _CELL - 1) if min(base.shape) >= 32 else None

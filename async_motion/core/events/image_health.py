@@ -378,6 +378,8 @@ def _noise(samples: Luma) -> float:
     Where at least half of the image is plain, the median step between neighbouring samples is noise. A cell
     averages its samples, which reduces it.
     """
+    if samples.shape[1] < 2:
+        return 0.0
     steps = np.abs(np.diff(samples[::4].astype(np.int16), axis=1))
     side = max(1.0, float(np.sqrt(samples.size / (WIDTH * HEIGHT))))
     # For a normal distribution the median deviation is 0.67 and the mean 0.80; a cell has two neighbours.

@@ -33,7 +33,7 @@ def test_a_change_of_light_is_not_a_shift() -> None:
     assert Aligner(still).shift(np.clip(still.astype(int) + 25, 0, 255).astype(np.uint8)) is STEADY
 
 
-@pytest.mark.parametrize("shape", [(240, 320), (16, 16), (16, 300)])
+@pytest.mark.parametrize("shape", [(240, 320), (16, 16), (16, 300), (1, 300), (300, 1), (1, 1)])
 def test_a_bare_image_cannot_tell(shape: tuple[int, int]) -> None:
     bare = np.full(shape, 90, np.uint8)
     assert Aligner(bare).shift(np.full(shape, 140, np.uint8)) is STEADY

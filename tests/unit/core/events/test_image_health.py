@@ -188,7 +188,9 @@ def test_a_turned_camera_is_noticed_over_a_reconnect(camera: Camera) -> None:
     assert camera.until(living(view(2)), "turned", 30)
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (45, 80), (120, 160), (2160, 3840), (33, 511)])
+@pytest.mark.parametrize(
+    "shape", [(16, 16), (45, 80), (120, 160), (2160, 3840), (33, 511), (480, 1), (1, 640)]
+)
 def test_any_shape(shape: tuple[int, int]) -> None:
     draw = np.random.default_rng(2)
     health = ImageHealth()
