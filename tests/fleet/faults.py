@@ -21,6 +21,8 @@ from tests.fleet.network import Direction
 SERVERS = ("n1", "n2", "n3")
 LEADERLESS_S = 15.0
 """How long a killed leader stays dead until there is another one; NATS elects one within 4 to 9 s."""
+MAJORITY_S = 60.0
+"""How long two servers that are started again may take to accept writes."""
 LEAPS_S = (-7200, -60, 60, 7200)
 
 
@@ -109,8 +111,7 @@ def kill_leader(fleet: FleetOfHosts, fault: Fault) -> None:
     leader = next((server for server in fleet.nats if server.leads()), fleet.nats[0])
     killed = time.monotonic()
     leader.kill()
-    while not fleet.accepts_writes() and time.monotonic() < killed + LEADERLESS_S:
-        time.sleep(0.2)
+    _wait_for_leader(fleet, killed + LEADERLESS_S)
     fleet.oracle.leaderless.append((killed, time.monotonic()))
     time.sleep(max(0.0, killed + fault.hold_s - time.monotonic()))
     leader.start()
@@ -126,6 +127,13 @@ def kill_majority(fleet: FleetOfHosts, fault: Fault) -> None:
     time.sleep(fault.hold_s)
     for server in chosen:
         server.start()
+    _wait_for_leader(fleet, time.monotonic() + MAJORITY_S)
+    fleet.oracle.end_excuse()
+
+
+def _wait_for_leader(fleet: FleetOfHosts, until: float) -> None:
+    while not fleet.accepts_writes() and time.monotonic() < until:
+        time.sleep(0.2)
 
 
 def leap_clock(fleet: FleetOfHosts, fault: Fault) -> None:

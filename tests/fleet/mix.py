@@ -69,7 +69,6 @@ def run_mix(
         except AssertionError as exc:
             problems.append(f"{text}: {exc}: {oracle.owners}")
             break
-        oracle.end_excuse()
         if len(broken) == len(chosen):  # without their leader the servers let leases of any worker expire
             moved.append(moved_of_others(before, oracle.owners, broken=broken))
         worst = max((gap.length_s for gap in oracle.gaps if gap.end_s > at), default=0.0)
@@ -108,9 +107,7 @@ def run_mix(
         "longest_gap_s": round(max(own, default=0.0), 1),
         "gaps_beyond_bound": sum(length > fleet.bound_s for length in own),
         "of_them_without_a_leader": sum(
-            gap.length_s > fleet.bound_s >= oracle.without_lease_s(gap)
-            for gap in oracle.gaps
-            if gap.excused is None
+            gap.length_s > fleet.bound_s >= oracle.led_s(gap) for gap in oracle.gaps if gap.excused is None
         ),
         "overlaps": sum(span.excused is None for span in oracle.overlaps),
         "moved_of_others": max(moved, default=0),

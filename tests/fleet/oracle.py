@@ -48,10 +48,10 @@ class ConnectionOracle:
     """Watch the connections to the cameras, which are their ports, in a thread.
 
     `pids` returns the running workers by name; `frozen` are those that are stopped now, `thawed` tells when
-    one ran again. An excuse covers a gap that it overlaps: without a quorum there may be no owner. A gap
-    counts from the last of the `faults` (monotonic, seconds) in it: a second fault may hit the next owner
-    before it has connected. In a time without a NATS leader no lease can be written, as without a quorum:
-    `without_lease_s` leaves it out.
+    one ran again. During an excuse there may be no owner: without a majority of the NATS servers no lease can
+    be written. A gap counts from the end of the last excuse in it, and from the last of the `faults`
+    (monotonic, seconds) in it: a second fault may hit the next owner before it has connected. The time
+    without a NATS leader counts; `leaderless` only tells which gaps it has made long.
     """
 
     cameras: range
@@ -61,7 +61,8 @@ class ConnectionOracle:
     gaps: list[Span] = field(default_factory=list)
     overlaps: list[Span] = field(default_factory=list)
     owners: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    excuses: list[tuple[float, float, str]] = field(default_factory=list)
+    excuses: list[tuple[float, float]] = field(default_factory=list)
+    """When the excuses that have ended began, and when they ended."""
     faults: list[float] = field(default_factory=list)
     leaderless: list[tuple[float, float]] = field(default_factory=list)
 
@@ -87,7 +88,7 @@ class ConnectionOracle:
 
     def end_excuse(self) -> None:
         if self.excuse is not None:
-            self.excuses.append((self._since, time.monotonic(), self.excuse))
+            self.excuses.append((self._since, time.monotonic()))
             self.excuse = None
 
     def freeze(self, worker: str) -> None:
@@ -99,7 +100,7 @@ class ConnectionOracle:
         self.thawed[worker] = time.monotonic()
         self.frozen.discard(worker)
 
-    def without_lease_s(self, gap: Span) -> float:
+    def led_s(self, gap: Span) -> float:
         """Return the length of a gap without the times in which the NATS servers had no leader."""
         return gap.length_s - sum(
             max(0.0, min(gap.end_s, until) - max(gap.begin_s, since)) for since, until in self.leaderless
@@ -125,9 +126,9 @@ class ConnectionOracle:
             if names:
                 begin = self._alone.pop(camera, None)
                 if begin is not None:
-                    begin = max(begin, max((at for at in self.faults if at < now), default=0.0))
+                    begin = max([begin, *self._excused_until(begin), *(at for at in self.faults if at < now)])
                     self.gaps.append(
-                        Span(camera=camera, begin_s=begin, end_s=now, excused=self._why(begin, now))
+                        Span(camera=camera, begin_s=min(begin, now), end_s=now, excused=self.excuse)
                     )
             else:
                 self._alone.setdefault(camera, now)
@@ -146,10 +147,6 @@ class ConnectionOracle:
                     )
                 )
 
-    def _why(self, begin: float, end: float) -> str | None:
-        if self.excuse is not None and self._since < end:
-            return self.excuse
-        for since, until, why in self.excuses:
-            if since < end and begin < until:
-                return why
-        return None
+    def _excused_until(self, begin: float) -> list[float]:
+        """Return the ends of the excuses that a gap with this begin has seen."""
+        return [until for _, until in self.excuses if begin < until]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fleet import oracle as module
 from tests.fleet.oracle import ConnectionOracle, connected_ports
-from tests.fleet.verdict import moved_of_others
+from tests.fleet.verdict import judge_connections, moved_of_others
 
 EAST, WEST = 1, 2
 
@@ -67,21 +67,32 @@ def test_a_frozen_worker_has_no_camera_and_its_overlap_counts_from_the_thaw(stag
     assert span.excused == "east was frozen"
 
 
-def test_an_excuse_covers_only_a_gap_at_its_time(stage: Stage) -> None:
-    stage.oracle.excuses.append((0.0, 5.0, "no quorum"))
-    for begin in (4.0, 6.0):
-        stage.at(begin)
-        stage.at(begin + 1.0, EAST)
-    assert [gap.excused for gap in stage.oracle.gaps] == ["no quorum", None]
+def test_an_excuse_covers_a_gap_until_its_end_only(stage: Stage) -> None:
+    stage.oracle.excuse = "no quorum"
+    stage.at(1.0)
+    stage.at(2.0, EAST)
+    stage.at(3.0)
+    stage.oracle.excuse = None
+    stage.oracle.excuses.append((0.0, 5.0))
+    stage.at(9.0, EAST)
+    stage.at(10.0)
+    stage.at(12.0, EAST)
+    assert [(gap.length_s, gap.excused) for gap in stage.oracle.gaps] == [
+        (1.0, "no quorum"),
+        (4.0, None),
+        (2.0, None),
+    ]
 
 
-def test_the_time_without_a_nats_leader_does_not_count(stage: Stage) -> None:
+def test_the_time_without_a_nats_leader_counts(stage: Stage) -> None:
     stage.oracle.leaderless += [(0.0, 3.0), (6.0, 7.0), (20.0, 30.0)]
     stage.at(1.0)
     stage.at(9.0, EAST)
     (gap,) = stage.oracle.gaps
     assert gap.length_s == 8.0
-    assert stage.oracle.without_lease_s(gap) == 5.0
+    assert stage.oracle.led_s(gap) == 5.0
+    late = judge_connections(stage.oracle, bound_s=7.0, slack_s=0.0, keeps=False)
+    assert late == ["camera 9000: no owner for 8.0 s "]
 
 
 def test_only_cameras_of_workers_that_are_whole_count_as_moved() -> None:

@@ -78,11 +78,7 @@ def judge_connections(
 
     `why` adds what is known of such a time.
     """
-    late = [
-        span
-        for span in oracle.gaps
-        if span.excused is None and oracle.without_lease_s(span) > bound_s + slack_s
-    ]
+    late = [span for span in oracle.gaps if span.excused is None and span.length_s > bound_s + slack_s]
     twice = [span for span in oracle.overlaps if span.excused is None and span.length_s > RESOLUTION_S]
     slow = [span for span in oracle.overlaps if span.excused is not None and span.length_s > THAW_S + slack_s]
     if keeps:
