@@ -13,7 +13,8 @@
     │   ├── StoreUnavailable
     │   │   └── StoreRefused     wrong credentials, missing bucket, missing right: pause, probe, go on
     │   ├── BrokerUnavailable
-    │   │   └── BrokerRefused    login or publish refused by the broker: pause, probe, go on
+    │   │   ├── BrokerRefused    login or publish refused by the broker: pause, probe, go on
+    │   │   └── BrokerNotReady   one camera's own connection is not ready: others go on
     │   └── LeaseUnavailable     the fleet's leases cannot be reached, or have no quorum
     ├── LeaseLost                another worker has the lease, or it has expired: stop the camera
     ├── ImageError               an image cannot be decoded or encoded: drop and count it
@@ -94,6 +95,10 @@ class BrokerUnavailable(TransientError):
 
 class BrokerRefused(BrokerUnavailable):
     """The broker refuses us: login, access list, quota, packet size."""
+
+
+class BrokerNotReady(BrokerUnavailable):
+    """In a fleet: this camera's own connection to the broker is not ready, though the worker's is."""
 
 
 class ImageError(AsyncMotionError):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from async_motion.broker.client import BrokerClient, Handler
 from async_motion.core.names import Topics
-from async_motion.errors import BrokerUnavailable
+from async_motion.errors import BrokerNotReady, BrokerUnavailable
 from async_motion.fleet.model import INSTANCE
 
 log = logging.getLogger(__name__)
@@ -120,21 +120,23 @@ class FleetBroker:
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish with QoS 1 through the owner's connection.
 
-        Raises BrokerUnavailable, also if another worker is the owner. A retained message for another
-        worker's camera is dropped: its owner publishes it.
+        Raises BrokerUnavailable; BrokerNotReady if only the owner's connection is at fault, also because
+        another worker is the owner. A retained message for another worker's camera is dropped: its owner
+        publishes it.
         """
         owner = self._owner_of(topic)
         line = self._lines.get(owner)
-        if line is None:
-            if retain:
-                return
-            raise BrokerUnavailable(f"{owner}: another worker owns it now")
+        if line is None and retain:
+            return
         try:
             async with asyncio.timeout(READY_S):
-                while not line.client.connected:  # noqa: ASYNC110 - it may come and go
-                    await asyncio.sleep(POLL_S)
+                while line is None or not line.client.connected:
+                    await asyncio.sleep(POLL_S)  # it may come and go
+                    line = self._lines.get(owner)
         except TimeoutError as exc:
-            raise BrokerUnavailable(f"{owner}: its broker connection is not ready") from exc
+            error = BrokerNotReady if self.worker.connected else BrokerUnavailable
+            why = "another worker owns it now" if line is None else "its broker connection is not ready"
+            raise error(f"{owner}: {why}") from exc
         await line.client.publish(topic, payload, retain=retain)
 
     def retain(self, topic: str, payload: bytes | str) -> None:

@@ -20,6 +20,7 @@ from async_motion.delivery.protocols import Outbox, PublishingBroker, Store
 from async_motion.delivery.retries import MAX_REMEMBERED, Figures, Retries
 from async_motion.delivery.snapshots import Snapshots
 from async_motion.errors import (
+    BrokerNotReady,
     BrokerUnavailable,
     RecordRejected,
     SpoolError,
@@ -190,7 +191,7 @@ class Publisher:
                         await self._announce_phase(item)
                 except TransientError as exc:
                     breaker = self._breaker_of(exc)
-                    breaker.record_failure(exc)
+                    self._record(exc)
                     await self._release(
                         [other for other in batch if other.number not in (*done, item.number)]
                     )
@@ -226,7 +227,7 @@ class Publisher:
             await self._announce_update(info, item.lasted_s)
         except TransientError as exc:
             # The frame is announced. The next update, or the end, replaces this one.
-            self._breaker_of(exc).record_failure(exc)
+            self._record(exc)
 
     def _holds(self, of: FrameInfo | MotionEvent) -> bool:
         """Return whether the lease under which this was accepted is still held; always, without a fleet."""
@@ -316,6 +317,13 @@ class Publisher:
         except RecordRejected as exc:
             log.debug("%s: no link: %s", key, exc)
             return None
+
+    def _record(self, error: TransientError) -> None:
+        """Record a failure with its peer's breaker, unless it concerns one camera of a fleet only."""
+        breaker = self._breaker_of(error)
+        # A trial needs an outcome: the next one takes another camera's item.
+        if not (isinstance(error, BrokerNotReady) and breaker.closed):
+            breaker.record_failure(error)
 
     def _breaker_of(self, error: TransientError) -> CircuitBreaker:
         return self._store_breaker if isinstance(error, StoreUnavailable) else self._breaker

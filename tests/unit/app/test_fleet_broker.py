@@ -14,7 +14,7 @@ from async_motion.app.fleet_broker import FleetBroker, insist
 from async_motion.broker.client import BrokerClient
 from async_motion.broker.fake import FakeBroker
 from async_motion.core.names import Topics
-from async_motion.errors import BrokerUnavailable
+from async_motion.errors import BrokerNotReady, BrokerUnavailable
 from async_motion.fleet.model import INSTANCE
 
 TOPICS = Topics("am/town")
@@ -66,7 +66,8 @@ async def test_each_topic_takes_the_connection_of_its_camera() -> None:
     ]
 
 
-async def test_what_is_another_workers_is_left_alone() -> None:
+async def test_what_is_another_workers_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_broker, "READY_S", 0.1)
     async with fleet("porch") as (broker, clients):
         await broker.publish("am/town/yard/snapshot", b"jpeg", retain=True)
         broker.retain("am/town/yard/motion", "ON")
@@ -116,8 +117,20 @@ async def test_an_announcement_waits_for_its_connection_but_not_for_ever(
     async with fleet("porch") as (broker, clients):
         await broker.publish("am/town/porch/frame", b"1")
         clients["porch"].lose()
-        with pytest.raises(BrokerUnavailable, match="porch"):
+        with pytest.raises(BrokerNotReady, match="porch: its broker connection is not ready"):
             await broker.publish("am/town/porch/frame", b"2")
+        clients["worker"].lose()
+        with pytest.raises(BrokerUnavailable) as raised:
+            await broker.publish("am/town/porch/frame", b"2")
+        assert not isinstance(raised.value, BrokerNotReady), "the broker itself is away"
+
+
+async def test_an_announcement_waits_for_a_connection_that_is_not_opened_yet() -> None:
+    async with fleet() as (broker, clients), asyncio.TaskGroup() as tasks:
+        tasks.create_task(broker.publish("am/town/porch/frame", b"1"), name="publish")
+        await asyncio.sleep(0)
+        broker.open("porch")
+    assert said(clients["porch"]) == [("am/town/porch/frame", b"1")]
 
 
 async def test_insist_ends_when_it_is_no_longer_ours() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from async_motion.errors import (
+    BrokerNotReady,
     BrokerRefused,
     BrokerUnavailable,
     StoreUnavailable,
@@ -127,6 +128,24 @@ async def test_a_broker_that_refuses_is_tried_one_at_a_time(bench: Bench) -> Non
         assert await delivery.drain(20)
     for camera in ("porch", "yard", "gate"):
         assert bench.announced(camera) == [0, 1, 2, 3]
+
+
+async def test_one_camera_without_a_connection_is_no_outage_of_the_broker(bench: Bench) -> None:
+    bench.broker.trouble = lambda topic: BrokerNotReady("porch: not ready") if "/porch/" in topic else None
+    async with bench.delivering() as delivery:
+        await bench.accept_event(3, "porch")
+        await eventually_async(lambda: bench.broker.tries > 2, what="some tries")
+        assert str(delivery.health().broker) == "ok"
+        await bench.accept_event(2, "yard")
+        await eventually_async(lambda: len(bench.announced("yard")) == 2, what="the other camera's frames")
+        bench.broker.trouble = lambda _: None
+
+        def time_passes() -> bool:
+            bench.clock.sleep(0.1)
+            return bench.spool.stats.empty
+
+        await eventually_async(time_passes, what="the rest")
+    assert bench.announced("porch") == [0, 1, 2]
 
 
 async def test_one_refused_topic_does_not_stop_the_others(bench: Bench) -> None:
