@@ -21,7 +21,7 @@ import os
 import ssl
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ from async_motion.fleet.leases import bucket_name
 from async_motion.fleet.model import INSTANCE, FleetSettings, WatchedBucket
 from async_motion.fleet.worker import FleetWorker
 from async_motion.logs import flush_logging
-from async_motion.settings import CameraSettings, Settings
+from async_motion.settings import CameraSettings, Section, Settings
 from async_motion.spool import Spool
 from async_motion.status import Reporter
 from async_motion.tls import TlsFiles, client_context
@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 
 TRIES: Final = 3
 """Consecutive failures to open a camera after which another worker gets it."""
+ELECTION_S: Final = 9.0
+"""How long NATS servers may need for a new leader; measured 4 to 9 s, fixed in the servers."""
 WILL_MARGIN_S: Final = 5.0
 """Added to the leases' time to live for a will's delay: a failover takes up to 3 s beyond the TTL."""
 NOTED_S: Final = 5.0
@@ -77,9 +79,9 @@ def fingerprint(settings: Settings) -> str:
         "bucket": settings.minio.bucket,
         "prefix": settings.minio.prefix,
         "base_topic": settings.mqtt.base_topic,
-        "discovery": settings.mqtt.discovery.model_dump(mode="json"),
+        "discovery": _changed(settings.mqtt.discovery),
         "frigate_topic": settings.mqtt.frigate_topic,
-        "location": settings.location.model_dump(mode="json"),
+        "location": _changed(settings.location),
         "ttl": settings.fleet.ttl,
         "cameras": cameras,
     }
@@ -89,7 +91,12 @@ def fingerprint(settings: Settings) -> str:
 def _camera(camera: CameraSettings) -> dict[str, Any]:
     sources = (camera.source, camera.record_source)
     places = [None if one is None else place_of_url(one.get_secret_value()) for one in sources]
-    return camera.model_dump(mode="json", exclude={"source", "record_source"}) | {"sources": places}
+    return _changed(camera, exclude={"source", "record_source"}) | {"sources": places}
+
+
+def _changed(section: Section, exclude: Collection[str] = ()) -> dict[str, Any]:
+    """Return what differs from the defaults: a newer version's further settings are no difference."""
+    return section.model_dump(mode="json", exclude=set(exclude), exclude_defaults=True)
 
 
 @asynccontextmanager
@@ -289,6 +296,14 @@ class FleetMember:
 
     async def run(self) -> None:
         """Take part in the fleet until cancelled; then release the remaining leases."""
+        fleet = self._settings.fleet
+        if len(fleet.servers) > 1 and fleet.ttl <= ELECTION_S:
+            log.warning(
+                "fleet: fleet.ttl is %g s, but NATS servers need up to %g s for a new leader: all leases may"
+                " expire when theirs dies; expected 10s or more",
+                fleet.ttl,
+                ELECTION_S,
+            )
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -302,12 +317,16 @@ class FleetMember:
         try:
             async with asyncio.timeout(timeout_s):
                 # The view follows the bucket; there is no asyncio event to wait for.
-                while not self._worker.idle and len(self._worker.view().workers) > 1:  # noqa: ASYNC110
+                while not self._worker.idle and self._has_heirs():  # noqa: ASYNC110
                     await asyncio.sleep(DRAIN_POLL_S)
         except TimeoutError:
             log.warning(
                 "fleet: not all cameras were given away within %.0f s; stopping the others", timeout_s
             )
+
+    def _has_heirs(self) -> bool:
+        """Return whether another worker takes cameras: when all end together, none does."""
+        return any(one.name != self.name and not one.draining for one in self._worker.view().workers)
 
     # -- the worker's cameras
 
@@ -390,8 +409,11 @@ class FleetMember:
         if camera in self._stopping:
             return
         self._failures[camera] += 1
-        if self._failures[camera] == TRIES and self._worker.refusal(camera) is None:
-            log.warning("fleet: %s: %d attempts failed (%s); asking another worker", camera, TRIES, problem)
+        failures = self._failures[camera]
+        if failures >= TRIES and self._worker.refusal(camera) is None:
+            log.warning(
+                "fleet: %s: %d attempts failed (%s); asking another worker", camera, failures, problem
+            )
             self._worker.cannot_open(camera, problem)
 
     def event_started(self, event: MotionEvent) -> None:

@@ -23,8 +23,9 @@ MARGIN_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLine:
-    """One worker's own report. `capacity` and `load` are in cores, `refused` maps cameras to reasons.
+    """One worker's own report, of its present `run`. `capacity` and `load` are in cores.
 
+    `refused` maps cameras to reasons.
     `different`: its settings differ from those of this command.
     """
 
@@ -36,6 +37,7 @@ class WorkerLine:
     speaker: bool
     different: bool
     spool_records: int
+    run: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -114,6 +116,7 @@ def _worker(name: str, report: WorkerReport, *, cameras: list[str], speaker: boo
         speaker=speaker,
         different=report.fingerprint != ours,
         spool_records=records if isinstance(records, int) else 0,
+        run=report.run,
         refused=report.refused,
     )
 
@@ -149,7 +152,7 @@ async def drain(bucket: WatchedBucket, settings: Settings, worker: str, *, undo:
     Cameras are left if there is no other worker to take them. Raises UsageError, LeaseUnavailable.
     """
     line = _line(await look(bucket, settings), worker)
-    await bucket.put(DRAIN + worker, drain_value(draining=not undo))
+    await bucket.put(DRAIN + worker, drain_value(draining=not undo, run=line.run))
     async with _patience(settings, f"{worker}: it does not answer"):
         while True:
             overview = await look(bucket, settings)

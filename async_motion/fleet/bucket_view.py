@@ -1,8 +1,10 @@
 """One worker's view of the bucket: who owns which camera, which workers live, and what is asked of them.
 
 The view is a cache. Only the compare-and-set decides: a stale view costs an attempt, never a second owner.
-A key counts as expired `ttl_s` after the view last saw it change, by its own clock. If its writer is alive
-after all, the bucket refuses the attempt.
+A key counts as expired `ttl_s` after its last write. The view may see a write late: at its start, after an
+outage, or because it stood still. So the age of a write is the longer of two: the time since the view saw it,
+and its distance in the servers' time from the newest write, plus the time since the view saw that. If its
+writer is alive after all, the bucket refuses the attempt.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from async_motion.errors import LeaseUnavailable
 from async_motion.fleet.leases import CAMERA, Entry, Owner, parse_object, parse_owner
@@ -41,19 +43,22 @@ def move_value(worker: str) -> bytes:
     return json.dumps({"worker": worker}).encode()
 
 
-def drain_value(*, draining: bool) -> bytes:
-    """Return the value of a manual drain, or of its end."""
-    return json.dumps({"draining": draining}).encode()
+def drain_value(*, draining: bool, run: str) -> bytes:
+    """Return the value of a manual drain, or of its end. It is for this `run` of the worker only."""
+    return json.dumps({"draining": draining, "run": run}).encode()
 
 
 @dataclass(slots=True)
 class _SeenEntry:
     entry: Entry
     at: float
+    owner: Owner | None = None
+    report: WorkerReport | None = None
+    """What the entry's value says: each value is parsed once, however often it is looked at."""
 
 
 class BucketView:
-    """What `worker` sees of the bucket while `follow` runs, and whether the bucket answers.
+    """What a `run` of `worker` sees of the bucket while `follow` runs, and whether the bucket answers.
 
     `connected` is whether the last request was answered, `problem` why not. `complete` is whether a watch has
     reported every key since the last request without an answer. `drained` is whether the worker was told to
@@ -65,17 +70,21 @@ class BucketView:
         bucket: WatchedBucket,
         *,
         worker: str,
+        run: str,
         cameras: Collection[str],
         ttl_s: float,
         clock: Callable[[], float],
     ) -> None:
         self._bucket = bucket
         self._worker = worker
+        self._run = run
         self._ttl_s = ttl_s
         self._clock = clock
         self._camera_keys = frozenset(CAMERA + camera for camera in cameras)
         self._max_keys = MAX_OTHER_KEYS + 2 * len(cameras)
         self._seen: dict[str, _SeenEntry] = {}
+        self._newest: _SeenEntry | None = None
+        """The entry with the highest revision."""
         self._watching: asyncio.Timeout | None = None
         self.connected = False
         self.complete = False
@@ -119,11 +128,22 @@ class BucketView:
             return
         if known is None and entry.key not in self._camera_keys and not self._has_room():
             return
-        self._seen[entry.key] = _SeenEntry(entry, self._clock())
+        seen = self._seen[entry.key] = _SeenEntry(entry, self._clock())
+        if self._newest is None or self._newest.entry.revision < entry.revision:
+            self._newest = seen
+        if entry.key.startswith(CAMERA):
+            seen.owner = parse_owner(entry)
+        elif entry.key.startswith(WORKER):
+            seen.report = parse_report(entry.value)
         if entry.key == DRAIN + self._worker and entry.value:
-            # Keep it in memory: the key itself expires.
-            self.drained = parse_object(entry.value).get("draining") is True
-            log.info("fleet: %s by command", "draining" if self.drained else "taking cameras again")
+            self._obey(parse_object(entry.value))
+
+    def _obey(self, drain: Mapping[str, Any]) -> None:
+        """Start or end a drain, and keep that in memory: the key itself expires."""
+        if drain.get("run", self._run) != self._run:
+            return  # for this worker before it was started again
+        self.drained = drain.get("draining") is True
+        log.info("fleet: %s by command", "draining" if self.drained else "taking cameras again")
 
     def _has_room(self) -> bool:
         """Return whether another key fits; forget those that have expired, except cameras' last owners."""
@@ -156,8 +176,8 @@ class BucketView:
 
     def owner(self, camera: str) -> Owner | None:
         """Return a camera's owner; None without one, or if the key's value is not valid."""
-        entry = self._live(CAMERA + camera)
-        return parse_owner(entry) if entry is not None else None
+        seen = self._live(CAMERA + camera)
+        return seen.owner if seen is not None else None
 
     def is_free(self, camera: str) -> bool:
         """Return whether a camera has no live key."""
@@ -166,7 +186,7 @@ class BucketView:
     def last_owner(self, camera: str) -> Owner | None:
         """Return a camera's owner, also after its lease has expired; None if it was released."""
         seen = self._seen.get(CAMERA + camera)
-        return parse_owner(seen.entry) if seen is not None else None
+        return seen.owner if seen is not None else None
 
     def forget(self, camera: str) -> None:
         """Forget a camera's owner: this worker has released its lease."""
@@ -174,8 +194,8 @@ class BucketView:
 
     def target(self, camera: str) -> str | None:
         """Return the target of a camera's manual move; None without one."""
-        entry = self._live(MOVE + camera)
-        worker = parse_object(entry.value).get("worker") if entry is not None else None
+        seen = self._live(MOVE + camera)
+        worker = parse_object(seen.entry.value).get("worker") if seen is not None else None
         return worker if isinstance(worker, str) else None
 
     # Workers
@@ -183,9 +203,9 @@ class BucketView:
     def reports(self) -> dict[str, WorkerReport]:
         """Return the reports of all workers that live, this one included, by name."""
         return {
-            key.removeprefix(WORKER): parse_report(entry.value)
+            key.removeprefix(WORKER): seen.report
             for key in list(self._seen)
-            if key.startswith(WORKER) and (entry := self._live(key)) is not None
+            if key.startswith(WORKER) and (seen := self._live(key)) is not None and seen.report is not None
         }
 
     def heard_since(self, worker: str, moment: float) -> bool:
@@ -195,12 +215,19 @@ class BucketView:
 
     def told_since(self, worker: str, revision: int) -> WorkerReport | None:
         """Return a worker's report if it is newer than `revision`."""
-        entry = self._live(WORKER + worker)
-        return parse_report(entry.value) if entry is not None and entry.revision > revision else None
+        seen = self._live(WORKER + worker)
+        return seen.report if seen is not None and seen.entry.revision > revision else None
 
-    def _live(self, key: str) -> Entry | None:
+    def _live(self, key: str) -> _SeenEntry | None:
         """Return a key's entry; None if it was deleted, or has expired by our clock."""
         seen = self._seen.get(key)
-        if seen is None or not seen.entry.value or self._clock() - seen.at >= self._ttl_s:
+        if seen is None or not seen.entry.value or self._age_s(seen) >= self._ttl_s:
             return None
-        return seen.entry
+        return seen
+
+    def _age_s(self, seen: _SeenEntry) -> float:
+        now, newest = self._clock(), self._newest
+        age_s = now - seen.at
+        if newest is None or newest.entry.written_s is None or seen.entry.written_s is None:
+            return age_s
+        return max(age_s, newest.entry.written_s - seen.entry.written_s + now - newest.at)

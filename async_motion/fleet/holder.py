@@ -104,6 +104,10 @@ class LeaseHolder:
         """Return whether a camera is being acquired or given up."""
         return camera in self._busy
 
+    def is_unanswered(self, camera: str) -> bool:
+        """Return whether the last attempt to acquire a camera had no answer: the lease may be ours."""
+        return self._keeper.is_unanswered(camera)
+
     def epoch(self, camera: str) -> int:
         """Return the epoch of a camera that is held."""
         return self._held[camera].lease.epoch

@@ -25,6 +25,7 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -45,11 +46,15 @@ def bucket_name(instance: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One key of the bucket. `value` is empty if the key was deleted; `revision` grows over the bucket."""
+    """One key of the bucket. `value` is empty if the key was deleted; `revision` grows over the bucket.
+
+    `written_s` is the servers' time of the write (Unix time, seconds); None: unknown.
+    """
 
     key: str
     value: bytes
     revision: int
+    written_s: float | None = None
 
 
 class KeyValueBucket(Protocol):
@@ -155,9 +160,26 @@ class LeaseKeeper:
         self._ttl_s = ttl_s
         self._clock = clock
         self._draw_tenure = draw_tenure
+        self._unanswered: dict[str, tuple[str, float]] = {}
+        """Tenure and time of each acquisition without an answer: it may be written, and block its camera."""
+
+    def is_unanswered(self, camera: str) -> bool:
+        """Return whether it is unknown if the last acquisition of a camera was written."""
+        return camera in self._unanswered
 
     async def acquire(self, camera: str) -> Lease | None:
-        """Return a lease on a camera; None if another worker has it. Raises LeaseUnavailable."""
+        """Return a lease on a camera; None if another worker has it. Raises LeaseUnavailable.
+
+        After a LeaseUnavailable the next call first looks whether the lease was written.
+        """
+        if camera in self._unanswered:
+            lease = await self._written(camera)
+            if lease is not None:
+                with suppress(LeaseLost):
+                    lease = await self.renew(lease)
+                    del self._unanswered[camera]
+                    return lease
+            del self._unanswered[camera]
         owner = Owner(worker=self._worker, tenure=self._draw_tenure(), epoch=0)
         sent = self._clock()
         key = CAMERA + camera
@@ -167,16 +189,30 @@ class LeaseKeeper:
             return None
         except LeaseUnavailable:
             # The write may have happened. Then it blocks the camera for everyone, so use it.
-            entry = await self._bucket.get(key)
-            found = parse_owner(entry) if entry is not None else None
-            if entry is None or found is None or found.tenure != owner.tenure:
-                return None
-            revision = entry.revision
+            self._unanswered[camera] = owner.tenure, sent
+            lease = await self._written(camera)
+            del self._unanswered[camera]
+            return lease
         return Lease(
             camera=camera,
             epoch=revision,
             tenure=owner.tenure,
             revision=revision,
+            deadline=sent + self._ttl_s,
+        )
+
+    async def _written(self, camera: str) -> Lease | None:
+        """Return the lease of an acquisition without an answer; None if it was not written."""
+        tenure, sent = self._unanswered[camera]
+        entry = await self._bucket.get(CAMERA + camera)
+        found = parse_owner(entry) if entry is not None else None
+        if entry is None or found is None or found.tenure != tenure:
+            return None
+        return Lease(
+            camera=camera,
+            epoch=found.epoch,
+            tenure=tenure,
+            revision=entry.revision,
             deadline=sent + self._ttl_s,
         )
 

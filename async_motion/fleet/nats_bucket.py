@@ -34,7 +34,7 @@ from nats.js.kv import KeyValue
 
 from async_motion.errors import LeaseUnavailable, TlsFileError
 from async_motion.fleet.credentials import InvalidCredentials, read_credentials
-from async_motion.fleet.leases import Entry, KeyTaken
+from async_motion.fleet.leases import MAX_VALUE_BYTES, Entry, KeyTaken
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +49,11 @@ FIRST_DAY = 1_767_225_600
 MAX_REPLICAS = 3
 MAX_BUCKET_BYTES = 16 << 20
 """Maximum size of a bucket: enough for thousands of cameras."""
-MAX_VALUE_BYTES = 16 << 10
 MAX_DUPLICATE_WINDOW_S = 120.0
 
-# RuntimeError: uvloop's for a write to a closed connection, which nats-py does not translate.
-_TROUBLE = (nats.errors.Error, TimeoutError, OSError, RuntimeError)
-# asyncio of Python 3.13.0 raises TypeError where nats-py writes to a connection that has ended, and nats-py
-# itself AssertionError where no connection has begun.
-_CONNECTION_TROUBLE = (*_TROUBLE, TypeError, AssertionError)
+# nats-py does not translate what a write to a connection that has ended raises: RuntimeError with uvloop,
+# TypeError with asyncio of Python 3.13.0. Where no connection has begun it raises AssertionError itself.
+_TROUBLE = (nats.errors.Error, TimeoutError, OSError, RuntimeError, TypeError, AssertionError)
 
 
 class NatsBucket:
@@ -81,6 +78,9 @@ class NatsBucket:
         self._name = name
         self._ttl_s = ttl_s
         self._timeout_s = max(ttl_s / 3, 0.5)
+        self._patience_s = self._timeout_s
+        """Time limit of the next request. A request during an election is lost: after one without an answer
+        the next ones wait for less, to notice the new leader sooner."""
         self._worker = worker
         self._credentials = credentials
         self._tls = tls
@@ -163,6 +163,7 @@ class NatsBucket:
                         key=str(found.key),
                         value=b"" if gone or found.value is None else bytes(found.value),
                         revision=self._saw(int(found.revision or 0)),
+                        written_s=found.created.timestamp() if found.created is not None else None,
                     )
         finally:
             with _kept_cancellation(), suppress(*_TROUBLE):
@@ -203,7 +204,7 @@ class NatsBucket:
 
     @staticmethod
     async def _close(client: Client) -> None:
-        with suppress(*_CONNECTION_TROUBLE):
+        with suppress(*_TROUBLE):
             async with asyncio.timeout(CONNECT_S):
                 await client.close()
 
@@ -262,7 +263,7 @@ class NatsBucket:
                     reconnected_cb=self._on_reconnect,
                     **options,
                 )
-            except _CONNECTION_TROUBLE as exc:
+            except _TROUBLE as exc:
                 return exc
             return None
 
@@ -351,8 +352,8 @@ class NatsBucket:
         """Return the answer to one request within its deadline; translate NATS errors."""
         with _kept_cancellation():
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await request
+                async with asyncio.timeout(self._patience_s):
+                    answer = await request
             except nats.js.errors.KeyWrongLastSequenceError as exc:
                 raise KeyTaken from exc
             except (nats.js.errors.KeyNotFoundError, nats.js.errors.KeyDeletedError) as exc:
@@ -365,9 +366,12 @@ class NatsBucket:
                     self._bucket = None
                 raise LeaseUnavailable(f"the NATS servers refuse: {_words(exc)}") from exc
             except _TROUBLE as exc:
+                self._patience_s = self._timeout_s / 2
                 if isinstance(exc, nats.js.errors.NoStreamResponseError):
                     self._bucket = None  # it may be gone too: look for it again
                 raise LeaseUnavailable(f"the NATS servers do not answer: {self._why(exc)}") from exc
+            self._patience_s = self._timeout_s
+            return answer
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from async_motion.fleet.leases import parse_object
+from async_motion.fleet.leases import MAX_VALUE_BYTES, parse_object
 from async_motion.fleet.placement import WorkerView
 
 MAX_COSTS: Final = 400
@@ -38,13 +38,24 @@ class WorkerReport:
 
     def encode(self) -> bytes:
         """Return the value for the bucket: JSON, without what is too much for one value."""
+        refused = {
+            camera: why[:MAX_REASON_CHARS] for camera, why in sorted(self.refused.items())[:MAX_REASONS]
+        }
+        costs = {camera: round(cost, 3) for camera, cost in list(self.costs.items())[:MAX_COSTS]}
+        while len(value := self._encode(refused, costs)) > MAX_VALUE_BYTES and (costs or refused):
+            # Names may be long: halve what is longer. A camera without a cost counts with the default one.
+            if len(json.dumps(costs)) > len(json.dumps(refused)):
+                costs = dict(list(costs.items())[: len(costs) // 2])
+            else:
+                refused = dict(list(refused.items())[: len(refused) // 2])
+        return value
+
+    def _encode(self, refused: Mapping[str, str], costs: Mapping[str, float]) -> bytes:
         value = {
             "capacity": self.capacity,
             "draining": self.draining,
-            "refused": {
-                camera: why[:MAX_REASON_CHARS] for camera, why in sorted(self.refused.items())[:MAX_REASONS]
-            },
-            "costs": {camera: round(cost, 3) for camera, cost in list(self.costs.items())[:MAX_COSTS]},
+            "refused": refused,
+            "costs": costs,
             "about": dict(self.about),
             "fingerprint": self.fingerprint,
             "run": self.run,

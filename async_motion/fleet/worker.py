@@ -72,8 +72,14 @@ class FleetWorker:
         self._cost_of = cost_of
         self._about = about
         self._clock = clock
+        self._run = secrets.token_hex(4)
         self._view = BucketView(
-            bucket, worker=settings.worker, cameras=settings.cameras, ttl_s=settings.ttl_s, clock=clock
+            bucket,
+            worker=settings.worker,
+            run=self._run,
+            cameras=settings.cameras,
+            ttl_s=settings.ttl_s,
+            clock=clock,
         )
         self._holder = LeaseHolder(
             settings, bucket, self._view, cameras, freed=self._freed, end=end, clock=clock
@@ -86,7 +92,6 @@ class FleetWorker:
         """Until when a camera is refused, and why."""
         self._leaving = False
         self._warned: tuple[str, ...] = ()
-        self._run = secrets.token_hex(4)
         self._told: int | None = None
         """The revision of this worker's newest report."""
         self._namesake_until = -math.inf
@@ -284,6 +289,9 @@ class FleetWorker:
         for camera in self._settings.cameras:
             if camera in self._holder or self._holder.is_busy(camera):
                 continue
+            if self._holder.is_unanswered(camera):
+                self._holder.acquire(camera)
+                continue
             if not self._view.is_free(camera):
                 self._free_since.pop(camera, None)
                 continue
@@ -293,19 +301,27 @@ class FleetWorker:
 
     def _must_go(self, camera: str, workers: Collection[WorkerView]) -> bool:
         """Return whether a camera must leave this worker: a drain, a manual move, or it cannot be opened."""
-        if self._view.target(camera) not in (None, self._settings.worker):
+        if self._moved_to(camera, workers) not in (None, self._settings.worker):
             return True
-        others = [w for w in placement.preferred(camera, workers) if w.name != self._settings.worker]
-        return bool(others) and (self._draining or camera in self._refused())
+        if not self._draining and camera not in self._refused():
+            return False
+        return any(w.name != self._settings.worker for w in placement.preferred(camera, workers))
+
+    def _moved_to(self, camera: str, workers: Collection[WorkerView]) -> str | None:
+        """Return the target of a camera's manual move; None without one, or if that worker cannot take it."""
+        target = self._view.target(camera)
+        if target is None or all(w.name != target for w in placement.preferred(camera, workers)):
+            return None
+        return target
 
     def _is_my_turn(self, camera: str, free_s: float, workers: Collection[WorkerView]) -> bool:
         me = self._settings.worker
-        target = self._view.target(camera)
-        if target is not None and any(worker.name == target for worker in workers):
+        target = self._moved_to(camera, workers)
+        if target is not None:
             # The chosen worker comes first; if it does not act within the TTL, any other may.
             return target == me or free_s > self._settings.ttl_s
-        if self._cooling.get(camera, -math.inf) > self._clock() and free_s < self._settings.ttl_s:
-            return False
+        if self._cooling.get(camera, -math.inf) > self._clock() and free_s < placement.MAX_STAGGER_S:
+            return False  # after all others: one that got it may be gone since
         delay_s = placement.delay_s(camera, DEFAULT_COST, me, workers)
         if delay_s is None:
             # No worker can open it: one still takes it, so that the failure is reported.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from async_motion.app.fleet import TRIES, FleetMember, cut_event, fingerprint
+from async_motion.fleet import worker
 from async_motion.settings import Settings, load
 from tests.support.buckets import MemoryBucket
 
@@ -39,6 +42,7 @@ def settings(tmp_path: Path, *changes: tuple[str, str]) -> Settings:
         ("host: broker", "host: other"),
         ("secret_key: one", "secret_key: two"),
         ("me:secret@", "me:other@"),
+        ('/one"', '/one", capture: {isolation: thread}'),  # the default, as another version may add one
         ("instance: town", "instance: town\nlog: {level: debug}\nweb: {port: 81}\nspool: {max_age: 1h}"),
     ],
 )
@@ -93,6 +97,33 @@ async def test_a_camera_goes_to_another_worker_after_so_many_failures_in_a_row_a
     member.failed("porch", "wrong password")
     (line,) = [record.getMessage() for record in caplog.records]
     assert line == f"fleet: porch: {TRIES} attempts failed (wrong password); asking another worker"
+
+
+async def test_a_camera_that_still_fails_is_refused_again_after_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it stays with a worker that cannot open it, though another one can by now."""
+    monkeypatch.setattr(worker, "REFUSED_FOR_S", 0.0)
+    member = FleetMember(settings(tmp_path), MemoryBucket(10.0))
+    for _ in range(TRIES):
+        member.failed("porch", "no route to host")
+    assert member.state()["fleet"]["workers"]["east"]["refused"] == []
+    monkeypatch.setattr(worker, "REFUSED_FOR_S", 300.0)
+    member.failed("porch", "no route to host")
+    assert member.state()["fleet"]["workers"]["east"]["refused"] == ["porch"]
+
+
+@pytest.mark.parametrize(("ttl", "servers", "warns"), [(5, 3, True), (5, 1, False), (10, 3, False)])
+async def test_a_ttl_below_the_servers_election_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ttl: int, servers: int, warns: bool
+) -> None:
+    listed = ", ".join(f'"nats://nats{number}:4222"' for number in range(servers))
+    change = ('["nats://nats1:4222"]', f"[{listed}], ttl: {ttl}s")
+    member = FleetMember(settings(tmp_path, change), MemoryBucket(10.0))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await member.run()
+    assert ("for a new leader" in caplog.text) is warns
 
 
 async def test_the_end_of_a_connection_by_a_stop_is_no_failure_of_the_camera(tmp_path: Path) -> None:

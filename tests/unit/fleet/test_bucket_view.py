@@ -41,7 +41,8 @@ def clock() -> Clock:
 @pytest.fixture
 def view(clock: Clock) -> BucketView:
     bucket = MemoryBucket(TTL_S)
-    return BucketView(bucket, worker="east", cameras=("porch", "yard"), ttl_s=TTL_S, clock=clock)
+    cameras = ("porch", "yard")
+    return BucketView(bucket, worker="east", run="r1", cameras=cameras, ttl_s=TTL_S, clock=clock)
 
 
 def owned_by(worker: str, revision: int) -> Entry:
@@ -72,6 +73,35 @@ def test_an_older_entry_changes_nothing(view: BucketView) -> None:
     assert owner.worker == "west"
 
 
+def written(key: str, revision: int, at: float) -> Entry:
+    return Entry(key=key, value=b'{"capacity": 1}', revision=revision, written_s=at)
+
+
+def test_a_key_that_was_seen_late_expires_with_its_write(view: BucketView, clock: Clock) -> None:
+    """A worker that starts, or stood still, reads old writes: it must not wait a whole TTL again."""
+    view.see(written(f"{CAMERA}porch", 1, 1000.0))
+    assert not view.is_free("porch")
+    view.see(written(f"{WORKER}west", 2, 1008.0))
+    clock.now = 1.9
+    assert not view.is_free("porch")
+    clock.now = 2.1
+    assert view.is_free("porch")
+    assert "west" in view.reports()
+
+
+def test_a_step_of_the_servers_clock_frees_no_camera_for_long(view: BucketView, clock: Clock) -> None:
+    view.see(written(f"{CAMERA}porch", 1, 1000.0))
+    view.see(written(f"{WORKER}west", 2, 400.0))  # another server leads, whose clock is behind
+    assert not view.is_free("porch")
+    view.see(written(f"{CAMERA}porch", 3, 401.0))
+    clock.now = TTL_S - 1.1
+    assert not view.is_free("porch")
+    view.see(written(f"{WORKER}west", 4, 9000.0))  # ahead: until each is renewed
+    assert view.is_free("porch")
+    view.see(written(f"{CAMERA}porch", 5, 9001.0))
+    assert not view.is_free("porch")
+
+
 def test_a_value_that_is_not_valid_blocks_the_camera(view: BucketView) -> None:
     view.see(Entry(key=f"{CAMERA}porch", value=b"[", revision=1))
     assert view.owner("porch") is None
@@ -80,12 +110,20 @@ def test_a_value_that_is_not_valid_blocks_the_camera(view: BucketView) -> None:
 
 def test_a_move_and_a_drain_by_hand(view: BucketView, clock: Clock) -> None:
     view.see(Entry(key=f"{MOVE}porch", value=move_value("west"), revision=1))
-    view.see(Entry(key=f"{DRAIN}east", value=drain_value(draining=True), revision=2))
+    view.see(Entry(key=f"{DRAIN}east", value=drain_value(draining=True, run="r1"), revision=2))
     assert (view.target("porch"), view.target("yard"), view.drained) == ("west", None, True)
     clock.now = TTL_S  # a move is over with its key, a drain lasts
     assert (view.target("porch"), view.drained) == (None, True)
-    view.see(Entry(key=f"{DRAIN}east", value=drain_value(draining=False), revision=3))
+    view.see(Entry(key=f"{DRAIN}east", value=drain_value(draining=False, run="r1"), revision=3))
     assert not view.drained
+
+
+def test_a_drain_is_for_one_run_of_the_worker(view: BucketView) -> None:
+    """The key outlives a restart: the worker must take cameras again then."""
+    view.see(Entry(key=f"{DRAIN}east", value=drain_value(draining=True, run="r0"), revision=1))
+    assert not view.drained
+    view.see(Entry(key=f"{DRAIN}east", value=b'{"draining": true}', revision=2))  # of an older command
+    assert view.drained
 
 
 def test_garbage_does_not_fill_the_memory(view: BucketView) -> None:
@@ -128,7 +166,7 @@ class LostWatch(MemoryBucket):
 
 async def test_a_lost_watch_starts_again_once_the_bucket_answers() -> None:
     bucket = LostWatch(600.0)
-    view = BucketView(bucket, worker="east", cameras=("porch",), ttl_s=600.0, clock=Clock())
+    view = BucketView(bucket, worker="east", run="r1", cameras=("porch",), ttl_s=600.0, clock=Clock())
     following = asyncio.create_task(view.follow())
     try:
         await eventually_async(lambda: bucket.watches == 1, what="the lost watch")
@@ -150,7 +188,7 @@ async def test_a_lost_watch_starts_again_once_the_bucket_answers() -> None:
 
 async def test_it_follows_the_bucket_and_tells_whether_it_answers(caplog: pytest.LogCaptureFixture) -> None:
     bucket = MemoryBucket(60.0)
-    view = BucketView(bucket, worker="east", cameras=("porch",), ttl_s=60.0, clock=Clock())
+    view = BucketView(bucket, worker="east", run="r1", cameras=("porch",), ttl_s=60.0, clock=Clock())
     bucket.down = True
     following = asyncio.create_task(view.follow())
     try:

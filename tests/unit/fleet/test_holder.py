@@ -54,7 +54,7 @@ async def holding(
 ) -> AsyncIterator[tuple[LeaseHolder, BucketView, Cameras]]:
     settings = FleetSettings(worker="a", cameras=("porch",), capacity=1.0, fingerprint="", ttl_s=TTL_S)
     cameras = Cameras()
-    view = BucketView(bucket, worker="a", cameras=("porch",), ttl_s=TTL_S, clock=time.monotonic)
+    view = BucketView(bucket, worker="a", run="r1", cameras=("porch",), ttl_s=TTL_S, clock=time.monotonic)
     holder = LeaseHolder(
         settings,
         bucket,

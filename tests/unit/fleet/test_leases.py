@@ -126,6 +126,50 @@ async def test_an_acquisition_without_an_answer_is_ours_if_it_was_written(
     assert (await keeper(bucket, clock).renew(lease)).epoch == lease.epoch
 
 
+async def test_an_acquisition_whose_answer_cannot_be_read_is_found_later(
+    bucket: MemoryBucket, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise its key blocks the camera for a whole TTL, and no worker watches it."""
+
+    async def no_answer(_key: str) -> Entry | None:
+        raise LeaseUnavailable("an election")
+
+    ours = keeper(bucket, clock)
+    bucket.mute = True
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket, "get", no_answer)
+        with pytest.raises(LeaseUnavailable):
+            await ours.acquire("porch")
+        assert ours.is_unanswered("porch")
+        with pytest.raises(LeaseUnavailable):
+            await ours.acquire("porch")
+        assert ours.is_unanswered("porch")
+    bucket.mute = False
+    clock.seconds += TTL_S / 2
+    written = bucket.live(CAMERA + "porch")
+    assert written is not None
+    lease = await ours.acquire("porch")
+    assert lease is not None
+    assert (lease.epoch, lease.deadline) == (written.revision, clock.seconds + TTL_S)
+    assert not ours.is_unanswered("porch")
+
+
+@pytest.mark.parametrize("owner", [None, "w2"])
+async def test_an_acquisition_that_was_not_written_is_repeated_or_lost(
+    bucket: MemoryBucket, clock: Clock, owner: str | None
+) -> None:
+    ours = keeper(bucket, clock)
+    bucket.down = True
+    with pytest.raises(LeaseUnavailable):
+        await ours.acquire("porch")
+    bucket.down = False
+    if owner is not None:
+        await acquired(bucket, clock, owner)
+    lease = await ours.acquire("porch")
+    assert (lease is None) == (owner is not None)
+    assert not ours.is_unanswered("porch")
+
+
 async def test_a_released_camera_is_free_at_once(bucket: MemoryBucket, clock: Clock) -> None:
     lease = await acquired(bucket, clock)
     await keeper(bucket, clock).release(lease)

@@ -34,6 +34,23 @@ def test_a_report_of_hundreds_of_cameras_fits_into_a_value() -> None:
     assert (len(told.costs), len(told.refused)) == (MAX_COSTS, MAX_REASONS)
 
 
+@pytest.mark.parametrize(("costs", "refused"), [(400, 0), (400, 16), (0, 16)])
+def test_a_report_with_long_names_and_reasons_fits_too(costs: int, refused: int) -> None:
+    report = WorkerReport(
+        capacity=4.0,
+        fingerprint="0123456789abcdef",
+        refused={f"{number:064d}": "\N{CROSS MARK}" * 80 for number in range(refused)},
+        costs={f"{number:064d}": 0.1 for number in range(costs)},
+        about={"spool_records": 7},
+    )
+    value = report.encode()
+    assert len(value) <= MAX_VALUE_BYTES
+    told = parse_report(value)
+    assert (told.capacity, told.about) == (4.0, {"spool_records": 7})
+    assert bool(told.costs) == bool(costs)
+    assert bool(told.refused) == bool(refused)
+
+
 @pytest.mark.parametrize(
     "value",
     [b"", b"[[", b"\xff", b"NaN", b'{"capacity": true}', b'{"capacity": -1, "costs": [1], "about": 3}'],

@@ -17,7 +17,9 @@ class Stage:
         self.now = 100.0
         self._revision = 0
         bucket = MemoryBucket(TTL_S, self._clock)
-        self.view = BucketView(bucket, worker="a", cameras=("porch",), ttl_s=TTL_S, clock=self._clock)
+        self.view = BucketView(
+            bucket, worker="a", run="r1", cameras=("porch",), ttl_s=TTL_S, clock=self._clock
+        )
         self.settling = Settling(self.view, ttl_s=TTL_S, clock=self._clock)
 
     def _clock(self) -> float:

@@ -12,7 +12,7 @@ import pytest
 
 from async_motion.core.options import OnQuorumLoss
 from async_motion.errors import LeaseUnavailable
-from async_motion.fleet import holder, settling
+from async_motion.fleet import holder, placement, settling
 from async_motion.fleet import worker as module
 from async_motion.fleet.bucket_view import WORKER
 from async_motion.fleet.leases import CAMERA, Entry
@@ -34,6 +34,8 @@ class Line:
         self.deaf = 0.0
         """Seconds that an update takes; it swallows a cancellation meanwhile, as nats-py may."""
         self.waiting = False
+        self.unheard = False
+        """Whether a lease is created without an answer, and cannot be read."""
 
     def _check(self) -> None:
         if self.cut:
@@ -41,7 +43,10 @@ class Line:
 
     async def create(self, key: str, value: bytes) -> int:
         self._check()
-        return await self._bucket.create(key, value)
+        revision = await self._bucket.create(key, value)
+        if self.unheard:
+            raise LeaseUnavailable("no answer")
+        return revision
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
         self._check()
@@ -57,6 +62,8 @@ class Line:
 
     async def get(self, key: str) -> Entry | None:
         self._check()
+        if self.unheard:
+            raise LeaseUnavailable("no answer")
         entry = await self._bucket.get(key)
         # As `NatsBucket` does, for nats-py may have swallowed the cancellation.
         task = asyncio.current_task()
@@ -286,6 +293,9 @@ async def test_after_an_outage_the_worker_that_is_back_first_does_not_take_every
         first.line.cut = second.line.cut = True
         await eventually_async(lambda: not any(stage.owners.values()), what="the fences")
         await eventually_async(lambda: not first.worker.view().owners, what="the leases' end")
+        # On a busy machine both are late, and the first to look would have the turn of the other.
+        monkeypatch.setattr(placement, "STAGGER_S", 10.0)
+        monkeypatch.setattr(placement, "MAX_STAGGER_S", 10.0)
         first.line.cut = False
         await eventually_async(lambda: first.worker.view().connected, what="an answer")
         assert not stage.of("a")
@@ -351,6 +361,37 @@ async def test_a_camera_is_moved_by_hand() -> None:
         await bucket.put("move.cam1", f'{{"worker": "{target}"}}'.encode())
         await eventually_async(lambda: "cam1" in stage.of(target), what="the move")
         assert stage.overlaps == []
+
+
+async def test_a_move_to_a_worker_that_cannot_take_the_camera_moves_nothing() -> None:
+    bucket, stage = MemoryBucket(TTL_S), Stage()
+    async with running("a", bucket, stage) as a, running("b", bucket, stage) as b:
+        await eventually_async(stage.all_owned)
+        owner, other = ("a", b) if "cam1" in stage.of("a") else ("b", a)
+        name = "b" if other is b else "a"
+        other.worker.cannot_open("cam1", "no route to host")
+        await eventually_async(lambda: says(bucket, name, b"no route"), what="the refusal")
+        starts = len(stage.epochs["cam1"])
+        for target in ("gone", name):
+            await bucket.put("move.cam1", f'{{"worker": "{target}"}}'.encode())
+            await asyncio.sleep(TTL_S / 2)
+        assert "cam1" in stage.of(owner)
+        assert len(stage.epochs["cam1"]) == starts, "it went to and fro"
+
+
+def says(bucket: MemoryBucket, worker: str, what: bytes) -> bool:
+    report = bucket.live(WORKER + worker)
+    return report is not None and what in report.value
+
+
+async def test_an_acquisition_that_was_written_without_an_answer_is_taken_up() -> None:
+    bucket, stage = MemoryBucket(60.0), Stage()
+    async with running("a", bucket, stage) as only:
+        only.line.unheard = True
+        await eventually_async(lambda: bucket.live(CAMERA + "cam1") is not None, what="a lease")
+        only.line.unheard = False
+        # Its key, which does not expire here, would block the camera.
+        await eventually_async(lambda: "cam1" in stage.of("a"), what="its owner")
 
 
 async def test_different_settings_are_reported(caplog: pytest.LogCaptureFixture) -> None:
