@@ -41,6 +41,10 @@ script:
 """Entities for the tests' automations: a siren, an alarm panel, and a script in place of a phone."""
 
 
+MAX_SECONDS = 4 * 3600
+"""The watchdog of one Home Assistant for all tests: longer than they take on the slowest machine."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
@@ -74,6 +78,7 @@ def home(ha_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
             workdir=folder,
             log_level="warning",
             extra_yaml=CONFIGURATION,
+            max_seconds=MAX_SECONDS,
         ) as ha,
     ):
         yield Home(ha=ha, broker=broker)

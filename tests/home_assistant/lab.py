@@ -114,6 +114,8 @@ class Lab:
             if service.running:
                 service.kill()
         self.camera.stop()
+        if self.ha.pid is None:
+            self.ha.start()  # the test failed while it was stopped; the next test needs it
         problems = self.ha.problems()
         self.sweep()
         if kind is None:
@@ -201,7 +203,7 @@ class Lab:
             names = list((settings or self.settings())["cameras"])
             for name in names:
                 try:
-                    self.wait(f"binary_sensor.{name}_motion", "off", within_s=90)
+                    self.wait(f"binary_sensor.{name}_motion", "off", within_s=240)
                 except HarnessError as exc:
                     raise HarnessError(f"{exc}; the service said:\n{service.log_text()[-3000:]}") from None
             yield service

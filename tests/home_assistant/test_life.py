@@ -48,7 +48,7 @@ def orphans(lab: Lab) -> list[str]:
     ]
 
 
-def whole(lab: Lab, camera: str | None = None, *, within_s: float = 60) -> None:
+def whole(lab: Lab, camera: str | None = None, *, within_s: float = 240) -> None:
     """Wait until a camera is in Home Assistant with all its entities, available and at rest."""
     name = camera or lab.name
     lab.wait(f"binary_sensor.{name}_motion", "off", within_s=within_s)
@@ -204,9 +204,9 @@ def test_a_renamed_instance_keeps_its_devices_whether_home_assistant_is_there_or
         lab.ha.stop()
     with lab.service() as service:
         if away:
-            service.wait_for_log("cleared")
+            service.wait_for_log("cleared", within_s=240)
             lab.ha.start()
-        whole(lab, within_s=90)
+        whole(lab, within_s=240)
         lab.instance = old  # Home Assistant still knows it by this name
         assert ids(lab) | ids(lab, "") == before
         lab.wait(f"binary_sensor.async_motion_{old}_status", "on")
