@@ -35,6 +35,9 @@ from async_motion.core.options import CONFIRM, COOL_DOWN_S, MAX_LENGTH_S, OFF_DE
 CONFIRM_STEP_S = 0.5
 """Frames up to this far apart are counted; further apart, the time between them counts."""
 
+GAPS = 5
+"""Gaps between frames by which a slow camera is told."""
+
 SILENCE_S = 5.0
 """A gap up to this is a slow camera, not a silence: with keyframes only, frames come every few seconds."""
 
@@ -107,8 +110,8 @@ class Tracker:
         """The time of the last frame; `_now` also advances between frames."""
         self._window: deque[_Seen | None] = deque(maxlen=settings.confirm[1])
         """The last N frames; None for those without motion."""
-        self._gaps: deque[float] = deque(maxlen=settings.confirm[1])
-        """The seconds before each of them."""
+        self._gaps: deque[float] = deque(maxlen=GAPS)
+        """The seconds before each of the last frames."""
         self._event: MotionEvent | None = None
         self._started = 0.0
         self._last_motion = 0.0
@@ -207,8 +210,10 @@ class Tracker:
 
     def _is_confirmed(self) -> bool:
         needed = self._settings.confirm[0]
-        # The shortest gap: a few dropped frames do not make a slow camera. The first frame has no gap.
-        gap_s = min((gap for gap in self._gaps if gap < float("inf")), default=0.0)
+        # The shortest gap but one: a few dropped frames do not make a slow camera, and two keyframes where a
+        # stream was joined do not make a fast one. The first frame has no gap.
+        gaps = sorted(gap for gap in self._gaps if gap < float("inf"))
+        gap_s = gaps[1 if len(gaps) == GAPS else 0] if gaps else 0.0
         if gap_s > CONFIRM_STEP_S:
             needed = 1 + int((needed - 1) * CONFIRM_STEP_S / gap_s)
         return sum(seen is not None for seen in self._window) >= needed

@@ -447,6 +447,14 @@ def test_a_gap_among_close_frames_confirms_nothing() -> None:
     assert feed(tracker, "M..", begin=3.0, step=0.2) == []
 
 
+def test_two_close_frames_do_not_make_a_slow_camera_fast() -> None:
+    """Two streams were joined: their keyframes are 2 s apart, but two of them follow each other at once."""
+    tracker = make((2, 3))
+    feed(tracker, "...", step=2.0)
+    feed(tracker, "..", begin=4.2, step=2.0)
+    assert [word for _, word in feed(tracker, "M", begin=8.2, step=2.0)] == ["start"]
+
+
 def test_the_first_frame_after_an_absence_confirms_nothing() -> None:
     tracker = make((2, 3))
     assert feed(tracker, "M") == []
