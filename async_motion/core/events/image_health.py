@@ -3,9 +3,7 @@
 The sensor hangs, the lamp has failed, the lens is covered, the camera was turned to the wall, or a recorder
 shows its own "NO SIGNAL". Each is detected in a small copy of the luma, once a second:
 
-    frozen     for `FROZEN_S` the images repeat, bit for bit, a few that are nearly alike: a working sensor
-               has noise, and an encoder makes a few variants of a repeated image. With a running clock in
-               the image, it takes `CLOCK_S`
+    frozen     the images repeat, or stir in one place only (`frozen.py`)
     dark       nothing is brighter than a few grey levels above black
     no_signal  most of the image is exactly one grey, without noise, and the known edges are gone. Night too
                may be exactly black: there, a drawing must replace the known view within `REPLACED_S`
@@ -20,8 +18,6 @@ deterministic; time is that of the frames.
 
 from __future__ import annotations
 
-import hashlib
-from collections import deque
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeAlias
@@ -30,33 +26,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.model import Luma
+from async_motion.core.events.frozen import FrozenImage
+from async_motion.core.model import Box, Luma
 
 Grid: TypeAlias = NDArray[np.float32]
 
-LOOK_S = 1.0
-"""At most one check a second: none of these problems appears faster."""
-
-FROZEN_S = 30.0
-FROZEN_LOOKS = 10
-CLOCK_S = 60.0
-TILES = (9, 16)
-"""Rows and columns of tiles by which a clock is told from the rest of the image."""
-
-CLOCK_ROWS = 2
-"""Rows of tiles at the upper and at the lower edge in which clocks and text may change."""
-
-CLOCK_BOX = (3, 9)
-"""Rows and columns of tiles that a clock covers at most elsewhere."""
-
-CLOCK_TICK_S = 3.0
-"""A clock elsewhere changes at least this often."""
-
-CLOCK_SHARE = 0.15
-"""The maximum share of tiles that a clock covers."""
-
-MIN_DETAIL, MIN_DETAILED = 16, 12
-"""The range in grey levels of a tile with detail, and how many such tiles are needed for a verdict."""
+LOOK_S = 1.1
+"""The shortest time between two checks: none of these problems appears faster. It is not in step with the
+keyframes of most cameras."""
 
 ONE_GREY = 0.6
 """The least share of one grey level, and of equal neighbours, in an image that a machine drew."""
@@ -75,12 +52,6 @@ UNLIT, OUTLINE = 8, 24
 
 NO_SIGNAL_LOOKS = 8
 """Checks in a row that report no signal where no edges are known yet."""
-
-KNOWN = 64
-"""Images remembered for comparison: those of a frozen scene differ with their position in the GOP."""
-
-STILL = 0.5
-"""Mean difference of two images, in grey levels, up to which they may be one image encoded twice."""
 
 DARK_S = 10.0
 COVERED_S = 10.0
@@ -146,11 +117,7 @@ class ImageHealth:
     def _begin(self) -> None:
         """Start without an edge map."""
         self._looked: float | None = None
-        self._samples: Luma | None = None
-        self._known: deque[bytes] = deque(maxlen=KNOWN)
-        self._tiles: list[_Tile] = []
-        self._same_since = 0.0
-        self._same_looks = 0
+        self._frozen = FrozenImage()
         self._edges: Grid | None = None
         self._strength = 0.0
         self._learned_s = 0.0
@@ -171,21 +138,24 @@ class ImageHealth:
         if self._shape is not None and luma.shape != self._shape:
             self._begin()  # another stream: the edge map does not fit
         passed = None if self._looked is None else monotonic - self._looked
-        if passed is not None and 0 <= passed < LOOK_S:
+        looks = passed is None or passed < 0 or passed >= LOOK_S
+        if not looks and not self._frozen.wants_pair:
             return self._reported
-        self._shape, self._looked = luma.shape, monotonic
+        samples = _sample(luma)
         if passed is None or passed < 0 or passed > GAP_S:
-            self._suspect, self._same_looks, self._samples, self._strange_since = None, 0, None, None
-            self._known.clear()
-            self._tiles.clear()
+            self._suspect, self._strange_since = None, None
+            self._frozen.pause()
             passed = 0.0
-        self._judge(self._examine(luma, monotonic, passed), monotonic)
+        if self._frozen.wants_pair:
+            self._frozen.compare(samples)
+        if looks:
+            self._shape, self._looked = luma.shape, monotonic
+            self._judge(self._examine(samples, monotonic, passed), monotonic)
         return self._reported
 
-    def _examine(self, luma: Luma, now: float, passed: float) -> ImageProblem | None:
+    def _examine(self, samples: Luma, now: float, passed: float) -> ImageProblem | None:
         """Return the problem of this image alone, and learn from it if it is good."""
-        samples = _sample(luma)
-        frozen = self._is_frozen(samples, now)
+        frozen = self._frozen.look(samples, now, passed)
         grey = _one_grey(samples)
         self._on_black = self._on_black and grey is not None and grey < SIGNAL_GREYS[0]
         if grey is not None and self._is_no_signal(samples, grey):
@@ -206,45 +176,12 @@ class ImageHealth:
         self._good_at = now
         return None
 
-    def _is_frozen(self, samples: Luma, now: float) -> bool:
-        before, self._samples = self._samples, samples
-        moved = before is not None and cv2.norm(before, samples, cv2.NORM_L1) > STILL * samples.size
-        digest = hashlib.blake2b(samples.tobytes(), digest_size=16).digest()
-        if moved:
-            self._known.clear()
-        if digest not in self._known:
-            self._known.append(digest)
-            self._same_since, self._same_looks = now, 0
-        self._same_looks += 1
-        behind_clock = self._is_frozen_behind_a_clock(samples, now)
-        return behind_clock or (now - self._same_since >= FROZEN_S and self._same_looks >= FROZEN_LOOKS)
+    def hides(self, luma: Luma, boxes: Sequence[Box]) -> bool:
+        """Return whether motion in `boxes` of this frame (H, W) is not of the view.
 
-    def _is_frozen_behind_a_clock(self, samples: Luma, now: float) -> bool:
-        rows, columns = TILES
-        if samples.shape[0] < rows or samples.shape[1] < columns:
-            return False
-        parts = [
-            part
-            for band in np.array_split(samples, rows, axis=0)
-            for part in np.array_split(band, columns, axis=1)
-        ]
-        if not self._tiles:
-            self._tiles = [_Tile(now) for _ in parts]
-        frozen = [tile.update(part, now) for tile, part in zip(self._tiles, parts, strict=True)]
-        middle = range(CLOCK_ROWS * columns, (rows - CLOCK_ROWS) * columns)
-        goes_on = [place for place in middle if not frozen[place]]
-        if goes_on and not self._is_clock(goes_on, now):
-            return False
-        detailed = sum(int(parts[place].max()) - int(parts[place].min()) >= MIN_DETAIL for place in middle)
-        return detailed >= MIN_DETAILED and frozen.count(False) <= CLOCK_SHARE * len(frozen)
-
-    def _is_clock(self, places: Sequence[int], now: float) -> bool:
-        """Return whether the tiles that change lie together, and one of them has just changed."""
-        rows = [place // TILES[1] for place in places]
-        columns = [place % TILES[1] for place in places]
-        ticks = any(now - self._tiles[place].new_at <= CLOCK_TICK_S for place in places)
-        small = max(rows) - min(rows) < CLOCK_BOX[0] and max(columns) - min(columns) < CLOCK_BOX[1]
-        return small and ticks
+        A recorder drew it: in place of the known view, or over an image that is frozen.
+        """
+        return self._frozen.hides(boxes) or self.is_placeholder(luma)
 
     def is_placeholder(self, luma: Luma) -> bool:
         """Return whether a recorder drew this frame (H, W) in place of the known view.
@@ -262,7 +199,7 @@ class ImageHealth:
         if not SIGNAL_GREYS[0] <= grey <= SIGNAL_GREYS[1]:
             return grey < SIGNAL_GREYS[0] and self._is_drawn_on_black(samples, grey)
         if self._edges is None or self._learned_s < LEARNED_S:
-            return self._same_looks >= NO_SIGNAL_LOOKS
+            return self._frozen.same_looks >= NO_SIGNAL_LOOKS
         return _correlation(_edges(samples), self._edges) < SAME_VIEW
 
     def _is_drawn_on_black(self, samples: Luma, grey: int) -> bool:
@@ -310,29 +247,6 @@ class ImageHealth:
                 self._reported = None
         elif lasted >= AFTER_S[found]:
             self._reported = found
-
-
-class _Tile:
-    """One part of the image, and how long it has repeated itself bit for bit."""
-
-    def __init__(self, now: float) -> None:
-        self._known: deque[bytes] = deque(maxlen=KNOWN)
-        self._before: Luma | None = None
-        self.new_at = now
-        """The time of the last new content."""
-        self._same_looks = 0
-
-    def update(self, part: Luma, now: float) -> bool:
-        """Compare the tile with its past; return whether nothing new has appeared for `CLOCK_S`."""
-        before, self._before = self._before, part
-        if before is not None and cv2.norm(before, part, cv2.NORM_L1) > STILL * part.size:
-            self._known.clear()
-        digest = hashlib.blake2b(part.tobytes(), digest_size=8).digest()
-        if digest not in self._known:
-            self._known.append(digest)
-            self.new_at, self._same_looks = now, 0
-        self._same_looks += 1
-        return now - self.new_at >= CLOCK_S and self._same_looks >= FROZEN_LOOKS
 
 
 def _one_grey(samples: Luma) -> int | None:
