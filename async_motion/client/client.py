@@ -27,7 +27,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -36,6 +36,7 @@ from async_motion.client.ledger import Ledger
 from async_motion.client.messages import SeenEpochs, parse_announcement, parse_event
 from async_motion.core.index import (
     MAX_PACKED_BYTES,
+    IndexLine,
     event_started,
     index_folder,
     index_key,
@@ -288,24 +289,31 @@ class MotionClient:
         """Return the last number of the event's writer from before the subscription, 0 for a new writer."""
         if event.no is None or event.writer is None:
             return 0
+        last = event.no if event.started_at < origin else 0
         reader = self.reader
         folder = index_folder(reader.prefix, self.instance, event.camera)
-        newest = None
+        days: list[date] = []
         async for page in reader.requests.pages(folder):
             for listed in page.objects:
                 file = parse_day_file(listed.key, folder)
                 if file is not None and file.writer == event.writer and file.day <= origin.date():
-                    newest = file.day
-        last = event.no if event.started_at < origin else 0
-        if newest is None:
-            return last
-        key = index_key(reader.prefix, self.instance, event.camera, newest, event.writer)
-        with contextlib.suppress(UnreadableObject):
-            for text in unpack(await reader.requests.read(key, MAX_PACKED_BYTES) or b""):
-                line = parse_line(text, event.writer)
-                if line.started_at < origin and line.no is not None:
-                    last = max(last, line.no)
+                    days.append(file.day)
+        for day in reversed(days):  # on the first day, all events may be later than the origin
+            key = index_key(reader.prefix, self.instance, event.camera, day, event.writer)
+            before = [line.no for line in await self._lines(key, event.writer) if line.started_at < origin]
+            numbers = [no for no in before if no is not None]
+            if numbers:
+                return max(last, *numbers)
         return last
+
+    async def _lines(self, key: str, writer: str) -> list[IndexLine]:
+        """Return the readable lines of an index file."""
+        lines: list[IndexLine] = []
+        with contextlib.suppress(UnreadableObject):
+            for text in unpack(await self.reader.requests.read(key, MAX_PACKED_BYTES) or b""):
+                with contextlib.suppress(UnreadableObject):
+                    lines.append(parse_line(text, writer))
+        return lines
 
     async def _take(self, payload: bytes, ledger: Ledger, cameras: Collection[str] | None) -> None:
         """Process one message about an event."""

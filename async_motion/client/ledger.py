@@ -10,6 +10,9 @@ which are missing. It yields events in order of their numbers, each once:
 Skipped numbers are remembered for `MAX_HOLE_AGE_S`, at most `MAX_HOLES` in a lane. Events without numbers (of
 `scan` and of earlier releases) have a lane of their own, ordered by id.
 
+An event that says it began before the subscription is early: it is passed over, and waits for no other. Once
+a lane has yielded an event, no later number is early: the service's clock was set back.
+
 A ledger's `state` is plain data; a ledger created from it continues where the first one ended.
 """
 
@@ -38,7 +41,10 @@ _OLD = ""  # the writer of the lane of events without numbers
 
 @dataclass(slots=True)
 class _Lane:
-    """One writer of one camera. Times are Unix time in seconds, except `blocked_at`, which is monotonic."""
+    """One writer of one camera. Times are Unix time in seconds, except `blocked_at`, which is monotonic.
+
+    `at` is the start of the newest event that was yielded, and of the subscription before the first one.
+    """
 
     upto: int
     at: float
@@ -93,7 +99,7 @@ class Ledger:
             if lane.last_id:
                 fields["last"] = lane.last_id
             if lane.holes:
-                fields["holes"] = {str(no): round(at, 3) for no, at in lane.holes.items()}
+                fields["holes"] = {str(no): round(at, 6) for no, at in lane.holes.items()}
             cameras.setdefault(camera, {})[writer] = fields
         return {"v": 1, "origin": iso(self.origin), "cameras": cameras}
 
@@ -135,27 +141,30 @@ class Ledger:
             yield from _old(lane)
             while lane.waiting:
                 no = min(lane.waiting)
+                early = self._is_early(lane, lane.waiting[no])
                 if no > lane.upto + 1:
                     if lane.blocked_at is None:
                         lane.blocked_at = monotonic
                     missing_s = monotonic - lane.blocked_at
                     is_old = self._newest - lane.waiting[no].started_at.timestamp() > patience_s
                     hopeless = searched and missing_s >= (min(QUICK_S, patience_s) if is_old else patience_s)
-                    if not hopeless and len(lane.waiting) <= MAX_WAITING:
+                    if not (early or hopeless) and len(lane.waiting) <= MAX_WAITING:
                         break
                     for missing in range(max(lane.upto + 1, no - MAX_HOLES), no):
                         lane.holes[missing] = lane.at
                 lane.blocked_at = None
-                yield _taken(lane, no)
+                event = _taken(lane, no, early=early)
+                if not early:
+                    yield event
 
     def is_blocked(self) -> bool:
         """Return whether events wait for a missing one."""
         return any(lane.waiting and min(lane.waiting) > lane.upto + 1 for lane in self._lanes.values())
 
     def is_next(self, event: Event) -> bool:
-        """Return whether the event is the next of its lane."""
+        """Return whether the event is the next of its lane to be yielded."""
         lane = self._lanes.get(self._key(event))
-        return lane is not None and event.no == lane.upto + 1
+        return lane is not None and event.no == lane.upto + 1 and not self._is_early(lane, event)
 
     def since(self, camera: str) -> datetime:
         """Return the time (aware) from which the bucket may hold new events of a camera.
@@ -172,6 +181,11 @@ class Ledger:
         return datetime.fromtimestamp(
             min([newest, *(at for lane in lanes for at in lane.holes.values())]), UTC
         )
+
+    def _is_early(self, lane: _Lane, event: Event) -> bool:
+        """Return whether an event began before the subscription, and its lane has yielded none before it."""
+        at = lane.at if event.no is None else lane.holes.get(event.no, lane.at)
+        return event.started_at < self.origin and at == self.origin.timestamp()
 
     @staticmethod
     def _begins(lane: _Lane) -> str:
@@ -191,10 +205,11 @@ def _old(lane: _Lane) -> Iterator[Event]:
         yield event
 
 
-def _taken(lane: _Lane, no: int) -> Event:
+def _taken(lane: _Lane, no: int, *, early: bool) -> Event:
     event = lane.waiting.pop(no)
     lane.holes.pop(no, None)
     if no > lane.upto:
         lane.upto = no
-        lane.at = event.started_at.timestamp()
+        if not early:
+            lane.at = event.started_at.timestamp()
     return event

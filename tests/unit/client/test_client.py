@@ -186,6 +186,28 @@ class TestEvents:
             bucket.add(made_event(412))
             assert [e.no for e in await take(events, 1)] == [412]
 
+    @pytest.mark.parametrize("indexed", [0, 5, 8])
+    async def test_a_subscription_from_a_time_has_no_earlier_event(self, indexed: int) -> None:
+        """The days before are searched for late events, and the index lags by minutes."""
+        bucket = MemoryBucket()
+        made = [make_event(at=NOW - timedelta(days=8 - no), salt=no, no=no) for no in range(1, 7)]
+        made += [make_event(at=NOW + timedelta(minutes=5 * n), salt=n + 9, no=(15 + n) // 2) for n in (-1, 1)]
+        bucket.add(*made)
+        bucket.index(made[:indexed])
+        async with MotionClient(bucket, instance=INSTANCE) as client:
+            assert [e.no for e in await take(client.events(NOW), 1)] == [8]
+
+    async def test_a_subscription_does_not_wait_for_what_its_first_day_does_not_have(self) -> None:
+        """The index of the first day has only later events, that of an earlier day the last number before."""
+        bucket = MemoryBucket()
+        begin = (NOW - timedelta(days=1)).replace(hour=1, minute=0, second=0)
+        old = make_event(at=begin - timedelta(days=20), salt=1, no=41)
+        new = [make_event(at=begin + timedelta(minutes=n), salt=n + 1, no=41 + n) for n in (1, 2)]
+        bucket.add(old, *new)
+        bucket.index([old, *new])
+        async with MotionClient(bucket, instance=INSTANCE) as client:
+            assert [e.no for e in await take(client.events(begin), 2)] == [42, 43]
+
     async def test_a_replaced_spool_begins_at_one(self) -> None:
         bucket, broker = MemoryBucket(), NewsBroker()
         bucket.add(made_event(1))

@@ -57,6 +57,42 @@ def test_what_began_before_the_subscription_is_not_news() -> None:
     assert numbers(ledger) == [412]
 
 
+def test_an_event_that_says_it_began_before_is_passed_over_without_a_wait() -> None:
+    ledger = opened(upto=1)
+    for no, at_s in ((2, -50.0), (4, -30.0), (6, 10.0), (5, 5.0)):
+        ledger.add(event(no, at_s=at_s))
+    assert numbers(ledger) == [5, 6]
+    # Number 3 was missing among those before: whenever it comes, it is no news either.
+    ledger = Ledger.of(json.loads(json.dumps(ledger.state())))
+    ledger.add(event(3, at_s=-40.0))
+    assert numbers(ledger) == []
+
+
+def test_a_missing_number_among_early_ones_is_news_if_it_began_later() -> None:
+    ledger = opened()
+    ledger.add(event(2, at_s=-50.0))
+    assert numbers(ledger) == []
+    ledger.add(event(1, at_s=5.0))
+    assert numbers(ledger) == [1]
+
+
+def test_once_a_lane_has_begun_a_clock_set_back_loses_nothing() -> None:
+    origin = ORIGIN + timedelta(microseconds=345678)
+    ledger = Ledger(origin)
+    ledger.open(event(1), 0)
+    ledger.add(event(1))
+    assert numbers(ledger) == [1]
+    ledger = Ledger.of(json.loads(json.dumps(ledger.state())))
+    ledger.add(event(2, at_s=-3600.0))
+    assert numbers(ledger) == [2]
+
+
+def test_no_frame_of_an_early_event_is_live() -> None:
+    ledger = opened()
+    assert ledger.is_next(event(1))
+    assert not ledger.is_next(event(1, at_s=-5.0))
+
+
 def test_a_missing_event_is_waited_for() -> None:
     ledger = opened()
     ledger.add(event(2))
