@@ -16,7 +16,6 @@ damage.
 from __future__ import annotations
 
 import json
-import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -157,7 +156,7 @@ def line_of(summary: Mapping[str, Any]) -> IndexLine:
             "writer": summary.get("writer"),
             "v": VERSION,
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise UnreadableObject(f"event summary: {_why(exc)}") from exc
     return _checked(line, None)
 
@@ -294,9 +293,9 @@ def _time(fields: Mapping[str, Any], name: str) -> datetime:
 
 
 def _number(name: str, value: object, maximum: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name}: expected a number")
-    if not 0 <= value <= maximum:
+    if not 0 <= value <= maximum:  # nor NaN
         raise ValueError(f"{name}: expected 0 to {maximum:g}")
     return float(value)
 

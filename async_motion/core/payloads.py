@@ -301,8 +301,11 @@ def event_summary(
     return summary_payload(end, frames)
 
 
-def object_metadata(info: FrameInfo) -> dict[str, str]:
-    """Return the user metadata of a frame's object: ASCII only, as S3 requires."""
+def object_metadata(info: FrameInfo, *, writer: str | None = None, no: int | None = None) -> dict[str, str]:
+    """Return the user metadata of a frame's object: ASCII only, as S3 requires.
+
+    `no` is its event's number within `writer`.
+    """
     return {
         "camera": info.camera,
         "instance": info.instance,
@@ -311,6 +314,7 @@ def object_metadata(info: FrameInfo) -> dict[str, str]:
         "captured-at": iso(info.captured_at),
         "score": f"{info.score:.6f}",
         "sha256": info.sha256,
+        **({} if writer is None or no is None else {"writer": writer, "no": str(no)}),
         **({} if info.epoch is None else {"worker": info.worker or "", "epoch": str(info.epoch)}),
     }
 

@@ -175,7 +175,7 @@ class Uploader:
                 info.object_key,
                 item.jpeg,
                 content_type=payloads.CONTENT_TYPE,
-                metadata=payloads.object_metadata(info),
+                metadata=payloads.object_metadata(info, writer=item.writer, no=item.no),
                 tags=payloads.object_tags(info),
             )
         except RecordRejected as exc:

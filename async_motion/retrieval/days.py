@@ -8,8 +8,9 @@ has none, the index is not read.
     yes             the listed events: from the index if it has them, else from `event.json`, and those
                     without one from their frames
 
-A day is listed if the caller requests it (a recent day, the oldest, or a short range), if its index is
-missing or damaged, and if the numbers of a writer have a gap: then an event is not indexed yet.
+A day is listed if the caller requests it (a recent day, the oldest, the last of a writer, or a short range),
+if its index is missing or damaged, and if the numbers of a writer have a gap: then an event is not indexed
+yet.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from async_motion.core.index import (
     DELETED,
     MAX_PACKED_BYTES,
     REBUILT,
+    RESERVED,
+    WRITER,
     IndexLine,
     event_day,
     event_started,
@@ -170,14 +173,16 @@ class Day:
 
     async def _read_index(self, writers: Sequence[str]) -> _Index:
         """Return the merged index of the day; a writer's own line takes precedence over a rebuilt one."""
+        index = _Index()
         if len(writers) > MAX_WRITERS:
+            index.damaged = True
             self._skipped.add(self._place.index, f"{self._day}: more than {MAX_WRITERS} writers")
         rank = {DELETED: 0, REBUILT: 2}
         by_rank = sorted(writers, key=lambda writer: (rank.get(writer, 1), writer))
-        index = _Index()
         for writer in by_rank[:MAX_WRITERS]:
             async for line in self._lines(writer, index):
                 if len(index) >= MAX_DAY_EVENTS:
+                    index.damaged = True
                     self._skipped.add(self._place.index, f"{self._day}: more than {MAX_DAY_EVENTS} events")
                     return index
                 index.add(line, writer)
@@ -319,15 +324,21 @@ async def _from_frames(
         else:
             scores.append((seq, frame.score))
     best = max(scores, key=lambda each: each[1], default=(sampled[0][0], 0.0))
-    newest = max(shell.started_at, _captured(metadata[-1] or {}) or shell.started_at)
+    times = [at for at in (_captured(about or {}) for about in metadata) if at is not None]
+    newest = max(shell.started_at, times[-1]) if times else None
+    # A time that is hours ahead is a clock's error.
+    age_s = abs((now - (newest or shell.started_at)).total_seconds())
     open_event = replace(
         shell,
         best=best[0],
         peak_score=best[1],
         scores=thin_scores([score for _, score in scores]),
-        ongoing=(now - newest).total_seconds() < ONGOING_S,
+        ongoing=age_s < ONGOING_S,
     )
-    return await _cut(requests, place, open_event, newest, metadata[0] or {})
+    readable = next((about for about in metadata if about and _epoch(about) is not None), None)
+    if newest is None or readable is None:
+        return open_event
+    return await _cut(requests, place, open_event, newest, readable)
 
 
 async def _cut(
@@ -336,19 +347,22 @@ async def _cut(
     """Return an event without a summary; with its end if its worker was lost.
 
     The next event shows it, if its epoch is higher. `newest` is the time of the event's last frame, `about`
-    the metadata of any. The lost worker may come back and deliver the rest: then the summary counts.
+    the metadata of any, with an epoch. The lost worker may come back and deliver the rest: then the summary
+    counts, under the same number.
     """
-    epoch = _epoch(about)
-    if epoch is None:
-        return event
+    epoch = _epoch(about) or 0
     later = await _next_frame(requests, place, event)
     if later is None or (_epoch(await requests.about(later) or {}) or 0) <= epoch:
         return event
+    writer = about.get("writer", "")
+    no = _whole(about.get("no", "")) or None if WRITER.fullmatch(writer) else None
     return replace(
         event,
         ended_at=newest,
         duration_s=(newest - event.started_at).total_seconds(),
         reason=EndReason.WORKER_LOST.value,
+        no=no,
+        writer=None if no is None else writer,
         ongoing=False,
     )
 
@@ -379,8 +393,11 @@ def _captured(about: Mapping[str, str]) -> datetime | None:
 
 def _epoch(about: Mapping[str, str]) -> int | None:
     """Return a lease's epoch from a frame's metadata; None without a fleet."""
-    text = about.get("epoch", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 16 else None
+    return _whole(about.get("epoch", ""))
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 async def stored_frames(requests: Requests, folder: str) -> AsyncIterator[tuple[int, str, int]]:
@@ -390,6 +407,12 @@ async def stored_frames(requests: Requests, folder: str) -> AsyncIterator[tuple[
             name, _, kind = listed.key[len(folder) :].partition(".")
             if kind == "jpg" and name.isascii() and name.isdigit() and 6 <= len(name) <= 9:
                 yield int(name), listed.key, listed.size
+
+
+def last_days(writers: Mapping[date, Sequence[str]]) -> set[date]:
+    """Return the last day of each writer: a spool that was lost has not indexed its last events."""
+    last = {writer: day for day in sorted(writers) for writer in writers[day] if writer not in RESERVED}
+    return set(last.values())
 
 
 def calendar(first: date, last: date) -> list[date]:

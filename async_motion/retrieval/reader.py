@@ -29,6 +29,7 @@ from async_motion.retrieval.days import (
     calendar,
     indexed_days,
     last_day,
+    last_days,
     look,
     stored_days,
     stored_frames,
@@ -109,7 +110,7 @@ class EventReader:
             min_score=min_score,
             min_duration_s=min_duration,
         )
-        names = sorted(_names(camera)) if camera is not None else await self.cameras()
+        names = sorted(set(_names(camera))) if camera is not None else await self.cameras()
         plans = await together("plan events", (self._plan(name, chosen) for name in names))
         days = sorted({day for plan in plans for day in plan.days}, reverse=reverse)
         at, width = 0, 1
@@ -191,12 +192,14 @@ class EventReader:
         first = chosen.since.astimezone(UTC).date() if chosen.since else None
         last = last_day(chosen.until) if chosen.until else None
         if first is not None and (last or today + timedelta(days=1)) - first <= SHORT:
-            days = calendar(first, last or max(first, today))
-            listed = set(days)
             indexed = await indexed_days(self.requests, place, first, last)
+            # A clock may be wrong, ours or the service's: the index has days later than today.
+            days = sorted({*calendar(first, last or max(first, today)), *indexed})
+            listed = set(days)
         else:
             indexed, days = await _both(self.requests, place, first, last)
             listed = {day for day in days if day >= today - timedelta(days=1)} | set(days[:1])
+            listed |= last_days(indexed)
         return _Plan(
             requests=self.requests,
             place=place,

@@ -140,6 +140,8 @@ def test_from_a_camera_to_an_announced_object_key(stage: Stage) -> None:
             "frame-id": said["frame_id"],
             "captured-at": said["captured_at"],
             "sha256": said["sha256"],
+            "writer": said["writer"],
+            "no": str(said["no"]),
         }
         assert expected.items() <= metadata.items()
         assert float(metadata["score"]) == pytest.approx(said["score"], abs=1e-6)

@@ -229,6 +229,28 @@ class TestEvents:
                 ("bbbbbb", 2),
             ]
 
+    async def test_an_event_whose_worker_was_lost_comes_once(self) -> None:
+        """From its frames, from the next owner's message, and whole when its worker is back."""
+        bucket, broker = MemoryBucket(), NewsBroker()
+        cut, last = made_event(1, frames=2), make_event(at=NOW + timedelta(seconds=20), salt=20, no=2)
+        after = make_event(at=NOW + timedelta(seconds=9), salt=9, no=1, writer="bbbbbb")
+        bucket.add(after)
+        for made, lease in ((cut, {"writer": "a41c07", "no": "1", "epoch": "7"}), (after, {"epoch": "9"})):
+            frames = {key: data for key, (data, _) in made.objects.items() if key.endswith(".jpg")}
+            about = {frame.object_key: payloads.object_metadata(frame) | lease for frame in made.frames}
+            bucket.objects |= {key: (data, about[key]) for key, data in frames.items()}
+        async with MotionClient(bucket, broker, instance=INSTANCE, poll_s=0.01) as client:
+            events = client.events(NOW)
+            found = await take(events, 2)
+            assert [(e.writer, e.no, e.reason) for e in found] == [
+                ("a41c07", 1, "worker_lost"),
+                ("bbbbbb", 1, "quiet"),
+            ]
+            broker.tell("event", end_of(cut) | {"reason": "worker_lost"})
+            bucket.add(cut, last)
+            broker.tell("event", end_of(last))
+            assert [(e.writer, e.no) for e in await take(events, 1)] == [("a41c07", 2)]
+
     async def test_a_refusal_ends_the_loop(self) -> None:
         class Refusing(MemoryBucket):
             async def page(self, *_: Any, **__: Any) -> Any:

@@ -345,6 +345,9 @@ def test_metadata_is_what_s3_takes() -> None:
     }
     assert all(value.isascii() and "\n" not in value for value in metadata.values())
     assert payloads.object_tags(info()) == {"camera": "porch", "kind": "frame"}
+    numbered = payloads.object_metadata(info(), writer="a41c07", no=412)
+    assert numbered == metadata | {"writer": "a41c07", "no": "412"}
+    assert payloads.object_metadata(info(), writer="a41c07", no=None) == metadata
 
 
 def test_a_fleet_tells_its_worker_and_epoch_everywhere_and_nothing_else_does() -> None:

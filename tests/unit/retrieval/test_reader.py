@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from async_motion.core.index import DELETED, REBUILT, index_key, pack
+from async_motion.core.index import DELETED, REBUILT, encode_line, index_key, pack, pack_encoded
 from async_motion.core.names import event_key
 from async_motion.core.payloads import iso
 from async_motion.errors import StoreUnavailable, UnreadableObject
-from async_motion.retrieval import Event, EventReader
+from async_motion.retrieval import Event, EventReader, days
 from async_motion.retrieval import requests as retrieval_requests
 from tests.support.bucket import INSTANCE, MadeEvent, MemoryBucket, make_event
 
@@ -170,6 +170,29 @@ class TestEvents:
         # The later one goes on: no event of a higher epoch follows it.
         assert (open_event.event_id, open_event.reason) == (later.event_id, None)
 
+    async def test_a_lost_event_ends_with_its_last_readable_frame_and_has_its_number(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        cut = make_event(at=NOW - 2 * HOUR, frames=3, ended=False)
+        later = make_event(at=NOW - HOUR, frames=1, ended=False)
+        bucket.add(cut, later)
+        lease_of_cut = {"writer": "a41c07", "no": "41", "epoch": "7"}
+        for made, lease in ((cut, lease_of_cut), (later, {"epoch": "9"})):
+            for key in made.objects:
+                data, about = bucket.objects[key]
+                bucket.objects[key] = (data, {**about, **lease})
+        for unreadable in (cut.frames[0], cut.frames[2]):
+            bucket.objects[unreadable.object_key] = (b"x", {})
+        lost = await reader.event(cut.event_id)
+        assert lost is not None
+        assert (lost.reason, lost.writer, lost.no) == ("worker_lost", "a41c07", 41)
+        assert (lost.ended_at, lost.duration_s) == (cut.frames[1].captured_at, 1.0)
+        # Without any time, its end is not known: `--rebuild` must not write one.
+        bucket.objects[cut.frames[1].object_key] = (b"x", {"epoch": "7"})
+        unknown = await reader.event(cut.event_id)
+        assert unknown is not None
+        assert (unknown.reason, unknown.ended_at) == (None, None)
+
     @pytest.mark.parametrize("epochs", [("7", "7"), ("9", "7"), (None, "7"), ("7", None), ("7", "x" * 20)])
     async def test_without_a_higher_epoch_after_it_an_event_goes_on(
         self, reader: EventReader, bucket: MemoryBucket, epochs: tuple[str | None, str | None]
@@ -214,6 +237,30 @@ class TestEvents:
         # Without a readable time, the start counts: it is three hours old.
         bucket.objects[last] = (data, {})
         assert [event.ongoing async for event in reader.events()] == [False]
+
+    async def test_a_frame_of_the_future_is_no_sign_of_life(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        bucket.add(make_event(at=NOW + DAY, ended=False), make_event(at=NOW + HOUR / 60, ended=False))
+        assert [event.ongoing async for event in reader.events()] == [True, False]
+
+    async def test_a_camera_named_twice_gives_its_events_once(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        made = make_event(at=NOW - HOUR)
+        bucket.add(made)
+        assert await ids(reader, ["porch", "porch"]) == of([made])
+
+    @pytest.mark.parametrize("behind", [timedelta(), 400 * DAY])
+    async def test_with_a_wrong_clock_the_days_that_are_indexed_are_there(
+        self, bucket: MemoryBucket, behind: timedelta
+    ) -> None:
+        """The service's clock is days ahead of ours."""
+        made = [make_event(at=NOW + n * DAY, salt=n, no=n + 1) for n in range(4)]
+        bucket.add(*made)
+        bucket.index(made)
+        reader = EventReader(bucket, instance=INSTANCE, now=lambda: NOW - behind)
+        assert await ids(reader, "porch", since=NOW - HOUR) == of(made)
 
     async def test_a_folder_name_in_other_digits_is_not_an_event(
         self, reader: EventReader, bucket: MemoryBucket
@@ -297,6 +344,35 @@ class TestIndex:
         bucket.add(*month)
         bucket.index([event for place, event in enumerate(month) if place != 40])
         assert await ids(reader) == of(month)
+
+    async def test_the_last_events_of_a_lost_spool_are_there(
+        self, reader: EventReader, bucket: MemoryBucket
+    ) -> None:
+        """It was lost within five minutes, so that its index lacks them, and no later number shows it."""
+        lost = [make_event(at=NOW - 5 * DAY + n * HOUR, salt=n, no=n + 1) for n in range(3)]
+        before = make_event(at=NOW - 9 * DAY, salt=8, no=1, writer="bbbbbb")
+        after = make_event(at=NOW - HOUR, salt=9, no=1, writer="cccccc")
+        bucket.add(before, *lost, after)
+        bucket.index(lost[:2])
+        bucket.index([before], writer="bbbbbb")
+        bucket.index([after], writer="cccccc")
+        assert await ids(reader) == of([before, *lost, after])
+
+    async def test_more_writers_than_are_read_hide_no_event(
+        self, reader: EventReader, bucket: MemoryBucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(days, "MAX_WRITERS", 2)
+        made = [
+            make_event(at=NOW - (6 - no) * DAY + n * HOUR, salt=n, no=no, writer=f"{n:06x}")
+            for no in (1, 2)
+            for n in range(1, 5)
+        ]
+        first, newest = make_event(at=NOW - 9 * DAY, no=1), make_event(at=NOW - HOUR, no=2)
+        bucket.add(first, *made, newest)
+        bucket.index([first, newest])
+        for place in range(4):
+            bucket.index(made[place::4], writer=made[place].line.writer or "")
+        assert await ids(reader) == of([first, *made, newest])
 
     async def test_days_from_before_the_index_are_there(
         self, reader: EventReader, bucket: MemoryBucket
@@ -425,6 +501,25 @@ class TestHostileBucket:
         bucket.index(month)
         assert await ids(reader) == of(month)
 
+    @pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400, "NaN"])
+    async def test_an_immense_number_ends_no_listing(
+        self, reader: EventReader, bucket: MemoryBucket, number: str
+    ) -> None:
+        good = make_event(at=NOW - HOUR, no=2)
+        made = [make_event(at=NOW - n * DAY, frames=1, no=1) for n in (1, 2)]
+        bucket.add(*made, good)
+        for event, name in zip(made, ("seq", "size"), strict=True):
+            summary = json.loads(bucket.objects[event_key(event.folder)][0])
+            summary["frames"][0][name] = "N"
+            text = json.dumps(summary).replace('"N"', number)
+            bucket.objects[event_key(event.folder)] = (text.encode(), {})
+        line = encode_line(good.line, "a41c07").decode().replace('"duration_s":2.0', f'"duration_s":{number}')
+        assert number in line
+        key = index_key("", INSTANCE, "porch", good.day, "a41c07")
+        bucket.objects[key] = (pack_encoded([line.encode()]), {})
+        assert await ids(reader) == of([made[1], made[0], good])
+        assert reader.skipped.count
+
     async def test_a_damaged_index_is_reported_on_every_read(self, bucket: MemoryBucket) -> None:
         reader = EventReader(bucket, instance=INSTANCE, max_cached_lines=100, now=lambda: NOW)
         made = make_event(at=NOW - HOUR)
@@ -496,7 +591,7 @@ class TestHostileBucket:
             count += 1
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert count == 8_000 - 2 * 99, "of the oldest day the bucket has one event a camera"
+        assert count == 8_000 - 4 * 99, "of the oldest and the newest day the bucket has one event a camera"
         assert peak < 12_000_000
 
 
