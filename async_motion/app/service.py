@@ -93,12 +93,21 @@ async def serve(
                     service = Service(following, stopping, liveness, file, wanted)
                     await service.run()
                     following = service.successor
-        except AsyncMotionError:
-            raise
-        except Exception:
+        except Exception as exc:
+            fault = _fault_in(exc)
+            if fault is not None:
+                raise fault from None
             log.exception("async_motion ends: this is a bug; what was accepted stays in the spool")
             return 1
     return 0
+
+
+def _fault_in(error: Exception) -> AsyncMotionError | None:
+    """Return what a person must fix; None if any part of `error` is a bug. A TaskGroup wraps both."""
+    if isinstance(error, ExceptionGroup):
+        faults = [_fault_in(each) for each in error.exceptions]
+        return faults[0] if None not in faults else None
+    return error if isinstance(error, AsyncMotionError) else None
 
 
 @contextmanager

@@ -171,6 +171,23 @@ async def test_a_change_that_fails_has_changed_nothing(
         assert bench.service._parts.outlet._way is way
 
 
+async def test_a_fault_that_a_person_must_fix_is_no_bug(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera is started inside the group of all tasks, which wraps its error."""
+    error: Exception = SettingsError("porch: its source cannot be used")
+
+    def build_source(_name: str, _camera: CameraSettings) -> CameraSource:
+        raise error
+
+    monkeypatch.setattr(units, "build_source", build_source)
+    file = SettingsFile(config=bench.path, env={})
+    with pytest.raises(SettingsError, match="its source cannot be used"):
+        await service.serve(file.load(), file=file)
+    error = RuntimeError("a bug")
+    assert await service.serve(file.load(), file=file) == 1
+
+
 async def test_the_successor_gets_the_newest_settings(bench: Bench) -> None:
     async with bench.running():
         first, second = bench.service._settings.model_copy(), bench.service._settings.model_copy()
