@@ -54,7 +54,9 @@ log = logging.getLogger(__name__)
 LOOK_BACK_S: Final = 600.0
 """How far before a camera's newest event each read of the bucket starts."""
 LOOK_BACK_DEEP_S: Final = 7 * 86400.0
-"""The same at the start, after a reconnect, and for a missing event: clocks may have been set back."""
+"""The same at the start, after a reconnect, for a missing event, and every `DEEP_EVERY_S`."""
+DEEP_EVERY_S: Final = 3600.0
+"""A worker of a fleet may come back with old events, and the broker may lose their messages."""
 SEARCH_AGAIN_S: Final = 5.0
 """How often the bucket is searched for a missing event."""
 SUMMARY_PAUSES_S: Final = (0.0, 0.1, 0.4, 1.0)
@@ -208,12 +210,14 @@ class MotionClient:
         ledger = self._begin(since)
         cameras = None if camera is None else {camera} if isinstance(camera, str) else set(camera)
         read_at = float("-inf")
+        deep_at = float("-inf")
         searched = False
         self._deep = True
         while True:
             every_s = SEARCH_AGAIN_S if ledger.is_blocked() else self._every_s
             if self._deep or self._clock() - read_at >= every_s:
-                deep, self._deep = self._deep or ledger.is_blocked(), False
+                deep = self._deep or ledger.is_blocked() or self._clock() - deep_at >= DEEP_EVERY_S
+                self._deep = False
                 try:
                     async for _ in self._search(ledger, cameras, deep=deep):
                         for event in self._ready(ledger, hold=frames, searched=False):
@@ -226,6 +230,7 @@ class MotionClient:
                     searched, self._broken = False, True
                 else:
                     self._broken = False
+                    deep_at = self._clock() if deep else deep_at
                 read_at = self._clock()
             for event in self._ready(ledger, hold=frames, searched=searched):
                 yield event, None

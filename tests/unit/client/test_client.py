@@ -229,6 +229,18 @@ class TestEvents:
                 ("bbbbbb", 2),
             ]
 
+    async def test_late_events_of_another_worker_are_found_without_a_message(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "DEEP_EVERY_S", 0.05)
+        bucket = MemoryBucket()
+        bucket.add(made_event(1))
+        async with MotionClient(bucket, instance=INSTANCE, poll_s=0.01) as client:
+            events = client.events(NOW - timedelta(days=2))
+            await take(events, 1)
+            bucket.add(make_event(at=NOW - timedelta(days=1), no=1, writer="bbbbbb"))
+            assert [(e.writer, e.no) for e in await take(events, 1)] == [("bbbbbb", 1)]
+
     async def test_an_event_whose_worker_was_lost_comes_once(self) -> None:
         """From its frames, from the next owner's message, and whole when its worker is back."""
         bucket, broker = MemoryBucket(), NewsBroker()
