@@ -88,7 +88,9 @@ def _on_disk(text: str) -> list[Recording]:
 def _file(path: Path, name: str) -> Recording:
     # Symbolic links are not resolved: the link's name may be the camera's.
     place = os.path.abspath(path)  # noqa: PTH100
-    return Recording(place=place, name=name, size=path.stat().st_size, camera="")
+    # A name that is not UTF-8 could not be printed.
+    shown = name.encode(errors="backslashreplace").decode()
+    return Recording(place=place, name=shown, size=path.stat().st_size, camera="")
 
 
 async def _in_bucket(text: str, settings: Settings) -> list[Recording]:

@@ -85,7 +85,10 @@ class ScanLedger:
             same = fields["size"] == recording.size and fields["settings"] == spec.fingerprint
             same = same and recording.started_at in (None, begin)
             return found, same and set(spec.makes) <= set(fields["makes"])
-        except (UnreadableObject, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        except (
+            *(UnreadableObject, ValueError, KeyError, TypeError),
+            *(AttributeError, OverflowError, RecursionError),
+        ) as exc:
             log.warning("%s: is not a marker; scanning again: %s", key, exc)
             return None
 
@@ -104,7 +107,8 @@ class ScanLedger:
             await self._put(self._lines(recording, day), body, "application/jsonl")
         marker = {
             "v": VERSION,
-            "place": recording.place,
+            # A path may hold bytes that are not UTF-8.
+            "place": recording.place.encode(errors="backslashreplace").decode(),
             "size": recording.size,
             "camera": recording.camera,
             "started_at": None if recording.started_at is None else iso(recording.started_at),

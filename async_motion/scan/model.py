@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from async_motion.core.index import thin_scores
+from async_motion.core.index import event_started, thin_scores
 from async_motion.core.model import FrameInfo, MotionEvent
-from async_motion.core.names import event_folder
+from async_motion.core.names import event_folder, is_name
 from async_motion.core.options import DECODER_THREADS, Decode
 from async_motion.core.payloads import iso
 from async_motion.settings import Settings
@@ -44,7 +44,7 @@ class Recording:
     @property
     def digest(self) -> str:
         """The name of the recording's marker in the ledger: 32 hex digits."""
-        return hashlib.sha256(self.place.encode()).hexdigest()[:32]
+        return hashlib.sha256(self.place.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,16 +119,29 @@ class ScanOutcome:
 
     @classmethod
     def of_payload(cls, recording: Recording, payload: Mapping[str, Any]) -> ScanOutcome:
-        """Parse what `payload` returned. Raises KeyError, TypeError, ValueError."""
+        """Parse what `payload` returned. Raises KeyError, TypeError, ValueError.
+
+        The names in it must be valid: what an earlier scan has made is removed by them.
+        """
         return cls(
             recording=recording,
-            events=tuple(dict(event) for event in payload["events"]),
+            events=tuple(_checked(dict(event), recording.camera) for event in payload["events"]),
             lines=tuple(str(line) for line in payload["lines"]),
             seconds=float(payload["seconds"]),
             frames=int(payload["frames"]),
             damaged=int(payload["damaged"]),
             remembered=True,
         )
+
+
+def _checked(event: dict[str, Any], camera: str) -> dict[str, Any]:
+    """Return an event of a payload if its id, its camera and its stills can be its own."""
+    event_started(event["event_id"])
+    if event["camera"] != camera or not is_name(camera):
+        raise ValueError(f"camera: expected {camera}")
+    if not all(type(still["seq"]) is int and 0 <= still["seq"] < 10**9 for still in event["stills"]):
+        raise ValueError("stills: expected their numbers")
+    return event
 
 
 def event_line(

@@ -17,6 +17,7 @@ from async_motion.errors import AsyncMotionError
 from async_motion.scan.engines import Engine
 from async_motion.scan.ledger import ScanLedger, days_of, ledger_of
 from async_motion.scan.model import Recording, ScanOutcome, ScanSpec, ScanTask
+from async_motion.scan.sinks import cancel_all
 
 AHEAD = 256
 """Recordings that may be scanned ahead of the next outcome to yield."""
@@ -173,9 +174,7 @@ class _Work:
                     yield outcome
                     waiting = asyncio.create_task(self._ready(), name="scan next")
         finally:
-            for task in (waiting, *tasks):
-                task.cancel()
-            await asyncio.wait([waiting, *tasks])
+            await cancel_all([waiting, *tasks])
 
     def replaced(self, recording: Recording) -> list[ScanOutcome]:
         """Return, once, the earlier outcome of a recording that was scanned again: none or one."""

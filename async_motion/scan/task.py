@@ -264,7 +264,7 @@ def _numbers(recording: Recording) -> Callable[[], int]:
     def draw() -> int:
         nonlocal count
         count += 1
-        seed = f"{recording.camera}\0{name}\0{count}".encode()
+        seed = f"{recording.camera}\0{name}\0{count}".encode(errors="surrogateescape")
         return int.from_bytes(hashlib.sha256(seed).digest()[:3])
 
     return draw

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from datetime import UTC
 from pathlib import Path
 
@@ -28,6 +29,15 @@ async def test_a_folder_gives_its_videos_sorted_each_once(tree: Path) -> None:
     assert (found[1].started_at, found[1].start_source) == (None, None)
     assert found[0].size == 5
     assert len({each.digest for each in found}) == 3
+
+
+async def test_a_name_that_is_not_utf_8_can_be_printed(tree: Path) -> None:
+    odd = tree / "yard" / os.fsdecode(b"\xff.mp4")
+    odd.write_bytes(b"1")
+    (found,) = await find_recordings([str(odd)], settings_in(tree))
+    assert found.name.isprintable()
+    assert found.name.endswith("\\udcff.mp4")
+    assert found.digest
 
 
 async def test_the_options_go_before_the_path(tree: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -65,6 +66,26 @@ async def test_a_marker_that_cannot_be_read_is_none(clip: Path, tmp_path: Path) 
         for text in ("", "[]", "{}", '{"v": 1}', '{"v": 2}', '{"v":1,"size":"x","started_at":4}'):
             marker.write_text(text)
             assert await ledger.find(recording, spec) is None
+
+
+async def test_a_marker_of_others_removes_no_folder(clip: Path, tmp_path: Path) -> None:
+    """Who may put into the bucket must not choose what is removed here."""
+    recording = recording_of(clip)
+    spec = spec_of(settings_in(tmp_path), recording, store=True, stills=True, out=tmp_path / "out")
+    kept = tmp_path / "home" / "file"
+    kept.parent.mkdir()
+    kept.write_text("x")
+    async for _ in scan([recording], {"porch": spec}, InProcess()):
+        pass
+    marker = tmp_path / "objects/edge1/.scan/1/porch/done" / f"{recording.digest}.json"
+    fields = json.loads(marker.read_text())
+    fields["settings"] = "others"
+    (event,) = fields["outcome"]["events"]
+    fields["outcome"]["events"] = [event, {**event, "camera": "..", "event_id": "home"}]
+    marker.write_text(json.dumps(fields))
+    async for _ in scan([recording], {"porch": spec}, InProcess()):
+        pass
+    assert kept.exists()
 
 
 async def test_the_index_of_a_day_has_the_lines_of_all_recordings(clip: Path, tmp_path: Path) -> None:

@@ -27,6 +27,34 @@ def test_an_outcome_comes_back_as_it_was() -> None:
         ScanOutcome.of_payload(PORCH, {"events": []})
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"event_id": "../../etc"},
+        {"event_id": "/etc"},
+        {"event_id": None},
+        {"camera": "../.."},
+        {"camera": "yard"},
+        {"stills": [{"seq": "1"}]},
+        {"stills": [{"seq": -2}]},
+    ],
+)
+def test_an_outcome_names_only_its_own_outputs(bad: dict[str, object]) -> None:
+    """A marker comes from the bucket, and another scan removes the folders and keys that it names."""
+    event = end_of(make_event()).event
+    line = event_line(event, [], started_at=event.started_at, source="name")
+    payload = ScanOutcome(recording=PORCH, events=({**line, **bad},)).payload()
+    with pytest.raises((TypeError, ValueError)):
+        ScanOutcome.of_payload(PORCH, payload)
+
+
+def test_a_place_need_not_be_utf_8() -> None:
+    names = {
+        Recording(place=place, name="", size=1, camera="porch").digest for place in ("/\udcff", "/\udcfe")
+    }
+    assert len(names) == 2
+
+
 def test_an_event_is_told_in_seconds_of_the_file() -> None:
     event = end_of(make_event(), after_s=5.0).event
     line = event_line(event, [], started_at=event.started_at - timedelta(seconds=30), source="option")

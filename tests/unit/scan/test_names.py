@@ -45,6 +45,11 @@ def test_a_milli_or_microsecond_is_kept() -> None:
     assert start_in_path("20260301_120005-120505.mp4", UTC) == NOON, "the end's time is not a fraction"
 
 
+@pytest.mark.parametrize("number", ["-1799", "-9930", "+2400", "-0001", "-1234"])
+def test_a_number_after_the_time_is_no_offset(number: str) -> None:
+    assert start_in_path(f"cam-2026-03-01T12-00-05{number}.mp4", UTC) == NOON
+
+
 def test_an_hour_may_be_a_folder() -> None:
     assert start_in_path("/record/20260301/12/05.mp4", UTC) == datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -78,6 +79,17 @@ async def test_a_problem_stops_nothing_but_one_that_stops_does(tmp_path: Path) -
     with pytest.raises(ScanStopped, match="bad; the same command continues"):
         await listen()
     assert got == [None, "bad", None, None, None]
+
+
+async def test_tasks_that_stop_in_the_same_moment_are_one_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Script(2, lambda recording: ScanOutcome(recording=recording, problem="store away", stops=True))
+    together = [Recording(place=f"/{n}", name=f"{n}", size=10, camera="porch") for n in (19, 39)]
+    with pytest.raises(ScanStopped, match="store away"):
+        _ = [each async for each in scan(together, specs(tmp_path), engine)]
+    gc.collect()  # asyncio logs an error that was not retrieved when its task goes
+    assert caplog.records == []
 
 
 async def test_a_consumer_that_stops_leaves_no_task_behind(tmp_path: Path) -> None:
