@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-from async_motion.core.model import Box, FrameInfo, MotionEvent, Phase, StoredFrame
+from async_motion.core.model import Box, EndReason, FrameInfo, MotionEvent, Phase, StoredFrame
 from async_motion.core.names import EVENT_ID, is_name
 from async_motion.core.strict_json import parse_object
 
@@ -105,7 +105,21 @@ def frame_of(data: Mapping[str, Any]) -> StoredFrame:
     """Return the stored frame that the fields of an announcement describe. Raises ValueError."""
     if data.get("schema") != FRAME_SCHEMA:
         raise ValueError(f"schema: expected {FRAME_SCHEMA}")
-    info = FrameInfo(
+    return StoredFrame(
+        info=info_of(data),
+        bucket=_field(data, "bucket", _line),
+        etag=_field(data, "etag", _line),
+        stored_at=_field(data, "stored_at", _time),
+        delayed=_field(data, "delayed", _flag),
+        url=_optional(data, "url", _line),
+        writer=_optional(data, "writer", _writer),
+        no=_optional(data, "no", _count),
+    )
+
+
+def info_of(data: Mapping[str, Any]) -> FrameInfo:
+    """Return the frame that these fields describe. Raises ValueError, with the field at fault."""
+    return FrameInfo(
         instance=_field(data, "instance", _name),
         camera=_field(data, "camera", _name),
         event_id=_field(data, "event_id", _event_id),
@@ -118,19 +132,25 @@ def frame_of(data: Mapping[str, Any]) -> StoredFrame:
         height=_field(data, "height", _count),
         score=_field(data, "score", _share),
         boxes=_field(data, "boxes", _boxes),
-        zones=_field(data, "zones", lambda value: tuple(_name(zone) for zone in _items(value))),
+        zones=_field(data, "zones", _names),
         worker=_optional(data, "worker", _name),
         epoch=_optional(data, "epoch", _count),
     )
-    return StoredFrame(
-        info=info,
-        bucket=_field(data, "bucket", _line),
-        etag=_field(data, "etag", _line),
-        stored_at=_field(data, "stored_at", _time),
-        delayed=_field(data, "delayed", _flag),
-        url=_optional(data, "url", _line),
-        writer=_optional(data, "writer", _writer),
-        no=_optional(data, "no", _count),
+
+
+def motion_event_of(data: Mapping[str, Any]) -> MotionEvent:
+    """Return the event that these fields describe. Raises ValueError, with the field at fault."""
+    return MotionEvent(
+        event_id=_field(data, "event_id", _event_id),
+        instance=_field(data, "instance", _name),
+        camera=_field(data, "camera", _name),
+        started_at=_field(data, "started_at", _time),
+        peak_score=_field(data, "peak_score", _share),
+        zones=_field(data, "zones", _names),
+        ended_at=_optional(data, "ended_at", _time),
+        end_reason=_optional(data, "end_reason", EndReason),
+        worker=_optional(data, "worker", _name),
+        epoch=_optional(data, "epoch", _count),
     )
 
 
@@ -164,6 +184,10 @@ def _name(value: Any) -> str:
     if not isinstance(value, str) or not is_name(value):
         raise ValueError("not a name, expected 1 to 64 of a-z, 0-9, _ and -")
     return value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(_name(zone) for zone in _items(value))
 
 
 def _event_id(value: Any) -> str:

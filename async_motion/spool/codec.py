@@ -5,14 +5,13 @@ SQLite checks the structure of its file, not the content: text that cannot be de
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from async_motion.core import payloads
-from async_motion.core.model import Box, EndReason, FrameInfo, MotionEvent, StoredFrame
+from async_motion.core.model import FrameInfo, MotionEvent, StoredFrame
 from async_motion.core.payloads import encode_text
 from async_motion.core.strict_json import parse_object
 
@@ -108,22 +107,11 @@ def _owner(of: FrameInfo | MotionEvent) -> dict[str, Any]:
 
 
 def _info(text: str) -> FrameInfo:
-    data = json.loads(text)
-    data["captured_at"] = payloads.parse_iso(data["captured_at"])
-    data["boxes"] = tuple(Box(*box) for box in data["boxes"])
-    data["zones"] = tuple(data["zones"])
-    return FrameInfo(**data)
+    return payloads.info_of(parse_object(text))
 
 
 def _event(text: str) -> MotionEvent:
-    data = json.loads(text)
-    data["started_at"] = payloads.parse_iso(data["started_at"])
-    data["zones"] = tuple(data["zones"])
-    if data["ended_at"]:
-        data["ended_at"] = payloads.parse_iso(data["ended_at"])
-    if data["end_reason"]:
-        data["end_reason"] = EndReason(data["end_reason"])
-    return MotionEvent(**data)
+    return payloads.motion_event_of(parse_object(text))
 
 
 def _line(text: str) -> dict[str, Any]:

@@ -54,6 +54,26 @@ def test_a_damaged_column_is_unreadable(load: Callable[[str], object], text: str
         load(text[: len(text) // 2])
 
 
+@pytest.mark.parametrize("load", [codec.load_info, codec.load_event])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"camera": "\ud800"}, {"camera": 5}, {"event_id": "../../x"}, {"zones": [{}]}, {"zones": "drive"},
+        {"epoch": "7"}, {"captured_at": 5, "started_at": 5},
+        {"score": float("nan"), "peak_score": float("nan")}, {"score": "1", "peak_score": "1"},
+        {"size": "1", "ended_at": "1"}, {"boxes": [[0, 0, 1]], "end_reason": "whim"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_column_with_a_wrong_value_is_unreadable(
+    load: Callable[[str], object], damage: dict[str, Any]
+) -> None:
+    text = codec.dump_info(INFO) if load is codec.load_info else codec.dump_event(ENDED)
+    load(text)
+    with pytest.raises(codec.Unreadable):
+        load(json.dumps(json.loads(text) | damage))
+
+
 def test_a_damaged_time_is_unreadable() -> None:
     with pytest.raises(codec.Unreadable):
         codec.load_time("2026-13-01")
