@@ -11,7 +11,7 @@ import yaml
 
 from async_motion.errors import SettingsError
 from async_motion.settings.places import Place, dotted, exists
-from async_motion.settings.strict_yaml import AmbiguousNumber, StrictLoader
+from async_motion.settings.strict_yaml import MAX_VALUES, AmbiguousNumber, StrictLoader
 from async_motion.settings.values import EnvText, shown, structure
 
 PREFIX = "ASYNC_MOTION__"
@@ -19,8 +19,6 @@ PREFIX = "ASYNC_MOTION__"
 _LONGEST_SECRET_FILE = 64 * 1024
 _MAX_BYTES = 4 * 1024 * 1024
 """Largest settings file that is read."""
-_MAX_VALUES = 200_000
-"""Maximum number of values in a file, aliases expanded: a few lines of them can stand for billions."""
 _STATIC_KEYS = {"MINIO_ACCESS_KEY": ("minio", "access_key"), "MINIO_SECRET_KEY": ("minio", "secret_key")}
 _LAST = 10**9
 """A line number beyond any file: sorts the environment's problems after the file's."""
@@ -113,9 +111,9 @@ class Document:
         """Return the plain data of a node, keys as written, and record the lines."""
         line = node.start_mark.line + 1
         self._values += 1
-        if self._values > _MAX_VALUES:
+        if self._values > MAX_VALUES:
             raise SettingsError(
-                f"{self._file}:{line}: more than {_MAX_VALUES} values with all aliases, expected fewer"
+                f"{self._file}:{line}: more than {MAX_VALUES} values with all aliases, expected fewer"
             )
         self._lines.setdefault(place, line)
         if id(node) in above:

@@ -10,6 +10,9 @@ from typing import Any
 
 import yaml
 
+MAX_VALUES = 200_000
+"""Maximum number of values in a text, aliases expanded."""
+
 _TEXT = "tag:yaml.org,2002:str"
 _EXPECTED = "expected a decimal number, or text in quotes"
 
@@ -60,8 +63,36 @@ def read_yaml(text: str) -> Any:
 
     Raises AmbiguousNumber, ValueError, yaml.YAMLError, RecursionError.
     """
-    loader = StrictLoader(text)
+    return read_bounded(StrictLoader, text)
+
+
+def read_bounded(kind: type[yaml.SafeLoader], text: str) -> Any:
+    """Return the plain data of a YAML text of at most `MAX_VALUES` values, aliases expanded.
+
+    `kind` is the loader. Raises ValueError, yaml.YAMLError, RecursionError.
+    """
+    loader = kind(text)
     try:
-        return loader.get_single_data()
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        # A few lines of aliases stand for billions of values, which `<<` copies.
+        if _size(root, {}) > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} values with all aliases, expected fewer")
+        return loader.construct_document(root)
     finally:
         loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return the number of values of a node, aliases expanded. Raises ValueError, RecursionError."""
+    size = known.get(id(node))
+    if size == 0:
+        raise ValueError("an alias that contains itself, expected a value")
+    if size is None:
+        known[id(node)] = 0  # until its parts are counted
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        size = known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return size

@@ -37,6 +37,7 @@ from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.detection.working_image import LONGEST, halved, quartered
 from async_motion.core.model import Luma, Reason
 from async_motion.errors import CameraUnavailable, FrameShapeError, UsageError
+from async_motion.settings.strict_yaml import read_bounded
 from async_motion.tune.scoring import (
     EMPTY,
     Labels,
@@ -345,7 +346,7 @@ def parse_labels(path: Path, content: bytes) -> dict[str, Label]:
     if path.suffix.lower() == ".csv":
         return _from_csv(path, text)
     try:
-        data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        data = json.loads(text) if path.suffix.lower() == ".json" else read_bounded(yaml.SafeLoader, text)
     except json.JSONDecodeError as exc:
         raise UsageError(f"{path}:{exc.lineno}: broken JSON: {exc.msg}") from None
     except yaml.YAMLError as exc:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from async_motion.errors import SettingsError
-from async_motion.settings import load
+from async_motion.settings import load, load_text
 from async_motion.settings.form import as_yaml
 from async_motion.settings.strict_yaml import AmbiguousNumber, read_yaml
 
@@ -67,3 +67,25 @@ def test_a_form_keeps_as_text_what_it_cannot_read() -> None:
     assert as_yaml(("mqtt", "port"), "1:30:00") == "1:30:00"
     assert as_yaml(("mqtt", "port"), "[" * 3000) == "[" * 3000
     assert as_yaml(("mqtt", "port"), "1883") == 1883
+
+
+MERGES = "\n".join(["a0: &a0 {b: 1}", *(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, 60))])
+ALIASES = "\n".join(["- &a0 [x]", *(f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 60))])
+
+
+@pytest.mark.parametrize("text", [MERGES, ALIASES], ids=["merges", "aliases"])
+def test_aliases_that_stand_for_billions_of_values_are_refused_at_once(text: str) -> None:
+    with pytest.raises(ValueError, match="more than 200000 values"):
+        read_yaml(text)
+    with pytest.raises(SettingsError, match="more than 200000 values"):
+        load_text(text.encode(), Path("v.yaml"), {})
+
+
+@pytest.mark.parametrize("text", ["&a [*a]", "a: &a {b: *a}"])
+def test_an_alias_that_contains_itself_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="contains itself"):
+        read_yaml(text)
+
+
+def test_no_text_is_no_value() -> None:
+    assert read_yaml("") is None
