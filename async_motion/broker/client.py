@@ -389,7 +389,7 @@ class BrokerClient:
     async def _ask_new(self, connection: Connection) -> None:
         """Send pending subscriptions and unsubscriptions."""
         while self._old_filters:
-            await connection.unsubscribe(self._old_filters.pop(0))
+            connection.unsubscribe(self._old_filters.pop(0))
         while self._new_filters:
             topic_filter = self._new_filters.pop(0)
             try:

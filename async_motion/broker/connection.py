@@ -65,7 +65,7 @@ _ADVICE: Final = {
     0x84: "the broker does not speak this version of MQTT: set mqtt.protocol",
     0x85: "the broker does not accept this mqtt.client_id",
     0x86: "wrong mqtt.username or mqtt.password",
-    0x87: "mqtt.username is not authorized to connect",
+    0x87: "wrong mqtt.username or mqtt.password, or not authorized to connect",  # mosquitto: for all of them
     0x8E: "another client took over our client id: does a second instance run under this name?",
     0x95: "a packet was larger than the broker accepts",
 }
@@ -278,6 +278,7 @@ class Connection:
         self._accept, paho.on_connect = paho.on_connect, self._on_connect
         self._release, paho.on_disconnect = paho.on_disconnect, self._on_disconnect
         paho.on_publish = self._on_publish
+        paho.on_unsubscribe = None
         paho.on_socket_register_write = self._on_want_write
         paho.loop_read = self._read
         self._receive_bytes, paho._sock_recv = paho._sock_recv, self._receive_bounded  # noqa: SLF001
@@ -355,16 +356,16 @@ class Connection:
         if number >= 0x80:
             raise BrokerRefused(f"subscribing to {topic_filter}: {code}")
 
-    async def unsubscribe(self, topic_filter: str) -> None:
-        """Unsubscribe. Raises BrokerUnavailable."""
-        assert self._client is not None, "call open() first"
-        try:
-            await self._client.unsubscribe(topic_filter)
-            stop_if_cancelled()
-        except aiomqtt.MqttError as exc:
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Send an UNSUBSCRIBE. Raises BrokerUnavailable.
+
+        Behind a flood of messages its UNSUBACK comes late. Nothing depends on it, so it is not awaited.
+        """
+        result, _ = self._paho.unsubscribe(topic_filter)
+        if result != MQTT_ERR_SUCCESS:
             error = BrokerUnavailable(f"unsubscribing from {topic_filter} failed")
             self.abort(error)
-            raise error from exc
+            raise error
 
     async def send(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
         """Wait for a slot and `put`."""

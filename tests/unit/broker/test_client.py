@@ -24,7 +24,15 @@ from async_motion.core.options import MqttProtocol
 from async_motion.errors import BrokerRefused, BrokerUnavailable
 from tests.support.wait import eventually_async
 
-CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, DISCONNECT = 0x20, 0x30, 0x40, 0x82, 0x90, 0xE0
+CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, UNSUBSCRIBE, DISCONNECT = (
+    0x20,
+    0x30,
+    0x40,
+    0x82,
+    0x90,
+    0xA2,
+    0xE0,
+)
 LOG = "async_motion.broker.client"
 QUICK: dict[str, Any] = {
     "retry_first_s": 0.01,
@@ -58,6 +66,8 @@ class Script:
 
     connack: bytes | None = b"\0\0\0"
     publishes: list[Packet] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
+    """The kinds of the SUBSCRIBE and UNSUBSCRIBE packets; the latter are not answered."""
     connects: int = 0
     on_publish: Callable[[Packet, asyncio.StreamWriter], Awaitable[None]] | None = None
     writer: asyncio.StreamWriter | None = None
@@ -80,7 +90,10 @@ class Script:
                             await self.on_publish(packet, writer)
                         else:
                             send(writer, PUBACK, packet.number)
+                    elif packet.kind == UNSUBSCRIBE:
+                        self.asked.append(packet.kind)
                     elif packet.kind == SUBSCRIBE:
+                        self.asked.append(packet.kind)
                         send(writer, SUBACK, packet.number + b"\0\1")
                     elif packet.kind == DISCONNECT:
                         break
@@ -124,6 +137,9 @@ async def against(script: Script, **options: Any) -> AsyncIterator[BrokerClient]
                 yield client
             finally:
                 running.cancel()
+
+
+def ignore(_topic: str, _payload: bytes, _retained: bool) -> None: ...
 
 
 async def connected(client: BrokerClient) -> None:
@@ -242,7 +258,7 @@ def test_a_broker_that_acknowledges_nothing_is_refused() -> None:
         (0x84, "refused: the broker does not speak this version of MQTT: set mqtt.protocol"),
         (0x85, "refused: the broker does not accept this mqtt.client_id"),
         (0x86, "refused: wrong mqtt.username or mqtt.password"),
-        (0x87, "refused: mqtt.username is not authorized to connect"),
+        (0x87, "refused: wrong mqtt.username or mqtt.password, or not authorized to connect"),
         (0x8A, "refused: banned"),
         (0x88, "unavailable: server unavailable"),
         (0x89, "unavailable: server busy"),
@@ -265,7 +281,7 @@ def test_a_refused_connection_says_why(code: int, wanted: str) -> None:
     ("code", "wanted"),
     [
         (4, "refused: wrong mqtt.username or mqtt.password"),
-        (5, "refused: mqtt.username is not authorized to connect"),
+        (5, "refused: wrong mqtt.username or mqtt.password, or not authorized to connect"),
         (3, "unavailable: server unavailable"),
     ],
 )
@@ -476,6 +492,21 @@ def test_a_limit_that_was_learned_is_retried_when_the_broker_comes_back() -> Non
 
 
 # -- incoming messages
+
+
+def test_an_unsubscription_without_an_answer_costs_nothing() -> None:
+    async def case() -> None:
+        script = Script(connack=accepted(b""))
+        async with against(script) as client:
+            client.subscribe("a", ignore)
+            await eventually_async(lambda: script.asked == [SUBSCRIBE])
+            client.unsubscribe("a", ignore)
+            client.subscribe("b", ignore)
+            await eventually_async(lambda: script.asked == [SUBSCRIBE, UNSUBSCRIBE, SUBSCRIBE])
+            await client.publish("c", b"d")
+            assert script.connects == 1
+
+    asyncio.run(case())
 
 
 def test_a_message_above_our_bound_is_dropped_and_the_next_one_comes(
