@@ -150,18 +150,19 @@ class Commands:
         A flood is merged: beyond `BURST`, only the newest command to each setting waits for `tick`.
         """
         target = self._topics.parse_command(topic)
+        where = _shown(topic)
+        if was_retained:  # it comes with the connection, perhaps before its camera has started
+            self._warn(
+                target[0] if target is not None and target[0] in self._controls else "",
+                f"command on {where} ignored: it is retained; publish it without the retain flag",
+            )
+            return
         if target is None or target[0] not in self._controls:
-            self._warn("", f"command on {_shown(topic)} ignored: there is no such camera")
+            self._warn("", f"command on {where} ignored: there is no such camera")
             return
         camera, setting = target
         known = setting in commands.SETTINGS or setting in (commands.SNAPSHOT, PROFILE)
-        where = _shown(topic)
-        if was_retained:
-            self._warn(
-                camera,
-                f"{camera}: command on {where} ignored: it is retained; publish it without the retain flag",
-            )
-        elif not known or len(payload) > commands.MAX_BYTES:
+        if not known or len(payload) > commands.MAX_BYTES:
             self._refuse(camera, setting, where, payload)
         elif self._buckets.take((camera, setting), self._monotonic()):
             self._waiting.pop((camera, setting), None)  # the waiting command is older
