@@ -140,12 +140,14 @@ def _signals(stopping: asyncio.Event, wanted: asyncio.Event, liveness: Liveness)
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     for number in signals[:2]:
         loop.add_signal_handler(number, stop, number.name)
+    before = signal.getsignal(signal.SIGHUP)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
         yield
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+        signal.signal(signal.SIGHUP, before)
 
 
 class Service:

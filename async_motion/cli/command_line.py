@@ -260,6 +260,8 @@ def _health(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    # Until the service handles it, a reload must not end it: the next line takes a second and more.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from async_motion.cli import run
 
     return run.main(args)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from async_motion.cli import run
 from async_motion.cli.command_line import OPENCV_PACKAGES, main
 from async_motion.cli.schema import NAMES
 from tests.support.service import ROOT, clean_environment
@@ -126,3 +129,24 @@ def test_an_import_that_fails_for_another_reason_is_a_bug_and_shown_as_one(tmp_p
     answer = with_a_cv2_that_raises("ImportError('no such name')", "check", tmp_path)
     assert answer.returncode == 1
     assert "Traceback" in answer.stderr
+
+
+@pytest.fixture
+def hang_up() -> Iterator[None]:
+    """Restore what SIGHUP does."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_up")
+def test_a_reload_while_the_service_starts_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[object] = []
+
+    def started(_args: object) -> int:
+        found.append(signal.getsignal(signal.SIGHUP))
+        return 0
+
+    monkeypatch.setattr(run, "main", started)
+    assert main(["run"]) == 0
+    assert found == [signal.SIG_IGN]
