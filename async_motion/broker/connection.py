@@ -347,6 +347,8 @@ class Connection:
         try:
             codes = await self._client.subscribe(topic_filter, qos=1)
             stop_if_cancelled()
+            if not codes:  # paho passes on a SUBACK without any
+                raise aiomqtt.MqttError("no reason code")
         except aiomqtt.MqttError as exc:
             error = BrokerUnavailable(f"subscribing to {topic_filter} failed")
             self.abort(error)

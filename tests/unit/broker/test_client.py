@@ -66,6 +66,8 @@ class Script:
 
     connack: bytes | None = b"\0\0\0"
     publishes: list[Packet] = field(default_factory=list)
+    suback: bytes = b"\1"
+    """The reason codes of a SUBACK."""
     asked: list[int] = field(default_factory=list)
     """The kinds of the SUBSCRIBE and UNSUBSCRIBE packets; the latter are not answered."""
     connects: int = 0
@@ -94,7 +96,7 @@ class Script:
                         self.asked.append(packet.kind)
                     elif packet.kind == SUBSCRIBE:
                         self.asked.append(packet.kind)
-                        send(writer, SUBACK, packet.number + b"\0\1")
+                        send(writer, SUBACK, packet.number + b"\0" + self.suback)
                     elif packet.kind == DISCONNECT:
                         break
         writer.close()
@@ -492,6 +494,19 @@ def test_a_limit_that_was_learned_is_retried_when_the_broker_comes_back() -> Non
 
 
 # -- incoming messages
+
+
+@pytest.mark.parametrize("codes", [b"", b"\x77"], ids=["none", "unknown"])
+def test_a_suback_without_a_valid_reason_code_ends_the_connection_alone(codes: bytes) -> None:
+    async def case() -> None:
+        script = Script(connack=accepted(b""), suback=codes)
+        async with against(script) as client:
+            client.subscribe("a", ignore)
+            await eventually_async(lambda: script.connects > 1, what="another connection")
+            script.suback = b"\1"
+            await connected(client)
+
+    asyncio.run(case())
 
 
 def test_an_unsubscription_without_an_answer_costs_nothing() -> None:
