@@ -26,7 +26,7 @@ from typing import Any, Final
 from async_motion.errors import LeaseLost, LeaseUnavailable
 from async_motion.fleet.bucket_view import RETRY_S, BucketView
 from async_motion.fleet.guard import LeaseGuard
-from async_motion.fleet.leases import Fence, KeyValueBucket, Lease, LeaseKeeper
+from async_motion.fleet.leases import Fence, KeyValueBucket, Lease, LeaseKeeper, Owner
 from async_motion.fleet.model import INSTANCE, Assignment, FleetSettings, OwnedCameras
 
 log = logging.getLogger(__name__)
@@ -104,10 +104,6 @@ class LeaseHolder:
         """Return whether a camera is being acquired or given up."""
         return camera in self._busy
 
-    def is_unanswered(self, camera: str) -> bool:
-        """Return whether the last attempt to acquire a camera had no answer: the lease may be ours."""
-        return self._keeper.is_unanswered(camera)
-
     def epoch(self, camera: str) -> int:
         """Return the epoch of a camera that is held."""
         return self._held[camera].lease.epoch
@@ -167,10 +163,18 @@ class LeaseHolder:
             elif not self._fence.holds(camera):
                 self._fence_fell(camera)
 
-    def acquire(self, camera: str) -> None:
-        """Try to acquire a camera, in a task; start it, or call `freed` if another worker owns it."""
+    def is_ours(self, camera: str, owner: Owner) -> bool:
+        """Return whether a camera's lease in the bucket is the newest one that this worker has acquired."""
+        return self._keeper.is_ours(camera, owner)
+
+    def acquire(self, camera: str, *, resume: bool = False) -> None:
+        """Try to acquire a camera, in a task; start it, or call `freed` if another worker owns it.
+
+        `resume`: its lease in the bucket is ours.
+        """
         self._busy.add(camera)
-        self._spawn(self._acquire(camera), f"fleet: acquire[{camera}]")
+        acquiring = self._keeper.resume(camera) if resume else self._keeper.acquire(camera)
+        self._spawn(self._acquire(camera, acquiring), f"fleet: acquire[{camera}]")
 
     def give_up(self, camera: str, why: str, *, lost: bool = False) -> None:
         """Stop a camera and release its lease, in a task. `lost`: another worker owns it."""
@@ -184,11 +188,11 @@ class LeaseHolder:
         if self._tasks is not None:
             self._tasks.create_task(work, name=name)
 
-    async def _acquire(self, camera: str) -> None:
+    async def _acquire(self, camera: str, acquiring: Coroutine[Any, Any, Lease | None]) -> None:
         # The watch may show our own key before the answer: then the last owner is no longer in the view.
         note = self._left_by_the_last(camera)
         try:
-            lease = await self._keeper.acquire(camera)
+            lease = await acquiring
         except LeaseUnavailable as exc:
             self._view.failed(str(exc))
             return

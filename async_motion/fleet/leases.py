@@ -160,39 +160,25 @@ class LeaseKeeper:
         self._ttl_s = ttl_s
         self._clock = clock
         self._draw_tenure = draw_tenure
-        self._unanswered: dict[str, tuple[str, float]] = {}
-        """Tenure and time of each acquisition without an answer: it may be written, and block its camera."""
+        self._tenures: dict[str, str] = {}
+        """The tenure of each camera's newest acquisition."""
 
-    def is_unanswered(self, camera: str) -> bool:
-        """Return whether it is unknown if the last acquisition of a camera was written."""
-        return camera in self._unanswered
+    def is_ours(self, camera: str, owner: Owner) -> bool:
+        """Return whether a camera's lease in the bucket is this keeper's newest one."""
+        return self._tenures.get(camera) == owner.tenure
 
     async def acquire(self, camera: str) -> Lease | None:
-        """Return a lease on a camera; None if another worker has it. Raises LeaseUnavailable.
-
-        After a LeaseUnavailable the next call first looks whether the lease was written.
-        """
-        if camera in self._unanswered:
-            lease = await self._written(camera)
-            if lease is not None:
-                with suppress(LeaseLost):
-                    lease = await self.renew(lease)
-                    del self._unanswered[camera]
-                    return lease
-            del self._unanswered[camera]
+        """Return a lease on a camera; None if another worker has it. Raises LeaseUnavailable."""
         owner = Owner(worker=self._worker, tenure=self._draw_tenure(), epoch=0)
+        self._tenures[camera] = owner.tenure
         sent = self._clock()
-        key = CAMERA + camera
         try:
-            revision = await self._bucket.create(key, owner.encode())
+            revision = await self._bucket.create(CAMERA + camera, owner.encode())
         except KeyTaken:
             return None
         except LeaseUnavailable:
             # The write may have happened. Then it blocks the camera for everyone, so use it.
-            self._unanswered[camera] = owner.tenure, sent
-            lease = await self._written(camera)
-            del self._unanswered[camera]
-            return lease
+            return await self._written(camera, sent + self._ttl_s)
         return Lease(
             camera=camera,
             epoch=revision,
@@ -201,19 +187,29 @@ class LeaseKeeper:
             deadline=sent + self._ttl_s,
         )
 
-    async def _written(self, camera: str) -> Lease | None:
-        """Return the lease of an acquisition without an answer; None if it was not written."""
-        tenure, sent = self._unanswered[camera]
+    async def resume(self, camera: str) -> Lease | None:
+        """Return the newest lease on a camera that was given up, renewed; None if it is gone.
+
+        A write without an answer may be done long after it was sent, and a release may fail: then the lease
+        lives on and blocks the camera for everyone. Raises LeaseUnavailable.
+        """
+        lease = await self._written(camera, -math.inf)
+        with suppress(LeaseLost):
+            return None if lease is None else await self.renew(lease)
+        return None
+
+    async def _written(self, camera: str, deadline: float) -> Lease | None:
+        """Return the newest lease on a camera as it is in the bucket; None if it is not there."""
         entry = await self._bucket.get(CAMERA + camera)
         found = parse_owner(entry) if entry is not None else None
-        if entry is None or found is None or found.tenure != tenure:
+        if entry is None or found is None or not self.is_ours(camera, found):
             return None
         return Lease(
             camera=camera,
             epoch=found.epoch,
-            tenure=tenure,
+            tenure=found.tenure,
             revision=entry.revision,
-            deadline=sent + self._ttl_s,
+            deadline=deadline,
         )
 
     async def renew(self, lease: Lease, note: Mapping[str, Any] | None = None) -> Lease:

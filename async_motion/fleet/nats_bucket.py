@@ -365,6 +365,9 @@ class NatsBucket:
                     # The bucket was deleted meanwhile: the next request creates it again.
                     self._bucket = None
                 raise LeaseUnavailable(f"the NATS servers refuse: {_words(exc)}") from exc
+            except nats.errors.MaxPayloadError as exc:
+                least = f"expected {MAX_VALUE_BYTES >> 10} KiB or more"
+                raise LeaseUnavailable(f"max_payload of the NATS servers is too small, {least}") from exc
             except _TROUBLE as exc:
                 self._patience_s = self._timeout_s / 2
                 if isinstance(exc, nats.js.errors.NoStreamResponseError):

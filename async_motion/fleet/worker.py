@@ -289,8 +289,9 @@ class FleetWorker:
         for camera in self._settings.cameras:
             if camera in self._holder or self._holder.is_busy(camera):
                 continue
-            if self._holder.is_unanswered(camera):
-                self._holder.acquire(camera)
+            owner = self._view.owner(camera)
+            if owner is not None and self._holder.is_ours(camera, owner):
+                self._holder.acquire(camera, resume=True)
                 continue
             if not self._view.is_free(camera):
                 self._free_since.pop(camera, None)

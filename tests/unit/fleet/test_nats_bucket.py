@@ -114,6 +114,61 @@ async def test_a_replaced_bucket_is_neither_watched_nor_gets_a_lease(monkeypatch
     assert older.asked == ["create", "watch"]
 
 
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (
+            nats.errors.MaxPayloadError(),
+            "max_payload of the NATS servers is too small, expected 16 KiB or more",
+        ),
+        (TypeError("write() before start_tls()"), "do not answer: write"),
+        (AssertionError("no transport"), "do not answer: no transport"),
+    ],
+)
+async def test_what_nats_py_raises_for_a_request_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, words: str
+) -> None:
+    class Broken:
+        async def put(self, _key: str, _value: bytes) -> int:
+            raise raised
+
+    async def opened() -> Broken:
+        return Broken()
+
+    bucket: Any = NatsBucket(["nats://127.0.0.1:1"], "fleet", ttl_s=600.0, worker="w1")
+    monkeypatch.setattr(bucket, "_open", opened)
+    with pytest.raises(LeaseUnavailable, match=words):
+        await bucket.put("worker.w1", b"")
+
+
+async def test_after_a_request_without_an_answer_the_next_waits_for_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[int | None] = [None, None, 1, None]
+
+    class Electing:
+        async def put(self, _key: str, _value: bytes) -> int:
+            answer = answers.pop(0)
+            if answer is None:
+                await asyncio.Event().wait()
+            assert answer is not None
+            return answer
+
+    electing = Electing()
+
+    async def opened() -> Electing:
+        return electing
+
+    bucket: Any = NatsBucket(["nats://127.0.0.1:1"], "fleet", ttl_s=2.0, worker="w1")
+    monkeypatch.setattr(bucket, "_open", opened)
+    limits: list[float] = []
+    for _ in range(4):
+        limits.append(bucket._patience_s)  # noqa: SLF001 - times are no subject of a test on a busy machine
+        with suppress(LeaseUnavailable):
+            await bucket.put("worker.w1", b"")
+    assert limits == pytest.approx([2 / 3, 1 / 3, 1 / 3, 2 / 3])
+
+
 async def test_a_connection_is_not_replaced_for_the_end_of_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -166,6 +166,7 @@ async def running(
     clock: Callable[[], float] = time.monotonic,
     cameras: Owned | None = None,
     cost: float | None = None,
+    ttl_s: float = TTL_S,
 ) -> AsyncIterator[Running]:
     line = Line(bucket)
     owned = cameras or Owned(name, stage)
@@ -176,7 +177,7 @@ async def running(
             cameras=CAMERAS,
             capacity=4.0,
             fingerprint=fingerprint,
-            ttl_s=TTL_S,
+            ttl_s=ttl_s,
             on_quorum_loss=on_quorum_loss,
         ),
         line,
@@ -384,13 +385,13 @@ def says(bucket: MemoryBucket, worker: str, what: bytes) -> bool:
     return report is not None and what in report.value
 
 
-async def test_an_acquisition_that_was_written_without_an_answer_is_taken_up() -> None:
-    bucket, stage = MemoryBucket(60.0), Stage()
-    async with running("a", bucket, stage) as only:
+async def test_a_lease_that_a_write_without_an_answer_left_behind_is_taken_up() -> None:
+    bucket, stage = MemoryBucket(600.0), Stage()
+    async with running("a", bucket, stage, ttl_s=600.0) as only:
         only.line.unheard = True
         await eventually_async(lambda: bucket.live(CAMERA + "cam1") is not None, what="a lease")
         only.line.unheard = False
-        # Its key, which does not expire here, would block the camera.
+        # Otherwise its key blocks the camera for ten minutes.
         await eventually_async(lambda: "cam1" in stage.of("a"), what="its owner")
 
 
