@@ -195,7 +195,10 @@ class FleetWorker:
                 pause_s = self._settings.ttl_s / 3
             except (LeaseUnavailable, TimeoutError) as exc:
                 self._view.failed(str(exc) or "no answer to a report")
-            await asyncio.sleep(pause_s)
+            while pause_s > 0:
+                await asyncio.sleep(min(pause_s, RETRY_S))
+                # Another request may have had no answer: a report finds out when there is one again.
+                pause_s = pause_s - RETRY_S if self._view.connected else 0.0
 
     def _report(self) -> WorkerReport:
         return WorkerReport(
