@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from async_motion.capture.address import Address
 from async_motion.capture.clock import Floor, PtsClock
 from async_motion.capture.display import Display
-from async_motion.capture.ffmpeg.decoding import Decoder, decoder_of, time_base
+from async_motion.capture.ffmpeg.decoding import Decoder, decoder_of
 from async_motion.capture.ffmpeg.frames import DecodedImage
 from async_motion.capture.ffmpeg.streams import OpenStream, open_stream
 from async_motion.capture.http.connection import Stopped
@@ -169,7 +169,7 @@ class MainStream:
         if cursor is None or cursor.gop is not gop or (cursor.latest and cursor.latest.at > at):
             decoder = Decoder(
                 decoder_of(source.stream, self._spec),
-                time_base(source.stream),
+                source.time_base,
                 _ignore,
                 container=source.display,
             )

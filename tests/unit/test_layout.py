@@ -33,7 +33,6 @@ ELSEWHERE = {
     "capture/ffmpeg/streams.py": ("integration/test_odd_cameras.py", "needs real streams"),
     "capture/handover.py": ("unit/capture/test_source.py", "both ends of one hand-over"),
     "capture/http/body.py": ("integration/test_odd_cameras.py", "needs FFmpeg as its reader"),
-    "capture/main_stream.py": ("integration/test_capture_record.py", "needs two real streams"),
     "capture/spec.py": ("unit/capture/test_address.py", VALUES),
     "capture/worker/child.py": ("integration/test_isolation.py", "needs a process"),
     "capture/worker/parent.py": ("integration/test_isolation.py", "needs a process"),

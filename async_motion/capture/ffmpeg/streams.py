@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import chain
 from typing import Any, Final, NamedTuple, cast
 
@@ -25,7 +26,7 @@ from async_motion.capture.address import Address, Attempt, SourceKind, attempt_o
 from async_motion.capture.clock import PtsClock
 from async_motion.capture.display import Display, aspect_of
 from async_motion.capture.ffmpeg.container_display import container_display
-from async_motion.capture.ffmpeg.decoding import VideoPacket, pts_of
+from async_motion.capture.ffmpeg.decoding import VideoPacket, pts_of, time_base
 from async_motion.capture.ffmpeg.rtsp_proxy import RtspProxy
 from async_motion.capture.http.body import Body, open_body
 from async_motion.capture.http.connection import Waiting
@@ -107,6 +108,8 @@ class OpenStream:
     """Whether its frames have only their arrival times: FFmpeg invents the PTS of MJPEG over HTTP."""
     display: Display
     """The container's display parameters."""
+    time_base: Fraction
+    """The unit of its PTS, in seconds. FFmpeg frees its own on closing; other threads may still decode."""
     _packets: Iterator[VideoPacket]
     _meter: ByteMeter
     _raise_problem: Callable[[], None]
@@ -292,7 +295,10 @@ def _open(
             display = Display(aspect=aspect_of(stream.sample_aspect_ratio))
         else:
             display = container_display(stream)
-        return OpenStream(container, stream, address.shown, timeless, display, packets, meter, check, body)
+        unit = time_base(stream)
+        return OpenStream(
+            container, stream, address.shown, timeless, display, unit, packets, meter, check, body
+        )
     except av.FFmpegError as exc:
         container.close()
         check()

@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 
 from async_motion.capture.address import Address, SourceKind
 from async_motion.capture.clock import PtsClock
-from async_motion.capture.ffmpeg.decoding import Decoder, VideoPacket, pts_of, time_base, watching_decoder
+from async_motion.capture.ffmpeg.decoding import Decoder, VideoPacket, pts_of, watching_decoder
 from async_motion.capture.ffmpeg.frames import FramePicker, frame_of
 from async_motion.capture.ffmpeg.streams import OpenStream, open_stream
 from async_motion.capture.handover import FrameSink
@@ -304,7 +304,7 @@ class _Feed:
             log.warning(
                 "%s: hwaccel %s: %s; decoding in software", spec.camera, self._spec.hwaccel, in_software
             )
-        decoder = Decoder(context, time_base(stream), self._sink.reader_corrupt, container=source.display)
+        decoder = Decoder(context, source.time_base, self._sink.reader_corrupt, container=source.display)
         intra_only = context.codec.intra_only
         if spec.decode == "keyframes" and not intra_only:
             return DecodeKeyframes(decoder, time_of)
