@@ -104,6 +104,8 @@ class StillsReader:
     def _decode(self, path: Path, sink: FrameSink) -> _Still | None:
         """Return the image in `path`; None, with a warning, if it cannot be decoded."""
         try:
+            if not path.is_file():  # opening a pipe would wait for its writer
+                raise ValueError("not a file")
             if path.stat().st_size > MAX_BYTES:
                 raise ValueError("too large")
             data = path.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -70,6 +71,15 @@ def test_what_cannot_be_read_is_skipped_and_named(tmp_path: Path, caplog: pytest
     assert [frame.luma.shape for frame in frames] == [(48, 64), (24, 32)]
     assert source.counters.corrupt == 3
     assert all(f"{number}." in caplog.text for number in (1, 2, 3))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Each reader would hang in it, and the camera would soon have no thread left."""
+    os.mkfifo(tmp_path / "0.jpg")
+    write(tmp_path, "1.jpg", 50)
+    source = open_source(spec(tmp_path))
+    assert len(read(source)) == 1
+    assert source.counters.corrupt == 1
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
