@@ -202,6 +202,9 @@ class Handover:
                     frame, self.late = self._frames.popleft()
                     self._room.notify()
                     self.counters.frames += 1
+                    if self.lossless or self.late:
+                        # The reader may have waited for this room, however long: that is no stall.
+                        self.reader_expects(0.0)
                     return frame
                 if self._ended:
                     if self._error is not None:

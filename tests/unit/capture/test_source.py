@@ -20,7 +20,7 @@ from async_motion.capture import CameraSource, CaptureSpec
 from async_motion.capture.address import parse
 from async_motion.capture.clock import PtsClock
 from async_motion.capture.connect import connect
-from async_motion.capture.handover import DEPTH, Handover
+from async_motion.capture.handover import DEPTH, CaptureCounters, Handover
 from async_motion.capture.source import CLOSE_GRACE_S, MAX_STUCK
 from async_motion.core.model import Frame
 from async_motion.errors import CameraRefused, CameraUnavailable
@@ -61,6 +61,32 @@ def test_a_lossless_source_delivers_every_frame_to_a_slow_consumer() -> None:
         return seen
 
     assert asyncio.run(run()) == list(range(50))
+
+
+@pytest.mark.parametrize(("lossless", "patient"), [(True, False), (False, True)])
+def test_a_reader_that_has_waited_long_for_its_consumer_is_not_overdue(lossless: bool, patient: bool) -> None:
+    async def run() -> list[float]:
+        now = 0.0
+        handover = Handover(
+            counters=CaptureCounters(),
+            lossless=lossless,
+            open_timeout_s=1.0,
+            stall_timeout_s=5.0,
+            monotonic=lambda: now,
+        )
+        handover.reader_opened()
+        for number in range(DEPTH):
+            handover.reader_offer(make_frame(number), patient=patient)
+        now = 100.0  # the consumer was busy
+        seen = [await handover.get() for _ in range(DEPTH)]
+        asyncio.get_running_loop().call_soon(handover.reader_offer, make_frame(DEPTH))
+        seen.append(await handover.get())
+        now = 200.0
+        with pytest.raises(CameraUnavailable, match="no new frame for 5 s"):
+            await handover.get()
+        return [frame.monotonic for frame in seen if frame is not None]
+
+    assert asyncio.run(run()) == list(range(DEPTH + 1))
 
 
 def test_a_live_source_keeps_the_newest_frames_and_counts_the_others() -> None:
