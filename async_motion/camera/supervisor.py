@@ -73,7 +73,8 @@ class CameraSupervisor:
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._wake.wait()
-                    await asyncio.sleep(began + RECONNECT_MIN_S - loop.time())
+                    if not self._stopped:
+                        await asyncio.sleep(began + RECONNECT_MIN_S - loop.time())
 
     def reconnect(self) -> None:
         """End the connection, or the wait for the next one, and connect now.

@@ -92,6 +92,17 @@ async def test_commands_do_not_make_a_refusing_camera_be_asked_without_a_pause(
         await keeper.stop()
 
 
+async def test_a_camera_that_has_just_failed_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "REFUSED_RETRY_S", (3600.0, 3600.0))
+    monkeypatch.setattr(supervisor, "RECONNECT_MIN_S", 3600.0)
+    bench = make(ListSource([], live=True, then=CameraRefused("401")))
+    keeper = CameraSupervisor("porch", bench.unit)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        tasks.create_task(keeper.run(), name="keeper")
+        await eventually_async(lambda: bench.source.closed == 1)
+        await keeper.stop()
+
+
 class ThreadedDetector(FakeDetector):
     """Count the threads that are in `update` at once."""
 
