@@ -54,6 +54,9 @@ def connect(address: Address, within_s: float, sockets: CameraSockets | None = N
             )
             sockets.add(secure)  # a cut ends the handshake too
             secure.do_handshake()
+    except TimeoutError:
+        camera.close()
+        raise CameraUnavailable(f"{address.shown}: timed out in the TLS handshake") from None
     except OSError:
         camera.close()
         raise CameraUnavailable(f"{address.shown}: does not speak TLS, or none of our versions") from None

@@ -48,6 +48,12 @@ def test_tls_has_the_time_that_the_connection_has_left(
     assert left == [3.0]
 
 
+def test_a_camera_that_is_silent_in_the_handshake_is_not_said_to_lack_tls(listener: socket.socket) -> None:
+    spec = spec_of(listener, "https")
+    with pytest.raises(CameraUnavailable, match="timed out in the TLS handshake"):
+        connect(parse(spec.source), 0.2)
+
+
 def test_all_addresses_of_a_name_together_have_the_time_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
     class Silent:
         """A socket to an address that never answers."""
