@@ -250,9 +250,12 @@ class Commands:
                     tasks.create_task(self._take_snapshot(camera), name=f"snapshot[{camera}]")
 
     async def _take_snapshot(self, camera: str) -> None:
+        controls = self._controls.get(camera)
         try:
+            if controls is None:
+                return  # a reload has detached it since the command
             async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
-                await self._controls[camera].snapshot()
+                await controls.snapshot()
         except (AsyncMotionError, TimeoutError) as exc:
             self._warn(camera, f"{camera}: no snapshot: {str(exc) or 'no frame came in time'}")
         else:

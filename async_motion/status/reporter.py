@@ -531,7 +531,7 @@ class Reporter:
         while True:
             await asyncio.sleep(every_s)
             for name, preview in list(self._previews.items()):
-                if self._cameras[name].online:
+                if self._shows(name, preview):
                     await self._show_preview(name, preview)
 
     async def _show_preview(self, camera: str, preview: Preview) -> None:
@@ -540,8 +540,12 @@ class Reporter:
         except AsyncMotionError as exc:
             log.debug("%s: no preview: %s", camera, exc)
             return
-        if jpeg is not None:
+        if jpeg is not None and self._shows(camera, preview):
             self._retain(self._topics.preview(camera), jpeg)
+
+    def _shows(self, camera: str, preview: Preview) -> bool:
+        """Return whether this preview is the camera's still: a reload may remove it while another is made."""
+        return self._previews.get(camera) is preview and self._cameras[camera].online
 
 
 def _listed(counts: Mapping[str, int]) -> str:

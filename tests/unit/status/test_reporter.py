@@ -639,6 +639,48 @@ async def test_previews_are_shown_while_the_camera_is_online() -> None:
     assert TOPICS.preview("porch") not in Bench().reporter.retained_topics
 
 
+async def test_a_camera_that_a_reload_removes_ends_no_previews_and_no_snapshots() -> None:
+    bench = Bench(attach=False, preview_every_s=0.001)
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> bytes:
+        begun.set()
+        await gate.wait()
+        return b"jpeg"
+
+    async def other() -> bytes:
+        return b"other"
+
+    controls = FakeControls()
+    bench.reporter.attach("porch", bench.controls, slow)
+    bench.reporter.attach("yard", controls, other)
+    async with bench.running():
+        for camera in ("porch", "yard"):
+            bench.reporter.camera_online(camera)
+        await begun.wait()
+        bench.broker.command("yard", "snapshot", b"PRESS")
+        bench.reporter.drop_camera("yard")
+        bench.reporter.drop_camera("porch")
+        gate.set()
+        bench.reporter.put_camera("yard", (), profiled=False)
+        bench.reporter.attach("yard", controls, other)
+        bench.reporter.camera_online("yard")
+        await eventually_async(lambda: bench.broker.of(TOPICS.preview("yard")))
+    assert not bench.broker.of(TOPICS.preview("porch")), "it is gone"
+
+
+async def test_a_snapshot_of_a_camera_that_a_reload_removes_is_none() -> None:
+    bench = Bench()
+    async with bench.running():
+        bench.broker.command("porch", "snapshot", b"PRESS")
+        bench.reporter.detach("porch")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        bench.reporter.attach("porch", bench.controls)
+        bench.broker.command("porch", "snapshot", b"PRESS")
+        await eventually_async(lambda: bench.controls.snapshots == 1)
+
+
 # ---- day and night ----
 
 
