@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,18 @@ class Document:
             raise SettingsError(f"{path}:1: {shown(data)}, expected keys such as `minio:` and `cameras:`")
         self.data = data
 
-    def _plain(self, loader: StrictLoader, node: yaml.Node, place: Place, above: tuple[int, ...]) -> Any:
-        """Return the plain data of a node, keys as written, and record the lines."""
+    def _plain(
+        self,
+        loader: StrictLoader,
+        node: yaml.Node,
+        place: Place,
+        above: tuple[int, ...],
+        own: Collection[str] = (),
+    ) -> Any:
+        """Return the plain data of a node, keys as written, and record the lines.
+
+        If the node is merged into a section, `own` are the section's own keys, which win.
+        """
         line = node.start_mark.line + 1
         self._values += 1
         if self._values > MAX_VALUES:
@@ -123,7 +133,7 @@ class Document:
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(loader, item, (*place, i), above) for i, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(loader, node, place, above)
+            return self._mapping(loader, node, place, above, own)
         try:
             return loader.construct_object(node)
         except AmbiguousNumber as exc:
@@ -133,7 +143,12 @@ class Document:
         return None
 
     def _mapping(
-        self, loader: StrictLoader, node: yaml.MappingNode, place: Place, above: tuple[int, ...]
+        self,
+        loader: StrictLoader,
+        node: yaml.MappingNode,
+        place: Place,
+        above: tuple[int, ...],
+        known: Collection[str],
     ) -> dict[str, Any]:
         own: dict[str, Any] = {}
         first: dict[str, int] = {}
@@ -149,6 +164,8 @@ class Document:
                 continue
             # Keep the key as written: a camera may be called `on` or `1`, which YAML 1.1 would convert.
             key = key_node.value
+            if key in known:
+                continue
             if key in own:
                 self._at(
                     line,
@@ -159,7 +176,7 @@ class Document:
             self._lines[(*place, key)] = line
             own[key] = self._plain(loader, value_node, (*place, key), above)
         for other in merged:  # YAML's `<<: *anchor`: keys written here win, then those of the first anchor
-            data = self._plain(loader, other, place, above)
+            data = self._plain(loader, other, place, above, own={*known, *own})
             if isinstance(data, dict):
                 own = {**data, **own}
             else:

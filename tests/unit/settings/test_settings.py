@@ -830,6 +830,19 @@ def test_anchors_and_merges_spare_repetition(tmp_path: Path) -> None:
     assert (c.name, c.jpeg.quality, c.jpeg.max_width, c.detect.fps) == ("C", 70, 640, 2)
 
 
+def test_what_a_section_sets_beside_a_merge_has_its_own_line(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as failed:
+        read(
+            tmp_path,
+            "cameras:\n  a: &a\n    source: usb:0\n    detect:\n      fps: 5\n      masks: [[[0, 0]]]\n"
+            "  b:\n    <<: *a\n    detect:\n      masks: []\n      fps: 999\n",
+        )
+    assert [problem.rpartition(".yaml:")[2].split(": ")[:2] for problem in failed.value.problems] == [
+        ["6", "cameras.a.detect.masks"],
+        ["11", "cameras.b.detect.fps"],
+    ]
+
+
 # ---- settings that depend on each other ----
 
 
