@@ -8,6 +8,8 @@ wait for OpenCV.
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import re
 import signal
@@ -21,6 +23,9 @@ from typing import Any
 from async_motion import __version__
 from async_motion.cli.tell import discard_output, tell
 from async_motion.errors import AsyncMotionError, SettingsError, UsageError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a disk: also of the one that standard output goes to."""
 
 MISSING_LIBRARY = re.compile(r"(lib\S+): cannot open shared object file")
 """The loader's message on Linux when a compiled module needs a missing shared library."""
@@ -38,10 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser(words[0] if words else "").parse_args(words)
     # OpenCV's own log lines do not name the camera; ours report the same failure in one line that does.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that is not UTF-8 shows escapes, as on standard error, instead of ending the command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     with suppress(ValueError):  # outside the main thread Python allows no signal handler
         signal.signal(signal.SIGTERM, _interrupt)
     try:
         code: int = args.command(args)
+        sys.stdout.flush()
     except (SettingsError, UsageError) as exc:
         for problem in exc.problems:
             _say(problem)
@@ -61,6 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has closed the pipe (`listen | head`), which is no error.
         discard_output()
         return 0
+    except OSError as exc:
+        if exc.errno not in FULL:
+            raise
+        discard_output()
+        place = "" if exc.filename is None else f"{exc.filename}: "
+        _say(f"async-motion: {place}{exc.strerror}")
+        return 1
     return code
 
 
@@ -216,7 +232,7 @@ def _add_install(commands: Any) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isascii() and text.isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a number, 1 or more")
     return number
@@ -233,10 +249,11 @@ def _missing(library: str) -> str:
 
 
 def _cost(text: str) -> float:
-    cost = float(text)
-    if not 0 < cost < 1e6:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
-    return cost
+    with suppress(ValueError):
+        cost = float(text)
+        if 0 < cost < 1e6:
+            return cost
+    raise argparse.ArgumentTypeError(f"{text}: expected a number above 0, below 1000000")
 
 
 def _say(line: str) -> None:

@@ -22,7 +22,8 @@ from async_motion.cli.loop import run_async
 from async_motion.cli.tell import printable, tell
 from async_motion.core import payloads, strict_json
 from async_motion.core.model import StoredFrame
-from async_motion.errors import AsyncMotionError
+from async_motion.core.names import is_name
+from async_motion.errors import AsyncMotionError, UsageError
 from async_motion.settings import Settings, load
 
 REMEMBERED = 10_000
@@ -62,6 +63,8 @@ class FrameReader(Protocol):
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
+    if args.camera is not None and not is_name(args.camera):
+        raise UsageError(f"--camera: {args.camera}: expected a name (a-z 0-9 _ -)")
     settings = load(args.config, os.environ)
     log_as_set(settings, "warning")
     return run_async(

@@ -320,7 +320,10 @@ def _start(text: str | None, zone: tzinfo | None) -> datetime | None:
         at = datetime.fromisoformat(text)
     except ValueError:
         return moment(text, datetime.now(UTC), "--start")
-    return (at if at.tzinfo is not None else at.replace(tzinfo=zone)).astimezone(UTC)
+    try:
+        return (at if at.tzinfo is not None else at.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(f"--start: {text}: expected a time within the calendar") from None
 
 
 def _cores() -> int:

@@ -58,6 +58,45 @@ def test_a_command_imports_only_what_it_needs(argv: list[str], tmp_path: Path) -
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("argv", [["schema"], ["schema", "frame"]], ids=["at once", "at the end"])
+def test_a_full_disk_is_one_line_and_not_success(argv: list[str], tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "async_motion", *argv],
+            cwd=tmp_path, env=clean_environment(), stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert done.stderr == "async-motion: No space left on device\n"
+    assert done.returncode == 1
+
+
+def test_a_terminal_that_is_not_utf_8_shows_escapes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from async_motion.cli import main; main(['schema', 'event']); print('▁')"],
+        env=clean_environment() | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.endswith("\\u2581\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["listen", "--count", "x"], "--count: x: expected a number, 1 or more"),
+        (["tune", "--miss-cost", "much", "x.mp4"], "--miss-cost: much: expected a number above 0"),
+    ],
+)
+def test_an_option_that_is_no_number_is_told_in_our_words(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert words in capsys.readouterr().err
+
+
+def test_a_camera_to_listen_to_is_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["listen", "--camera", "#"]) == 2
+    assert "--camera: #: expected a name" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("argv", [[], ["dance"], ["listen", "--count", "0"], ["listen", "--count", "x"]])
 def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

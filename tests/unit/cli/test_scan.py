@@ -83,6 +83,7 @@ def test_the_same_command_goes_on_where_it_stopped(folder: Path, capsys: pytest.
         (["x", "--stills"], "--stills, --video: expected with --out DIR"),
         (["x", "--timezone", "Mars/Base"], "--timezone: Mars/Base: expected a zone"),
         (["x", "--start", "soon"], "--start: soon: expected a time"),
+        (["x", "--start", "0001-01-01T00:00+14:00"], "expected a time within the calendar"),
         (["s3://motion/rec"], "expected minio.endpoint"),
         (["s3:///rec"], "expected s3://bucket/prefix"),
     ],
