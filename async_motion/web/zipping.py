@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Final
 
 from async_motion.core.model import FrameInfo
 from async_motion.errors import StoreUnavailable, UnreadableObject
 from async_motion.retrieval import Event
+
+MAX_FAILURES: Final = 3
+FIRST_DATE: Final = (1980, 1, 1, 0, 0, 0)
+"""The first date that a ZIP file can hold: a clock that was not set is earlier."""
 
 
 class _Pipe(io.RawIOBase):
@@ -34,24 +39,33 @@ class _Pipe(io.RawIOBase):
 
 async def zipped(
     name: str, event: Event, frames: Sequence[FrameInfo], fetch: Callable[[FrameInfo], Awaitable[bytes]]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Yield the parts of a ZIP file: the frames, `event.json` and `SHA256SUMS`, in a folder `name`.
 
-    A frame that cannot be read is omitted and listed in `MISSING`.
+    A frame that cannot be read is omitted and listed in `MISSING`. If the store fails `MAX_FAILURES` times in
+    a row, it is not asked for the rest: each answer may take as long as its timeout.
     """
     pipe = _Pipe()
     missing: list[str] = []
     sums: list[str] = []
+    failures = 0
+    failure = ""
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:
         for frame in frames:
             member = f"{frame.seq:06d}.jpg"
+            if failures >= MAX_FAILURES:
+                missing.append(f"{member}: {failure}")
+                continue
             try:
                 data = await fetch(frame)
             except (UnreadableObject, StoreUnavailable) as exc:
-                missing.append(f"{member}: {exc}")
+                failure = str(exc)
+                failures = failures + 1 if isinstance(exc, StoreUnavailable) else 0
+                missing.append(f"{member}: {failure}")
                 continue
+            failures = 0
             sums.append(f"{frame.sha256}  {member}")
-            stamp = frame.captured_at.timetuple()[:6]
+            stamp = max(FIRST_DATE, frame.captured_at.timetuple()[:6])
             archive.writestr(zipfile.ZipInfo(f"{name}/{member}", stamp), data)
             yield pipe.taken()
         payload = json.dumps(event.payload(), ensure_ascii=False, indent=1)

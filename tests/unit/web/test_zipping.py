@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from async_motion.core.model import FrameInfo
 from async_motion.errors import StoreUnavailable
 from async_motion.retrieval import Event
-from async_motion.web.zipping import zipped
+from async_motion.web.zipping import MAX_FAILURES, zipped
 from tests.support.records import make_event, make_record
 
 EVENT = make_event()
@@ -44,6 +46,32 @@ async def test_it_holds_the_frames_the_event_and_their_sums() -> None:
     assert json.loads(made.read("porch/event.json")) == STORED.payload()
     assert made.read("porch/SHA256SUMS").decode().splitlines()[0] == f"{FRAMES[0].sha256}  000001.jpg"
     assert len(parts) == 4, "a part for each frame: the archive is never in memory as a whole"
+
+
+async def test_a_store_that_is_away_is_not_asked_for_each_frame() -> None:
+    asked = 0
+
+    async def fetch(_: FrameInfo) -> bytes:
+        nonlocal asked
+        asked += 1
+        raise StoreUnavailable("no answer within 15 s")
+
+    frames = [replace(FRAMES[0], seq=seq) for seq in range(100)]
+    parts = [part async for part in zipped("porch", STORED, frames, fetch)]
+    missing = zipfile.ZipFile(io.BytesIO(b"".join(parts))).read("porch/MISSING").decode()
+    assert asked == MAX_FAILURES
+    assert missing.splitlines()[-1] == "000099.jpg: no answer within 15 s"
+    assert len(missing.splitlines()) == 100
+
+
+async def test_a_frame_from_before_the_clock_was_set_is_packed() -> None:
+    async def fetch(_: FrameInfo) -> bytes:
+        return b"jpeg"
+
+    frames = [replace(FRAMES[0], captured_at=datetime(1970, 1, 1, tzinfo=UTC))]
+    parts = [part async for part in zipped("porch", STORED, frames, fetch)]
+    made = zipfile.ZipFile(io.BytesIO(b"".join(parts)))
+    assert made.getinfo("porch/000001.jpg").date_time[0] == 1980
 
 
 async def test_a_frame_that_cannot_be_read_is_named() -> None:
