@@ -15,7 +15,7 @@
 - A request that changes something must come from the same origin (`Sec-Fetch-Site`, else `Origin`). A bearer
   token needs no such check: browsers never add one on their own.
 - An address that has sent `MAX_WRONG` wrong tokens within `WRONG_S` is refused until the first of them is
-  `WRONG_S` old.
+  `WRONG_S` old. Of IPv6, the first 64 bits count: a host chooses the others.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class WrongTokens:
 
     def check(self, address: str) -> None:
         """Raise TooManyWrong if the address must wait."""
-        now = self._clock()
+        address, now = _subscriber(address), self._clock()
         while self._wrong and next(iter(self._wrong.values()))[-1] < now - WRONG_S:
             self._wrong.popitem(last=False)
         times = self._wrong.get(address)
@@ -107,6 +107,7 @@ class WrongTokens:
 
     def add(self, address: str) -> None:
         """Count a wrong token."""
+        address = _subscriber(address)
         self._wrong.setdefault(address, deque(maxlen=MAX_WRONG)).append(self._clock())
         self._wrong.move_to_end(address)
 
@@ -158,7 +159,7 @@ class Guard:
             return replace(stranger, role=self._remote_user, how="proxy", name=name)
         if not self._tokens:
             direct = not any(header in headers for header in _FORWARDING)
-            own_name = is_loopback(urlsplit(f"//{request.host}").hostname or "")
+            own_name = is_loopback(_host_of(f"//{request.host}"))
             if self._on_loopback and direct and own_name:
                 return replace(stranger, role=Role.ADMIN, how="open")
             return stranger
@@ -206,7 +207,7 @@ class Guard:
             return site == "same-origin"
         origin = request.headers.get("Origin")
         if origin is not None:
-            return urlsplit(origin).netloc.lower() in {host.lower() for host in visitor.hosts}
+            return _netloc_of(origin) in {host.lower() for host in visitor.hosts}
         return visitor.how == "open"  # a local program: every browser sends one of the two headers
 
     # ---- the cookie ----
@@ -289,6 +290,33 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _host_of(url: str) -> str:
+    """Return the host of a URL that anybody may have sent; blank if there is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _netloc_of(url: str) -> str | None:
+    """Return host and port of a URL that anybody may have sent, in lower case; None if it is no URL."""
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return None
+
+
+def _subscriber(address: str) -> str:
+    """Return what one subscriber has of the address space: an IPv4 address, or an IPv6 prefix of 64 bits."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return address
+    return str(ip.ipv4_mapped or ipaddress.IPv6Address(int(ip) >> 64 << 64))
 
 
 def _client(forwarded: Sequence[str], peer: str, trusted: Callable[[str], bool]) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field
 
 from async_motion.core.options import HORIZON, MIN_AREA, Role, Sensitivity
 from async_motion.web.api.routing import Model
+
+MIN_YEAR: Final = 1970
+MAX_YEAR: Final = 9000
 
 
 def _iso(value: object) -> object:
@@ -19,11 +22,21 @@ def _iso(value: object) -> object:
     return value
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_iso)]
-Day = Annotated[date, BeforeValidator(_iso)]
+AnyDate = TypeVar("AnyDate", bound=date)
+
+
+def _in_range(value: AnyDate) -> AnyDate:
+    """Refuse the ends of the calendar, where another time zone or the next day fails. Raises ValueError."""
+    if not MIN_YEAR <= value.year <= MAX_YEAR:
+        raise ValueError(f"expected a year from {MIN_YEAR} to {MAX_YEAR}")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_iso), AfterValidator(_in_range)]
+Day = Annotated[date, BeforeValidator(_iso), AfterValidator(_in_range)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Point = Annotated[list[Share], Field(min_length=2, max_length=2)]
-Shape = Annotated[list[Point], Field(min_length=3, max_length=128)]
+Shape = Annotated[list[Point], Field(min_length=3)]
 Box = Annotated[list[float], Field(min_length=4, max_length=4)]
 
 # ---- session ----

@@ -200,6 +200,30 @@ def test_a_cookie_expires_renews_and_its_predecessor_ends() -> None:
     assert guard._read(second) is None
 
 
+@pytest.mark.parametrize(
+    "path", ["/%5C/evil.example", "/https:evil.example", "/a%0D%0AX-Evil:%201", "/settings"]
+)
+async def test_a_token_in_the_address_leads_to_our_own_pages_alone(path: str) -> None:
+    async with (
+        serving(Stage(), **TOKENS) as session,
+        session.get(f"{path}?token={TOKEN}", allow_redirects=False) as answer,
+    ):
+        assert answer.status == 303
+        assert answer.headers["Location"] == ("settings" if path == "/settings" else "./")
+
+
+@pytest.mark.parametrize("tokens", [{}, TOKENS], ids=["open", "token"])
+async def test_what_is_no_host_or_origin_is_refused_and_no_bug(
+    tokens: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(Stage(), **tokens) as session:
+        assert (await get(session, "/", Host="["))[0] in (401, 403)
+        for path in ("/login", "/logout"):
+            async with session.post(path, headers={"Origin": "http://["}, allow_redirects=False) as answer:
+                assert answer.status in (401, 403)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 async def test_a_page_that_asks_the_api_for_hours_does_not_log_its_browser_out() -> None:
     """A cookie without `Path` is scoped to the folder of the response's URL (RFC 6265, 5.1.4)."""
     now = 1e9

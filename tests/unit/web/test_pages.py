@@ -95,6 +95,18 @@ async def test_a_camera_that_is_not_there_is_a_page_that_says_so() -> None:
         assert "There is no such camera" in Texts(text).text
 
 
+async def test_a_shape_may_have_any_number_of_points() -> None:
+    """The settings bound it by their own size alone."""
+    stage = Stage()
+    shape = tuple((n / 200, 0.5 * (n % 2)) for n in range(200))
+    stage.cameras["porch"] = CameraFacts(
+        title="Porch", masks=(shape,) * 2, zones={"all": ZoneFacts(polygon=shape)}
+    )
+    async with serving(stage) as session:
+        for path in ("/", "/camera?name=porch", "/api/v1/cameras"):
+            assert (await get(session, path))[0] == 200, path
+
+
 async def test_an_offline_camera_shows_its_last_image_instead_of_a_stream() -> None:
     for status, source in (("watching", "stream"), ("offline", "picture?width=960")):
         stage = Stage(cameras={"porch": camera(status=status, problem=None)})
