@@ -83,15 +83,17 @@ def spark(scores: Sequence[float], width: int = 64, height: int = 16) -> str:
     )
 
 
-def timeline(events: Iterable[Event], day: date, titles: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return a row for each camera: name, title, count, and one SVG path of its events, x in minutes."""
-    start = datetime.combine(day, datetime.min.time()).astimezone()
+def timeline(events: Iterable[Event], titles: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return a row for each camera of a local day: name, title, count, and one SVG path of its events.
+
+    x is the time of day in minutes, as the hours below it are, also where clocks change.
+    """
     rows: dict[str, list[str]] = {name: [] for name in titles}
     for event in events:
-        at = max(0.0, (event.started_at - start).total_seconds() / 60)
+        began = event.started_at.astimezone()
+        at = began.hour * 60 + began.minute + began.second / 60
         width = min(max(1.5, (event.duration_s or 0.0) / 60), MINUTES - at)
-        if width > 0:
-            rows.setdefault(event.camera, []).append(f"M{at:.1f} 0h{width:.1f}v16h-{width:.1f}z")
+        rows.setdefault(event.camera, []).append(f"M{at:.1f} 0h{width:.1f}v16h-{width:.1f}z")
     if len(rows) > ROWS:
         rows = dict(sorted(rows.items(), key=lambda row: not row[1]))
     return [

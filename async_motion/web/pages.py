@@ -204,7 +204,7 @@ class Pages:
             request, "events.html", words=event_pages.day_words(day, today), day=day, today=today, hour=hour,
             earlier=day - timedelta(days=1), later=day + timedelta(days=1) if day < today else None,
             count=len(shown), note=note, problem=problem, given=given, titles=titles, link=link,
-            rows=event_pages.timeline(found, day, rows), rows_first=event_pages.ROWS,
+            rows=event_pages.timeline(found, rows), rows_first=event_pages.ROWS,
             hours=[{"hour": each, "count": counts[each]} for each in range(24)],
             zones=sorted({zone for one in facts.values() for zone in one.zones}),
             cards=[event_pages.card(event, titles) for event in cards], address=event_pages.address,
@@ -310,11 +310,11 @@ class Pages:
             form = dict(parse_qsl(body.decode(), max_num_fields=MAX_FIELDS))
         except ValueError:
             raise ApiError(400, "the form cannot be read") from None
-        return self.exchange(request, form.get("token", ""), _page(form.get("to", "")))
+        return self.exchange(request, form.get("token", ""), form.get("to", ""))
 
     def exchange(self, request: web.Request, token: str, to: str) -> web.Response:
         """Exchange a token for the cookie and redirect to the page `to`; show the form for a wrong one."""
-        visitor = request[VISITOR]
+        visitor, to = request[VISITOR], _page(to)
         if not self._guard.wants_token:
             raise web.HTTPSeeOther(to or "./")
         try:
@@ -356,7 +356,7 @@ def _chosen(
     wanted: dict[str, object] = {
         "camera": given["camera"] or None,
         "zone": given["zone"] or None,
-        "min_duration": given["min_duration"] or 0,
+        "min_duration": given["min_duration"].replace(",", ".") or 0,
         "day": query.get("day") or None,
         "before": query.get("before") or None,
     }
@@ -368,8 +368,6 @@ def _chosen(
         raise ApiError(400, "the filter cannot be read: expected a day, numbers and names") from None
     if hour is not None and not 0 <= hour < 24:
         raise ApiError(400, "expected an hour from 0 to 23")
-    if chosen.day is not None and not date(2000, 1, 1) <= chosen.day <= date(9000, 1, 1):
-        raise ApiError(400, "expected a day of this century")
     return chosen, chosen.day, hour, chosen.before
 
 

@@ -61,6 +61,9 @@ _PROBES: Final = ("/healthz", "/readyz")
 _PROGRAMS: Final = ("/metrics", *_PROBES, f"{BASE}/")
 """Paths for programs: errors there are JSON, never a form or a page."""
 
+_BEGUN: Final = web.RequestKey("begun", bool)
+"""Set once a response to a request has begun."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -198,6 +201,9 @@ class Web:
             answered = True
             if request.transport is not None:  # else it is closed
                 self._connections.at_rest(request.protocol)
+        if _BEGUN in request and not response.prepared and request.transport is not None:
+            # A handler failed in the middle of its response: an error would pass for a part of it.
+            request.transport.abort()
         visitor = request.get(VISITOR)
         if visitor is not None and visitor.cookie is not None and _below_base(request):
             self._guard.set_cookie(response, visitor.cookie, secure=visitor.secure)
@@ -259,6 +265,7 @@ class Web:
         return self._pages.failure(request, status, error)
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        request[_BEGUN] = True
         visitor = request.get(VISITOR)
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)

@@ -100,8 +100,9 @@ class Thumbnails:
             self._bytes -= len(self._kept.pop(place))
 
     def _keep(self, place: tuple[str, int], small: bytes) -> None:
+        # Two requests make it if the one before them failed.
+        self._bytes += len(small) - len(self._kept.get(place, b""))
         self._kept[place] = small
-        self._bytes += len(small)
         while self._bytes > self._max_bytes:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= len(dropped)

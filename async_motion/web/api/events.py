@@ -6,7 +6,8 @@ import asyncio
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
@@ -39,9 +40,30 @@ CLIPS_AT_ONCE: Final = 1
 """Clips that are made concurrently."""
 MAX_CLIPS: Final = 8
 """Clips that wait, are made or are fetched: each takes room on the disk."""
+MAX_ARCHIVES: Final = 8
+"""Archives that are fetched: each holds a frame in memory, and a connection to the store."""
 
 _EVENT: Final = {"camera": "The camera's name.", "event_id": "The event's id."}
 _FRAME: Final = {**_EVENT, "seq": "The frame's place in its event, from 0."}
+
+
+class Downloads:
+    """Bounds how many downloads of a kind are under way: each may last as long as its client reads."""
+
+    def __init__(self, kind: str, max_count: int) -> None:
+        self._kind = kind
+        self._left = max_count
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Hold one of the places. Raises ApiError (503)."""
+        if not self._left:
+            raise ApiError(503, f"other {self._kind} are being fetched", headers={"Retry-After": "10"})
+        self._left -= 1
+        try:
+            yield
+        finally:
+            self._left += 1
 
 
 class EventsApi:
@@ -50,7 +72,8 @@ class EventsApi:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._making = asyncio.Semaphore(CLIPS_AT_ONCE)
-        self._clips_out = 0
+        self._clips = Downloads("clips", MAX_CLIPS)
+        self._archives = Downloads("archives", MAX_ARCHIVES)
 
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
@@ -229,10 +252,12 @@ class EventsApi:
                 "Content-Disposition": f'attachment; filename="{name}.zip"',
             }
         )
-        await response.prepare(call.request)
-        async for part in zipped(name, event, frames, self.archive.reader.fetch):
-            await download(response, part)
-        await finish(response)
+        with self._archives.one():
+            await response.prepare(call.request)
+            async with aclosing(zipped(name, event, frames, self.archive.reader.fetch)) as parts:
+                async for part in parts:
+                    await download(response, part)
+            await finish(response)
         return response
 
     async def get_clip(self, call: Call[Any]) -> web.StreamResponse:
@@ -241,18 +266,12 @@ class EventsApi:
             raise ApiError(
                 409, f"more than {MAX_CLIP_FRAMES} frames: async-motion get --clip makes this clip"
             )
-        if self._clips_out >= MAX_CLIPS:
-            raise ApiError(503, "other clips are being fetched", headers={"Retry-After": "10"})
-        self._clips_out += 1
-        try:
-            with tempfile.TemporaryDirectory(prefix="async-motion-clip-") as folder:
-                target = Path(folder) / "clip.mp4"
-                # A client that reads slowly must not delay the next clip.
-                async with self._making:
-                    await self._make_clip(frames, target)
-                return await _send_clip(call.request, target, f"{event.camera}-{event.event_id}.mp4")
-        finally:
-            self._clips_out -= 1
+        with self._clips.one(), tempfile.TemporaryDirectory(prefix="async-motion-clip-") as folder:
+            target = Path(folder) / "clip.mp4"
+            # A client that reads slowly must not delay the next clip.
+            async with self._making:
+                await self._make_clip(frames, target)
+            return await _send_clip(call.request, target, f"{event.camera}-{event.event_id}.mp4")
 
     async def _make_clip(self, frames: list[FrameInfo], target: Path) -> None:
         loop = asyncio.get_running_loop()
@@ -323,10 +342,11 @@ def day_bounds(day: date) -> tuple[datetime, datetime]:
 
 def started(event_id: str) -> datetime:
     """Return when an event began, from its id. Raises ApiError (404)."""
-    try:
-        return event_started(event_id)
-    except ValueError:
-        raise ApiError(404, "there is no such event") from None
+    with suppress(ValueError):
+        at = event_started(event_id)
+        if models.MIN_YEAR <= at.year <= models.MAX_YEAR:
+            return at
+    raise ApiError(404, "there is no such event")
 
 
 def unreadable(exc: StoreRefused | StoreUnavailable) -> ApiError:

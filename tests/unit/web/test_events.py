@@ -8,9 +8,11 @@ import io
 import json
 import time
 import zipfile
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from unittest.mock import Mock
 
@@ -23,8 +25,8 @@ from async_motion.core.model import Box, Image
 from async_motion.errors import StoreRefused, StoreUnavailable
 from async_motion.jpeg import dimensions, encode
 from async_motion.web.api import writing
-from async_motion.web.api.events import MAX_CLIPS, day_bounds
-from async_motion.web.event_pages import day_words, ended, lasted, spark
+from async_motion.web.api.events import MAX_ARCHIVES, MAX_CLIPS, day_bounds
+from async_motion.web.event_pages import day_words, ended, lasted, spark, timeline
 from async_motion.web.thumbnails import Thumbnails
 from tests.support.bucket import MadeEvent, MemoryBucket, make_event
 from tests.support.wait import eventually_async
@@ -99,6 +101,38 @@ def test_a_day_is_the_services_own_and_knows_when_clocks_change(monkeypatch: pyt
             since, until = day_bounds(day)
             assert until.timestamp() - since.timestamp() == hours * 3600
             assert since.hour == until.hour == 0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "day=9999-12-31", "day=0001-01-01", "since=0001-01-01T00:00:00%2B14:00",
+        "until=9999-12-31T23:59:59-14:00", "before=99991231T235959999Z-aaaaaa",
+        "before=00010101T000000000Z-aaaaaa",
+    ],
+)  # fmt: skip
+async def test_the_ends_of_the_calendar_are_refused(query: str) -> None:
+    stage, _ = filled(1)
+    async with serving(stage) as session:
+        assert (await get(session, f"/api/v1/events?{query}"))[0] == 400
+        assert (await get(session, f"/events?{query}"))[0] < 500
+
+
+def test_the_timeline_shows_the_clock_also_on_the_day_it_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        # 23:30 and 12:00 of a day of 25 hours.
+        events = [
+            replace(STORED, camera="porch", started_at=datetime(2026, 10, 25, hour, minute, tzinfo=UTC))
+            for hour, minute in ((22, 30), (11, 0))
+        ]
+        (row,) = timeline(events, {"porch": "Porch"})
+        assert row["count"] == "2"
+        assert [path.split()[0] for path in row["path"].split("M")[1:]] == ["1410.0", "720.0"]
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -237,6 +271,40 @@ async def test_thumbnails_are_bounded() -> None:
     stage.executor.shutdown()
 
 
+async def test_a_thumbnail_that_is_made_twice_counts_once() -> None:
+    """Of three requests the first fails; the second has its lock, the third a new one."""
+    with ThreadPoolExecutor(1) as executor:
+        kept = Thumbnails(lambda jpeg, _: jpeg, executor, max_bytes=1000)
+        gates = [asyncio.Event() for _ in range(3)]
+        waiting = iter(gates)
+        answers = iter((None, b"x" * 400, b"x" * 400))
+
+        async def read() -> bytes | None:
+            gate, answer = next(waiting), next(answers)
+            await gate.wait()
+            return answer
+
+        async with asyncio.TaskGroup() as tasks:
+            first, second = (tasks.create_task(kept.get("key", 320, read)) for _ in range(2))
+            await asyncio.sleep(0)
+            gates[0].set()
+            await first
+            third = tasks.create_task(kept.get("key", 320, read))
+            for gate in gates[1:]:
+                gate.set()
+        assert (await second, await third) == (b"x" * 400, b"x" * 400)
+        for key in ("other", "one more"):
+            await kept.get(key, 320, _of(b"x" * 300))
+        assert await kept.get("key", 320, _of(None)) == b"x" * 400, "1000 bytes are kept"
+
+
+def _of(jpeg: bytes | None) -> Callable[[], Awaitable[bytes | None]]:
+    async def read() -> bytes | None:
+        return jpeg
+
+    return read
+
+
 async def test_an_archive_holds_what_was_stored() -> None:
     stage, made = filled(1)
     del stage.bucket.objects[made[0].frames[0].object_key]
@@ -290,17 +358,18 @@ def large() -> tuple[Stage, str]:
     return stage, f"/api/v1/events/porch/{made.event_id}"
 
 
-async def test_clients_that_stop_reading_delay_no_clip_and_are_bounded(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("kind", "places"), [("clip", MAX_CLIPS), ("archive", MAX_ARCHIVES)])
+async def test_clients_that_stop_reading_delay_no_download_and_are_bounded(
+    kind: str, places: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("async_motion.web.api.writing.DOWNLOAD_S", 600.0)  # beyond the test, however slow
     stage, path = large()
     async with serving(stage) as session:
-        clients = [await stalled(stage, f"{path}/clip")]
-        async with session.get(f"{path}/clip") as answer:
-            assert len(await answer.read()) == 24_000_000
-        clients += [await stalled(stage, f"{path}/clip") for _ in range(MAX_CLIPS - 1)]
-        async with session.get(f"{path}/clip") as answer:
+        clients = [await stalled(stage, f"{path}/{kind}")]
+        async with session.get(f"{path}/{kind}") as answer:
+            assert len(await answer.read()) >= 24_000_000
+        clients += [await stalled(stage, f"{path}/{kind}") for _ in range(places - 1)]
+        async with session.get(f"{path}/{kind}") as answer:
             assert answer.status == 503
             assert "Retry-After" in answer.headers
         for _, writer in clients:
@@ -335,6 +404,22 @@ async def test_a_download_ends_when_its_client_reads_nothing(
                 got += len(data)
         assert got < 24_000_000
         assert max(sizes) <= writing.CHUNK, "what a slow link reads in time"
+        writer.transport.abort()
+
+
+async def test_a_download_that_fails_half_way_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head of an error would stand in the middle of the archive."""
+    stage, path = large()
+
+    async def broken(*_: object) -> AsyncGenerator[bytes, None]:
+        yield b"PK"
+        raise StoreRefused("the key was withdrawn")
+
+    monkeypatch.setattr("async_motion.web.api.events.zipped", broken)
+    async with serving(stage):
+        reader, writer = await stalled(stage, f"{path}/archive")
+        with suppress(ConnectionResetError):
+            assert b"withdrawn" not in await reader.read()
         writer.transport.abort()
 
 
