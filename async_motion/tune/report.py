@@ -106,7 +106,7 @@ def print_report(bench: Bench, present: Present, outcome: Outcome) -> None:
     console.print(
         f"{len(clips)} clips, {length_s:.0f} s at {present.fps:g} frames a second: "
         f"{of_kind[Kind.QUIET]} quiet, {of_kind[Kind.MOVING]} with motion somewhere, "
-        f"{of_kind[Kind.MARKED]} marked"
+        f"{of_kind[Kind.MARKED]} marked; {len(bench.tried)} settings tried"
         + (f"; {again} beyond the memory for frames, read again each time" if again else "")
     )
     before, after, held_out = bench.total(outcome.present), bench.total(outcome.found), outcome.held_out
@@ -196,11 +196,20 @@ def _verdict(outcome: Outcome) -> list[str]:
             ),
         ]
     seen = f"Held out in turn, {held_out.clips} clips were judged by settings that were found without them:"
-    if held_out.holds:
-        return [seen, "the gain holds there too. To copy:"]
+    low, high = held_out.gain_interval
+    worth = f"{held_out.gain:.1f} false alarms' worth (95 %: {low:.1f} to {high:.1f}, over clips)"
+    if not held_out.holds:
+        return [
+            seen,
+            f"there is no gain there: {worth}.",
+            "Keep the present settings, or add clips. What fits these clips best:",
+        ]
+    if low > 0:
+        return [seen, f"the gain holds there too: {worth}. To copy:"]
     return [
         seen,
-        "there is no gain there. Keep the present settings, or add clips. What fits these clips best:",
+        f"the gain holds there too: {worth},",
+        "but few clips make it: more clips would show whether it is more than chance. To copy:",
     ]
 
 
@@ -216,6 +225,7 @@ def document(bench: Bench, present: Present, outcome: Outcome) -> Mapping[str, A
         "present": _settings(outcome.present) | {"score": _score(before)},
         "found": _settings(outcome.found) | {"score": _score(bench.total(outcome.found))},
         "searched": outcome.searched,
+        "tried": len(bench.tried),
         "recommended": outcome.recommended,
         "alone": {
             key: {"value": written(key, alone) or None, "score": _score(bench.total(alone))}
@@ -228,6 +238,8 @@ def document(bench: Bench, present: Present, outcome: Outcome) -> Mapping[str, A
             "present": _score(held_out.present),
             "found": _score(held_out.found),
             "holds": held_out.holds,
+            "gain": held_out.gain,
+            "gain_95": list(held_out.gain_interval),
         },
         "clips": [
             {

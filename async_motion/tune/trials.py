@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from async_motion.core.detection.detector import DetectorSettings
 from async_motion.tune import search
 from async_motion.tune.clips import Clip, Verdicts
-from async_motion.tune.scoring import Score, total
+from async_motion.tune.scoring import Score, sum_interval, total
 from async_motion.tune.search import Candidate
 
 
@@ -108,18 +108,32 @@ class Bench:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """Scores on held-out clips, of which there are `clips`: of the present settings, and of those found."""
+    """Scores on held-out clips, of which there are `clips`: of the present settings, and of those found.
+
+    `gains` has the cost that the settings found save on each clip, in false alarms.
+    """
 
     clips: int
     present: Score
     found: Score
     present_cost: float
     found_cost: float
+    gains: tuple[float, ...]
 
     @property
     def holds(self) -> bool:
         """Whether the settings found are better on clips that they were not chosen on."""
         return self.found_cost <= self.present_cost - search.MIN_GAIN
+
+    @property
+    def gain(self) -> float:
+        """The cost saved on all of them, in false alarms."""
+        return self.present_cost - self.found_cost
+
+    @property
+    def gain_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the gain: bootstrap over clips."""
+        return sum_interval(self.gains) or (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,5 +185,10 @@ def find(bench: Bench, present: Present) -> Outcome:
             found=total(bench.total(candidate, fold) for fold, candidate in chosen.items()),
             present_cost=bench.cost(start, unseen),
             found_cost=sum(bench.cost(candidate, fold) for fold, candidate in chosen.items()),
+            gains=tuple(
+                bench.cost(start, [number]) - bench.cost(candidate, [number])
+                for fold, candidate in chosen.items()
+                for number in fold
+            ),
         )
     return Outcome(present=start, found=found, held_out=held_out)

@@ -39,6 +39,7 @@ from async_motion.tune.scoring import (
     Range,
     Score,
     event_labels,
+    f1_interval,
     score_frames,
     total,
 )
@@ -55,9 +56,6 @@ HEAD = """| method | pixel F, real | frame P / R / F1 (95 %) | events found | la
 | empty frames flagged | false alarms | false alarms/h, real / synthetic | standing seen, spans kept \
 | CPU ms, 320x240 / 1080p |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
-DRAWS = 1000
-"""Resamplings of the cameras for the confidence intervals."""
-
 Detect = Callable[[Luma, float], tuple[bool, float, Plane]]
 
 
@@ -171,19 +169,9 @@ def cameras_of(metas: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {name: cameras.get(camera, camera) for name, camera in cameras.items()}
 
 
-def interval(cameras: Mapping[str, Sequence[Score]], *, draws: int = DRAWS) -> tuple[float, float]:
+def interval(cameras: Mapping[str, Sequence[Score]]) -> tuple[float, float]:
     """Return the 95 % interval of frame F1: bootstrap, resampling cameras with replacement."""
-    sums = np.array([_counts(scores) for scores in cameras.values()], np.float64)
-    random = np.random.default_rng(1)
-    drawn = sums[random.integers(0, len(sums), (draws, len(sums)))].sum(axis=1)
-    f1 = 2 * drawn[:, 0] / np.maximum(2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2], 1.0)
-    low, high = np.percentile(f1, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _counts(scores: Iterable[Score]) -> tuple[int, int, int]:
-    whole = total(scores)
-    return whole.tp, whole.fp, whole.fn
+    return f1_interval(total(scores) for scores in cameras.values()) or (0.0, 0.0)
 
 
 def by_category(methods: Mapping[str, Sequence[tuple[Mapping[str, Any], Score]]]) -> list[str]:

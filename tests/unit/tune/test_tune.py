@@ -262,13 +262,34 @@ def test_a_gain_that_does_not_hold_is_not_recommended(
 ) -> None:
     start = Present(camera=None, fps=5, detection=DetectorSettings(min_area=0.3), confirm=(2, 3))
     found = Candidate(sensitivity="medium", threshold=None, min_area=0.002, confirm=(2, 3))
-    vain = HeldOut(clips=4, present=Score(), found=Score(), present_cost=1, found_cost=1)
+    vain = HeldOut(clips=4, present=Score(), found=Score(), present_cost=1, found_cost=1, gains=(1, -1, 0, 0))
     assert not outcome(found, vain).recommended
     report.print_report(bench, start, outcome(found, vain))
     said = capsys.readouterr().out
-    assert "there is no gain there. Keep the present settings" in said
+    assert "there is no gain there: 0.0 false alarms' worth (95 %: " in said
+    assert "Keep the present settings" in said
     assert "  <camera>:\n" in said
     assert not report.document(bench, start, outcome(found, vain))["recommended"]
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ((2.0, 2.0, 2.0, 2.0), "8.0 false alarms' worth (95 %: 8.0 to 8.0, over clips). To copy:"),
+        ((8.0, 0.0, 0.0, 0.0), "but few clips make it"),
+    ],
+)
+def test_a_gain_is_told_with_its_interval(
+    gains: tuple[float, ...], words: str, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = Present(camera=None, fps=5, detection=DetectorSettings(min_area=0.3), confirm=(2, 3))
+    found = Candidate(sensitivity="medium", threshold=None, min_area=0.002, confirm=(2, 3))
+    held = HeldOut(clips=4, present=Score(), found=Score(), present_cost=9.0, found_cost=1.0, gains=gains)
+    report.print_report(bench, start, outcome(found, held))
+    assert words in capsys.readouterr().out
+    told = report.document(bench, start, outcome(found, held))["held_out"]
+    assert told["gain"] == 8.0
+    assert told["gain_95"][0] <= 8.0 <= told["gain_95"][1]
 
 
 def test_sorted_clips_alone_say_nothing_of_single_frames() -> None:
