@@ -104,6 +104,28 @@ def test_unrest_rises_where_specks_are_and_falls_again() -> None:
     assert float(unrest.plane()[10, 10]) < high / 2
 
 
+def test_no_specks_are_an_empty_mask_of_specks() -> None:
+    with_none, with_mask = Unrest((60, 80)), Unrest((60, 80))
+    for specks in (plane((0, 0, 24, 24)), None, plane((30, 30, 20, 20)), None):
+        with_none.learn(specks, 0.1, 60.0, plane((40, 40, 8, 8)))
+        with_mask.learn(plane() if specks is None else specks, 0.1, 60.0, plane((40, 40, 8, 8)))
+    assert np.array_equal(with_none.cells, with_mask.cells)
+
+
+@pytest.mark.parametrize("count", [1, 12, 40])
+def test_few_and_many_regions_are_counted_alike(count: int) -> None:
+    random = np.random.default_rng(count)
+    places = [(2 + 9 * (at % 8), 2 + 9 * (at // 8)) for at in range(count)]
+    sizes = random.integers(2, 7, (count, 2)).tolist()
+    regions = Regions(plane(*((x, y, w, h) for (x, y), (w, h) in zip(places, sizes, strict=True))))
+    part = (random.random((60, 80)) < 0.5).astype(np.uint8)[regions.window] * np.uint8(255)
+    inside = regions.pixels_inside(part)
+    assert inside[0] == 0
+    assert [regions.pixels_of(label, part) for label in range(1, count + 1)] == inside[1:].tolist()
+    assert np.array_equal(inside, regions.pixels_inside(part, np.ones(regions.count, np.bool_)))
+    assert regions.corners[1].tolist() == [2, 2, 2 + sizes[0][0], 2 + sizes[0][1]]
+
+
 def test_unrest_is_not_learned_near_what_is_kept() -> None:
     unrest = Unrest((60, 80))
     for _ in range(20):
