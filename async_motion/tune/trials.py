@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from async_motion.core.detection.detector import DetectorSettings
 from async_motion.tune import search
 from async_motion.tune.clips import Clip, Verdicts
-from async_motion.tune.scoring import Score, sum_interval, total
+from async_motion.tune.intervals import sum_interval
+from async_motion.tune.scoring import Score, total
 from async_motion.tune.search import Candidate
 
 

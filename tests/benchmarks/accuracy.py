@@ -32,6 +32,7 @@ from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.detection.working_image import Plane, u8
 from async_motion.core.model import Detection, Image, Luma
 from async_motion.core.options import Sensitivity
+from async_motion.tune.intervals import f1_interval
 from async_motion.tune.scoring import (
     EMPTY,
     MOVING,
@@ -39,7 +40,6 @@ from async_motion.tune.scoring import (
     Range,
     Score,
     event_labels,
-    f1_interval,
     score_frames,
     total,
 )

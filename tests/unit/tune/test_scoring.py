@@ -13,16 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_motion.tune import scoring
-from async_motion.tune.scoring import (
-    Score,
-    confirmed,
-    event_labels,
-    f1_interval,
-    join,
-    runs,
-    score_frames,
-    sum_interval,
-)
+from async_motion.tune.scoring import Score, confirmed, event_labels, join, runs, score_frames
 from tests.benchmarks.masks import MASK_MOVING, MASK_OUTSIDE, MASK_UNKNOWN, mask_labels
 
 DATA = Path(__file__).parents[4] / "shared/data"
@@ -259,20 +250,3 @@ def test_standing_frames_and_spans_are_scored_apart() -> None:
     assert score.standing_share == 0.5
     assert scoring.total([score, score]).spans == 4
     assert score_frames(motion, labels, 10.0).standing_share is None
-
-
-def test_an_interval_resamples_whole_groups() -> None:
-    good, bad = Score(tp=1000), Score(fn=1000)
-    assert f1_interval([good] * 5) == (1.0, 1.0)
-    low, high = f1_interval([good, bad]) or (0.0, 0.0)
-    assert (low, high) == (0.0, 1.0)  # with two groups, nothing is known
-    low, high = f1_interval([good, bad] * 50) or (0.0, 0.0)
-    assert 0.5 < low < 2 / 3 < high < 0.8
-    assert f1_interval([]) is None
-
-
-def test_the_interval_of_a_sum_holds_the_sum() -> None:
-    assert sum_interval([1.0] * 4) == (4.0, 4.0)
-    low, high = sum_interval([8.0, 0.0, 0.0, 0.0]) or (1.0, 0.0)
-    assert (low, high) == (0.0, 24.0)
-    assert sum_interval([]) is None
