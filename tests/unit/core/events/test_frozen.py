@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 
 import cv2
 import numpy as np
@@ -18,12 +17,12 @@ MIDDLE = Box(0.4, 0.3, 0.2, 0.4)
 Shot = Callable[[float], Luma]
 
 SCENE = objects(180, 320, seed=1).astype(np.uint8)
-NUMBERS = count()
 
 
-def grain(image: Luma) -> Luma:
-    noise = np.random.default_rng(next(NUMBERS)).normal(0, 2, image.shape)
-    return np.asarray(np.clip(image + noise, 0, 255), np.uint8)
+def living(at: float) -> Luma:
+    """Return the scene with a sensor's noise, another one at each time."""
+    noise = np.random.default_rng(round(at * 10)).normal(0, 2, SCENE.shape)
+    return np.asarray(np.clip(SCENE + noise, 0, 255), np.uint8)
 
 
 def spinner(at: float, image: Luma = SCENE) -> Luma:
@@ -57,7 +56,7 @@ def camera() -> Camera:
 
 
 def test_a_living_scene_is_not_frozen(camera: Camera) -> None:
-    assert not any(camera.show(lambda _at: grain(SCENE), 60))
+    assert not any(camera.show(living, 60))
     assert not camera.frozen.hides([MIDDLE])
 
 
@@ -67,19 +66,19 @@ def test_an_image_that_repeats_is_frozen(camera: Camera) -> None:
 
 
 def test_motion_in_one_place_of_a_frozen_image_is_hidden_within_seconds(camera: Camera) -> None:
-    camera.show(lambda _at: grain(SCENE), 40)
+    camera.show(living, 40)
     camera.show(spinner, 6)
     assert camera.frozen.hides([MIDDLE])
     assert not camera.frozen.hides([MIDDLE, Box(0.0, 0.0, 0.1, 0.1)]), "elsewhere, too"
     assert not camera.frozen.hides([])
     said = camera.show(spinner, 70)
     assert True in said
-    assert not any(camera.show(lambda _at: grain(SCENE), 10)[1:]), "it lives again"
+    assert not any(camera.show(living, 10)[1:]), "it lives again"
     assert not camera.frozen.hides([MIDDLE])
 
 
 def test_a_keyframe_that_differs_everywhere_now_and_then_does_not_hide_it(camera: Camera) -> None:
-    camera.show(lambda _at: grain(SCENE), 40)
+    camera.show(living, 40)
 
     def recoded(at: float) -> Luma:
         """Return the spinner over an image that each keyframe codes differently: every 2 s."""
@@ -97,7 +96,7 @@ def test_an_object_before_a_living_background_is_not_hidden(camera: Camera) -> N
         noise = np.random.default_rng(int(at * 10)).normal(0, 0.4, SCENE.shape)
         return np.asarray(np.clip(spinner(at).astype(np.float32) + noise, 0, 255), np.uint8)
 
-    camera.show(lambda _at: grain(SCENE), 40)
+    camera.show(living, 40)
     assert not any(camera.show(animal, 90))
     assert not camera.frozen.hides([MIDDLE])
 
@@ -111,7 +110,7 @@ def test_a_camera_without_noise_hides_nothing(camera: Camera) -> None:
 
 def test_a_dark_scene_hides_nothing(camera: Camera) -> None:
     """Black has no noise: a torch that stays is motion."""
-    camera.show(lambda _at: grain(SCENE), 40)
+    camera.show(living, 40)
     camera.show(lambda at: spinner(at, np.full_like(SCENE, 16)), 20)
     assert not camera.frozen.hides([MIDDLE])
 
@@ -123,14 +122,14 @@ def test_an_object_that_crosses_a_scene_without_noise_is_not_hidden(camera: Came
         shown[60:120, x : x + 40] = 230
         return shown
 
-    camera.show(lambda _at: grain(SCENE), 40)
+    camera.show(living, 40)
     said = camera.show(crossing, 60)
     assert not any(said)
     assert not camera.frozen.hides([Box(0.0, 0.0, 1.0, 1.0)])
 
 
 def test_a_pause_begins_again_and_keeps_what_is_known_of_the_noise(camera: Camera) -> None:
-    camera.show(lambda _at: grain(SCENE), 40)
+    camera.show(living, 40)
     camera.show(spinner, 6)
     camera.frozen.pause()
     assert not camera.frozen.wants_pair
