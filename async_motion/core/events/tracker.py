@@ -125,7 +125,6 @@ class Tracker:
         """Apply other settings; an open event continues, under the new settings."""
         self._settings = settings
         self._window = deque(self._window, maxlen=settings.confirm[1])
-        self._gaps = deque(self._gaps, maxlen=settings.confirm[1])
 
     @property
     def event(self) -> MotionEvent | None:
