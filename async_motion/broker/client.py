@@ -239,9 +239,10 @@ class BrokerClient:
             else:
                 done.set_exception(error)
 
-        self._retained.set(topic, payload, outcome)
         if self._connection is None:
+            self._retained.set(topic, payload)
             raise self._away()
+        self._retained.set(topic, payload, outcome)
         self._wake.set()
         await done
 

@@ -496,6 +496,25 @@ def test_a_limit_that_was_learned_is_retried_when_the_broker_comes_back() -> Non
 # -- incoming messages
 
 
+def test_a_retained_message_without_a_connection_fails_once() -> None:
+    async def case() -> None:
+        problems: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
+
+        async def cut(_packet: Packet, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        script = Script(connack=accepted(b""), on_publish=cut)
+        async with against(script) as client:
+            with pytest.raises(BrokerUnavailable):
+                await client.publish("a", b"b", retain=True)
+            await eventually_async(lambda: script.connects > 1, what="another connection")
+        gc.collect()
+        assert not problems
+
+    asyncio.run(case())
+
+
 @pytest.mark.parametrize("codes", [b"", b"\x77"], ids=["none", "unknown"])
 def test_a_suback_without_a_valid_reason_code_ends_the_connection_alone(codes: bytes) -> None:
     async def case() -> None:
