@@ -41,21 +41,26 @@ class CursorFile:
     """The file of one client's cursor. It is locked while it is open: two clients would overwrite it.
 
     A write is atomic. It is synced at most once in `SYNC_EVERY_S`: only power loss loses a write without it,
-    not SIGKILL.
+    not SIGKILL. On XFS the file is then empty, so the last synced cursor keeps a hidden name.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Touch no file."""
         self._path = Path(path)
+        self._synced = self._path.with_name(f".{self._path.name}.synced")
         self._lock: int | None = None
         self._synced_at = float("-inf")
 
     def read(self) -> str | None:
         """Return the cursor, or None if there is none yet. Raises OSError, ValueError."""
         try:
-            return self._path.read_text(encoding="utf-8")
+            text = self._path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
+        if not text.strip("\0"):
+            with suppress(FileNotFoundError):
+                return self._synced.read_text(encoding="utf-8")
+        return text
 
     def open(self) -> None:
         """Lock the file. Raises ValueError if another client has it open, OSError."""
@@ -81,10 +86,17 @@ class CursorFile:
     def write(self, cursor: str, *, monotonic: float) -> None:
         """Replace the cursor. `monotonic` is in seconds. Raises OSError."""
         part = self._path.with_name(f".{self._path.name}.part")
+        is_due = monotonic - self._synced_at >= SYNC_EVERY_S
         with part.open("w", encoding="utf-8") as file:
             file.write(cursor)
-            if monotonic - self._synced_at >= SYNC_EVERY_S:
+            if is_due:
                 self._synced_at = monotonic
                 file.flush()
                 os.fsync(file.fileno())
         part.replace(self._path)
+        if is_due:
+            with suppress(OSError):  # this file system has no links
+                link = self._synced.with_name(f"{self._synced.name}.part")
+                link.unlink(missing_ok=True)
+                link.hardlink_to(self._path)
+                link.replace(self._synced)

@@ -50,6 +50,22 @@ def test_a_damaged_cursor_is_refused(text: str) -> None:
         parse_cursor(text, INSTANCE)
 
 
+@pytest.mark.parametrize("left", [b"", b"\0" * 40])
+def test_a_file_emptied_by_power_loss_leaves_the_last_synced_cursor(tmp_path: Path, left: bytes) -> None:
+    """XFS makes a rename durable before the bytes that were not synced."""
+    path = tmp_path / "cursor"
+    file = CursorFile(path)
+    for number, at in ((1, 0.0), (2, 5.0), (3, 5.1), (4, 5.2)):
+        file.write(f"{number}", monotonic=at)
+    assert CursorFile(path).read() == "4"
+    path.write_bytes(left)
+    assert CursorFile(path).read() == "2"
+    (tmp_path / ".cursor.synced").unlink()
+    assert CursorFile(path).read() == left.decode(), "no cursor would mean to begin now"
+    path.unlink()
+    assert CursorFile(path).read() is None
+
+
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
     file = CursorFile(tmp_path / "cursor")
     assert file.read() is None
@@ -58,7 +74,7 @@ def test_a_file_is_written_whole(tmp_path: Path) -> None:
     file.write("two", monotonic=0.1)
     assert file.read() == "two"
     file.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".cursor.lock", "cursor"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cursor.lock", ".cursor.synced", "cursor"]
 
 
 async def test_two_clients_cannot_share_a_file(tmp_path: Path) -> None:
