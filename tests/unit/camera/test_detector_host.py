@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -14,11 +15,12 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from async_motion.camera.detector_host import STALE_S, Learned
+from async_motion.camera.detector_host import STALE_S, DetectorHost, Learned
 from async_motion.camera.unit import CameraUnit
 from async_motion.core import names
 from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.model import (
+    Box,
     Detection,
     Luma,
     Reason,
@@ -256,3 +258,25 @@ async def test_values_that_cannot_be_meant_are_refused() -> None:
         with pytest.raises(ValueError, match="0 to 1"):
             b.unit.adopt({"min_area": share})
     assert b.unit.values() == before
+
+
+async def test_what_a_recorder_draws_over_a_frozen_image_is_still() -> None:
+    """It is no scene change either: a text that blinks would be one each second."""
+    seen: list[tuple[Box, ...]] = []
+
+    def hides(_luma: Luma, boxes: Sequence[Box]) -> bool:
+        seen.append(tuple(boxes))
+        return True
+
+    with ThreadPoolExecutor(1) as executor:
+        host = DetectorHost(
+            "porch", DetectorSettings(), executor=executor, make_detector=FakeDetector, hides=hides
+        )
+        said = [
+            (await host.judge(judged_frame(i / 5, moving=i == 2), detecting=True, away_s=0.0))[0]
+            for i in range(3)
+        ]
+    assert len(seen) == 1, "asked about motion only"
+    assert said[2] is not None
+    assert (said[2].motion, said[2].reason, said[2].boxes) == (False, Reason.STILL, ())
+    assert said[2].scene_change is None
