@@ -46,6 +46,7 @@ from async_motion.core.index import (
 )
 from async_motion.core.model import FrameInfo
 from async_motion.core.names import Topics
+from async_motion.core.payloads import iso
 from async_motion.errors import StoreRefused, StoreUnavailable, UnreadableObject
 from async_motion.retrieval import Bucket, Event, EventReader
 
@@ -113,6 +114,7 @@ class MotionClient:
         self._epochs = SeenEpochs()
         self._deep = True
         self._broken = False
+        self._clock_checked = False
         self._stack = contextlib.AsyncExitStack()
         self._saved: str | None = None
         self._load()
@@ -331,6 +333,8 @@ class MotionClient:
         event = message.ended
         if event is None or not heard or (cameras is not None and event.camera not in cameras):
             return
+        if not message.delayed:
+            self._check_clock(event, ledger.origin)
         try:
             if not ledger.knows(event):
                 ledger.open(event, await self._last_before(event, ledger.origin))
@@ -343,6 +347,18 @@ class MotionClient:
             self._broken = True
             if ledger.knows(event):
                 ledger.add(event)
+
+    def _check_clock(self, event: Event, origin: datetime) -> None:
+        """Warn once of an event that ends now, but before the subscription began, by the service's clock."""
+        if self._clock_checked or event.ended_at is None:
+            return
+        if event.ended_at < origin <= datetime.now(UTC):
+            self._clock_checked = True
+            log.warning(
+                "client: an event of %s that has just ended at %s began before the subscription (%s) and is"
+                " passed over: is the clock of this machine or of the service wrong?",
+                event.camera, iso(event.ended_at), iso(origin),
+            )  # fmt: skip
 
     async def _summary(self, event: Event) -> Event:
         """Return the event as the bucket has it; try again briefly until its `event.json` can be read."""

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from async_motion.client.ledger import Ledger
+
+log = logging.getLogger(__name__)
 
 SYNC_EVERY_S: Final = 1.0
 
@@ -59,7 +62,9 @@ class CursorFile:
             return None
         if not text.strip("\0"):
             with suppress(FileNotFoundError):
-                return self._synced.read_text(encoding="utf-8")
+                synced = self._synced.read_text(encoding="utf-8")
+                log.warning("client: %s is empty; resuming at the cursor synced before it", self._path)
+                return synced
         return text
 
     def open(self) -> None:

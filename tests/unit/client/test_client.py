@@ -186,6 +186,21 @@ class TestEvents:
             bucket.add(made_event(412))
             assert [e.no for e in await take(events, 1)] == [412]
 
+    async def test_a_clock_that_is_ahead_is_told_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        """What has just ended began before the subscription: passed over, with one line."""
+        bucket, broker = MemoryBucket(), NewsBroker()
+        early = NOW - timedelta(hours=2)
+        async with MotionClient(bucket, broker, instance=INSTANCE) as client:
+            events = client.events(NOW)
+            bucket.add(made_event(1))
+            await take(events, 1)
+            for no in (1, 2):
+                made = make_event(camera="yard", at=early + timedelta(seconds=no), salt=no, no=no)
+                broker.tell("event", end_of(made))
+            broker.tell("event", end_of(made_event(2)))
+            assert [(e.camera, e.no) for e in await take(events, 1)] == [("porch", 2)]
+        assert caplog.text.count("is the clock of this machine or of the service wrong?") == 1
+
     @pytest.mark.parametrize("indexed", [0, 5, 8])
     async def test_a_subscription_from_a_time_has_no_earlier_event(self, indexed: int) -> None:
         """The days before are searched for late events, and the index lags by minutes."""
