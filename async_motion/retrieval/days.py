@@ -202,6 +202,7 @@ class Day:
                     yield line
                 return
             lines: list[IndexLine] = []
+            whole = True
             day = f"{self._day:%Y%m%d}"
             for number, text in enumerate(unpack(data), 1):
                 if number % _LINES_AT_ONCE == 0:
@@ -211,12 +212,12 @@ class Day:
                     if not line.event_id.startswith(day):
                         raise UnreadableObject("index line: its event is of another day")
                 except UnreadableObject as exc:
-                    index.damaged = True
+                    index.damaged, whole = True, False
                     self._skipped.add(key, f"line {number}: {exc}")
                 else:
                     lines.append(line)
                     yield line
-            if not index.damaged:
+            if whole:
                 self._cache.put(key, data, lines)
         except UnreadableObject as exc:
             index.damaged = True
