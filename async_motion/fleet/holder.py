@@ -164,7 +164,7 @@ class LeaseHolder:
                 self._fence_fell(camera)
 
     def is_ours(self, camera: str, owner: Owner) -> bool:
-        """Return whether a camera's lease in the bucket is the newest one that this worker has acquired."""
+        """Return whether a camera's lease in the bucket was written by this run of the worker."""
         return self._keeper.is_ours(camera, owner)
 
     def acquire(self, camera: str, *, resume: bool = False) -> None:

@@ -24,10 +24,11 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from async_motion.errors import LeaseLost, LeaseUnavailable
 from async_motion.fleet.clock import boottime
@@ -37,6 +38,8 @@ MAX_VALUE_BYTES = 16 << 10
 
 CAMERA = "camera."
 """Key prefix of leases."""
+MAX_TENURES: Final = 8
+"""Acquisitions of a camera to remember: a write without an answer may be done after later ones."""
 
 
 def bucket_name(instance: str) -> str:
@@ -160,25 +163,30 @@ class LeaseKeeper:
         self._ttl_s = ttl_s
         self._clock = clock
         self._draw_tenure = draw_tenure
-        self._tenures: dict[str, str] = {}
-        """The tenure of each camera's newest acquisition."""
+        self._tenures: dict[str, deque[str]] = {}
+        """The tenures of each camera's last acquisitions, by camera of the settings."""
 
     def is_ours(self, camera: str, owner: Owner) -> bool:
-        """Return whether a camera's lease in the bucket is this keeper's newest one."""
-        return self._tenures.get(camera) == owner.tenure
+        """Return whether a camera's lease in the bucket was written by this keeper."""
+        return owner.tenure in self._tenures.get(camera, ())
 
     async def acquire(self, camera: str) -> Lease | None:
-        """Return a lease on a camera; None if another worker has it. Raises LeaseUnavailable."""
+        """Return a new lease on a camera; None if there is one in the bucket, or this one is not there.
+
+        One in the bucket may be from an earlier call (`is_ours`): `resume` returns that.
+        Raises LeaseUnavailable.
+        """
         owner = Owner(worker=self._worker, tenure=self._draw_tenure(), epoch=0)
-        self._tenures[camera] = owner.tenure
+        self._tenures.setdefault(camera, deque(maxlen=MAX_TENURES)).append(owner.tenure)
         sent = self._clock()
         try:
             revision = await self._bucket.create(CAMERA + camera, owner.encode())
         except KeyTaken:
             return None
         except LeaseUnavailable:
-            # The write may have happened. Then it blocks the camera for everyone, so use it.
-            return await self._written(camera, sent + self._ttl_s)
+            # The write may have happened. Then it blocks the camera for everyone, so use it. An earlier write
+            # of ours may be there instead, whose deadline this is not.
+            return await self._written(camera, (owner.tenure,), sent + self._ttl_s)
         return Lease(
             camera=camera,
             epoch=revision,
@@ -188,21 +196,21 @@ class LeaseKeeper:
         )
 
     async def resume(self, camera: str) -> Lease | None:
-        """Return the newest lease on a camera that was given up, renewed; None if it is gone.
+        """Return this keeper's lease on a camera as it is in the bucket, renewed; None if it is gone.
 
         A write without an answer may be done long after it was sent, and a release may fail: then the lease
         lives on and blocks the camera for everyone. Raises LeaseUnavailable.
         """
-        lease = await self._written(camera, -math.inf)
+        lease = await self._written(camera, self._tenures.get(camera, ()), -math.inf)
         with suppress(LeaseLost):
             return None if lease is None else await self.renew(lease)
         return None
 
-    async def _written(self, camera: str, deadline: float) -> Lease | None:
-        """Return the newest lease on a camera as it is in the bucket; None if it is not there."""
+    async def _written(self, camera: str, tenures: Collection[str], deadline: float) -> Lease | None:
+        """Return the lease on a camera in the bucket; None if there is none with one of `tenures`."""
         entry = await self._bucket.get(CAMERA + camera)
         found = parse_owner(entry) if entry is not None else None
-        if entry is None or found is None or not self.is_ours(camera, found):
+        if entry is None or found is None or found.tenure not in tenures:
             return None
         return Lease(
             camera=camera,

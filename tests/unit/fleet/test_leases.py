@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from async_motion.errors import LeaseLost, LeaseUnavailable
@@ -10,6 +12,7 @@ from async_motion.fleet.leases import (
     MAX_VALUE_BYTES,
     Entry,
     Fence,
+    KeyTaken,
     Lease,
     LeaseKeeper,
     parse_object,
@@ -151,6 +154,66 @@ async def test_an_acquisition_whose_answer_cannot_be_read_is_resumed(
     lease = await ours.resume("porch")
     assert lease is not None
     assert (lease.epoch, lease.deadline) == (written.revision, clock.seconds + TTL_S)
+
+
+class LateBucket(MemoryBucket):
+    """A bucket whose first `late` creations are without an answer, and done by `catch_up`."""
+
+    late = 1
+
+    def __init__(self, ttl_s: float, clock: Clock) -> None:
+        super().__init__(ttl_s, clock)
+        self.pending: list[tuple[str, bytes]] = []
+
+    async def create(self, key: str, value: bytes) -> int:
+        if len(self.pending) < self.late:
+            self.pending.append((key, value))
+            raise LeaseUnavailable("an election")
+        return await super().create(key, value)
+
+    async def catch_up(self) -> None:
+        for key, value in self.pending:
+            with suppress(KeyTaken):
+                await super().create(key, value)
+
+
+async def test_a_write_that_is_done_after_a_second_acquisition_was_tried_is_ours(clock: Clock) -> None:
+    """Otherwise its key blocks the camera for a whole TTL, and no worker watches it."""
+    bucket = LateBucket(TTL_S, clock)
+    ours = keeper(bucket, clock)
+    assert await ours.acquire("porch") is None, "no answer, and not there yet"
+    await bucket.catch_up()
+    assert await ours.acquire("porch") is None, "the first write was done"
+    written = bucket.live(CAMERA + "porch")
+    assert written is not None
+    owner = parse_owner(written)
+    assert owner is not None
+    assert ours.is_ours("porch", owner)
+    clock.seconds += TTL_S / 2
+    lease = await ours.resume("porch")
+    assert lease is not None
+    assert (lease.tenure, lease.epoch) == (owner.tenure, written.revision)
+    assert lease.deadline == clock.seconds + TTL_S
+
+
+async def test_an_earlier_write_does_not_get_the_deadline_of_a_later_one(clock: Clock) -> None:
+    """The bucket counts its time to live from the earlier one."""
+
+    class Answerless(LateBucket):
+        late = 2
+
+        async def get(self, key: str) -> Entry | None:
+            if len(self.pending) == self.late:
+                await self.catch_up()
+            return await super().get(key)
+
+    bucket = Answerless(TTL_S, clock)
+    ours = keeper(bucket, clock)
+    assert await ours.acquire("porch") is None
+    clock.seconds += TTL_S / 2
+    assert await ours.acquire("porch") is None, "the first write is there, not the second"
+    lease = await ours.resume("porch")
+    assert lease is not None
 
 
 @pytest.mark.parametrize("owner", [None, "w2"])
