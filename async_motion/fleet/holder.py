@@ -173,8 +173,7 @@ class LeaseHolder:
         `resume`: its lease in the bucket is ours.
         """
         self._busy.add(camera)
-        acquiring = self._keeper.resume(camera) if resume else self._keeper.acquire(camera)
-        self._spawn(self._acquire(camera, acquiring), f"fleet: acquire[{camera}]")
+        self._spawn(self._acquire(camera, resume=resume), f"fleet: acquire[{camera}]")
 
     def give_up(self, camera: str, why: str, *, lost: bool = False) -> None:
         """Stop a camera and release its lease, in a task. `lost`: another worker owns it."""
@@ -188,11 +187,12 @@ class LeaseHolder:
         if self._tasks is not None:
             self._tasks.create_task(work, name=name)
 
-    async def _acquire(self, camera: str, acquiring: Coroutine[Any, Any, Lease | None]) -> None:
+    async def _acquire(self, camera: str, *, resume: bool) -> None:
+        acquire = self._keeper.resume if resume else self._keeper.acquire
         # The watch may show our own key before the answer: then the last owner is no longer in the view.
         note = self._left_by_the_last(camera)
         try:
-            lease = await acquiring
+            lease = await acquire(camera)
         except LeaseUnavailable as exc:
             self._view.failed(str(exc))
             return

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import pytest
+
 from async_motion.fleet.bucket_view import BucketView
 from async_motion.fleet.holder import LeaseHolder
 from async_motion.fleet.leases import CAMERA, Entry, Owner, parse_owner
@@ -116,6 +118,16 @@ async def test_a_camera_of_another_worker_is_not_started_and_told_as_freed() -> 
         await eventually_async(lambda: freed == ["porch"], what="the refusal")
         assert holder.idle
         assert cameras.started == {}
+
+
+@pytest.mark.parametrize("resume", [False, True])
+async def test_an_acquisition_that_is_cancelled_before_it_begins_leaves_nothing_behind(resume: bool) -> None:
+    bucket = MemoryBucket(TTL_S)
+    async with holding(bucket) as (holder, _, _):
+        holder.acquire("porch", resume=resume)
+        (acquiring,) = [one for one in asyncio.all_tasks() if one.get_name() == "fleet: acquire[porch]"]
+        acquiring.cancel()  # a coroutine that is never awaited would be a warning, so an error
+    assert bucket.writes == 0
 
 
 async def test_all_leases_are_released_at_the_end() -> None:
