@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from async_motion.broker.client import BrokerClient, Handler
 from async_motion.core.names import Topics
-from async_motion.errors import BrokerNotReady, BrokerUnavailable
+from async_motion.errors import BrokerNotReady, BrokerRefused, BrokerUnavailable
 from async_motion.fleet.model import INSTANCE
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,14 @@ class FleetBroker:
             error = BrokerNotReady if self.worker.connected else BrokerUnavailable
             why = "another worker owns it now" if line is None else "its broker connection is not ready"
             raise error(f"{owner}: {why}") from exc
-        await line.client.publish(topic, payload, retain=retain)
+        try:
+            await line.client.publish(topic, payload, retain=retain)
+        except BrokerRefused:
+            raise
+        except BrokerUnavailable as exc:
+            if self.worker.connected and not line.client.connected:
+                raise BrokerNotReady(f"{owner}: its broker connection has ended: {exc}") from exc
+            raise
 
     def retain(self, topic: str, payload: bytes | str) -> None:
         """Keep `payload` retained on the broker; ignore topics of other workers' cameras."""

@@ -14,7 +14,7 @@ from async_motion.app.fleet_broker import FleetBroker, insist
 from async_motion.broker.client import BrokerClient
 from async_motion.broker.fake import FakeBroker
 from async_motion.core.names import Topics
-from async_motion.errors import BrokerNotReady, BrokerUnavailable
+from async_motion.errors import BrokerNotReady, BrokerRefused, BrokerUnavailable
 from async_motion.fleet.model import INSTANCE
 
 TOPICS = Topics("am/town")
@@ -123,6 +123,32 @@ async def test_an_announcement_waits_for_its_connection_but_not_for_ever(
         with pytest.raises(BrokerUnavailable) as raised:
             await broker.publish("am/town/porch/frame", b"2")
         assert not isinstance(raised.value, BrokerNotReady), "the broker itself is away"
+
+
+@pytest.mark.parametrize(
+    ("loses", "refused", "expected"),
+    [
+        (("porch",), False, BrokerNotReady),
+        (("porch", "worker"), False, BrokerUnavailable),
+        ((), False, BrokerUnavailable),
+        (("porch",), True, BrokerRefused),
+    ],
+)
+async def test_a_connection_that_ends_during_a_publish_is_the_fault_of_its_camera_alone(
+    monkeypatch: pytest.MonkeyPatch, loses: tuple[str, ...], refused: bool, expected: type[BrokerUnavailable]
+) -> None:
+    async with fleet("porch") as (broker, clients):
+        await broker.publish("am/town/porch/frame", b"1")
+
+        async def end(*_args: object, **_options: object) -> None:
+            for client in loses:
+                clients[client].lose()
+            raise BrokerRefused("not authorized") if refused else BrokerUnavailable("connection lost")
+
+        monkeypatch.setattr(clients["porch"], "publish", end)
+        with pytest.raises(BrokerUnavailable) as raised:
+            await broker.publish("am/town/porch/frame", b"2")
+    assert type(raised.value) is expected
 
 
 async def test_an_announcement_waits_for_a_connection_that_is_not_opened_yet() -> None:
