@@ -36,7 +36,8 @@ class DeliveryPace:
     """The waits of delivery, in seconds.
 
     `first_s` and `max_s` bound the backoff for an unavailable peer, `refused_first_s` and `refused_max_s`
-    for one that refuses us. `item_max_s` is the longest delay of an item that fails while others succeed.
+    for one that refuses us. `item_max_s` is the longest delay of an item that fails while others succeed
+    (`max_s`, if the fault is its camera's connection to the broker).
     `aside_first_s` and `aside_max_s` bound the wait before records that were set aside are tried again.
     `poll_s` is how often delivery looks for work without a notification.
     """

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from async_motion.core.backoff import Backoff
 from async_motion.delivery.circuit_breaker import CircuitBreaker, DeliveryPace
 from async_motion.delivery.protocols import Outbox
-from async_motion.errors import SpoolError, TransientError
+from async_motion.errors import BrokerNotReady, SpoolError, TransientError
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,9 @@ class Retries:
     async def release(self, number: int, error: TransientError, breaker: CircuitBreaker) -> None:
         """Release an item after its peer failed; the caller has recorded the failure with the breaker.
 
-        An item that fails repeatedly while others succeed gets a growing delay. In an outage no item
-        succeeds, so none gets a delay, and all are tried at once when it ends.
+        An item that fails repeatedly while others succeed gets a growing delay, up to `item_max_s`; up to
+        `max_s` if only its camera's connection is at fault. In an outage no item succeeds, so none gets a
+        delay, and all are tried at once when it ends.
         """
         self._figures.counts["retries"] += 1
         failures, successes = self._failures.pop(number, (0, -1))
@@ -118,7 +119,8 @@ class Retries:
         delay_s = 0.0
         if failures > FREE_FAILURES:
             doubled_s = self._pace.first_s * 2.0 ** min(failures - FREE_FAILURES, 64)
-            delay_s = min(self._pace.item_max_s, doubled_s)
+            not_ready = isinstance(error, BrokerNotReady)
+            delay_s = min(self._pace.max_s if not_ready else self._pace.item_max_s, doubled_s)
         await self.insist(lambda: self._spool.release([number], delay_s))
 
     async def insist(self, note: Callable[[], Awaitable[object]]) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from async_motion.delivery.circuit_breaker import CircuitBreaker
+from async_motion.delivery.circuit_breaker import CircuitBreaker, DeliveryPace
 from async_motion.delivery.retries import Figures, Retries
 from async_motion.errors import (
+    BrokerNotReady,
+    BrokerUnavailable,
     SpoolError,
     StoreUnavailable,
 )
@@ -41,6 +43,28 @@ async def test_an_item_that_always_fails_blocks_its_camera_only_until_it_is_dela
         await eventually_async(time_passes, what="the delayed one")
         assert await delivery.drain(20)
     assert [f["delayed"] for f in bench.broker.frames] == [False, True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("error", "max_s"), [(BrokerNotReady("porch: not ready"), 5.0), (BrokerUnavailable("no answer"), 300.0)]
+)
+async def test_an_item_without_a_connection_of_its_camera_is_not_delayed_for_long(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: BrokerUnavailable, max_s: float
+) -> None:
+    delays: list[float] = []
+
+    async def release(_numbers: Any, delay_s: float = 0.0) -> None:
+        delays.append(delay_s)
+
+    monkeypatch.setattr(bench.spool, "release", release)
+    pace = DeliveryPace()
+    retries = Retries(bench.spool, pace=pace, draw=lambda: 0.5, figures=Figures())
+    breaker = CircuitBreaker("broker", bench.store.probe, pace=pace, draw=lambda: 0.5, clock=bench.clock)
+    for _ in range(20):
+        breaker.record_success()  # another camera's
+        await retries.release(1, error, breaker)
+    assert delays[:4] == [0.0, 0.0, 0.5, 1.0]
+    assert delays[-1] == max(delays) == max_s
 
 
 async def test_a_spool_in_trouble_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
