@@ -227,26 +227,29 @@ class Guard:
         )
 
     def log_out(self, request: web.Request) -> None:
-        """End the session of a request's cookie."""
-        found = self._read(self._cookie(request))
-        if found is not None:
-            self._note(found[2], math.inf)
+        """End the sessions of a request's cookies."""
+        for value in self._cookies(request):
+            found = self._read(value)
+            if found is not None:
+                self._note(found[2], math.inf)
 
     def _from_cookie(self, request: web.Request) -> tuple[Role, str | None]:
-        """Return the role of a request's cookie, and its replacement if it must be renewed."""
-        found = self._read(self._cookie(request))
-        if found is None:
-            return Role.NONE, None
-        role, issued, session = found
-        return role, self.new_cookie(role, session) if self._now() - issued > RENEW_S else None
+        """Return the role of a request's first valid cookie, and its replacement if it must be renewed."""
+        for value in self._cookies(request):
+            found = self._read(value)
+            if found is not None:
+                role, issued, session = found
+                return role, self.new_cookie(role, session) if self._now() - issued > RENEW_S else None
+        return Role.NONE, None
 
-    def _cookie(self, request: web.Request) -> str:
-        for header in request.headers.getall("Cookie", []):
-            for pair in header.split(";"):
-                name, _, value = pair.strip().partition("=")
-                if name == self.cookie_name:
-                    return value
-        return ""
+    def _cookies(self, request: web.Request) -> list[str]:
+        """Return the values of all our cookies, in order.
+
+        A browser sends one for each path, the longest path first: it may be an old one.
+        """
+        headers = request.headers.getall("Cookie", [])
+        pairs = [pair.strip().partition("=") for header in headers for pair in header.split(";")]
+        return [value for name, _, value in pairs if name == self.cookie_name]
 
     def _read(self, value: str) -> tuple[Role, float, str] | None:
         """Return (role, issued, session) of a valid cookie, else None."""
@@ -293,7 +296,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _host_of(url: str) -> str:
-    """Return the host of a URL that anybody may have sent; blank if there is none."""
+    """Return the host of an untrusted URL; blank if there is none."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:
@@ -301,7 +304,7 @@ def _host_of(url: str) -> str:
 
 
 def _netloc_of(url: str) -> str | None:
-    """Return host and port of a URL that anybody may have sent, in lower case; None if it is no URL."""
+    """Return host and port of an untrusted URL, in lower case; None if it is no URL."""
     try:
         return urlsplit(url).netloc.lower()
     except ValueError:

@@ -205,7 +205,9 @@ class Web:
             # A handler failed in the middle of its response: an error would pass for a part of it.
             request.transport.abort()
         visitor = request.get(VISITOR)
-        if visitor is not None and visitor.cookie is not None and _below_base(request):
+        # The last of two cookies would win: a log-in or a log-out sets its own.
+        is_free = "Set-Cookie" not in response.headers
+        if visitor is not None and visitor.cookie is not None and is_free and _below_base(request):
             self._guard.set_cookie(response, visitor.cookie, secure=visitor.secure)
         return response
 

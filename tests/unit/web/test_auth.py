@@ -183,6 +183,38 @@ async def test_a_log_out_ends_the_session_and_its_copies() -> None:
         assert (await get(session, "/health", Cookie=value))[0] == 401
 
 
+async def test_a_response_that_sets_a_cookie_does_not_renew_another() -> None:
+    """The last one would win: a log-out would leave a cookie, a log-in the earlier role."""
+    now = 1e9
+    async with serving(Stage(), now=lambda: now, **TOKENS) as session:
+        old = (await logged_in(session, VIEWER))[0].split(";")[0]
+        now += RENEW_S + 1
+        headers = {"Cookie": old, "Sec-Fetch-Site": "same-origin"}
+        form = {"token": TOKEN, "to": "health"}
+        async with session.post("/login", data=form, headers=headers, allow_redirects=False) as answer:
+            (cookie,) = answer.headers.getall("Set-Cookie")
+        assert "=admin." in cookie
+        async with session.post("/logout", headers=headers, allow_redirects=False) as answer:
+            (cookie,) = answer.headers.getall("Set-Cookie")
+        assert "Max-Age=0" in cookie
+
+
+async def test_a_cookie_that_is_no_longer_valid_hides_no_other() -> None:
+    """A browser sends those of a longer path first, such as one that was set for the API."""
+    now = 1e9
+    async with serving(Stage(), now=lambda: now, **TOKENS) as session:
+        stale = (await logged_in(session, VIEWER))[0].split(";")[0]
+        now += COOKIE_S
+        first, second = [(await logged_in(session, TOKEN))[0].split(";")[0] for _ in range(2)]
+        for cookies in (f"{stale}; {first}; {second}", f"{stale}x; other=1;{second}"):
+            assert '"role":"admin"' in (await get(session, "/api/v1/session", Cookie=cookies))[1]
+        headers = {"Cookie": f"{stale}; {first}; {second}", "Sec-Fetch-Site": "same-origin"}
+        async with session.post("/logout", headers=headers, allow_redirects=False) as answer:
+            assert answer.status == 303
+        for cookie in (first, second):
+            assert (await get(session, "/health", Cookie=cookie))[0] == 401, "all its sessions ended"
+
+
 def test_a_cookie_expires_renews_and_its_predecessor_ends() -> None:
     now = 1e9
     guard = Guard(host="0.0.0.0", instance="edge1", now=lambda: now, **TOKENS)
