@@ -15,6 +15,8 @@ from async_motion.retrieval import Event
 MAX_FAILURES: Final = 3
 FIRST_DATE: Final = (1980, 1, 1, 0, 0, 0)
 """The first date that a ZIP file can hold: a clock that was not set is earlier."""
+LAST_DATE: Final = (2107, 12, 31, 23, 59, 58)
+"""The last date that a ZIP file can hold."""
 
 
 class _Pipe(io.RawIOBase):
@@ -65,7 +67,7 @@ async def zipped(
                 continue
             failures = 0
             sums.append(f"{frame.sha256}  {member}")
-            stamp = max(FIRST_DATE, frame.captured_at.timetuple()[:6])
+            stamp = min(LAST_DATE, max(FIRST_DATE, frame.captured_at.timetuple()[:6]))
             archive.writestr(zipfile.ZipInfo(f"{name}/{member}", stamp), data)
             yield pipe.taken()
         payload = json.dumps(event.payload(), ensure_ascii=False, indent=1)

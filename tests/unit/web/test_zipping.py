@@ -8,6 +8,8 @@ import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
 from async_motion.core.model import FrameInfo
 from async_motion.errors import StoreUnavailable
 from async_motion.retrieval import Event
@@ -64,14 +66,15 @@ async def test_a_store_that_is_away_is_not_asked_for_each_frame() -> None:
     assert len(missing.splitlines()) == 100
 
 
-async def test_a_frame_from_before_the_clock_was_set_is_packed() -> None:
+@pytest.mark.parametrize(("year", "packed"), [(1970, 1980), (2026, 2026), (2108, 2107), (9999, 2107)])
+async def test_a_frame_of_a_clock_that_is_wrong_is_packed(year: int, packed: int) -> None:
     async def fetch(_: FrameInfo) -> bytes:
         return b"jpeg"
 
-    frames = [replace(FRAMES[0], captured_at=datetime(1970, 1, 1, tzinfo=UTC))]
+    frames = [replace(FRAMES[0], captured_at=datetime(year, 1, 1, tzinfo=UTC))]
     parts = [part async for part in zipped("porch", STORED, frames, fetch)]
     made = zipfile.ZipFile(io.BytesIO(b"".join(parts)))
-    assert made.getinfo("porch/000001.jpg").date_time[0] == 1980
+    assert made.getinfo("porch/000001.jpg").date_time[0] == packed
 
 
 async def test_a_frame_that_cannot_be_read_is_named() -> None:
