@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,18 +113,16 @@ class Document:
         node: yaml.Node,
         place: Place,
         above: tuple[int, ...],
-        own: Collection[str] = (),
+        known: set[str] | None = None,
     ) -> Any:
         """Return the plain data of a node, keys as written, and record the lines.
 
-        If the node is merged into a section, `own` are the section's own keys, which win.
+        If the node is merged into a section, `known` are the section's keys so far, which win; the node's
+        are added.
         """
         line = node.start_mark.line + 1
-        self._values += 1
-        if self._values > MAX_VALUES:
-            raise SettingsError(
-                f"{self._file}:{line}: more than {MAX_VALUES} values with all aliases, expected fewer"
-            )
+        if isinstance(node, yaml.CollectionNode):
+            self._count(len(node.value), line)
         self._lines.setdefault(place, line)
         if id(node) in above:
             self.problem(place, "an alias that contains itself, expected a value")
@@ -133,7 +131,7 @@ class Document:
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(loader, item, (*place, i), above) for i, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(loader, node, place, above, own)
+            return self._mapping(loader, node, place, above, set() if known is None else known)
         try:
             return loader.construct_object(node)
         except AmbiguousNumber as exc:
@@ -148,7 +146,7 @@ class Document:
         node: yaml.MappingNode,
         place: Place,
         above: tuple[int, ...],
-        known: Collection[str],
+        known: set[str],
     ) -> dict[str, Any]:
         own: dict[str, Any] = {}
         first: dict[str, int] = {}
@@ -175,16 +173,27 @@ class Document:
             first[key] = line
             self._lines[(*place, key)] = line
             own[key] = self._plain(loader, value_node, (*place, key), above)
+        self._count(len(merged), node.start_mark.line + 1)
+        known.update(own)
+        parts = [own]
         for other in merged:  # YAML's `<<: *anchor`: keys written here win, then those of the first anchor
-            data = self._plain(loader, other, place, above, own={*known, *own})
+            data = self._plain(loader, other, place, above, known)
             if isinstance(data, dict):
-                own = {**data, **own}
+                parts.append(data)
             else:
                 self._at(
                     other.start_mark.line + 1,
                     f"{dotted(place)}: `<<` needs a section, expected `<<: *anchor`",
                 )
-        return own
+        return {key: value for part in reversed(parts) for key, value in part.items()}
+
+    def _count(self, values: int, line: int) -> None:
+        """Count values before they are read, also those that are skipped. Raises SettingsError."""
+        self._values += values
+        if self._values > MAX_VALUES:
+            raise SettingsError(
+                f"{self._file}:{line}: more than {MAX_VALUES} values with all aliases, expected fewer"
+            )
 
     # -- the environment --
 

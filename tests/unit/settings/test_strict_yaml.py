@@ -70,10 +70,16 @@ def test_a_form_keeps_as_text_what_it_cannot_read() -> None:
 
 
 MERGES = "\n".join(["a0: &a0 {b: 1}", *(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, 60))])
+MANY = f"{{<<: [{', '.join(['*m'] * 1000)}]}}"
+SKIPPED = "m: &m\n" + "".join(f" k{n}:\n" for n in range(1000)) + f"x: {MANY}\n"
+"""Keys that each merge after the first skips."""
+EMPTY = f"e: &e {{}}\nm: &m {MANY.replace('*m', '*e')}\nx: {MANY}\n"
 ALIASES = "\n".join(["- &a0 [x]", *(f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 60))])
 
 
-@pytest.mark.parametrize("text", [MERGES, ALIASES], ids=["merges", "aliases"])
+@pytest.mark.parametrize(
+    "text", [MERGES, SKIPPED, EMPTY, ALIASES], ids=["merges", "skipped", "empty", "aliases"]
+)
 def test_aliases_that_stand_for_billions_of_values_are_refused_at_once(text: str) -> None:
     with pytest.raises(ValueError, match="more than 200000 values"):
         read_yaml(text)
