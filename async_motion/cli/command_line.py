@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from async_motion import __version__
-from async_motion.cli.tell import discard_output, tell
+from async_motion.cli.tell import discard_output, flush_output, open_output, tell
 from async_motion.errors import AsyncMotionError, SettingsError, UsageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -39,6 +39,7 @@ OPENCV_PACKAGES = "libgl1 libglib2.0-0 libxcb1"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    open_output()
     words = sys.argv[1:] if argv is None else argv
     args = _parser(words[0] if words else "").parse_args(words)
     # OpenCV's own log lines do not name the camera; ours report the same failure in one line that does.
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as exc:
         if exc.errno not in FULL:
             raise
-        discard_output()
+        flush_output()  # the full disk may be that of another file
         place = "" if exc.filename is None else f"{exc.filename}: "
         _say(f"async-motion: {place}{exc.strerror}")
         return 1
@@ -278,7 +279,8 @@ def _health(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     # Until the service handles it, a reload must not end it: the next line takes a second and more.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with suppress(ValueError):  # as in `main`
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from async_motion.cli import run
 
     return run.main(args)

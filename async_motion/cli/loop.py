@@ -7,7 +7,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
-from async_motion.cli.tell import discard_output
+from async_motion.cli.tell import flush_output
 from async_motion.errors import AsyncMotionError
 
 
@@ -32,10 +32,7 @@ def run_output(work: Coroutine[Any, Any, int]) -> int:
     except BrokenPipeError:
         raise
     except OSError as exc:
-        try:
-            sys.stdout.flush()
-        except OSError:
-            discard_output()
+        flush_output()
         place = "" if exc.filename is None else f"{exc.filename}: "
         raise AsyncMotionError(f"{place}{exc.strerror or str(exc) or type(exc).__name__}") from exc
     return code

@@ -1,4 +1,4 @@
-"""Lines for people on standard error, and a standard output that takes no more.
+"""Lines for people on standard error, and a standard output that is closed or takes no more.
 
 What the lines quote, such as an object key, cannot move the cursor.
 """
@@ -17,6 +17,20 @@ def printable(text: str) -> str:
 def tell(line: str) -> None:
     """Print a line for a person."""
     print(printable(line), file=sys.stderr, flush=True)
+
+
+def open_output() -> None:
+    """Open /dev/null as standard output if that is closed (`>&-`): Python then has None in its place."""
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8", closefd=False)
+
+
+def flush_output() -> None:
+    """Write what standard output still holds; discard it if that fails."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_output()
 
 
 def discard_output() -> None:

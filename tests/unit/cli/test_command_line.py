@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jsonschema
@@ -67,6 +68,26 @@ def test_a_full_disk_is_one_line_and_not_success(argv: list[str], tmp_path: Path
         )  # fmt: skip
     assert done.stderr == "async-motion: No space left on device\n"
     assert done.returncode == 1
+
+
+def test_a_full_disk_under_another_file_keeps_the_output() -> None:
+    code = (
+        "import errno, sys; from async_motion.cli import main, schema\n"
+        "def fail(args): print('kept'); raise OSError(errno.ENOSPC, 'No space left', '/data/x')\n"
+        "schema.main = fail; sys.exit(main(['schema']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "kept\n")
+    assert done.stderr == "async-motion: /data/x: No space left\n"
+
+
+@pytest.mark.parametrize("argv", [["schema", "event"], ["--help"]])
+def test_a_standard_output_that_is_closed_is_no_error(argv: list[str]) -> None:
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-X", "dev", "-m", "async_motion", *argv]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_terminal_that_is_not_utf_8_shows_escapes() -> None:
@@ -189,3 +210,5 @@ def test_a_reload_while_the_service_starts_does_not_end_it(monkeypatch: pytest.M
     monkeypatch.setattr(run, "main", started)
     assert main(["run"]) == 0
     assert found == [signal.SIG_IGN]
+    with ThreadPoolExecutor(1) as other:  # Python allows no signal handler there
+        assert other.submit(main, ["run"]).result() == 0
