@@ -34,6 +34,8 @@ Apply = Callable[[Settings, Plan], Awaitable[None]]
 """Applies other settings to the service."""
 
 PROBE_WIDTH = 640
+SHAPES = ("zones", "masks", "min_area", "min_area_far", "horizon")
+"""The keys of a camera's detection that the page of zones shows."""
 OWN_FILE = Path("config/processor/variables.yaml")
 """The file that is written if the settings were read from the file in the package."""
 
@@ -200,9 +202,12 @@ class FileEditor:
         )
 
     def _is_in_force(self, data: Mapping[str, Any], camera: str) -> bool:
-        """Return whether the file's plain data has the detection of a camera that is in force."""
+        """Return whether the file's plain data has the shapes and areas of a camera that are in force."""
         written = _value_at(data, ("cameras", camera, "detect"))
-        return detection_of(written) == self.settings.cameras[camera].detect
+        if isinstance(written, Mapping):
+            written = {key: value for key, value in written.items() if key in SHAPES}
+        found, detect = detection_of(written), self.settings.cameras[camera].detect
+        return found is not None and all(getattr(found, key) == getattr(detect, key) for key in SHAPES)
 
     async def save(self, version: str, changes: Sequence[web.Edit], *, dry_run: bool) -> web.EditOutcome:
         """Write changes and apply them; with `dry_run`, only return what they would do.

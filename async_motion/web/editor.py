@@ -26,8 +26,8 @@ class Current:
 
     `values` are as written in the file, by dotted key. `secrets` holds the secrets that are set, with the
     part that may be shown. `environment` names the variable that overrides a key. `problem`: why the last
-    reload failed. `unread` are the cameras whose detection the file sets otherwise than what is in force: it
-    was changed by hand and not read again.
+    reload failed. `unread` are the cameras whose zones, masks or areas in the file are not those in force:
+    they were changed by hand and not read again.
     """
 
     version: str

@@ -81,13 +81,17 @@ async def test_a_change_is_written_and_put_in_force(tmp_path: Path) -> None:
         assert bench.editor.settings is settings
 
 
-async def test_detection_that_was_changed_by_hand_and_not_read_again_is_told(tmp_path: Path) -> None:
+async def test_shapes_that_were_changed_by_hand_and_not_read_again_are_told(tmp_path: Path) -> None:
+    mask = "masks: [[[0, 0], [1, 0], [1, 0.2]]]"
     async with editing(tmp_path) as bench:
         assert (await bench.editor.current()).unread == frozenset()
-        for changed in (TEXT.replace("low", "high"), TEXT.replace("low", "nonsense")):
-            bench.path.write_text(changed)
-            assert (await bench.editor.current()).unread == {"porch"}
-        bench.path.write_text(TEXT.replace("low", "high"))
+        for other in ("sensitivity: high", "sensitivity: low, fps: 2", "min_area: 0.2%, zones: {}"):
+            bench.path.write_text(TEXT.replace("sensitivity: low", other))
+            assert (await bench.editor.current()).unread == frozenset(), "the page shows no such key"
+        for shape in (mask, "horizon: 20%", "min_area: 3%", "min_area_far: 0.01%", "zones: nonsense"):
+            bench.path.write_text(TEXT.replace("sensitivity: low", shape))
+            assert (await bench.editor.current()).unread == {"porch"}, shape
+        bench.path.write_text(TEXT.replace("sensitivity: low", mask))
         await bench.editor.reload()
         assert (await bench.editor.current()).unread == frozenset()
 
