@@ -44,6 +44,16 @@ VERSION = 1
 MAX_MARKER_BYTES = 256 * 1024 * 1024
 MAX_INDEX_BYTES = 16 * 1024 * 1024
 MAX_ROUNDS = 8
+_NO_MARKER = (
+    UnreadableObject,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What reading a marker raises that is none."""
 """Maximum rebuilds of a day's index while others write. It may then be stale: the last writer rebuilds it."""
 
 
@@ -85,10 +95,7 @@ class ScanLedger:
             same = fields["size"] == recording.size and fields["settings"] == spec.fingerprint
             same = same and recording.started_at in (None, begin)
             return found, same and set(spec.makes) <= set(fields["makes"])
-        except (
-            *(UnreadableObject, ValueError, KeyError, TypeError),
-            *(AttributeError, OverflowError, RecursionError),
-        ) as exc:
+        except _NO_MARKER as exc:
             log.warning("%s: is not a marker; scanning again: %s", key, exc)
             return None
 
