@@ -76,9 +76,8 @@ def test_a_full_disk_under_another_file_keeps_the_output() -> None:
         "def fail(args): print('kept'); raise OSError(errno.ENOSPC, 'No space left', '/data/x')\n"
         "schema.main = fail; sys.exit(main(['schema']))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True
-    )
+    buffered = clean_environment(PYTHONUNBUFFERED="")
+    done = subprocess.run([sys.executable, "-c", code], env=buffered, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "kept\n")
     assert done.stderr == "async-motion: /data/x: No space left\n"
 
