@@ -77,7 +77,7 @@ def build_unit(
         draw24=draw24 or partial(secrets.randbits, 24),
         viewer=viewer,
         health=health.update,
-        hides=health.hides,
+        is_placeholder=health.is_placeholder,
         detector=detector,
     )
 

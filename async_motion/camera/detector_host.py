@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
@@ -20,7 +20,7 @@ from async_motion.camera.offload import offload
 from async_motion.core.detection.detector import TRUSTED_S, Detector, DetectorSettings
 from async_motion.core.detection.working_image import Plane
 from async_motion.core.events.camera_motion import CameraMotion, View
-from async_motion.core.model import Box, Detection, Frame, Luma, Reason, SceneChange
+from async_motion.core.model import Detection, Frame, Luma, Reason, SceneChange
 from async_motion.errors import FrameShapeError
 
 log = logging.getLogger(__name__)
@@ -51,18 +51,15 @@ class Learned(Protocol):
 Health = Callable[[Luma, float], str | None]
 """(luma, monotonic) -> what is wrong with the image, or None. Pure."""
 
-Hides = Callable[[Luma, Sequence[Box]], bool]
-"""(luma, boxes) -> whether the motion in these boxes is not of the view. Pure."""
-
 MakeDetector = Callable[[DetectorSettings], FrameDetector]
 
 
 class DetectorHost:
     """Own one camera's detector, and judge its frames in `executor`, one at a time.
 
-    `detector` has a learned state already and was made for `settings`. `hides` recognises what a
-    recorder draws in place of the view, or over a frozen one. That is no motion, and nothing is while the
-    camera turns.
+    `detector` has a learned state already and was made for `settings`. `is_placeholder`
+    recognises an image that a recorder draws in place of the view. There, and while the camera turns,
+    nothing is motion.
     """
 
     def __init__(
@@ -74,7 +71,7 @@ class DetectorHost:
         make_detector: MakeDetector = Detector,
         detector: FrameDetector | None = None,
         health: Health | None = None,
-        hides: Hides | None = None,
+        is_placeholder: Callable[[Luma], bool] | None = None,
     ) -> None:
         self.settings = settings
         """The settings in force from the next frame on."""
@@ -82,7 +79,7 @@ class DetectorHost:
         self._executor = executor
         self._make_detector = make_detector
         self._health = health
-        self._hides = hides
+        self._is_placeholder = is_placeholder
         self._camera_motion = CameraMotion()
         self.detector = detector or make_detector(settings)
         self._made_with = settings
@@ -170,7 +167,7 @@ class DetectorHost:
         if view is View.MOVING:
             kind = detection.scene_change or SceneChange.MOVED
             return detector, replace(detection, motion=False, reason=Reason.SCENE_CHANGE, scene_change=kind)
-        if detection.motion and self._hides is not None and self._hides(frame.luma, detection.boxes):
+        if detection.motion and self._is_placeholder is not None and self._is_placeholder(frame.luma):
             still = replace(detection, motion=False, reason=Reason.STILL, score=0.0, boxes=(), zones=())
             return detector, still
         return detector, detection

@@ -24,7 +24,7 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol, TypeVar
 
-from async_motion.camera.detector_host import DetectorHost, FrameDetector, Health, Hides, MakeDetector
+from async_motion.camera.detector_host import DetectorHost, FrameDetector, Health, MakeDetector
 from async_motion.camera.queues import DropOldestQueue
 from async_motion.camera.recorder import Encode, Recorder, RecordOutbox
 from async_motion.camera.spec import UnitSettings
@@ -33,7 +33,7 @@ from async_motion.core import commands
 from async_motion.core.commands import Value
 from async_motion.core.detection.detector import Detector
 from async_motion.core.detection.working_image import Plane
-from async_motion.core.model import Detection, EndReason, Frame, Image, Reason
+from async_motion.core.model import Detection, EndReason, Frame, Image, Luma, Reason
 from async_motion.errors import CameraUnavailable
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class CameraUnit:
         encoder: Executor | None = None,
         viewer: Viewer | None = None,
         health: Health | None = None,
-        hides: Hides | None = None,
+        is_placeholder: Callable[[Luma], bool] | None = None,
         make_detector: MakeDetector = Detector,
         detector: FrameDetector | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -119,7 +119,7 @@ class CameraUnit:
             make_detector=make_detector,
             detector=detector,
             health=health,
-            hides=hides,
+            is_placeholder=is_placeholder,
         )
         self._watcher = Watcher(
             settings,

@@ -7,11 +7,11 @@ Two signs of a frozen image are followed, each of which covers what the other ca
                   repeated image. A clock may run on: small, in one place, or along the upper or lower edge
     stirs in one  an image that had noise in every part loses it everywhere between two frames, but for one
     place only    area that goes on in place: a spinner, text that blinks. An encoder with a fixed bit rate
-                  may code each keyframe differently; the frames between two keyframes are equal
+                  may code each keyframe differently; the frames between two keyframes are equal. It must
+                  last for `CLOCK_S` without leaving its first place, and begin without a change of light
 
-The second sign is known after seconds. It needs a camera whose images had noise: an encoder that leaves noise
-out shows the same while a person stands and waves. With little bandwidth a large object takes the bits of the
-rest, but not of every part, and not in the same parts from frame to frame.
+A frozen image is reported; it hides no motion. A camera that becomes clean, because a lamp was switched on or
+its encoder leaves out noise from now on, shows the same while a person stands and waves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.model import Box, Luma
+from async_motion.core.model import Luma
 
 Tiles: TypeAlias = NDArray[np.bool_]
 
@@ -62,6 +62,9 @@ PLACE_SHARE = 0.25
 PAIRS, MIN_STILL = 4, 3
 """Pairs of frames that are compared, and how many of them must be still: the others show a keyframe."""
 
+SAME_LEVEL = 1.0
+"""The maximum median change of the tiles' mean levels, in grey levels, with which an image freezes."""
+
 NOISY = 0.85
 """The minimum share of the earlier pairs in which more than `PLACE_SHARE` of the tiles changed."""
 
@@ -89,8 +92,12 @@ class FrozenImage:
         """The tiles that changed from a look to the frame after it, for the last looks."""
         self._noisy = 0.0
         self._noise_known_s = 0.0
+        self._levels: deque[NDArray[np.float32]] = deque(maxlen=PAIRS + 1)
+        """The tiles' mean levels at the last looks that were compared: the first is from before the pairs."""
         self._place_since: float | None = None
         """Since when the image stirs in one place only."""
+        self._place: Tiles = np.zeros(TILES, bool)
+        """That place with the tiles around it, as it was first seen."""
 
     def pause(self) -> None:
         """Start the comparison again after a gap; what is known of the noise stays."""
@@ -98,6 +105,7 @@ class FrozenImage:
         self._known.clear()
         self._tiles.clear()
         self._pairs.clear()
+        self._levels.clear()
 
     def look(self, samples: Luma, now: float, passed: float) -> bool:
         """Take the image of a look, `passed` seconds after the last one; return whether it is frozen."""
@@ -112,7 +120,7 @@ class FrozenImage:
         self.same_looks += 1
         repeats = now - self._same_since >= FROZEN_S and self.same_looks >= FROZEN_LOOKS
         behind_clock = self._repeats_behind_a_clock(samples, now)
-        self._learn_noise(passed)
+        self._learn_noise(now, passed)
         return repeats or behind_clock or self._has_stirred_in_place(now)
 
     @property
@@ -127,21 +135,26 @@ class FrozenImage:
         if before is None or before.shape != samples.shape or min(samples.shape) < max(TILES):
             return
         self._pairs.append(_reduced(np.logical_or, before != samples).astype(bool))
-        stirs = self._place_of_changes() is not None and self._is_detailed(samples)
-        if not stirs or self._noise_known_s < NOISE_KNOWN_S or self._noisy < NOISY:
+        self._levels.append(cv2.resize(samples, TILES[::-1], interpolation=cv2.INTER_AREA).astype(np.float32))
+        place = self._place_of_changes()
+        if place is None or not self._is_detailed(samples):
             self._place_since = None
         elif self._place_since is None:
-            self._place_since = self._looked
+            if not self._keeps_its_levels(~_near(place)):
+                self._forget_noise()  # the light has changed, and the camera become clean
+            elif self._noise_known_s >= NOISE_KNOWN_S and self._noisy >= NOISY:
+                self._place_since, self._place = self._looked, _near(place)
+        elif (place & ~self._place).any():
+            self._place_since = None
+            self._forget_noise()  # an object has moved: the image lives
 
-    def hides(self, boxes: Sequence[Box]) -> bool:
-        """Return whether motion in `boxes` is only what goes on in place over a frozen image."""
-        if self._place_since is None or not boxes:
-            return False
-        place = self._place_of_changes()
-        if place is None:
-            return False
-        near = cv2.dilate(place.astype(np.uint8), np.ones((3, 3), np.uint8)) != 0
-        return all(bool(near[_tiles_of(box)].all()) for box in boxes)
+    def _forget_noise(self) -> None:
+        self._noisy, self._noise_known_s = 0.0, 0.0
+
+    def _keeps_its_levels(self, rest: Tiles) -> bool:
+        """Return whether `rest` has the levels of the look before the pairs: a frozen image keeps them."""
+        change = np.abs(self._levels[-1] - self._levels[0])[rest]
+        return change.size > 0 and float(np.median(change)) <= SAME_LEVEL
 
     def _place_of_changes(self) -> Tiles | None:
         """Return the tiles that changed within the last pairs if they are few, and the rest stood still."""
@@ -155,9 +168,12 @@ class FrozenImage:
         span = _reduced(np.maximum, samples).astype(int) - _reduced(np.minimum, samples)
         return int((span[CLOCK_ROWS:-CLOCK_ROWS] >= MIN_DETAIL).sum()) >= MIN_DETAILED
 
-    def _learn_noise(self, passed: float) -> None:
-        """Learn from the newest pair how often the image differs everywhere, unless it stirs in one place."""
-        if not self._pairs or self._place_since is not None:
+    def _learn_noise(self, now: float, passed: float) -> None:
+        """Learn from the newest pair how often the image differs everywhere, unless it is frozen.
+
+        A camera that becomes clean unlearns its noise.
+        """
+        if not self._pairs or (self._place_since is not None and now - self._place_since >= CLOCK_S):
             return
         self._noise_known_s += passed
         share = max(passed / NOISE_S, min(1.0, passed / (self._noise_known_s or 1.0)))
@@ -228,9 +244,6 @@ def _reduced(by: np.ufunc, samples: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.asarray(by.reduceat(by.reduceat(samples, rows, axis=0), columns, axis=1))
 
 
-def _tiles_of(box: Box) -> tuple[slice, slice]:
-    """Return the rows and columns of the tiles that `box` covers."""
-    rows, columns = TILES
-    top, bottom = int(box.y * rows), int(np.ceil((box.y + box.height) * rows))
-    left, right = int(box.x * columns), int(np.ceil((box.x + box.width) * columns))
-    return slice(top, max(bottom, top + 1)), slice(left, max(right, left + 1))
+def _near(place: Tiles) -> Tiles:
+    """Return `place` with the tiles around it."""
+    return np.asarray(cv2.dilate(place.astype(np.uint8), np.ones((3, 3), np.uint8)) != 0)

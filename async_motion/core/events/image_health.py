@@ -18,7 +18,6 @@ deterministic; time is that of the frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -27,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.events.frozen import FrozenImage
-from async_motion.core.model import Box, Luma
+from async_motion.core.model import Luma
 
 Grid: TypeAlias = NDArray[np.float32]
 
@@ -133,7 +132,8 @@ class ImageHealth:
     def update(self, luma: Luma, monotonic: float) -> str | None:
         """Check a frame (H, W) of time `monotonic` (seconds); return the problem in force, None if good.
 
-        The array is only read. Costs about 0.2 ms for 1080p, once a second; otherwise nothing.
+        The array is only read. Two frames in a row are compared at most every `LOOK_S`; the
+        others cost nothing.
         """
         if self._shape is not None and luma.shape != self._shape:
             self._begin()  # another stream: the edge map does not fit
@@ -175,13 +175,6 @@ class ImageHealth:
         self._learn(edges, strength, passed)
         self._good_at = now
         return None
-
-    def hides(self, luma: Luma, boxes: Sequence[Box]) -> bool:
-        """Return whether motion in `boxes` of this frame (H, W) is not of the view.
-
-        A recorder drew it: in place of the known view, or over an image that is frozen.
-        """
-        return self._frozen.hides(boxes) or self.is_placeholder(luma)
 
     def is_placeholder(self, luma: Luma) -> bool:
         """Return whether a recorder drew this frame (H, W) in place of the known view.

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -20,7 +19,6 @@ from async_motion.camera.unit import CameraUnit
 from async_motion.core import names
 from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.model import (
-    Box,
     Detection,
     Luma,
     Reason,
@@ -260,17 +258,21 @@ async def test_values_that_cannot_be_meant_are_refused() -> None:
     assert b.unit.values() == before
 
 
-async def test_what_a_recorder_draws_over_a_frozen_image_is_still() -> None:
+async def test_what_a_recorder_draws_in_place_of_the_view_is_still() -> None:
     """It is no scene change either: a text that blinks would be one each second."""
-    seen: list[tuple[Box, ...]] = []
+    seen: list[Luma] = []
 
-    def hides(_luma: Luma, boxes: Sequence[Box]) -> bool:
-        seen.append(tuple(boxes))
+    def is_placeholder(luma: Luma) -> bool:
+        seen.append(luma)
         return True
 
     with ThreadPoolExecutor(1) as executor:
         host = DetectorHost(
-            "porch", DetectorSettings(), executor=executor, make_detector=FakeDetector, hides=hides
+            "porch",
+            DetectorSettings(),
+            executor=executor,
+            make_detector=FakeDetector,
+            is_placeholder=is_placeholder,
         )
         said = [
             (await host.judge(judged_frame(i / 5, moving=i == 2), detecting=True, away_s=0.0))[0]
