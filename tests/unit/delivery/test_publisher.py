@@ -142,16 +142,18 @@ async def test_one_camera_without_a_connection_is_no_outage_of_the_broker(bench:
 
     bench.broker.trouble = trouble
     pace = replace(QUICK, first_s=5.0, max_s=5.0, item_max_s=3600.0)
+
+    async def fail_once_more(index: int) -> None:
+        await bench.accept_event(1, "yard", index)
+        await eventually_async(lambda: len(bench.announced("yard")) > index, what="the other camera's frame")
+        before = failed
+        bench.clock.sleep(pace.item_max_s)
+        await eventually_async(lambda: failed > before, what="another try")
+
     async with bench.delivering(pace=pace) as delivery:
         await bench.accept_event(3, "porch")
         for index in range(14):
-            await bench.accept_event(1, "yard", index)
-            await eventually_async(
-                lambda index=index: len(bench.announced("yard")) > index, what="the other camera's frame"
-            )
-            before = failed
-            bench.clock.sleep(pace.item_max_s)
-            await eventually_async(lambda before=before: failed > before, what="another try")
+            await fail_once_more(index)
             assert str(delivery.health().broker) == "ok"
         bench.broker.trouble = lambda _: None
         since = bench.clock()
