@@ -317,14 +317,14 @@ class FleetMember:
         try:
             async with asyncio.timeout(timeout_s):
                 # The view follows the bucket; there is no asyncio event to wait for.
-                while not self._worker.idle and self._has_heirs():  # noqa: ASYNC110
+                while not self._worker.idle and self._others_take_cameras():  # noqa: ASYNC110
                     await asyncio.sleep(DRAIN_POLL_S)
         except TimeoutError:
             log.warning(
                 "fleet: not all cameras were given away within %.0f s; stopping the others", timeout_s
             )
 
-    def _has_heirs(self) -> bool:
+    def _others_take_cameras(self) -> bool:
         """Return whether another worker takes cameras: when all end together, none does."""
         return any(one.name != self.name and not one.draining for one in self._worker.view().workers)
 

@@ -325,7 +325,7 @@ class FleetWorker:
             # The chosen worker comes first; if it does not act within the TTL, any other may.
             return target == me or free_s > self._settings.ttl_s
         if self._cooling.get(camera, -math.inf) > self._clock() and free_s < placement.MAX_STAGGER_S:
-            return False  # after all others: one that got it may be gone since
+            return False  # Shed: take it back only after every other worker's turn.
         delay_s = placement.delay_s(camera, DEFAULT_COST, me, workers)
         if delay_s is None:
             # No worker can open it: one still takes it, so that the failure is reported.
