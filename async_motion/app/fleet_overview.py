@@ -149,10 +149,12 @@ async def move(bucket: WatchedBucket, settings: Settings, camera: str, worker: s
 async def drain(bucket: WatchedBucket, settings: Settings, worker: str, *, undo: bool = False) -> int:
     """Make a worker hand over its cameras, and return how many are left; `undo`: let it take cameras again.
 
-    Cameras are left if there is no other worker to take them. Raises UsageError, LeaseUnavailable.
+    Cameras are left if there is no other worker to take them. Raises UsageError; LeaseUnavailable, also if
+    the worker is started again meanwhile: a drain is for one run.
     """
     line = _line(await look(bucket, settings), worker)
-    await bucket.put(DRAIN + worker, drain_value(draining=not undo, run=line.run))
+    run = line.run
+    await bucket.put(DRAIN + worker, drain_value(draining=not undo, run=run))
     async with _patience(settings, f"{worker}: it does not answer"):
         while True:
             overview = await look(bucket, settings)
@@ -160,6 +162,8 @@ async def drain(bucket: WatchedBucket, settings: Settings, worker: str, *, undo:
             others = [one for one in overview.workers if one.name != worker and not one.draining]
             if line.draining is not undo and (undo or not line.cameras or not others):
                 return line.cameras
+            if line.run != run:
+                raise LeaseUnavailable(f"{worker}: it was started again meanwhile; try again")
             await asyncio.sleep(POLL_S)
 
 

@@ -100,3 +100,23 @@ async def test_a_drain_counts_what_is_left_and_gives_up_in_time(
         await drain(bucket, settings, "east")
     await tell(bucket, "east", settings, draining=True)
     assert await drain(bucket, settings, "east") == 1, "there is no other worker"
+
+
+async def test_a_drain_of_a_worker_that_is_started_again_says_so_at_once(settings: Settings) -> None:
+    bucket = MemoryBucket(60)
+    await tell(bucket, "east", settings, run="r1")
+    await own(bucket, "porch", "east")
+    draining = asyncio.create_task(drain(bucket, settings, "east"), name="drain")
+    await eventually_async(lambda: bucket.live("drain.east") is not None, what="the drain in the bucket")
+    await tell(bucket, "east", settings, run="r2")
+    with pytest.raises(LeaseUnavailable, match="east: it was started again meanwhile; try again"):
+        await draining
+
+
+async def test_a_worker_that_is_started_again_drains_no_longer(settings: Settings) -> None:
+    bucket = MemoryBucket(60)
+    await tell(bucket, "east", settings, run="r1", draining=True)
+    undoing = asyncio.create_task(drain(bucket, settings, "east", undo=True), name="undo")
+    await eventually_async(lambda: bucket.live("drain.east") is not None, what="the change in the bucket")
+    await tell(bucket, "east", settings, run="r2")
+    assert await undoing == 0
