@@ -80,7 +80,7 @@ class NatsBucket:
         self._timeout_s = max(ttl_s / 3, 0.5)
         self._patience_s = self._timeout_s
         """Time limit of the next request. A request during an election is lost: after one without an answer
-        the next ones wait for less, to notice the new leader sooner."""
+        every second one waits for half, to notice the new leader sooner, also where answers are slow."""
         self._worker = worker
         self._credentials = credentials
         self._tls = tls
@@ -351,14 +351,18 @@ class NatsBucket:
     async def _ask(self, request: Awaitable[T]) -> T:
         """Return the answer to one request within its deadline; translate NATS errors."""
         with _kept_cancellation():
+            limit_s = self._patience_s
             try:
-                async with asyncio.timeout(self._patience_s):
+                async with asyncio.timeout(limit_s):
                     answer = await request
             except nats.js.errors.KeyWrongLastSequenceError as exc:
+                self._patience_s = self._timeout_s
                 raise KeyTaken from exc
             except (nats.js.errors.KeyNotFoundError, nats.js.errors.KeyDeletedError) as exc:
+                self._patience_s = self._timeout_s
                 raise _Missing from exc
             except nats.js.errors.APIError as exc:
+                self._patience_s = self._timeout_s
                 if exc.err_code in (10071, 10164):  # wrong last sequence, for a write and for a delete
                     raise KeyTaken from exc
                 if isinstance(exc, nats.js.errors.NotFoundError):
@@ -366,10 +370,14 @@ class NatsBucket:
                     self._bucket = None
                 raise LeaseUnavailable(f"the NATS servers refuse: {_words(exc)}") from exc
             except nats.errors.MaxPayloadError as exc:
-                least = f"expected {MAX_VALUE_BYTES >> 10} KiB or more"
-                raise LeaseUnavailable(f"max_payload of the NATS servers is too small, {least}") from exc
+                min_kib = MAX_VALUE_BYTES >> 10
+                raise LeaseUnavailable(
+                    f"max_payload of the NATS servers is too small; expected {min_kib} KiB or more"
+                ) from exc
             except _TROUBLE as exc:
-                self._patience_s = self._timeout_s / 2
+                # By this request's own limit: several may fail at once.
+                short_s = self._timeout_s / 2
+                self._patience_s = short_s if limit_s > short_s else self._timeout_s
                 if isinstance(exc, nats.js.errors.NoStreamResponseError):
                     self._bucket = None  # it may be gone too: look for it again
                 raise LeaseUnavailable(f"the NATS servers do not answer: {self._why(exc)}") from exc

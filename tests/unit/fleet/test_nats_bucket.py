@@ -13,6 +13,7 @@ from nats.aio.client import Client
 
 from async_motion.errors import LeaseUnavailable
 from async_motion.fleet import nats_bucket as module
+from async_motion.fleet.leases import KeyTaken
 from async_motion.fleet.nats_bucket import NatsBucket
 
 
@@ -119,7 +120,7 @@ async def test_a_replaced_bucket_is_neither_watched_nor_gets_a_lease(monkeypatch
     [
         (
             nats.errors.MaxPayloadError(),
-            "max_payload of the NATS servers is too small, expected 16 KiB or more",
+            "max_payload of the NATS servers is too small; expected 16 KiB or more",
         ),
         (TypeError("write() before start_tls()"), "do not answer: write"),
         (AssertionError("no transport"), "do not answer: no transport"),
@@ -141,16 +142,28 @@ async def test_what_nats_py_raises_for_a_request_is_told_in_words(
         await bucket.put("worker.w1", b"")
 
 
-async def test_after_a_request_without_an_answer_the_next_waits_for_less(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "answer",
+    [
+        1,
+        nats.js.errors.KeyWrongLastSequenceError(),
+        nats.js.errors.KeyNotFoundError(),
+        nats.js.errors.APIError(code=503, err_code=10008, description="busy"),
+    ],
+)
+async def test_after_a_request_without_an_answer_every_second_waits_for_less(
+    monkeypatch: pytest.MonkeyPatch, answer: int | Exception
 ) -> None:
-    answers: list[int | None] = [None, None, 1, None]
+    """A refusal is an answer."""
+    answers: list[int | Exception | None] = [None, None, None, answer, None]
 
     class Electing:
         async def put(self, _key: str, _value: bytes) -> int:
             answer = answers.pop(0)
             if answer is None:
                 await asyncio.Event().wait()
+            if isinstance(answer, Exception):
+                raise answer
             assert answer is not None
             return answer
 
@@ -161,12 +174,14 @@ async def test_after_a_request_without_an_answer_the_next_waits_for_less(
 
     bucket: Any = NatsBucket(["nats://127.0.0.1:1"], "fleet", ttl_s=2.0, worker="w1")
     monkeypatch.setattr(bucket, "_open", opened)
+    monkeypatch.setattr(bucket, "_timeout_s", 0.1)
+    monkeypatch.setattr(bucket, "_patience_s", 0.1)
     limits: list[float] = []
-    for _ in range(4):
+    for _ in range(5):
         limits.append(bucket._patience_s)  # noqa: SLF001 - times are no subject of a test on a busy machine
-        with suppress(LeaseUnavailable):
+        with suppress(LeaseUnavailable, KeyTaken, module._Missing):  # noqa: SLF001
             await bucket.put("worker.w1", b"")
-    assert limits == pytest.approx([2 / 3, 1 / 3, 1 / 3, 2 / 3])
+    assert limits == pytest.approx([0.1, 0.05, 0.1, 0.05, 0.1])
 
 
 async def test_a_connection_is_not_replaced_for_the_end_of_the_one_before(
