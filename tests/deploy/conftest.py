@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.need import need
+
+if TYPE_CHECKING:
+    from tests.deploy.daemon import Daemon
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "async_motion"
@@ -27,6 +30,8 @@ CLOSED = (
     *("--security-opt", "no-new-privileges"),
 )
 """How docker/README.md runs it, and without a network."""
+STAND_IN = "localhost/async_motion_stand_in"
+"""What stands in for the images of MinIO, mosquitto and NATS."""
 CANARY = "canary-that-no-layer-may-hold"
 UID = 10001
 
@@ -137,6 +142,21 @@ def image(podman: Podman, base: str, tmp_path_factory: pytest.TempPathFactory) -
     # What earlier runs have left. The dependencies' stage has a name, so that it stays for the next one.
     podman("image", "prune", "--force", within_s=400)
     return IMAGE
+
+
+@pytest.fixture(scope="session")
+def daemon(
+    podman: Podman, base: str, image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    """Give one Docker daemon to all compose files, with the image and what stands in for the others."""
+    from tests.deploy.daemon import Daemon  # which needs what is above
+
+    folder = ROOT / "tests/deploy/stand_in"
+    podman(*BUILD, "--build-arg", f"PYTHON={base}", "-t", STAND_IN, str(folder), within_s=400)
+    with Daemon(tmp_path_factory.mktemp("docker")) as running:
+        for each in (STAND_IN, image):
+            running.take(podman, each)
+        yield running
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +19,7 @@ from typing import Any, Self
 
 import yaml
 
-from tests.deploy.conftest import CACHE, Podman
+from tests.deploy.conftest import CACHE, ROOT, STAND_IN, Podman
 from tests.support.need import need
 from tests.support.wait import eventually
 
@@ -27,6 +29,8 @@ DATA = CACHE / "dockerd"
 """The daemon's images are kept: most of their layers are the same at the next run."""
 
 PROJECT = "motion"
+OFTEN = {"interval": "2s", "timeout": "10s"}
+"""The health checks of the files at a rate that does not keep a test waiting."""
 
 
 @dataclass
@@ -160,3 +164,35 @@ class Project:
             return bool(self.inspect(service)["State"]["Health"]["Status"] == "healthy")
 
         eventually(healthy, within_s=120, what=f"{service} to be healthy")
+
+    def secret(self, name: str) -> str:
+        """Return a secret that make-secrets.sh has made."""
+        return (self.folder / "docker/secrets" / name).read_text().strip()
+
+    def heard(self, topic: str) -> str:
+        """Return the first message on a topic, as Home Assistant's user receives it."""
+        words = ("-u", "homeassistant", "-P", self.secret("mqtt_homeassistant_password"))
+        return self.inside("mosquitto", "mosquitto_sub", *words, "-t", topic, "-C", "1", "-W", "90")
+
+
+@contextmanager
+def running(
+    daemon: Daemon, image: str, folder: Path, *more: str, override: Mapping[str, Any] | None = None
+) -> Iterator[Project]:
+    """Give a fresh clone, up by the commands of docker/README.md: compose.yaml, with `more` on top."""
+    for name in ("docker", "config"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".env", "secrets"))
+    subprocess.run(["sh", str(folder / "docker/make-secrets.sh")], check=True, capture_output=True)
+    services = {
+        "minio": {"image": STAND_IN, "healthcheck": OFTEN},
+        "minio-setup": {"image": STAND_IN},
+        "mosquitto": {"image": STAND_IN, "healthcheck": OFTEN},
+        "processor": {"image": image, "healthcheck": OFTEN},
+    }
+    project = Project(daemon, folder, ("compose.yaml", *more), services | dict(override or {}))
+    try:
+        project("up", "-d", "--no-build")
+        yield project
+    finally:
+        print(project("logs", "--no-color", check=False)[-8000:])
+        project("down", "-v", "--timeout", "30", check=False)

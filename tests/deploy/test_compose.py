@@ -4,65 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.conftest import BUILD, ROOT, Podman
-from tests.deploy.daemon import Daemon, Project
+from tests.deploy.daemon import Daemon, Project, running
 from tests.support.wait import eventually
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 
-STAND_IN = "localhost/async_motion_stand_in"
-OFTEN = {"interval": "2s", "timeout": "10s"}
-"""The health checks of the files at a rate that does not keep a test waiting."""
 SERVICES = ("minio", "mosquitto", "processor")
 
 
 @pytest.fixture(scope="module")
-def daemon(
-    podman: Podman, base: str, image: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Daemon]:
-    folder = ROOT / "tests/deploy/stand_in"
-    podman(*BUILD, "--build-arg", f"PYTHON={base}", "-t", STAND_IN, str(folder), within_s=400)
-    with Daemon(tmp_path_factory.mktemp("docker")) as running:
-        for each in (STAND_IN, image):
-            running.take(podman, each)
-        yield running
-
-
-@pytest.fixture(scope="module")
 def project(daemon: Daemon, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """Everything up, from a fresh clone, by the two commands of docker/README.md."""
-    folder = tmp_path_factory.mktemp("clone")
-    for name in ("docker", "config"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".env", "secrets"))
-    subprocess.run(["sh", str(folder / "docker/make-secrets.sh")], check=True, capture_output=True)
-    found = Project(
-        daemon,
-        folder,
-        ("compose.yaml",),
-        {
-            "minio": {"image": STAND_IN, "healthcheck": OFTEN},
-            "minio-setup": {"image": STAND_IN},
-            "mosquitto": {"image": STAND_IN, "healthcheck": OFTEN},
-            "processor": {"image": image, "healthcheck": OFTEN},
-        },
-    )
-    try:
-        found("up", "-d", "--no-build")
+    """Everything up."""
+    with running(daemon, image, tmp_path_factory.mktemp("clone")) as found:
         yield found
-    finally:
-        print(found("logs", "--no-color", check=False)[-8000:])
-        found("down", "-v", "--timeout", "30", check=False)
-
-
-def secret(project: Project, name: str) -> str:
-    return (project.folder / "docker/secrets" / name).read_text().strip()
 
 
 def asked(project: Project, token: str) -> str:
@@ -74,12 +33,6 @@ def asked(project: Project, token: str) -> str:
         "except e.HTTPError as x: print(x.code)\n"
     )
     return project.inside("processor", "python", "-c", code, token or "none")
-
-
-def heard(project: Project, topic: str) -> str:
-    """Return the first message on a topic, as Home Assistant's user receives it."""
-    words = ("-u", "homeassistant", "-P", secret(project, "mqtt_homeassistant_password"))
-    return project.inside("mosquitto", "mosquitto_sub", *words, "-t", topic, "-C", "1", "-W", "90")
 
 
 def stat(project: Project, key: str) -> str:
@@ -100,10 +53,10 @@ def test_everything_is_up_closed_and_gone(project: Project) -> None:
     assert project.inspect("minio-setup")["State"]["ExitCode"] == 0
 
     # A frame is announced once it is stored: by the uploader's key, and past the broker's access list.
-    frame = json.loads(heard(project, "async_motion/edge1/demo/frame"))
+    frame = json.loads(project.heard("async_motion/edge1/demo/frame"))
     assert int(stat(project, frame["object_key"])) == frame["size"]
     assert asked(project, "") == "401"
-    assert asked(project, secret(project, "web_token")) == "200"
+    assert asked(project, project.secret("web_token")) == "200"
 
     # No secret is in what `docker inspect`, `docker top` or a log shows, but MinIO's root password in its own
     # environment: it reads it nowhere else.
