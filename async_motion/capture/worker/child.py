@@ -13,6 +13,7 @@ Other threads read the sockets.
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -41,6 +42,10 @@ from async_motion.core.model import Frame
 from async_motion.errors import CameraRefused, CameraUnavailable
 
 log = logging.getLogger("async_motion.capture.worker.child")
+
+COLLECT_AT = (100, 5, 2)
+"""Thresholds of the garbage collector. A closed container and its streams refer to each other, with 20 MiB of
+decoder: by default, a file that is read again and again would fill `process_memory` with them."""
 
 MAX_QUIET_S = 0.2
 """Shortest time between progress messages, each of which wakes the service. A stall may be reported this much
@@ -138,6 +143,8 @@ def main() -> None:
     try:
         spec = CaptureSpec(**json.loads(data))
         bound(spec.process_memory)
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AT)
         serve(control, socket.socket(fileno=answers), spec)
     except BaseException as exc:  # noqa: BLE001  # the end of this process: the service is told why
         die(exc)
