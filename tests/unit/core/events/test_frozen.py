@@ -104,7 +104,7 @@ def test_a_dark_scene_is_not_frozen(camera: Camera) -> None:
 
 
 def test_a_lamp_that_ends_the_noise_does_not_freeze_the_image(camera: Camera) -> None:
-    """Somebody switches it on, and stays."""
+    """A person switches it on, and stays."""
     camera.show(lambda at: living(at) // np.uint8(2), 40)
     assert not any(camera.show(recoded, 80))
 
