@@ -80,11 +80,8 @@ class FrozenImage:
 
     def __init__(self) -> None:
         self._samples: Luma | None = None
-        self._known: deque[bytes] = deque(maxlen=KNOWN)
-        self._tiles: list[_Tile] = []
-        self._same_since = 0.0
-        self.same_looks = 0
-        """Looks in a row at which the image repeated itself."""
+        self._whole = _Repeats(0.0)
+        self._tiles: list[_Repeats] = []
         self._looked = 0.0
         self._paired = True
         """Whether the last look's image was compared with the frame after it."""
@@ -101,27 +98,24 @@ class FrozenImage:
 
     def pause(self) -> None:
         """Start the comparison again after a gap; what is known of the noise stays."""
-        self._samples, self.same_looks, self._paired, self._place_since = None, 0, True, None
-        self._known.clear()
+        self._samples, self._paired, self._place_since = None, True, None
+        self._whole = _Repeats(0.0)
         self._tiles.clear()
         self._pairs.clear()
         self._levels.clear()
 
     def look(self, samples: Luma, now: float, passed: float) -> bool:
         """Take the image of a look, `passed` seconds after the last one; return whether it is frozen."""
-        before, self._samples = self._samples, samples
-        self._looked, self._paired = now, False
-        if before is not None and cv2.norm(before, samples, cv2.NORM_L1) > STILL * samples.size:
-            self._known.clear()
-        digest = hashlib.blake2b(samples.tobytes(), digest_size=16).digest()
-        if digest not in self._known:
-            self._known.append(digest)
-            self._same_since, self.same_looks = now, 0
-        self.same_looks += 1
-        repeats = now - self._same_since >= FROZEN_S and self.same_looks >= FROZEN_LOOKS
+        self._samples, self._looked, self._paired = samples, now, False
+        repeats = self._whole.update(samples, now, FROZEN_S)
         behind_clock = self._repeats_behind_a_clock(samples, now)
         self._learn_noise(now, passed)
         return repeats or behind_clock or self._has_stirred_in_place(now)
+
+    @property
+    def same_looks(self) -> int:
+        """Looks in a row at which the image repeated itself."""
+        return self._whole.looks
 
     @property
     def wants_pair(self) -> bool:
@@ -195,8 +189,8 @@ class FrozenImage:
             for part in np.array_split(band, columns, axis=1)
         ]
         if not self._tiles:
-            self._tiles = [_Tile(now) for _ in parts]
-        frozen = [tile.update(part, now) for tile, part in zip(self._tiles, parts, strict=True)]
+            self._tiles = [_Repeats(now) for _ in parts]
+        frozen = [tile.update(part, now, CLOCK_S) for tile, part in zip(self._tiles, parts, strict=True)]
         middle = range(CLOCK_ROWS * columns, (rows - CLOCK_ROWS) * columns)
         goes_on = [place for place in middle if not frozen[place]]
         if goes_on and not self._is_clock(goes_on, now):
@@ -213,27 +207,28 @@ class FrozenImage:
         return box <= CLOCK_BOX and ticks
 
 
-class _Tile:
-    """One part of the image, and how long it has repeated itself bit for bit."""
+class _Repeats:
+    """The image, or a tile of it, and how long it has repeated itself bit for bit."""
 
     def __init__(self, now: float) -> None:
         self._known: deque[bytes] = deque(maxlen=KNOWN)
         self._before: Luma | None = None
         self.new_at = now
         """The time of the last new content."""
-        self._same_looks = 0
+        self.looks = 0
+        """Looks in a row since then."""
 
-    def update(self, part: Luma, now: float) -> bool:
-        """Compare the tile with its past; return whether nothing new has appeared for `CLOCK_S`."""
+    def update(self, part: Luma, now: float, seconds: float) -> bool:
+        """Compare the part with its past; return whether nothing new has appeared for `seconds`."""
         before, self._before = self._before, part
         if before is not None and cv2.norm(before, part, cv2.NORM_L1) > STILL * part.size:
             self._known.clear()
-        digest = hashlib.blake2b(part.tobytes(), digest_size=8).digest()
+        digest = hashlib.blake2b(part.tobytes(), digest_size=16).digest()
         if digest not in self._known:
             self._known.append(digest)
-            self.new_at, self._same_looks = now, 0
-        self._same_looks += 1
-        return now - self.new_at >= CLOCK_S and self._same_looks >= FROZEN_LOOKS
+            self.new_at, self.looks = now, 0
+        self.looks += 1
+        return now - self.new_at >= seconds and self.looks >= FROZEN_LOOKS
 
 
 def _reduced(by: np.ufunc, samples: NDArray[np.generic]) -> NDArray[np.generic]:
