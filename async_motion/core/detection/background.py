@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from async_motion.core.detection.alignment import Aligner
 from async_motion.core.detection.nearest import Bounds, second_nearest
 from async_motion.core.detection.scene import Light, Samples, samples_of
-from async_motion.core.detection.working_image import Plane, gradient, median_of, u8
+from async_motion.core.detection.working_image import Plane, above, gradient, median_of, u8
 
 LOOKS = 16
 _LOOK_PERIOD_S = 20.0 / LOOKS
@@ -249,8 +249,8 @@ class Background:
         self._refer_to(median_of([self._first[index % len(self._first)] for index in range(LOOKS)]))
         cleaned = []
         for look in self._first:
-            far = cv2.inRange(cv2.absdiff(look, self.reference), _OUTLIER + 1, 255)
-            cleaned.append(_patched(look, self.reference, u8(far)))
+            far = above(u8(cv2.absdiff(look, self.reference)), _OUTLIER)
+            cleaned.append(_patched(look, self.reference, far))
         self._looks = [cleaned[index % len(cleaned)].copy() for index in range(LOOKS)]
 
     def _follow_noise(self, distance: Plane, moving: Plane, periods: int) -> None:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.detection.working_image import Plane, eighth, gradient, middle, u8
+from async_motion.core.detection.working_image import Plane, above, eighth, gradient, middle, u8
 from async_motion.core.model import SceneChange
 
 _SAMPLES = 2500
@@ -36,6 +36,8 @@ _PART, _UNUSUAL = 0.05, 3.0
 """A part has leapt if `share > _PART + _UNUSUAL * usual`."""
 _USUAL_S = 2.0
 _LEVELS = np.arange(256)
+_SOUND = u8(np.where((_LEVELS > _DARK) & (_LEVELS < _BRIGHT), 255, 0))
+"""Whether a sample of each level is sound."""
 
 
 class Light(NamedTuple):
@@ -80,7 +82,7 @@ def samples_of(plane: Plane) -> Samples:
     """Return the samples of an image, for `find_light`."""
     stride = max(1, int(math.sqrt(plane.size / _SAMPLES)))
     grey = np.ascontiguousarray(plane[stride // 2 :: stride, stride // 2 :: stride])
-    return Samples(grey, u8(cv2.inRange(grey, _DARK + 1, _BRIGHT - 1)))
+    return Samples(grey, u8(cv2.LUT(grey, _SOUND)))
 
 
 def find_light(image: Samples, background: Samples) -> Light:
@@ -93,8 +95,8 @@ def find_light(image: Samples, background: Samples) -> Light:
     samples = cv2.countNonZero(sound)
     if samples < 30:
         return Light()
-    alike = cv2.inRange(cv2.absdiff(grey, grey_at_rest), 0, _TOLERANCE)
-    as_it_is = cv2.countNonZero(cv2.bitwise_and(alike, sound)) / samples
+    changed = above(u8(cv2.absdiff(grey, grey_at_rest)), _TOLERANCE)
+    as_it_is = cv2.countNonZero(cv2.subtract(sound, changed)) / samples
     if as_it_is > _FITS:
         return Light()
     chosen = sound > 0
@@ -134,7 +136,7 @@ def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]
 def jumped(plane: Plane, before: Plane) -> float:
     """Return the share of the image, 0..1, that changed from one frame to the next."""
     cells = eighth(u8(cv2.absdiff(plane, before)))
-    return cv2.countNonZero(cv2.inRange(cells, _JUMPED + 1, 255)) / cells.size
+    return cv2.countNonZero(above(cells, _JUMPED)) / cells.size
 
 
 class Jump(NamedTuple):

@@ -28,6 +28,11 @@ def u8(array: object) -> Plane:
     return np.asarray(array, np.uint8)
 
 
+def above(plane: Plane, level: float) -> Plane:
+    """Return the mask of the pixels above `level`; several times as fast as inRange for a small plane."""
+    return u8(cv2.threshold(plane, level, 255, cv2.THRESH_BINARY)[1])
+
+
 def working_size(height: int, width: int) -> tuple[int, int]:
     """Return (height, width) of the working image for a luma plane of the given size."""
     while max(height, width) > LONGEST and min(height, width) >= 2:
