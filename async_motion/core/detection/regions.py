@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.shadows import shadows
-from async_motion.core.detection.working_image import Plane, eighth, gradient, u8
+from async_motion.core.detection.working_image import Plane, above, eighth, gradient, u8
 
 _DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 _SQUARE = np.ones((5, 5), np.uint8)
@@ -28,6 +28,8 @@ _REACH = 7
 """How far the shadow test and the cleaning look beyond a pixel."""
 _HOLE = 0.02
 """Maximum size of a hole that is filled, as a share of the image."""
+_OUTSIDE = 1
+"""Label of what surrounds all regions: that of the first pixel."""
 _VANISHED = 0.7
 """A region is a hole if the edges along its outline are below this share of the background's."""
 _MANY = 12
@@ -64,8 +66,10 @@ def clean(differs: Plane, plane: Plane, background: Plane) -> Plane:
     window = extent(generous, _REACH)
     if window is None:
         return cleaned
-    part = u8(cv2.subtract(differs[window], shadows(plane[window], background[window], differs[window])))
-    part = u8(cv2.bitwise_and(cv2.medianBlur(part, 3), generous[window]))
+    part = generous[window]
+    shaded = shadows(plane[window], background[window], differs[window])
+    if cv2.countNonZero(shaded):
+        part = u8(cv2.bitwise_and(_without_specks(u8(cv2.subtract(differs[window], shaded))), part))
     part = u8(cv2.morphologyEx(part, cv2.MORPH_CLOSE, _DISC))
     cleaned[window] = _filled(part, _HOLE * differs.size)
     return cleaned
@@ -83,22 +87,19 @@ def extent(mask: Plane, margin: int) -> tuple[slice, slice] | None:
     )
 
 
+def _without_specks(mask: Plane) -> Plane:
+    """Return the 3x3 median of a mask; medianBlur is ten times as slow for images of some 50 pixels."""
+    return above(u8(cv2.blur(mask, (3, 3), borderType=cv2.BORDER_REPLICATE)), 127)
+
+
 def _filled(mask: Plane, max_area: float) -> Plane:
     """Fill holes of less than `max_area` pixels in place."""
-    x, y, width, height = cv2.boundingRect(mask)
-    if width < 3 or height < 3:
-        return mask
-    inside = mask[y : y + height, x : x + width]
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(
-        cv2.bitwise_not(inside), connectivity=4, ltype=cv2.CV_16U
-    )
-    enclosed = [
-        255 * (left > 0 and top > 0 and left + wide < width and top + high < height and area < max_area)
-        for left, top, wide, high, area in stats.tolist()
-    ]
-    enclosed[0] = 0
-    if 255 in enclosed:
-        inside |= np.array(enclosed, np.uint8)[labels]
+    around = cv2.copyMakeBorder(cv2.bitwise_not(mask), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=255)
+    count, labels = cv2.connectedComponents(around, connectivity=4, ltype=cv2.CV_16U)
+    if count > _OUTSIDE + 1:
+        holes = np.bincount(labels.ravel(), minlength=count) < max_area
+        holes[: _OUTSIDE + 1] = False
+        mask |= np.where(holes, np.uint8(255), np.uint8(0))[labels[1:-1, 1:-1]]
     return mask
 
 
@@ -164,7 +165,7 @@ class Regions:
         if found is None:
             left, top, width, height = self._in_window[label]
             box = slice(top, top + height), slice(left, left + width)
-            found = self._parts[label] = box, u8(cv2.inRange(self._labels[box], label, label))
+            found = self._parts[label] = box, _where(self._labels[box], label)
         return found
 
     def pixels_of(self, label: int, part: Plane) -> int:
@@ -275,7 +276,7 @@ class Regions:
             slice(max(columns.start - _MARGIN, 0), columns.stop + _MARGIN),
         )
         near = self._labels[around]
-        inside, outside = u8(cv2.inRange(near, label, label)), u8(cv2.inRange(near, 0, 0))
+        inside, outside = _where(near, label), _where(near, 0)
         difference = cv2.absdiff(plane[self.window][around], at_rest[self.window][around])
         inner = cv2.mean(difference, u8(cv2.subtract(inside, cv2.erode(inside, _SQUARE))))[0]
         outer = cv2.mean(difference, u8(cv2.bitwise_and(cv2.dilate(inside, _SQUARE), outside)))[0]
@@ -363,6 +364,11 @@ class Unrest:
         """Return the calm of each pixel's surroundings, (h, w) uint8, from `calm_cells`."""
         size = (self._shape[1], self._shape[0])
         return u8(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR))
+
+
+def _where(labels: NDArray[np.uint16], label: int) -> Plane:
+    """Return the mask of one label."""
+    return np.negative((labels == label).view(np.uint8))
 
 
 def _texture(plane: Plane) -> NDArray[np.float32]:
