@@ -57,6 +57,8 @@ class Aligner:
         if self._fine.count < _FEWEST:
             return STEADY
         base = u8(cv2.GaussianBlur(halved(plane) if self._scale == 2 else plane, (3, 3), 0))
+        if self._fine.agree(base):
+            return STEADY
         at_rest = self._fine.disagreement(base)
         if at_rest <= _CALM:
             return STEADY
@@ -124,6 +126,16 @@ class _Points:
             seen = plane.take(self._places)
         error = seen - self._value
         return np.asarray(error - np.float32(middle(error)), np.float32)
+
+    def agree(self, plane: Plane) -> bool:
+        """Return whether the disagreement is at most `_CALM`, as counts tell for an offset of 0.
+
+        False tells nothing. Counting costs a quarter of the medians.
+        """
+        error = plane.take(self._places) - self._value
+        half = error.size // 2
+        no_offset = np.count_nonzero(error < 0.0) <= half < np.count_nonzero(error <= 0.0)
+        return bool(no_offset and np.count_nonzero(np.abs(error) <= _CALM) > half)
 
     def disagreement(self, plane: Plane) -> float:
         """Return the median absolute difference in grey levels, without the offset that all points share."""
