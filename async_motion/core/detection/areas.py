@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +53,7 @@ class Areas:
         near, far, horizon = self._settings.min_area, self.far, self._settings.horizon
         if far == near:
             # Not `near`, but its squared root: rounded as where the two differ.
-            return np.full(regions.count, max(np.sqrt(near) ** 2 * self.ignored.size, FEWEST_PIXELS))
+            return np.full(regions.count, max(math.sqrt(near) ** 2 * self.ignored.size, FEWEST_PIXELS))
         foot = (regions.boxes[:, 1] + regions.boxes[:, 3]) / regions.shape[0]
         nearness = np.clip((foot - horizon) / (1.0 - horizon), 0.0, 1.0)
         area = (np.sqrt(far) + nearness * (np.sqrt(near) - np.sqrt(far))) ** 2

@@ -153,7 +153,8 @@ class Background:
         After the first seconds, looks and noise are learned only where the mask `moving` is 0. Where the mask
         `kept` is not 0, they are not learned either, and the slow stack gets the reference instead.
         """
-        if kept is not None:
+        learns_look = not self._first and now - self._looked_at >= _LOOK_PERIOD_S - 1e-6
+        if kept is not None and (learns_look or self.teaches_noise(now)):
             moving = u8(cv2.bitwise_or(moving, kept))
         if self.teaches_noise(now):
             periods = round(min(now - self._noise_at, HOLDS_S) / _NOISE_PERIOD_S)
@@ -161,7 +162,7 @@ class Background:
             self._follow_noise(distance, moving, periods)
         if self._first:
             self._learn_first(plane, now)
-        elif now - self._looked_at >= _LOOK_PERIOD_S - 1e-6:
+        elif learns_look:
             due = round(min(now - self._looked_at, HOLDS_S) / _LOOK_PERIOD_S)
             self._looked_at = now
             self._bounds, self._settled = None, False

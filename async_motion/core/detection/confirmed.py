@@ -107,5 +107,5 @@ class Places:
 
 def _meets(boxes: NDArray[np.float64], box: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
     """Return which of `boxes` overlap `box` enlarged by `margin` pixels."""
-    overlap = np.minimum(boxes[:, 2:], box[2:] + margin) > np.maximum(boxes[:, :2], box[:2] - margin)
-    return np.asarray(overlap.all(axis=1), np.bool_)
+    overlap = (boxes[:, :2] < box[2:] + margin) & (boxes[:, 2:] > box[:2] - margin)
+    return np.asarray(overlap[:, 0] & overlap[:, 1], np.bool_)

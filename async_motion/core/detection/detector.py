@@ -291,10 +291,12 @@ class Detector:
             differs[:rim] = differs[-rim:] = 0
             differs[:, :rim] = differs[:, -rim:] = 0
         changed = cv2.countNonZero(differs) / differs.size
-        # What exceeds the whole threshold exceeds the lower one too.
         stands_out = differs
         if changed:
-            stands_out = u8(cv2.bitwise_and(cv2.compare(distance, whole, cv2.CMP_GT), differs))
+            stands_out = u8(cv2.compare(distance, whole, cv2.CMP_GT))
+            # Away from the rim, what exceeds the whole threshold exceeds the lower one too.
+            if shift:
+                stands_out = u8(cv2.bitwise_and(stands_out, differs))
         return Look(
             plane,
             aligned,

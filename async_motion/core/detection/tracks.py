@@ -129,7 +129,8 @@ class Tracks:
         expected = np.array([track.expected(now, regions.shape[1]) for track in self._tracks])
         low = np.maximum(boxes[:, None, :2], expected[None, :, :2])
         high = np.minimum(boxes[:, None, 2:], expected[None, :, 2:])
-        common = np.maximum(high - low, 0.0).prod(axis=2)
+        sides = np.maximum(high - low, 0.0)
+        common = sides[..., 0] * sides[..., 1]
         best = common.argmax(axis=1)
         found = common[np.arange(regions.count), best] > 0.0
         found[0] = False
