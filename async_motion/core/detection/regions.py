@@ -19,7 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.shadows import shadows
-from async_motion.core.detection.working_image import Plane, above, eighth, gradient, u8
+from async_motion.core.detection.working_image import (
+    Plane,
+    above,
+    as_mask,
+    eighth,
+    extent,
+    gradient,
+    mean,
+    u8,
+)
 
 _DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 _SQUARE = np.ones((5, 5), np.uint8)
@@ -75,18 +84,6 @@ def clean(differs: Plane, plane: Plane, background: Plane) -> Plane:
     return cleaned
 
 
-def extent(mask: Plane, margin: int) -> tuple[slice, slice] | None:
-    """Return the rows and columns that hold all of a mask and `margin` pixels around it; None if empty."""
-    # Counting is several times as fast as boundingRect where there is nothing.
-    if not cv2.countNonZero(mask):
-        return None
-    left, top, width, height = cv2.boundingRect(mask)
-    return (
-        slice(max(top - margin, 0), min(top + height + margin, mask.shape[0])),
-        slice(max(left - margin, 0), min(left + width + margin, mask.shape[1])),
-    )
-
-
 def _without_specks(mask: Plane) -> Plane:
     """Return the 3x3 median of a mask; medianBlur is ten times as slow for images of some 50 pixels."""
     return above(u8(cv2.blur(mask, (3, 3), borderType=cv2.BORDER_REPLICATE)), 127)
@@ -97,9 +94,11 @@ def _filled(mask: Plane, max_area: float) -> Plane:
     around = cv2.copyMakeBorder(cv2.bitwise_not(mask), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=255)
     count, labels = cv2.connectedComponents(around, connectivity=4, ltype=cv2.CV_16U)
     if count > _OUTSIDE + 1:
-        holes = np.bincount(labels.ravel(), minlength=count) < max_area
-        holes[: _OUTSIDE + 1] = False
-        mask |= np.where(holes, np.uint8(255), np.uint8(0))[labels[1:-1, 1:-1]]
+        holes = labels[1:-1, 1:-1] > _OUTSIDE
+        # Counting them one by one is slow.
+        if np.count_nonzero(holes) >= max_area:
+            holes &= (np.bincount(labels.ravel()) < max_area)[labels[1:-1, 1:-1]]
+        mask |= as_mask(holes)
     return mask
 
 
@@ -326,7 +325,7 @@ class Unrest:
     def of(self, regions: Regions, label: int) -> float:
         """Return the mean unrest of the pixels of a region."""
         box, inside = regions.part(label)
-        return float(cv2.mean(self.cells.ravel()[self._cell_of[regions.window][box]], inside)[0])
+        return float(cv2.mean(self.cells.take(self._cell_of[regions.window][box]), inside)[0])
 
     def _enlarged(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
         size = (self._shape[1], self._shape[0])
@@ -337,7 +336,7 @@ class Unrest:
         left, top, right, bottom = (max(int(side), 0) // 8 for side in box)
         rows, columns = slice(max(top - 2, 0), bottom + 3), slice(max(left - 2, 0), right + 3)
         cells = self.cells[rows, columns]
-        return float(cells.mean()) if cells.size else 0.0
+        return mean(cells) if cells.size else 0.0
 
     def around(self, regions: Regions, label: int) -> float:
         """Return the mean unrest around a region's box; of all cells around and in it if there is none."""
@@ -368,7 +367,7 @@ class Unrest:
 
 def _where(labels: NDArray[np.uint16], label: int) -> Plane:
     """Return the mask of one label."""
-    return np.negative((labels == label).view(np.uint8))
+    return as_mask(labels == label)
 
 
 def _texture(plane: Plane) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.detection.working_image import Plane, above, eighth, gradient, middle, u8
+from async_motion.core.detection.working_image import Plane, above, eighth, gradient, mean, middle, u8
 from async_motion.core.model import SceneChange
 
 _SAMPLES = 2500
@@ -125,10 +125,10 @@ def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]
         error = np.abs(frame - gain * rest - offset)
         near = error <= max(_TOLERANCE, 2.0 * middle(error))
         x, y = rest[near], frame[near]
-        mean_x, mean_y = float(x.mean()), float(y.mean())
-        spread = float(((x - mean_x) ** 2).mean())
+        mean_x, mean_y = mean(x), mean(y)
+        spread = mean((x - mean_x) ** 2)
         if spread > 9.0:
-            gain = float(((x - mean_x) * (y - mean_y)).mean()) / spread
+            gain = mean((x - mean_x) * (y - mean_y)) / spread
         offset = mean_y - gain * mean_x
     return Light(gain, offset)
 

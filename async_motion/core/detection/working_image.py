@@ -28,6 +28,11 @@ def u8(array: object) -> Plane:
     return np.asarray(array, np.uint8)
 
 
+def as_mask(flags: NDArray[np.bool_]) -> Plane:
+    """Return flags as a mask of 0 and 255."""
+    return np.negative(flags.view(np.uint8))
+
+
 def above(plane: Plane, level: float) -> Plane:
     """Return the mask of the pixels above `level`; several times as fast as inRange for a small plane."""
     return u8(cv2.threshold(plane, level, 255, cv2.THRESH_BINARY)[1])
@@ -38,6 +43,18 @@ def working_size(height: int, width: int) -> tuple[int, int]:
     while max(height, width) > LONGEST and min(height, width) >= 2:
         height, width = height // 2, width // 2
     return height, width
+
+
+def extent(mask: Plane, margin: int) -> tuple[slice, slice] | None:
+    """Return the rows and columns that hold all of a mask and `margin` pixels around it; None if empty."""
+    # Counting is several times as fast as boundingRect where there is nothing.
+    if not cv2.countNonZero(mask):
+        return None
+    left, top, width, height = cv2.boundingRect(mask)
+    return (
+        slice(max(top - margin, 0), min(top + height + margin, mask.shape[0])),
+        slice(max(left - margin, 0), min(left + width + margin, mask.shape[1])),
+    )
 
 
 def halved(plane: Plane) -> Plane:
@@ -55,6 +72,11 @@ def quartered(plane: Plane) -> Plane:
     pairs = np.ascontiguousarray(blocks[:, :2]).reshape(2 * height, 4 * width)
     # The even columns are the low bytes of uint16 pairs; this is six times as fast as a strided copy.
     return halved(pairs).view("<u2").astype(np.uint8)
+
+
+def mean(values: NDArray[np.float32]) -> float:
+    """Return the mean of a non-empty array; `values.mean()` takes several times as long for a few values."""
+    return float(np.add.reduce(values, axis=None) / values.size)
 
 
 def middle(values: NDArray[np.float32]) -> float:
