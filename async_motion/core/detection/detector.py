@@ -247,12 +247,24 @@ class Detector:
             return replace(detection, reason=Reason.SCENE_CHANGE, scene_change=SceneChange.EXPOSURE)
         return detection
 
-    def _figures(self, look: Look, jump: Jump, reason: Reason) -> Detection:
-        """Return a verdict without motion, with the figures that every verdict contains."""
+    def _figures(
+        self,
+        look: Look,
+        jump: Jump,
+        reason: Reason,
+        *,
+        score: float = 0.0,
+        boxes: tuple[Box, ...] = (),
+        zones: tuple[str, ...] = (),
+    ) -> Detection:
+        """Return a verdict, with the figures that every verdict contains."""
         height, width = look.corrected.shape
         return Detection(
-            motion=False,
+            motion=reason is Reason.MOTION,
             reason=reason,
+            score=score,
+            boxes=boxes,
+            zones=zones,
             changed=look.changed,
             jump=jump.share,
             noise=self._background.mean_noise,
@@ -350,11 +362,11 @@ class Detector:
         large[0] = False
         lit = regions.relit(look.corrected, background.reference, large & ~kept)
         if self._switched is not None:
-            lit |= self._lit(regions, whole, look, large, now)
+            lit |= self._lit(regions, look, large, now)
         large &= ~lit
         if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
             if some(large):
-                large &= ~self._heal(regions, whole, look, large)
+                large &= ~self._heal(regions, look, large)
             self._doubt = False
         fitting = large & (regions.area <= self.settings.max_area * whole.size)
         scene = Scene(background, self._unrest, self._tracks)
@@ -385,19 +397,19 @@ class Detector:
         # Planes are never changed in place, so one may serve as several.
         self._moving = self._mask if real.tolist() == large.tolist() else regions.mask_of(real)
         moving = self._moving if evident.tolist() == real.tolist() else regions.mask_of(evident)
-        self._learn(look, moving, regions.mask_of(lit), now, passed)
+        self._learn(look, moving, regions.mask_of(lit) if some(lit) else None, now, passed)
 
         reason = Reason.MOTION
         if self._doubt or now < self._learning_until - 1e-6:
             reason = Reason.LEARNING
         elif not some(real):
             reason = self._why_not(whole, regions, large, fitting)
-        figures = self._figures(look, jump, reason)
         if reason is not Reason.MOTION:
-            return figures
-        return replace(
-            figures,
-            motion=True,
+            return self._figures(look, jump, reason)
+        return self._figures(
+            look,
+            jump,
+            reason,
             score=cv2.countNonZero(self._moving) / self._areas.watched_pixels,
             boxes=_boxes(regions, real, look.shift),
             zones=self._areas.touched(regions, real),
@@ -414,32 +426,27 @@ class Detector:
         settled = not self._background.learning and not self._doubt
         self._tracks.update(regions, none, none, none, self._unrest, now, settled=settled)
         self._places.update(regions, none, now, passed)
-        self._mask = self._moving = nothing = np.zeros_like(whole)
-        self._learn(look, nothing, nothing, now, passed)
+        self._mask = self._moving = nothing = self._no_regions.mask
+        self._learn(look, nothing, None, now, passed)
         if self._doubt or now < self._learning_until - 1e-6:
             return Reason.LEARNING
         return self._why_not(whole, regions, none, none) if look.changed else Reason.STILL
 
-    def _heal(
-        self, regions: Regions, whole: Plane, look: Look, large: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
+    def _heal(self, regions: Regions, look: Look, large: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return which regions are holes that an object has left; make them background at once."""
         past = self._past[0][1]
         if self._doubt:
             holes = regions.unchanged(look.corrected, past, look.whole_threshold, large)
         else:
-            watched = u8(cv2.bitwise_and(whole, self._areas.watched))
             holes = regions.left_behind(
-                watched, look.corrected, self._background.edges, past, look.whole_threshold, large
+                look.corrected, self._background.edges, past, look.whole_threshold, large
             )
         if some(holes):
             grown = u8(cv2.dilate(regions.mask_of(holes), np.ones((5, 5), np.uint8)))
             self._background.take_over(look.corrected, grown)
         return holes
 
-    def _lit(
-        self, regions: Regions, whole: Plane, look: Look, large: NDArray[np.bool_], now: float
-    ) -> NDArray[np.bool_]:
+    def _lit(self, regions: Regions, look: Look, large: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
         """Return which regions are as a leap of the light left them; make them background after `_PAST_S`."""
         assert self._switched is not None
         since, plane, leapt = self._switched
@@ -450,8 +457,7 @@ class Detector:
             lit = regions.unchanged(look.corrected, plane, look.whole_threshold, large)
         if leapt is not None and lit.any():
             lit &= regions.share(leapt, lit) > _LEAPT
-            watched = u8(cv2.bitwise_and(whole, self._areas.watched))
-            lit &= regions.without_outline(watched, look.corrected, self._background.edges)
+            lit &= regions.without_outline(look.corrected, self._background.edges)
         if now - since >= _PAST_S - 1e-6:
             if lit.any():
                 grown = u8(cv2.dilate(regions.mask_of(lit), np.ones((5, 5), np.uint8)))
@@ -459,11 +465,13 @@ class Detector:
             self._switched = None
         return lit
 
-    def _learn(self, look: Look, moving: Plane, lit: Plane, now: float, passed: float) -> None:
+    def _learn(self, look: Look, moving: Plane, lit: Plane | None, now: float, passed: float) -> None:
         background = self._background
         specks = None
         if look.changed:
-            specks = u8(cv2.subtract(cv2.subtract(look.stands_out, self._mask), lit))
+            specks = u8(cv2.subtract(look.stands_out, self._mask))
+            if lit is not None:
+                specks = u8(cv2.subtract(specks, lit))
         place = self._tracks.place()
         self._unrest.learn(specks, min(passed, HOLDS_S), now - background.born, place)
         rested = self._tracks.rested(now)

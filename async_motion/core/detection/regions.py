@@ -70,7 +70,7 @@ def clean(differs: Plane, plane: Plane, background: Plane) -> Plane:
     """
     if min(differs.shape) < 3:
         return differs.copy()
-    cleaned = np.zeros_like(differs)
+    cleaned = np.zeros(differs.shape, np.uint8)
     generous = u8(cv2.medianBlur(differs, 3))
     window = extent(generous, _REACH)
     if window is None:
@@ -115,11 +115,12 @@ def labels(chosen: NDArray[np.bool_]) -> list[int]:
 class Regions:
     """The connected regions of a mask. Arrays are indexed by label; label 0 is the background and always 0.
 
-    `area` in pixels; `boxes` (n, 4): left, top, width, height in pixels. `shape` is that of the mask, and
+    `area` in pixels; `boxes` (n, 4): left, top, width, height in pixels. `shape` is that of the `mask`, and
     `window` its rows and columns that hold all regions: nothing outside of them is looked at.
     """
 
     def __init__(self, mask: Plane) -> None:
+        self.mask = mask
         self.shape = (mask.shape[0], mask.shape[1])
         found = extent(mask, _MARGIN)
         if found:
@@ -138,8 +139,11 @@ class Regions:
         self.area[0] = 0
         self.boxes: NDArray[np.int64] = stats[:, :4].astype(np.int64)
         self._in_window: list[list[int]] = stats[:, :4].tolist()
-        self.boxes[:, :2] += (self.window[1].start, self.window[0].start)
+        self.boxes[:, 0] += self.window[1].start
+        self.boxes[:, 1] += self.window[0].start
         self._parts: dict[int, tuple[tuple[slice, slice], Plane]] = {}
+        self._compared: tuple[Plane, Plane, Plane, Plane] | None = None
+        """The arguments of `_differs` and its result: several tests ask for the same."""
 
     @cached_property
     def corners(self) -> NDArray[np.float64]:
@@ -215,13 +219,19 @@ class Regions:
         """
         if not some(among[1:]):
             return np.zeros(self.count)
-        window = self.window
-        difference = cv2.absdiff(plane[window], past[window])
-        return self.pixels_inside(u8(cv2.compare(difference, tolerance[window], cv2.CMP_GT)), among)
+        return self.pixels_inside(self._differs(plane, past, tolerance), among)
+
+    def _differs(self, plane: Plane, past: Plane, tolerance: Plane) -> Plane:
+        """Return the mask of the window where two images differ by more than `tolerance`."""
+        known = self._compared
+        if known is None or known[0] is not plane or known[1] is not past or known[2] is not tolerance:
+            difference = cv2.absdiff(plane[self.window], past[self.window])
+            differs = u8(cv2.compare(difference, tolerance[self.window], cv2.CMP_GT))
+            self._compared = known = plane, past, tolerance, differs
+        return known[3]
 
     def left_behind(
         self,
-        mask: Plane,
         plane: Plane,
         edges_at_rest: Plane,
         past: Plane,
@@ -233,9 +243,9 @@ class Regions:
         A hole is unchanged since the image `past`, and its outline is an edge of the background.
         """
         gone = self.unchanged(plane, past, tolerance, among)
-        if not gone.any():
+        if not some(gone):
             return gone
-        label, now, then = self._outlines(mask, plane, edges_at_rest)
+        label, now, then = self._outlines(plane, edges_at_rest)
 
         def total(values: NDArray[np.generic]) -> NDArray[np.float64]:
             return np.asarray(np.bincount(label, weights=values, minlength=self.count), np.float64)
@@ -245,9 +255,9 @@ class Regions:
         gone[0] = False
         return gone
 
-    def without_outline(self, mask: Plane, plane: Plane, edges_at_rest: Plane) -> NDArray[np.bool_]:
+    def without_outline(self, plane: Plane, edges_at_rest: Plane) -> NDArray[np.bool_]:
         """Return which regions bring no edges along their outline: light does not, an object does."""
-        label, now, then = self._outlines(mask, plane, edges_at_rest)
+        label, now, then = self._outlines(plane, edges_at_rest)
         new = np.bincount(label, weights=now > then + _EDGE, minlength=self.count)
         return np.asarray(new < _NEW_OUTLINE * np.bincount(label, minlength=self.count), np.bool_)
 
@@ -282,11 +292,12 @@ class Regions:
         return outer > _FADES * inner
 
     def _outlines(
-        self, mask: Plane, plane: Plane, edges_at_rest: Plane
+        self, plane: Plane, edges_at_rest: Plane
     ) -> tuple[NDArray[np.uint16], NDArray[np.float64], NDArray[np.float64]]:
         """Return the label of each pixel along the outlines, and its gradient now and at rest."""
         part = self.window
-        band = u8(cv2.subtract(cv2.dilate(mask[part], _SQUARE), cv2.erode(mask[part], _SQUARE))) > 0
+        mask = self.mask[part]
+        band = u8(cv2.subtract(cv2.dilate(mask, _SQUARE), cv2.erode(mask, _SQUARE))) > 0
         label = np.asarray(cv2.dilate(self._labels, _SQUARE), np.uint16)[band]
         now = gradient(plane[part])[band].astype(np.float64)
         return label, now, edges_at_rest[part][band].astype(np.float64)

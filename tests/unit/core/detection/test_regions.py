@@ -158,9 +158,9 @@ def test_a_hole_is_distinguished_from_an_object_by_its_edges() -> None:
     tolerance = np.full_like(ground, 12)
     regions = Regions(mask)
     every = regions.area > 0
-    hole = regions.left_behind(mask, ground, gradient(with_thing), ground, tolerance, every)
-    thing = regions.left_behind(mask, with_thing, gradient(ground), with_thing, tolerance, every)
-    moving = regions.left_behind(mask, ground, gradient(with_thing), with_thing, tolerance, every)
+    hole = regions.left_behind(ground, gradient(with_thing), ground, tolerance, every)
+    thing = regions.left_behind(with_thing, gradient(ground), with_thing, tolerance, every)
+    moving = regions.left_behind(ground, gradient(with_thing), with_thing, tolerance, every)
     assert hole[1]
     assert not thing[1]
     assert not moving[1]
