@@ -55,8 +55,8 @@ class Places:
             return found
         confirmed = self._confirmed() & (now - self._at <= _HOLDS_S)
         if some(confirmed):
-            for place in self._boxes[confirmed]:
-                found |= _meets(regions.corners, place, _NEAR)
+            each = _meets(regions.corners[:, None], self._boxes[confirmed], _NEAR)
+            found = np.asarray(each.any(axis=1), np.bool_)
             found[0] = False
         return found
 
@@ -81,11 +81,14 @@ class Places:
                 box = np.concatenate((np.minimum(known[:2], box[:2]), np.maximum(known[2:], box[2:])))
             self._boxes[place] = box
             met.add(place)
-        extended = [place for place in met if now - self._weak_at[place] > max(_PAUSE_S, 1.5 * passed_s)]
-        paused = now - self._at[extended] > max(_PAUSE_S, 1.5 * passed_s)
-        forgotten = np.where(paused & ~self._confirmed()[extended], 0.0, self._lasted[extended])
-        self._lasted[extended] = forgotten + min(passed_s, _LONGEST_STEP_S)
-        self._at[extended] = now
+        pause = max(_PAUSE_S, 1.5 * passed_s)
+        for place in met:
+            if now - self._weak_at[place] <= pause:
+                continue
+            if now - self._at[place] > pause and self._lasted[place] < _CONFIRMED_S - 1e-6:
+                self._lasted[place] = 0.0
+            self._lasted[place] += min(passed_s, _LONGEST_STEP_S)
+            self._at[place] = now
 
     def _confirmed(self) -> NDArray[np.bool_]:
         return np.asarray(self._lasted >= _CONFIRMED_S - 1e-6, np.bool_)
@@ -106,6 +109,6 @@ class Places:
 
 
 def _meets(boxes: NDArray[np.float64], box: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
-    """Return which of `boxes` overlap `box` enlarged by `margin` pixels."""
-    overlap = (boxes[:, :2] < box[2:] + margin) & (boxes[:, 2:] > box[:2] - margin)
-    return np.asarray(overlap[:, 0] & overlap[:, 1], np.bool_)
+    """Return which of `boxes` (..., 4) overlap `box` (..., 4) enlarged by `margin` pixels."""
+    overlap = (boxes[..., :2] < box[..., 2:] + margin) & (boxes[..., 2:] > box[..., :2] - margin)
+    return np.asarray(overlap[..., 0] & overlap[..., 1], np.bool_)

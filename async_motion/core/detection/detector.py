@@ -395,8 +395,7 @@ class Detector:
         else:
             self._mask = regions.mask_of(large)
         # Planes are never changed in place, so one may serve as several.
-        self._moving = self._mask if real.tolist() == large.tolist() else regions.mask_of(real)
-        moving = self._moving if evident.tolist() == real.tolist() else regions.mask_of(evident)
+        self._moving, moving = regions.mask_of(real), regions.mask_of(evident)
         self._learn(look, moving, regions.mask_of(lit) if some(lit) else None, now, passed)
 
         reason = Reason.MOTION

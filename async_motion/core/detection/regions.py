@@ -142,6 +142,7 @@ class Regions:
         self.boxes[:, 0] += self.window[1].start
         self.boxes[:, 1] += self.window[0].start
         self._parts: dict[int, tuple[tuple[slice, slice], Plane]] = {}
+        self._masks: dict[bytes, Plane] = {}
         self._compared: tuple[Plane, Plane, Plane, Plane] | None = None
         """The arguments of `_differs` and its result: several tests ask for the same."""
 
@@ -195,13 +196,15 @@ class Regions:
         return self.pixels_inside(mask[self.window], among) / np.maximum(self.area, 1)
 
     def mask_of(self, chosen: NDArray[np.bool_]) -> Plane:
-        """Return the mask of the chosen regions."""
-        mask = np.zeros(self.shape, np.uint8)
-        window = mask[self.window]
-        for label in labels(chosen):
-            box, inside = self.part(label)
-            window[box] |= inside
-        return mask
+        """Return the mask of the chosen regions, the same array for the same regions."""
+        known = self._masks.get(key := chosen.tobytes())
+        if known is None:
+            known = self._masks[key] = np.zeros(self.shape, np.uint8)
+            window = known[self.window]
+            for label in labels(chosen):
+                box, inside = self.part(label)
+                window[box] |= inside
+        return known
 
     def unchanged(
         self, plane: Plane, past: Plane, tolerance: Plane, among: NDArray[np.bool_]

@@ -131,10 +131,8 @@ class Tracks:
         high = np.minimum(boxes[:, None, 2:], expected[None, :, 2:])
         sides = np.maximum(high - low, 0.0)
         common = sides[..., 0] * sides[..., 1]
-        best = common.argmax(axis=1)
-        found = common[np.arange(regions.count), best] > 0.0
-        found[0] = False
-        self._owner[found] = best[found]
+        self._owner = np.where(common.max(axis=1) > 0.0, common.argmax(axis=1), -1)
+        self._owner[0] = -1
         seen = self._where([track.misses < _LOST_FRAMES for track in self._tracks])
         young = [now - track.born < _DART_S for track in self._tracks]
         if any(young):
@@ -233,9 +231,9 @@ def _union(tracks: list[Track]) -> Plane | None:
     masks = [track.mask for track in tracks if track.mask is not None]
     if not masks:
         return None
-    whole = masks[0].copy()
+    whole = masks[0]
     for mask in masks[1:]:
-        whole |= mask
+        whole = whole | mask
     return whole
 
 
