@@ -325,7 +325,7 @@ class Unrest:
         else:
             step = rate * -self.cells
         if kept is not None:
-            step[cv2.dilate(eighth(kept), _CELLS) > 0] = 0.0
+            np.copyto(step, 0.0, where=cv2.dilate(eighth(kept), _CELLS) > 0)
         self.cells += step
 
     def plane(self) -> NDArray[np.float32]:

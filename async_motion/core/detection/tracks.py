@@ -157,6 +157,9 @@ class Tracks:
 
     def totals(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return for each region the sum of `values` over all regions of its track."""
+        owners = [owner for owner in self._owner.tolist() if owner >= 0]
+        if len(set(owners)) == len(owners):
+            return values
         owned = self._owner >= 0
         sums = np.bincount(self._owner[owned], weights=values[owned], minlength=1)
         return np.asarray(np.where(owned, sums[self._owner], values), np.float64)
