@@ -1,16 +1,18 @@
 """Savings and cost of `decode: auto`: ``python -m tests.benchmarks.idling --data PATH``.
 
-PATH holds `evaluate.py` and folders of labelled sequences, as for `tests.benchmarks.accuracy`. Each sequence
-is re-cut to give the camera quiet spans. Its order is kept, but each stretch without motion is played back
-and forth for `QUIET_S`. A sequence that is never quiet is cut into excerpts, separated by its empty scene
-(the median with noise of its own). It is then encoded as cameras do (no B-frames, no scene cuts, no
-look-ahead; keyframes every 1, 2 and 4 s; constant quality, and constant bit rate), and watched twice, with
-`all` and with `auto`, by the detector at its defaults, at 5 fps.
+PATH holds `evaluate.py` and folders of labelled sequences, as for `tests.benchmarks.accuracy`; `--footage`
+names other folders of sequences, such as composed scenes. Each sequence is re-cut to give the camera quiet
+spans. Its order is kept, but each stretch without motion is played back and forth for `QUIET_S`. A sequence
+that is never quiet is cut into excerpts, separated by its empty scene (the median with noise of its own). It
+is then encoded as cameras do (no B-frames, no scene cuts, no look-ahead; keyframes every 1, 2 and 4 s;
+constant quality, and constant bit rate), and watched twice, with `all` and with `auto`, by the detector at
+its defaults, at 5 fps.
 
 For each GOP and rate mode it prints:
 
 - the labelled events that `all` reports, and how many of them `auto` misses;
-- how many `auto` reports on a later frame than `all`, and the largest difference;
+- how many `auto` reports on a later frame than `all` and the largest difference, how many of these later than
+  the judged frame that follows, and how many on an earlier frame;
 - how much later than with `all` a report is out (median, 90 %, maximum), since frames of the ring are decoded
   only after a sign of motion;
 - stretches that only `auto` took for motion, away from every label;
@@ -63,6 +65,8 @@ EXCERPTS, EXCERPT_S = 6, 3.0
 EMPTY, GRAINS = -1, 50
 """From EMPTY down, an index in the order stands for a frame of the empty scene."""
 FPS = 5.0
+SAME_S = 0.01
+"""Two frames this close are the same."""
 NEAR_S = 1.0
 """A report this close to a label belongs to it."""
 BITS_A_PIXEL = {"h264": 0.08, "hevc": 0.05}
@@ -288,6 +292,9 @@ class Tally:
     events: int = 0
     missed: list[str] = field(default_factory=list)
     later: dict[str, float] = field(default_factory=dict)
+    beyond: list[str] = field(default_factory=list)
+    """What is later than the judged frame that follows the first of `all`."""
+    earlier: int = 0
     delay: list[float] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
     packets: int = 0
@@ -321,9 +328,7 @@ class Tally:
             if not auto_in:
                 self.missed.append(f"{cut.name} at {first:.1f} s ({len(all_in)} in all)")
                 continue
-            if auto_in[0][0] > all_in[0][0] + 0.01:
-                self.later[f"{cut.name} at {first:.1f} s"] = auto_in[0][0] - all_in[0][0]
-            self.delay.append(max(0.0, auto_in[0][1] - all_in[0][1]))
+            self._time(f"{cut.name} at {first:.1f} s", every, all_in[0], auto_in[0])
         busy = cut.busy()
         heard = [at for at, _ in every.motion()]
         latest = float("-inf")
@@ -333,6 +338,19 @@ class Tally:
             if at - latest > 2 * NEAR_S:
                 self.added.append(f"{cut.name} at {at:.0f} s")
             latest = at
+
+    def _time(
+        self, event: str, every: Watched, first_all: tuple[float, float], first_auto: tuple[float, float]
+    ) -> None:
+        """Compare the times of an event's first report."""
+        by_s = first_auto[0] - first_all[0]
+        if by_s > SAME_S:
+            self.later[event] = by_s
+            following = [at for at, _, _ in every.verdicts if at > first_all[0]]
+            if following and first_auto[0] > following[0] + SAME_S:
+                self.beyond.append(f"{event} by {by_s:.2f} s")
+        self.earlier += by_s < -SAME_S
+        self.delay.append(max(0.0, first_auto[1] - first_all[1]))
 
     def _count(self, cut: Recut, every: Watched, auto: Watched) -> None:
         """Add up the packets decoded, and the CPU time of the quiet spans."""
@@ -381,7 +399,7 @@ class Job:
         images: list[Any] = []
         seen = []
         for rate, gop_s in self.encodings:
-            path = self.clips / f"{cut.name}-{self.codec}-{rate}-{gop_s:g}.mp4"
+            path = self.clips / f"{self.folder.parent.name}-{cut.name}-{self.codec}-{rate}-{gop_s:g}.mp4"
             if not path.exists():
                 images = images or frames_of(self.folder, self.meta)
                 encode(path, cut, images, gop_s, rate, self.codec)
@@ -399,6 +417,9 @@ def scoring(data: Path) -> ModuleType:
 def main() -> int:
     parser = argparse.ArgumentParser(description="what `decode: auto` saves and what it costs")
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA)
+    parser.add_argument(
+        "--footage", type=Path, action="append", help="folder of sequences (repeatable), instead of PATH's"
+    )
     parser.add_argument("--only", help="names of sequences, with commas between")
     parser.add_argument("--clips", type=Path, help="keep the encoded clips here and use them again")
     parser.add_argument("--codec", choices=CODECS, default="h264")
@@ -418,7 +439,8 @@ def main() -> int:
         only = set(options.only.split(",")) if options.only else None
         jobs = [
             Job(*found, options.data, clips, options.codec, encodings)
-            for found in sequences(options.data, only)
+            for folder in options.footage or [options.data]
+            for found in sequences(folder, only)
         ]
         with ProcessPoolExecutor(options.jobs) as workers:
             for done in workers.map(Job.run, jobs):
@@ -431,14 +453,15 @@ def main() -> int:
                 ]
                 print(f"{cut.name:24s} {'  '.join(line)}", file=sys.stderr, flush=True)
     print(
-        "rate  GOP s  events  missed  later  by s  out s, 50%   90%  most  added  decoded %  idle %  CPU %"
-        "  woken"
+        "rate  GOP s  events  missed  later  by s  beyond next  earlier  out s, 50%   90%  most  added"
+        "  decoded %  idle %  CPU %  woken"
     )
     for (rate, gop_s), tally in tallies.items():
         half, most, last = np.quantile(tally.delay or [0.0], [0.5, 0.9, 1.0])
         print(
             f"{rate:4s}  {gop_s:5g}  {tally.events:6d}  {len(tally.missed):6d}  {len(tally.later):5d}"
-            f"  {max(tally.later.values(), default=0):4.2f}  {half:10.2f}  {most:4.2f}  {last:4.2f}"
+            f"  {max(tally.later.values(), default=0):4.2f}  {len(tally.beyond):11d}  {tally.earlier:7d}"
+            f"  {half:10.2f}  {most:4.2f}  {last:4.2f}"
             f"  {len(tally.added):5d}  {100 * tally.decoded / max(1, tally.packets):9.0f}"
             f"  {100 * tally.quiet_decoded / max(1, tally.quiet_packets):6.0f}"
             f"  {100 * tally.quiet_cpu['auto'] / max(1e-9, tally.quiet_cpu['all']):5.0f}  {tally.woken:5d}"
@@ -448,6 +471,8 @@ def main() -> int:
                 print(f"    missed: {text}")
             for text, by_s in tally.later.items():
                 print(f"    later: {text} by {by_s:.2f} s")
+            for text in tally.beyond:
+                print(f"    later than the next judged frame: {text}")
             for text in tally.added:
                 print(f"    added: {text}")
     return 0
