@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from contextlib import suppress
 from typing import cast
@@ -30,6 +31,9 @@ on, else as BT.601."""
 
 UNSPECIFIED = 2
 """AVCOL_SPC_UNSPECIFIED."""
+
+_ROUNDING_S = 1e-6
+"""A frame that is a quarter of a step early is not picked, whatever the rounding of its time."""
 
 DEEPEST = 16
 """Maximum bits of a sample. On some deeper formats, FFmpeg's scaler ends the process with an assertion."""
@@ -128,7 +132,11 @@ def frame_of(
 
 
 class FramePicker:
-    """Chooses `fps` frames a second by their time, those nearest to an even pace."""
+    """Chooses `fps` frames a second by their time, those nearest to an even pace.
+
+    The pace begins with the first frame and goes on through gaps. So `decode: auto`, which shows few frames
+    while it idles, picks the frames that `all` picks once it is woken.
+    """
 
     def __init__(self, fps: float) -> None:
         self._step = 1.0 / fps
@@ -138,16 +146,22 @@ class FramePicker:
         """Return whether to hand out the frame at time `at` (seconds), and count it if so."""
         if not self.would_want(at):
             return False
-        step = self._step
         if self._due is None or self._is_back(at):
             self._due = at
-        # After a gap the pace restarts: lost time is not made up with a burst.
-        self._due = (at if at > self._due + step else self._due) + step
+        # Lost time is not made up with a burst.
+        self._due += (self._steps_past(at) + 1) * self._step
         return True
 
     def would_want(self, at: float) -> bool:
         """Return the same as `wants` would, without counting."""
-        return self._due is None or self._is_back(at) or at >= self._due - self._step / 4
+        return self._due is None or self._is_back(at) or self._steps_past(at) >= 0
+
+    def _steps_past(self, at: float) -> int:
+        """Return how many steps `at` is past what is due; a frame may be up to a quarter of a step early."""
+        assert self._due is not None
+        if not self._step:
+            return 0
+        return math.floor((at - self._due + self._step / 4 - _ROUNDING_S) / self._step)
 
     def _is_back(self, at: float) -> bool:
         """Return whether time has jumped back."""

@@ -125,6 +125,18 @@ def test_after_a_gap_there_is_no_burst() -> None:
     assert picker.wants(60.2)
 
 
+@pytest.mark.parametrize("rate", [9, 12.5, 15, 20, 25, 29.97, 30])
+@pytest.mark.parametrize("first_s", [2.0, 2.13, 7.9])
+def test_after_a_gap_the_frames_are_those_without_it(rate: float, first_s: float) -> None:
+    # `auto` shows a keyframe now and then, then every frame.
+    every, some = FramePicker(5), FramePicker(5)
+    times = [100.0 + number / rate for number in range(round(30 * rate))]
+    picked = {at for at in times if every.wants(at)}
+    shown = [at for at in times if at < 101 or at >= 100 + first_s]
+    keyframe = next(at for at in shown if at >= 101)
+    assert {at for at in shown if some.wants(at)} == (picked | {keyframe}) & set(shown)
+
+
 def test_time_that_jumps_back_does_not_blind() -> None:
     picker = FramePicker(5)
     assert picker.wants(1000.0)
