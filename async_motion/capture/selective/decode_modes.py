@@ -42,7 +42,8 @@ IDLE_LOOK_S, BLIND_LOOK_S = 1.9, 0.9
 """The minimum interval between looks while idling: if the packets would show motion, and if not."""
 
 BLIND_S = 2.1
-"""Keyframes at most this far apart are evidence enough. Otherwise the packets must show motion too."""
+"""Keyframes at most this far apart are evidence enough where the QP is known. Otherwise the packets must show
+motion too: at a constant bit rate, sizes alone may not even show that a third of the image has changed."""
 
 
 class Decoded(NamedTuple):
@@ -145,6 +146,8 @@ class DecodeAuto:
         self._weights = PacketActivity(rate)
         self._qp_of = qp_of
         self._position = 0
+        self._has_qp = False
+        """Whether the QP of any packet between keyframes was known; that of a B slice never is."""
         self._awake = True
         self._awake_until: float | None = None
         self._woken_from: float | None = None
@@ -197,10 +200,10 @@ class DecodeAuto:
         frames = list(self._decode_single(packet, at))
         signs = [self._scene.look(luma_of(decoded.frame)) for decoded in frames]
         since, self._anchor = self._anchor, at
-        if not any(signs):
+        if not any(signs) and self._shows_motion():
             yield from self._newer(iter(frames))
             return
-        self._wake(at, since, self._scene)
+        self._wake(at, since, self._scene if any(signs) else None)
         yield from self._replay(since, at)
 
     def _between(self, packet: VideoPacket, at: float) -> Iterator[Decoded] | None:
@@ -210,6 +213,7 @@ class DecodeAuto:
         if gop is None or not kept or self._is_too_long(gop.start, at):
             self._give_up()
         qp = self._qp_of(packet)
+        self._has_qp |= qp is not None
         if self._awake:
             quiet = self._is_dull(at)
             self._weights.weigh(packet.size, self._position, quiet=quiet, qp=qp)
@@ -243,9 +247,13 @@ class DecodeAuto:
         """Return whether no frame was interesting for long enough."""
         if self._too_long or (self._awake_until is not None and at < self._awake_until):
             return False
-        if self._gop_s > BLIND_S and not self._weights.tell:
+        if not self._shows_motion():
             return False
         return not self._feedback.has_reported or self._is_dull(at)
+
+    def _shows_motion(self) -> bool:
+        """Return whether motion would be noticed without decoding everything."""
+        return self._weights.tell or (self._has_qp and self._gop_s <= BLIND_S)
 
     def _is_dull(self, at: float) -> bool:
         """Return whether the detector has found nothing for `HOLD_S`."""

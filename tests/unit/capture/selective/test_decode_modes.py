@@ -128,6 +128,20 @@ def test_every_keyframe_is_looked_at_where_the_packets_tell_nothing(
     assert max(after - before for before, after in pairwise(times)) == pytest.approx(max_s, abs=0.02)
 
 
+@pytest.mark.parametrize(("noise", "idles"), [(0.3, True), (8.0, False)])
+def test_without_a_qp_it_idles_only_where_the_packets_tell(tmp_path: Path, noise: float, idles: bool) -> None:
+    # H.265, or an H.264 header that cannot be parsed.
+    path = clip(tmp_path / "idle.mp4", gop_s=1.0, noise=noise)
+    with counted() as packets, patch("async_motion.capture.readers.video._qp_of", lambda _stream: no_qp):
+        watch(path, decode="auto")
+    late = sum(pts(packet) >= 20 for packet in packets)
+    assert late <= 11 if idles else late == (LENGTH_S - 20) * FPS
+
+
+def no_qp(_packet: VideoPacket) -> None:
+    """Return no QP of any packet."""
+
+
 def test_what_was_seen_is_not_decoded_again(tmp_path: Path) -> None:
     # The scene moves all the time, and the detector ignores it.
     path = clip(tmp_path / "masked.mp4", *((at, at + 2.7) for at in np.arange(12.0, LENGTH_S, 3.0)))
