@@ -7,7 +7,7 @@
 Each part has its own module: `working_image` (reduction), `alignment` (shake), `scene` (light, steps),
 `background` (the model), `look` (thresholds), `shadows`, `regions`, `areas` (what is large enough),
 `evidence` (the verdict on a region), `tracks` (what moves, and what stays), `confirmed` (where weaker
-evidence is enough), `zones`.
+evidence is enough), `undecided` (what is not learned yet), `zones`.
 Pure arithmetic on arrays: no clock, no file, no randomness; the same frames give the same verdicts. Every
 time constant is in seconds of `monotonic`, so that 5 and 30 frames a second behave alike.
 
@@ -17,6 +17,7 @@ The README beside this module describes what was tried, with figures.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ from async_motion.core.detection.regions import Regions, Unrest, clean, labels, 
 from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of, samples_of
 from async_motion.core.detection.settings import DetectorSettings
 from async_motion.core.detection.tracks import Tracks, stirring
+from async_motion.core.detection.undecided import Undecided
 from async_motion.core.detection.working_image import Plane, u8, working_image, working_size
 from async_motion.core.detection.zones import Polygon, Zone
 from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
@@ -50,6 +52,8 @@ _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
 _PAST_S, _PAST_STEP_S = 0.5, 0.25
 _LONGEST_STEP_S = 0.5
+_CONTINUES = 0.3
+"""A region of this share of the minimum area continues a track."""
 TRUSTED_S = 60.0
 """If a saved state is older, its scene may have changed unseen."""
 OLD_S = 12 * 3600.0
@@ -203,6 +207,7 @@ class Detector:
         self._unrest = Unrest((plane.shape[0], plane.shape[1]))
         self._tracks = Tracks(self.settings.rest_s)
         self._places = Places()
+        self._undecided = Undecided(self._unrest)
         self._past: deque[tuple[float, Plane]] = deque([(now, plane)])
         self._jumps = Jumps(plane)
         self._mask = self._moving = self._distance = nothing = np.zeros_like(plane)
@@ -355,19 +360,7 @@ class Detector:
         required = self._areas.required(regions)
         seen = self._tracks.follow(regions, now)
         kept = self._tracks.kept() & (regions.area >= FEWEST_PIXELS)
-        large = regions.area >= required
-        if some(kept):
-            in_all = self._tracks.totals(regions.area.astype(np.float64))
-            large |= kept & (in_all >= KEPT_SHARE * required)
-        large[0] = False
-        lit = regions.relit(look.corrected, background.reference, large & ~kept)
-        if self._switched is not None:
-            lit |= self._lit(regions, look, large, now)
-        large &= ~lit
-        if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
-            if some(large):
-                large &= ~self._heal(regions, look, large)
-            self._doubt = False
+        large, lit = self._large(regions, required, kept, look, now)
         fitting = large & (regions.area <= self.settings.max_area * whole.size)
         scene = Scene(background, self._unrest, self._tracks)
         evident = (
@@ -380,13 +373,16 @@ class Detector:
         if some(real) and self._past:
             stirs = stirring(regions, look.corrected, self._past[0][1], look.whole_threshold, large)
         settled = not background.learning and not self._doubt
-        self._tracks.update(regions, large, real, stirs, self._unrest, now, settled=settled)
+        # What has become small continues its track, and begins none.
+        small = regions.area >= np.maximum(_CONTINUES * required, FEWEST_PIXELS)
+        followed = large | (small & ~lit & regions.inner & self._tracks.goes_on())
+        self._tracks.update(regions, followed, real, stirs, self._unrest, now, settled=settled)
         near = self._places.near(regions, now) & seen & ~real
         self._places.update(regions, real, now, passed)
         if some(near):
             # Tracks and places follow strong evidence alone.
             weak = self._evidence.weak(
-                regions, required, look, near & (large | (regions.area < required)), self._unrest
+                regions, required, look, near & (large | (regions.inner & (regions.area < required))), scene
             )
             self._places.weaken(regions, weak, now)
             real = real | weak
@@ -396,7 +392,12 @@ class Detector:
             self._mask = regions.mask_of(large)
         # Planes are never changed in place, so one may serve as several.
         self._moving, moving = regions.mask_of(real), regions.mask_of(evident)
-        self._learn(look, moving, regions.mask_of(lit) if some(lit) else None, now, passed)
+        undecided = None
+        if not look.shift and not look.light:
+            undecided = self._undecided.mask(regions, required, ~lit & ~evident, passed)
+            if undecided is not None:
+                moving = u8(cv2.bitwise_or(moving, undecided))
+        self._learn(look, moving, (regions.mask_of(lit) if some(lit) else None, undecided), now, passed)
 
         reason = Reason.MOTION
         if self._doubt or now < self._learning_until - 1e-6:
@@ -414,6 +415,34 @@ class Detector:
             zones=self._areas.touched(regions, real),
         )
 
+    def _large(
+        self,
+        regions: Regions,
+        required: NDArray[np.float64],
+        kept: NDArray[np.bool_],
+        look: Look,
+        now: float,
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which regions have the required area and may be motion, and which of the others are light.
+
+        Holes and light become background.
+        """
+        large = regions.area >= required
+        if some(kept):
+            in_all = self._tracks.totals(regions.area.astype(np.float64))
+            large |= kept & (in_all >= KEPT_SHARE * required)
+        large[0] = False
+        at_rest, undone = self._background.reference, bool(look.light)
+        lit = regions.relit(look.corrected, at_rest, large & ~kept, undone=undone)
+        if self._switched is not None:
+            lit |= self._lit(regions, look, large, now)
+        large &= ~lit
+        if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
+            if some(large):
+                large &= ~self._heal(regions, look, large, now)
+            self._doubt = False
+        return large, lit
+
     def _nothing(self, whole: Plane, regions: Regions, look: Look, now: float, passed: float) -> Reason:
         """Do what `_verdict` does, without any region; return the reason."""
         none = np.zeros(1, np.bool_)
@@ -426,13 +455,16 @@ class Detector:
         self._tracks.update(regions, none, none, none, self._unrest, now, settled=settled)
         self._places.update(regions, none, now, passed)
         self._mask = self._moving = nothing = self._no_regions.mask
-        self._learn(look, nothing, None, now, passed)
+        self._learn(look, nothing, (), now, passed)
         if self._doubt or now < self._learning_until - 1e-6:
             return Reason.LEARNING
         return self._why_not(whole, regions, none, none) if look.changed else Reason.STILL
 
-    def _heal(self, regions: Regions, look: Look, large: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return which regions are holes that an object has left; make them background at once."""
+    def _heal(self, regions: Regions, look: Look, large: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
+        """Return which regions are holes that an object has left; make them background at once.
+
+        So is what no longer moves and brings no outline: ground whose light has changed below an object.
+        """
         past = self._past[0][1]
         if self._doubt:
             holes = regions.unchanged(look.corrected, past, look.whole_threshold, large)
@@ -440,6 +472,10 @@ class Detector:
             holes = regions.left_behind(
                 look.corrected, self._background.edges, past, look.whole_threshold, large
             )
+            calmed = large & ~holes & self._tracks.calmed(now)
+            soft = regions.unchanged(look.corrected, past, look.whole_threshold, calmed)
+            if some(soft):
+                holes |= soft & regions.without_outline(look.corrected, self._background.edges)
         if some(holes):
             grown = u8(cv2.dilate(regions.mask_of(holes), np.ones((5, 5), np.uint8)))
             self._background.take_over(look.corrected, grown)
@@ -464,15 +500,22 @@ class Detector:
             self._switched = None
         return lit
 
-    def _learn(self, look: Look, moving: Plane, lit: Plane | None, now: float, passed: float) -> None:
+    def _learn(
+        self, look: Look, moving: Plane, no_specks: Sequence[Plane | None], now: float, passed: float
+    ) -> None:
+        """Learn from a frame, except where the mask `moving` is not 0; `no_specks` are masks too."""
         background = self._background
+        self._undecided.wait(passed)
         specks = None
         if look.changed:
             specks = u8(cv2.subtract(look.stands_out, self._mask))
-            if lit is not None:
-                specks = u8(cv2.subtract(specks, lit))
+            for mask in no_specks:
+                if mask is not None:
+                    specks = u8(cv2.subtract(specks, mask))
         place = self._tracks.place()
-        self._unrest.learn(specks, min(passed, HOLDS_S), now - background.born, place)
+        self._unrest.learn(
+            specks, min(passed, HOLDS_S), now - background.born, self._tracks.place_of_comers()
+        )
         rested = self._tracks.rested(now)
         if rested is not None:
             background.take_over(look.corrected, u8(cv2.dilate(rested, np.ones((5, 5), np.uint8))))

@@ -31,9 +31,9 @@ KEPT_SHARE = 0.5
 """The parts of a kept track together need this share of the area and strong pixels that others need."""
 _KEPT_STRONG = 0.15
 """Share of a kept track's pixels that must be strong."""
-_WEAK_SHARE, _WEAK_DIFFERENT = 0.5, 0.6
-"""Where motion was confirmed, a region needs this share of the area, and this share of it beyond the whole
-threshold."""
+_WEAK_SHARE, _WEAK_PART, _WEAK_DIFFERENT = 0.5, 0.2, 0.6
+"""Where motion was confirmed, the parts of a track together need the first share of the area, each part the
+second, and the third share of the part must be beyond the whole threshold."""
 _WEAK_UNREST, _WEAK_AROUND = 0.01, 0.015
 """This holds only up to these mean unrests of the watched image (rain differs everywhere) and around the
 region (leaves go on for ever)."""
@@ -110,10 +110,13 @@ class Evidence:
         required: NDArray[np.float64],
         look: Look,
         among: NDArray[np.bool_],
-        unrest: Unrest,
+        scene: Scene,
     ) -> NDArray[np.bool_]:
         """Return which regions `among` those where motion was confirmed have enough evidence for that."""
-        among = among & (regions.area >= np.maximum(_WEAK_SHARE * required, FEWEST_PIXELS))
+        unrest = scene.unrest
+        parts = regions.area >= np.maximum(_WEAK_PART * required, FEWEST_PIXELS)
+        together = scene.tracks.totals(np.where(parts, regions.area, 0.0))
+        among = among & parts & (together >= _WEAK_SHARE * required)
         among &= regions.area <= self._max_area * look.differs.size
         weak = np.zeros(regions.count, np.bool_)
         if some(among) and unrest.mean(self._areas.watched_cells) <= _WEAK_UNREST:

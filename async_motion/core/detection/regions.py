@@ -154,6 +154,13 @@ class Regions:
         return corners
 
     @cached_property
+    def inner(self) -> NDArray[np.bool_]:
+        """Which regions are whole: what touches the edge of the image is partly out of view."""
+        height, width = self.shape
+        left, top, right, bottom = self.corners.T
+        return np.asarray((left > 1) & (top > 1) & (right < width - 1) & (bottom < height - 1), np.bool_)
+
+    @cached_property
     def _pixels(self) -> NDArray[np.intp]:
         """The pixels of all regions, as places in the flat window."""
         return np.flatnonzero(self._labels)
@@ -264,14 +271,19 @@ class Regions:
         new = np.bincount(label, weights=now > then + _EDGE, minlength=self.count)
         return np.asarray(new < _NEW_OUTLINE * np.bincount(label, minlength=self.count), np.bool_)
 
-    def relit(self, plane: Plane, at_rest: Plane, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return which regions `among` those asked for are soft light.
+    def relit(
+        self, plane: Plane, at_rest: Plane, among: NDArray[np.bool_], *, undone: bool
+    ) -> NDArray[np.bool_]:
+        """Return which regions `among` those asked for are light.
 
-        Light keeps the texture of the background, and soft light fades out beyond the outline.
+        Light keeps the texture of the background, and soft light fades out beyond the outline. Where a light
+        of the whole image is `undone`, what follows it differently need not fade: burnt-in text, a lamp.
         """
         relit = among.copy()
         for label in labels(among):
-            relit[label] = self._same_texture(label, plane, at_rest) and self._fades(label, plane, at_rest)
+            relit[label] = self._same_texture(label, plane, at_rest) and (
+                undone or self._fades(label, plane, at_rest)
+            )
         return relit
 
     def _same_texture(self, label: int, plane: Plane, at_rest: Plane) -> bool:

@@ -26,8 +26,11 @@ _MAX_GAP_S = 4.0
 _LOST_S, _LOST_FRAMES = 1.0, 2
 """A track without a region is forgotten after both."""
 _DART_S, _DART = 0.15, 0.25
-"""A new track darts if it covers less than the share `_DART` of its last place within its first `_DART_S`. An
-insect in front of the lens does."""
+"""A step darts if the region covers less than the share `_DART` of its last place. An insect in front of the
+lens does. A new track that darts within its first `_DART_S` was not seen before."""
+_FEW_S, _RARE_S = 0.15, 0.5
+"""With a frame each `_FEW_S` to `_RARE_S`, neither was one that has only darted, each time elsewhere. With
+rarer frames, people do so too."""
 _FOLLOW_SPEED = 0.5
 _CONVINCING_S = 0.5
 """A track is kept only after this much motion: an insect in front of the lens is not."""
@@ -37,6 +40,10 @@ _CALM = 0.006
 """Share of specks up to which a place is calm. Leaves in a light wind have 0.01."""
 _MAX_STAY = 20.0
 """A track that stays in one place is kept for at most this multiple of `rest_s`: a flag flaps for ever."""
+_CALMED_S = 0.5
+"""What was no motion for this long may be what an object has left."""
+_NATIVE_STAY = 0.5
+"""The same for a track that has never come from elsewhere: a television."""
 
 
 _Point = tuple[float, float]
@@ -49,7 +56,8 @@ class Track:
 
     `moving` while it is motion, `believed` once it has been motion for long enough. `travelled` once it has
     been its own size away from where it began. It has stayed near `origin` since `stays_since`, and last
-    stirred at `stirred_at`.
+    stirred at `stirred_at`. `step` was its last step in pixels; `is_steady` once a step did not dart, or went
+    on as the one before.
     """
 
     __slots__ = (
@@ -57,14 +65,17 @@ class Track:
         "born",
         "box",
         "calm",
+        "is_steady",
         "mask",
         "misses",
+        "moved_at",
         "moving",
         "moving_s",
         "origin",
         "seen_at",
         "speed",
         "stays_since",
+        "step",
         "stirred_at",
         "travelled",
     )
@@ -73,9 +84,10 @@ class Track:
         self.box, self.born = box, now
         self.origin: _Point = _centre(box)
         self.speed: _Point = (0.0, 0.0)
+        self.step: _Point | None = None
         self.mask: Plane | None = None
-        self.seen_at = self.stirred_at = self.stays_since = now
-        self.believed = self.moving = self.calm = self.travelled = False
+        self.seen_at = self.stirred_at = self.stays_since = self.moved_at = now
+        self.believed = self.moving = self.calm = self.travelled = self.is_steady = False
         self.misses, self.moving_s = 0, 0.0
 
     @property
@@ -99,13 +111,27 @@ class Track:
             across + _FOLLOW_SPEED * ((x - old_x) / passed - across),
             down + _FOLLOW_SPEED * ((y - old_y) / passed - down),
         )
+        step, last = (x - old_x, y - old_y), self.step
+        goes_on = last is not None and (
+            abs(step[0] - last[0]) <= box[2] - box[0] and abs(step[1] - last[1]) <= box[3] - box[1]
+        )
+        stays = _common(box, self.box) >= _DART * min(_size(box), _size(self.box))
+        if now > self.seen_at:
+            self.is_steady |= goes_on or stays
+            self.step = step
         self.box, self.seen_at, self.misses = box, now, 0
         if abs(x - self.origin[0]) > box[2] - box[0] or abs(y - self.origin[1]) > box[3] - box[1]:
             self.origin, self.stays_since, self.travelled = (x, y), now, True
 
     def rests(self, now: float, rest_s: float) -> bool:
         """Return whether the track has become part of the scene."""
-        return now - self.stirred_at > rest_s or now - self.stays_since > _MAX_STAY * rest_s
+        longest = (_MAX_STAY if self.travelled else _NATIVE_STAY) * rest_s
+        return now - self.stirred_at > rest_s or now - self.stays_since > longest
+
+    def is_new(self, now: float) -> bool:
+        """Return whether a step that darts is not believed yet."""
+        few = _FEW_S - 1e-6 <= now - self.seen_at <= _RARE_S and not self.is_steady
+        return few or now - self.born < _DART_S
 
 
 class Tracks:
@@ -134,7 +160,7 @@ class Tracks:
         self._owner = np.where(common.max(axis=1) > 0.0, common.argmax(axis=1), -1)
         self._owner[0] = -1
         seen = self._where([track.misses < _LOST_FRAMES for track in self._tracks])
-        young = [now - track.born < _DART_S for track in self._tracks]
+        young = [track.is_new(now) for track in self._tracks]
         if any(young):
             seen &= ~(self._where(young) & self._darts(boxes))
         return seen
@@ -154,6 +180,23 @@ class Tracks:
     def kept(self) -> NDArray[np.bool_]:
         """Return which regions continue a track that is kept and has come from elsewhere."""
         return self._where([track.is_kept and track.travelled for track in self._tracks])
+
+    def goes_on(self) -> NDArray[np.bool_]:
+        """Return which regions continue a track from the two frames before."""
+        return self._where([track.misses < _LOST_FRAMES for track in self._tracks])
+
+    def calmed(self, now: float) -> NDArray[np.bool_]:
+        """Return which regions continue a track that is no longer motion.
+
+        One that is kept and has come from elsewhere may stand there: it was no motion for `_CALMED_S`.
+        """
+
+        def is_calmed(track: Track) -> bool:
+            if track.moving or now - track.born < _CALMED_S:
+                return False
+            return not (track.is_kept and track.travelled) or now - track.moved_at >= _CALMED_S
+
+        return self._where([is_calmed(track) for track in self._tracks])
 
     def totals(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return for each region the sum of `values` over all regions of its track."""
@@ -175,7 +218,7 @@ class Tracks:
         *,
         settled: bool,
     ) -> None:
-        """Move the tracks to their `large` regions, of which `real` are motion and `stirs` stir.
+        """Move the tracks to these `large` regions, of which `real` are motion and `stirs` stir.
 
         Motion before the background is `settled` does not make a track believed.
         """
@@ -197,6 +240,8 @@ class Tracks:
                 continue
             track.move(_enclosing([boxes[label] for label in parts]), now)
             track.calm = unrest.within(track.box) <= _CALM
+            if track.moving:
+                track.moved_at = now
             if track.moving and settled:
                 track.moving_s += min(passed, _CONVINCING_S / 2.0)
                 if not track.believed or any(stirs[label] for label in parts):
@@ -210,6 +255,10 @@ class Tracks:
     def place(self) -> Plane | None:
         """Return the mask (h, w) of everything that is kept; None for nothing."""
         return _union(self._tracks)
+
+    def place_of_comers(self) -> Plane | None:
+        """Return the mask (h, w) of what is kept and has come from elsewhere; None for nothing."""
+        return _union([track for track in self._tracks if track.travelled])
 
     def rested(self, now: float) -> Plane | None:
         """Forget the kept tracks that have come to rest; return their mask (h, w), None for nothing."""
@@ -246,6 +295,16 @@ def _enclosing(boxes: list[_Corners]) -> _Corners:
         return boxes[0]
     left, top, right, bottom = zip(*boxes, strict=True)
     return min(left), min(top), max(right), max(bottom)
+
+
+def _common(one: _Corners, other: _Corners) -> float:
+    """Return how many pixels two boxes have in common."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    return max(width, 0.0) * max(min(one[3], other[3]) - max(one[1], other[1]), 0.0)
+
+
+def _size(box: _Corners) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _centre(box: _Corners) -> _Point:

@@ -53,7 +53,7 @@ def judged(rise: int, unrest: float = 0.0) -> tuple[bool, bool]:
     assert regions.count == 2
     required, evidence = areas.required(regions), Evidence(SETTINGS, areas)
     evident = evidence.evident(regions, required, look, ONE, NONE, model)
-    return bool(evident[1]), bool(evidence.weak(regions, required, look, ONE, model.unrest)[1])
+    return bool(evident[1]), bool(evidence.weak(regions, required, look, ONE, model)[1])
 
 
 @pytest.mark.parametrize(

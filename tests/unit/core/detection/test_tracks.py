@@ -67,6 +67,19 @@ def test_what_goes_on_darting_is_seen_in_the_end() -> None:
     assert seen[3:] == [True, True]
 
 
+def test_at_few_frames_an_insect_that_turns_about_is_not_seen_before() -> None:
+    scene = Scene()
+    places = [(20, 20), (31, 22), (24, 34), (33, 26), (22, 20), (30, 33), (21, 27)]
+    seen = [scene.show((x, y, 6, 6)).any() for x, y in places]
+    assert not any(seen)
+
+
+def test_at_few_frames_what_goes_straight_on_is_seen_in_the_fourth() -> None:
+    scene = Scene()
+    seen = [scene.show((10 + 11 * step, 20, 8, 8)).all() for step in range(6)]
+    assert seen == [False, False, False, True, True, True]
+
+
 @pytest.mark.parametrize("step_s", [0.04, 0.2, 1.0, 2.0])
 def test_a_steady_walk_is_one_track_at_any_frame_rate(step_s: float) -> None:
     scene = Scene()
@@ -132,6 +145,36 @@ def test_what_flaps_in_one_place_for_ever_comes_to_rest_in_the_end() -> None:
         if scene.rested is not None:
             return
     pytest.fail("it was kept for thirty times the rest")
+
+
+def test_what_has_always_stirred_in_one_place_is_kept_for_half_of_the_time() -> None:
+    scene = Scene()
+    while scene.rested is None:
+        scene.show((40, 20, 30, 20))
+        assert scene.now < 0.5 * REST_S + 1.0
+    assert scene.now > 0.5 * REST_S - 0.5
+    assert scene.tracks.place_of_comers() is None
+
+
+def test_what_came_from_elsewhere_is_a_comer() -> None:
+    scene = Scene()
+    scene.walk_in()
+    assert scene.tracks.place_of_comers() is not None
+
+
+def test_a_region_has_calmed_when_its_track_is_no_longer_motion() -> None:
+    scene = Scene()
+    scene.walk_in()
+    there = Regions(plane((80, 20, 8, 20)))
+    nothing = np.zeros(2, np.bool_)
+    calmed = []
+    for _ in range(5):
+        scene.now += STEP_S
+        scene.tracks.follow(there, scene.now)
+        calmed.append(bool(scene.tracks.calmed(scene.now)[1]))
+        scene.tracks.update(there, there.area > 0, nothing, nothing, scene.unrest, scene.now, settled=True)
+    # It is kept, so it may stand there: after 0.5 s without motion it may also be what it left behind.
+    assert calmed == [False, False, True, True, True]
 
 
 def test_a_person_who_walks_up_and_down_never_comes_to_rest() -> None:

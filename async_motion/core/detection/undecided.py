@@ -1,0 +1,69 @@
+"""Regions that are no motion yet but may be an object: small, weak, or seen for the first time.
+
+The background learns what is not motion. So a person who comes slowly, far away or in poor light would be
+noise and unrest before there is enough evidence. Where all around is calm, such a region is no speck, and the
+background does not learn it: for `_LONGEST_S` in each place, forgotten within minutes. What comes back for
+ever, such as a spider's thread, is learned after that. Regions at the edge of the image are partly out of
+view, so they are not waited for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from async_motion.core.detection.areas import FEWEST_PIXELS
+from async_motion.core.detection.regions import Regions, Unrest, labels, some
+from async_motion.core.detection.working_image import Plane
+
+_SHARE = 0.2
+"""A region of less than this share of the minimum area is a speck."""
+_CALM_AROUND = 0.002
+"""Share of specks around a region up to which all around is calm."""
+_MANY = 20
+"""So many regions at once are rain, leaves or noise."""
+_LONGEST_S, _FORGOTTEN_S = 5.0, 300.0
+_LONGEST_STEP_S = 0.5
+"""A frame stands for at most this time."""
+
+
+class Undecided:
+    """The undecided regions of one camera. Call `mask` for each frame."""
+
+    def __init__(self, unrest: Unrest) -> None:
+        self._unrest = unrest
+        self._spent_s = np.zeros_like(unrest.cells)
+        """How long each cell of 8x8 pixels has been undecided."""
+
+    def wait(self, passed_s: float) -> None:
+        """Forget a little."""
+        self._spent_s *= np.float32(np.exp(-passed_s / _FORGOTTEN_S))
+
+    def mask(
+        self, regions: Regions, required: NDArray[np.float64], among: NDArray[np.bool_], passed_s: float
+    ) -> Plane | None:
+        """Return the mask (h, w) of those regions `among` these that are undecided; None for none.
+
+        `required` are the pixels that each region needs.
+        """
+        undecided = among & regions.inner & (regions.area >= np.maximum(_SHARE * required, FEWEST_PIXELS))
+        chosen = labels(undecided)
+        if not 0 < len(chosen) <= _MANY:
+            return None
+        for label in chosen:
+            undecided[label] = (
+                self._unrest.around(regions, label) <= _CALM_AROUND
+                and self._spent_s[self._cells(regions, label)].mean() < _LONGEST_S
+            )
+        if not some(undecided):
+            return None
+        for label in labels(undecided):
+            self._spent_s[self._cells(regions, label)] += np.float32(min(passed_s, _LONGEST_STEP_S))
+        return regions.mask_of(undecided)
+
+    def _cells(self, regions: Regions, label: int) -> tuple[slice, slice]:
+        """Return the rows and columns of the cells that a region's box touches, at least one."""
+        left, top, width, height = regions.boxes[label].tolist()
+        rows, columns = self._spent_s.shape
+        first, upper = min(left // 8, columns - 1), min(top // 8, rows - 1)
+        return slice(upper, (top + height) // 8 + 1), slice(first, (left + width) // 8 + 1)
