@@ -634,11 +634,11 @@ def test_who_is_too_small_yet_is_not_learned_for_five_seconds_where_all_is_calm(
         plane[53:60, 80:83] += 30
     place = slice(55, 58), slice(81, 82)
     watch(detector, small[: 4 * FPS], start=15.0)
-    assert detector.debug_maps()["noise"][place].max() <= 8
+    maps = detector.debug_maps()
+    assert maps["noise"][place].max() <= 8
+    assert maps["distance"][place].min() >= 25
     watch(detector, small[4 * FPS :], start=19.0)
-    assert (
-        detector.debug_maps()["noise"][place].max() > 8 or not detector.debug_maps()["distance"][place].any()
-    )
+    assert detector.debug_maps()["distance"][place].max() <= 5
 
 
 def test_a_television_is_background_after_a_while_and_who_walks_before_it_is_not() -> None:
@@ -670,23 +670,6 @@ def test_burnt_in_text_is_not_motion_when_the_light_falls() -> None:
     detector = Detector(DetectorSettings())
     watch(detector, bright)
     assert not any(detection.motion for detection in watch(detector, dim, start=8.0))
-
-
-def test_ground_whose_light_has_changed_below_a_person_is_no_ghost() -> None:
-    still = texture(180, 320) // 4 + 100
-    frames = []
-    for step in range(45 * FPS):
-        # The light fades by 16 levels while the person stands there.
-        plane = (still - min(16.0, max(0.0, 16.0 * (step - 60) / 300.0))).astype(np.uint8)
-        x = min(4 * max(step - 40, 0), 160)
-        if step > 40 * FPS:
-            x = 160 + 8 * (step - 40 * FPS)
-        if step >= 40:
-            plane = with_box(plane, x - 24 + (step // 5) % 2, 60, 24, 60)
-        frames.append(plane)
-    seen = [detection.motion for detection in watch(Detector(DetectorSettings()), frames)]
-    assert np.mean(seen[50 : 40 * FPS]) > 0.9
-    assert not any(seen[-2 * FPS :])
 
 
 def test_at_one_frame_a_second_things_go_further_between_two_frames() -> None:
