@@ -360,7 +360,7 @@ class Detector:
         required = self._areas.required(regions)
         seen = self._tracks.follow(regions, now)
         kept = self._tracks.kept() & (regions.area >= FEWEST_PIXELS)
-        large, lit = self._large(regions, required, kept, look, now)
+        large, left_out = self._candidates(regions, required, kept, look, now)
         fitting = large & (regions.area <= self.settings.max_area * whole.size)
         scene = Scene(background, self._unrest, self._tracks)
         evident = (
@@ -375,7 +375,7 @@ class Detector:
         settled = not background.learning and not self._doubt
         # What has become small continues its track, and begins none.
         small = regions.area >= np.maximum(_CONTINUES * required, FEWEST_PIXELS)
-        followed = large | (small & ~lit & regions.inner & self._tracks.goes_on())
+        followed = large | (small & ~left_out & regions.inner & self._tracks.continuing())
         self._tracks.update(regions, followed, real, stirs, self._unrest, now, settled=settled)
         near = self._places.near(regions, now) & seen & ~real
         self._places.update(regions, real, now, passed)
@@ -394,10 +394,12 @@ class Detector:
         self._moving, moving = regions.mask_of(real), regions.mask_of(evident)
         undecided = None
         if not look.shift and not look.light:
-            undecided = self._undecided.mask(regions, required, ~lit & ~evident, passed)
+            undecided = self._undecided.mask(regions, required, ~left_out & ~evident, passed)
             if undecided is not None:
                 moving = u8(cv2.bitwise_or(moving, undecided))
-        self._learn(look, moving, (regions.mask_of(lit) if some(lit) else None, undecided), now, passed)
+        self._learn(
+            look, moving, (regions.mask_of(left_out) if some(left_out) else None, undecided), now, passed
+        )
 
         reason = Reason.MOTION
         if self._doubt or now < self._learning_until - 1e-6:
@@ -415,7 +417,7 @@ class Detector:
             zones=self._areas.touched(regions, real),
         )
 
-    def _large(
+    def _candidates(
         self,
         regions: Regions,
         required: NDArray[np.float64],
@@ -423,9 +425,9 @@ class Detector:
         look: Look,
         now: float,
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which regions have the required area and may be motion, and which of the others are light.
+        """Return which regions are large enough and may be motion, and which are left out as light or holes.
 
-        Holes and light become background.
+        Holes, and light that a leap has left, become background.
         """
         large = regions.area >= required
         if some(kept):
@@ -439,7 +441,9 @@ class Detector:
         large &= ~lit
         if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
             if some(large):
-                large &= ~self._heal(regions, look, large, now)
+                holes = self._heal(regions, look, large, now)
+                large &= ~holes
+                lit |= holes
             self._doubt = False
         return large, lit
 
@@ -501,24 +505,26 @@ class Detector:
         return lit
 
     def _learn(
-        self, look: Look, moving: Plane, no_specks: Sequence[Plane | None], now: float, passed: float
+        self, look: Look, moving: Plane, not_specks: Sequence[Plane | None], now: float, passed: float
     ) -> None:
-        """Learn from a frame, except where the mask `moving` is not 0; `no_specks` are masks too."""
+        """Learn from a frame, except where the mask `moving` is not 0; `not_specks` are masks too."""
         background = self._background
         self._undecided.wait(passed)
         specks = None
         if look.changed:
             specks = u8(cv2.subtract(look.stands_out, self._mask))
-            for mask in no_specks:
+            for mask in not_specks:
                 if mask is not None:
                     specks = u8(cv2.subtract(specks, mask))
         place = self._tracks.place()
         self._unrest.learn(
-            specks, min(passed, HOLDS_S), now - background.born, self._tracks.place_of_comers()
+            specks, min(passed, HOLDS_S), now - background.born, self._tracks.place_of_travelled()
         )
         rested = self._tracks.rested(now)
         if rested is not None:
             background.take_over(look.corrected, u8(cv2.dilate(rested, np.ones((5, 5), np.uint8))))
+        if self._tracks.worn is not None:
+            moving = u8(cv2.subtract(moving, self._tracks.worn))
         background.learn(look.corrected, look.distance, moving, now, place)
         if not self._past or now - self._past[-1][0] >= _PAST_STEP_S - 1e-6:
             self._past.append((now, look.corrected))

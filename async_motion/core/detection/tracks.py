@@ -13,11 +13,12 @@ water move, nothing is kept: they would be kept as well.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.regions import Regions, Unrest, labels
-from async_motion.core.detection.working_image import Plane
+from async_motion.core.detection.working_image import Plane, u8
 
 _SPREAD, _SPREAD_PIXELS = 0.15, 2.0
 """How far an object may be from its expected place: image widths in a second, and pixels."""
@@ -29,8 +30,10 @@ _DART_S, _DART = 0.15, 0.25
 """A step darts if the region covers less than the share `_DART` of its last place. An insect in front of the
 lens does. A new track that darts within its first `_DART_S` was not seen before."""
 _FEW_S, _RARE_S = 0.15, 0.5
-"""With a frame each `_FEW_S` to `_RARE_S`, neither was one that has only darted, each time elsewhere. With
-rarer frames, people do so too."""
+"""With a frame each `_FEW_S` to `_RARE_S`, a small track of which every step darted in another direction was
+not seen before either. With rarer frames, people dart too."""
+_DARTING_SIZE = 0.005
+"""Share of the image that such a track covers at most."""
 _FOLLOW_SPEED = 0.5
 _CONVINCING_S = 0.5
 """A track is kept only after this much motion: an insect in front of the lens is not."""
@@ -40,12 +43,17 @@ _CALM = 0.006
 """Share of specks up to which a place is calm. Leaves in a light wind have 0.01."""
 _MAX_STAY = 20.0
 """A track that stays in one place is kept for at most this multiple of `rest_s`: a flag flaps for ever."""
+_NATIVE_STAY = 3.0
+"""The same for a track that has never come from elsewhere: a television, but also a person in a doorway. If
+it still stirs then, its place is worn for `_WORN_S`: what does not come from elsewhere is not kept there."""
+_WORN_S = 300.0
+_TRAVELS_AFTER_S = 1.0
+"""Before, a large object has not shown its whole size."""
 _CALMED_S = 0.5
 """What was no motion for this long may be what an object has left."""
-_NATIVE_STAY = 0.5
-"""The same for a track that has never come from elsewhere: a television."""
 
 
+_BESIDE = np.ones((5, 5), np.uint8)
 _Point = tuple[float, float]
 _Corners = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels. Tuples: for a few boxes they are several times as fast as arrays."""
@@ -54,17 +62,19 @@ _Corners = tuple[float, float, float, float]
 class Track:
     """One object. `box` is left, top, right, bottom in pixels; `speed` of its centre is in pixels a second.
 
-    `moving` while it is motion, `believed` once it has been motion for long enough. `travelled` once it has
-    been its own size away from where it began. It has stayed near `origin` since `stays_since`, and last
-    stirred at `stirred_at`. `step` was its last step in pixels; `is_steady` once a step did not dart, or went
-    on as the one before.
+    `moving` while it is motion, the last time at `moved_at`; `believed` once it has been motion for long
+    enough. `travelled` once it has been as far from where it `began` as it has been `widest` or `highest`. It
+    has stayed near `origin` since `stays_since`, and last stirred at `stirred_at`. `step` was its last step
+    in pixels; `is_steady` once a step did not dart, or went on as the one before.
     """
 
     __slots__ = (
+        "began",
         "believed",
         "born",
         "box",
         "calm",
+        "highest",
         "is_steady",
         "mask",
         "misses",
@@ -78,11 +88,14 @@ class Track:
         "step",
         "stirred_at",
         "travelled",
+        "widest",
     )
 
     def __init__(self, box: _Corners, now: float) -> None:
         self.box, self.born = box, now
         self.origin: _Point = _centre(box)
+        self.began = self.origin
+        self.widest, self.highest = box[2] - box[0], box[3] - box[1]
         self.speed: _Point = (0.0, 0.0)
         self.step: _Point | None = None
         self.mask: Plane | None = None
@@ -120,18 +133,24 @@ class Track:
             self.is_steady |= goes_on or stays
             self.step = step
         self.box, self.seen_at, self.misses = box, now, 0
+        self.widest = max(self.widest, box[2] - box[0])
+        self.highest = max(self.highest, box[3] - box[1])
         if abs(x - self.origin[0]) > box[2] - box[0] or abs(y - self.origin[1]) > box[3] - box[1]:
-            self.origin, self.stays_since, self.travelled = (x, y), now, True
+            self.origin, self.stays_since = (x, y), now
+        if now - self.born >= _TRAVELS_AFTER_S:
+            self.travelled |= abs(x - self.began[0]) > self.widest or abs(y - self.began[1]) > self.highest
 
     def rests(self, now: float, rest_s: float) -> bool:
         """Return whether the track has become part of the scene."""
         longest = (_MAX_STAY if self.travelled else _NATIVE_STAY) * rest_s
         return now - self.stirred_at > rest_s or now - self.stays_since > longest
 
-    def is_new(self, now: float) -> bool:
-        """Return whether a step that darts is not believed yet."""
-        few = _FEW_S - 1e-6 <= now - self.seen_at <= _RARE_S and not self.is_steady
-        return few or now - self.born < _DART_S
+    def is_new(self, now: float, pixels: int) -> bool:
+        """Return whether a step that darts is not believed yet, in an image of so many `pixels`."""
+        if now - self.born < _DART_S:
+            return True
+        only_darted = not self.is_steady and _size(self.box) <= _DARTING_SIZE * pixels
+        return only_darted and _FEW_S - 1e-6 <= now - self.seen_at <= _RARE_S
 
 
 class Tracks:
@@ -140,6 +159,8 @@ class Tracks:
     def __init__(self, rest_s: float) -> None:
         self._rest_s = rest_s
         self._tracks: list[Track] = []
+        self._worn: Plane | None = None
+        self._worn_until = 0.0
         self._owner = np.full(1, -1)
         """Index of the track that each region continues, by label; -1 for none."""
 
@@ -160,7 +181,8 @@ class Tracks:
         self._owner = np.where(common.max(axis=1) > 0.0, common.argmax(axis=1), -1)
         self._owner[0] = -1
         seen = self._where([track.misses < _LOST_FRAMES for track in self._tracks])
-        young = [track.is_new(now) for track in self._tracks]
+        pixels = regions.shape[0] * regions.shape[1]
+        young = [track.is_new(now, pixels) for track in self._tracks]
         if any(young):
             seen &= ~(self._where(young) & self._darts(boxes))
         return seen
@@ -181,7 +203,7 @@ class Tracks:
         """Return which regions continue a track that is kept and has come from elsewhere."""
         return self._where([track.is_kept and track.travelled for track in self._tracks])
 
-    def goes_on(self) -> NDArray[np.bool_]:
+    def continuing(self) -> NDArray[np.bool_]:
         """Return which regions continue a track from the two frames before."""
         return self._where([track.misses < _LOST_FRAMES for track in self._tracks])
 
@@ -239,7 +261,7 @@ class Tracks:
                 track.misses += 1
                 continue
             track.move(_enclosing([boxes[label] for label in parts]), now)
-            track.calm = unrest.within(track.box) <= _CALM
+            track.calm = unrest.within(track.box) <= _CALM and (track.travelled or not self._is_worn(track))
             if track.moving:
                 track.moved_at = now
             if track.moving and settled:
@@ -256,7 +278,7 @@ class Tracks:
         """Return the mask (h, w) of everything that is kept; None for nothing."""
         return _union(self._tracks)
 
-    def place_of_comers(self) -> Plane | None:
+    def place_of_travelled(self) -> Plane | None:
         """Return the mask (h, w) of what is kept and has come from elsewhere; None for nothing."""
         return _union([track for track in self._tracks if track.travelled])
 
@@ -264,7 +286,29 @@ class Tracks:
         """Forget the kept tracks that have come to rest; return their mask (h, w), None for nothing."""
         at_rest = [track for track in self._tracks if track.is_kept and track.rests(now, self._rest_s)]
         self._tracks = [track for track in self._tracks if track not in at_rest]
+        stirring = [
+            track for track in at_rest if not track.travelled and now - track.stirred_at <= self._rest_s
+        ]
+        place = _union(stirring)
+        if place is not None:
+            grown = u8(cv2.dilate(place, _BESIDE))
+            self._worn = grown if self._worn is None else u8(cv2.bitwise_or(grown, self._worn))
+            self._worn_until = now + _WORN_S
+        elif self._worn is not None and now > self._worn_until:
+            self._worn = None
         return _union(at_rest)
+
+    @property
+    def worn(self) -> Plane | None:
+        """The mask (h, w) of places that have stirred for so long that they are learned; None for none."""
+        return self._worn
+
+    def _is_worn(self, track: Track) -> bool:
+        """Return whether the middle of a track lies in a worn place."""
+        if self._worn is None:
+            return False
+        x, y = _centre(track.box)
+        return bool(self._worn[min(int(y), len(self._worn) - 1), min(int(x), self._worn.shape[1] - 1)])
 
     def _where(self, of_tracks: list[bool]) -> NDArray[np.bool_]:
         """Return which regions continue a track for which the value is true."""

@@ -4,7 +4,7 @@ The background learns what is not motion. So a person who comes slowly, far away
 noise and unrest before there is enough evidence. Where all around is calm, such a region is no speck, and the
 background does not learn it: for `_LONGEST_S` in each place, forgotten within minutes. What comes back for
 ever, such as a spider's thread, is learned after that. Regions at the edge of the image are partly out of
-view, so they are not waited for.
+view, so they are not waited for. The detector asks only while no shake and no light is undone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.areas import FEWEST_PIXELS
+from async_motion.core.detection.background import HOLDS_S
 from async_motion.core.detection.regions import Regions, Unrest, labels, some
 from async_motion.core.detection.working_image import Plane
 
@@ -20,11 +21,9 @@ _SHARE = 0.2
 """A region of less than this share of the minimum area is a speck."""
 _CALM_AROUND = 0.002
 """Share of specks around a region up to which all around is calm."""
-_MANY = 20
-"""So many regions at once are rain, leaves or noise."""
+_MAX_REGIONS = 20
+"""More regions at once are rain, leaves or noise."""
 _LONGEST_S, _FORGOTTEN_S = 5.0, 300.0
-_LONGEST_STEP_S = 0.5
-"""A frame stands for at most this time."""
 
 
 class Undecided:
@@ -36,7 +35,7 @@ class Undecided:
         """How long each cell of 8x8 pixels has been undecided."""
 
     def wait(self, passed_s: float) -> None:
-        """Forget a little."""
+        """Forget the spent time at the rate of `_FORGOTTEN_S`. Call this for each frame."""
         self._spent_s *= np.float32(np.exp(-passed_s / _FORGOTTEN_S))
 
     def mask(
@@ -48,7 +47,7 @@ class Undecided:
         """
         undecided = among & regions.inner & (regions.area >= np.maximum(_SHARE * required, FEWEST_PIXELS))
         chosen = labels(undecided)
-        if not 0 < len(chosen) <= _MANY:
+        if not 0 < len(chosen) <= _MAX_REGIONS:
             return None
         for label in chosen:
             undecided[label] = (
@@ -58,7 +57,7 @@ class Undecided:
         if not some(undecided):
             return None
         for label in labels(undecided):
-            self._spent_s[self._cells(regions, label)] += np.float32(min(passed_s, _LONGEST_STEP_S))
+            self._spent_s[self._cells(regions, label)] += np.float32(min(passed_s, HOLDS_S))
         return regions.mask_of(undecided)
 
     def _cells(self, regions: Regions, label: int) -> tuple[slice, slice]:

@@ -76,7 +76,7 @@ def test_at_few_frames_an_insect_that_turns_about_is_not_seen_before() -> None:
 
 def test_at_few_frames_what_goes_straight_on_is_seen_in_the_fourth() -> None:
     scene = Scene()
-    seen = [scene.show((10 + 11 * step, 20, 8, 8)).all() for step in range(6)]
+    seen = [scene.show((10 + 11 * step, 20, 6, 6)).all() for step in range(6)]
     assert seen == [False, False, False, True, True, True]
 
 
@@ -147,19 +147,36 @@ def test_what_flaps_in_one_place_for_ever_comes_to_rest_in_the_end() -> None:
     pytest.fail("it was kept for thirty times the rest")
 
 
-def test_what_has_always_stirred_in_one_place_is_kept_for_half_of_the_time() -> None:
+def test_what_has_always_stirred_in_one_place_is_kept_for_three_times_the_rest() -> None:
     scene = Scene()
     while scene.rested is None:
         scene.show((40, 20, 30, 20))
-        assert scene.now < 0.5 * REST_S + 1.0
-    assert scene.now > 0.5 * REST_S - 0.5
-    assert scene.tracks.place_of_comers() is None
+        assert scene.now < 3.0 * REST_S + 1.0
+    assert scene.now > 3.0 * REST_S - 0.5
+    assert scene.tracks.place_of_travelled() is None
 
 
-def test_what_came_from_elsewhere_is_a_comer() -> None:
+def test_where_something_has_stirred_for_long_only_what_comes_from_elsewhere_is_kept() -> None:
+    scene = Scene()
+    while scene.rested is None:
+        scene.show((76, 16, 30, 24))
+    assert scene.tracks.worn is not None
+    for _ in range(20):
+        scene.show((76, 16, 30, 24))
+    assert scene.tracks.place() is None
+    for _ in range(20):
+        scene.show()
+    scene.walk_in()
+    assert scene.tracks.place() is not None
+    for _ in range(320):
+        scene.show(step_s=1.0)
+    assert scene.tracks.worn is None
+
+
+def test_what_came_from_elsewhere_has_travelled() -> None:
     scene = Scene()
     scene.walk_in()
-    assert scene.tracks.place_of_comers() is not None
+    assert scene.tracks.place_of_travelled() is not None
 
 
 def test_a_region_has_calmed_when_its_track_is_no_longer_motion() -> None:

@@ -43,14 +43,14 @@ def test_too_many_regions_are_rain() -> None:
     assert mask_of(Undecided(Unrest((60, 160))), *drops[:20]) is not None
 
 
-@pytest.mark.parametrize("passed_s", [0.1, 0.5])
+@pytest.mark.parametrize("passed_s", [0.1, 0.5, 2.0])
 def test_a_place_is_undecided_for_five_seconds_and_again_after_minutes(passed_s: float) -> None:
     undecided = Undecided(Unrest((60, 160)))
     waited = 0.0
     while mask_of(undecided, SMALL, passed_s=passed_s) is not None:
         waited += passed_s
         assert waited < 10.0
-    assert waited == pytest.approx(5.0, abs=0.6)
+    assert waited == pytest.approx(5.0, abs=1.1)
     assert mask_of(undecided, (120, 20, 6, 5)) is not None, "another place"
     undecided.wait(600.0)
     assert mask_of(undecided, SMALL) is not None
