@@ -435,17 +435,17 @@ class Detector:
             large |= kept & (in_all >= KEPT_SHARE * required)
         large[0] = False
         at_rest, undone = self._background.reference, bool(look.light)
-        lit = regions.relit(look.corrected, at_rest, large & ~kept, undone=undone)
+        left_out = regions.relit(look.corrected, at_rest, large & ~kept, undone=undone)
         if self._switched is not None:
-            lit |= self._lit(regions, look, large, now)
-        large &= ~lit
+            left_out |= self._lit(regions, look, large, now)
+        large &= ~left_out
         if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
             if some(large):
                 holes = self._heal(regions, look, large, now)
+                left_out |= holes
                 large &= ~holes
-                lit |= holes
             self._doubt = False
-        return large, lit
+        return large, left_out
 
     def _nothing(self, whole: Plane, regions: Regions, look: Look, now: float, passed: float) -> Reason:
         """Do what `_verdict` does, without any region; return the reason."""

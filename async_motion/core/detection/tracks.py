@@ -180,7 +180,7 @@ class Tracks:
         common = sides[..., 0] * sides[..., 1]
         self._owner = np.where(common.max(axis=1) > 0.0, common.argmax(axis=1), -1)
         self._owner[0] = -1
-        seen = self._where([track.misses < _LOST_FRAMES for track in self._tracks])
+        seen = self.continuing()
         pixels = regions.shape[0] * regions.shape[1]
         young = [track.is_new(now, pixels) for track in self._tracks]
         if any(young):
