@@ -37,7 +37,7 @@ from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, ki
 from async_motion.core.detection.settings import DetectorSettings
 from async_motion.core.detection.tracks import Tracks, stirring
 from async_motion.core.detection.undecided import Undecided
-from async_motion.core.detection.working_image import Plane, u8, working_image, working_size
+from async_motion.core.detection.working_image import Plane, grown, u8, working_image, working_size
 from async_motion.core.detection.zones import Polygon, Zone
 from async_motion.core.model import Box, Detection, Luma, Reason, SceneChange
 from async_motion.core.options import Sensitivity
@@ -481,8 +481,7 @@ class Detector:
             if some(soft):
                 holes |= soft & regions.without_outline(look.corrected, self._background.edges)
         if some(holes):
-            grown = u8(cv2.dilate(regions.mask_of(holes), np.ones((5, 5), np.uint8)))
-            self._background.take_over(look.corrected, grown)
+            self._background.take_over(look.corrected, grown(regions.mask_of(holes)))
         return holes
 
     def _lit(self, regions: Regions, look: Look, large: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
@@ -499,8 +498,7 @@ class Detector:
             lit &= regions.without_outline(look.corrected, self._background.edges)
         if now - since >= _PAST_S - 1e-6:
             if lit.any():
-                grown = u8(cv2.dilate(regions.mask_of(lit), np.ones((5, 5), np.uint8)))
-                self._background.take_over(look.corrected, grown)
+                self._background.take_over(look.corrected, grown(regions.mask_of(lit)))
             self._switched = None
         return lit
 
@@ -522,7 +520,7 @@ class Detector:
         )
         rested = self._tracks.rested(now)
         if rested is not None:
-            background.take_over(look.corrected, u8(cv2.dilate(rested, np.ones((5, 5), np.uint8))))
+            background.take_over(look.corrected, grown(rested))
         if self._tracks.worn is not None:
             moving = u8(cv2.subtract(moving, self._tracks.worn))
         background.learn(look.corrected, look.distance, moving, now, place)

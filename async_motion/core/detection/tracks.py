@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.regions import Regions, Unrest, labels
-from async_motion.core.detection.working_image import Plane, u8
+from async_motion.core.detection.working_image import Plane, grown, u8
 
 _SPREAD, _SPREAD_PIXELS = 0.15, 2.0
 """How far an object may be from its expected place: image widths in a second, and pixels."""
@@ -53,7 +53,6 @@ _CALMED_S = 0.5
 """What was no motion for this long may be what an object has left."""
 
 
-_BESIDE = np.ones((5, 5), np.uint8)
 _Point = tuple[float, float]
 _Corners = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels. Tuples: for a few boxes they are several times as fast as arrays."""
@@ -232,7 +231,7 @@ class Tracks:
     def update(
         self,
         regions: Regions,
-        large: NDArray[np.bool_],
+        followed: NDArray[np.bool_],
         real: NDArray[np.bool_],
         stirs: NDArray[np.bool_],
         unrest: Unrest,
@@ -240,13 +239,13 @@ class Tracks:
         *,
         settled: bool,
     ) -> None:
-        """Move the tracks to these `large` regions, of which `real` are motion and `stirs` stir.
+        """Move the tracks to the `followed` regions, of which `real` are motion and `stirs` stir.
 
         Motion before the background is `settled` does not make a track believed.
         """
         parts_of: dict[int, list[int]] = {}
         boxes: dict[int, _Corners] = {}
-        for label in labels(large):
+        for label in labels(followed):
             left, top, width, height = regions.boxes[label].tolist()
             boxes[label] = float(left), float(top), float(left + width), float(top + height)
             index = int(self._owner[label])
@@ -269,7 +268,7 @@ class Tracks:
                 if not track.believed or any(stirs[label] for label in parts):
                     track.stirred_at = now
                 track.believed |= track.moving_s >= _CONVINCING_S - 1e-6
-            track.mask = regions.mask_of(large & (self._owner == index)) if track.is_kept else None
+            track.mask = regions.mask_of(followed & (self._owner == index)) if track.is_kept else None
         self._tracks = [
             track for track in self._tracks if track.misses < _LOST_FRAMES or now - track.seen_at < _LOST_S
         ]
@@ -291,8 +290,8 @@ class Tracks:
         ]
         place = _union(stirring)
         if place is not None:
-            grown = u8(cv2.dilate(place, _BESIDE))
-            self._worn = grown if self._worn is None else u8(cv2.bitwise_or(grown, self._worn))
+            place = grown(place)
+            self._worn = place if self._worn is None else u8(cv2.bitwise_or(place, self._worn))
             self._worn_until = now + _WORN_S
         elif self._worn is not None and now > self._worn_until:
             self._worn = None

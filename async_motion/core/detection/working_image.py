@@ -19,6 +19,7 @@ from async_motion.core.model import Luma
 Plane = NDArray[np.uint8]
 """(h, w) uint8 at the working size: an image, or a mask of 0 and 255."""
 
+_BESIDE = np.ones((5, 5), np.uint8)
 LONGEST = 400
 """The longer side of the working image, in pixels, is at most this."""
 
@@ -55,6 +56,11 @@ def extent(mask: Plane, margin: int) -> tuple[slice, slice] | None:
         slice(max(top - margin, 0), min(top + height + margin, mask.shape[0])),
         slice(max(left - margin, 0), min(left + width + margin, mask.shape[1])),
     )
+
+
+def grown(mask: Plane) -> Plane:
+    """Return a mask with the two pixels around it: the rim of an object is weaker than its inside."""
+    return u8(cv2.dilate(mask, _BESIDE))
 
 
 def halved(plane: Plane) -> Plane:
