@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.areas import FEWEST_PIXELS
-from async_motion.core.detection.background import HOLDS_S
 from async_motion.core.detection.regions import Regions, Unrest, labels, some
+from async_motion.core.detection.spent import Spent
 from async_motion.core.detection.working_image import Plane
 
 _SHARE = 0.2
 """A region of less than this share of the minimum area is a speck."""
-_CALM_AROUND = 0.002
+CALM_AROUND = 0.002
 """Share of specks around a region up to which all around is calm."""
 _MAX_REGIONS = 20
 """More regions at once are rain, leaves or noise."""
@@ -31,12 +31,12 @@ class Undecided:
 
     def __init__(self, unrest: Unrest) -> None:
         self._unrest = unrest
-        self._spent_s = np.zeros_like(unrest.cells)
-        """How long each cell of 8x8 pixels has been undecided."""
+        self._spent = Spent(unrest.cells.shape, _FORGOTTEN_S)
+        """How long each place has been undecided."""
 
     def wait(self, passed_s: float) -> None:
         """Forget the spent time at the rate of `_FORGOTTEN_S`. Call this for each frame."""
-        self._spent_s *= np.float32(np.exp(-passed_s / _FORGOTTEN_S))
+        self._spent.wait(passed_s)
 
     def mask(
         self, regions: Regions, required: NDArray[np.float64], among: NDArray[np.bool_], passed_s: float
@@ -51,18 +51,11 @@ class Undecided:
             return None
         for label in chosen:
             undecided[label] = (
-                self._unrest.around(regions, label) <= _CALM_AROUND
-                and self._spent_s[self._cells(regions, label)].mean() < _LONGEST_S
+                self._unrest.around(regions, label) <= CALM_AROUND
+                and self._spent.mean(regions, label) < _LONGEST_S
             )
         if not some(undecided):
             return None
         for label in labels(undecided):
-            self._spent_s[self._cells(regions, label)] += np.float32(min(passed_s, HOLDS_S))
+            self._spent.spend(regions, label, passed_s)
         return regions.mask_of(undecided)
-
-    def _cells(self, regions: Regions, label: int) -> tuple[slice, slice]:
-        """Return the rows and columns of the cells that a region's box touches, at least one."""
-        left, top, width, height = regions.boxes[label].tolist()
-        rows, columns = self._spent_s.shape
-        first, upper = min(left // 8, columns - 1), min(top // 8, rows - 1)
-        return slice(upper, (top + height) // 8 + 1), slice(first, (left + width) // 8 + 1)
