@@ -7,7 +7,7 @@
 Each part has its own module: `working_image` (reduction), `alignment` (shake), `scene` (light, steps),
 `background` (the model), `look` (thresholds), `shadows`, `regions`, `areas` (what is large enough),
 `evidence` (the verdict on a region), `tracks` (what moves, and what stays), `confirmed` (where weaker
-evidence is enough), `undecided` (what is not learned yet), `zones`.
+evidence is enough), `undecided` (what is not learned yet), `burnt_in` (text), `spent` (places), `zones`.
 Pure arithmetic on arrays: no clock, no file, no randomness; the same frames give the same verdicts. Every
 time constant is in seconds of `monotonic`, so that 5 and 30 frames a second behave alike.
 
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from async_motion.core.detection.alignment import STEADY, Shift, shifted
 from async_motion.core.detection.areas import FEWEST_PIXELS, Areas
 from async_motion.core.detection.background import HOLDS_S, Background
+from async_motion.core.detection.burnt_in import BurntInText
 from async_motion.core.detection.confirmed import Places
 from async_motion.core.detection.evidence import KEPT_SHARE, Evidence, Scene
 from async_motion.core.detection.look import Look, Thresholds
@@ -35,6 +36,7 @@ from async_motion.core.detection.packing import pack, unpack
 from async_motion.core.detection.regions import Regions, Unrest, clean, labels, some
 from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of, samples_of
 from async_motion.core.detection.settings import DetectorSettings
+from async_motion.core.detection.spent import Spent
 from async_motion.core.detection.tracks import Tracks, stirring
 from async_motion.core.detection.undecided import Undecided
 from async_motion.core.detection.working_image import Plane, grown, u8, working_image, working_size
@@ -52,6 +54,9 @@ _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
 _PAST_S, _PAST_STEP_S = 0.5, 0.25
 _LONGEST_STEP_S = 0.5
+_IN_PLACE_FORGOTTEN_S, _LASTING_SPENDS = 3600.0, 1.0 / 3.0
+"""Motion that did not come from elsewhere is remembered in its place for this long; weaker evidence that has
+lasted counts for this share of its time."""
 _CONTINUES = 0.3
 """A region of this share of the minimum area continues a track."""
 TRUSTED_S = 60.0
@@ -184,6 +189,7 @@ class Detector:
     def _begin(self, plane: Plane, now: float) -> Detection:
         self._learning_until = now + self.settings.learning_s
         self._now = now
+        self._text = BurntInText((plane.shape[0], plane.shape[1]), now)
         self._start(plane, now)
         return Detection(motion=False, reason=Reason.LEARNING)
 
@@ -208,6 +214,7 @@ class Detector:
         self._tracks = Tracks(self.settings.rest_s)
         self._places = Places()
         self._undecided = Undecided(self._unrest)
+        self._in_place = Spent(self._unrest.cells.shape, _IN_PLACE_FORGOTTEN_S)
         self._past: deque[tuple[float, Plane]] = deque([(now, plane)])
         self._jumps = Jumps(plane)
         self._mask = self._moving = self._distance = nothing = np.zeros_like(plane)
@@ -236,6 +243,7 @@ class Detector:
             passed_s=min(passed, _LONGEST_STEP_S),
             age_s=age,
         )
+        self._text.update(jump.changes, self._background, now)
         self._known = look.changed < _UNEXPLAINED
         if jump.whole:
             self._switched = _Switch(now, look.corrected, None)
@@ -362,16 +370,22 @@ class Detector:
         kept = self._tracks.kept() & (regions.area >= FEWEST_PIXELS)
         large, left_out = self._candidates(regions, required, kept, look, now)
         fitting = large & (regions.area <= self.settings.max_area * whole.size)
-        scene = Scene(background, self._unrest, self._tracks)
+        past = self._past[0][1] if self._past else look.corrected
+        scene = Scene(background, self._unrest, self._tracks, self._in_place, past)
         evident = (
             self._evidence.evident(regions, required, look, fitting, kept, scene)
             if some(fitting)
             else fitting
         )
         real = evident & seen
+        if some(real):
+            real &= ~regions.glows(look.corrected, background.reference, real & ~kept)
+        lasting = self._lasting(regions, required, look, fitting & seen & ~evident, scene, now)
+        real, evident = real | lasting, evident | lasting
+        self._spend(regions, real, lasting, passed)
         stirs = real
         if some(real) and self._past:
-            stirs = stirring(regions, look.corrected, self._past[0][1], look.whole_threshold, large)
+            stirs = stirring(regions, look.corrected, past, look.whole_threshold, large)
         settled = not background.learning and not self._doubt
         # What has become small continues its track, and begins none.
         small = regions.area >= np.maximum(_CONTINUES * required, FEWEST_PIXELS)
@@ -436,6 +450,7 @@ class Detector:
         large[0] = False
         at_rest, undone = self._background.reference, bool(look.light)
         left_out = regions.relit(look.corrected, at_rest, large & ~kept, undone=undone)
+        left_out |= self._text.text(regions, look.shift)
         if self._switched is not None:
             left_out |= self._lit(regions, look, large, now)
         large &= ~left_out
@@ -446,6 +461,29 @@ class Detector:
                 large &= ~holes
             self._doubt = False
         return large, left_out
+
+    def _lasting(
+        self,
+        regions: Regions,
+        required: NDArray[np.float64],
+        look: Look,
+        among: NDArray[np.bool_],
+        scene: Scene,
+        now: float,
+    ) -> NDArray[np.bool_]:
+        """Return which regions `among` those seen before are motion because they last in a calm place."""
+        if look.shift or look.light or self._background.learning or not some(among):
+            return np.zeros(regions.count, np.bool_)
+        among = among & self._tracks.lasting(now) & ~self._text.perhaps(regions, now)
+        return self._evidence.lasting(regions, required, look, among, scene)
+
+    def _spend(
+        self, regions: Regions, real: NDArray[np.bool_], lasting: NDArray[np.bool_], passed: float
+    ) -> None:
+        """Remember where motion that did not come from elsewhere was, `lasting` or not."""
+        for label in labels(real & ~self._tracks.travelled()):
+            seconds = min(passed, HOLDS_S)
+            self._in_place.spend(regions, label, seconds * (_LASTING_SPENDS if lasting[label] else 1.0))
 
     def _nothing(self, whole: Plane, regions: Regions, look: Look, now: float, passed: float) -> Reason:
         """Do what `_verdict` does, without any region; return the reason."""
@@ -508,6 +546,7 @@ class Detector:
         """Learn from a frame, except where the mask `moving` is not 0; `not_specks` are masks too."""
         background = self._background
         self._undecided.wait(passed)
+        self._in_place.wait(passed)
         specks = None
         if look.changed:
             specks = u8(cv2.subtract(look.stands_out, self._mask))

@@ -1,6 +1,7 @@
 """The verdict on each region: whether its evidence is enough for motion.
 
-`evident` is the strong evidence that opens an event, `weak` what is enough where motion was confirmed.
+`evident` is the strong evidence that opens an event, `lasting` the weaker evidence that does so after seconds
+in a calm place, `weak` what is enough where motion was confirmed.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ from async_motion.core.detection.background import NOISE_UNIT, Background
 from async_motion.core.detection.look import Look
 from async_motion.core.detection.regions import Regions, Unrest, labels, some
 from async_motion.core.detection.settings import DetectorSettings
-from async_motion.core.detection.tracks import Tracks
-from async_motion.core.detection.working_image import u8
+from async_motion.core.detection.spent import Spent
+from async_motion.core.detection.tracks import Tracks, stirring
+from async_motion.core.detection.undecided import CALM_AROUND
+from async_motion.core.detection.working_image import Plane, as_mask, u8
 
 _STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
 """A pixel is strong if `distance > _STRONG * floor + _STRONG_NOISE_WEIGHT * noise_factor * noise`."""
+_LASTING_STRONG, _LASTING_NOISE_WEIGHT = 1.3, 2.0
+"""The same for what has lasted for seconds in a calm place: chance does not last."""
+_IN_PLACE_S = 10.0
+"""This is enough only where motion that did not come from elsewhere has had less time than this."""
 _UNREST_WEIGHT = 75.0
 """The required strong pixels are multiplied by `min(exp(_UNREST_WEIGHT * unrest), unrest_factor)`."""
 _SOLID_SHARE, _SOLID_STRONG = 0.4, 3.0
@@ -43,11 +50,17 @@ leaves stay within the brightness range of their tree."""
 
 
 class Scene(NamedTuple):
-    """What was learned of the scene up to a frame."""
+    """What was learned of the scene up to a frame.
+
+    `in_place`: the time that motion which did not come from elsewhere has had in each place. `past`: the
+    image about half a second ago.
+    """
 
     background: Background
     unrest: Unrest
     tracks: Tracks
+    in_place: Spent
+    past: Plane
 
 
 class Evidence:
@@ -66,16 +79,9 @@ class Evidence:
         scene: Scene,
     ) -> NDArray[np.bool_]:
         """Return which of the `fitting` regions have enough evidence of motion."""
-        background, unrest, tracks = scene
-        dimmed = max(1.0, 1.0 / look.light.gain)
+        background, unrest, tracks = scene.background, scene.unrest, scene.tracks
         window = regions.window
-        limit = cv2.addWeighted(
-            look.floor[window],
-            _STRONG * dimmed,
-            background.noise[window],
-            _STRONG_NOISE_WEIGHT * self._measures.noise_factor / NOISE_UNIT,
-            0.0,
-        )
+        limit = self._limit(window, look, background, _STRONG, _STRONG_NOISE_WEIGHT)
         strong = u8(cv2.compare(look.distance[window], limit, cv2.CMP_GT))
         needed = self._areas.strong_shares(regions, fitting) * required
         kept = kept & fitting
@@ -104,6 +110,35 @@ class Evidence:
             evident |= kept & (in_all >= np.maximum(KEPT_SHARE * needed, _KEPT_STRONG * area))
         return evident
 
+    def lasting(
+        self,
+        regions: Regions,
+        required: NDArray[np.float64],
+        look: Look,
+        among: NDArray[np.bool_],
+        scene: Scene,
+    ) -> NDArray[np.bool_]:
+        """Return which regions `among` those that have lasted for seconds have enough evidence for that.
+
+        They are whole, calm all around, stir, and are no glow. Their strong pixels are outside of their
+        neighbourhood's past range: what sways is not.
+        """
+        lasting = among & regions.inner
+        if not some(lasting):
+            return lasting
+        limit = self._limit(regions.window, look, scene.background, _LASTING_STRONG, _LASTING_NOISE_WEIGHT)
+        strong = u8(cv2.compare(look.distance[regions.window], limit, cv2.CMP_GT))
+        strong &= as_mask(scene.background.beyond(look.corrected, regions.window) > 0)
+        needed = self._areas.strong_shares(regions, lasting) * required
+        lasting &= regions.pixels_inside(strong, lasting) >= needed
+        lasting &= stirring(regions, look.corrected, scene.past, look.whole_threshold, lasting)
+        for label in labels(lasting):
+            lasting[label] = (
+                scene.unrest.around(regions, label) <= CALM_AROUND
+                and scene.in_place.most(regions, label) < _IN_PLACE_S
+            )
+        return lasting & ~regions.glows(look.corrected, scene.background.reference, lasting)
+
     def weak(
         self,
         regions: Regions,
@@ -124,6 +159,25 @@ class Evidence:
             for label in labels(among & differs):
                 weak[label] = unrest.around(regions, label) <= _WEAK_AROUND
         return weak
+
+    def _limit(
+        self,
+        window: tuple[slice, slice],
+        look: Look,
+        background: Background,
+        floors: float,
+        noises: float,
+    ) -> Plane:
+        """Return the distance beyond which a pixel is strong, as multiples of its floor and its noise."""
+        return u8(
+            cv2.addWeighted(
+                look.floor[window],
+                floors * max(1.0, 1.0 / look.light.gain),
+                background.noise[window],
+                noises * self._measures.noise_factor / NOISE_UNIT,
+                0.0,
+            )
+        )
 
     def _more(self, unrest: float) -> float:
         """Return how many times more strong pixels are required where there is this unrest."""

@@ -54,6 +54,14 @@ _TEXTURE, _SAME_TEXTURE = 1.0, 0.85
 the deviations of frame and background for the surface to be the same."""
 _FADES = 0.4
 """Soft light differs beyond its outline by more than this share of its difference within. An object ends."""
+_BRIGHTER, _TOP = 0.9, 0.05
+"""Share of a glow that is brighter than the ground, and share of it that is about as high as its middle."""
+_GENTLE, _SHARP = 2.0, 0.3
+"""A glow of the height h (grey levels) and the radius r (pixels) rises by less than `_GENTLE * h / r` in a
+pixel where it is steep, and by less than `_SHARP * h` where steepest. A Gaussian has 1.3 for `_GENTLE`."""
+_BLURRED = 0.2
+"""What rises by less than this share of its height in a pixel is a glow, however large."""
+_GLOW_PIXELS = 60
 _BLUR = (7, 7)
 _UNREST_S = 8.0
 _AROUND, _DISTURBED = 3, 1
@@ -286,6 +294,31 @@ class Regions:
             )
         return relit
 
+    def glows(self, plane: Plane, at_rest: Plane, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which regions `among` those asked for are a glow: brighter than the ground, nowhere sharp.
+
+        So look an insect near an infrared lamp and the light of a lamp on bare ground. An object has a sharp
+        edge somewhere. In regions of less than `_GLOW_PIXELS` the two look alike.
+        """
+        glow = np.zeros(self.count, np.bool_)
+        for label in labels(among & (self.area >= _GLOW_PIXELS)):
+            around = self._around(label)
+            inside = _where(self._labels[around], label)
+            rise = u8(cv2.subtract(plane[self.window][around], at_rest[self.window][around]))
+            area = int(self.area[label])
+            if cv2.countNonZero(cv2.bitwise_and(rise, inside)) < _BRIGHTER * area:
+                continue
+            height = _highest(rise[inside > 0], _TOP)
+            steep = cv2.magnitude(
+                cv2.Sobel(rise, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(rise, cv2.CV_32F, 0, 1, scale=1 / 8)
+            )
+            slopes = steep[cv2.dilate(inside, _SQUARE) > 0]
+            usual = float(np.partition(slopes, -max(area // 10, 3))[-max(area // 10, 3) :].mean())
+            sharpest = float(slopes.max())
+            gentle = usual * np.sqrt(area / np.pi) < _GENTLE * height and sharpest < _SHARP * height
+            glow[label] = gentle or sharpest < _BLURRED * height
+        return glow
+
     def _same_texture(self, label: int, plane: Plane, at_rest: Plane) -> bool:
         box, inside = self.part(label)
         now, then = (_texture(each[self.window][box])[inside > 0] for each in (plane, at_rest))
@@ -294,17 +327,21 @@ class Regions:
         return textured and common > _SAME_TEXTURE * float(np.sqrt(own * usual))
 
     def _fades(self, label: int, plane: Plane, at_rest: Plane) -> bool:
-        rows, columns = self.part(label)[0]
-        around = (
-            slice(max(rows.start - _MARGIN, 0), rows.stop + _MARGIN),
-            slice(max(columns.start - _MARGIN, 0), columns.stop + _MARGIN),
-        )
+        around = self._around(label)
         near = self._labels[around]
         inside, outside = _where(near, label), _where(near, 0)
         difference = cv2.absdiff(plane[self.window][around], at_rest[self.window][around])
         inner = cv2.mean(difference, u8(cv2.subtract(inside, cv2.erode(inside, _SQUARE))))[0]
         outer = cv2.mean(difference, u8(cv2.bitwise_and(cv2.dilate(inside, _SQUARE), outside)))[0]
         return outer > _FADES * inner
+
+    def _around(self, label: int) -> tuple[slice, slice]:
+        """Return the rows and columns of the window that hold a region's box and what is beside it."""
+        rows, columns = self.part(label)[0]
+        return (
+            slice(max(rows.start - _MARGIN, 0), rows.stop + _MARGIN),
+            slice(max(columns.start - _MARGIN, 0), columns.stop + _MARGIN),
+        )
 
     def _outlines(
         self, plane: Plane, edges_at_rest: Plane
@@ -389,6 +426,12 @@ class Unrest:
         """Return the calm of each pixel's surroundings, (h, w) uint8, from `calm_cells`."""
         size = (self._shape[1], self._shape[0])
         return u8(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR))
+
+
+def _highest(values: Plane, share: float) -> float:
+    """Return the value that this share of a non-empty flat array exceeds."""
+    place = int((1.0 - share) * (len(values) - 1))
+    return float(np.partition(values, place)[place])
 
 
 def _where(labels: NDArray[np.uint16], label: int) -> Plane:

@@ -49,6 +49,7 @@ it still stirs then, its place is worn for `_WORN_S`: what does not come from el
 _WORN_S = 300.0
 _TRAVELS_AFTER_S = 1.0
 """Before, a large object has not shown its whole size."""
+_LASTS_S = 2.0
 _CALMED_S = 0.5
 """What was no motion for this long may be what an object has left."""
 
@@ -201,6 +202,24 @@ class Tracks:
     def kept(self) -> NDArray[np.bool_]:
         """Return which regions continue a track that is kept and has come from elsewhere."""
         return self._where([track.is_kept and track.travelled for track in self._tracks])
+
+    def travelled(self) -> NDArray[np.bool_]:
+        """Return which regions continue a track that has come from elsewhere."""
+        return self._where([track.travelled for track in self._tracks])
+
+    def lasting(self, now: float) -> NDArray[np.bool_]:
+        """Return which regions continue a track that has been followed for `_LASTS_S`, not from dart to dart.
+
+        What has stirred in its own place until that was worn does not.
+        """
+        return self._where(
+            [
+                now - track.born >= _LASTS_S - 1e-6
+                and track.is_steady
+                and (track.travelled or not self._is_worn(track))
+                for track in self._tracks
+            ]
+        )
 
     def continuing(self) -> NDArray[np.bool_]:
         """Return which regions continue a track from the two frames before."""

@@ -1,0 +1,132 @@
+"""Burnt-in text: where a camera writes the time of day into its image.
+
+The seconds of a clock are the one thing in an image that changes once a second and not at all between: a cell
+of 8x8 pixels that has done so `_TICKS` times in a row, in the upper or lower part of the image, shows them.
+The rest of its line, which changes once a minute or once a day, is what continues it to both sides with edges
+as sharp. A frame in which much more changes, such as a keyframe of low quality, tells nothing.
+
+A clock without seconds is not found, nor is one in fewer than three frames a second.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from async_motion.core.detection.alignment import Shift, shifted
+from async_motion.core.detection.background import Background
+from async_motion.core.detection.regions import Regions
+from async_motion.core.detection.working_image import Plane, eighth, u8
+
+_CHANGED = 5
+"""Mean change of a cell, in grey levels, above which a digit in it has changed."""
+_TICKS = 8
+_EARLY_S, _IMPROVES_S = 0.15, 0.25
+"""How far a tick may be from its second, and how long the picture of a new digit may still improve."""
+_LONGEST_S = 3.5
+"""Some digits differ too little from the one before. After a longer pause the count starts again."""
+_RAREST_S = 0.34
+"""Frames at longer intervals are not looked at: what moves would tick."""
+_FORGOTTEN_S = 60.0
+"""A clock that has not been seen to tick for this long is not there."""
+_SEARCH_S = 15.0
+"""After this a clock is known."""
+_STRIP = 0.15
+"""Share of the image's height, from above and from below, in which clocks are looked for."""
+_MOST_CHANGED = 0.05
+"""Share of these cells above which it is no digit that has changed."""
+_AS_SHARP = 0.3
+"""The rest of a line has at least this share of the mean gradient of its seconds."""
+_LONGEST_LINE = 24
+"""A line has at most this many cells on each side of its seconds."""
+_WITHIN = 0.7
+"""A region is text if this share of it lies in a line."""
+_NEVER = -1e9
+
+
+class BurntInText:
+    """The clock of one camera. Call `update` for each frame."""
+
+    def __init__(self, shape: tuple[int, int], now: float) -> None:
+        """Look for clocks in images of `shape` (h, w), from `now` on."""
+        self._shape, self._began, self._last = shape, now, now
+        rows, columns = eighth(np.zeros(shape, np.uint8)).shape
+        strip = max(round(_STRIP * rows), 1)
+        self._strips = slice(0, strip), slice(max(rows - strip, strip), rows)
+        size = sum(each.stop - each.start for each in self._strips), columns
+        self._ticked_at, self._found_at = np.full(size, _NEVER), np.full(size, _NEVER)
+        self._ticks = np.zeros(size, np.int64)
+        self._seconds = b""
+        self.lines: Plane | None = None
+        """The mask (h, w) of the lines of text, in the image as it comes; None for none."""
+
+    def update(self, changes: Plane, background: Background, now: float) -> None:
+        """Look for digits in the mean `changes` of each cell (h/8, w/8) since the frame before."""
+        passed, self._last = now - self._last, now
+        differs = np.concatenate([changes[strip] for strip in self._strips]) > _CHANGED
+        if not 0 < np.count_nonzero(differs) <= _MOST_CHANGED * differs.size or passed > _RAREST_S:
+            return
+        since = now - self._ticked_at
+        late = _EARLY_S + passed
+        ticks = differs & (since > 1.0 - late)
+        on_time = ticks & (np.abs(since - np.round(since)) < late) & (since < _LONGEST_S)
+        self._ticks[on_time] += 1
+        self._ticks[(ticks & ~on_time) | (differs & ~ticks & (since > _IMPROVES_S))] = 0
+        self._ticked_at[ticks] = now
+        self._found_at[on_time & (self._ticks >= _TICKS)] = now
+        found = now - self._found_at < _FORGOTTEN_S
+        if (seconds := found.tobytes()) != self._seconds:
+            self._seconds, self.lines = seconds, self._lines(found, background)
+
+    def text(self, regions: Regions, shift: Shift) -> NDArray[np.bool_]:
+        """Return which regions are text. `shift` is the camera's, which has been undone in the regions."""
+        if self.lines is None:
+            return np.zeros(regions.count, np.bool_)
+        lines = shifted(self.lines, shift) if shift else self.lines
+        return np.asarray(regions.share(lines) >= _WITHIN, np.bool_)
+
+    def perhaps(self, regions: Regions, now: float) -> NDArray[np.bool_]:
+        """Return which regions may be text that is not known yet."""
+        if now - self._began > _SEARCH_S:
+            return np.zeros(regions.count, np.bool_)
+        height = self._shape[0]
+        return np.asarray(
+            (regions.corners[:, 1] < _STRIP * height) | (regions.corners[:, 3] > (1.0 - _STRIP) * height),
+            np.bool_,
+        )
+
+    def _lines(self, found: NDArray[np.bool_], background: Background) -> Plane | None:
+        """Return the mask of the lines to which the cells with seconds belong; None for none."""
+        sharp = eighth(background.edges)
+        lines = np.zeros_like(sharp)
+        upper = self._strips[0].stop
+        for strip, seconds in zip(self._strips, (found[:upper], found[upper:]), strict=True):
+            rows, columns = np.flatnonzero(seconds.any(axis=1)), np.flatnonzero(seconds.any(axis=0))
+            if rows.size:
+                band = slice(strip.start + int(rows[0]), strip.start + int(rows[-1]) + 1)
+                sharpest = sharp[band].max(axis=0)
+                as_sharp = sharpest >= _AS_SHARP * sharpest[columns].max()
+                first = int(columns[0]) - _reach(as_sharp[: columns[0]][::-1])
+                last = int(columns[-1]) + _reach(as_sharp[columns[-1] + 1 :])
+                # A digit is not as wide as a cell: it may stick out by one.
+                lines[band, max(first - 1, 0) : last + 2] = 255
+        if not lines.any():
+            return None
+        whole = cv2.resize(lines, None, fx=8, fy=8, interpolation=cv2.INTER_NEAREST)
+        height, width = self._shape
+        # Incomplete cells at the far edges belong to the last complete one.
+        below, beside = max(height - whole.shape[0], 0), max(width - whole.shape[1], 0)
+        whole = cv2.copyMakeBorder(whole, 0, below, 0, beside, cv2.BORDER_REPLICATE)
+        return np.ascontiguousarray(u8(whole)[:height, :width])
+
+
+def _reach(as_sharp: NDArray[np.bool_]) -> int:
+    """Return how many cells a line goes on, counted from its seconds; a gap of one cell does not end it."""
+    reach = 0
+    for distance, continues in enumerate(as_sharp[:_LONGEST_LINE].tolist(), start=1):
+        if continues:
+            reach = distance
+        elif distance > reach + 1:
+            break
+    return reach
