@@ -3,7 +3,7 @@
 A track is expected where its speed has taken it. Each region continues the track whose expected box it
 overlaps most, so a person who falls into parts stays one track; a region that overlaps none begins one. This
 is greedy association, simpler than in Bewley et al., "Simple online and realtime tracking" (2016): a constant
-speed instead of a Kalman filter.
+speed instead of a Kalman filter. Where frames are rare, see `association`.
 
 A believed track is *kept* if its place is calm (without specks): the background does not learn that place.
 So a person who stops still differs when moving on, and leaves no ghost. The track is kept until it has not
@@ -13,15 +13,22 @@ water move, nothing is kept: they would be kept as well.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from async_motion.core.detection.association import Restless, likeliest
 from async_motion.core.detection.regions import Regions, Unrest, labels
 from async_motion.core.detection.working_image import Plane, grown, u8
 
 _SPREAD, _SPREAD_PIXELS = 0.15, 2.0
 """How far an object may be from its expected place: image widths in a second, and pixels."""
+_OFTEN_S = 0.25
+"""With a longer time between two frames, frames are rare."""
+_CHANCE = 0.05
+"""A track was seen before if a chain of chances is not likelier than this."""
 _MAX_GAP_S = 4.0
 """A longer gap between two frames does not widen the search further."""
 _LOST_S, _LOST_FRAMES = 1.0, 2
@@ -65,7 +72,7 @@ class Track:
     `moving` while it is motion, the last time at `moved_at`; `believed` once it has been motion for long
     enough. `travelled` once it has been as far from where it `began` as it has been `widest` or `highest`. It
     has stayed near `origin` since `stays_since`, and last stirred at `stirred_at`. `step` was its last step
-    in pixels; `is_steady` once a step did not dart, or went on as the one before.
+    in pixels; `times` it was seen; `is_steady` once a step did not dart, or went on as the one before.
     """
 
     __slots__ = (
@@ -87,6 +94,7 @@ class Track:
         "stays_since",
         "step",
         "stirred_at",
+        "times",
         "travelled",
         "widest",
     )
@@ -101,7 +109,7 @@ class Track:
         self.mask: Plane | None = None
         self.seen_at = self.stirred_at = self.stays_since = self.moved_at = now
         self.believed = self.moving = self.calm = self.travelled = self.is_steady = False
-        self.misses, self.moving_s = 0, 0.0
+        self.misses, self.times, self.moving_s = 0, 0, 0.0
 
     @property
     def is_kept(self) -> bool:
@@ -132,7 +140,7 @@ class Track:
         if now > self.seen_at:
             self.is_steady |= goes_on or stays
             self.step = step
-        self.box, self.seen_at, self.misses = box, now, 0
+        self.box, self.seen_at, self.misses, self.times = box, now, 0, self.times + 1
         self.widest = max(self.widest, box[2] - box[0])
         self.highest = max(self.highest, box[3] - box[1])
         if abs(x - self.origin[0]) > box[2] - box[0] or abs(y - self.origin[1]) > box[3] - box[1]:
@@ -161,6 +169,8 @@ class Tracks:
         self._tracks: list[Track] = []
         self._worn: Plane | None = None
         self._worn_until = 0.0
+        self._restless = Restless()
+        self._followed_at = -math.inf
         self._owner = np.full(1, -1)
         """Index of the track that each region continues, by label; -1 for none."""
 
@@ -169,23 +179,52 @@ class Tracks:
 
         A region that darts does not: its track has not been seen long enough.
         """
+        passed, self._followed_at = now - self._followed_at, now
         self._owner = np.full(regions.count, -1)
         if not self._tracks or regions.count < 2:
             return np.zeros(regions.count, np.bool_)
         boxes = regions.corners
+        rare = passed > _OFTEN_S
         expected = np.array([track.expected(now, regions.shape[1]) for track in self._tracks])
         low = np.maximum(boxes[:, None, :2], expected[None, :, :2])
         high = np.minimum(boxes[:, None, 2:], expected[None, :, 2:])
         sides = np.maximum(high - low, 0.0)
         common = sides[..., 0] * sides[..., 1]
-        self._owner = np.where(common.max(axis=1) > 0.0, common.argmax(axis=1), -1)
-        self._owner[0] = -1
+        common[0] = 0.0
+        if rare:
+            self._owner = self._likeliest(regions, common > 0.0, now)
+        else:
+            self._owner = np.where(common.max(axis=1) > 0.0, common.argmax(axis=1), -1)
         seen = self.continuing()
         pixels = regions.shape[0] * regions.shape[1]
         young = [track.is_new(now, pixels) for track in self._tracks]
         if any(young):
             seen &= ~(self._where(young) & self._darts(boxes))
+        if rare:
+            sides = np.minimum(expected[:, 2:], regions.shape[::-1]) - np.maximum(expected[:, :2], 0.0)
+            seen &= self._is_no_chance(regions, sides.prod(axis=1) / pixels)
         return seen
+
+    def _likeliest(self, regions: Regions, reaches: NDArray[np.bool_], now: float) -> NDArray[np.intp]:
+        """Return the track that each region continues where frames are rare."""
+        last = np.array([track.box for track in self._tracks])
+        passed = [min(now - track.seen_at, _MAX_GAP_S) for track in self._tracks]
+        speeds = np.array([track.speed for track in self._tracks])
+        expected = (last[:, :2] + last[:, 2:]) / 2.0 + speeds * np.array(passed)[:, None]
+        margin = _SPREAD * _OFTEN_S * regions.shape[1] + _SPREAD_PIXELS
+        return likeliest(regions.corners, last, expected, reaches, margin)
+
+    def _is_no_chance(self, regions: Regions, searched: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which regions do not continue their track by chance.
+
+        `searched` is the share of the image in which each track was searched.
+        """
+        restless = (self._owner < 0) | self._darts(regions.corners)
+        restless[0] = False
+        chance = self._restless.chance(regions.area, restless, np.append(searched, 0.0)[self._owner])
+        times = np.array([*(track.times for track in self._tracks), 0])[self._owner]
+        believed = self._where([track.believed for track in self._tracks])
+        return np.asarray(believed | (chance**times <= _CHANCE), np.bool_)
 
     def _darts(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which of `boxes`, one for each label, hardly overlap the last place of their track."""
