@@ -72,7 +72,7 @@ class Track:
     `moving` while it is motion, the last time at `moved_at`; `believed` once it has been motion for long
     enough. `travelled` once it has been as far from where it `began` as it has been `widest` or `highest`. It
     has stayed near `origin` since `stays_since`, and last stirred at `stirred_at`. `step` was its last step
-    in pixels; `times` it was seen; `is_steady` once a step did not dart, or went on as the one before.
+    in pixels; `times` it was seen in a row, at least 1; `is_steady` once a step did not dart, or went on as the one before.
     """
 
     __slots__ = (
@@ -223,8 +223,7 @@ class Tracks:
         restless[0] = False
         chance = self._restless.chance(regions.area, restless, np.append(searched, 0.0)[self._owner])
         times = np.array([*(track.times for track in self._tracks), 0])[self._owner]
-        believed = self._where([track.believed for track in self._tracks])
-        return np.asarray(believed | (chance**times <= _CHANCE), np.bool_)
+        return np.asarray(chance**times <= _CHANCE, np.bool_)
 
     def _darts(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which of `boxes`, one for each label, hardly overlap the last place of their track."""
@@ -315,7 +314,7 @@ class Tracks:
             parts = parts_of.get(index, [])
             passed, track.moving = now - track.seen_at, any(real[label] for label in parts)
             if not parts:
-                track.misses += 1
+                track.misses, track.times = track.misses + 1, 1
                 continue
             track.move(_enclosing([boxes[label] for label in parts]), now)
             track.calm = unrest.within(track.box) <= _CALM and (track.travelled or not self._is_worn(track))

@@ -823,3 +823,69 @@ def test_what_was_there_from_the_start_and_goes_leaves_no_ghost() -> None:
     gone = watch(detector, [*walk(still, range(63, 141, 3)), *[still] * 3 * FPS], start=9.0)
     assert all(detection.motion for detection in gone[2:20])
     assert not any(detection.motion for detection in gone[-2 * FPS :])
+
+
+def still_and_noise(count: int, seed: int = 1) -> tuple[Luma, list[Luma]]:
+    """Return a dim scene, and `count` frames of it with the noise of a camera."""
+    still = (patches(180, 320) // 6 + 40).astype(np.uint8)
+    return still, grains(still, count, sigma=1.0, seed=seed)
+
+
+@pytest.mark.parametrize("rise", [20, 24])
+def test_a_man_who_appears_slowly_at_night_and_stirs_is_seen_until_he_goes(rise: int) -> None:
+    _, frames = still_and_noise(450)
+    for step in range(200, 450):
+        left = 150 + step // 7 % 2 * 2
+        frames[step][80:98, left : left + 7] += np.uint8(min(rise, rise * (step - 199) // 40))
+    seen = [detection.motion for detection in watch(Detector(DetectorSettings()), frames)]
+    assert not any(seen[:200])
+    assert np.mean(seen[260:]) > 0.95
+
+
+def test_what_sways_in_a_calm_place_is_not_motion() -> None:
+    _, frames = still_and_noise(600)
+    for step, frame in enumerate(frames):
+        left = 150 + round(2.0 * np.sin(step / 4.0))
+        frame[40:120, left : left + 5] -= np.uint8(25)
+    assert not any(detection.motion for detection in watch(Detector(DetectorSettings()), frames)[60:])
+
+
+def test_an_insect_that_crawls_in_front_of_an_infrared_lamp_is_not_motion() -> None:
+    _, frames = still_and_noise(400)
+    rows, columns = np.mgrid[0:180, 0:320]
+    draw, x, y = np.random.default_rng(2), 160.0, 90.0
+    for frame in frames[200:]:
+        x, y = x + draw.normal(0, 1.0), y + draw.normal(0, 1.0)
+        glow = 110 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * 5.0**2))
+        frame[:] = np.clip(frame + glow, 0, 255).astype(np.uint8)
+    assert not any(detection.motion for detection in watch(Detector(DetectorSettings()), frames))
+
+
+def test_a_beam_that_sweeps_over_plain_ground_is_not_motion() -> None:
+    ground = np.full((180, 320), 50, np.uint8)
+    frames = grains(ground, 160, sigma=1.0)
+    columns = np.arange(320)
+    for step in range(100, 130):
+        beam = 80 * np.exp(-((columns - 10 * (step - 100)) ** 2) / (2 * 25.0**2))
+        frames[step][90:150] = np.clip(frames[step][90:150] + beam * np.hanning(60)[:, None], 0, 255)
+    assert not any(detection.motion for detection in watch(Detector(DetectorSettings()), frames))
+
+
+@pytest.mark.parametrize("fps", [0.5, 1.0, 2.0])
+def test_rain_in_rare_frames_is_not_motion_and_a_person_in_it_is(fps: float) -> None:
+    draw = np.random.default_rng(6)
+    still = texture(180, 320) // 3 + 60
+    detector, rain, person = Detector(DetectorSettings()), [], []
+    for step in range(120):
+        frame = grains(still, 1, sigma=1.0, seed=step)[0]
+        for left, top in zip(draw.integers(0, 316, 20), draw.integers(0, 165, 20), strict=True):
+            frame[top : top + 14, left : left + 4] = np.clip(
+                frame[top : top + 14, left : left + 4] + 50, 0, 255
+            )
+        walks = 60 <= step < 75
+        if walks:
+            frame = with_box(frame, 20 + 14 * (step - 60), 60, 24, 80)
+        motion = detector.update(frame, step / fps).motion
+        (person if walks else rain).append(motion)
+    assert np.mean(rain) < 0.1
+    assert np.mean(person) > 0.7

@@ -189,6 +189,45 @@ def test_soft_light_keeps_the_texture_and_has_no_outline() -> None:
     assert not relit(ground, ground)
 
 
+def blob(kind: str) -> tuple[Plane, Plane]:
+    """Return the image of something brighter (or not) on grey ground, and the mask of where it differs."""
+    ground = np.full((60, 80), 60, np.uint8)
+    rows, columns = np.mgrid[0:60, 0:80]
+    away = np.hypot(rows - 30, columns - 40)
+    rise = {
+        "insect": 120 * np.exp(-(away**2) / (2 * 6.0**2)),
+        "beam": 90 * np.exp(-((columns - 40) ** 2) / (2 * 12.0**2)),
+        "dark": -50 * np.exp(-(away**2) / (2 * 6.0**2)),
+        "person": np.where((abs(rows - 30) < 12) & (abs(columns - 40) < 6), 120, 0),
+        "soft person": cv2.GaussianBlur(
+            np.where((abs(rows - 30) < 12) & (abs(columns - 40) < 6), 120.0, 0.0), (0, 0), 1.0
+        ),
+        "small": 120 * np.exp(-(away**2) / (2 * 1.5**2)),
+    }[kind]
+    image = np.clip(ground + rise, 0, 255).astype(np.uint8)
+    return image, u8(cv2.compare(cv2.absdiff(image, ground), 12, cv2.CMP_GT))
+
+
+@pytest.mark.parametrize(
+    ("kind", "glows"),
+    [
+        ("insect", True),
+        ("beam", True),
+        ("dark", False),
+        ("person", False),
+        ("soft person", False),
+        ("small", False),
+    ],
+)
+def test_a_glow_is_bright_and_nowhere_sharp(kind: str, glows: bool) -> None:
+    image, mask = blob(kind)
+    regions = Regions(mask)
+    assert regions.count == 2
+    ground = np.full_like(image, 60)
+    assert regions.glows(image, ground, np.array([False, True]))[1] == glows
+    assert not regions.glows(image, ground, np.array([False, False])).any()
+
+
 def test_a_region_that_touches_the_edge_is_not_whole() -> None:
     regions = Regions(plane((0, 20, 9, 7), (50, 20, 9, 7), (151, 20, 9, 7), (50, 53, 9, 7)))
     left = regions.boxes[:, 0]
