@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _OCTAVES = 24
-_FOLLOW = 0.1
-"""Share by which the usual number follows that of a frame."""
+"""Sizes are told apart by powers of two, up to this one."""
+_USUAL_S = 10.0
+"""The usual number of restless regions is a mean over about this time."""
 _FEW = 4.0
-"""So many restless regions at once may be people who walk."""
+"""So many restless regions do not count: they may be animals that run."""
 
 
 def likeliest(
@@ -64,16 +65,25 @@ class Restless:
         self._usual = np.zeros(_OCTAVES)
         """The usual number of at least 2**k pixels."""
 
+    def none(self, passed_s: float) -> None:
+        """Note a frame without any, `passed_s` after the one before."""
+        self._usual *= np.exp(-passed_s / _USUAL_S)
+
     def chance(
-        self, area: NDArray[np.int64], restless: NDArray[np.bool_], share: NDArray[np.float64]
+        self,
+        area: NDArray[np.int64],
+        restless: NDArray[np.bool_],
+        share: NDArray[np.float64],
+        passed_s: float,
     ) -> NDArray[np.float64]:
         """Return for each region the chance, 0..1, that one at least half as large lies where it was sought.
 
         `area` in pixels, `share` the share of the image in which it was sought, `restless` which regions are
-        nowhere near a track's last place. Call this once for each frame.
+        nowhere near a track's last place. Call this once for each frame, or `none`.
         """
         octave = np.log2(np.maximum(area, 1)).astype(np.int64)
         counts = np.bincount(octave[restless], minlength=_OCTAVES)[::-1].cumsum()[::-1]
-        self._usual += _FOLLOW * (counts - self._usual)
+        self._usual += (1.0 - np.exp(-passed_s / _USUAL_S)) * (counts - self._usual)
+        # One octave lower: half as large.
         others = np.maximum(self._usual, counts)[np.maximum(octave - 1, 0)] - _FEW
         return np.asarray(1.0 - np.exp(-np.maximum(others, 0.0) * share), np.float64)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from async_motion.core.detection.alignment import Aligner
 from async_motion.core.detection.nearest import Bounds, second_nearest
 from async_motion.core.detection.scene import Light, Samples, samples_of
-from async_motion.core.detection.working_image import Plane, above, gradient, median_of, u8
+from async_motion.core.detection.working_image import Plane, above, gradient, median_of, sharpness, u8
 
 LOOKS = 16
 _LOOK_PERIOD_S = 20.0 / LOOKS
@@ -68,6 +68,7 @@ class Background:
         self._aligner: Aligner | None = None
         self._edges: Plane | None = None
         self._samples: Samples | None = None
+        self._sharpness: float | None = None
         self._envelope: tuple[Plane, Plane] | None = None
         self._bounds: Bounds | None = None
         self._settled = False
@@ -101,6 +102,13 @@ class Background:
         if self._edges is None:
             self._edges = gradient(self.reference)
         return self._edges
+
+    @property
+    def sharpness(self) -> float:
+        """The sharpness of the reference when it was last learned."""
+        if self._sharpness is None:
+            self._sharpness = sharpness(self.reference)
+        return self._sharpness
 
     @property
     def samples(self) -> Samples:
@@ -177,6 +185,7 @@ class Background:
                 self._next = (self._next + 1) % LOOKS
                 if self._next % 4 == 0:
                     self._refer_to(median_of(self._looks))
+                    self._sharpness = None
         if now - self._slow_at >= SLOW_PERIOD_S - 1e-6:
             self._slow_at = now
             if kept is not None:
@@ -248,6 +257,7 @@ class Background:
     def _derive(self) -> None:
         """Build the stack from the first looks; what is far from the majority is replaced, as it moved."""
         self._refer_to(median_of([self._first[index % len(self._first)] for index in range(LOOKS)]))
+        self._sharpness = None
         cleaned = []
         for look in self._first:
             far = above(u8(cv2.absdiff(look, self.reference)), _OUTLIER)

@@ -5,7 +5,8 @@ of 8x8 pixels that has done so `_TICKS` times in a row, in the upper or lower pa
 The rest of its line, which changes once a minute or once a day, is what continues it to both sides with edges
 as sharp. A frame in which much more changes, such as a keyframe of low quality, tells nothing.
 
-A clock without seconds is not found, nor is one in fewer than three frames a second.
+A clock without seconds is not found, nor one in fewer than three frames a second, nor thin digits that hardly
+differ from what is behind them. What lies wholly in a clock's line is not seen, as if it were masked.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _RAREST_S = 0.34
 _FORGOTTEN_S = 60.0
 """A clock that has not been seen to tick for this long is not there."""
 _SEARCH_S = 15.0
-"""After this a clock is known."""
+"""How long a clock takes to be found, at most, if it is one that can be."""
 _STRIP = 0.15
 """Share of the image's height, from above and from below, in which clocks are looked for."""
 _MOST_CHANGED = 0.05
@@ -51,20 +52,26 @@ class BurntInText:
     def __init__(self, shape: tuple[int, int], now: float) -> None:
         """Look for clocks in images of `shape` (h, w), from `now` on."""
         self._shape, self._began, self._last = shape, now, now
-        rows, columns = eighth(np.zeros(shape, np.uint8)).shape
-        strip = max(round(_STRIP * rows), 1)
-        self._strips = slice(0, strip), slice(max(rows - strip, strip), rows)
-        size = sum(each.stop - each.start for each in self._strips), columns
+        # Whole cells, counted from the upper and from the lower edge: a clock may be close to either.
+        self._strip = max(round(_STRIP * shape[0] / 8), 1)
+        self._before: Plane | None = None
+        size = 2 * self._strip, max(shape[1] // 8, 1)
         self._ticked_at, self._found_at = np.full(size, _NEVER), np.full(size, _NEVER)
         self._ticks = np.zeros(size, np.int64)
         self._seconds = b""
         self.lines: Plane | None = None
         """The mask (h, w) of the lines of text, in the image as it comes; None for none."""
 
-    def update(self, changes: Plane, background: Background, now: float) -> None:
-        """Look for digits in the mean `changes` of each cell (h/8, w/8) since the frame before."""
+    def update(self, plane: Plane, background: Background, now: float) -> None:
+        """Look for digits that have changed in the image (h, w) as it came."""
+        if min(self._shape) < 16:
+            return
         passed, self._last = now - self._last, now
-        differs = np.concatenate([changes[strip] for strip in self._strips]) > _CHANGED
+        strips, before = self._both(plane), self._before
+        self._before = strips
+        if before is None:
+            return
+        differs = eighth(u8(cv2.absdiff(strips, before))) > _CHANGED
         if not 0 < np.count_nonzero(differs) <= _MOST_CHANGED * differs.size or passed > _RAREST_S:
             return
         since = now - self._ticked_at
@@ -98,10 +105,10 @@ class BurntInText:
 
     def _lines(self, found: NDArray[np.bool_], background: Background) -> Plane | None:
         """Return the mask of the lines to which the cells with seconds belong; None for none."""
-        sharp = eighth(background.edges)
+        sharp = eighth(self._both(background.edges))
         lines = np.zeros_like(sharp)
-        upper = self._strips[0].stop
-        for strip, seconds in zip(self._strips, (found[:upper], found[upper:]), strict=True):
+        for strip in (slice(0, self._strip), slice(self._strip, 2 * self._strip)):
+            seconds = found[strip]
             rows, columns = np.flatnonzero(seconds.any(axis=1)), np.flatnonzero(seconds.any(axis=0))
             if rows.size:
                 band = slice(strip.start + int(rows[0]), strip.start + int(rows[-1]) + 1)
@@ -114,11 +121,17 @@ class BurntInText:
         if not lines.any():
             return None
         whole = cv2.resize(lines, None, fx=8, fy=8, interpolation=cv2.INTER_NEAREST)
-        height, width = self._shape
-        # Incomplete cells at the far edges belong to the last complete one.
-        below, beside = max(height - whole.shape[0], 0), max(width - whole.shape[1], 0)
-        whole = cv2.copyMakeBorder(whole, 0, below, 0, beside, cv2.BORDER_REPLICATE)
-        return np.ascontiguousarray(u8(whole)[:height, :width])
+        # An incomplete cell at the right edge belongs to the last complete one.
+        whole = u8(cv2.copyMakeBorder(whole, 0, 0, 0, self._shape[1] - whole.shape[1], cv2.BORDER_REPLICATE))
+        mask, height = np.zeros(self._shape, np.uint8), 8 * self._strip
+        mask[:height] = whole[:height]
+        mask[-height:] |= whole[height:]
+        return mask
+
+    def _both(self, plane: Plane) -> Plane:
+        """Return the upper and the lower strip of an image, one below the other."""
+        height = 8 * self._strip
+        return np.concatenate((plane[:height], plane[-height:]))
 
 
 def _reach(as_sharp: NDArray[np.bool_]) -> int:

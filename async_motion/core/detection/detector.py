@@ -243,7 +243,7 @@ class Detector:
             passed_s=min(passed, _LONGEST_STEP_S),
             age_s=age,
         )
-        self._text.update(jump.changes, self._background, now)
+        self._text.update(plane, self._background, now)
         self._known = look.changed < _UNEXPLAINED
         if jump.whole:
             self._switched = _Switch(now, look.corrected, None)
@@ -379,7 +379,7 @@ class Detector:
         )
         real = evident & seen
         if some(real):
-            real &= ~regions.glows(look.corrected, background.reference, real & ~kept)
+            real &= ~regions.glows(look.corrected, background.reference, background.sharpness, real & ~kept)
         lasting = self._lasting(regions, required, look, fitting & seen & ~evident, scene, now)
         real, evident = real | lasting, evident | lasting
         self._spend(regions, real, lasting, passed)

@@ -137,7 +137,9 @@ class Evidence:
                 scene.unrest.around(regions, label) <= CALM_AROUND
                 and scene.in_place.most(regions, label) < _IN_PLACE_S
             )
-        return lasting & ~regions.glows(look.corrected, scene.background.reference, lasting)
+        return lasting & ~regions.glows(
+            look.corrected, scene.background.reference, scene.background.sharpness, lasting
+        )
 
     def weak(
         self,

@@ -27,6 +27,7 @@ from async_motion.core.detection.working_image import (
     extent,
     gradient,
     mean,
+    steepness,
     u8,
 )
 
@@ -54,14 +55,17 @@ _TEXTURE, _SAME_TEXTURE = 1.0, 0.85
 the deviations of frame and background for the surface to be the same."""
 _FADES = 0.4
 """Soft light differs beyond its outline by more than this share of its difference within. An object ends."""
-_BRIGHTER, _TOP = 0.9, 0.05
-"""Share of a glow that is brighter than the ground, and share of it that is about as high as its middle."""
-_GENTLE, _SHARP = 2.0, 0.3
-"""A glow of the height h (grey levels) and the radius r (pixels) rises by less than `_GENTLE * h / r` in a
-pixel where it is steep, and by less than `_SHARP * h` where steepest. A Gaussian has 1.3 for `_GENTLE`."""
-_BLURRED = 0.2
-"""What rises by less than this share of its height in a pixel is a glow, however large."""
+_BRIGHTER, _TOP, _STEEP = 0.9, 0.05, 0.05
+"""Share of a glow that is brighter than the ground, share of it that is about as high as its middle, and
+share of it and its rim that is about as steep as its steepest parts."""
+_IN_FOCUS = 0.3
+"""The ground's sharpness from which the next limits hold."""
+_BLURRED, _SHARP, _GENTLE = 0.2, 0.3, 2.0
+"""A glow of the height h (grey levels) rises by less than `_BLURRED * h` in a pixel; or by less than
+`_SHARP * h` and, with the radius r (pixels), where it is steep by less than `_GENTLE * h / r` (a Gaussian by
+1.3 * h / r)."""
 _GLOW_PIXELS = 60
+"""In smaller regions objects are no steeper than a glow."""
 _BLUR = (7, 7)
 _UNREST_S = 8.0
 _AROUND, _DISTURBED = 3, 1
@@ -294,29 +298,30 @@ class Regions:
             )
         return relit
 
-    def glows(self, plane: Plane, at_rest: Plane, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def glows(
+        self, plane: Plane, at_rest: Plane, sharpness: float, among: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
         """Return which regions `among` those asked for are a glow: brighter than the ground, nowhere sharp.
 
-        So look an insect near an infrared lamp and the light of a lamp on bare ground. An object has a sharp
-        edge somewhere. In regions of less than `_GLOW_PIXELS` the two look alike.
+        Such are an insect near an infrared lamp, and a beam on bare ground; an object has a sharp edge
+        somewhere. `sharpness` is that of the ground: in a soft image objects are soft too.
         """
         glow = np.zeros(self.count, np.bool_)
-        for label in labels(among & (self.area >= _GLOW_PIXELS)):
+        in_focus = min(sharpness / _IN_FOCUS, 1.0) ** 2
+        for label in labels(among & (self.area >= _GLOW_PIXELS)) if in_focus else []:
             around = self._around(label)
             inside = _where(self._labels[around], label)
             rise = u8(cv2.subtract(plane[self.window][around], at_rest[self.window][around]))
             area = int(self.area[label])
             if cv2.countNonZero(cv2.bitwise_and(rise, inside)) < _BRIGHTER * area:
                 continue
-            height = _highest(rise[inside > 0], _TOP)
-            steep = cv2.magnitude(
-                cv2.Sobel(rise, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(rise, cv2.CV_32F, 0, 1, scale=1 / 8)
+            limit = in_focus * _highest(rise[inside > 0], _TOP)
+            slopes = steepness(rise)[cv2.dilate(inside, _SQUARE) > 0]
+            sharpest, steep = float(slopes.max()), _highest(slopes, _STEEP)
+            radius = float(np.sqrt(area / np.pi))
+            glow[label] = sharpest < _BLURRED * limit or (
+                sharpest < _SHARP * limit and steep * radius < _GENTLE * limit
             )
-            slopes = steep[cv2.dilate(inside, _SQUARE) > 0]
-            usual = float(np.partition(slopes, -max(area // 10, 3))[-max(area // 10, 3) :].mean())
-            sharpest = float(slopes.max())
-            gentle = usual * np.sqrt(area / np.pi) < _GENTLE * height and sharpest < _SHARP * height
-            glow[label] = gentle or sharpest < _BLURRED * height
         return glow
 
     def _same_texture(self, label: int, plane: Plane, at_rest: Plane) -> bool:
@@ -428,7 +433,7 @@ class Unrest:
         return u8(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR))
 
 
-def _highest(values: Plane, share: float) -> float:
+def _highest(values: NDArray[np.uint8] | NDArray[np.float32], share: float) -> float:
     """Return the value that this share of a non-empty flat array exceeds."""
     place = int((1.0 - share) * (len(values) - 1))
     return float(np.partition(values, place)[place])

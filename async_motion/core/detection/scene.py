@@ -133,28 +133,22 @@ def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]
     return Light(gain, offset)
 
 
-def changes_of(plane: Plane, before: Plane) -> Plane:
-    """Return the mean change of each cell (h/8, w/8) from one frame to the next, in grey levels."""
-    return eighth(u8(cv2.absdiff(plane, before)))
-
-
-def jumped(changes: Plane) -> float:
-    """Return the share of the image, 0..1, whose cells have jumped."""
-    return cv2.countNonZero(above(changes, _JUMPED)) / changes.size
+def jumped(plane: Plane, before: Plane) -> float:
+    """Return the share of the image, 0..1, that changed from one frame to the next."""
+    cells = eighth(u8(cv2.absdiff(plane, before)))
+    return cv2.countNonZero(above(cells, _JUMPED)) / cells.size
 
 
 class Jump(NamedTuple):
     """How a frame differs from the one before.
 
-    `before`: that frame, aligned with the background. `changes` (h/8, w/8): the mean change of each cell of
-    the image as it came, in grey levels. `share`: the share of the image, 0..1, that changed, with the shake
-    undone; `unexplained`: the share that no gain and offset explain. `part`, `whole`: whether
+    `before`: that frame, aligned with the background. `share`: the share of the image, 0..1, that changed,
+    with the shake undone; `unexplained`: the share that no gain and offset explain. `part`, `whole`: whether
     a part, or most, of the image has leapt: changed after a calm frame, and more than usual. `broken`:
     whether most of it has, and no light explains it.
     """
 
     before: Plane
-    changes: Plane
     share: float
     unexplained: float
     part: bool
@@ -171,7 +165,7 @@ class Jumps:
 
     def __init__(self, plane: Plane) -> None:
         self._before = self._aligned = plane
-        self._last = Jump(plane, changes_of(plane, plane), 0.0, 0.0, part=False, whole=False, broken=False)
+        self._last = Jump(plane, 0.0, 0.0, part=False, whole=False, broken=False)
         self._usual = 0.0
 
     def update(
@@ -183,20 +177,18 @@ class Jumps:
         calm frame; an object that passes close by changes frame after frame. But a light may need several
         frames, and a flash may precede a switch. So a leap of the whole image that was `known` will do.
         """
-        changes = changes_of(plane, self._before)
-        share = jumped(changes)
+        share = jumped(plane, self._before)
         if share and (aligned is not plane or self._aligned is not self._before):
             # A shake is no jump, and neither is an uncertain alignment: the smaller share counts.
-            share = min(share, jumped(changes_of(aligned, self._aligned)))
+            share = min(share, jumped(aligned, self._aligned))
         unexplained = share
         if share > _PART and (line := find_light(samples_of(aligned), samples_of(self._aligned))):
-            unexplained = min(share, jumped(changes_of(line.undo(aligned), self._aligned)))
+            unexplained = min(share, jumped(line.undo(aligned), self._aligned))
         before, usual = self._last, self._usual
         unusual = share > _PART + _UNUSUAL * usual
         abrupt, calm = before.share < _CALM * share, before.unexplained < _CALM * unexplained
         self._last = Jump(
             self._aligned,
-            changes,
             share,
             unexplained,
             part=unusual and abrupt,

@@ -13,8 +13,6 @@ water move, nothing is kept: they would be kept as well.
 
 from __future__ import annotations
 
-import math
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +26,7 @@ _SPREAD, _SPREAD_PIXELS = 0.15, 2.0
 _OFTEN_S = 0.25
 """With a longer time between two frames, frames are rare."""
 _CHANCE = 0.05
-"""A track was seen before if a chain of chances is not likelier than this."""
+"""A track was seen before unless a chain of chances is likelier than this."""
 _MAX_GAP_S = 4.0
 """A longer gap between two frames does not widen the search further."""
 _LOST_S, _LOST_FRAMES = 1.0, 2
@@ -40,7 +38,7 @@ _FEW_S, _RARE_S = 0.15, 0.5
 """With a frame each `_FEW_S` to `_RARE_S`, a small track of which every step darted in another direction was
 not seen before either. With rarer frames, people dart too."""
 _DARTING_SIZE = 0.005
-"""Share of the image that such a track covers at most."""
+"""Share of the image that such a track covers at most, and a region that is where it is by chance."""
 _FOLLOW_SPEED = 0.5
 _CONVINCING_S = 0.5
 """A track is kept only after this much motion: an insect in front of the lens is not."""
@@ -72,7 +70,8 @@ class Track:
     `moving` while it is motion, the last time at `moved_at`; `believed` once it has been motion for long
     enough. `travelled` once it has been as far from where it `began` as it has been `widest` or `highest`. It
     has stayed near `origin` since `stays_since`, and last stirred at `stirred_at`. `step` was its last step
-    in pixels; `times` it was seen in a row, at least 1; `is_steady` once a step did not dart, or went on as the one before.
+    in pixels; `times` how often it was seen in a row, at least 1; `is_steady` once a step did not dart, or
+    went on as the one before.
     """
 
     __slots__ = (
@@ -170,7 +169,7 @@ class Tracks:
         self._worn: Plane | None = None
         self._worn_until = 0.0
         self._restless = Restless()
-        self._followed_at = -math.inf
+        self._followed_at = 0.0
         self._owner = np.full(1, -1)
         """Index of the track that each region continues, by label; -1 for none."""
 
@@ -180,11 +179,13 @@ class Tracks:
         A region that darts does not: its track has not been seen long enough.
         """
         passed, self._followed_at = now - self._followed_at, now
+        rare = passed > _OFTEN_S
         self._owner = np.full(regions.count, -1)
         if not self._tracks or regions.count < 2:
+            if rare:
+                self._restless.none(passed)
             return np.zeros(regions.count, np.bool_)
         boxes = regions.corners
-        rare = passed > _OFTEN_S
         expected = np.array([track.expected(now, regions.shape[1]) for track in self._tracks])
         low = np.maximum(boxes[:, None, :2], expected[None, :, :2])
         high = np.minimum(boxes[:, None, 2:], expected[None, :, 2:])
@@ -202,7 +203,7 @@ class Tracks:
             seen &= ~(self._where(young) & self._darts(boxes))
         if rare:
             sides = np.minimum(expected[:, 2:], regions.shape[::-1]) - np.maximum(expected[:, :2], 0.0)
-            seen &= self._is_no_chance(regions, sides.prod(axis=1) / pixels)
+            seen &= ~self._by_chance(regions, sides.prod(axis=1) / pixels, passed)
         return seen
 
     def _likeliest(self, regions: Regions, reaches: NDArray[np.bool_], now: float) -> NDArray[np.intp]:
@@ -214,16 +215,19 @@ class Tracks:
         margin = _SPREAD * _OFTEN_S * regions.shape[1] + _SPREAD_PIXELS
         return likeliest(regions.corners, last, expected, reaches, margin)
 
-    def _is_no_chance(self, regions: Regions, searched: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which regions do not continue their track by chance.
+    def _by_chance(self, regions: Regions, searched: NDArray[np.float64], passed: float) -> NDArray[np.bool_]:
+        """Return which small regions may continue their track by chance: rain, snow.
 
         `searched` is the share of the image in which each track was searched.
         """
         restless = (self._owner < 0) | self._darts(regions.corners)
         restless[0] = False
-        chance = self._restless.chance(regions.area, restless, np.append(searched, 0.0)[self._owner])
-        times = np.array([*(track.times for track in self._tracks), 0])[self._owner]
-        return np.asarray(chance**times <= _CHANCE, np.bool_)
+        # The last element is for regions without a track, whose index is -1.
+        of_regions = np.append(searched, 0.0)[self._owner]
+        chance = self._restless.chance(regions.area, restless, of_regions, passed)
+        times = np.array([*(track.times for track in self._tracks), 1])[self._owner]
+        small = regions.area <= _DARTING_SIZE * regions.shape[0] * regions.shape[1]
+        return np.asarray(small & (chance**times > _CHANCE), np.bool_)
 
     def _darts(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which of `boxes`, one for each label, hardly overlap the last place of their track."""

@@ -20,6 +20,9 @@ Plane = NDArray[np.uint8]
 """(h, w) uint8 at the working size: an image, or a mask of 0 and 255."""
 
 _BESIDE = np.ones((5, 5), np.uint8)
+_BESIDE_EDGES = np.ones((9, 9), np.uint8)
+_EDGE_HEIGHT, _FEWEST_EDGES = 12, 20
+"""Edges are at least so high, in grey levels; fewer pixels of them tell nothing."""
 LONGEST = 400
 """The longer side of the working image, in pixels, is at most this."""
 
@@ -113,6 +116,24 @@ def gradient(plane: Plane) -> Plane:
     across = cv2.convertScaleAbs(cv2.Sobel(plane, cv2.CV_16S, 1, 0), alpha=0.25)
     down = cv2.convertScaleAbs(cv2.Sobel(plane, cv2.CV_16S, 0, 1), alpha=0.25)
     return u8(cv2.add(across, down))
+
+
+def steepness(plane: Plane) -> NDArray[np.float32]:
+    """Return by how many grey levels an image rises in a pixel, in its steepest direction, (h, w)."""
+    across = cv2.Sobel(plane, cv2.CV_32F, 1, 0, scale=1 / 8)
+    return np.asarray(cv2.magnitude(across, cv2.Sobel(plane, cv2.CV_32F, 0, 1, scale=1 / 8)), np.float32)
+
+
+def sharpness(plane: Plane) -> float:
+    """Return the share of its height by which a sharp edge of the image rises in a pixel; 0 without edges.
+
+    0.3 to 0.4 where the lens is in focus, 0.2 in a soft image.
+    """
+    height = u8(cv2.subtract(cv2.dilate(plane, _BESIDE_EDGES), cv2.erode(plane, _BESIDE_EDGES)))
+    edges = height >= _EDGE_HEIGHT
+    if np.count_nonzero(edges) < _FEWEST_EDGES:
+        return 0.0
+    return float(np.percentile(steepness(plane)[edges] / height[edges], 95))
 
 
 def median_of(planes: Sequence[Plane]) -> Plane:

@@ -49,10 +49,22 @@ def test_chance_needs_many_restless_regions_at_least_half_as_large() -> None:
     restless = Restless()
     area = np.array([0, *[40] * 20, 300])
     drops = np.array([False, *[True] * 20, False])
-    chance = restless.chance(area, drops, np.full(22, 0.15))
+    chance = restless.chance(area, drops, np.full(22, 0.15), 1.0)
     assert chance[1] == pytest.approx(1.0 - np.exp(-16 * 0.15))
     assert chance[-1] == 0.0, "a person among drops"
-    assert Restless().chance(area[:5], drops[:5], np.full(5, 0.15)).max() == 0.0, "people who walk"
+    assert Restless().chance(area[:5], drops[:5], np.full(5, 0.15), 1.0).max() == 0.0, "people who walk"
+
+
+def test_after_the_rain_chance_is_forgotten() -> None:
+    restless = Restless()
+    area, drops = np.array([0, *[40] * 20]), np.array([False, *[True] * 20])
+    for _ in range(30):
+        restless.chance(area, drops, np.full(21, 0.15), 1.0)
+    one = np.array([0, 40]), np.array([False, True]), np.full(2, 0.15)
+    assert restless.chance(*one, 1.0)[1] > 0.5
+    for _ in range(30):
+        restless.none(1.0)
+    assert restless.chance(*one, 1.0)[1] == 0.0
 
 
 def watched(step_s: float, frames: list[list[tuple[int, int, int, int]]]) -> list[list[bool]]:

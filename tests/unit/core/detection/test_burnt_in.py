@@ -14,7 +14,6 @@ from async_motion.core.detection.background import Background
 from async_motion.core.detection.burnt_in import BurntInText
 from async_motion.core.detection.detector import Detector, DetectorSettings
 from async_motion.core.detection.regions import Regions
-from async_motion.core.detection.scene import changes_of
 from async_motion.core.detection.working_image import Plane
 from async_motion.core.model import Luma, Reason
 from tests.support.scenes import texture
@@ -44,11 +43,11 @@ def grains(still: Luma, seconds: float, fps: float) -> Iterator[tuple[float, Lum
 
 def found(frames: Iterator[tuple[float, Luma]]) -> BurntInText:
     """Return the text that was found in frames of the working size."""
-    _, before = next(frames)
-    text, background = BurntInText(SHAPE, 0.0), Background(before, 0.0)
+    _, first = next(frames)
+    text, background = BurntInText((first.shape[0], first.shape[1]), 0.0), Background(first, 0.0)
+    text.update(first, background, 0.0)
     for now, frame in frames:
-        text.update(changes_of(frame, before), background, now)
-        before = frame
+        text.update(frame, background, now)
     return text
 
 
@@ -69,6 +68,18 @@ def test_a_clock_is_found_with_all_of_its_line(fps: float, foot: int) -> None:
     for region, is_text in ((date, True), (seconds, True), (person, False)):
         assert text.text(region, STEADY)[1:].all() == is_text
     assert np.count_nonzero(text.lines) < 0.06 * text.lines.size
+
+
+def test_a_clock_is_found_at_the_lower_edge_of_an_image_of_odd_height() -> None:
+    still = texture(135, 240) // 4 + 60
+    text = found((at, with_clock(luma, at, foot=131)) for at, luma in grains(still, 14, 5))
+    assert text.lines is not None
+    assert text.lines[124:131, 8:120].all()
+    assert not text.lines[:100].any()
+
+
+def test_a_tiny_image_has_no_clock() -> None:
+    assert found(grains(texture(24, 24)[:12], 3, 5)).lines is None
 
 
 def test_a_shaking_camera_does_not_move_its_clock() -> None:

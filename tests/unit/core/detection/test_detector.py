@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -862,7 +863,8 @@ def test_an_insect_that_crawls_in_front_of_an_infrared_lamp_is_not_motion() -> N
 
 
 def test_a_beam_that_sweeps_over_plain_ground_is_not_motion() -> None:
-    ground = np.full((180, 320), 50, np.uint8)
+    ground = patches(180, 320) // 2
+    ground[80:] = 50
     frames = grains(ground, 160, sigma=1.0)
     columns = np.arange(320)
     for step in range(100, 130):
@@ -889,3 +891,41 @@ def test_rain_in_rare_frames_is_not_motion_and_a_person_in_it_is(fps: float) -> 
         (person if walks else rain).append(motion)
     assert np.mean(rain) < 0.1
     assert np.mean(person) > 0.7
+
+
+@pytest.mark.parametrize("sigma", [1.5, 2.0, 4.0])
+@pytest.mark.parametrize("ground", ["plain", "patches"])
+def test_a_bright_person_in_a_soft_image_is_seen(sigma: float, ground: str) -> None:
+    still = np.full((135, 240), 60, np.uint8) if ground == "plain" else patches(135, 240) // 3 + 30
+
+    def shown(left: int | None) -> Luma:
+        frame = still if left is None else still.copy()
+        if left is not None:
+            frame[40:85, left : left + 18] = 200
+        return np.asarray(cv2.GaussianBlur(frame, (0, 0), sigma), np.uint8)
+
+    frames = [shown(None)] * 100 + [shown(20 + 2 * step) for step in range(80)]
+    noisy = [grains(frame, 1, sigma=1.0, seed=step)[0] for step, frame in enumerate(frames)]
+    assert np.mean([detection.motion for detection in watch(Detector(DetectorSettings()), noisy)[105:]]) > 0.9
+
+
+@pytest.mark.parametrize("fps", [1.0, 2.0])
+@pytest.mark.parametrize("count", [1, 12])
+def test_people_in_rare_frames_are_seen_after_rain_and_many_at_once(fps: float, count: int) -> None:
+    draw = np.random.default_rng(6)
+    still = texture(180, 320) // 3 + 60
+    detector, seen = Detector(DetectorSettings()), []
+    for step in range(round(75 * fps)):
+        frame, now = grains(still, 1, sigma=1.0, seed=step)[0], step / fps
+        if now < 30:
+            for left, top in zip(draw.integers(0, 316, 20), draw.integers(0, 165, 20), strict=True):
+                frame[top : top + 14, left : left + 4] = np.clip(
+                    frame[top : top + 14, left : left + 4] + 50, 0, 255
+                )
+        for person in range(count if now >= 65 else 0):
+            left = 10 + 24 * person + round(20 * (now - 65)) % 40
+            frame[30 + person % 3 * 50 : 74 + person % 3 * 50, left : left + 14] = 15
+        motion = detector.update(frame, now).motion
+        if now >= 67:
+            seen.append(motion)
+    assert np.mean(seen) > 0.8

@@ -224,8 +224,9 @@ def test_a_glow_is_bright_and_nowhere_sharp(kind: str, glows: bool) -> None:
     regions = Regions(mask)
     assert regions.count == 2
     ground = np.full_like(image, 60)
-    assert regions.glows(image, ground, np.array([False, True]))[1] == glows
-    assert not regions.glows(image, ground, np.array([False, False])).any()
+    assert regions.glows(image, ground, 0.35, np.array([False, True]))[1] == glows
+    assert not regions.glows(image, ground, 0.35, np.array([False, False])).any()
+    assert not regions.glows(image, ground, 0.0, np.array([False, True])).any(), "no edge to compare with"
 
 
 def test_a_region_that_touches_the_edge_is_not_whole() -> None:

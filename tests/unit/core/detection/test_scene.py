@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from async_motion.core.detection.scene import Light, changes_of, find_light, jumped, kind_of, samples_of
+from async_motion.core.detection.scene import Light, find_light, jumped, kind_of, samples_of
 from async_motion.core.model import SceneChange
 from tests.support.scenes import texture
 
@@ -41,8 +41,8 @@ def test_a_jump_is_the_share_that_changed() -> None:
     still = texture()
     half = still.copy()
     half[:, :160] = np.clip(half[:, :160].astype(int) + 30, 0, 255)
-    assert jumped(changes_of(still, still)) == 0.0
-    assert abs(jumped(changes_of(half, still)) - 0.5) < 0.05
+    assert jumped(still, still) == 0.0
+    assert abs(jumped(half, still) - 0.5) < 0.05
 
 
 def test_a_lamp_keeps_ratios_and_a_turned_camera_keeps_nothing() -> None:
