@@ -63,7 +63,7 @@ class Aligner:
         if at_rest <= _CALM:
             return STEADY
         moved, rest = self._fine.follow(base, np.zeros(2), rounds=2)
-        if rest > _ASTRAY and self._coarse is not None:
+        if rest > _ASTRAY and self._coarse is not None and self._coarse.count:
             far, _ = self._coarse.follow(halved(base), np.zeros(2), rounds=5)
             again, less = self._fine.follow(base, 2.0 * far, rounds=3)
             if less < rest:

@@ -929,3 +929,11 @@ def test_people_in_rare_frames_are_seen_after_rain_and_many_at_once(fps: float, 
         if now >= 67:
             seen.append(motion)
     assert np.mean(seen) > 0.8
+
+
+@pytest.mark.parametrize("shape", [(401, 402), (403, 241), (403, 399)])
+def test_noise_at_an_odd_size_is_judged(shape: tuple[int, int]) -> None:
+    draw = np.random.default_rng(1)
+    detector = Detector(DetectorSettings())
+    for step in range(5):
+        detector.update(draw.integers(0, 255, shape, np.uint8), step / FPS)
