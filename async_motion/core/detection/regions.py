@@ -58,7 +58,7 @@ _FADES = 0.4
 _BRIGHTER, _TOP, _STEEP = 0.9, 0.05, 0.05
 """Share of a glow that is brighter than the ground, share of it that is about as high as its middle, and
 share of it and its rim that is about as steep as its steepest parts."""
-_IN_FOCUS = 0.28
+_IN_FOCUS = 0.3
 """The ground's sharpness from which the next limits hold."""
 _BLURRED, _SHARP, _GENTLE = 0.2, 0.3, 2.0
 """A glow of the height h (grey levels) rises by less than `_BLURRED * h` in a pixel; or by less than

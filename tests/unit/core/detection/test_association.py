@@ -26,7 +26,8 @@ def owners(
     """Return the track of each region if all are within reach and no track has a speed."""
     boxes, last = boxes_of(*regions), boxes_of(*tracks)
     reaches = np.ones((len(boxes), len(last)), np.bool_)
-    return likeliest(boxes, last, (last[:, :2] + last[:, 2:]) / 2.0, reaches, 4.0).tolist()
+    found = likeliest(boxes, last, (last[:, :2] + last[:, 2:]) / 2.0, reaches, 4.0)
+    return [int(track) for track in found]
 
 
 def test_each_track_goes_on_with_the_region_most_like_it() -> None:
@@ -95,8 +96,8 @@ def test_rain_was_not_seen_before_and_a_person_in_it_was(step_s: float) -> None:
         clear = [drop for drop in drops if not (40 < drop[1] < 120 and abs(drop[0] - person[0]) < 24)]
         frames.append([person, *clear])
     seen = watched(step_s, frames)
-    drops = [flag for frame in seen[5:] for flag in frame[1:]]
-    assert sum(drops) < 0.15 * len(drops)
+    flags = [flag for frame in seen[5:] for flag in frame[1:]]
+    assert sum(flags) < 0.15 * len(flags)
     assert sum(frame[0] for frame in seen[1:]) >= 21
 
 

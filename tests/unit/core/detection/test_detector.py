@@ -877,7 +877,9 @@ def test_a_beam_that_sweeps_over_plain_ground_is_not_motion() -> None:
 def test_rain_in_rare_frames_is_not_motion_and_a_person_in_it_is(fps: float) -> None:
     draw = np.random.default_rng(6)
     still = texture(180, 320) // 3 + 60
-    detector, rain, person = Detector(DetectorSettings()), [], []
+    detector = Detector(DetectorSettings())
+    rain: list[bool] = []
+    person: list[bool] = []
     for step in range(120):
         frame = grains(still, 1, sigma=1.0, seed=step)[0]
         for left, top in zip(draw.integers(0, 316, 20), draw.integers(0, 165, 20), strict=True):
