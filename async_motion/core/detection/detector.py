@@ -54,9 +54,10 @@ _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
 _PAST_S, _PAST_STEP_S = 0.5, 0.25
 _LONGEST_STEP_S = 0.5
-_IN_PLACE_FORGOTTEN_S, _LASTING_SPENDS = 3600.0, 1.0 / 3.0
-"""Motion that did not come from elsewhere is remembered in its place for this long; weaker evidence that has
-lasted counts for this share of its time."""
+_IN_PLACE_FORGOTTEN_S = 3600.0
+"""Motion that did not come from elsewhere is remembered in its place for this long."""
+_LASTING_SPENDS = 1.0 / 3.0
+"""Where it is motion only because it lasts, this share of its time counts."""
 _CONTINUES = 0.3
 """A region of this share of the minimum area continues a track."""
 TRUSTED_S = 60.0
@@ -189,6 +190,7 @@ class Detector:
     def _begin(self, plane: Plane, now: float) -> Detection:
         self._learning_until = now + self.settings.learning_s
         self._now = now
+        # A clock stays where it is when the scene changes.
         self._text = BurntInText((plane.shape[0], plane.shape[1]), now)
         self._start(plane, now)
         return Detection(motion=False, reason=Reason.LEARNING)
@@ -480,10 +482,9 @@ class Detector:
     def _spend(
         self, regions: Regions, real: NDArray[np.bool_], lasting: NDArray[np.bool_], passed: float
     ) -> None:
-        """Remember where motion that did not come from elsewhere was, `lasting` or not."""
+        """Remember where motion that did not come from elsewhere was: part of its time if it was `lasting`."""
         for label in labels(real & ~self._tracks.travelled()):
-            seconds = min(passed, HOLDS_S)
-            self._in_place.spend(regions, label, seconds * (_LASTING_SPENDS if lasting[label] else 1.0))
+            self._in_place.spend(regions, label, passed * (_LASTING_SPENDS if lasting[label] else 1.0))
 
     def _nothing(self, whole: Plane, regions: Regions, look: Look, now: float, passed: float) -> Reason:
         """Do what `_verdict` does, without any region; return the reason."""

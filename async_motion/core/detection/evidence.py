@@ -28,7 +28,7 @@ _STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
 _LASTING_STRONG, _LASTING_NOISE_WEIGHT = 1.3, 2.0
 """The same for what has lasted for seconds in a calm place: chance does not last."""
 _IN_PLACE_S = 10.0
-"""This is enough only where motion that did not come from elsewhere has had less time than this."""
+"""What lasts is motion only where motion that did not come from elsewhere has had less time than this."""
 _UNREST_WEIGHT = 75.0
 """The required strong pixels are multiplied by `min(exp(_UNREST_WEIGHT * unrest), unrest_factor)`."""
 _SOLID_SHARE, _SOLID_STRONG = 0.4, 3.0

@@ -55,6 +55,7 @@ _WORN_S = 300.0
 _TRAVELS_AFTER_S = 1.0
 """Before, a large object has not shown its whole size."""
 _LASTS_S = 2.0
+"""What has been followed for this long lasts."""
 _CALMED_S = 0.5
 """What was no motion for this long may be what an object has left."""
 
@@ -176,7 +177,8 @@ class Tracks:
     def follow(self, regions: Regions, now: float) -> NDArray[np.bool_]:
         """Assign a frame's regions to tracks; return which continue a track from the two frames before.
 
-        A region that darts does not: its track has not been seen long enough.
+        A region that darts does not: its track has not been seen long enough. Nor does one that may be where
+        it is by chance.
         """
         passed, self._followed_at = now - self._followed_at, now
         rare = passed > _OFTEN_S
