@@ -482,7 +482,7 @@ class Detector:
     def _spend(
         self, regions: Regions, real: NDArray[np.bool_], lasting: NDArray[np.bool_], passed: float
     ) -> None:
-        """Remember where motion that did not come from elsewhere was: part of its time if it was `lasting`."""
+        """Remember where motion was that did not come from elsewhere; part of its time if `lasting`."""
         for label in labels(real & ~self._tracks.travelled()):
             self._in_place.spend(regions, label, passed * (_LASTING_SPENDS if lasting[label] else 1.0))
 
