@@ -195,7 +195,7 @@ class Tracks:
         common = sides[..., 0] * sides[..., 1]
         common[0] = 0.0
         if rare:
-            self._owner = self._likeliest(regions, common > 0.0, now)
+            self._owner = self._likeliest(regions, common > 0.0, expected)
         else:
             self._owner = np.where(common.max(axis=1) > 0.0, common.argmax(axis=1), -1)
         seen = self.continuing()
@@ -208,14 +208,15 @@ class Tracks:
             seen &= ~self._by_chance(regions, sides.prod(axis=1) / pixels, passed)
         return seen
 
-    def _likeliest(self, regions: Regions, reaches: NDArray[np.bool_], now: float) -> NDArray[np.intp]:
+    def _likeliest(
+        self, regions: Regions, reaches: NDArray[np.bool_], expected: NDArray[np.float64]
+    ) -> NDArray[np.intp]:
         """Return the track that each region continues where frames are rare."""
         last = np.array([track.box for track in self._tracks])
-        passed = [min(now - track.seen_at, _MAX_GAP_S) for track in self._tracks]
-        speeds = np.array([track.speed for track in self._tracks])
-        expected = (last[:, :2] + last[:, 2:]) / 2.0 + speeds * np.array(passed)[:, None]
+        # The areas that are searched lie around the expected centres.
+        centres = (expected[:, :2] + expected[:, 2:]) / 2.0
         margin = _SPREAD * _OFTEN_S * regions.shape[1] + _SPREAD_PIXELS
-        return likeliest(regions.corners, last, expected, reaches, margin)
+        return likeliest(regions.corners, last, centres, reaches, margin)
 
     def _by_chance(self, regions: Regions, searched: NDArray[np.float64], passed: float) -> NDArray[np.bool_]:
         """Return which small regions may continue their track by chance: rain, snow.
