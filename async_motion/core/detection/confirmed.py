@@ -8,10 +8,13 @@ continue: a person who stands falls into parts, whose tracks come and go.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.detection.regions import Regions, labels, some
+from async_motion.core.detection.regions import Regions, labels
 
 _HOLDS_S = 10.0
 _CONFIRMED_S = 0.5
@@ -26,18 +29,30 @@ _JOINS, _NEAR = 2.0, 3.0
 """How far from a place, in pixels, motion belongs to it, and a region is near it."""
 
 
+_Corners = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels."""
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """One place: the `box` of its last motion, and when that was; how many seconds of motion it has had."""
+
+    box: _Corners
+    at: float
+    lasted: float = 0.0
+    weak_at: float = -math.inf
+    """When weak evidence last counted there."""
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self.lasted >= _CONFIRMED_S - 1e-6
+
+
 class Places:
     """The places of one camera, at most `_MOST`. Call `near`, then `update`, for each frame."""
 
     def __init__(self) -> None:
-        self._boxes = np.zeros((0, 4))
-        """Left, top, right and bottom of each place's last motion, in pixels."""
-        self._at = np.zeros(0)
-        """When that was."""
-        self._lasted = np.zeros(0)
-        """How many seconds of motion each place has had."""
-        self._weak_at = np.zeros(0)
-        """When weak evidence last counted there."""
+        self._places: list[_Place] = []
 
     def weaken(self, regions: Regions, weak: NDArray[np.bool_], now: float) -> None:
         """Note that these `weak` regions count as motion now.
@@ -46,69 +61,70 @@ class Places:
         strong there extends no place: otherwise a television would be motion for ever.
         """
         for label in labels(weak):
-            self._weak_at[_meets(self._boxes, regions.corners[label], _NEAR)] = now
+            box = regions.corners[label].tolist()
+            for place in self._places:
+                if _meets(place.box, box, _NEAR):
+                    place.weak_at = now
 
-    def near(self, regions: Regions, now: float) -> NDArray[np.bool_]:
-        """Return which regions are at or beside a confirmed place."""
+    def near(self, regions: Regions, among: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
+        """Return which regions `among` those asked for are at or beside a confirmed place."""
         found = np.zeros(regions.count, np.bool_)
-        if regions.count < 2 or not self._at.size:
-            return found
-        confirmed = self._confirmed() & (now - self._at <= _HOLDS_S)
-        if some(confirmed):
-            each = _meets(regions.corners[:, None], self._boxes[confirmed], _NEAR)
-            found = np.asarray(each.any(axis=1), np.bool_)
-            found[0] = False
+        for label in labels(among):
+            box = regions.corners[label].tolist()
+            found[label] = any(
+                place.is_confirmed and now - place.at <= _HOLDS_S and _meets(place.box, box, _NEAR)
+                for place in self._places
+            )
         return found
 
     def update(self, regions: Regions, real: NDArray[np.bool_], now: float, passed_s: float) -> None:
         """Open or extend the places of the regions that are `real` motion; close those without for long."""
-        held = now - self._at <= _HOLDS_S
-        if False in held.tolist():
-            self._boxes, self._at = self._boxes[held], self._at[held]
-            self._lasted, self._weak_at = self._lasted[held], self._weak_at[held]
-        if not some(real):
-            return
-        met: set[int] = set()
+        self._places = [place for place in self._places if now - place.at <= _HOLDS_S]
+        met: list[_Place] = []
         for label in labels(real):
-            box = regions.corners[label]
-            meets = np.flatnonzero(_meets(self._boxes, box, _JOINS))
-            place = int(meets[self._lasted[meets].argmax()]) if meets.size else self._opened(met, now)
+            box: _Corners = regions.corners[label].tolist()
+            meets = [place for place in self._places if _meets(place.box, box, _JOINS)]
+            place = max(meets, key=lambda place: place.lasted) if meets else self._opened(box, met, now)
             if place is None:
                 continue
             if place in met:
                 # The parts of one object are one place.
-                known = self._boxes[place]
-                box = np.concatenate((np.minimum(known[:2], box[:2]), np.maximum(known[2:], box[2:])))
-            self._boxes[place] = box
-            met.add(place)
+                place.box = _joined(place.box, box)
+            else:
+                place.box = box
+                met.append(place)
         pause = max(_PAUSE_S, 1.5 * passed_s)
         for place in met:
-            if now - self._weak_at[place] <= pause:
+            if now - place.weak_at <= pause:
                 continue
-            if now - self._at[place] > pause and self._lasted[place] < _CONFIRMED_S - 1e-6:
-                self._lasted[place] = 0.0
-            self._lasted[place] += min(passed_s, _LONGEST_STEP_S)
-            self._at[place] = now
+            if now - place.at > pause and not place.is_confirmed:
+                place.lasted = 0.0
+            place.lasted += min(passed_s, _LONGEST_STEP_S)
+            place.at = now
 
-    def _confirmed(self) -> NDArray[np.bool_]:
-        return np.asarray(self._lasted >= _CONFIRMED_S - 1e-6, np.bool_)
-
-    def _opened(self, met: set[int], now: float) -> int | None:
+    def _opened(self, box: _Corners, met: list[_Place], now: float) -> _Place | None:
         """Return a new place, if need be instead of the oldest unconfirmed one that is not `met`."""
-        if len(self._at) < _MOST:
-            self._boxes = np.concatenate((self._boxes, np.zeros((1, 4))))
-            self._at, self._lasted = np.append(self._at, now), np.append(self._lasted, 0.0)
-            self._weak_at = np.append(self._weak_at, -np.inf)
-            return len(self._at) - 1
-        others = [place for place in np.flatnonzero(~self._confirmed()).tolist() if place not in met]
-        if not others:
-            return None
-        place = int(min(others, key=self._at.__getitem__))
-        self._at[place], self._lasted[place], self._weak_at[place] = now, 0.0, -np.inf
+        if len(self._places) >= _MOST:
+            others = [place for place in self._places if not place.is_confirmed and place not in met]
+            if not others:
+                return None
+            oldest = min(others, key=lambda place: place.at)
+            place = self._places[self._places.index(oldest)] = _Place(box, now)
+            return place
+        self._places.append(place := _Place(box, now))
         return place
 
 
-def _meets(boxes: NDArray[np.float64], box: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
-    """Return which of `boxes` (..., 4) overlap `box` (..., 4) enlarged by `margin` pixels."""
-    overlap = (boxes[..., :2] < box[..., 2:] + margin) & (boxes[..., 2:] > box[..., :2] - margin)
-    return np.asarray(overlap[..., 0] & overlap[..., 1], np.bool_)
+def _meets(one: _Corners, other: _Corners, margin: float) -> bool:
+    """Return whether two boxes overlap once `margin` pixels are added to one."""
+    return (
+        one[0] < other[2] + margin
+        and one[2] > other[0] - margin
+        and one[1] < other[3] + margin
+        and one[3] > other[1] - margin
+    )
+
+
+def _joined(one: _Corners, other: _Corners) -> _Corners:
+    """Return the smallest box that holds both."""
+    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])

@@ -393,7 +393,7 @@ class Detector:
         small = regions.area >= np.maximum(_CONTINUES * required, FEWEST_PIXELS)
         followed = large | (small & ~left_out & regions.inner & self._tracks.continuing())
         self._tracks.update(regions, followed, real, stirs, self._unrest, now, settled=settled)
-        near = self._places.near(regions, now) & seen & ~real
+        near = self._places.near(regions, seen & ~real, now)
         self._places.update(regions, real, now, passed)
         if some(near):
             # Tracks and places follow strong evidence alone.

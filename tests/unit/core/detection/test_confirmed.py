@@ -27,7 +27,8 @@ class Scene:
 
     def near(self, *boxes: Box) -> list[bool]:
         """Return for each of `boxes`, in the order of their labels, whether it is near a confirmed place."""
-        return [bool(flag) for flag in self.places.near(Regions(plane(*boxes)), self.now)[1:]]
+        regions = Regions(plane(*boxes))
+        return [bool(flag) for flag in self.places.near(regions, regions.area > 0, self.now)[1:]]
 
 
 def test_half_a_second_of_motion_confirms_a_place() -> None:
