@@ -100,10 +100,10 @@ class Evidence:
                 solid = regions.pixels_inside(strong & u8(cv2.compare(as_it_came, limit, cv2.CMP_GT)), enough)
             for label in labels(enough):
                 own = needed[label] * self._more(unrest.of(regions, label))
-                around = needed[label] * self._more(unrest.around(regions, label))
-                evident[label] = outside[label] >= own or solid[label] >= max(
-                    _SOLID_STRONG * around, _SOLID_SHARE * regions.area[label]
-                )
+                evident[label] = outside[label] >= own
+                if not evident[label] and solid[label] >= _SOLID_SHARE * regions.area[label]:
+                    around = needed[label] * self._more(unrest.around(regions, label))
+                    evident[label] = solid[label] >= _SOLID_STRONG * around
         if some(kept):
             # A kept object may match its surroundings, and its own stirring must not count as unrest.
             in_all, area = tracks.totals(anywhere), tracks.totals(regions.area.astype(np.float64))
