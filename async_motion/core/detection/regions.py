@@ -139,9 +139,13 @@ class Regions:
             # OpenCV labels blocks of 2x2 pixels: an even start keeps the order of the whole image.
             rows, columns = (slice(side.start // 2 * 2, side.stop) for side in found)
             self.window = rows, columns
-            _, labels, stats, _ = cv2.connectedComponentsWithStats(
-                mask[self.window], connectivity=8, ltype=cv2.CV_16U
-            )
+            part = mask[self.window]
+            count, labels = cv2.connectedComponents(part, connectivity=8, ltype=cv2.CV_16U)
+            if count == 2:
+                # A quarter of the time of the statistics.
+                stats = np.array([[0] * 5, [*cv2.boundingRect(part), cv2.countNonZero(part)]])
+            else:
+                stats = cv2.connectedComponentsWithStats(part, connectivity=8, ltype=cv2.CV_16U)[2]
         else:
             self.window = slice(0, 0), slice(0, 0)
             labels, stats = np.zeros((0, 0), np.uint16), np.zeros((1, 5), np.int32)
