@@ -27,6 +27,8 @@ def shadows(plane: Plane, background: Plane, differs: Plane) -> Plane:
     """Return a mask of those pixels of `differs` that are shadow."""
     ratio = cv2.subtract(cv2.LUT(plane, _LOGARITHMS), cv2.LUT(background, _LOGARITHMS))
     darker = u8(cv2.bitwise_and(as_mask((ratio >= _DARKEST) & (ratio <= _LIGHTEST)), differs))
+    if not cv2.countNonZero(darker):
+        return darker
     # What the opening at the end removes is not worth the test.
     found = u8(cv2.morphologyEx(darker, cv2.MORPH_OPEN, _SMALL))
     window = extent(found, _REACH)
