@@ -69,10 +69,13 @@ class BurntInText:
         passed, self._last = now - self._last, now
         strips, before = self._both(plane), self._before
         self._before = strips
-        if before is None:
+        if before is None or passed > _RAREST_S:
             return
-        differs = eighth(u8(cv2.absdiff(strips, before))) > _CHANGED
-        if not 0 < np.count_nonzero(differs) <= _MOST_CHANGED * differs.size or passed > _RAREST_S:
+        change = u8(cv2.absdiff(strips, before))
+        if change.max() <= _CHANGED:
+            return
+        differs = eighth(change) > _CHANGED
+        if not 0 < np.count_nonzero(differs) <= _MOST_CHANGED * differs.size:
             return
         since = now - self._ticked_at
         late = _EARLY_S + passed

@@ -135,7 +135,11 @@ def _refined(light: Light, frame: NDArray[np.float32], rest: NDArray[np.float32]
 
 def jumped(plane: Plane, before: Plane) -> float:
     """Return the share of the image, 0..1, that changed from one frame to the next."""
-    cells = eighth(u8(cv2.absdiff(plane, before)))
+    change = u8(cv2.absdiff(plane, before))
+    # At rest most images do not need the cells.
+    if change.max() <= _JUMPED:
+        return 0.0
+    cells = eighth(change)
     return cv2.countNonZero(above(cells, _JUMPED)) / cells.size
 
 
