@@ -90,20 +90,23 @@ class Evidence:
         # Unrest only raises what is needed.
         enough = fitting & (anywhere >= needed)
         if some(enough):
-            near = u8(cv2.convertScaleAbs(look.threshold[window], alpha=_BEYOND))
-            beyond = background.beyond(look.corrected, window)
-            outside = regions.pixels_inside(strong & u8(cv2.compare(beyond, near, cv2.CMP_GT)), enough)
             solid = anywhere
             if look.light or look.shift:
                 # Burnt-in text follows neither light nor shake: it is as before in the image as it came.
                 as_it_came = cv2.absdiff(look.plane[window], background.reference[window])
                 solid = regions.pixels_inside(strong & u8(cv2.compare(as_it_came, limit, cv2.CMP_GT)), enough)
             for label in labels(enough):
-                own = needed[label] * self._more(unrest.of(regions, label))
-                evident[label] = outside[label] >= own
-                if not evident[label] and solid[label] >= _SOLID_SHARE * regions.area[label]:
+                if solid[label] >= _SOLID_SHARE * regions.area[label]:
                     around = needed[label] * self._more(unrest.around(regions, label))
                     evident[label] = solid[label] >= _SOLID_STRONG * around
+        # What is solid needs no more, and the past of the neighbourhood costs most.
+        doubtful = enough & ~evident
+        if some(doubtful):
+            near = u8(cv2.convertScaleAbs(look.threshold[window], alpha=_BEYOND))
+            beyond = background.beyond(look.corrected, window)
+            outside = regions.pixels_inside(strong & u8(cv2.compare(beyond, near, cv2.CMP_GT)), doubtful)
+            for label in labels(doubtful):
+                evident[label] = outside[label] >= needed[label] * self._more(unrest.of(regions, label))
         if some(kept):
             # A kept object may match its surroundings, and its own stirring must not count as unrest.
             in_all, area = tracks.totals(anywhere), tracks.totals(regions.area.astype(np.float64))
