@@ -45,6 +45,8 @@ class Undecided:
 
         `required` are the pixels that each region needs.
         """
+        if not some(among[1:]):
+            return None
         undecided = among & regions.inner & (regions.area >= np.maximum(_SHARE * required, FEWEST_PIXELS))
         chosen = labels(undecided)
         if not 0 < len(chosen) <= _MAX_REGIONS:
