@@ -159,8 +159,8 @@ class Regions:
         self.boxes[:, 1] += self.window[0].start
         self._parts: dict[int, tuple[tuple[slice, slice], Plane]] = {}
         self._masks: dict[bytes, Plane] = {}
-        self._compared: tuple[Plane, Plane, Plane, Plane] | None = None
-        """The arguments of `_differs` and its result: several tests ask for the same."""
+        self._compared: tuple[Plane, Plane, Plane, Plane, dict[int, int]] | None = None
+        """The images that `changed` compared last, and what it found: several tests ask for the same."""
 
     @cached_property
     def corners(self) -> NDArray[np.float64]:
@@ -233,28 +233,31 @@ class Regions:
         self, plane: Plane, past: Plane, tolerance: Plane, among: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
         """Return which regions `among` those asked for look as in `past`, except for a few pixels."""
-        changed = self.changed(plane, past, tolerance, among)
-        return among & ((self.area - changed) / np.maximum(self.area, 1) > _UNCHANGED)
+        unchanged = np.zeros(self.count, np.bool_)
+        for label, changed in self.changed(plane, past, tolerance, among).items():
+            unchanged[label] = (self.area[label] - changed) / self.area[label] > _UNCHANGED
+        return unchanged
 
     def changed(
         self, plane: Plane, past: Plane, tolerance: Plane, among: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """Return how many pixels of each region differ from the image `past` by more than `tolerance`.
+    ) -> dict[int, int]:
+        """Return how many pixels differ from the image `past` by more than `tolerance`.
 
-        0 for the regions that are not `among` those asked for.
+        By label, for the regions `among` those asked for.
         """
-        if not some(among[1:]):
-            return np.zeros(self.count)
-        return self.pixels_inside(self._differs(plane, past, tolerance), among)
-
-    def _differs(self, plane: Plane, past: Plane, tolerance: Plane) -> Plane:
-        """Return the mask of the window where two images differ by more than `tolerance`."""
+        chosen = labels(among)
+        if not chosen:
+            return {}
         known = self._compared
         if known is None or known[0] is not plane or known[1] is not past or known[2] is not tolerance:
             difference = cv2.absdiff(plane[self.window], past[self.window])
             differs = u8(cv2.compare(difference, tolerance[self.window], cv2.CMP_GT))
-            self._compared = known = plane, past, tolerance, differs
-        return known[3]
+            self._compared = known = plane, past, tolerance, differs, {}
+        *_, differs, pixels = known
+        for label in chosen:
+            if label not in pixels:
+                pixels[label] = self.pixels_of(label, differs)
+        return {label: pixels[label] for label in chosen}
 
     def left_behind(
         self,

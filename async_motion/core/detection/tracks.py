@@ -182,15 +182,15 @@ class Tracks:
         """
         passed, self._followed_at = now - self._followed_at, now
         rare = passed > _OFTEN_S
-        self._owner = np.full(regions.count, -1)
         if not self._tracks or regions.count < 2:
+            self._owner = np.full(regions.count, -1)
             if rare:
                 self._restless.none(passed)
             return np.zeros(regions.count, np.bool_)
         boxes = regions.corners
         expected = np.array([track.expected(now, regions.shape[1]) for track in self._tracks])
-        low = np.maximum(boxes[:, None, :2], expected[None, :, :2])
-        high = np.minimum(boxes[:, None, 2:], expected[None, :, 2:])
+        low = np.maximum(boxes[:, None, :2], expected[:, :2])
+        high = np.minimum(boxes[:, None, 2:], expected[:, 2:])
         sides = np.maximum(high - low, 0.0)
         common = sides[..., 0] * sides[..., 1]
         common[0] = 0.0
@@ -382,8 +382,10 @@ def stirring(
     regions: Regions, image: Plane, past: Plane, tolerance: Plane, among: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Return which regions `among` those asked for have changed inside since `past`, beyond `tolerance`."""
-    changed = regions.changed(image, past, tolerance, among)
-    return np.asarray(changed / np.maximum(regions.area, 1) > _STIRRED, np.bool_)
+    stirs = np.zeros(regions.count, np.bool_)
+    for label, changed in regions.changed(image, past, tolerance, among).items():
+        stirs[label] = changed / regions.area[label] > _STIRRED
+    return stirs
 
 
 def _union(tracks: list[Track]) -> Plane | None:
