@@ -9,6 +9,7 @@ removed first. The first frame of a leap is not reported as motion: the frames a
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import NamedTuple
 
 import cv2
@@ -24,6 +25,8 @@ _CLIPPED_DARK, _CLIPPED_BRIGHT = 6, 248
 _TOLERANCE = 6.0
 _FITS = 0.8
 """Share of samples that agree with the background from which no line is fitted."""
+_FEWEST = 30
+"""Fewer sound samples tell nothing."""
 _GAINS = 0.2, 5.0
 """Minimum and maximum gain of a light that still shows the scene."""
 _JUMPED = 6
@@ -71,18 +74,27 @@ class Light(NamedTuple):
         return u8(cv2.subtract(as_expected, sound))
 
 
-class Samples(NamedTuple):
+class Samples:
     """A grid of an image's pixels. A sample that is black or white tells nothing: it is not `sound`."""
 
-    grey: Plane
-    sound: Plane
+    def __init__(self, grey: Plane) -> None:
+        self.grey = grey
+
+    @cached_property
+    def sound(self) -> Plane:
+        """The mask of the sound samples."""
+        return u8(cv2.LUT(self.grey, _SOUND))
+
+    @cached_property
+    def firm(self) -> int:
+        """The number of samples that stay sound unless they change by more than `_TOLERANCE`."""
+        return cv2.countNonZero(cv2.inRange(self.grey, _DARK + _TOLERANCE + 1, _BRIGHT - _TOLERANCE - 1))
 
 
 def samples_of(plane: Plane) -> Samples:
     """Return the samples of an image, for `find_light`."""
     stride = max(1, int(math.sqrt(plane.size / _SAMPLES)))
-    grey = np.ascontiguousarray(plane[stride // 2 :: stride, stride // 2 :: stride])
-    return Samples(grey, u8(cv2.LUT(grey, _SOUND)))
+    return Samples(np.ascontiguousarray(plane[stride // 2 :: stride, stride // 2 :: stride]))
 
 
 def find_light(image: Samples, background: Samples) -> Light:
@@ -90,12 +102,17 @@ def find_light(image: Samples, background: Samples) -> Light:
 
     Return the identity unless another line explains clearly more of the image, and at least half of it.
     """
-    (grey, sound), (grey_at_rest, sound_at_rest) = image, background
-    sound = u8(cv2.bitwise_and(sound, sound_at_rest))
-    samples = cv2.countNonZero(sound)
-    if samples < 30:
-        return Light()
+    grey, grey_at_rest = image.grey, background.grey
     changed = above(u8(cv2.absdiff(grey, grey_at_rest)), _TOLERANCE)
+    # Where little has changed, counting tells as much as the masks, and is several times as fast.
+    count = cv2.countNonZero(changed)
+    firm = background.firm - count
+    if firm >= _FEWEST and firm - count > _FITS * firm:
+        return Light()
+    sound = u8(cv2.bitwise_and(image.sound, background.sound))
+    samples = cv2.countNonZero(sound)
+    if samples < _FEWEST:
+        return Light()
     as_it_is = cv2.countNonZero(cv2.subtract(sound, changed)) / samples
     if as_it_is > _FITS:
         return Light()
