@@ -107,7 +107,7 @@ class Evidence:
             outside = regions.pixels_inside(strong & u8(cv2.compare(beyond, near, cv2.CMP_GT)), doubtful)
             for label in labels(doubtful):
                 evident[label] = outside[label] >= needed[label] * self._more(unrest.of(regions, label))
-        if some(kept):
+        if some(kept & ~evident):
             # A kept object may match its surroundings, and its own stirring must not count as unrest.
             in_all, area = tracks.totals(anywhere), tracks.totals(regions.area.astype(np.float64))
             evident |= kept & (in_all >= np.maximum(KEPT_SHARE * needed, _KEPT_STRONG * area))
