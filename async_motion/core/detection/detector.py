@@ -361,10 +361,7 @@ class Detector:
 
     def _verdict(self, look: Look, jump: Jump, now: float, passed: float) -> Detection:
         background = self._background
-        whole = clean(look.differs, look.corrected, background.reference) if look.changed else look.differs
-        regions = (
-            Regions(u8(cv2.bitwise_and(whole, self._areas.watched))) if look.changed else self._no_regions
-        )
+        whole, regions = self._regions(look)
         if regions.count == 1:
             return self._figures(look, jump, self._nothing(whole, regions, look, now, passed))
         required = self._areas.required(regions)
@@ -435,6 +432,13 @@ class Detector:
             zones=self._areas.touched(regions, real),
         )
 
+    def _regions(self, look: Look) -> tuple[Plane, Regions]:
+        """Return the mask of what differs, cleaned, and the regions of it that are watched."""
+        if not look.changed:
+            return look.differs, self._no_regions
+        whole, window = clean(look.differs, look.corrected, self._background.reference)
+        return whole, Regions(u8(cv2.bitwise_and(whole, self._areas.watched)), window)
+
     def _candidates(
         self,
         regions: Regions,
@@ -448,7 +452,7 @@ class Detector:
         Holes, and light that a leap has left, become background.
         """
         large = regions.area >= required
-        if some(kept):
+        if some(kept & ~large):
             in_all = self._tracks.totals(regions.area.astype(np.float64))
             large |= kept & (in_all >= KEPT_SHARE * required)
         large[0] = False

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from async_motion.core.detection.shadows import shadows
 from async_motion.core.detection.working_image import (
     Plane,
+    Window,
     above,
     as_mask,
     eighth,
@@ -75,25 +76,25 @@ _RESTLESS = 0.02
 """Share of specks at which a cell is fully restless. Windy trees and strong rain have 0.02 to 0.06."""
 
 
-def clean(differs: Plane, plane: Plane, background: Plane) -> Plane:
-    """Return `differs` without shadows and specks, its gaps closed and its holes filled.
+def clean(differs: Plane, plane: Plane, background: Plane) -> tuple[Plane, Window | None]:
+    """Return `differs` without shadows and specks, its gaps closed and its holes filled, and its window.
 
     The result lies within `differs` without its specks, so only that window of the image is processed.
     """
     if min(differs.shape) < 3:
-        return differs.copy()
+        return differs.copy(), None
     cleaned = np.zeros(differs.shape, np.uint8)
     generous = u8(cv2.medianBlur(differs, 3))
     window = extent(generous, _REACH)
     if window is None:
-        return cleaned
+        return cleaned, None
     part = generous[window]
     shaded = shadows(plane[window], background[window], differs[window])
     if cv2.countNonZero(shaded):
         part = u8(cv2.bitwise_and(_without_specks(u8(cv2.subtract(differs[window], shaded))), part))
     part = u8(cv2.morphologyEx(part, cv2.MORPH_CLOSE, _DISC))
     cleaned[window] = _filled(part, _HOLE * differs.size)
-    return cleaned
+    return cleaned, window
 
 
 def _without_specks(mask: Plane) -> Plane:
@@ -131,10 +132,11 @@ class Regions:
     `window` its rows and columns that hold all regions: nothing outside of them is looked at.
     """
 
-    def __init__(self, mask: Plane) -> None:
+    def __init__(self, mask: Plane, window: Window | None = None) -> None:
+        """Find the regions of `mask`, which all lie in `window`, if that is known."""
         self.mask = mask
         self.shape = (mask.shape[0], mask.shape[1])
-        found = extent(mask, _MARGIN)
+        found = extent(mask, _MARGIN, window)
         if found:
             # OpenCV labels blocks of 2x2 pixels: an even start keeps the order of the whole image.
             rows, columns = (slice(side.start // 2 * 2, side.stop) for side in found)
@@ -157,7 +159,7 @@ class Regions:
         self._in_window: list[list[int]] = stats[:, :4].tolist()
         self.boxes[:, 0] += self.window[1].start
         self.boxes[:, 1] += self.window[0].start
-        self._parts: dict[int, tuple[tuple[slice, slice], Plane]] = {}
+        self._parts: dict[int, tuple[Window, Plane]] = {}
         self._masks: dict[bytes, Plane] = {}
         self._compared: tuple[Plane, Plane, Plane, Plane, dict[int, int]] | None = None
         """The images that `changed` compared last, and what it found: several tests ask for the same."""
@@ -186,7 +188,7 @@ class Regions:
         """The label of each of `_pixels`."""
         return np.asarray(self._labels.ravel()[self._pixels], np.uint16)
 
-    def part(self, label: int) -> tuple[tuple[slice, slice], Plane]:
+    def part(self, label: int) -> tuple[Window, Plane]:
         """Return the rows and columns of a region's box in the window, and the region's mask there."""
         found = self._parts.get(label)
         if found is None:
@@ -347,7 +349,7 @@ class Regions:
         outer = cv2.mean(difference, u8(cv2.bitwise_and(cv2.dilate(inside, _SQUARE), outside)))[0]
         return outer > _FADES * inner
 
-    def _around(self, label: int) -> tuple[slice, slice]:
+    def _around(self, label: int) -> Window:
         """Return the rows and columns of the window that hold a region's box and what is beside it."""
         rows, columns = self.part(label)[0]
         return (
@@ -384,7 +386,7 @@ class Unrest:
             now /= np.float32(255.0)
             step = rate * (now - self.cells)
         else:
-            step = rate * -self.cells
+            step = -rate * self.cells
         if kept is not None:
             np.copyto(step, 0.0, where=cv2.dilate(eighth(kept), _CELLS) > 0)
         self.cells += step

@@ -18,6 +18,8 @@ from async_motion.core.model import Luma
 
 Plane = NDArray[np.uint8]
 """(h, w) uint8 at the working size: an image, or a mask of 0 and 255."""
+Window = tuple[slice, slice]
+"""Rows and columns of a plane."""
 
 _BESIDE = np.ones((5, 5), np.uint8)
 _BESIDE_EDGES = np.ones((9, 9), np.uint8)
@@ -49,12 +51,18 @@ def working_size(height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
-def extent(mask: Plane, margin: int) -> tuple[slice, slice] | None:
-    """Return the rows and columns that hold all of a mask and `margin` pixels around it; None if empty."""
+def extent(mask: Plane, margin: int, window: Window | None = None) -> Window | None:
+    """Return the rows and columns that hold all of a mask and `margin` pixels around it; None if empty.
+
+    All of the mask lies in `window`, if that is known.
+    """
+    part = mask if window is None else mask[window]
     # Counting is several times as fast as boundingRect where there is nothing.
-    if not cv2.countNonZero(mask):
+    if not cv2.countNonZero(part):
         return None
-    left, top, width, height = cv2.boundingRect(mask)
+    left, top, width, height = cv2.boundingRect(part)
+    if window is not None:
+        top, left = top + window[0].start, left + window[1].start
     return (
         slice(max(top - margin, 0), min(top + height + margin, mask.shape[0])),
         slice(max(left - margin, 0), min(left + width + margin, mask.shape[1])),

@@ -26,11 +26,12 @@ def test_cleaning_drops_specks_and_fills_holes() -> None:
     ground = np.full_like(mask, 60)
     with_thing = ground.copy()
     with_thing[mask > 0] = 200
-    cleaned = clean(mask, with_thing, ground)
+    cleaned, window = clean(mask, with_thing, ground)
+    assert window == (slice(3, 37), slice(3, 37))
     assert cleaned[50, 50] == 0
     assert cleaned[20, 20] == 255
     tiny = np.zeros((2, 2), np.uint8)
-    assert not clean(tiny, tiny, tiny).any()
+    assert not clean(tiny, tiny, tiny)[0].any()
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -46,8 +47,9 @@ def test_looking_at_a_part_alone_finds_what_is_in_the_whole(seed: int) -> None:
     lit = cv2.subtract(differs, shadows(image, ground, differs))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     closed = u8(cv2.morphologyEx(cv2.medianBlur(lit, 3), cv2.MORPH_CLOSE, disc))
-    assert np.array_equal(clean(differs, image, ground) & closed, closed)
-    filled = clean(differs, image, ground) != closed
+    cleaned, _ = clean(differs, image, ground)
+    assert np.array_equal(cleaned & closed, closed)
+    filled = cleaned != closed
     assert np.count_nonzero(filled) <= 0.02 * filled.size
 
 
