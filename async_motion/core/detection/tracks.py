@@ -187,36 +187,34 @@ class Tracks:
             if rare:
                 self._restless.none(passed)
             return np.zeros(regions.count, np.bool_)
-        boxes = regions.corners
-        expected = np.array([track.expected(now, regions.shape[1]) for track in self._tracks])
-        low = np.maximum(boxes[:, None, :2], expected[:, :2])
-        high = np.minimum(boxes[:, None, 2:], expected[:, 2:])
-        sides = np.maximum(high - low, 0.0)
-        common = sides[..., 0] * sides[..., 1]
-        common[0] = 0.0
+        areas = [track.expected(now, regions.shape[1]) for track in self._tracks]
         if rare:
-            self._owner = self._likeliest(regions, common > 0.0, expected)
+            self._owner = self._likeliest(regions, np.array(areas))
         else:
-            self._owner = np.where(common.max(axis=1) > 0.0, common.argmax(axis=1), -1)
+            boxes: list[_Corners] = regions.corners[1:].tolist()
+            self._owner = np.array([-1, *(_most_common(box, areas) for box in boxes)])
         seen = self.continuing()
         pixels = regions.shape[0] * regions.shape[1]
         young = [track.is_new(now, pixels) for track in self._tracks]
         if any(young):
-            seen &= ~(self._where(young) & self._darts(boxes))
+            seen &= ~(self._where(young) & self._darts(regions.corners))
         if rare:
+            expected = np.array(areas)
             sides = np.minimum(expected[:, 2:], regions.shape[::-1]) - np.maximum(expected[:, :2], 0.0)
             seen &= ~self._by_chance(regions, sides.prod(axis=1) / pixels, passed)
         return seen
 
-    def _likeliest(
-        self, regions: Regions, reaches: NDArray[np.bool_], expected: NDArray[np.float64]
-    ) -> NDArray[np.intp]:
+    def _likeliest(self, regions: Regions, expected: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the track that each region continues where frames are rare."""
+        boxes = regions.corners
+        overlap = (boxes[:, None, :2] < expected[:, 2:]) & (boxes[:, None, 2:] > expected[:, :2])
+        reaches = overlap[..., 0] & overlap[..., 1]
+        reaches[0] = False
         last = np.array([track.box for track in self._tracks])
         # The areas that are searched lie around the expected centres.
         centres = (expected[:, :2] + expected[:, 2:]) / 2.0
         margin = _SPREAD * _OFTEN_S * regions.shape[1] + _SPREAD_PIXELS
-        return likeliest(regions.corners, last, centres, reaches, margin)
+        return likeliest(boxes, last, centres, reaches, margin)
 
     def _by_chance(self, regions: Regions, searched: NDArray[np.float64], passed: float) -> NDArray[np.bool_]:
         """Return which small regions may continue their track by chance: rain, snow.
@@ -404,6 +402,16 @@ def _enclosing(boxes: list[_Corners]) -> _Corners:
         return boxes[0]
     left, top, right, bottom = zip(*boxes, strict=True)
     return min(left), min(top), max(right), max(bottom)
+
+
+def _most_common(box: _Corners, areas: list[_Corners]) -> int:
+    """Return the index of the area that has most in common with a box; -1 for none."""
+    most, index = 0.0, -1
+    for at, area in enumerate(areas):
+        # Most areas are elsewhere.
+        if area[0] < box[2] and box[0] < area[2] and (common := _common(box, area)) > most:
+            most, index = common, at
+    return index
 
 
 def _common(one: _Corners, other: _Corners) -> float:
