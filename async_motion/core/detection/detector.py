@@ -387,10 +387,10 @@ class Detector:
             stirs = stirring(regions, look.corrected, past, look.whole_threshold, large)
         settled = not background.learning and not self._doubt
         # What has become small continues its track, and begins none.
-        small = (regions.area >= np.maximum(_CONTINUES * required, FEWEST_PIXELS)) & ~large & ~left_out
-        followed = large
-        if some(small):
-            followed = large | (small & regions.inner & self._tracks.continuing())
+        followed, others = large, ~(large | left_out)
+        if some(others[1:]):
+            small = regions.inner & (regions.area >= np.maximum(_CONTINUES * required, FEWEST_PIXELS))
+            followed = large | (others & small & self._tracks.continuing())
         self._tracks.update(regions, followed, real, stirs, self._unrest, now, settled=settled)
         near = self._places.near(regions, seen & ~real, now)
         self._places.update(regions, real, now, passed)
