@@ -69,12 +69,10 @@ class Places:
     def near(self, regions: Regions, among: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
         """Return which regions `among` those asked for are at or beside a confirmed place."""
         found = np.zeros(regions.count, np.bool_)
-        for label in labels(among):
+        confirmed = [place.box for place in self._places if place.is_confirmed and now - place.at <= _HOLDS_S]
+        for label in labels(among) if confirmed else []:
             box = regions.corners[label].tolist()
-            found[label] = any(
-                place.is_confirmed and now - place.at <= _HOLDS_S and _meets(place.box, box, _NEAR)
-                for place in self._places
-            )
+            found[label] = any(_meets(known, box, _NEAR) for known in confirmed)
         return found
 
     def update(self, regions: Regions, real: NDArray[np.bool_], now: float, passed_s: float) -> None:
