@@ -45,6 +45,8 @@ _VANISHED = 0.7
 """A region is a hole if the edges along its outline are below this share of the background's."""
 _MANY = 12
 """Up to this many regions are faster one by one."""
+_SMALL = 10_000
+"""In a window of at most this many pixels, labels alone are tried first: one region needs no statistics."""
 _MARGIN = 3
 """Pixels around all regions in which their outlines are looked for."""
 _EDGE = 6
@@ -141,17 +143,11 @@ class Regions:
             # OpenCV labels blocks of 2x2 pixels: an even start keeps the order of the whole image.
             rows, columns = (slice(side.start // 2 * 2, side.stop) for side in found)
             self.window = rows, columns
-            part = mask[self.window]
-            count, labels = cv2.connectedComponents(part, connectivity=8, ltype=cv2.CV_16U)
-            if count == 2:
-                # A quarter of the time of the statistics.
-                stats = np.array([[0] * 5, [*cv2.boundingRect(part), cv2.countNonZero(part)]])
-            else:
-                stats = cv2.connectedComponentsWithStats(part, connectivity=8, ltype=cv2.CV_16U)[2]
+            labels, stats = _labelled(mask[self.window])
         else:
             self.window = slice(0, 0), slice(0, 0)
             labels, stats = np.zeros((0, 0), np.uint16), np.zeros((1, 5), np.int32)
-        self._labels = np.asarray(labels, np.uint16)
+        self._labels = labels
         self.count = len(stats)
         self.area: NDArray[np.int64] = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
         self.area[0] = 0
@@ -446,6 +442,17 @@ def _highest(values: NDArray[np.uint8] | NDArray[np.float32], share: float) -> f
     """Return the value that this share of a non-empty flat array exceeds."""
     place = int((1.0 - share) * (len(values) - 1))
     return float(np.partition(values, place)[place])
+
+
+def _labelled(mask: Plane) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
+    """Return the label of each pixel, and OpenCV's statistics of each label; 0 for the background."""
+    if mask.size <= _SMALL:
+        count, labels = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_16U)
+        if count == 2:
+            one = [*cv2.boundingRect(mask), cv2.countNonZero(mask)]
+            return np.asarray(labels, np.uint16), np.array([[0] * 5, one], np.int32)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_16U)
+    return np.asarray(labels, np.uint16), np.asarray(stats, np.int32)
 
 
 def _where(labels: NDArray[np.uint16], label: int) -> Plane:
