@@ -409,8 +409,10 @@ def _most_common(box: _Corners, areas: list[_Corners]) -> int:
     most, index = 0.0, -1
     for at, area in enumerate(areas):
         # Most areas are elsewhere.
-        if area[0] < box[2] and box[0] < area[2] and (common := _common(box, area)) > most:
-            most, index = common, at
+        if area[0] < box[2] and box[0] < area[2] and area[1] < box[3] and box[1] < area[3]:
+            common = _common(box, area)
+            if common > most:
+                most, index = common, at
     return index
 
 
