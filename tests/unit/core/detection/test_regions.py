@@ -84,6 +84,16 @@ def test_one_region_is_counted_in_its_own_box() -> None:
         assert np.count_nonzero(regions.mask_of(np.arange(3) == label)) == regions.area[label]
 
 
+def test_a_region_is_measured_alike_alone_and_beside_another() -> None:
+    shape = plane((0, 20, 6, 9), (6, 28, 5, 3))
+    alone, beside = Regions(shape), Regions(shape | plane((70, 50, 4, 4)))
+    assert (alone.count, beside.count) == (2, 3)
+    assert alone.area[1] == beside.area[1] == 6 * 9 + 5 * 3
+    assert alone.boxes[1].tolist() == beside.boxes[1].tolist() == [0, 20, 11, 11]
+    one, two = np.array([False, True]), np.array([False, True, False])
+    assert np.array_equal(alone.mask_of(one), beside.mask_of(two))
+
+
 def test_no_region_in_an_empty_mask() -> None:
     regions = Regions(plane())
     assert regions.count == 1
