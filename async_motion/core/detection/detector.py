@@ -366,6 +366,9 @@ class Detector:
             return self._figures(look, jump, self._nothing(whole, regions, look, now, passed))
         required = self._areas.required(regions)
         seen = self._tracks.follow(regions, now)
+        unproven = seen & self._tracks.unproven(regions)
+        if some(unproven):
+            seen &= ~regions.brighter(look.corrected, background.reference, unproven)
         kept = self._tracks.kept() & (regions.area >= FEWEST_PIXELS)
         large, left_out = self._candidates(regions, required, kept, look, now)
         fitting = large & (regions.area <= self.settings.max_area * whole.size)

@@ -303,6 +303,11 @@ class Regions:
             )
         return relit
 
+    def brighter(self, plane: Plane, at_rest: Plane, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which regions `among` those asked for are brighter than the ground."""
+        rise = u8(cv2.compare(plane[self.window], at_rest[self.window], cv2.CMP_GT))
+        return among & (self.pixels_inside(rise, among) >= _BRIGHTER * self.area)
+
     def glows(
         self, plane: Plane, at_rest: Plane, sharpness: float, among: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:

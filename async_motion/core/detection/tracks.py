@@ -37,6 +37,8 @@ lens does. A new track that darts within its first `_DART_S` was not seen before
 _FEW_S, _RARE_S = 0.15, 0.5
 """With a frame each `_FEW_S` to `_RARE_S`, a small track of which every step darted in another direction was
 not seen before either. With rarer frames, people dart too."""
+_PROVEN_STEPS = 2
+"""There, a small track is proven after so many steps in a row that did not dart, or went on as before."""
 _DARTING_SIZE = 0.005
 """Share of the image that such a track covers at most, and a region that is where it is by chance."""
 _FOLLOW_SPEED = 0.5
@@ -71,8 +73,8 @@ class Track:
     `moving` while it is motion, the last time at `moved_at`; `believed` once it has been motion for long
     enough. `travelled` once it has been as far from where it `began` as it has been `widest` or `highest`. It
     has stayed near `origin` since `stays_since`, and last stirred at `stirred_at`. `step` was its last step
-    in pixels; `times` how often it was seen in a row, at least 1; `is_steady` once a step did not dart, or
-    went on as the one before.
+    in pixels; `times` how often it was seen in a row, at least 1; `steady` how many steps in a row did not
+    dart, or went on as the one before; `is_steady` once one did.
     """
 
     __slots__ = (
@@ -92,6 +94,7 @@ class Track:
         "seen_at",
         "speed",
         "stays_since",
+        "steady",
         "step",
         "stirred_at",
         "times",
@@ -109,7 +112,7 @@ class Track:
         self.mask: Plane | None = None
         self.seen_at = self.stirred_at = self.stays_since = self.moved_at = now
         self.believed = self.moving = self.calm = self.travelled = self.is_steady = False
-        self.misses, self.times, self.moving_s = 0, 0, 0.0
+        self.misses, self.times, self.steady, self.moving_s = 0, 0, 0, 0.0
 
     @property
     def is_kept(self) -> bool:
@@ -138,7 +141,8 @@ class Track:
         )
         stays = _common(box, self.box) >= _DART * min(_size(box), _size(self.box))
         if now > self.seen_at:
-            self.is_steady |= goes_on or stays
+            self.steady = self.steady + 1 if goes_on or stays else 0
+            self.is_steady |= self.steady > 0
             self.step = step
         self.box, self.seen_at, self.misses, self.times = box, now, 0, self.times + 1
         self.widest = max(self.widest, box[2] - box[0])
@@ -170,7 +174,7 @@ class Tracks:
         self._worn: Plane | None = None
         self._worn_until = 0.0
         self._restless = Restless()
-        self._followed_at = 0.0
+        self._followed_at = self._passed = 0.0
         self._owner = np.full(1, -1)
         """Index of the track that each region continues, by label; -1 for none."""
 
@@ -180,7 +184,8 @@ class Tracks:
         A region that darts does not: its track has not been seen long enough. Nor does one that may be where
         it is by chance.
         """
-        passed, self._followed_at = now - self._followed_at, now
+        passed = self._passed = now - self._followed_at
+        self._followed_at = now
         rare = passed > _OFTEN_S
         if not self._tracks or regions.count < 2:
             self._owner = np.full(regions.count, -1)
@@ -237,6 +242,15 @@ class Tracks:
         common = np.maximum(high - low, 0.0).prod(axis=1)
         smaller = np.minimum(*((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes, last)))
         return np.asarray(common < _DART * smaller, np.bool_)
+
+    def unproven(self, regions: Regions) -> NDArray[np.bool_]:
+        """Return which small regions continue a track that may still be an insect, where frames are few."""
+        if not _FEW_S - 1e-6 <= self._passed <= _RARE_S:
+            return np.zeros(regions.count, np.bool_)
+        unproven = self._where(
+            [track.steady < _PROVEN_STEPS and not track.believed for track in self._tracks]
+        )
+        return unproven & (regions.area <= _DARTING_SIZE * regions.shape[0] * regions.shape[1])
 
     def moved(self) -> NDArray[np.bool_]:
         """Return which regions continue a track that was motion in the frame before."""
