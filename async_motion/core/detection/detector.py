@@ -35,6 +35,7 @@ from async_motion.core.detection.look import Look, Thresholds
 from async_motion.core.detection.packing import pack, unpack
 from async_motion.core.detection.regions import Regions, Unrest, clean, labels, some
 from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, kind_of, samples_of
+from async_motion.core.detection.screens import Screens
 from async_motion.core.detection.settings import DetectorSettings
 from async_motion.core.detection.spent import Spent
 from async_motion.core.detection.tracks import Tracks, stirring
@@ -213,6 +214,7 @@ class Detector:
         """Learn the scene from `plane` alone."""
         self._background = Background(plane, now)
         self._unrest = Unrest((plane.shape[0], plane.shape[1]))
+        self._screens = Screens((plane.shape[0], plane.shape[1]))
         self._tracks = Tracks(self.settings.rest_s)
         self._places = Places()
         self._undecided = Undecided(self._unrest)
@@ -462,6 +464,10 @@ class Detector:
         at_rest, undone = self._background.reference, bool(look.light)
         left_out = regions.relit(look.corrected, at_rest, large & ~kept, undone=undone)
         left_out |= self._text.text(regions, look.shift)
+        native = ~self._tracks.travelled()
+        unmoved = large & native if not look.shift and not look.light else np.zeros(regions.count, np.bool_)
+        self._screens.update(regions, look.corrected, look.whole_threshold, unmoved, now)
+        left_out |= self._screens.left_out(regions, native, now)
         if self._switched is not None:
             left_out |= self._lit(regions, look, large, now)
         large &= ~left_out

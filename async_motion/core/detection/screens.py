@@ -1,0 +1,134 @@
+"""Screens: what is replaced as a whole, again and again, and stays where it is.
+
+A television, a monitor or a display in a shop window moves, but nobody does. A cut replaces most of its
+pixels from one frame to the next, after a frame that hardly differed, and the outline stays; a person does
+not do that. Two cuts in the same place make it a screen, and what lies in a screen is left out until nothing
+has stirred there for `_FORGOTTEN_S`. What has come from elsewhere is seen: a person before the screen.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from async_motion.core.detection.regions import Regions, labels
+from async_motion.core.detection.working_image import Plane
+
+_REPLACED, _CALM = 0.5, 0.3
+"""A cut changes at least the first share of a region, after a frame that changed at most the second."""
+_STAYS, _SAME_PLACE = 0.75, 0.7
+"""Share of the union of two boxes that they have in common: of a region in two frames, of two cuts."""
+_FILLED = 0.7
+"""A screen fills at least this share of its box."""
+_LARGEST = 0.1
+"""Share of the image that a screen covers at most."""
+_APART_S, _MEMORY_S = 0.8, 60.0
+"""The shortest and the longest time between two cuts of a screen."""
+_RAREST_S = 0.34
+"""Frames at longer intervals are not looked at: what moves would be replaced."""
+_FORGOTTEN_S = 300.0
+_WITHIN = 0.7
+"""A region belongs to a screen if this share of it lies there."""
+_MOST = 8
+"""Of more cuts or screens than this, the oldest are forgotten."""
+_RIM = 2
+"""Pixels around a screen that belong to it."""
+
+_Corners = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels."""
+
+
+class _Seen(NamedTuple):
+    """A region or a screen: its box, when it was there, and which share of it had changed."""
+
+    box: _Corners
+    at: float
+    changed: float = 0.0
+
+
+class Screens:
+    """The screens of one camera, whose images are `shape` (h, w). Call `update` for each frame."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._shape = shape
+        self._before: Plane | None = None
+        self._regions: list[_Seen] = []
+        """Those of the frame before."""
+        self._cuts: list[_Seen] = []
+        self._screens: list[_Seen] = []
+        self._mask: Plane | None = None
+
+    def left_out(self, regions: Regions, among: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
+        """Return which regions `among` those asked for lie in a screen."""
+        if self._mask is None:
+            return np.zeros(regions.count, np.bool_)
+        found = np.asarray(among & (regions.share(self._mask, among) >= _WITHIN), np.bool_)
+        stirring = [_corners(regions, label) for label in labels(found)]
+        screens = [
+            screen._replace(at=now) if any(_shared(screen.box, box) for box in stirring) else screen
+            for screen in self._screens
+        ]
+        self._screens = [screen for screen in screens if now - screen.at <= _FORGOTTEN_S]
+        if len(self._screens) < len(screens):
+            self._draw()
+        return found
+
+    def update(
+        self, regions: Regions, plane: Plane, tolerance: Plane, among: NDArray[np.bool_], now: float
+    ) -> None:
+        """Look for cuts in the regions `among` those asked for.
+
+        `plane` (h, w) is the image without shake and light. What differs by more than `tolerance` (h, w) from
+        the one before has changed.
+        """
+        before, self._before = self._before, plane
+        known = [seen for seen in self._regions if now - seen.at <= _RAREST_S]
+        self._regions = []
+        chosen = labels(among)
+        if not chosen or before is None:
+            return
+        changed = regions.changed(plane, before, tolerance, among) / np.maximum(regions.area, 1)
+        for label in chosen:
+            seen = _Seen(_corners(regions, label), now, float(changed[label]))
+            self._regions.append(seen)
+            if seen.changed >= _REPLACED and self._may_be_screen(regions, label):
+                last = next((old for old in known if _shared(old.box, seen.box) >= _STAYS), None)
+                if last is not None and last.changed <= _CALM:
+                    self._cut(seen)
+
+    def _may_be_screen(self, regions: Regions, label: int) -> bool:
+        left, top, right, bottom = _corners(regions, label)
+        pixels = (right - left) * (bottom - top)
+        large = pixels > _LARGEST * regions.mask.size
+        return bool(regions.inner[label]) and not large and int(regions.area[label]) >= _FILLED * pixels
+
+    def _cut(self, cut: _Seen) -> None:
+        self._cuts = [old for old in self._cuts if cut.at - old.at <= _MEMORY_S]
+        if any(
+            cut.at - old.at >= _APART_S and _shared(old.box, cut.box) >= _SAME_PLACE for old in self._cuts
+        ):
+            self._screens = [*self._screens, cut][-_MOST:]
+            self._draw()
+        self._cuts = [*self._cuts, cut][-_MOST:]
+
+    def _draw(self) -> None:
+        self._mask = np.zeros(self._shape, np.uint8) if self._screens else None
+        for screen in self._screens:
+            left, top, right, bottom = (int(side) for side in screen.box)
+            assert self._mask is not None
+            self._mask[max(top - _RIM, 0) : bottom + _RIM, max(left - _RIM, 0) : right + _RIM] = 255
+
+
+def _corners(regions: Regions, label: int) -> _Corners:
+    left, top, width, height = regions.boxes[label].tolist()
+    return float(left), float(top), float(left + width), float(top + height)
+
+
+def _shared(one: _Corners, other: _Corners) -> float:
+    """Return the share of the union of two boxes that they have in common."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    common = max(width, 0.0) * max(min(one[3], other[3]) - max(one[1], other[1]), 0.0)
+    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - common
+    return common / union
