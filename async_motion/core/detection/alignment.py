@@ -28,6 +28,11 @@ _CALM = 1.0
 _ASTRAY = 2.0
 _MAX_SHIFT = 24.0
 _MIN_SHIFT = 0.15
+_BETTER = 0.9
+"""With the shift, the points disagree by at most this share of what they do without it."""
+_FAR, _BETTER_FAR = 6.0, 0.7
+"""A shift of more than `_FAR` pixels is seldom, and shadows of clouds pass for one along straight edges: it
+must explain more."""
 
 
 class Shift(NamedTuple):
@@ -69,7 +74,10 @@ class Aligner:
             if less < rest:
                 moved, rest = again, less
         x, y = (float(value) * self._scale for value in moved)
-        if rest >= 0.9 * at_rest or np.hypot(x, y) <= _MIN_SHIFT or max(abs(x), abs(y)) >= _MAX_SHIFT:
+        length = float(np.hypot(x, y))
+        if length <= _MIN_SHIFT or max(abs(x), abs(y)) >= _MAX_SHIFT:
+            return STEADY
+        if rest >= (_BETTER_FAR if length > _FAR else _BETTER) * at_rest:
             return STEADY
         return Shift(x, y)
 
