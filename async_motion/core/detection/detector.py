@@ -382,8 +382,10 @@ class Detector:
             else fitting
         )
         real = evident & seen
+        glows = np.zeros(regions.count, np.bool_)
         if some(real):
-            real &= ~regions.glows(look.corrected, background.reference, background.sharpness, real & ~kept)
+            glows = regions.glows(look.corrected, background.reference, background.sharpness, real & ~kept)
+            real &= ~glows
         lasting = self._lasting(regions, required, look, fitting & seen & ~evident, scene, now)
         real, evident = real | lasting, evident | lasting
         self._spend(regions, real, lasting, passed)
@@ -397,7 +399,7 @@ class Detector:
             small = regions.inner & (regions.area >= np.maximum(_CONTINUES * required, FEWEST_PIXELS))
             followed = large | (others & small & self._tracks.continuing())
         self._tracks.update(regions, followed, real, stirs, self._unrest, now, settled=settled)
-        near = self._places.near(regions, seen & ~real, now)
+        near = self._places.near(regions, seen & ~real & ~glows, now)
         self._places.update(regions, real, now, passed)
         if some(near):
             # Tracks and places follow strong evidence alone.
