@@ -367,10 +367,7 @@ class Detector:
         if regions.count == 1:
             return self._figures(look, jump, self._nothing(whole, regions, look, now, passed))
         required = self._areas.required(regions)
-        seen = self._tracks.follow(regions, now)
-        unproven = seen & self._tracks.unproven(regions)
-        if some(unproven):
-            seen &= ~regions.brighter(look.corrected, background.reference, unproven)
+        seen = self._seen(regions, look, now)
         kept = self._tracks.kept() & (regions.area >= FEWEST_PIXELS)
         large, left_out = self._candidates(regions, required, kept, look, now)
         fitting = large & (regions.area <= self.settings.max_area * whole.size)
@@ -382,10 +379,10 @@ class Detector:
             else fitting
         )
         real = evident & seen
-        glows = np.zeros(regions.count, np.bool_)
-        if some(real):
-            glows = regions.glows(look.corrected, background.reference, background.sharpness, real & ~kept)
-            real &= ~glows
+        glows = real & ~kept
+        if some(glows):
+            glows = regions.glows(look.corrected, background.reference, background.sharpness, glows)
+        real &= ~glows
         lasting = self._lasting(regions, required, look, fitting & seen & ~evident, scene, now)
         real, evident = real | lasting, evident | lasting
         self._spend(regions, real, lasting, passed)
@@ -393,11 +390,7 @@ class Detector:
         if some(real) and self._past:
             stirs = stirring(regions, look.corrected, past, look.whole_threshold, large)
         settled = not background.learning and not self._doubt
-        # What has become small continues its track, and begins none.
-        followed, others = large, ~(large | left_out)
-        if some(others[1:]):
-            small = regions.inner & (regions.area >= np.maximum(_CONTINUES * required, FEWEST_PIXELS))
-            followed = large | (others & small & self._tracks.continuing())
+        followed = self._followed(regions, required, large, left_out)
         self._tracks.update(regions, followed, real, stirs, self._unrest, now, settled=settled)
         near = self._places.near(regions, seen & ~real & ~glows, now)
         self._places.update(regions, real, now, passed)
@@ -446,6 +439,14 @@ class Detector:
         whole, window = clean(look.differs, look.corrected, self._background.reference)
         return whole, Regions(u8(cv2.bitwise_and(whole, self._areas.watched)), window)
 
+    def _seen(self, regions: Regions, look: Look, now: float) -> NDArray[np.bool_]:
+        """Return which regions were seen before; what may be an insect, only once its track is proven."""
+        seen = self._tracks.follow(regions, now)
+        unproven = seen & self._tracks.unproven(regions)
+        if some(unproven):
+            seen &= ~regions.brighter(look.corrected, self._background.reference, unproven)
+        return seen
+
     def _candidates(
         self,
         regions: Regions,
@@ -466,10 +467,11 @@ class Detector:
         at_rest, undone = self._background.reference, bool(look.light)
         left_out = regions.relit(look.corrected, at_rest, large & ~kept, undone=undone)
         left_out |= self._text.text(regions, look.shift)
-        native = ~self._tracks.travelled()
-        unmoved = large & native if not look.shift and not look.light else np.zeros(regions.count, np.bool_)
-        self._screens.update(regions, look.corrected, look.whole_threshold, unmoved, now)
-        left_out |= self._screens.left_out(regions, native, now)
+        steady = (
+            large & ~self._tracks.travelled() if not look.shift and not look.light else np.zeros_like(large)
+        )
+        self._screens.update(regions, look.corrected, look.whole_threshold, steady, now)
+        left_out |= self._screens.left_out(regions, ~self._tracks.passing(now), now)
         if self._switched is not None:
             left_out |= self._lit(regions, look, large, now)
         large &= ~left_out
@@ -480,6 +482,20 @@ class Detector:
                 large &= ~holes
             self._doubt = False
         return large, left_out
+
+    def _followed(
+        self,
+        regions: Regions,
+        required: NDArray[np.float64],
+        large: NDArray[np.bool_],
+        left_out: NDArray[np.bool_],
+    ) -> NDArray[np.bool_]:
+        """Return the `large` regions, and what has become small: it continues its track, and begins none."""
+        others = ~(large | left_out)
+        if not some(others[1:]):
+            return large
+        small = regions.inner & (regions.area >= np.maximum(_CONTINUES * required, FEWEST_PIXELS))
+        return large | (others & small & self._tracks.continuing())
 
     def _lasting(
         self,

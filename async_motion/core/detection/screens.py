@@ -62,17 +62,17 @@ class Screens:
 
     def left_out(self, regions: Regions, among: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
         """Return which regions `among` those asked for lie in a screen."""
+        if self._screens and now - min(screen.at for screen in self._screens) > _FORGOTTEN_S:
+            self._screens = [screen for screen in self._screens if now - screen.at <= _FORGOTTEN_S]
+            self._draw()
         if self._mask is None:
             return np.zeros(regions.count, np.bool_)
         found = np.asarray(among & (regions.share(self._mask, among) >= _WITHIN), np.bool_)
         stirring = [_corners(regions, label) for label in labels(found)]
-        screens = [
+        self._screens = [
             screen._replace(at=now) if any(_shared(screen.box, box) for box in stirring) else screen
             for screen in self._screens
         ]
-        self._screens = [screen for screen in screens if now - screen.at <= _FORGOTTEN_S]
-        if len(self._screens) < len(screens):
-            self._draw()
         return found
 
     def update(
@@ -86,12 +86,10 @@ class Screens:
         before, self._before = self._before, plane
         known = [seen for seen in self._regions if now - seen.at <= _RAREST_S]
         self._regions = []
-        chosen = labels(among)
-        if not chosen or before is None:
+        if before is None:
             return
-        changed = regions.changed(plane, before, tolerance, among) / np.maximum(regions.area, 1)
-        for label in chosen:
-            seen = _Seen(_corners(regions, label), now, float(changed[label]))
+        for label, changed in regions.changed(plane, before, tolerance, among).items():
+            seen = _Seen(_corners(regions, label), now, changed / int(regions.area[label]))
             self._regions.append(seen)
             if seen.changed >= _REPLACED and self._may_be_screen(regions, label):
                 last = next((old for old in known if _shared(old.box, seen.box) >= _STAYS), None)

@@ -58,6 +58,8 @@ _TRAVELS_AFTER_S = 1.0
 """Before, a large object has not shown its whole size."""
 _LASTS_S = 2.0
 """What has been followed for this long lasts."""
+_PASSES_S = 3.0
+"""What stays in one place for longer does not pass."""
 _CALMED_S = 0.5
 """What was no motion for this long may be what an object has left."""
 
@@ -250,7 +252,8 @@ class Tracks:
         unproven = self._where(
             [track.steady < _PROVEN_STEPS and not track.believed for track in self._tracks]
         )
-        return unproven & (regions.area <= _DARTING_SIZE * regions.shape[0] * regions.shape[1])
+        small = regions.area <= _DARTING_SIZE * regions.shape[0] * regions.shape[1]
+        return np.asarray(unproven & small, np.bool_)
 
     def moved(self) -> NDArray[np.bool_]:
         """Return which regions continue a track that was motion in the frame before."""
@@ -263,6 +266,12 @@ class Tracks:
     def travelled(self) -> NDArray[np.bool_]:
         """Return which regions continue a track that has come from elsewhere."""
         return self._where([track.travelled for track in self._tracks])
+
+    def passing(self, now: float) -> NDArray[np.bool_]:
+        """Return which regions continue a track that has come from elsewhere and has not stayed here."""
+        return self._where(
+            [track.travelled and now - track.stays_since <= _PASSES_S for track in self._tracks]
+        )
 
     def lasting(self, now: float) -> NDArray[np.bool_]:
         """Return which regions continue a track that has been followed for `_LASTS_S`, not from dart to dart.

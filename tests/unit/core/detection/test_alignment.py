@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from async_motion.core.detection.alignment import STEADY, Aligner, Shift, shifted
+from async_motion.core.model import Luma
 from tests.support.scenes import texture
 
 
@@ -31,6 +33,25 @@ def test_an_unmoved_image_is_steady_though_a_part_of_it_moves() -> None:
 def test_a_change_of_light_is_not_a_shift() -> None:
     still = texture()
     assert Aligner(still).shift(np.clip(still.astype(int) + 25, 0, 255).astype(np.uint8)) is STEADY
+
+
+def road_below_clouds(seed: int, depth: float, drift: int) -> Luma:
+    """Return a plain road with straight markings, below the shadows of clouds that drift to the left."""
+    road = np.full((180, 320), 110, np.uint8)
+    for left, right in ((60, 20), (100, 52), (150, 88), (176, 120)):
+        cv2.line(road, (0, left), (319, right), 170, 3, cv2.LINE_AA)
+    coarse = np.random.default_rng(seed).normal(0, 1, (5, 14)).astype(np.float32)
+    cover = cv2.resize(coarse, (14 * 40, 180), interpolation=cv2.INTER_CUBIC)[:, drift : drift + 320]
+    shaded = cv2.GaussianBlur(road, (3, 3), 0) * (1 - depth / (1 + np.exp(-3 * cover)))
+    return np.asarray(np.clip(shaded, 0, 255), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("seed", "depth", "drift"), [(1, 0.3, 220), (5, 0.3, 30), (7, 0.5, 220), (14, 0.3, 160), (22, 0.5, 160)]
+)
+def test_shadows_of_clouds_on_a_road_are_no_large_shift(seed: int, depth: float, drift: int) -> None:
+    found = Aligner(road_below_clouds(seed, depth, 0)).shift(road_below_clouds(seed, depth, drift))
+    assert max(abs(found.x), abs(found.y)) < 6.0
 
 
 @pytest.mark.parametrize("shape", [(240, 320), (16, 16), (16, 300), (1, 300), (300, 1), (1, 1)])

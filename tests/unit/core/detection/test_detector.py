@@ -724,6 +724,32 @@ def test_an_insect_that_turns_about_for_seconds_is_hardly_motion_at_five_frames_
     assert motion <= 1
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_bright_insect_that_hovers_is_hardly_motion_at_five_frames_a_second(seed: int) -> None:
+    """It is often near its last place: without the rule for what is bright, motion in 29 to 44 frames."""
+    random = np.random.default_rng(seed)
+    detector, motion = Detector(DetectorSettings()), 0
+    x, y = 160.0, 90.0
+    for step, frame in enumerate(grains(np.full((180, 320), 40, np.uint8), 60 * 5)):
+        x, y = np.clip((x + random.normal(0, 22), y + random.normal(0, 22)), 20, 150)
+        if step > 50 and step % 50 < 25:
+            width, height = random.integers(7, 16, 2)
+            frame[int(y) : int(y) + height, int(x) : int(x) + width] = 160
+        motion += detector.update(frame, step / 5).motion
+    assert motion <= 10
+
+
+@pytest.mark.parametrize(("level", "first"), [(15, 1), (200, 3)])
+def test_who_is_small_at_five_frames_a_second_is_seen_in_the_second_or_fourth(level: int, first: int) -> None:
+    detector, seen = Detector(DetectorSettings()), []
+    for step, frame in enumerate(grains(np.full((180, 320), 80, np.uint8), 100)):
+        if step >= 80:
+            frame[80:96, 100 + 3 * (step - 80) : 108 + 3 * (step - 80)] = level
+        seen.append(detector.update(frame, step / 5).motion)
+    assert seen[80:].index(True) == first
+    assert all(seen[80 + first :])
+
+
 def test_learning_and_rest_are_told_in_seconds() -> None:
     still = patches()
     slow = watch(Detector(DetectorSettings(learning_s=2.0)), [still] * 10 + walk(still, range(20, 120, 4)))

@@ -80,6 +80,23 @@ def test_at_few_frames_what_goes_straight_on_is_seen_in_the_fourth() -> None:
     assert seen == [False, False, False, True, True, True]
 
 
+@pytest.mark.parametrize(
+    ("step_s", "proven"), [(0.04, [True] * 5), (0.2, [False] + [True] * 4), (1.0, [True] * 5)]
+)
+def test_at_few_frames_a_small_track_is_proven_after_two_steps(step_s: float, proven: list[bool]) -> None:
+    scene = Scene()
+    scene.show((20, 20, 6, 6), step_s=step_s)
+    found = []
+    for _ in range(5):
+        box = (20, 20, 6, 6)
+        scene.show(box, settled=False, step_s=step_s)
+        # What `show` has moved is asked for as in the next frame.
+        regions = Regions(plane(box))
+        scene.tracks.follow(regions, scene.now + step_s)
+        found.append(not scene.tracks.unproven(regions)[1])
+    assert found == proven
+
+
 @pytest.mark.parametrize("step_s", [0.04, 0.2, 1.0, 2.0])
 def test_a_steady_walk_is_one_track_at_any_frame_rate(step_s: float) -> None:
     scene = Scene()

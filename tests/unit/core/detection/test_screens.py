@@ -1,0 +1,160 @@
+"""A screen is found by its cuts and left out; people are taken for none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+
+from async_motion.core.detection.detector import Detector, DetectorSettings
+from async_motion.core.detection.regions import Regions
+from async_motion.core.detection.screens import Screens
+from async_motion.core.detection.working_image import Plane
+from async_motion.core.model import Luma
+from tests.support.scenes import patches
+
+SHAPE = (180, 320)
+SCREEN = (slice(60, 88), slice(200, 248))
+STEP_S = 0.2
+TOLERANCE: Plane = np.full(SHAPE, 10, np.uint8)
+
+
+def television(count: int, fps: float, *, every_s: float = 2.0, seed: int = 4) -> list[Luma]:
+    """Return frames of a still room with a television that cuts about each `every_s`, and a little noise."""
+    draw, still = np.random.default_rng(seed), patches(*SHAPE)
+
+    def scene() -> Luma:
+        coarse = draw.integers(20, 240, (3, 4)).astype(np.uint8)
+        return np.asarray(cv2.resize(coarse, (48, 28), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+    frames, shown = [], scene()
+    for _ in range(count):
+        if draw.random() < 1.0 / (every_s * fps):
+            shown = scene()
+        frame = still.copy()
+        frame[SCREEN] = shown
+        frames.append(np.clip(frame + draw.normal(0, 1.0, SHAPE), 0, 255).astype(np.uint8))
+    return frames
+
+
+def judged(frames: list[Luma], fps: float) -> list[bool]:
+    detector = Detector(DetectorSettings())
+    return [detector.update(frame, step / fps).motion for step, frame in enumerate(frames)]
+
+
+@pytest.mark.parametrize("fps", [5, 15])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_television_is_no_motion_after_some_cuts(fps: int, seed: int) -> None:
+    seen = judged(television(60 * fps, fps, seed=seed), fps)
+    assert not any(seen[25 * fps :])
+
+
+def test_who_walks_before_a_television_is_seen_and_afterwards_it_is_still_left_out() -> None:
+    frames = television(90 * 5, 5)
+    for step in range(200, 275):
+        left = 4 * (step - 200)
+        frames[step][50:120, left : left + 24] = 15
+    seen = judged(frames, 5)
+    assert not any(seen[125:200])
+    assert np.mean(seen[204:275]) > 0.95
+    assert not any(seen[300:])
+
+
+def test_a_person_who_waves_all_the_time_is_no_screen() -> None:
+    still = patches(*SHAPE)
+    draw = np.random.default_rng(3)
+    frames: list[Luma] = []
+    arm = 0
+    for step in range(60 * 5):
+        frame = np.clip(still + draw.normal(0, 1.0, SHAPE), 0, 255).astype(np.uint8)
+        left = min(4 * step, 150)
+        frame[60:130, left : left + 24] = 20
+        arm = int(draw.integers(0, 40)) if step % 5 == 0 else arm
+        frame[70:76, left + 24 : left + 24 + arm] = 220
+        frames.append(frame)
+    assert np.mean(judged(frames, 5)[5:]) > 0.95
+
+
+class Cuts:
+    """Shows regions and images to `Screens`, one each `STEP_S`."""
+
+    def __init__(self) -> None:
+        self.screens, self.now = Screens(SHAPE), 0.0
+
+    def show(self, draw: Callable[[Plane], None], box: tuple[int, int, int, int] = (100, 60, 40, 24)) -> bool:
+        """Show an image and the region (left, top, width, height); return whether it lies in a screen."""
+        left, top, width, height = box
+        mask, image = np.zeros(SHAPE, np.uint8), np.full(SHAPE, 90, np.uint8)
+        mask[top : top + height, left : left + width] = 255
+        draw(image[top : top + height, left : left + width])
+        regions = Regions(mask)
+        self.now += STEP_S
+        all_of_it = np.array([False, True])
+        self.screens.update(regions, image, TOLERANCE, all_of_it, self.now)
+        return bool(self.screens.left_out(regions, all_of_it, self.now)[1])
+
+
+def level(value: int) -> Callable[[Plane], None]:
+    def draw(part: Plane) -> None:
+        part[:] = value
+
+    return draw
+
+
+def scenes(*lengths: int) -> list[int]:
+    """Return grey levels: one for each of the scenes, which have these numbers of frames."""
+    levels = [150, 200, 30, 240]
+    return [levels[scene] for scene, length in enumerate(lengths) for _ in range(length)]
+
+
+def test_two_cuts_in_the_same_place_make_a_screen() -> None:
+    cuts = Cuts()
+    assert [cuts.show(level(value)) for value in scenes(3, 5, 2)] == [False] * 8 + [True] * 2
+
+
+@pytest.mark.parametrize("lengths", [(3, 3, 4), (10,), (1,) * 4])
+def test_one_cut_cuts_at_once_and_changes_all_the_time_make_none(lengths: tuple[int, ...]) -> None:
+    cuts = Cuts()
+    assert not any(cuts.show(level(value)) for value in scenes(*lengths))
+
+
+def test_cuts_in_different_places_of_half_a_region_or_too_large_make_none() -> None:
+    def half(value: int) -> Callable[[Plane], None]:
+        def draw(part: Plane) -> None:
+            part[:] = 150
+            part[:, : part.shape[1] // 3] = value
+
+        return draw
+
+    moved, parts, large = Cuts(), Cuts(), Cuts()
+    values = scenes(3, 5, 5)
+    assert not any(
+        moved.show(level(value), (100 + 3 * step, 60, 40, 24)) for step, value in enumerate(values)
+    )
+    assert not any(parts.show(half(value)) for value in values)
+    assert not any(large.show(level(value), (100, 60, 110, 60)) for value in values)
+
+
+def test_a_screen_is_forgotten_five_minutes_after_it_last_stirred() -> None:
+    cuts = Cuts()
+    for value in scenes(3, 5, 2):
+        cuts.show(level(value))
+    cuts.now += 200.0
+    assert cuts.show(level(60))
+    cuts.now += 299.0
+    assert cuts.show(level(60))
+    cuts.now += 301.0
+    cuts.show(level(60))
+    assert not cuts.show(level(60))
+
+
+def test_what_has_come_from_elsewhere_is_not_asked_for() -> None:
+    cuts = Cuts()
+    for value in scenes(3, 5, 2):
+        cuts.show(level(value))
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[62:80, 104:112] = 255
+    assert not cuts.screens.left_out(Regions(mask), np.zeros(2, np.bool_), cuts.now).any()
+    assert cuts.screens.left_out(Regions(mask), np.array([False, True]), cuts.now).tolist() == [False, True]
