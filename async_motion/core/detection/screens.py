@@ -1,9 +1,9 @@
 """Screens: what is replaced as a whole, again and again, and stays where it is.
 
 A television, a monitor or a display in a shop window moves, but nobody does. A cut replaces most of its
-pixels from one frame to the next, after a frame that hardly differed, and the outline stays; a person does
-not do that. Two cuts in the same place make it a screen, and what lies in a screen is left out until nothing
-has stirred there for `_FORGOTTEN_S`. What has come from elsewhere is seen: a person before the screen.
+pixels from one frame to the next; in the frame after that, the outline is the same and hardly anything
+differs. A person does not do that. Two cuts in the same place make it a screen, and what lies in a screen is
+left out until nothing has stirred there for `_FORGOTTEN_S`. What passes is seen: a person before the screen.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from async_motion.core.detection.regions import Regions, labels
 from async_motion.core.detection.working_image import Plane
 
 _REPLACED, _CALM = 0.5, 0.3
-"""A cut changes at least the first share of a region, after a frame that changed at most the second."""
+"""A cut changes at least the first share of a region, and the frame after it at most the second."""
 _STAYS, _SAME_PLACE = 0.75, 0.7
 """Share of the union of two boxes that they have in common: of a region in two frames, of two cuts."""
 _FILLED = 0.7
 """A screen fills at least this share of its box."""
-_LARGEST = 0.1
-"""Share of the image that a screen covers at most."""
+_LARGEST, _LONGEST = 0.1, 2.5
+"""A screen covers at most the first share of the image, and its sides differ at most by the second factor."""
 _APART_S, _MEMORY_S = 0.8, 60.0
 """The shortest and the longest time between two cuts of a screen."""
 _RAREST_S = 0.34
@@ -91,18 +91,19 @@ class Screens:
         for label, changed in regions.changed(plane, before, tolerance, among).items():
             seen = _Seen(_corners(regions, label), now, changed / int(regions.area[label]))
             self._regions.append(seen)
-            if seen.changed >= _REPLACED and self._may_be_screen(regions, label):
-                last = next((old for old in known if _shared(old.box, seen.box) >= _STAYS), None)
-                if last is not None and last.changed <= _CALM:
-                    self._cut(seen)
+            last = next((old for old in known if _shared(old.box, seen.box) >= _STAYS), None)
+            if last is not None and last.changed >= _REPLACED and seen.changed <= _CALM:
+                self._cut(regions, label, seen)
 
-    def _may_be_screen(self, regions: Regions, label: int) -> bool:
-        left, top, right, bottom = _corners(regions, label)
-        pixels = (right - left) * (bottom - top)
-        large = pixels > _LARGEST * regions.mask.size
-        return bool(regions.inner[label]) and not large and int(regions.area[label]) >= _FILLED * pixels
-
-    def _cut(self, cut: _Seen) -> None:
+    def _cut(self, regions: Regions, label: int, cut: _Seen) -> None:
+        """Note a cut, if the region has the shape of a screen."""
+        _, _, width, height = regions.boxes[label].tolist()
+        if not regions.inner[label] or width * height > _LARGEST * regions.mask.size:
+            return
+        if max(width, height) > _LONGEST * min(width, height):
+            return
+        if int(regions.area[label]) < _FILLED * width * height:
+            return
         self._cuts = [old for old in self._cuts if cut.at - old.at <= _MEMORY_S]
         if any(
             cut.at - old.at >= _APART_S and _shared(old.box, cut.box) >= _SAME_PLACE for old in self._cuts
