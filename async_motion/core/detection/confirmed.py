@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from async_motion.core.detection.corners import Corners, enclosing, meet
 from async_motion.core.detection.regions import Regions, labels
 
 _HOLDS_S = 10.0
@@ -29,15 +30,11 @@ _JOINS, _NEAR = 2.0, 3.0
 """How far from a place, in pixels, motion belongs to it, and a region is near it."""
 
 
-_Corners = tuple[float, float, float, float]
-"""Left, top, right, bottom, in pixels."""
-
-
 @dataclass(slots=True, eq=False)
 class _Place:
     """One place: the `box` of its last motion, and when that was; how many seconds of motion it has had."""
 
-    box: _Corners
+    box: Corners
     at: float
     lasted: float = 0.0
     weak_at: float = -math.inf
@@ -61,9 +58,9 @@ class Places:
         strong there extends no place: otherwise a television would be motion for ever.
         """
         for label in labels(weak):
-            box = regions.corners[label].tolist()
+            box = regions.corners_of(label)
             for place in self._places:
-                if _meets(place.box, box, _NEAR):
+                if meet(place.box, box, _NEAR):
                     place.weak_at = now
 
     def near(self, regions: Regions, among: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
@@ -71,8 +68,8 @@ class Places:
         found = np.zeros(regions.count, np.bool_)
         confirmed = [place.box for place in self._places if place.is_confirmed and now - place.at <= _HOLDS_S]
         for label in labels(among) if confirmed else []:
-            box = regions.corners[label].tolist()
-            found[label] = any(_meets(known, box, _NEAR) for known in confirmed)
+            box = regions.corners_of(label)
+            found[label] = any(meet(known, box, _NEAR) for known in confirmed)
         return found
 
     def update(self, regions: Regions, real: NDArray[np.bool_], now: float, passed_s: float) -> None:
@@ -80,14 +77,14 @@ class Places:
         self._places = [place for place in self._places if now - place.at <= _HOLDS_S]
         met: list[_Place] = []
         for label in labels(real):
-            box: _Corners = regions.corners[label].tolist()
-            meets = [place for place in self._places if _meets(place.box, box, _JOINS)]
+            box = regions.corners_of(label)
+            meets = [place for place in self._places if meet(place.box, box, _JOINS)]
             place = max(meets, key=lambda place: place.lasted) if meets else self._opened(box, met, now)
             if place is None:
                 continue
             if place in met:
                 # The parts of one object are one place.
-                place.box = _joined(place.box, box)
+                place.box = enclosing((place.box, box))
             else:
                 place.box = box
                 met.append(place)
@@ -100,7 +97,7 @@ class Places:
             place.lasted += min(passed_s, _LONGEST_STEP_S)
             place.at = now
 
-    def _opened(self, box: _Corners, met: list[_Place], now: float) -> _Place | None:
+    def _opened(self, box: Corners, met: list[_Place], now: float) -> _Place | None:
         """Return a new place, if need be instead of the oldest unconfirmed one that is not `met`."""
         if len(self._places) >= _MOST:
             others = [place for place in self._places if not place.is_confirmed and place not in met]
@@ -111,18 +108,3 @@ class Places:
             return place
         self._places.append(place := _Place(box, now))
         return place
-
-
-def _meets(one: _Corners, other: _Corners, margin: float) -> bool:
-    """Return whether two boxes overlap once `margin` pixels are added to one."""
-    return (
-        one[0] < other[2] + margin
-        and one[2] > other[0] - margin
-        and one[1] < other[3] + margin
-        and one[3] > other[1] - margin
-    )
-
-
-def _joined(one: _Corners, other: _Corners) -> _Corners:
-    """Return the smallest box that holds both."""
-    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])

@@ -523,6 +523,7 @@ class Detector:
         """Do what `_verdict` does, without any region; return the reason."""
         none = np.zeros(1, np.bool_)
         self._tracks.follow(regions, now)
+        self._screens.update(regions, look.corrected, look.whole_threshold, none, now)
         if self._switched is not None and now - self._switched.at >= _PAST_S - 1e-6:
             self._switched = None
         if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:

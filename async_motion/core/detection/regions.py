@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from async_motion.core.detection.corners import Corners
 from async_motion.core.detection.shadows import shadows
 from async_motion.core.detection.working_image import (
     Plane,
@@ -166,6 +167,11 @@ class Regions:
         corners = self.boxes.astype(np.float64)
         corners[:, 2:] += corners[:, :2]
         return corners
+
+    def corners_of(self, label: int) -> Corners:
+        """Return the corners of a region's box."""
+        left, top, width, height = self.boxes[label].tolist()
+        return float(left), float(top), float(left + width), float(top + height)
 
     @cached_property
     def inner(self) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from async_motion.core.detection.corners import Corners, common, common_share, size
 from async_motion.core.detection.regions import Regions, labels
 from async_motion.core.detection.working_image import Plane
 
@@ -36,14 +37,11 @@ _MOST = 8
 _RIM = 2
 """Pixels around a screen that belong to it."""
 
-_Corners = tuple[float, float, float, float]
-"""Left, top, right, bottom, in pixels."""
-
 
 class _Seen(NamedTuple):
     """A region or a screen: its box, when it was there, and which share of it had changed."""
 
-    box: _Corners
+    box: Corners
     at: float
     changed: float = 0.0
 
@@ -68,9 +66,9 @@ class Screens:
         if self._mask is None:
             return np.zeros(regions.count, np.bool_)
         found = np.asarray(among & (regions.share(self._mask, among) >= _WITHIN), np.bool_)
-        stirring = [_corners(regions, label) for label in labels(found)]
+        stirring = [regions.corners_of(label) for label in labels(found)]
         self._screens = [
-            screen._replace(at=now) if any(_shared(screen.box, box) for box in stirring) else screen
+            screen._replace(at=now) if any(common(screen.box, box) for box in stirring) else screen
             for screen in self._screens
         ]
         return found
@@ -89,26 +87,33 @@ class Screens:
         if before is None:
             return
         for label, changed in regions.changed(plane, before, tolerance, among).items():
-            seen = _Seen(_corners(regions, label), now, changed / int(regions.area[label]))
+            seen = _Seen(regions.corners_of(label), now, changed / int(regions.area[label]))
             self._regions.append(seen)
-            last = next((old for old in known if _shared(old.box, seen.box) >= _STAYS), None)
-            if last is not None and last.changed >= _REPLACED and seen.changed <= _CALM:
-                self._cut(regions, label, seen)
+            last = next((old for old in known if common_share(old.box, seen.box) >= _STAYS), None)
+            if last is None or last.changed < _REPLACED or seen.changed > _CALM:
+                continue
+            if self._may_be_screen(regions, label, seen.box):
+                self._cut(seen)
 
-    def _cut(self, regions: Regions, label: int, cut: _Seen) -> None:
-        """Note a cut, if the region has the shape of a screen."""
-        _, _, width, height = regions.boxes[label].tolist()
-        if not regions.inner[label] or width * height > _LARGEST * regions.mask.size:
-            return
-        if max(width, height) > _LONGEST * min(width, height):
-            return
-        if int(regions.area[label]) < _FILLED * width * height:
-            return
+    def _may_be_screen(self, regions: Regions, label: int, box: Corners) -> bool:
+        """Return whether a region is as a screen: a filled rectangle, neither too large nor too long."""
+        pixels, width, height = size(box), box[2] - box[0], box[3] - box[1]
+        return (
+            bool(regions.inner[label])
+            and pixels <= _LARGEST * regions.mask.size
+            and max(width, height) <= _LONGEST * min(width, height)
+            and int(regions.area[label]) >= _FILLED * pixels
+        )
+
+    def _cut(self, cut: _Seen) -> None:
+        """Note a cut; the second in the same place makes it a screen."""
         self._cuts = [old for old in self._cuts if cut.at - old.at <= _MEMORY_S]
         if any(
-            cut.at - old.at >= _APART_S and _shared(old.box, cut.box) >= _SAME_PLACE for old in self._cuts
+            cut.at - old.at >= _APART_S and common_share(old.box, cut.box) >= _SAME_PLACE
+            for old in self._cuts
         ):
-            self._screens = [*self._screens, cut][-_MOST:]
+            others = [old for old in self._screens if common_share(old.box, cut.box) < _SAME_PLACE]
+            self._screens = [*others, cut][-_MOST:]
             self._draw()
         self._cuts = [*self._cuts, cut][-_MOST:]
 
@@ -118,16 +123,3 @@ class Screens:
             left, top, right, bottom = (int(side) for side in screen.box)
             assert self._mask is not None
             self._mask[max(top - _RIM, 0) : bottom + _RIM, max(left - _RIM, 0) : right + _RIM] = 255
-
-
-def _corners(regions: Regions, label: int) -> _Corners:
-    left, top, width, height = regions.boxes[label].tolist()
-    return float(left), float(top), float(left + width), float(top + height)
-
-
-def _shared(one: _Corners, other: _Corners) -> float:
-    """Return the share of the union of two boxes that they have in common."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    common = max(width, 0.0) * max(min(one[3], other[3]) - max(one[1], other[1]), 0.0)
-    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - common
-    return common / union

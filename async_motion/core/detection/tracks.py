@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.association import Restless, likeliest
+from async_motion.core.detection.corners import Corners, common, enclosing, size
 from async_motion.core.detection.regions import Regions, Unrest, labels
 from async_motion.core.detection.working_image import Plane, grown, u8
 
@@ -65,8 +66,6 @@ _CALMED_S = 0.5
 
 
 _Point = tuple[float, float]
-_Corners = tuple[float, float, float, float]
-"""Left, top, right, bottom, in pixels. Tuples: for a few boxes they are several times as fast as arrays."""
 
 
 class Track:
@@ -104,7 +103,7 @@ class Track:
         "widest",
     )
 
-    def __init__(self, box: _Corners, now: float) -> None:
+    def __init__(self, box: Corners, now: float) -> None:
         self.box, self.born = box, now
         self.origin: _Point = _centre(box)
         self.began = self.origin
@@ -121,7 +120,7 @@ class Track:
         """Whether the background must not learn its place."""
         return self.believed and self.calm
 
-    def expected(self, now: float, width: int) -> _Corners:
+    def expected(self, now: float, width: int) -> Corners:
         """Return the box to search at `now`, in an image `width` pixels wide."""
         passed = min(now - self.seen_at, _MAX_GAP_S)
         spread = _SPREAD * width * passed + _SPREAD_PIXELS
@@ -129,7 +128,7 @@ class Track:
         x, y = self.speed[0] * passed, self.speed[1] * passed
         return left + x - spread, top + y - spread, right + x + spread, bottom + y + spread
 
-    def move(self, box: _Corners, now: float) -> None:
+    def move(self, box: Corners, now: float) -> None:
         """Move the track to `box` at `now`."""
         passed = max(now - self.seen_at, 1e-3)
         (x, y), (old_x, old_y), (across, down) = _centre(box), _centre(self.box), self.speed
@@ -141,7 +140,7 @@ class Track:
         goes_on = last is not None and (
             abs(step[0] - last[0]) <= box[2] - box[0] and abs(step[1] - last[1]) <= box[3] - box[1]
         )
-        stays = _common(box, self.box) >= _DART * min(_size(box), _size(self.box))
+        stays = common(box, self.box) >= _DART * min(size(box), size(self.box))
         if now > self.seen_at:
             self.steady = self.steady + 1 if goes_on or stays else 0
             self.is_steady |= self.steady > 0
@@ -163,7 +162,7 @@ class Track:
         """Return whether a step that darts is not believed yet, in an image of so many `pixels`."""
         if now - self.born < _DART_S:
             return True
-        only_darted = not self.is_steady and _size(self.box) <= _DARTING_SIZE * pixels
+        only_darted = not self.is_steady and size(self.box) <= _DARTING_SIZE * pixels
         return only_darted and _FEW_S - 1e-6 <= now - self.seen_at <= _RARE_S
 
 
@@ -198,7 +197,7 @@ class Tracks:
         if rare:
             self._owner = self._likeliest(regions, np.array(areas))
         else:
-            boxes: list[_Corners] = regions.corners[1:].tolist()
+            boxes: list[Corners] = regions.corners[1:].tolist()
             self._owner = np.array([-1, *(_most_common(box, areas) for box in boxes)])
         seen = self.continuing()
         pixels = regions.shape[0] * regions.shape[1]
@@ -329,10 +328,9 @@ class Tracks:
         Motion before the background is `settled` does not make a track believed.
         """
         parts_of: dict[int, list[int]] = {}
-        boxes: dict[int, _Corners] = {}
+        boxes: dict[int, Corners] = {}
         for label in labels(followed):
-            left, top, width, height = regions.boxes[label].tolist()
-            boxes[label] = float(left), float(top), float(left + width), float(top + height)
+            boxes[label] = regions.corners_of(label)
             index = int(self._owner[label])
             if index < 0:
                 self._owner[label] = index = len(self._tracks)
@@ -344,7 +342,7 @@ class Tracks:
             if not parts:
                 track.misses, track.times = track.misses + 1, 1
                 continue
-            track.move(_enclosing([boxes[label] for label in parts]), now)
+            track.move(enclosing([boxes[label] for label in parts]), now)
             track.calm = unrest.within(track.box) <= _CALM and (track.travelled or not self._is_worn(track))
             if track.moving:
                 track.moved_at = now
@@ -419,35 +417,17 @@ def _union(tracks: list[Track]) -> Plane | None:
     return whole
 
 
-def _enclosing(boxes: list[_Corners]) -> _Corners:
-    """Return the smallest box that holds all of `boxes`."""
-    if len(boxes) == 1:
-        return boxes[0]
-    left, top, right, bottom = zip(*boxes, strict=True)
-    return min(left), min(top), max(right), max(bottom)
-
-
-def _most_common(box: _Corners, areas: list[_Corners]) -> int:
+def _most_common(box: Corners, areas: list[Corners]) -> int:
     """Return the index of the area that has most in common with a box; -1 for none."""
     most, index = 0.0, -1
     for at, area in enumerate(areas):
         # Most areas are elsewhere.
         if area[0] < box[2] and box[0] < area[2] and area[1] < box[3] and box[1] < area[3]:
-            common = _common(box, area)
-            if common > most:
-                most, index = common, at
+            pixels = common(box, area)
+            if pixels > most:
+                most, index = pixels, at
     return index
 
 
-def _common(one: _Corners, other: _Corners) -> float:
-    """Return how many pixels two boxes have in common."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    return max(width, 0.0) * max(min(one[3], other[3]) - max(one[1], other[1]), 0.0)
-
-
-def _size(box: _Corners) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _centre(box: _Corners) -> _Point:
+def _centre(box: Corners) -> _Point:
     return (box[0] + box[2]) / 2.0, (box[1] + box[3]) / 2.0
