@@ -68,6 +68,9 @@ _BLURRED, _SHARP, _GENTLE = 0.2, 0.3, 2.0
 """A glow of the height h (grey levels) rises by less than `_BLURRED * h` in a pixel; or by less than
 `_SHARP * h` and, with the radius r (pixels), where it is steep by less than `_GENTLE * h / r` (a Gaussian by
 1.3 * h / r)."""
+_ROUND, _GAUSSIAN = 1.5, 1.4
+"""However soft the image is, what is round (its sides differ at most by the first factor) is a glow if it is
+steep by less than the second, times h / r: it has no flat top at all."""
 _GLOW_PIXELS = 60
 """In smaller regions objects are no steeper than a glow."""
 _BLUR = (7, 7)
@@ -331,12 +334,15 @@ class Regions:
             area = int(self.area[label])
             if cv2.countNonZero(cv2.bitwise_and(rise, inside)) < _BRIGHTER * area:
                 continue
-            limit = in_focus * _highest(rise[inside > 0], _TOP)
-            slopes = steepness(rise)[cv2.dilate(inside, _SQUARE) > 0]
-            sharpest, steep = float(slopes.max()), _highest(slopes, _STEEP)
-            radius = float(np.sqrt(area / np.pi))
-            glow[label] = sharpest < _BLURRED * limit or (
-                sharpest < _SHARP * limit and steep * radius < _GENTLE * limit
+            height = _highest(rise[inside > 0], _TOP)
+            slopes = steepness(rise)[cv2.dilate(inside, _SQUARE) > 0] / height
+            sharpest, steep = float(slopes.max()), _highest(slopes, _STEEP) * float(np.sqrt(area / np.pi))
+            _, _, width, tall = self._in_window[label]
+            is_round = max(width, tall) <= _ROUND * min(width, tall)
+            glow[label] = (
+                sharpest < _BLURRED * in_focus
+                or (sharpest < _SHARP * in_focus and steep < _GENTLE * in_focus)
+                or (is_round and sharpest < _SHARP and steep < _GAUSSIAN)
             )
         return glow
 

@@ -208,6 +208,8 @@ def blob(kind: str) -> tuple[Plane, Plane]:
     away = np.hypot(rows - 30, columns - 40)
     rise = {
         "insect": 120 * np.exp(-(away**2) / (2 * 6.0**2)),
+        "small insect": 60 * np.exp(-(away**2) / (2 * 3.2**2)),
+        "soft ball": cv2.GaussianBlur(np.where(away < 6, 120.0, 0.0), (0, 0), 1.5),
         "beam": 90 * np.exp(-((columns - 40) ** 2) / (2 * 12.0**2)),
         "dark": -50 * np.exp(-(away**2) / (2 * 6.0**2)),
         "person": np.where((abs(rows - 30) < 12) & (abs(columns - 40) < 6), 120, 0),
@@ -239,6 +241,15 @@ def test_a_glow_is_bright_and_nowhere_sharp(kind: str, glows: bool) -> None:
     assert regions.glows(image, ground, 0.35, np.array([False, True]))[1] == glows
     assert not regions.glows(image, ground, 0.35, np.array([False, False])).any()
     assert not regions.glows(image, ground, 0.0, np.array([False, True])).any(), "no edge to compare with"
+
+
+@pytest.mark.parametrize(
+    ("kind", "glows"), [("small insect", True), ("soft ball", False), ("soft person", False)]
+)
+def test_in_a_soft_image_only_a_round_blob_without_a_flat_top_is_a_glow(kind: str, glows: bool) -> None:
+    image, mask = blob(kind)
+    ground = np.full_like(image, 60)
+    assert Regions(mask).glows(image, ground, 0.2, np.array([False, True]))[1] == glows
 
 
 def test_a_region_that_touches_the_edge_is_not_whole() -> None:
