@@ -379,9 +379,7 @@ class Detector:
             else fitting
         )
         real = evident & seen
-        glows = real & ~kept
-        if some(glows):
-            glows = regions.glows(look.corrected, background.reference, background.sharpness, glows)
+        glows = self._glows(regions, look, real & ~kept, now)
         real &= ~glows
         lasting = self._lasting(regions, required, look, fitting & seen & ~evident, scene, now)
         real, evident = real | lasting, evident | lasting
@@ -446,6 +444,18 @@ class Detector:
         if some(unproven):
             seen &= ~regions.brighter(look.corrected, self._background.reference, unproven)
         return seen
+
+    def _glows(self, regions: Regions, look: Look, among: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
+        """Return which regions `among` those asked for are a glow, or bright and were one a moment ago."""
+        if not some(among):
+            return among
+        background = self._background
+        glows = regions.glows(look.corrected, background.reference, background.sharpness, among)
+        recently = among & ~glows & self._tracks.glowed(now)
+        self._tracks.note_glows(glows, now)
+        if some(recently):
+            glows |= regions.brighter(look.corrected, background.reference, recently)
+        return glows
 
     def _candidates(
         self,

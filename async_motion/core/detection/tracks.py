@@ -13,6 +13,8 @@ water move, nothing is kept: they would be kept as well.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +63,8 @@ _LASTS_S = 2.0
 """What has been followed for this long lasts."""
 _PASSES_S = 3.0
 """What stays in one place for longer does not pass."""
+_GLOWS_S = 1.0
+"""A glow may look like an object for this long."""
 _CALMED_S = 0.5
 """What was no motion for this long may be what an object has left."""
 
@@ -75,7 +79,7 @@ class Track:
     enough. `travelled` once it has been as far from where it `began` as it has been `widest` or `highest`. It
     has stayed near `origin` since `stays_since`, and last stirred at `stirred_at`. `step` was its last step
     in pixels; `times` how often it was seen in a row, at least 1; `steady` how many steps in a row did not
-    dart, or went on as the one before; `is_steady` once one did.
+    dart, or went on as the one before; `is_steady` once one did; `glowed_at` the time it last was a glow.
     """
 
     __slots__ = (
@@ -84,6 +88,7 @@ class Track:
         "born",
         "box",
         "calm",
+        "glowed_at",
         "highest",
         "is_steady",
         "mask",
@@ -110,6 +115,7 @@ class Track:
         self.widest, self.highest = box[2] - box[0], box[3] - box[1]
         self.speed: _Point = (0.0, 0.0)
         self.step: _Point | None = None
+        self.glowed_at = -math.inf
         self.mask: Plane | None = None
         self.seen_at = self.stirred_at = self.stays_since = self.moved_at = now
         self.believed = self.moving = self.calm = self.travelled = self.is_steady = False
@@ -271,6 +277,16 @@ class Tracks:
         return self._where(
             [track.travelled and now - track.stays_since <= _PASSES_S for track in self._tracks]
         )
+
+    def note_glows(self, glows: NDArray[np.bool_], now: float) -> None:
+        """Remember that the tracks of these regions are a glow."""
+        for label in labels(glows):
+            if (owner := int(self._owner[label])) >= 0:
+                self._tracks[owner].glowed_at = now
+
+    def glowed(self, now: float) -> NDArray[np.bool_]:
+        """Return which regions continue a track that has been a glow within `_GLOWS_S`."""
+        return self._where([now - track.glowed_at <= _GLOWS_S for track in self._tracks])
 
     def lasting(self, now: float) -> NDArray[np.bool_]:
         """Return which regions continue a track that has been followed for `_LASTS_S`, not from dart to dart.

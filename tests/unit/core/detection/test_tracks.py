@@ -121,6 +121,19 @@ def test_its_speed_tells_where_an_object_is_next() -> None:
     assert scene.show((64, 20, 6, 6)).all()
 
 
+def test_a_glow_is_remembered_for_a_second() -> None:
+    scene = Scene()
+    there = np.array([False, True])
+    for _ in range(3):
+        scene.show((20, 20, 8, 8))
+    scene.tracks.note_glows(there, scene.now)
+    glowed = []
+    for _ in range(7):
+        scene.show((20, 20, 8, 8))
+        glowed.append(bool(scene.tracks.glowed(scene.now + 1e-6)[1]))
+    assert glowed == [True] * 4 + [False] * 3
+
+
 def test_what_was_missing_for_more_than_a_frame_is_not_seen_before() -> None:
     scene = Scene()
     scene.show((20, 20, 8, 8))
