@@ -19,12 +19,6 @@ def size(box: Corners) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def common_share(one: Corners, other: Corners) -> float:
-    """Return the share, 0..1, of the union of two boxes that they have in common."""
-    pixels = common(one, other)
-    return pixels / (size(one) + size(other) - pixels)
-
-
 def meet(one: Corners, other: Corners, margin: float) -> bool:
     """Return whether two boxes overlap once `margin` pixels are added to one."""
     return (

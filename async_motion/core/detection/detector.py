@@ -477,10 +477,10 @@ class Detector:
         at_rest, undone = self._background.reference, bool(look.light)
         left_out = regions.relit(look.corrected, at_rest, large & ~kept, undone=undone)
         left_out |= self._text.text(regions, look.shift)
-        steady = (
+        native = (
             large & ~self._tracks.travelled() if not look.shift and not look.light else np.zeros_like(large)
         )
-        self._screens.update(regions, look.corrected, look.whole_threshold, steady, now)
+        self._screens.update(regions, look.corrected, look.whole_threshold, native, now)
         left_out |= self._screens.left_out(regions, ~self._tracks.passing(now), now)
         if self._switched is not None:
             left_out |= self._lit(regions, look, large, now)

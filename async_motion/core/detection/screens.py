@@ -1,35 +1,38 @@
 """Screens: what is replaced as a whole, again and again, and stays where it is.
 
-A television, a monitor or a display in a shop window moves, but nobody does. A cut replaces most of its
-pixels from one frame to the next; in the frame after that, the outline is the same and hardly anything
-differs. A person does not do that. Two cuts in the same place make it a screen, and what lies in a screen is
-left out until nothing has stirred there for `_FORGOTTEN_S`. What passes is seen: a person before the screen.
+A television, a monitor or a display in a shop window moves, but nobody does. A cut replaces most of the
+pixels in its box from one frame to the next, and the frame after that hardly differs. A person who turns does
+not fill a box, and sways; a door is higher than wide. Two cuts in the same place make a screen, and what lies
+in it is left out until it has not differed as a whole for `_FORGOTTEN_S`. What passes before it is seen; who
+stays there and hardly stands out of it is not.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.detection.corners import Corners, common, common_share, size
+from async_motion.core.detection.corners import Corners, size
 from async_motion.core.detection.regions import Regions, labels
 from async_motion.core.detection.working_image import Plane
 
-_REPLACED, _CALM = 0.5, 0.3
-"""A cut changes at least the first share of a region, and the frame after it at most the second."""
-_STAYS, _SAME_PLACE = 0.75, 0.7
-"""Share of the union of two boxes that they have in common: of a region in two frames, of two cuts."""
-_FILLED = 0.7
-"""A screen fills at least this share of its box."""
-_LARGEST, _LONGEST = 0.1, 2.5
-"""A screen covers at most the first share of the image, and its sides differ at most by the second factor."""
+_REPLACED, _CALM = 0.7, 0.3
+"""A cut changes at least the first share of a box, and the frame after it at most the second."""
+_SAME_PLACE = 2.0
+"""The sides of two boxes in the same place differ at most by this, in pixels: a person sways by more."""
+_LARGEST = 0.1
+"""Share of the image that a screen covers at most."""
+_SQUAREST, _LONGEST = 1.2, 2.5
+"""The least and the greatest ratio of its width to its height."""
 _APART_S, _MEMORY_S = 0.8, 60.0
 """The shortest and the longest time between two cuts of a screen."""
 _RAREST_S = 0.34
 """Frames at longer intervals are not looked at: what moves would be replaced."""
 _FORGOTTEN_S = 300.0
+"""A screen that has not differed as a whole for this long is not there."""
 _WITHIN = 0.7
 """A region belongs to a screen if this share of it lies there."""
 _MOST = 8
@@ -66,10 +69,10 @@ class Screens:
         if self._mask is None:
             return np.zeros(regions.count, np.bool_)
         found = np.asarray(among & (regions.share(self._mask, among) >= _WITHIN), np.bool_)
-        stirring = [regions.corners_of(label) for label in labels(found)]
+        boxes = [regions.corners_of(label) for label in labels(found)]
         self._screens = [
-            screen._replace(at=now) if any(common(screen.box, box) for box in stirring) else screen
-            for screen in self._screens
+            old._replace(at=now) if any(_in_same_place(old.box, box) for box in boxes) else old
+            for old in self._screens
         ]
         return found
 
@@ -86,40 +89,51 @@ class Screens:
         self._regions = []
         if before is None:
             return
-        for label, changed in regions.changed(plane, before, tolerance, among).items():
-            seen = _Seen(regions.corners_of(label), now, changed / int(regions.area[label]))
-            self._regions.append(seen)
-            last = next((old for old in known if common_share(old.box, seen.box) >= _STAYS), None)
-            if last is None or last.changed < _REPLACED or seen.changed > _CALM:
+        for label in labels(among):
+            box = regions.corners_of(label)
+            if not regions.inner[label] or not self._has_shape(box):
                 continue
-            if self._may_be_screen(regions, label, seen.box):
+            seen = _Seen(box, now, _changed(plane, before, tolerance, box))
+            self._regions.append(seen)
+            last = next((old for old in known if _in_same_place(old.box, box)), None)
+            if last is not None and last.changed >= _REPLACED and seen.changed <= _CALM:
                 self._cut(seen)
 
-    def _may_be_screen(self, regions: Regions, label: int, box: Corners) -> bool:
-        """Return whether a region is as a screen: a filled rectangle, neither too large nor too long."""
-        pixels, width, height = size(box), box[2] - box[0], box[3] - box[1]
-        return (
-            bool(regions.inner[label])
-            and pixels <= _LARGEST * regions.mask.size
-            and max(width, height) <= _LONGEST * min(width, height)
-            and int(regions.area[label]) >= _FILLED * pixels
-        )
+    def _has_shape(self, box: Corners) -> bool:
+        """Return whether a box is as that of a screen: wider than high, neither too large nor too long."""
+        width, height = box[2] - box[0], box[3] - box[1]
+        pixels = self._shape[0] * self._shape[1]
+        return _SQUAREST * height <= width <= _LONGEST * height and size(box) <= _LARGEST * pixels
 
     def _cut(self, cut: _Seen) -> None:
-        """Note a cut; the second in the same place makes it a screen."""
-        self._cuts = [old for old in self._cuts if cut.at - old.at <= _MEMORY_S]
-        if any(
-            cut.at - old.at >= _APART_S and common_share(old.box, cut.box) >= _SAME_PLACE
-            for old in self._cuts
-        ):
-            others = [old for old in self._screens if common_share(old.box, cut.box) < _SAME_PLACE]
+        """Note a cut; the second in the same place makes it a screen, the next ones keep it."""
+        known = [old for old in self._cuts if cut.at - old.at <= _MEMORY_S]
+        same = [old for old in known if _in_same_place(old.box, cut.box)]
+        if any(cut.at - old.at < _APART_S for old in same):
+            return
+        # One for each place: a screen that cuts often must not push out the others.
+        self._cuts = [*(old for old in known if old not in same), cut][-_MOST:]
+        others = [old for old in self._screens if not _in_same_place(old.box, cut.box)]
+        if same or len(others) < len(self._screens):
             self._screens = [*others, cut][-_MOST:]
             self._draw()
-        self._cuts = [*self._cuts, cut][-_MOST:]
 
     def _draw(self) -> None:
-        self._mask = np.zeros(self._shape, np.uint8) if self._screens else None
+        """Draw the mask of all screens."""
+        mask = np.zeros(self._shape, np.uint8)
         for screen in self._screens:
             left, top, right, bottom = (int(side) for side in screen.box)
-            assert self._mask is not None
-            self._mask[max(top - _RIM, 0) : bottom + _RIM, max(left - _RIM, 0) : right + _RIM] = 255
+            mask[max(top - _RIM, 0) : bottom + _RIM, max(left - _RIM, 0) : right + _RIM] = 255
+        self._mask = mask if self._screens else None
+
+
+def _in_same_place(one: Corners, other: Corners) -> bool:
+    return all(abs(a - b) <= _SAME_PLACE for a, b in zip(one, other, strict=True))
+
+
+def _changed(plane: Plane, before: Plane, tolerance: Plane, box: Corners) -> float:
+    """Return the share of a box in which two images differ by more than `tolerance`."""
+    left, top, right, bottom = (int(side) for side in box)
+    part = slice(top, bottom), slice(left, right)
+    differs = cv2.compare(cv2.absdiff(plane[part], before[part]), tolerance[part], cv2.CMP_GT)
+    return cv2.countNonZero(differs) / size(box)

@@ -148,7 +148,7 @@ class Track:
         )
         stays = common(box, self.box) >= _DART * min(size(box), size(self.box))
         if now > self.seen_at:
-            self.steady = self.steady + 1 if goes_on or stays else 0
+            self.steady = self.steady + 1 if goes_on or stays else max(self.steady - 1, 0)
             self.is_steady |= self.steady > 0
             self.step = step
         self.box, self.seen_at, self.misses, self.times = box, now, 0, self.times + 1
