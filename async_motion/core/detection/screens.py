@@ -41,7 +41,7 @@ _RIM = 2
 """Pixels around a screen that belong to it."""
 
 
-class _Seen(NamedTuple):
+class _Sighting(NamedTuple):
     """A region or a screen: its box, when it was there, and which share of it had changed."""
 
     box: Corners
@@ -55,10 +55,10 @@ class Screens:
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape = shape
         self._before: Plane | None = None
-        self._regions: list[_Seen] = []
+        self._regions: list[_Sighting] = []
         """Those of the frame before."""
-        self._cuts: list[_Seen] = []
-        self._screens: list[_Seen] = []
+        self._cuts: list[_Sighting] = []
+        self._screens: list[_Sighting] = []
         self._mask: Plane | None = None
 
     def left_out(self, regions: Regions, among: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
@@ -93,7 +93,7 @@ class Screens:
             box = regions.corners_of(label)
             if not regions.inner[label] or not self._has_shape(box):
                 continue
-            seen = _Seen(box, now, _changed(plane, before, tolerance, box))
+            seen = _Sighting(box, now, _changed(plane, before, tolerance, box))
             self._regions.append(seen)
             last = next((old for old in known if _in_same_place(old.box, box)), None)
             if last is not None and last.changed >= _REPLACED and seen.changed <= _CALM:
@@ -105,7 +105,7 @@ class Screens:
         pixels = self._shape[0] * self._shape[1]
         return _SQUAREST * height <= width <= _LONGEST * height and size(box) <= _LARGEST * pixels
 
-    def _cut(self, cut: _Seen) -> None:
+    def _cut(self, cut: _Sighting) -> None:
         """Note a cut; the second in the same place makes it a screen, the next ones keep it."""
         known = [old for old in self._cuts if cut.at - old.at <= _MEMORY_S]
         same = [old for old in known if _in_same_place(old.box, cut.box)]
