@@ -1,10 +1,10 @@
 """Screens: what is replaced as a whole, again and again, and stays where it is.
 
-A television, a monitor or a display in a shop window moves, but nobody does. A cut replaces most of the
-pixels in its box from one frame to the next, and the frame after that hardly differs. A person who turns does
-not fill a box, and sways; a door is higher than wide. Two cuts in the same place make a screen, and what lies
-in it is left out until it has not differed as a whole for `_FORGOTTEN_S`. What passes before it is seen; who
-stays there and hardly stands out of it is not.
+What a television, a monitor or a display in a shop window shows is no motion of the scene. A cut replaces
+most of the pixels in its box from one frame to the next, and the frame after that hardly differs. A person
+who turns does not fill a box, and sways; a door is higher than wide. Two cuts in the same place make a
+screen, and what lies in it is left out until it has not differed as a whole for `_FORGOTTEN_S`. What passes
+before it is seen; who stays there and hardly stands out of it is not.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Sighting(NamedTuple):
 
 
 class Screens:
-    """The screens of one camera, whose images are `shape` (h, w). Call `update` for each frame."""
+    """The screens of one camera, whose images are `shape` (h, w). Call `update`, then `left_out`."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape = shape
@@ -62,7 +62,7 @@ class Screens:
         self._mask: Plane | None = None
 
     def left_out(self, regions: Regions, among: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
-        """Return which regions `among` those asked for lie in a screen."""
+        """Return which regions `among` those asked for lie in a screen; forget those that have ended."""
         if self._screens and now - min(screen.at for screen in self._screens) > _FORGOTTEN_S:
             self._screens = [screen for screen in self._screens if now - screen.at <= _FORGOTTEN_S]
             self._draw()

@@ -41,7 +41,7 @@ _FEW_S, _RARE_S = 0.15, 0.5
 """With a frame each `_FEW_S` to `_RARE_S`, a small track of which every step darted in another direction was
 not seen before either. With rarer frames, people dart too."""
 _PROVEN_STEPS = 2
-"""There, a small track is proven after so many steps in a row that did not dart, or went on as before."""
+"""There, a small track is proven once its steady steps outnumber its darts by this."""
 _DARTING_SIZE = 0.005
 """Share of the image that such a track covers at most, and a region that is where it is by chance."""
 _FOLLOW_SPEED = 0.5
@@ -78,8 +78,9 @@ class Track:
     `moving` while it is motion, the last time at `moved_at`; `believed` once it has been motion for long
     enough. `travelled` once it has been as far from where it `began` as it has been `widest` or `highest`. It
     has stayed near `origin` since `stays_since`, and last stirred at `stirred_at`. `step` was its last step
-    in pixels; `times` how often it was seen in a row, at least 1; `steady` how many steps in a row did not
-    dart, or went on as the one before; `is_steady` once one did; `glowed_at` the time it last was a glow.
+    in pixels; `times` how often it was seen in a row, at least 1; `steady` by how much its steady
+    steps, which did not dart or went on as the one before, outnumber its darts; `is_steady` once one was
+    steady; `glowed_at` the time it last was a glow.
     """
 
     __slots__ = (
@@ -134,6 +135,10 @@ class Track:
         x, y = self.speed[0] * passed, self.speed[1] * passed
         return left + x - spread, top + y - spread, right + x + spread, bottom + y + spread
 
+    def darts(self, box: Corners) -> bool:
+        """Return whether `box` hardly overlaps the last place."""
+        return common(box, self.box) < _DART * min(size(box), size(self.box))
+
     def move(self, box: Corners, now: float) -> None:
         """Move the track to `box` at `now`."""
         passed = max(now - self.seen_at, 1e-3)
@@ -146,7 +151,7 @@ class Track:
         goes_on = last is not None and (
             abs(step[0] - last[0]) <= box[2] - box[0] and abs(step[1] - last[1]) <= box[3] - box[1]
         )
-        stays = common(box, self.box) >= _DART * min(size(box), size(self.box))
+        stays = not self.darts(box)
         if now > self.seen_at:
             self.steady = self.steady + 1 if goes_on or stays else max(self.steady - 1, 0)
             self.is_steady |= self.steady > 0
@@ -209,7 +214,7 @@ class Tracks:
         pixels = regions.shape[0] * regions.shape[1]
         young = [track.is_new(now, pixels) for track in self._tracks]
         if any(young):
-            seen &= ~(self._where(young) & self._darts(regions.corners))
+            seen &= ~(self._where(young) & self._darts(regions))
         if rare:
             expected = np.array(areas)
             sides = np.minimum(expected[:, 2:], regions.shape[::-1]) - np.maximum(expected[:, :2], 0.0)
@@ -233,7 +238,7 @@ class Tracks:
 
         `searched` is the share of the image in which each track was searched.
         """
-        restless = (self._owner < 0) | self._darts(regions.corners)
+        restless = (self._owner < 0) | self._darts(regions)
         restless[0] = False
         # The last element is for regions without a track, whose index is -1.
         of_regions = np.append(searched, 0.0)[self._owner]
@@ -242,13 +247,13 @@ class Tracks:
         small = regions.area <= _DARTING_SIZE * regions.shape[0] * regions.shape[1]
         return np.asarray(small & (chance**times > _CHANCE), np.bool_)
 
-    def _darts(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which of `boxes`, one for each label, hardly overlap the last place of their track."""
-        last = np.array([track.box for track in self._tracks])[self._owner]
-        low, high = np.maximum(boxes[:, :2], last[:, :2]), np.minimum(boxes[:, 2:], last[:, 2:])
-        common = np.maximum(high - low, 0.0).prod(axis=1)
-        smaller = np.minimum(*((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes, last)))
-        return np.asarray(common < _DART * smaller, np.bool_)
+    def _darts(self, regions: Regions) -> NDArray[np.bool_]:
+        """Return which regions hardly overlap the last place of their track."""
+        darts = np.zeros(regions.count, np.bool_)
+        for label, owner in enumerate(self._owner.tolist()):
+            if owner >= 0:
+                darts[label] = self._tracks[owner].darts(regions.corners_of(label))
+        return darts
 
     def unproven(self, regions: Regions) -> NDArray[np.bool_]:
         """Return which small regions continue a track that may still be an insect, where frames are few."""
