@@ -1,9 +1,10 @@
 """Regions followed over frames: "seen before" and "stays" are properties of an object, not of a place.
 
 A track is expected where its speed has taken it. Each region continues the track whose expected box it
-overlaps most, so a person who falls into parts stays one track; a region that overlaps none begins one. This
-is greedy association, simpler than in Bewley et al., "Simple online and realtime tracking" (2016): a constant
-speed instead of a Kalman filter. Where frames are rare, see `association`.
+overlaps most, or else the one in whose search area most of it lies, so a person who falls into parts stays
+one track; a region in none begins one. This is greedy association, simpler than in Bewley et al., "Simple
+online and realtime tracking" (2016): a constant speed instead of a Kalman filter. Where frames are rare, see
+`association`.
 
 A believed track is *kept* if its place is calm (without specks): the background does not learn that place.
 So a person who stops still differs when moving on, and leaves no ghost. The track is kept until it has not
@@ -51,6 +52,10 @@ _STIRRED = 0.04
 """Share of a region that must have changed for the region to stir."""
 _CALM = 0.006
 """Share of specks up to which a place is calm. Leaves in a light wind have 0.01."""
+_PART = 0.1
+"""Where it is not calm, what is beside a track's place and smaller than this share of its largest size is no
+part of it: a drop of rain beside a person."""
+_NOWHERE: Corners = (math.inf, math.inf, -math.inf, -math.inf)
 _MAX_STAY = 20.0
 """A track that stays in one place is kept for at most this multiple of `rest_s`: a flag flaps for ever."""
 _NATIVE_STAY = 3.0
@@ -80,7 +85,7 @@ class Track:
     has stayed near `origin` since `stays_since`, and last stirred at `stirred_at`. `step` was its last step
     in pixels; `times` how often it was seen in a row, at least 1; `steady` by how much its steady
     steps, which did not dart or went on as the one before, outnumber its darts; `is_steady` once one was
-    steady; `glowed_at` the time it last was a glow.
+    steady; `glowed_at` the time it last was a glow. `unrest` is the share of specks in and around its place.
     """
 
     __slots__ = (
@@ -106,6 +111,7 @@ class Track:
         "stirred_at",
         "times",
         "travelled",
+        "unrest",
         "widest",
     )
 
@@ -120,20 +126,32 @@ class Track:
         self.mask: Plane | None = None
         self.seen_at = self.stirred_at = self.stays_since = self.moved_at = now
         self.believed = self.moving = self.calm = self.travelled = self.is_steady = False
-        self.misses, self.times, self.steady, self.moving_s = 0, 0, 0, 0.0
+        self.misses, self.times, self.steady, self.moving_s, self.unrest = 0, 0, 0, 0.0, 0.0
 
     @property
     def is_kept(self) -> bool:
         """Whether the background must not learn its place."""
         return self.believed and self.calm
 
-    def expected(self, now: float, width: int) -> Corners:
-        """Return the box to search at `now`, in an image `width` pixels wide."""
+    def expected(self, now: float, spread: float = 0.0) -> Corners:
+        """Return the box where the track is expected at `now`, with `spread` pixels around it."""
         passed = min(now - self.seen_at, _MAX_GAP_S)
-        spread = _SPREAD * width * passed + _SPREAD_PIXELS
         left, top, right, bottom = self.box
         x, y = self.speed[0] * passed, self.speed[1] * passed
         return left + x - spread, top + y - spread, right + x + spread, bottom + y + spread
+
+    def searched(self, now: float, width: int) -> Corners:
+        """Return the box to search at `now`, in an image `width` pixels wide."""
+        return self.expected(now, _SPREAD * width * min(now - self.seen_at, _MAX_GAP_S) + _SPREAD_PIXELS)
+
+    def may_hold(self, box: Corners, now: float) -> bool:
+        """Return whether a region in the search area may be part of the track: a drop beside it is not."""
+        return (
+            self.unrest <= _CALM
+            or size(box) >= _PART * self.widest * self.highest
+            or common(box, self.expected(now)) > 0.0
+            or common(box, self.box) > 0.0
+        )
 
     def darts(self, box: Corners) -> bool:
         """Return whether `box` hardly overlaps the last place."""
@@ -204,12 +222,11 @@ class Tracks:
             if rare:
                 self._restless.none(passed)
             return np.zeros(regions.count, np.bool_)
-        areas = [track.expected(now, regions.shape[1]) for track in self._tracks]
+        areas = [track.searched(now, regions.shape[1]) for track in self._tracks]
         if rare:
             self._owner = self._likeliest(regions, np.array(areas))
         else:
-            boxes: list[Corners] = regions.corners[1:].tolist()
-            self._owner = np.array([-1, *(_most_common(box, areas) for box in boxes)])
+            self._owner = np.array([-1, *self._nearest(regions.corners[1:].tolist(), areas, now)])
         seen = self.continuing()
         pixels = regions.shape[0] * regions.shape[1]
         young = [track.is_new(now, pixels) for track in self._tracks]
@@ -220,6 +237,20 @@ class Tracks:
             sides = np.minimum(expected[:, 2:], regions.shape[::-1]) - np.maximum(expected[:, :2], 0.0)
             seen &= ~self._by_chance(regions, sides.prod(axis=1) / pixels, passed)
         return seen
+
+    def _nearest(self, boxes: list[Corners], areas: list[Corners], now: float) -> list[int]:
+        """Return the track that each box continues: the one expected there, or else one that is sought there.
+
+        What was missing in the frame before is only sought: its area is large and would hold what is others'.
+        """
+        expected = [_NOWHERE if track.misses else track.expected(now) for track in self._tracks]
+        owners = []
+        for box in boxes:
+            owner = _most_common(box, expected)
+            if owner < 0:
+                owner = _most_common(box, areas)
+            owners.append(owner if owner < 0 or self._tracks[owner].may_hold(box, now) else -1)
+        return owners
 
     def _likeliest(self, regions: Regions, expected: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the track that each region continues where frames are rare."""
@@ -364,7 +395,8 @@ class Tracks:
                 track.misses, track.times = track.misses + 1, 1
                 continue
             track.move(enclosing([boxes[label] for label in parts]), now)
-            track.calm = unrest.within(track.box) <= _CALM and (track.travelled or not self._is_worn(track))
+            track.unrest = unrest.within(track.box)
+            track.calm = track.unrest <= _CALM and (track.travelled or not self._is_worn(track))
             if track.moving:
                 track.moved_at = now
             if track.moving and settled:
