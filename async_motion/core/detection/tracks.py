@@ -9,7 +9,7 @@ online and realtime tracking" (2016): a constant speed instead of a Kalman filte
 A believed track is *kept* if its place is calm (without specks): the background does not learn that place.
 So a person who stops still differs when moving on, and leaves no ghost. The track is kept until it has not
 stirred for `rest_s`; then its place becomes background at once, like that of a parked car. Where leaves or
-water move, nothing is kept: they would be kept as well.
+water move, nothing is kept: they would be kept as well. What has come from elsewhere is kept in rain, too.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ _STIRRED = 0.04
 """Share of a region that must have changed for the region to stir."""
 _CALM = 0.006
 """Share of specks up to which a place is calm. Leaves in a light wind have 0.01."""
+_RAIN = 0.02
+"""The same for what has come from elsewhere: rain and snow have 0.004 to 0.02."""
 _PART = 0.1
 """Where it is not calm, what is beside a track's place and smaller than this share of its largest size is no
 part of it: a drop of rain beside a person."""
@@ -396,7 +398,8 @@ class Tracks:
                 continue
             track.move(enclosing([boxes[label] for label in parts]), now)
             track.unrest = unrest.within(track.box)
-            track.calm = track.unrest <= _CALM and (track.travelled or not self._is_worn(track))
+            calm = not self._is_worn(track) and track.unrest <= _CALM
+            track.calm = track.unrest <= _RAIN if track.travelled else calm
             if track.moving:
                 track.moved_at = now
             if track.moving and settled:

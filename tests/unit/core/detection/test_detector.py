@@ -809,20 +809,21 @@ def leaves(still: Luma, step: int) -> Luma:
 
 
 def stand_at_leaves(walked_in: bool) -> list[bool]:
-    """Return the verdicts on 35 s of a person who stands beside leaves, and may have walked in."""
+    """Return the verdicts on 35 s of a person beside leaves, who may have walked in, and on 10 s after."""
     still = np.asarray(90 + patches() // 12, np.uint8)
     detector = Detector(DetectorSettings(min_area=0.015))
     watch(detector, [leaves(still, step) for step in range(10 * FPS)])
     came = walk(still, range(-18, 33, 2)) if walked_in else [still] * 26
     watch(detector, [leaves(plane, 1000 + step) for step, plane in enumerate(came)], start=10.0)
     stands = [leaves(stirring_person(still, 32, step), 2000 + step) for step in range(35 * FPS)]
-    return [detection.motion for detection in watch(detector, stands, start=12.6)]
+    gone = [leaves(still, 3000 + step) for step in range(10 * FPS)]
+    return [detection.motion for detection in watch(detector, stands + gone, start=12.6)]
 
 
-def test_a_person_who_walked_in_and_stands_beside_leaves_is_motion_until_at_rest() -> None:
+def test_a_person_who_walked_in_and_stands_beside_leaves_is_motion_until_gone() -> None:
     motion = stand_at_leaves(walked_in=True)
-    assert all(motion[: 9 * FPS])
-    assert not any(motion[30 * FPS :])
+    assert all(motion[: 35 * FPS])
+    assert not any(motion[36 * FPS :])
 
 
 def test_what_appears_beside_leaves_needs_strong_evidence() -> None:
@@ -899,6 +900,35 @@ def test_a_beam_that_sweeps_over_plain_ground_is_not_motion() -> None:
     assert not any(detection.motion for detection in watch(Detector(DetectorSettings()), frames))
 
 
+def with_rain(luma: Luma, draw: np.random.Generator, drops: int = 20, width: int = 4) -> Luma:
+    """Return a copy of an image of 180x320 pixels with drops of 14 pixels."""
+    frame = luma.copy()
+    for left, top in zip(draw.integers(0, 316, drops), draw.integers(0, 165, drops), strict=True):
+        frame[top : top + 14, left : left + width] = np.clip(
+            frame[top : top + 14, left : left + width] + 50, 0, 255
+        )
+    return frame
+
+
+@pytest.mark.parametrize("walked_in", [True, False])
+def test_who_walks_in_and_stands_in_the_rain_is_motion_until_gone(walked_in: bool) -> None:
+    draw = np.random.default_rng(6)
+    still = texture(180, 320) // 3 + 60
+    detector, fps = Detector(DetectorSettings(min_area=0.001)), 5
+    verdicts = []
+    for step in range(100 * fps):
+        frame = grains(still, 1, sigma=1.0, seed=step)[0]
+        seconds = step / fps
+        if walked_in and 20 <= seconds < 80:
+            left = min(-16 + round(22 * (seconds - 20)), 150) + step // fps % 2
+            frame = with_box(frame, left, 80, 16, 44)
+        verdicts.append(detector.update(with_rain(frame, draw, 40, width=2), seconds).motion)
+    before, stands, after = verdicts[10 * fps : 20 * fps], verdicts[25 * fps : 80 * fps], verdicts[81 * fps :]
+    assert np.mean(before) < 0.1
+    assert np.mean(stands) > 0.9 if walked_in else np.mean(stands) < 0.1
+    assert np.mean(after) < 0.1
+
+
 @pytest.mark.parametrize("fps", [0.5, 1.0, 2.0])
 def test_rain_in_rare_frames_is_not_motion_and_a_person_in_it_is(fps: float) -> None:
     draw = np.random.default_rng(6)
@@ -908,10 +938,7 @@ def test_rain_in_rare_frames_is_not_motion_and_a_person_in_it_is(fps: float) -> 
     person: list[bool] = []
     for step in range(120):
         frame = grains(still, 1, sigma=1.0, seed=step)[0]
-        for left, top in zip(draw.integers(0, 316, 20), draw.integers(0, 165, 20), strict=True):
-            frame[top : top + 14, left : left + 4] = np.clip(
-                frame[top : top + 14, left : left + 4] + 50, 0, 255
-            )
+        frame = with_rain(frame, draw)
         walks = 60 <= step < 75
         if walks:
             frame = with_box(frame, 20 + 14 * (step - 60), 60, 24, 80)
@@ -946,10 +973,7 @@ def test_people_in_rare_frames_are_seen_after_rain_and_many_at_once(fps: float, 
     for step in range(round(75 * fps)):
         frame, now = grains(still, 1, sigma=1.0, seed=step)[0], step / fps
         if now < 30:
-            for left, top in zip(draw.integers(0, 316, 20), draw.integers(0, 165, 20), strict=True):
-                frame[top : top + 14, left : left + 4] = np.clip(
-                    frame[top : top + 14, left : left + 4] + 50, 0, 255
-                )
+            frame = with_rain(frame, draw)
         for person in range(count if now >= 65 else 0):
             left = 10 + 24 * person + round(20 * (now - 65)) % 40
             frame[30 + person % 3 * 50 : 74 + person % 3 * 50, left : left + 14] = 15

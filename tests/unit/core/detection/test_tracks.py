@@ -144,6 +144,31 @@ def test_what_was_missing_for_more_than_a_frame_is_not_seen_before() -> None:
     assert not scene.show((20, 20, 8, 8)).any()
 
 
+def test_what_was_missing_takes_nothing_from_a_track_that_was_not() -> None:
+    scene = Scene()
+    scene.walk_in()
+    scene.show((80, 20, 8, 20), (100, 24, 2, 6))
+    for _ in range(3):
+        scene.show((80, 20, 8, 20))
+    # The drop's track is sought in an area that holds the whole person.
+    regions = Regions(plane((84, 20, 8, 20)))
+    assert scene.tracks.follow(regions, scene.now + STEP_S).tolist() == [False, True]
+    assert scene.tracks.kept().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("unrest", "parts"), [(0.0, [75, 80, 90]), (0.015, [80, 90])])
+def test_drops_beside_a_person_are_no_part_of_the_person(unrest: float, parts: list[int]) -> None:
+    scene = Scene()
+    scene.unrest.cells[:] = unrest
+    scene.walk_in()
+    for _ in range(10):
+        scene.show((80, 20, 8, 20))
+    regions = Regions(plane((80, 20, 8, 20), (75, 24, 2, 6), (90, 22, 4, 14)))
+    scene.tracks.follow(regions, scene.now + STEP_S)
+    kept = regions.boxes[scene.tracks.kept(), 0]
+    assert sorted(kept.tolist()) == parts
+
+
 def test_an_object_that_stays_and_stirs_is_kept() -> None:
     scene = Scene()
     scene.walk_in()
@@ -241,13 +266,24 @@ def test_an_insect_that_crosses_in_half_a_second_is_not_kept() -> None:
 
 def test_nothing_is_kept_where_it_was_not_calm_or_before_the_background_is_settled() -> None:
     restless = Scene()
-    restless.unrest.cells[:] = 0.02
+    restless.unrest.cells[:] = 0.025
     restless.walk_in()
     assert restless.tracks.place() is None
     early = Scene()
     for left in range(0, 81, 8):
         early.show((left, 20, 8, 20), settled=False)
     assert early.tracks.place() is None
+
+
+def test_in_rain_only_what_comes_from_elsewhere_is_kept() -> None:
+    walker, native = Scene(), Scene()
+    for scene in (walker, native):
+        scene.unrest.cells[:] = 0.015
+    walker.walk_in()
+    assert walker.tracks.place() is not None
+    for _ in range(10):
+        native.show((80, 20, 8, 20))
+    assert native.tracks.place() is None
 
 
 def test_the_parts_of_an_object_are_taken_together() -> None:
