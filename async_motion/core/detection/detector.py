@@ -38,7 +38,7 @@ from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, ki
 from async_motion.core.detection.screens import Screens
 from async_motion.core.detection.settings import DetectorSettings
 from async_motion.core.detection.spent import Spent
-from async_motion.core.detection.tracks import Tracks, stirring
+from async_motion.core.detection.tracks import Tracks, stirring, stirring_for_good
 from async_motion.core.detection.undecided import Undecided
 from async_motion.core.detection.working_image import Plane, grown, u8, working_image, working_size
 from async_motion.core.detection.zones import Polygon, Zone
@@ -54,6 +54,8 @@ _LEAPT = 0.7
 _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
 _PAST_S, _PAST_STEP_S = 0.5, 0.25
+_MOMENTS = 4
+"""So many images, `_PAST_STEP_S` apart, tell what stirs from drops and flakes, which one of them shows."""
 _LONGEST_STEP_S = 0.5
 _IN_PLACE_FORGOTTEN_S = 3600.0
 """Motion that did not come from elsewhere is remembered in its place for this long."""
@@ -206,6 +208,7 @@ class Detector:
         self._unrest.cells = np.asarray(saved["unrest"], np.float32)
         self._doubt = float(saved["away"]) > TRUSTED_S
         self._past.clear()
+        self._moments.clear()
         # A scene that has changed meanwhile is told from motion like any other jump.
         self._jumps = Jumps(self._background.reference)
         return self._judge(plane, now)
@@ -220,6 +223,7 @@ class Detector:
         self._undecided = Undecided(self._unrest)
         self._in_place = Spent(self._unrest.cells.shape, _IN_PLACE_FORGOTTEN_S)
         self._past: deque[tuple[float, Plane]] = deque([(now, plane)])
+        self._moments: deque[Plane] = deque([plane], _MOMENTS)
         self._jumps = Jumps(plane)
         self._mask = self._moving = self._distance = nothing = np.zeros_like(plane)
         self._no_regions = Regions(nothing)
@@ -301,6 +305,7 @@ class Detector:
         elif now - self._light_since > _FOLLOW_LIGHT_S:
             background.follow(light)
             self._past.clear()
+            self._moments.clear()
             light, self._light_since = Light(), now
             # Pixels that the old light had clipped to black or white are unknown in the new one.
             self._switched = _Switch(now, aligned, None)
@@ -386,7 +391,7 @@ class Detector:
         self._spend(regions, real, lasting, passed)
         stirs = real
         if some(real) and self._past:
-            stirs = stirring(regions, look.corrected, past, look.whole_threshold, large)
+            stirs = self._stirring(regions, look, large)
         settled = not background.learning and not self._doubt
         followed = self._followed(regions, required, large, left_out)
         self._tracks.update(regions, followed, real, stirs, self._unrest, now, settled=settled)
@@ -522,6 +527,17 @@ class Detector:
         among = among & self._tracks.lasting(now) & ~self._text.perhaps(regions, now)
         return self._evidence.lasting(regions, required, look, among, scene)
 
+    def _stirring(self, regions: Regions, look: Look, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which regions `among` those asked for stir; among specks, for more than a moment."""
+        now, tolerance = look.corrected, look.whole_threshold
+        stirs = stirring(regions, now, self._past[0][1], tolerance, among)
+        restless = stirs & self._tracks.restless()
+        if some(restless) and len(self._moments) == _MOMENTS:
+            oldest, older, old, _ = self._moments
+            lasting = stirring_for_good(regions, (now, old), (older, oldest), tolerance, restless)
+            stirs &= ~restless | lasting
+        return stirs
+
     def _spend(
         self, regions: Regions, real: NDArray[np.bool_], lasting: NDArray[np.bool_], passed: float
     ) -> None:
@@ -610,6 +626,7 @@ class Detector:
         background.learn(look.corrected, look.distance, moving, now, place)
         if not self._past or now - self._past[-1][0] >= _PAST_STEP_S - 1e-6:
             self._past.append((now, look.corrected))
+            self._moments.append(look.corrected)
         while len(self._past) > 1 and now - self._past[1][0] >= _PAST_S:
             self._past.popleft()
 

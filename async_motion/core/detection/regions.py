@@ -12,6 +12,8 @@ The mask is generous, so that objects stay whole; the verdict asks each region f
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from functools import cached_property
 
 import cv2
@@ -265,6 +267,20 @@ class Regions:
             if label not in pixels:
                 pixels[label] = self.pixels_of(label, differs)
         return {label: pixels[label] for label in chosen}
+
+    def changed_for_good(
+        self, images: Sequence[Plane], past: Sequence[Plane], tolerance: Plane, among: NDArray[np.bool_]
+    ) -> dict[int, int]:
+        """Return how many pixels each of `images` shows differing from each of `past`, as `changed` does."""
+        chosen = labels(among)
+        if not chosen:
+            return {}
+        window = self.window
+        least = functools.reduce(
+            cv2.min, (cv2.absdiff(image[window], before[window]) for image in images for before in past)
+        )
+        differs = u8(cv2.compare(least, tolerance[window], cv2.CMP_GT))
+        return {label: self.pixels_of(label, differs) for label in chosen}
 
     def left_behind(
         self,

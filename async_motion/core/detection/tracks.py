@@ -9,12 +9,13 @@ online and realtime tracking" (2016): a constant speed instead of a Kalman filte
 A believed track is *kept* if its place is calm (without specks): the background does not learn that place.
 So a person who stops still differs when moving on, and leaves no ghost. The track is kept until it has not
 stirred for `rest_s`; then its place becomes background at once, like that of a parked car. Where leaves or
-water move, nothing is kept: they would be kept as well. What has come from elsewhere is kept in rain, too.
+water move, only what has come from elsewhere is kept, and it stirs there only by what is not gone at once.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -52,11 +53,10 @@ _STIRRED = 0.04
 """Share of a region that must have changed for the region to stir."""
 _CALM = 0.006
 """Share of specks up to which a place is calm. Leaves in a light wind have 0.01."""
-_RAIN = 0.02
-"""The same for what has come from elsewhere: rain and snow have 0.004 to 0.02."""
+_RESTLESS = 0.02
+"""What has come from elsewhere is kept up to this share: in light rain or snow, or before a few leaves."""
 _PART = 0.1
-"""Where it is not calm, what is beside a track's place and smaller than this share of its largest size is no
-part of it: a drop of rain beside a person."""
+"""Where it is not calm, what is smaller than this share of a track's largest size is no part of it."""
 _NOWHERE: Corners = (math.inf, math.inf, -math.inf, -math.inf)
 _MAX_STAY = 20.0
 """A track that stays in one place is kept for at most this multiple of `rest_s`: a flag flaps for ever."""
@@ -146,14 +146,15 @@ class Track:
         """Return the box to search at `now`, in an image `width` pixels wide."""
         return self.expected(now, _SPREAD * width * min(now - self.seen_at, _MAX_GAP_S) + _SPREAD_PIXELS)
 
-    def may_hold(self, box: Corners, now: float) -> bool:
-        """Return whether a region in the search area may be part of the track: a drop beside it is not."""
-        return (
-            self.unrest <= _CALM
-            or size(box) >= _PART * self.widest * self.highest
-            or common(box, self.expected(now)) > 0.0
-            or common(box, self.box) > 0.0
-        )
+    @property
+    def is_restless(self) -> bool:
+        """Whether specks come and go around it: rain, leaves."""
+        return self.unrest > _CALM
+
+    @property
+    def smallest_part(self) -> float:
+        """How many pixels the box of a part has at least."""
+        return _PART * self.widest * self.highest if self.is_restless else 0.0
 
     def darts(self, box: Corners) -> bool:
         """Return whether `box` hardly overlaps the last place."""
@@ -228,7 +229,7 @@ class Tracks:
         if rare:
             self._owner = self._likeliest(regions, np.array(areas))
         else:
-            self._owner = np.array([-1, *self._nearest(regions.corners[1:].tolist(), areas, now)])
+            self._owner = np.array([-1, *self._most_likely(regions.corners[1:].tolist(), areas, now)])
         seen = self.continuing()
         pixels = regions.shape[0] * regions.shape[1]
         young = [track.is_new(now, pixels) for track in self._tracks]
@@ -240,18 +241,17 @@ class Tracks:
             seen &= ~self._by_chance(regions, sides.prod(axis=1) / pixels, passed)
         return seen
 
-    def _nearest(self, boxes: list[Corners], areas: list[Corners], now: float) -> list[int]:
+    def _most_likely(self, boxes: list[Corners], areas: list[Corners], now: float) -> list[int]:
         """Return the track that each box continues: the one expected there, or else one that is sought there.
 
         What was missing in the frame before is only sought: its area is large and would hold what is others'.
         """
         expected = [_NOWHERE if track.misses else track.expected(now) for track in self._tracks]
+        smallest = [track.smallest_part for track in self._tracks]
         owners = []
         for box in boxes:
-            owner = _most_common(box, expected)
-            if owner < 0:
-                owner = _most_common(box, areas)
-            owners.append(owner if owner < 0 or self._tracks[owner].may_hold(box, now) else -1)
+            owner = _most_common(box, expected, smallest)
+            owners.append(owner if owner >= 0 else _most_common(box, areas, smallest))
         return owners
 
     def _likeliest(self, regions: Regions, expected: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -301,6 +301,10 @@ class Tracks:
     def moved(self) -> NDArray[np.bool_]:
         """Return which regions continue a track that was motion in the frame before."""
         return self._where([track.moving for track in self._tracks])
+
+    def restless(self) -> NDArray[np.bool_]:
+        """Return which regions continue a track around which specks come and go."""
+        return self._where([track.is_restless for track in self._tracks])
 
     def kept(self) -> NDArray[np.bool_]:
         """Return which regions continue a track that is kept and has come from elsewhere."""
@@ -398,8 +402,10 @@ class Tracks:
                 continue
             track.move(enclosing([boxes[label] for label in parts]), now)
             track.unrest = unrest.within(track.box)
-            calm = not self._is_worn(track) and track.unrest <= _CALM
-            track.calm = track.unrest <= _RAIN if track.travelled else calm
+            if track.travelled:
+                track.calm = track.unrest <= _RESTLESS
+            else:
+                track.calm = not track.is_restless and not self._is_worn(track)
             if track.moving:
                 track.moved_at = now
             if track.moving and settled:
@@ -457,9 +463,24 @@ def stirring(
     regions: Regions, image: Plane, past: Plane, tolerance: Plane, among: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Return which regions `among` those asked for have changed inside since `past`, beyond `tolerance`."""
+    return _stirs(regions, regions.changed(image, past, tolerance, among))
+
+
+def stirring_for_good(
+    regions: Regions,
+    images: Sequence[Plane],
+    past: Sequence[Plane],
+    tolerance: Plane,
+    among: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Return which regions each of `images` shows changed since each of `past`: one alone shows a drop."""
+    return _stirs(regions, regions.changed_for_good(images, past, tolerance, among))
+
+
+def _stirs(regions: Regions, changed: dict[int, int]) -> NDArray[np.bool_]:
     stirs = np.zeros(regions.count, np.bool_)
-    for label, changed in regions.changed(image, past, tolerance, among).items():
-        stirs[label] = changed / regions.area[label] > _STIRRED
+    for label, pixels in changed.items():
+        stirs[label] = pixels / regions.area[label] > _STIRRED
     return stirs
 
 
@@ -473,15 +494,15 @@ def _union(tracks: list[Track]) -> Plane | None:
     return whole
 
 
-def _most_common(box: Corners, areas: list[Corners]) -> int:
-    """Return the index of the area that has most in common with a box; -1 for none."""
-    most, index = 0.0, -1
+def _most_common(box: Corners, areas: list[Corners], smallest: list[float]) -> int:
+    """Return the index of the area that has most in common with a box that is not too small; -1 for none."""
+    most, index, pixels = 0.0, -1, size(box)
     for at, area in enumerate(areas):
         # Most areas are elsewhere.
         if area[0] < box[2] and box[0] < area[2] and area[1] < box[3] and box[1] < area[3]:
-            pixels = common(box, area)
-            if pixels > most:
-                most, index = pixels, at
+            shared = common(box, area)
+            if shared > most and pixels >= smallest[at]:
+                most, index = shared, at
     return index
 
 
