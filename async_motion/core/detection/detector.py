@@ -54,7 +54,7 @@ _LEAPT = 0.7
 _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
 _PAST_S, _PAST_STEP_S = 0.5, 0.25
-_MOMENTS = 4
+_MOMENTS = 6
 """So many images, `_PAST_STEP_S` apart, tell what stirs from drops and flakes, which one of them shows."""
 _LONGEST_STEP_S = 0.5
 _IN_PLACE_FORGOTTEN_S = 3600.0
@@ -533,8 +533,8 @@ class Detector:
         stirs = stirring(regions, now, self._past[0][1], tolerance, among)
         restless = stirs & self._tracks.restless()
         if some(restless) and len(self._moments) == _MOMENTS:
-            oldest, older, old, _ = self._moments
-            lasting = stirring_for_good(regions, (now, old), (older, oldest), tolerance, restless)
+            *before, _, last, latest = self._moments
+            lasting = stirring_for_good(regions, (now, latest, last), before, tolerance, restless)
             stirs &= ~restless | lasting
         return stirs
 
