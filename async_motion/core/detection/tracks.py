@@ -53,9 +53,9 @@ _STIRRED = 0.04
 """Share of a region that must have changed for the region to stir."""
 _CALM = 0.006
 """Share of specks up to which a place is calm. Leaves in a light wind have 0.01."""
-_RESTLESS = 0.02
+_RESTLESS = 0.012
 """What has come from elsewhere is kept up to this share: in light rain or snow, or before a few leaves."""
-_PART = 0.1
+_PART = 0.05
 """Where it is not calm, what is smaller than this share of a track's largest size is no part of it."""
 _NOWHERE: Corners = (math.inf, math.inf, -math.inf, -math.inf)
 _MAX_STAY = 20.0

@@ -269,3 +269,22 @@ def test_regions_far_from_the_corner_are_where_they_are() -> None:
     changed = regions.changed(brighter, ground, np.full_like(ground, 12), regions.area > 0)
     assert changed == {1: 27, 2: 0}
     assert np.array_equal(regions.mask_of(np.array([False, True, True])), mask)
+
+
+def test_what_one_image_alone_shows_has_not_changed_for_good() -> None:
+    ground = np.full((60, 80), 80, np.uint8)
+    moved, drop = ground.copy(), ground.copy()
+    moved[10:20, 10:14] = 200
+    drop[10:20, 16:18] = 200
+    regions = Regions(plane((10, 10, 10, 10)))
+    tolerance, all_regions = np.full_like(ground, 12), regions.area > 0
+
+    def changed(*images: Plane, past: tuple[Plane, ...]) -> dict[int, int]:
+        return regions.changed_for_good(images, past, tolerance, all_regions)
+
+    assert changed(moved, moved, past=(ground, ground)) == {1: 40}
+    assert changed(moved | drop, moved, past=(ground, ground)) == {1: 40}
+    assert changed(moved, moved, past=(drop, ground)) == {1: 40}
+    assert changed(drop, ground, past=(ground, ground)) == {1: 0}
+    assert changed(ground, ground, past=(ground, drop)) == {1: 0}
+    assert regions.changed_for_good((moved,), (ground,), tolerance, ~all_regions) == {}

@@ -146,24 +146,25 @@ def test_what_was_missing_for_more_than_a_frame_is_not_seen_before() -> None:
 
 def test_what_was_missing_takes_nothing_from_a_track_that_was_not() -> None:
     scene = Scene()
+    scene.show((108, 24, 2, 6))
     scene.walk_in()
     scene.show((80, 20, 8, 20), (100, 24, 2, 6))
     for _ in range(3):
         scene.show((80, 20, 8, 20))
-    # The drop's track is sought in an area that holds the whole person.
+    # The drop's track, by now the older one, is sought in an area that holds the whole person.
     regions = Regions(plane((84, 20, 8, 20)))
     assert scene.tracks.follow(regions, scene.now + STEP_S).tolist() == [False, True]
     assert scene.tracks.kept().tolist() == [False, True]
 
 
-@pytest.mark.parametrize(("unrest", "parts"), [(0.0, [75, 80, 90]), (0.015, [80, 90])])
+@pytest.mark.parametrize(("unrest", "parts"), [(0.0, [75, 80, 90]), (0.01, [80, 90])])
 def test_drops_beside_a_person_are_no_part_of_the_person(unrest: float, parts: list[int]) -> None:
     scene = Scene()
     scene.unrest.cells[:] = unrest
     scene.walk_in()
     for _ in range(10):
         scene.show((80, 20, 8, 20))
-    regions = Regions(plane((80, 20, 8, 20), (75, 24, 2, 6), (90, 22, 4, 14)))
+    regions = Regions(plane((80, 20, 8, 20), (75, 24, 2, 3), (90, 22, 4, 14)))
     scene.tracks.follow(regions, scene.now + STEP_S)
     kept = regions.boxes[scene.tracks.kept(), 0]
     assert sorted(kept.tolist()) == parts
@@ -266,7 +267,7 @@ def test_an_insect_that_crosses_in_half_a_second_is_not_kept() -> None:
 
 def test_nothing_is_kept_where_it_was_not_calm_or_before_the_background_is_settled() -> None:
     restless = Scene()
-    restless.unrest.cells[:] = 0.025
+    restless.unrest.cells[:] = 0.015
     restless.walk_in()
     assert restless.tracks.place() is None
     early = Scene()
@@ -278,7 +279,7 @@ def test_nothing_is_kept_where_it_was_not_calm_or_before_the_background_is_settl
 def test_in_rain_only_what_comes_from_elsewhere_is_kept() -> None:
     walker, native = Scene(), Scene()
     for scene in (walker, native):
-        scene.unrest.cells[:] = 0.015
+        scene.unrest.cells[:] = 0.01
     walker.walk_in()
     assert walker.tracks.place() is not None
     for _ in range(10):
