@@ -146,14 +146,14 @@ def test_what_was_missing_for_more_than_a_frame_is_not_seen_before() -> None:
 
 def test_what_was_missing_takes_nothing_from_a_track_that_was_not() -> None:
     scene = Scene()
-    scene.show((108, 24, 2, 6))
-    scene.walk_in()
-    scene.show((80, 20, 8, 20), (100, 24, 2, 6))
+    scene.show((104, 24, 2, 6))
+    for left in range(0, 81, 8):
+        scene.show((left, 20, 8, 20), (104, 24, 2, 6))
     for _ in range(3):
         scene.show((80, 20, 8, 20))
-    # The drop's track, by now the older one, is sought in an area that holds the whole person.
+    # The older track is sought in an area that holds the whole person.
     regions = Regions(plane((84, 20, 8, 20)))
-    assert scene.tracks.follow(regions, scene.now + STEP_S).tolist() == [False, True]
+    scene.tracks.follow(regions, scene.now + STEP_S)
     assert scene.tracks.kept().tolist() == [False, True]
 
 
