@@ -153,7 +153,7 @@ class Track:
 
     @property
     def smallest_part(self) -> float:
-        """How many pixels the box of a part has at least."""
+        """How many pixels the box of a part has at least: where it is restless, a drop is no part."""
         return _PART * self.widest * self.highest if self.is_restless else 0.0
 
     def darts(self, box: Corners) -> bool:
@@ -229,19 +229,19 @@ class Tracks:
         if rare:
             self._owner = self._likeliest(regions, np.array(areas))
         else:
-            self._owner = np.array([-1, *self._most_likely(regions.corners[1:].tolist(), areas, now)])
+            self._owner = np.array([-1, *self._owners(regions.corners[1:].tolist(), areas, now)])
         seen = self.continuing()
         pixels = regions.shape[0] * regions.shape[1]
         young = [track.is_new(now, pixels) for track in self._tracks]
         if any(young):
             seen &= ~(self._where(young) & self._darts(regions))
         if rare:
-            expected = np.array(areas)
-            sides = np.minimum(expected[:, 2:], regions.shape[::-1]) - np.maximum(expected[:, :2], 0.0)
+            searched = np.array(areas)
+            sides = np.minimum(searched[:, 2:], regions.shape[::-1]) - np.maximum(searched[:, :2], 0.0)
             seen &= ~self._by_chance(regions, sides.prod(axis=1) / pixels, passed)
         return seen
 
-    def _most_likely(self, boxes: list[Corners], areas: list[Corners], now: float) -> list[int]:
+    def _owners(self, boxes: list[Corners], areas: list[Corners], now: float) -> list[int]:
         """Return the track that each box continues: the one expected there, or else one that is sought there.
 
         What was missing in the frame before is only sought: its area is large and would hold what is others'.
@@ -254,15 +254,15 @@ class Tracks:
             owners.append(owner if owner >= 0 else _most_common(box, areas, smallest))
         return owners
 
-    def _likeliest(self, regions: Regions, expected: NDArray[np.float64]) -> NDArray[np.intp]:
+    def _likeliest(self, regions: Regions, searched: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the track that each region continues where frames are rare."""
         boxes = regions.corners
-        overlap = (boxes[:, None, :2] < expected[:, 2:]) & (boxes[:, None, 2:] > expected[:, :2])
+        overlap = (boxes[:, None, :2] < searched[:, 2:]) & (boxes[:, None, 2:] > searched[:, :2])
         reaches = overlap[..., 0] & overlap[..., 1]
         reaches[0] = False
         last = np.array([track.box for track in self._tracks])
-        # The areas that are searched lie around the expected centres.
-        centres = (expected[:, :2] + expected[:, 2:]) / 2.0
+        # The track is expected in the middle of the box that is searched.
+        centres = (searched[:, :2] + searched[:, 2:]) / 2.0
         margin = _SPREAD * _OFTEN_S * regions.shape[1] + _SPREAD_PIXELS
         return likeliest(boxes, last, centres, reaches, margin)
 
