@@ -54,8 +54,9 @@ _LEAPT = 0.7
 _FOLLOW_LIGHT_S = 8.0
 _FOLLOW_SHIFT_S, _LASTING_SHIFT = 10.0, 2.0
 _PAST_S, _PAST_STEP_S = 0.5, 0.25
+"""Up to `_MOMENTS` images are remembered, `_PAST_STEP_S` apart; the past is at least `_PAST_S` ago."""
 _MOMENTS = 6
-"""So many images, `_PAST_STEP_S` apart, tell what stirs from drops and flakes, which one of them shows."""
+"""So many images tell what stirs from drops and flakes, which one of them shows."""
 _LONGEST_STEP_S = 0.5
 _IN_PLACE_FORGOTTEN_S = 3600.0
 """Motion that did not come from elsewhere is remembered in its place for this long."""
@@ -76,6 +77,13 @@ class _Switch(NamedTuple):
     at: float
     plane: Plane
     leapt: Plane | None
+
+
+class _Moment(NamedTuple):
+    """An image, and its time."""
+
+    at: float
+    plane: Plane
 
 
 class Detector:
@@ -207,8 +215,7 @@ class Detector:
         self._background = Background.restored(saved, now)
         self._unrest.cells = np.asarray(saved["unrest"], np.float32)
         self._doubt = float(saved["away"]) > TRUSTED_S
-        self._past.clear()
-        self._moments.clear()
+        self._forget_moments()
         # A scene that has changed meanwhile is told from motion like any other jump.
         self._jumps = Jumps(self._background.reference)
         return self._judge(plane, now)
@@ -222,8 +229,8 @@ class Detector:
         self._places = Places()
         self._undecided = Undecided(self._unrest)
         self._in_place = Spent(self._unrest.cells.shape, _IN_PLACE_FORGOTTEN_S)
-        self._past: deque[tuple[float, Plane]] = deque([(now, plane)])
-        self._moments: deque[Plane] = deque([plane], _MOMENTS)
+        self._past: _Moment | None = _Moment(now, plane)
+        self._moments: deque[_Moment] = deque([self._past], _MOMENTS)
         self._jumps = Jumps(plane)
         self._mask = self._moving = self._distance = nothing = np.zeros_like(plane)
         self._no_regions = Regions(nothing)
@@ -304,8 +311,7 @@ class Detector:
             self._light_since = now
         elif now - self._light_since > _FOLLOW_LIGHT_S:
             background.follow(light)
-            self._past.clear()
-            self._moments.clear()
+            self._forget_moments()
             light, self._light_since = Light(), now
             # Pixels that the old light had clipped to black or white are unknown in the new one.
             self._switched = _Switch(now, aligned, None)
@@ -376,7 +382,7 @@ class Detector:
         kept = self._tracks.kept() & (regions.area >= FEWEST_PIXELS)
         large, left_out = self._candidates(regions, required, kept, look, now)
         fitting = large & (regions.area <= self.settings.max_area * whole.size)
-        past = self._past[0][1] if self._past else look.corrected
+        past = self._past.plane if self._past else look.corrected
         scene = Scene(background, self._unrest, self._tracks, self._in_place, past)
         evident = (
             self._evidence.evident(regions, required, look, fitting, kept, scene)
@@ -391,7 +397,7 @@ class Detector:
         self._spend(regions, real, lasting, passed)
         stirs = real
         if some(real) and self._past:
-            stirs = self._stirring(regions, look, large)
+            stirs = self._stirring(regions, look, past, large)
         settled = not background.learning and not self._doubt
         followed = self._followed(regions, required, large, left_out)
         self._tracks.update(regions, followed, real, stirs, self._unrest, now, settled=settled)
@@ -490,9 +496,9 @@ class Detector:
         if self._switched is not None:
             left_out |= self._lit(regions, look, large, now)
         large &= ~left_out
-        if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
+        if self._past and now - self._past.at >= _PAST_S - 1e-6:
             if some(large):
-                holes = self._heal(regions, look, large, now)
+                holes = self._heal(regions, look, self._past.plane, large, now)
                 left_out |= holes
                 large &= ~holes
             self._doubt = False
@@ -527,13 +533,15 @@ class Detector:
         among = among & self._tracks.lasting(now) & ~self._text.perhaps(regions, now)
         return self._evidence.lasting(regions, required, look, among, scene)
 
-    def _stirring(self, regions: Regions, look: Look, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _stirring(
+        self, regions: Regions, look: Look, past: Plane, among: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
         """Return which regions `among` those asked for stir; among specks, for more than a moment."""
         now, tolerance = look.corrected, look.whole_threshold
-        stirs = stirring(regions, now, self._past[0][1], tolerance, among)
+        stirs = stirring(regions, now, past, tolerance, among)
         restless = stirs & self._tracks.restless()
         if some(restless) and len(self._moments) == _MOMENTS:
-            *before, _, last, latest = self._moments
+            *before, _, last, latest = (moment.plane for moment in self._moments)
             lasting = stirring_for_good(regions, (now, latest, last), before, tolerance, restless)
             stirs &= ~restless | lasting
         return stirs
@@ -552,7 +560,7 @@ class Detector:
         self._screens.update(regions, look.corrected, look.whole_threshold, none, now)
         if self._switched is not None and now - self._switched.at >= _PAST_S - 1e-6:
             self._switched = None
-        if self._past and now - self._past[0][0] >= _PAST_S - 1e-6:
+        if self._past and now - self._past.at >= _PAST_S - 1e-6:
             self._doubt = False
         settled = not self._background.learning and not self._doubt
         self._tracks.update(regions, none, none, none, self._unrest, now, settled=settled)
@@ -563,12 +571,13 @@ class Detector:
             return Reason.LEARNING
         return self._why_not(whole, regions, none, none) if look.changed else Reason.STILL
 
-    def _heal(self, regions: Regions, look: Look, large: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
+    def _heal(
+        self, regions: Regions, look: Look, past: Plane, large: NDArray[np.bool_], now: float
+    ) -> NDArray[np.bool_]:
         """Return which regions are holes that an object has left; make them background at once.
 
         So is what no longer moves and brings no outline: ground whose light has changed below an object.
         """
-        past = self._past[0][1]
         if self._doubt:
             holes = regions.unchanged(look.corrected, past, look.whole_threshold, large)
         else:
@@ -624,11 +633,14 @@ class Detector:
         if self._tracks.worn is not None:
             moving = u8(cv2.subtract(moving, self._tracks.worn))
         background.learn(look.corrected, look.distance, moving, now, place)
-        if not self._past or now - self._past[-1][0] >= _PAST_STEP_S - 1e-6:
-            self._past.append((now, look.corrected))
-            self._moments.append(look.corrected)
-        while len(self._past) > 1 and now - self._past[1][0] >= _PAST_S:
-            self._past.popleft()
+        if not self._moments or now - self._moments[-1].at >= _PAST_STEP_S - 1e-6:
+            self._moments.append(_Moment(now, look.corrected))
+        earlier = (moment for moment in reversed(self._moments) if now - moment.at >= _PAST_S)
+        self._past = next(earlier, self._moments[0])
+
+    def _forget_moments(self) -> None:
+        self._past = None
+        self._moments.clear()
 
     def _why_not(
         self, whole: Plane, regions: Regions, large: NDArray[np.bool_], fitting: NDArray[np.bool_]

@@ -53,7 +53,7 @@ _STIRRED = 0.04
 """Share of a region that must have changed for the region to stir."""
 _CALM = 0.006
 """Share of specks up to which a place is calm. Leaves in a light wind have 0.01."""
-_RESTLESS = 0.012
+_STILL_KEPT = 0.012
 """What has come from elsewhere is kept up to this share: in light rain or snow, or before a few leaves."""
 _PART = 0.05
 """Where it is not calm, what is smaller than this share of a track's largest size is no part of it."""
@@ -403,7 +403,7 @@ class Tracks:
             track.move(enclosing([boxes[label] for label in parts]), now)
             track.unrest = unrest.within(track.box)
             if track.travelled:
-                track.calm = track.unrest <= _RESTLESS
+                track.calm = track.unrest <= _STILL_KEPT
             else:
                 track.calm = not track.is_restless and not self._is_worn(track)
             if track.moving:
