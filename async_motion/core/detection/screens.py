@@ -19,7 +19,7 @@ from async_motion.core.detection.corners import Corners, size
 from async_motion.core.detection.regions import Regions, labels
 from async_motion.core.detection.working_image import Plane
 
-_REPLACED, _CALM = 0.7, 0.3
+_REPLACED, _CALM = 0.6, 0.3
 """A cut changes at least the first share of a box, and the frame after it at most the second."""
 _SAME_PLACE = 2.0
 """The sides of two boxes in the same place differ at most by this, in pixels: a person sways by more."""

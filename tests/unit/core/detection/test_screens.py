@@ -161,17 +161,22 @@ def test_what_has_not_the_shape_of_a_screen_or_is_partly_out_of_view_is_none(
     assert not any(cuts.show(level(value), box) for value in scenes(3, 5, 5))
 
 
-def test_cuts_of_half_a_box_or_in_places_that_differ_by_more_than_two_pixels_make_none() -> None:
-    def half(value: int) -> Callable[[Plane], None]:
+@pytest.mark.parametrize(("share", "screen"), [(0.5, False), (0.65, True)])
+def test_a_cut_need_not_replace_all_of_a_screen_but_most_of_it(share: float, screen: bool) -> None:
+    def in_part(value: int) -> Callable[[Plane], None]:
         def draw(part: Plane) -> None:
             part[:] = 150
-            part[:, : part.shape[1] // 2] = value
+            part[:, : round(share * part.shape[1])] = value
 
         return draw
 
-    parts, moved = Cuts(), Cuts()
+    cuts = Cuts()
+    assert any(cuts.show(in_part(value)) for value in scenes(3, 5, 5)) == screen
+
+
+def test_cuts_in_places_that_differ_by_more_than_two_pixels_make_none() -> None:
+    moved = Cuts()
     values = scenes(3, 5, 5)
-    assert not any(parts.show(half(value)) for value in values)
     places = [100] * 7 + [103] * 6
     assert not any(
         moved.show(level(value), (left, 60, 40, 24)) for value, left in zip(values, places, strict=True)
