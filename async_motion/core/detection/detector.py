@@ -304,9 +304,13 @@ class Detector:
     def _look(self, plane: Plane, now: float) -> Look:
         """Undo the shake and the light of `plane`, and compare it with the background."""
         background = self._background
-        shift = background.aligner.shift(plane)
-        aligned = shifted(plane, shift) if shift else plane
-        light = find_light(samples_of(aligned), background.samples)
+        # Light first: a dimmed edge passes for one that has moved.
+        light = find_light(samples_of(plane), background.samples)
+        shift = background.aligner.shift(light.undo(plane) if light else plane)
+        aligned = plane
+        if shift:
+            aligned = shifted(plane, shift)
+            light = find_light(samples_of(aligned), background.samples)
         if not light.large:
             self._light_since = now
         elif now - self._light_since > _FOLLOW_LIGHT_S:
@@ -390,10 +394,10 @@ class Detector:
             else fitting
         )
         real = evident & seen
-        glows = self._glows(regions, look, real & ~kept, now)
-        real &= ~glows
         lasting = self._lasting(regions, required, look, fitting & seen & ~evident, scene, now)
-        real, evident = real | lasting, evident | lasting
+        glows = self._glows(regions, look, (real & ~kept) | lasting, now)
+        lasting &= ~glows
+        real, evident = (real & ~glows) | lasting, evident | lasting
         self._spend(regions, real, lasting, passed)
         stirs = real
         if some(real) and self._past:
@@ -485,8 +489,8 @@ class Detector:
             in_all = self._tracks.totals(regions.area.astype(np.float64))
             large |= kept & (in_all >= KEPT_SHARE * required)
         large[0] = False
-        at_rest, undone = self._background.reference, bool(look.light)
-        left_out = regions.relit(look.corrected, at_rest, large & ~kept, undone=undone)
+        at_rest, must_fade = self._background.reference, not look.light
+        left_out = regions.relit(look.corrected, at_rest, large & ~kept, must_fade=must_fade)
         left_out |= self._text.text(regions, look.shift)
         native = (
             large & ~self._tracks.travelled() if not look.shift and not look.light else np.zeros_like(large)
@@ -576,7 +580,8 @@ class Detector:
     ) -> NDArray[np.bool_]:
         """Return which regions are holes that an object has left; make them background at once.
 
-        So is what no longer moves and brings no outline: ground whose light has changed below an object.
+        So is ground whose light has changed below an object. It brings no outline, and either was no motion
+        for a while, or is kept, does not stir and has the texture of the ground.
         """
         if self._doubt:
             holes = regions.unchanged(look.corrected, past, look.whole_threshold, large)
@@ -588,6 +593,11 @@ class Detector:
             soft = regions.unchanged(look.corrected, past, look.whole_threshold, calmed)
             if some(soft):
                 holes |= soft & regions.without_outline(look.corrected, self._background.edges)
+            kept = large & ~holes & self._tracks.kept()
+            still = kept & ~stirring(regions, look.corrected, past, look.whole_threshold, kept)
+            lit = regions.relit(look.corrected, self._background.reference, still, must_fade=False)
+            if some(lit):
+                holes |= lit & regions.without_outline(look.corrected, self._background.edges)
         if some(holes):
             self._background.take_over(look.corrected, grown(regions.mask_of(holes)))
         return holes

@@ -123,8 +123,8 @@ class Evidence:
     ) -> NDArray[np.bool_]:
         """Return which regions `among` those that have lasted for seconds have enough evidence for that.
 
-        They are whole, calm all around, stir, and are no glow. Their strong pixels are outside of their
-        neighbourhood's past range: what sways is not.
+        They are whole, calm all around, and stir. Their strong pixels are outside of their neighbourhood's
+        past range: what sways is not.
         """
         lasting = among & regions.inner
         if not some(lasting):
@@ -140,9 +140,7 @@ class Evidence:
                 scene.unrest.around(regions, label) <= CALM_AROUND
                 and scene.in_place.most(regions, label) < _IN_PLACE_S
             )
-        return lasting & ~regions.glows(
-            look.corrected, scene.background.reference, scene.background.sharpness, lasting
-        )
+        return lasting
 
     def weak(
         self,

@@ -59,6 +59,9 @@ _UNCHANGED = 0.85
 _TEXTURE, _SAME_TEXTURE = 1.0, 0.85
 """Minimum deviation of a textured region from its blurred self, in grey levels, and minimum correlation of
 the deviations of frame and background for the surface to be the same."""
+_WEAKEST = 0.5
+"""The least strength of the texture in a light, as a share of the background's: what hides more of it is an
+object that lets some through."""
 _FADES = 0.4
 """Soft light differs beyond its outline by more than this share of its difference within. An object ends."""
 _BRIGHTER, _TOP, _STEEP = 0.9, 0.05, 0.05
@@ -314,17 +317,18 @@ class Regions:
         return np.asarray(new < _NEW_OUTLINE * np.bincount(label, minlength=self.count), np.bool_)
 
     def relit(
-        self, plane: Plane, at_rest: Plane, among: NDArray[np.bool_], *, undone: bool
+        self, plane: Plane, at_rest: Plane, among: NDArray[np.bool_], *, must_fade: bool
     ) -> NDArray[np.bool_]:
-        """Return which regions `among` those asked for are light.
+        """Return which regions `among` those asked for are light: they have the background's texture.
 
-        Light keeps the texture of the background, and soft light fades out beyond the outline. Where a light
-        of the whole image is `undone`, what follows it differently need not fade: burnt-in text, a lamp.
+        Soft light also fades out beyond its outline. `must_fade` is False for what need not: what is left of
+        a light of the whole image that is undone (burnt-in text, a lamp), and what was kept while the light
+        around it changed.
         """
         relit = among.copy()
         for label in labels(among):
             relit[label] = self._same_texture(label, plane, at_rest) and (
-                undone or self._fades(label, plane, at_rest)
+                not must_fade or self._fades(label, plane, at_rest)
             )
         return relit
 
@@ -367,7 +371,8 @@ class Regions:
         now, then = (_texture(each[self.window][box])[inside > 0] for each in (plane, at_rest))
         own, usual, common = float(now @ now), float(then @ then), float(now @ then)
         textured = min(own, usual) > _TEXTURE**2 * int(self.area[label])
-        return textured and common > _SAME_TEXTURE * float(np.sqrt(own * usual))
+        whole = own >= _WEAKEST**2 * usual
+        return textured and whole and common > _SAME_TEXTURE * float(np.sqrt(own * usual))
 
     def _fades(self, label: int, plane: Plane, at_rest: Plane) -> bool:
         around = self._around(label)

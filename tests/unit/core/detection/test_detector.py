@@ -375,6 +375,34 @@ def test_a_light_that_is_switched_is_a_scene_change_at_its_first_frame() -> None
     assert watch(detector, walk(dark, range(20, 60, 4)), start=4.0)[-1].motion
 
 
+def room(light: float) -> NDArray[np.float64]:
+    """Return a wall with a switch and a door: few edges, and most of them upright."""
+    y, x = np.mgrid[:180, :320]
+    wall = 150 + 30 * np.exp(-((x - 120) ** 2 + (y - 110) ** 2) / (2 * 60.0**2))
+    wall[60:78, 200:214] = 40
+    wall[10:, 220:] = 80
+    wall[20:170:24, 226:296] = 70
+    wall[10:, 300:] = 60
+    return light * np.asarray(cv2.GaussianBlur(wall, (3, 3), 0), np.float64)
+
+
+@pytest.mark.parametrize("kind", ["off", "exposure gives a part back", "slowly"])
+def test_a_light_that_goes_out_moves_no_edge(kind: str) -> None:
+    lights = {
+        "off": [0.5] * 80,
+        "exposure gives a part back": [0.63 - 0.21 * float(np.exp(-step / 12)) for step in range(80)],
+        "slowly": [max(0.4, 1 - step / 40) for step in range(80)],
+    }[kind]
+    detector = Detector(DetectorSettings())
+    watch(detector, grains(np.asarray(room(1.0), np.uint8), 100))
+    dimmed = [grains(np.asarray(room(light), np.uint8), 1, seed=step)[0] for step, light in enumerate(lights)]
+    dimmer = watch(detector, dimmed, start=10.0)
+    assert not any(detection.motion for detection in dimmer)
+    assert {detection.shift for detection in dimmer} == {(0.0, 0.0)}
+    walking = [with_box(plane, 3 * step, 100) for step, plane in enumerate(dimmed[-60:])]
+    assert sum(detection.motion for detection in watch(detector, walking, start=18.0)) > 50
+
+
 def test_a_lamp_that_lights_a_part_of_the_image_is_not_motion_from_its_first_frame() -> None:
     still = patches()
     y, x = np.mgrid[:120, :160]
@@ -843,6 +871,26 @@ def test_a_parked_car_becomes_background_and_leaves_no_ghost() -> None:
     assert not any(detection.motion for detection in gone[-FPS:])
 
 
+def test_ground_that_the_sun_reached_below_a_person_is_no_ghost() -> None:
+    still = 128 + 0.4 * (patches(180, 320).astype(np.float32) - 128)
+    sunny = 1 / (1 + np.exp((np.arange(320) - 170) / 40.0))
+
+    def people(lefts: list[int], lights: NDArray[np.float64]) -> list[Luma]:
+        lit = [np.clip(still * (1 + 0.3 * light * sunny), 0, 255).astype(np.uint8) for light in lights]
+        shown = [with_box(plane, left, 85) for plane, left in zip(lit, lefts, strict=True)]
+        return [grains(plane, 1, seed=step)[0] for step, plane in enumerate(shown)]
+
+    detector = Detector(DetectorSettings())
+    watch(detector, people([400] * 100, np.zeros(100)))
+    watch(detector, people([*range(-18, 160, 3)], np.zeros(60)), start=10.0)
+    stands = people([160 + step // FPS % 2 for step in range(200)], np.arange(200).clip(0, 150) / 150)
+    assert np.mean([detection.motion for detection in watch(detector, stands, start=16.0)]) > 0.95
+    leaves = people([*range(172, 320, 12)], np.ones(13))
+    assert sum(detection.motion for detection in watch(detector, leaves, start=36.0)) >= 11
+    gone = watch(detector, people([400] * 50, np.ones(50)), start=37.3)
+    assert not any(detection.motion for detection in gone)
+
+
 def test_what_was_there_from_the_start_and_goes_leaves_no_ghost() -> None:
     still = patches()
     detector = rested(with_box(still, 60, 40))
@@ -886,6 +934,20 @@ def test_an_insect_that_crawls_in_front_of_an_infrared_lamp_is_not_motion() -> N
         glow = 110 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * 5.0**2))
         frame[:] = np.clip(frame + glow, 0, 255).astype(np.uint8)
     assert not any(detection.motion for detection in watch(Detector(DetectorSettings()), frames))
+
+
+@pytest.mark.parametrize(("low", "high", "size"), [(25, 45, 4.0), (20, 60, 5.0)])
+def test_an_insect_is_not_motion_because_it_lasts(low: int, high: int, size: float) -> None:
+    _, frames = still_and_noise(500)
+    rows, columns = np.mgrid[0:180, 0:320]
+    draw, x, y = np.random.default_rng(2), 160.0, 90.0
+    for step, frame in enumerate(frames[200:]):
+        x, y = x + draw.normal(0, 1.0), y + draw.normal(0, 1.0)
+        height = (low + high) / 2 + (high - low) / 2 * np.sin(step * np.pi / FPS)
+        glow = height * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * size**2))
+        frame[:] = np.clip(frame + glow, 0, 255).astype(np.uint8)
+    detector = Detector(DetectorSettings(min_area=0.001))
+    assert sum(detection.motion for detection in watch(detector, frames)) <= 3
 
 
 def test_a_beam_that_sweeps_over_plain_ground_is_not_motion() -> None:

@@ -87,23 +87,16 @@ STRIPES: Plane = np.where(np.arange(128) // 4 % 2, 100, 124).astype(np.uint8)[No
         ("among specks", False),
         ("where something stirs for ever", False),
         ("in its neighbours' range", False),
-        ("glow", False),
         ("too faint", False),
     ],
 )
 def test_what_is_enough_after_seconds_in_a_calm_place(what: str, enough: bool) -> None:
     top, left = 40, 0 if what == "at the edge" else 60
     ground = STRIPES if what == "in its neighbours' range" else GROUND.copy()
-    if what == "glow":
-        # Only where the ground has sharp edges is what has none a glow.
-        ground[80:] = 60
     image: Plane = ground.copy()
     image[top : top + 16, left : left + 16] += np.uint8(16 if what == "too faint" else 24)
     if what == "in its neighbours' range":
         image[top : top + 16, left : left + 16] = ground[top : top + 16, left + 4 : left + 20]
-    if what == "glow":
-        rows, columns = np.mgrid[0:96, 0:128]
-        image = (ground + 60 * np.exp(-((rows - 48) ** 2 + (columns - 68) ** 2) / 72.0)).astype(np.uint8)
     model = scene(ground, image if what == "unmoving" else ground)
     areas = Areas(SETTINGS, SHAPE)
     look = look_at(image, model, areas)

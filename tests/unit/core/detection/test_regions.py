@@ -184,18 +184,20 @@ def test_soft_light_keeps_the_texture_and_has_no_outline() -> None:
     gain = 1 + 0.8 * np.exp(-((x - 80) ** 2 + (y - 60) ** 2) / 800.0)
     sharp = np.where(np.hypot(x - 80, y - 60) < 25, 1.5, 1.0)
 
-    def relit(frame: Plane, at_rest: Plane, *, undone: bool = False) -> bool:
+    def relit(frame: Plane, at_rest: Plane, *, must_fade: bool = True) -> bool:
         differs = np.where(cv2.absdiff(frame, at_rest) > 12, 255, 0).astype(np.uint8)
         regions = Regions(u8(cv2.morphologyEx(differs, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))))
         largest = np.arange(regions.count) == np.argmax(regions.area)
-        return bool(regions.relit(frame, at_rest, largest & (regions.area > 0), undone=undone).any())
+        return bool(regions.relit(frame, at_rest, largest & (regions.area > 0), must_fade=must_fade).any())
 
     other = patches(seed=5) // 2
     assert relit((ground * gain).astype(np.uint8), ground)
     assert not relit((ground * sharp).astype(np.uint8), ground)
-    assert relit((ground * sharp).astype(np.uint8), ground, undone=True)  # text that follows no light
+    assert relit((ground * sharp).astype(np.uint8), ground, must_fade=False)  # text that follows no light
     assert not relit(np.where(sharp > 1, other, ground), ground)
-    assert not relit(np.where(sharp > 1, other, ground), ground, undone=True)
+    assert not relit(np.where(sharp > 1, other, ground), ground, must_fade=False)
+    through = np.where(sharp > 1, 40 + 0.3 * ground, ground).astype(np.uint8)
+    assert not relit(through, ground, must_fade=False)  # an object that lets some texture through
     plain = np.full_like(ground, 60)
     assert not relit((plain * gain).astype(np.uint8), plain)  # a blurred object may look the same
     assert not relit(ground, ground)
