@@ -119,6 +119,32 @@ def lamp(frames: Frames, random: Random, fps: float) -> Frames:  # noqa: ARG001
     return _while(frames, random, lambda frame: frame * glow)
 
 
+def switch(frames: Frames, random: Random, fps: float) -> Frames:
+    """Switch the light off, of which the exposure gives a part back, and on again."""
+    dim, begin, end = random.uniform(0.3, 0.55), int(random.integers(45, 65)), int(random.integers(95, 115))
+    back = dim * (1 + 0.5 * (1 - np.exp(-np.arange(len(frames)) / fps / 1.2)))
+    return [
+        _luma(frame * back[index - begin]) if begin <= index < end else frame
+        for index, frame in enumerate(frames)
+    ]
+
+
+def sun(frames: Frames, random: Random, fps: float) -> Frames:
+    """Let the sun come out for a while: sharp patches of light that fade in and out."""
+    height, width = frames[0].shape
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    lit = np.zeros((height, width), np.bool_)
+    for _ in range(int(random.integers(1, 4))):
+        slant = random.uniform(-0.5, 0.5)
+        middle = (random.uniform(0.1, 0.9) * width, random.uniform(0.4, 0.9) * height)
+        across = np.abs(x - middle[0] - slant * (y - middle[1]))
+        wide, high = random.uniform(0.02, 0.15) * width, random.uniform(0.08, 0.25) * height
+        lit |= (across < wide) & (np.abs(y - middle[1]) < high)
+    glow = 1 + random.uniform(0.25, 0.8) * cv2.GaussianBlur(lit.astype(np.float32), (0, 0), 1.2)
+    ramp = max(1, round(fps * random.uniform(0.5, 2.0)))
+    return _while(frames, random, lambda frame: frame * glow, ramp=min(ramp, 20))
+
+
 def ir_cut(frames: Frames, random: Random, fps: float) -> Frames:
     """Switch to infrared: other relative brightnesses, less contrast, more noise."""
     field = 0.6 + 0.8 * _field(random, frames[0].shape, 0.08)
@@ -295,6 +321,8 @@ DISTURBANCES: dict[str, Disturbance] = {
         light_step,
         gamma_step,
         lamp,
+        switch,
+        sun,
         ir_cut,
         clouds,
         exposure,
