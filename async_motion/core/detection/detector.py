@@ -449,7 +449,8 @@ class Detector:
         """Return the mask of what differs, cleaned, and the regions of it that are watched."""
         if not look.changed:
             return look.differs, self._no_regions
-        whole, window = clean(look.differs, look.corrected, self._background.reference)
+        known = self._tracks.boxes_of_travelled(look.differs.shape)
+        whole, window = clean(look.differs, look.corrected, self._background.reference, known)
         return whole, Regions(u8(cv2.bitwise_and(whole, self._areas.watched)), window)
 
     def _seen(self, regions: Regions, look: Look, now: float) -> NDArray[np.bool_]:

@@ -87,10 +87,13 @@ _RESTLESS = 0.02
 """Share of specks at which a cell is fully restless. Windy trees and strong rain have 0.02 to 0.06."""
 
 
-def clean(differs: Plane, plane: Plane, background: Plane) -> tuple[Plane, Window | None]:
+def clean(
+    differs: Plane, plane: Plane, background: Plane, known: Plane | None = None
+) -> tuple[Plane, Window | None]:
     """Return `differs` without shadows and specks, its gaps closed and its holes filled, and its window.
 
-    The result lies within `differs` without its specks, so only that window of the image is processed.
+    In the mask `known` (h, w) is an object, and nothing a shadow. The result lies within `differs` without
+    its specks, so only that window of the image is processed.
     """
     if min(differs.shape) < 3:
         return differs.copy(), None
@@ -101,6 +104,8 @@ def clean(differs: Plane, plane: Plane, background: Plane) -> tuple[Plane, Windo
         return cleaned, None
     part = generous[window]
     shaded = shadows(plane[window], background[window], differs[window])
+    if known is not None:
+        shaded = u8(cv2.subtract(shaded, known[window]))
     if cv2.countNonZero(shaded):
         part = u8(cv2.bitwise_and(_without_specks(u8(cv2.subtract(differs[window], shaded))), part))
     part = u8(cv2.morphologyEx(part, cv2.MORPH_CLOSE, _DISC))

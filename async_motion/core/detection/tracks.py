@@ -426,6 +426,23 @@ class Tracks:
         """Return the mask (h, w) of what is kept and has come from elsewhere; None for nothing."""
         return _union([track for track in self._tracks if track.travelled])
 
+    def boxes_of_travelled(self, shape: tuple[int, ...]) -> Plane | None:
+        """Return the mask (h, w) of the boxes of what is kept and has come from elsewhere; None for nothing.
+
+        Each is as large as its track has ever been: of a dark person only the head may be left.
+        """
+        mask = None
+        for track in self._tracks:
+            if track.is_kept and track.travelled:
+                if mask is None:
+                    mask = np.zeros(shape, np.uint8)
+                x, y = _centre(track.box)
+                across, down = track.widest / 2, track.highest / 2
+                # No pixel more: a track in the shadow of a cloud would grow over all of it.
+                rows = slice(max(round(y - down), 0), round(y + down))
+                mask[rows, max(round(x - across), 0) : round(x + across)] = 255
+        return mask
+
     def rested(self, now: float) -> Plane | None:
         """Forget the kept tracks that have come to rest; return their mask (h, w), None for nothing."""
         at_rest = [track for track in self._tracks if track.is_kept and track.rests(now, self._rest_s)]

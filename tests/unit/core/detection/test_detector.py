@@ -871,6 +871,22 @@ def test_a_parked_car_becomes_background_and_leaves_no_ghost() -> None:
     assert not any(detection.motion for detection in gone[-FPS:])
 
 
+@pytest.mark.parametrize("fps", [5, 10])
+def test_a_dark_person_who_walks_onto_even_ground_is_no_shadow(fps: int) -> None:
+    still = np.full((180, 320), 90, np.float32)
+    still[:, :150] = 60 + patches(180, 320)[:, :150] / 3
+    detector = Detector(DetectorSettings())
+    seen = []
+    for step in range(60 * fps):
+        at = step / fps
+        frame = still.copy()
+        if at >= 10:
+            left = min(round(30 * (at - 10)) - 16, 220) + int(at) % 2
+            frame[80:124, max(left, 0) : max(left + 16, 0)] = 54
+        seen.append(detector.update(grains(np.asarray(frame, np.uint8), 1, seed=step)[0], at).motion)
+    assert np.mean(seen[12 * fps :]) > 0.95
+
+
 def test_ground_that_the_sun_reached_below_a_person_is_no_ghost() -> None:
     still = 128 + 0.4 * (patches(180, 320).astype(np.float32) - 128)
     sunny = 1 / (1 + np.exp((np.arange(320) - 170) / 40.0))

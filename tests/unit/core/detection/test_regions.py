@@ -162,6 +162,16 @@ def test_unrest_around_a_region_that_fills_the_image_is_that_of_the_image() -> N
     assert np.isclose(around, unrest.cells.mean())
 
 
+def test_where_an_object_is_known_nothing_is_a_shadow() -> None:
+    ground = np.full((60, 80), 120, np.uint8)
+    dark = ground.copy()
+    dark[20:40, 30:50] = 70
+    differs = plane((30, 20, 20, 20))
+    assert clean(differs, dark, ground)[0].max() == 0
+    known = plane((28, 18, 24, 24))
+    assert clean(differs, dark, ground, known)[0][21:39, 31:49].all()
+
+
 def test_a_hole_is_distinguished_from_an_object_by_its_edges() -> None:
     ground = np.full((60, 80), 120, np.uint8)
     with_thing = ground.copy()

@@ -121,6 +121,17 @@ def test_its_speed_tells_where_an_object_is_next() -> None:
     assert scene.show((64, 20, 6, 6)).all()
 
 
+def test_the_box_of_who_came_is_as_large_as_he_has_been() -> None:
+    scene = Scene()
+    assert scene.tracks.boxes_of_travelled((60, 160)) is None
+    scene.walk_in()
+    scene.show((80, 20, 8, 6))  # but for the head
+    boxes = scene.tracks.boxes_of_travelled((60, 160))
+    assert boxes is not None
+    assert boxes[15:31, 80:88].all()
+    assert not boxes[:, :70].any()
+
+
 def test_a_glow_is_remembered_for_a_second() -> None:
     scene = Scene()
     there = np.array([False, True])
