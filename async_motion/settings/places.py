@@ -49,7 +49,8 @@ def exists(place: Place) -> bool:
 
 def explain(place: Place, kind: str, ctx: Mapping[str, Any], message: str) -> tuple[Place, str]:
     """Return the place and the message for one of pydantic's errors."""
-    if place and place[-1] == "[key]":
+    # That a key is wrong is marked so; an unknown key is the user's own, and may be called that.
+    if place and place[-1] == "[key]" and kind != "extra_forbidden":
         place = place[:-1]
     if "error" in ctx:
         return place, str(ctx["error"])

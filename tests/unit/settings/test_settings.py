@@ -27,6 +27,7 @@ from async_motion.settings import (
     ZoneSettings,
     find,
     load,
+    load_text,
     shipped,
 )
 
@@ -1110,3 +1111,11 @@ def test_a_byte_order_mark_is_not_part_of_a_secret(tmp_path: Path) -> None:
     settings = load(None, {"MINIO_SECRET_KEY_FILE": str(tmp_path / "secret")})
     assert settings.minio.secret_key is not None
     assert settings.minio.secret_key.get_secret_value() == "hunter22"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"), [('"[key]": []', "1: [key]"), ('cameras: {a: {"[key]": 1}}', "1: cameras.a.[key]")]
+)
+def test_an_unknown_key_may_be_called_as_wrong_keys_are_marked(text: str, place: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(f"{place}: unknown key")):
+        load_text(text, Path("v.yaml"), {})
