@@ -1118,4 +1118,4 @@ def test_a_byte_order_mark_is_not_part_of_a_secret(tmp_path: Path) -> None:
 )
 def test_an_unknown_key_may_be_called_as_wrong_keys_are_marked(text: str, place: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(f"{place}: unknown key")):
-        load_text(text, Path("v.yaml"), {})
+        load_text(text.encode(), Path("v.yaml"), {})
