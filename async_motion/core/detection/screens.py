@@ -1,10 +1,11 @@
 """Screens: what is replaced as a whole, again and again, and stays where it is.
 
 What a television, a monitor or a display in a shop window shows is no motion of the scene. A cut replaces
-most of the pixels in its box from one frame to the next, and the frame after that hardly differs. A person
-who turns does not fill a box, and sways; a door is higher than wide. Two cuts in the same place make a
-screen, and what lies in it is left out until it has not differed as a whole for `_FORGOTTEN_S`. What passes
-before it is seen; who stays there and hardly stands out of it is not.
+most of the pixels in its box from one frame to the next, and the frame after that hardly differs there, even
+if less of it differs from the ground then. A person who turns does not fill a box, and sways; a door is
+higher than wide. Two cuts in the same place make a screen, and what lies in it is left out until it has not
+differed as a whole for `_FORGOTTEN_S`. What passes before it is seen; who stays there and hardly stands out
+of it is not.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from async_motion.core.detection.regions import Regions, labels
 from async_motion.core.detection.working_image import Plane
 
 _REPLACED, _CALM = 0.6, 0.3
-"""A cut changes at least the first share of a box, and the frame after it at most the second."""
+"""A cut changes at least the first share of a box, and the frame after it at most the second share."""
 _SAME_PLACE = 2.0
 """The sides of two boxes in the same place differ at most by this, in pixels: a person sways by more."""
 _LARGEST = 0.1
@@ -42,11 +43,10 @@ _RIM = 2
 
 
 class _Sighting(NamedTuple):
-    """A region or a screen: its box, when it was there, and which share of it had changed."""
+    """A cut or a screen: its box, and when it was there."""
 
     box: Corners
     at: float
-    changed: float = 0.0
 
 
 class Screens:
@@ -55,8 +55,8 @@ class Screens:
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape = shape
         self._before: Plane | None = None
-        self._regions: list[_Sighting] = []
-        """Those of the frame before."""
+        self._replaced: list[_Sighting] = []
+        """What was replaced in the frame before: cuts, where this frame is calm."""
         self._cuts: list[_Sighting] = []
         self._screens: list[_Sighting] = []
         self._mask: Plane | None = None
@@ -85,19 +85,18 @@ class Screens:
         the one before has changed.
         """
         before, self._before = self._before, plane
-        known = [seen for seen in self._regions if now - seen.at <= _RAREST_S]
-        self._regions = []
+        replaced, self._replaced = self._replaced, []
         if before is None:
             return
+        for cut in replaced:
+            if now - cut.at <= _RAREST_S and _changed(plane, before, tolerance, cut.box) <= _CALM:
+                self._cut(cut)
         for label in labels(among):
             box = regions.corners_of(label)
             if not regions.inner[label] or not self._has_shape(box):
                 continue
-            seen = _Sighting(box, now, _changed(plane, before, tolerance, box))
-            self._regions.append(seen)
-            last = next((old for old in known if _in_same_place(old.box, box)), None)
-            if last is not None and last.changed >= _REPLACED and seen.changed <= _CALM:
-                self._cut(seen)
+            if _changed(plane, before, tolerance, box) >= _REPLACED:
+                self._replaced.append(_Sighting(box, now))
 
     def _has_shape(self, box: Corners) -> bool:
         """Return whether a box is as that of a screen: wider than high, neither too large nor too long."""

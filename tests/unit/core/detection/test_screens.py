@@ -108,23 +108,38 @@ def test_a_person_who_waves_all_the_time_is_no_screen() -> None:
     assert np.mean(judged(frames, 5)[5:]) > 0.95
 
 
+WHOLE = (100, 60, 40, 24)
+
+
 class Cuts:
     """Shows regions and images to `Screens`, one each `STEP_S`."""
 
     def __init__(self) -> None:
         self.screens, self.now = Screens(SHAPE), 0.0
 
-    def show(self, draw: Callable[[Plane], None], box: tuple[int, int, int, int] = (100, 60, 40, 24)) -> bool:
-        """Show an image and the region (left, top, width, height); return whether it lies in a screen."""
-        left, top, width, height = box
+    def show(
+        self,
+        draw: Callable[[Plane], None],
+        box: tuple[int, int, int, int] = WHOLE,
+        region: tuple[int, int, int, int] | None = None,
+    ) -> bool:
+        """Draw into a box (left, top, width, height); return whether the region lies in a screen.
+
+        The region is the box, unless another is given.
+        """
         mask, image = np.zeros(SHAPE, np.uint8), np.full(SHAPE, 90, np.uint8)
-        mask[top : top + height, left : left + width] = 255
-        draw(image[top : top + height, left : left + width])
+        draw(_part(image, box))
+        _part(mask, region or box)[:] = 255
         regions = Regions(mask)
         self.now += STEP_S
         all_of_it = np.array([False, True])
         self.screens.update(regions, image, TOLERANCE, all_of_it, self.now)
         return bool(self.screens.left_out(regions, all_of_it, self.now)[1])
+
+
+def _part(image: Plane, box: tuple[int, int, int, int]) -> Plane:
+    left, top, width, height = box
+    return image[top : top + height, left : left + width]
 
 
 def level(value: int) -> Callable[[Plane], None]:
@@ -181,6 +196,14 @@ def test_cuts_in_places_that_differ_by_more_than_two_pixels_make_none() -> None:
     assert not any(
         moved.show(level(value), (left, 60, 40, 24)) for value, left in zip(values, places, strict=True)
     )
+
+
+def test_a_cut_counts_although_less_differs_from_the_ground_after_it() -> None:
+    cuts = Cuts()
+    left, low = (100, 60, 20, 24), (100, 70, 40, 14)
+    regions = [*[WHOLE] * 4, *[left] * 4, WHOLE, *[low] * 2]
+    seen = [cuts.show(level(value), WHOLE, box) for value, box in zip(scenes(3, 5, 3), regions, strict=True)]
+    assert seen == [False] * 9 + [True] * 2
 
 
 def test_changes_that_go_on_in_the_next_frame_are_no_cut() -> None:
