@@ -38,7 +38,7 @@ from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, ki
 from async_motion.core.detection.screens import Screens
 from async_motion.core.detection.settings import DetectorSettings
 from async_motion.core.detection.spent import Spent
-from async_motion.core.detection.tracks import Tracks, stirring, stirring_for_good
+from async_motion.core.detection.tracks import Tracks, standing, stirring, stirring_for_good
 from async_motion.core.detection.undecided import Undecided
 from async_motion.core.detection.working_image import Plane, grown, u8, working_image, working_size
 from async_motion.core.detection.zones import Polygon, Zone
@@ -225,7 +225,7 @@ class Detector:
         self._background = Background(plane, now)
         self._unrest = Unrest((plane.shape[0], plane.shape[1]))
         self._screens = Screens((plane.shape[0], plane.shape[1]))
-        self._tracks = Tracks(self.settings.rest_s)
+        self._tracks = Tracks(self.settings.rest_s, self._areas.watched_cells)
         self._places = Places()
         self._undecided = Undecided(self._unrest)
         self._in_place = Spent(self._unrest.cells.shape, _IN_PLACE_FORGOTTEN_S)
@@ -399,12 +399,14 @@ class Detector:
         lasting &= ~glows
         real, evident = (real & ~glows) | lasting, evident | lasting
         self._spend(regions, real, lasting, passed)
-        stirs = real
+        stirs, stands = real, np.zeros(regions.count, np.bool_)
         if some(real) and self._past:
             stirs = self._stirring(regions, look, past, large)
+            restless = real & self._tracks.restless()
+            stands = standing(regions, look.corrected, past, look.whole_threshold, restless)
         settled = not background.learning and not self._doubt
         followed = self._followed(regions, required, large, left_out)
-        self._tracks.update(regions, followed, real, stirs, self._unrest, now, settled=settled)
+        self._tracks.update(regions, followed, real, stirs, stands, self._unrest, now, settled=settled)
         near = self._places.near(regions, seen & ~real & ~glows, now)
         self._places.update(regions, real, now, passed)
         if some(near):
@@ -568,7 +570,7 @@ class Detector:
         if self._past and now - self._past.at >= _PAST_S - 1e-6:
             self._doubt = False
         settled = not self._background.learning and not self._doubt
-        self._tracks.update(regions, none, none, none, self._unrest, now, settled=settled)
+        self._tracks.update(regions, none, none, none, none, self._unrest, now, settled=settled)
         self._places.update(regions, none, now, passed)
         self._mask = self._moving = nothing = self._no_regions.mask
         self._learn(look, nothing, (), now, passed)

@@ -438,6 +438,11 @@ class Unrest:
         """Return the mean unrest of the cells (h/8, w/8) that are not 0 in `watched`."""
         return float(cv2.mean(self.cells, watched)[0])
 
+    def median(self, watched: NDArray[np.bool_]) -> float:
+        """Return the unrest that half of the `watched` cells (h/8, w/8) exceed; 0 if nothing is watched."""
+        cells = self.cells[watched]
+        return float(np.median(cells)) if cells.size else 0.0
+
     def of(self, regions: Regions, label: int) -> float:
         """Return the mean unrest of the pixels of a region."""
         box, inside = regions.part(label)

@@ -10,6 +10,7 @@ A believed track is *kept* if its place is calm (without specks): the background
 So a person who stops still differs when moving on, and leaves no ghost. The track is kept until it has not
 stirred for `rest_s`; then its place becomes background at once, like that of a parked car. Where leaves or
 water move, only what has come from elsewhere is kept, and it stirs there only by what is not gone at once.
+In heavier rain it must be large and stand too, and is not kept as long.
 """
 
 from __future__ import annotations
@@ -53,16 +54,22 @@ _STIRRED = 0.04
 """Share of a region that must have changed for the region to stir."""
 _CALM = 0.006
 """Share of specks up to which a place is calm. Leaves in a light wind have 0.01."""
-_STILL_KEPT = 0.012
-"""What has come from elsewhere is kept up to this share: in light rain or snow, or before a few leaves."""
+_STILL_KEPT, _RAIN_KEPT = 0.012, 0.025
+"""What has come from elsewhere is kept up to the first share, in light rain or snow, or before a few leaves.
+Where more than half of what is watched has more specks than that, it is heavier rain: what is large and
+stands is kept up to the second share."""
+_STANDS, _STANDS_S = 0.6, 2.0
+"""A region stands if at most the first share of it has changed in half a second: the glints on a puddle
+change all over. A track is firm for so many seconds after it has stood, or has come to its place."""
 _PART = 0.05
 """Where it is not calm, what is smaller than this share of a track's largest size is no part of it."""
 _NOWHERE: Corners = (math.inf, math.inf, -math.inf, -math.inf)
 _MAX_STAY = 20.0
 """A track that stays in one place is kept for at most this multiple of `rest_s`: a flag flaps for ever."""
 _NATIVE_STAY = 3.0
-"""The same for a track that has never come from elsewhere: a television, but also a person in a doorway. If
-it still stirs then, its place is worn for `_WORN_S`: what does not come from elsewhere is not kept there."""
+"""The same for a track that has never come from elsewhere (a television, but also a person in a doorway) and
+in heavier rain (a bush). If the former still stirs then, its place is worn for `_WORN_S`: what does not come
+from elsewhere is not kept there."""
 _WORN_S = 300.0
 _TRAVELS_AFTER_S = 1.0
 """Before, a large object has not shown its whole size."""
@@ -84,10 +91,11 @@ class Track:
 
     `moving` while it is motion, the last time at `moved_at`; `believed` once it has been motion for long
     enough. `travelled` once it has been as far from where it `began` as it has been `widest` or `highest`. It
-    has stayed near `origin` since `stays_since`, and last stirred at `stirred_at`. `step` was its last step
-    in pixels; `times` how often it was seen in a row, at least 1; `steady` by how much its steady
-    steps, which did not dart or went on as the one before, outnumber its darts; `is_steady` once one was
-    steady; `glowed_at` the time it last was a glow. `unrest` is the share of specks in and around its place.
+    has stayed near `origin` since `stays_since`, last stirred at `stirred_at` and last stood at `stood_at`.
+    `step` was its last step in pixels; `times` how often it was seen in a row, at least 1; `steady` by how
+    much its steady steps, which did not dart or went on as the one before, outnumber its darts; `is_steady`
+    once one was steady; `glowed_at` the time it last was a glow. `unrest` is the share of specks in and
+    around its place.
     """
 
     __slots__ = (
@@ -96,6 +104,7 @@ class Track:
         "born",
         "box",
         "calm",
+        "calm_at",
         "glowed_at",
         "highest",
         "is_steady",
@@ -111,6 +120,7 @@ class Track:
         "steady",
         "step",
         "stirred_at",
+        "stood_at",
         "times",
         "travelled",
         "unrest",
@@ -124,9 +134,9 @@ class Track:
         self.widest, self.highest = box[2] - box[0], box[3] - box[1]
         self.speed: _Point = (0.0, 0.0)
         self.step: _Point | None = None
-        self.glowed_at = -math.inf
+        self.glowed_at = self.stood_at = -math.inf
         self.mask: Plane | None = None
-        self.seen_at = self.stirred_at = self.stays_since = self.moved_at = now
+        self.seen_at = self.stirred_at = self.stays_since = self.moved_at = self.calm_at = now
         self.believed = self.moving = self.calm = self.travelled = self.is_steady = False
         self.misses, self.times, self.steady, self.moving_s, self.unrest = 0, 0, 0, 0.0, 0.0
 
@@ -185,10 +195,17 @@ class Track:
         if now - self.born >= _TRAVELS_AFTER_S:
             self.travelled |= abs(x - self.began[0]) > self.widest or abs(y - self.began[1]) > self.highest
 
+    def is_firm(self, now: float, pixels: int) -> bool:
+        """Return whether the track is large in an image of so many `pixels`, and stands or has just come."""
+        large = size(self.box) > _DARTING_SIZE * pixels
+        return large and now - max(self.stood_at, self.stays_since) <= _STANDS_S
+
     def rests(self, now: float, rest_s: float) -> bool:
         """Return whether the track has become part of the scene."""
         longest = (_MAX_STAY if self.travelled else _NATIVE_STAY) * rest_s
-        return now - self.stirred_at > rest_s or now - self.stays_since > longest
+        # From the moment on when heavier rain began.
+        stays_in_rain = now - max(self.stays_since, self.calm_at) > _NATIVE_STAY * rest_s
+        return now - self.stirred_at > rest_s or now - self.stays_since > longest or stays_in_rain
 
     def is_new(self, now: float, pixels: int) -> bool:
         """Return whether a step that darts is not believed yet, in an image of so many `pixels`."""
@@ -199,10 +216,13 @@ class Track:
 
 
 class Tracks:
-    """The tracks of one camera. Call `follow` for each frame's regions, then `update`."""
+    """The tracks of one camera. Call `follow` for each frame's regions, then `update`.
 
-    def __init__(self, rest_s: float) -> None:
-        self._rest_s = rest_s
+    `watched_cells` (h/8, w/8) is not 0 where the scene is watched.
+    """
+
+    def __init__(self, rest_s: float, watched_cells: Plane) -> None:
+        self._rest_s, self._watched = rest_s, watched_cells > 0
         self._tracks: list[Track] = []
         self._worn: Plane | None = None
         self._worn_until = 0.0
@@ -376,14 +396,16 @@ class Tracks:
         followed: NDArray[np.bool_],
         real: NDArray[np.bool_],
         stirs: NDArray[np.bool_],
+        stands: NDArray[np.bool_],
         unrest: Unrest,
         now: float,
         *,
         settled: bool,
     ) -> None:
-        """Move the tracks to the `followed` regions, of which `real` are motion and `stirs` stir.
+        """Move the tracks to the `followed` regions, of which `real` are motion.
 
-        Motion before the background is `settled` does not make a track believed.
+        `stirs` tells which of these stir, `stands` which stand where specks come and go. Motion before the
+        background is `settled` does not make a track believed.
         """
         parts_of: dict[int, list[int]] = {}
         boxes: dict[int, Corners] = {}
@@ -402,10 +424,11 @@ class Tracks:
                 continue
             track.move(enclosing([boxes[label] for label in parts]), now)
             track.unrest = unrest.within(track.box)
-            if track.travelled:
-                track.calm = track.unrest <= _STILL_KEPT
-            else:
-                track.calm = not track.is_restless and not self._is_worn(track)
+            if track.unrest <= _STILL_KEPT:
+                track.calm_at = now
+            if any(stands[label] for label in parts):
+                track.stood_at = now
+            track.calm = self._is_calm(track, unrest, now, regions.shape[0] * regions.shape[1])
             if track.moving:
                 track.moved_at = now
             if track.moving and settled:
@@ -417,6 +440,16 @@ class Tracks:
         self._tracks = [
             track for track in self._tracks if track.misses < _LOST_FRAMES or now - track.seen_at < _LOST_S
         ]
+
+    def _is_calm(self, track: Track, unrest: Unrest, now: float, pixels: int) -> bool:
+        """Return whether the place of a track is calm enough to keep it, in an image of so many `pixels`."""
+        if not track.travelled:
+            return not track.is_restless and not self._is_worn(track)
+        if track.unrest <= _STILL_KEPT:
+            return True
+        if track.unrest > _RAIN_KEPT or not track.is_firm(now, pixels):
+            return False
+        return unrest.median(self._watched) > _STILL_KEPT
 
     def place(self) -> Plane | None:
         """Return the mask (h, w) of everything that is kept; None for nothing."""
@@ -481,6 +514,16 @@ def stirring(
 ) -> NDArray[np.bool_]:
     """Return which regions `among` those asked for have changed inside since `past`, beyond `tolerance`."""
     return _stirs(regions, regions.changed(image, past, tolerance, among))
+
+
+def standing(
+    regions: Regions, image: Plane, past: Plane, tolerance: Plane, among: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return which regions `among` those asked for are mostly as in `past`, up to `tolerance`."""
+    stands = np.zeros(regions.count, np.bool_)
+    for label, pixels in regions.changed(image, past, tolerance, among).items():
+        stands[label] = pixels <= _STANDS * regions.area[label]
+    return stands
 
 
 def stirring_for_good(

@@ -70,7 +70,8 @@ def test_after_the_rain_chance_is_forgotten() -> None:
 
 def watched(step_s: float, frames: list[list[tuple[int, int, int, int]]]) -> list[list[bool]]:
     """Return which regions of each frame were seen before."""
-    tracks, unrest, seen = Tracks(20.0), Unrest(SHAPE), []
+    unrest, seen = Unrest(SHAPE), []
+    tracks = Tracks(20.0, np.full(unrest.cells.shape, 255, np.uint8))
     for step, boxes in enumerate(frames):
         mask = np.zeros(SHAPE, np.uint8)
         for left, top, width, height in boxes:
@@ -78,7 +79,7 @@ def watched(step_s: float, frames: list[list[tuple[int, int, int, int]]]) -> lis
         regions = Regions(mask)
         there = regions.area > 0
         before = tracks.follow(regions, step * step_s)
-        tracks.update(regions, there, there & before, there, unrest, step * step_s, settled=True)
+        tracks.update(regions, there, there & before, there, there, unrest, step * step_s, settled=True)
         order = [regions.boxes[1:].tolist().index(list(box)) for box in boxes]
         seen.append([bool(before[1 + label]) for label in order])
     return seen

@@ -23,10 +23,10 @@ LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
 RIGHT = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
 
 
-def with_box(luma: Luma, x: int, y: int, width: int = 20, height: int = 30) -> Luma:
-    """Return a copy with a dark box whose top left corner is at (x, y)."""
+def with_box(luma: Luma, x: int, y: int, width: int = 20, height: int = 30, level: int = 15) -> Luma:
+    """Return a copy with a box, dark by default, whose top left corner is at (x, y)."""
     plane = luma.copy()
-    plane[max(0, y) : y + height, max(0, x) : x + width] = 15
+    plane[max(0, y) : y + height, max(0, x) : x + width] = level
     return plane
 
 
@@ -987,8 +987,9 @@ def with_rain(luma: Luma, draw: np.random.Generator, drops: int = 20, width: int
     return frame
 
 
+@pytest.mark.parametrize("drops", [30, 50])
 @pytest.mark.parametrize("walked_in", [True, False])
-def test_who_walks_in_and_stands_in_the_rain_is_motion_until_gone(walked_in: bool) -> None:
+def test_who_walks_in_and_stands_in_the_rain_is_motion_until_gone(walked_in: bool, drops: int) -> None:
     draw = np.random.default_rng(6)
     still = texture(180, 320) // 3 + 60
     detector, fps = Detector(DetectorSettings(min_area=0.001)), 5
@@ -999,11 +1000,29 @@ def test_who_walks_in_and_stands_in_the_rain_is_motion_until_gone(walked_in: boo
         if walked_in and 20 <= seconds < 80:
             left = min(-16 + round(22 * (seconds - 20)), 150) + 2 * (step // (2 * fps) % 2)
             frame = with_box(frame, left, 80, 16, 44)
-        verdicts.append(detector.update(with_rain(frame, draw, 30, width=2), seconds).motion)
+        verdicts.append(detector.update(with_rain(frame, draw, drops, width=2), seconds).motion)
     before, stands, after = verdicts[10 * fps : 20 * fps], verdicts[25 * fps : 80 * fps], verdicts[81 * fps :]
     assert np.mean(before) < 0.1
     assert np.mean(stands) > 0.9 if walked_in else np.mean(stands) < 0.1
     assert np.mean(after) < 0.1
+
+
+@pytest.mark.parametrize("fps", [5, 10])
+def test_glints_on_a_puddle_in_the_rain_become_background(fps: int) -> None:
+    draw = np.random.default_rng(5)
+    still = texture(180, 320) // 3 + 60
+    detector = Detector(DetectorSettings(min_area=0.001))
+    motion = []
+    for step in range(70 * fps):
+        seconds = step / fps
+        frame = with_rain(grains(still, 1, sigma=1.0, seed=step)[0], draw, 30, width=2)
+        across = 9 + round(5 * np.sin(1.3 * seconds))
+        for left, top in zip(
+            draw.normal(150, 14, 12).astype(int), draw.normal(140, 5, 12).astype(int), strict=True
+        ):
+            frame[top : top + 2, left : left + across] = 240
+        motion.append(detector.update(frame, seconds).motion)
+    assert np.mean(motion[40 * fps :]) < 0.1
 
 
 def flakes(count: int, fall: float, seed: int) -> Callable[[Luma, float], Luma]:

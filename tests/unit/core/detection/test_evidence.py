@@ -49,7 +49,8 @@ def look_at(image: Plane, model: Scene, areas: Areas) -> Look:
 
 def scene(ground: Plane = GROUND, past: Plane = GROUND) -> Scene:
     unrest = Unrest(SHAPE)
-    return Scene(Background(ground, 0.0), unrest, Tracks(20.0), Spent(unrest.cells.shape, 60.0), past)
+    tracks = Tracks(20.0, np.full(unrest.cells.shape, 255, np.uint8))
+    return Scene(Background(ground, 0.0), unrest, tracks, Spent(unrest.cells.shape, 60.0), past)
 
 
 def judged(rise: int, unrest: float = 0.0) -> tuple[bool, bool]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from async_motion.core.detection.regions import Regions, Unrest
-from async_motion.core.detection.tracks import Tracks, stirring
+from async_motion.core.detection.tracks import Tracks, standing, stirring
 from async_motion.core.detection.working_image import Plane
 from tests.support.planes import plane
 
@@ -18,8 +18,8 @@ class Scene:
     """Shows masks to `Tracks`, one each `STEP_S`; every region counts as an object."""
 
     def __init__(self) -> None:
-        self.tracks = Tracks(REST_S)
         self.unrest = Unrest((60, 160))
+        self.tracks = Tracks(REST_S, np.full(self.unrest.cells.shape, 255, np.uint8))
         self.now = 0.0
         self.rested: Plane | None = None
 
@@ -27,6 +27,7 @@ class Scene:
         self,
         *boxes: tuple[int, int, int, int],
         stirs: bool = True,
+        stands: bool = True,
         settled: bool = True,
         step_s: float = STEP_S,
     ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -35,7 +36,9 @@ class Scene:
         there = regions.area > 0
         self.now += step_s
         seen = self.tracks.follow(regions, self.now)
-        self.tracks.update(regions, there, there, there & stirs, self.unrest, self.now, settled=settled)
+        self.tracks.update(
+            regions, there, there, there & stirs, there & stands, self.unrest, self.now, settled=settled
+        )
         self.rested = self.tracks.rested(self.now)
         return seen[1:]
 
@@ -256,7 +259,9 @@ def test_a_region_has_calmed_when_its_track_is_no_longer_motion() -> None:
         scene.now += STEP_S
         scene.tracks.follow(there, scene.now)
         calmed.append(bool(scene.tracks.calmed(scene.now)[1]))
-        scene.tracks.update(there, there.area > 0, nothing, nothing, scene.unrest, scene.now, settled=True)
+        scene.tracks.update(
+            there, there.area > 0, nothing, nothing, nothing, scene.unrest, scene.now, settled=True
+        )
     # It is kept, so it may stand there: after 0.5 s without motion it may also be what it left behind.
     assert calmed == [False, False, True, True, True]
 
@@ -278,7 +283,7 @@ def test_an_insect_that_crosses_in_half_a_second_is_not_kept() -> None:
 
 def test_nothing_is_kept_where_it_was_not_calm_or_before_the_background_is_settled() -> None:
     restless = Scene()
-    restless.unrest.cells[:] = 0.015
+    restless.unrest.cells[:] = 0.03
     restless.walk_in()
     assert restless.tracks.place() is None
     early = Scene()
@@ -296,6 +301,69 @@ def test_in_rain_only_what_comes_from_elsewhere_is_kept() -> None:
     for _ in range(10):
         native.show((80, 20, 8, 20))
     assert native.tracks.place() is None
+
+
+@pytest.mark.parametrize(("unrest", "kept"), [(0.01, True), (0.02, False)])
+def test_in_heavier_rain_what_flickers_in_its_place_is_not_kept(unrest: float, kept: bool) -> None:
+    scene = Scene()
+    scene.unrest.cells[:] = unrest
+    for left in range(0, 81, 8):
+        scene.show((left, 20, 8, 20), stands=False)
+    assert scene.tracks.place() is not None, "who walks does not stand either"
+    for _ in range(3):
+        scene.show((80, 20, 8, 20), stands=True)
+    for _ in range(9):
+        scene.show((80, 20, 8, 20), stands=False)
+    assert scene.tracks.place() is not None
+    for _ in range(3):
+        scene.show((80, 20, 8, 20), stands=False)
+    assert (scene.tracks.place() is not None) == kept
+
+
+def test_in_heavier_rain_what_stirs_is_kept_for_a_shorter_time() -> None:
+    for unrest, at_once in ((0.01, False), (0.02, True)):
+        scene = Scene()
+        scene.unrest.cells[:] = unrest
+        scene.walk_in()
+        rested = []
+        for _ in range(round(3.5 * REST_S / STEP_S)):
+            scene.show((80, 20, 8, 20))
+            rested.append(scene.rested is not None)
+        assert any(rested) == at_once
+
+
+def test_that_time_begins_with_the_heavier_rain() -> None:
+    scene = Scene()
+    scene.unrest.cells[:] = 0.01
+    scene.walk_in()
+    for _ in range(round(4 * REST_S / STEP_S)):
+        scene.show((80, 20, 8, 20))
+    scene.unrest.cells[:] = 0.02
+    rested = []
+    for _ in range(round(3.5 * REST_S / STEP_S)):
+        scene.show((80, 20, 8, 20))
+        rested.append(scene.rested is not None)
+    assert rested.index(True) == pytest.approx(3 * REST_S / STEP_S, abs=2)
+
+
+def test_what_is_not_watched_tells_nothing_about_rain() -> None:
+    scene = Scene()
+    scene.unrest.cells[:] = 0.02
+    scene.unrest.cells[:, :5] = 0.0
+    watched = np.zeros(scene.unrest.cells.shape, np.uint8)
+    watched[:, :9] = 255
+    scene.tracks = Tracks(REST_S, watched)
+    scene.walk_in()
+    assert scene.tracks.place() is None
+
+
+def test_in_heavier_rain_what_is_small_is_not_kept() -> None:
+    for height, kept in ((5, False), (7, True)):
+        scene = Scene()
+        scene.unrest.cells[:] = 0.02
+        for left in range(0, 81, 8):
+            scene.show((left, 20, 8, height))
+        assert (scene.tracks.place() is not None) == kept
 
 
 def test_the_parts_of_an_object_are_taken_together() -> None:
@@ -316,10 +384,21 @@ def test_what_moved_is_what_was_believed_in_the_frame_before() -> None:
     assert scene.tracks.moved()[1]
     nothing = np.zeros(2, np.bool_)
     scene.tracks.update(
-        there, there.area > 0, nothing, nothing, scene.unrest, scene.now + STEP_S, settled=True
+        there, there.area > 0, nothing, nothing, nothing, scene.unrest, scene.now + STEP_S, settled=True
     )
     scene.tracks.follow(there, scene.now + 2 * STEP_S)
     assert not scene.tracks.moved().any()
+
+
+def test_a_region_stands_when_most_of_it_is_as_before() -> None:
+    before = np.full((60, 160), 100, np.uint8)
+    after = before.copy()
+    after[20:30, 20:28] = 160
+    after[20:36, 80:88] = 160
+    regions = Regions(plane((20, 20, 8, 20), (80, 20, 8, 20), (120, 20, 8, 20)))
+    asked = np.array([False, True, True, False])
+    stands = standing(regions, after, before, np.full_like(before, 12), asked)
+    assert stands.tolist() == [False, True, False, False]
 
 
 def test_a_region_stirs_when_a_part_of_it_has_changed() -> None:
