@@ -589,8 +589,9 @@ class Detector:
         if self._doubt:
             holes = regions.unchanged(look.corrected, past, look.whole_threshold, large)
         else:
+            quiet = large & ~self._tracks.stirred(large, now)
             holes = regions.left_behind(
-                look.corrected, self._background.edges, past, look.whole_threshold, large
+                look.corrected, self._background.edges, past, look.whole_threshold, quiet
             )
             calmed = large & ~holes & self._tracks.calmed(now)
             soft = regions.unchanged(look.corrected, past, look.whole_threshold, calmed)

@@ -79,6 +79,9 @@ _PASSES_S = 3.0
 """What stays in one place for longer does not pass."""
 _GLOWS_S = 1.0
 """A glow may look like an object for this long."""
+_LATELY_S = 1.0
+"""What came from elsewhere and has stirred within this time has not left a hole, unless it has several parts,
+of which one may be the hole."""
 _CALMED_S = 0.5
 """What was no motion for this long may be what an object has left."""
 
@@ -338,6 +341,22 @@ class Tracks:
         """Return which regions continue a track that has come from elsewhere and has not stayed here."""
         return self._where(
             [track.travelled and now - track.stays_since <= _PASSES_S for track in self._tracks]
+        )
+
+    def stirred(self, among: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
+        """Return which regions `among` those asked for are all of their track there, and have stirred lately.
+
+        The track is kept and has come from elsewhere.
+        """
+        owners = self._owner[among].tolist()
+        return among & self._where(
+            [
+                track.is_kept
+                and track.travelled
+                and now - track.stirred_at < _LATELY_S
+                and owners.count(index) == 1
+                for index, track in enumerate(self._tracks)
+            ]
         )
 
     def note_glows(self, glows: NDArray[np.bool_], now: float) -> None:

@@ -1007,6 +1007,28 @@ def test_who_walks_in_and_stands_in_the_rain_is_motion_until_gone(walked_in: boo
     assert np.mean(after) < 0.1
 
 
+def test_who_stands_before_a_textured_wall_and_stirs_is_no_hole() -> None:
+    draw, fps = np.random.default_rng(1), 10
+    coarse = draw.integers(20, 220, (30, 53), np.uint8)
+    wall = np.asarray(cv2.resize(coarse, (320, 180), interpolation=cv2.INTER_CUBIC), np.uint8)
+    detector = Detector(DetectorSettings(min_area=0.001))
+    arm, motion = False, []
+    for step in range(55 * fps):
+        frame, seconds = wall, step / fps
+        if 15 <= seconds < 48:
+            stands = 19.25 <= seconds < 40
+            left = 150 if stands else 40 * (seconds - (15.5 if seconds < 40 else 36.25))
+            frame = with_box(wall, round(left), 70, 20, 70, level=110)
+            if step % 2 == 0:
+                arm = bool(draw.integers(2))
+            if stands and arm:
+                frame = with_box(frame, 150, 100, 20, 7, level=60)
+        motion.append(detector.update(grains(frame, 1, sigma=1.0, seed=step)[0], seconds).motion)
+    assert not any(motion[: 15 * fps])
+    assert np.mean(motion[17 * fps : 40 * fps]) > 0.98
+    assert not any(motion[50 * fps :])
+
+
 @pytest.mark.parametrize("fps", [5, 10])
 def test_glints_on_a_puddle_in_the_rain_become_background(fps: int) -> None:
     draw = np.random.default_rng(5)

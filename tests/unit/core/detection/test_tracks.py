@@ -366,6 +366,24 @@ def test_in_heavier_rain_what_is_small_is_not_kept() -> None:
         assert (scene.tracks.place() is not None) == kept
 
 
+def test_who_came_and_stirs_has_stirred_lately() -> None:
+    scene = Scene()
+    scene.walk_in()
+    all_of_it = np.array([False, True])
+    assert scene.tracks.stirred(all_of_it, scene.now)[1]
+    assert not scene.tracks.stirred(~all_of_it, scene.now).any()
+    for _ in range(4):
+        scene.show((80, 20, 8, 20), stirs=False)
+    assert scene.tracks.stirred(all_of_it, scene.now)[1]
+    scene.show((80, 20, 8, 20), stirs=False)
+    assert not scene.tracks.stirred(all_of_it, scene.now).any()
+    scene.show((80, 20, 8, 20))
+    scene.show((80, 20, 8, 8), (80, 30, 8, 10))
+    both = np.array([False, True, True])
+    assert not scene.tracks.stirred(both, scene.now).any(), "one of its parts may be a hole"
+    assert scene.tracks.stirred(np.array([False, True, False]), scene.now).tolist() == [False, True, False]
+
+
 def test_the_parts_of_an_object_are_taken_together() -> None:
     scene = Scene()
     scene.walk_in()
