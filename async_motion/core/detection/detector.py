@@ -594,14 +594,12 @@ class Detector:
                 look.corrected, self._background.edges, past, look.whole_threshold, quiet
             )
             calmed = large & ~holes & self._tracks.calmed(now)
-            soft = regions.unchanged(look.corrected, past, look.whole_threshold, calmed)
-            if some(soft):
-                holes |= soft & regions.without_outline(look.corrected, self._background.edges)
+            ground = regions.unchanged(look.corrected, past, look.whole_threshold, calmed)
             kept = large & ~holes & self._tracks.kept()
             still = kept & ~stirring(regions, look.corrected, past, look.whole_threshold, kept)
-            lit = regions.relit(look.corrected, self._background.reference, still, must_fade=False)
-            if some(lit):
-                holes |= lit & regions.without_outline(look.corrected, self._background.edges)
+            ground |= regions.relit(look.corrected, self._background.reference, still, must_fade=False)
+            if some(ground):
+                holes |= ground & regions.without_outline(look.corrected, self._background.edges)
         if some(holes):
             self._background.take_over(look.corrected, grown(regions.mask_of(holes)))
         return holes

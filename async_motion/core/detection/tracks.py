@@ -60,7 +60,7 @@ Where more than half of what is watched has more specks than that, it is heavier
 stands is kept up to the second share."""
 _STANDS, _STANDS_S = 0.6, 2.0
 """A region stands if at most the first share of it has changed in half a second: the glints on a puddle
-change all over. A track is firm for so many seconds after it has stood, or has come to its place."""
+change all over. A track is firm until the time has passed since it stood, or came to its place."""
 _PART = 0.05
 """Where it is not calm, what is smaller than this share of a track's largest size is no part of it."""
 _NOWHERE: Corners = (math.inf, math.inf, -math.inf, -math.inf)
@@ -95,6 +95,7 @@ class Track:
     `moving` while it is motion, the last time at `moved_at`; `believed` once it has been motion for long
     enough. `travelled` once it has been as far from where it `began` as it has been `widest` or `highest`. It
     has stayed near `origin` since `stays_since`, last stirred at `stirred_at` and last stood at `stood_at`.
+    The last time without heavier rain was `calm_at`.
     `step` was its last step in pixels; `times` how often it was seen in a row, at least 1; `steady` by how
     much its steady steps, which did not dart or went on as the one before, outnumber its darts; `is_steady`
     once one was steady; `glowed_at` the time it last was a glow. `unrest` is the share of specks in and
@@ -206,7 +207,7 @@ class Track:
     def rests(self, now: float, rest_s: float) -> bool:
         """Return whether the track has become part of the scene."""
         longest = (_MAX_STAY if self.travelled else _NATIVE_STAY) * rest_s
-        # From the moment on when heavier rain began.
+        # This time begins when heavier rain does.
         stays_in_rain = now - max(self.stays_since, self.calm_at) > _NATIVE_STAY * rest_s
         return now - self.stirred_at > rest_s or now - self.stays_since > longest or stays_in_rain
 
@@ -254,7 +255,7 @@ class Tracks:
         else:
             self._owner = np.array([-1, *self._owners(regions.corners[1:].tolist(), areas, now)])
         seen = self.continuing()
-        pixels = regions.shape[0] * regions.shape[1]
+        pixels = regions.mask.size
         young = [track.is_new(now, pixels) for track in self._tracks]
         if any(young):
             seen &= ~(self._where(young) & self._darts(regions))
@@ -300,7 +301,7 @@ class Tracks:
         of_regions = np.append(searched, 0.0)[self._owner]
         chance = self._restless.chance(regions.area, restless, of_regions, passed)
         times = np.array([*(track.times for track in self._tracks), 1])[self._owner]
-        small = regions.area <= _DARTING_SIZE * regions.shape[0] * regions.shape[1]
+        small = regions.area <= _DARTING_SIZE * regions.mask.size
         return np.asarray(small & (chance**times > _CHANCE), np.bool_)
 
     def _darts(self, regions: Regions) -> NDArray[np.bool_]:
@@ -318,7 +319,7 @@ class Tracks:
         unproven = self._where(
             [track.steady < _PROVEN_STEPS and not track.believed for track in self._tracks]
         )
-        small = regions.area <= _DARTING_SIZE * regions.shape[0] * regions.shape[1]
+        small = regions.area <= _DARTING_SIZE * regions.mask.size
         return np.asarray(unproven & small, np.bool_)
 
     def moved(self) -> NDArray[np.bool_]:
@@ -344,9 +345,9 @@ class Tracks:
         )
 
     def stirred(self, among: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
-        """Return which regions `among` those asked for are all of their track there, and have stirred lately.
+        """Return which regions `among` those asked for have stirred lately.
 
-        The track is kept and has come from elsewhere.
+        Each is the only one of its track there; the track is kept and has come from elsewhere.
         """
         owners = self._owner[among].tolist()
         return among & self._where(
@@ -447,7 +448,7 @@ class Tracks:
                 track.calm_at = now
             if any(stands[label] for label in parts):
                 track.stood_at = now
-            track.calm = self._is_calm(track, unrest, now, regions.shape[0] * regions.shape[1])
+            track.calm = self._is_calm(track, unrest, now, regions.mask.size)
             if track.moving:
                 track.moved_at = now
             if track.moving and settled:
@@ -532,17 +533,14 @@ def stirring(
     regions: Regions, image: Plane, past: Plane, tolerance: Plane, among: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Return which regions `among` those asked for have changed inside since `past`, beyond `tolerance`."""
-    return _stirs(regions, regions.changed(image, past, tolerance, among))
+    return _shares(regions, regions.changed(image, past, tolerance, among)) > _STIRRED
 
 
 def standing(
     regions: Regions, image: Plane, past: Plane, tolerance: Plane, among: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Return which regions `among` those asked for are mostly as in `past`, up to `tolerance`."""
-    stands = np.zeros(regions.count, np.bool_)
-    for label, pixels in regions.changed(image, past, tolerance, among).items():
-        stands[label] = pixels <= _STANDS * regions.area[label]
-    return stands
+    return among & (_shares(regions, regions.changed(image, past, tolerance, among)) <= _STANDS)
 
 
 def stirring_for_good(
@@ -553,14 +551,15 @@ def stirring_for_good(
     among: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Return which regions each of `images` shows changed since each of `past`: one alone shows a drop."""
-    return _stirs(regions, regions.changed_for_good(images, past, tolerance, among))
+    return _shares(regions, regions.changed_for_good(images, past, tolerance, among)) > _STIRRED
 
 
-def _stirs(regions: Regions, changed: dict[int, int]) -> NDArray[np.bool_]:
-    stirs = np.zeros(regions.count, np.bool_)
+def _shares(regions: Regions, changed: dict[int, int]) -> NDArray[np.float64]:
+    """Return the share of each region that has changed; 0 for a region whose label is missing."""
+    shares = np.zeros(regions.count)
     for label, pixels in changed.items():
-        stirs[label] = pixels / regions.area[label] > _STIRRED
-    return stirs
+        shares[label] = pixels / regions.area[label]
+    return shares
 
 
 def _union(tracks: list[Track]) -> Plane | None:
