@@ -25,6 +25,10 @@ _FEWEST = 60
 """With fewer points the image has too little texture."""
 _CALM = 1.0
 """Median difference of the points, in grey levels, up to which no shift is searched."""
+_NEAR = (9, 9)
+"""The neighbourhood of a point."""
+_OFF, _NOISES = 0.3, 1.0
+"""A point has moved if its grey level tells of this many working pixels, and of this many times the noise."""
 _ASTRAY = 2.0
 _MAX_SHIFT = 24.0
 _MIN_SHIFT = 0.15
@@ -46,6 +50,19 @@ class Shift(NamedTuple):
 
 
 STEADY = Shift(0.0, 0.0)
+
+
+class Edges(NamedTuple):
+    """The steepest points of a background, in working pixels, and which of them have moved in an image."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    moved: NDArray[np.bool_]
+
+    def where(self, mask: Plane) -> Edges:
+        """Return the points where `mask` (h, w) is not 0."""
+        inside = mask[self.y.astype(np.intp), self.x.astype(np.intp)] > 0
+        return Edges(self.x[inside], self.y[inside], self.moved[inside])
 
 
 class Aligner:
@@ -81,6 +98,12 @@ class Aligner:
             return STEADY
         return Shift(x, y)
 
+    def edges(self, plane: Plane, noise: float) -> Edges:
+        """Return the steepest points and which have moved in `plane` (h, w); `noise` is in grey levels."""
+        base = halved(plane) if self._scale == 2 else plane
+        smooth = u8(cv2.GaussianBlur(base, (3, 3), 0))
+        return self._fine.edges(smooth, self._scale, _NOISES * noise)
+
 
 def shifted(plane: Plane, shift: Shift) -> Plane:
     """Return `plane` moved back onto the background; the uncovered border repeats the edge pixels."""
@@ -100,7 +123,8 @@ class _Points:
     """The steepest point of each cell of an image, with its value and its gradient."""
 
     def __init__(self, plane: Plane, cell: int) -> None:
-        smooth = cv2.GaussianBlur(plane, (3, 3), 0).astype(np.float32)
+        self._smooth = u8(cv2.GaussianBlur(plane, (3, 3), 0))
+        smooth = self._smooth.astype(np.float32)
         across = np.asarray(cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125), np.float32)
         down = np.asarray(cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125), np.float32)
         steep = across * across + down * down
@@ -144,6 +168,15 @@ class _Points:
         half = error.size // 2
         no_offset = np.count_nonzero(error < 0.0) <= half < np.count_nonzero(error <= 0.0)
         return bool(no_offset and np.count_nonzero(np.abs(error) <= _CALM) > half)
+
+    def edges(self, plane: Plane, scale: int, levels: float) -> Edges:
+        """Return the points in an image `scale` times as large; a difference up to `levels` is no move."""
+        error = cv2.subtract(plane, self._smooth, dtype=cv2.CV_32F)
+        # A change of light is that of the neighbourhood too.
+        error = cv2.subtract(error, cv2.blur(error, _NEAR))
+        least = np.maximum(np.sqrt(self._xx + self._yy) * np.float32(_OFF / scale), np.float32(levels))
+        moved = np.asarray(np.abs(error.take(self._places)) > least, np.bool_)
+        return Edges(self._x[0] * scale, self._y[0] * scale, moved)
 
     def disagreement(self, plane: Plane) -> float:
         """Return the median absolute difference in grey levels, without the offset that all points share."""

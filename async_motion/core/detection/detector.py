@@ -6,8 +6,9 @@
 
 Each part has its own module: `working_image` (reduction), `alignment` (shake), `scene` (light, steps),
 `background` (the model), `look` (thresholds), `shadows`, `regions`, `areas` (what is large enough),
-`evidence` (the verdict on a region), `tracks` (what moves, and what stays), `confirmed` (where weaker
-evidence is enough), `undecided` (what is not learned yet), `burnt_in` (text), `spent` (places), `zones`.
+`evidence` (the verdict on a region), `swaying` (ground that moves), `tracks` (what moves, and what stays),
+`confirmed` (where weaker evidence is enough), `undecided` (what is not learned yet), `burnt_in` (text),
+`spent` (places), `zones`.
 Pure arithmetic on arrays: no clock, no file, no randomness; the same frames give the same verdicts. Every
 time constant is in seconds of `monotonic`, so that 5 and 30 frames a second behave alike.
 
@@ -38,6 +39,7 @@ from async_motion.core.detection.scene import Jump, Jumps, Light, find_light, ki
 from async_motion.core.detection.screens import Screens
 from async_motion.core.detection.settings import DetectorSettings
 from async_motion.core.detection.spent import Spent
+from async_motion.core.detection.swaying import swaying
 from async_motion.core.detection.tracks import Tracks, standing, stirring, stirring_for_good
 from async_motion.core.detection.undecided import Undecided
 from async_motion.core.detection.working_image import Plane, grown, u8, working_image, working_size
@@ -396,8 +398,11 @@ class Detector:
         real = evident & seen
         lasting = self._lasting(regions, required, look, fitting & seen & ~evident, scene, now)
         glows = self._glows(regions, look, (real & ~kept) | lasting, now)
-        lasting &= ~glows
-        real, evident = (real & ~glows) | lasting, evident | lasting
+        no_objects = glows | swaying(
+            regions, look, background, self._areas.watched, ((real & ~kept) | lasting) & ~glows
+        )
+        lasting &= ~no_objects
+        real, evident = (real & ~no_objects) | lasting, evident | lasting
         self._spend(regions, real, lasting, passed)
         stirs, stands = real, np.zeros(regions.count, np.bool_)
         if some(real) and self._past:
@@ -407,7 +412,7 @@ class Detector:
         settled = not background.learning and not self._doubt
         followed = self._followed(regions, required, large, left_out)
         self._tracks.update(regions, followed, real, stirs, stands, self._unrest, now, settled=settled)
-        near = self._places.near(regions, seen & ~real & ~glows, now)
+        near = self._places.near(regions, seen & ~real & ~no_objects, now)
         self._places.update(regions, real, now, passed)
         if some(near):
             # Tracks and places follow strong evidence alone.

@@ -32,6 +32,7 @@ from async_motion.core.detection.working_image import (
     gradient,
     mean,
     steepness,
+    texture,
     u8,
 )
 
@@ -78,7 +79,6 @@ _ROUND, _GAUSSIAN = 1.5, 1.4
 steep by less than the second, times h / r: it has no flat top at all."""
 _GLOW_PIXELS = 60
 """In smaller regions objects are no steeper than a glow."""
-_BLUR = (7, 7)
 _UNREST_S = 8.0
 _AROUND, _DISTURBED = 3, 1
 """Around a box are the cells up to `_AROUND` from it, without those up to `_DISTURBED`: the object in the box
@@ -373,7 +373,7 @@ class Regions:
 
     def _same_texture(self, label: int, plane: Plane, at_rest: Plane) -> bool:
         box, inside = self.part(label)
-        now, then = (_texture(each[self.window][box])[inside > 0] for each in (plane, at_rest))
+        now, then = (texture(each[self.window][box])[inside > 0] for each in (plane, at_rest))
         own, usual, common = float(now @ now), float(then @ then), float(now @ then)
         textured = min(own, usual) > _TEXTURE**2 * int(self.area[label])
         whole = own >= _WEAKEST**2 * usual
@@ -506,8 +506,3 @@ def _labelled(mask: Plane) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
 def _where(labels: NDArray[np.uint16], label: int) -> Plane:
     """Return the mask of one label."""
     return as_mask(labels == label)
-
-
-def _texture(plane: Plane) -> NDArray[np.float32]:
-    """Return how far each pixel is from the mean of its neighbourhood, in grey levels."""
-    return np.asarray(cv2.subtract(plane, cv2.blur(plane, _BLUR), dtype=cv2.CV_32F), np.float32)

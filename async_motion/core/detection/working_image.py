@@ -21,6 +21,7 @@ Plane = NDArray[np.uint8]
 Window = tuple[slice, slice]
 """Rows and columns of a plane."""
 
+_BLUR = (7, 7)
 _BESIDE = np.ones((5, 5), np.uint8)
 _BESIDE_EDGES = np.ones((9, 9), np.uint8)
 _EDGE_HEIGHT, _FEWEST_EDGES = 12, 20
@@ -130,6 +131,11 @@ def steepness(plane: Plane) -> NDArray[np.float32]:
     """Return by how many grey levels an image rises in a pixel, in its steepest direction, (h, w)."""
     across = cv2.Sobel(plane, cv2.CV_32F, 1, 0, scale=1 / 8)
     return np.asarray(cv2.magnitude(across, cv2.Sobel(plane, cv2.CV_32F, 0, 1, scale=1 / 8)), np.float32)
+
+
+def texture(plane: Plane) -> NDArray[np.float32]:
+    """Return how far each pixel is from the mean of its neighbourhood, in grey levels, (h, w)."""
+    return np.asarray(cv2.subtract(plane, cv2.blur(plane, _BLUR), dtype=cv2.CV_32F), np.float32)
 
 
 def sharpness(plane: Plane) -> float:

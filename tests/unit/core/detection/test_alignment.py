@@ -58,3 +58,25 @@ def test_shadows_of_clouds_on_a_road_are_no_large_shift(seed: int, depth: float,
 def test_a_bare_image_cannot_tell(shape: tuple[int, int]) -> None:
     bare = np.full(shape, 90, np.uint8)
     assert Aligner(bare).shift(np.full(shape, 140, np.uint8)) is STEADY
+
+
+def test_a_moved_image_moves_its_edges_and_a_light_does_not() -> None:
+    still = texture()
+    aligner, everywhere = Aligner(still), np.full(still.shape, 255, np.uint8)
+    darker = (still * np.linspace(0.8, 1.0, still.shape[1])).astype(np.uint8)
+    for image, least, most in (
+        (still, 0.0, 0.0),
+        (darker, 0.0, 0.2),
+        (shifted(still, Shift(2.0, 1.0)), 0.5, 1.0),
+    ):
+        edges = aligner.edges(image, noise=1.0).where(everywhere)
+        assert len(edges.x) > 100
+        assert least <= np.mean(edges.moved) <= most
+
+
+def test_edges_are_asked_for_where_a_mask_is() -> None:
+    still, half = texture(), np.zeros((240, 320), np.uint8)
+    half[:, 160:] = 255
+    edges = Aligner(still).edges(still, noise=1.0).where(half)
+    assert len(edges.x)
+    assert edges.x.min() >= 160
