@@ -78,7 +78,7 @@ class Aligner:
         """Return the shift of `plane` (h, w), or STEADY if none fits clearly better."""
         if self._fine.count < _FEWEST:
             return STEADY
-        base = u8(cv2.GaussianBlur(halved(plane) if self._scale == 2 else plane, (3, 3), 0))
+        base = self._smoothed(plane)
         if self._fine.agree(base):
             return STEADY
         at_rest = self._fine.disagreement(base)
@@ -100,9 +100,11 @@ class Aligner:
 
     def edges(self, plane: Plane, noise: float) -> Edges:
         """Return the steepest points and which have moved in `plane` (h, w); `noise` is in grey levels."""
-        base = halved(plane) if self._scale == 2 else plane
-        smooth = u8(cv2.GaussianBlur(base, (3, 3), 0))
-        return self._fine.edges(smooth, self._scale, _NOISES * noise)
+        return self._fine.edges(self._smoothed(plane), self._scale, _NOISES * noise)
+
+    def _smoothed(self, plane: Plane) -> Plane:
+        """Return an image at the size of the fine points, smoothed as the background was for them."""
+        return u8(cv2.GaussianBlur(halved(plane) if self._scale == 2 else plane, (3, 3), 0))
 
 
 def shifted(plane: Plane, shift: Shift) -> Plane:
