@@ -163,12 +163,11 @@ class Regions:
             labels, stats = np.zeros((0, 0), np.uint16), np.zeros((1, 5), np.int32)
         self._labels = labels
         self.count = len(stats)
-        self.area: NDArray[np.int64] = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
-        self.area[0] = 0
-        self.boxes: NDArray[np.int64] = stats[:, :4].astype(np.int64)
         self._in_window: list[list[int]] = stats[:, :4].tolist()
-        self.boxes[:, 0] += self.window[1].start
-        self.boxes[:, 1] += self.window[0].start
+        figures = np.add(stats, (self.window[1].start, self.window[0].start, 0, 0, 0))
+        self.area: NDArray[np.int64] = figures[:, cv2.CC_STAT_AREA]
+        self.area[0] = 0
+        self.boxes: NDArray[np.int64] = figures[:, :4]
         self._parts: dict[int, tuple[Window, Plane]] = {}
         self._masks: dict[bytes, Plane] = {}
         self._compared: tuple[Plane, Plane, Plane, Plane, dict[int, int]] | None = None

@@ -18,7 +18,7 @@ from async_motion.core.detection.alignment import Edges
 from async_motion.core.detection.background import Background
 from async_motion.core.detection.corners import Corners
 from async_motion.core.detection.look import Look
-from async_motion.core.detection.regions import Regions, labels
+from async_motion.core.detection.regions import Regions, labels, some
 from async_motion.core.detection.working_image import Plane, texture, u8
 
 _BLOCKS = 4
@@ -47,6 +47,8 @@ def swaying(
     Only edges where `watched` (h, w) is not 0 tell whether the ground sways.
     """
     sways = np.zeros(regions.count, np.bool_)
+    if not some(among):
+        return sways
     chosen = labels(among & (regions.boxes[:, 2:].prod(axis=1) <= _LARGEST * regions.mask.size))[:_MOST]
     if chosen:
         edges = background.aligner.edges(look.corrected, background.mean_noise).where(watched)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import cv2
 import numpy as np
@@ -526,7 +527,9 @@ class Tracks:
 
     def _where(self, of_tracks: list[bool]) -> NDArray[np.bool_]:
         """Return which regions continue a track for which the value is true."""
-        return np.asarray(np.array([*of_tracks, False])[self._owner], np.bool_)
+        if True not in of_tracks:
+            return np.zeros(len(self._owner), np.bool_)
+        return cast("NDArray[np.bool_]", np.array([*of_tracks, False])[self._owner])
 
 
 def stirring(
