@@ -411,8 +411,10 @@ class Detector:
             stands = standing(regions, look.corrected, past, look.whole_threshold, restless)
         settled = not background.learning and not self._doubt
         followed = self._followed(regions, required, large, left_out)
+        others = seen & ~real & ~no_objects
+        held = others & fitting & regions.inner & self._tracks.held(now)
         self._tracks.update(regions, followed, real, stirs, stands, self._unrest, now, settled=settled)
-        near = self._places.near(regions, seen & ~real & ~no_objects, now)
+        near = self._places.near(regions, others, now)
         self._places.update(regions, real, now, passed)
         if some(near):
             # Tracks and places follow strong evidence alone.
@@ -421,10 +423,9 @@ class Detector:
             )
             self._places.weaken(regions, weak, now)
             real = real | weak
-            evident = evident | real
-            self._mask = regions.mask_of(large | real)
-        else:
-            self._mask = regions.mask_of(large)
+        real = real | held
+        evident = evident | real
+        self._mask = regions.mask_of(large | real)
         # Planes are never changed in place, so one may serve as several.
         self._moving, moving = regions.mask_of(real), regions.mask_of(evident)
         undecided = None

@@ -83,6 +83,8 @@ _GLOWS_S = 1.0
 _LATELY_S = 1.0
 """What came from elsewhere and has stirred within this time has not left a hole, unless it has several parts,
 of which one may be the hole."""
+_HELD_S = 0.5
+"""The evidence of what hardly stands out comes and goes: a kept track is motion for this long without any."""
 _CALMED_S = 0.5
 """What was no motion for this long may be what an object has left."""
 
@@ -359,6 +361,12 @@ class Tracks:
                 and owners.count(index) == 1
                 for index, track in enumerate(self._tracks)
             ]
+        )
+
+    def held(self, now: float) -> NDArray[np.bool_]:
+        """Return which regions continue a kept track that was motion within `_HELD_S`."""
+        return self._where(
+            [track.is_kept and now - track.moved_at <= _HELD_S + 1e-6 for track in self._tracks]
         )
 
     def note_glows(self, glows: NDArray[np.bool_], now: float) -> None:

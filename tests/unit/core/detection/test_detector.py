@@ -922,6 +922,19 @@ def still_and_noise(count: int, seed: int = 1) -> tuple[Luma, list[Luma]]:
     return still, grains(still, count, sigma=1.0, seed=seed)
 
 
+def test_who_hardly_stands_out_for_a_moment_is_motion_for_half_a_second() -> None:
+    still = np.full((120, 160), 100, np.uint8)
+    detector = rested(still)
+    watch(detector, [still] * 50, start=3.0)
+    watch(detector, [with_box(still, x, 40, level=140) for x in range(-16, 60, 4)], start=8.0)
+    stirring = [with_box(still, 56, 40, level=140 - 4 * (step % 2)) for step in range(20)]
+    faint = [with_box(still, 56, 40, level=109)] * 12
+    seen = watch(detector, [*stirring, *faint[:4], *stirring, *faint], start=10.0)
+    motion = [detection.motion for detection in seen]
+    assert all(motion[:44])
+    assert motion[44:] == [True] * 5 + [False] * 7
+
+
 @pytest.mark.parametrize("rise", [20, 24])
 def test_a_man_who_appears_slowly_at_night_and_stirs_is_seen_until_he_goes(rise: int) -> None:
     _, frames = still_and_noise(450)

@@ -266,6 +266,26 @@ def test_a_region_has_calmed_when_its_track_is_no_longer_motion() -> None:
     assert calmed == [False, False, True, True, True]
 
 
+@pytest.mark.parametrize("unrest", [0.0, 0.05])
+def test_what_is_kept_is_held_for_half_a_second(unrest: float) -> None:
+    scene = Scene()
+    scene.unrest.cells[:] = unrest
+    scene.walk_in()
+    there = Regions(plane((80, 20, 8, 20), (20, 20, 8, 20)))
+    nothing = np.zeros(3, np.bool_)
+    held = []
+    for _ in range(4):
+        scene.now += STEP_S
+        scene.tracks.follow(there, scene.now)
+        held.append(scene.tracks.held(scene.now)[there.boxes[:, 0] == 80].tolist())
+        assert not scene.tracks.held(scene.now)[there.boxes[:, 0] == 20].any()
+        scene.tracks.update(
+            there, there.area > 0, nothing, nothing, nothing, scene.unrest, scene.now, settled=True
+        )
+    # Among leaves nothing is kept.
+    assert held == [[not unrest], [not unrest], [False], [False]]
+
+
 def test_a_person_who_walks_up_and_down_never_comes_to_rest() -> None:
     scene = Scene()
     for turn in range(40):
