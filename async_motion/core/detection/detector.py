@@ -619,9 +619,13 @@ class Detector:
             lit = large & ~self._tracks.moved()
         else:
             lit = regions.unchanged(look.corrected, plane, look.whole_threshold, large)
-        if leapt is not None and lit.any():
+        # Who stood there before the leap stands there still, and has an outline.
+        objects = lit & self._tracks.kept()
+        if leapt is not None:
             lit &= regions.share(leapt, lit) > _LEAPT
-            lit &= regions.without_outline(look.corrected, self._background.edges)
+            objects = lit
+        if some(objects):
+            lit &= ~objects | regions.without_outline(look.corrected, self._background.edges)
         if now - since >= _PAST_S - 1e-6:
             if lit.any():
                 self._background.take_over(look.corrected, grown(regions.mask_of(lit)))

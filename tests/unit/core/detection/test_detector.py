@@ -871,6 +871,22 @@ def test_a_parked_car_becomes_background_and_leaves_no_ghost() -> None:
     assert not any(detection.motion for detection in gone[-FPS:])
 
 
+@pytest.mark.parametrize("gain", [0.55, 0.8, 1.25])
+def test_who_stands_while_the_light_is_switched_stands_there_still(gain: float) -> None:
+    still = np.asarray(60 + patches() // 2, np.uint8)
+    detector = rested(still)
+    watch(detector, [still] * 4 * FPS, start=3.0)
+    watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
+    stands = [stirring_person(still, 60, step) for step in range(10 * FPS)]
+    assert all(detection.motion for detection in watch(detector, stands, start=9.6))
+    switched = [np.asarray(stirring_person(still, 60, step) * gain, np.uint8) for step in range(15 * FPS)]
+    seen = watch(detector, switched, start=19.6)
+    assert all(detection.motion for detection in seen[2:])
+    # Nobody is there any more: nothing is left.
+    gone = watch(detector, [np.asarray(still * gain, np.uint8)] * 3 * FPS, start=34.6)
+    assert not any(detection.motion for detection in gone[FPS:])
+
+
 @pytest.mark.parametrize("fps", [5, 10])
 def test_a_dark_person_who_walks_onto_even_ground_is_no_shadow(fps: int) -> None:
     still = np.full((180, 320), 90, np.float32)
