@@ -17,6 +17,7 @@ The README beside this module describes what was tried, with figures.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -59,6 +60,9 @@ _PAST_S, _PAST_STEP_S = 0.5, 0.25
 """Up to `_MOMENTS` images are remembered, `_PAST_STEP_S` apart; the past is at least `_PAST_S` ago."""
 _MOMENTS = 6
 """So many images tell what stirs from drops and flakes, which one of them shows."""
+_RENEWED_S, _RENEWED_APART_S = 2.0, 4.0
+"""A keyframe of a low bit rate renews all edges, and the next frames let them fade: in the first time after a
+leap nothing stirs. Leaps that are less than the second time apart are usual."""
 _LONGEST_STEP_S = 0.5
 _IN_PLACE_FORGOTTEN_S = 3600.0
 """Motion that did not come from elsewhere is remembered in its place for this long."""
@@ -241,6 +245,7 @@ class Detector:
         self._leap = 0.0
         self._known = True
         self._doubt = False
+        self._renewed_at = -math.inf
         self._thresholds = Thresholds(self._areas.floor, self.settings.measures.noise_factor)
         self._switched: _Switch | None = None
         self._leap_until = self._light_since = self._shift_since = now
@@ -262,6 +267,8 @@ class Detector:
         )
         self._text.update(plane, self._background, now)
         self._known = look.changed < _UNEXPLAINED
+        if (jump.part or jump.whole) and now - self._renewed_at > _RENEWED_APART_S:
+            self._renewed_at = now
         if jump.whole:
             self._switched = _Switch(now, look.corrected, None)
         elif jump.part:
@@ -550,6 +557,8 @@ class Detector:
         self, regions: Regions, look: Look, past: Plane, among: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
         """Return which regions `among` those asked for stir; among specks, for more than a moment."""
+        if self._now - self._renewed_at <= _RENEWED_S:
+            return np.zeros(regions.count, np.bool_)
         now, tolerance = look.corrected, look.whole_threshold
         stirs = stirring(regions, now, past, tolerance, among)
         restless = stirs & self._tracks.restless()

@@ -871,6 +871,23 @@ def test_a_parked_car_becomes_background_and_leaves_no_ghost() -> None:
     assert not any(detection.motion for detection in gone[-FPS:])
 
 
+def test_what_parks_rests_though_keyframes_renew_the_image() -> None:
+    still = patches()
+    detector = rested(still)
+    watch(detector, [still] * 4 * FPS, start=3.0)
+    watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
+    parked = with_box(still, 60, 40)
+    sharp = cv2.addWeighted(parked, 1.8, cv2.GaussianBlur(parked, (0, 0), 3.0), -0.8, 0.0)
+    frames = []
+    for step in range(60 * FPS):
+        # A keyframe each 6 s; its edges fade within 1.2 s.
+        share = max(1.0 - (step % (6 * FPS)) / 12.0, 0.0)
+        frames.append(np.asarray(cv2.addWeighted(sharp, share, parked, 1.0 - share, 0.0), np.uint8))
+    motion = [detection.motion for detection in watch(detector, frames, start=9.6)]
+    assert all(motion[: 15 * FPS])
+    assert not any(motion[27 * FPS :])
+
+
 @pytest.mark.parametrize("gain", [0.55, 0.8, 1.25])
 def test_who_stands_while_the_light_is_switched_stands_there_still(gain: float) -> None:
     still = np.asarray(60 + patches() // 2, np.uint8)
