@@ -78,11 +78,15 @@ _STATE_VERSION = 1
 
 
 class _Switch(NamedTuple):
-    """A leap of the image: its time, the image then, and the mask of what leapt; None for everything."""
+    """A leap of the image: its time, the image then, and the mask of what leapt; None for everything.
+
+    `stood` is the mask of what was kept before and had come from elsewhere; None for nothing.
+    """
 
     at: float
     plane: Plane
     leapt: Plane | None
+    stood: Plane | None
 
 
 class _Moment(NamedTuple):
@@ -270,11 +274,11 @@ class Detector:
         if (jump.part or jump.whole) and now - self._renewed_at > _RENEWED_APART_S:
             self._renewed_at = now
         if jump.whole:
-            self._switched = _Switch(now, look.corrected, None)
+            self._switched = _Switch(now, look.corrected, None, self._tracks.place_of_travelled())
         elif jump.part:
             changed = cv2.absdiff(look.aligned, jump.before)
             leapt = u8(cv2.compare(changed, look.whole_threshold, cv2.CMP_GT))
-            self._switched = _Switch(now, look.corrected, leapt)
+            self._switched = _Switch(now, look.corrected, leapt, self._tracks.place_of_travelled())
         step = self._step(plane, look, jump, now)
         if step is not None:
             self._mask = self._moving = np.zeros_like(plane)
@@ -327,7 +331,7 @@ class Detector:
             self._forget_moments()
             light, self._light_since = Light(), now
             # Pixels that the old light had clipped to black or white are unknown in the new one.
-            self._switched = _Switch(now, aligned, None)
+            self._switched = _Switch(now, aligned, None, self._tracks.place_of_travelled())
         corrected = light.undo(aligned) if light else aligned
         # Undoing the light of a dimmed image amplifies its noise.
         dimmed = max(1.0, 1.0 / light.gain)
@@ -622,7 +626,7 @@ class Detector:
     def _lit(self, regions: Regions, look: Look, large: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
         """Return which regions are as a leap of the light left them; make them background after `_PAST_S`."""
         assert self._switched is not None
-        since, plane, leapt = self._switched
+        since, plane, leapt, stood = self._switched
         if now == since:
             # In the frame of the leap itself, everything belongs to the leap except what was already moving.
             lit = large & ~self._tracks.moved()
@@ -637,7 +641,10 @@ class Detector:
             lit &= ~objects | regions.without_outline(look.corrected, self._background.edges)
         if now - since >= _PAST_S - 1e-6:
             if lit.any():
-                self._background.take_over(look.corrected, grown(regions.mask_of(lit)))
+                place = grown(regions.mask_of(lit))
+                if stood is not None:
+                    place = u8(cv2.subtract(place, stood))
+                self._background.take_over(look.corrected, place)
             self._switched = None
         return lit
 

@@ -904,6 +904,28 @@ def test_who_stands_while_the_light_is_switched_stands_there_still(gain: float) 
     assert not any(detection.motion for detection in gone[FPS:])
 
 
+@pytest.mark.parametrize(("ground", "radius"), [("even", 24.0), ("patches", 18.0)])
+def test_who_stands_in_the_light_of_a_lamp_that_goes_on_stands_there_still(
+    ground: str, radius: float
+) -> None:
+    still = (
+        np.full((120, 160), 90, np.uint8) if ground == "even" else np.asarray(60 + patches() // 4, np.uint8)
+    )
+    y, x = np.mgrid[:120, :160]
+    glow = 1.0 + 0.8 * np.exp(-((x - 110) ** 2 + (y - 55) ** 2) / (2 * radius**2))
+    detector = rested(still)
+    watch(detector, [still] * 4 * FPS, start=3.0)
+    watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
+    stands = [stirring_person(still, 60, step) for step in range(10 * FPS)]
+    watch(detector, stands, start=9.6)
+    lit = [np.asarray(stirring_person(still, 60, step) * glow, np.uint8) for step in range(15 * FPS)]
+    seen = watch(detector, lit, start=19.6)
+    # What the lamp lights is left out for half a second, with the person in it.
+    assert all(detection.motion for detection in seen[FPS:])
+    gone = watch(detector, [np.asarray(still * glow, np.uint8)] * 3 * FPS, start=34.6)
+    assert not any(detection.motion for detection in gone[FPS:])
+
+
 @pytest.mark.parametrize("fps", [5, 10])
 def test_a_dark_person_who_walks_onto_even_ground_is_no_shadow(fps: int) -> None:
     still = np.full((180, 320), 90, np.float32)
