@@ -62,7 +62,7 @@ _MOMENTS = 6
 """So many images tell what stirs from drops and flakes, which one of them shows."""
 _RENEWED_S, _RENEWED_APART_S = 2.0, 4.0
 """A keyframe of a low bit rate renews all edges, and the next frames let them fade: in the first time after a
-leap nothing stirs. Leaps that are less than the second time apart are usual."""
+leap nothing stirs. A leap within the second time of the last one that counted does not count."""
 _LONGEST_STEP_S = 0.5
 _IN_PLACE_FORGOTTEN_S = 3600.0
 """Motion that did not come from elsewhere is remembered in its place for this long."""
@@ -274,11 +274,11 @@ class Detector:
         if (jump.part or jump.whole) and now - self._renewed_at > _RENEWED_APART_S:
             self._renewed_at = now
         if jump.whole:
-            self._switched = _Switch(now, look.corrected, None, self._tracks.place_of_travelled())
+            self._switched = self._switch(now, look.corrected)
         elif jump.part:
             changed = cv2.absdiff(look.aligned, jump.before)
             leapt = u8(cv2.compare(changed, look.whole_threshold, cv2.CMP_GT))
-            self._switched = _Switch(now, look.corrected, leapt, self._tracks.place_of_travelled())
+            self._switched = self._switch(now, look.corrected, leapt)
         step = self._step(plane, look, jump, now)
         if step is not None:
             self._mask = self._moving = np.zeros_like(plane)
@@ -287,6 +287,10 @@ class Detector:
         if jump.whole and look.light.large and not detection.motion:
             return replace(detection, reason=Reason.SCENE_CHANGE, scene_change=SceneChange.EXPOSURE)
         return detection
+
+    def _switch(self, now: float, plane: Plane, leapt: Plane | None = None) -> _Switch:
+        """Return a leap that is seen in `plane`, before the tracks follow it."""
+        return _Switch(now, plane, leapt, self._tracks.place_of_travelled())
 
     def _figures(
         self,
@@ -331,7 +335,7 @@ class Detector:
             self._forget_moments()
             light, self._light_since = Light(), now
             # Pixels that the old light had clipped to black or white are unknown in the new one.
-            self._switched = _Switch(now, aligned, None, self._tracks.place_of_travelled())
+            self._switched = self._switch(now, aligned)
         corrected = light.undo(aligned) if light else aligned
         # Undoing the light of a dimmed image amplifies its noise.
         dimmed = max(1.0, 1.0 / light.gain)
@@ -422,6 +426,7 @@ class Detector:
             stands = standing(regions, look.corrected, past, look.whole_threshold, restless)
         settled = not background.learning and not self._doubt
         followed = self._followed(regions, required, large, left_out)
+        # Asked before the tracks are updated, which sets the time of their last motion to this frame's.
         others = seen & ~real & ~no_objects
         held = others & fitting & regions.inner & self._tracks.held(now)
         self._tracks.update(regions, followed, real, stirs, stands, self._unrest, now, settled=settled)
@@ -632,13 +637,12 @@ class Detector:
             lit = large & ~self._tracks.moved()
         else:
             lit = regions.unchanged(look.corrected, plane, look.whole_threshold, large)
-        # Who stood there before the leap stands there still, and has an outline.
-        objects = lit & self._tracks.kept()
         if leapt is not None:
             lit &= regions.share(leapt, lit) > _LEAPT
-            objects = lit
-        if some(objects):
-            lit &= ~objects | regions.without_outline(look.corrected, self._background.edges)
+        # An object has an outline, light has none. Where all has leapt, only what was kept may be an object.
+        doubtful = lit if leapt is not None else lit & self._tracks.kept()
+        if some(doubtful):
+            lit &= ~doubtful | regions.without_outline(look.corrected, self._background.edges)
         if now - since >= _PAST_S - 1e-6:
             if lit.any():
                 place = grown(regions.mask_of(lit))

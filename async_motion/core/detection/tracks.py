@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import cv2
 import numpy as np
@@ -84,7 +83,7 @@ _LATELY_S = 1.0
 """What came from elsewhere and has stirred within this time has not left a hole, unless it has several parts,
 of which one may be the hole."""
 _HELD_S = 0.5
-"""The evidence of what hardly stands out comes and goes: a kept track is motion for this long without any."""
+"""The evidence of what hardly stands out comes and goes: a kept track may be motion for this long without."""
 _CALMED_S = 0.5
 """What was no motion for this long may be what an object has left."""
 
@@ -364,7 +363,10 @@ class Tracks:
         )
 
     def held(self, now: float) -> NDArray[np.bool_]:
-        """Return which regions continue a kept track that was motion within `_HELD_S`."""
+        """Return which regions continue a kept track that was motion, by strong evidence, within `_HELD_S`.
+
+        It need not have come from elsewhere.
+        """
         return self._where(
             [track.is_kept and now - track.moved_at <= _HELD_S + 1e-6 for track in self._tracks]
         )
@@ -537,7 +539,7 @@ class Tracks:
         """Return which regions continue a track for which the value is true."""
         if True not in of_tracks:
             return np.zeros(len(self._owner), np.bool_)
-        return cast("NDArray[np.bool_]", np.array([*of_tracks, False])[self._owner])
+        return np.asarray(np.array([*of_tracks, False])[self._owner], np.bool_)
 
 
 def stirring(
