@@ -810,6 +810,14 @@ def test_every_verdict_says_what_was_compensated() -> None:
     assert dimmed.noise > 0.0
 
 
+def walked_in(still: Luma) -> Detector:
+    """Return a detector that has watched `still` for 7 s, and then a person walk in to x = 60 until 9.6 s."""
+    detector = rested(still)
+    watch(detector, [still] * 4 * FPS, start=3.0)
+    watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
+    return detector
+
+
 def stirring_person(still: Luma, x: int, step: int) -> Luma:
     """Return a copy with a person who shifts a little once a second."""
     return with_box(still, x + (step // FPS) % 2, 40)
@@ -817,9 +825,7 @@ def stirring_person(still: Luma, x: int, step: int) -> Luma:
 
 def test_a_person_who_stops_and_stirs_is_motion_for_minutes_and_at_once_when_moving_on() -> None:
     still = patches()
-    detector = rested(still)
-    watch(detector, [still] * 4 * FPS, start=3.0)
-    watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
+    detector = walked_in(still)
     stands = [stirring_person(still, 60, step) for step in range(120 * FPS)]
     assert all(detection.motion for detection in watch(detector, stands, start=9.6))
     leaves = watch(detector, walk(still, range(63, 141, 3)), start=129.6)
@@ -859,9 +865,7 @@ def test_what_appears_beside_leaves_needs_strong_evidence() -> None:
 
 def test_a_parked_car_becomes_background_and_leaves_no_ghost() -> None:
     still = patches()
-    detector = rested(still)
-    watch(detector, [still] * 4 * FPS, start=3.0)
-    watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
+    detector = walked_in(still)
     parked = watch(detector, [with_box(still, 60, 40)] * 40 * FPS, start=9.6)
     motion = [detection.motion for detection in parked]
     assert all(motion[: 15 * FPS])
@@ -873,9 +877,7 @@ def test_a_parked_car_becomes_background_and_leaves_no_ghost() -> None:
 
 def test_what_parks_rests_though_keyframes_renew_the_image() -> None:
     still = patches()
-    detector = rested(still)
-    watch(detector, [still] * 4 * FPS, start=3.0)
-    watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
+    detector = walked_in(still)
     parked = with_box(still, 60, 40)
     sharp = cv2.addWeighted(parked, 1.8, cv2.GaussianBlur(parked, (0, 0), 3.0), -0.8, 0.0)
     frames = []
@@ -891,15 +893,13 @@ def test_what_parks_rests_though_keyframes_renew_the_image() -> None:
 @pytest.mark.parametrize("gain", [0.55, 0.8, 1.25])
 def test_who_stands_while_the_light_is_switched_stands_there_still(gain: float) -> None:
     still = np.asarray(60 + patches() // 2, np.uint8)
-    detector = rested(still)
-    watch(detector, [still] * 4 * FPS, start=3.0)
-    watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
+    detector = walked_in(still)
     stands = [stirring_person(still, 60, step) for step in range(10 * FPS)]
     assert all(detection.motion for detection in watch(detector, stands, start=9.6))
     switched = [np.asarray(stirring_person(still, 60, step) * gain, np.uint8) for step in range(15 * FPS)]
     seen = watch(detector, switched, start=19.6)
     assert all(detection.motion for detection in seen[2:])
-    # Nobody is there any more: nothing is left.
+    # The person is gone: nothing is left.
     gone = watch(detector, [np.asarray(still * gain, np.uint8)] * 3 * FPS, start=34.6)
     assert not any(detection.motion for detection in gone[FPS:])
 
@@ -913,9 +913,7 @@ def test_who_stands_in_the_light_of_a_lamp_that_goes_on_stands_there_still(
     )
     y, x = np.mgrid[:120, :160]
     glow = 1.0 + 0.8 * np.exp(-((x - 110) ** 2 + (y - 55) ** 2) / (2 * radius**2))
-    detector = rested(still)
-    watch(detector, [still] * 4 * FPS, start=3.0)
-    watch(detector, walk(still, range(-18, 60, 3)), start=7.0)
+    detector = walked_in(still)
     stands = [stirring_person(still, 60, step) for step in range(10 * FPS)]
     watch(detector, stands, start=9.6)
     lit = [np.asarray(stirring_person(still, 60, step) * glow, np.uint8) for step in range(15 * FPS)]
