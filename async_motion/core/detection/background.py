@@ -20,9 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_motion.core.detection.alignment import Aligner
+from async_motion.core.detection.local_light import LocalLight
 from async_motion.core.detection.nearest import Bounds, second_nearest
 from async_motion.core.detection.scene import Light, Samples, samples_of
-from async_motion.core.detection.working_image import Plane, above, gradient, median_of, sharpness, u8
+from async_motion.core.detection.working_image import (
+    Plane,
+    above,
+    gradient,
+    median_of,
+    patched,
+    sharpness,
+    u8,
+)
 
 LOOKS = 16
 _LOOK_PERIOD_S = 20.0 / LOOKS
@@ -189,7 +198,7 @@ class Background:
         if now - self._slow_at >= SLOW_PERIOD_S - 1e-6:
             self._slow_at = now
             if kept is not None:
-                plane = _patched(plane, self.reference, kept)
+                plane = patched(plane, self.reference, kept)
             self._slow = [*self._slow, plane][-SLOW_LOOKS:]
             if len(self._slow) == SLOW_LOOKS:
                 self._at_rest = median_of(self._slow)
@@ -225,12 +234,12 @@ class Background:
 
     def take_over(self, plane: Plane, where: Plane) -> None:
         """Make `plane` the only look of the pixels where the mask `where` is not 0."""
-        self._looks = [_patched(look, plane, where) for look in self._looks]
+        self._looks = [patched(look, plane, where) for look in self._looks]
         self._envelope = None
-        self._first = [_patched(look, plane, where) for look in self._first]
-        self._refer_to(_patched(self.reference, plane, where))
+        self._first = [patched(look, plane, where) for look in self._first]
+        self._refer_to(patched(self.reference, plane, where))
 
-    def follow(self, light: Light) -> None:
+    def follow(self, light: Light | LocalLight) -> None:
         """Convert everything that was learned to another light."""
         self._looks = [light.apply(look) for look in self._looks]
         self._first = [light.apply(look) for look in self._first]
@@ -261,7 +270,7 @@ class Background:
         cleaned = []
         for look in self._first:
             far = above(u8(cv2.absdiff(look, self.reference)), _OUTLIER)
-            cleaned.append(_patched(look, self.reference, far))
+            cleaned.append(patched(look, self.reference, far))
         self._looks = [cleaned[index % len(cleaned)].copy() for index in range(LOOKS)]
 
     def _follow_noise(self, distance: Plane, moving: Plane, periods: int) -> None:
@@ -284,10 +293,3 @@ class Background:
         np.clip(followed, _NOISE_FLOOR, _NOISE_CAP, out=followed)
         cv2.copyTo(self.noise, moving, followed)
         self.noise, self._mean_noise = followed, None
-
-
-def _patched(plane: Plane, patch: Plane, where: Plane) -> Plane:
-    """Return a copy of `plane` with `patch` where the mask is not 0."""
-    copy = plane.copy()
-    cv2.copyTo(patch, where, copy)
-    return copy

@@ -5,10 +5,10 @@
                                                           └──── learn where nothing moves ◀─────┘
 
 Each part has its own module: `working_image` (reduction), `alignment` (shake), `scene` (light, steps),
-`background` (the model), `look` (thresholds), `shadows`, `regions`, `areas` (what is large enough),
-`evidence` (the verdict on a region), `swaying` (ground that moves), `tracks` (what moves, and what stays),
-`confirmed` (where weaker evidence is enough), `undecided` (what is not learned yet), `burnt_in` (text),
-`spent` (places), `zones`.
+`local_light` (lamps), `background` (the model), `look` (thresholds), `shadows`, `regions`, `areas` (what is
+large enough), `evidence` (the verdict on a region), `swaying` (ground that moves), `tracks` (what moves, and
+what stays), `confirmed` (where weaker evidence is enough), `undecided` (what is not learned yet), `burnt_in`
+(text), `spent` (places), `zones`.
 Pure arithmetic on arrays: no clock, no file, no randomness; the same frames give the same verdicts. Every
 time constant is in seconds of `monotonic`, so that 5 and 30 frames a second behave alike.
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -32,7 +32,8 @@ from async_motion.core.detection.areas import FEWEST_PIXELS, Areas
 from async_motion.core.detection.background import HOLDS_S, Background
 from async_motion.core.detection.burnt_in import BurntInText
 from async_motion.core.detection.confirmed import Places
-from async_motion.core.detection.evidence import KEPT_SHARE, Evidence, Scene
+from async_motion.core.detection.evidence import IN_PLACE_S, KEPT_SHARE, Evidence, Scene
+from async_motion.core.detection.local_light import find_local_light
 from async_motion.core.detection.look import Look, Thresholds
 from async_motion.core.detection.packing import pack, unpack
 from async_motion.core.detection.regions import Regions, Unrest, clean, labels, some
@@ -60,9 +61,15 @@ _PAST_S, _PAST_STEP_S = 0.5, 0.25
 """Up to `_MOMENTS` images are remembered, `_PAST_STEP_S` apart; the past is at least `_PAST_S` ago."""
 _MOMENTS = 6
 """So many images tell what stirs from drops and flakes, which one of them shows."""
-_RENEWED_S, _RENEWED_APART_S = 2.0, 4.0
-"""A keyframe of a low bit rate renews all edges, and the next frames let them fade: in the first time after a
-leap nothing stirs. A leap within the second time of the last one that counted does not count."""
+_SETTLES_S, _RENEWED_S, _LEAPS_APART_S = 0.75, 2.0, 4.0
+"""For the first time after a leap nothing stirs, since the images that are compared show the leap. The second
+time is for a keyframe of a low bit rate: it renews all edges, and the next frames let them fade. A leap that
+comes within the third time of the last one that counted does not count."""
+_FOLLOWS, _FOLLOWED_S = 0.05, 60.0
+"""Once a local light has been followed, every change of the first share of the image is asked for that light,
+for the second time: lights flicker and fade."""
+_SPECK = np.ones((3, 3), np.uint8)
+"""What is smaller is no patch of light."""
 _LONGEST_STEP_S = 0.5
 _IN_PLACE_FORGOTTEN_S = 3600.0
 """Motion that did not come from elsewhere is remembered in its place for this long."""
@@ -80,13 +87,15 @@ _STATE_VERSION = 1
 class _Switch(NamedTuple):
     """A leap of the image: its time, the image then, and the mask of what leapt; None for everything.
 
-    `stood` is the mask of what was kept before and had come from elsewhere; None for nothing.
+    `stood` is the mask of what was kept before and had come from elsewhere; None for nothing. `is_light`:
+    whether it is certainly a light, and not an object that has come close.
     """
 
     at: float
     plane: Plane
     leapt: Plane | None
     stood: Plane | None
+    is_light: bool
 
 
 class _Moment(NamedTuple):
@@ -249,7 +258,8 @@ class Detector:
         self._leap = 0.0
         self._known = True
         self._doubt = False
-        self._renewed_at = -math.inf
+        self._leapt_at = self._stirs_from = self._followed_at = -math.inf
+        self._corrected: Plane | None = None
         self._thresholds = Thresholds(self._areas.floor, self.settings.measures.noise_factor)
         self._switched: _Switch | None = None
         self._leap_until = self._light_since = self._shift_since = now
@@ -270,27 +280,62 @@ class Detector:
             age_s=age,
         )
         self._text.update(plane, self._background, now)
-        self._known = look.changed < _UNEXPLAINED
-        if (jump.part or jump.whole) and now - self._renewed_at > _RENEWED_APART_S:
-            self._renewed_at = now
+        if (jump.part or jump.whole) and now - self._leapt_at > _LEAPS_APART_S:
+            self._leapt_at = now
+            self._stirs_from = now + (_RENEWED_S if jump.renewed else _SETTLES_S)
+        leaps = jump.part or jump.broken or (jump.share > _FOLLOWS and now - self._followed_at <= _FOLLOWED_S)
+        followed = leaps and self._follow_local(look)
+        if followed:
+            self._followed_at, look = now, self._look(plane, now)
         if jump.whole:
-            self._switched = self._switch(now, look.corrected)
+            self._switched = self._switch(now, look.corrected, is_light=True)
         elif jump.part:
             changed = cv2.absdiff(look.aligned, jump.before)
             leapt = u8(cv2.compare(changed, look.whole_threshold, cv2.CMP_GT))
-            self._switched = self._switch(now, look.corrected, leapt)
+            self._switched = self._switch(now, look.corrected, leapt, is_light=followed)
+        self._corrected, self._known = look.corrected, look.changed < _UNEXPLAINED
         step = self._step(plane, look, jump, now)
         if step is not None:
             self._mask = self._moving = np.zeros_like(plane)
             return replace(self._figures(look, jump, Reason.SCENE_CHANGE), scene_change=step)
         detection = self._verdict(look, jump, now, passed)
-        if jump.whole and look.light.large and not detection.motion:
+        if detection.motion:
+            return detection
+        if jump.whole and look.light.large:
             return replace(detection, reason=Reason.SCENE_CHANGE, scene_change=SceneChange.EXPOSURE)
+        if jump.broken and followed:
+            return replace(detection, reason=Reason.SCENE_CHANGE, scene_change=SceneChange.LIGHT)
         return detection
 
-    def _switch(self, now: float, plane: Plane, leapt: Plane | None = None) -> _Switch:
+    def _follow_local(self, look: Look) -> bool:
+        """Follow a light that has leapt in a part of the image, or unevenly; return whether there was one.
+
+        Only around what is kept and has come from elsewhere: the ground behind it is not seen.
+        """
+        if self._corrected is None or self._tracks.place_of_travelled() is None:
+            return False
+        hidden = self._tracks.hidden(look.corrected.shape, self._now)
+        light = find_local_light(look.corrected, self._corrected, hidden)
+        if light is None:
+            return False
+        self._background.follow(light)
+        self._remember(light.apply)
+        return True
+
+    def _remember(self, convert: Callable[[Plane], Plane]) -> None:
+        """Convert the images that are remembered to another light."""
+        past = self._past
+        moments = [_Moment(moment.at, convert(moment.plane)) for moment in self._moments]
+        self._past = next((moment for moment in moments if past and moment.at == past.at), None)
+        self._moments = deque(moments, _MOMENTS)
+        if self._switched is not None:
+            self._switched = self._switched._replace(plane=convert(self._switched.plane))
+        if self._corrected is not None:
+            self._corrected = convert(self._corrected)
+
+    def _switch(self, now: float, plane: Plane, leapt: Plane | None = None, *, is_light: bool) -> _Switch:
         """Return a leap that is seen in `plane`, before the tracks follow it."""
-        return _Switch(now, plane, leapt, self._tracks.place_of_travelled())
+        return _Switch(now, plane, leapt, self._tracks.place_of_travelled(), is_light)
 
     def _figures(
         self,
@@ -332,10 +377,10 @@ class Detector:
             self._light_since = now
         elif now - self._light_since > _FOLLOW_LIGHT_S:
             background.follow(light)
-            self._forget_moments()
+            self._remember(light.apply)
             light, self._light_since = Light(), now
             # Pixels that the old light had clipped to black or white are unknown in the new one.
-            self._switched = self._switch(now, aligned)
+            self._switched = self._switch(now, aligned, is_light=True)
         corrected = light.undo(aligned) if light else aligned
         # Undoing the light of a dimmed image amplifies its noise.
         dimmed = max(1.0, 1.0 / light.gain)
@@ -428,7 +473,7 @@ class Detector:
         followed = self._followed(regions, required, large, left_out)
         # Asked before the tracks are updated, which sets the time of their last motion to this frame's.
         others = seen & ~real & ~no_objects
-        held = others & fitting & regions.inner & self._tracks.held(now)
+        held = self._held(regions, others & fitting & regions.inner, now)
         self._tracks.update(regions, followed, real, stirs, stands, self._unrest, now, settled=settled)
         near = self._places.near(regions, others, now)
         self._places.update(regions, real, now, passed)
@@ -562,11 +607,21 @@ class Detector:
         among = among & self._tracks.lasting(now) & ~self._text.perhaps(regions, now)
         return self._evidence.lasting(regions, required, look, among, scene)
 
+    def _held(self, regions: Regions, among: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
+        """Return which regions `among` those asked for are motion because they were a moment ago.
+
+        Not a television: what has moved in its own place for long.
+        """
+        held = among & self._tracks.held(now)
+        for label in labels(held & ~self._tracks.travelled()):
+            held[label] = self._in_place.most(regions, label) < IN_PLACE_S
+        return held
+
     def _stirring(
         self, regions: Regions, look: Look, past: Plane, among: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
         """Return which regions `among` those asked for stir; among specks, for more than a moment."""
-        if self._now - self._renewed_at <= _RENEWED_S:
+        if self._now <= self._stirs_from:
             return np.zeros(regions.count, np.bool_)
         now, tolerance = look.corrected, look.whole_threshold
         stirs = stirring(regions, now, past, tolerance, among)
@@ -631,7 +686,7 @@ class Detector:
     def _lit(self, regions: Regions, look: Look, large: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
         """Return which regions are as a leap of the light left them; make them background after `_PAST_S`."""
         assert self._switched is not None
-        since, plane, leapt, stood = self._switched
+        since, plane, leapt, _, _ = self._switched
         if now == since:
             # In the frame of the leap itself, everything belongs to the leap except what was already moving.
             lit = large & ~self._tracks.moved()
@@ -644,13 +699,36 @@ class Detector:
         if some(doubtful):
             lit &= ~doubtful | regions.without_outline(look.corrected, self._background.edges)
         if now - since >= _PAST_S - 1e-6:
-            if lit.any():
-                place = grown(regions.mask_of(lit))
-                if stood is not None:
-                    place = u8(cv2.subtract(place, stood))
-                self._background.take_over(look.corrected, place)
+            self._take_over_light(regions, look, self._switched, lit, large & ~lit & self._tracks.kept())
             self._switched = None
         return lit
+
+    def _take_over_light(
+        self,
+        regions: Regions,
+        look: Look,
+        switch: _Switch,
+        lit: NDArray[np.bool_],
+        kept: NDArray[np.bool_],
+    ) -> None:
+        """Make what a leap of the light has left background, but not where somebody stood.
+
+        That is all of the `lit` regions, and in the `kept` ones what is still as a light left it: the hard
+        shadow that a piece of furniture now casts beside a person.
+        """
+        place = regions.mask_of(lit)
+        if switch.is_light and switch.stood is not None and some(kept):
+            changed = cv2.absdiff(look.corrected, switch.plane)
+            as_left = u8(cv2.compare(changed, look.whole_threshold, cv2.CMP_LE)) & regions.mask_of(kept)
+            if switch.leapt is not None:
+                as_left &= switch.leapt
+            beside = u8(cv2.subtract(as_left, cv2.dilate(switch.stood, _SPECK)))
+            place = place | u8(cv2.morphologyEx(beside, cv2.MORPH_OPEN, _SPECK))
+        if cv2.countNonZero(place):
+            place = grown(place)
+            if switch.stood is not None:
+                place = u8(cv2.subtract(place, cv2.dilate(switch.stood, _SPECK)))
+            self._background.take_over(look.corrected, place)
 
     def _learn(
         self, look: Look, moving: Plane, not_specks: Sequence[Plane | None], now: float, passed: float
@@ -681,7 +759,7 @@ class Detector:
         self._past = next(earlier, self._moments[0])
 
     def _forget_moments(self) -> None:
-        self._past = None
+        self._past = self._corrected = None
         self._moments.clear()
 
     def _why_not(

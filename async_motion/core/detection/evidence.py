@@ -27,8 +27,8 @@ _STRONG, _STRONG_NOISE_WEIGHT = 5.0 / 3.0, 6.0
 """A pixel is strong if `distance > _STRONG * floor + _STRONG_NOISE_WEIGHT * noise_factor * noise`."""
 _LASTING_STRONG, _LASTING_NOISE_WEIGHT = 1.3, 2.0
 """The same for what has lasted for seconds in a calm place: chance does not last."""
-_IN_PLACE_S = 10.0
-"""What lasts is motion only where motion that did not come from elsewhere has had less time than this."""
+IN_PLACE_S = 10.0
+"""What lasts, or is held, is motion only where motion that did not come from elsewhere has had less time."""
 _UNREST_WEIGHT = 75.0
 """The required strong pixels are multiplied by `min(exp(_UNREST_WEIGHT * unrest), unrest_factor)`."""
 _SOLID_SHARE, _SOLID_STRONG = 0.4, 3.0
@@ -138,7 +138,7 @@ class Evidence:
         for label in labels(lasting):
             lasting[label] = (
                 scene.unrest.around(regions, label) <= CALM_AROUND
-                and scene.in_place.most(regions, label) < _IN_PLACE_S
+                and scene.in_place.most(regions, label) < IN_PLACE_S
             )
         return lasting
 

@@ -63,6 +63,8 @@ the deviations of frame and background for the surface to be the same."""
 _WEAKEST = 0.5
 """The least strength of the texture in a light, as a share of the background's: what hides more of it is an
 object that lets some through."""
+_CORE, _BLURRED_FROM = 60, np.ones((7, 7), np.uint8)
+"""From this many pixels on, the texture is compared without the rim into which the blur reaches."""
 _FADES = 0.4
 """Soft light differs beyond its outline by more than this share of its difference within. An object ends."""
 _BRIGHTER, _TOP, _STEEP = 0.9, 0.05, 0.05
@@ -372,9 +374,13 @@ class Regions:
 
     def _same_texture(self, label: int, plane: Plane, at_rest: Plane) -> bool:
         box, inside = self.part(label)
+        # Near the rim, a pixel's neighbourhood shows what is beside the region.
+        core = u8(cv2.erode(inside, _BLURRED_FROM, borderType=cv2.BORDER_CONSTANT, borderValue=0))
+        if cv2.countNonZero(core) >= _CORE:
+            inside = core
         now, then = (texture(each[self.window][box])[inside > 0] for each in (plane, at_rest))
         own, usual, common = float(now @ now), float(then @ then), float(now @ then)
-        textured = min(own, usual) > _TEXTURE**2 * int(self.area[label])
+        textured = min(own, usual) > _TEXTURE**2 * len(now)
         whole = own >= _WEAKEST**2 * usual
         return textured and whole and common > _SAME_TEXTURE * float(np.sqrt(own * usual))
 

@@ -38,6 +38,9 @@ _CALM = 0.25
 _PART, _UNUSUAL = 0.05, 3.0
 """A part has leapt if `share > _PART + _UNUSUAL * usual`."""
 _USUAL_S = 2.0
+_BRIGHTNESS, _SURROUNDINGS = 0.5, (5, 5)
+"""Where edges change, brightness changes up and down: over surroundings of that many cells of 8x8 pixels, by
+less than this share of what all pixels change."""
 _LEVELS = np.arange(256)
 _SOUND = u8(np.where((_LEVELS > _DARK) & (_LEVELS < _BRIGHT), 255, 0))
 """Whether a sample of each level is sound."""
@@ -166,7 +169,8 @@ class Jump(NamedTuple):
     `before`: that frame, aligned with the background. `share`: the share of the image, 0..1, that changed,
     with the shake undone; `unexplained`: the share that no gain and offset explain. `part`, `whole`: whether
     a part, or most, of the image has leapt: changed after a calm frame, and more than usual. `broken`:
-    whether most of it has, and no light explains it.
+    whether most of it has, and no light explains it. `renewed`: whether a part has, by its edges rather than
+    its brightness.
     """
 
     before: Plane
@@ -175,6 +179,7 @@ class Jump(NamedTuple):
     part: bool
     whole: bool
     broken: bool
+    renewed: bool
 
     def calm_after(self, leap: float) -> bool:
         """Return whether the image is calm again after a frame with the unexplained share `leap`."""
@@ -186,7 +191,7 @@ class Jumps:
 
     def __init__(self, plane: Plane) -> None:
         self._before = self._aligned = plane
-        self._last = Jump(plane, 0.0, 0.0, part=False, whole=False, broken=False)
+        self._last = Jump(plane, 0.0, 0.0, part=False, whole=False, broken=False, renewed=False)
         self._usual = 0.0
 
     def update(
@@ -208,18 +213,28 @@ class Jumps:
         before, usual = self._last, self._usual
         unusual = share > _PART + _UNUSUAL * usual
         abrupt, calm = before.share < _CALM * share, before.unexplained < _CALM * unexplained
+        part = unusual and abrupt
         self._last = Jump(
             self._aligned,
             share,
             unexplained,
-            part=unusual and abrupt,
+            part=part,
             whole=unusual and (abrupt or light.large) and share > _WHOLE,
             broken=(calm or (before.whole and known)) and unexplained > _WHOLE,
+            renewed=part and _renewed(aligned, self._aligned),
         )
         grows = min(share, 2.0 * usual + _PART) if age_s > _USUAL_S else share
         self._usual += passed_s / min(_USUAL_S, passed_s + age_s) * (grows - usual)
         self._before, self._aligned = plane, aligned
         return self._last
+
+
+def _renewed(plane: Plane, before: Plane) -> bool:
+    """Return whether edges have changed rather than brightness: a keyframe does that, a light does not."""
+    change = cv2.subtract(eighth(plane), eighth(before), dtype=cv2.CV_32F)
+    all_change = eighth(u8(cv2.absdiff(plane, before))).sum(dtype=np.float64)
+    brightness = np.abs(cv2.blur(change, _SURROUNDINGS)).sum(dtype=np.float64)
+    return bool(brightness < _BRIGHTNESS * all_change)
 
 
 def kind_of(plane: Plane, background: Plane) -> SceneChange:

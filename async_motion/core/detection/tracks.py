@@ -63,6 +63,8 @@ _STANDS, _STANDS_S = 0.6, 2.0
 change all over. A track is firm until the time has passed since it stood, or came to its place."""
 _PART = 0.05
 """Where it is not calm, what is smaller than this share of a track's largest size is no part of it."""
+_RIM = 4.0
+"""So many pixels around an object may belong to it."""
 _NOWHERE: Corners = (math.inf, math.inf, -math.inf, -math.inf)
 _MAX_STAY = 20.0
 """A track that stays in one place is kept for at most this multiple of `rest_s`: a flag flaps for ever."""
@@ -505,6 +507,17 @@ class Tracks:
                 # No pixel more: a track in the shadow of a cloud would grow over all of it.
                 rows = slice(max(round(y - down), 0), round(y + down))
                 mask[rows, max(round(x - across), 0) : round(x + across)] = 255
+        return mask
+
+    def hidden(self, shape: tuple[int, ...], now: float) -> Plane:
+        """Return the mask (h, w) of the boxes in which what moves, or is kept, was and may be now."""
+        mask = np.zeros(shape, np.uint8)
+        for track in self._tracks:
+            if track.moving or track.is_kept:
+                step = math.hypot(*track.speed) * min(now - track.seen_at, _MAX_GAP_S)
+                for box in (track.expected(track.seen_at, _RIM), track.expected(now, _RIM + step / 2.0)):
+                    left, top, right, bottom = (max(round(side), 0) for side in box)
+                    mask[top:bottom, left:right] = 255
         return mask
 
     def rested(self, now: float) -> Plane | None:

@@ -75,6 +75,13 @@ def grown(mask: Plane) -> Plane:
     return u8(cv2.dilate(mask, _BESIDE))
 
 
+def patched(plane: Plane, patch: Plane, where: Plane) -> Plane:
+    """Return a copy of `plane` with `patch` where the mask is not 0."""
+    copy = plane.copy()
+    cv2.copyTo(patch, where, copy)
+    return copy
+
+
 def halved(plane: Plane) -> Plane:
     """Return the 2x2 means of `plane`; an odd last row or column is dropped."""
     height, width = plane.shape[0] // 2, plane.shape[1] // 2

@@ -875,19 +875,161 @@ def test_a_parked_car_becomes_background_and_leaves_no_ghost() -> None:
     assert not any(detection.motion for detection in gone[-FPS:])
 
 
-def test_what_parks_rests_though_keyframes_renew_the_image() -> None:
+def renewed(frames: list[Luma], every_s: float) -> list[Luma]:
+    """Return frames of a low bit rate: a keyframe makes all edges sharp, which fade within 1.2 s."""
+    shown = []
+    for step, frame in enumerate(frames):
+        sharp = cv2.addWeighted(frame, 1.8, cv2.GaussianBlur(frame, (0, 0), 3.0), -0.8, 0.0)
+        share = max(1.0 - (step % round(every_s * FPS)) / 12.0, 0.0)
+        shown.append(np.asarray(cv2.addWeighted(sharp, share, frame, 1.0 - share, 0.0), np.uint8))
+    return shown
+
+
+@pytest.mark.parametrize("every_s", [4.5, 6.0])
+def test_what_parks_rests_though_keyframes_renew_the_image(every_s: float) -> None:
     still = patches()
     detector = walked_in(still)
-    parked = with_box(still, 60, 40)
-    sharp = cv2.addWeighted(parked, 1.8, cv2.GaussianBlur(parked, (0, 0), 3.0), -0.8, 0.0)
-    frames = []
-    for step in range(60 * FPS):
-        # A keyframe each 6 s; its edges fade within 1.2 s.
-        share = max(1.0 - (step % (6 * FPS)) / 12.0, 0.0)
-        frames.append(np.asarray(cv2.addWeighted(sharp, share, parked, 1.0 - share, 0.0), np.uint8))
-    motion = [detection.motion for detection in watch(detector, frames, start=9.6)]
+    parked = renewed([with_box(still, 60, 40)] * 60 * FPS, every_s)
+    motion = [detection.motion for detection in watch(detector, parked, start=9.6)]
     assert all(motion[: 15 * FPS])
     assert not any(motion[27 * FPS :])
+
+
+def test_who_stirs_is_seen_though_a_keyframe_renews_the_image_each_second() -> None:
+    still = patches()
+    detector = walked_in(still)
+    stands = renewed([stirring_person(still, 60, step) for step in range(40 * FPS)], 1.0)
+    assert all(detection.motion for detection in watch(detector, stands, start=9.6))
+
+
+def lamp(x: int = 110, y: int = 55, gain: float = 1.6, radius: float = 24.0) -> NDArray[np.float64]:
+    """Return by which factor a soft light makes the pixels of (120, 160) brighter."""
+    rows, columns = np.mgrid[:120, :160]
+    glow = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * radius**2))
+    return np.asarray(1.0 + (gain - 1.0) * glow, np.float64)
+
+
+def switched(frames: list[Luma], factors: NDArray[np.float64], every_s: float, seed: int = 3) -> list[Luma]:
+    """Return noisy frames in a light that goes on at the first, and off or on after each `every_s`."""
+    draw = np.random.default_rng(seed)
+    shown = []
+    for step, frame in enumerate(frames):
+        on = step // round(every_s * FPS) % 2 == 0
+        plane = frame * factors if on else frame.astype(np.float64)
+        shown.append(np.clip(plane + draw.normal(0.0, 1.0, frame.shape), 0, 255).astype(np.uint8))
+    return shown
+
+
+def dim() -> Luma:
+    """Return patches of a low contrast."""
+    return np.asarray(60 + patches() // 4, np.uint8)
+
+
+@pytest.mark.parametrize("every_s", [1.0, 2.5, 60.0])
+@pytest.mark.parametrize("light", ["lamp", "half"])
+def test_who_stands_below_a_light_that_is_switched_stands_there_still(light: str, every_s: float) -> None:
+    still = dim()
+    half = np.tile(1.0 + 0.6 / (1.0 + np.exp((np.arange(160) - 75) / 12.0)), (120, 1))
+    factors = lamp() if light == "lamp" else half
+    detector = walked_in(still)
+    watch(detector, [stirring_person(still, 60, step) for step in range(5 * FPS)], start=9.6)
+    stands = [stirring_person(still, 60, step) for step in range(60 * FPS)]
+    seen = watch(detector, switched(stands, factors, every_s), start=14.6)
+    assert all(detection.motion for detection in seen)
+    on = (60.0 / every_s - 1) % 2 < 1
+    gone = [np.asarray(still * factors, np.uint8) if on else still] * 3 * FPS
+    assert not any(detection.motion for detection in watch(detector, gone, start=74.6)[2 * FPS :])
+
+
+@pytest.mark.parametrize("every_s", [1.0, 2.5, 5.0])
+def test_what_parks_below_a_lamp_that_is_switched_comes_to_rest(every_s: float) -> None:
+    still = dim()
+    detector = walked_in(still)
+    parked = switched([with_box(still, 60, 40)] * 60 * FPS, lamp(gain=1.3), every_s)
+    motion = [detection.motion for detection in watch(detector, parked, start=9.6)]
+    assert all(motion[: 15 * FPS])
+    assert not any(motion[25 * FPS :])
+
+
+@pytest.mark.parametrize("every_s", [2.5, 16.0])
+def test_what_parks_comes_to_rest_though_the_light_of_the_room_is_switched(every_s: float) -> None:
+    still = dim()
+    detector = walked_in(still)
+    parked = switched([with_box(still, 60, 40)] * 90 * FPS, np.full((120, 160), 1.5), every_s)
+    motion = [detection.motion for detection in watch(detector, parked, start=9.6)]
+    assert not any(motion[30 * FPS :])
+
+
+def test_who_stirs_only_when_the_light_is_switched_stands_there_still() -> None:
+    still = dim()
+    detector = walked_in(still)
+    stands = [with_box(still, 60 + (step % 50 < 15) * (step // 5 % 2), 40) for step in range(60 * FPS)]
+    seen = watch(detector, switched(stands, np.full((120, 160), 1.4), 5.0), start=9.6)
+    assert all(detection.motion for detection in seen)
+
+
+@pytest.mark.parametrize("light", ["room", "lamp"])
+def test_a_hard_shadow_that_a_light_puts_beside_a_person_is_background(light: str) -> None:
+    still = dim()
+    factors = np.full((120, 160), 1.5) if light == "room" else lamp(80, 60, 1.5, 40.0)
+    factors[44:74, 82:100] *= 0.6
+    detector = walked_in(still)
+    watch(detector, [stirring_person(still, 60, step) for step in range(5 * FPS)], start=9.6)
+    stands = [stirring_person(still, 60, step) for step in range(30 * FPS)]
+    seen = watch(detector, switched(stands, factors, 60.0), start=14.6)
+    assert all(detection.motion for detection in seen[FPS:])
+    # It is no part of the person either.
+    assert all(box.x + box.width < 0.55 for detection in seen[FPS:] for box in detection.boxes)
+    gone = watch(detector, switched([still] * 5 * FPS, factors, 60.0), start=44.6)
+    assert not any(detection.motion for detection in gone[FPS:])
+
+
+@pytest.mark.parametrize("fade_s", [0.3, 1.0])
+def test_who_stands_below_a_lamp_that_fades_in_and_out_stands_there_still(fade_s: float) -> None:
+    still = dim()
+    detector = walked_in(still)
+    watch(detector, [stirring_person(still, 60, step) for step in range(5 * FPS)], start=9.6)
+    on = [
+        np.clip(step / FPS / fade_s, 0, 1) - np.clip((step / FPS - 8) / fade_s, 0, 1) for step in range(200)
+    ]
+    stands = [
+        switched([stirring_person(still, 60, step)], 1 + (lamp() - 1) * share, 60.0, seed=step)[0]
+        for step, share in enumerate(on)
+    ]
+    assert np.mean([detection.motion for detection in watch(detector, stands, start=14.6)]) > 0.95
+    gone = watch(detector, switched([still] * 4 * FPS, np.ones((120, 160)), 60.0), start=34.6)
+    assert not any(detection.motion for detection in gone[2 * FPS :])
+
+
+def test_a_large_person_who_takes_a_pace_is_no_shadow() -> None:
+    still = np.asarray(60 + patches(180, 320) // 4, np.uint8)
+    coat = texture(180, 320, seed=9)
+
+    def at(x: int) -> Luma:
+        plane = still.copy()
+        plane[50:170, max(x, 0) : max(x + 45, 0)] = coat[50:170, : min(max(x + 45, 0), 45)]
+        return plane
+
+    detector = rested(still)
+    watch(detector, [still] * 4 * FPS, start=3.0)
+    watch(detector, [at(x) for x in range(-40, 120, 5)], start=7.0)
+    stands = [at(120 + step // FPS % 2) for step in range(5 * FPS)]
+    pace = [at(165 + step // FPS % 2) for step in range(15 * FPS)]
+    seen = watch(detector, [*stands, *pace], start=10.2)
+    assert all(detection.motion for detection in seen)
+    # All of the person is seen after the pace, not just what has not been taken for ground.
+    assert all(sum(box.width * box.height for box in detection.boxes) > 0.08 for detection in seen[-10:])
+
+
+@pytest.mark.parametrize("scene", ["black", "flat", "turned"])
+def test_another_scene_is_a_scene_change_though_a_person_stands_there(scene: str) -> None:
+    still = patches()
+    detector = walked_in(still)
+    watch(detector, [stirring_person(still, 60, step) for step in range(5 * FPS)], start=9.6)
+    other = {"black": still // 20, "flat": np.full_like(still, 60), "turned": patches(seed=5)}[scene]
+    seen = watch(detector, [other] * FPS, start=14.6)
+    assert seen[0].reason is Reason.SCENE_CHANGE
+    assert not any(detection.motion for detection in seen)
 
 
 @pytest.mark.parametrize("gain", [0.55, 0.8, 1.25])
@@ -986,6 +1128,37 @@ def test_who_hardly_stands_out_for_a_moment_is_motion_for_half_a_second() -> Non
     motion = [detection.motion for detection in seen]
     assert all(motion[:44])
     assert motion[44:] == [True] * 5 + [False] * 7
+
+
+def hardly(x: int, width: int = 16, height: int = 30) -> Luma:
+    """Return even ground with a box that hardly stands out of it."""
+    return with_box(np.full((120, 160), 100, np.uint8), x, 40, width, height, level=109)
+
+
+def stood_and_faded(detector: Detector, x: int, faded: Luma, stirs_s: float = 2.0) -> list[bool]:
+    """Return the verdicts on a second of `faded`, after a box has stirred at `x`."""
+    still, steps = np.full((120, 160), 100, np.uint8), range(round(stirs_s * FPS))
+    stirring = [with_box(still, x, 40, 16, level=140 - 4 * (step % 2)) for step in steps]
+    seen = watch(detector, [*stirring, *[faded] * FPS], start=10.0)
+    assert all(detection.motion for detection in seen[2:-FPS])
+    return [detection.motion for detection in seen[-FPS:]]
+
+
+def test_who_hardly_stands_out_at_the_edge_of_the_image_or_as_a_large_thing_is_not_held() -> None:
+    still = np.full((120, 160), 100, np.uint8)
+    for x, faded, held in ((56, hardly(56), 5), (0, hardly(0), 0), (56, hardly(40, 60, 50), 0)):
+        detector = Detector(DetectorSettings(max_area=0.1))
+        watch(detector, [still] * 80)
+        watch(detector, [with_box(still, left, 40, 16, level=140) for left in range(140, x, -7)], start=8.0)
+        assert stood_and_faded(detector, x, faded) == [True] * held + [False] * (FPS - held)
+
+
+@pytest.mark.parametrize(("stirs_s", "held"), [(3.0, 5), (15.0, 0)])
+def test_what_has_moved_in_its_own_place_for_long_is_not_held(stirs_s: float, held: int) -> None:
+    detector = Detector(DetectorSettings())
+    watch(detector, [np.full((120, 160), 100, np.uint8)] * 100)
+    motion = stood_and_faded(detector, 56, hardly(56), stirs_s)
+    assert motion == [True] * held + [False] * (FPS - held)
 
 
 @pytest.mark.parametrize("rise", [20, 24])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from async_motion.core.detection.scene import Light, find_light, jumped, kind_of, samples_of
+from async_motion.core.detection.scene import Jumps, Light, find_light, jumped, kind_of, samples_of
 from async_motion.core.model import SceneChange
 from tests.support.scenes import texture
 
@@ -43,6 +44,22 @@ def test_a_jump_is_the_share_that_changed() -> None:
     half[:, :160] = np.clip(half[:, :160].astype(int) + 30, 0, 255)
     assert jumped(still, still) == 0.0
     assert abs(jumped(half, still) - 0.5) < 0.05
+
+
+@pytest.mark.parametrize(("change", "renewed"), [("keyframe", True), ("lamp", False), ("dark", False)])
+def test_a_keyframe_renews_edges_and_a_light_does_not(change: str, renewed: bool) -> None:
+    still = texture()
+    soft = np.asarray(cv2.GaussianBlur(still, (0, 0), 2.0), np.uint8)
+    y, x = np.mgrid[:240, :320]
+    lamp = 1.0 + 0.5 * np.exp(-((x - 200) ** 2 + (y - 80) ** 2) / 5_000)
+    factors = {"lamp": lamp, "dark": np.full_like(lamp, 0.6)}
+    plane = np.clip(soft * factors[change], 0, 255).astype(np.uint8) if change in factors else still
+    jumps = Jumps(soft)
+    for step in range(5):
+        jumps.update(soft, soft, Light(), known=True, passed_s=0.2, age_s=9.0 + 0.2 * step)
+    jump = jumps.update(plane, plane, Light(), known=True, passed_s=0.2, age_s=10.0)
+    assert jump.part
+    assert jump.renewed is renewed
 
 
 def test_a_lamp_keeps_ratios_and_a_turned_camera_keeps_nothing() -> None:

@@ -135,6 +135,23 @@ def test_the_box_of_who_came_is_as_large_as_he_has_been() -> None:
     assert not boxes[:, :70].any()
 
 
+def test_where_a_person_was_and_may_be_now_is_hidden() -> None:
+    scene = Scene()
+    assert not scene.tracks.hidden((60, 160), 0.0).any()
+    scene.walk_in()
+    hidden = scene.tracks.hidden((60, 160), scene.now + STEP_S)
+    # A step of 8 pixels further, or half a step more or less; a rim of 4 pixels.
+    assert hidden[16:44, 76:104].all()
+    assert not hidden[:, :72].any()
+    assert not hidden[:, 105:].any()
+    # Who stands is hidden where he stands.
+    for _ in range(10):
+        scene.show((80, 20, 8, 20))
+    hidden = scene.tracks.hidden((60, 160), scene.now + STEP_S)
+    assert hidden[16:44, 76:92].all()
+    assert not hidden[:, 94:].any()
+
+
 def test_a_glow_is_remembered_for_a_second() -> None:
     scene = Scene()
     there = np.array([False, True])
