@@ -319,7 +319,7 @@ class Detector:
         if light is None:
             return False
         self._background.follow(light)
-        self._remember(light.apply)
+        self._remember(light.apply_to_image)
         return True
 
     def _remember(self, convert: Callable[[Plane], Plane]) -> None:

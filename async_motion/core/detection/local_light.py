@@ -50,14 +50,22 @@ _SOFT = 0.05
 
 
 class LocalLight(NamedTuple):
-    """By which factor each pixel has become brighter, (h, w) float32, in the mask `where` (h, w)."""
+    """By which factor each pixel has become brighter, (h, w) float32, in the mask `where` (h, w).
+
+    `factors` are those of the ground, also behind objects; `seen` those of what is seen, objects included.
+    """
 
     factors: NDArray[np.float32]
+    seen: NDArray[np.float32]
     where: Plane
 
-    def apply(self, plane: Plane) -> Plane:
-        """Return `plane` (h, w) uint8 as it would look in this light."""
-        return patched(plane, _lit(plane, self.factors), self.where)
+    def apply(self, ground: Plane) -> Plane:
+        """Return the ground (h, w) uint8 as it would look in this light."""
+        return patched(ground, _lit(ground, self.factors), self.where)
+
+    def apply_to_image(self, image: Plane) -> Plane:
+        """Return an image of the ground and objects (h, w) uint8 as it would look in this light."""
+        return patched(image, _lit(image, self.seen), self.where)
 
 
 def find_local_light(after: Plane, before: Plane, hidden: Plane) -> LocalLight | None:
@@ -83,7 +91,8 @@ def find_local_light(after: Plane, before: Plane, hidden: Plane) -> LocalLight |
         return None
     # What the light does not explain, such as the screen of a television, does not follow it.
     other = u8(cv2.subtract(grown(u8(cv2.morphologyEx(misses, cv2.MORPH_OPEN, _SPECK))), hidden))
-    return LocalLight(factors, u8(cv2.subtract(where, other)))
+    seen = _factors(after, before, np.zeros_like(hidden))
+    return LocalLight(factors, seen, u8(cv2.subtract(where, other)))
 
 
 def _missed(misses: Plane, where: Plane) -> float:

@@ -944,18 +944,25 @@ def test_who_stands_below_a_light_that_is_switched_stands_there_still(light: str
 @pytest.mark.parametrize("every_s", [1.0, 2.5, 5.0])
 def test_what_parks_below_a_lamp_that_is_switched_comes_to_rest(every_s: float) -> None:
     still = dim()
-    detector = walked_in(still)
-    parked = switched([with_box(still, 60, 40)] * 60 * FPS, lamp(gain=1.3), every_s)
+    detector = rested(still)
+    watch(detector, [still] * 4 * FPS, start=3.0)
+    watch(detector, [with_box(still, x, 40, level=150) for x in range(-18, 60, 3)], start=7.0)
+    parked = switched([with_box(still, 60, 40, level=150)] * 60 * FPS, lamp(75, 55, 1.4), every_s)
     motion = [detection.motion for detection in watch(detector, parked, start=9.6)]
     assert all(motion[: 15 * FPS])
     assert not any(motion[25 * FPS :])
 
 
-@pytest.mark.parametrize("every_s", [2.5, 16.0])
-def test_what_parks_comes_to_rest_though_the_light_of_the_room_is_switched(every_s: float) -> None:
+@pytest.mark.parametrize(("shadow", "every_s"), [(False, 2.5), (False, 16.0), (True, 16.0)])
+def test_what_parks_comes_to_rest_though_the_light_of_the_room_is_switched(
+    shadow: bool, every_s: float
+) -> None:
     still = dim()
+    factors = np.full((120, 160), 1.5)
+    if shadow:
+        factors[44:74, 82:100] *= 0.6
     detector = walked_in(still)
-    parked = switched([with_box(still, 60, 40)] * 90 * FPS, np.full((120, 160), 1.5), every_s)
+    parked = switched([with_box(still, 60, 40)] * 90 * FPS, factors, every_s)
     motion = [detection.motion for detection in watch(detector, parked, start=9.6)]
     assert not any(motion[30 * FPS :])
 
