@@ -65,7 +65,7 @@ _SETTLES_S, _RENEWED_S, _LEAPS_APART_S = 0.75, 2.0, 4.0
 """For the first time after a leap nothing stirs, since the images that are compared show the leap. The second
 time is for a keyframe of a low bit rate: it renews all edges, and the next frames let them fade. A leap that
 comes within the third time of the last one that counted does not count."""
-_FOLLOWS, _FOLLOWED_S = 0.05, 60.0
+_ASKED_SHARE, _ASKED_S = 0.05, 60.0
 """Once a local light has been followed, every change of the first share of the image is asked for that light,
 for the second time: lights flicker and fade."""
 _SPECK = np.ones((3, 3), np.uint8)
@@ -283,12 +283,14 @@ class Detector:
         if (jump.part or jump.whole) and now - self._leapt_at > _LEAPS_APART_S:
             self._leapt_at = now
             self._stirs_from = now + (_RENEWED_S if jump.renewed else _SETTLES_S)
-        leaps = jump.part or jump.broken or (jump.share > _FOLLOWS and now - self._followed_at <= _FOLLOWED_S)
+        leaps = (
+            jump.part or jump.broken or (jump.share > _ASKED_SHARE and now - self._followed_at <= _ASKED_S)
+        )
         followed = leaps and self._follow_local(look)
         if followed:
             self._followed_at, look = now, self._look(plane, now)
         if jump.whole:
-            self._switched = self._switch(now, look.corrected, is_light=True)
+            self._switched = self._switch(now, look.corrected, is_light=followed or not jump.broken)
         elif jump.part:
             changed = cv2.absdiff(look.aligned, jump.before)
             leapt = u8(cv2.compare(changed, look.whole_threshold, cv2.CMP_GT))
@@ -310,7 +312,7 @@ class Detector:
     def _follow_local(self, look: Look) -> bool:
         """Follow a light that has leapt in a part of the image, or unevenly; return whether there was one.
 
-        Only around what is kept and has come from elsewhere: the ground behind it is not seen.
+        Only where something is kept that has come from elsewhere: the ground behind it is not seen.
         """
         if self._corrected is None or self._tracks.place_of_travelled() is None:
             return False
@@ -686,7 +688,7 @@ class Detector:
     def _lit(self, regions: Regions, look: Look, large: NDArray[np.bool_], now: float) -> NDArray[np.bool_]:
         """Return which regions are as a leap of the light left them; make them background after `_PAST_S`."""
         assert self._switched is not None
-        since, plane, leapt, _, _ = self._switched
+        since, plane, leapt, *_ = self._switched
         if now == since:
             # In the frame of the leap itself, everything belongs to the leap except what was already moving.
             lit = large & ~self._tracks.moved()

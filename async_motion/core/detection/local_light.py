@@ -35,6 +35,8 @@ _TOLERANCE = 8
 """An explained pixel is this close to its expected grey level."""
 _UNEXPLAINED = 0.3
 """Share of the pixels around what is hidden, and of those that have changed, that may be unexplained."""
+_HIDDEN = 0.5
+"""Where more of the image is hidden, its light is not known."""
 _FEWEST = 100
 """Fewer changed pixels tell nothing."""
 _DIMMEST, _BRIGHTEST = 0.2, 5.0
@@ -73,6 +75,8 @@ def find_local_light(after: Plane, before: Plane, hidden: Plane) -> LocalLight |
 
     All are (h, w) uint8; `hidden` is a mask of where objects are or may be, and is left out.
     """
+    if cv2.countNonZero(hidden) > _HIDDEN * hidden.size:
+        return None
     factors = _factors(after, before, hidden)
     near = u8(cv2.dilate(hidden, _AROUND))
     expected = _lit(before, factors)
@@ -104,8 +108,8 @@ def _same_ground(after: Plane, before: Plane, expected: Plane, misses: Plane, wh
     """Return whether `after` shows the ground of `before` in the mask `where`, and not what hides it."""
     missed = _missed(misses, where)
     seen = cv2.subtract(where, misses) > 0
-    at_rest, now, then = (texture(plane)[seen] for plane in (before, after, expected))
-    if float(at_rest @ at_rest) < _TEXTURED**2 * len(at_rest):
+    earlier, now, then = (texture(plane)[seen] for plane in (before, after, expected))
+    if float(earlier @ earlier) < _TEXTURED**2 * len(earlier):
         return missed <= _SOFT
     alike = float(now @ then) >= _SAME * float(np.sqrt((now @ now) * (then @ then)))
     return missed <= _UNEXPLAINED and alike

@@ -62,8 +62,11 @@ def test_half_of_a_room_is_a_local_light() -> None:
 
 def test_a_person_who_fills_the_image_hides_the_light() -> None:
     still = texture() // 2
-    everything = np.full_like(still, 255)
-    assert find_local_light(lit(still, 1.5), still, everything) is None
+    mostly = np.full_like(still, 255)
+    mostly[:, :80] = 0
+    assert find_local_light(lit(still, 1.5), still, mostly) is None
+    mostly[:, 80:180] = 0
+    assert find_local_light(lit(still, 1.5), still, mostly) is not None
 
 
 def test_without_a_change_there_is_no_light() -> None:
