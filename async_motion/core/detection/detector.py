@@ -713,24 +713,26 @@ class Detector:
         lit: NDArray[np.bool_],
         kept: NDArray[np.bool_],
     ) -> None:
-        """Make what a leap of the light has left background, but not where somebody stood.
+        """Make what a leap of the light has left background, but not where a person stood.
 
         That is all of the `lit` regions, and in the `kept` ones what is still as a light left it: the hard
         shadow that a piece of furniture now casts beside a person.
         """
         place = regions.mask_of(lit)
-        if switch.is_light and switch.stood is not None and some(kept):
+        stood = None if switch.stood is None else u8(cv2.dilate(switch.stood, _SPECK))
+        if switch.is_light and stood is not None and some(kept):
             changed = cv2.absdiff(look.corrected, switch.plane)
             as_left = u8(cv2.compare(changed, look.whole_threshold, cv2.CMP_LE)) & regions.mask_of(kept)
             if switch.leapt is not None:
                 as_left &= switch.leapt
-            beside = u8(cv2.subtract(as_left, cv2.dilate(switch.stood, _SPECK)))
+            beside = u8(cv2.subtract(as_left, stood))
             place = place | u8(cv2.morphologyEx(beside, cv2.MORPH_OPEN, _SPECK))
-        if cv2.countNonZero(place):
-            place = grown(place)
-            if switch.stood is not None:
-                place = u8(cv2.subtract(place, cv2.dilate(switch.stood, _SPECK)))
-            self._background.take_over(look.corrected, place)
+        if not cv2.countNonZero(place):
+            return
+        place = grown(place)
+        if stood is not None:
+            place = u8(cv2.subtract(place, stood))
+        self._background.take_over(look.corrected, place)
 
     def _learn(
         self, look: Look, moving: Plane, not_specks: Sequence[Plane | None], now: float, passed: float
@@ -761,7 +763,7 @@ class Detector:
         self._past = next(earlier, self._moments[0])
 
     def _forget_moments(self) -> None:
-        self._past = self._corrected = None
+        self._past = None
         self._moments.clear()
 
     def _why_not(

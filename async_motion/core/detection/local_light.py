@@ -2,8 +2,8 @@
 
 It multiplies the grey levels of all that it falls on by a factor that changes little from one place to the
 next. The factor is measured from one frame to the next, in cells of 4x4 pixels. Behind an object the ground
-is not seen, so there the factor is continued from around the object. So the background behind somebody who
-stands in the light can follow it, instead of learning the person.
+is not seen, so there the factor is continued from around the object. So the background behind a person who
+stands in the light follows the light, and the person is not learned.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from async_motion.core.detection.working_image import Plane, above, as_mask, grown, patched, texture, u8
+from async_motion.core.detection.working_image import (
+    BLURRED,
+    Plane,
+    above,
+    as_mask,
+    grown,
+    patched,
+    texture,
+    u8,
+)
 
 _CELL = 4
 _DARK = 2.0
@@ -45,8 +54,6 @@ _TEXTURED, _SAME = 2.0, 0.6
 """Deviation of textured ground from its blurred self, in grey levels, and the least correlation of the ground
 before and after."""
 _SPECK = np.ones((3, 3), np.uint8)
-_BLURRED = np.ones((7, 7), np.uint8)
-"""The neighbourhood that the texture of a pixel depends on."""
 _SOFT = 0.05
 """Where the ground is plain, at most this share may be unexplained: an object has a sharp outline."""
 
@@ -89,7 +96,7 @@ def find_local_light(after: Plane, before: Plane, hidden: Plane) -> LocalLight |
     where = as_mask(np.isin(areas, reaching[reaching > 0]))
     changed = above(u8(cv2.absdiff(after, before)), _TOLERANCE)
     # Beside what is hidden, the texture is that of an object.
-    changed = u8(cv2.subtract(cv2.bitwise_and(changed, where), cv2.dilate(hidden, _BLURRED)))
+    changed = u8(cv2.subtract(cv2.bitwise_and(changed, where), cv2.dilate(hidden, BLURRED)))
     # An object that comes into view there changes the image too.
     if cv2.countNonZero(changed) < _FEWEST or not _same_ground(after, before, expected, misses, changed):
         return None

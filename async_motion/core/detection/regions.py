@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from async_motion.core.detection.corners import Corners
 from async_motion.core.detection.shadows import shadows
 from async_motion.core.detection.working_image import (
+    BLURRED,
     Plane,
     Window,
     above,
@@ -63,7 +64,7 @@ the deviations of frame and background for the surface to be the same."""
 _WEAKEST = 0.5
 """The least strength of the texture in a light, as a share of the background's: what hides more of it is an
 object that lets some through."""
-_CORE, _BLURRED_FROM = 60, np.ones((7, 7), np.uint8)
+_CORE = 60
 """From this many pixels on, the texture is compared without the rim into which the blur reaches."""
 _FADES = 0.4
 """Soft light differs beyond its outline by more than this share of its difference within. An object ends."""
@@ -375,7 +376,7 @@ class Regions:
     def _same_texture(self, label: int, plane: Plane, at_rest: Plane) -> bool:
         box, inside = self.part(label)
         # Near the rim, a pixel's neighbourhood shows what is beside the region.
-        core = u8(cv2.erode(inside, _BLURRED_FROM, borderType=cv2.BORDER_CONSTANT, borderValue=0))
+        core = u8(cv2.erode(inside, BLURRED, borderType=cv2.BORDER_CONSTANT, borderValue=0))
         if cv2.countNonZero(core) >= _CORE:
             inside = core
         now, then = (texture(each[self.window][box])[inside > 0] for each in (plane, at_rest))

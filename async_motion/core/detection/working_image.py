@@ -22,6 +22,8 @@ Window = tuple[slice, slice]
 """Rows and columns of a plane."""
 
 _BLUR = (7, 7)
+BLURRED = np.ones(_BLUR, np.uint8)
+"""The neighbourhood that the texture of a pixel depends on."""
 _BESIDE = np.ones((5, 5), np.uint8)
 _BESIDE_EDGES = np.ones((9, 9), np.uint8)
 _EDGE_HEIGHT, _FEWEST_EDGES = 12, 20
